@@ -1,0 +1,42 @@
+# Every target sets up what it needs: on a machine with git and Python 3.11-3.13, `make demo` and `make test` are enough.
+PY := venv/bin/python
+DEMO ?= demo-lab
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format crash docs clean
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+
+# Anew only when one of these changed; otherwise instant.
+venv/.stamp: requirements-pip.txt pyproject.toml scripts/bootstrap_venv.sh
+	@scripts/bootstrap_venv.sh
+
+setup: venv/.stamp  ## venv/ with everything in it
+
+demo: venv/.stamp  ## a lab in demo-lab/ (DEMO=folder): three iterations on real data
+	venv/bin/autolab demo $(DEMO)
+
+test: venv/.stamp  ## all tests but `make crash` (ARGS="-k name" for some)
+	$(PY) -m pytest -q -n auto $(ARGS)
+
+check: venv/.stamp  ## lint, format, types, import layers, generated docs
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -q tests/test_layers.py
+	$(PY) scripts/generate_docs.py --check
+
+format: venv/.stamp  ## let ruff write the format and the simple fixes
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+crash: venv/.stamp  ## kill -9 at every crash point of a loop with real trainings (minutes)
+	$(PY) -m pytest -q -s -m crash_real tests/test_crash.py
+
+docs: venv/.stamp  ## write docs/cli.md and docs/files.md again
+	$(PY) scripts/generate_docs.py
+
+clean:  ## remove venv/ and caches; a demo lab stays
+	rm -rf venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -1,0 +1,396 @@
+"""What is made of a researcher's answer, stage by stage: artifacts, checks, and an outcome for the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from autolab import durable, experiment, fault, rig, verifiers
+from autolab.desk import Desk, Result, ask, read
+from autolab.errors import RecordError
+from autolab.git import Change
+from autolab.records.experiment import (
+    Compute,
+    Design,
+    DesignMetrics,
+    Entrypoint,
+    Finding,
+    Hypothesis,
+    MaxPairs,
+    Reproducibility,
+    ReviewResult,
+)
+from autolab.records.replies import (
+    AgentResult,
+    DesignOutput,
+    HypothesisOutput,
+    ImplementationOutput,
+    Output,
+    ReviewOutput,
+)
+from autolab.stages import Outcome
+
+HISTORY = 6_000
+"""Characters of the journal (newest first) that a prompt quotes, however long the journal is."""
+
+
+def outcome_of(answer: tuple[AgentResult, Output | None] | str) -> Result | None:
+    """The outcome of an answer that is not `complete`; None for one that is to be read."""
+    if isinstance(answer, str):
+        return Result(Outcome.RETRY, answer)
+    result, output = answer
+    if result.status == "failed":
+        return Result(Outcome.ESCALATE, f"the researcher gave up: {result.summary}")
+    if output is None:
+        return Result(Outcome.RETRY, f"the researcher asks to try again: {result.summary}")
+    return None
+
+
+def history(desk: Desk) -> str:
+    journal = desk.lab.root / "RESEARCH_JOURNAL.md"
+    return journal.read_text(encoding="utf-8", errors="replace")[:HISTORY] if journal.exists() else ""
+
+
+# hypothesis
+
+
+def hypothesis(desk: Desk) -> Result:
+    answer = ask(desk, {"history": history(desk)})
+    early = outcome_of(answer)
+    if early or isinstance(answer, str):
+        return early or Result(Outcome.RETRY)
+    output = answer[1]
+    assert isinstance(output, HypothesisOutput)
+    metric = desk.config.metric
+    if output.metric is not None and output.metric != metric.primary and output.direction is None:
+        return Result(Outcome.RETRY, f"hypothesis: direction: missing for {output.metric}, which is not the lab's")
+    claim = Hypothesis(
+        id=desk.campaign.hypothesis_id or "",
+        title=output.title,
+        metric=output.metric or metric.primary,
+        direction=output.direction or metric.direction,
+        success_delta=output.success_delta or metric.success_delta,
+        success=output.success,
+        risk_bounds=output.risk_bounds,
+        mechanism=output.mechanism,
+        references=output.references,
+        parent=None,
+    )
+    write_hypothesis(desk, claim, output.body)
+    desk.tell(f"{claim.id}: {claim.title}")
+    return Result(Outcome.COMPLETE)
+
+
+def write_hypothesis(desk: Desk, claim: Hypothesis, body: str) -> None:
+    prose = body.strip() or claim.mechanism
+    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n\n# {claim.title}\n\n{prose}\n")
+
+
+def carry_hypothesis(desk: Desk) -> None:
+    """A refinement keeps its hypothesis: copy it from the iteration before, with `parent` set."""
+    parent = desk.campaign.parent
+    if desk.paths.hypothesis.exists() or parent is None:
+        return
+    source = desk.lab.iteration(parent).hypothesis
+    text = read(source, desk.shown(source))
+    _, front, body = text.split("---\n", 2)
+    claim = Hypothesis.from_text(front, desk.shown(source)).model_copy(update={"parent": parent})
+    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n{body}")
+
+
+# design
+
+
+def design(desk: Desk) -> Result:
+    carry_hypothesis(desk)
+    claim = desk.hypothesis()
+    values = {
+        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "config": desk.config.to_yaml(),
+        "history": history(desk),
+    }
+    answer = ask(desk, values)
+    early = outcome_of(answer)
+    if early or isinstance(answer, str):
+        return early or Result(Outcome.RETRY)
+    output = answer[1]
+    assert isinstance(output, DesignOutput)
+    try:
+        spec = _design(desk, claim, output)
+        experiment.plan(spec, desk.config, claim, b"", "", "")
+    except RecordError as error:
+        return Result(Outcome.RETRY, str(error))
+    findings = _design_findings(desk, spec, claim)
+    if findings:
+        return Result(Outcome.RETRY, "; ".join(finding.message for finding in findings))
+    desk.write(desk.paths.design, spec.to_yaml())
+    arms = ", ".join(arm.name for arm in (*spec.baselines, *spec.variants))
+    desk.tell(f"{spec.id}: {arms} over {_seed_count(spec)} seeds")
+    return Result(Outcome.COMPLETE)
+
+
+def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
+    test = desk.config.test
+    value = {
+        "id": desk.campaign.experiment_id,
+        "iteration_id": desk.iteration_id,
+        "hypothesis_id": claim.id,
+        "description": output.description,
+        "entrypoint": Entrypoint(command=desk.config.train.command).value(),
+        "compute": Compute(location="local").value(),
+        "reproducibility": Reproducibility(seeds=output.seeds or MaxPairs(max_pairs=test.max_pairs)).value(),
+        "metrics": DesignMetrics(
+            primary=claim.metric,
+            secondary=output.secondary or desk.config.metric.report,
+            success_delta=output.success_delta or claim.success_delta,
+            direction=claim.direction,
+        ).value(),
+        "baselines": [arm.value() for arm in output.baselines],
+        "variants": [arm.value() for arm in output.variants],
+        "model": output.model,
+        "dataset": output.dataset,
+        "train": output.train,
+        "criteria": [criterion.value() for criterion in output.criteria],
+        "test": test.value(),
+        "base_commit": desk.campaign.base_commit,
+    }
+    return Design.from_value(value, desk.shown(desk.paths.design))
+
+
+def _design_findings(desk: Desk, spec: Design, claim: Hypothesis) -> list[Finding]:
+    base = desk.campaign.base_commit or "HEAD"
+    found = verifiers.design_checks(
+        spec,
+        claim,
+        desk.config,
+        lambda path: desk.lab.git.has_path(base, path) is not None,
+        trials_spent=desk.campaign.trials,
+    )
+    return [finding for finding in found if finding.severity == "blocking"]
+
+
+def _seed_count(spec: Design) -> int:
+    seeds = spec.reproducibility.seeds
+    return seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds)
+
+
+# implementation
+
+
+def implementation(desk: Desk) -> Result:
+    git, base = desk.lab.git, desk.campaign.base_commit or ""
+    spec = desk.design()
+    git.add_worktree(desk.worktree, f"exp/{desk.slug}", base)
+    fault.point("worktree.after_add")
+    values = {
+        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "design_yaml": spec.to_yaml(),
+        "review_feedback": _feedback(desk),
+        "verifier_errors": desk.state.reason,
+    }
+    answer = ask(desk, values, desk.worktree)
+    early = outcome_of(answer)
+    if early or isinstance(answer, str):
+        return early or Result(Outcome.RETRY)
+    output = answer[1]
+    assert isinstance(output, ImplementationOutput)
+    parent = desk.candidate() or base
+    problem = apply(desk, output, parent)
+    if problem:
+        return Result(Outcome.RETRY, problem)
+    fault.point("worktree.after_edit")
+    title = desk.hypothesis().title
+    commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {title}", f"exp/{desk.slug}").sha
+    fault.point("candidate.after_commit")
+    git.pin(f"refs/autolab/keep/{desk.iteration_id}/{commit[:12]}", commit)
+    fault.point("candidate.after_pin")
+    if desk.candidate() != commit:
+        desk.lab.ledger.append("candidate", {"commit": commit, "base": base, "slug": desk.slug})
+    desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{output.plan.strip()}\n\nCommit {commit}\n")
+    return _judged(desk, commit, spec)
+
+
+def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
+    """Write an answer's changes into the worktree, all or none; the reason where none were.
+
+    Contents are computed from `parent`, not from what lies in the folder, so that applying twice is the
+    same as once.
+    """
+    contents: dict[str, str | None] = {}
+    for file in output.files:
+        contents[file.path] = file.content
+    for edit in output.edits:
+        old = contents.get(edit.path) or _text(desk, parent, edit.path)
+        if old is None:
+            return f"edit of {edit.path}: no such file in {parent[:12]}"
+        if old.count(edit.search) != 1 or not edit.search:
+            return f"edit of {edit.path}: the text to replace stands there {old.count(edit.search)} times, not once"
+        contents[edit.path] = old.replace(edit.search, edit.replace)
+    contents |= dict.fromkeys(output.delete)
+    for path in contents:
+        problem = _refused(desk, path)
+        if problem:
+            return problem
+    for path, text in contents.items():
+        place = desk.worktree / path
+        if text is None:
+            place.unlink(missing_ok=True)
+        else:
+            durable.write(place, text)
+    return ""
+
+
+def _refused(desk: Desk, path: str) -> str:
+    """Why a path may not be written by an answer: it leaves the worktree, or is not the researcher's."""
+    pure = PurePosixPath(path)
+    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
+        return f"{path!r}: not a path below the worktree"
+    place = desk.worktree
+    for part in pure.parts[:-1]:
+        place = place / part
+        if place.is_symlink():
+            return f"{path}: {part} is a symbolic link, which is not written through"
+    change = Change("M", path, "100644", "100644", "", "")
+    found = verifiers.path_policy([change], desk.config, unlocked=_unlocked(desk))
+    return found[0].message if found else ""
+
+
+def _unlocked(desk: Desk) -> bool:
+    """META_MODE, read from the person's journal in the checkout."""
+    for name in desk.config.files.human:
+        path = desk.lab.root / name
+        if path.exists() and verifiers.meta_mode(path.read_text(encoding="utf-8", errors="replace")):
+            return True
+    return False
+
+
+def _text(desk: Desk, commit: str, path: str) -> str | None:
+    content = desk.lab.git.read(commit, path) if desk.lab.git.has_path(commit, path) else None
+    return None if content is None else content.decode("utf-8", errors="replace")
+
+
+def _feedback(desk: Desk) -> str:
+    path = desk.paths.review
+    return path.read_text(encoding="utf-8") if path.exists() and desk.state.bounces else ""
+
+
+def _judged(desk: Desk, commit: str, spec: Design) -> Result:
+    """Path policy and the verifier ladder on a read-only export of the commit; recorded as `checked`."""
+    lab, base = desk.lab, desk.campaign.base_commit or ""
+    findings = verifiers.path_policy(lab.git.diff(base, commit), desk.config, unlocked=_unlocked(desk))
+    checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if findings else "pass"}
+    if not findings:
+        ladder = _climb(desk, commit, spec)
+        checks |= ladder.checks
+        findings += ladder.findings
+        if ladder.summary is not None:
+            desk.write(desk.paths.summary_json, ladder.summary.to_json())
+    said = {"commit": commit, "checks": checks, "findings": [finding.value() for finding in findings]}
+    desk.lab.ledger.append("checked", said)
+    blocking = [finding for finding in findings if finding.severity == "blocking"]
+    if blocking:
+        return Result(Outcome.RETRY, "; ".join(f"{finding.check}: {finding.message}" for finding in blocking))
+    passed = ", ".join(f"{name} {value}" for name, value in checks.items() if value != "skip")
+    desk.tell(f"{desk.slug} at {commit[:12]}: {passed}")
+    return Result(Outcome.COMPLETE)
+
+
+def _climb(desk: Desk, commit: str, spec: Design) -> verifiers.Ladder:
+    lab, base = desk.lab, desk.campaign.base_commit or ""
+    ground = rig.set_up(lab, desk.config, base, commit)
+    plan = experiment.plan(spec, desk.config, desk.hypothesis(), lab.secret, "", "")
+    variant = plan.variants[0]
+    return verifiers.ladder(
+        desk.policy,
+        verifiers.Ground(
+            folder=ground.code["candidate"],
+            python=ground.python,
+            iteration_id=desk.iteration_id,
+            scratch=lab.store / "asks" / desk.iteration_id / "checks" / commit[:12],
+            logs=lab.logs(desk.iteration_id) / "checks",
+            config=rig.settings_file(ground, variant),
+            data=ground.data,
+            experiment=desk.paths.folder,
+        ),
+    )
+
+
+# implementation review
+
+
+def implementation_review(desk: Desk) -> Result:
+    commit = desk.candidate() or ""
+    judged = checked(desk, commit)
+    base = desk.campaign.base_commit or ""
+    values = {
+        "design_yaml": desk.design().to_yaml(),
+        "diff_summary": desk.lab.git.diff_text(base, commit, 20_000),
+        "verifier_outputs": json.dumps(judged, indent=1),
+        "dry_run_output": _log_tail(desk.lab.logs(desk.iteration_id) / "checks" / "dry_run.log"),
+    }
+    answer = ask(desk, values)
+    if isinstance(answer, str):
+        return Result(Outcome.RETRY, answer)
+    result, output = answer
+    assert output is None or isinstance(output, ReviewOutput)
+    findings = list(output.findings) if output else []
+    notes = output.notes if output else result.summary
+    blocking = [finding for finding in findings if finding.severity == "blocking"]
+    review = ReviewResult(
+        status="failed" if result.status == "failed" else "needs_retry" if blocking or output is None else "pass",
+        blocking_findings=tuple(blocking),
+        required_checks=judged["checks"],
+        reviewed_at=durable.utc_now(),
+        commit=commit,
+        reviewer=desk.reviewer.name,
+    )
+    desk.write(desk.paths.review, _review_text(desk, review, findings, notes))
+    desk.write(desk.paths.review_result, review.to_json())
+    desk.tell(f"review of {commit[:12]}: {review.status}" + (f", {blocking[0].message}" if blocking else ""))
+    reason = "; ".join(finding.message for finding in blocking) or notes
+    if review.status == "failed":
+        return Result(Outcome.ESCALATE, f"the reviewer sees no way: {reason}")
+    return Result(Outcome.COMPLETE) if review.status == "pass" else Result(Outcome.SEND_BACK, f"review: {reason}")
+
+
+def checked(desk: Desk, commit: str) -> dict[str, dict[str, Literal["pass", "skip", "fail"]]]:
+    """What the verifiers said of this very commit."""
+    found = [line.data for line in desk.events() if line.event == "checked" and line.data["commit"] == commit]
+    return found[-1] if found else {"checks": {}}
+
+
+def _review_text(desk: Desk, review: ReviewResult, findings: Sequence[Finding], notes: str) -> str:
+    checks = "\n".join(f"| {name} | {value} |" for name, value in review.required_checks.items())
+    found = "\n".join(f"- **{f.severity}** {f.check}{f' ({f.file})' if f.file else ''}: {f.message}" for f in findings)
+    return (
+        f"# Review of {desk.slug}\n\nCommit {review.commit}, reviewed by {review.reviewer}: **{review.status}**\n\n"
+        f"| check | result |\n| --- | --- |\n{checks}\n\n## Findings\n\n{found or 'None.'}\n"
+        + (f"\n## Notes\n\n{notes.strip()}\n" if notes.strip() else "")
+    )
+
+
+def _log_tail(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")[-4_000:] if path.exists() else "not run"
+
+
+def gate(desk: Desk) -> str:
+    """Why launch is forbidden, or nothing: a pass, on this commit, with the worktree equal to it."""
+    path = desk.paths.review_result
+    commit = desk.candidate()
+    try:
+        review = ReviewResult.load(path, desk.shown(path))
+    except RecordError as error:
+        return str(error)
+    if review.status != "pass":
+        return f"review_result.json: status is {review.status}, launch needs pass"
+    if review.commit is None or review.commit != commit:
+        return f"review_result.json: commit is {review.commit}, the candidate is {commit}"
+    failed = [name for name, value in review.required_checks.items() if value == "fail"]
+    if failed:
+        return f"review_result.json: required checks failed: {', '.join(failed)}"
+    desk.lab.git.add_worktree(desk.worktree, f"exp/{desk.slug}", commit)
+    if not desk.lab.git.worktree_equals(desk.worktree, commit):
+        return f"{desk.shown(desk.worktree)}: changed since commit {commit[:12]} was reviewed"
+    return ""

@@ -1,0 +1,84 @@
+"""The command line: names, exit codes, and one line for what goes wrong. No logic.
+
+`autolab`, `autolab --help` and `autolab status` import the standard library only; everything else is
+imported by the command that needs it. Exit codes: 0 done, 1 error in one line, 2 usage, 3 waits for a
+person, 4 budget spent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from autolab.errors import AutolabError
+
+COMMANDS = {
+    "init": "make a lab: from a template, from a clone of one, or of a copy (--fork)",
+    "demo": "a lab on digits, three iterations, with what to look at afterwards",
+    "run": "one stage transition",
+    "loop": "iterations until the count, the target, the patience or a budget ends them",
+    "status": "where the lab stands (reads only)",
+    "verify": "check the lab's documents, ledger, prompts and programs",
+    "review": "answer a lab that waits: approve, retry or stop",
+    "stop": "ask a running loop to park after the present trial",
+    "registry": "every iteration with its prompts, replies, numbers and decision",
+    "publish": "commit the record of the iterations on your branch",
+    "doctor": "what this machine and this lab lack; --fix mends what can be mended",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    name, rest = words[0], words[1:]
+    if name == "--version":
+        from autolab import __version__
+
+        print(f"autolab {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"autolab: no command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return _run(name, rest)
+    except AutolabError as error:
+        print(f"autolab: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"autolab: {_disk(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("autolab: interrupted; the same command goes on from here", file=sys.stderr)
+        return 1
+
+
+def _run(name: str, rest: list[str]) -> int:
+    if name == "status":
+        from autolab import status
+
+        return status.main(rest)
+    from autolab import commands
+
+    return commands.call(name, rest)
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    return f"usage: autolab COMMAND [...]\n\n{rows}\n\n`autolab COMMAND --help` shows a command's options."
+
+
+def _disk(error: OSError) -> str:
+    """A full disk or a folder without access, in one line with the way out."""
+    place = error.filename or "the disk"
+    said = f"{place}: {error.strerror or error}"
+    return f"{said}; make room or access, then run the same command again: nothing recorded is lost"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""What each command does: read flags, hold the lab, call the engine, say what came of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from autolab import doctor as doctoring
+from autolab import init as making
+from autolab import registry as recorded
+from autolab.engine import EXIT_CODES, End, Engine, Wish
+from autolab.engine import review as answer_review
+from autolab.errors import LabError, UsageError
+from autolab.lab import Lab
+from autolab.place import holder
+from autolab.records.lab import Config, Stage, Who
+
+
+def call(name: str, words: list[str]) -> int:
+    """Parse `words` for the command `name` and run it; usage errors exit with 2, as tyro has it."""
+    return tyro.cli(_FUNCTIONS[name], prog=f"autolab {name}", args=words)
+
+
+def init(
+    dir: Positional[Path] = Path("."),
+    /,
+    *,
+    template: str = "digits",
+    seed: int | None = None,
+    fork: bool = False,
+) -> int:
+    """Make a lab.
+
+    Args:
+        dir: A new or empty folder, or a clone of a lab.
+        template: Which lab to copy.
+        seed: Derive the lab's secret, and with it every drawn seed, from this number.
+        fork: Make a copied lab one of its own: new id, own worktrees.
+    """
+    lab = making.fork(dir) if fork else making.init(dir, template, seed)
+    print(f"lab {lab.lab_id} at {lab.root}\nnext: cd {dir} && autolab loop --max-iterations 3")
+    return 0
+
+
+def demo(dir: Positional[Path] = Path("autolab-demo"), /) -> int:
+    """A lab on digits and three iterations with scripted candidates; prints where the evidence lies.
+
+    Args:
+        dir: A new folder, or one that an earlier demo made.
+    """
+    if not (dir / ".autolab").exists():
+        init(dir, template="digits", seed=0)
+    lab = Lab.find(dir)
+    state, campaign = lab.load()
+    if campaign.iterations and campaign.loop is None and state.stage is not Stage.HUMAN_REVIEW:
+        print(f"the demonstration in {dir} has run; this is what it left\n")
+    else:
+        code = loop(max_iterations=3, dir=dir)
+        if code:
+            return code
+    print("\n" + recorded.evidence(Lab.find(dir)))
+    return 0
+
+
+def run(dir: Annotated[Path, arg(metavar="DIR")] = Path(".")) -> int:
+    """One stage transition.
+
+    Args:
+        dir: A folder in the lab.
+    """
+    lab = Lab.find(dir)
+    with lab.hold("autolab run"), _stopping(lab) as stop:
+        engine = Engine(lab, _relative(lab, lab.config()), _say, stop)
+        before, _ = lab.load()
+        if before.stage is Stage.HUMAN_REVIEW:
+            _say(f"waits for a person: {before.reason}")
+            return EXIT_CODES[End.PERSON]
+        moved = engine.step()
+        state, _ = lab.load()
+    print(f"{before.stage} -> {state.stage}" if moved else "parked; `autolab run` goes on from here")
+    return EXIT_CODES[End.PERSON] if state.stage is Stage.HUMAN_REVIEW else 0
+
+
+def loop(
+    *,
+    max_iterations: Annotated[int, arg(aliases=["--max-iter"])],
+    goal: str = "",
+    target: str | None = None,
+    target_accuracy: float | None = None,
+    patience: int | None = None,
+    researcher: str | None = None,
+    script: str | None = None,
+    command: str | None = None,
+    executor: str | None = None,
+    containment: Literal["none"] | None = None,
+    keep: bool = True,
+    dir: Path = Path("."),
+) -> int:
+    """Iterate until the count, the target, the patience or a budget ends it.
+
+    After a crash or a stop the same command finishes what it began and adds nothing.
+
+    Args:
+        max_iterations: Iterations of this loop.
+        goal: What you want, in one sentence.
+        target: METRIC>=NUMBER, METRIC<=NUMBER, or a number for the primary metric.
+        target_accuracy: The same as --target "accuracy>=X".
+        patience: End after this many iterations without a supported gain.
+        researcher: Who thinks: scripted, command, or package.module:Class.
+        script: Answers of the scripted researcher, a YAML file.
+        command: The command researcher's program, with {prompt_file} and {workspace}.
+        executor: Where trials run: local, or package.module:Class.
+        containment: none is the only level built; trials run with your rights.
+        keep: Everything is always kept; the flag is there for scripts that pass it.
+        dir: A folder in the lab.
+    """
+    if max_iterations < 1:
+        raise UsageError(f"--max-iterations: {max_iterations} is not a positive number")
+    if not keep:
+        raise UsageError("--no-keep: the record is never thrown away; leave the flag out")
+    if target_accuracy is not None:
+        target = f"accuracy>={target_accuracy:g}"
+    lab = Lab.find(dir)
+    with lab.hold(f"autolab loop --max-iterations {max_iterations}"), _stopping(lab) as stop:
+        config = _override(lab.config(), researcher, script, command, executor, containment)
+        engine = Engine(lab, _relative(lab, config), _say, stop)
+        end = engine.loop(Wish(max_iterations, goal, target, patience))
+    return EXIT_CODES[end]
+
+
+def verify(*, dir: Path = Path("."), json: bool = False) -> int:
+    """Check documents, ledger, frozen files, prompts and the lab's own programs; writes nothing.
+
+    Args:
+        dir: A folder in the lab.
+        json: One JSON object.
+    """
+    return _report(doctoring.verify(Lab.find(dir)), json)
+
+
+def review(answer: Positional[Literal["approve", "retry", "stop"]], /, *, dir: Path = Path(".")) -> int:
+    """Answer a lab that waits for a person.
+
+    Args:
+        answer: approve a review whose checks passed, retry the stage, or stop the campaign.
+        dir: A folder in the lab.
+    """
+    lab = Lab.find(dir)
+    with lab.hold(f"autolab review {answer}"):
+        answer_review(lab, answer, _say)
+    return 0
+
+
+def stop(*, dir: Path = Path(".")) -> int:
+    """Ask the running loop to end after the present trials and to park the lab.
+
+    Args:
+        dir: A folder in the lab.
+    """
+    lab = Lab.find(dir)
+    who = holder(lab.store)
+    if who is None:
+        raise LabError(f"{lab.root}: nothing runs here; the lab is parked already")
+    (lab.store / "stop").touch()
+    print(f"asked {who} to park after the present trials")
+    return 0
+
+
+def registry(*, dir: Path = Path("."), json: bool = False) -> int:
+    """Every finished iteration, oldest first.
+
+    Args:
+        dir: A folder in the lab.
+        json: A JSON array with prompts' and replies' places, model settings and metrics.
+    """
+    records = recorded.registry(Lab.find(dir))
+    if json:
+        print(_json(records))
+        return 0
+    for record in records:
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in record["eval_metrics"].items())
+        decision = record["planning_decision"]["action"]
+        print(f"{record['iteration_id']}  {record['verdict'] or record['status']:<12}  {metrics}  -> {decision}")
+    return 0
+
+
+def publish(*, dir: Path = Path("."), message: str = "autolab: record of the experiments") -> int:
+    """Commit the record on your branch: specs, manifests, aggregates, findings, reports, paper, figures.
+
+    Everything else of yours, staged or not, stays as it is.
+
+    Args:
+        dir: A folder in the lab.
+        message: The commit's message.
+    """
+    lab = Lab.find(dir)
+    with lab.hold("autolab publish"):
+        paths = recorded.publishable(lab)
+        sha = lab.git.publish(paths, message)
+        if sha is not None:
+            lab.ledger.append("published", {"commit": sha, "files": len(paths)})
+    print(f"committed {sha[:12]}" if sha else "nothing new to publish")
+    return 0
+
+
+def doctor(*, dir: Path = Path("."), fix: bool = False, json: bool = False) -> int:
+    """What this machine and this lab lack.
+
+    Args:
+        dir: A folder in the lab.
+        fix: Mend what can be mended: views, state, ledger, worktrees, cleaned files; with copies.
+        json: One JSON object.
+    """
+    return _report(doctoring.examine(dir, fix), json)
+
+
+_FUNCTIONS: dict[str, Callable[..., int]] = {
+    "init": init,
+    "demo": demo,
+    "run": run,
+    "loop": loop,
+    "verify": verify,
+    "review": review,
+    "stop": stop,
+    "registry": registry,
+    "publish": publish,
+    "doctor": doctor,
+}
+
+
+def _report(findings: list[Any], as_json: bool) -> int:
+    """Print findings; exit 1 if one blocks."""
+    blocking = [finding for finding in findings if finding.severity == "blocking"]
+    if as_json:
+        print(_json({"ok": not blocking, "findings": [finding.value() for finding in findings]}))
+    else:
+        for finding in findings:
+            mark = "FAIL" if finding.severity == "blocking" else "note"
+            print(f"{mark}  {finding.check}: {finding.message}")
+        print(f"{len(blocking)} problems" if blocking else "all is well")
+    return 1 if blocking else 0
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _override(
+    config: Config,
+    researcher: str | None,
+    script: str | None,
+    command: str | None,
+    executor: str | None,
+    level: str | None,
+) -> Config:
+    """The configuration with this command's flags in place of its keys."""
+    update: dict[str, Any] = {}
+    if researcher or script or command:
+        name = researcher or ("scripted" if script else "command" if command else config.researcher.name)
+        old = config.researcher if name == config.researcher.name else Who(name=name)
+        update["researcher"] = old.model_copy(
+            update={"name": name, "script": script or old.script, "command": command or old.command}
+        )
+    if executor:
+        update["executor"] = config.executor.model_copy(update={"name": executor})
+    if level:
+        update["containment"] = level
+    return config.model_copy(update=update)
+
+
+def _relative(lab: Lab, config: Config) -> Config:
+    """A script named in config.yaml is relative to the lab, wherever the command was started."""
+    script = config.researcher.script
+    if script is None or Path(script).is_absolute() or Path(script).exists():
+        return config
+    named = lab.root / script
+    held = lab.store / "control" / Path(script).name
+    place = named if named.exists() or not held.exists() else held
+    return config.model_copy(update={"researcher": config.researcher.model_copy(update={"script": str(place)})})
+
+
+class _stopping:
+    """Ctrl-C and SIGTERM ask to park at a safe point; a second one leaves at once. So does `autolab stop`."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._asked = threading.Event()
+
+    def __enter__(self) -> Callable[[], bool]:
+        self._lab.store.joinpath("stop").unlink(missing_ok=True)
+        self._before = {number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)}
+        return lambda: self._asked.is_set() or self._lab.stop_requested()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._lab.store.joinpath("stop").unlink(missing_ok=True)
+
+    def _on(self, number: int, _: object) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+        print("autolab: parking after the present trials; once more leaves at once", file=sys.stderr)

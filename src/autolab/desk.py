@@ -1,0 +1,236 @@
+"""What one step of the engine works with, and how a researcher is asked.
+
+An ask is recorded before it is made and its answer kept before it is read, so that an answer that was
+received is never asked for again: after a crash the same number of ask finds the same reply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autolab import durable, fault, verifiers
+from autolab.errors import RecordError
+from autolab.lab import IterationPaths, Lab
+from autolab.ledger import Line
+from autolab.records.experiment import Design, Hypothesis
+from autolab.records.lab import Campaign, Config, Stage, State, VerifierPolicy
+from autolab.records.replies import OUTPUTS, AgentResult, Output
+from autolab.researchers import Answer, Researcher, Task
+from autolab.stages import Outcome
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one attempt at a stage: for the table, for the campaign, for the state."""
+
+    outcome: Outcome
+    reason: str = ""
+    campaign: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One step's view of the lab. Everything on it was read under the lock."""
+
+    lab: Lab
+    config: Config
+    policy: VerifierPolicy
+    state: State
+    campaign: Campaign
+    line: Line
+    """The newest transition."""
+    researcher: Researcher
+    reviewer: Researcher
+    tell: Callable[[str], None]
+    stop: Callable[[], bool]
+
+    @property
+    def iteration_id(self) -> str:
+        assert self.state.iteration_id is not None
+        return self.state.iteration_id
+
+    @property
+    def paths(self) -> IterationPaths:
+        return self.lab.iteration(self.iteration_id)
+
+    def events(self) -> list[Line]:
+        """The ledger lines of this iteration."""
+        return list(self.lab.ledger.lines(self.campaign.iteration_offset))
+
+    def shown(self, path: Path) -> str:
+        """A path as messages name it: from the lab's root where it lies in it."""
+        return str(path.relative_to(self.lab.root)) if path.is_relative_to(self.lab.root) else str(path)
+
+    def write(self, path: Path, text: str) -> None:
+        durable.write(path, text)
+        fault.point("artifact.after_write")
+
+    def hypothesis(self) -> Hypothesis:
+        path = self.paths.hypothesis
+        shown = self.shown(path)
+        return Hypothesis.from_text(front_matter(read(path, shown), shown), shown)
+
+    def design(self) -> Design:
+        return Design.load(self.paths.design, self.shown(self.paths.design))
+
+    @property
+    def slug(self) -> str:
+        """The candidate's name (worktree, branch `exp/<slug>`); unique, as it begins with the hypothesis id."""
+        title = re.sub(r"[^a-z0-9]+", "-", self.hypothesis().title.lower()).strip("-")[:40].strip("-")
+        again = f"-r{self.campaign.refinement}" if self.campaign.refinement else ""
+        return f"{self.campaign.hypothesis_id}-{title or 'candidate'}{again}"
+
+    @property
+    def worktree(self) -> Path:
+        return self.lab.worktrees / self.slug
+
+    def candidate(self) -> str | None:
+        """The newest commit of this iteration's candidate, by the ledger."""
+        found = [line.data["commit"] for line in self.events() if line.event == "candidate"]
+        return found[-1] if found else None
+
+
+def front_matter(text: str, shown: str) -> str:
+    """The YAML between the first two `---` lines; RecordError where there is none."""
+    found = re.match(r"\A---\n(.*?\n)---\n", text, re.DOTALL)
+    if not found:
+        raise RecordError(f"{shown}: line 1: has no front matter between two `---` lines")
+    return found[1]
+
+
+def read(path: Path, shown: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecordError(f"{shown}: not found; `autolab doctor --fix` brings back what the record holds") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{shown}: cannot be read: {error}") from None
+
+
+def ask(desk: Desk, values: dict[str, str], workspace: Path | None = None) -> tuple[AgentResult, Output | None] | str:
+    """Ask the stage's researcher once; the valid result with its output, or in one line why there is none.
+
+    `workspace` is the candidate's worktree; without it the researcher gets a copy of the base commit.
+    """
+    stage = desk.state.stage
+    number = _number(desk)
+    folder = desk.lab.store / "asks" / desk.iteration_id / f"{stage}-{number}"
+    answer = _recorded(folder)
+    if answer is None:
+        answer = _perform(desk, stage, number, folder, _prompt(desk, values), workspace)
+    raw = answer.raw if answer.raw is not None else ""
+    _note_answer(desk, stage, number, folder, raw)
+    return _read(stage, answer, desk.shown(desk.lab.control / "agent_result.json"))
+
+
+def _number(desk: Desk) -> int:
+    """Asks of this stage in this iteration before the newest transition, plus one: a crash does not count."""
+    before = [line for line in desk.events() if line.n < desk.line.n and line.event == "answered"]
+    return 1 + sum(1 for line in before if line.data["stage"] == desk.state.stage)
+
+
+def _recorded(folder: Path) -> Answer | None:
+    reply, none = folder / "reply.json", folder / "no_reply.txt"
+    if reply.exists():
+        return Answer(reply.read_text(encoding="utf-8", errors="replace"))
+    return Answer(None, none.read_text(encoding="utf-8")) if none.exists() else None
+
+
+def _prompt(desk: Desk, values: dict[str, str]) -> str:
+    for name in _PROMPT_FILES[desk.state.stage]:
+        path = desk.lab.prompt(name)
+        if path.exists():
+            given = {"iteration_id": desk.iteration_id, "goal": _goal(desk), "state_json": desk.state.to_json()}
+            given["metric"] = f"{desk.config.metric.primary} ({desk.config.metric.direction})"
+            return verifiers.render(path.read_text(encoding="utf-8"), given | values)
+    raise RecordError(f".autolab/prompts/{_PROMPT_FILES[desk.state.stage][0]}: not found; copy it from a new lab")
+
+
+_PROMPT_FILES = {
+    stage: tuple(f"stage_{name}.md" for name in names)
+    for stage, names in {
+        Stage.HYPOTHESIS: ("hypothesis",),
+        Stage.DESIGN: ("design",),
+        Stage.IMPLEMENTATION: ("implementation",),
+        Stage.IMPLEMENTATION_REVIEW: ("implementation_review",),
+        Stage.UPDATE_DOCS: ("docs", "update_docs"),
+        Stage.DECIDE_REPEAT: ("decide", "decide_repeat"),
+    }.items()
+}
+
+
+def _goal(desk: Desk) -> str:
+    loop = desk.campaign.loop
+    return loop.goal if loop and loop.goal else desk.config.goal
+
+
+def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, workspace: Path | None) -> Answer:
+    who = desk.reviewer if stage is Stage.IMPLEMENTATION_REVIEW else desk.researcher
+    key = f"{desk.lab.lab_id}.{desk.iteration_id}.{stage}-{number}.a1"
+    durable.write(folder / "prompt.md", prompt)
+    asked = {"stage": stage, "number": number, "key": key, "researcher": who.name}
+    desk.lab.ledger.append("asked", asked | {"prompt_sha256": durable.sha256(prompt)})
+    fault.point("ask.after_intent")
+    answer = who.perform(
+        Task(
+            key=key,
+            stage=stage,
+            iteration_id=desk.iteration_id,
+            iteration=desk.campaign.iterations,
+            number=number,
+            prompt=prompt,
+            workspace=workspace or (_copy_of_base(desk, folder) if who.works_in_folder else folder),
+            scratch=folder / "work",
+        )
+    )
+    if answer.raw is None:
+        durable.write(folder / "no_reply.txt", answer.note)
+    else:
+        durable.write(folder / "reply.json", answer.raw)
+    fault.point("ask.after_reply")
+    return answer
+
+
+def _copy_of_base(desk: Desk, folder: Path) -> Path:
+    """Where a researcher that works in a folder looks around outside of the implementation stage."""
+    place = folder / "workspace"
+    if not place.exists():
+        desk.lab.git.export(desk.campaign.base_commit or "HEAD", place)
+        for part in (place, *place.rglob("*")):
+            if not part.is_symlink():
+                part.chmod(part.stat().st_mode | 0o200)
+    (place / ".autolab").mkdir(exist_ok=True)
+    return place
+
+
+def _note_answer(desk: Desk, stage: Stage, number: int, folder: Path, raw: str) -> None:
+    """One `answered` line an ask, and copies for readers in `.autolab/`."""
+    since = [line for line in desk.events() if line.n > desk.line.n and line.event == "answered"]
+    if not any(line.data["stage"] == stage and line.data["number"] == number for line in since):
+        where = str((folder / "reply.json").relative_to(desk.lab.store))
+        noted = {"stage": stage, "number": number, "reply": where, "sha256": durable.sha256(raw)}
+        desk.lab.ledger.append("answered", noted)
+    logs = desk.lab.logs(desk.iteration_id)
+    durable.write(logs / f"{stage}-{number}.prompt.md", (folder / "prompt.md").read_bytes())
+    durable.write(logs / f"{stage}-{number}.reply.json", raw)
+    durable.write(desk.lab.control / "agent_result.json", raw)
+
+
+def _read(stage: Stage, answer: Answer, shown: str) -> tuple[AgentResult, Output | None] | str:
+    """Strict, without repair: what is missing or malformed is said, and is the researcher's to mend."""
+    if answer.raw is None:
+        return f"{shown}: missing: {answer.note}"
+    try:
+        result = AgentResult.from_text(answer.raw, shown)
+        if result.status != "complete":
+            return result, None
+        if result.output is None:
+            return f"{shown}: output: missing, though the status is complete"
+        return result, OUTPUTS[stage].from_value(result.output, f"{shown}: output")
+    except RecordError as error:
+        return str(error)

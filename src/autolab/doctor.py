@@ -1,0 +1,158 @@
+"""`verify` reads and judges the lab; `doctor` looks at machine and lab, and with `fix` mends what can be.
+
+Nothing is thrown away by a fix: what it replaces is kept beside it as a copy.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from autolab import durable, evaluation, verifiers
+from autolab.engine import LOG, refuse_unbuilt
+from autolab.errors import AutolabError, LabError, LedgerError
+from autolab.git import common_dir, find_root
+from autolab.lab import Lab
+from autolab.ledger import Ledger
+from autolab.place import holder, is_locked
+from autolab.records.base import Record
+from autolab.records.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
+from autolab.records.lab import State
+
+CHECKED: dict[str, type[Record]] = {
+    "design.yaml": Design,
+    "review_result.json": ReviewResult,
+    "results.yaml": Results,
+    "record.json": IterationRecord,
+    "runs/*/run_manifest.json": Manifest,
+    "runs/*/metrics.json": RunMetrics,
+}
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+
+
+def verify(lab: Lab) -> list[Finding]:
+    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter."""
+    found: list[Finding] = []
+    _try(found, "ledger", lambda: lab.ledger.open() and lab.ledger.check())
+    _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
+    _try(found, "backlog", lab.backlog)
+    _try(found, "config", lambda: refuse_unbuilt(lab.config()))
+    _try(found, "policy", lab.policy)
+    for pattern, kind in CHECKED.items():
+        for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
+            _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
+    found += verifiers.prompts(lab.control / "prompts")
+    if not any(finding.check == "config" for finding in found):
+        _try(found, "python", lambda: _python_runs(lab))
+        found += _frozen(lab)
+    return found
+
+
+def _try(found: list[Finding], check: str, action: object) -> None:
+    try:
+        action()  # type: ignore[operator]
+    except AutolabError as error:
+        found.append(verifiers.blocking(check, str(error)))
+
+
+def _python_runs(lab: Lab) -> None:
+    python = lab.python(lab.config())
+    ended = subprocess.run([python, "-c", ""], capture_output=True, check=False, cwd=lab.root)
+    if ended.returncode != 0:
+        raise LabError(f"python: {python} does not start (exit {ended.returncode}); name another in config.yaml")
+
+
+def _frozen(lab: Lab) -> list[Finding]:
+    """Frozen files in the checkout that differ from the lab's branch: experiments use what is committed."""
+    files = [path for path in lab.config().files.frozen if path in lab.git.dirty([path])]
+    say = "differs from the commit; experiments use the committed one"
+    return [verifiers.advisory("frozen", f"{path}: {say}", path) for path in files]
+
+
+def examine(start: Path, fix: bool) -> list[Finding]:
+    """The machine, then the lab at `start` if there is one; with `fix`, mended under the lock."""
+    found = _machine()
+    if find_root(start.resolve()) is None:
+        return [*found, verifiers.advisory("lab", f"{start}: no lab here; `autolab init DIR` makes one")]
+    if fix:
+        found += _fix(start)
+    lab = Lab.find(start)
+    found += verify(lab)
+    found += _missing(lab)
+    try:
+        packaged = evaluation.holds_packaged_data(Path(lab.python(lab.config())))
+    except AutolabError as error:
+        return [*found, verifiers.blocking("python", str(error))]
+    for name in packaged:
+        message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"
+        found.append(verifiers.advisory("data", message))
+    return found
+
+
+def _machine() -> list[Finding]:
+    found = []
+    version = sys.version_info[:2]
+    if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
+        found.append(verifiers.blocking("python", f"Python {platform.python_version()}: 3.11 to 3.13 are supported"))
+    if shutil.which("git") is None:
+        found.append(verifiers.blocking("git", "git was not found on PATH; install it"))
+    found.append(verifiers.advisory("containment", "none: trials run with your rights; nothing else is built yet"))
+    return found
+
+
+def _fix(start: Path) -> list[Finding]:
+    """Mend a broken ledger first (without it there is no lock to hold), then everything that hangs on it."""
+    found: list[Finding] = []
+    root = find_root(start.resolve())
+    assert root is not None
+    common = common_dir(root)
+    root = common.parent if common.name == ".git" else root
+    store = common / "autolab"
+    if not store.exists():
+        raise LabError(f"{root}: no record to mend; `autolab init` makes a clone a lab")
+    if is_locked(store / "lock"):
+        raise LabError(f"{root}: held by {holder(store)}; nothing is mended under a running command")
+    ledger = Ledger(store)
+    try:
+        ledger.open(repair=True)
+    except LedgerError as error:
+        copy = ledger.rebuild(_lab_id(ledger), root)
+        found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
+    lab = Lab(root)
+    lab.check_state(fix=True)
+    with lab.hold("autolab doctor --fix"):
+        lab.git.repair_worktrees()
+        for name in _restore(lab):
+            found.append(verifiers.advisory("fixed", f"{name}: restored from {LOG}"))
+    return found
+
+
+def _lab_id(ledger: Ledger) -> str:
+    try:
+        return ledger.load_head().lab_id
+    except LedgerError:
+        return durable.sha256(str(ledger.path))[:8]
+
+
+def _newest_logs(lab: Lab) -> dict[str, str]:
+    """Iteration -> the newest commit of refs/autolab/log that holds its files."""
+    newest: dict[str, str] = {}
+    if lab.git.resolve(LOG):
+        for sha, subject in lab.git.log_entries(LOG):
+            newest.setdefault(subject.partition(" ")[0], sha)
+    return newest
+
+
+def _restore(lab: Lab) -> list[str]:
+    return [name for sha in _newest_logs(lab).values() for name in lab.git.restore_missing(sha, lab.root)]
+
+
+def _missing(lab: Lab) -> list[Finding]:
+    gone = [name for name in _newest_logs(lab) if not lab.iteration(name).folder.exists()]
+    return [
+        verifiers.advisory("experiments", f"experiments/{name}: missing; `autolab doctor --fix` brings it back")
+        for name in gone
+    ]

@@ -1,0 +1,390 @@
+"""One step, and the loop of steps: read the state, do the stage's one thing, make the next state durable.
+
+The engine holds nothing in memory that the ledger does not hold too. It may be killed between any two
+lines; the next engine reads the newest transition and does that stage again, finding what was done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from autolab import asks, budget, durable, fault, rounds, stats
+from autolab.desk import Desk, Result
+from autolab.errors import GitError, LabError, RecordError
+from autolab.lab import Lab
+from autolab.records.experiment import ReviewResult
+from autolab.records.lab import Backlog, BacklogExperiment, BacklogHypothesis, Campaign, Config, Loop, Stage, State
+from autolab.researchers import load_researcher
+from autolab.stages import Outcome, advance, resume, waits
+
+LOG = "refs/autolab/log"
+SHOWN = 100
+"""Hypotheses and experiments that the backlog view lists; the ledger has them all."""
+
+HANDLERS: dict[Stage, Callable[[Desk], Result | None]] = {
+    Stage.HYPOTHESIS: asks.hypothesis,
+    Stage.DESIGN: asks.design,
+    Stage.IMPLEMENTATION: asks.implementation,
+    Stage.IMPLEMENTATION_REVIEW: asks.implementation_review,
+    Stage.LAUNCH: rounds.launch,
+    Stage.EXTRACT_RESULTS: rounds.extract,
+    Stage.UPDATE_DOCS: rounds.update_docs,
+    Stage.DECIDE_REPEAT: rounds.decide,
+}
+
+
+class End(StrEnum):
+    """How a command that drives the loop ended; each has its exit code."""
+
+    DONE = "done"
+    PARKED = "parked"
+    PERSON = "person"
+    BUDGET = "budget"
+
+
+EXIT_CODES = {End.DONE: 0, End.PARKED: 0, End.PERSON: 3, End.BUDGET: 4}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asks of one `autolab loop`."""
+
+    max_iterations: int
+    goal: str = ""
+    target: str | None = None
+    patience: int | None = None
+
+
+class Engine:
+    """Works on a lab whose lock the caller holds. `tell` gets one line for a person at a time."""
+
+    def __init__(self, lab: Lab, config: Config, tell: Callable[[str], None], stop: Callable[[], bool]) -> None:
+        refuse_unbuilt(config)
+        self.lab = lab
+        self.config = config
+        self.tell = tell
+        self.stop = stop
+        self._researcher = load_researcher(config.researcher)
+        self._reviewer = load_researcher(config.reviewer) if config.reviewer else self._researcher
+
+    # one step
+
+    def step(self) -> bool:
+        """One stage transition; False if the person asked to stop before there was one."""
+        state, campaign = self.lab.load()
+        if waits(state.stage):
+            raise LabError(f"the lab is at {state.stage}: {state.reason or 'nothing to do'}; {_way_on(state)}")
+        if state.iteration_id is None:
+            spent = budget.spent(self.config.budget, campaign)
+            if spent:
+                self._move(self._desk(), Result(Outcome.STOP, f"budget: {spent}"))
+                return True
+            self._open(state, campaign)
+        desk = self._desk()
+        self._restore(desk)
+        rounds.write_documents(desk)
+        began = time.monotonic()
+        self.tell(f"[{desk.iteration_id}] {desk.state.stage}" + _attempt(desk.state))
+        result = HANDLERS[desk.state.stage](desk)
+        if result is None:
+            return False
+        seconds = round(desk.campaign.seconds + time.monotonic() - began, 3)
+        self._move(desk, replace(result, campaign={"seconds": seconds} | result.campaign))
+        rounds.write_documents(self._desk())
+        return True
+
+    def _desk(self) -> Desk:
+        line = self.lab.ledger.transition()
+        assert line is not None
+        state, campaign = self.lab.load()
+        return Desk(
+            lab=self.lab,
+            config=self.config,
+            policy=self.lab.policy(),
+            state=state,
+            campaign=campaign,
+            line=line,
+            researcher=self._researcher,
+            reviewer=self._reviewer,
+            tell=self.tell,
+            stop=self.stop,
+        )
+
+    def _open(self, state: State, campaign: Campaign) -> None:
+        """Begin an iteration: its id, its base commit, its place in the ledger, in one transition."""
+        refines = state.stage is Stage.DESIGN
+        hypotheses = campaign.hypotheses + (0 if refines else 1)
+        hypothesis_id = campaign.hypothesis_id if refines else f"h{hypotheses}"
+        base, home = self._base(campaign)
+        number = campaign.iterations + 1
+        begun = campaign.model_copy(
+            update={
+                "iterations": number,
+                "hypotheses": hypotheses,
+                "hypothesis_id": hypothesis_id,
+                "experiment_id": f"e{number}",
+                "refinement": campaign.refinement + 1 if refines else 0,
+                "parent": campaign.parent if refines else None,
+                "iteration_offset": self.lab.ledger.head.size,
+                "base_commit": base,
+                "home_commit": home,
+            }
+        )
+        iteration_id = self._fresh_id(hypothesis_id or "h0")
+        opened = state.model_copy(update={"iteration_id": iteration_id, "reason": ""})
+        self.lab.transition(opened, begun, why="opened")
+
+    def _fresh_id(self, hypothesis_id: str) -> str:
+        now = datetime.now(UTC)
+        while True:
+            name = f"{now:%Y-%m-%dT%H-%M-%SZ}_{hypothesis_id}"
+            if not self.lab.iteration(name).folder.exists():
+                return name
+            now += timedelta(seconds=1)
+
+    def _base(self, campaign: Campaign) -> tuple[str, str]:
+        """What the next candidate branches from, and the commit of the lab's branch now.
+
+        The newest supported candidate (unconfirmed), unless the person has committed code since: then
+        their commit, because their work goes first.
+        """
+        git = self.lab.git
+        home = git.resolve(f"refs/heads/{campaign.home_branch}")
+        if home is None:
+            raise GitError(
+                f"branch {campaign.home_branch} is gone; check out the lab's branch again, or `autolab init`"
+            )
+        best = campaign.best
+        if best is None or git.resolve(best.commit) is None:
+            return home, home
+        since = [] if campaign.home_commit in (None, home) else git.changed_paths(campaign.home_commit or home, home)
+        code = [path for path in since if not _engine_owned(path, self.config)]
+        if code:
+            self.tell(f"{code[0]} was committed on {campaign.home_branch}: the next candidate branches from there")
+            return home, home
+        return best.commit, home
+
+    def _restore(self, desk: Desk) -> None:
+        """Make the iteration's folder, and bring back files of it that somebody cleaned away."""
+        desk.paths.folder.mkdir(parents=True, exist_ok=True)
+        fault.point("iteration.after_folder")
+        recorded = desk.line.data.get("log")
+        if recorded and self.lab.git.resolve(recorded):
+            for name in self.lab.git.restore_missing(recorded, self.lab.root):
+                self.tell(f"{name}: was missing, restored from the record")
+
+    # transitions
+
+    def _move(self, desk: Desk, result: Result) -> None:
+        """The next state, durable: history first, then the one line that counts."""
+        state = advance(desk.state, result.outcome, result.reason).model_copy(update=result.state)
+        campaign = desk.campaign.model_copy(update=result.campaign)
+        if state.stage is Stage.HUMAN_REVIEW and desk.state.iteration_id:
+            desk.write(desk.paths.failure, rounds.failure_report(desk, desk.state.stage, state.reason))
+        why: dict[str, object] = {"outcome": result.outcome, "from": desk.state.stage, "reason": result.reason}
+        if desk.state.iteration_id:
+            why["log"] = self._snapshot(desk)
+            self._show_backlog(desk, result)
+        self.lab.transition(state, campaign, **why)
+        if result.outcome in (Outcome.RETRY, Outcome.SEND_BACK, Outcome.ESCALATE):
+            self.tell(f"  {result.outcome}: {result.reason}")
+
+    def _snapshot(self, desk: Desk) -> str:
+        """The iteration's files (no raw trials, no logs) as a commit on refs/autolab/log, by plumbing."""
+        files = [path for path in desk.paths.folder.rglob("*") if path.is_file() and _kept(path, desk.paths.folder)]
+        names = [str(path.relative_to(self.lab.root)) for path in sorted(files)]
+        sha = self.lab.git.snapshot(LOG, self.lab.root, names, f"{desk.iteration_id} {desk.state.stage}")
+        fault.point("log.after_snapshot")
+        return sha
+
+    def _show_backlog(self, desk: Desk, result: Result) -> None:
+        """`.autolab/backlog.yaml`, a view of the newest hypotheses and experiments."""
+        if not desk.paths.hypothesis.exists():
+            return
+        claim, old = desk.hypothesis(), self.lab.backlog()
+        over = desk.state.stage is Stage.DECIDE_REPEAT
+        entry = BacklogHypothesis(
+            id=claim.id,
+            status="tested" if over and result.outcome is not Outcome.REFINE else "open",
+            title=claim.title,
+            success_metric=claim.metric,
+            target_delta=claim.success_delta,
+        )
+        experiment = BacklogExperiment(
+            id=desk.campaign.experiment_id or "",
+            hypothesis_id=claim.id,
+            status="done" if over else "in_progress",
+            iteration_id=desk.iteration_id,
+        )
+        new = Backlog(
+            hypotheses=(*[h for h in old.hypotheses if h.id != entry.id], entry)[-SHOWN:],
+            experiments=(*[e for e in old.experiments if e.id != experiment.id], experiment)[-SHOWN:],
+        )
+        if new != old:
+            durable.write(self.lab.control / "backlog.yaml", new.to_yaml())
+
+    # the loop
+
+    def loop(self, wish: Wish) -> End:
+        """Go on until the wished iterations are done, or something else ends it."""
+        if wish.target is not None:
+            rounds.target(wish.target, self.config)
+        state, campaign = self._begin(wish)
+        while not waits(state.stage):
+            loop = campaign.loop
+            assert loop is not None
+            if state.iteration_id is None and (why := _loop_over(loop, campaign)):
+                return self._end(state, campaign, why)
+            if self.stop() or not self.step():
+                self.tell("parked; the same command goes on from here")
+                return End.PARKED
+            state, campaign = self.lab.load()
+        if state.stage is Stage.HUMAN_REVIEW:
+            self.tell(f"waits for a person: {state.reason}")
+            return End.PERSON
+        end = self._end(state, campaign, state.reason)
+        return End.BUDGET if state.reason.startswith("budget") else end
+
+    def _begin(self, wish: Wish) -> tuple[State, Campaign]:
+        """Take up the loop that a crash or a stop left open, or begin another one."""
+        state, campaign = self.lab.load()
+        if state.stage is Stage.HUMAN_REVIEW:
+            return state, campaign
+        open_loop = campaign.loop
+        asked = (wish.max_iterations, wish.goal, wish.target, wish.patience)
+        if open_loop is not None:
+            if asked == (open_loop.max_iterations, open_loop.goal, open_loop.target, open_loop.patience):
+                return state, campaign
+        elif state.stage is Stage.STOP:
+            if not wish.goal:
+                raise LabError(f"the lab stopped ({state.reason}); {_way_on(state)}")
+            state = state.model_copy(update={"stage": Stage.HYPOTHESIS, "iteration_id": None, "reason": ""})
+        self._warn_uncommitted()
+        under_way = 1 if state.iteration_id is not None else 0
+        loop = Loop(
+            max_iterations=wish.max_iterations,
+            goal=wish.goal,
+            target=wish.target,
+            patience=wish.patience,
+            first_iteration=campaign.iterations - under_way,
+        )
+        state = self._with_limits(state)
+        campaign = campaign.model_copy(update={"loop": loop})
+        log = self._last_log()
+        self.lab.transition(state, campaign, why="loop_started", n=wish.max_iterations, **log)
+        return state, campaign
+
+    def _last_log(self) -> dict[str, object]:
+        line = self.lab.ledger.transition()
+        return {"log": line.data["log"]} if line and "log" in line.data else {}
+
+    def _with_limits(self, state: State) -> State:
+        limits = self.config.attempts
+        update = {"max_stage_attempts": limits.stage, "max_bounces": limits.bounces}
+        return state.model_copy(update=update | {"max_total_iterations": self.config.budget.iterations})
+
+    def _end(self, state: State, campaign: Campaign, why: str) -> End:
+        closed = campaign.model_copy(update={"loop": None})
+        self.lab.transition(state, closed, why="loop_ended", reason=why)
+        self.tell(f"loop ended: {why}")
+        return End.DONE
+
+    def _warn_uncommitted(self) -> None:
+        dirty = [path for path in self.lab.git.dirty() if not _engine_owned(path, self.config)]
+        if dirty:
+            more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+            self.tell(f"note: {dirty[0]}{more} is not committed, so experiments do not see it")
+
+
+def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
+    """A person's answer to a lab that waits: approve, retry or stop."""
+    state, campaign = lab.load()
+    if answer == "approve":
+        _sign(lab, state)
+    try:
+        after = resume(state, answer)
+    except ValueError as error:
+        raise LabError(f"review {answer}: {error}") from None
+    if state.stage is Stage.STOP and answer == "retry":
+        after = after.model_copy(update={"stage": Stage.HYPOTHESIS, "iteration_id": None})
+    line = lab.ledger.transition()
+    log = {"log": line.data["log"]} if line and "log" in line.data else {}
+    lab.transition(after, campaign, why=f"review {answer}", **log)
+    tell(f"{state.stage} -> {after.stage}")
+    return after
+
+
+def _sign(lab: Lab, state: State) -> None:
+    """A pass signed by the person, only where the required checks passed on the candidate's commit."""
+    if state.iteration_id is None or state.stage is not Stage.HUMAN_REVIEW:
+        raise LabError(f"review approve: nothing waits for a person: the lab is at {state.stage}")
+    path = lab.iteration(state.iteration_id).review_result
+    try:
+        review = ReviewResult.load(path, str(path.relative_to(lab.root)))
+    except RecordError as error:
+        raise LabError(f"review approve: {error}") from None
+    failed = [name for name, value in review.required_checks.items() if value == "fail"]
+    if failed or not review.required_checks:
+        what = f"failed: {', '.join(failed)}" if failed else "were not run"
+        raise LabError(f"review approve: required checks {what}; `autolab review retry` sends it back to be mended")
+    signed = review.model_copy(update={"status": "pass", "reviewer": "person", "reviewed_at": durable.utc_now()})
+    durable.write(path, signed.to_json())
+    lab.ledger.append("approved", {"commit": review.commit, "over": [str(f) for f in review.blocking_findings]})
+
+
+def refuse_unbuilt(config: Config) -> None:
+    """A key that this version does not act on is refused, not ignored."""
+    unbuilt = [f"budget.{key}" for key in budget.UNCOUNTED if getattr(config.budget, key) is not None]
+    if unbuilt:
+        raise RecordError(f".autolab/config.yaml: {unbuilt[0]}: nothing counts it in this version; set it to null")
+    if config.containment != "none":
+        raise RecordError(
+            f".autolab/config.yaml: containment: {config.containment}: not built in this version; set it to none "
+            "(trials then run with your rights)"
+        )
+    if config.push != "never":
+        raise RecordError(f".autolab/config.yaml: push: {config.push}: not built in this version; set it to never")
+    if config.tracking:
+        raise RecordError(".autolab/config.yaml: tracking: not built in this version; set it to []")
+    stats.checked(config.test)
+
+
+def _loop_over(loop: Loop, campaign: Campaign) -> str:
+    done = campaign.iterations - loop.first_iteration
+    if done >= loop.max_iterations:
+        return f"{done} of {loop.max_iterations} iterations done"
+    if loop.patience is not None and loop.since_gain >= loop.patience:
+        return f"no gain in {loop.since_gain} iterations (patience {loop.patience})"
+    return ""
+
+
+def _attempt(state: State) -> str:
+    return f" (attempt {state.stage_attempt} of {state.max_stage_attempts})" if state.stage_attempt > 1 else ""
+
+
+def _way_on(state: State) -> str:
+    if state.stage is Stage.HUMAN_REVIEW:
+        return "answer with `autolab review approve|retry|stop`"
+    return "go on with `autolab loop --goal ... --max-iterations N` or `autolab review retry`"
+
+
+def _kept(path: Path, folder: Path) -> bool:
+    """Whether a file belongs into the record: specs, manifests, aggregates, analysis; no raw trials, no logs."""
+    parts = path.relative_to(folder).parts
+    return not ({"trials", "logs"} & set(parts[:-1])) and not path.name.startswith(".") and not path.is_symlink()
+
+
+def _engine_owned(path: str, config: Config) -> bool:
+    owned: Sequence[str] = (
+        *config.files.global_,
+        *config.docs.paper_targets,
+        config.docs.figures,
+        "experiments",
+        "9_reports",
+    )
+    return any(path == name or path.startswith(f"{name}/") for name in owned)

@@ -1,0 +1,320 @@
+"""The lab on disk: every path, the lock, the state, the configuration that holds.
+
+What must survive `checkout`, `stash` and `clean -fdx` lies in the git common dir (`Lab.store`); what
+`.autolab/` shows of it is a view, written again from the ledger when it is missing. Only code inside
+`Lab.hold()` (which owns the flock) writes; everyone else reads what was last made durable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autolab import durable, fault
+from autolab.errors import LabError, LedgerError, RecordError
+from autolab.git import Git, common_dir
+from autolab.ledger import Ledger, Line, machine
+from autolab.place import holder, is_locked, locate
+from autolab.records.lab import Backlog, Campaign, Config, State, VerifierPolicy
+
+CONTROL = ("config.yaml", "verifier_policy.yaml")
+"""What a person says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Everything of one run, below `experiments/<ITERATION_ID>/runs/<RUN_ID>/`."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "run_manifest.json"
+
+    def trial(self, trial: str, attempt: int) -> Path:
+        return self.folder / "trials" / trial / f"a{attempt}"
+
+
+@dataclass(frozen=True)
+class IterationPaths:
+    """Everything of one iteration, below `experiments/<ITERATION_ID>/`."""
+
+    folder: Path
+
+    def __getattr__(self, name: str) -> Path:
+        try:
+            return self.folder / _ITERATION_FILES[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def run(self, run_id: str) -> RunPaths:
+        return RunPaths(self.folder / "runs" / run_id)
+
+
+_ITERATION_FILES = {
+    "hypothesis": "hypothesis.md",
+    "design": "design.yaml",
+    "plan": "implementation_plan.md",
+    "review": "implementation_review.md",
+    "review_result": "review_result.json",
+    "candidate": "candidate.json",
+    "summary_json": "summary.json",
+    "docs_update": "docs_update.md",
+    "results": "results.yaml",
+    "findings": "FINDINGS.md",
+    "record": "record.json",
+    "summary": "analysis/summary.md",
+    "failure": "failure_report.md",
+    "launch_script": "launch/run_local.sh",
+}
+
+
+class Lab:
+    """A git repository with an `.autolab/` folder. `root` is its main checkout."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = common_dir(root) / "autolab"
+        self.control = root / ".autolab"
+        self.state_path = self.control / "state.json"
+        self.worktrees = root / "5_worktrees"
+        self.ledger = Ledger(self.store)
+        self.git = Git(root)
+
+    @classmethod
+    def find(cls, start: Path) -> Lab:
+        """The lab that `start` lies in; LabError with the way out where there is none."""
+        root, _ = locate(start)
+        return cls(root)
+
+    # paths
+
+    def iteration(self, iteration_id: str) -> IterationPaths:
+        return IterationPaths(self.root / "experiments" / iteration_id)
+
+    def logs(self, iteration_id: str) -> Path:
+        return self.control / "logs" / "iterations" / iteration_id
+
+    def run_store(self, iteration_id: str, run_id: str) -> Path:
+        """Where an executor keeps one run's queue, exits and working folders."""
+        return self.store / "runs" / f"{iteration_id}.{run_id}"
+
+    @property
+    def secret(self) -> bytes:
+        """What seeds are derived from; no trial ever sees it."""
+        return bytes.fromhex((self.store / "secret").read_text().strip())
+
+    @property
+    def lab_id(self) -> str:
+        return self.ledger.head.lab_id
+
+    def config(self) -> Config:
+        """The configuration in the checkout, or the last one that was held if the checkout has none."""
+        return Config.load(self._control_file("config.yaml"), ".autolab/config.yaml")
+
+    def policy(self) -> VerifierPolicy:
+        path = self._control_file("verifier_policy.yaml")
+        return VerifierPolicy.load(path, ".autolab/verifier_policy.yaml") if path.exists() else VerifierPolicy()
+
+    def prompt(self, name: str) -> Path:
+        """The prompt file `name`, from the checkout or as it was last held."""
+        shown = self.control / "prompts" / name
+        return shown if shown.exists() else self.store / "control" / "prompts" / name
+
+    def _control_file(self, name: str) -> Path:
+        shown = self.control / name
+        held = self.store / "control" / name
+        return shown if shown.exists() or not held.exists() else held
+
+    def python(self, config: Config) -> str:
+        """The trials' interpreter: named in the config, else ./venv/bin/python, else the one that runs Autolab."""
+        if config.python:
+            path = Path(config.python)
+            named = str(path if path.is_absolute() or "/" not in config.python else self.root / path)
+            if "/" in named and not os.access(named, os.X_OK):
+                raise LabError(
+                    f".autolab/config.yaml: python: {config.python}: no such program; name one or remove the key"
+                )
+            return named
+        own = self.root / "venv" / "bin" / "python"
+        return str(own) if os.access(own, os.X_OK) else sys.executable
+
+    # state
+
+    def load(self) -> tuple[State, Campaign]:
+        """State and campaign of the newest transition."""
+        line = self.ledger.transition()
+        if line is None:
+            raise LedgerError(f"{self.ledger.path}: no transition in it; `autolab init` begins one")
+        return read_transition(line)
+
+    def transition(self, state: State, campaign: Campaign, **why: object) -> None:
+        """Make a new state durable: one ledger line, then its copy in `.autolab/state.json`."""
+        self.ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), **why})
+        self.show_state(state)
+
+    def show_state(self, state: State) -> None:
+        durable.write(self.state_path, state.to_json())
+        fault.point("state.after_write")
+
+    def check_state(self, *, fix: bool = False) -> None:
+        """Roll `.autolab/state.json` forward to the ledger; refuse one that somebody edited.
+
+        With `fix`, an edited or broken one is kept as a copy beside it and written again.
+        """
+        state, _ = self.load()
+        if not self.state_path.exists():
+            return self.show_state(state)
+        try:
+            shown = State.load(self.state_path, ".autolab/state.json")
+            trouble = "" if shown == state or self._was_once(shown) else _difference(shown, state)
+        except RecordError as error:
+            trouble, shown = str(error), None
+        if trouble and not fix:
+            raise LedgerError(
+                f"{trouble}; the ledger holds the state: `autolab doctor --fix` writes it again, with a copy"
+            )
+        if trouble:
+            text = self.state_path.read_bytes()
+            durable.write(self.state_path.with_name(f"state.edited.{durable.sha256(text)[:8]}.json"), text)
+        if shown != state:
+            self.show_state(state)
+
+    def _was_once(self, shown: State) -> bool:
+        value = shown.value()
+        return any(line.event == "transition" and line.data["state"] == value for line in self.ledger.lines())
+
+    # the lock
+
+    @contextlib.contextmanager
+    def hold(self, command: str) -> Iterator[Lab]:
+        """Own the lab: one at a time, by flock; the second is refused in one line that names the first."""
+        path = self.store / "lock"
+        with open(path, "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LabError(
+                    f"{self.root}: held by {holder(self.store) or 'another command'}; wait for it or `autolab stop`"
+                ) from None
+            held = {"pid": os.getpid(), "command": command, "since": durable.utc_now(), "machine": machine()}
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(held))
+            file.flush()
+            try:
+                self.ledger.open(repair=True)
+                self._settle()
+                self.check_state()
+                self._hold_control()
+                durable.write(self.control / "lock", json.dumps(held) + "\n")
+                self.link_ledger()
+                yield self
+            finally:
+                file.seek(0)
+                file.truncate()
+                (self.control / "lock").unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        """Notice that the lab was moved or copied since its last line."""
+        head = self.ledger.head
+        if head.path == str(self.root) and head.machine == machine():
+            return
+        if head.path != str(self.root):
+            if _stands_at(Path(head.path), head.lab_id):
+                raise LabError(
+                    f"{self.root}: a copy of the lab at {head.path}, which still stands; "
+                    "`autolab init --fork` makes it a lab of its own"
+                )
+            self._leave_old_runs()
+            self.git.repair_worktrees()
+        self.ledger.append("lab_moved", {"from": head.path, "to": str(self.root), "machine": machine()})
+        self.ledger.relocate(self.root)
+
+    def fork(self, lab_id: str) -> None:
+        """Make a copied lab one of its own: new id, own worktrees, what was under way forgotten."""
+        old = self.ledger.head
+        self._leave_old_runs()
+        self.git.repair_worktrees()
+        self.ledger.rename(lab_id)
+        self.ledger.relocate(self.root)
+        self.ledger.append("forked", {"from": old.path, "lab_id": old.lab_id})
+
+    def _leave_old_runs(self) -> None:
+        """Queues name absolute paths of the old place: put them aside, trials under way are measured again."""
+        runs = self.store / "runs"
+        for lock in sorted(runs.glob("*/lock")):
+            if is_locked(lock):
+                raise LabError(
+                    f"{lock.parent}: trials of the old place still run there; wait until they end, then try again"
+                )
+        if runs.exists():
+            number = len(list(self.store.glob("runs.left.*")))
+            runs.rename(self.store / f"runs.left.{number}")
+
+    def _hold_control(self) -> None:
+        """Keep a copy of what the person said, and note in the ledger that it changed."""
+        names = [*CONTROL, *(f"prompts/{p.name}" for p in sorted((self.control / "prompts").glob("*.md")))]
+        for name in names:
+            shown, held = self.control / name, self.store / "control" / name
+            if not shown.exists():
+                continue
+            text = shown.read_bytes()
+            if held.exists() and held.read_bytes() == text:
+                continue
+            if name == "config.yaml":
+                Config.load(shown, ".autolab/config.yaml")
+            elif name == "verifier_policy.yaml":
+                VerifierPolicy.load(shown, ".autolab/verifier_policy.yaml")
+            durable.write(held, text)
+            self.ledger.append("control_changed", {"file": f".autolab/{name}", "sha256": durable.sha256(text)})
+
+    def link_ledger(self) -> None:
+        """`.autolab/ledger.jsonl` is a link for readers; the file itself lies out of reach of `clean`."""
+        link = self.control / "ledger.jsonl"
+        if not link.is_symlink() and not link.exists():
+            link.symlink_to(os.path.relpath(self.ledger.path, self.control))
+
+    # the checkout, which is the person's
+
+    def away(self, campaign: Campaign) -> str | None:
+        """Why documents cannot be written into the checkout now, or None if it stands on the lab's branch."""
+        busy = self.git.busy()
+        if busy:
+            return f"a {busy} is in progress"
+        branch = self.git.branch()
+        if branch == campaign.home_branch:
+            return None
+        return f"{branch or 'a detached commit'} is checked out, the lab's branch is {campaign.home_branch}"
+
+    def stop_requested(self) -> bool:
+        return (self.store / "stop").exists()
+
+    def backlog(self) -> Backlog:
+        path = self.control / "backlog.yaml"
+        return Backlog.load(path, ".autolab/backlog.yaml") if path.exists() else Backlog()
+
+
+def read_transition(line: Line) -> tuple[State, Campaign]:
+    state = State.from_value(line.data["state"], f"ledger.jsonl line {line.n}: state")
+    return state, Campaign.from_value(line.data["campaign"], f"ledger.jsonl line {line.n}: campaign")
+
+
+def _stands_at(root: Path, lab_id: str) -> bool:
+    try:
+        head = json.loads((common_dir(root) / "autolab" / "head").read_text(encoding="utf-8"))
+    except (OSError, ValueError, LabError):
+        return False
+    return bool(head.get("lab_id") == lab_id and head.get("path") == str(root))
+
+
+def _difference(shown: State, state: State) -> str:
+    a, b = shown.value(), state.value()
+    key = next(key for key in a if a[key] != b[key])
+    return f".autolab/state.json: {key}: is {a[key]!r}, never was so: edited by hand (the ledger says {b[key]!r})"

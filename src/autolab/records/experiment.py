@@ -1,0 +1,377 @@
+"""Documents of one iteration: hypothesis, design, review, run, results, record."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from autolab.records.base import Record
+from autolab.records.lab import Count, Direction, Positive, StoppingRule
+from autolab.records.outcomes import Decision, Outcome, Recommendation, RunKind, Verdict
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
+"""An arm's name: it becomes a folder, a row and part of a job's name."""
+
+
+class Hypothesis(Record):
+    """The front matter of `hypothesis.md`: one testable claim."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/hypothesis.md"
+
+    id: str
+    title: str
+    metric: str
+    direction: Direction
+    success_delta: Positive
+    success: str
+    risk_bounds: tuple[str, ...]
+    mechanism: str
+    references: tuple[str, ...] = ()
+    parent: str | None = None
+
+
+class Arm(Record):
+    """A baseline or a variant: the settings it overrides, and whose code it runs."""
+
+    name: Name
+    config_overrides: dict[str, JsonValue] = {}
+    code: Literal["base", "candidate"] | None = None
+
+
+class Entrypoint(Record):
+    """What a trial runs: a module with arguments (`python -m module --key value`) or a command line."""
+
+    module: str | None = None
+    command: str | None = None
+    args: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Entrypoint:
+        if (self.module is None) == (self.command is None):
+            raise ValueError("name either module or command")
+        return self
+
+
+class Slurm(Record):
+    partition: str | None = None
+    time: str | None = None
+    cpus_per_task: int | None = None
+    cpus: int | None = None
+    mem_gb: float | None = None
+    gpus: int | None = None
+    job_id: str | None = None
+
+
+class Compute(Record):
+    location: str = "local"
+    slurm: Slurm | None = None
+
+
+class MaxPairs(Record):
+    """Seeds are drawn by the lab, as many pairs as the rule needs up to this."""
+
+    max_pairs: Annotated[int, Field(ge=2)]
+
+
+class Reproducibility(Record):
+    seeds: tuple[int, ...] | MaxPairs
+    deterministic: bool = True
+
+    @model_validator(mode="after")
+    def _seeds_are_different(self) -> Reproducibility:
+        if isinstance(self.seeds, tuple):
+            if not self.seeds:
+                raise ValueError("seeds: none given")
+            if len(set(self.seeds)) != len(self.seeds):
+                raise ValueError("seeds: a seed is given twice, which would count one training as two")
+        return self
+
+
+class DesignMetrics(Record):
+    primary: str
+    secondary: tuple[str, ...] = ()
+    success_delta: Positive
+    direction: Direction | None = None
+
+
+class Criterion(Record):
+    """A threshold on a metric; direction given, or derived from target against failure."""
+
+    metric: str
+    target: float
+    acceptable: float | None = None
+    failure: float | None = None
+    direction: Direction | None = None
+
+
+class Design(Record):
+    """The executable spec of an experiment (seed 003, appendix A, with optional later keys)."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/design.yaml"
+
+    id: str
+    iteration_id: str
+    hypothesis_id: str
+    description: str = ""
+    entrypoint: Entrypoint
+    compute: Compute = Compute()
+    reproducibility: Reproducibility
+    metrics: DesignMetrics
+    baselines: tuple[Arm, ...] = ()
+    variants: tuple[Arm, ...] = ()
+    model: dict[str, JsonValue] | None = None
+    dataset: str | None = None
+    train: dict[str, JsonValue] = {}
+    aggregation: Literal["mean"] = "mean"
+    criteria: tuple[Criterion, ...] = ()
+    test: StoppingRule | None = None
+    base_commit: str | None = None
+
+    @model_validator(mode="after")
+    def _arms_are_named_once(self) -> Design:
+        names = [arm.name for arm in (*self.baselines, *self.variants)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"arm name used twice: {', '.join(twice)}")
+        return self
+
+
+class Finding(Record):
+    """What a verifier or a reviewer reports."""
+
+    check: str
+    severity: Literal["blocking", "advisory"]
+    message: str
+    file: str | None = None
+
+
+class ReviewResult(Record):
+    """The gate before launch. Without `commit` it never opens."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/review_result.json"
+
+    status: Literal["pass", "needs_retry", "failed"]
+    blocking_findings: tuple[Finding | str, ...] = ()
+    required_checks: dict[str, Literal["pass", "skip", "fail"]]
+    reviewed_at: str
+    commit: str | None = None
+    reviewer: str | None = None
+
+
+class Interval(Record):
+    """A mean difference in the direction of good, with the interval of the rule that judged it."""
+
+    n: Count
+    mean: float
+    low: float | None
+    high: float | None
+    level: float
+
+
+class Comparison(Record):
+    """One variant against the first baseline, as judged by the rule that was fixed before launch."""
+
+    arm: str
+    baseline: str
+    metric: str
+    difference: Interval
+    verdict: Verdict
+    reason: str = ""
+
+
+class Trial(Record):
+    """One cell of a run: an arm at a seed, with the attempt that counts."""
+
+    trial: str
+    arm: str
+    index: Count
+    seed: int
+    attempt: Annotated[int, Field(ge=1)]
+    commit: str
+    key: str
+    content: str
+    outcome: Outcome
+    score: dict[str, float] = {}
+    self_reported: dict[str, float] = {}
+    predictions_sha256: str | None = None
+    seconds: float = 0.0
+    max_rss_bytes: Count = 0
+    output_bytes: Count = 0
+    message: str = ""
+    reused_from: str | None = None
+
+
+class ManifestGit(Record):
+    control_plane_commit: str
+    remote_commit: str | None = None
+    candidate_commit: str | None = None
+    base_commit: str | None = None
+    dirty: bool
+
+
+class SyncStep(Record):
+    status: Literal["pending", "ok", "failed", "na"]
+    completed_at: str | None = None
+
+
+class ManifestSync(Record):
+    artifact_sync_to_local: SyncStep
+
+
+class Environment(Record):
+    """The interpreter of the trials and the hash of the packages it has."""
+
+    python: str
+    version: str
+    packages_sha256: str
+
+
+class FileHash(Record):
+    path: str
+    sha256: str
+
+
+class Manifest(Record):
+    """Everything a run's numbers are tied to (seed 003, appendix B, with optional later keys)."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/run_manifest.json"
+
+    run_id: str
+    iteration_id: str
+    kind: RunKind = RunKind.SEARCH
+    lab_id: str | None = None
+    status: Literal["running", "completed", "failed"] | None = None
+    git: ManifestGit
+    location: str
+    slurm: Slurm | None = None
+    command: str
+    sync: ManifestSync
+    verifier_results: dict[str, str]
+    started_at: str
+    ended_at: str | None = None
+    artifacts: dict[str, str]
+    design_sha256: str | None = None
+    rule: StoppingRule | None = None
+    metric: str | None = None
+    success_delta: float | None = None
+    environment: Environment | None = None
+    evaluator: FileHash | None = None
+    data: dict[str, str] | None = None
+    frozen: dict[str, str] = {}
+    containment: Literal["full", "partial", "none"] | None = None
+    self_reported: bool = False
+    trials: tuple[Trial, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    reason: str = ""
+
+
+class ArmMetrics(Record):
+    """Mean, sample deviation and number of trials of one metric of one arm."""
+
+    mean: float
+    std: float | None
+    n: Count
+
+
+class RunMetrics(Record):
+    """A run's aggregate, made by the engine from the scores of its trials."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/metrics.json"
+
+    run_id: str
+    primary: str
+    self_reported: bool
+    arms: dict[str, dict[str, ArmMetrics]]
+    comparisons: tuple[Comparison, ...]
+
+
+class SubExperiment(Record):
+    status: Literal["completed", "failed", "skipped"]
+    finding: str = ""
+    metrics: dict[str, float] = {}
+    artifacts: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class SubExperiments(Record):
+    experiments: dict[str, SubExperiment]
+
+
+class Assessment(Record):
+    """How the verdict came about: comparisons and, per criterion, how far it was met."""
+
+    verdict: Verdict | None
+    reason: str
+    comparisons: tuple[Comparison, ...] = ()
+    criteria: dict[str, Literal["target", "acceptable", "below_acceptable", "failed", "unmeasured"]] = {}
+
+
+class Results(Record):
+    """The outcome of an iteration's experiment (seed 002's keys)."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/results.yaml"
+
+    experiment_id: str
+    iteration_id: str
+    run_id: str
+    status: Literal["completed", "failed"]
+    results: SubExperiments
+    findings: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
+    artifacts: tuple[str, ...] = ()
+    error: str | None = None
+    assessment: Assessment
+    recommendation: Recommendation
+
+
+class Summary(Record):
+    """What generated code says of its model, from a process of its own: number of parameters and shapes."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/summary.json"
+
+    parameters: Count
+    layers: tuple[dict[str, JsonValue], ...] = ()
+    input_shape: tuple[int, ...] = ()
+    output_shape: tuple[int, ...] = ()
+
+
+class Assembler(Record):
+    via: str
+
+
+class PlanningDecision(Record):
+    action: Decision
+    reason: str
+
+
+class Reply(Record):
+    """Where one answer of the researcher lies, with its hash."""
+
+    stage: str
+    ask: int
+    path: str
+    sha256: str
+
+
+class IterationRecord(Record):
+    """One iteration in the registry's form (seed 004), with the paths of every prompt and reply."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/record.json"
+
+    run_id: str | None
+    iteration: int
+    iteration_id: str
+    hypothesis_id: str
+    timestamp: str
+    model_settings: dict[str, JsonValue] = Field(alias="model_config")
+    assembler: Assembler
+    llm_response: tuple[Reply, ...]
+    code_path: str
+    code_checksum: str
+    commit: str
+    summary: Summary | None
+    eval_metrics: dict[str, float]
+    status: Literal["completed", "failed"]
+    verdict: Verdict | None
+    planning_decision: PlanningDecision

@@ -1,0 +1,249 @@
+"""Documents of the lab itself: configuration, policy, state, campaign, backlog."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from autolab.records.base import Record
+
+Direction = Literal["minimize", "maximize"]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Stage(StrEnum):
+    """Where an iteration is. Exactly one is active."""
+
+    HYPOTHESIS = "hypothesis"
+    DESIGN = "design"
+    IMPLEMENTATION = "implementation"
+    IMPLEMENTATION_REVIEW = "implementation_review"
+    LAUNCH = "launch"
+    EXTRACT_RESULTS = "extract_results"
+    UPDATE_DOCS = "update_docs"
+    DECIDE_REPEAT = "decide_repeat"
+    HUMAN_REVIEW = "human_review"
+    STOP = "stop"
+
+
+class Metric(Record):
+    """What is optimised: the metric that decides, its direction, the least difference worth having (in its units)."""
+
+    primary: str
+    direction: Direction
+    success_delta: Positive
+    report: tuple[str, ...] = ()
+
+
+class Command(Record):
+    """A program of the lab; `{python}` stands for the trials' interpreter. Limits: seconds, GB, MB."""
+
+    command: str
+    time_limit_s: Positive = 3600
+    memory_gb: Positive = 4
+    output_mb: Positive = 10
+    disk_mb: Positive = 2000
+
+
+class Evaluate(Record):
+    """The frozen evaluator and the folders (inputs.npy, labels.npy) of the evaluation and the holdout split."""
+
+    script: str = "eval.py"
+    eval: str = "data/eval"
+    holdout: str | None = None
+
+
+class Who(Record):
+    """Which researcher answers. Options that the named one does not know are refused when it starts."""
+
+    name: str = "offline"
+    model: str | None = None
+    base_url: str | None = None
+    script: str | None = None
+    command: str | None = None
+    env: tuple[str, ...] = ()
+    time_limit_s: Positive = 1800
+
+
+class Where(Record):
+    """Which executor runs the trials: `local`, or `package.module:Class`, with its own options."""
+
+    name: str = "local"
+    options: dict[str, JsonValue] = {}
+
+
+class Files(Record):
+    """Ownership classes of CONTRACTS §6; what is not named is REGULAR."""
+
+    frozen: tuple[str, ...] = ("eval.py", "program.md", "meta_journal.md")
+    human: tuple[str, ...] = ("human_journal.md",)
+    global_: tuple[str, ...] = Field(("RESEARCH_JOURNAL.md", "results.tsv", "FINDINGS.md"), alias="global")
+
+
+class StoppingRule(Record):
+    """The stopping rule and its error rates; pairs are (baseline, variant) trials that share a seed."""
+
+    rule: Literal["sequential", "fixed", "sprt"] = "sequential"
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.005
+    max_pairs: Annotated[int, Field(ge=2)] = 24
+    confirm_pairs: Annotated[int, Field(ge=2)] = 24
+    holdout_questions: Count = 20
+
+
+class Attempts(Record):
+    """How often a stage may be tried, and how often the review may send back, before a person is asked."""
+
+    stage: Annotated[int, Field(ge=1)] = 5
+    bounces: Count = 5
+
+
+class Budget(Record):
+    """Caps over the life of the lab; null is no cap."""
+
+    iterations: Count | None = 50
+    trials: Count | None = None
+    wall_hours: Positive | None = None
+    gpu_hours: Positive | None = None
+    tokens: Count | None = None
+    dollars: Positive | None = None
+
+
+class Docs(Record):
+    """Paper files that an iteration updates, and where final figures go."""
+
+    paper_targets: tuple[str, ...] = ("paper/paperbanana.md", "paper/ralph.md")
+    figures: str = "paper/figures"
+
+
+class Config(Record):
+    """What a person says once about the lab. Only `metric` has no default."""
+
+    FILE: ClassVar[str] = ".autolab/config.yaml"
+
+    metric: Metric
+    goal: str = ""
+    target: str | None = None
+    python: str | None = None
+    train: Command = Command(command="{python} train.py")
+    predict: Command | None = None
+    evaluate: Evaluate | None = None
+    data: str | None = None
+    run_time_minutes: tuple[float, float] = (5.0, 40.0)
+    researcher: Who = Who()
+    reviewer: Who | None = None
+    executor: Where = Where()
+    containment: Literal["full", "partial", "none"] = "full"
+    files: Files = Files()
+    test: StoppingRule = StoppingRule()
+    attempts: Attempts = Attempts()
+    budget: Budget = Budget()
+    docs: Docs = Docs()
+    push: Literal["never", "kept", "always"] = "never"
+    tracking: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _evaluator_needs_predictions(self) -> Config:
+        if (self.evaluate is None) != (self.predict is None):
+            raise ValueError("evaluate and predict go together: give both (sealed evaluation) or none (self-reported)")
+        return self
+
+
+class VerifierPolicy(Record):
+    """Which programs judge a candidate before review. An exit code alone decides; `<ITERATION_ID>` is filled in."""
+
+    FILE: ClassVar[str] = ".autolab/verifier_policy.yaml"
+
+    test_command: str | None = None
+    dry_run_command: str | None = None
+    smoke_command: str | None = None
+    summary_command: str | None = None
+    require_tests: bool = False
+    require_dry_run: bool = False
+    require_env_smoke: bool = True
+    require_docs_target_update: bool = False
+    time_limit_s: Positive = 120
+    python_versions: str | None = None
+
+
+class State(Record):
+    """Where the lab stands. A copy of the newest transition in the ledger, which alone is the truth."""
+
+    FILE: ClassVar[str] = ".autolab/state.json"
+
+    iteration_id: str | None
+    stage: Stage
+    stage_attempt: Annotated[int, Field(ge=1)] = 1
+    last_run_id: str | None = None
+    sync_status: Literal["pending", "ok", "failed", "na"] = "na"
+    max_stage_attempts: Annotated[int, Field(ge=1)] = 5
+    max_total_iterations: Count | None = 50
+    bounces: Count = 0
+    max_bounces: Count = 5
+    from_stage: Stage | None = None
+    reason: str = ""
+
+
+class Loop(Record):
+    """An `autolab loop` that has begun and not ended: its wishes and how far it is."""
+
+    max_iterations: Annotated[int, Field(ge=1)]
+    goal: str
+    target: str | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
+    first_iteration: Count
+    since_gain: Count = 0
+
+
+class Supported(Record):
+    """The newest supported candidate; unconfirmed until it was measured again on fresh seeds."""
+
+    iteration_id: str
+    commit: str
+    metrics: dict[str, float]
+    confirmed: bool = False
+
+
+class Campaign(Record):
+    """What the engine remembers between iterations; bounded in size, part of every transition in the ledger."""
+
+    iterations: Count = 0
+    hypotheses: Count = 0
+    trials: Count = 0
+    seconds: float = 0.0
+    iteration_offset: Count = 0
+    hypothesis_id: str | None = None
+    experiment_id: str | None = None
+    refinement: Count = 0
+    parent: str | None = None
+    base_commit: str | None = None
+    home_branch: str | None = None
+    home_commit: str | None = None
+    best: Supported | None = None
+    loop: Loop | None = None
+
+
+class BacklogHypothesis(Record):
+    id: str
+    status: str
+    title: str
+    success_metric: str
+    target_delta: float
+
+
+class BacklogExperiment(Record):
+    id: str
+    hypothesis_id: str
+    status: str
+    iteration_id: str
+
+
+class Backlog(Record):
+    """Hypotheses and experiments of the lab, newest last; a view that the engine writes."""
+
+    FILE: ClassVar[str] = ".autolab/backlog.yaml"
+
+    hypotheses: tuple[BacklogHypothesis, ...] = ()
+    experiments: tuple[BacklogExperiment, ...] = ()

@@ -1,0 +1,88 @@
+"""What the lab has recorded, for readers: the registry, the files to publish, and where the evidence lies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from autolab.lab import Lab
+from autolab.records.experiment import IterationRecord
+
+PUBLISHED = (
+    "hypothesis.md",
+    "design.yaml",
+    "implementation_plan.md",
+    "implementation_review.md",
+    "review_result.json",
+    "results.yaml",
+    "FINDINGS.md",
+    "docs_update.md",
+    "record.json",
+    "summary.json",
+    "failure_report.md",
+    "launch/*",
+    "analysis/**/*",
+    "runs/*/run_manifest.json",
+    "runs/*/metrics.json",
+)
+"""Seed 003 §4.2: specs, manifests, aggregates, analysis; never checkpoints, raw logs or data."""
+
+
+def finished(lab: Lab) -> list[IterationRecord]:
+    """Every finished iteration's record, oldest first."""
+    files = sorted((lab.root / "experiments").glob("*/record.json"))
+    return [IterationRecord.load(path, str(path.relative_to(lab.root))) for path in files]
+
+
+def registry(lab: Lab) -> list[dict[str, Any]]:
+    """The iterations in seed 004's form, each answer with its prompt and raw text."""
+    return [record.value() | {"llm_response": [_reply(lab, r) for r in record.value()["llm_response"]]}
+            for record in finished(lab)]  # fmt: skip
+
+
+def _reply(lab: Lab, reply: dict[str, Any]) -> dict[str, Any]:
+    folder = (lab.store / reply["path"]).parent
+    return reply | {"prompt": _text(folder / "prompt.md"), "raw": _text(folder / "reply.json")}
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+
+
+def publishable(lab: Lab) -> list[str]:
+    """Paths of the record that exist now, relative to the lab."""
+    config = lab.config()
+    found: set[Path] = set()
+    for iteration in (lab.root / "experiments").glob("*"):
+        for pattern in PUBLISHED:
+            found.update(path for path in iteration.glob(pattern) if path.is_file() and not path.is_symlink())
+    own = (*config.files.global_, *config.docs.paper_targets)
+    found.update(path for path in (lab.root / name for name in own) if path.is_file())
+    found.update((lab.root / "9_reports").glob("*.md"))
+    found.update(path for path in (lab.root / config.docs.figures).glob("*") if path.is_file())
+    return sorted(str(path.relative_to(lab.root)) for path in found)
+
+
+def evidence(lab: Lab) -> str:
+    """What the iterations came to, and the files that show it."""
+    rows = []
+    for record in finished(lab):
+        runs = sorted((lab.iteration(record.iteration_id).folder / "runs").glob("*/run_manifest.json"))
+        ended = [f"{path.parent.name} {_status(path)}" for path in runs]
+        verdict = record.verdict or record.status
+        note = " (unconfirmed)" if verdict == "supported" else ""
+        rows.append(f"{record.iteration_id}  {verdict}{note}: {', '.join(ended)}")
+        rows.append(f"    experiments/{record.iteration_id}/analysis/summary.md")
+    places = [
+        ("what was learned", "RESEARCH_JOURNAL.md"),
+        ("every measurement", "results.tsv"),
+        ("runs, seeds, commits", "experiments/*/runs/*/run_manifest.json"),
+        ("what happened, line by line", ".autolab/ledger.jsonl"),
+    ]
+    lines = [*rows, "", *(f"{name:<28} {lab.root}/{path}" for name, path in places)]
+    return "\n".join(lines)
+
+
+def _status(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8"))["status"])

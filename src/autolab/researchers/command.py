@@ -1,0 +1,82 @@
+"""An external program as researcher: it works in the workspace and leaves `.autolab/agent_result.json`.
+
+The program runs under the same supervisor as a trial, so that it cannot outlive its time limit, leaves no
+process behind, and one that is under way when the engine dies is waited for and not started twice.
+`{prompt_file}`, `{workspace}` and `{stage}` in the command are filled in. Its environment is PATH, HOME,
+LANG, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE and what `env` names; nothing else of the engine's.
+What is not covered: until containment lands it runs with the rights of the person who started Autolab.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from autolab import durable
+from autolab.errors import ResearcherError
+from autolab.executors.base import Job, Phase, Step
+from autolab.executors.local import LocalExecutor
+from autolab.records.lab import Who
+from autolab.records.outcomes import Outcome
+from autolab.researchers.base import Answer, Task
+
+RESULT = ".autolab/agent_result.json"
+MAX_RESULT_BYTES = 4 << 20
+
+
+class CommandResearcher:
+    name = "command"
+    works_in_folder = True
+
+    def __init__(self, who: Who) -> None:
+        if not who.command:
+            raise ResearcherError('researcher: command needs `command: "program {prompt_file}"`')
+        self._who = who
+
+    def perform(self, task: Task) -> Answer:
+        executor = LocalExecutor(task.scratch, {})
+        found = executor.find([task.key])
+        if task.key not in found:
+            (task.workspace / RESULT).unlink(missing_ok=True)
+            executor.submit([self._job(task)])
+            found = executor.find([task.key])
+        ref = found[task.key]
+        while True:
+            status = executor.poll([ref], 60.0)[task.key]
+            if status.phase in (Phase.FINISHED, Phase.LOST):
+                break
+        if status.exit is None or status.exit.outcome is not Outcome.COMPLETED:
+            what = f"{status.exit.outcome}: {status.exit.message}" if status.exit else "lost"
+            return Answer(None, f"the command ended as {what}")
+        return self._collect(task.workspace / RESULT, task.scratch / "agent_result.json")
+
+    def _collect(self, left: Path, path: Path) -> Answer:
+        """Move what the program left out of its reach, then read it; after a crash it may be there already."""
+        if left.exists() or left.is_symlink():
+            os.replace(left, path)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return Answer(None, f"the command left no {RESULT}")
+        except OSError as error:
+            return Answer(None, f"{RESULT}: {error.strerror}")
+        with os.fdopen(descriptor, "rb") as file:
+            raw = file.read(MAX_RESULT_BYTES + 1)
+        if len(raw) > MAX_RESULT_BYTES:
+            return Answer(None, f"{RESULT}: larger than {MAX_RESULT_BYTES} bytes")
+        return Answer(raw.decode("utf-8", errors="replace"))
+
+    def _job(self, task: Task) -> Job:
+        prompt = task.scratch / "prompt.md"
+        durable.write(prompt, task.prompt)
+        filled = {"{prompt_file}": str(prompt), "{workspace}": str(task.workspace), "{stage}": str(task.stage)}
+        argv = []
+        for word in shlex.split(self._who.command or ""):
+            for name, value in filled.items():
+                word = word.replace(name, value)
+            argv.append(word)
+        env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *self._who.env) if name in os.environ}
+        env |= {"AUTOLAB_STAGE": str(task.stage), "AUTOLAB_PROMPT_FILE": str(prompt)}
+        step = Step("agent", tuple(argv), str(task.workspace), env, self._who.time_limit_s, 50 << 20)
+        return Job(key=task.key, trial=str(task.stage), attempt=1, steps=(step,), inputs={})

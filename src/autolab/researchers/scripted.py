@@ -1,0 +1,68 @@
+"""A researcher that replays given answers: for audits, demonstrations and tests.
+
+The script is a YAML file: `iterations:` is a list, one entry an iteration of the lab, each a mapping from
+stage to a list of answers; the nth answer of a stage answers its nth ask in that iteration. An answer has
+`output` and, optionally, `status` and `summary`; or `raw`, a text given back as it is, to show what a
+malformed answer does. Where the script says nothing, the answer is `needs_retry` with that reason.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from autolab.errors import ResearcherError
+from autolab.records.base import Record
+from autolab.records.lab import Stage, Who
+from autolab.researchers.base import Answer, Task
+
+
+class ScriptedAnswer(Record):
+    output: dict[str, JsonValue] | None = None
+    status: Literal["complete", "needs_retry", "failed"] = "complete"
+    summary: str = "answered from a script"
+    raw: str | None = None
+
+
+class Script(Record):
+    iterations: tuple[dict[Stage, tuple[ScriptedAnswer, ...]], ...]
+
+
+class ScriptedResearcher:
+    name = "scripted"
+    works_in_folder = False
+
+    def __init__(self, who: Who) -> None:
+        if who.script is None:
+            raise ResearcherError("researcher: scripted needs `script: FILE` (or --script FILE)")
+        self._script = Script.load(Path(who.script), who.script)
+
+    def perform(self, task: Task) -> Answer:
+        answer = self._find(task)
+        if answer is None:
+            place = f"iteration {task.iteration}, stage {task.stage}, ask {task.number}"
+            return Answer(_result("needs_retry", f"the script has no answer for {place}", None))
+        if answer.raw is not None:
+            return Answer(answer.raw)
+        return Answer(_result(answer.status, answer.summary, answer.output))
+
+    def _find(self, task: Task) -> ScriptedAnswer | None:
+        if task.iteration > len(self._script.iterations):
+            return None
+        answers = self._script.iterations[task.iteration - 1].get(task.stage, ())
+        return answers[task.number - 1] if task.number <= len(answers) else None
+
+
+def _result(status: str, summary: str, output: Any) -> str:
+    return json.dumps(
+        {
+            "status": status,
+            "summary": summary,
+            "changed_files": [],
+            "completion_token_seen": False,
+            "output": output,
+        }
+    )

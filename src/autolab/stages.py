@@ -1,0 +1,119 @@
+"""The loop as data: a table of stages and a pure function from state and outcome to the next state.
+
+    hypothesis -> design -> implementation -> implementation_review -> launch
+        -> extract_results -> update_docs -> decide_repeat -> (hypothesis | design | stop)
+
+Nothing here reads a file or a clock, so every path through the loop can be tried in a test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from autolab.records.lab import Stage, State
+
+
+class Action(StrEnum):
+    """The four things that are ever done in a stage."""
+
+    ASK = "ask"
+    MEASURE = "measure"
+    EXTRACT = "extract"
+    DECIDE = "decide"
+
+
+class Outcome(StrEnum):
+    """What came of one attempt at a stage."""
+
+    COMPLETE = "complete"
+    RETRY = "retry"
+    SEND_BACK = "send_back"
+    ESCALATE = "escalate"
+    REFINE = "refine"
+    NEW_HYPOTHESIS = "new_hypothesis"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A stage: what is done, where a complete one leads, where one leads that sends back."""
+
+    action: Action
+    complete: Stage | None
+    send_back: Stage | None = None
+
+
+TABLE: dict[Stage, Spec] = {
+    Stage.HYPOTHESIS: Spec(Action.ASK, Stage.DESIGN),
+    Stage.DESIGN: Spec(Action.ASK, Stage.IMPLEMENTATION),
+    Stage.IMPLEMENTATION: Spec(Action.ASK, Stage.IMPLEMENTATION_REVIEW),
+    Stage.IMPLEMENTATION_REVIEW: Spec(Action.ASK, Stage.LAUNCH, Stage.IMPLEMENTATION),
+    Stage.LAUNCH: Spec(Action.MEASURE, Stage.EXTRACT_RESULTS, Stage.IMPLEMENTATION),
+    Stage.EXTRACT_RESULTS: Spec(Action.EXTRACT, Stage.UPDATE_DOCS),
+    Stage.UPDATE_DOCS: Spec(Action.ASK, Stage.DECIDE_REPEAT),
+    Stage.DECIDE_REPEAT: Spec(Action.DECIDE, None),
+}
+"""Every stage that does something; HUMAN_REVIEW and STOP wait."""
+
+_DECIDED = {
+    Outcome.REFINE: Stage.DESIGN,
+    Outcome.NEW_HYPOTHESIS: Stage.HYPOTHESIS,
+    Outcome.STOP: Stage.STOP,
+}
+
+
+def waits(stage: Stage) -> bool:
+    return stage not in TABLE
+
+
+def advance(state: State, outcome: Outcome, reason: str = "") -> State:
+    """The state after `outcome` at `state.stage`; ValueError if the table has no such way.
+
+    A retry counts an attempt and a way back counts a bounce; past their limits a person is asked. The
+    reason of a failure stays in the state until a stage completes, so that it can be read in `status`.
+    """
+    spec = TABLE.get(state.stage)
+    if spec is None:
+        raise ValueError(f"stage {state.stage} waits for a person")
+    if outcome is Outcome.STOP:
+        return _enter(state, Stage.STOP, reason)
+    if outcome is Outcome.ESCALATE:
+        return _enter(state, Stage.HUMAN_REVIEW, reason)
+    if outcome is Outcome.RETRY:
+        if state.stage_attempt >= state.max_stage_attempts:
+            return _enter(state, Stage.HUMAN_REVIEW, f"{state.stage_attempt} attempts used up: {reason}")
+        return state.model_copy(update={"stage_attempt": state.stage_attempt + 1, "reason": reason})
+    if outcome is Outcome.SEND_BACK and spec.send_back is not None:
+        if state.bounces >= state.max_bounces:
+            return _enter(state, Stage.HUMAN_REVIEW, f"sent back {state.bounces} times: {reason}")
+        return _enter(state, spec.send_back, reason).model_copy(update={"bounces": state.bounces + 1})
+    if outcome is Outcome.COMPLETE and spec.complete is not None:
+        return _enter(state, spec.complete, "")
+    if spec.action is Action.DECIDE and outcome in _DECIDED:
+        # The next iteration gets its id when it is opened, not now: it may begin days later.
+        update = {"iteration_id": None, "last_run_id": None, "sync_status": "na", "bounces": 0, "from_stage": None}
+        return _enter(state, _DECIDED[outcome], "").model_copy(update=update)
+    raise ValueError(f"no way from {state.stage} by {outcome}")
+
+
+def resume(state: State, answer: str) -> State:
+    """What a person's `review approve|retry|stop` makes of a state that waits; ValueError says why not."""
+    if answer == "stop":
+        return _enter(state, Stage.STOP, "stopped by a person")
+    if not waits(state.stage):
+        raise ValueError(f"nothing waits for a person: the lab is at {state.stage}")
+    back = state.from_stage
+    if answer == "approve":
+        if back is not Stage.IMPLEMENTATION_REVIEW:
+            raise ValueError(f"there is no review to approve: the lab came here from {back or 'the start'}")
+        return _enter(state, Stage.LAUNCH, "").model_copy(update={"from_stage": None, "bounces": 0})
+    stage = back if back in TABLE else Stage.HYPOTHESIS
+    return _enter(state, stage, "").model_copy(update={"from_stage": None, "bounces": 0})
+
+
+def _enter(state: State, stage: Stage, reason: str) -> State:
+    update: dict[str, object] = {"stage": stage, "stage_attempt": 1, "reason": reason}
+    if waits(stage):
+        update["from_stage"] = state.stage if not waits(state.stage) else state.from_stage
+    return state.model_copy(update=update)

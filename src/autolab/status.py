@@ -1,0 +1,93 @@
+"""`autolab status`: where the lab stands, read from the ledger. Standard library only, so that it is quick.
+
+It holds no lock, repairs nothing and may run at any moment: it shows the newest complete line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from autolab.errors import LedgerError
+from autolab.ledger import Ledger
+from autolab.place import holder, locate
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="autolab status", description="Where the lab stands (reads only).")
+    parser.add_argument("dir", nargs="?", default=".", help="a folder in the lab (default: here)")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    given = parser.parse_args(words)
+    value = read(Path(given.dir))
+    print(json.dumps(value, indent=2) if given.json else text(value))
+    return 0
+
+
+def read(start: Path) -> dict[str, Any]:
+    """State, loop, run under way, last verdict and the lock's holder, as one JSON value."""
+    root, store = locate(start)
+    ledger = Ledger(store)
+    head = ledger.open()
+    line = ledger.transition()
+    if line is None:
+        raise LedgerError(f"{ledger.path}: no transition in it; `autolab doctor --fix` shows what is left")
+    campaign = line.data["campaign"]
+    waiting = store / "pending"
+    return {
+        "lab": str(root),
+        "lab_id": head.lab_id,
+        "state": line.data["state"],
+        "since": line.time,
+        "iterations": campaign["iterations"],
+        "trials": campaign["trials"],
+        "loop": campaign["loop"],
+        "best": campaign["best"],
+        "run": _run(ledger, campaign["iteration_offset"]),
+        "held_by": holder(store),
+        "documents_waiting": len(list(waiting.glob("*.json"))) if waiting.exists() else 0,
+    }
+
+
+def _run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
+    """The iteration's newest run: trials recorded so far, and how it ended if it did."""
+    run: dict[str, Any] | None = None
+    for line in ledger.lines(offset):
+        if line.event == "run_started":
+            run = {"run_id": line.data["run_id"], "trials": 0, "status": "running", "verdict": None, "reason": ""}
+        elif run is not None and line.event == "trial" and line.data["run_id"] == run["run_id"]:
+            run["trials"] += 1
+        elif run is not None and line.event == "run_ended":
+            run |= {key: line.data[key] for key in ("status", "verdict", "reason")}
+    return run
+
+
+def text(value: dict[str, Any]) -> str:
+    state, loop, best, run = value["state"], value["loop"], value["best"], value["run"]
+    attempt = f", attempt {state['stage_attempt']} of {state['max_stage_attempts']}"
+    rows = [
+        ("lab", f"{value['lab']} ({value['lab_id']})"),
+        (
+            "iteration",
+            f"{state['iteration_id'] or 'none open'} ({value['iterations']} so far, {value['trials']} trials)",
+        ),
+        ("stage", f"{state['stage']}{attempt if state['stage_attempt'] > 1 else ''}, since {value['since']}"),
+        ("sync", state["sync_status"]),
+    ]
+    if state["reason"]:
+        rows.append(("reason", state["reason"]))
+    if run:
+        said = f"{run['status']}{', ' + run['verdict'] if run['verdict'] else ''}"
+        rows.append(("run", f"{run['run_id']}: {said}, {run['trials']} trials recorded"))
+    if best:
+        rows.append(("supported", f"{best['commit'][:12]} of {best['iteration_id']} (unconfirmed)"))
+    if loop:
+        done = value["iterations"] - loop["first_iteration"]
+        rows.append(
+            ("loop", f"iteration {done} of {loop['max_iterations']}" + (f", {loop['goal']}" if loop["goal"] else ""))
+        )
+    if value["documents_waiting"]:
+        rows.append(("documents", f"{value['documents_waiting']} entries wait for the checkout"))
+    rows.append(("held by", value["held_by"] or "nobody"))
+    return "\n".join(f"{name:<10} {said}" for name, said in rows)

@@ -1,0 +1,43 @@
+"""What every test shares: an environment that does not depend on the person who runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Shared machines make deadlines lie; the same examples every time make a failure repeatable.
+settings.register_profile("autolab", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("autolab")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Git without the person's configuration, no AUTOLAB_* or GIT_* from outside, one thread, plain output."""
+    configuration = tmp_path_factory.mktemp("git") / "config"
+    configuration.write_text(
+        "[user]\n\tname = Test\n\temail = test@example.org\n[init]\n\tdefaultBranch = main\n"
+        "[gc]\n\tauto = 0\n[commit]\n\tgpgSign = false\n[advice]\n\tdetachedHead = false\n",
+        encoding="utf-8",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AUTOLAB_", "GIT_"))]:
+            patch.delenv(name)
+        patch.setenv("GIT_CONFIG_GLOBAL", str(configuration))
+        patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+        patch.setenv("GIT_TERMINAL_PROMPT", "0")
+        patch.setenv("LC_ALL", "C.UTF-8")
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this repository."""
+    return Path(__file__).resolve().parent.parent

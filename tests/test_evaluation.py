@@ -1,0 +1,371 @@
+"""Artifacts of hostile trials are refused in one line; the evaluator runs apart, verified, and is over at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autolab import durable, evaluation
+from autolab.errors import LabError
+from autolab.evaluation import Problem, check_predictions, read_metrics, score
+from autolab.records.outcomes import Outcome
+
+PYTHON = Path(sys.executable)
+
+
+def refused(found: object, *words: str) -> None:
+    assert isinstance(found, Problem)
+    assert found.outcome is Outcome.INVALID_ARTIFACT
+    assert "\n" not in found.message
+    for word in words:
+        assert word in found.message
+
+
+# metrics
+
+
+def metrics(folder: Path, text: str | bytes) -> dict[str, float] | Problem:
+    path = folder / "metrics.json"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_metrics(path)
+
+
+def test_a_flat_object_of_numbers_is_read_as_floats(tmp_path: Path) -> None:
+    found = metrics(tmp_path, '{"val_loss": 0.113, "epochs": 3}')
+    assert found == {"val_loss": 0.113, "epochs": 3.0}
+    assert isinstance(found, dict)
+    assert all(type(value) is float for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[0.1]", "one flat object"),
+        ("0.1", "one flat object"),
+        ("{}", "one flat object"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": Infinity}', "Infinity"),
+        ('{"a": 1e999}', "a: must be a finite number"),
+        ('{"a": 1' + "0" * 400 + "}", "a: must be a finite number"),
+        ('{"a": 1' + "0" * 6000 + "}", "metrics.json"),
+        ('{"a": "0.1"}', "a: must be a number"),
+        ('{"a": true}', "a: must be a number"),
+        ('{"a": null}', "a: must be a number"),
+        ('{"a": {"b": 1}}', "a: must be a number"),
+        ('{"a": 1, "a": 2}', "given twice"),
+        ("[" * 30000, "metrics.json"),
+        (b'{"a\xff": 1}', "utf-8"),
+        (json.dumps({str(n): n for n in range(201)}), "201 keys"),
+        (json.dumps({"a" * 70000: 1}), "more than the 65536 allowed"),
+    ],
+    ids=lambda value: str(value)[:25],
+)
+def test_anything_else_is_an_invalid_artifact(tmp_path: Path, text: str | bytes, words: str) -> None:
+    refused(metrics(tmp_path, text), "metrics.json", words)
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_never_raise(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    found = metrics(folder, content)
+    assert isinstance(found, dict | Problem)
+    (folder / "predictions.npy").write_bytes(b"\x93NUMPY" + content)
+    assert isinstance(check_predictions(folder / "predictions.npy", None), str | Problem)
+
+
+@pytest.mark.parametrize("read", [read_metrics, lambda path: check_predictions(path, None)])
+def test_only_a_regular_file_is_opened(tmp_path: Path, read: Any) -> None:
+    real = tmp_path / "real"
+    real.write_text('{"a": 1}')
+    link, pipe, folder = tmp_path / "link", tmp_path / "pipe", tmp_path / "folder"
+    link.symlink_to(real)
+    os.mkfifo(pipe)
+    folder.mkdir()
+    refused(read(link), "link: a link")
+    refused(read(pipe), "pipe: not a regular file")
+    refused(read(folder), "folder: not a regular file")
+    refused(read(tmp_path / "none"), "none: not found")
+
+
+# predictions
+
+
+def save(path: Path, array: np.ndarray[Any, Any]) -> Path:
+    np.save(path, array, allow_pickle=False)
+    return path
+
+
+def test_float32_predictions_of_the_right_rows_give_their_hash(tmp_path: Path) -> None:
+    path = save(tmp_path / "predictions.npy", np.zeros((5, 3), np.float32))
+    assert check_predictions(path, 5) == durable.file_sha256(path)
+    assert check_predictions(path, None) == durable.file_sha256(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((5, 3), np.float64), "must be float32"),
+        (np.zeros((5, 3), ">f4"), "must be float32"),
+        (np.zeros((5, 3), np.int32), "must be float32"),
+        (np.zeros(5, np.float32), "two dimensions or more"),
+        (np.zeros((0, 3), np.float32), "no empty one"),
+        (np.zeros((4, 3), np.float32), "4 rows, but there are 5 inputs"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray[Any, Any], words: str) -> None:
+    refused(check_predictions(save(tmp_path / "predictions.npy", array), 5), "predictions.npy: ", words)
+
+
+def header(text: str, data: bytes = b"", version: int = 1) -> bytes:
+    length = struct.pack("<H" if version == 1 else "<I", len(text))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + text.encode("latin-1") + data
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not a .npy file"),
+        (b"PK\x03\x04 a zip of arrays", "not a .npy file"),
+        (header("{'descr': '|O', 'shape': (5, 3)}", b"\x80\x04."), "must be float32"),
+        (header("{'descr': '<f4', 'shape': (5, 3)}", b"0" * 59), "a float32 array of shape (5, 3) has"),
+        (header("{'descr': '<f4', 'shape': (5, 3)}", b"0" * 61), "a float32 array of shape (5, 3) has"),
+        (header("{'descr': '<f4', 'shape': (-5, -3)}", b"0" * 60), "two dimensions or more"),
+        (header("{'descr': '<f4', 'shape': (5, True)}", b"0" * 20), "two dimensions or more"),
+        (header("{'descr': '<f4', 'shape': (5, 1" + "0" * 3000 + ")}"), "bytes"),
+        (header("{'descr': '<f4'}"), "header is not"),
+        (header("__import__('os').abort()"), "header is not"),
+        (header("(" * 4000), "header is not"),
+        (header("-" * 4000 + "1"), "header is not"),
+        (header("[1]"), "header is not"),
+        (header("{}", version=2)[:9], "header"),
+        (header("{'descr': '<f4', 'shape': (5, 3)}" + " " * 5000), "header of 5033 bytes"),
+        (header("{}", version=3), "not a .npy file of version 1.0 or 2.0"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_crafted_file_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "predictions.npy"
+    path.write_bytes(content)
+    refused(check_predictions(path, 5), "predictions.npy: ", words)
+
+
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=4), st.booleans())
+def test_whatever_numpy_saves_as_float32_is_accepted(
+    tmp_path_factory: pytest.TempPathFactory, shape: list[int], fortran: bool
+) -> None:
+    array = np.zeros(shape, np.float32, order="F" if fortran else "C")
+    path = save(tmp_path_factory.getbasetemp() / "p.npy", array)
+    assert check_predictions(path, shape[0]) == durable.file_sha256(path)
+
+
+def test_a_file_over_the_limit_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "predictions.npy", np.zeros((5, 3), np.float32))
+    monkeypatch.setattr(evaluation, "PREDICTIONS_BYTES", 100)
+    refused(check_predictions(path, 5), "more than the 100 allowed")
+
+
+# score
+
+OPTIONS = """
+import argparse, json, os, signal, subprocess, sys, time
+parser = argparse.ArgumentParser()
+for name in ("--predictions", "--labels", "--out"):
+    parser.add_argument(name, required=True)
+found = parser.parse_args()
+"""
+GOOD = OPTIONS + "json.dump({'val_loss': len(open(found.predictions).read()) / 2}, open(found.out, 'w'))\n"
+
+
+class Bench:
+    """An evaluator with its inputs, and where the score goes."""
+
+    def __init__(self, root: Path, source: str = GOOD) -> None:
+        self.evaluator, self.predictions, self.labels = root / "eval.py", root / "p.npy", root / "l.npy"
+        self.folder = root / "score"
+        self.evaluator.write_text(source)
+        self.predictions.write_text("abcd")
+        self.labels.write_text("l")
+        self.sha256 = durable.file_sha256(self.evaluator)
+
+    def run(self, limit: float = 30) -> dict[str, float] | Problem:
+        return score(PYTHON, self.evaluator, self.sha256, self.predictions, self.labels, self.folder, limit)
+
+
+def test_the_evaluators_numbers_are_the_score(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    assert bench.run() == {"val_loss": 2.0}
+    assert json.loads((bench.folder / "score.json").read_text()) == {"val_loss": 2.0}
+
+
+def test_an_earlier_score_is_made_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.folder.mkdir()
+    (bench.folder / "score.json").write_text('{"val_loss": 99.0}')
+    assert bench.run() == {"val_loss": 2.0}
+
+
+def test_a_score_planted_as_a_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    bench = Bench(tmp_path)
+    bench.folder.mkdir()
+    (bench.folder / "score.json").symlink_to(victim)
+    assert bench.run() == {"val_loss": 2.0}
+    assert victim.read_text() == "untouched"
+
+
+def test_nothing_of_our_environment_or_folder_reaches_the_evaluator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "sesame")
+    # LC_CTYPE is what the interpreter itself sets for a C locale (PEP 538).
+    source = OPTIONS + (
+        "seen = [name for name in os.environ if name not in ('LC_CTYPE', '__CF_USER_TEXT_ENCODING')]\n"
+        "here = os.getcwd() == os.path.dirname(found.out) and '' not in sys.path and os.getcwd() not in sys.path\n"
+        "json.dump({'variables': len(seen), 'here': int(here), 'leader': int(os.getsid(0) == os.getpid()),\n"
+        "           'input': len(sys.stdin.read())}, open(found.out, 'w'))\n"
+    )
+    assert Bench(tmp_path, source).run() == {"variables": 0.0, "here": 1.0, "leader": 1.0, "input": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import sys; sys.exit('predictions: 3 rows are missing')", "p.npy: predictions: 3 rows are missing"),
+        ("raise ValueError('shape')", "p.npy: ValueError: shape"),
+        ("import sys; sys.exit(3)", "exit status 3 and said nothing"),
+        ("import os; os.abort()", "exit status -6"),
+        ("pass", "score.json: not found"),
+        (OPTIONS + "open(found.out, 'w').write('{\"a\": NaN}')", "score.json: NaN"),
+        (OPTIONS + "os.symlink('/etc/hostname', found.out)", "score.json: a link"),
+    ],
+)
+def test_an_evaluator_that_refuses_or_breaks_makes_an_invalid_artifact(tmp_path: Path, source: str, words: str) -> None:
+    refused(Bench(tmp_path, source).run(), words)
+
+
+def test_a_failed_evaluator_leaves_no_score(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, GOOD + "sys.stdout.flush(); sys.exit(1)")
+    refused(bench.run())
+    assert not (bench.folder / "score.json").exists()
+
+
+def test_a_changed_evaluator_is_tampered_and_not_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.evaluator.write_text(OPTIONS + "open(found.labels, 'w')")
+    found = bench.run()
+    assert isinstance(found, Problem)
+    assert found.outcome is Outcome.TAMPERED
+    assert bench.labels.read_text() == "l"
+
+
+def test_an_evaluator_changed_while_it_runs_is_tampered(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, GOOD + "open(__file__, 'a').write('#')")
+    found = bench.run()
+    assert isinstance(found, Problem)
+    assert found.outcome is Outcome.TAMPERED
+    assert not (bench.folder / "score.json").exists()
+
+
+@pytest.mark.parametrize("missing", ["evaluator", "labels"])
+def test_what_the_lab_lacks_is_the_labs_error(tmp_path: Path, missing: str) -> None:
+    bench = Bench(tmp_path)
+    getattr(bench, missing).unlink()
+    with pytest.raises(LabError, match=getattr(bench, missing).name):
+        bench.run()
+
+
+def test_a_missing_interpreter_is_the_labs_error(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with pytest.raises(LabError, match="not found"):
+        score(tmp_path / "python", bench.evaluator, bench.sha256, bench.predictions, bench.labels, bench.folder, 5)
+
+
+def ends_soon(pid: int) -> bool:
+    """Whether the process is over, or will be within seconds without anybody's further doing."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], 10)[0])
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its own")
+@pytest.mark.parametrize("ending", ["signal.pause()", ""], ids=["hangs", "leaves a child behind"])
+def test_past_the_limit_its_whole_group_is_killed(tmp_path: Path, ending: str) -> None:
+    child = "child = subprocess.Popen([sys.executable, '-S', '-c', 'import signal; signal.pause()'])\n"
+    told = "open(os.path.join(os.path.dirname(found.out), 'child'), 'w').write(str(child.pid))\n"
+    bench = Bench(tmp_path, OPTIONS + child + told + ending)
+    refused(bench.run(3), "not scored within 3 s")
+    assert ends_soon(int((bench.folder / "child").read_text()))
+
+
+def test_output_without_end_is_cut_to_its_end(tmp_path: Path) -> None:
+    noisy = OPTIONS + "for _ in range(300): sys.stdout.write('x' * 10000); sys.stderr.write('y' * 10000)\n"
+    bench = Bench(tmp_path, noisy + "sys.stderr.write('\\nlast words'); sys.exit(1)")
+    refused(bench.run(), "p.npy: last words")
+    assert (bench.folder / "score.log").stat().st_size <= 2 * evaluation.OUTPUT_BYTES
+
+
+# environment
+
+
+def test_the_environment_names_version_and_packages_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = evaluation.packages_hash(PYTHON)
+    assert first.version == ".".join(map(str, sys.version_info[:3]))
+    assert len(first.packages_sha256) == 64
+    monkeypatch.setattr(evaluation, "_ask", lambda python: pytest.fail("asked again"))
+    assert evaluation.packages_hash(PYTHON) == first
+
+
+def fake_python(folder: Path, found: list[str]) -> Path:
+    """An interpreter with the given packages, whose site-packages is `folder`/site."""
+    (folder / "site").mkdir(exist_ok=True)
+    answer = json.dumps({"version": "3.12.0", "site": str(folder / "site"), "found": found})
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_installing_a_package_changes_the_hash(tmp_path: Path) -> None:
+    python = fake_python(tmp_path, ["numpy==2.0"])
+    before = evaluation.packages_hash(python)
+    fake_python(tmp_path, ["numpy==2.1"])
+    assert evaluation.packages_hash(python) == before
+    os.utime(tmp_path / "site", ns=(1, 1))
+    assert evaluation.packages_hash(python).packages_sha256 != before.packages_sha256
+
+
+def test_packaged_copies_of_the_evaluation_data_are_named(tmp_path: Path) -> None:
+    assert evaluation.holds_packaged_data(fake_python(tmp_path, ["numpy==2.0", "scikit_learn==1.5"])) == [
+        "scikit-learn"
+    ]
+    other = tmp_path / "other"
+    other.mkdir()
+    assert evaluation.holds_packaged_data(fake_python(other, ["numpy==2.0"])) == []
+
+
+def test_an_interpreter_that_does_not_start_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="does not start"):
+        evaluation.packages_hash(tmp_path / "none")
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho no such luck >&2\nexit 4\n")
+    broken.chmod(0o755)
+    with pytest.raises(LabError, match="no such luck"):
+        evaluation.packages_hash(broken)

@@ -1,0 +1,551 @@
+"""Design to trials, trials to verdict: the same judgement whoever finished first."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autolab import experiment
+from autolab.errors import RecordError
+from autolab.experiment import Judgement, Plan, judge
+from autolab.records.experiment import Criterion, Design, Hypothesis, Trial
+from autolab.records.lab import Config
+from autolab.records.outcomes import Outcome, Verdict
+
+Score = Callable[[str, int], float]
+
+
+def make_config(**changes: Any) -> Config:
+    value: dict[str, Any] = {
+        "metric": {"primary": "val_loss", "direction": "minimize", "success_delta": 0.01},
+        "predict": {"command": "{python} predict.py"},
+        "evaluate": {},
+        "test": {"rule": "fixed", "alpha": 0.005, "max_pairs": 4},
+    }
+    return Config.from_value(value | changes, "config.yaml")
+
+
+def make_design(**changes: Any) -> Design:
+    value: dict[str, Any] = {
+        "id": "e1",
+        "iteration_id": "2026-02-12T23-30-00Z_h1",
+        "hypothesis_id": "h1",
+        "entrypoint": {"command": "{python} train.py"},
+        "reproducibility": {"seeds": {"max_pairs": 4}},
+        "metrics": {"primary": "val_loss", "success_delta": 0.01},
+        "baselines": [{"name": "baseline"}],
+        "variants": [{"name": "gelu"}],
+    }
+    return Design.from_value(value | changes, "design.yaml")
+
+
+def make_hypothesis(**changes: Any) -> Hypothesis:
+    value: dict[str, Any] = {
+        "id": "h1",
+        "title": "GELU helps",
+        "metric": "val_loss",
+        "direction": "minimize",
+        "success_delta": 0.01,
+        "success": "val_loss falls by 0.01",
+        "risk_bounds": [],
+        "mechanism": "smooth",
+    }
+    return Hypothesis.from_value(value | changes, "hypothesis.md")
+
+
+def make_plan(config: Config | None = None, hypothesis: Hypothesis | None = None, **changes: Any) -> Plan:
+    return experiment.plan(make_design(**changes), config or make_config(), hypothesis, b"secret", "epoch", "tree")
+
+
+def make_trial(arm: str, index: int, score: float | dict[str, float] | None, **changes: Any) -> Trial:
+    value: dict[str, Any] = {
+        "trial": f"{arm}-s{index}",
+        "arm": arm,
+        "index": index,
+        "seed": 100 + index,
+        "attempt": 1,
+        "commit": "c0ffee",
+        "key": f"k.{arm}-s{index}.a1",
+        "content": "0",
+        "outcome": "completed",
+        "score": {"val_loss": score} if isinstance(score, float) else score or {},
+    }
+    return Trial.from_value(value | changes, "trial")
+
+
+def run_all(plan: Plan, score: Score) -> list[Trial]:
+    return [make_trial(arm, index, score(arm, index)) for arm, index, _ in experiment.cells(plan)]
+
+
+def noise(index: int) -> float:
+    """A small number that differs from seed to seed, the same for every arm."""
+    return random.Random(index).gauss(0, 0.01)
+
+
+def gain(size: float, spread: float = 0.001) -> Score:
+    """Baseline near 0.5; a variant lower by `size`, with its own spread."""
+
+    def score(arm: str, index: int) -> float:
+        if arm.startswith("base"):
+            return 0.5 + noise(index)
+        return 0.5 + noise(index) - size + spread * noise(1000 + index) / 0.01
+
+    return score
+
+
+# seeds
+
+
+def test_search_seeds_are_pinned() -> None:
+    # The first four bytes of `openssl dgst -sha256 -hmac secret` over ["search", "epoch", "tree", k], halved.
+    # A change here changes every table of every lab: it needs a page in docs/decisions/.
+    assert experiment.search_seeds(b"secret", "epoch", "tree", 3) == (432917366, 155941633, 1497181639)
+
+
+@given(st.binary(), st.text(), st.text(), st.integers(0, 40))
+def test_search_seeds_are_distinct_31_bit_and_longer_lists_begin_with_shorter(
+    secret: bytes, epoch: str, tree: str, count: int
+) -> None:
+    seeds = experiment.search_seeds(secret, epoch, tree, count)
+    assert len(set(seeds)) == count
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert experiment.search_seeds(secret, epoch, tree, count + 3)[:count] == seeds
+
+
+def test_secret_epoch_and_tree_each_change_the_seeds() -> None:
+    lists = {
+        experiment.search_seeds(*which, 2)  # type: ignore[arg-type]
+        for which in [(b"a", "e", "t"), (b"b", "e", "t"), (b"a", "f", "t"), (b"a", "e", "u"), (b"a", "et", "")]
+    }
+    assert len(lists) == 5
+
+
+# plan
+
+
+def test_settings_are_train_model_and_dataset_under_the_arms_overrides() -> None:
+    plan = make_plan(
+        train={"epochs": 3, "lr": 0.1},
+        model={"width": 8},
+        dataset="digits",
+        variants=[{"name": "wide", "config_overrides": {"lr": 0.2, "model": {"width": 16}}}],
+    )
+    baseline, wide = plan.arms
+    assert (baseline.role, baseline.code) == ("baseline", "base")
+    assert baseline.settings == {"epochs": 3, "lr": 0.1, "model": {"width": 8}, "dataset": "digits"}
+    assert (wide.role, wide.code) == ("variant", "candidate")
+    assert wide.settings == {"epochs": 3, "lr": 0.2, "model": {"width": 16}, "dataset": "digits"}
+
+
+def test_an_arm_may_name_whose_code_it_runs() -> None:
+    plan = make_plan(baselines=[{"name": "off", "code": "candidate"}], variants=[{"name": "on", "code": "base"}])
+    assert [arm.code for arm in plan.arms] == ["candidate", "base"]
+
+
+def test_listed_seeds_make_a_fixed_n_design_whatever_the_labs_rule() -> None:
+    config = make_config(test={"rule": "sequential"})
+    plan = make_plan(config, reproducibility={"seeds": [0, 1, 2]})
+    assert (plan.seeds, plan.fixed, plan.rule.rule) == ((0, 1, 2), True, "fixed")
+
+
+def test_drawn_seeds_are_the_search_seeds_under_the_labs_rule() -> None:
+    plan = make_plan()
+    assert plan.seeds == experiment.search_seeds(b"secret", "epoch", "tree", 4)
+    assert (plan.fixed, plan.rule.rule) == (False, "fixed")
+
+
+def test_a_lab_without_evaluator_is_self_reported() -> None:
+    assert make_plan(make_config(evaluate=None, predict=None)).self_reported
+    assert not make_plan().self_reported
+
+
+def test_cells_go_pair_by_pair_in_seed_order() -> None:
+    plan = make_plan(reproducibility={"seeds": [7, 5]}, variants=[{"name": "a"}, {"name": "b"}])
+    assert experiment.cells(plan) == [
+        ("baseline", 0, 7),
+        ("a", 0, 7),
+        ("b", 0, 7),
+        ("baseline", 1, 5),
+        ("a", 1, 5),
+        ("b", 1, 5),
+    ]
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"baselines": []}, "baselines: none given"),
+    ({"variants": []}, "variants: none given"),
+    ({"reproducibility": {"seeds": [3]}}, "reproducibility.seeds: one seed shows no spread"),
+    ({"metrics": {"primary": "f1", "success_delta": 0.1}}, "metrics.direction: missing for 'f1'"),
+    (
+        {"metrics": {"primary": "val_loss", "success_delta": 0.1, "direction": "maximize"}},
+        "metrics.direction: contradiction for 'val_loss': design.yaml says maximize, config.yaml says minimize",
+    ),
+    ({"criteria": [{"metric": "f1", "target": 0.5}]}, "criteria.0: direction: missing"),
+    ({"criteria": [{"metric": "f1", "target": 0.5, "failure": 0.5}]}, "criteria.0: target and failure are both 0.5"),
+    ({"criteria": [{"metric": "f1", "target": 0.7, "acceptable": 0.4, "failure": 0.5}]}, "criteria.0: acceptable: 0.4"),
+    (
+        {"criteria": [{"metric": "f1", "target": 0.7, "failure": 0.5, "direction": "minimize"}]},
+        "criteria.0: direction: contradiction: 'f1' is to maximize and to minimize",
+    ),
+    (
+        {
+            "criteria": [
+                {"metric": "f1", "target": 0.7, "failure": 0.5},
+                {"metric": "f1", "target": 0.8, "failure": 0.5},
+            ]
+        },
+        "criteria.1: metric: 'f1' has a criterion already",
+    ),
+    ({"criteria": [{"metric": "val_loss", "target": 0.7, "failure": 0.5}]}, "criteria.0: direction: contradiction"),
+]
+
+
+@pytest.mark.parametrize(("changes", "line"), REFUSED, ids=[line[:40] for _, line in REFUSED])
+def test_a_design_that_cannot_be_judged_is_refused_in_one_line(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(RecordError) as refused:
+        make_plan(**changes)
+    assert str(refused.value).startswith(f"design.yaml: {line}")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_design_for_another_metric_than_the_hypothesis_is_refused() -> None:
+    metrics = {"primary": "f1", "success_delta": 0.1, "direction": "maximize"}
+    with pytest.raises(RecordError, match="test the metric that was claimed"):
+        make_plan(hypothesis=make_hypothesis(), metrics=metrics)
+
+
+def test_a_hypothesis_can_give_the_direction_of_another_metric() -> None:
+    plan = make_plan(
+        hypothesis=make_hypothesis(metric="f1", direction="maximize"), metrics={"primary": "f1", "success_delta": 0.1}
+    )
+    assert plan.direction == "maximize"
+
+
+def test_a_rule_that_is_not_built_is_refused_before_anything_runs() -> None:
+    with pytest.raises(RecordError, match=r"test\.rule: 'sequential' is not built yet"):
+        make_plan(make_config(test={"rule": "sequential"}))
+
+
+# content key
+
+
+KEY: dict[str, Any] = {
+    "tree": "t",
+    "command": "python train.py",
+    "settings": {"lr": 0.1, "epochs": 3},
+    "seed": 1,
+    "data": "d",
+    "evaluator": "e",
+    "environment": "v",
+}
+
+
+def test_equal_trials_have_equal_keys_whatever_the_order_of_settings() -> None:
+    assert experiment.content_key(**KEY) == experiment.content_key(**KEY | {"settings": {"epochs": 3, "lr": 0.1}})
+
+
+@pytest.mark.parametrize("part", KEY)
+def test_every_part_changes_the_key(part: str) -> None:
+    other = {"lr": 0.1} if part == "settings" else 2 if part == "seed" else "other"
+    assert experiment.content_key(**KEY | {part: other}) != experiment.content_key(**KEY)
+
+
+# judge
+
+
+def test_a_clear_gain_is_supported_with_its_comparison() -> None:
+    plan = make_plan()
+    judgement = judge(plan, run_all(plan, gain(0.1)))
+    assert (judgement.status, judgement.verdict, judgement.lead) == ("completed", Verdict.SUPPORTED, "gelu")
+    (comparison,) = judgement.comparisons
+    assert comparison.difference.n == 4
+    assert comparison.difference.mean == pytest.approx(0.1, abs=0.002)
+    assert (comparison.baseline, comparison.metric, comparison.verdict) == ("baseline", "val_loss", Verdict.SUPPORTED)
+
+
+def test_a_direction_of_maximize_turns_the_difference() -> None:
+    config = make_config(metric={"primary": "val_loss", "direction": "maximize", "success_delta": 0.01})
+    plan = make_plan(config)
+    assert judge(plan, run_all(plan, gain(0.1))).verdict is Verdict.REFUTED
+    assert judge(plan, run_all(plan, gain(-0.1))).verdict is Verdict.SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict", "reason"),
+    [
+        (gain(0.0), Verdict.REFUTED, ""),
+        (gain(0.02, spread=0.03), Verdict.INCONCLUSIVE, "budget"),
+        (lambda arm, index: 0.5 + noise(index), Verdict.INCONCLUSIVE, "no_change"),
+        (lambda arm, index: 0.5 if arm == "baseline" else 0.25, Verdict.INCONCLUSIVE, "deterministic"),
+    ],
+)
+def test_verdicts_without_support(score: Score, verdict: Verdict, reason: str) -> None:
+    plan = make_plan()
+    judgement = judge(plan, run_all(plan, score))
+    assert (judgement.verdict, judgement.reason) == (verdict, reason)
+
+
+def test_equal_predictions_of_every_pair_are_no_change_even_if_scores_differ() -> None:
+    plan = make_plan(make_config(evaluate=None, predict=None))
+    trials = [
+        make_trial(arm, i, None, self_reported={"val_loss": gain(0.1)(arm, i)}, predictions_sha256=f"p{i}")
+        for arm, i, _ in experiment.cells(plan)
+    ]
+    judgement = judge(plan, trials)
+    assert (judgement.verdict, judgement.reason) == (Verdict.INCONCLUSIVE, "no_change")
+
+
+def test_one_pair_of_other_predictions_is_a_change() -> None:
+    plan = make_plan()
+    trials = [t.model_copy(update={"predictions_sha256": f"p{t.index}"}) for t in run_all(plan, gain(0.1))]
+    trials[-1] = trials[-1].model_copy(update={"predictions_sha256": "other"})
+    assert judge(plan, trials).verdict is Verdict.SUPPORTED
+
+
+def test_self_reported_numbers_are_never_read_where_a_lab_has_an_evaluator() -> None:
+    plan = make_plan()
+    trials = run_all(plan, gain(0.1))
+    trials[0] = make_trial("baseline", 0, None, self_reported={"val_loss": 0.5})
+    judgement = judge(plan, trials)
+    assert (judgement.status, judgement.reason) == ("failed", "trial baseline-s0: metric 'val_loss' was not measured")
+
+
+def test_the_largest_mean_leads_where_several_variants_are_kept() -> None:
+    plan = make_plan(variants=[{"name": "small"}, {"name": "large"}])
+    sizes = {"small": 0.05, "large": 0.1, "baseline": 0.0}
+    judgement = judge(plan, run_all(plan, lambda arm, index: gain(sizes[arm])(arm, index)))
+    assert (judgement.verdict, judgement.lead) == (Verdict.SUPPORTED, "large")
+    assert [c.arm for c in judgement.comparisons] == ["small", "large"]
+
+
+def test_a_run_is_refuted_only_if_every_variant_is() -> None:
+    plan = make_plan(variants=[{"name": "a"}, {"name": "b"}])
+
+    def score(arm: str, index: int) -> float:
+        return gain(0.0)(arm, index) if arm != "b" else gain(0.02, spread=0.03)(arm, index)
+
+    judgement = judge(plan, run_all(plan, score))
+    assert [c.verdict for c in judgement.comparisons] == [Verdict.REFUTED, Verdict.INCONCLUSIVE]
+    assert (judgement.verdict, judgement.lead, judgement.reason) == (Verdict.INCONCLUSIVE, "b", "budget")
+
+
+# the prefix
+
+
+def cut(trials: Sequence[Trial], *missing: str) -> list[Trial]:
+    return [trial for trial in trials if trial.trial not in missing]
+
+
+def test_an_incomplete_run_has_no_verdict_and_counts_its_pairs() -> None:
+    plan = make_plan()
+    judgement = judge(plan, cut(run_all(plan, gain(0.1)), "gelu-s1"))
+    assert (judgement.status, judgement.done, judgement.verdict) == ("running", False, None)
+    assert judgement.reason == "1 of 4 pairs"
+    assert judgement.comparisons == ()
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.CANCELLED])
+def test_lost_and_cancelled_trials_are_not_there_yet(outcome: Outcome) -> None:
+    plan = make_plan()
+    trials = run_all(plan, gain(0.1))
+    trials[3] = trials[3].model_copy(update={"outcome": outcome, "score": {}})
+    assert judge(plan, trials).reason == "1 of 4 pairs"
+
+
+@pytest.mark.parametrize(
+    "outcome", [o for o in Outcome if o not in (Outcome.COMPLETED, Outcome.LOST, Outcome.CANCELLED)]
+)
+@pytest.mark.parametrize("arm", ["baseline", "gelu"])
+def test_a_trials_own_failure_fails_the_run_and_names_it(arm: str, outcome: Outcome) -> None:
+    plan = make_plan()
+    trials = [t for t in run_all(plan, gain(0.1)) if (t.arm, t.index) != (arm, 2)]
+    trials.append(make_trial(arm, 2, None, outcome=outcome.value, message="it broke"))
+    judgement = judge(plan, trials)
+    assert (judgement.status, judgement.done, judgement.verdict) == ("failed", True, None)
+    assert judgement.reason == f"trial {arm}-s2: {outcome}: it broke"
+    assert judgement.comparisons == ()
+
+
+def test_a_failure_after_a_gap_is_not_read_yet() -> None:
+    plan = make_plan()
+    trials = cut(run_all(plan, gain(0.1)), "baseline-s0", "gelu-s2")
+    assert judge(plan, [*trials, make_trial("gelu", 2, None, outcome="failed")]).status == "running"
+
+
+def test_a_second_baseline_must_be_complete_too() -> None:
+    plan = make_plan(baselines=[{"name": "baseline"}, {"name": "base2"}])
+    trials = run_all(plan, gain(0.1))
+    assert judge(plan, cut(trials, "base2-s3")).status == "running"
+    assert judge(plan, trials).verdict is Verdict.SUPPORTED
+    assert experiment.aggregate(experiment.counted(plan, trials), False)["base2"]["val_loss"].n == 4
+
+
+def test_a_metric_that_is_not_measured_fails_the_run() -> None:
+    plan = make_plan()
+    trials = [*cut(run_all(plan, gain(0.1)), "gelu-s0"), make_trial("gelu", 0, {"accuracy": 0.9})]
+    assert judge(plan, trials).reason == "trial gelu-s0: metric 'val_loss' was not measured"
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan"), 1e200])
+def test_a_metric_that_is_no_usable_number_fails_the_run(bad: float) -> None:
+    plan = make_plan()
+    trials = run_all(plan, gain(0.1))
+    trials[1] = trials[1].model_copy(update={"score": {"val_loss": bad}})
+    judgement = judge(plan, trials)
+    assert judgement.status == "failed"
+    assert judgement.reason.startswith("trial gelu-s0: metric 'val_loss' is")
+
+
+cell_states = st.lists(st.sampled_from(["completed", "failed", "lost", "absent"]), min_size=12, max_size=12)
+
+
+def in_states(plan: Plan, states: Sequence[str]) -> list[Trial]:
+    return [
+        make_trial(arm, i, gain(0.1)(arm, i) if state == "completed" else None, outcome=state)
+        for (arm, i, _), state in zip(experiment.cells(plan), states, strict=True)
+        if state != "absent"
+    ]
+
+
+TWO = make_plan(variants=[{"name": "a"}, {"name": "b"}])
+
+
+@given(cell_states, st.randoms())
+def test_a_judgement_does_not_depend_on_the_order_of_arrival(states: list[str], shuffler: random.Random) -> None:
+    trials = in_states(TWO, states)
+    shuffled = list(trials)
+    shuffler.shuffle(shuffled)
+    assert judge(TWO, shuffled) == judge(TWO, trials)
+
+
+@given(cell_states, cell_states)
+def test_later_trials_never_change_a_judgement_that_is_done(states: list[str], later: list[str]) -> None:
+    before = judge(TWO, in_states(TWO, states))
+    settled = [now if now in ("completed", "failed") else then for now, then in zip(states, later, strict=True)]
+    after = judge(TWO, in_states(TWO, settled))
+    if before.done:
+        assert (after.status, after.reason, after.verdict, after.comparisons) == (
+            before.status,
+            before.reason,
+            before.verdict,
+            before.comparisons,
+        )
+
+
+@given(cell_states)
+def test_counted_trials_are_the_settled_cells_before_the_first_gap_or_failure(states: list[str]) -> None:
+    read = experiment.counted(TWO, in_states(TWO, states))
+    names = [f"{arm}-s{index}" for arm, index, _ in experiment.cells(TWO)]
+    assert [trial.trial for trial in read] == names[: len(read)]
+    good = len(list(itertools.takewhile(lambda state: state == "completed", states)))
+    assert len(read) == good + (good < 12 and states[good] == "failed")
+
+
+# criteria
+
+
+def levels(value: float | None, **criterion: Any) -> str:
+    filled = {"metric": "iou", "direction": "maximize", "target": 0.7, "acceptable": 0.6, "failure": 0.5} | criterion
+    return experiment.criterion_level(Criterion.from_value(filled, "criterion"), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [
+        (0.71, "target"),
+        (0.7, "target"),
+        (0.65, "acceptable"),
+        (0.6, "acceptable"),
+        (0.559, "below_acceptable"),
+        (0.5, "below_acceptable"),
+        (0.499, "failed"),
+        (None, "unmeasured"),
+    ],
+)
+def test_a_value_is_placed_between_target_and_failure(value: float | None, level: str) -> None:
+    assert levels(value) == level
+    mirrored = {"direction": "minimize", "target": -0.7, "acceptable": -0.6, "failure": -0.5}
+    assert levels(None if value is None else -value, **mirrored) == level
+
+
+def test_without_acceptable_and_failure_only_the_target_is_met() -> None:
+    assert levels(0.69, acceptable=None, failure=None) == "below_acceptable"
+
+
+IOU = {"metric": "iou", "target": 0.7, "acceptable": 0.6, "failure": 0.5}
+
+
+def judged(iou: float | None, size: float = 0.1, **changes: Any) -> Judgement:
+    plan = make_plan(criteria=[IOU], **changes)
+    extra = {} if iou is None else {"iou": iou}
+    return judge(
+        plan, [make_trial(arm, i, {"val_loss": gain(size)(arm, i)} | extra) for arm, i, _ in experiment.cells(plan)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("iou", "size", "verdict", "reason"),
+    [
+        (0.8, 0.1, Verdict.SUPPORTED, ""),
+        (0.65, 0.1, Verdict.SUPPORTED, ""),
+        (0.559, 0.1, Verdict.REFUTED, "iou below_acceptable"),
+        (0.4, 0.1, Verdict.REFUTED, "iou failed"),
+        (None, 0.1, Verdict.INCONCLUSIVE, "iou unmeasured"),
+        (0.8, 0.0, Verdict.REFUTED, ""),
+        (None, 0.0, Verdict.REFUTED, ""),
+    ],
+)
+def test_a_design_with_comparison_and_criteria_needs_both(
+    iou: float | None, size: float, verdict: Verdict, reason: str
+) -> None:
+    judgement = judged(iou, size)
+    assert (judgement.verdict, judgement.reason) == (verdict, reason)
+
+
+def test_a_metric_that_one_trial_lacks_is_unmeasured() -> None:
+    plan = make_plan(criteria=[IOU])
+    trials = [
+        make_trial(arm, i, {"val_loss": gain(0.1)(arm, i)} | ({"iou": 0.9} if (arm, i) != ("gelu", 3) else {}))
+        for arm, i, _ in experiment.cells(plan)
+    ]
+    assert judge(plan, trials).criteria == {"iou": "unmeasured"}
+
+
+def test_a_variant_that_meets_its_criteria_is_supported_beside_a_larger_gain_that_does_not() -> None:
+    plan = make_plan(criteria=[IOU], variants=[{"name": "small"}, {"name": "large"}])
+    sizes = {"small": 0.05, "large": 0.1, "baseline": 0.0}
+    trials = [
+        make_trial(arm, i, {"val_loss": gain(sizes[arm])(arm, i), "iou": 0.9 if arm == "small" else 0.1})
+        for arm, i, _ in experiment.cells(plan)
+    ]
+    judgement = judge(plan, trials)
+    assert (judgement.verdict, judgement.lead, judgement.criteria) == (Verdict.SUPPORTED, "small", {"iou": "target"})
+
+
+def test_a_criterion_on_the_primary_metric_takes_its_direction() -> None:
+    plan = make_plan(criteria=[{"metric": "val_loss", "target": 0.45}])
+    assert plan.criteria[0].direction == "minimize"
+
+
+# aggregate, assessment
+
+
+def test_aggregate_gives_mean_sample_deviation_and_count_of_completed_trials() -> None:
+    trials = [make_trial("a", 0, {"x": 1.0}), make_trial("a", 1, {"x": 3.0, "y": 5.0})]
+    trials.append(make_trial("a", 2, {"x": 99.0}, outcome="failed"))
+    found = experiment.aggregate(trials, False)["a"]
+    assert (found["x"].mean, found["x"].std, found["x"].n) == (2.0, pytest.approx(2**0.5), 2)
+    assert (found["y"].mean, found["y"].std, found["y"].n) == (5.0, None, 1)
+
+
+def test_an_assessment_is_what_the_judgement_says() -> None:
+    judgement = judged(0.559)
+    assessment = experiment.assessment(judgement)
+    assert assessment.criteria == {"iou": "below_acceptable"}
+    assert (assessment.verdict, assessment.comparisons) == (judgement.verdict, judgement.comparisons)

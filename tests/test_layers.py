@@ -1,0 +1,190 @@
+"""Imports run downward only; what must start fast or alone imports little. `LAYERS` is the one place for the order."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "autolab"
+
+# From the top down, a unit (a file or a folder of src/autolab) may import from any line below it, and from its own line
+# as long as no cycle comes of it. docs/architecture.md quotes this table.
+LAYERS = """
+__main__
+cli
+commands
+doctor init registry status
+engine rounds asks desk
+researchers
+analysis documents
+runs rig figures
+executors evaluation verifiers
+experiment lab
+ledger git plumbing place
+stages stats budget supervisor fault durable
+records
+errors
+""".strip()
+
+# The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
+STANDARD_LIBRARY_ONLY = ("supervisor", "fault")
+# `autolab --help` and `autolab status` answer before these could be loaded.
+HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch"}
+
+
+def sources(package: Path) -> dict[str, Path]:
+    """Dotted module name without the package's own -> file; templates are labs of their own and left out."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        if parts[0] != "templates" and parts != ("__init__",):
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path) -> list[tuple[int, str]]:
+    """Every import of a file, wherever it stands, as (line, dotted name); `from a import b` gives a.b."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            prefix = "." * node.level + (node.module or "")
+            found += [(node.lineno, f"{prefix}.{alias.name}") for alias in node.names]
+    return found
+
+
+def edges(package: Path) -> list[tuple[str, str, str]]:
+    """(module, imported module, "file:line") for each import inside the package; a relative one is refused."""
+    modules = sources(package)
+    found = []
+    for module, path in modules.items():
+        for line, name in imported(path):
+            place = f"{path.relative_to(package.parent)}:{line}"
+            assert not name.startswith("."), f"{place}: relative import; write `from {package.name}... import`"
+            if not name.startswith(f"{package.name}."):
+                continue
+            inner = name.removeprefix(f"{package.name}.")
+            while inner and inner not in modules:
+                inner = inner.rpartition(".")[0]
+            if inner:
+                found.append((module, inner, place))
+    return found
+
+
+def upward(package: Path, layers: str) -> list[str]:
+    """One line for each import that goes up, and for each unit of the package without a place in `layers`."""
+    level = {unit: number for number, line in enumerate(layers.splitlines()) for unit in line.split()}
+    units = sorted({module.partition(".")[0] for module in sources(package)})
+    problems = [f"{unit}: has no place in LAYERS" for unit in units if unit not in level]
+    for module, other, place in edges(package):
+        above, below = module.partition(".")[0], other.partition(".")[0]
+        if level.get(above, 0) > level.get(below, len(level)):
+            problems.append(f"{place}: {above} imports {below}, which lies above it")
+    return problems
+
+
+def cycle(package: Path) -> list[str]:
+    """The modules of one import cycle, empty if there is none. A package's own `__init__` counts as one module."""
+    graph: dict[str, set[str]] = {}
+    for module, other, _ in edges(package):
+        if module != other:
+            graph.setdefault(module, set()).add(other)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def loaded_by(*arguments: str, cwd: Path) -> set[str]:
+    """Top-level modules that `python <arguments>` imports; it must end with 0."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+
+
+def write_tree(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_no_module_imports_upward() -> None:
+    assert upward(PACKAGE, LAYERS) == []
+
+
+def test_no_import_cycle() -> None:
+    assert cycle(PACKAGE) == []
+
+
+def test_table_names_only_what_exists_and_each_once() -> None:
+    named = LAYERS.split()
+    exist = {module.partition(".")[0] for module in sources(PACKAGE)}
+    assert sorted(named) == sorted(exist)
+
+
+def test_upward_import_is_found(tmp_path: Path) -> None:
+    package = write_tree(tmp_path / "p", {"low.py": "def f():\n    from p import high\n", "high/__init__.py": ""})
+    assert upward(package, "high\nlow") == ["p/low.py:2: low imports high, which lies above it"]
+    assert upward(package, "low\nhigh") == []
+
+
+def test_unplaced_unit_is_found(tmp_path: Path) -> None:
+    assert upward(write_tree(tmp_path / "p", {"new.py": ""}), "low") == ["new: has no place in LAYERS"]
+
+
+def test_sideways_cycle_is_found(tmp_path: Path) -> None:
+    package = write_tree(tmp_path / "p", {"a.py": "import p.b\n", "b.py": "from p.c import x\n", "c.py": ""})
+    assert cycle(package) == []
+    write_tree(package, {"c.py": "from p import a\n"})
+    assert {"a", "b", "c"} <= set(cycle(package))
+
+
+@pytest.mark.parametrize("unit", STANDARD_LIBRARY_ONLY)
+def test_imports_the_standard_library_only(unit: str) -> None:
+    outside = [
+        (line, name)
+        for line, name in imported(PACKAGE / f"{unit}.py")
+        if name.partition(".")[0] not in sys.stdlib_module_names
+    ]
+    assert outside == []
+
+
+def test_help_and_the_command_line_itself_load_nothing_heavy(tmp_path: Path) -> None:
+    assert loaded_by("-c", "import autolab.cli", cwd=tmp_path) & HEAVY == set()
+    assert loaded_by("-m", "autolab", "--help", cwd=tmp_path) & HEAVY == set()
+
+
+def test_status_of_a_lab_loads_nothing_heavy(tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    subprocess.run([sys.executable, "-m", "autolab", "init", str(lab)], check=True, capture_output=True)
+    assert loaded_by("-m", "autolab", "status", cwd=lab) & HEAVY == set()
+
+
+def test_heavy_imports_are_seen(tmp_path: Path) -> None:
+    assert loaded_by("-c", "import yaml", cwd=tmp_path) & HEAVY == {"yaml"}
+
+
+def test_every_third_party_import_is_declared_and_every_dependency_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {name.split(">")[0].split("=")[0].lower() for name in project["dependencies"]}
+    tops = {name.partition(".")[0] for path in sources(PACKAGE).values() for _, name in imported(path)}
+    used = {name for name in tops if name not in sys.stdlib_module_names and name != "autolab"}
+    assert {"pyyaml" if name == "yaml" else name.lower() for name in used} == declared
+
+
+def test_architecture_page_quotes_the_table() -> None:
+    page = ROOT / "docs" / "architecture.md"
+    if not page.exists():
+        pytest.skip("docs/architecture.md is not written yet")
+    assert LAYERS in page.read_text(encoding="utf-8")
