@@ -384,6 +384,14 @@ def test_a_comparison_without_an_interval_is_drawn_without_one(tmp_path: Path) -
     assert png_size((tmp_path / FIGURES[0]).read_bytes())[0] > 300
 
 
+@pytest.mark.usefixtures("real_figure")
+def test_a_title_with_dollars_or_in_another_script_is_drawn(tmp_path: Path) -> None:
+    title = HYPOTHESIS.model_copy(update={"title": "$\\nosuch{ costs 5$ \N{CJK UNIFIED IDEOGRAPH-5B66}"})
+    design = make_design()
+    analysis.extract(tmp_path, make_manifest(make_trials(design, 0.1)), design, title)
+    assert png_size((tmp_path / FIGURES[0]).read_bytes())[0] > 300
+
+
 def test_importing_analysis_imports_neither_matplotlib_nor_scipy() -> None:
     code = "import autolab.analysis, sys; sys.exit(bool({'matplotlib', 'scipy', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -485,16 +485,21 @@ _HEADING_WORDS: Mapping[str, tuple[str, ...]] = {
 def report(account: Account, template: str | None) -> Entry:
     """9_reports/<date>_<slug>.md under the `## ` headings of `9_reports/_TEMPLATE.md`.
 
-    A heading that means no part of a report is kept and says so; a part without a heading follows at the
-    end, so that no template loses the numbers.
+    A heading that means no part of a report is kept and says so; a part without a heading stands where it
+    belongs among the others, so that no template loses the numbers.
     """
-    parts, left, blocks = _report_parts(account), list(_HEADING_WORDS), [f"# {account.title}", _provenance(account)]
+    parts, blocks = _report_parts(account), [f"# {account.title}", _provenance(account)]
+    meant: dict[str, str | None] = {}
     for heading in re.findall(r"(?m)^##[ \t]+(.+?)[ \t]*\r?$", template or ""):
-        part = next((name for name in left if any(word in heading.lower() for word in _HEADING_WORDS[name])), None)
-        blocks += [f"## {heading}", parts[part] if part else "Nothing was recorded under this heading."]
-        left = [name for name in left if name != part]
-    for name in left:
-        blocks += [f"## {name}", parts[name]]
+        free = [name for name in _HEADING_WORDS if name not in meant.values()]
+        meant[heading] = next((name for name in free if any(w in heading.lower() for w in _HEADING_WORDS[name])), None)
+    missing = [name for name in _HEADING_WORDS if name not in meant.values()]
+    order = list(_HEADING_WORDS)
+    for heading, part in [*meant.items(), ("", order[-1])]:
+        while missing and part and order.index(missing[0]) <= order.index(part):
+            blocks += [f"## {missing[0]}", parts[missing.pop(0)]]
+        if heading:
+            blocks += [f"## {heading}", parts[part] if part else "Nothing was recorded under this heading."]
     return Entry(account.iteration_id, f"9_reports/{account.date}_{account.slug}.md", _blocks(*blocks) + "\n", "file")
 
 
@@ -511,8 +516,8 @@ def _report_parts(account: Account) -> dict[str, str]:
     return {
         "Question": _blocks(_prose(hypothesis.mechanism), wanted),
         "Method": _blocks(_prose(design.description), "\n".join(settings)),
-        "Results": _blocks(_key_metrics(account), _arm_table(account), _measurements(account)),
-        "Observation": _prose(docs.observation) or "Nothing was added to the numbers.",
+        "Results": _blocks(_key_metrics(account), _arm_table(account)),
+        "Observation": _blocks(_measurements(account), _prose(docs.observation)),
         "Inference": _prose(docs.inference) or "None was drawn.",
         "Claim": _blocks(verdict_sentence(account), _prose(docs.claim)),
         "Limits": "\n".join(limits),

@@ -7,6 +7,7 @@ Cost on a small machine: the first figure of a process about a second, nearly al
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,13 @@ from autolab.records.lab import Direction
 
 _GREY, _BLUE, _RED = "#8a8f98", "#1f5fa8", "#b3392b"
 _ARM_TAIL = 0.025
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "pdf.fonttype": 42,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,  # a title may hold a dollar sign
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ def arms(shown: Arms, stem: Path) -> tuple[Path, Path]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context({"font.size": 9, "pdf.fonttype": 42, "axes.spines.top": False, "axes.spines.right": False}):
+    with rc_context(_STYLE):
         figure = Figure(figsize=(9, 2.2 + 0.55 * max(2, len(shown.values))), layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
@@ -59,7 +67,10 @@ def _save(figure: Any, stem: Path) -> tuple[Path, Path]:
     written = []
     for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=ending, dpi=150, metadata=metadata)
+        with warnings.catch_warnings():
+            # A title in a script that the font lacks is drawn as boxes; the summary beside it has the words.
+            warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+            figure.savefig(buffer, format=ending, dpi=150, metadata=metadata)
         path = stem.with_name(f"{stem.name}.{ending}")
         durable.write(path, buffer.getvalue())
         written.append(path)
@@ -132,5 +143,6 @@ def _label_rows(axes: Any, labels: list[str]) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.6)
     axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)

@@ -23,9 +23,13 @@ def templates() -> list[str]:
 
 
 def init(folder: Path, template: str, seed: int | None = None) -> Lab:
-    """A new lab in `folder`: empty or new for a template, or a clone of a lab, whose files are kept."""
-    if template not in templates():
-        raise UsageError(f"--template: {template!r} is not known; known: {', '.join(templates())}")
+    """A new lab in `folder`: empty or new for a template, or a clone of a lab, whose files are kept.
+
+    `template` is a known name or, with a slash in it, a folder of your own that holds a lab's files.
+    """
+    source = Path(template) if "/" in template else TEMPLATES / template
+    if not (source / ".autolab" / "config.yaml").exists():
+        raise UsageError(f"--template: {template!r} is not known; known: {', '.join(templates())}, or a lab's folder")
     folder = folder.resolve()
     _refuse_nested(folder)
     if (folder / ".autolab" / "config.yaml").exists() and find_root(folder) == folder:
@@ -33,12 +37,10 @@ def init(folder: Path, template: str, seed: int | None = None) -> Lab:
     if folder.exists() and any(folder.iterdir()):
         raise LabError(f"{folder}: not empty; a template goes into a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(
-        TEMPLATES / template, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
-    )
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".git"))
     for name in SCHEMAS:
         durable.write(folder / ".autolab" / "schemas" / f"{name}.schema.json", schema_text(name))
-    Git.init(folder).commit_all(f"autolab init: {template}")
+    Git.init(folder).commit_all(f"autolab init: {source.name}")
     return _register(folder, seed)
 
 

@@ -1,0 +1,172 @@
+"""Labs for tests: made and driven through the real command line, judged from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TINY = Path(__file__).parent / "labs" / "tiny"
+
+
+@dataclass
+class Finished:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class LabKit:
+    """A lab in `root`; `counter` is the count of executions that its training keeps outside of it."""
+
+    root: Path
+    counter: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def autolab(self, *words: str, timeout: float = 120, **env: str) -> Finished:
+        ended = subprocess.run(
+            [sys.executable, "-m", "autolab", *words],
+            cwd=self.root,
+            env={**os.environ, **self.env, **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "autolab", *words],
+            cwd=self.root,
+            env={**os.environ, **self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def git(self, *words: str) -> str:
+        ended = subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, f"git {words}: {ended.stderr}"
+        return ended.stdout
+
+    @property
+    def store(self) -> Path:
+        return self.root / ".git" / "autolab"
+
+    def state(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads((self.root / ".autolab" / "state.json").read_text())
+        return value
+
+    def events(self, event: str | None = None) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in (self.store / "ledger.jsonl").read_text().splitlines()]
+        return [line for line in lines if event is None or line["event"] == event]
+
+    def iterations(self) -> list[Path]:
+        return sorted((self.root / "experiments").glob("*"))
+
+    def executions(self) -> list[list[str]]:
+        """Lines of the outside count: word, trial folder, seed, pid."""
+        return [line.split() for line in self.counter.read_text().splitlines()] if self.counter.exists() else []
+
+    def tables(self) -> dict[str, Any]:
+        """What a reader would compare: arms, values, intervals and verdicts, without ids, commits and times."""
+        found: dict[str, Any] = {}
+        for number, folder in enumerate(self.iterations()):
+            for run in sorted((folder / "runs").glob("*")):
+                manifest = json.loads((run / "run_manifest.json").read_text())
+                trials = [(t["trial"], t["seed"], t["outcome"], t["score"]) for t in manifest["trials"]]
+                found[f"{number}/{run.name}"] = (manifest["status"], trials, manifest["comparisons"], manifest["reason"])
+            for name in ("arms", "pairs", "comparisons"):
+                table = folder / "analysis" / "tables" / f"{name}.csv"
+                found[f"{number}/{name}"] = _columns(table) if table.exists() else None
+        return found
+
+
+VOLATILE = ("commit", "run", "run_id", "iteration", "iteration_id", "seconds", "memory_gb", "key", "trial_folder")
+
+
+def _columns(table: Path) -> list[dict[str, str]]:
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    return [{k: v for k, v in zip(lines[0], row, strict=True) if k not in VOLATILE} for row in lines[1:]]
+
+
+def make_lab(folder: Path, script: Any, *, config: dict[str, Any] | None = None, seed: int = 1) -> LabKit:
+    """A tiny lab at `folder`/lab whose scripted researcher answers with `script`; `config` overrides keys."""
+    counter = folder / "count.txt"
+    template = folder / "template"
+    subprocess.run(["cp", "-r", str(TINY), str(template)], check=True)
+    (template / "counter.txt").write_text(str(counter))
+    (template / ".autolab" / "script.yaml").write_text(yaml.safe_dump(script, sort_keys=False))
+    path = template / ".autolab" / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | (config or {}), sort_keys=False))
+    root = folder / "lab"
+    kit = LabKit(folder, counter)
+    made = kit.autolab("init", str(root), "--template", str(template), "--seed", str(seed))
+    assert made.code == 0, made.err
+    kit.root = root
+    return kit
+
+
+# answers of a scripted researcher
+
+
+def hypothesis(title: str = "A steeper slope", **more: Any) -> dict[str, Any]:
+    base = {"title": title, "mechanism": "A steeper slope fits better.", "success": "val_loss falls by 0.05"}
+    return {"output": {**base, "risk_bounds": ["none"], "references": [], **more}}
+
+
+def design(name: str = "steep", **more: Any) -> dict[str, Any]:
+    arms = {"baselines": [{"name": "baseline", "config_overrides": {}}], "variants": [{"name": name}]}
+    return {"output": {"description": "Compare slopes.", **arms, **more}}
+
+
+def implementation(width: float | str = 4.0, **more: Any) -> dict[str, Any]:
+    files = [{"path": "models/width.py", "content": f"WIDTH = {width}\n"}]
+    return {"output": {"plan": "Set the slope.", "files": files, **more}}
+
+
+def review(*findings: dict[str, Any]) -> dict[str, Any]:
+    return {"output": {"findings": list(findings)}}
+
+
+def docs(paper: str | None = "The slope matters.", **more: Any) -> dict[str, Any]:
+    update = [{"path": "paper/paperbanana.md", "text": paper}] if paper else []
+    words = {"observation": "The loss changed.", "inference": "Slope matters.", "claim": "None beyond this lab."}
+    return {"output": {**words, "paper": update, **more}}
+
+
+def decision(what: str = "new_hypothesis", reason: str = "more to find") -> dict[str, Any]:
+    return {"output": {"decision": what, "reason": reason}}
+
+
+def iteration(**stages: Any) -> dict[str, Any]:
+    """One iteration's answers; a stage given as a list answers several asks."""
+    base: dict[str, Any] = {
+        "hypothesis": hypothesis(),
+        "design": design(),
+        "implementation": implementation(),
+        "implementation_review": review(),
+        "update_docs": docs(),
+        "decide_repeat": decision(),
+    }
+    return {name: value if isinstance(value, list) else [value] for name, value in (base | stages).items()}
+
+
+def script(*iterations: dict[str, Any]) -> dict[str, Any]:
+    return {"iterations": list(iterations)}
+
+
+HELPS = iteration()
+NOTHING = iteration(
+    hypothesis=hypothesis("A comment"),
+    design=design("comment"),
+    implementation={"output": {"plan": "Say it.", "edits": [{"path": "models/width.py", "search": "WIDTH", "replace": "# the slope\nWIDTH"}]}},
+)
