@@ -263,6 +263,14 @@ def test_the_newest_entries_stay_and_whole_ones_go(tmp_path: Path) -> None:
     assert len(closed) > ROLL_OVER - KEPT - 20_000
 
 
+def test_an_entry_that_went_into_the_closed_part_is_not_written_again(tmp_path: Path) -> None:
+    entries = [entry(f"e{number}", "x" * 10_000) for number in range(30)]
+    for one in entries:
+        write(tmp_path, one)
+    assert entries[20].marker.encode() in (tmp_path / "RESEARCH_JOURNAL.1.md").read_bytes()
+    assert not write(tmp_path, entries[20]).changed
+
+
 def test_a_roll_over_killed_at_any_point_is_finished_without_loss_or_doubling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

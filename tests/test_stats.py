@@ -103,6 +103,7 @@ def test_before_the_planned_pairs_the_rule_waits_and_shows_no_interval(values: l
     ruling = decide(values, delta=0.1, rule=FIXED, planned=8, arms=1)
     assert (ruling.action, ruling.reason, ruling.final) == (Action.CONTINUE, "pending", False)
     assert (ruling.interval.n, ruling.interval.low, ruling.interval.high) == (len(values), None, None)
+    assert ruling.interval.level == 0.99
 
 
 def test_used_up_pairs_that_say_neither_are_budget() -> None:

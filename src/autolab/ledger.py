@@ -175,9 +175,7 @@ class Ledger:
         time = durable.utc_now()
         digest = seal(head.n + 1, time, event, data, head.hash)
         line = Line(head.n + 1, time, event, data, head.hash, digest, head.size)
-        body = {k: v for k, v in asdict(line).items() if k != "offset"}
-        raw = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-        found = self._write(raw, head.size)
+        found = self._write(_raw(line), head.size)
         fault.point("ledger.after_append")
         transition = line.offset if event == "transition" else head.transition
         self._save_head(
@@ -246,37 +244,51 @@ class Ledger:
     def rebuild(self, lab_id: str, root: Path) -> Path:
         """Make the chain anew from every line that can still be read; the copy of the old file is returned.
 
-        Exact doubles are dropped; nothing else is. What was rebuilt is recorded in the new chain.
+        Exact doubles are dropped; nothing else is. The new chain's last line names the copy and the lines
+        whose content no longer fitted their hash: they are kept, and can no longer be vouched for.
         """
         old = self.path.read_bytes() if self.path.exists() else b""
         copy = self.path.with_name(f"ledger.broken.{durable.sha256(old)[:12]}.jsonl")
         durable.write(copy, old)
-        found, seen = [], set()
-        for raw in old.splitlines():
-            line = parse(raw, 0)
-            if line is not None and line.hash not in seen:
-                found.append(line)
-                seen.add(line.hash)
-        self.create(lab_id, root)
-        out, prev, transition, size = [], FIRST, -1, 0
-        for n, line in enumerate(found, 1):
-            digest = seal(n, line.time, line.event, line.data, prev)
-            body = {"n": n, "time": line.time, "event": line.event, "data": line.data, "prev": prev, "hash": digest}
-            raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-            transition = size if line.event == "transition" else transition
-            out.append(raw)
-            prev, size = digest, size + len(raw)
-        durable.write(self.path, b"".join(out))
-        stat = self.path.stat()
-        self._save_head(
-            replace(self.head, n=len(out), hash=prev, size=size, mtime_ns=stat.st_mtime_ns, transition=transition)
-        )
-        self.append("ledger_rebuilt", {"copy": copy.name, "lines": len(out)})
+        found: dict[str, Line] = {}
+        offset = 0
+        for raw in old.splitlines(keepends=True):
+            line = parse(raw, offset)
+            if line is not None:
+                found.setdefault(line.hash, line)
+            offset += len(raw)
+        out, head, moved, unverified = b"", Head(lab_id, str(root), machine()), {0: 0}, []
+        for n, line in enumerate(found.values(), 1):
+            moved[line.offset] = len(out)
+            if line.hash != seal(line.n, line.time, line.event, line.data, line.prev):
+                unverified.append(n)
+            data = _moved(line.data, moved)
+            digest = seal(n, line.time, line.event, data, head.hash)
+            transition = len(out) if line.event == "transition" else head.transition
+            out += _raw(Line(n, line.time, line.event, data, head.hash, digest))
+            head = replace(head, n=n, hash=digest, transition=transition, size=len(out))
+        durable.write(self.path, out)
+        self._save_head(replace(head, mtime_ns=self.path.stat().st_mtime_ns))
+        self.append("ledger_rebuilt", {"copy": copy.name, "lines": head.n, "unverified": unverified})
         return copy
 
     def _save_head(self, head: Head) -> None:
         durable.write(self.head_path, json.dumps(asdict(head)))
         self._head = head
+
+
+def _raw(line: Line) -> bytes:
+    body = {key: value for key, value in asdict(line).items() if key != "offset"}
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _moved(data: dict[str, Any], moved: dict[int, int]) -> dict[str, Any]:
+    """A transition's data with the place of its iteration's first line in the new file."""
+    campaign = data.get("campaign")
+    if not isinstance(campaign, dict) or not isinstance(campaign.get("iteration_offset"), int):
+        return data
+    before = max(offset for offset in moved if offset <= campaign["iteration_offset"])
+    return data | {"campaign": campaign | {"iteration_offset": moved[before]}}
 
 
 def machine() -> str:
