@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,15 @@ class LabKit:
 
     def executions(self) -> list[list[str]]:
         """Lines of the outside count: word, trial folder, seed, pid."""
-        return [line.split() for line in self.counter.read_text().splitlines()] if self.counter.exists() else []
+        return [line.split()[:4] for line in self._count()]
+
+    def executed(self, word: str) -> Counter[str]:
+        """How often each attempt said `word` (start, done) to the outside count: `<run>/<trial>/<attempt>` -> times."""
+        lines = [line.split() for line in self._count()]
+        return Counter("/".join([line[4], *line[1].split("/")[1:3]]) for line in lines if line[0] == word)
+
+    def _count(self) -> list[str]:
+        return self.counter.read_text().splitlines() if self.counter.exists() else []
 
     def tables(self) -> dict[str, Any]:
         """What a reader would compare: arms, values, intervals and verdicts, without ids, commits and times."""
@@ -82,15 +91,29 @@ class LabKit:
         for number, folder in enumerate(self.iterations()):
             for run in sorted((folder / "runs").glob("*")):
                 manifest = json.loads((run / "run_manifest.json").read_text())
-                trials = [(t["trial"], t["seed"], t["outcome"], t["score"]) for t in manifest["trials"]]
-                found[f"{number}/{run.name}"] = (manifest["status"], trials, manifest["comparisons"], manifest["reason"])
+                trials = [(t["trial"], t["seed"], t["outcome"], t["score"]) for t in _used(manifest["trials"])]
+                found[f"{number}/{run.name}"] = (
+                    manifest["status"],
+                    trials,
+                    manifest["comparisons"],
+                    manifest["reason"],
+                )
             for name in ("arms", "pairs", "comparisons"):
                 table = folder / "analysis" / "tables" / f"{name}.csv"
                 found[f"{number}/{name}"] = _columns(table) if table.exists() else None
         return found
 
 
-VOLATILE = ("commit", "run", "run_id", "iteration", "iteration_id", "seconds", "memory_gb", "key", "trial_folder")
+def _used(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trials a judgement read: up to the first that failed. Which later ones had finished is chance."""
+    failed = next((i for i, trial in enumerate(trials) if trial["outcome"] != "completed"), len(trials))
+    return trials[: failed + 1]
+
+
+VOLATILE = (
+    *("commit", "run", "run_id", "iteration", "iteration_id", "key", "trial_folder"),
+    *("seconds", "memory_gb", "max_rss_bytes"),
+)
 
 
 def _columns(table: Path) -> list[dict[str, str]]:
@@ -98,12 +121,14 @@ def _columns(table: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in zip(lines[0], row, strict=True) if k not in VOLATILE} for row in lines[1:]]
 
 
-def make_lab(folder: Path, script: Any, *, config: dict[str, Any] | None = None, seed: int = 1) -> LabKit:
+def make_lab(
+    folder: Path, script: Any, *, config: dict[str, Any] | None = None, seed: int = 1, counter_name: str = ""
+) -> LabKit:
     """A tiny lab at `folder`/lab whose scripted researcher answers with `script`; `config` overrides keys."""
     counter = folder / "count.txt"
     template = folder / "template"
     subprocess.run(["cp", "-r", str(TINY), str(template)], check=True)
-    (template / "counter.txt").write_text(str(counter))
+    (template / "counter.txt").write_text(counter_name or str(counter))
     (template / ".autolab" / "script.yaml").write_text(yaml.safe_dump(script, sort_keys=False))
     path = template / ".autolab" / "config.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | (config or {}), sort_keys=False))
@@ -112,6 +137,16 @@ def make_lab(folder: Path, script: Any, *, config: dict[str, Any] | None = None,
     made = kit.autolab("init", str(root), "--template", str(template), "--seed", str(seed))
     assert made.code == 0, made.err
     kit.root = root
+    return kit
+
+
+def make_twin(folder: Path, script: Any, *, config: dict[str, Any] | None = None) -> LabKit:
+    """A lab whose commit knows neither `folder` nor `script` nor `config`: all twins draw the same seeds."""
+    kit = make_lab(folder, {}, counter_name="../../../../../count.txt")  # from the code export up to `folder`
+    control = kit.root / ".autolab"
+    (control / "script.yaml").write_text(yaml.safe_dump(script, sort_keys=False))
+    told = yaml.safe_load((control / "config.yaml").read_text()) | (config or {})
+    (control / "config.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
     return kit
 
 
@@ -168,5 +203,29 @@ HELPS = iteration()
 NOTHING = iteration(
     hypothesis=hypothesis("A comment"),
     design=design("comment"),
-    implementation={"output": {"plan": "Say it.", "edits": [{"path": "models/width.py", "search": "WIDTH", "replace": "# the slope\nWIDTH"}]}},
+    implementation={
+        "output": {
+            "plan": "Say it.",
+            "edits": [{"path": "models/width.py", "search": "WIDTH", "replace": "# the slope\nWIDTH"}],
+        }
+    },
 )
+
+
+class Kept:
+    """A lab as it stands now, kept aside so that a test may break it and the next one finds it as it was.
+
+    It comes back at the same path with the same times: to Autolab nothing has happened.
+    """
+
+    def __init__(self, kit: LabKit) -> None:
+        self.kit, self._copy = kit, kit.root.parent / f"{kit.root.name}.kept"
+        subprocess.run(["cp", "-a", str(kit.root), str(self._copy)], check=True)
+        self._count = kit.counter.read_bytes() if kit.counter.exists() else b""
+
+    def back(self) -> LabKit:
+        subprocess.run(["chmod", "-R", "u+w", str(self.kit.root)], check=True)
+        subprocess.run(["rm", "-rf", str(self.kit.root)], check=True)
+        subprocess.run(["cp", "-a", str(self._copy), str(self.kit.root)], check=True)
+        self.kit.counter.write_bytes(self._count)
+        return self.kit

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autolab import prompts
 from autolab.records.base import parse_yaml
 from autolab.records.experiment import Summary
 from autolab.records.lab import Config, Stage, VerifierPolicy
 from autolab.records.replies import OUTPUTS, ImplementationOutput
-from autolab.verifiers import prompts
 
 LAB = Path(__file__).resolve().parent.parent / "src" / "autolab" / "templates" / "digits"
 CODE = ("train.py", "predict.py", "data.py", "optimiser.py", "models")
@@ -322,7 +322,7 @@ def test_configuration_policy_and_prompts_are_valid() -> None:
     assert config.metric.primary == "val_loss" and config.test.rule == "fixed"
     policy = VerifierPolicy.load(LAB / VerifierPolicy.FILE)
     assert policy.require_dry_run and policy.summary_command
-    assert prompts(LAB / ".autolab" / "prompts") == []
+    assert prompts.check(LAB / ".autolab" / "prompts") == []
 
 
 def test_every_starting_document_ends_with_a_newline_and_holds_no_trace_of_this_repository() -> None:

@@ -6,7 +6,6 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autolab import documents, durable, fault
-from autolab.documents import COLUMNS, KEPT, ROLL_OVER, Account, Entry, Pending, write
+from autolab.documents import COLUMNS, KEPT, ROLL_OVER, Entry, Pending, Written, write
 from autolab.errors import LabError, RecordError
-from autolab.records.experiment import (
-    ArmMetrics,
-    Assessment,
-    Comparison,
-    Design,
-    Hypothesis,
-    Interval,
-    Manifest,
-    Results,
-    RunMetrics,
-    SubExperiments,
-)
-from autolab.records.outcomes import Recommendation, Verdict
-from autolab.records.replies import DocsOutput, PaperUpdate
 
 ID = "2026-02-12T23-30-00Z_h1"
 HEADER = "\t".join(COLUMNS).encode()
@@ -56,7 +41,7 @@ def entry(
     return Entry(name, path, text, place)
 
 
-# --- old bytes ---------------------------------------------------------------------------------
+# old bytes
 
 
 @SETTINGS
@@ -148,7 +133,7 @@ def test_the_file_keeps_its_mode_and_a_leftover_of_a_killed_write_is_removed(tmp
     assert os.listdir(tmp_path) == ["FINDINGS.md"]
 
 
-# --- what is refused ---------------------------------------------------------------------------
+# what is refused
 
 
 @pytest.mark.parametrize("path", ["../out.md", "/etc/out.md", "a/../../out.md", ""])
@@ -226,7 +211,7 @@ def test_a_document_that_never_holds_still_is_given_up_in_one_line(
         write(tmp_path, entry())
 
 
-# --- roll-over ---------------------------------------------------------------------------------
+# roll-over
 
 
 def all_bytes(folder: Path) -> bytes:
@@ -299,7 +284,17 @@ def test_a_roll_over_killed_at_any_point_is_finished_without_loss_or_doubling(
         assert sorted(os.listdir(folder)) == ["RESEARCH_JOURNAL.1.md", "RESEARCH_JOURNAL.md"]
 
 
-# --- the queue ---------------------------------------------------------------------------------
+# the queue
+
+
+def flush(pending: Pending, root: Path) -> list[Written]:
+    """Write what waits as the engine does: each entry, then its place in the queue."""
+    written = []
+    for one in pending.waiting():
+        written.append(write(root, one))
+        fault.point("document.after_write")
+        pending.forget(one)
+    return written
 
 
 def killer(at: int) -> Callable[[str], None]:
@@ -327,18 +322,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_entries_wait_until_allowed_and_then_go_in_the_order_they_came(tmp_path: Path) -> None:
+def test_entries_wait_and_go_in_the_order_they_came(tmp_path: Path) -> None:
     pending, lab = Pending(tmp_path / "pending"), tmp_path / "lab"
     lab.mkdir()
     for one in queued():
         pending.add(one)
     pending.add(queued()[0])
-    assert pending.flush(lab, allowed=False) == [] and contents(lab) == {}
     assert pending.waiting() == queued()
-    assert [written.path for written in pending.flush(lab, allowed=True)] == [one.path for one in queued()]
+    assert [written.path for written in flush(pending, lab)] == [one.path for one in queued()]
     journal = (lab / "RESEARCH_JOURNAL.md").read_text()
     assert journal.index("second") < journal.index("first")
-    assert pending.waiting() == [] and pending.flush(lab, allowed=True) == []
+    assert pending.waiting() == [] and flush(pending, lab) == []
 
 
 def test_killed_anywhere_the_queue_ends_with_the_same_documents(
@@ -349,7 +343,7 @@ def test_killed_anywhere_the_queue_ends_with_the_same_documents(
         lab.mkdir(parents=True, exist_ok=True)
         for one in queued():
             pending.add(one)
-        pending.flush(lab, allowed=True)
+        flush(pending, lab)
         return contents(lab)
 
     expected, kill_at = walk(tmp_path / "unbroken"), 0
@@ -384,189 +378,5 @@ def test_a_waiting_entry_that_was_damaged_is_named_and_kept(tmp_path: Path) -> N
     for damage in ("{", "[]", '{"id": 1}', '{"id": "a", "path": "p", "text": "t", "place": "middle"}'):
         file.write_text(damage)
         with pytest.raises(RecordError, match=rf"^{file.name}: not a waiting document entry"):
-            pending.flush(tmp_path, allowed=True)
+            pending.waiting()
         assert file.exists()
-
-
-# --- what they say -----------------------------------------------------------------------------
-
-
-def account(verdict: Verdict | None = Verdict.SUPPORTED, **changes: object) -> Account:
-    gain = Interval(n=8, mean=0.027, low=0.02, high=0.034, level=0.99)
-    comparisons = (
-        (Comparison(arm="small_cnn", baseline="base", metric="val_loss", difference=gain, verdict=verdict),)
-        if verdict
-        else ()
-    )
-    arms = {"base": 0.14, "small_cnn": 0.113}
-    value = Account(
-        iteration_id=ID,
-        slug="h1-small-cnn",
-        hypothesis=Hypothesis(
-            id="h1",
-            title="A small CNN",
-            metric="val_loss",
-            direction="minimize",
-            success_delta=0.01,
-            success="val_loss falls by 0.01",
-            risk_bounds=("no more parameters",),
-            mechanism="local filters",
-        ),
-        design=Design.from_value(DESIGN, "design.yaml"),
-        results=Results(
-            experiment_id="e1",
-            iteration_id=ID,
-            run_id="run_0001",
-            status="completed" if verdict else "failed",
-            results=SubExperiments(experiments={}),
-            error=None if verdict else "trial small_cnn-s0: failed: shape",
-            assessment=Assessment(verdict=verdict, reason="", comparisons=comparisons),
-            recommendation=Recommendation.PROCEED,
-        ),
-        docs=DocsOutput(observation="It fell.", inference="Filters help.", claim="On digits, it helps."),
-        metrics=RunMetrics(
-            run_id="run_0001",
-            primary="val_loss",
-            self_reported=False,
-            arms={name: {"val_loss": ArmMetrics(mean=mean, std=0.004, n=8)} for name, mean in arms.items()},
-            comparisons=comparisons,
-        ),
-    )
-    return replace(value, **changes)  # type: ignore[arg-type]
-
-
-DESIGN = {
-    "id": "e1",
-    "iteration_id": ID,
-    "hypothesis_id": "h1",
-    "description": "An MLP against a small CNN.",
-    "entrypoint": {"command": "{python} train.py"},
-    "reproducibility": {"seeds": [1, 2]},
-    "metrics": {"primary": "val_loss", "success_delta": 0.01},
-    "baselines": [{"name": "base"}],
-    "variants": [{"name": "small_cnn", "config_overrides": {"model": "small_cnn"}}],
-}
-
-
-def test_the_journal_keeps_observation_inference_and_claim_apart_in_that_order() -> None:
-    text = documents.journal_entry(account()).text
-    assert text.startswith("## 2026-02-12 · A small CNN · supported, unconfirmed\n")
-    order = ["**Observation**", "0.027 better (0.113 ± 0.004 against 0.14 ± 0.004)", "[0.02, 0.034] at 99 %, n = 8"]
-    order += ["It fell.", "**Inference**", "Filters help.", "**Claim**", "On digits, it helps."]
-    places = [text.index(part) for part in order]
-    assert places == sorted(places)
-
-
-@pytest.mark.parametrize(
-    ("verdict", "says"),
-    [
-        (Verdict.SUPPORTED, "unconfirmed until fresh seeds"),
-        (Verdict.REFUTED, "rules out a gain of 0.01 in val_loss"),
-        (Verdict.INCONCLUSIVE, "neither show the expected gain nor rule it out"),
-        (None, "says nothing about the hypothesis: trial small_cnn-s0: failed: shape."),
-    ],
-)
-def test_every_verdict_has_one_plain_sentence(verdict: Verdict | None, says: str) -> None:
-    sentence = documents.verdict_sentence(account(verdict))
-    assert says in sentence and sentence.endswith(".") and "\n" not in sentence
-
-
-def test_a_confirmed_result_is_not_called_unconfirmed() -> None:
-    text = documents.journal_entry(account(confirmed=True)).text
-    assert "unconfirmed" not in text and "measured again on fresh seeds" in text
-
-
-def test_self_reported_numbers_are_marked_in_every_document() -> None:
-    metrics = account().metrics
-    assert metrics is not None
-    reported = account(metrics=metrics.model_copy(update={"self_reported": True}))
-    builders = (documents.journal_entry, documents.findings_entry, documents.iteration_findings)
-    for text in (*(build(reported).text for build in builders), documents.report(reported, None).text):
-        assert "self-reported" in text
-
-
-def test_the_iterations_findings_have_the_shape_of_seed_002() -> None:
-    text = documents.iteration_findings(account()).text
-    assert text.startswith(
-        "# H1: A small CNN - Findings\n\n## Status: COMPLETED | Recommendation: PROCEED\n\n## Summary"
-    )
-    assert "| Metric | Value | Threshold | Result |" in text
-    assert "| val_loss, gain of small_cnn | 0.027 [0.02, 0.034] at 99 % | gain >= 0.01 | supported |" in text
-    assert "\n## Implications\n" in text
-
-
-def test_a_report_follows_the_templates_headings_and_loses_no_part() -> None:
-    template = "# Title\n\n## What I learned\n\nhint\n\n## Metrics\n\n## Budget\n"
-    made = documents.report(account(), template)
-    assert made.path == "9_reports/2026-02-12_h1-small-cnn.md" and made.place == "file"
-    headings = [line[3:] for line in made.text.split("\n") if line.startswith("## ")]
-    assert headings == [
-        *("Question", "Method", "Observation", "What I learned", "Metrics", "Budget"),
-        *("Claim", "Limits", "Evidence", "Next"),
-    ]
-    assert "hint" not in made.text and "Nothing was recorded under this heading." in made.text
-
-
-def test_a_researchers_words_cannot_begin_an_entry_and_are_bounded() -> None:
-    words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 50_000
-    text = documents.journal_entry(account(docs=DocsOutput(observation=words, inference="i", claim="c"))).text
-    assert sum(line.startswith("## ") for line in text.split("\n")) == 1
-    assert len(text) < 10_000 and "[cut]" in text
-
-
-def manifest(**changes: object) -> Manifest:
-    cost = {"attempt": 1, "commit": "c" * 40, "key": "k", "content": "c", "outcome": "completed", "seconds": 2.0}
-    trials = [
-        {"trial": f"{arm}-s0", "arm": arm, "index": 0, "seed": 1, "max_rss_bytes": 5 * 10**8, **cost}
-        for arm in ("base", "small_cnn")
-    ]
-    value: dict[str, object] = {
-        "run_id": "run_0001",
-        "iteration_id": ID,
-        "status": "completed",
-        "git": {"control_plane_commit": "a" * 40, "dirty": False},
-        "location": "local",
-        "command": "{python} train.py",
-        "sync": {"artifact_sync_to_local": {"status": "ok"}},
-        "verifier_results": {},
-        "started_at": "2026-02-12T23:30:00Z",
-        "artifacts": {},
-        "trials": trials,
-        "comparisons": [one.value() for one in account().comparisons],
-    }
-    return Manifest.from_value(value | changes, "run_manifest.json")
-
-
-def test_the_table_has_one_row_an_arm_with_the_interval_of_its_mean() -> None:
-    made = documents.tsv_rows(manifest(), account().metrics, "val_loss", "a small\tCNN\nagainst an MLP")
-    base, variant = (dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in made.text.split("\n"))
-    assert (base["arm"], base["n"], base["value"], base["verdict"]) == ("base", "8", "0.14", "")
-    assert (variant["arm"], variant["verdict"], variant["status"]) == ("small_cnn", "supported", "completed")
-    assert float(variant["ci_low"]) == pytest.approx(0.113 - 2.3646 * 0.004 / 8**0.5, rel=1e-4)  # t(7), 97.5 %
-    assert (variant["memory_gb"], variant["seconds"]) == ("0.500", "2.00")
-    assert variant["description"] == "a small CNN against an MLP"
-
-
-def test_a_failed_run_has_rows_without_a_value_and_self_reported_ones_say_so() -> None:
-    failed = manifest(status="failed", comparisons=[], self_reported=True)
-    cells = dict(
-        zip(COLUMNS, documents.tsv_rows(failed, None, "val_loss", "x").text.split("\n")[0].split("\t"), strict=True)
-    )
-    assert (cells["n"], cells["value"], cells["ci_low"], cells["status"]) == ("0", "", "", "failed")
-    assert cells["description"] == "x (self-reported)"
-
-
-def test_paper_text_goes_to_known_targets_only_with_its_standing_said() -> None:
-    update = PaperUpdate(path="paper/ralph.md", text="It helps.")
-    told = account(docs=DocsOutput(observation="o", inference="i", claim="c", paper=(update,)))
-    made = documents.paper_entries(told, ("paper/ralph.md",))
-    assert [(one.id, one.path, one.place) for one in made] == [(ID, "paper/ralph.md", "section")]
-    assert made[0].text == "It helps.\n\n*2026-02-12, experiment e1: supported, unconfirmed.*"
-    with pytest.raises(RecordError, match=r"^paper/ralph\.md: not a paper target; known: paper/other\.md"):
-        documents.paper_entries(told, ("paper/other.md",))
-
-
-def test_the_docs_update_names_every_document_or_the_reason_for_none() -> None:
-    told = account(docs=DocsOutput(observation="o", inference="i", claim="c", no_changes="nothing new"))
-    text = documents.docs_update(told, [documents.journal_entry(told)]).text
-    assert f"| RESEARCH_JOURNAL.md | top | {ID} |" in text and "No changes needed: nothing new" in text

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from autolab import supervisor
+from autolab import keeper, supervisor, workdir
 from autolab.errors import ExecutorError
 from autolab.executors.base import Exit, Job, Phase, Ref, Step
 from autolab.executors.local import LocalExecutor
@@ -87,10 +89,10 @@ class Bench:
         lines = [line.split() for line in (self.workdir / "supervisor.log").read_text().splitlines()]
         return int([words[2] for words in lines if words[1] == "supervisor"][-1].rstrip(","))
 
-    def started(self, trial: str, attempt: int = 1) -> supervisor.Document:
+    def started(self, trial: str, attempt: int = 1) -> workdir.Document:
         path = self.workdir / "started" / f"{trial}.a{attempt}.json"
         wait_for(path.exists, f"{trial} never started")
-        return supervisor.read_json(path)
+        return workdir.read_json(path)
 
     def ends(self, refs: list[Ref]) -> dict[str, Exit]:
         """By trial and attempt, as a new engine sees them."""
@@ -102,7 +104,7 @@ class Bench:
         return {ref.handle: status.exit for ref in refs if (status := statuses[ref.key]).exit}
 
     def free(self) -> bool:
-        lock = supervisor.take_lock(self.workdir / "lock", wait=False)
+        lock = workdir.take_lock(self.workdir / "lock", wait=False)
         if lock is not None:
             os.close(lock)
         return lock is not None
@@ -114,7 +116,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     yield bench
     if (bench.workdir / "jobs").exists():
         executor = bench.executor()
-        keys = [supervisor.read_json(path)["key"] for path in (bench.workdir / "jobs").glob("*.json")]
+        keys = [workdir.read_json(path)["key"] for path in (bench.workdir / "jobs").glob("*.json")]
         executor.cancel(list(executor.find(keys).values()))
         executor.discard()
 
@@ -144,8 +146,8 @@ def release(bench: Bench) -> None:
 
 
 def test_outcomes_are_words_of_the_records() -> None:
-    words = {supervisor.COMPLETED, supervisor.FAILED, supervisor.TIMEOUT}
-    assert words | {supervisor.OUTPUT_LIMIT, supervisor.CANCELLED, supervisor.LOST} <= set(Outcome)
+    words = {keeper.COMPLETED, keeper.FAILED, keeper.TIMEOUT}
+    assert words | {keeper.OUTPUT_LIMIT, keeper.CANCELLED, keeper.LOST} <= set(Outcome)
 
 
 def test_engine_killed_while_jobs_run_and_the_next_adopts_them(bench: Bench) -> None:
@@ -164,7 +166,7 @@ def test_engine_killed_while_jobs_run_and_the_next_adopts_them(bench: Bench) -> 
 
 
 DIE = "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
-NTH = "from autolab import supervisor as s\nwrite, n = s.write_json, []\n"
+NTH = "from autolab import workdir as s\nwrite, n = s.write_json, []\n"
 BEFORE = "def nth(path, doc): n.append(1); die() if len(n) == {0} else write(path, doc)\ns.write_json = nth\n"
 
 
@@ -279,11 +281,11 @@ def test_both_killed_and_the_rest_of_the_session_is_found_by_its_record(bench: B
 def test_a_record_of_a_pid_that_is_now_anothers_kills_nobody(bench: Bench, change: dict[str, str]) -> None:
     bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
-        who = {"pid": bystander.pid, "pgid": bystander.pid, "start": supervisor.start_of(bystander.pid)}
-        record = {"key": "k", "step": "train", "started": supervisor.now(), "boot": supervisor.boot()} | who | change
-        supervisor.end_recorded(record)
+        who = {"pid": bystander.pid, "pgid": bystander.pid, "start": keeper.start_of(bystander.pid)}
+        record = {"key": "k", "step": "train", "started": workdir.now(), "boot": keeper.boot()} | who | change
+        keeper.end_recorded(record)
         assert bystander.poll() is None
-        supervisor.end_recorded(record | {"start": who["start"], "boot": supervisor.boot()})
+        keeper.end_recorded(record | {"start": who["start"], "boot": keeper.boot()})
         assert bystander.wait(PATIENCE_S) == -signal.SIGKILL
     finally:
         bystander.kill()
@@ -348,6 +350,26 @@ def test_a_second_supervisor_leaves_at_once(bench: Bench) -> None:
     assert (second.returncode, second.stdout, second.stderr) == (supervisor.HELD, "", "")
     assert alive(first)
     assert bench.executor().poll(refs, 0)[refs[0].key].phase in (Phase.QUEUED, Phase.RUNNING)
+
+
+def test_its_three_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
+    node = bench.outside / "node" / "autolab"
+    node.mkdir(parents=True)
+    for module in (supervisor, keeper, workdir):
+        shutil.copy(str(module.__file__), node)
+    place = workdir.Workdir(bench.workdir)
+    place.make()
+    workdir.write_json(place.settings, {"slots": 1})
+    made = {"folder": str(place.folder("t", 1)), "steps": [asdict(shell("train", "echo done")) | {"cwd": "/"}]}
+    workdir.write_json(place.job("t.a1"), {"key": "k.t.a1", "order": 0, "cores": 1} | made)
+    bell = workdir.listen(place.events)
+    command = [sys.executable, "-I", "-S", "-B", str(node / "supervisor.py"), str(bench.workdir)]
+    told = subprocess.run(command, capture_output=True, env={}, cwd="/", timeout=PATIENCE_S, check=False)
+    assert (told.returncode, told.stderr) == (0, b"")
+    wait_for(place.exit("t.a1").exists, "the job did not end")
+    os.close(bell)
+    assert workdir.read_json(place.exit("t.a1"))["outcome"] == keeper.COMPLETED
+    assert (place.folder("t", 1) / "logs" / "train.out").read_text() == "done\n"
 
 
 def test_the_supervisor_leaves_when_its_queue_is_empty_and_the_next_job_has_a_new_one(bench: Bench) -> None:

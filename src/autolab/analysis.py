@@ -301,7 +301,7 @@ def _results(account: _Account, files: Sequence[str]) -> Results:
 
 
 def _sub_experiment(account: _Account, arm: str) -> SubExperiment:
-    """An arm in seed 002's terms: one that was cut short by another arm's failure is skipped."""
+    """An arm as results.yaml calls it: one that was cut short by another arm's failure is skipped."""
     metrics = {name: found.mean for name, found in account.metrics.arms.get(arm, {}).items()}
     if account.judgement.status != "failed":
         compared = [_finding(account, c) for c in account.judgement.comparisons if c.arm == arm]

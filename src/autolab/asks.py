@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from autolab import durable, experiment, fault, rig, verifiers
-from autolab.desk import Desk, Result, ask, read
+from autolab import durable, experiment, fault, ladder, rig, verifiers
+from autolab.desk import Desk, Result, ask, front_matter, read
 from autolab.errors import RecordError
 from autolab.git import Change
+from autolab.ledger import Line
 from autolab.records.experiment import (
     Compute,
     Design,
@@ -32,6 +33,8 @@ from autolab.records.replies import (
 )
 from autolab.stages import Outcome
 
+LONGEST_PATH, LONGEST_NAME = 1_000, 255
+"""Bytes; longer ones do not fit into every file system."""
 HISTORY = 6_000
 """Characters of the journal (newest first) that a prompt quotes, however long the journal is."""
 
@@ -95,9 +98,10 @@ def carry_hypothesis(desk: Desk) -> None:
         return
     source = desk.lab.iteration(parent).hypothesis
     text = read(source, desk.shown(source))
-    _, front, body = text.split("---\n", 2)
+    front = front_matter(text, desk.shown(source))
     claim = Hypothesis.from_text(front, desk.shown(source)).model_copy(update={"parent": parent})
-    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n{body}")
+    body = text.removeprefix(f"---\n{front}")
+    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}{body}")
 
 
 # design
@@ -196,7 +200,7 @@ def implementation(desk: Desk) -> Result:
         return early or Result(Outcome.RETRY)
     output = answer[1]
     assert isinstance(output, ImplementationOutput)
-    parent = desk.candidate() or base
+    parent = desk.candidate(before=desk.acted) or base
     problem = apply(desk, output, parent)
     if problem:
         return Result(Outcome.RETRY, problem)
@@ -222,7 +226,7 @@ def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
     for file in output.files:
         contents[file.path] = file.content
     for edit in output.edits:
-        old = contents.get(edit.path) or _text(desk, parent, edit.path)
+        old = contents[edit.path] if edit.path in contents else _text(desk, parent, edit.path)
         if old is None:
             return f"edit of {edit.path}: no such file in {parent[:12]}"
         if old.count(edit.search) != 1 or not edit.search:
@@ -230,7 +234,7 @@ def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
         contents[edit.path] = old.replace(edit.search, edit.replace)
     contents |= dict.fromkeys(output.delete)
     for path in contents:
-        problem = _refused(desk, path)
+        problem = _misplaced(desk.worktree, path, contents) or _refused(desk, path)
         if problem:
             return problem
     for path, text in contents.items():
@@ -242,17 +246,28 @@ def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
     return ""
 
 
-def _refused(desk: Desk, path: str) -> str:
-    """Why a path may not be written by an answer: it leaves the worktree, or is not the researcher's."""
+def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
+    """Why no file can be written at a path: it leaves the worktree, or what stands there is no folder or no file."""
     pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
-        return f"{path!r}: not a path below the worktree"
-    place = desk.worktree
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path or str(pure) != path:
+        return f"{path!r}: not a plain path below the worktree"
+    if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in pure.parts):
+        return f"{path[:80]!r}...: too long for a file's name"
+    place = worktree
     for part in pure.parts[:-1]:
         place = place / part
         if place.is_symlink():
             return f"{path}: {part} is a symbolic link, which is not written through"
-    change = Change("M", path, "100644", "100644", "", "")
+        if str(place.relative_to(worktree)) in contents or (place.exists() and not place.is_dir()):
+            return f"{path}: {part} is a file, so that nothing can lie below it"
+    place = worktree / path
+    return f"{path}: is a folder, not a file" if place.is_dir() and not place.is_symlink() else ""
+
+
+def _refused(desk: Desk, path: str) -> str:
+    """Why a path may not be written by an answer: it is not the researcher's."""
+    new = not desk.lab.git.has_path(desk.campaign.base_commit or "HEAD", path)
+    change = Change("A" if new else "M", path, "100644", "100644", "", "")
     found = verifiers.path_policy([change], desk.config, unlocked=_unlocked(desk))
     return found[0].message if found else ""
 
@@ -279,14 +294,19 @@ def _feedback(desk: Desk) -> str:
 def _judged(desk: Desk, commit: str, spec: Design) -> Result:
     """Path policy and the verifier ladder on a read-only export of the commit; recorded as `checked`."""
     lab, base = desk.lab, desk.campaign.base_commit or ""
-    findings = verifiers.path_policy(lab.git.diff(base, commit), desk.config, unlocked=_unlocked(desk))
+
+    def kept(path: str) -> bool:
+        return (lab.git.read(commit, path) or b"").endswith(lab.git.read(base, path) or b"")
+
+    changes = lab.git.diff(base, commit)
+    findings = verifiers.path_policy(changes, desk.config, unlocked=_unlocked(desk), kept=kept)
     checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if findings else "pass"}
     if not findings:
-        ladder = _climb(desk, commit, spec)
-        checks |= ladder.checks
-        findings += ladder.findings
-        if ladder.summary is not None:
-            desk.write(desk.paths.summary_json, ladder.summary.to_json())
+        climbed = _climb(desk, commit, spec)
+        checks |= climbed.checks
+        findings += climbed.findings
+        if climbed.summary is not None:
+            desk.write(desk.paths.summary_json, climbed.summary.to_json())
     said = {"commit": commit, "checks": checks, "findings": [finding.value() for finding in findings]}
     desk.lab.ledger.append("checked", said)
     blocking = [finding for finding in findings if finding.severity == "blocking"]
@@ -297,14 +317,14 @@ def _judged(desk: Desk, commit: str, spec: Design) -> Result:
     return Result(Outcome.COMPLETE)
 
 
-def _climb(desk: Desk, commit: str, spec: Design) -> verifiers.Ladder:
+def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
     lab, base = desk.lab, desk.campaign.base_commit or ""
     ground = rig.set_up(lab, desk.config, base, commit)
     plan = experiment.plan(spec, desk.config, desk.hypothesis(), lab.secret, "", "")
     variant = plan.variants[0]
-    return verifiers.ladder(
+    return ladder.climb(
         desk.policy,
-        verifiers.Ground(
+        ladder.Ground(
             folder=ground.code["candidate"],
             python=ground.python,
             iteration_id=desk.iteration_id,
@@ -348,6 +368,8 @@ def implementation_review(desk: Desk) -> Result:
     )
     desk.write(desk.paths.review, _review_text(desk, review, findings, notes))
     desk.write(desk.paths.review_result, review.to_json())
+    said = {"commit": commit, "status": review.status, "sha256": durable.sha256(review.to_json())}
+    desk.lab.ledger.append("reviewed", said)
     desk.tell(f"review of {commit[:12]}: {review.status}" + (f", {blocking[0].message}" if blocking else ""))
     reason = "; ".join(finding.message for finding in blocking) or notes
     if review.status == "failed":
@@ -375,12 +397,21 @@ def _log_tail(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")[-4_000:] if path.exists() else "not run"
 
 
+def recorded_review(path: Path, shown: str, events: Iterable[Line]) -> ReviewResult:
+    """A review of the iteration as it was recorded; RecordError where it is missing, malformed or was changed since."""
+    review = ReviewResult.load(path, shown)
+    said = [line.data["sha256"] for line in events if line.event in ("reviewed", "approved")]
+    if durable.file_sha256(path) not in said:
+        raise RecordError(f"{shown}: changed since the review was recorded; it has to be made again")
+    return review
+
+
 def gate(desk: Desk) -> str:
     """Why launch is forbidden, or nothing: a pass, on this commit, with the worktree equal to it."""
     path = desk.paths.review_result
     commit = desk.candidate()
     try:
-        review = ReviewResult.load(path, desk.shown(path))
+        review = recorded_review(path, desk.shown(path), desk.events())
     except RecordError as error:
         return str(error)
     if review.status != "pass":

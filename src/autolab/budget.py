@@ -15,7 +15,7 @@ def spent(budget: Budget, campaign: Campaign) -> str:
     """Which cap is reached before another iteration or run, as one phrase; empty while there is something left."""
     if budget.iterations is not None and campaign.iterations >= budget.iterations:
         return f"iterations: {campaign.iterations} of {budget.iterations}"
-    return spent_within(budget, campaign)
+    return spent_within(budget, campaign, trials=1)
 
 
 def spent_within(budget: Budget, campaign: Campaign, trials: int = 0) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import json
+import re
 import signal
 import sys
 import threading
@@ -16,17 +20,39 @@ from tyro.conf import Positional, arg
 from autolab import doctor as doctoring
 from autolab import init as making
 from autolab import registry as recorded
-from autolab.engine import EXIT_CODES, End, Engine, Wish
+from autolab.engine import EXIT_CODES, End, Engine, Wish, ended
 from autolab.engine import review as answer_review
 from autolab.errors import LabError, UsageError
 from autolab.lab import Lab
 from autolab.place import holder
 from autolab.records.lab import Config, Stage, Who
+from autolab.rounds import write_documents
 
 
 def call(name: str, words: list[str]) -> int:
-    """Parse `words` for the command `name` and run it; usage errors exit with 2, as tyro has it."""
-    return tyro.cli(_FUNCTIONS[name], prog=f"autolab {name}", args=words)
+    """Parse `words` for the command `name`, then run it; UsageError where they do not fit."""
+    function = _FUNCTIONS[name]
+
+    @functools.wraps(function)
+    def bind(*given: Any, **named: Any) -> Callable[[], int]:
+        return functools.partial(function, *given, **named)
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            bound = tyro.cli(bind, prog=f"autolab {name}", args=words)
+    except SystemExit as ended:
+        if not ended.code:  # --help
+            return 0
+        raise UsageError(f"{name}: {_sentence(said.getvalue())}; see `autolab {name} --help`") from None
+    return bound()
+
+
+def _sentence(box: str) -> str:
+    """What tyro draws as a box, as one line: without frame, title, help texts and the pointer to them."""
+    rows = " ".join(row.strip("│ ") for row in box.splitlines() if row.startswith("│"))
+    parts = [" ".join(part.split()) for part in re.split("─{3,}", rows or box)]
+    return "; ".join(part for part in parts if not part.startswith(("For full helptext", "Argument helptext")))
 
 
 def init(
@@ -86,7 +112,7 @@ def run(dir: Annotated[Path, arg(metavar="DIR")] = Path(".")) -> int:
         moved = engine.step()
         state, _ = lab.load()
     print(f"{before.stage} -> {state.stage}" if moved else "parked; `autolab run` goes on from here")
-    return EXIT_CODES[End.PERSON] if state.stage is Stage.HUMAN_REVIEW else 0
+    return EXIT_CODES[ended(state)]
 
 
 def loop(
@@ -124,6 +150,8 @@ def loop(
     """
     if max_iterations < 1:
         raise UsageError(f"--max-iterations: {max_iterations} is not a positive number")
+    if patience is not None and patience < 1:
+        raise UsageError(f"--patience: {patience} is not a positive number")
     if not keep:
         raise UsageError("--no-keep: the record is never thrown away; leave the flag out")
     if target_accuracy is not None:
@@ -203,6 +231,7 @@ def publish(*, dir: Path = Path("."), message: str = "autolab: record of the exp
     """
     lab = Lab.find(dir)
     with lab.hold("autolab publish"):
+        write_documents(lab, lab.load()[1], _say)
         paths = recorded.publishable(lab)
         sha = lab.git.publish(paths, message)
         if sha is not None:

@@ -7,20 +7,25 @@ received is never asked for again: after a crash the same number of ask finds th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from autolab import durable, fault, verifiers
+from autolab import durable, fault, prompts
 from autolab.errors import RecordError
 from autolab.lab import IterationPaths, Lab
 from autolab.ledger import Line
+from autolab.records.base import Record
 from autolab.records.experiment import Design, Hypothesis
 from autolab.records.lab import Campaign, Config, Stage, State, VerifierPolicy
 from autolab.records.replies import OUTPUTS, AgentResult, Output
 from autolab.researchers import Answer, Researcher, Task
 from autolab.stages import Outcome
+
+Document = TypeVar("Document", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,31 @@ class Desk:
         """The ledger lines of this iteration."""
         return list(self.lab.ledger.lines(self.campaign.iteration_offset))
 
+    @cached_property
+    def acted(self) -> int:
+        """Number of the newest line that acted on what a stage did; what was recorded since is still to be used.
+
+        Not simply the newest transition: a loop that begins or a person's answer acts on no answer and no trial.
+        """
+        acts = (line.n for line in self.events() if line.event == "transition" and "outcome" in line.data)
+        return max(acts, default=0)
+
     def shown(self, path: Path) -> str:
         """A path as messages name it: from the lab's root where it lies in it."""
         return str(path.relative_to(self.lab.root)) if path.is_relative_to(self.lab.root) else str(path)
+
+    def restore(self) -> None:
+        """Make the iteration's folder, and bring back recorded files of it that somebody cleaned away.
+
+        Before a stage and after anything that took long, so that nobody misses what they read or record.
+        """
+        self.lab.require_here()
+        self.paths.folder.mkdir(parents=True, exist_ok=True)
+        fault.point("iteration.after_folder")
+        recorded = self.line.data.get("log")
+        if recorded and self.lab.git.resolve(recorded):
+            for name in self.lab.git.restore_missing(recorded, self.lab.root):
+                self.tell(f"{name}: was missing, restored from the record")
 
     def write(self, path: Path, text: str) -> None:
         durable.write(path, text)
@@ -73,10 +100,16 @@ class Desk:
     def hypothesis(self) -> Hypothesis:
         path = self.paths.hypothesis
         shown = self.shown(path)
-        return Hypothesis.from_text(front_matter(read(path, shown), shown), shown)
+        with _mendable():
+            return Hypothesis.from_text(front_matter(read(path, shown), shown), shown)
 
     def design(self) -> Design:
-        return Design.load(self.paths.design, self.shown(self.paths.design))
+        return self.load(Design, self.paths.design)
+
+    def load(self, kind: type[Document], path: Path) -> Document:
+        """A document of the iteration that the engine wrote and a person may have edited since."""
+        with _mendable():
+            return kind.load(path, self.shown(path))
 
     @property
     def slug(self) -> str:
@@ -89,10 +122,20 @@ class Desk:
     def worktree(self) -> Path:
         return self.lab.worktrees / self.slug
 
-    def candidate(self) -> str | None:
-        """The newest commit of this iteration's candidate, by the ledger."""
-        found = [line.data["commit"] for line in self.events() if line.event == "candidate"]
+    def candidate(self, before: int | None = None) -> str | None:
+        """The newest commit of this iteration's candidate, by the ledger, or by its lines below number `before`."""
+        lines = [line for line in self.events() if before is None or line.n < before]
+        found = [line.data["commit"] for line in lines if line.event == "candidate"]
         return found[-1] if found else None
+
+
+@contextmanager
+def _mendable() -> Iterator[None]:
+    """Add the way out to what is wrong with a document that the record holds too."""
+    try:
+        yield
+    except RecordError as error:
+        raise RecordError(f"{error}; mend it, or remove the file: the recorded one comes back") from None
 
 
 def front_matter(text: str, shown: str) -> str:
@@ -123,14 +166,15 @@ def ask(desk: Desk, values: dict[str, str], workspace: Path | None = None) -> tu
     answer = _recorded(folder)
     if answer is None:
         answer = _perform(desk, stage, number, folder, _prompt(desk, values), workspace)
+    desk.restore()
     raw = answer.raw if answer.raw is not None else ""
     _note_answer(desk, stage, number, folder, raw)
     return _read(stage, answer, desk.shown(desk.lab.control / "agent_result.json"))
 
 
 def _number(desk: Desk) -> int:
-    """Asks of this stage in this iteration before the newest transition, plus one: a crash does not count."""
-    before = [line for line in desk.events() if line.n < desk.line.n and line.event == "answered"]
+    """Asks of this stage in this iteration that were acted on, plus one: a crash does not count."""
+    before = [line for line in desk.events() if line.n < desk.acted and line.event == "answered"]
     return 1 + sum(1 for line in before if line.data["stage"] == desk.state.stage)
 
 
@@ -142,26 +186,13 @@ def _recorded(folder: Path) -> Answer | None:
 
 
 def _prompt(desk: Desk, values: dict[str, str]) -> str:
-    for name in _PROMPT_FILES[desk.state.stage]:
+    for name in prompts.FILES[desk.state.stage]:
         path = desk.lab.prompt(name)
         if path.exists():
             given = {"iteration_id": desk.iteration_id, "goal": _goal(desk), "state_json": desk.state.to_json()}
             given["metric"] = f"{desk.config.metric.primary} ({desk.config.metric.direction})"
-            return verifiers.render(path.read_text(encoding="utf-8"), given | values)
-    raise RecordError(f".autolab/prompts/{_PROMPT_FILES[desk.state.stage][0]}: not found; copy it from a new lab")
-
-
-_PROMPT_FILES = {
-    stage: tuple(f"stage_{name}.md" for name in names)
-    for stage, names in {
-        Stage.HYPOTHESIS: ("hypothesis",),
-        Stage.DESIGN: ("design",),
-        Stage.IMPLEMENTATION: ("implementation",),
-        Stage.IMPLEMENTATION_REVIEW: ("implementation_review",),
-        Stage.UPDATE_DOCS: ("docs", "update_docs"),
-        Stage.DECIDE_REPEAT: ("decide", "decide_repeat"),
-    }.items()
-}
+            return prompts.render(path.read_text(encoding="utf-8"), given | values)
+    raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: not found; copy it from a new lab")
 
 
 def _goal(desk: Desk) -> str:
@@ -210,7 +241,7 @@ def _copy_of_base(desk: Desk, folder: Path) -> Path:
 
 def _note_answer(desk: Desk, stage: Stage, number: int, folder: Path, raw: str) -> None:
     """One `answered` line an ask, and copies for readers in `.autolab/`."""
-    since = [line for line in desk.events() if line.n > desk.line.n and line.event == "answered"]
+    since = [line for line in desk.events() if line.n > desk.acted and line.event == "answered"]
     if not any(line.data["stage"] == stage and line.data["number"] == number for line in since):
         where = str((folder / "reply.json").relative_to(desk.lab.store))
         noted = {"stage": stage, "number": number, "reply": where, "sha256": durable.sha256(raw)}

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from autolab import durable, evaluation, verifiers
+from autolab import durable, evaluation, prompts, rounds, verifiers
 from autolab.engine import LOG, refuse_unbuilt
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
 from autolab.lab import Lab
 from autolab.ledger import Ledger
-from autolab.place import holder, is_locked
 from autolab.records.base import Record
 from autolab.records.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
-from autolab.records.lab import State
+from autolab.records.lab import Backlog, State
 
 CHECKED: dict[str, type[Record]] = {
     "design.yaml": Design,
@@ -38,15 +36,16 @@ def verify(lab: Lab) -> list[Finding]:
     found: list[Finding] = []
     _try(found, "ledger", lambda: lab.ledger.open() and lab.ledger.check())
     _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
-    _try(found, "backlog", lab.backlog)
+    if lab.backlog_path.exists():
+        _try(found, "backlog", lambda: Backlog.load(lab.backlog_path, ".autolab/backlog.yaml"))
     _try(found, "config", lambda: refuse_unbuilt(lab.config()))
     _try(found, "policy", lab.policy)
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
-    found += verifiers.prompts(lab.control / "prompts")
+    found += prompts.check(lab.control / "prompts")
     if not any(finding.check == "config" for finding in found):
-        _try(found, "python", lambda: _python_runs(lab))
+        _try(found, "python", lambda: evaluation.packages_hash(Path(lab.python(lab.config()))))
         found += _frozen(lab)
     return found
 
@@ -56,13 +55,6 @@ def _try(found: list[Finding], check: str, action: object) -> None:
         action()  # type: ignore[operator]
     except AutolabError as error:
         found.append(verifiers.blocking(check, str(error)))
-
-
-def _python_runs(lab: Lab) -> None:
-    python = lab.python(lab.config())
-    ended = subprocess.run([python, "-c", ""], capture_output=True, check=False, cwd=lab.root)
-    if ended.returncode != 0:
-        raise LabError(f"python: {python} does not start (exit {ended.returncode}); name another in config.yaml")
 
 
 def _frozen(lab: Lab) -> list[Finding]:
@@ -80,13 +72,11 @@ def examine(start: Path, fix: bool) -> list[Finding]:
     if fix:
         found += _fix(start)
     lab = Lab.find(start)
-    found += verify(lab)
-    found += _missing(lab)
-    try:
-        packaged = evaluation.holds_packaged_data(Path(lab.python(lab.config())))
-    except AutolabError as error:
-        return [*found, verifiers.blocking("python", str(error))]
-    for name in packaged:
+    judged = verify(lab)
+    found += [*judged, *_missing(lab)]
+    if any(finding.check in ("config", "python") for finding in judged):
+        return found
+    for name in evaluation.holds_packaged_data(Path(lab.python(lab.config()))):
         message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"
         found.append(verifiers.advisory("data", message))
     return found
@@ -113,28 +103,29 @@ def _fix(start: Path) -> list[Finding]:
     store = common / "autolab"
     if not store.exists():
         raise LabError(f"{root}: no record to mend; `autolab init` makes a clone a lab")
-    if is_locked(store / "lock"):
-        raise LabError(f"{root}: held by {holder(store)}; nothing is mended under a running command")
-    ledger = Ledger(store)
-    try:
-        ledger.open(repair=True)
-    except LedgerError as error:
-        copy = ledger.rebuild(_lab_id(ledger), root)
-        found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
     lab = Lab(root)
-    lab.check_state(fix=True)
-    with lab.hold("autolab doctor --fix"):
+    with lab.own("autolab doctor --fix"):
+        try:
+            lab.ledger.open(repair=True)
+        except LedgerError as error:
+            copy = lab.ledger.rebuild(_lab_id(lab.ledger), root)
+            found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
+        lab.take_up(fix=True)
         lab.git.repair_worktrees()
-        for name in _restore(lab):
-            found.append(verifiers.advisory("fixed", f"{name}: restored from {LOG}"))
+        for name in (*_restore(lab), *_show_asks(lab)):
+            found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))
+        rounds.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
     return found
 
 
 def _lab_id(ledger: Ledger) -> str:
+    """The lab's id, without which trials under way would not be known again: from the head, else from the chain."""
     try:
         return ledger.load_head().lab_id
     except LedgerError:
-        return durable.sha256(str(ledger.path))[:8]
+        lines = ledger.lines() if ledger.path.exists() else iter(())
+        said = [line.data.get("lab_id") for line in lines if line.event in ("init", "forked")]
+        return str(said[-1]) if said and said[-1] else durable.sha256(str(ledger.path))[:8]
 
 
 def _newest_logs(lab: Lab) -> dict[str, str]:
@@ -148,6 +139,21 @@ def _newest_logs(lab: Lab) -> dict[str, str]:
 
 def _restore(lab: Lab) -> list[str]:
     return [name for sha in _newest_logs(lab).values() for name in lab.git.restore_missing(sha, lab.root)]
+
+
+def _show_asks(lab: Lab) -> list[str]:
+    """Prompts and replies that are missing in `.autolab`, copied from the store again."""
+    views: dict[Path, Path] = {}
+    for line in lab.ledger.lines():
+        if line.event == "answered":
+            reply = lab.store / line.data["reply"]
+            logs, name = lab.logs(reply.parts[-3]), reply.parts[-2]
+            views[logs / f"{name}.reply.json"] = views[lab.control / "agent_result.json"] = reply
+            views[logs / f"{name}.prompt.md"] = reply.with_name("prompt.md")
+    missing = [view for view, source in views.items() if source.exists() and not view.exists()]
+    for view in missing:
+        durable.write(view, views[view].read_bytes())
+    return [str(view.relative_to(lab.root)) for view in missing]
 
 
 def _missing(lab: Lab) -> list[Finding]:

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 
-def write(path: Path, content: str | bytes) -> None:
-    """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder. Folders are made."""
+def write(
+    path: Path, content: str | bytes, *, mode: int | None = None, unchanged: Callable[[], bool] = lambda: True
+) -> bool:
+    """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder. Folders are made.
+
+    `mode`: permission bits, else those of a new file. `unchanged` is asked just before the rename: where it is
+    False, `path` stays as it is, and so is the answer. Of one file there is one writer at a time (the lab's lock).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.autolab-tmp")
+    temporary.unlink(missing_ok=True)  # of a write that was killed
     data = content.encode() if isinstance(content, str) else content
     try:
-        with open(temporary, "wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if not unchanged():
+            temporary.unlink()
+            return False
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a write does not name its file, and nobody knows the temporary one
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+    return True
 
 
 def sync_folder(folder: Path) -> None:

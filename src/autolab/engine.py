@@ -15,14 +15,15 @@ from pathlib import Path
 
 from autolab import asks, budget, durable, fault, rounds, stats
 from autolab.desk import Desk, Result
-from autolab.errors import GitError, LabError, RecordError
+from autolab.errors import GitError, LabError, RecordError, UsageError
+from autolab.executors import load_executor
 from autolab.lab import Lab
-from autolab.records.experiment import ReviewResult
 from autolab.records.lab import Backlog, BacklogExperiment, BacklogHypothesis, Campaign, Config, Loop, Stage, State
 from autolab.researchers import load_researcher
 from autolab.stages import Outcome, advance, resume, waits
 
 LOG = "refs/autolab/log"
+REPORTS = "9_reports"
 SHOWN = 100
 """Hypotheses and experiments that the backlog view lists; the ledger has them all."""
 
@@ -59,6 +60,10 @@ class Wish:
     target: str | None = None
     patience: int | None = None
 
+    def began(self, loop: Loop) -> bool:
+        asked = (self.max_iterations, self.goal, self.target, self.patience)
+        return asked == (loop.max_iterations, loop.goal, loop.target, loop.patience)
+
 
 class Engine:
     """Works on a lab whose lock the caller holds. `tell` gets one line for a person at a time."""
@@ -71,6 +76,9 @@ class Engine:
         self.stop = stop
         self._researcher = load_researcher(config.researcher)
         self._reviewer = load_researcher(config.reviewer) if config.reviewer else self._researcher
+        # Both are needed in launch only; named wrongly they are refused before anything is spent.
+        load_executor(config.executor.name)(lab.store / "runs", config.executor.options)
+        lab.python(config)
 
     # one step
 
@@ -86,8 +94,8 @@ class Engine:
                 return True
             self._open(state, campaign)
         desk = self._desk()
-        self._restore(desk)
-        rounds.write_documents(desk)
+        desk.restore()
+        rounds.write_documents(self.lab, desk.campaign, self.tell)
         began = time.monotonic()
         self.tell(f"[{desk.iteration_id}] {desk.state.stage}" + _attempt(desk.state))
         result = HANDLERS[desk.state.stage](desk)
@@ -95,7 +103,7 @@ class Engine:
             return False
         seconds = round(desk.campaign.seconds + time.monotonic() - began, 3)
         self._move(desk, replace(result, campaign={"seconds": seconds} | result.campaign))
-        rounds.write_documents(self._desk())
+        rounds.write_documents(self.lab, self.lab.load()[1], self.tell)
         return True
 
     def _desk(self) -> Desk:
@@ -136,7 +144,7 @@ class Engine:
             }
         )
         iteration_id = self._fresh_id(hypothesis_id or "h0")
-        opened = state.model_copy(update={"iteration_id": iteration_id, "reason": ""})
+        opened = self._with_limits(state).model_copy(update={"iteration_id": iteration_id, "reason": ""})
         self.lab.transition(opened, begun, why="opened")
 
     def _fresh_id(self, hypothesis_id: str) -> str:
@@ -162,26 +170,19 @@ class Engine:
         best = campaign.best
         if best is None or git.resolve(best.commit) is None:
             return home, home
-        since = [] if campaign.home_commit in (None, home) else git.changed_paths(campaign.home_commit or home, home)
+        since = git.changed_paths(best.home_commit or home, home)
         code = [path for path in since if not _engine_owned(path, self.config)]
         if code:
             self.tell(f"{code[0]} was committed on {campaign.home_branch}: the next candidate branches from there")
             return home, home
         return best.commit, home
 
-    def _restore(self, desk: Desk) -> None:
-        """Make the iteration's folder, and bring back files of it that somebody cleaned away."""
-        desk.paths.folder.mkdir(parents=True, exist_ok=True)
-        fault.point("iteration.after_folder")
-        recorded = desk.line.data.get("log")
-        if recorded and self.lab.git.resolve(recorded):
-            for name in self.lab.git.restore_missing(recorded, self.lab.root):
-                self.tell(f"{name}: was missing, restored from the record")
-
     # transitions
 
     def _move(self, desk: Desk, result: Result) -> None:
         """The next state, durable: history first, then the one line that counts."""
+        if desk.state.iteration_id:
+            desk.restore()
         state = advance(desk.state, result.outcome, result.reason).model_copy(update=result.state)
         campaign = desk.campaign.model_copy(update=result.campaign)
         if state.stage is Stage.HUMAN_REVIEW and desk.state.iteration_id:
@@ -195,9 +196,11 @@ class Engine:
             self.tell(f"  {result.outcome}: {result.reason}")
 
     def _snapshot(self, desk: Desk) -> str:
-        """The iteration's files (no raw trials, no logs) as a commit on refs/autolab/log, by plumbing."""
+        """The iteration's files and reports (no raw trials, no logs) as a commit on refs/autolab/log, by plumbing."""
         files = [path for path in desk.paths.folder.rglob("*") if path.is_file() and _kept(path, desk.paths.folder)]
-        names = [str(path.relative_to(self.lab.root)) for path in sorted(files)]
+        reports = {line.data["path"] for line in desk.events() if line.event == "document_written"}
+        files += [self.lab.root / path for path in reports if path.startswith(f"{REPORTS}/")]
+        names = [str(path.relative_to(self.lab.root)) for path in files if path.is_file()]
         sha = self.lab.git.snapshot(LOG, self.lab.root, names, f"{desk.iteration_id} {desk.state.stage}")
         fault.point("log.after_snapshot")
         return sha
@@ -226,7 +229,7 @@ class Engine:
             experiments=(*[e for e in old.experiments if e.id != experiment.id], experiment)[-SHOWN:],
         )
         if new != old:
-            durable.write(self.lab.control / "backlog.yaml", new.to_yaml())
+            self.lab.show_backlog(new)
 
     # the loop
 
@@ -234,6 +237,9 @@ class Engine:
         """Go on until the wished iterations are done, or something else ends it."""
         if wish.target is not None:
             rounds.target(wish.target, self.config)
+        if (why := self._ended_unseen(wish)) is not None:
+            self.tell(f"loop ended: {why}")
+            return ended(self.lab.load()[0])
         state, campaign = self._begin(wish)
         while not waits(state.stage):
             loop = campaign.loop
@@ -247,8 +253,16 @@ class Engine:
         if state.stage is Stage.HUMAN_REVIEW:
             self.tell(f"waits for a person: {state.reason}")
             return End.PERSON
-        end = self._end(state, campaign, state.reason)
-        return End.BUDGET if state.reason.startswith("budget") else end
+        self._end(state, campaign, state.reason)
+        return ended(state)
+
+    def _ended_unseen(self, wish: Wish) -> str | None:
+        """Why the wished loop ended, where it was killed after it had ended and before the person heard of it."""
+        line = self.lab.ledger.transition()
+        if line is None or line.data.get("why") != "loop_ended" or not self.lab.killed.startswith("autolab loop"):
+            return None
+        loop = Loop.from_value(line.data["loop"], f"ledger.jsonl line {line.n}: loop")
+        return str(line.data["reason"]) if wish.began(loop) else None
 
     def _begin(self, wish: Wish) -> tuple[State, Campaign]:
         """Take up the loop that a crash or a stop left open, or begin another one."""
@@ -256,9 +270,8 @@ class Engine:
         if state.stage is Stage.HUMAN_REVIEW:
             return state, campaign
         open_loop = campaign.loop
-        asked = (wish.max_iterations, wish.goal, wish.target, wish.patience)
         if open_loop is not None:
-            if asked == (open_loop.max_iterations, open_loop.goal, open_loop.target, open_loop.patience):
+            if wish.began(open_loop):
                 return state, campaign
         elif state.stage is Stage.STOP:
             if not wish.goal:
@@ -289,8 +302,9 @@ class Engine:
         return state.model_copy(update=update | {"max_total_iterations": self.config.budget.iterations})
 
     def _end(self, state: State, campaign: Campaign, why: str) -> End:
+        assert campaign.loop is not None
         closed = campaign.model_copy(update={"loop": None})
-        self.lab.transition(state, closed, why="loop_ended", reason=why)
+        self.lab.transition(state, closed, why="loop_ended", reason=why, loop=campaign.loop.value())
         self.tell(f"loop ended: {why}")
         return End.DONE
 
@@ -301,17 +315,22 @@ class Engine:
             self.tell(f"note: {dirty[0]}{more} is not committed, so experiments do not see it")
 
 
+def ended(state: State) -> End:
+    """How a command ends that has left the lab in `state`."""
+    if state.stage is Stage.HUMAN_REVIEW:
+        return End.PERSON
+    return End.BUDGET if state.stage is Stage.STOP and state.reason.startswith("budget") else End.DONE
+
+
 def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
     """A person's answer to a lab that waits: approve, retry or stop."""
     state, campaign = lab.load()
     if answer == "approve":
-        _sign(lab, state)
+        _sign(lab, state, campaign)
     try:
         after = resume(state, answer)
     except ValueError as error:
         raise LabError(f"review {answer}: {error}") from None
-    if state.stage is Stage.STOP and answer == "retry":
-        after = after.model_copy(update={"stage": Stage.HYPOTHESIS, "iteration_id": None})
     line = lab.ledger.transition()
     log = {"log": line.data["log"]} if line and "log" in line.data else {}
     lab.transition(after, campaign, why=f"review {answer}", **log)
@@ -319,26 +338,31 @@ def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
     return after
 
 
-def _sign(lab: Lab, state: State) -> None:
+def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
     """A pass signed by the person, only where the required checks passed on the candidate's commit."""
     if state.iteration_id is None or state.stage is not Stage.HUMAN_REVIEW:
         raise LabError(f"review approve: nothing waits for a person: the lab is at {state.stage}")
     path = lab.iteration(state.iteration_id).review_result
+    events = list(lab.ledger.lines(campaign.iteration_offset))
     try:
-        review = ReviewResult.load(path, str(path.relative_to(lab.root)))
+        review = asks.recorded_review(path, str(path.relative_to(lab.root)), events)
     except RecordError as error:
-        raise LabError(f"review approve: {error}") from None
+        raise LabError(f"review approve: {error}; `autolab review retry` has it reviewed again") from None
+    if review.commit not in [line.data["commit"] for line in events if line.event == "candidate"][-1:]:
+        raise LabError("review approve: the review is of an older candidate; `autolab review retry` has it reviewed")
     failed = [name for name, value in review.required_checks.items() if value == "fail"]
     if failed or not review.required_checks:
         what = f"failed: {', '.join(failed)}" if failed else "were not run"
         raise LabError(f"review approve: required checks {what}; `autolab review retry` sends it back to be mended")
     signed = review.model_copy(update={"status": "pass", "reviewer": "person", "reviewed_at": durable.utc_now()})
+    over = [finding if isinstance(finding, str) else finding.message for finding in review.blocking_findings]
+    sha = durable.sha256(signed.to_json())
+    lab.ledger.append("approved", {"commit": review.commit, "over": over, "sha256": sha})
     durable.write(path, signed.to_json())
-    lab.ledger.append("approved", {"commit": review.commit, "over": [str(f) for f in review.blocking_findings]})
 
 
 def refuse_unbuilt(config: Config) -> None:
-    """A key that this version does not act on is refused, not ignored."""
+    """A key that this version does not act on, or cannot read, is refused and not ignored."""
     unbuilt = [f"budget.{key}" for key in budget.UNCOUNTED if getattr(config.budget, key) is not None]
     if unbuilt:
         raise RecordError(f".autolab/config.yaml: {unbuilt[0]}: nothing counts it in this version; set it to null")
@@ -352,6 +376,11 @@ def refuse_unbuilt(config: Config) -> None:
     if config.tracking:
         raise RecordError(".autolab/config.yaml: tracking: not built in this version; set it to []")
     stats.checked(config.test)
+    if config.target is not None:
+        try:
+            rounds.target(config.target, config)
+        except UsageError as error:
+            raise RecordError(f".autolab/config.yaml: {error}") from None
 
 
 def _loop_over(loop: Loop, campaign: Campaign) -> str:
@@ -385,6 +414,6 @@ def _engine_owned(path: str, config: Config) -> bool:
         *config.docs.paper_targets,
         config.docs.figures,
         "experiments",
-        "9_reports",
+        REPORTS,
     )
     return any(path == name or path.startswith(f"{name}/") for name in owned)

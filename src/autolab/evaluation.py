@@ -6,29 +6,26 @@ verified by hash before and after it ran.
 
 Covered: links, pipes and devices in place of files, oversized files, numbers that are none, pickled arrays,
 an evaluator changed on disk, one that hangs, forks, prints without end or leaves no score. Not covered: an
-evaluator that is wrong in itself, or one that hides a process in a session of its own. What a trial did
-wrong comes back as a `Problem`, never as an exception.
+evaluator that is wrong in itself, and what `process` does not cover. What a trial did wrong comes back as a
+`Problem`, never as an exception.
 """
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
 import json
 import math
 import os
-import selectors
-import signal
+import shutil
 import stat
-import subprocess
-import time
+import tempfile
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from autolab import durable
+from autolab import durable, process
 from autolab.errors import LabError, RecordError
 from autolab.records.base import parse_json
 from autolab.records.experiment import Environment
@@ -37,8 +34,9 @@ from autolab.records.outcomes import Outcome
 METRICS_BYTES = 64 * 1024
 METRICS_KEYS = 200
 PREDICTIONS_BYTES = 2 * 1024**3
-OUTPUT_BYTES = 64 * 1024
 NPY_HEADER_BYTES = 4096
+ANSWER_LIMIT_S = 60.0
+"""Seconds in which an interpreter lists its packages."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +47,23 @@ class Problem:
     message: str
 
 
-class _Refused(Exception):
-    """An artifact is not what it must be; the line becomes a Problem at the edge of this module."""
+class Refused(Exception):
+    """An artifact is not what it must be, in words that follow its name."""
 
 
 def _invalid(path: Path, error: object) -> Problem:
     return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {' '.join(str(error).split())}")
 
 
-def _open_regular(path: Path, limit: int) -> BufferedReader:
-    """Open a regular file of at most `limit` bytes without following a link or waiting on a pipe."""
+def open_regular(path: Path, limit: int) -> BufferedReader:
+    """Open a regular file of at most `limit` bytes without following a link or waiting on a pipe. Raises Refused."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise _Refused("not found") from None
+        raise Refused("not found") from None
     except OSError as error:
         kind = "a link, which is not followed" if path.is_symlink() else f"cannot be opened: {error.strerror}"
-        raise _Refused(kind) from None
+        raise Refused(kind) from None
     status = os.fstat(descriptor)
     reason = ""
     if not stat.S_ISREG(status.st_mode):
@@ -74,35 +72,33 @@ def _open_regular(path: Path, limit: int) -> BufferedReader:
         reason = f"{status.st_size} bytes, more than the {limit} allowed"
     if reason:
         os.close(descriptor)
-        raise _Refused(reason)
+        raise Refused(reason)
     return open(descriptor, "rb")
 
 
 def read_metrics(path: Path) -> dict[str, float] | Problem:
     """`metrics.json` or `score.json`: one flat object of finite numbers. Limits: 64 KiB, 200 keys."""
     try:
-        with _open_regular(path, METRICS_BYTES) as file:
+        with open_regular(path, METRICS_BYTES) as file:
             text = file.read(METRICS_BYTES + 1).decode("utf-8")
         return _flat_numbers(parse_json(text, path.name))
     except RecordError as error:
         return Problem(Outcome.INVALID_ARTIFACT, str(error))
-    except (_Refused, UnicodeDecodeError, ValueError) as error:
+    except (Refused, UnicodeDecodeError, ValueError) as error:
         return _invalid(path, error)
 
 
 def _flat_numbers(value: object) -> dict[str, float]:
     if not isinstance(value, dict) or not value:
-        raise _Refused('must be one flat object of numbers, such as {"val_loss": 0.1}')
+        raise Refused('must be one flat object of numbers, such as {"val_loss": 0.1}')
     if len(value) > METRICS_KEYS:
-        raise _Refused(f"{len(value)} keys, more than the {METRICS_KEYS} allowed")
+        raise Refused(f"{len(value)} keys, more than the {METRICS_KEYS} allowed")
     numbers: dict[str, float] = {}
     for key, number in value.items():
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise _Refused(f"{key[:60]}: must be a number, got {json.dumps(number)[:60]}")
-        # 1e999 is JSON, and infinite; an integer of 400 digits is JSON, and no float.
-        finite = abs(number) < 1e308 and math.isfinite(number)
-        if not finite:
-            raise _Refused(f"{key[:60]}: must be a finite number")
+            raise Refused(f"{key[:60]}: must be a number, got {json.dumps(number)[:60]}")
+        if not abs(number) < 1e308:  # an integer of 400 digits is JSON, and no float
+            raise Refused(f"{key[:60]}: must be a finite number")
         numbers[key] = float(number)
     return numbers
 
@@ -113,17 +109,17 @@ def check_predictions(path: Path, rows: int | None) -> str | Problem:
     Only the header is parsed, without pickle; the file must be exactly as long as the header says (2 GiB at most).
     """
     try:
-        with _open_regular(path, PREDICTIONS_BYTES) as file:
+        with open_regular(path, PREDICTIONS_BYTES) as file:
             shape, start = _npy_shape(file)
             if rows is not None and shape[0] != rows:
-                raise _Refused(f"{shape[0]} rows, but there are {rows} inputs")
+                raise Refused(f"{shape[0]} rows, but there are {rows} inputs")
             size = os.fstat(file.fileno()).st_size
             wanted = start + 4 * math.prod(shape)
             if size != wanted:
-                raise _Refused(f"{size} bytes, but a float32 array of shape {shape} has {wanted}")
+                raise Refused(f"{size} bytes, but a float32 array of shape {shape} has {wanted}")
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except (_Refused, OSError) as error:
+    except (Refused, OSError) as error:
         return _invalid(path, error)
 
 
@@ -131,21 +127,21 @@ def _npy_shape(file: IO[bytes]) -> tuple[tuple[int, ...], int]:
     """Shape and start of the data. Form: numpy.lib.format, versions 1.0 and 2.0."""
     start = file.read(12)
     if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00", b"\x02\x00"):
-        raise _Refused("not a .npy file of version 1.0 or 2.0; write it with numpy.save(..., allow_pickle=False)")
+        raise Refused("not a .npy file of version 1.0 or 2.0; write it with numpy.save(..., allow_pickle=False)")
     width = 2 * start[6]
     length = int.from_bytes(start[8 : 8 + width], "little")
     if length > NPY_HEADER_BYTES:
-        raise _Refused(f"header of {length} bytes, more than the {NPY_HEADER_BYTES} allowed")
+        raise Refused(f"header of {length} bytes, more than the {NPY_HEADER_BYTES} allowed")
     file.seek(8 + width)
     try:
         header = ast.literal_eval(file.read(length).decode("latin-1").strip())
         descr, shape = header["descr"], header["shape"]
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
-        raise _Refused("header is not that of a .npy file") from None
+        raise Refused("header is not that of a .npy file") from None
     if descr != "<f4":
-        raise _Refused(f"must be float32 ('<f4'), got {str(descr)[:60]!r}")
+        raise Refused(f"must be float32 ('<f4'), got {str(descr)[:60]!r}")
     if not isinstance(shape, tuple) or len(shape) < 2 or not all(type(n) is int and n > 0 for n in shape):
-        raise _Refused(f"must have two dimensions or more and no empty one, got shape {str(shape)[:60]}")
+        raise Refused(f"must have two dimensions or more and no empty one, got shape {str(shape)[:60]}")
     return shape, 8 + width + length
 
 
@@ -173,10 +169,11 @@ def score(
     folder.mkdir(parents=True, exist_ok=True)
     out = folder.resolve() / "score.json"
     out.unlink(missing_ok=True)
-    argv = [str(python.absolute()), "-I", "-B", str(evaluator.resolve())]
+    argv = [str(python.absolute()), "-I", "-B", "-u", str(evaluator.resolve())]  # -u: what it prints stays in order
     argv += ["--predictions", str(predictions.absolute()), "--labels", str(labels.resolve()), "--out", str(out)]
-    ended = _run(argv, out.parent, time_limit_s)
-    (folder / "score.log").write_bytes(ended.output)
+    ended = process.run(argv, out.parent, {}, out.with_name("score.log"), time_limit_s)
+    if ended.missing is not None:
+        raise LabError(f"{python}: evaluator could not be started: {ended.missing}")
     problem = _changed(evaluator, sha256) or _complaint(ended, predictions, time_limit_s)
     if problem:
         out.unlink(missing_ok=True)
@@ -197,77 +194,12 @@ def _changed(evaluator: Path, sha256: str) -> Problem | None:
     return Problem(Outcome.TAMPERED, told)
 
 
-def _complaint(ended: _Ended, predictions: Path, time_limit_s: float) -> Problem | None:
-    if ended.timed_out:
-        return Problem(Outcome.INVALID_ARTIFACT, f"{predictions.name}: not scored within {time_limit_s:g} s")
-    if ended.returncode == 0:
+def _complaint(ended: process.Ended, predictions: Path, time_limit_s: float) -> Problem | None:
+    if ended.ok:
         return None
-    last = ended.last_line or f"the evaluator ended with exit status {ended.returncode} and said nothing"
+    last = ended.last_line or f"the evaluator ended with exit status {ended.code} and said nothing"
+    last = f"not scored within {time_limit_s:g} s" if ended.timed_out else last
     return Problem(Outcome.INVALID_ARTIFACT, f"{predictions.name}: {last}")
-
-
-@dataclass(frozen=True)
-class _Ended:
-    returncode: int
-    timed_out: bool
-    output: bytes
-    last_line: str
-
-
-def _run(argv: list[str], folder: Path, time_limit_s: float) -> _Ended:
-    """Run in a session of its own with an empty environment, until it and its output are over.
-
-    Whatever is left of its group is killed at the end; a process that still holds the output counts as not over.
-    """
-    deadline = time.monotonic() + time_limit_s
-    try:
-        process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env={},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise LabError(f"{argv[0]}: evaluator could not be started: {error.strerror}") from None
-    with process:
-        try:
-            stdout, stderr, closed = _read_until(process, deadline)
-            if closed:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            timed_out = not closed
-        except subprocess.TimeoutExpired:
-            timed_out = True
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    return _Ended(process.returncode, timed_out, bytes(stdout + stderr), lines[-1][:500] if lines else "")
-
-
-def _read_until(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytearray, bytearray, bool]:
-    """The last OUTPUT_BYTES of stdout and of stderr, and whether both were closed before the deadline."""
-    kept: dict[int, bytearray] = {}
-    with selectors.DefaultSelector() as selector:
-        for pipe in (process.stdout, process.stderr):
-            if pipe is None:
-                raise ValueError("process was started without pipes")
-            selector.register(pipe, selectors.EVENT_READ)
-            kept[pipe.fileno()] = bytearray()
-        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
-                block = os.read(key.fd, OUTPUT_BYTES)
-                if block:
-                    kept[key.fd] += block
-                    del kept[key.fd][:-OUTPUT_BYTES]
-                else:
-                    selector.unregister(key.fileobj)
-        closed = not selector.get_map()
-    stdout, stderr = kept.values()
-    return stdout, stderr, closed
 
 
 _ASK = """
@@ -312,7 +244,7 @@ _known: dict[Path, _Installed] = {}
 
 def _installed(python: Path) -> _Installed:
     # Not resolved: a virtual environment's interpreter is a link, and the environment is where the link lies.
-    path = python.absolute()
+    path = Path(shutil.which(python) or python).absolute()
     known = _known.get(path)
     if known is None or known.modified != _modified(known.site):
         known = _known[path] = _ask(path)
@@ -324,15 +256,16 @@ def _modified(folder: Path) -> int:
 
 
 def _ask(python: Path) -> _Installed:
-    try:
-        answer = subprocess.run(
-            [str(python), "-I", "-B", "-c", _ASK], capture_output=True, env={}, stdin=subprocess.DEVNULL, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"{python}: does not start: {error}") from None
-    if answer.returncode != 0:
-        last = (answer.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "answer.json"
+        ended = process.run([str(python), "-I", "-B", "-c", _ASK], log.parent, {}, log, ANSWER_LIMIT_S)
+        answer = log.read_text(encoding="utf-8", errors="replace")
+    if ended.missing is not None or ended.timed_out:
+        why = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"
+        raise LabError(f"{python}: does not start: {why}; name another as python in .autolab/config.yaml")
+    if not ended.ok:
+        last = ended.last_line or "no message"
         raise LabError(f"{python}: cannot list its packages (Python 3.8 or newer is needed): {last}")
-    told = json.loads(answer.stdout)
+    told = json.loads(answer.rstrip().rpartition("\n")[2])
     site = Path(told["site"])
     return _Installed(told["version"], tuple(told["found"]), site, _modified(site))

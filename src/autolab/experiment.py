@@ -79,7 +79,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the trials say so far. Verdict and comparisons exist only for a completed run (CONTRACTS §2).
+    """What the trials say so far. Verdict and comparisons exist only for a completed run.
 
     `reason` names the failed trial, the criterion, or in one word why the evidence is inconclusive:
     no_change, deterministic, budget, futile. It is empty where the comparison alone gave the verdict.
@@ -171,7 +171,7 @@ def _plan(
             " give at least 2, or {max_pairs: n} to have them drawn"
         )
     if given:
-        # A list of seeds is a fixed-n design (seed 003, appendix A), whatever rule the lab uses otherwise.
+        # A list of seeds is a fixed-n design, whatever rule the lab uses otherwise.
         rule = rule.model_copy(update={"rule": "fixed"})
     stats.checked(rule)
     direction = _direction(design, hypothesis, metric)

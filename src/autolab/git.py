@@ -106,6 +106,7 @@ class Git(Plumbing):
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
         super().__init__(Place(git_dir(self.root), self.root), common_dir(self.root).resolve())
+        self._seen: set[str] = set()  # full ids of commits that are there; git is not asked for them again
 
     @staticmethod
     def init(path: Path) -> Git:
@@ -500,9 +501,12 @@ class Git(Plumbing):
         return {line.removeprefix("branch ") for line in listed if line.startswith("branch ")}
 
     def _known(self, rev: str) -> str:
+        if rev in self._seen:
+            return rev
         commit = self.resolve(rev)
         if commit is None:
             raise GitError(f"{rev!r} names no commit in {self.root}: git log --all shows those there are")
+        self._seen.add(commit)
         return commit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from pathlib import Path
@@ -32,15 +33,18 @@ def init(folder: Path, template: str, seed: int | None = None) -> Lab:
         raise UsageError(f"--template: {template!r} is not known; known: {', '.join(templates())}, or a lab's folder")
     folder = folder.resolve()
     _refuse_nested(folder)
-    if (folder / ".autolab" / "config.yaml").exists() and find_root(folder) == folder:
-        return _register(folder, seed)
-    if folder.exists() and any(folder.iterdir()):
-        raise LabError(f"{folder}: not empty; a template goes into a new or empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    begun = folder / f".autolab.init.{source.name}"  # an empty folder, which git does not see: killed, init goes on
+    if not begun.exists():
+        if (folder / ".autolab" / "config.yaml").exists() and find_root(folder) == folder:
+            return _register(folder, seed)
+        if folder.exists() and any(folder.iterdir()):
+            raise LabError(f"{folder}: not empty; a template goes into a new or empty folder")
+    begun.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".git"))
     for name in SCHEMAS:
         durable.write(folder / ".autolab" / "schemas" / f"{name}.schema.json", schema_text(name))
     Git.init(folder).commit_all(f"autolab init: {source.name}")
+    begun.rmdir()
     return _register(folder, seed)
 
 
@@ -68,9 +72,11 @@ def _register(root: Path, seed: int | None) -> Lab:
     secret = durable.sha256(f"autolab init --seed {seed}") if seed is not None else secrets.token_hex(32)
     durable.write(new / "secret", secret + "\n")
     (new / "secret").chmod(0o600)
+    durable.write(new / "documents.json", json.dumps(_documents(root, config)))
     ledger = Ledger(new)
-    ledger.create(secrets.token_hex(4), root)
-    ledger.append("init", {"seed": seed, "branch": branch, "commit": head})
+    lab_id = secrets.token_hex(4)
+    ledger.create(lab_id, root)
+    ledger.append("init", {"lab_id": lab_id, "seed": seed, "branch": branch, "commit": head})
     state = State(
         iteration_id=None,
         stage=Stage.HYPOTHESIS,
@@ -88,8 +94,16 @@ def _register(root: Path, seed: int | None) -> Lab:
     return lab
 
 
+def _documents(root: Path, config: Config) -> dict[str, str]:
+    """Hashes of the engine's documents as they are now, so that an edit before the first entry is noticed."""
+    paths = (*config.files.global_, *config.docs.paper_targets)
+    return {path: durable.file_sha256(root / path) for path in paths if (root / path).is_file()}
+
+
 def _refuse_nested(folder: Path) -> None:
     for place in (folder, *folder.parents):
         root = find_root(place) if place.exists() else None
         if root is not None and (common_dir(root) / "autolab" / "head").exists():
+            if root == folder:
+                raise LabError(f"{folder}: is a lab already; `autolab status` says where it stands")
             raise LabError(f"{folder}: lies in the lab at {root}; a lab in a lab would share its record")

@@ -12,12 +12,14 @@ import fcntl
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from autolab import durable, fault
-from autolab.errors import LabError, LedgerError, RecordError
+from autolab.errors import GitError, LabError, LedgerError, RecordError
 from autolab.git import Git, common_dir
 from autolab.ledger import Ledger, Line, machine
 from autolab.place import holder, is_locked, locate
@@ -25,6 +27,8 @@ from autolab.records.lab import Backlog, Campaign, Config, State, VerifierPolicy
 
 CONTROL = ("config.yaml", "verifier_policy.yaml")
 """What a person says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
+LOOKS = 2000
+"""How often, a millisecond apart, the lock is tried while only readers look at it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,11 @@ class Lab:
         self.store = common_dir(root) / "autolab"
         self.control = root / ".autolab"
         self.state_path = self.control / "state.json"
+        self.killed = ""
+        """The command that held the lab last, if it was killed while it did; known once the lab is held."""
+        self.backlog_path = self.control / "backlog.yaml"
         self.worktrees = root / "5_worktrees"
+        self.documents_path = self.store / "documents.json"
         self.ledger = Ledger(self.store)
         self.git = Git(root)
 
@@ -108,7 +116,13 @@ class Lab:
     @property
     def secret(self) -> bytes:
         """What seeds are derived from; no trial ever sees it."""
-        return bytes.fromhex((self.store / "secret").read_text().strip())
+        path = self.store / "secret"
+        try:
+            return bytes.fromhex(path.read_text(encoding="utf-8").strip())
+        except (FileNotFoundError, ValueError):
+            raise LabError(
+                f"{path}: missing or broken; the lab's seeds come from it: put it back from a copy"
+            ) from None
 
     @property
     def lab_id(self) -> str:
@@ -158,6 +172,7 @@ class Lab:
         """Make a new state durable: one ledger line, then its copy in `.autolab/state.json`."""
         self.ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), **why})
         self.show_state(state)
+        self._show_views()
 
     def show_state(self, state: State) -> None:
         durable.write(self.state_path, state.to_json())
@@ -194,32 +209,51 @@ class Lab:
 
     @contextlib.contextmanager
     def hold(self, command: str) -> Iterator[Lab]:
-        """Own the lab: one at a time, by flock; the second is refused in one line that names the first."""
+        """Own the lab and find it in order."""
+        with self.own(command):
+            self.ledger.open(repair=True)
+            self.take_up()
+            yield self
+
+    @contextlib.contextmanager
+    def own(self, command: str) -> Iterator[None]:
+        """One at a time, by flock; the second is refused in one line that names the first."""
         path = self.store / "lock"
         with open(path, "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise LabError(
-                    f"{self.root}: held by {holder(self.store) or 'another command'}; wait for it or `autolab stop`"
-                ) from None
+            self._take(file)
             held = {"pid": os.getpid(), "command": command, "since": durable.utc_now(), "machine": machine()}
+            file.seek(0)
+            self.killed = _command_of(file.read())
             file.seek(0)
             file.truncate()
             file.write(json.dumps(held))
             file.flush()
             try:
-                self.ledger.open(repair=True)
-                self._settle()
-                self.check_state()
-                self._hold_control()
                 durable.write(self.control / "lock", json.dumps(held) + "\n")
-                self.link_ledger()
-                yield self
+                yield
             finally:
                 file.seek(0)
                 file.truncate()
                 (self.control / "lock").unlink(missing_ok=True)
+
+    def take_up(self, *, fix: bool = False) -> None:
+        """Notice what happened to the lab since it was last held, and show what somebody cleaned away."""
+        self._settle()
+        self.check_state(fix=fix)
+        self._hold_control()
+        self._show_views()
+
+    def _take(self, file: IO[str]) -> None:
+        """The flock on `file`. A reader that asks who holds the lab has it for an instant: that is waited out."""
+        for _ in range(LOOKS):
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                who = holder(self.store)
+            if who is not None:
+                raise LabError(f"{self.root}: held by {who}; wait for it or `autolab stop`")
+            time.sleep(0.001)
+        raise LabError(f"{self.root}: its lock is held without pause by something else; {self.store / 'lock'}")
 
     def _settle(self) -> None:
         """Notice that the lab was moved or copied since its last line."""
@@ -244,7 +278,7 @@ class Lab:
         self.git.repair_worktrees()
         self.ledger.rename(lab_id)
         self.ledger.relocate(self.root)
-        self.ledger.append("forked", {"from": old.path, "lab_id": old.lab_id})
+        self.ledger.append("forked", {"from": old.path, "was": old.lab_id, "lab_id": lab_id})
 
     def _leave_old_runs(self) -> None:
         """Queues name absolute paths of the old place: put them aside, trials under way are measured again."""
@@ -272,8 +306,15 @@ class Lab:
                 Config.load(shown, ".autolab/config.yaml")
             elif name == "verifier_policy.yaml":
                 VerifierPolicy.load(shown, ".autolab/verifier_policy.yaml")
-            durable.write(held, text)
+            # Noted first: a crash between the two notes it twice, not never.
             self.ledger.append("control_changed", {"file": f".autolab/{name}", "sha256": durable.sha256(text)})
+            durable.write(held, text)
+
+    def _show_views(self) -> None:
+        """What somebody cleaned away of `.autolab/`, shown again."""
+        self.link_ledger()
+        if not self.backlog_path.exists():
+            self.show_backlog(self.backlog())
 
     def link_ledger(self) -> None:
         """`.autolab/ledger.jsonl` is a link for readers; the file itself lies out of reach of `clean`."""
@@ -293,12 +334,22 @@ class Lab:
             return None
         return f"{branch or 'a detached commit'} is checked out, the lab's branch is {campaign.home_branch}"
 
+    def require_here(self) -> None:
+        """LabError if the lab was moved away while a command works on it: nothing is to be made in its old place."""
+        if not self.ledger.path.exists():
+            raise LabError(f"{self.root}: the lab was moved or deleted meanwhile; run the command again where it is")
+
     def stop_requested(self) -> bool:
         return (self.store / "stop").exists()
 
     def backlog(self) -> Backlog:
-        path = self.control / "backlog.yaml"
-        return Backlog.load(path, ".autolab/backlog.yaml") if path.exists() else Backlog()
+        """The newest hypotheses and experiments, as the engine last noted them."""
+        path = self.store / "backlog.yaml"
+        return Backlog.load(path, str(path)) if path.exists() else Backlog()
+
+    def show_backlog(self, backlog: Backlog) -> None:
+        for path in (self.store / "backlog.yaml", self.backlog_path):
+            durable.write(path, backlog.to_yaml())
 
 
 def read_transition(line: Line) -> tuple[State, Campaign]:
@@ -306,10 +357,18 @@ def read_transition(line: Line) -> tuple[State, Campaign]:
     return state, Campaign.from_value(line.data["campaign"], f"ledger.jsonl line {line.n}: campaign")
 
 
+def _command_of(held: str) -> str:
+    """The command in a lock file's text; empty where there is none, as after an orderly end."""
+    try:
+        return str(json.loads(held)["command"])
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
 def _stands_at(root: Path, lab_id: str) -> bool:
     try:
         head = json.loads((common_dir(root) / "autolab" / "head").read_text(encoding="utf-8"))
-    except (OSError, ValueError, LabError):
+    except (OSError, ValueError, GitError):
         return False
     return bool(head.get("lab_id") == lab_id and head.get("path") == str(root))
 

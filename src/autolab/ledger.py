@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import platform
+import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +65,28 @@ def seal(n: int, time: str, event: str, data: dict[str, Any], prev: str) -> str:
 
 
 def parse(raw: bytes, offset: int) -> Line | None:
-    """A line, or None where the bytes are no line of a ledger."""
+    """A line, or None where the bytes are no line of a ledger: no JSON, or what `append` never writes."""
     try:
-        value = json.loads(raw)
+        value = json.loads(raw.decode(), parse_constant=_refuse, parse_float=_finite)
         line = Line(offset=offset, **value)
-    except (ValueError, TypeError, UnicodeDecodeError):
+    except (ValueError, TypeError, RecursionError):
         return None
-    return line if isinstance(line.n, int) and isinstance(line.data, dict) else None
+    words = (line.time, line.event, line.prev, line.hash)
+    fits = type(line.n) is int and isinstance(line.data, dict) and all(isinstance(word, str) for word in words)
+    return line if fits and not _HALF_CHARACTER.search(raw) else None
+
+
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escaped surrogate: `append` writes characters as they are, and half of one cannot be hashed."""
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
 
 
 class Ledger:
@@ -93,62 +110,78 @@ class Ledger:
 
     def load_head(self) -> Head:
         try:
-            return Head(**json.loads(self.head_path.read_text(encoding="utf-8")))
+            value = json.loads(self.head_path.read_text(encoding="utf-8"))
+            head = Head(**value)
         except FileNotFoundError:
             raise LedgerError(f"{self.head_path}: missing, though the lab has a ledger; {WAY_OUT}") from None
-        except (ValueError, TypeError):
-            raise LedgerError(f"{self.head_path}: not a head of a ledger; {WAY_OUT}") from None
+        except (ValueError, TypeError, RecursionError):
+            head, value = None, {}
+        kinds = {field.name: int if field.type == "int" else str for field in fields(Head)}
+        if head is None or any(type(part) is not kinds[name] for name, part in value.items()):
+            raise LedgerError(f"{self.head_path}: not a head of a ledger; {WAY_OUT}")
+        return head
 
     def open(self, *, repair: bool = False) -> Head:
         """Check that the chain is what the head says, and return the head that holds."""
-        head = self.load_head()
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            raise LedgerError(f"{self.path}: missing, though its head counts {head.n} lines; {WAY_OUT}") from None
-        if (found.st_size, found.st_mtime_ns) != (head.size, head.mtime_ns):
-            head = self._reconcile(head, repair)
+        while True:
+            head = self.load_head()
+            try:
+                found = self.path.stat()
+            except FileNotFoundError:
+                raise LedgerError(f"{self.path}: missing, though its head counts {head.n} lines; {WAY_OUT}") from None
+            if (found.st_size, found.st_mtime_ns) == (head.size, head.mtime_ns) and self._ends_as(head):
+                break
+            try:
+                head = self._reconcile(head, repair)
+                break
+            except LedgerError:
+                if repair or self.load_head() == head:  # else the writer went on between our looks: look again
+                    raise
         self._head = head
         return head
 
+    def _ends_as(self, head: Head) -> bool:
+        """Whether the last line and the newest transition are those that the head names."""
+        last = next(self.lines(head.size, before=True), None) if head.size else None
+        newest = next(self.lines(head.transition), None) if head.transition >= 0 else None
+        names_one = newest is not None and newest.event == "transition"
+        ends = (last.n, last.hash) if last else (0, FIRST)
+        return ends == (head.n, head.hash) and (names_one or head.transition == -1)
+
     def _reconcile(self, head: Head, repair: bool) -> Head:
-        last, end = self._check_chain()
-        transition = head.transition
-        if last is None or last.n < head.n:
-            have = last.n if last else 0
+        last, end, transition = self._check_chain()
+        n, digest, known = (last.n, last.hash, last.prev) if last else (0, FIRST, FIRST)
+        if n < head.n:
             raise LedgerError(
-                f"{self.path}: has {have} lines, its head counts {head.n}: the end is missing or torn; {WAY_OUT}"
+                f"{self.path}: has {n} lines, its head counts {head.n}: the end is missing or torn; {WAY_OUT}"
             )
-        if last.n > head.n + 1:
-            raise LedgerError(f"{self.path}: has {last.n} lines, its head counts {head.n}: not written here; {WAY_OUT}")
-        behind = last if last.n == head.n else next(self.lines(last.offset, before=True), None)
-        if behind is not None and behind.n == head.n and behind.hash != head.hash:
+        if n > head.n + 1:
+            raise LedgerError(f"{self.path}: has {n} lines, its head counts {head.n}: not written here; {WAY_OUT}")
+        if head.hash != (digest if n == head.n else known):
             raise LedgerError(f"{self.path}: line {head.n} is not the one its head knows; {WAY_OUT}")
-        if last.event == "transition":
-            transition = max(transition, last.offset)
         if not repair:
-            return replace(head, n=last.n, hash=last.hash, transition=transition)
+            return replace(head, n=n, hash=digest, transition=transition)
         if end < self.path.stat().st_size:
             self._set_aside(end)
         found = self.path.stat()
-        moved = replace(
-            head, n=last.n, hash=last.hash, transition=transition, size=found.st_size, mtime_ns=found.st_mtime_ns
-        )
+        moved = replace(head, n=n, hash=digest, transition=transition, size=found.st_size, mtime_ns=found.st_mtime_ns)
         self._save_head(moved)
         return moved
 
-    def _check_chain(self) -> tuple[Line | None, int]:
-        """The last good line and where it ends; LedgerError at the first line that breaks the chain."""
-        last, end, prev = None, 0, FIRST
+    def _check_chain(self) -> tuple[Line | None, int, int]:
+        """The last good line, where it ends, and where the newest transition begins; LedgerError at the first line
+        that breaks the chain."""
+        last, end, prev, transition = None, 0, FIRST, -1
         with open(self.path, "rb") as file:
             for number, raw in enumerate(file, 1):
                 if not raw.endswith(b"\n"):
-                    return last, end
+                    break
                 line = parse(raw, end)
                 self._check_line(number, line, prev)
                 assert line is not None
+                transition = end if line.event == "transition" else transition
                 last, prev, end = line, line.hash, end + len(raw)
-        return last, end
+        return last, end, transition
 
     def _check_line(self, number: int, line: Line | None, prev: str) -> None:
         if line is None:
@@ -238,7 +271,7 @@ class Ledger:
 
     def check(self) -> int:
         """Check every line against its hash and the chain; the number of lines."""
-        last, _ = self._check_chain()
+        last, _, _ = self._check_chain()
         return last.n if last else 0
 
     def rebuild(self, lab_id: str, root: Path) -> Path:
@@ -257,16 +290,17 @@ class Ledger:
             if line is not None:
                 found.setdefault(line.hash, line)
             offset += len(raw)
-        out, head, moved, unverified = b"", Head(lab_id, str(root), machine()), {0: 0}, []
+        out, head, unverified = b"", Head(lab_id, str(root), machine()), []
+        begins, after = {0: 0}, 0
         for n, line in enumerate(found.values(), 1):
-            moved[line.offset] = len(out)
             if line.hash != seal(line.n, line.time, line.event, line.data, line.prev):
                 unverified.append(n)
-            data = _moved(line.data, moved)
+            data = _moved(line.data, begins, after)
             digest = seal(n, line.time, line.event, data, head.hash)
             transition = len(out) if line.event == "transition" else head.transition
             out += _raw(Line(n, line.time, line.event, data, head.hash, digest))
             head = replace(head, n=n, hash=digest, transition=transition, size=len(out))
+            after = len(out) if line.event == "transition" else after
         durable.write(self.path, out)
         self._save_head(replace(head, mtime_ns=self.path.stat().st_mtime_ns))
         self.append("ledger_rebuilt", {"copy": copy.name, "lines": head.n, "unverified": unverified})
@@ -282,13 +316,17 @@ def _raw(line: Line) -> bytes:
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _moved(data: dict[str, Any], moved: dict[int, int]) -> dict[str, Any]:
-    """A transition's data with the place of its iteration's first line in the new file."""
+def _moved(data: dict[str, Any], begins: dict[int, int], after: int) -> dict[str, Any]:
+    """A transition's data with the place in the new file at which its iteration begins.
+
+    The old place says only which transitions belong together (lines before it may have come or gone): the
+    iteration begins `after` the transition before the first of them.
+    """
     campaign = data.get("campaign")
     if not isinstance(campaign, dict) or not isinstance(campaign.get("iteration_offset"), int):
         return data
-    before = max(offset for offset in moved if offset <= campaign["iteration_offset"])
-    return data | {"campaign": campaign | {"iteration_offset": moved[before]}}
+    place = begins.setdefault(campaign["iteration_offset"], after)
+    return data | {"campaign": campaign | {"iteration_offset": place}}
 
 
 def machine() -> str:

@@ -9,6 +9,7 @@ no attribute can change them. A call that fails is a `GitError`: what was tried,
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import shutil
@@ -256,10 +257,16 @@ def call_git(
     return done
 
 
+ROOM = "make room or access, then run the same command again"
+_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES))
+
+
 def _last_word(done: subprocess.CompletedProcess[bytes]) -> str:
     said = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in said if line.startswith(("fatal:", "error:"))] or said
     word = telling[-1] if telling else f"it ended with {done.returncode} and no word"
+    if any(reason in line for line in telling for reason in _DISK):
+        return f"{'; '.join(telling)}; {ROOM}"
     locked = ".lock': File exists" in word
     return f"{word} If no other git command is running, remove that file, then try again" if locked else word
 
@@ -283,7 +290,7 @@ def disk(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise GitError(f"{what}: {error.strerror}: {error.filename}") from error
+        raise GitError(f"{what}: {error.strerror}: {error.filename}; {ROOM}") from error
 
 
 def read_line(file: Path) -> str:

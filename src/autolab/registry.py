@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ PUBLISHED = (
     "runs/*/run_manifest.json",
     "runs/*/metrics.json",
 )
-"""Seed 003 §4.2: specs, manifests, aggregates, analysis; never checkpoints, raw logs or data."""
+"""What `publish` commits of an iteration: specs, manifests, aggregates; never checkpoints, raw logs or data."""
 
 
 def finished(lab: Lab) -> list[IterationRecord]:
@@ -36,7 +37,7 @@ def finished(lab: Lab) -> list[IterationRecord]:
 
 
 def registry(lab: Lab) -> list[dict[str, Any]]:
-    """The iterations in seed 004's form, each answer with its prompt and raw text."""
+    """The iterations in the registry's form, each answer with its prompt and raw text."""
     return [record.value() | {"llm_response": [_reply(lab, r) for r in record.value()["llm_response"]]}
             for record in finished(lab)]  # fmt: skip
 
@@ -72,7 +73,7 @@ def evidence(lab: Lab) -> str:
         ended = [f"{path.parent.name} {_status(path)}" for path in runs]
         verdict = record.verdict or record.status
         note = " (unconfirmed)" if verdict == "supported" else ""
-        rows.append(f"{record.iteration_id}  {verdict}{note}: {', '.join(ended)}")
+        rows.append(f"{record.hypothesis_id:<4}{title(lab, record):<32}{verdict}{note}: {', '.join(ended)}")
         rows.append(f"    experiments/{record.iteration_id}/analysis/summary.md")
     places = [
         ("what was learned", "RESEARCH_JOURNAL.md"),
@@ -82,6 +83,13 @@ def evidence(lab: Lab) -> str:
     ]
     lines = [*rows, "", *(f"{name:<28} {lab.root}/{path}" for name, path in places)]
     return "\n".join(lines)
+
+
+def title(lab: Lab, record: IterationRecord) -> str:
+    """The hypothesis's title, from its document's first heading."""
+    path = lab.iteration(record.iteration_id).hypothesis
+    heads = re.findall(r"(?m)^# (.+)$", path.read_text(encoding="utf-8")) if path.exists() else []
+    return heads[0] if heads else record.iteration_id
 
 
 def _status(path: Path) -> str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from autolab import analysis, asks, budget, documents, durable, experiment, fault, rig, runs, verifiers
+from autolab import accounts, analysis, asks, budget, documents, durable, experiment, fault, rig, runs, verifiers
 from autolab.desk import Desk, Result, ask
 from autolab.errors import UsageError
+from autolab.lab import Lab
 from autolab.records.experiment import (
     Assembler,
     IterationRecord,
@@ -22,7 +24,7 @@ from autolab.records.experiment import (
     RunMetrics,
     Summary,
 )
-from autolab.records.lab import Config, Stage, Supported
+from autolab.records.lab import Campaign, Config, Stage, Supported
 from autolab.records.outcomes import Decision, Verdict
 from autolab.records.replies import DecisionOutput, DocsOutput
 from autolab.stages import Outcome
@@ -40,8 +42,9 @@ def launch(desk: Desk) -> Result | None:
     short = budget.spent_within(desk.config.budget, desk.campaign, cells - _counted(desk))
     if short:
         return Result(Outcome.STOP, f"budget: {short}")
-    _write_script(desk)
     measured = runs.measure(order)
+    desk.restore()
+    _write_script(desk)
     counts = {"trials": desk.campaign.trials + _executed(desk)}
     state = {"last_run_id": measured.run_id, "sync_status": "ok"}
     match measured.ending:
@@ -76,7 +79,7 @@ def _order(desk: Desk) -> runs.Order:
         candidate=commit,
         checks=asks.checked(desk, commit)["checks"],
         events=desk.events(),
-        transition=desk.line.n,
+        acted=desk.acted,
         tell=desk.tell,
         stop=desk.stop,
     )
@@ -88,13 +91,16 @@ def _cells(desk: Desk) -> int:
 
 
 def _counted(desk: Desk) -> int:
-    """Trials of a run under way that the campaign has counted already."""
-    return sum(1 for line in desk.events() if line.event == "trial" and line.n < desk.line.n)
+    """Trials of the run under way that cost nothing any more: counted by the campaign already, or reused."""
+    events = desk.events()
+    over = {line.data["run_id"] for line in events if line.event == "run_ended" and line.n < desk.acted}
+    known = [line for line in events if line.event == "trial" and line.data["run_id"] not in over]
+    return sum(1 for line in known if line.n < desk.acted or line.data["trial"]["reused_from"] is not None)
 
 
 def _executed(desk: Desk) -> int:
     """Trials brought to an end since the newest transition, by the ledger: the same after a crash."""
-    since = [line for line in desk.events() if line.event == "trial" and line.n > desk.line.n]
+    since = [line for line in desk.events() if line.event == "trial" and line.n > desk.acted]
     return sum(1 for line in since if line.data["trial"]["reused_from"] is None)
 
 
@@ -125,28 +131,30 @@ def extract(desk: Desk) -> Result:
     fault.point("extract.after_write")
     for finding in findings:
         desk.tell(f"note: {finding.message}")
+    verdict = extracted.results.assessment.verdict
+    if verdict is not None:
+        desk.tell(f"verdict: {verdict}{', unconfirmed' if verdict is Verdict.SUPPORTED else ''}")
     for comparison in extracted.metrics.comparisons:
         d = comparison.difference
         bounds = f" [{d.low:.4g}, {d.high:.4g}]" if d.low is not None and d.high is not None else ""
         why = f" ({comparison.reason})" if comparison.reason else ""
-        unconfirmed = ", unconfirmed" if comparison.verdict is Verdict.SUPPORTED else ""
-        desk.tell(f"{comparison.arm} against {comparison.baseline}: {comparison.verdict}{unconfirmed}{why}")
-        desk.tell(f"  better by {d.mean:.4g}{bounds} in {comparison.metric}, {d.n} pairs")
+        desk.tell(f"  {comparison.arm} against {comparison.baseline}: {comparison.verdict}{why}")
+        desk.tell(f"  gain {d.mean:+.4g}{bounds} in {comparison.metric} over {d.n} pairs")
     return Result(Outcome.COMPLETE)
 
 
 def _manifest(desk: Desk) -> Manifest:
     path = desk.paths.run(desk.state.last_run_id or "").manifest
-    return Manifest.load(path, desk.shown(path))
+    return desk.load(Manifest, path)
 
 
 def _metrics(desk: Desk) -> RunMetrics:
     path = desk.paths.run(desk.state.last_run_id or "").folder / "metrics.json"
-    return RunMetrics.load(path, desk.shown(path))
+    return desk.load(RunMetrics, path)
 
 
 def _results(desk: Desk) -> Results:
-    return Results.load(desk.paths.results, desk.shown(desk.paths.results))
+    return desk.load(Results, desk.paths.results)
 
 
 # update_docs
@@ -170,7 +178,7 @@ def update_docs(desk: Desk) -> Result:
     wrong = verifiers.docs_answer(output, required)
     if wrong:
         return Result(Outcome.RETRY, "; ".join(finding.message for finding in wrong))
-    account = documents.Account(
+    account = accounts.Account(
         iteration_id=desk.iteration_id,
         slug=desk.slug,
         hypothesis=desk.hypothesis(),
@@ -184,20 +192,20 @@ def update_docs(desk: Desk) -> Result:
     return Result(Outcome.COMPLETE)
 
 
-def _queue(desk: Desk, account: documents.Account) -> None:
+def _queue(desk: Desk, account: accounts.Account) -> None:
     """Put this iteration's entries in line for the checkout; its own two files are written at once."""
     assert account.manifest is not None
     template = desk.lab.root / "9_reports" / "_TEMPLATE.md"
     entries = [
-        documents.journal_entry(account),
-        documents.findings_entry(account),
-        documents.report(account, template.read_text(encoding="utf-8") if template.exists() else None),
-        *documents.paper_entries(account, desk.config.docs.paper_targets),
+        accounts.journal_entry(account),
+        accounts.findings_entry(account),
+        accounts.report(account, template.read_text(encoding="utf-8") if template.exists() else None),
+        *accounts.paper_entries(account, desk.config.docs.paper_targets),
     ]
-    rows = documents.tsv_rows(
+    rows = accounts.tsv_rows(
         account.manifest, account.metrics, account.design.metrics.primary, account.hypothesis.title
     )
-    for own in (documents.iteration_findings(account), documents.docs_update(account, [*entries, rows])):
+    for own in (accounts.iteration_findings(account), accounts.docs_update(account, [*entries, rows])):
         desk.write(desk.lab.root / own.path, own.text)
     pending = documents.Pending(desk.lab.store / "pending")
     for entry in (*entries, rows):
@@ -205,33 +213,34 @@ def _queue(desk: Desk, account: documents.Account) -> None:
 
 
 def _queue_rows(desk: Desk, manifest: Manifest, metrics: RunMetrics | None) -> None:
-    rows = documents.tsv_rows(manifest, metrics, manifest.metric or desk.config.metric.primary, desk.hypothesis().title)
+    rows = accounts.tsv_rows(manifest, metrics, manifest.metric or desk.config.metric.primary, desk.hypothesis().title)
     documents.Pending(desk.lab.store / "pending").add(rows)
 
 
-def write_documents(desk: Desk) -> None:
+def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -> None:
     """Bring what waits into the checkout, if it stands on the lab's branch; note what somebody else changed."""
-    pending = documents.Pending(desk.lab.store / "pending")
+    pending = documents.Pending(lab.store / "pending")
     waiting = pending.waiting()
     if not waiting:
         return
-    away = desk.lab.away(desk.campaign)
+    away = lab.away(campaign)
     if away:
-        desk.tell(f"{len(waiting)} document entries wait: {away}")
+        tell(f"{len(waiting)} document entries wait: {away}")
         return
-    known_path = desk.lab.store / "documents.json"
+    known_path = lab.documents_path
     known = json.loads(known_path.read_text(encoding="utf-8")) if known_path.exists() else {}
     for entry in waiting:
-        written = documents.write(desk.lab.root, entry)
+        written = documents.write(lab.root, entry)
         fault.point("document.after_write")
         if written.changed and known.get(entry.path, written.sha256_before) != written.sha256_before:
-            desk.lab.ledger.append("document_edited", {"path": entry.path, "sha256": written.sha256_before})
-            desk.tell(f"{entry.path}: was changed outside of the loop; the entry stands above that text")
+            lab.ledger.append("document_edited", {"path": entry.path, "sha256": written.sha256_before})
+            tell(f"{entry.path}: was changed outside of the loop; the entry stands above that text")
         known[entry.path] = written.sha256_after
         durable.write(known_path, json.dumps(known))
-        desk.lab.ledger.append(
-            "document_written", {"path": entry.path, "entry": entry.id, "sha256": written.sha256_after}
-        )
+        said = {"path": entry.path, "entry": entry.id, "sha256": written.sha256_after}
+        if written.closed is not None:
+            said |= {"closed": written.closed.path, "closed_sha256": written.closed.sha256}
+        lab.ledger.append("document_written", said)
         pending.forget(entry)
 
 
@@ -278,7 +287,10 @@ def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:
         lead = max(results.assessment.comparisons, key=lambda c: c.difference.mean)
         means = {name: value.mean for name, value in _metrics(desk).arms.get(lead.arm, {}).items()}
         update["best"] = Supported(
-            iteration_id=desk.iteration_id, commit=desk.candidate() or "", metrics=means, confirmed=False
+            iteration_id=desk.iteration_id,
+            commit=desk.candidate() or "",
+            metrics=means,
+            home_commit=desk.campaign.home_commit,
         )
     if campaign.loop is not None:
         since = 0 if gained else campaign.loop.since_gain + 1
@@ -310,7 +322,9 @@ def _not_achieved(desk: Desk) -> str:
 
 def target(text: str, config: Config) -> tuple[str, str, float]:
     """Metric, `>=` or `<=`, and bound of a target; a bare number means the primary metric in its direction."""
-    found = re.fullmatch(r"\s*(?:([A-Za-z_][\w.]*)\s*(>=|<=)\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text)
+    found = re.fullmatch(
+        r"\s*(?:([A-Za-z_][\w.]*)\s*(>=|<=)\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text, re.A
+    )
     if not found:
         raise UsageError(f"target: {text!r} is not understood; write METRIC>=NUMBER, METRIC<=NUMBER or a number")
     metric = found[1] or config.metric.primary
@@ -322,7 +336,7 @@ def target(text: str, config: Config) -> tuple[str, str, float]:
 
 
 def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
-    """The iteration as the registry shows it (seed 004)."""
+    """The iteration as the registry shows it."""
     results, spec = _results(desk), desk.design()
     replies = [line.data for line in desk.events() if line.event == "answered"]
     lead = spec.variants[0]
@@ -343,7 +357,7 @@ def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
         code_path=f"exp/{desk.slug}",
         code_checksum=desk.lab.git.tree(commit),
         commit=commit,
-        summary=Summary.load(summary, desk.shown(summary)) if summary.exists() else None,
+        summary=desk.load(Summary, summary) if summary.exists() else None,
         eval_metrics=means,
         status=results.status,
         verdict=results.assessment.verdict,

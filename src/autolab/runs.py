@@ -8,6 +8,7 @@ way are adopted from the executor, and only what is known to be lost gets a new 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 from autolab import durable, evaluation, experiment, fault, rig
 from autolab.errors import ExecutorError
 from autolab.executors import load_executor
-from autolab.executors.base import Executor, Exit, Job, Phase, Ref
+from autolab.executors.base import Executor, Exit, Job, Phase, Ref, remove_tree
 from autolab.experiment import PlannedArm
 from autolab.lab import Lab
 from autolab.ledger import Line
@@ -80,8 +81,8 @@ class Order:
     checks: Mapping[str, str]
     events: Sequence[Line]
     """The iteration's ledger lines so far, from which a measurement under way is taken up."""
-    transition: int
-    """Number of the newest transition's line: a run that ended after it has not been acted on yet."""
+    acted: int
+    """Number of the newest line that acted on a stage's outcome: a run that ended after it is still to be used."""
     tell: Callable[[str], None]
     stop: Callable[[], bool]
     kind: RunKind = RunKind.SEARCH
@@ -101,6 +102,7 @@ class _Run:
     attempts: dict[str, int] = field(default_factory=dict)
     submitted: set[str] = field(default_factory=set)
     flying: dict[str, tuple[str, Ref]] = field(default_factory=dict)
+    losses: dict[str, int] = field(default_factory=dict)
     executed: int = 0
     begun: float = field(default_factory=time.monotonic)
 
@@ -128,26 +130,52 @@ def _take_up(order: Order) -> _Run:
     """The run that is under way, or a new one, registered before anything is spent."""
     lab = order.lab
     started = [line for line in order.events if line.event == "run_started"]
-    ended = {line.data["run_id"] for line in order.events if line.event == "run_ended" and line.n < order.transition}
+    ended = {line.data["run_id"] for line in order.events if line.event == "run_ended" and line.n < order.acted}
     open_runs = [line for line in started if line.data["run_id"] not in ended]
-    run_id = open_runs[-1].data["run_id"] if open_runs else f"run_{len(started) + 1:04d}"
     setup = rig.set_up(lab, order.config, order.base, order.candidate)
     plan = experiment.plan(
         order.design, order.config, order.hypothesis, lab.secret, setup.epoch, lab.git.tree(order.base)
     )
-    store = lab.run_store(order.iteration_id, run_id)
-    store.mkdir(parents=True, exist_ok=True)
-    executor = load_executor(order.config.executor.name)(store, order.config.executor.options)
+    registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
+    registered |= {"design_sha256": durable.sha256(order.design.to_yaml()), "rule": plan.rule.value()}
+    if open_runs and any(open_runs[-1].data[key] != value for key, value in registered.items()):
+        _abandon(order, open_runs.pop().data["run_id"])
+    run_id = open_runs[-1].data["run_id"] if open_runs else f"run_{len(started) + 1:04d}"
+    executor = _executor(order, run_id)
     started_at = open_runs[-1].time if open_runs else durable.utc_now()
     run = _Run(order, run_id, plan, setup, executor, started_at)
     _remember(run)
     if not open_runs:
-        registered = {"run_id": run_id, "kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
-        registered |= {"design_sha256": durable.sha256(order.design.to_yaml()), "rule": plan.rule.value()}
-        lab.ledger.append("run_started", registered)
+        lab.ledger.append("run_started", {"run_id": run_id} | registered)
     _write_manifest(run, _manifest(run, None))
     fault.point("run.after_manifest")
     return run
+
+
+def _executor(order: Order, run_id: str) -> Executor:
+    store = order.lab.run_store(order.iteration_id, run_id)
+    store.mkdir(parents=True, exist_ok=True)
+    return load_executor(order.config.executor.name)(store, order.config.executor.options)
+
+
+def _abandon(order: Order, run_id: str) -> None:
+    """End a run whose design, rule, data, evaluator, metric or environment is not that of its first trial any more.
+
+    Its trials would be paired with others of other seeds; nothing is compared across epochs.
+    """
+    submitted = [line.data for line in order.events if line.event == "submitted"]
+    keys = [key for data in submitted if data["run_id"] == run_id for key in data["keys"]]
+    executor = _executor(order, run_id)
+    executor.cancel(list(executor.find(keys).values()))
+    executor.discard()
+    reason = "abandoned: what it was measured with has changed since it began"
+    path = order.lab.iteration(order.iteration_id).run(run_id).manifest
+    if path.exists():
+        update = {"status": "failed", "reason": reason, "ended_at": durable.utc_now()}
+        durable.write(path, Manifest.load(path).model_copy(update=update).to_json())
+    said = {"run_id": run_id, "status": "failed", "verdict": None, "reason": reason, "manifest_sha256": None}
+    order.lab.ledger.append("run_ended", said)
+    order.tell(f"{run_id} {reason}; measured anew")
 
 
 def _remember(run: _Run) -> None:
@@ -207,7 +235,7 @@ def _collect_finished(run: _Run, total: int) -> None:
         exit_ = status.exit
         del run.flying[trial]
         if exit_ is None or exit_.outcome in (Outcome.LOST, Outcome.CANCELLED):
-            _lose(run, trial, exit_.message if exit_ else "the executor lost it")
+            _repeat(run, trial, exit_)
             continue
         fault.point("trial.after_exit")
         record = _bring_home(run, trial, ref, exit_)
@@ -216,23 +244,28 @@ def _collect_finished(run: _Run, total: int) -> None:
         _tell_progress(run, record, total)
 
 
-def _lose(run: _Run, trial: str, message: str) -> None:
-    """Infrastructure lost an attempt: note it, and let the same seed run again as the next attempt."""
+def _repeat(run: _Run, trial: str, exit_: Exit | None) -> None:
+    """An attempt was lost to infrastructure or cancelled to park: the same seed runs again as the next attempt."""
     attempt = run.attempts.get(trial, 1)
+    message = exit_.message if exit_ else "the executor lost it"
     lost = {"run_id": run.run_id, "trial": trial, "attempt": attempt, "message": message}
     run.order.lab.ledger.append("trial_lost", lost)
     run.attempts[trial] = attempt + 1
-    if attempt % MAX_LOST == 0:
-        raise ExecutorError(f"trial {trial} was lost {attempt} times: {message}", transient=True)
+    if exit_ is None or exit_.outcome is Outcome.LOST:
+        run.losses[trial] = run.losses.get(trial, 0) + 1
+        if run.losses[trial] == MAX_LOST:
+            raise ExecutorError(f"trial {trial} was lost {MAX_LOST} times: {message}", transient=True)
 
 
 def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
-    """Fetch an attempt's files, score its predictions, and say what it came to."""
+    """Fetch an attempt's files into the store, score its predictions there, show the files in the checkout.
+
+    Nothing is read from the checkout, where a person may clean them away at any moment.
+    """
     name, index, seed = next(cell for cell in experiment.cells(run.plan) if _id(cell) == trial)
     arm = _arm(run, name)
     attempt = run.attempts.get(trial, 1)
-    paths = run.order.lab.iteration(run.order.iteration_id).run(run.run_id)
-    folder = paths.trial(trial, attempt)
+    folder = run.order.lab.store / "fetched" / ref.key
     try:
         run.executor.fetch(ref, folder)
     except ExecutorError as error:
@@ -243,6 +276,10 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
     if exit_.outcome is Outcome.COMPLETED:
         scored = _score(run, folder)
         fault.point("trial.after_score")
+    shown = run.order.lab.iteration(run.order.iteration_id).run(run.run_id).trial(trial, attempt)
+    remove_tree(shown)
+    shown.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(folder, shown)
     outcome, message, score, said, sha = scored
     return Trial(
         trial=trial,
@@ -320,6 +357,7 @@ def _record(run: _Run, trial: Trial) -> None:
 
 def _reuse(run: _Run, cells: Sequence[Cell]) -> None:
     """Take over completed trials of the same code, settings, seed, data, evaluator and environment."""
+    reused: list[str] = []
     for name, index, seed in cells:
         trial, arm = _id((name, index, seed)), _arm(run, name)
         if trial in run.trials or any(key.rpartition(".")[0].endswith(f".{trial}") for key in run.submitted):
@@ -332,7 +370,9 @@ def _reuse(run: _Run, cells: Sequence[Cell]) -> None:
         source = f"{value.pop('iteration_id')}/{value.pop('run_id')}/{value['trial']}"
         value |= {"trial": trial, "arm": name, "index": index, "reused_from": source}
         _record(run, Trial.from_value(value, str(path)))
-        run.order.tell(f"{trial}: reused from {source}")
+        reused.append(source)
+    if reused:
+        run.order.tell(f"{len(reused)} trials reused, not run again: {reused[0]}{' ...' if reused[1:] else ''}")
 
 
 def _known(lab: Lab, content: str) -> Path:
@@ -367,20 +407,16 @@ def _end(run: _Run, manifest: Manifest, judgement: experiment.Judgement) -> Meas
 
 
 def _ending(run: _Run, judgement: experiment.Judgement) -> Ending:
-    return _classify(run.plan, judgement, tuple(run.trials.values()))
+    """A candidate's own failure is its author's to mend; a baseline's, or tampering, a person's.
 
-
-def _classify(plan: experiment.Plan, judgement: experiment.Judgement, trials: Sequence[Trial]) -> Ending:
-    """A candidate's own failure is its author's to mend; a baseline's, or tampering, a person's."""
+    Read off the one trial that the judgement names, so that it is the same whoever finished first.
+    """
     if judgement.status == "completed":
         return Ending.DONE
-    bad = [trial for trial in trials if trial.outcome not in (Outcome.COMPLETED, Outcome.CANCELLED)]
-    if any(trial.outcome is Outcome.TAMPERED for trial in bad):
+    bad = experiment.counted(run.plan, run.trials.values())[-1]
+    if bad.outcome is Outcome.TAMPERED:
         return Ending.TAMPERED
-    own = {arm.name for arm in plan.arms if arm.code == "base"}
-    if bad and all(trial.arm in own for trial in bad):
-        return Ending.BASELINE
-    return Ending.CODE
+    return Ending.BASELINE if _arm(run, bad.arm).code == "base" else Ending.CODE
 
 
 def _id(cell: Cell) -> str:
@@ -475,6 +511,8 @@ def _tell_progress(run: _Run, trial: Trial, total: int) -> None:
     done = len(run.trials)
     left = (time.monotonic() - run.begun) / max(1, run.executed) * (total - done)
     what = ", ".join(f"{name} {value:.4g}" for name, value in (trial.score or trial.self_reported).items())
-    note = f": {trial.message}" if trial.message else ""
+    note = f": {trial.message[:160]}" if trial.message else ""
     ahead = f", about {left:.0f} s left" if done < total else ""
-    run.order.tell(f"{trial.trial} {trial.outcome} in {trial.seconds:.1f} s  {what}{note}  ({done} of {total}{ahead})")
+    run.order.tell(
+        f"  {done:>2} of {total}  {trial.trial} {trial.outcome} in {trial.seconds:.1f} s  {what}{note}{ahead}"
+    )

@@ -71,12 +71,13 @@ def advance(state: State, outcome: Outcome, reason: str = "") -> State:
     """The state after `outcome` at `state.stage`; ValueError if the table has no such way.
 
     A retry counts an attempt and a way back counts a bounce; past their limits a person is asked. The
-    reason of a failure stays in the state until a stage completes, so that it can be read in `status`.
+    reason of a failure stays in the state until a stage completes, so that it can be read in `status`. Only a
+    decision ends an iteration; one that is stopped elsewhere goes on where it was.
     """
     spec = TABLE.get(state.stage)
     if spec is None:
         raise ValueError(f"stage {state.stage} waits for a person")
-    if outcome is Outcome.STOP:
+    if outcome is Outcome.STOP and spec.action is not Action.DECIDE:
         return _enter(state, Stage.STOP, reason)
     if outcome is Outcome.ESCALATE:
         return _enter(state, Stage.HUMAN_REVIEW, reason)
@@ -93,7 +94,8 @@ def advance(state: State, outcome: Outcome, reason: str = "") -> State:
     if spec.action is Action.DECIDE and outcome in _DECIDED:
         # The next iteration gets its id when it is opened, not now: it may begin days later.
         update = {"iteration_id": None, "last_run_id": None, "sync_status": "na", "bounces": 0, "from_stage": None}
-        return _enter(state, _DECIDED[outcome], "").model_copy(update=update)
+        said = reason if outcome is Outcome.STOP else ""
+        return _enter(state, _DECIDED[outcome], said).model_copy(update=update)
     raise ValueError(f"no way from {state.stage} by {outcome}")
 
 

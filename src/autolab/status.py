@@ -8,15 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from autolab.errors import LedgerError
+from autolab.errors import LedgerError, UsageError
 from autolab.ledger import Ledger
 from autolab.place import holder, locate
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"status: {message}; see `autolab status --help`")
+
+
 def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="autolab status", description="Where the lab stands (reads only).")
+    parser = _Parser(prog="autolab status", description="Where the lab stands (reads only).")
     parser.add_argument("dir", nargs="?", default=".", help="a folder in the lab (default: here)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     given = parser.parse_args(words)

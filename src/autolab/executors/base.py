@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
+from autolab import durable
 from autolab.errors import ExecutorError
 from autolab.records.outcomes import Outcome
 
@@ -229,11 +230,10 @@ def collect(source: Path, exit_file: Path, destination: Path) -> None:
     _copy_folder(source, temp, Path(), left_out)
     if left_out:
         names = [os.fsencode(name).decode(errors="backslashreplace") for name in sorted(left_out)[:LEFT_OUT_NAMES]]
-        _write(temp / LEFT_OUT_FILE, json.dumps({"count": len(left_out), "names": names}).encode())
-    _write(temp / EXIT_FILE, exit_file.read_bytes())
-    _sync(temp)
+        durable.write(temp / LEFT_OUT_FILE, json.dumps({"count": len(left_out), "names": names}))
+    durable.write(temp / EXIT_FILE, exit_file.read_bytes())
     os.rename(temp, destination)
-    _sync(destination.parent)
+    durable.sync_folder(destination.parent)
 
 
 def _copy_folder(source: Path, destination: Path, inner: Path, left_out: list[str]) -> None:
@@ -268,21 +268,6 @@ def _copy_file(source: Path, destination: Path) -> bool:
             writer.flush()
             os.fsync(writer.fileno())
     return True
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_tree(top: Path) -> None:

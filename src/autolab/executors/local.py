@@ -21,10 +21,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
-from autolab import supervisor
+from autolab import supervisor, workdir
 from autolab.errors import ExecutorError
 from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, collect, fill, remove_tree
 from autolab.records.outcomes import Outcome
+from autolab.workdir import Workdir
 
 NET_S = 1.0  # a byte may go to another reader of the same pipe, a supervisor may be killed: look at least this often
 HELD_S = 0.05  # a dead supervisor's keepers are still killing
@@ -63,7 +64,7 @@ class LocalExecutor:
         if not isinstance(slots, int) or isinstance(slots, bool) or slots < 1:
             raise ExecutorError(f"executor local: slots must be a whole number of at least 1, not {slots!r}")
         self._slots = slots
-        self._place = supervisor.Workdir(Path(os.path.abspath(workdir)))
+        self._place = Workdir(Path(os.path.abspath(workdir)))
         self._exits: dict[str, Exit] = {}
         self._keys: dict[str, str] = {}
         self._told: dict[str, Phase] = {}
@@ -74,10 +75,10 @@ class LocalExecutor:
             check(job)
         with _in_one_line(self._place.root):
             self._place.make()
-            queue = supervisor.take_lock(self._place.queue, wait=True)
+            queue = workdir.take_lock(self._place.queue, wait=True)
             assert queue is not None
             try:
-                supervisor.write_json(self._place.settings, {"slots": self._slots})  # for the next one to be started
+                workdir.write_json(self._place.settings, {"slots": self._slots})  # for the next one to be started
                 refs = [self._add(job) for job in jobs]
             finally:
                 os.close(queue)
@@ -126,9 +127,10 @@ class LocalExecutor:
         trash = self._place.root.with_name(f".{self._place.root.name}.discarded")
         with _in_one_line(self._place.root):
             if self._place.root.exists():
-                if open_jobs := supervisor.names(self._place.jobs) - supervisor.names(self._place.exits):
+                self._place.make()  # a run whose trials were all known submits nothing
+                if open_jobs := workdir.names(self._place.jobs) - workdir.names(self._place.exits):
                     raise ExecutorError(f"{self._place.root}: {len(open_jobs)} jobs are not over; cancel them first")
-                lock = supervisor.take_lock(self._place.lock, wait=True)  # a supervisor without jobs is leaving
+                lock = workdir.take_lock(self._place.lock, wait=True)  # a supervisor without jobs is leaving
                 assert lock is not None
                 remove_tree(trash)
                 self._place.root.rename(trash)  # at one blow: half a work folder would look like lost jobs
@@ -142,7 +144,7 @@ class LocalExecutor:
         name = f"{job.trial}.a{job.attempt}"
         path = self._place.job(name)
         if path.exists():
-            if (key := supervisor.read_json(path)["key"]) != job.key:
+            if (key := workdir.read_json(path)["key"]) != job.key:
                 raise ExecutorError(f"{path} is already job {key}, and cannot be {job.key} too; use the next attempt")
             return Ref(job.key, name)
         for earlier in range(1, job.attempt):
@@ -157,19 +159,19 @@ class LocalExecutor:
             "key": job.key,
             "trial": job.trial,
             "attempt": job.attempt,
-            "order": len(supervisor.names(self._place.jobs)),
+            "order": len(workdir.names(self._place.jobs)),
             "cores": job.cores,
             "folder": str(folder),
             "steps": [asdict(fill(step, places)) for step in job.steps],
         }
-        supervisor.write_json(path, document)
+        workdir.write_json(path, document)
         return Ref(job.key, name)
 
     def _known(self) -> dict[str, str]:
         """Key to job name of all that was ever submitted here. Job files never change, so each is read once."""
         if self._place.jobs.exists():
-            for name in supervisor.names(self._place.jobs) - set(self._keys.values()):
-                self._keys[supervisor.read_json(self._place.job(name))["key"]] = name
+            for name in workdir.names(self._place.jobs) - set(self._keys.values()):
+                self._keys[workdir.read_json(self._place.job(name))["key"]] = name
         return self._keys
 
     def _over(self, name: str) -> bool:
@@ -207,12 +209,12 @@ class LocalExecutor:
                 bell = select.poll()
                 bell.register(events, select.POLLIN)
                 if bell.poll(1000 * min(left, net)):
-                    supervisor.drain(events)
+                    workdir.drain(events)
 
     @contextmanager
     def _events(self) -> Iterator[int]:
         """Open before the first look, so that nothing can happen between a look and the wait for the next."""
-        descriptor = supervisor.listen(self._place.events)
+        descriptor = workdir.listen(self._place.events)
         try:
             yield descriptor
         finally:
@@ -220,7 +222,7 @@ class LocalExecutor:
 
     def _wake(self) -> float:
         """Makes the supervisor look at its queue, or starts one. Returns the seconds after which to do so again."""
-        if supervisor.ring(self._place.wake):
+        if workdir.ring(self._place.wake):
             return NET_S
         if self._starts >= FRUITLESS_STARTS:
             raise ExecutorError(f"the supervisor died {self._starts} times without a result; see {self._place.log}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,7 +21,11 @@ _REASONS = {
     "missing": "missing",
     "extra_forbidden": "unknown key",
     "finite_number": "must be a finite number",
+    "json_invalid": "nested too deeply",  # all else that JSON could lack was refused before
 }
+MAX_FIELDS = 200_000
+"""Fields of one YAML document, aliases counted as often as they stand for something."""
+_SHOWN = 60
 
 
 class Record(BaseModel):
@@ -48,10 +53,11 @@ class Record(BaseModel):
     @classmethod
     def from_value(cls, value: object, file: str, lines: dict[str, int] | None = None) -> Self:
         """Validate a plain value with the strictness of JSON (a list is a tuple, "pass" an enum, 1 a float)."""
+        text = _plain(value, file, lines or {})
         try:
-            return cls.model_validate_json(json.dumps(value))
+            return cls.model_validate_json(text)
         except ValidationError as error:
-            raise RecordError(explain(error, file, lines or {})) from None
+            raise RecordError(_explain(error, value, file, lines or {})) from None
 
     @classmethod
     def load(cls, path: Path, shown: str | None = None) -> Self:
@@ -75,54 +81,108 @@ class Record(BaseModel):
     def to_yaml(self) -> str:
         import yaml
 
-        return yaml.safe_dump(self.value(), sort_keys=False, allow_unicode=True, width=110)
+        text: str = yaml.dump(self.value(), Dumper=_yaml()[1], sort_keys=False, allow_unicode=True, width=110)
+        return text
 
 
-def explain(error: ValidationError, file: str, lines: dict[str, int]) -> str:
+def _explain(error: ValidationError, value: object, file: str, lines: dict[str, int]) -> str:
     """The first thing wrong as one line, with the number of further ones."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "json-or-python")))
+    problems = [(_field(p["loc"], value, p["type"] == "missing"), p) for p in error.errors(include_url=False)]
+    # Where a field may have one of two forms, both are complained of: the one that got further is the one meant.
+    within = [found for found in problems if _lies_in(found[0], problems[0][0])]
+    field, first = max(within, key=lambda found: found[0].count("."))
     reason = _REASONS.get(first["type"], first["msg"].removeprefix("Value error, "))
     if first["type"] not in ("missing", "extra_forbidden") and isinstance(first.get("input"), str | int | float | bool):
-        reason += f", got {first['input']!r}"
+        reason += f", got {_short(first['input'])}" if first["type"] != "json_invalid" else ""
+    others = len({name for name, _ in problems if not _lies_in(field, name)})
+    more = f" (and {others} more)" if others else ""
+    return _place(file, field, lines) + reason + more
+
+
+def _lies_in(field: str, other: str) -> bool:
+    return not other or f"{field}.".startswith(f"{other}.")
+
+
+def _field(loc: tuple[int | str, ...], value: Any, missing: bool) -> str:
+    """The path of a field as its document has it: pydantic puts the names of types between."""
+    path: list[str] = []
+    for part in loc:
+        known = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+        if part in known or (missing and part == loc[-1]):
+            value = known.get(part)
+            path.append(str(part))
+    return ".".join(path)
+
+
+def _place(file: str, field: str, lines: dict[str, int]) -> str:
+    """`file: line 3: field: `, as far as known."""
     line = lines.get(field) or lines.get(field.rpartition(".")[0])
-    where = f"{file}: line {line}" if line else file
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {field}: {reason}{more}" if field else f"{where}: {reason}{more}"
+    return f"{file}: " + (f"line {line}: " if line else "") + (f"{field}: " if field else "")
+
+
+def _short(value: object) -> str:
+    text = repr(value) if not isinstance(value, str) else repr(value[:_SHOWN])
+    return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
+
+
+def _plain(value: object, file: str, lines: dict[str, int]) -> bytes:
+    """The value as JSON text; RecordError for what JSON does not have."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise RecordError(f"{file}: nested too deeply") from None
+    except UnicodeEncodeError:
+        raise RecordError(f"{file}: holds half a character (a lone surrogate), which no text can") from None
+    except ValueError as error:
+        field = next(iter(_not_finite(value)), None)
+        if field is None:
+            raise RecordError(f"{file}: {error}") from None
+        raise RecordError(_place(file, field, lines) + "must be a finite number") from None
+    except TypeError as error:
+        raise RecordError(f"{file}: {error}") from None
 
 
 def parse_json(text: str, file: str) -> JsonValue:
-    """JSON as the standard has it: duplicate keys, NaN and infinities are refused."""
+    """JSON as the standard has it: duplicate keys, NaN and infinities (`1e999` is one) are refused."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise RecordError(f"{file}: {key}: key given twice")
+                raise RecordError(f"{file}: {_short(key)[1:-1]}: key given twice")
             found[key] = value
         return found
 
-    def constant(name: str) -> float:
-        raise RecordError(f"{file}: {name} is not a number that JSON has; write a finite number or null")
+    def finite(name: str) -> float:
+        number = float(name)
+        if abs(number) < float("inf"):
+            return number
+        raise RecordError(f"{file}: {name[:_SHOWN]} is not a number that JSON has; write a finite number or null")
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=constant)  # type: ignore[no-any-return]
+        return json.loads(text, object_pairs_hook=unique, parse_constant=finite, parse_float=finite)  # type: ignore[no-any-return]
     except json.JSONDecodeError as error:
         raise RecordError(f"{file}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
     except RecursionError:
         raise RecordError(f"{file}: nested too deeply") from None
+    except ValueError:  # Python's limit on digits
+        raise RecordError(f"{file}: a number has more digits than can be read") from None
 
 
 def parse_yaml(text: str, file: str) -> tuple[JsonValue, dict[str, int]]:
-    """YAML as plain JSON values, and the line of each field (`a.b.0.c` -> line, from 1)."""
+    """YAML as plain JSON values, and the line of each field (`a.b.0.c` -> line, from 1).
+
+    Keys are text as written. `on`, `yes` and their like are booleans as YAML 1.1 has them; numbers are those of
+    JSON, with `1e-3` and `.5` besides: `010`, `0x1f`, `1_000`, `8:00:00` and dates stay text.
+    """
     import yaml
 
-    loader = _yaml_loader()(text)
+    loader = None
     try:
+        loader = _yaml()[0](text)
         node = loader.get_single_node()
         lines: dict[str, int] = {}
-        _walk(node, "", lines, file)
+        _walk(loader, node, "", lines, file)
         value = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -133,54 +193,69 @@ def parse_yaml(text: str, file: str) -> tuple[JsonValue, dict[str, int]]:
     except RecursionError:
         raise RecordError(f"{file}: nested too deeply") from None
     finally:
-        loader.dispose()
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        field = next(iter(_not_finite(value)))
-        line = lines.get(field)
-        raise RecordError(f"{file}:{f' line {line}:' if line else ''} {field}: must be a finite number") from None
-    except TypeError as error:
-        raise RecordError(f"{file}: {error}") from None
+        if loader is not None:
+            loader.dispose()
+    _plain(value, file, lines)
     return value, lines
 
 
-def _yaml_loader() -> Any:
-    """A safe loader with YAML 1.2 numbers (1e-3 is a number) and without dates (they stay text)."""
+_TAG = "tag:yaml.org,2002:"
+_NUMBERS = {
+    "int": re.compile(r"^[-+]?(0|[1-9][0-9]{0,999})$"),
+    "float": re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+}
+
+
+@cache
+def _yaml() -> tuple[Any, Any]:
+    """A safe loader that reads what `parse_yaml` promises, and a dumper that quotes what it would misread."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
+    class Dumper(yaml.SafeDumper):
+        pass
+
     Loader.yaml_implicit_resolvers = {
-        first: [(tag, rule) for tag, rule in rules if not tag.endswith((":timestamp", ":float"))]
+        first: [(tag, rule) for tag, rule in rules if tag.removeprefix(_TAG) in ("bool", "null", "merge")]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    number = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))
-    return Loader
+    for name, rule in _NUMBERS.items():
+        Loader.add_implicit_resolver(_TAG + name, rule, list("-+0123456789."))
+        Dumper.add_implicit_resolver(_TAG + name, rule, list("-+0123456789."))
+    return Loader, Dumper
 
 
-def _walk(node: Any, path: str, lines: dict[str, int], file: str) -> None:
-    """Note the line of every field and refuse a key given twice (PyYAML keeps the last one silently)."""
+def _walk(loader: Any, node: Any, path: str, lines: dict[str, int], file: str) -> None:
+    """Note the line of every field; refuse what has no place in JSON, and a key given twice (PyYAML takes the last)."""
     import yaml
 
     if node is None:
         return
+    where = f"{file}: line {node.start_mark.line + 1}: "
     if path:
-        lines[path] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
+        lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > MAX_FIELDS:
+        raise RecordError(f"{where}more than {MAX_FIELDS} fields, aliases counted")
+    if node.tag != _TAG + "str" and node.tag != loader.resolve(type(node), node.value, (True, False)):
+        raise RecordError(f"{where}{path}: a tag ({node.tag.replace(_TAG, '!!')}) is not read; write the plain value")
+    if isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _walk(loader, value, f"{path}.{index}" if path else str(index), lines, file)
+    elif isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
-            name = str(key.value)
+            where, name = f"{file}: line {key.start_mark.line + 1}: ", key.value
+            if not isinstance(name, str):
+                raise RecordError(f"{where}a key has to be a plain text")
             if name in seen:
-                raise RecordError(f"{file}: line {key.start_mark.line + 1}: {name}: key given twice")
+                raise RecordError(f"{where}{_short(name)[1:-1]}: key given twice")
             seen.add(name)
-            _walk(value, f"{path}.{name}" if path else name, lines, file)
-            lines[f"{path}.{name}" if path else name] = key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _walk(value, f"{path}.{index}" if path else str(index), lines, file)
+            key.tag = key.tag if key.tag == _TAG + "merge" else _TAG + "str"
+            field = f"{path}.{name}" if path else name
+            lines[field] = key.start_mark.line + 1
+            _walk(loader, value, field, lines, file)
 
 
 def _not_finite(value: Any, path: str = "") -> list[str]:

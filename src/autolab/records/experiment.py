@@ -106,7 +106,7 @@ class Criterion(Record):
 
 
 class Design(Record):
-    """The executable spec of an experiment (seed 003, appendix A, with optional later keys)."""
+    """The executable spec of an experiment."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/design.yaml"
 
@@ -233,7 +233,7 @@ class FileHash(Record):
 
 
 class Manifest(Record):
-    """Everything a run's numbers are tied to (seed 003, appendix B, with optional later keys)."""
+    """Everything a run's numbers are tied to."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/run_manifest.json"
 
@@ -308,7 +308,7 @@ class Assessment(Record):
 
 
 class Results(Record):
-    """The outcome of an iteration's experiment (seed 002's keys)."""
+    """The outcome of an iteration's experiment."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/results.yaml"
 
@@ -355,7 +355,7 @@ class Reply(Record):
 
 
 class IterationRecord(Record):
-    """One iteration in the registry's form (seed 004), with the paths of every prompt and reply."""
+    """One iteration in the registry's form, with the paths of every prompt and reply."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/record.json"
 

@@ -76,7 +76,7 @@ class Where(Record):
 
 
 class Files(Record):
-    """Ownership classes of CONTRACTS §6; what is not named is REGULAR."""
+    """Who may change which file: nobody, the person, the engine; what is not named is the researcher's."""
 
     frozen: tuple[str, ...] = ("eval.py", "program.md", "meta_journal.md")
     human: tuple[str, ...] = ("human_journal.md",)
@@ -204,6 +204,8 @@ class Supported(Record):
     commit: str
     metrics: dict[str, float]
     confirmed: bool = False
+    home_commit: str | None = None
+    """The commit of the lab's branch that it was made from: what the person commits later is not in it."""
 
 
 class Campaign(Record):

@@ -1,4 +1,4 @@
-"""What a researcher answers: seed 003's four keys and, per stage, a typed output."""
+"""What a researcher answers: four keys and, per stage, a typed output."""
 
 from __future__ import annotations
 

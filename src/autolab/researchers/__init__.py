@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from autolab.errors import ResearcherError
+from autolab.errors import AutolabError, ResearcherError
 from autolab.records.lab import Who
 from autolab.researchers.base import Answer, Researcher, Task
 from autolab.researchers.command import CommandResearcher
@@ -13,7 +13,7 @@ from autolab.researchers.scripted import ScriptedResearcher
 
 __all__ = ["RESEARCHERS", "Answer", "Researcher", "Task", "load_researcher"]
 
-RESEARCHERS: dict[str, Callable[[Who], Researcher]] = {
+RESEARCHERS: dict[str, type[ScriptedResearcher] | type[CommandResearcher]] = {
     "scripted": ScriptedResearcher,
     "command": CommandResearcher,
 }
@@ -22,13 +22,29 @@ RESEARCHERS: dict[str, Callable[[Who], Researcher]] = {
 def load_researcher(who: Who) -> Researcher:
     """The researcher that the configuration names; ResearcherError lists the known ones."""
     if who.name in RESEARCHERS:
-        return RESEARCHERS[who.name](who)
+        kind = RESEARCHERS[who.name]
+        given = [key for key, part in who.value().items() if key != "name" and part != Who().value()[key]]
+        unknown = [key for key in given if key not in kind.options]
+        if unknown:
+            raise ResearcherError(f"researcher: {who.name} has no option {unknown[0]}; it has: {_list(kind.options)}")
+        return kind(who)
     module, _, name = who.name.partition(":")
-    if not name:
-        known = ", ".join(sorted(RESEARCHERS))
-        raise ResearcherError(f"researcher: {who.name!r} is not known; known: {known}, or package.module:Class")
+    if not (module and name):
+        raise ResearcherError(f"researcher: {who.name!r} is not known; known: {_list(RESEARCHERS)}, or {_OWN}")
     try:
         made: Researcher = getattr(importlib.import_module(module), name)(who)
-    except (ImportError, AttributeError) as error:
-        raise ResearcherError(f"researcher: {who.name}: {error}") from None
+    except AutolabError:
+        raise
+    except Exception as error:  # a user's module may fail in any way: the person wants the line, not our traceback
+        raise ResearcherError(f"researcher: {who.name}: {type(error).__name__}: {error}") from error
+    missing = [part for part in ("name", "works_in_folder", "perform") if not hasattr(made, part)]
+    if missing:
+        raise ResearcherError(f"researcher: {who.name} is no researcher: it lacks {', '.join(missing)}")
     return made
+
+
+_OWN = "package.module:Class"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import stat
 from pathlib import Path
 
 from autolab import durable
 from autolab.errors import ResearcherError
-from autolab.executors.base import Job, Phase, Step
+from autolab.executors.base import Job, Step, remove_tree
 from autolab.executors.local import LocalExecutor
 from autolab.records.lab import Who
 from autolab.records.outcomes import Outcome
@@ -27,10 +29,15 @@ MAX_RESULT_BYTES = 4 << 20
 
 class CommandResearcher:
     name = "command"
+    options = frozenset({"command", "env", "time_limit_s"})
     works_in_folder = True
 
     def __init__(self, who: Who) -> None:
-        if not who.command:
+        try:
+            self._words = shlex.split(who.command or "")
+        except ValueError as error:
+            raise ResearcherError(f"researcher: command: {who.command!r}: {error}") from None
+        if not self._words:
             raise ResearcherError('researcher: command needs `command: "program {prompt_file}"`')
         self._who = who
 
@@ -38,14 +45,12 @@ class CommandResearcher:
         executor = LocalExecutor(task.scratch, {})
         found = executor.find([task.key])
         if task.key not in found:
-            (task.workspace / RESULT).unlink(missing_ok=True)
+            _remove(task.workspace / RESULT)
             executor.submit([self._job(task)])
             found = executor.find([task.key])
         ref = found[task.key]
-        while True:
-            status = executor.poll([ref], 60.0)[task.key]
-            if status.phase in (Phase.FINISHED, Phase.LOST):
-                break
+        while not (status := executor.poll([ref], 60.0)[task.key]).over:
+            pass
         if status.exit is None or status.exit.outcome is not Outcome.COMPLETED:
             what = f"{status.exit.outcome}: {status.exit.message}" if status.exit else "lost"
             return Answer(None, f"the command ended as {what}")
@@ -53,15 +58,13 @@ class CommandResearcher:
 
     def _collect(self, left: Path, path: Path) -> Answer:
         """Move what the program left out of its reach, then read it; after a crash it may be there already."""
-        if left.exists() or left.is_symlink():
+        if os.path.lexists(left):
             os.replace(left, path)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return Answer(None, f"the command left no {RESULT}")
-        except OSError as error:
-            return Answer(None, f"{RESULT}: {error.strerror}")
-        with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return Answer(None, f"{RESULT}: not a regular file")
+        with open(path, "rb") as file:
             raw = file.read(MAX_RESULT_BYTES + 1)
         if len(raw) > MAX_RESULT_BYTES:
             return Answer(None, f"{RESULT}: larger than {MAX_RESULT_BYTES} bytes")
@@ -72,11 +75,21 @@ class CommandResearcher:
         durable.write(prompt, task.prompt)
         filled = {"{prompt_file}": str(prompt), "{workspace}": str(task.workspace), "{stage}": str(task.stage)}
         argv = []
-        for word in shlex.split(self._who.command or ""):
+        for word in self._words:
             for name, value in filled.items():
                 word = word.replace(name, value)
             argv.append(word)
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *self._who.env) if name in os.environ}
+        if shutil.which(task.workspace / argv[0] if "/" in argv[0] else argv[0], path=env.get("PATH")) is None:
+            raise ResearcherError(f"researcher: command: {argv[0]}: no such program, or not one that may be run")
         env |= {"AUTOLAB_STAGE": str(task.stage), "AUTOLAB_PROMPT_FILE": str(prompt)}
         step = Step("agent", tuple(argv), str(task.workspace), env, self._who.time_limit_s, 50 << 20)
         return Job(key=task.key, trial=str(task.stage), attempt=1, steps=(step,), inputs={})
+
+
+def _remove(path: Path) -> None:
+    """Take away whatever lies at `path`, which a program may have made a folder or a link."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    elif os.path.lexists(path):
+        path.unlink()

@@ -33,6 +33,7 @@ class Script(Record):
 
 class ScriptedResearcher:
     name = "scripted"
+    options = frozenset({"script"})
     works_in_folder = False
 
     def __init__(self, who: Who) -> None:

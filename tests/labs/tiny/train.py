@@ -17,7 +17,7 @@ from models.width import WIDTH
 def count(word: str, folder: Path) -> None:
     counter = Path("counter.txt")
     if counter.exists():
-        line = f"{word} {'/'.join(folder.parts[-4:])} {os.environ['AUTOLAB_SEED']} {os.getpid()}\n"
+        line = f"{word} {'/'.join(folder.parts[-4:])} {os.environ['AUTOLAB_SEED']} {os.getpid()} {folder.parts[-5]}\n"
         descriptor = os.open(counter.read_text().strip(), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(descriptor, line.encode())
         os.close(descriptor)

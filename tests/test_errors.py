@@ -1,0 +1,35 @@
+"""The tree of exceptions is the one that its docstring draws, and a message is one line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from autolab import errors
+from autolab.errors import AutolabError, ExecutorError, UsageError
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+    drawn = re.findall(r"^ +(├── |└── )?(\w+Error) +exit (\d)", errors.__doc__ or "", re.M)
+    classes = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__}
+    assert {(kind.__name__, kind.__base__.__name__ if kind.__base__ else "", kind.exit_code) for kind in classes} == {
+        (name, "AutolabError" if branch else "Exception", int(code)) for branch, name, code in drawn
+    }
+    assert [name for branch, name, _ in drawn if not branch] == ["AutolabError"]
+    assert [branch for branch, _, _ in drawn][-1] == "└── "
+
+
+@pytest.mark.parametrize("kind", [*AutolabError.__subclasses__(), AutolabError])
+def test_a_message_is_one_line(kind: type[AutolabError]) -> None:
+    assert str(kind("two\n  lines\tand a \r\n half\n")) == "two lines and a half"
+
+
+def test_only_usage_exits_with_2() -> None:
+    assert [kind for kind in AutolabError.__subclasses__() if kind.exit_code != 1] == [UsageError]
+
+
+def test_an_executors_error_is_final_unless_it_says_otherwise() -> None:
+    assert not ExecutorError("x").transient
+    assert ExecutorError("x", transient=True).transient

@@ -1,0 +1,88 @@
+"""The command line without its start-up: a process that has imported all of it and forks for each command.
+
+    python tests/warm.py      one JSON request a line: {cwd, words, env, out, plain}; one exit status a line
+
+A crash sweep runs a thousand commands, whose imports alone would take minutes. What runs in the fork is
+`autolab.cli.main` with the words of a real command, in its own process, with nothing shared but imported
+code. With `plain` false, figures are empty files: nobody looks at them, and to draw them takes half the time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+
+class Warm:
+    """Starts the process; each call of `run` is one command, killed commands have a negative status."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, cwd: Path, *words: str, out: Path, plain: bool = False, **env: str) -> int:
+        request = {"cwd": str(cwd), "words": words, "env": env, "out": str(out), "plain": plain}
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.communicate()
+
+
+def _serve() -> None:
+    import scipy.stats  # noqa: F401
+
+    from autolab import commands  # noqa: F401
+
+    while line := sys.stdin.readline():
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _become(request)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _become(request: dict[str, Any]) -> None:
+    from autolab import cli, fault, figures
+
+    code = 70
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        out = os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.chdir(request["cwd"])
+        os.environ.update(request["env"])
+        importlib.reload(fault)
+        if not request["plain"]:
+            figures.arms = _empty_figure
+        code = cli.main(request["words"])
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
+
+
+def _empty_figure(_: object, stem: Path) -> tuple[Path, Path]:
+    made = stem.with_suffix(".png"), stem.with_suffix(".pdf")
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return made
+
+
+if __name__ == "__main__":
+    _serve()
