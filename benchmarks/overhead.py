@@ -8,8 +8,8 @@ executor's `poll`) and for the lab's own programs (the checks of a candidate, th
 engine does: imports, git, ledger and fsyncs, exports, statistics, figures, documents, and asking the trials'
 interpreter what is installed in it. The first iteration carries the imports and exports that later ones share.
 
-Prints seconds an iteration, the share of each part, and the ratio of the engine's own time to the trials' (their sum, by
-the ledger). What it does not show: waiting that the engine causes, such as a trial that starts late; other programs on
+Prints seconds an iteration, the share of each part, and the engine's own time against the trials' (their sum by
+the ledger). What it does not show: waiting that the engine causes, such as a trial that starts late. Other programs on
 the machine are counted as the engine's. `--profile` writes a cProfile of the whole, for `python -m pstats`.
 """
 
@@ -63,8 +63,8 @@ class Watch:
 
 
 def program(argv: list[str], *_: Any) -> str:
-    """A question to the interpreter is the engine's own; all else that `process.run` runs is the lab's."""
-    return "asking the interpreter" if "-c" in argv else "the lab's programs"
+    """A question to the interpreter (`evaluation.packages_hash`) is the engine's own; all else is the lab's."""
+    return "asking the interpreter" if argv[1:4] == ["-I", "-B", "-c"] else "the lab's programs"
 
 
 def loop(root: Path, iterations: int) -> float:

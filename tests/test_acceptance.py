@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections import Counter
@@ -101,13 +102,18 @@ class Elsewhere(LocalExecutor):
 '''
 
 
+def faraway(modules: Path, broken: Path) -> dict[str, str]:
+    path = [str(modules), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path), "NO_SYNC": str(broken)}
+
+
 def test_2_a_failed_sync_keeps_the_lab_in_launch_and_later_fetches_the_same_trials(
     tmp_path: Path, unbroken: dict[str, Any]
 ) -> None:
     (tmp_path / "faraway.py").write_text(SYNC_BREAKS)
     broken = tmp_path / "no_sync"
     kit = make_twin(tmp_path, script(HELPS), config={"executor": {"name": "faraway:Elsewhere"}})
-    kit.env = {"PYTHONPATH": str(tmp_path), "NO_SYNC": str(broken)}
+    kit.env = faraway(tmp_path, broken)
     step_to(kit, "launch")
     broken.touch()
     for attempt in (2, 3):
@@ -134,7 +140,7 @@ def test_2_a_sync_that_never_comes_back_waits_for_a_person_and_retry_reruns_noth
     broken = tmp_path / "no_sync"
     config = {"executor": {"name": "faraway:Elsewhere"}, "attempts": {"stage": 2, "bounces": 1}}
     kit = make_twin(tmp_path, script(HELPS), config=config)
-    kit.env = {"PYTHONPATH": str(tmp_path), "NO_SYNC": str(broken)}
+    kit.env = faraway(tmp_path, broken)
     broken.touch()
     assert kit.autolab(*LOOP).code == 3
     state = kit.state()

@@ -289,6 +289,7 @@ def test_a_broken_design_of_the_researcher_is_sent_back_with_its_place(
         "variants.0.name": {"output": good | {"variants": [{"name": "No Slug!"}]}},
         "arm name used twice": {"output": good | {"variants": [{"name": "baseline"}]}},
         "seeds: a seed is given twice": {"output": good | {"seeds": [1, 1]}},
+        "seeds: none given": {"output": good | {"seeds": []}},
     }
     designs = [*answers.values(), design()]
     undirected = hypothesis(metric="accuracy")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import threading
@@ -214,32 +213,30 @@ def test_status_imports_the_standard_library_only(tmp_path: Path) -> None:
     assert not {"asyncio", "unittest", "pydoc", "email", "http", "ssl"} & new
 
 
-def seconds(*command: str, cwd: Path) -> float:
+def cost(*command: str, cwd: Path) -> tuple[float, float]:
+    """Wall seconds and processor seconds of a command; the latter hardly feel what else the machine does."""
     began = time.perf_counter()
-    subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - began
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_status_costs_a_few_starts_of_python(tmp_path: Path, form: list[str]) -> None:
-    """The wall time that is promised is 0.2 s; what is held here is its ratio to an interpreter that does nothing.
-
-    Measured in turns, least of each: other programs of the machine can only add.
-    """
+def test_status_takes_less_than_a_fifth_of_a_second_and_a_few_starts_of_python(tmp_path: Path, form: list[str]) -> None:
+    """Measured in turns with an interpreter that does nothing; the least of each, as other programs can only add."""
     lab = make_lab(tmp_path, script(HELPS))
     well(lab.autolab("loop", "--max-iterations", "1"))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    subprocess.run([sys.executable, "-m", "autolab", "status"], cwd=lab.root, env=environment, check=True)
-    pairs = [
-        (
-            seconds(sys.executable, "-m", "autolab", "status", *form, cwd=lab.root),
-            seconds(sys.executable, "-c", "pass", cwd=lab.root),
-        )
-        for _ in range(9)
-    ]
-    status, nothing = (min(times) for times in zip(*pairs, strict=True))
-    assert status < 6 * nothing, f"{status:.3f} s against {nothing:.3f} s"
-    assert statistics.median(pair[0] for pair in pairs) < 2, "even on a busy machine"
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-m", "autolab", "status"], cwd=lab.root, env=compiled, check=True)
+    status, nothing = [], []
+    for _ in range(9):
+        status.append(cost(sys.executable, "-m", "autolab", "status", *form, cwd=lab.root))
+        nothing.append(cost(sys.executable, "-c", "pass", cwd=lab.root))
+    assert min(wall for wall, _ in status) < 0.2
+    ratio = min(used for _, used in status) / min(used for _, used in nothing)
+    assert ratio < 10, f"{ratio:.1f} starts of python"
 
 
 # the cost of a long history
@@ -262,22 +259,22 @@ def filled(folder: Path, lines: int) -> Ledger:
     return ledger
 
 
-def test_opening_appending_and_reading_cost_the_same_after_a_hundred_lines_and_after_five_thousand(
+def test_opening_appending_and_reading_cost_the_same_after_a_hundred_lines_and_after_two_thousand(
     tmp_path: Path,
 ) -> None:
     def step(folder: Path) -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         ledger = Ledger(folder)
         ledger.open(repair=True)
         line = ledger.transition()
         assert line is not None
         assert len(list(ledger.lines(line.offset))) >= 3
         ledger.append("trial", {"i": 1})
-        return time.perf_counter() - began
+        return time.process_time() - began
 
-    for name, lines in (("short", 100), ("long", 5_000)):
+    for name, lines in (("short", 100), ("long", 2_000)):
         (tmp_path / name).mkdir()
         filled(tmp_path / name, lines)
-    pairs = [(step(tmp_path / "short"), step(tmp_path / "long")) for _ in range(15)]
+    pairs = [(step(tmp_path / "short"), step(tmp_path / "long")) for _ in range(25)]
     short, long = (min(times) for times in zip(*pairs, strict=True))
     assert long < 3 * short, f"{long * 1e3:.2f} ms against {short * 1e3:.2f} ms"

@@ -20,7 +20,6 @@ from autolab.records.experiment import (
     Finding,
     Hypothesis,
     MaxPairs,
-    Reproducibility,
     ReviewResult,
 )
 from autolab.records.replies import (
@@ -137,6 +136,7 @@ def design(desk: Desk) -> Result:
 
 def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
     test = desk.config.test
+    seeds = MaxPairs(max_pairs=test.max_pairs) if output.seeds is None else output.seeds
     value = {
         "id": desk.campaign.experiment_id,
         "iteration_id": desk.iteration_id,
@@ -144,7 +144,7 @@ def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
         "description": output.description,
         "entrypoint": Entrypoint(command=desk.config.train.command).value(),
         "compute": Compute(location="local").value(),
-        "reproducibility": Reproducibility(seeds=output.seeds or MaxPairs(max_pairs=test.max_pairs)).value(),
+        "reproducibility": {"seeds": seeds.value() if isinstance(seeds, MaxPairs) else seeds},
         "metrics": DesignMetrics(
             primary=claim.metric,
             secondary=output.secondary or desk.config.metric.report,

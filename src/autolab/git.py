@@ -18,12 +18,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from autolab.errors import GitError
 from autolab.plumbing import (
+    ANSWERS,
     ENGINE_ENV,
     LINK,
     SUBMODULE,
@@ -106,7 +108,7 @@ class Git(Plumbing):
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
         super().__init__(Place(git_dir(self.root), self.root), common_dir(self.root).resolve())
-        self._seen: set[str] = set()  # full ids of commits that are there; git is not asked for them again
+        self._commits: deque[str] = deque(maxlen=ANSWERS)
 
     @staticmethod
     def init(path: Path) -> Git:
@@ -151,12 +153,17 @@ class Git(Plumbing):
         """The commit a name stands for; None if there is none."""
         if not rev or rev.startswith("-") or not rev.isprintable():
             return None
+        if rev in self._commits:
+            return rev
         done = self._call("rev-parse", "--quiet", "--verify", f"{rev}^{{commit}}", ok=(0, 1))
-        return done.stdout.decode().strip() or None
+        found = done.stdout.decode().strip() or None
+        if found == rev:  # a full id, which names this commit for ever
+            self._commits.append(rev)
+        return found
 
     def tree(self, rev: str) -> str:
         """The tree of a commit: equal trees hold equal files."""
-        return self._line("rev-parse", "--verify", f"{self._known(rev)}^{{tree}}")
+        return self._asked("rev-parse", "--verify", f"{self._known(rev)}^{{tree}}").decode().strip()
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether `newer` is `older` or descends from it."""
@@ -165,7 +172,7 @@ class Git(Plumbing):
 
     def has_path(self, commit: str, path: str) -> str | None:
         """The object id of a file or folder in a commit; None if it is not there."""
-        found = self._run("ls-tree", "-z", "--full-tree", self._known(commit), "--", path.rstrip("/"))
+        found = self._asked("ls-tree", "-z", "--full-tree", self._known(commit), "--", path.rstrip("/"))
         return entries_of(found)[0].id if found else None
 
     def read(self, commit: str, path: str) -> bytes | None:
@@ -486,7 +493,7 @@ class Git(Plumbing):
         """Write index and files of a new worktree; what an interrupted call left is written again."""
         with self._index() as index, disk(f"files of {place.folder}"):
             self._run("read-tree", ref, index=index)
-            for entry, data in self._blobs(self._files_in(ref)):
+            for entry, data in self._blobs(self._files_in(self._known(ref))):
                 target = place.folder / entry.name
                 target.unlink(missing_ok=True)
                 create(target, entry.mode, data)
@@ -501,12 +508,9 @@ class Git(Plumbing):
         return {line.removeprefix("branch ") for line in listed if line.startswith("branch ")}
 
     def _known(self, rev: str) -> str:
-        if rev in self._seen:
-            return rev
         commit = self.resolve(rev)
         if commit is None:
             raise GitError(f"{rev!r} names no commit in {self.root}: git log --all shows those there are")
-        self._seen.add(commit)
         return commit
 
 

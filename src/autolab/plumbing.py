@@ -63,6 +63,10 @@ _PERSON_KEEPS = {
 }
 
 
+ANSWERS = 128
+"""Answers about objects that are kept: a few iterations' worth."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A file in a tree, an index or a folder: its path, git's mode, the id of its bytes."""
@@ -95,6 +99,7 @@ class Plumbing:
     def __init__(self, checkout: Place, common: Path) -> None:
         self._checkout = checkout
         self.common = common
+        self._asked = functools.lru_cache(ANSWERS)(self._ask)
 
     # --- files and objects ---
 
@@ -119,7 +124,7 @@ class Plumbing:
             return kept | {entry.name: entry for entry in self._hash(place.folder, files, write=write)}
 
     def _files_in(self, commit: str) -> list[Entry]:
-        return entries_of(self._run("ls-tree", "-r", "-z", "--full-tree", commit))
+        return entries_of(self._asked("ls-tree", "-r", "-z", "--full-tree", commit))
 
     def _hash(self, root: Path, names: Sequence[str], *, write: bool) -> list[Entry]:
         """Entries of these files as their bytes are, unfiltered; with `write` git has them afterwards."""
@@ -212,6 +217,10 @@ class Plumbing:
 
     def _run(self, *args: str, **options: Unpack[Options]) -> bytes:
         return self._call(*args, **options).stdout
+
+    def _ask(self, *args: str) -> bytes:
+        """For `_asked`: what git says of objects named by their full ids, which never changes, so it is asked once."""
+        return self._run(*args)
 
     def _line(self, *args: str, **options: Unpack[Options]) -> str:
         return self._run(*args, **options).decode().strip()
