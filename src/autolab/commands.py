@@ -197,7 +197,7 @@ def stop(*, dir: Path = Path(".")) -> int:
     who = holder(lab.store)
     if who is None:
         raise LabError(f"{lab.root}: nothing runs here; the lab is parked already")
-    (lab.store / "stop").touch()
+    lab.ask_to_stop(who)
     print(f"asked {who} to park after the present trials")
     return 0
 
@@ -328,9 +328,9 @@ class _stopping:
         self._asked = threading.Event()
 
     def __enter__(self) -> Callable[[], bool]:
-        self._lab.store.joinpath("stop").unlink(missing_ok=True)
+        me = holder(self._lab.store)
         self._before = {number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)}
-        return lambda: self._asked.is_set() or self._lab.stop_requested()
+        return lambda: self._asked.is_set() or self._lab.asked_to_stop(me)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -339,8 +339,13 @@ class Lab:
         if not self.ledger.path.exists():
             raise LabError(f"{self.root}: the lab was moved or deleted meanwhile; run the command again where it is")
 
-    def stop_requested(self) -> bool:
-        return (self.store / "stop").exists()
+    def ask_to_stop(self, who: str) -> None:
+        """Leave word for the command that holds the lab; `who` names it, so that no later one obeys."""
+        durable.write(self.store / "stop", who)
+
+    def asked_to_stop(self, who: str | None) -> bool:
+        path = self.store / "stop"
+        return path.exists() and path.read_text(encoding="utf-8") == who
 
     def backlog(self) -> Backlog:
         """The newest hypotheses and experiments, as the engine last noted them."""

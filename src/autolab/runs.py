@@ -147,7 +147,8 @@ def _take_up(order: Order) -> _Run:
     _remember(run)
     if not open_runs:
         lab.ledger.append("run_started", {"run_id": run_id} | registered)
-    _write_manifest(run, _manifest(run, None))
+    if _recorded_end(run) is None:
+        _write_manifest(run, _manifest(run, None))
     fault.point("run.after_manifest")
     return run
 
@@ -395,15 +396,22 @@ def _cancel_rest(run: _Run) -> None:
 
 
 def _end(run: _Run, manifest: Manifest, judgement: experiment.Judgement) -> Measured:
-    _write_manifest(run, manifest)
-    sha = durable.sha256(manifest.to_json())
-    said = {"run_id": run.run_id, "status": manifest.status, "verdict": judgement.verdict, "reason": judgement.reason}
-    if not any(line.event == "run_ended" and line.data["run_id"] == run.run_id for line in run.order.events):
-        run.order.lab.ledger.append("run_ended", said | {"manifest_sha256": sha})
+    recorded, path = _recorded_end(run), _manifest_path(run)
+    if recorded is None or not path.exists() or durable.file_sha256(path) != recorded.data["manifest_sha256"]:
+        _write_manifest(run, manifest)
+        said = {"run_id": run.run_id, "status": manifest.status, "verdict": judgement.verdict}
+        said |= {"reason": judgement.reason, "manifest_sha256": durable.sha256(manifest.to_json())}
+        run.order.lab.ledger.append("run_ended", said)
     fault.point("run.after_end")
     run.executor.discard()
     fault.point("run.after_discard")
     return Measured(_ending(run, judgement), judgement.reason, run.run_id, manifest, run.executed)
+
+
+def _recorded_end(run: _Run) -> Line | None:
+    """The newest line that says how this run ended, where a crash came before the next state."""
+    lines = [line for line in run.order.events if line.event == "run_ended" and line.data["run_id"] == run.run_id]
+    return lines[-1] if lines else None
 
 
 def _ending(run: _Run, judgement: experiment.Judgement) -> Ending:
@@ -502,9 +510,12 @@ def _frozen_hashes(order: Order) -> dict[str, str]:
     return {path: oid for path, oid in held.items() if oid}
 
 
+def _manifest_path(run: _Run) -> Path:
+    return run.order.lab.iteration(run.order.iteration_id).run(run.run_id).manifest
+
+
 def _write_manifest(run: _Run, manifest: Manifest) -> None:
-    lab = run.order.lab
-    durable.write(lab.iteration(run.order.iteration_id).run(run.run_id).manifest, manifest.to_json())
+    durable.write(_manifest_path(run), manifest.to_json())
 
 
 def _tell_progress(run: _Run, trial: Trial, total: int) -> None:
