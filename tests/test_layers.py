@@ -21,7 +21,7 @@ __main__
 cli
 commands
 doctor init registry status
-engine rounds asks desk
+engine conclusion candidate desk
 researchers
 analysis accounts
 runs rig figures

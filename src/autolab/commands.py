@@ -20,13 +20,13 @@ from tyro.conf import Positional, arg
 from autolab import doctor as doctoring
 from autolab import init as making
 from autolab import registry as recorded
+from autolab.conclusion import write_documents
 from autolab.engine import EXIT_CODES, End, Engine, Wish, ended
 from autolab.engine import review as answer_review
 from autolab.errors import LabError, UsageError
 from autolab.lab import Lab
 from autolab.place import holder
 from autolab.records.lab import Config, Stage, Who
-from autolab.rounds import write_documents
 
 
 def call(name: str, words: list[str]) -> int:

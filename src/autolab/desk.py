@@ -247,9 +247,9 @@ def _note_answer(desk: Desk, stage: Stage, number: int, folder: Path, raw: str) 
         noted = {"stage": stage, "number": number, "reply": where, "sha256": durable.sha256(raw)}
         desk.lab.ledger.append("answered", noted)
     logs = desk.lab.logs(desk.iteration_id)
-    durable.write(logs / f"{stage}-{number}.prompt.md", (folder / "prompt.md").read_bytes())
-    durable.write(logs / f"{stage}-{number}.reply.json", raw)
-    durable.write(desk.lab.control / "agent_result.json", raw)
+    durable.write(logs / f"{stage}-{number}.prompt.md", (folder / "prompt.md").read_bytes(), sync=False)
+    durable.write(logs / f"{stage}-{number}.reply.json", raw, sync=False)
+    durable.write(desk.lab.control / "agent_result.json", raw, sync=False)
 
 
 def _read(stage: Stage, answer: Answer, shown: str) -> tuple[AgentResult, Output | None] | str:

@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from autolab import durable, evaluation, prompts, rounds, verifiers
+from autolab import conclusion, durable, evaluation, prompts, verifiers
 from autolab.engine import LOG, refuse_unbuilt
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
@@ -114,7 +114,7 @@ def _fix(start: Path) -> list[Finding]:
         lab.git.repair_worktrees()
         for name in (*_restore(lab), *_show_asks(lab)):
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))
-        rounds.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
+        conclusion.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
     return found
 
 

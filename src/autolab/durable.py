@@ -10,12 +10,18 @@ from pathlib import Path
 
 
 def write(
-    path: Path, content: str | bytes, *, mode: int | None = None, unchanged: Callable[[], bool] = lambda: True
+    path: Path,
+    content: str | bytes,
+    *,
+    mode: int | None = None,
+    unchanged: Callable[[], bool] = lambda: True,
+    sync: bool = True,
 ) -> bool:
     """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder. Folders are made.
 
     `mode`: permission bits, else those of a new file. `unchanged` is asked just before the rename: where it is
-    False, `path` stays as it is, and so is the answer. Of one file there is one writer at a time (the lab's lock).
+    False, `path` stays as it is, and so is the answer. Without `sync` a power cut may take it: for views that nobody
+    reads back. Of one file there is one writer at a time (the lab's lock).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.autolab-tmp")
@@ -27,7 +33,8 @@ def write(
                 os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         if not unchanged():
             temporary.unlink()
             return False
@@ -37,7 +44,8 @@ def write(
             error.filename = str(path)  # a write does not name its file, and nobody knows the temporary one
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
     return True
 
 

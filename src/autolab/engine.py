@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from autolab import asks, budget, durable, fault, rounds, stats
+from autolab import budget, candidate, conclusion, durable, fault, stats
 from autolab.desk import Desk, Result
 from autolab.errors import GitError, LabError, RecordError, UsageError
 from autolab.executors import load_executor
@@ -28,14 +28,14 @@ SHOWN = 100
 """Hypotheses and experiments that the backlog view lists; the ledger has them all."""
 
 HANDLERS: dict[Stage, Callable[[Desk], Result | None]] = {
-    Stage.HYPOTHESIS: asks.hypothesis,
-    Stage.DESIGN: asks.design,
-    Stage.IMPLEMENTATION: asks.implementation,
-    Stage.IMPLEMENTATION_REVIEW: asks.implementation_review,
-    Stage.LAUNCH: rounds.launch,
-    Stage.EXTRACT_RESULTS: rounds.extract,
-    Stage.UPDATE_DOCS: rounds.update_docs,
-    Stage.DECIDE_REPEAT: rounds.decide,
+    Stage.HYPOTHESIS: candidate.hypothesis,
+    Stage.DESIGN: candidate.design,
+    Stage.IMPLEMENTATION: candidate.implementation,
+    Stage.IMPLEMENTATION_REVIEW: candidate.implementation_review,
+    Stage.LAUNCH: conclusion.launch,
+    Stage.EXTRACT_RESULTS: conclusion.extract,
+    Stage.UPDATE_DOCS: conclusion.update_docs,
+    Stage.DECIDE_REPEAT: conclusion.decide,
 }
 
 
@@ -95,7 +95,7 @@ class Engine:
             self._open(state, campaign)
         desk = self._desk()
         desk.restore()
-        rounds.write_documents(self.lab, desk.campaign, self.tell)
+        conclusion.write_documents(self.lab, desk.campaign, self.tell)
         began = time.monotonic()
         self.tell(f"[{desk.iteration_id}] {desk.state.stage}" + _attempt(desk.state))
         result = HANDLERS[desk.state.stage](desk)
@@ -103,7 +103,7 @@ class Engine:
             return False
         seconds = round(desk.campaign.seconds + time.monotonic() - began, 3)
         self._move(desk, replace(result, campaign={"seconds": seconds} | result.campaign))
-        rounds.write_documents(self.lab, self.lab.load()[1], self.tell)
+        conclusion.write_documents(self.lab, self.lab.load()[1], self.tell)
         return True
 
     def _desk(self) -> Desk:
@@ -186,7 +186,7 @@ class Engine:
         state = advance(desk.state, result.outcome, result.reason).model_copy(update=result.state)
         campaign = desk.campaign.model_copy(update=result.campaign)
         if state.stage is Stage.HUMAN_REVIEW and desk.state.iteration_id:
-            desk.write(desk.paths.failure, rounds.failure_report(desk, desk.state.stage, state.reason))
+            desk.write(desk.paths.failure, conclusion.failure_report(desk, desk.state.stage, state.reason))
         why: dict[str, object] = {"outcome": result.outcome, "from": desk.state.stage, "reason": result.reason}
         if desk.state.iteration_id:
             why["log"] = self._snapshot(desk)
@@ -236,7 +236,7 @@ class Engine:
     def loop(self, wish: Wish) -> End:
         """Go on until the wished iterations are done, or something else ends it."""
         if wish.target is not None:
-            rounds.target(wish.target, self.config)
+            conclusion.target(wish.target, self.config)
         if (why := self._ended_unseen(wish)) is not None:
             self.tell(f"loop ended: {why}")
             return ended(self.lab.load()[0])
@@ -345,7 +345,7 @@ def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
     path = lab.iteration(state.iteration_id).review_result
     events = list(lab.ledger.lines(campaign.iteration_offset))
     try:
-        review = asks.recorded_review(path, str(path.relative_to(lab.root)), events)
+        review = candidate.recorded_review(path, str(path.relative_to(lab.root)), events)
     except RecordError as error:
         raise LabError(f"review approve: {error}; `autolab review retry` has it reviewed again") from None
     if review.commit not in [line.data["commit"] for line in events if line.event == "candidate"][-1:]:
@@ -378,7 +378,7 @@ def refuse_unbuilt(config: Config) -> None:
     stats.checked(config.test)
     if config.target is not None:
         try:
-            rounds.target(config.target, config)
+            conclusion.target(config.target, config)
         except UsageError as error:
             raise RecordError(f".autolab/config.yaml: {error}") from None
 

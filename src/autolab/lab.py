@@ -229,7 +229,7 @@ class Lab:
             file.write(json.dumps(held))
             file.flush()
             try:
-                durable.write(self.control / "lock", json.dumps(held) + "\n")
+                durable.write(self.control / "lock", json.dumps(held) + "\n", sync=False)
                 yield
             finally:
                 file.seek(0)

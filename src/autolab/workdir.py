@@ -113,6 +113,8 @@ def ring(fifo: Path) -> bool:
         os.write(descriptor, b".")
     except BlockingIOError:
         pass  # full of unread bytes: the listener will wake
+    except BrokenPipeError:
+        return False  # killed since the line above
     finally:
         os.close(descriptor)
     return True

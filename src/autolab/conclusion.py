@@ -1,4 +1,4 @@
-"""The stages that the engine does itself: launch (measure), extract_results, update_docs, decide_repeat.
+"""From a reviewed commit to what is next: launch (measure), extract_results, update_docs, decide_repeat.
 
 Numbers come from the evaluator and from statistics; the researcher is asked for words and for a wish.
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from autolab import accounts, analysis, asks, budget, documents, durable, experiment, fault, rig, runs, verifiers
+from autolab import accounts, analysis, budget, candidate, documents, durable, experiment, fault, rig, runs, verifiers
 from autolab.desk import Desk, Result, ask
 from autolab.errors import UsageError
 from autolab.lab import Lab
@@ -34,7 +34,7 @@ from autolab.stages import Outcome
 
 def launch(desk: Desk) -> Result | None:
     """Measure behind the gate; None if the person asked to stop before the run was judged."""
-    forbidden = asks.gate(desk)
+    forbidden = candidate.gate(desk)
     if forbidden:
         return Result(Outcome.SEND_BACK, f"launch is forbidden: {forbidden}")
     order = _order(desk)
@@ -77,7 +77,7 @@ def _order(desk: Desk) -> runs.Order:
         hypothesis=desk.hypothesis(),
         base=desk.campaign.base_commit or "",
         candidate=commit,
-        checks=asks.checked(desk, commit)["checks"],
+        checks=candidate.checked(desk, commit)["checks"],
         events=desk.events(),
         acted=desk.acted,
         tell=desk.tell,
@@ -169,7 +169,7 @@ def update_docs(desk: Desk) -> Result:
         "paper_targets": "\n".join(targets),
     }
     answer = ask(desk, values)
-    early = asks.outcome_of(answer)
+    early = candidate.outcome_of(answer)
     if early or isinstance(answer, str):
         return early or Result(Outcome.RETRY)
     output = answer[1]
@@ -252,10 +252,10 @@ def decide(desk: Desk) -> Result:
     values = {
         "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
         "target": _target_text(desk) or "none",
-        "history": asks.history(desk),
+        "history": candidate.history(desk),
     }
     answer = ask(desk, values)
-    early = asks.outcome_of(answer)
+    early = candidate.outcome_of(answer)
     if early or isinstance(answer, str):
         return early or Result(Outcome.RETRY)
     output = answer[1]
@@ -370,15 +370,19 @@ def failure_report(desk: Desk, stage: Stage, reason: str) -> str:
     ways = ["`autolab review retry` tries the stage again", "`autolab review stop` ends the campaign"]
     if stage is Stage.IMPLEMENTATION_REVIEW:
         ways.insert(0, "`autolab review approve` launches it on your word, if the required checks passed")
-    lines = "\n".join(f"- {way}" for way in ways)
+    kept = f"the candidate is on branch `exp/{desk.slug}`" if desk.candidate() else "there is no candidate yet"
     return (
-        f"# {desk.iteration_id} waits for a person\n\nStage {stage}, attempt {desk.state.stage_attempt}, "
-        f"sent back {desk.state.bounces} times.\n\n{reason}\n\n## What was changed\n\n"
-        f"Nothing was reset. The candidate is on branch `exp/{desk.slug}`.\n\n## Ways on\n\n{lines}\n\n"
-        f"Prompts, replies and check logs: `{_logs(desk)}`\n"
-        if desk.paths.hypothesis.exists()
-        else f"# {desk.iteration_id} waits for a person\n\nStage {stage}.\n\n{reason}\n\n## Ways on\n\n{lines}\n\n"
-        f"Prompts and replies: `{_logs(desk)}`\n"
+        "\n\n".join(
+            [
+                f"# {desk.iteration_id} waits for a person",
+                f"Stage {stage}, attempt {desk.state.stage_attempt}, sent back {desk.state.bounces} times.",
+                reason,
+                f"Nothing was reset; {kept}. Prompts, replies and check logs: `{_logs(desk)}`.",
+                "## Ways on",
+                "\n".join(f"- {way}" for way in ways),
+            ]
+        )
+        + "\n"
     )
 
 

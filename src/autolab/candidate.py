@@ -1,4 +1,4 @@
-"""What is made of a researcher's answer, stage by stage: artifacts, checks, and an outcome for the table."""
+"""From a claim to a reviewed commit: what is made of the answers before anything is measured."""
 
 from __future__ import annotations
 

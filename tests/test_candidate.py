@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autolab import asks
+from autolab import candidate
 from autolab.git import Git
 from autolab.records.experiment import Hypothesis
 from autolab.records.lab import Config
@@ -39,7 +39,7 @@ def desk(tmp_path: Path) -> Any:
 
 
 def apply(desk: Any, **output: Any) -> str:
-    return asks.apply(
+    return candidate.apply(
         desk, ImplementationOutput.from_value({"plan": "p", **output}, "output"), desk.campaign.base_commit
     )
 
@@ -164,10 +164,10 @@ def test_a_refinement_carries_the_hypothesis_whatever_its_words(tmp_path: Path, 
         shown=str,
         write=lambda path, text: (path.parent.mkdir(exist_ok=True), path.write_text(text)),
     )
-    asks.write_hypothesis(desk, claim, "Prose.\n\n---\n\nMore.")
+    candidate.write_hypothesis(desk, claim, "Prose.\n\n---\n\nMore.")
     desk.paths = parts["new"]
-    asks.carry_hypothesis(desk)
+    candidate.carry_hypothesis(desk)
     text = parts["new"].hypothesis.read_text()
-    front = asks.front_matter(text, "hypothesis.md")
+    front = candidate.front_matter(text, "hypothesis.md")
     assert Hypothesis.from_text(front, "hypothesis.md") == claim.model_copy(update={"parent": "old"})
     assert text.endswith("# T ---\n\nProse.\n\n---\n\nMore.\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autolab import rounds
+from autolab import conclusion
 from autolab.errors import UsageError
 from autolab.records.lab import Config
 from autolab.records.outcomes import Verdict
@@ -31,12 +31,12 @@ CONFIG = Config.from_value(
     ],
 )
 def test_a_target_is_read(text: str, found: tuple[str, str, float]) -> None:
-    assert rounds.target(text, CONFIG) == found
+    assert conclusion.target(text, CONFIG) == found
 
 
 def test_a_bare_number_is_the_primary_metric_in_its_good_direction() -> None:
     metric = CONFIG.metric.model_copy(update={"direction": "maximize"})
-    assert rounds.target("0.3", CONFIG.model_copy(update={"metric": metric})) == ("val_loss", ">=", 0.3)
+    assert conclusion.target("0.3", CONFIG.model_copy(update={"metric": metric})) == ("val_loss", ">=", 0.3)
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_a_bare_number_is_the_primary_metric_in_its_good_direction() -> None:
 )  # fmt: skip
 def test_a_target_that_is_not_understood_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(UsageError, match=r"is not understood; write METRIC>=NUMBER, METRIC<=NUMBER or a number"):
-        rounds.target(text, CONFIG)
+        conclusion.target(text, CONFIG)
 
 
 def test_a_target_on_what_is_not_measured_names_what_is() -> None:
     with pytest.raises(UsageError, match="auc is not measured in this lab; measured: val_loss, accuracy, f1"):
-        rounds.target("auc>=0.9", CONFIG)
+        conclusion.target("auc>=0.9", CONFIG)
 
 
 # What a run may still cost
@@ -70,15 +70,15 @@ def desk(acted: int, *events: SimpleNamespace) -> Any:
 
 def test_trials_of_a_run_that_is_over_are_no_discount_on_the_next() -> None:
     first = [event(1, "trial"), event(2, "trial"), event(3, "run_ended")]
-    assert rounds._counted(desk(5, *first)) == 0
-    assert rounds._counted(desk(5, *first[:2])) == 2, "of a run under way they are paid"
+    assert conclusion._counted(desk(5, *first)) == 0
+    assert conclusion._counted(desk(5, *first[:2])) == 2, "of a run under way they are paid"
 
 
 def test_trials_since_the_last_act_are_not_paid_yet_unless_they_cost_nothing() -> None:
     events = [event(6, "trial"), event(7, "trial", reused="i0/run_0001/a-s0")]
-    assert rounds._counted(desk(5, *events)) == 1
-    assert rounds._executed(desk(5, *events)) == 1
-    assert rounds._executed(desk(6, *events)) == 0
+    assert conclusion._counted(desk(5, *events)) == 1
+    assert conclusion._executed(desk(5, *events)) == 1
+    assert conclusion._executed(desk(6, *events)) == 0
 
 
 # Achieved
@@ -105,8 +105,8 @@ def test_a_target_is_achieved_by_the_best_supported_arms_measured_mean(
     monkeypatch: pytest.MonkeyPatch, target: str | None, verdict: str | None, said: str
 ) -> None:
     arms = {"arm0": {"accuracy": SimpleNamespace(mean=0.99)}, "arm1": {"accuracy": SimpleNamespace(mean=0.95)}}
-    monkeypatch.setattr(rounds, "_results", lambda desk: results(verdict and Verdict(verdict), 0.1, 0.2))
-    monkeypatch.setattr(rounds, "_metrics", lambda desk: SimpleNamespace(arms=arms))
+    monkeypatch.setattr(conclusion, "_results", lambda desk: results(verdict and Verdict(verdict), 0.1, 0.2))
+    monkeypatch.setattr(conclusion, "_metrics", lambda desk: SimpleNamespace(arms=arms))
     config = CONFIG.model_copy(update={"target": target})
-    found = rounds._not_achieved(SimpleNamespace(config=config, campaign=SimpleNamespace(loop=None)))  # type: ignore[arg-type]
+    found = conclusion._not_achieved(SimpleNamespace(config=config, campaign=SimpleNamespace(loop=None)))  # type: ignore[arg-type]
     assert found.startswith(said) and bool(found) == bool(said)
