@@ -348,10 +348,13 @@ def test_a_file_that_was_touched_is_checked_whole_and_accepted(tmp_path: Path) -
 # Rebuilding
 
 
-def test_rebuilding_keeps_a_copy_and_every_readable_line(tmp_path: Path) -> None:
+def test_rebuilding_keeps_a_copy_and_every_readable_line_but_a_trial_that_was_changed(tmp_path: Path) -> None:
     ledger = made(tmp_path)
+    ledger.append("note", {"state": 6})
     rows = _lines_of(ledger)
-    rows = [rows[0], rows[1], rows[1], b"rubbish\n", rows[2], rows[4].replace(b'"state":4', b'"state":9'), rows[5][:-5]]
+    changed = [rows[4].replace(b'"state":4', b'"state":9'), rows[6].replace(b'"state":6', b'"state":9')]
+    assert b'"event":"trial"' in changed[0]
+    rows = [rows[0], rows[1], rows[1], b"rubbish\n", rows[2], *changed, rows[5][:-5]]
     ledger.path.write_bytes(b"".join(rows))
     ledger.head_path.unlink()
     copy = Ledger(tmp_path).rebuild("0123abcd", tmp_path)
@@ -361,7 +364,7 @@ def test_rebuilding_keeps_a_copy_and_every_readable_line(tmp_path: Path) -> None
     lines = list(again.lines())
     assert [line.data.get("state") for line in lines] == [0, 1, 2, 9, None]
     assert lines[-1].event == "ledger_rebuilt"
-    assert lines[-1].data == {"copy": copy.name, "lines": 4, "unverified": [4]}
+    assert lines[-1].data == {"copy": copy.name, "lines": 4, "unverified": [4], "dropped": 1}
     again.append("trial", {"state": "on"})
     assert reopened(ledger).check() == 6
 

@@ -277,8 +277,9 @@ class Ledger:
     def rebuild(self, lab_id: str, root: Path) -> Path:
         """Make the chain anew from every line that can still be read; the copy of the old file is returned.
 
-        Exact doubles are dropped; nothing else is. The new chain's last line names the copy and the lines
-        whose content no longer fitted their hash: they are kept, and can no longer be vouched for.
+        Exact doubles are dropped, and `trial` lines that no longer fit their hash: a score is measured, not
+        edited in; of a run under way it is made again from the trial's files. Other lines that do not fit are
+        kept. The new chain's last line names the copy, the number dropped, and the lines not vouched for.
         """
         old = self.path.read_bytes() if self.path.exists() else b""
         copy = self.path.with_name(f"ledger.broken.{durable.sha256(old)[:12]}.jsonl")
@@ -290,10 +291,14 @@ class Ledger:
             if line is not None:
                 found.setdefault(line.hash, line)
             offset += len(raw)
-        out, head, unverified = b"", Head(lab_id, str(root), machine()), []
-        begins, after = {0: 0}, 0
-        for n, line in enumerate(found.values(), 1):
+        out, head, unverified = bytearray(), Head(lab_id, str(root), machine()), []
+        begins, after, dropped = {0: 0}, 0, 0
+        for line in found.values():
+            n = head.n + 1
             if line.hash != seal(line.n, line.time, line.event, line.data, line.prev):
+                if line.event == "trial":
+                    dropped += 1
+                    continue
                 unverified.append(n)
             data = _moved(line.data, begins, after)
             digest = seal(n, line.time, line.event, data, head.hash)
@@ -301,9 +306,10 @@ class Ledger:
             out += _raw(Line(n, line.time, line.event, data, head.hash, digest))
             head = replace(head, n=n, hash=digest, transition=transition, size=len(out))
             after = len(out) if line.event == "transition" else after
-        durable.write(self.path, out)
+        durable.write(self.path, bytes(out))
         self._save_head(replace(head, mtime_ns=self.path.stat().st_mtime_ns))
-        self.append("ledger_rebuilt", {"copy": copy.name, "lines": head.n, "unverified": unverified})
+        said = {"copy": copy.name, "lines": head.n, "unverified": unverified, "dropped": dropped}
+        self.append("ledger_rebuilt", said)
         return copy
 
     def _save_head(self, head: Head) -> None:
