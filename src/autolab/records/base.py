@@ -7,6 +7,7 @@ Nothing is repaired on the way: duplicate keys, NaN, infinities and wrong types 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from functools import cache
@@ -169,6 +170,7 @@ def parse_json(text: str, file: str) -> JsonValue:
         raise RecordError(f"{file}: a number has more digits than can be read") from None
 
 
+@functools.lru_cache(maxsize=16)  # a step reads its few documents again and again
 def parse_yaml(text: str, file: str) -> tuple[JsonValue, dict[str, int]]:
     """YAML as plain JSON values, and the line of each field (`a.b.0.c` -> line, from 1).
 
