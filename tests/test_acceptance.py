@@ -313,6 +313,7 @@ def test_5_stop_ends_the_campaign_and_keeps_everything(waiting: Kept) -> None:
     branch = kit.git("rev-parse", "exp/h1-a-steeper-slope")
     assert kit.autolab("review", "stop").code == 0
     assert stage(kit) == "stop"
+    assert json.loads(kit.autolab("status", "--json").out)["loop"] is None
     ended = kit.autolab(*LOOP)
     assert ended.code == 0 and ended.out == "loop ended: stopped by a person\n"
     refused = kit.autolab(*LOOP)

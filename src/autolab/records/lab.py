@@ -39,7 +39,10 @@ class Metric(Record):
 
 
 class Command(Record):
-    """A program of the lab; `{python}` stands for the trials' interpreter. Limits: seconds, GB, MB."""
+    """A program of the lab; `{python}` stands for the trials' interpreter. Limits: seconds, GB, MB.
+
+    Time and output are enforced. `memory_gb` and `disk_mb` are recorded and wait for containment.
+    """
 
     command: str
     time_limit_s: Positive = 3600
@@ -84,7 +87,10 @@ class Files(Record):
 
 
 class StoppingRule(Record):
-    """The stopping rule and its error rates; pairs are (baseline, variant) trials that share a seed."""
+    """The stopping rule and its error rates; pairs are (baseline, variant) trials that share a seed.
+
+    `fixed` is the rule that is built; `confirm_pairs` and `holdout_questions` wait for the confirmation.
+    """
 
     rule: Literal["sequential", "fixed", "sprt"] = "sequential"
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.005
