@@ -89,7 +89,8 @@ def _machine() -> list[Finding]:
         found.append(verifiers.blocking("python", f"Python {platform.python_version()}: 3.11 to 3.13 are supported"))
     if shutil.which("git") is None:
         found.append(verifiers.blocking("git", "git was not found on PATH; install it"))
-    found.append(verifiers.advisory("containment", "none: trials run with your rights; memory_gb and disk_mb are not enforced"))
+    rights = "none: trials run with your rights; memory_gb and disk_mb are not enforced"
+    found.append(verifiers.advisory("containment", rights))
     return found
 
 
