@@ -82,8 +82,8 @@ def demo(dir: Positional[Path] = Path("autolab-demo"), /) -> int:
     Args:
         dir: A new folder, or one that an earlier demo made.
     """
-    if not (dir / ".autolab").exists():
-        init(dir, template="digits", seed=0)
+    if not (dir / ".git" / "autolab" / "head").exists():
+        making.init(dir, "digits", 0)
     lab = Lab.find(dir)
     state, campaign = lab.load()
     if campaign.iterations and campaign.loop is None and state.stage is not Stage.HUMAN_REVIEW:

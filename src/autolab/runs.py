@@ -521,9 +521,8 @@ def _write_manifest(run: _Run, manifest: Manifest) -> None:
 def _tell_progress(run: _Run, trial: Trial, total: int) -> None:
     done = len(run.trials)
     left = (time.monotonic() - run.begun) / max(1, run.executed) * (total - done)
-    what = ", ".join(f"{name} {value:.4g}" for name, value in (trial.score or trial.self_reported).items())
-    note = f": {trial.message[:160]}" if trial.message else ""
-    ahead = f", about {left:.0f} s left" if done < total else ""
-    run.order.tell(
-        f"  {done:>2} of {total}  {trial.trial} {trial.outcome} in {trial.seconds:.1f} s  {what}{note}{ahead}"
-    )
+    said = [f"{name} {value:.4g}" for name, value in (trial.score or trial.self_reported).items()]
+    said += [trial.message[:160]] if trial.message else []
+    said += [f"about {left:.0f} s left"] if done < total else []
+    head = f"  {done:>2} of {total}  {trial.trial} {trial.outcome} in {trial.seconds:.1f} s"
+    run.order.tell(f"{head}  {', '.join(said)}".rstrip())
