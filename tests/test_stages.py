@@ -12,7 +12,7 @@ from autolab.stages import TABLE, Action, Outcome, advance, resume, waits
 
 ATTEMPTS, BOUNCES = 2, 2
 
-# DESIGN §3, as it stands there: where a stage leads, and what it may be sent back to.
+# The loop as it was agreed on: where a stage leads, and what it may be sent back to.
 WAYS = {
     "hypothesis": ("ask", {"complete": "design"}),
     "design": ("ask", {"complete": "implementation"}),
