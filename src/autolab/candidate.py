@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 
 from autolab import durable, experiment, fault, ladder, rig, verifiers
 from autolab.desk import Desk, Result, ask, front_matter, read
@@ -34,12 +34,14 @@ from autolab.stages import Outcome
 
 LONGEST_PATH, LONGEST_NAME = 1_000, 255
 """Bytes; longer ones do not fit into every file system."""
+Kind = TypeVar("Kind", bound=Output)
+
 HISTORY = 6_000
 """Characters of the journal (newest first) that a prompt quotes, however long the journal is."""
 
 
-def outcome_of(answer: tuple[AgentResult, Output | None] | str) -> Result | None:
-    """The outcome of an answer that is not `complete`; None for one that is to be read."""
+def answered(answer: tuple[AgentResult, Output | None] | str, kind: type[Kind]) -> Kind | Result:
+    """The output of a complete answer, or the outcome of one that is not to be read."""
     if isinstance(answer, str):
         return Result(Outcome.RETRY, answer)
     result, output = answer
@@ -47,7 +49,8 @@ def outcome_of(answer: tuple[AgentResult, Output | None] | str) -> Result | None
         return Result(Outcome.ESCALATE, f"the researcher gave up: {result.summary}")
     if output is None:
         return Result(Outcome.RETRY, f"the researcher asks to try again: {result.summary}")
-    return None
+    assert isinstance(output, kind)
+    return output
 
 
 def history(desk: Desk) -> str:
@@ -59,12 +62,9 @@ def history(desk: Desk) -> str:
 
 
 def hypothesis(desk: Desk) -> Result:
-    answer = ask(desk, {"history": history(desk)})
-    early = outcome_of(answer)
-    if early or isinstance(answer, str):
-        return early or Result(Outcome.RETRY)
-    output = answer[1]
-    assert isinstance(output, HypothesisOutput)
+    output = answered(ask(desk, {"history": history(desk)}), HypothesisOutput)
+    if isinstance(output, Result):
+        return output
     metric = desk.config.metric
     if output.metric is not None and output.metric != metric.primary and output.direction is None:
         return Result(Outcome.RETRY, f"hypothesis: direction: missing for {output.metric}, which is not the lab's")
@@ -114,12 +114,9 @@ def design(desk: Desk) -> Result:
         "config": desk.config.to_yaml(),
         "history": history(desk),
     }
-    answer = ask(desk, values)
-    early = outcome_of(answer)
-    if early or isinstance(answer, str):
-        return early or Result(Outcome.RETRY)
-    output = answer[1]
-    assert isinstance(output, DesignOutput)
+    output = answered(ask(desk, values), DesignOutput)
+    if isinstance(output, Result):
+        return output
     try:
         spec = _design(desk, claim, output)
         experiment.plan(spec, desk.config, claim, b"", "", "")
@@ -194,12 +191,9 @@ def implementation(desk: Desk) -> Result:
         "review_feedback": _feedback(desk),
         "verifier_errors": desk.state.reason,
     }
-    answer = ask(desk, values, desk.worktree)
-    early = outcome_of(answer)
-    if early or isinstance(answer, str):
-        return early or Result(Outcome.RETRY)
-    output = answer[1]
-    assert isinstance(output, ImplementationOutput)
+    output = answered(ask(desk, values, desk.worktree), ImplementationOutput)
+    if isinstance(output, Result):
+        return output
     parent = desk.candidate(before=desk.acted) or base
     problem = apply(desk, output, parent)
     if problem:

@@ -168,12 +168,9 @@ def update_docs(desk: Desk) -> Result:
         "results_yaml": _results(desk).to_yaml(),
         "paper_targets": "\n".join(targets),
     }
-    answer = ask(desk, values)
-    early = candidate.outcome_of(answer)
-    if early or isinstance(answer, str):
-        return early or Result(Outcome.RETRY)
-    output = answer[1]
-    assert isinstance(output, DocsOutput)
+    output = candidate.answered(ask(desk, values), DocsOutput)
+    if isinstance(output, Result):
+        return output
     required = targets if desk.policy.require_docs_target_update or output.paper else ()
     wrong = verifiers.docs_answer(output, required)
     if wrong:
@@ -254,12 +251,9 @@ def decide(desk: Desk) -> Result:
         "target": _target_text(desk) or "none",
         "history": candidate.history(desk),
     }
-    answer = ask(desk, values)
-    early = candidate.outcome_of(answer)
-    if early or isinstance(answer, str):
-        return early or Result(Outcome.RETRY)
-    output = answer[1]
-    assert isinstance(output, DecisionOutput)
+    output = candidate.answered(ask(desk, values), DecisionOutput)
+    if isinstance(output, Result):
+        return output
     if output.decision is Decision.ACHIEVE:
         refused = _not_achieved(desk)
         if refused:
