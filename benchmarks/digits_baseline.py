@@ -22,7 +22,8 @@ import tempfile
 import venv
 from pathlib import Path
 
-LAB = Path(__file__).resolve().parent.parent / "src" / "autolab" / "templates" / "digits"
+from autolab import init
+
 SCIKIT_LEARN = "scikit-learn==1.7.2"
 Scores = list[dict[str, float]]
 
@@ -58,38 +59,38 @@ def environment(folder: Path) -> Path:
     return python
 
 
-def peer(python: Path, seeds: int, width: int, epochs: int) -> Scores:
-    command = [str(python), "-c", PEER, str(LAB), str(seeds), str(width), str(epochs)]
+def peer(python: Path, lab: Path, seeds: int, width: int, epochs: int) -> Scores:
+    command = [str(python), "-c", PEER, str(lab), str(seeds), str(width), str(epochs)]
     done = subprocess.run(command, env=ONE_THREAD, check=True, stdout=subprocess.PIPE, text=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def trial(seed: int, folder: Path) -> dict[str, float]:
+def trial(seed: int, lab: Path, folder: Path) -> dict[str, float]:
     """Our baseline at one seed: the three commands of a trial."""
     score = folder / "score.json"
     given = {
         **ONE_THREAD,
         "AUTOLAB_TRIAL_DIR": str(folder),
         "AUTOLAB_SEED": str(seed),
-        "AUTOLAB_DATA": str(LAB / "data" / "train"),
+        "AUTOLAB_DATA": str(lab / "data" / "train"),
         "AUTOLAB_MODEL": str(folder / "model"),
-        "AUTOLAB_INPUTS": str(LAB / "data" / "eval" / "inputs.npy"),
+        "AUTOLAB_INPUTS": str(lab / "data" / "eval" / "inputs.npy"),
     }
     given.pop("AUTOLAB_CONFIG", None)
     for script in ("train.py", "predict.py"):
-        subprocess.run([sys.executable, script], cwd=LAB, env=given, check=True, stderr=subprocess.DEVNULL)
-    labels = str(LAB / "data" / "eval" / "labels.npy")
+        subprocess.run([sys.executable, script], cwd=lab, env=given, check=True, stderr=subprocess.DEVNULL)
+    labels = str(lab / "data" / "eval" / "labels.npy")
     files = ["--predictions", str(folder / "predictions.npy"), "--labels", labels, "--out", str(score)]
-    subprocess.run([sys.executable, "-I", "-B", str(LAB / "eval.py"), *files], env={}, check=True)
+    subprocess.run([sys.executable, "-I", "-B", str(lab / "eval.py"), *files], env={}, check=True)
     result: dict[str, float] = json.loads(score.read_text())
     return result
 
 
-def ours(seeds: int) -> Scores:
+def ours(seeds: int, lab: Path) -> Scores:
     scores = []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            scores.append(trial(seed, Path(folder)))
+            scores.append(trial(seed, lab, Path(folder)))
     return scores
 
 
@@ -113,12 +114,14 @@ def main() -> None:
     if given.seeds < 2:
         parser.error("--seeds: a deviation needs at least 2")
     with tempfile.TemporaryDirectory() as folder:
+        lab = Path(folder) / "lab"
+        init.compose("digits", lab)
         python = environment(given.environment or Path(folder) / "environment")
         peers = {
-            f"scikit-learn, {width} units, {epochs} epochs": peer(python, given.seeds, width, epochs)
+            f"scikit-learn, {width} units, {epochs} epochs": peer(python, lab, given.seeds, width, epochs)
             for width, epochs in ((64, 200), (128, 200), (128, 1000))
         }
-    own = ours(given.seeds)
+        own = ours(given.seeds, lab)
     for name, scores in peers.items():
         print(row(name, scores))
     print(row("digits template, baseline", own))

@@ -61,8 +61,8 @@ def type_text(schema: Mapping[str, Any]) -> str:
         if name == "JsonValue":
             return "any JSON value"
         return f"[{name}](#{name.lower()})"
-    if "anyOf" in schema:
-        return ", or ".join(type_text(option) for option in schema["anyOf"])
+    if options := schema.get("anyOf", schema.get("oneOf")):
+        return ", or ".join(type_text(option) for option in options)
     if "const" in schema or "enum" in schema:
         return " \\| ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     kind = schema.get("type")

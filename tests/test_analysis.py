@@ -1,26 +1,25 @@
-"""What a finished run becomes: aggregate, results, tables, figure, summary; the same bytes each time."""
+"""What a finished run becomes: aggregate, results, tables, figures, summary; the same bytes each time."""
 
 from __future__ import annotations
 
 import csv
+import json
 import random
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autolab import analysis, experiment, figures
+from autolab import accounts, analysis, experiment, figures
 from autolab.errors import RecordError
-from autolab.records.experiment import Design, Hypothesis, Interval, Manifest, Results, RunMetrics, Trial
+from autolab.records.experiment import Design, Hypothesis, Manifest, Results, RunMetrics, Trial
 from autolab.records.outcomes import Outcome, Recommendation, Verdict
 
 ITERATION = "2026-02-12T23-30-00Z_h1"
-FIGURES = ("analysis/figures/comparison.png", "analysis/figures/comparison.pdf")
-TABLES = ("arms", "trials", "pairs", "comparisons")
+FIGURES = tuple(f"analysis/figures/{name}.{end}" for name in ("comparison", "loss", "acc") for end in ("png", "pdf"))
+TABLES = ("arms", "trials", "pairs", "comparisons", "history")
 COUNT = 4
 
 
@@ -101,7 +100,7 @@ def read_table(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def summary(folder: Path) -> str:
-    return (folder / analysis.SUMMARY).read_text(encoding="utf-8")
+    return (folder / accounts.SUMMARY).read_text(encoding="utf-8")
 
 
 def every_file(folder: Path) -> dict[str, bytes]:
@@ -110,20 +109,21 @@ def every_file(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def real_figure() -> None:
-    """Asks for the figure itself, which takes half a second; other tests get empty files in its place."""
+    """Asks for the figures themselves, which take half a second; other tests get empty files in their place."""
 
 
 @pytest.fixture(autouse=True)
 def _quick_figure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def empty(shown: figures.Arms, stem: Path) -> tuple[Path, Path]:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        paths = stem.with_suffix(".png"), stem.with_suffix(".pdf")
-        for path in paths:
-            path.touch()
-        return paths
+    def empty(shown: figures.Run, folder: Path) -> tuple[str, ...]:
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = {"comparison": shown.comparisons, "loss": shown.loss or shown.loss_curves, "acc": shown.shares}
+        names = tuple(f"{name}.{end}" for name, there in wanted.items() if there for end in ("png", "pdf"))
+        for name in names:
+            (folder / name).touch()
+        return names
 
     if "real_figure" not in request.fixturenames:
-        monkeypatch.setattr(figures, "arms", empty)
+        monkeypatch.setattr(figures, "draw", empty)
 
 
 # documents
@@ -131,12 +131,11 @@ def _quick_figure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 def test_a_supported_run_leaves_its_documents_and_names_them_all(tmp_path: Path) -> None:
     extracted = extract(tmp_path)
-    assert set(every_file(tmp_path)) == set(extracted.files)
+    assert set(every_file(tmp_path)) == set(extracted.results.artifacts)
     assert Results.load(tmp_path / "results.yaml") == extracted.results
     assert RunMetrics.load(tmp_path / "runs/run_0001/metrics.json") == extracted.metrics
     assert extracted.results.assessment.verdict is Verdict.SUPPORTED
     assert extracted.results.recommendation is Recommendation.PROCEED
-    assert extracted.results.artifacts == extracted.files
 
 
 def test_metrics_of_the_result_are_the_leading_variants_means(tmp_path: Path) -> None:
@@ -188,13 +187,15 @@ def test_digits_survive_a_table(tmp_path: Path) -> None:
 def test_time_memory_and_ids_stand_in_the_last_columns(tmp_path: Path) -> None:
     design = make_design()
     quick = make_trials(design, 0.1)
-    changes = {"seconds": 99.0, "max_rss_bytes": 7, "attempt": 2, "commit": "e", "key": "z", "reused_from": "x"}
-    slow = [trial.model_copy(update=changes) for trial in quick]
-    extract(tmp_path / "a", trials=quick)
-    extract(tmp_path / "b", trials=slow)
+    changes = {"seconds": 99.0, "max_rss_bytes": 7, "commit": "e", "key": "z"}
+    slow = [t.model_copy(update={**changes, "reused_from": f"{ITERATION}/run_0001/{t.trial}"}) for t in quick]
+    for which, trials in (("a", quick), ("b", slow)):
+        for trial in trials:
+            write_history(tmp_path / which / ITERATION, trial.trial, history(trial.arm, trial.index))
+        extract(tmp_path / which / ITERATION, trials=trials)
     volatile = ("attempt", "seconds", "max_rss_bytes", "output_bytes", "commit", "key", "reused_from", "message")
     for name in TABLES:
-        rows = [read_table(tmp_path / which, name) for which in "ab"]
+        rows = [read_table(tmp_path / which / ITERATION, name) for which in "ab"]
         stable = [[{k: v for k, v in row.items() if k not in volatile} for row in table] for table in rows]
         assert stable[0] == stable[1]
         columns = list(rows[0][0])
@@ -210,13 +211,15 @@ def test_self_reported_values_are_no_scores(tmp_path: Path) -> None:
     extracted = extract(tmp_path)
     assert extracted.metrics.arms["gelu"]["val_loss"].mean < 1  # the trials say 9 of themselves
     assert {row["source"] for row in read_table(tmp_path, "arms")} == {"evaluator"}
-    assert "self_reported" not in summary(tmp_path)
+    assert "self-reported" not in summary(tmp_path).replace("in training (self-reported)", "")
 
 
 def test_a_lab_without_evaluator_marks_every_number(tmp_path: Path) -> None:
     extracted = extract(tmp_path, self_reported=True)
     assert extracted.metrics.self_reported
-    assert "**self_reported**" in summary(tmp_path)
+    assert "**These numbers are self-reported**" in summary(
+        tmp_path
+    ) and "pairs of trainings, self-reported:" in summary(tmp_path)
     for name in ("arms", "trials"):
         assert {row["source"] for row in read_table(tmp_path, name)} == {"self_reported"}
     assert all("self-reported" in finding for finding in extracted.results.findings)
@@ -228,16 +231,22 @@ def test_a_lab_without_evaluator_marks_every_number(tmp_path: Path) -> None:
 def test_a_supported_result_is_called_unconfirmed_with_its_numbers(tmp_path: Path) -> None:
     comparison = extract(tmp_path).metrics.comparisons[0].difference
     text = summary(tmp_path)
-    assert text.startswith("# GELU helps ## Decision\n\n**Supported, unconfirmed.** gelu is better than baseline")
-    assert f"{comparison.mean:.4g} | {comparison.low:.4g} to {comparison.high:.4g}" in text
-    assert "99% interval" in text
+    assert text.startswith(
+        "# GELU helps ## Decision\n\n**Supported, unconfirmed.** Tried: GELU helps ## Decision. val_loss fell"
+    )
+    assert comparison.low is not None and comparison.high is not None
+    shown = f"{comparison.mean:.4f} (99% interval {comparison.low:.4f} to {comparison.high:.4f}"
+    assert f"better by {shown} of the gain)" in text and f"| {shown}, 4 pairs) | at least 0.01 | supported |" in text
+    assert "unconfirmed until fresh seeds repeat it" in text
     assert "lower is better" in text
 
 
 def test_a_refuted_result_says_that_the_gain_is_ruled_out(tmp_path: Path) -> None:
     results = extract(tmp_path, size=0.0).results
     assert results.recommendation is Recommendation.PIVOT
-    assert "**Refuted.** A gain of 0.01 in val_loss is ruled out." in summary(tmp_path)
+    high = results.assessment.comparisons[0].difference.high
+    assert high is not None and 0 < high < 0.01
+    assert f"A gain of 0.01 in val_loss is ruled out: at most {high:.4f} fits the measurements." in summary(tmp_path)
 
 
 def test_identical_arms_are_told_as_a_change_that_does_nothing(tmp_path: Path) -> None:
@@ -245,7 +254,8 @@ def test_identical_arms_are_told_as_a_change_that_does_nothing(tmp_path: Path) -
     results = extract(tmp_path, trials=trials).results
     assert (results.assessment.reason, results.recommendation) == ("no_change", Recommendation.INVESTIGATE)
     assert "the change does nothing" in summary(tmp_path)
-    assert "no different on average (no interval of the gain, 4 pairs)" in results.findings[0]
+    equal = "val_loss of gelu equals that of baseline on average over 4 pairs of trainings (no interval)"
+    assert results.findings == (f"{equal}: inconclusive (no_change)",)
 
 
 def test_criteria_stand_with_their_limits_and_levels(tmp_path: Path) -> None:
@@ -255,10 +265,10 @@ def test_criteria_stand_with_their_limits_and_levels(tmp_path: Path) -> None:
     assert results.recommendation is Recommendation.PIVOT
     text = summary(tmp_path)
     assert "What was set before the run is not met: accuracy below_acceptable." in text
-    assert "| 0.99 | 0.98 | 0.5 | below_acceptable |" in text
+    assert "| target 0.99, acceptable 0.98, failure 0.5 | below_acceptable |" in text
 
 
-def test_a_failed_run_has_no_verdict_no_figure_and_names_the_trial(tmp_path: Path) -> None:
+def test_a_failed_run_has_no_verdict_no_comparison_and_names_the_trial(tmp_path: Path) -> None:
     extract(tmp_path)
     trials = make_trials(make_design(), 0.1)
     broken = {"outcome": Outcome.FAILED, "score": {}, "message": "exit status 1"}
@@ -272,14 +282,25 @@ def test_a_failed_run_has_no_verdict_no_figure_and_names_the_trial(tmp_path: Pat
     assert (arms["gelu"].status, arms["baseline"].status) == ("failed", "skipped")
     assert [row["trial"] for row in read_table(tmp_path, "trials")][-1] == "gelu-s1"
     assert read_table(tmp_path, "comparisons") == []
-    assert set(every_file(tmp_path)) == set(extracted.files)
-    assert not any((tmp_path / name).exists() for name in FIGURES)
-    assert "**Failed, no verdict.**" in summary(tmp_path)
+    assert set(every_file(tmp_path)) == set(extracted.results.artifacts)
+    assert [name for name in FIGURES if (tmp_path / name).exists()] == list(FIGURES[2:])  # an older one is taken away
+    text = summary(tmp_path)
+    assert "**Failed, no verdict.**" in text
+    assert "says nothing about the hypothesis: trial gelu-s1: failed: exit status 1." in text
+
+
+def test_a_run_of_which_nothing_completed_still_has_its_documents(tmp_path: Path) -> None:
+    first = make_trials(make_design(), 0.1)[0]
+    broken = first.model_copy(update={"outcome": Outcome.TIMEOUT, "score": {}, "message": "after 5 s"})
+    extracted = extract(tmp_path, trials=[broken], status="failed")
+    assert set(every_file(tmp_path)) == set(extracted.results.artifacts)
+    assert "No trial completed." in summary(tmp_path) and "None could be drawn." in summary(tmp_path)
 
 
 def test_a_stub_run_has_no_verdict(tmp_path: Path) -> None:
     results = extract(tmp_path, kind="stub").results
     assert (results.assessment.verdict, results.recommendation) == (None, Recommendation.INVESTIGATE)
+    assert not list((tmp_path / "analysis").glob("figures/*"))
 
 
 # refusals
@@ -338,58 +359,128 @@ def test_a_decision_without_a_summary_is_refused(tmp_path: Path) -> None:
         analysis.append_decision(tmp_path, "stop", "Enough.")
 
 
-# the figure
+# what the trainings say of themselves
 
 
-def png_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a PNG whose chunks are all sound."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    place, size = 8, (0, 0)
-    while place < len(data):
-        length = struct.unpack(">I", data[place : place + 4])[0]
-        kind, body = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        assert struct.unpack(">I", data[place + 8 + length : place + 12 + length])[0] == zlib.crc32(kind + body)
-        if kind == b"IHDR":
-            size = struct.unpack(">II", body[:8])
-        place += 12 + length
-    return size
+def write_history(folder: Path, trial: str, rows: list[dict[str, Any]], run: str = "run_0001") -> None:
+    place = folder / "runs" / run / "trials" / trial / "a1" / "train" / "history.jsonl"
+    place.parent.mkdir(parents=True)
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def history(arm: str, index: int) -> list[dict[str, Any]]:
+    """Three epochs; the seeds of an arm differ by 0.1."""
+    size = 1.0 if arm == "baseline" else 0.5
+    return [
+        {"step": 10 * e, "epoch": float(e), "train_loss": size / e + 0.1 * index, "seconds": 0.5}
+        for e in (1, 2, 3)
+    ]  # fmt: skip
+
+
+def test_the_history_table_has_mean_interval_and_range_over_the_seeds(tmp_path: Path) -> None:
+    folder = tmp_path / ITERATION
+    for trial in make_trials(make_design(), 0.1):
+        write_history(folder, trial.trial, history(trial.arm, trial.index))
+    extracted = extract(folder)
+    assert extracted.notes == ()
+    rows = read_table(folder, "history")
+    assert [(row["arm"], row["metric"], row["axis"], row["at"]) for row in rows] == [
+        (arm, "train_loss", "epoch", at) for arm in ("baseline", "gelu") for at in ("1.0", "2.0", "3.0")
+    ]
+    first = rows[0]
+    assert {first["n"], first["source"]} == {"4", "self_reported"}
+    values = [1.0, 1.1, 1.2, 1.3]
+    half = 3.182446305284263 * 0.12909944487358055 / 2  # t(3) at 97.5 %, deviation of the four values
+    told = [float(first[name]) for name in ("mean", "ci95_low", "ci95_high", "min", "max")]
+    assert told == pytest.approx([1.15, 1.15 - half, 1.15 + half, min(values), max(values)], rel=1e-12)
+
+
+def test_a_reused_trials_curve_is_read_where_it_was_measured_first(tmp_path: Path) -> None:
+    folder, old = tmp_path / ITERATION, tmp_path / "2026-02-11T00-00-00Z_h0"
+    trials = make_trials(make_design(), 0.1)
+    for number, trial in enumerate(trials):
+        if trial.arm == "baseline":
+            write_history(old, f"small-s{trial.index}", history("baseline", trial.index), "run_0007")
+            origin = f"{old.name}/run_0007/small-s{trial.index}"
+            trials[number] = trial.model_copy(update={"reused_from": origin})
+    assert extract(folder, trials=trials).notes == (
+        "history.jsonl: not found; the curves are without gelu-s0 and 3 more",
+    )
+    assert {(row["arm"], row["n"]) for row in read_table(folder, "history")} == {("baseline", "4")}
+    assert "- history.jsonl: not found; the curves are without gelu-s0 and 3 more" in summary(folder)
+
+
+def test_one_trial_without_a_sound_history_costs_its_place_in_the_curves_only(tmp_path: Path) -> None:
+    folder = tmp_path / ITERATION
+    for trial in make_trials(make_design(), 0.1):
+        write_history(folder, trial.trial, history(trial.arm, trial.index))
+    place = next(folder.glob("runs/*/trials/gelu-s2/a1/train")) / "history.jsonl"
+    place.unlink()
+    place.symlink_to("/etc/passwd")
+    extracted = extract(folder)
+    assert extracted.results.assessment.verdict is Verdict.SUPPORTED
+    assert extracted.notes == ("history.jsonl: a link, which is not followed; the curves are without gelu-s2",)
+    assert {(row["arm"], row["n"]) for row in read_table(folder, "history")} == {("baseline", "4"), ("gelu", "3")}
+
+
+# what goes into the figures
+
+
+def shown_by(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: Any) -> figures.Run:
+    seen = watch(monkeypatch)
+    extract(folder, **changes)
+    return seen[0]
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[figures.Run]:
+    """What is to be drawn from now on, in place of drawing it."""
+    seen: list[figures.Run] = []
+
+    def see(shown: figures.Run, folder: Path) -> tuple[str, ...]:
+        seen.append(shown)
+        return ()
+
+    monkeypatch.setattr(figures, "draw", see)
+    return seen
+
+
+def test_the_figures_show_the_numbers_of_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = shown_by(monkeypatch, tmp_path / ITERATION)
+    assert shown.title == "GELU helps ## Decision: supported, unconfirmed"
+    assert shown.roles == {"baseline": "baseline", "gelu": "variant"}
+    assert shown.primary.values["gelu"] == {index: value("gelu", index, 0.1) for index in range(COUNT)}
+    assert shown.loss == shown.primary
+    assert [(share.metric, share.direction) for share in shown.shares] == [("accuracy", "maximize")]
+    rows = {(row["arm"], row["metric"]): row for row in read_table(tmp_path / ITERATION, "arms")}
+    mean = shown.shares[0].means["gelu"]
+    row = rows["gelu", "accuracy"]
+    assert [float(row[name]) for name in ("mean", "ci95_low", "ci95_high")] == [mean.mean, mean.low, mean.high]
+
+
+def test_a_loss_is_shown_where_accuracy_decides_and_what_trains_is_no_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design = make_design(metrics={"primary": "accuracy", "success_delta": 0.01, "direction": "maximize"})
+    claim = HYPOTHESIS.model_copy(update={"metric": "accuracy", "direction": "maximize"})
+    trials = []
+    for trial in make_trials(design, 0.1, self_reported=True):
+        numbers = trial.self_reported | {"train_loss": 0.1, "train_accuracy": 0.9, "parameters": 10.0}
+        trials.append(trial.model_copy(update={"self_reported": numbers}))
+    seen = watch(monkeypatch)
+    manifest = make_manifest(trials, metric="accuracy", self_reported=True)
+    analysis.extract(tmp_path / ITERATION, manifest, design, claim)
+    assert seen[0].loss is not None and (seen[0].loss.metric, seen[0].loss.direction) == ("val_loss", None)
+    assert [share.metric for share in seen[0].shares] == ["accuracy"]
+    assert seen[0].note.startswith("self-reported")
 
 
 @pytest.mark.usefixtures("real_figure")
-def test_the_figure_is_a_sound_png_and_a_pdf(tmp_path: Path) -> None:
+def test_the_figures_are_drawn_for_real_and_the_summary_shows_them(tmp_path: Path) -> None:
     extract(tmp_path)
-    width, height = png_size((tmp_path / FIGURES[0]).read_bytes())
-    assert width > height > 300
-    assert (tmp_path / FIGURES[1]).read_bytes().startswith(b"%PDF")
-
-
-@pytest.mark.usefixtures("real_figure")
-def test_the_axes_name_metric_direction_delta_and_every_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.text import Text
-
-    drawn: list[Any] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, stem: drawn.append(figure) or (stem, stem))
-    extract(tmp_path, design=make_design(variants=[{"name": "gelu"}, {"name": "wide"}]))
-    texts = " | ".join(text.get_text() for text in drawn[0].findobj(Text))
-    for wanted in ("val_loss", "lower is better", "gain worth having 0.01", "baseline", "gelu\nsupported", "wide"):
-        assert wanted in texts
-    assert "99.5% interval" in texts
-
-
-@pytest.mark.usefixtures("real_figure")
-def test_a_comparison_without_an_interval_is_drawn_without_one(tmp_path: Path) -> None:
-    trials = [t.model_copy(update={"score": {"val_loss": 0.5}}) for t in make_trials(make_design(), 0.0)]
-    extracted = extract(tmp_path, trials=trials)
-    assert extracted.metrics.comparisons[0].difference == Interval(n=4, mean=0.0, low=None, high=None, level=0.99)
-    assert png_size((tmp_path / FIGURES[0]).read_bytes())[0] > 300
-
-
-@pytest.mark.usefixtures("real_figure")
-def test_a_title_with_dollars_or_in_another_script_is_drawn(tmp_path: Path) -> None:
-    title = HYPOTHESIS.model_copy(update={"title": "$\\nosuch{ costs 5$ \N{CJK UNIFIED IDEOGRAPH-5B66}"})
-    design = make_design()
-    analysis.extract(tmp_path, make_manifest(make_trials(design, 0.1)), design, title)
-    assert png_size((tmp_path / FIGURES[0]).read_bytes())[0] > 300
+    for name in FIGURES:
+        assert (tmp_path / name).read_bytes().startswith(b"%PDF" if name.endswith("pdf") else b"\x89PNG")
+    for name in ("comparison", "loss", "acc"):
+        assert f"](figures/{name}.png)" in summary(tmp_path)
 
 
 def test_importing_analysis_imports_neither_matplotlib_nor_scipy() -> None:

@@ -1,9 +1,8 @@
-"""The digits lab by hand: its three commands, its evaluator, its data, and the answers of its demonstration."""
+"""The digits lab by hand: its three programs, its evaluator, its data."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import math
 import os
@@ -16,120 +15,54 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from picture_kit import CODE, Done, Trials, copy, needs_torch, one_line, run, score, settings
 
-from autolab import prompts
-from autolab.records.base import parse_yaml
+from autolab import init
 from autolab.records.experiment import Summary
-from autolab.records.lab import Config, Stage, VerifierPolicy
-from autolab.records.replies import OUTPUTS, ImplementationOutput
 
-LAB = Path(__file__).resolve().parent.parent / "src" / "autolab" / "templates" / "digits"
-CODE = ("train.py", "predict.py", "data.py", "optimiser.py", "models")
 SPLITS = {"train": 901, "eval": 598, "holdout": 298}
-
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-Done = subprocess.CompletedProcess[str]
-
-
-def run(script: str, lab: Path, *flags: str, **variables: object) -> Done:
-    """One command of the lab, with the AUTOLAB_* variables given and no others."""
-    given = {f"AUTOLAB_{name.upper()}": str(value) for name, value in variables.items()}
-    command = [sys.executable, "-B", script, *flags]
-    return subprocess.run(command, cwd=lab, env={**os.environ, **given}, capture_output=True, text=True, timeout=120)
-
-
-def score(predictions: Path, labels: Path, out: Path) -> Done:
-    """The frozen evaluator, as the engine runs it: isolated, with an empty environment."""
-    command = [sys.executable, "-I", "-B", str(LAB / "eval.py"), "--predictions", str(predictions)]
-    command += ["--labels", str(labels), "--out", str(out)]
-    return subprocess.run(command, cwd=out.parent, env={}, capture_output=True, text=True, timeout=60)
-
-
-def one_line(done: Done) -> str:
-    """The message of a command that refused: exit code 1 and exactly one line."""
-    assert done.returncode == 1, done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    return lines[0]
-
-
-def copy(folder: Path, *names: str) -> Path:
-    """Some files and folders of the lab, alone in `folder`."""
-    folder.mkdir()
-    for name in names:
-        source = LAB / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
-    return folder
-
-
-def settings(folder: Path, **values: object) -> Path:
-    path = folder / "settings.json"
-    path.write_text(json.dumps(values))
-    return path
-
-
-class Trials:
-    """Trains at a seed, once each; the code lies apart from all data, the training data apart from the rest."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.code = copy(folder / "code", *CODE)
-        self.data = folder / "train"
-        shutil.copytree(LAB / "data" / "train", self.data)
-
-    def train(self, seed: int, name: str) -> Path:
-        trial = self.folder / name
-        trial.mkdir()
-        config = settings(trial, epochs=8, width=32)
-        done = run("train.py", self.code, trial_dir=trial, seed=seed, config=config, data=self.data)
-        assert done.returncode == 0, done.stderr
-        return trial
-
-    def predict(self, model: Path, inputs: Path, trial: Path) -> Done:
-        return run("predict.py", self.code, model=model, inputs=inputs, trial_dir=trial)
 
 
 @pytest.fixture(scope="module")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    return Trials(tmp_path_factory.mktemp("digits"))
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the lab as `init` composes them."""
+    folder = tmp_path_factory.mktemp("digits") / "lab"
+    init.compose("digits", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trials(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return Trials(lab, tmp_path_factory.mktemp("trials"))
 
 
 @pytest.fixture(scope="module")
 def trained(trials: Trials) -> Path:
-    """A trial at seed 11 with its predictions for the evaluation inputs, made where no label can be read."""
-    trial = trials.train(11, "first")
-    inputs = trials.folder / "inputs.npy"
-    shutil.copy(LAB / "data" / "eval" / "inputs.npy", inputs)
-    done = trials.predict(trial / "model", inputs, trial)
-    assert done.returncode == 0, done.stderr
-    return trial
+    """A trial at seed 11, trained."""
+    return trials.train(11, "first", epochs=8)
 
 
 # The three commands.
 
 
 @needs_torch
-def test_train_predict_and_eval_give_a_score_that_beats_guessing(trained: Path) -> None:
-    done = score(trained / "predictions.npy", LAB / "data" / "eval" / "labels.npy", trained / "score.json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads((trained / "score.json").read_text())
+def test_train_predict_and_eval_give_a_score_that_beats_guessing(trials: Trials, trained: Path) -> None:
+    result = trials.result(trained)
     assert set(result) == {"val_loss", "accuracy", "f1"}
     assert result["val_loss"] < 0.5 * math.log(10)
     assert result["accuracy"] > 0.8
     metrics = json.loads((trained / "metrics.json").read_text())
     assert all(math.isfinite(value) for value in metrics.values())
-    assert metrics["parameters"] == 64 * 32 + 32 + 32 * 10 + 10
+    assert metrics["parameters"] == 64 * 128 + 128 + 128 * 10 + 10
     history = [json.loads(line) for line in (trained / "history.jsonl").read_text().splitlines()]
-    assert [set(point) for point in history] == [{"step", "epoch", "train_loss", "seconds"}] * 8
+    assert [set(point) for point in history] == [{"step", "epoch", "train_loss", "train_accuracy", "seconds"}] * 8
     assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert 0.1 < history[0]["train_accuracy"] < history[-1]["train_accuracy"] <= 1
 
 
 @needs_torch
 def test_a_seed_gives_the_same_bytes_twice_and_another_seed_others(trials: Trials, trained: Path) -> None:
-    again, other = trials.train(11, "again"), trials.train(12, "other")
+    again, other = trials.train(11, "again", epochs=8), trials.train(12, "other", epochs=8)
     for file in ("model/weights.npz", "model/model.json", "metrics.json"):
         assert (again / file).read_bytes() == (trained / file).read_bytes(), file
     assert (other / "model/weights.npz").read_bytes() != (trained / "model/weights.npz").read_bytes()
@@ -157,20 +90,47 @@ assert seen(1, 10) != seen(2, 10), "the seed does nothing"
 
 
 @needs_torch
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"learning_rate": 0.1}, "setting 'learning_rate' is unknown; known are model, width"),
-        ({"epochs": "3"}, "setting 'epochs': '3' is not of type int"),
-        ({"model": "resnet"}, "model: 'resnet' is unknown; known are mlp"),
-    ],
-)
-def test_train_refuses_a_wrong_setting_in_one_line(
-    trials: Trials, tmp_path: Path, given: dict[str, object], said: str
-) -> None:
-    config = settings(tmp_path, **given)
+def test_train_refuses_an_unknown_setting_in_one_line(trials: Trials, tmp_path: Path) -> None:
+    config = settings(tmp_path, learning_rate=0.1)
     done = run("train.py", trials.code, trial_dir=tmp_path, seed=0, config=config, data=trials.data)
-    assert said in one_line(done)
+    assert "setting 'learning_rate' is unknown; known are model, width, epochs" in one_line(done)
+    assert not (tmp_path / "model").exists()
+
+
+REFUSED = {
+    "setting 'epochs': '3' is not of type int": {"epochs": "3"},
+    "setting 'lr': nan is not of type float": {"lr": math.nan},
+    "batch_size: 0 is not above 0": {"batch_size": 0},
+    "width: -1 is below 0": {"width": -1},
+    "model: 'resnet' has no file in models/; there are mlp": {"model": "resnet"},
+    "model: '_build' has no file in models/; there are mlp": {"model": "_build"},
+    "width: the model mlp takes none; leave it 0": {"width": 32},
+    "subset: 902 pictures are asked for": {"subset": 902},
+}
+
+
+@needs_torch
+def test_train_says_which_setting_cannot_be(trials: Trials, tmp_path: Path) -> None:
+    """All in one process, since each would import torch."""
+    program = """
+import json, sys, train
+for given in json.loads(sys.argv.pop()):
+    with open("settings.json", "w") as file:
+        json.dump(given, file)
+    try:
+        train.main()
+    except SystemExit as ended:
+        print(ended.code)
+"""
+    command = [sys.executable, "-B", "-c", program, json.dumps(list(REFUSED.values()))]
+    given = {"TRIAL_DIR": ".", "SEED": "0", "CONFIG": "settings.json", "DATA": str(trials.data)}
+    env = {**os.environ, "PYTHONPATH": str(trials.code)} | {f"AUTOLAB_{name}": value for name, value in given.items()}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert [line.startswith(f"train.py: {text}") for line, text in zip(said, REFUSED, strict=True)] == [True] * len(
+        said
+    )
     assert not (tmp_path / "model").exists()
 
 
@@ -191,10 +151,47 @@ def test_summary_says_parameters_and_shapes(trials: Trials, tmp_path: Path) -> N
     done = run("train.py", trials.code, "--summary", trial_dir=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = Summary.load(tmp_path / "summary.json")
-    assert (summary.input_shape, summary.output_shape) == ((8, 8), (10,))
+    assert (summary.input_shape, summary.output_shape) == ((1, 8, 8), (10,))
     assert summary.parameters == 64 * 128 + 128 + 128 * 10 + 10
-    assert [layer["name"] for layer in summary.layers] == ["hidden", "dropout", "head"]
-    assert summary.layers[0]["shape"] == [128]
+    assert [layer["type"] for layer in summary.layers] == ["Rearrange", "Linear", "ReLU", "Dropout", "Linear"]
+    assert [layer["shape"] for layer in summary.layers] == [[64], [128], [128], [128], [10]]
+
+
+NARROW = """
+from einops import rearrange
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+    def forward(self, images):
+        return self.layers(rearrange(images, "b c h w -> b (c h w)"))
+"""
+
+
+@needs_torch
+def test_a_model_is_added_by_a_file_and_may_take_a_width(lab: Path, tmp_path: Path) -> None:
+    code = copy(lab, tmp_path / "code", *CODE)
+    (code / "models" / "narrow.py").write_text(NARROW)
+    default = code / "models" / "__init__.py"
+    default.write_text(default.read_text().replace('DEFAULT = "mlp"', 'DEFAULT = "narrow"'))
+    config = settings(tmp_path, width=6, epochs=1, subset=100)
+    done = run("train.py", code, trial_dir=tmp_path, seed=0, config=config, data=lab / "data" / "train")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "model" / "model.json").read_text()) == {"name": "narrow", "width": 6}
+    assert json.loads((tmp_path / "metrics.json").read_text())["parameters"] == 64 * 6 + 6 + 60 + 10
+    assert json.loads((tmp_path / "history.jsonl").read_text())["step"] == 2
+    predicted = run(
+        "predict.py",
+        code,
+        trial_dir=tmp_path,
+        model=tmp_path / "model",
+        inputs=lab / "data" / "eval" / "inputs.npy",
+    )
+    assert predicted.returncode == 0, predicted.stderr
+    assert np.load(tmp_path / "predictions.npy").shape == (598, 10)
 
 
 @needs_torch
@@ -202,9 +199,9 @@ def test_predict_unpickles_nothing(trials: Trials, trained: Path, tmp_path: Path
     model = tmp_path / "model"
     model.mkdir()
     shutil.copy(trained / "model" / "model.json", model)
-    with zipfile.ZipFile(model / "weights.npz", "w") as archive, archive.open("hidden.weight.npy", "w") as member:
+    with zipfile.ZipFile(model / "weights.npz", "w") as archive, archive.open("layers.1.weight.npy", "w") as member:
         np.lib.format.write_array(member, np.array([{"code": 1}], dtype=object), allow_pickle=True)
-    done = trials.predict(model, LAB / "data" / "eval" / "inputs.npy", tmp_path)
+    done = trials.predict(model, trials.lab / "data" / "eval" / "inputs.npy", tmp_path)
     assert "pickle" in one_line(done)
 
 
@@ -212,7 +209,7 @@ def test_predict_unpickles_nothing(trials: Trials, trained: Path, tmp_path: Path
 
 
 @pytest.fixture
-def answers(tmp_path: Path) -> Callable[..., Done]:
+def answers(lab: Path, tmp_path: Path) -> Callable[..., Done]:
     """Scores three rows whose labels are 0, 1, 1, after a change that a test makes."""
 
     def make(
@@ -221,7 +218,7 @@ def answers(tmp_path: Path) -> Callable[..., Done]:
         good = np.log(np.array([[0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.5, 0.25, 0.25]], dtype=np.float32))
         np.save(tmp_path / "p.npy", np.asarray(change(good)), allow_pickle=pickled)
         np.save(tmp_path / "l.npy", np.asarray(labels))
-        return score(tmp_path / "p.npy", tmp_path / "l.npy", tmp_path / "score.json")
+        return score(lab, tmp_path / "p.npy", tmp_path / "l.npy", tmp_path / "score.json")
 
     return make
 
@@ -284,19 +281,19 @@ def test_eval_never_unpickles(answers: Callable[..., Done], tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
 
 
-def test_eval_names_a_file_that_is_missing(tmp_path: Path) -> None:
-    done = score(tmp_path / "none.npy", LAB / "data" / "eval" / "labels.npy", tmp_path / "score.json")
+def test_eval_names_a_file_that_is_missing(lab: Path, tmp_path: Path) -> None:
+    done = score(lab, tmp_path / "none.npy", lab / "data" / "eval" / "labels.npy", tmp_path / "score.json")
     assert "none.npy" in one_line(done)
 
 
 # The data.
 
 
-def test_splits_are_whole_disjoint_and_stratified() -> None:
+def test_splits_are_whole_disjoint_and_stratified(lab: Path) -> None:
     pictures: list[bytes] = []
     for name, rows in SPLITS.items():
-        inputs = np.load(LAB / "data" / name / "inputs.npy", allow_pickle=False)
-        labels = np.load(LAB / "data" / name / "labels.npy", allow_pickle=False)
+        inputs = np.load(lab / "data" / name / "inputs.npy", allow_pickle=False)
+        labels = np.load(lab / "data" / name / "labels.npy", allow_pickle=False)
         assert inputs.shape == (rows, 8, 8) and inputs.dtype == np.uint8 and inputs.max() == 16
         assert labels.shape == (rows,)
         counts = np.bincount(labels, minlength=10)
@@ -305,97 +302,10 @@ def test_splits_are_whole_disjoint_and_stratified() -> None:
     assert len(pictures) == len(set(pictures)) == 1797
 
 
-def test_data_files_are_the_ones_that_were_made() -> None:
+def test_data_files_are_the_ones_that_were_made(lab: Path) -> None:
     """A changed split is another epoch: nothing measured before could be compared with it."""
     digest = hashlib.sha256()
     for name in SPLITS:
         for part in ("inputs.npy", "labels.npy"):
-            digest.update((LAB / "data" / name / part).read_bytes())
+            digest.update((lab / "data" / name / part).read_bytes())
     assert digest.hexdigest() == "addc25bd4aff22578078fabf4375bda74138314c7ddc24c9079bb0ddc60c40e3"
-
-
-# The lab's own documents and the answers of the demonstration.
-
-
-def test_configuration_policy_and_prompts_are_valid() -> None:
-    config = Config.load(LAB / Config.FILE)
-    assert config.metric.primary == "val_loss" and config.test.rule == "fixed"
-    policy = VerifierPolicy.load(LAB / VerifierPolicy.FILE)
-    assert policy.require_dry_run and policy.summary_command
-    assert prompts.check(LAB / ".autolab" / "prompts") == []
-
-
-def test_every_starting_document_ends_with_a_newline_and_holds_no_trace_of_this_repository() -> None:
-    texts = [p for p in LAB.rglob("*") if p.is_file() and p.suffix not in (".npy", ".pyc") and p.name != ".gitkeep"]
-    assert len(texts) > 25
-    for path in texts:
-        text = path.read_text(encoding="utf-8")
-        assert text.endswith("\n"), path
-        assert str(LAB.parents[3]) not in text, path
-
-
-Answers = list[dict[str, list[dict[str, object]]]]
-
-
-def script() -> Answers:
-    value, _ = parse_yaml((LAB / ".autolab" / "demo.yaml").read_text(encoding="utf-8"), "demo.yaml")
-    assert isinstance(value, dict)
-    iterations: Answers = value["iterations"]  # type: ignore[assignment]
-    return iterations
-
-
-def apply(lab: Path, iteration: int, ask: int) -> None:
-    """Change the code as an implementation answer says: each search text must stand there exactly once."""
-    output = script()[iteration - 1]["implementation"][ask - 1]["output"]
-    answer = ImplementationOutput.from_value(output, "demo.yaml")
-    for file in answer.files:
-        (lab / file.path).write_text(file.content)
-    for edit in answer.edits:
-        text = (lab / edit.path).read_text()
-        assert text.count(edit.search) == 1, (edit.path, edit.search)
-        (lab / edit.path).write_text(text.replace(edit.search, edit.replace))
-
-
-def overrides(iteration: int) -> dict[str, object]:
-    design = script()[iteration - 1]["design"][0]["output"]
-    values: dict[str, object] = design["variants"][0]["config_overrides"]  # type: ignore[index]
-    return values
-
-
-def test_every_answer_of_the_demonstration_fits_its_stage() -> None:
-    stages = [stage for stage in OUTPUTS if stage is not Stage.IMPLEMENTATION]
-    for number, iteration in enumerate(script(), start=1):
-        for stage in (*stages, Stage.IMPLEMENTATION):
-            for answer in iteration[stage.value]:
-                OUTPUTS[stage].from_value(answer["output"], f"demo.yaml: iteration {number}, {stage.value}")
-
-
-@needs_torch
-@pytest.mark.parametrize("base", ["baseline", "small_cnn"])
-def test_candidates_of_the_demonstration_train_on_either_base(base: str, tmp_path: Path) -> None:
-    """Iterations 2 and 3 apply whether or not the first candidate was taken over."""
-    lab = copy(tmp_path / "lab", *CODE)
-    if base == "small_cnn":
-        apply(lab, 1, 1)
-    apply(lab, 2, 1)
-    apply(lab, 3, 1)
-    apply(lab, 3, 2)
-    trial = tmp_path / "trial"
-    trial.mkdir()
-    config = settings(trial, epochs=3, **overrides(2), **overrides(3))
-    done = run("train.py", lab, trial_dir=trial, seed=0, config=config, data=LAB / "data" / "train")
-    assert done.returncode == 0, done.stderr
-    name = json.loads((trial / "model" / "model.json").read_text())["name"]
-    assert name == ("mlp" if base == "baseline" else "small_cnn")
-
-
-@needs_torch
-def test_the_broken_candidate_passes_the_dry_run_and_fails_in_the_training(tmp_path: Path) -> None:
-    lab = copy(tmp_path / "lab", *CODE)
-    apply(lab, 3, 1)
-    config = settings(tmp_path, epochs=1, **overrides(3))
-    dry = run("train.py", lab, "--dry-run", trial_dir=tmp_path, config=config)
-    assert dry.returncode == 0, dry.stderr
-    done = run("train.py", lab, trial_dir=tmp_path, seed=0, config=config, data=LAB / "data" / "train")
-    assert done.returncode == 1
-    assert "IndexError" in done.stderr

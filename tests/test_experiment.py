@@ -129,7 +129,7 @@ def test_secret_epoch_and_tree_each_change_the_seeds() -> None:
 # plan
 
 
-def test_settings_are_train_model_and_dataset_under_the_arms_overrides() -> None:
+def test_settings_are_train_and_dataset_under_the_arms_overrides_and_the_model_is_code() -> None:
     plan = make_plan(
         train={"epochs": 3, "lr": 0.1},
         model={"width": 8},
@@ -138,7 +138,7 @@ def test_settings_are_train_model_and_dataset_under_the_arms_overrides() -> None
     )
     baseline, wide = plan.arms
     assert (baseline.role, baseline.code) == ("baseline", "base")
-    assert baseline.settings == {"epochs": 3, "lr": 0.1, "model": {"width": 8}, "dataset": "digits"}
+    assert baseline.settings == {"epochs": 3, "lr": 0.1, "dataset": "digits"}
     assert (wide.role, wide.code) == ("variant", "candidate")
     assert wide.settings == {"epochs": 3, "lr": 0.2, "model": {"width": 16}, "dataset": "digits"}
 

@@ -20,14 +20,14 @@ LAYERS = """
 __main__
 cli
 commands
-doctor init registry status
+adopt doctor init registry status
 engine conclusion candidate desk
 researchers
 analysis accounts
-runs rig figures
-prompts ladder documents
-executors evaluation verifiers
-experiment lab
+runs scoring rig figures curves
+prompts ladder documents view board progress
+executors evaluation metrics suffix verifiers assembler
+experiment lab lessons target
 ledger git plumbing place process
 stages stats budget supervisor keeper workdir fault durable
 records
@@ -37,7 +37,7 @@ errors
 # The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
 STANDARD_LIBRARY_ONLY = ("supervisor", "keeper", "workdir", "fault")
 # `autolab --help` and `autolab status` answer before these could be loaded.
-HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch"}
+HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich"}
 
 
 def sources(package: Path) -> dict[str, Path]:

@@ -13,7 +13,7 @@ import yaml
 from autolab.errors import RecordError, ResearcherError
 from autolab.records.lab import Stage, Who
 from autolab.records.replies import AgentResult
-from autolab.researchers import RESEARCHERS, Answer, Task, load_researcher
+from autolab.researchers import RESEARCHERS, Answer, Context, Task, load_researcher
 from autolab.researchers.command import MAX_RESULT_BYTES, RESULT
 
 AGENTS = Path(__file__).parent / "agents"
@@ -31,7 +31,12 @@ def task(folder: Path, stage: Stage = Stage.DECIDE_REPEAT, iteration: int = 1, n
         prompt="What next?\n",
         workspace=workspace,
         scratch=folder / f"scratch-{stage}-{number}",
+        context=_no_context,
     )
+
+
+def _no_context() -> Context:
+    raise AssertionError("this researcher reads its prompt")
 
 
 def answer(raw: str | None) -> AgentResult:
@@ -45,7 +50,9 @@ def answer(raw: str | None) -> AgentResult:
 def test_an_unknown_researcher_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ResearcherError) as caught:
         load_researcher(Who(name="oracle"))
-    assert str(caught.value) == ("researcher: 'oracle' is not known; known: command, scripted, or package.module:Class")
+    assert str(caught.value) == (
+        "researcher: 'oracle' is not known; known: command, offline, scripted, or package.module:Class"
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from autolab.records.experiment import Design, Manifest
 from autolab.records.lab import Where
 from autolab.records.outcomes import Outcome, Verdict
 from autolab.runs import MAX_LOST, Ending, Measured, Order
+from autolab.view import Plain
 
 TINY = Path(__file__).parent / "labs" / "tiny"
 LABELS = np.load(TINY / "data" / "eval" / "labels.npy")
@@ -133,7 +134,7 @@ class Bench:
                 checks={"tests": "skip"},
                 events=list(lab.ledger.lines(offset)),
                 acted=0,
-                tell=tell or (lambda text: None),
+                tell=Plain(tell or (lambda text: None)),
                 stop=stop or (lambda: False),
             )
             return runs.measure(order)

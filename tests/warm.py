@@ -69,19 +69,24 @@ def _become(request: dict[str, Any]) -> None:
         os.environ.update(request["env"])
         importlib.reload(fault)
         if not request["plain"]:
-            figures.arms = _empty_figure
+            figures.draw = _empty_figures
+            figures.progress = _no_progress
         code = cli.main(request["words"])
         sys.stdout.flush()
     finally:
         os._exit(code)
 
 
-def _empty_figure(_: object, stem: Path) -> tuple[Path, Path]:
-    made = stem.with_suffix(".png"), stem.with_suffix(".pdf")
+def _empty_figures(_: object, folder: Path) -> tuple[str, ...]:
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [folder / f"comparison.{ending}" for ending in ("png", "pdf")]
     for path in made:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    return made
+    return tuple(path.name for path in made)
+
+
+def _no_progress(*_: object) -> tuple[Path, Path]:
+    return Path("progress.png"), Path("progress.pdf")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
@@ -22,14 +23,18 @@ from autolab.records.experiment import (
     MaxPairs,
     ReviewResult,
 )
+from autolab.records.method import Method
 from autolab.records.replies import (
     AgentResult,
     DesignOutput,
     HypothesisOutput,
     ImplementationOutput,
+    NewFile,
     Output,
     ReviewOutput,
 )
+from autolab.researchers.offline.bench import METHOD, method_files
+from autolab.researchers.offline.changes import Unfit
 from autolab.stages import Outcome
 
 LONGEST_PATH, LONGEST_NAME = 1_000, 255
@@ -79,6 +84,8 @@ def hypothesis(desk: Desk) -> Result:
         mechanism=output.mechanism,
         references=output.references,
         parent=None,
+        family=output.family,
+        changes=output.changes,
     )
     write_hypothesis(desk, claim, output.body)
     desk.tell(f"{claim.id}: {claim.title}")
@@ -151,6 +158,7 @@ def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
         "baselines": [arm.value() for arm in output.baselines],
         "variants": [arm.value() for arm in output.variants],
         "model": output.model,
+        "changes": output.changes,
         "dataset": output.dataset,
         "train": output.train,
         "criteria": [criterion.value() for criterion in output.criteria],
@@ -181,9 +189,8 @@ def _seed_count(spec: Design) -> int:
 
 
 def implementation(desk: Desk) -> Result:
-    git, base = desk.lab.git, desk.campaign.base_commit or ""
-    spec = desk.design()
-    git.add_worktree(desk.worktree, f"exp/{desk.slug}", base)
+    base, spec = desk.campaign.base_commit or "", desk.design()
+    desk.lab.git.add_worktree(desk.worktree, f"exp/{desk.slug}", base)
     fault.point("worktree.after_add")
     values = {
         "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
@@ -199,13 +206,56 @@ def implementation(desk: Desk) -> Result:
     if problem:
         return Result(Outcome.RETRY, problem)
     fault.point("worktree.after_edit")
+    judged = _committed(desk, output, spec)
+    assembled = _assembled(desk, spec) if judged.outcome is Outcome.RETRY and desk.state.stage_attempt > 1 else None
+    if assembled is None or output.via is not None:
+        return judged
+    desk.tell(f"  the researcher's own code failed again ({judged.reason}); the assembler writes the model")
+    problem = apply(desk, assembled, base)
+    return Result(Outcome.RETRY, problem) if problem else _committed(desk, assembled, spec)
+
+
+def _assembled(desk: Desk, spec: Design) -> ImplementationOutput | None:
+    """The design's `model_config` as code by the assembler, with all else as in the base; None where it cannot be.
+
+    The lab has to say in method.json what its own model and recipe are.
+    """
+    base_commit = desk.campaign.base_commit or ""
+
+    def read(path: str) -> str | None:
+        return _text(desk, base_commit, path)
+
+    model, text = spec.model or {}, read(METHOD)
+    if "model_config" not in model or text is None:
+        return None
+    try:
+        base = Method.from_text(text, METHOD)
+        given = {"model": model["model_config"], "recipe": model.get("recipe", base.recipe.value())}
+        made = Method.from_value(base.value() | given, f"design.yaml: model: {METHOD}")
+        files = method_files(base, made, read)
+    except (RecordError, Unfit) as error:
+        desk.tell(f"  no assembled code in place of the researcher's: {error}")
+        return None
+    changed = [change.path for change in desk.lab.git.diff(base_commit, desk.candidate() or base_commit)]
+    mine = {file.path for file in files.files} | {edit.path for edit in files.edits}
+    others = {path: read(path) for path in changed if path not in mine}
+    back = tuple(NewFile(path=path, content=old) for path, old in others.items() if old is not None)
+    gone = tuple(path for path, old in others.items() if old is None)
+    plan = "\n".join(f"- {line}" for line in files.told)
+    return ImplementationOutput(plan=plan, files=files.files + back, edits=files.edits, delete=gone, via="assembler")
+
+
+def _committed(desk: Desk, output: ImplementationOutput, spec: Design) -> Result:
+    """Commit what stands in the worktree, record it as the candidate, and have it judged."""
+    git, base = desk.lab.git, desk.campaign.base_commit or ""
     title = desk.hypothesis().title
     commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {title}", f"exp/{desk.slug}").sha
     fault.point("candidate.after_commit")
     git.pin(f"refs/autolab/keep/{desk.iteration_id}/{commit[:12]}", commit)
     fault.point("candidate.after_pin")
     if desk.candidate() != commit:
-        desk.lab.ledger.append("candidate", {"commit": commit, "base": base, "slug": desk.slug})
+        said = {"commit": commit, "base": base, "slug": desk.slug, "via": output.via or desk.researcher.name}
+        desk.lab.ledger.append("candidate", said)
     desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{output.plan.strip()}\n\nCommit {commit}\n")
     return _judged(desk, commit, spec)
 
@@ -236,7 +286,7 @@ def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
         if text is None:
             place.unlink(missing_ok=True)
         else:
-            durable.write(place, text)
+            durable.write(place, text, mode=stat.S_IMODE(place.stat().st_mode) if place.exists() else None)
     return ""
 
 

@@ -13,7 +13,7 @@ import sys
 from autolab.errors import AutolabError
 
 COMMANDS = {
-    "init": "make a lab: from a template, from a clone of one, or of a copy (--fork)",
+    "init": "make a lab: from a template, of your own repository (--from-existing), of a clone or a copy (--fork)",
     "demo": "a lab on digits, three iterations, with what to look at afterwards",
     "run": "one stage transition",
     "loop": "iterations until the count, the target, the patience or a budget ends them",

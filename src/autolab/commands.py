@@ -8,15 +8,14 @@ import io
 import json
 import re
 import signal
-import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
+from autolab import adopt as adopting
 from autolab import doctor as doctoring
 from autolab import init as making
 from autolab import registry as recorded
@@ -25,8 +24,11 @@ from autolab.engine import EXIT_CODES, End, Engine, Wish, ended
 from autolab.engine import review as answer_review
 from autolab.errors import LabError, UsageError
 from autolab.lab import Lab
+from autolab.lessons import recall
 from autolab.place import holder
+from autolab.records.experiment import Lesson
 from autolab.records.lab import Config, Stage, Who
+from autolab.view import View, choose
 
 
 def call(name: str, words: list[str]) -> int:
@@ -62,54 +64,73 @@ def init(
     template: str = "digits",
     seed: int | None = None,
     fork: bool = False,
+    from_existing: bool = False,
+    train_command: str | None = None,
+    metric: str | None = None,
+    direction: Literal["minimize", "maximize"] | None = None,
+    delta: float | None = None,
+    data: Path | None = None,
 ) -> int:
     """Make a lab.
 
     Args:
-        dir: A new or empty folder, or a clone of a lab.
+        dir: A new or empty folder, a clone of a lab, or with --from-existing your repository.
         template: Which lab to copy.
         seed: Derive the lab's secret, and with it every drawn seed, from this number.
         fork: Make a copied lab one of its own: new id, own worktrees.
+        from_existing: Make a lab of a repository with a training program. What is not said below is guessed aloud.
+        train_command: What trains, such as "python train.py"; in any language.
+        metric: What decides: a name that the program prints as `name: value`, or writes into a JSON file.
+        direction: Which way is good.
+        delta: The least difference worth having, in the metric's units.
+        data: Folder of the training data.
     """
-    lab = making.fork(dir) if fork else making.init(dir, template, seed)
+    wish = adopting.Wish(train_command, metric, direction, delta, data)
+    if not from_existing and wish != adopting.Wish():
+        raise UsageError("init: --train-command, --metric, --direction, --delta and --data go with --from-existing")
+    if from_existing and (fork or template != "digits"):
+        raise UsageError("init: --from-existing takes the repository as it is: leave --template and --fork out")
+    if from_existing:
+        lab = adopting.adopt(dir, wish, seed, _say)
+    else:
+        lab = making.fork(dir) if fork else making.init(dir, template, seed)
     print(f"lab {lab.lab_id} at {lab.root}\nnext: cd {dir} && autolab loop --max-iterations 3")
     return 0
 
 
-def demo(dir: Positional[Path] = Path("autolab-demo"), /) -> int:
-    """A lab on digits and three iterations with scripted candidates; prints where the evidence lies.
+def demo(dir: Positional[Path] = Path("autolab-demo"), /, *, plain: bool = False) -> int:
+    """A lab on digits and three iterations of research; prints where the evidence lies. Again: three more.
 
     Args:
         dir: A new folder, or one that an earlier demo made.
+        plain: Lines only, on a terminal too.
     """
     if not (dir / ".git" / "autolab" / "head").exists():
         making.init(dir, "digits", 0)
-    lab = Lab.find(dir)
-    state, campaign = lab.load()
-    if campaign.iterations and campaign.loop is None and state.stage is not Stage.HUMAN_REVIEW:
-        print(f"the demonstration in {dir} has run; this is what it left\n")
-    else:
-        code = loop(max_iterations=3, dir=dir)
-        if code:
-            return code
+    code = loop(max_iterations=3, dir=dir, plain=plain)
+    if code:
+        return code
     print("\n" + recorded.evidence(Lab.find(dir)))
     return 0
 
 
-def run(dir: Annotated[Path, arg(metavar="DIR")] = Path(".")) -> int:
+def run(dir: Annotated[Path, arg(metavar="DIR")] = Path("."), *, plain: bool = False) -> int:
     """One stage transition.
 
     Args:
         dir: A folder in the lab.
+        plain: Lines only, on a terminal too.
     """
     lab = Lab.find(dir)
-    with lab.hold("autolab run"), _stopping(lab) as stop:
-        engine = Engine(lab, _relative(lab, lab.config()), _say, stop)
-        before, _ = lab.load()
-        if before.stage is Stage.HUMAN_REVIEW:
-            _say(f"waits for a person: {before.reason}")
-            return EXIT_CODES[End.PERSON]
-        moved = engine.step()
+    with lab.hold("autolab run"):
+        config = _relative(lab, lab.config())
+        with _watched(lab, config, plain) as (view, stop):
+            engine = Engine(lab, config, view, stop)
+            before, _ = lab.load()
+            if before.stage is Stage.HUMAN_REVIEW:
+                view(f"waits for a person: {before.reason}")
+                return EXIT_CODES[End.PERSON]
+            moved = engine.step()
         state, _ = lab.load()
     print(f"{before.stage} -> {state.stage}" if moved else "parked; `autolab run` goes on from here")
     return EXIT_CODES[ended(state)]
@@ -128,6 +149,7 @@ def loop(
     executor: str | None = None,
     containment: Literal["none"] | None = None,
     keep: bool = True,
+    plain: bool = False,
     dir: Path = Path("."),
 ) -> int:
     """Iterate until the count, the target, the patience or a budget ends it.
@@ -146,21 +168,24 @@ def loop(
         executor: Where trials run: local, or package.module:Class.
         containment: none is the only level built; trials run with your rights.
         keep: Everything is always kept; the flag is there for scripts that pass it.
+        plain: Lines only, on a terminal too.
         dir: A folder in the lab.
     """
     if max_iterations < 1:
         raise UsageError(f"--max-iterations: {max_iterations} is not a positive number")
     if patience is not None and patience < 1:
         raise UsageError(f"--patience: {patience} is not a positive number")
+    if goal and not re.search(r"[^\W\d_]", goal):
+        raise UsageError(f"--goal: {goal!r} holds no word; say what you want in one sentence, in any language")
     if not keep:
         raise UsageError("--no-keep: the record is never thrown away; leave the flag out")
     if target_accuracy is not None:
         target = f"accuracy>={target_accuracy:g}"
     lab = Lab.find(dir)
-    with lab.hold(f"autolab loop --max-iterations {max_iterations}"), _stopping(lab) as stop:
-        config = _override(lab.config(), researcher, script, command, executor, containment)
-        engine = Engine(lab, _relative(lab, config), _say, stop)
-        end = engine.loop(Wish(max_iterations, goal, target, patience))
+    with lab.hold(f"autolab loop --max-iterations {max_iterations}"):
+        config = _relative(lab, _override(lab.config(), researcher, script, command, executor, containment))
+        with _watched(lab, config, plain) as (view, stop):
+            end = Engine(lab, config, view, stop).loop(Wish(max_iterations, goal, target, patience))
     return EXIT_CODES[end]
 
 
@@ -310,35 +335,57 @@ def _override(
 
 
 def _relative(lab: Lab, config: Config) -> Config:
-    """A script named in config.yaml is relative to the lab, wherever the command was started."""
-    script = config.researcher.script
-    if script is None or Path(script).is_absolute() or Path(script).exists():
-        return config
-    named = lab.root / script
-    held = lab.store / "control" / Path(script).name
-    place = named if named.exists() or not held.exists() else held
-    return config.model_copy(update={"researcher": config.researcher.model_copy(update={"script": str(place)})})
+    """Files named in config.yaml are relative to the lab, wherever the command was started."""
+    who = config.researcher
+    update = {name: _found(lab, path) for name in ("script", "catalogue") if (path := getattr(who, name)) is not None}
+    return config.model_copy(update={"researcher": who.model_copy(update=update)})
+
+
+def _found(lab: Lab, path: str) -> str:
+    """The file in the lab, or where the checkout lacks it, as the control folder last held it."""
+    named, held = lab.root / path, lab.store / "control" / Path(path).name
+    if Path(path).exists() or named.exists() or not held.exists():
+        return path if Path(path).exists() else str(named)
+    return str(held)
+
+
+@contextlib.contextmanager
+def _watched(lab: Lab, config: Config, plain: bool) -> Iterator[tuple[View, Callable[[], bool]]]:
+    """Where a person sees what a command does, and whether they asked it to park."""
+
+    def lessons() -> tuple[Lesson, ...]:
+        return recall(lab.store, lab.ledger, lab.load()[1].learned)
+
+    view = choose(plain, _say, config.budget, lessons)
+    with _stopping(lab, view) as stop, view:
+        yield view, stop
 
 
 class _stopping:
     """Ctrl-C and SIGTERM ask to park at a safe point; a second one leaves at once. So does `autolab stop`."""
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._asked = threading.Event()
+    def __init__(self, lab: Lab, view: View) -> None:
+        self._lab, self._view = lab, view
+        self._asked = False
 
     def __enter__(self) -> Callable[[], bool]:
-        me = holder(self._lab.store)
+        self._me = holder(self._lab.store)
         self._before = {number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)}
-        return lambda: self._asked.is_set() or self._lab.asked_to_stop(me)
+        return self._stop
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._lab.store.joinpath("stop").unlink(missing_ok=True)
 
+    def _stop(self) -> bool:
+        if self._lab.asked_to_stop(self._me):
+            self._asked = True
+            self._view.park()
+        return self._asked
+
     def _on(self, number: int, _: object) -> None:
-        if self._asked.is_set():
+        if self._asked:
             raise KeyboardInterrupt
-        self._asked.set()
-        print("autolab: parking after the present trials; once more leaves at once", file=sys.stderr)
+        self._asked = True
+        self._view.park()

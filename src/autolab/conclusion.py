@@ -5,27 +5,47 @@ Numbers come from the evaluator and from statistics; the researcher is asked for
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from autolab import accounts, analysis, budget, candidate, documents, durable, experiment, fault, rig, runs, verifiers
+from autolab import (
+    accounts,
+    analysis,
+    budget,
+    candidate,
+    documents,
+    durable,
+    experiment,
+    fault,
+    figures,
+    lessons,
+    rig,
+    runs,
+    stats,
+    target,
+    verifiers,
+)
+from autolab.board import Judged
 from autolab.desk import Desk, Result, ask
-from autolab.errors import UsageError
 from autolab.lab import Lab
 from autolab.records.experiment import (
     Assembler,
+    Interval,
     IterationRecord,
+    Lesson,
     Manifest,
     PlanningDecision,
     Reply,
     Results,
     RunMetrics,
     Summary,
+    Trial,
 )
-from autolab.records.lab import Campaign, Config, Stage, Supported
+from autolab.records.lab import Campaign, Stage, Supported
 from autolab.records.outcomes import Decision, Verdict
+from autolab.records.outcomes import Outcome as TrialOutcome
 from autolab.records.replies import DecisionOutput, DocsOutput
 from autolab.stages import Outcome
 
@@ -129,8 +149,9 @@ def extract(desk: Desk) -> Result:
         return Result(Outcome.ESCALATE, f"results are not sane: {'; '.join(blocking)}")
     extracted = analysis.extract(desk.paths.folder, manifest, desk.design(), desk.hypothesis())
     fault.point("extract.after_write")
-    for finding in findings:
-        desk.tell(f"note: {finding.message}")
+    for note in (*(finding.message for finding in findings), *extracted.notes):
+        desk.tell(f"note: {note}")
+    desk.tell.judged(Judged.now(desk.hypothesis(), extracted.results))
     verdict = extracted.results.assessment.verdict
     if verdict is not None:
         desk.tell(f"verdict: {verdict}{', unconfirmed' if verdict is Verdict.SUPPORTED else ''}")
@@ -175,15 +196,16 @@ def update_docs(desk: Desk) -> Result:
     wrong = verifiers.docs_answer(output, required)
     if wrong:
         return Result(Outcome.RETRY, "; ".join(finding.message for finding in wrong))
+    about = desk.paths.summary_json
     account = accounts.Account(
-        iteration_id=desk.iteration_id,
-        slug=desk.slug,
         hypothesis=desk.hypothesis(),
         design=desk.design(),
-        results=_results(desk),
-        docs=output,
         manifest=_manifest(desk),
         metrics=_metrics(desk),
+        results=_results(desk),
+        about=desk.load(Summary, about) if about.exists() else None,
+        slug=desk.slug,
+        docs=output,
     )
     _queue(desk, account)
     return Result(Outcome.COMPLETE)
@@ -191,7 +213,6 @@ def update_docs(desk: Desk) -> Result:
 
 def _queue(desk: Desk, account: accounts.Account) -> None:
     """Put this iteration's entries in line for the checkout; its own two files are written at once."""
-    assert account.manifest is not None
     template = desk.lab.root / "9_reports" / "_TEMPLATE.md"
     entries = [
         accounts.journal_entry(account),
@@ -199,9 +220,7 @@ def _queue(desk: Desk, account: accounts.Account) -> None:
         accounts.report(account, template.read_text(encoding="utf-8") if template.exists() else None),
         *accounts.paper_entries(account, desk.config.docs.paper_targets),
     ]
-    rows = accounts.tsv_rows(
-        account.manifest, account.metrics, account.design.metrics.primary, account.hypothesis.title
-    )
+    rows = _rows(desk, account.manifest, account.metrics)
     for own in (accounts.iteration_findings(account), accounts.docs_update(account, [*entries, rows])):
         desk.write(desk.lab.root / own.path, own.text)
     pending = documents.Pending(desk.lab.store / "pending")
@@ -210,8 +229,14 @@ def _queue(desk: Desk, account: accounts.Account) -> None:
 
 
 def _queue_rows(desk: Desk, manifest: Manifest, metrics: RunMetrics | None) -> None:
-    rows = accounts.tsv_rows(manifest, metrics, manifest.metric or desk.config.metric.primary, desk.hypothesis().title)
-    documents.Pending(desk.lab.store / "pending").add(rows)
+    documents.Pending(desk.lab.store / "pending").add(_rows(desk, manifest, metrics))
+
+
+def _rows(desk: Desk, manifest: Manifest, metrics: RunMetrics | None) -> documents.Entry:
+    """The run's rows, for the table that the configuration names."""
+    metric = manifest.metric or desk.config.metric.primary
+    rows = accounts.tsv_rows(manifest, metrics, metric, desk.hypothesis().title)
+    return dataclasses.replace(rows, path=desk.config.files.table)
 
 
 def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -> None:
@@ -248,19 +273,21 @@ def decide(desk: Desk) -> Result:
     """What the researcher wishes to do next, held against what was measured."""
     values = {
         "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
-        "target": _target_text(desk) or "none",
+        "target": desk.target or "none",
         "history": candidate.history(desk),
     }
     output = candidate.answered(ask(desk, values), DecisionOutput)
     if isinstance(output, Result):
         return output
     if output.decision is Decision.ACHIEVE:
-        refused = _not_achieved(desk)
+        refused = target.missed(desk.target, desk.config, _results(desk))
         if refused:
             return Result(Outcome.RETRY, f"achieve is refused: {refused}")
     analysis.append_decision(desk.paths.folder, output.decision, output.reason)
     fault.point("decide.after_write")
     desk.write(desk.paths.record, _record(desk, output).to_json())
+    lessons.learn(desk.lab.store, desk.lab.ledger, _lesson(desk, output.decision), desk.events())
+    _show_progress(desk)
     desk.tell(f"decision: {output.decision}, {output.reason}")
     outcomes = {
         Decision.REFINE: Outcome.REFINE,
@@ -276,7 +303,7 @@ def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:
     """The campaign after this iteration: the newest supported candidate, and how long ago a gain was."""
     results, campaign = _results(desk), desk.campaign
     gained = results.assessment.verdict is Verdict.SUPPORTED
-    update: dict[str, object] = {"parent": desk.iteration_id}
+    update: dict[str, object] = {"parent": desk.iteration_id, "learned": desk.iteration_id}
     if gained:
         lead = max(results.assessment.comparisons, key=lambda c: c.difference.mean)
         means = {name: value.mean for name, value in _metrics(desk).arms.get(lead.arm, {}).items()}
@@ -292,41 +319,74 @@ def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:
     return update
 
 
-def _target_text(desk: Desk) -> str | None:
-    loop = desk.campaign.loop
-    return loop.target if loop and loop.target else desk.config.target
+def _show_progress(desk: Desk) -> None:
+    """The figure of every try so far, among the paper's; drawn with the next iteration while the checkout is away."""
+    if desk.lab.away(desk.campaign):
+        return
+    told = lessons.recall(desk.lab.store, desk.lab.ledger, desk.iteration_id)[::-1]
+    begun = told[0].baseline
+    tries = [figures.Try(told[0].iteration - 1, "baseline", "baseline", *_ends(begun), False)] if begun else []
+    for one in told:
+        supported = one.verdict is Verdict.SUPPORTED
+        verdict = one.verdict or one.status
+        tries.append(figures.Try(one.iteration, one.title, verdict, *_ends(one.measured), supported))
+    metric = desk.config.metric
+    folder = desk.lab.root / desk.config.docs.figures
+    folder.mkdir(parents=True, exist_ok=True)
+    figures.progress(tries, metric.primary, metric.direction, folder / "progress")
 
 
-def _not_achieved(desk: Desk) -> str:
-    """Why the target does not count as achieved; empty if a supported arm's measured mean meets it."""
-    text = _target_text(desk)
-    if text is None:
-        return "there is no target; give one with --target or in config.yaml"
-    metric, sign, bound = target(text, desk.config)
-    results = _results(desk)
-    if results.assessment.verdict is not Verdict.SUPPORTED:
-        return f"the verdict is {results.assessment.verdict or results.status}, the target needs a supported candidate"
-    lead = max(results.assessment.comparisons, key=lambda c: c.difference.mean)
-    found = _metrics(desk).arms.get(lead.arm, {}).get(metric)
-    if found is None:
-        return f"{metric} was not measured"
-    met = found.mean >= bound if sign == ">=" else found.mean <= bound
-    return "" if met else f"{metric} is {found.mean:.6g}, the target is {sign} {bound:g}"
+def _ends(found: Interval | None) -> tuple[float | None, float | None, float | None]:
+    return (found.mean, found.low, found.high) if found else (None, None, None)
 
 
-def target(text: str, config: Config) -> tuple[str, str, float]:
-    """Metric, `>=` or `<=`, and bound of a target; a bare number means the primary metric in its direction."""
-    found = re.fullmatch(
-        r"\s*(?:([A-Za-z_][\w.]*)\s*(>=|<=)\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text, re.A
+def _lesson(desk: Desk, decision: Decision) -> Lesson:
+    """What this iteration taught, for whoever proposes the next."""
+    results, spec, claim, manifest = _results(desk), desk.design(), desk.hypothesis(), _manifest(desk)
+    compared = max(results.assessment.comparisons, key=lambda c: c.difference.mean, default=None)
+    lead = compared.arm if compared else spec.variants[0].name
+    mine, base = (_trials_of(manifest, arm) for arm in (lead, spec.baselines[0].name))
+    return Lesson(
+        iteration=desk.campaign.iterations,
+        iteration_id=desk.iteration_id,
+        hypothesis_id=claim.id,
+        title=claim.title,
+        family=claim.family,
+        changes=spec.changes,
+        base=desk.campaign.base_commit or "",
+        commit=desk.candidate(),
+        status=results.status,
+        verdict=results.assessment.verdict,
+        reason=results.assessment.reason,
+        delta=spec.metrics.success_delta,
+        gain=compared.difference if compared else None,
+        measured=_mean(mine, claim.metric, manifest.self_reported),
+        baseline=_mean(base, claim.metric, manifest.self_reported),
+        seconds=_mean_seconds(mine),
+        baseline_seconds=_mean_seconds(base),
+        decision=decision,
     )
-    if not found:
-        raise UsageError(f"target: {text!r} is not understood; write METRIC>=NUMBER, METRIC<=NUMBER or a number")
-    metric = found[1] or config.metric.primary
-    known = (config.metric.primary, *config.metric.report)
-    if metric not in known:
-        raise UsageError(f"target: {metric} is not measured in this lab; measured: {', '.join(known)}")
-    sign = found[2] or (">=" if config.metric.direction == "maximize" else "<=")
-    return metric, sign, float(found[3])
+
+
+def _via(desk: Desk) -> str:
+    """Who wrote the candidate's code: the assembler, or a researcher by name."""
+    said = [line.data.get("via") for line in desk.events() if line.event == "candidate"]
+    return said[-1] if said and said[-1] else desk.researcher.name
+
+
+def _trials_of(manifest: Manifest, arm: str) -> list[Trial]:
+    return [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
+
+
+def _mean(trials: list[Trial], metric: str, self_reported: bool) -> Interval | None:
+    """The mean of a metric with its 95% interval; None below two trials that measured it."""
+    found = [experiment.measured(trial, self_reported).get(metric) for trial in trials]
+    known = [value for value in found if value is not None]
+    return stats.student_interval(known, 0.025) if len(known) > 1 else None
+
+
+def _mean_seconds(trials: list[Trial]) -> float | None:
+    return round(sum(trial.seconds for trial in trials) / len(trials), 3) if trials else None
 
 
 def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
@@ -344,7 +404,7 @@ def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
         hypothesis_id=desk.campaign.hypothesis_id or "",
         timestamp=durable.utc_now(),
         model_settings={**(spec.model or {}), **spec.train, **lead.config_overrides},
-        assembler=Assembler(via=desk.researcher.name),
+        assembler=Assembler(via=_via(desk)),
         llm_response=tuple(
             Reply(stage=d["stage"], ask=d["number"], path=d["reply"], sha256=d["sha256"]) for d in replies
         ),

@@ -6,6 +6,7 @@ received is never asked for again: after a crash the same number of ask finds th
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,16 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autolab import durable, fault, prompts
+from autolab import durable, fault, lessons, prompts
 from autolab.errors import RecordError
 from autolab.lab import IterationPaths, Lab
 from autolab.ledger import Line
 from autolab.records.base import Record
-from autolab.records.experiment import Design, Hypothesis
+from autolab.records.experiment import Design, Hypothesis, Results
 from autolab.records.lab import Campaign, Config, Stage, State, VerifierPolicy
 from autolab.records.replies import OUTPUTS, AgentResult, Output
-from autolab.researchers import Answer, Researcher, Task
+from autolab.researchers import Answer, Context, Researcher, Task
 from autolab.stages import Outcome
+from autolab.view import View
 
 Document = TypeVar("Document", bound=Record)
 
@@ -51,7 +53,7 @@ class Desk:
     """The newest transition."""
     researcher: Researcher
     reviewer: Researcher
-    tell: Callable[[str], None]
+    tell: View
     stop: Callable[[], bool]
 
     @property
@@ -93,6 +95,17 @@ class Desk:
             for name in self.lab.git.restore_missing(recorded, self.lab.root):
                 self.tell(f"{name}: was missing, restored from the record")
 
+    @property
+    def goal(self) -> str:
+        """What the person wants: the loop's goal, or else the lab's."""
+        loop = self.campaign.loop
+        return loop.goal if loop and loop.goal else self.config.goal
+
+    @property
+    def target(self) -> str | None:
+        loop = self.campaign.loop
+        return loop.target if loop and loop.target else self.config.target
+
     def write(self, path: Path, text: str) -> None:
         durable.write(path, text)
         fault.point("artifact.after_write")
@@ -110,6 +123,12 @@ class Desk:
         """A document of the iteration that the engine wrote and a person may have edited since."""
         with _mendable():
             return kind.load(path, self.shown(path))
+
+    @property
+    def title(self) -> str:
+        """The hypothesis's title, as the backlog has it; empty before there is one."""
+        known = {one.id: one.title for one in self.lab.backlog().hypotheses}
+        return known.get(self.campaign.hypothesis_id or "", "")
 
     @property
     def slug(self) -> str:
@@ -189,15 +208,10 @@ def _prompt(desk: Desk, values: dict[str, str]) -> str:
     for name in prompts.FILES[desk.state.stage]:
         path = desk.lab.prompt(name)
         if path.exists():
-            given = {"iteration_id": desk.iteration_id, "goal": _goal(desk), "state_json": desk.state.to_json()}
+            given = {"iteration_id": desk.iteration_id, "goal": desk.goal, "state_json": desk.state.to_json()}
             given["metric"] = f"{desk.config.metric.primary} ({desk.config.metric.direction})"
             return prompts.render(path.read_text(encoding="utf-8"), given | values)
     raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: not found; copy it from a new lab")
-
-
-def _goal(desk: Desk) -> str:
-    loop = desk.campaign.loop
-    return loop.goal if loop and loop.goal else desk.config.goal
 
 
 def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, workspace: Path | None) -> Answer:
@@ -217,14 +231,48 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
             prompt=prompt,
             workspace=workspace or (_copy_of_base(desk, folder) if who.works_in_folder else folder),
             scratch=folder / "work",
+            context=lambda: _context(desk),
         )
     )
     if answer.raw is None:
         durable.write(folder / "no_reply.txt", answer.note)
     else:
         durable.write(folder / "reply.json", answer.raw)
+        if answer.note:
+            desk.tell(answer.note)
     fault.point("ask.after_reply")
     return answer
+
+
+def _context(desk: Desk) -> Context:
+    """All that the lab knows at this step, for a researcher that asks."""
+    paths, loop = desk.paths, desk.campaign.loop
+
+    def reader(commit: str | None) -> Callable[[str], str | None]:
+        def read_file(path: str) -> str | None:
+            held = commit is not None and desk.lab.git.has_path(commit, path)
+            content = desk.lab.git.read(commit, path) if commit is not None and held else None
+            return None if content is None else content.decode("utf-8", errors="replace")
+
+        return read_file
+
+    return Context(
+        config=desk.config,
+        goal=desk.goal,
+        intent=bool(loop and loop.goal),
+        target=desk.target,
+        seed=int.from_bytes(hmac.digest(desk.lab.secret, b"researcher", "sha256")[:8], "big"),
+        lessons=lessons.recall(desk.lab.store, desk.lab.ledger, desk.campaign.learned),
+        base_commit=desk.campaign.base_commit or "",
+        hypothesis_id=desk.campaign.hypothesis_id or "",
+        refinement=desk.campaign.refinement,
+        hypothesis=desk.hypothesis() if paths.hypothesis.exists() else None,
+        design=desk.design() if paths.design.exists() else None,
+        results=desk.load(Results, paths.results) if paths.results.exists() else None,
+        trouble=desk.state.reason,
+        base=reader(desk.campaign.base_commit),
+        candidate=reader(desk.candidate()),
+    )
 
 
 def _copy_of_base(desk: Desk, folder: Path) -> Path:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from autolab import budget, candidate, conclusion, durable, fault, stats
+from autolab import budget, candidate, conclusion, durable, fault, stats, target
 from autolab.desk import Desk, Result
 from autolab.errors import GitError, LabError, RecordError, UsageError
 from autolab.executors import load_executor
@@ -21,6 +21,7 @@ from autolab.lab import Lab
 from autolab.records.lab import Backlog, BacklogExperiment, BacklogHypothesis, Campaign, Config, Loop, Stage, State
 from autolab.researchers import load_researcher
 from autolab.stages import Outcome, advance, resume, waits
+from autolab.view import View
 
 LOG = "refs/autolab/log"
 REPORTS = "9_reports"
@@ -66,9 +67,9 @@ class Wish:
 
 
 class Engine:
-    """Works on a lab whose lock the caller holds. `tell` gets one line for a person at a time."""
+    """Works on a lab whose lock the caller holds. `tell` is where a person sees what it does."""
 
-    def __init__(self, lab: Lab, config: Config, tell: Callable[[str], None], stop: Callable[[], bool]) -> None:
+    def __init__(self, lab: Lab, config: Config, tell: View, stop: Callable[[], bool]) -> None:
         refuse_unbuilt(config)
         self.lab = lab
         self.config = config
@@ -97,7 +98,7 @@ class Engine:
         desk.restore()
         conclusion.write_documents(self.lab, desk.campaign, self.tell)
         began = time.monotonic()
-        self.tell(f"[{desk.iteration_id}] {desk.state.stage}" + _attempt(desk.state))
+        self.tell.stage(desk.state, desk.campaign, desk.title)
         result = HANDLERS[desk.state.stage](desk)
         if result is None:
             return False
@@ -236,7 +237,7 @@ class Engine:
     def loop(self, wish: Wish) -> End:
         """Go on until the wished iterations are done, or something else ends it."""
         if wish.target is not None:
-            conclusion.target(wish.target, self.config)
+            target.parse(wish.target, self.config)
         if (why := self._ended_unseen(wish)) is not None:
             self.tell(f"loop ended: {why}")
             return ended(self.lab.load()[0])
@@ -309,7 +310,9 @@ class Engine:
         return End.DONE
 
     def _warn_uncommitted(self) -> None:
-        dirty = [path for path in self.lab.git.dirty() if not _engine_owned(path, self.config)]
+        aside = (".autolab/", *self.config.files.human)  # read from the checkout, committed or not
+        found = [path for path in self.lab.git.dirty() if not _engine_owned(path, self.config)]
+        dirty = [path for path in found if not path.startswith(aside)]
         if dirty:
             more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
             self.tell(f"note: {dirty[0]}{more} is not committed, so experiments do not see it")
@@ -380,7 +383,7 @@ def refuse_unbuilt(config: Config) -> None:
     stats.checked(config.test)
     if config.target is not None:
         try:
-            conclusion.target(config.target, config)
+            target.parse(config.target, config)
         except UsageError as error:
             raise RecordError(f".autolab/config.yaml: {error}") from None
 
@@ -392,10 +395,6 @@ def _loop_over(loop: Loop, campaign: Campaign) -> str:
     if loop.patience is not None and loop.since_gain >= loop.patience:
         return f"no gain in {loop.since_gain} iterations (patience {loop.patience})"
     return ""
-
-
-def _attempt(state: State) -> str:
-    return f" (attempt {state.stage_attempt} of {state.max_stage_attempts})" if state.stage_attempt > 1 else ""
 
 
 def _way_on(state: State) -> str:

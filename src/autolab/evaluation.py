@@ -23,7 +23,7 @@ import tempfile
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from autolab import durable, process
 from autolab.errors import LabError, RecordError
@@ -110,11 +110,14 @@ def check_predictions(path: Path, rows: int | None) -> str | Problem:
     """
     try:
         with open_regular(path, PREDICTIONS_BYTES) as file:
-            shape, start = _npy_shape(file)
+            found = npy_header(file)
+            shape = found.shape
+            if found.descr != "<f4":
+                raise Refused(f"must be float32 ('<f4'), got {found.descr[:60]!r}")
             if rows is not None and shape[0] != rows:
                 raise Refused(f"{shape[0]} rows, but there are {rows} inputs")
             size = os.fstat(file.fileno()).st_size
-            wanted = start + 4 * math.prod(shape)
+            wanted = found.start + 4 * math.prod(shape)
             if size != wanted:
                 raise Refused(f"{size} bytes, but a float32 array of shape {shape} has {wanted}")
             file.seek(0)
@@ -123,8 +126,17 @@ def check_predictions(path: Path, rows: int | None) -> str | Problem:
         return _invalid(path, error)
 
 
-def _npy_shape(file: IO[bytes]) -> tuple[tuple[int, ...], int]:
-    """Shape and start of the data. Form: numpy.lib.format, versions 1.0 and 2.0."""
+class Npy(NamedTuple):
+    """What the header of a .npy file says; its data begin at byte `start`."""
+
+    descr: str
+    fortran: bool
+    shape: tuple[int, ...]
+    start: int
+
+
+def npy_header(file: IO[bytes]) -> Npy:
+    """The header, parsed without pickle. Raises Refused. Form: numpy.lib.format, versions 1.0 and 2.0."""
     start = file.read(12)
     if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00", b"\x02\x00"):
         raise Refused("not a .npy file of version 1.0 or 2.0; write it with numpy.save(..., allow_pickle=False)")
@@ -135,14 +147,12 @@ def _npy_shape(file: IO[bytes]) -> tuple[tuple[int, ...], int]:
     file.seek(8 + width)
     try:
         header = ast.literal_eval(file.read(length).decode("latin-1").strip())
-        descr, shape = header["descr"], header["shape"]
-    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
+        descr, shape, fortran = header["descr"], header["shape"], bool(header.get("fortran_order"))
+    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
         raise Refused("header is not that of a .npy file") from None
-    if descr != "<f4":
-        raise Refused(f"must be float32 ('<f4'), got {str(descr)[:60]!r}")
     if not isinstance(shape, tuple) or len(shape) < 2 or not all(type(n) is int and n > 0 for n in shape):
         raise Refused(f"must have two dimensions or more and no empty one, got shape {str(shape)[:60]}")
-    return shape, 8 + width + length
+    return Npy(str(descr), fortran, shape, 8 + width + length)
 
 
 def score(

@@ -190,8 +190,6 @@ def _plan(
 
 def _arms(design: Design) -> Iterator[PlannedArm]:
     shared: dict[str, JsonValue] = dict(design.train)
-    if design.model is not None:
-        shared["model"] = design.model
     if design.dataset is not None:
         shared["dataset"] = design.dataset
 

@@ -39,6 +39,7 @@ POINTS = (
     "document.after_write",
     "log.after_snapshot",
     "decide.after_write",
+    "lesson.after_record",
 )
 
 _passed = 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from autolab import durable
@@ -16,36 +18,56 @@ from autolab.records import SCHEMAS, schema_text
 from autolab.records.lab import Campaign, Config, Stage, State
 
 TEMPLATES = Path(__file__).parent / "templates"
-"""Each folder in it is a lab as `init` copies it."""
+LAYERS = {
+    "digits": ("base", "pictures", "digits"),
+    "cifar10": ("base", "pictures", "download", "cifar10"),
+    "shakespeare": ("base", "download", "shakespeare"),
+    "empty": ("base", "empty"),
+}
+"""What a lab is copied from, in this order: a file of a later layer replaces that of an earlier one."""
 
 
 def templates() -> list[str]:
-    return sorted(path.name for path in TEMPLATES.iterdir() if (path / ".autolab" / "config.yaml").exists())
+    """The names that `--template` knows."""
+    return list(LAYERS)
 
 
 def init(folder: Path, template: str, seed: int | None = None) -> Lab:
     """A new lab in `folder`: empty or new for a template, or a clone of a lab, whose files are kept.
 
-    `template` is a known name or, with a slash in it, a folder of your own that holds a lab's files.
+    `template` is a known name or, with a slash in it, a folder of your own that holds a lab's files. Its program
+    `prepare.py`, if there is one, makes the lab's data; LabError if that fails, and the lab is made all the same.
     """
-    source = Path(template) if "/" in template else TEMPLATES / template
-    if not (source / ".autolab" / "config.yaml").exists():
+    if "/" not in template and template not in LAYERS:
         raise UsageError(f"--template: {template!r} is not known; known: {', '.join(templates())}, or a lab's folder")
+    if "/" in template and not (Path(template) / ".autolab" / "config.yaml").exists():
+        raise UsageError(f"--template: {template!r} holds no .autolab/config.yaml; give a lab's folder")
     folder = folder.resolve()
-    _refuse_nested(folder)
-    begun = folder / f".autolab.init.{source.name}"  # an empty folder, which git does not see: killed, init goes on
+    refuse_nested(folder)
+    name = Path(template).resolve().name if "/" in template else template
+    begun = folder / f".autolab.init.{name}"  # an empty folder, which git does not see: killed, init goes on
     if not begun.exists():
         if (folder / ".autolab" / "config.yaml").exists() and find_root(folder) == folder:
-            return _register(folder, seed)
+            return register(folder, seed)
         if folder.exists() and any(folder.iterdir()):
-            raise LabError(f"{folder}: not empty; a template goes into a new or empty folder")
+            raise LabError(
+                f"{folder}: not empty; a template goes into a new folder; a repository takes --from-existing"
+            )
     begun.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".git"))
-    for name in SCHEMAS:
-        durable.write(folder / ".autolab" / "schemas" / f"{name}.schema.json", schema_text(name))
-    Git.init(folder).commit_all(f"autolab init: {source.name}")
+    compose(template, folder)
+    write_schemas(folder)
+    Git.init(folder).commit_all(f"autolab init: {name}")
     begun.rmdir()
-    return _register(folder, seed)
+    lab = register(folder, seed)
+    _prepare(folder)
+    return lab
+
+
+def compose(template: str, folder: Path) -> None:
+    """Copy the template's files into `folder`: the layers of a known name, or a folder of your own as it is."""
+    for source in [Path(template)] if "/" in template else [TEMPLATES / layer for layer in LAYERS[template]]:
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".git")
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=ignored)
 
 
 def fork(folder: Path) -> Lab:
@@ -58,7 +80,13 @@ def fork(folder: Path) -> Lab:
     return lab
 
 
-def _register(root: Path, seed: int | None) -> Lab:
+def write_schemas(root: Path) -> None:
+    """The JSON schema of each document into `.autolab/schemas/`."""
+    for name in SCHEMAS:
+        durable.write(root / ".autolab" / "schemas" / f"{name}.schema.json", schema_text(name))
+
+
+def register(root: Path, seed: int | None) -> Lab:
     """Begin the lab's own record in the git common dir; it appears whole or not at all."""
     config = Config.load(root / ".autolab" / "config.yaml", ".autolab/config.yaml")
     git = Git(root)
@@ -100,10 +128,31 @@ def _documents(root: Path, config: Config) -> dict[str, str]:
     return {path: durable.file_sha256(root / path) for path in paths if (root / path).is_file()}
 
 
-def _refuse_nested(folder: Path) -> None:
+def refuse_nested(folder: Path) -> None:
+    """LabError where `folder` is a lab or lies in one."""
     for place in (folder, *folder.parents):
         root = find_root(place) if place.exists() else None
         if root is not None and (common_dir(root) / "autolab" / "head").exists():
             if root == folder:
                 raise LabError(f"{folder}: is a lab already; `autolab status` says where it stands")
             raise LabError(f"{folder}: lies in the lab at {root}; a lab in a lab would share its record")
+
+
+def _prepare(root: Path) -> None:
+    """Run the template's `prepare.py`, which shows how far it is. LabError with its last line if it fails."""
+    if not (root / "prepare.py").is_file():
+        return
+    print(f"making the lab's data: {root / 'prepare.py'}", flush=True)
+    try:
+        done = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, text=True, check=False)
+    except KeyboardInterrupt:
+        raise LabError(_without_data(root, "interrupted")) from None
+    *said, last = done.stderr.splitlines() or [f"prepare.py ended with exit code {done.returncode}"]
+    if done.returncode:
+        sys.stderr.write("".join(f"{line}\n" for line in said))
+        raise LabError(_without_data(root, last))
+    sys.stderr.write(done.stderr)
+
+
+def _without_data(root: Path, why: str) -> str:
+    return f"{root}: the lab is made, its data is not: {why}; `python prepare.py` in the lab goes on"

@@ -37,6 +37,9 @@ PLACEHOLDERS: dict[Stage, frozenset[str]] = {
 }
 """What a prompt of each stage may quote."""
 
+PARTS = ("ROLE", "INPUTS", "TASK", "DONE WHEN")
+"""The headings of a prompt: its contract with whoever answers."""
+
 _STAGES = {name: stage for stage, names in FILES.items() for name in names}
 _INLINE = ("iteration_id", "metric", "target")
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
@@ -54,7 +57,25 @@ def check(folder: Path) -> list[Finding]:
         for name in sorted(names - PLACEHOLDERS[stage]):
             known = ", ".join(sorted(PLACEHOLDERS[stage]))
             found.append(blocking("prompts", f"{shown}: {{{{{name}}}}} is not known in {stage}; known: {known}", shown))
-    return found
+        found += _role(path, stage, shown)
+    missing = [names[0] for stage, names in FILES.items() if not any((folder / name).exists() for name in names)]
+    return found + [
+        blocking("prompts", f".autolab/prompts/{name}: missing; copy it from a new lab", name) for name in missing
+    ]
+
+
+def _role(path: Path, stage: Stage, shown: str) -> list[Finding]:
+    """A prompt says who answers, with what, what is to be done and when that is the case; rendered, in this order."""
+    values = dict.fromkeys(PLACEHOLDERS[stage], "an example")
+    try:
+        text = render(path.read_text(encoding="utf-8", errors="replace"), values)
+    except RecordError:
+        return []  # said above
+    heads = re.findall(r"(?m)^# (ROLE|INPUTS|TASK|DONE WHEN)$", text)
+    if heads == list(PARTS):
+        return []
+    told = ", ".join(f"`# {part}`" for part in PARTS)
+    return [blocking("prompts", f"{shown}: needs the headings {told}, in this order and once each", shown)]
 
 
 def render(text: str, values: Mapping[str, str], *, limit: int = VALUE_LIMIT) -> str:

@@ -73,7 +73,7 @@ def evidence(lab: Lab) -> str:
         ended = [f"{path.parent.name} {_status(path)}" for path in runs]
         verdict = record.verdict or record.status
         note = " (unconfirmed)" if verdict == "supported" else ""
-        rows.append(f"{record.hypothesis_id:<4}{title(lab, record):<32}{verdict}{note}: {', '.join(ended)}")
+        rows.append(f"{record.hypothesis_id:<4}{title(lab, record):<50}  {verdict}{note}: {', '.join(ended)}")
         rows.append(f"    experiments/{record.iteration_id}/analysis/summary.md")
     places = [
         ("what was learned", "RESEARCH_JOURNAL.md"),

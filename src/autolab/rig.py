@@ -7,18 +7,46 @@ export leaves out the evaluator, every split of the data and the lab's record: t
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autolab import durable, evaluation, fault
+from autolab import durable, evaluation, fault, metrics, suffix
 from autolab.errors import LabError
-from autolab.executors.base import Job, Step
+from autolab.executors.base import Job, Step, remove_tree
 from autolab.experiment import PlannedArm
 from autolab.lab import Lab
 from autolab.records.experiment import Design, Environment
-from autolab.records.lab import Config
+from autolab.records.lab import Command, Config
+
+COPY = "copy"
+"""Where in an attempt's folder a training with `train.in_copy` runs."""
+_IN_COPY = """
+set -e
+code=$1 copy=$2 metrics=$3 place=$4 data=$5
+shift 5
+mkdir -p "$copy"
+cp -R "$code/." "$copy"
+chmod -R u+w "$copy"
+cd "$copy"
+if [ -n "$place" ]; then mkdir -p "$(dirname "$place")"; ln -s "$data" "$place"; fi
+if [ -n "$metrics" ]; then rm -f "$metrics"; fi
+status=0
+"$@" || status=$?
+if [ -n "$metrics" ] && [ -f "$metrics" ]; then
+    mkdir -p "$AUTOLAB_TRIAL_DIR/$(dirname "$metrics")"
+    mv "$metrics" "$AUTOLAB_TRIAL_DIR/$metrics"
+fi
+cd /
+rm -rf "$copy"
+exit $status
+"""
+"""Runs the command in a copy of the code that it may write to. The copy begins without a metrics file, which may be
+committed and of another day. Training data that lies in the lab is found at its place there."""
+_ON_OWN_INPUTS = 'cat "$1" > "$AUTOLAB_INPUTS" && shift && exec "$@"'
+"""Runs the command on its own copy of the inputs, whose name and place say nothing."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +67,9 @@ class Rig:
     predict_limit_s: float
     epoch: str
     configs: Path
+    person: dict[str, str]
+    """What `train.env` passes on of the person's environment."""
+    altered: suffix.Altered | None
 
 
 def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
@@ -63,11 +94,37 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
     about = {"evaluator": sha, "data": hashes, "metric": config.metric.value()}
     about |= {"environment": environment.value() | {"python": ""}}
     epoch = durable.sha256(json.dumps(about, sort_keys=True))
-    limit = config.predict.time_limit_s if config.predict else 60.0
-    configs = lab.store / "exports" / "configs"
     return Rig(
-        python, environment, commits, trees, code, data, hashes, inputs, labels, evaluator, sha, limit, epoch, configs
+        python=python,
+        environment=environment,
+        commits=commits,
+        trees=trees,
+        code=code,
+        data=data,
+        data_sha256=hashes,
+        inputs=inputs,
+        labels=labels,
+        evaluator=evaluator,
+        evaluator_sha256=sha,
+        predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
+        epoch=epoch,
+        configs=lab.store / "exports" / "configs",
+        person=_from_person(config.train.env),
+        altered=_altered(lab, config, inputs),
     )
+
+
+def _from_person(names: Sequence[str]) -> dict[str, str]:
+    for name in names:
+        if name not in os.environ:
+            raise LabError(f".autolab/config.yaml: train.env: {name} is not set here; set it, or take it off the list")
+    return {name: os.environ[name] for name in names}
+
+
+def _altered(lab: Lab, config: Config, inputs: Path) -> suffix.Altered | None:
+    if config.evaluate is None or not config.evaluate.altered_suffix:
+        return None
+    return suffix.alter(inputs, lab.secret, lab.store / "exports")
 
 
 def hidden_from_trials(config: Config) -> list[str]:
@@ -90,9 +147,8 @@ def _frozen_folder(lab: Lab, base: str, path: str) -> tuple[Path, str]:
         return folder / path, held
     folder = lab.root / path
     if not folder.is_dir():
-        raise LabError(
-            f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; put the data there"
-        )
+        way = "run `python prepare.py` in the lab" if (lab.root / "prepare.py").is_file() else "put the data there"
+        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
     digest = durable.sha256(
         "\n".join(
             f"{file.relative_to(folder)} {durable.file_sha256(file)}"
@@ -137,27 +193,70 @@ def job(
     """One attempt of one trial: train, then predict on inputs without labels."""
     inputs: dict[str, Path] = {"code": rig.code[arm.code], "config": settings_file(rig, arm)}
     env = environment_of_trials(rig.python)
-    train = env | {"AUTOLAB_TRIAL_DIR": "{folder}/train", "AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
+    train = env | rig.person | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
+    train["AUTOLAB_TRIAL_DIR"] = "{folder}/train"
     if rig.data is not None:
         inputs["data"] = rig.data
         train["AUTOLAB_DATA"] = "{data}"
-    limits = config.train
-    steps = [_step("train", train_command(design, config), rig.python, train, limits.time_limit_s, limits.output_mb)]
+    command = _words(train_command(design, config), rig.python)
+    steps = [_step("train", _copied(command, config), train, config.train)]
     if config.predict is not None:
-        inputs["inputs"] = rig.inputs
-        predict = env | {
-            "AUTOLAB_TRIAL_DIR": "{folder}/predict",
-            "AUTOLAB_MODEL": "{folder}/train/model",
-            "AUTOLAB_INPUTS": "{inputs}",
-        }
-        limits = config.predict
-        steps.append(_step("predict", limits.command, rig.python, predict, limits.time_limit_s, limits.output_mb))
+        inputs[suffix.TRUE] = rig.inputs
+        predict = env | {"AUTOLAB_MODEL": "{folder}/train/model"}
+        command = _words(config.predict.command, rig.python)
+        if rig.altered is None:
+            predict |= {"AUTOLAB_TRIAL_DIR": "{folder}/predict", "AUTOLAB_INPUTS": "{inputs}"}
+            steps.append(_step("predict", command, predict, config.predict))
+        else:
+            inputs[suffix.ALTERED] = rig.altered.inputs
+            order = rig.altered.order(key).items()
+            steps += [_own_inputs(name, source, command, predict, config.predict) for name, source in order]
     return Job(key=key, trial=trial, attempt=attempt, steps=tuple(steps), inputs=inputs)
 
 
-def _step(name: str, command: str, python: str, env: Mapping[str, str], limit_s: float, output_mb: float) -> Step:
-    argv = tuple(python if word == "{python}" else word for word in shlex.split(command))
-    return Step(name, argv, "{code}", dict(env), limit_s, int(output_mb * 1e6))
+def _copied(command: Sequence[str], config: Config) -> list[str]:
+    """The training's command, wrapped where it is to run in a copy of its own."""
+    train, data = config.train, config.data
+    if not train.in_copy:
+        return list(command)
+    given = ["{code}", f"{{folder}}/{COPY}", "" if train.metrics == metrics.STDOUT else train.metrics]
+    given += [data, "{data}"] if data is not None and not Path(data).is_absolute() else ["", ""]
+    return ["/bin/sh", "-c", _IN_COPY, "autolab", *given, *command]
+
+
+def _own_inputs(name: str, source: str, command: Sequence[str], env: Mapping[str, str], limits: Command) -> Step:
+    own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{name}", "AUTOLAB_INPUTS": f"{{folder}}/{name}/inputs.npy"}
+    argv = ["/bin/sh", "-c", _ON_OWN_INPUTS, "autolab", f"{{{source}}}", *command]
+    return _step(name, argv, {**env, **own}, limits)
+
+
+def _step(name: str, argv: Sequence[str], env: Mapping[str, str], limits: Command) -> Step:
+    return Step(name, tuple(argv), "{code}", dict(env), limits.time_limit_s, int(limits.output_mb * 1e6))
+
+
+def _words(command: str, python: str) -> list[str]:
+    return [python if word == "{python}" else word for word in shlex.split(command)]
+
+
+def tidy(rig: Rig, key: str, attempt: Path) -> None:
+    """Take out of a fetched attempt what is not its result, and call the predictions that count `predict/`.
+
+    A copy of the code stays behind where a training was killed. May be killed itself, and called again.
+    """
+    _remove(attempt / COPY)
+    for step, source in rig.altered.order(key).items() if rig.altered else ():
+        if (attempt / step).exists():
+            shown = attempt / ("predict" if source == suffix.TRUE else suffix.ALTERED)
+            _remove(attempt / step / "inputs.npy")
+            _remove(shown)
+            (attempt / step).rename(shown)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def environment_of_trials(python: str) -> dict[str, str]:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from autolab import durable, evaluation, experiment, fault, rig
+from autolab import durable, experiment, fault, rig, scoring, suffix
 from autolab.errors import ExecutorError
 from autolab.executors import load_executor
 from autolab.executors.base import Executor, Exit, Job, Phase, Ref, remove_tree
 from autolab.experiment import PlannedArm
 from autolab.lab import Lab
 from autolab.ledger import Line
+from autolab.progress import Watch
 from autolab.records.experiment import (
     Design,
     FileHash,
@@ -35,6 +35,7 @@ from autolab.records.experiment import (
 )
 from autolab.records.lab import Config
 from autolab.records.outcomes import Outcome, RunKind
+from autolab.view import View
 
 MAX_LOST = 3
 """Attempts that one trial may lose to infrastructure before the stage itself is tried again."""
@@ -42,7 +43,6 @@ MAX_LOST = 3
 
 Cell = tuple[str, int, int]
 """Arm, index in the seed list, seed."""
-_Scored = tuple[Outcome, str, dict[str, float], dict[str, float], str | None]
 
 
 class Ending(StrEnum):
@@ -83,7 +83,7 @@ class Order:
     """The iteration's ledger lines so far, from which a measurement under way is taken up."""
     acted: int
     """Number of the newest line that acted on a stage's outcome: a run that ended after it is still to be used."""
-    tell: Callable[[str], None]
+    tell: View
     stop: Callable[[], bool]
     kind: RunKind = RunKind.SEARCH
 
@@ -104,7 +104,7 @@ class _Run:
     flying: dict[str, tuple[str, Ref]] = field(default_factory=dict)
     losses: dict[str, int] = field(default_factory=dict)
     executed: int = 0
-    begun: float = field(default_factory=time.monotonic)
+    watch: Watch = field(init=False)
 
 
 def measure(order: Order) -> Measured:
@@ -181,16 +181,19 @@ def _abandon(order: Order, run_id: str) -> None:
 
 def _remember(run: _Run) -> None:
     """What the ledger says of this run's trials."""
+    uncounted = 0
     for line in run.order.events:
         if line.data.get("run_id") != run.run_id:
             continue
         if line.event == "trial":
             trial = Trial.from_value(line.data["trial"], f"ledger.jsonl line {line.n}: trial")
             run.trials[trial.trial] = trial
+            uncounted += line.n > run.order.acted and trial.reused_from is None
         elif line.event == "submitted":
             run.submitted.update(line.data["keys"])
         elif line.event == "trial_lost":
             run.attempts[line.data["trial"]] = line.data["attempt"] + 1
+    run.watch = Watch(run.run_id, run.plan, run.trials, uncounted)
 
 
 def _until_judged(run: _Run) -> experiment.Judgement | None:
@@ -205,7 +208,7 @@ def _until_judged(run: _Run) -> experiment.Judgement | None:
             _park(run)
             return None
         _launch(run, [cell for cell in cells if _id(cell) not in run.trials and _id(cell) not in run.flying])
-        _collect_finished(run, len(cells))
+        _collect_finished(run)
 
 
 def _launch(run: _Run, cells: Sequence[Cell]) -> None:
@@ -215,6 +218,7 @@ def _launch(run: _Run, cells: Sequence[Cell]) -> None:
     jobs = {_id(cell): _job(run, cell) for cell in cells}
     keys = [job.key for job in jobs.values()]
     fresh = [key for key in keys if key not in run.submitted]
+    run.watch.adopt(trial for trial, job in jobs.items() if job.key in run.submitted)
     if fresh:
         run.order.lab.ledger.append("submitted", {"run_id": run.run_id, "keys": fresh})
         run.submitted.update(fresh)
@@ -225,10 +229,12 @@ def _launch(run: _Run, cells: Sequence[Cell]) -> None:
         run.flying[trial] = (job.key, refs[job.key])
 
 
-def _collect_finished(run: _Run, total: int) -> None:
+def _collect_finished(run: _Run) -> None:
     """Wait for a change, then bring home every trial that has ended."""
     refs = [ref for _, ref in run.flying.values()]
     statuses = run.executor.poll(refs, 1.0)
+    run.watch.look({trial: statuses[key].phase for trial, (key, _) in run.flying.items() if key in statuses})
+    run.order.tell.trials(run.watch.progress())
     for trial, (key, ref) in list(run.flying.items()):
         status = statuses.get(key)
         if status is None or status.phase not in (Phase.FINISHED, Phase.LOST):
@@ -242,7 +248,7 @@ def _collect_finished(run: _Run, total: int) -> None:
         record = _bring_home(run, trial, ref, exit_)
         _record(run, record)
         run.executed += 1
-        _tell_progress(run, record, total)
+        run.order.tell.trials(run.watch.progress(), record)
 
 
 def _repeat(run: _Run, trial: str, exit_: Exit | None) -> None:
@@ -272,16 +278,17 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
     except ExecutorError as error:
         raise SyncError(f"trial {trial}: {error}", transient=error.transient) from None
     fault.point("trial.after_fetch")
+    rig.tidy(run.setup, ref.key, folder)
     said_last = _last_words(folder, exit_.step) if exit_.outcome is Outcome.FAILED else ""
-    scored: _Scored = (exit_.outcome, exit_.message + said_last, {}, {}, None)
+    scored = scoring.Scored(exit_.outcome, exit_.message + said_last)
     if exit_.outcome is Outcome.COMPLETED:
-        scored = _score(run, folder)
+        scored = scoring.score(run.setup, run.order.config, run.plan.metric, folder)
         fault.point("trial.after_score")
     shown = run.order.lab.iteration(run.order.iteration_id).run(run.run_id).trial(trial, attempt)
     remove_tree(shown)
     shown.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(folder, shown)
-    outcome, message, score, said, sha = scored
+    remove_tree(shown / suffix.ALTERED)  # has served its comparison, and would say where the cuts are
     return Trial(
         trial=trial,
         arm=arm.name,
@@ -291,14 +298,14 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         commit=run.setup.commits[arm.code],
         key=ref.key,
         content=_content(run, arm, seed),
-        outcome=outcome,
-        score=score,
-        self_reported=said,
-        predictions_sha256=sha,
+        outcome=scored.outcome,
+        score=scored.score,
+        self_reported=scored.self_reported,
+        predictions_sha256=scored.predictions_sha256,
         seconds=round(exit_.seconds, 3),
         max_rss_bytes=exit_.max_rss_bytes,
         output_bytes=exit_.output_bytes,
-        message=message,
+        message=scored.message,
     )
 
 
@@ -311,38 +318,6 @@ def _last_words(folder: Path, step: str) -> str:
         file.seek(max(0, path.stat().st_size - 4096))
         lines = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
     return f": {lines[-1][:300]}" if lines else ""
-
-
-def _score(run: _Run, folder: Path) -> _Scored:
-    """What a completed attempt measured: its own metrics, and the evaluator's on its predictions."""
-    setup = run.setup
-    said = evaluation.read_metrics(folder / "train" / "metrics.json")
-    if isinstance(said, evaluation.Problem):
-        if setup.evaluator is None:
-            return said.outcome, said.message, {}, {}, None
-        said = {}
-    if setup.evaluator is None:
-        if run.plan.metric not in said:
-            return Outcome.INVALID_ARTIFACT, f"metrics.json: {run.plan.metric} is not in it", {}, said, None
-        return Outcome.COMPLETED, "", {}, said, None
-    predictions = folder / "predict" / "predictions.npy"
-    sha = evaluation.check_predictions(predictions, None)
-    if isinstance(sha, evaluation.Problem):
-        return sha.outcome, sha.message, {}, said, None
-    score = evaluation.score(
-        Path(setup.python),
-        setup.evaluator,
-        setup.evaluator_sha256,
-        predictions,
-        setup.labels,
-        folder / "score",
-        setup.predict_limit_s,
-    )
-    if isinstance(score, evaluation.Problem):
-        return score.outcome, score.message, {}, said, sha
-    if run.plan.metric not in score:
-        return Outcome.INVALID_ARTIFACT, f"score.json: {run.plan.metric} is not in it", score, said, sha
-    return Outcome.COMPLETED, "", score, said, sha
 
 
 def _record(run: _Run, trial: Trial) -> None:
@@ -385,9 +360,8 @@ def _park(run: _Run) -> None:
     statuses = run.executor.poll([ref for _, ref in run.flying.values()], 0.0)
     queued = [ref for key, ref in run.flying.values() if key in statuses and statuses[key].phase is Phase.QUEUED]
     run.executor.cancel(queued)
-    total = len(experiment.cells(run.plan))
     while run.flying:
-        _collect_finished(run, total)
+        _collect_finished(run)
 
 
 def _cancel_rest(run: _Run) -> None:
@@ -443,13 +417,22 @@ def _content(run: _Run, arm: PlannedArm, seed: int) -> str:
         command=[
             rig.train_command(run.order.design, run.order.config),
             config.predict.command if config.predict else "",
+            *_ways_of_training(run),
         ],
         settings=arm.settings,
         seed=seed,
         data=dict(setup.data_sha256),
-        evaluator=setup.evaluator_sha256,
+        evaluator=setup.evaluator_sha256 + (" altered suffix" if setup.altered else ""),
         environment=f"{setup.environment.version} {setup.environment.packages_sha256}",
     )
+
+
+def _ways_of_training(run: _Run) -> list[str]:
+    """What else in the configuration can change a trial's numbers; nothing where it says nothing about it."""
+    train = run.order.config.train
+    found = [f"metrics {train.metrics}"] if train.metrics != "metrics.json" else []
+    found += ["in a copy"] if train.in_copy else []
+    return found + [f"{name}={value}" for name, value in run.setup.person.items()]
 
 
 def _job(run: _Run, cell: Cell) -> Job:
@@ -516,13 +499,3 @@ def _manifest_path(run: _Run) -> Path:
 
 def _write_manifest(run: _Run, manifest: Manifest) -> None:
     durable.write(_manifest_path(run), manifest.to_json())
-
-
-def _tell_progress(run: _Run, trial: Trial, total: int) -> None:
-    done = len(run.trials)
-    left = (time.monotonic() - run.begun) / max(1, run.executed) * (total - done)
-    said = [f"{name} {value:.4g}" for name, value in (trial.score or trial.self_reported).items()]
-    said += [trial.message[:160]] if trial.message else []
-    said += [f"about {left:.0f} s left"] if done < total else []
-    head = f"  {done:>2} of {total}  {trial.trial} {trial.outcome} in {trial.seconds:.1f} s"
-    run.order.tell(f"{head}  {', '.join(said)}".rstrip())

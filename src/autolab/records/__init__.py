@@ -16,6 +16,7 @@ from autolab.records.experiment import (
     Summary,
 )
 from autolab.records.lab import Backlog, Config, State, VerifierPolicy
+from autolab.records.method import Method
 from autolab.records.replies import AgentResult
 
 SCHEMAS: dict[str, type[Record]] = {
@@ -32,6 +33,7 @@ SCHEMAS: dict[str, type[Record]] = {
     "summary": Summary,
     "results": Results,
     "record": IterationRecord,
+    "method": Method,
 }
 
 

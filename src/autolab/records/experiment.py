@@ -29,6 +29,10 @@ class Hypothesis(Record):
     mechanism: str
     references: tuple[str, ...] = ()
     parent: str | None = None
+    family: str | None = None
+    """The family of mechanisms that it belongs to, by which what was learned is counted."""
+    changes: dict[str, JsonValue] = {}
+    """What it would change in the base, mechanism by mechanism."""
 
 
 class Arm(Record):
@@ -121,6 +125,9 @@ class Design(Record):
     baselines: tuple[Arm, ...] = ()
     variants: tuple[Arm, ...] = ()
     model: dict[str, JsonValue] | None = None
+    """What the candidate's model is. With a `model_config` in it, the assembler can write its code."""
+    changes: dict[str, JsonValue] = {}
+    """What the variants change against the base, mechanism by mechanism."""
     dataset: str | None = None
     train: dict[str, JsonValue] = {}
     aggregation: Literal["mean"] = "mean"
@@ -375,3 +382,30 @@ class IterationRecord(Record):
     status: Literal["completed", "failed"]
     verdict: Verdict | None
     planning_decision: PlanningDecision
+
+
+class Lesson(Record):
+    """What one iteration taught, as a `learned` line of the ledger keeps it for whoever proposes the next.
+
+    `gain` is the lead variant's paired difference in the direction of good, `measured` and `baseline` the
+    means of the primary metric with a 95% interval, `seconds` the mean time of its trials and of the baseline's.
+    """
+
+    iteration: Count
+    iteration_id: str
+    hypothesis_id: str
+    title: str
+    family: str | None
+    changes: dict[str, JsonValue]
+    base: str
+    commit: str | None
+    status: Literal["completed", "failed"]
+    verdict: Verdict | None
+    reason: str
+    delta: float
+    gain: Interval | None = None
+    measured: Interval | None = None
+    baseline: Interval | None = None
+    seconds: float | None = None
+    baseline_seconds: float | None = None
+    decision: Decision

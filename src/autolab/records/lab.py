@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -51,12 +53,41 @@ class Command(Record):
     disk_mb: Positive = 2000
 
 
+class Train(Command):
+    """The training program.
+
+    `metrics` is where it says its numbers: a `.json` file with one flat object, any other file with lines
+    `name: value`, or `stdout` with such lines; files lie in AUTOLAB_TRIAL_DIR. `env` names variables of the
+    person's environment that it gets. With `in_copy` it runs in a writable copy of the code, thrown away
+    afterwards: for a program that writes beside itself. A metrics file that it leaves in the copy is kept.
+    """
+
+    metrics: str = "metrics.json"
+    env: tuple[str, ...] = ()
+    in_copy: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_given(self) -> Train:
+        parts = PurePosixPath(self.metrics).parts
+        if not parts or self.metrics.startswith("/") or ".." in parts:
+            raise ValueError(f"metrics: {self.metrics!r} is neither stdout nor a path inside AUTOLAB_TRIAL_DIR")
+        for name in self.env:
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name.startswith("AUTOLAB_"):
+                raise ValueError(f"env: {name!r} is not the name of a variable that can be passed on")
+        return self
+
+
 class Evaluate(Record):
-    """The frozen evaluator and the folders (inputs.npy, labels.npy) of the evaluation and the holdout split."""
+    """The frozen evaluator and the folders (inputs.npy, labels.npy) of the evaluation and the holdout split.
+
+    `altered_suffix` is for sequences, inputs [n, T]: *predict* runs once more on inputs whose ends were
+    exchanged, and a prediction that changes before the exchange looks ahead.
+    """
 
     script: str = "eval.py"
     eval: str = "data/eval"
     holdout: str | None = None
+    altered_suffix: bool = False
 
 
 class Who(Record):
@@ -68,6 +99,8 @@ class Who(Record):
     script: str | None = None
     command: str | None = None
     env: tuple[str, ...] = ()
+    catalogue: str | None = None
+    policy: Literal["bandit", "random"] = "bandit"
     time_limit_s: Positive = 1800
 
 
@@ -84,6 +117,11 @@ class Files(Record):
     frozen: tuple[str, ...] = ("eval.py", "program.md", "meta_journal.md")
     human: tuple[str, ...] = ("human_journal.md",)
     global_: tuple[str, ...] = Field(("RESEARCH_JOURNAL.md", "results.tsv", "FINDINGS.md"), alias="global")
+
+    @property
+    def table(self) -> str:
+        """The table of results: the `.tsv` file among those that the engine writes."""
+        return next((path for path in self.global_ if path.endswith(".tsv")), "results.tsv")
 
 
 class StoppingRule(Record):
@@ -133,7 +171,7 @@ class Config(Record):
     goal: str = ""
     target: str | None = None
     python: str | None = None
-    train: Command = Command(command="{python} train.py")
+    train: Train = Train(command="{python} train.py")
     predict: Command | None = None
     evaluate: Evaluate | None = None
     data: str | None = None
@@ -230,6 +268,8 @@ class Campaign(Record):
     home_branch: str | None = None
     home_commit: str | None = None
     best: Supported | None = None
+    learned: str | None = None
+    """The iteration that the newest `learned` line of the ledger is about."""
     loop: Loop | None = None
 
 

@@ -35,6 +35,8 @@ class HypothesisOutput(Record):
     metric: str | None = None
     direction: Direction | None = None
     success_delta: Positive | None = None
+    family: str | None = None
+    changes: dict[str, JsonValue] = {}
     body: str = ""
 
 
@@ -46,6 +48,7 @@ class DesignOutput(Record):
     variants: tuple[Arm, ...]
     train: dict[str, JsonValue] = {}
     model: dict[str, JsonValue] | None = None
+    changes: dict[str, JsonValue] = {}
     dataset: str | None = None
     seeds: tuple[int, ...] | MaxPairs | None = None
     secondary: tuple[str, ...] = ()
@@ -67,9 +70,13 @@ class Edit(Record):
 
 
 class ImplementationOutput(Record):
-    """Changes for the worktree, applied all or none. An agent that edited the worktree itself leaves them empty."""
+    """Changes for the worktree, applied all or none. An agent that edited the worktree itself leaves them empty.
+
+    `via` says who wrote the code, where it was not the researcher itself.
+    """
 
     plan: str
+    via: str | None = None
     files: tuple[NewFile, ...] = ()
     edits: tuple[Edit, ...] = ()
     delete: tuple[str, ...] = ()

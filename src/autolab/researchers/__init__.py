@@ -7,13 +7,15 @@ from collections.abc import Iterable
 
 from autolab.errors import AutolabError, ResearcherError
 from autolab.records.lab import Who
-from autolab.researchers.base import Answer, Researcher, Task
+from autolab.researchers.base import Answer, Context, Researcher, Task
 from autolab.researchers.command import CommandResearcher
+from autolab.researchers.offline import OfflineResearcher
 from autolab.researchers.scripted import ScriptedResearcher
 
-__all__ = ["RESEARCHERS", "Answer", "Researcher", "Task", "load_researcher"]
+__all__ = ["RESEARCHERS", "Answer", "Context", "Researcher", "Task", "load_researcher"]
 
-RESEARCHERS: dict[str, type[ScriptedResearcher] | type[CommandResearcher]] = {
+RESEARCHERS: dict[str, type[ScriptedResearcher] | type[CommandResearcher] | type[OfflineResearcher]] = {
+    "offline": OfflineResearcher,
     "scripted": ScriptedResearcher,
     "command": CommandResearcher,
 }

@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from autolab.records.lab import Stage
+from autolab.records.experiment import Design, Hypothesis, Lesson, Results
+from autolab.records.lab import Config, Stage
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the lab knows, for a researcher that does not read its prompt.
+
+    `seed` is drawn from the lab's secret and fixed for its life. `lessons` are newest first and bounded. `intent`
+    says that the person gave the goal with this loop. `trouble` is what sent the stage back or went wrong in the
+    attempt before. `base` and `candidate` read a file of the commit that the iteration branches from, and of its
+    candidate; None where there is no such file or no candidate.
+    """
+
+    config: Config
+    goal: str
+    intent: bool
+    target: str | None
+    seed: int
+    lessons: tuple[Lesson, ...]
+    base_commit: str
+    hypothesis_id: str
+    refinement: int
+    hypothesis: Hypothesis | None
+    design: Design | None
+    results: Results | None
+    trouble: str
+    base: Callable[[str], str | None]
+    candidate: Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
@@ -16,7 +45,8 @@ class Task:
     `number` counts the asks of this stage in this iteration, from 1; `iteration` counts the lab's
     iterations, from 1. `workspace` is where the researcher may look and, in the implementation stage,
     change files; elsewhere what it changes there is thrown away. `scratch` keeps what must survive a
-    crash of the engine. `key` names the effect, so that one under way is adopted and not repeated.
+    crash of the engine. `key` names the effect, so that one under way is adopted and not repeated. `context` is
+    gathered when it is called for.
     """
 
     key: str
@@ -27,11 +57,12 @@ class Task:
     prompt: str
     workspace: Path
     scratch: Path
+    context: Callable[[], Context]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The raw text of an agent result, or None with the reason why there is none."""
+    """The raw text of an agent result, or None with the reason why there is none; or a note for the person."""
 
     raw: str | None
     note: str = ""

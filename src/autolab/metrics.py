@@ -1,0 +1,82 @@
+"""What a training says of itself: one JSON object, or lines `name: value` in a file or on its standard output.
+
+Read with suspicion and without repair. A number that decides must be a finite one written with a point; what a
+program prints besides is its own affair. Mistakes come back as a `Problem` whose one line names file, line and the
+way out.
+
+Limits: 64 KiB and 200 keys of JSON (`evaluation.read_metrics`); 64 MiB of text, of which the 200 names said last are
+taken. Of a line that a program wrote over (carriage returns) what a terminal would show at its end counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from io import BufferedReader
+from pathlib import Path
+
+from autolab.evaluation import METRICS_KEYS, Problem, Refused, open_regular, read_metrics
+from autolab.records.outcomes import Outcome
+
+STDOUT = "stdout"
+TEXT_BYTES = 64 * 1024**2
+_LINE = re.compile(r"\s*([A-Za-z_][^\s:]{0,99})\s*:\s*(\S.*?)\s*")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.A)
+_COMMA = re.compile(r"[-+]?\d+,\d+", re.A)
+
+
+def read(attempt: Path, source: str, required: Collection[str]) -> dict[str, float] | Problem:
+    """The metrics of a fetched attempt, from where `train.metrics` says; each name of `required` must be among them."""
+    shown = "logs/train.out" if source == STDOUT else source
+    path = attempt / (shown if source == STDOUT else f"train/{source}")
+    found = read_metrics(path) if source.endswith(".json") else _read_lines(path, shown, required)
+    if isinstance(found, Problem):
+        wanted = "the training has to leave it in AUTOLAB_TRIAL_DIR, or train.metrics to name another place"
+        missing = found.message.endswith(": not found")
+        return Problem(found.outcome, f"{shown}: not found; {wanted}") if missing else found
+    for name in required:
+        if name not in found:
+            form = f'{{"{name}": 0.9979}}' if source.endswith(".json") else f"a line `{name}: 0.9979`"
+            return Problem(Outcome.INVALID_ARTIFACT, f"{shown}: {name} is not in it; it has to be, in the form {form}")
+    return found
+
+
+def _read_lines(path: Path, shown: str, required: Collection[str]) -> dict[str, float] | Problem:
+    try:
+        with open_regular(path, TEXT_BYTES) as file:
+            return _numbers(_said(file, required), required)
+    except Refused as error:
+        return Problem(Outcome.INVALID_ARTIFACT, f"{shown}: {error}")
+
+
+def _said(file: BufferedReader, required: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Each name with the line and the text that it was last given: all of `required`, of others the newest."""
+    said: dict[str, tuple[int, str]] = {}
+    for number, raw in enumerate(file, 1):
+        shown = raw.rstrip(b"\r\n").rpartition(b"\r")[2].decode("utf-8", errors="replace")
+        match = _LINE.fullmatch(shown)
+        if match:
+            said.pop(match[1], None)
+            said[match[1]] = number, match[2]
+            if len(said) > METRICS_KEYS + len(required):
+                said.pop(next(name for name in said if name not in required))
+    return said
+
+
+def _numbers(said: Mapping[str, tuple[int, str]], required: Collection[str]) -> dict[str, float]:
+    """The finite numbers of what was said. Refused where a required one is anything else."""
+    numbers: dict[str, float] = {}
+    for name, (line, text) in said.items():
+        if _NUMBER.fullmatch(text) and abs(float(text)) < 1e308:
+            numbers[name] = float(text)
+        elif name in required:
+            raise Refused(f"line {line}: {name}: {_complaint(text)}")
+    return numbers
+
+
+def _complaint(text: str) -> str:
+    if _COMMA.fullmatch(text):
+        return f"{text} has a comma; write {text.replace(',', '.')} with a point (and nothing between thousands)"
+    if _NUMBER.fullmatch(text) or re.fullmatch(r"[-+]?(nan|inf|infinity)", text, re.I):
+        return f"{text[:60]} is not a finite number; a training without a result has to end with a status above 0"
+    return f"{text[:60]!r} is not a number; write the number alone, such as 0.9979"

@@ -1,0 +1,130 @@
+"""What the offline researcher says. Words only: the engine puts the numbers beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+from autolab.records.experiment import Lesson, Results
+from autolab.records.lab import Metric
+from autolab.records.outcomes import Verdict
+from autolab.records.replies import DocsOutput, HypothesisOutput, PaperUpdate
+from autolab.researchers.base import Context
+from autolab.researchers.offline import policy
+from autolab.researchers.offline.bench import Bench
+from autolab.researchers.offline.catalogue import Mechanism
+from autolab.researchers.offline.policy import Idea
+
+
+def title(idea: Idea) -> str:
+    """`GELU activations and depthwise-separable convolutions`; a dose is named where there are several."""
+    names = [_named(mechanism, value) for mechanism, value in idea.parts]
+    names = names[:1] + [name[0].lower() + name[1:] if name[1:2].islower() else name for name in names[1:]]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _named(mechanism: Mechanism, value: JsonValue) -> str:
+    if len(mechanism.values) == 1:
+        return mechanism.title
+    return f"{mechanism.title} ({mechanism.dose.replace('{}', str(value))})"
+
+
+def told(changes: Mapping[str, JsonValue], desk: Bench) -> str:
+    """Changes as a title."""
+    parts = policy.parts_of(changes, desk.mechanisms)
+    return title(Idea(tuple(parts))) if parts else ", ".join(changes)
+
+
+def hypothesis(idea: Idea, metric: Metric, lessons: Sequence[Lesson]) -> HypothesisOutput:
+    mechanisms = [mechanism for mechanism, _ in idea.parts]
+    why = " ".join(mechanism.rationale for mechanism in mechanisms)
+    better = "lower" if metric.direction == "minimize" else "higher"
+    return HypothesisOutput(
+        title=title(idea),
+        mechanism=why,
+        success=f"{metric.primary} is {better} by at least {metric.success_delta:g} on average, paired by seed",
+        risk_bounds=(f"a trial takes at most {max(2.0, 2 * idea.cost):.0f} times as long as the base's",),
+        references=tuple(reference for mechanism in mechanisms for reference in mechanism.references),
+        family="+".join(idea.families),
+        changes=idea.changes,
+        body=f"{why}\n\n{_grounds(idea, lessons)}",
+    )
+
+
+def _grounds(idea: Idea, lessons: Sequence[Lesson]) -> str:
+    """Why this and why now: what is known of the families."""
+    said = []
+    for family in idea.families:
+        of = [lesson for lesson in lessons if family in policy.families_of(lesson)]
+        good = sum(lesson.verdict is Verdict.SUPPORTED for lesson in of)
+        word = "iteration" if len(of) == 1 else "iterations"
+        said.append(
+            f"The family {family} was tried in {len(of)} {word} so far, {good} of them supported."
+            if of
+            else f"Nothing of the family {family} was tried here yet."
+        )
+    return " ".join(said)
+
+
+def docs(context: Context, parameters: tuple[int, int] | None) -> DocsOutput:
+    """Observation, inference and claim apart; a section for each paper target."""
+    assert context.hypothesis is not None and context.results is not None and context.design is not None
+    claim, verdict = context.hypothesis, context.results.assessment.verdict
+    arm = context.design.variants[0].name
+    cost = _cost(parameters)
+    observation = f"`{arm}` and its baseline were trained on the same seeds, data and settings.{cost}"
+    inference, held = _meaning(context, verdict, parameters)
+    paper = [
+        f"### {claim.title}",
+        f"{claim.mechanism}{_cited(claim.references)}",
+        f"The arms differ in this alone.{cost} {held}",
+    ]
+    updates = [PaperUpdate(path=path, text="\n\n".join(paper)) for path in context.config.docs.paper_targets[:1]]
+    return DocsOutput(
+        observation=observation,
+        inference=inference,
+        claim=held,
+        paper=tuple(updates),
+        no_changes=None if updates else "the lab names no paper target",
+    )
+
+
+def _cost(parameters: tuple[int, int] | None) -> str:
+    if parameters is None or parameters[0] == parameters[1]:
+        return ""
+    return f" The candidate has {parameters[1]:,} parameters, the base {parameters[0]:,}."
+
+
+def _cited(references: Sequence[str]) -> str:
+    return f" ({'; '.join(references)})" if references else ""
+
+
+def _meaning(context: Context, verdict: Verdict | None, parameters: tuple[int, int] | None) -> tuple[str, str]:
+    """Inference and claim for a verdict."""
+    assert context.hypothesis is not None and context.results is not None
+    name, reason = context.hypothesis.title, context.results.assessment.reason
+    if verdict is Verdict.SUPPORTED:
+        grown = parameters is not None and parameters[1] > 1.2 * parameters[0]
+        other = " The candidate is larger too, and this design does not tell the two apart." if grown else ""
+        inference = f"The difference fits the mechanism; nothing else differs between the arms.{other}"
+        return (
+            inference,
+            f"{name}: better here, at this training length and on this data; not yet measured on fresh seeds.",
+        )
+    if verdict is Verdict.REFUTED:
+        inference = "Either the mechanism is not at work here, or the base has what it would bring by other means."
+        return inference, f"{name}: no gain worth having on this base. Another base could answer differently."
+    if reason == "no_change":
+        return "The change could not be made to work here.", f"{name}: nothing was learned of the mechanism."
+    inference = "If there is an effect, it is too small or too variable for this number of pairs to show."
+    return inference, f"{name}: open."
+
+
+def onward(results: Results, supported: bool) -> str:
+    """Why the next hypothesis is a new one."""
+    if supported:
+        return "supported: the next candidate builds on it"
+    if results.assessment.verdict is Verdict.REFUTED:
+        return "refuted: on to what else could pay"
+    return "nothing shown either way: on to what else could pay"

@@ -1,0 +1,69 @@
+"""What a completed attempt measured: its own metrics, and the evaluator's on its predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autolab import evaluation, metrics, suffix
+from autolab.records.lab import Config
+from autolab.records.outcomes import Outcome
+from autolab.rig import Rig
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Outcome and message of an attempt, the evaluator's score, its own numbers, the hash of its predictions."""
+
+    outcome: Outcome
+    message: str
+    score: dict[str, float] = field(default_factory=dict)
+    self_reported: dict[str, float] = field(default_factory=dict)
+    predictions_sha256: str | None = None
+
+
+def score(setup: Rig, config: Config, metric: str, attempt: Path) -> Scored:
+    """Read, check and score a fetched attempt whose steps all ended well; `metric` is what the run compares."""
+    if setup.evaluator is None:
+        return _self_reported(config, metric, attempt)
+    found = metrics.read(attempt, config.train.metrics, ())
+    said = {} if isinstance(found, evaluation.Problem) else found
+    predictions = attempt / "predict" / "predictions.npy"
+    sha = evaluation.check_predictions(predictions, None)
+    if isinstance(sha, evaluation.Problem):
+        return Scored(sha.outcome, sha.message, {}, said)
+    ahead = _looks_ahead(setup, predictions, attempt)
+    if ahead is not None:
+        return Scored(ahead.outcome, ahead.message, {}, said, sha)
+    measured = evaluation.score(
+        Path(setup.python),
+        setup.evaluator,
+        setup.evaluator_sha256,
+        predictions,
+        setup.labels,
+        attempt / "score",
+        setup.predict_limit_s,
+    )
+    if isinstance(measured, evaluation.Problem):
+        return Scored(measured.outcome, measured.message, {}, said, sha)
+    if metric not in measured:
+        return Scored(Outcome.INVALID_ARTIFACT, f"score.json: {metric} is not in it", measured, said, sha)
+    return Scored(Outcome.COMPLETED, "", measured, said, sha)
+
+
+def _self_reported(config: Config, metric: str, attempt: Path) -> Scored:
+    """A lab without evaluator: what the training says of itself has to hold all that is compared and reported."""
+    required = dict.fromkeys((metric, config.metric.primary, *config.metric.report))
+    said = metrics.read(attempt, config.train.metrics, required)
+    if isinstance(said, evaluation.Problem):
+        return Scored(said.outcome, said.message)
+    return Scored(Outcome.COMPLETED, "", {}, said)
+
+
+def _looks_ahead(setup: Rig, predictions: Path, attempt: Path) -> evaluation.Problem | None:
+    """The altered-suffix check, where the lab asks for it."""
+    if setup.altered is None:
+        return None
+    altered = attempt / suffix.ALTERED / "predictions.npy"
+    sha = evaluation.check_predictions(altered, None)
+    return sha if isinstance(sha, evaluation.Problem) else suffix.compare(predictions, altered, setup.altered.cuts)

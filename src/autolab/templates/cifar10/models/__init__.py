@@ -1,0 +1,8 @@
+"""The models of this lab: a file each, with a class `Model` that maps pictures [b, 3, 32, 32] to logits [b, 10]."""
+
+from models._build import build, names
+
+DEFAULT = "cnn_basic"
+"""What a training builds if no setting says otherwise."""
+
+__all__ = ["DEFAULT", "build", "names"]

@@ -1,0 +1,8 @@
+"""What the text is made of, and how much of it a training sees."""
+
+CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""Every character of the text; a token is a place in this row."""
+LENGTH = 64
+"""Characters of a row."""
+SEEN = 409_600
+"""Characters that a training sees, however it cuts them into batches: what is held equal when two are compared."""
