@@ -1,7 +1,9 @@
 """Does the offline researcher find gains, and more than chance does with the same trials?
 
     python benchmarks/research.py digits  --seeds 0 1 2 --iterations 20 --work DIR
-    python benchmarks/research.py cifar10 --seeds 0 --iterations 10 --work DIR      (needs AUTOLAB_DATASETS)
+    python benchmarks/research.py cifar10 --iterations 10 --settings subset=1000 epochs=2 --work DIR
+
+The second wants CIFAR-10 in the folder AUTOLAB_DATASETS, or fetches it.
 
 For each lab seed two labs run through `autolab loop`: one whose researcher chooses by its bandit, one that draws from
 the same catalogue without looking (`policy: random`) until it has had as many trials. Both build on what was supported,
@@ -10,7 +12,7 @@ template's, are trained on 20 fresh seeds that no search has seen, with the eval
 
 Resumable: labs go on where they were, and trainings that are done are not repeated; run the same command again. Trials
 start in a process that has torch loaded (`warm_python.py`), which changes their time and not their results. On two
-cores the digits take about an hour and the pictures half of one.
+free cores the digits take about an hour and the pictures a quarter of one.
 
 Prints a row a lab: trials, candidates supported, the gain that the search claims (the template's mean minus the last
 supported candidate's, each on the seeds of its own run), and the gain measured anew, paired by seed, with a 95%
@@ -23,6 +25,7 @@ import argparse
 import concurrent.futures
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +36,8 @@ import yaml
 HERE = Path(__file__).resolve().parent
 FRESH = range(900_000, 900_020)
 CODE = ("train.py", "predict.py")
+OVER = ("stop", "human_review")
+"""Stages in which a campaign has ended, by its budget or for want of ideas."""
 
 
 def main() -> None:
@@ -41,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--settings", nargs="*", default=[], help="NAME=VALUE in place of a default of settings.py")
     given = parser.parse_args()
     python = warm_python(given.work)
     rows = []
@@ -69,6 +75,7 @@ def search(given: argparse.Namespace, seed: int, policy: str, python: Path, tria
     lab: Path = given.work.resolve() / f"{given.template}-{policy}-{seed}"
     if not (lab / ".git" / "autolab" / "head").exists():
         autolab("init", str(lab), "--template", given.template, "--seed", str(seed))
+        change_settings(lab, given.settings)
     path = lab / ".autolab" / "config.yaml"
     config = yaml.safe_load(path.read_text()) | {"python": str(python)}
     config["researcher"] = {"name": "offline", "policy": policy}
@@ -76,10 +83,22 @@ def search(given: argparse.Namespace, seed: int, policy: str, python: Path, tria
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     done = state(lab)
     count = given.iterations if trials is None else 10 * given.iterations
-    if done["loop"] is not None or (done["iterations"] < count and done["state"]["stage"] != "stop"):
+    if done["loop"] is not None or (done["iterations"] < count and done["state"]["stage"] not in OVER):
         left = done["loop"]["max_iterations"] if done["loop"] else count - done["iterations"]
-        autolab("loop", "--max-iterations", str(left), "--dir", str(lab), allowed=(0, 4))
+        autolab("loop", "--max-iterations", str(left), "--dir", str(lab), allowed=(0, 3, 4))
     return lab
+
+
+def change_settings(lab: Path, wanted: list[str]) -> None:
+    """Other defaults for a training, committed before anything is measured."""
+    path = lab / "settings.py"
+    for name, value in (one.split("=") for one in wanted):
+        text, count = re.subn(rf"(?m)^(    {name}: \w+ = ).*$", rf"\g<1>{value}", path.read_text())
+        if count != 1:
+            sys.exit(f"--settings: {name} stands {count} times in {path}, not once")
+        path.write_text(text)
+    if wanted:
+        git(lab, "commit", "-qam", f"settings: {' '.join(wanted)}")
 
 
 def autolab(*words: str, allowed: tuple[int, ...] = (0,)) -> None:
@@ -105,7 +124,10 @@ def row(lab: Path, seed: int, policy: str, python: Path) -> str:
 
     records = [json.loads(path.read_text()) for path in sorted((lab / "experiments").glob("*/record.json"))]
     supported = [record for record in records if record["verdict"] == "supported"]
-    first, best = root_commit(lab), supported[-1]["commit"] if supported else None
+    first = yaml.safe_load((lab / "experiments" / records[0]["iteration_id"] / "design.yaml").read_text())[
+        "base_commit"
+    ]
+    best = supported[-1]["commit"] if supported else None
     before = fresh(lab, first, python)
     metric = yaml.safe_load((lab / ".autolab" / "config.yaml").read_text())["metric"]["primary"]
     told = state(lab)
@@ -120,10 +142,6 @@ def row(lab: Path, seed: int, policy: str, python: Path) -> str:
     was = sum(score["accuracy"] for score in before) / len(before)
     measured = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
     return f"{head}| {claimed:+.4f} | {measured} | {was:.4f} to {accuracy:.4f} |"
-
-
-def root_commit(lab: Path) -> str:
-    return git(lab, "rev-list", "--max-parents=0", "HEAD").split()[0]
 
 
 def baseline_mean(lab: Path, record: dict[str, Any], metric: str) -> float:

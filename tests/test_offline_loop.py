@@ -77,6 +77,14 @@ def test_when_everything_was_tried_the_loop_stops_and_says_so(tmp_path: Path) ->
     assert kit.state()["stage"] == "stop" and len(kit.iterations()) == 2
 
 
+def test_what_is_left_of_the_trials_ends_the_loop_as_a_budget_and_asks_nobody(tmp_path: Path) -> None:
+    kit = constants_lab(tmp_path, budget={"trials": 7})
+    ended = kit.autolab("loop", "--max-iterations", "3")
+    assert ended.code == 4, ended.out + ended.err
+    assert "up to 6 trials, and 1 are left of budget.trials in config.yaml" in kit.state()["reason"]
+    assert kit.state()["stage"] == "stop" and len(kit.events("learned")) == 1
+
+
 @pytest.mark.parametrize(
     ("goal", "said"),
     [

@@ -123,7 +123,7 @@ def test_two_iterations_leave_everything_uncommitted_as_it_was_and_run_no_progra
     (lab.root / "notes").mkdir()
     (lab.root / "notes" / "private.txt").write_text("untracked\n")
     witness.unlink(missing_ok=True)
-    engines = ("experiments", "9_reports", ".git", ".autolab", "5_worktrees", *DOCUMENTS)
+    engines = ("experiments", "9_reports", "paper/figures", ".git", ".autolab", "5_worktrees", *DOCUMENTS)
     files = tree(lab.root, *engines)
     held = (lab.root / ".git" / "index").read_bytes()
     mine = theirs(lab)

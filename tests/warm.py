@@ -79,14 +79,17 @@ def _become(request: dict[str, Any]) -> None:
 
 def _empty_figures(_: object, folder: Path) -> tuple[str, ...]:
     folder.mkdir(parents=True, exist_ok=True)
-    made = [folder / f"comparison.{ending}" for ending in ("png", "pdf")]
+    made = [folder / f"{name}.{ending}" for name in ("comparison", "loss", "acc") for ending in ("png", "pdf")]
     for path in made:
         path.touch()
     return tuple(path.name for path in made)
 
 
-def _no_progress(*_: object) -> tuple[Path, Path]:
-    return Path("progress.png"), Path("progress.pdf")
+def _no_progress(_: object, metric: str, direction: str, stem: Path) -> tuple[Path, Path]:
+    made = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")
+    for path in made:
+        path.touch()
+    return made
 
 
 if __name__ == "__main__":

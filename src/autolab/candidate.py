@@ -130,6 +130,8 @@ def design(desk: Desk) -> Result:
     except RecordError as error:
         return Result(Outcome.RETRY, str(error))
     findings = _design_findings(desk, spec, claim)
+    if findings and output.seeds is None and all(finding.check == "budget" for finding in findings):
+        return Result(Outcome.STOP, f"budget: {findings[0].message}")  # the lab draws the seeds: nothing to mend
     if findings:
         return Result(Outcome.RETRY, "; ".join(finding.message for finding in findings))
     desk.write(desk.paths.design, spec.to_yaml())
@@ -202,17 +204,12 @@ def implementation(desk: Desk) -> Result:
     if isinstance(output, Result):
         return output
     parent = desk.candidate(before=desk.acted) or base
-    problem = apply(desk, output, parent)
-    if problem:
-        return Result(Outcome.RETRY, problem)
-    fault.point("worktree.after_edit")
-    judged = _committed(desk, output, spec)
+    judged = _made(desk, output, parent, spec)
     assembled = _assembled(desk, spec) if judged.outcome is Outcome.RETRY and desk.state.stage_attempt > 1 else None
     if assembled is None or output.via is not None:
         return judged
     desk.tell(f"  the researcher's own code failed again ({judged.reason}); the assembler writes the model")
-    problem = apply(desk, assembled, base)
-    return Result(Outcome.RETRY, problem) if problem else _committed(desk, assembled, spec)
+    return _made(desk, assembled, base, spec)
 
 
 def _assembled(desk: Desk, spec: Design) -> ImplementationOutput | None:
@@ -245,8 +242,12 @@ def _assembled(desk: Desk, spec: Design) -> ImplementationOutput | None:
     return ImplementationOutput(plan=plan, files=files.files + back, edits=files.edits, delete=gone, via="assembler")
 
 
-def _committed(desk: Desk, output: ImplementationOutput, spec: Design) -> Result:
-    """Commit what stands in the worktree, record it as the candidate, and have it judged."""
+def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design) -> Result:
+    """Write an answer's changes, commit them, record them as the candidate, and have it judged."""
+    problem = apply(desk, output, parent)
+    if problem:
+        return Result(Outcome.RETRY, problem)
+    fault.point("worktree.after_edit")
     git, base = desk.lab.git, desk.campaign.base_commit or ""
     title = desk.hypothesis().title
     commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {title}", f"exp/{desk.slug}").sha

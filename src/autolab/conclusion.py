@@ -43,7 +43,7 @@ from autolab.records.experiment import (
     Summary,
     Trial,
 )
-from autolab.records.lab import Campaign, Stage, Supported
+from autolab.records.lab import Campaign, Config, Stage, Supported
 from autolab.records.outcomes import Decision, Verdict
 from autolab.records.outcomes import Outcome as TrialOutcome
 from autolab.records.replies import DecisionOutput, DocsOutput
@@ -287,7 +287,7 @@ def decide(desk: Desk) -> Result:
     fault.point("decide.after_write")
     desk.write(desk.paths.record, _record(desk, output).to_json())
     lessons.learn(desk.lab.store, desk.lab.ledger, _lesson(desk, output.decision), desk.events())
-    _show_progress(desk)
+    show_progress(desk.lab, desk.config, desk.campaign.model_copy(update={"learned": desk.iteration_id}))
     desk.tell(f"decision: {output.decision}, {output.reason}")
     outcomes = {
         Decision.REFINE: Outcome.REFINE,
@@ -319,21 +319,21 @@ def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:
     return update
 
 
-def _show_progress(desk: Desk) -> None:
-    """The figure of every try so far, among the paper's; drawn with the next iteration while the checkout is away."""
-    if desk.lab.away(desk.campaign):
-        return
-    told = lessons.recall(desk.lab.store, desk.lab.ledger, desk.iteration_id)[::-1]
+def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
+    """Draw every try so far among the paper's figures, while the checkout is the lab's; the files written."""
+    told = lessons.recall(lab.store, lab.ledger, campaign.learned)[::-1]
+    if not told or lab.away(campaign):
+        return []
     begun = told[0].baseline
     tries = [figures.Try(told[0].iteration - 1, "baseline", "baseline", *_ends(begun), False)] if begun else []
     for one in told:
         supported = one.verdict is Verdict.SUPPORTED
         verdict = one.verdict or one.status
         tries.append(figures.Try(one.iteration, one.title, verdict, *_ends(one.measured), supported))
-    metric = desk.config.metric
-    folder = desk.lab.root / desk.config.docs.figures
-    folder.mkdir(parents=True, exist_ok=True)
-    figures.progress(tries, metric.primary, metric.direction, folder / "progress")
+    stem = lab.root / config.docs.figures / "progress"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    drawn = figures.progress(tries, config.metric.primary, config.metric.direction, stem)
+    return [str(path.relative_to(lab.root)) for path in drawn]
 
 
 def _ends(found: Interval | None) -> tuple[float | None, float | None, float | None]:

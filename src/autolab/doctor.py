@@ -113,7 +113,7 @@ def _fix(start: Path) -> list[Finding]:
             found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
         lab.take_up(fix=True)
         lab.git.repair_worktrees()
-        for name in (*_restore(lab), *_show_asks(lab)):
+        for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))
         conclusion.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
     return found
@@ -155,6 +155,14 @@ def _show_asks(lab: Lab) -> list[str]:
     for view in missing:
         durable.write(view, views[view].read_bytes())
     return [str(view.relative_to(lab.root)) for view in missing]
+
+
+def _progress(lab: Lab) -> list[str]:
+    """The figure of progress, drawn again where it is missing."""
+    config = lab.config()
+    if (lab.root / config.docs.figures / "progress.png").exists():
+        return []
+    return conclusion.show_progress(lab, config, lab.load()[1])
 
 
 def _missing(lab: Lab) -> list[Finding]:

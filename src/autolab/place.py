@@ -24,7 +24,7 @@ def locate(start: Path) -> tuple[Path, Path]:
         raise LedgerError(f"{store}/head: missing, though the lab has a ledger; run `autolab doctor --fix`")
     if (root / ".autolab" / "config.yaml").exists():
         raise LabError(f"{root}: a clone of a lab, without a record of its own; `autolab init` makes it a lab")
-    raise LabError(f"{root}: a git repository, but no lab; `autolab init --from-existing` makes it one")
+    raise LabError(f"{root}: a git repository, but no lab; `autolab init DIR` makes one, --from-existing of this one")
 
 
 def holder(store: Path) -> str | None:

@@ -75,9 +75,11 @@ def evidence(lab: Lab) -> str:
         note = " (unconfirmed)" if verdict == "supported" else ""
         rows.append(f"{record.hypothesis_id:<4}{title(lab, record):<50}  {verdict}{note}: {', '.join(ended)}")
         rows.append(f"    experiments/{record.iteration_id}/analysis/summary.md")
+    config = lab.config()
     places = [
         ("what was learned", "RESEARCH_JOURNAL.md"),
-        ("every measurement", "results.tsv"),
+        ("every try in one picture", f"{config.docs.figures}/progress.png"),
+        ("every measurement", config.files.table),
         ("runs, seeds, commits", "experiments/*/runs/*/run_manifest.json"),
         ("what happened, line by line", ".autolab/ledger.jsonl"),
     ]

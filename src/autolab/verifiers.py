@@ -231,7 +231,7 @@ def _trial_budget(design: Design, config: Config, spent: int) -> list[Finding]:
         return []
     message = f"reproducibility.seeds: up to {needed} trials, and {left} are left of budget.trials in config.yaml"
     may_stop_early = isinstance(seeds, MaxPairs) and rule.rule != "fixed"
-    return [(advisory if may_stop_early and left > 0 else blocking)("design", message, "design.yaml")]
+    return [(advisory if may_stop_early and left > 0 else blocking)("budget", message, "design.yaml")]
 
 
 _SHARES = {"accuracy", "acc", "f1", "precision", "recall", "auc", "auroc", "iou", "top1", "top5"}
