@@ -9,7 +9,7 @@ from autolab.errors import AutolabError, ResearcherError
 from autolab.records.lab import Who
 from autolab.researchers.base import Answer, Context, Researcher, Task
 from autolab.researchers.command import CommandResearcher
-from autolab.researchers.offline import OfflineResearcher
+from autolab.researchers.offline.researcher import OfflineResearcher
 from autolab.researchers.scripted import ScriptedResearcher
 
 __all__ = ["RESEARCHERS", "Answer", "Context", "Researcher", "Task", "load_researcher"]
