@@ -130,8 +130,9 @@ def design(desk: Desk) -> Result:
     except RecordError as error:
         return Result(Outcome.RETRY, str(error))
     findings = _design_findings(desk, spec, claim)
-    if findings and output.seeds is None and all(finding.check == "budget" for finding in findings):
-        return Result(Outcome.STOP, f"budget: {findings[0].message}")  # the lab draws the seeds: nothing to mend
+    told_before = desk.state.stage_attempt > 1
+    if findings and told_before and all(finding.check == "budget" for finding in findings):
+        return Result(Outcome.STOP, f"budget: {findings[0].message}")  # asked for less, the designer found no less
     if findings:
         return Result(Outcome.RETRY, "; ".join(finding.message for finding in findings))
     desk.write(desk.paths.design, spec.to_yaml())
