@@ -236,7 +236,7 @@ CONTROL = {
     "key twice": (in_file(CONFIG, r"\Z", "goal: another\n"), ("config.yaml: line ", "goal: key given twice")),
     "not YAML": (in_file(CONFIG, r"\Z", "]\n"), ("config.yaml: line ", "not YAML")),
     "half an evaluator": (in_file(CONFIG, r"^predict:\n(  .*\n)+", ""), ("config.yaml", "evaluate and predict")),
-    "level not built": (in_file(CONFIG, r"containment: .*", "containment: full"), ("config.yaml", "containment")),
+    "level unknown": (in_file(CONFIG, r"containment: .*", "containment: high"), ("config.yaml", "containment")),
     "budget not built": (in_file(CONFIG, r"\Z", "budget: {tokens: 5}\n"), ("config.yaml", "budget.tokens")),
     "push not built": (in_file(CONFIG, r"\Z", "push: always\n"), ("config.yaml", "push")),
     "no attempts": (in_file(CONFIG, r"\Z", "attempts: {stage: 0}\n"), ("config.yaml: line ", "attempts.stage")),

@@ -13,7 +13,7 @@ from autolab.records.base import parse_yaml
 from autolab.records.lab import Config, VerifierPolicy
 
 EMPTY = TEMPLATES / "empty"
-EDIT = "import random; val_loss = random.Random(seed).random() / 1000 + (LR - 0.4) ** 2"
+EDIT = "import random; val_loss = random.Random(f'{seed} {LR}').random() / 1000 + (LR - 0.4) ** 2"
 
 
 @pytest.fixture

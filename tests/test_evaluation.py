@@ -318,7 +318,7 @@ def test_the_environment_names_version_and_packages_and_is_asked_once(monkeypatc
 def fake_python(folder: Path, found: list[str]) -> Path:
     """An interpreter with the given packages, whose site-packages is `folder`/site."""
     (folder / "site").mkdir(exist_ok=True)
-    answer = json.dumps({"version": "3.12.0", "site": str(folder / "site"), "found": found})
+    answer = json.dumps({"version": "3.12.0", "site": str(folder / "site"), "places": [], "found": found})
     path = folder / "python"
     path.write_text(f"#!/bin/sh\necho '{answer}'\n")
     path.chmod(0o755)

@@ -137,7 +137,7 @@ def test_a_check_sees_a_small_environment_and_nothing_of_the_persons(
     allowed = {"PATH", "LANG", "HOME", "TMPDIR", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"}
     allowed |= {f"AUTOLAB_{name}" for name in ("TRIAL_DIR", "SEED", "CONFIG", "DATA")}
     assert set(seen) - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING"} == allowed
-    assert seen["AUTOLAB_TRIAL_DIR"] == str(ground.scratch / "dry_run") and seen["HOME"] == str(ground.scratch)
+    assert seen["AUTOLAB_TRIAL_DIR"] == str(ground.scratch / "dry_run") and seen["HOME"] == seen["TMPDIR"]
 
 
 def test_commands_of_the_seed_find_interpreter_iteration_and_its_folder(ground: Ground, tmp_path: Path) -> None:

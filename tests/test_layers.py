@@ -24,18 +24,21 @@ adopt doctor init registry status
 engine conclusion candidate desk
 researchers
 analysis accounts
-runs scoring rig figures curves
-prompts ladder documents view board progress
-executors evaluation metrics suffix verifiers assembler
-experiment lab lessons target
-ledger git plumbing place process
-stages stats budget supervisor keeper workdir fault durable
+runs scoring rig figures curves seal
+prompts ladder documents view board progress containment
+executors metrics suffix verifiers suspicion assembler
+experiment lab lessons target evaluation
+ledger git plumbing place process collection
+stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records
 errors
 """.strip()
 
 # The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
-STANDARD_LIBRARY_ONLY = ("supervisor", "keeper", "workdir", "fault")
+STANDARD_LIBRARY_ONLY = (
+    *("supervisor", "keeper", "sandbox", "limits", "syscalls", "processes", "workdir"),
+    *("fault", "redaction"),
+)
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich"}
 

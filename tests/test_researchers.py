@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +310,23 @@ def test_words_of_the_command_are_filled_in_one_by_one(tmp_path: Path) -> None:
         "{other}",
         "$HOME",
     ], "no shell reads them"
+
+
+@pytest.mark.parametrize("level", ["full", "partial"])
+def test_a_contained_agent_works_in_its_workspace_and_sees_what_it_is_given(tmp_path: Path, level: str) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "rules.txt").write_text("be brief")
+    (tmp_path / "diary.txt").write_text("private")
+    program = tmp_path / "agent"
+    look = "cat ../given/rules.txt > rules.txt; cat ../diary.txt > diary.txt 2>&1; echo x >> ../diary.txt; "
+    program.write_text(f'#!/bin/sh\n{look}exec {AGENTS / "good"} "$1"\n')
+    program.chmod(0o755)
+    given = {"reads": (str(tmp_path / "given"), str(AGENTS))}
+    researcher = load_researcher(Who(name="command", command=f"{program} {{prompt_file}}", **given))
+    ask = replace(task(tmp_path), containment=level)
+    said = researcher.perform(ask)
+    assert said.raw is not None, said.note
+    assert (ask.workspace / "rules.txt").read_text() == "be brief"
+    assert (ask.workspace / "prompt.txt").read_text() == "What next?\n"
+    assert "private" not in (ask.workspace / "diary.txt").read_text()
+    assert (tmp_path / "diary.txt").read_text() == "private"

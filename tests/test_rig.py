@@ -86,7 +86,7 @@ def test_in_a_copy_too_the_programs_own_status_and_last_words_count(lab: Lab, tm
 def test_without_a_copy_the_program_itself_is_the_step(lab: Lab) -> None:
     setup, made = job(lab, "{python} train.py --fast")
     assert made.steps[0].argv == (setup.python, "train.py", "--fast")
-    assert made.steps[0].env["HOME"] == "{folder}"
+    assert made.steps[0].env["HOME"] == "{scratch}"
 
 
 def test_named_variables_of_the_person_are_passed_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

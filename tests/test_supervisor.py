@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from autolab import keeper, supervisor, workdir
+from autolab import keeper, limits, processes, sandbox, supervisor, syscalls, workdir
 from autolab.errors import ExecutorError
 from autolab.executors.base import Exit, Job, Phase, Ref, Step
 from autolab.executors.local import LocalExecutor
@@ -146,7 +146,8 @@ def release(bench: Bench) -> None:
 
 
 def test_outcomes_are_words_of_the_records() -> None:
-    words = {keeper.COMPLETED, keeper.FAILED, keeper.TIMEOUT}
+    words = {keeper.COMPLETED, keeper.FAILED, keeper.TIMEOUT, keeper.INVALID}
+    words |= {limits.OUT_OF_MEMORY, limits.PROCESS_LIMIT, limits.DISK_LIMIT}
     assert words | {keeper.OUTPUT_LIMIT, keeper.CANCELLED, keeper.LOST} <= set(Outcome)
 
 
@@ -281,11 +282,11 @@ def test_both_killed_and_the_rest_of_the_session_is_found_by_its_record(bench: B
 def test_a_record_of_a_pid_that_is_now_anothers_kills_nobody(bench: Bench, change: dict[str, str]) -> None:
     bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
-        who = {"pid": bystander.pid, "pgid": bystander.pid, "start": keeper.start_of(bystander.pid)}
-        record = {"key": "k", "step": "train", "started": workdir.now(), "boot": keeper.boot()} | who | change
-        keeper.end_recorded(record)
+        who = {"pid": bystander.pid, "pgid": bystander.pid, "start": processes.start_of(bystander.pid)}
+        record = {"key": "k", "step": "train", "started": workdir.now(), "boot": processes.boot()} | who | change
+        processes.end_recorded(record)
         assert bystander.poll() is None
-        keeper.end_recorded(record | {"start": who["start"], "boot": keeper.boot()})
+        processes.end_recorded(record | {"start": who["start"], "boot": processes.boot()})
         assert bystander.wait(PATIENCE_S) == -signal.SIGKILL
     finally:
         bystander.kill()
@@ -352,10 +353,10 @@ def test_a_second_supervisor_leaves_at_once(bench: Bench) -> None:
     assert bench.executor().poll(refs, 0)[refs[0].key].phase in (Phase.QUEUED, Phase.RUNNING)
 
 
-def test_its_three_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
+def test_its_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
     node = bench.outside / "node" / "autolab"
     node.mkdir(parents=True)
-    for module in (supervisor, keeper, workdir):
+    for module in (supervisor, keeper, sandbox, syscalls, limits, processes, workdir):
         shutil.copy(str(module.__file__), node)
     place = workdir.Workdir(bench.workdir)
     place.make()

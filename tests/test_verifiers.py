@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +129,153 @@ def test_the_policy_reads_a_real_diff_with_a_rename_and_a_link(tmp_path: Path) -
         ("eval.py", "FROZEN"),
         ("train.py", "symbolic link"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("sitecustomize.py", "Python runs it by itself"),
+        ("src/usercustomize/__init__.py", "Python runs it by itself"),
+        ("SiteCustomize.py", "Python runs it by itself"),
+        ("easy.pth", "Python runs it by itself"),
+        ("venv/pyvenv.cfg", "Python runs it by itself"),
+        ("x.dist-info/entry_points.txt", "Python runs it by itself"),
+        ("conftest.py", "programs run it by themselves"),
+        ("tests/conftest.py", "programs run it by themselves"),
+        (".envrc", "programs run it by themselves"),
+        (".vscode/tasks.json", "programs run it by themselves"),
+        ("models/width.pyc", "compiled code"),
+        ("models/__pycache__/width.cpython-311.pyc", "compiled code"),
+        ("models/fast.cpython-311-x86_64-linux-gnu.so", "compiled code"),
+        ("models/libfast.so.1.2", "compiled code"),
+        ("models/fast.dylib", "compiled code"),
+        ("models/fast.PYD", "compiled code"),
+        ("tools/hooks/pre-commit", "git hook"),
+        ("hooks/post-checkout", "git hook"),
+        ("tools/repo/HEAD", "makes a folder a repository"),
+        (".githooks/pre-commit", "git's own file"),
+        (".gitattributes", "git's own file"),
+        ("models/.gitmodules", "git's own file"),
+        ("GIT~1/config", "git's own file"),
+        (".g\u200cit/config", "git's own file"),
+        ("random.py", "in place of random of the standard library"),
+        ("json/__init__.py", "in place of json of the standard library"),
+        ("Numpy.py", "in place of numpy of an installed package"),
+        ("torch/__init__.py", "in place of torch of an installed package"),
+        ("eval/__init__.py", "in place of eval.py (FROZEN)"),
+        ("a\nb.py", "signs that cannot be seen"),
+        ("a\x1b[2K.py", "signs that cannot be seen"),
+        ("a\u202egnp.py", "signs that cannot be seen"),
+        ("caf\udce9.py", "not UTF-8"),
+        ("x" * 256, "longer than"),
+        ("/".join(["d" * 100] * 11), "longer than"),
+        ("/".join(["d"] * 40), "folders deep"),
+        ("models/width.py ", "a space"),
+        ("models/width.py.", "a dot"),
+    ],
+)
+def test_new_files_that_run_shadow_or_hide_are_blocked_but_may_be_removed(path: str, reason: str) -> None:
+    (finding,) = path_policy([change(path, "A")], CONFIG)
+    assert finding.severity == "blocking" and reason in finding.message, finding.message
+    assert ";" in finding.message and finding.message.isprintable(), "one line, with the way out"
+    assert finding.file is not None and finding.file.isprintable()
+    finding.value()
+    if "git's own" not in reason:
+        assert path_policy([change(path, "D")], CONFIG, existing=[path]) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("models/random.py", "models/json/__init__.py", "code/notes.md", "evaluation/__init__.py", "utils/hooks.py"),
+        *("hooks/readme.md", "models/head.py", "models/head/linear.py", "weights.pt", "data/a.social", "settings.py"),
+        *("models/with space.py", "models/\u00fc.py", "site.md"),
+    ],
+)
+def test_names_that_only_look_alike_are_the_candidates(path: str) -> None:
+    assert path_policy([change(path, "A")], CONFIG) == []
+
+
+def test_a_module_beside_a_program_shadows_wherever_that_lies_and_one_of_the_base_does_not() -> None:
+    config = Config.from_value(CONFIG.value() | {"train": {"command": "{python} -u src/train.py"}}, "config.yaml")
+    (finding,) = path_policy([change("src/random.py", "A")], config)
+    assert "standard library" in finding.message
+    there = ["src/random.py", "numpy/__init__.py", "conftest.py"]
+    assert path_policy([change("src/random.py"), change("numpy.py", "A")], config, existing=there) == []
+    assert len(path_policy([change("conftest.py")], config, existing=there)) == 1, "of the base it may stay, as it is"
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        ("Train.py", "train.py"),
+        ("models/WIDTH.py", "models/width.py"),
+        ("Models/new.py", "models"),
+        ("\uff54rain.py", "train.py"),
+    ],
+)
+def test_a_name_that_differs_from_another_by_case_alone_is_blocked(path: str, other: str) -> None:
+    existing = ["train.py", "models/width.py"]
+    (finding,) = path_policy([change(path, "A")], CONFIG, existing=existing)
+    assert finding.severity == "blocking" and f"the same name as {other} without case" in finding.message
+    assert path_policy([change("train.py"), change("models/new.py", "A")], CONFIG, existing=existing) == []
+
+
+def test_two_new_names_that_are_one_without_case_block_each_other_and_a_rename_does_not() -> None:
+    found = path_policy([change("a/x.py", "A"), change("A/y.py", "A")], CONFIG)
+    assert [finding.file for finding in found] == ["a/x.py", "A/y.py"]
+    assert path_policy([change("Notes.md", "D"), change("notes.md", "A")], CONFIG, existing=["Notes.md"]) == []
+    twins = ["Docs/a.md", "docs/a.md"]
+    assert path_policy([change("Docs/a.md"), change("docs/b.md", "A")], CONFIG, existing=twins) == [], "the base's own"
+
+
+def test_a_mode_is_a_change_and_a_file_that_becomes_executable_is_pointed_out() -> None:
+    frozen = replace(change("eval.py", mode="100755"), new_id="0" * 40)
+    (finding,) = path_policy([frozen], CONFIG)
+    assert finding.severity == "blocking" and "FROZEN" in finding.message
+    (finding,) = path_policy([change("run.sh", mode="100755")], CONFIG)
+    assert finding.severity == "advisory" and "becomes executable" in finding.message
+    assert path_policy([replace(change("run.sh", mode="100755"), old_mode="100755")], CONFIG) == []
+    (finding,) = path_policy([change("models", "A", "040000")], CONFIG)
+    assert finding.severity == "blocking" and "mode 040000" in finding.message
+
+
+def test_meta_mode_opens_no_name_that_runs_or_shadows() -> None:
+    paths = ["sitecustomize.py", "conftest.py", "random.py", "a\tb.py", ".gitattributes", "data/holdout/x"]
+    changes = [change(path, "A") for path in paths]
+    assert [finding.file is not None for finding in path_policy(changes, CONFIG, unlocked=True)] == [True] * len(paths)
+
+
+def test_the_policy_reads_a_real_diff_with_links_modes_twins_and_odd_names(tmp_path: Path) -> None:
+    git, tree = Git.init(tmp_path / "lab"), tmp_path / "tree"
+    root = tmp_path / "lab"
+    for name in ("eval.py", "run.sh", "train.py", "models/width.py", "data/eval/labels.npy"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{name}\n")
+    (root / "latest").symlink_to("data")
+    base = git.commit_all("base")
+    git.add_worktree(tree, "exp/tree", base)
+    (tree / "eval.py").chmod(0o755)
+    (tree / "run.sh").chmod(0o755)
+    (tree / "latest").unlink()
+    (tree / "latest").symlink_to("/etc")
+    (tree / "Models").mkdir()
+    (tree / "Models" / "new.py").write_text("x\n")
+    (tree / "out").symlink_to("data/eval")
+    (tree / "data" / "eval").rename(tree / "data" / "moved")
+    (tree / os.fsdecode(b"caf\xe9.py")).write_text("x\n")
+    changes = git.diff(base, git.commit_worktree(tree, "candidate").sha)
+    found = path_policy(changes, CONFIG, existing=git.files(base))
+    told = {str(finding.file): finding.message.split(": ", 1)[1].split(";")[0] for finding in found}
+    assert told == {
+        "eval.py": "FROZEN",
+        "run.sh": "becomes executable",
+        "latest": "symbolic link",
+        "out": "symbolic link",
+        "Models/new.py": "the same name as models without case",
+        "data/eval/labels.npy": "evaluation data",
+        "'caf\\udce9.py'": "the name is not UTF-8",
+    }
 
 
 @pytest.mark.parametrize(

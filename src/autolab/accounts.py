@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from autolab import suspicion
 from autolab.documents import COLUMNS, Entry
 from autolab.errors import RecordError
 from autolab.records.experiment import (
@@ -199,6 +200,7 @@ def numbers(account: Account) -> str:
     better = "lower" if account.hypothesis.direction == "minimize" else "higher"
     told = f"Mean over the trials ± half its 95% interval; of {design.metrics.primary}, {better} is better."
     told += " **These numbers are self-reported**: no evaluator measured them." if account.metrics.self_reported else ""
+    told += "".join(f" **Suspicious**: {line(odd.message)}." for odd in suspicion.find(account.manifest, design))
     return _blocks(_markdown(("arm", "trials", *names), rows), told) if rows else "No trial completed."
 
 
@@ -393,6 +395,15 @@ def report(account: Account, template: str | None) -> Entry:
     return Entry(account.iteration_id, f"9_reports/{account.date}_{account.slug}.md", _blocks(*blocks) + "\n", "file")
 
 
+def _containment(manifest: Manifest) -> str:
+    """The level, and what held the limits where it was not the kernel."""
+    level = manifest.containment or "unknown"
+    weaker = {what for trial in manifest.trials for what, by in trial.contained.items() if by == "watcher"}
+    by = f"; {', '.join(sorted(weaker))} watched a few times a second, not held by the kernel" if weaker else ""
+    free = "; programs ran with the rights of the person who started them" if level == "none" else ""
+    return level + free + by
+
+
 def _report_parts(account: Account) -> dict[str, str]:
     hypothesis, design, docs = account.hypothesis, account.design, account.docs
     arms = [f"- baseline `{arm.name}`: the {arm.code or 'base'}'s code{_with(arm)}" for arm in design.baselines]
@@ -400,7 +411,7 @@ def _report_parts(account: Account) -> dict[str, str]:
     arms += [f"- change: {name}, `{json.dumps(value, ensure_ascii=False)}`" for name, value in design.changes.items()]
     limits = [line(bound) for bound in hypothesis.risk_bounds] or ["no risk bound was set"]
     limits += ["the numbers are self-reported: no frozen evaluator measured them"] * account.metrics.self_reported
-    limits.append(f"containment of the trials: {account.manifest.containment or 'unknown'}")
+    limits.append(f"containment of the trials: {_containment(account.manifest)}")
     sources = "\n".join(["References:", *(f"- {line(source)}" for source in hypothesis.references)])
     wanted = f"Success, set before the run: {line(hypothesis.success)}"
     return {
@@ -429,8 +440,9 @@ def tsv_rows(manifest: Manifest, metrics: RunMetrics | None, metric: str, descri
     """
     verdicts = {comparison.arm: comparison.verdict.value for comparison in manifest.comparisons}
     mark = " (self-reported)" if manifest.self_reported else ""
+    why = f": {line(manifest.reason)[:300]}" if manifest.status == "failed" and manifest.reason else ""
     run = {"iteration": manifest.iteration_id, "run": manifest.run_id, "status": manifest.status or ""}
-    run |= {"metric": metric, "description": line(description)[:200] + mark}
+    run |= {"metric": metric, "description": line(description)[:200] + why + mark}
     rows = []
     for arm in dict.fromkeys(trial.arm for trial in manifest.trials):
         trials = [trial for trial in manifest.trials if trial.arm == arm]

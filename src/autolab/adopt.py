@@ -367,7 +367,7 @@ def _config_text(said: dict[str, object], program: Program) -> str:
         "run_time_minutes: [0.001, 60]",
         "researcher: {name: offline}",
         f"executor: {{name: local, options: {value['executor.options']}}}",
-        "containment: none",
+        "containment: full",
         "files:",
         f"  frozen: {value['files.frozen']}",
         "  human: [human_journal.md]",

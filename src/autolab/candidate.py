@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
@@ -36,9 +36,8 @@ from autolab.records.replies import (
 from autolab.researchers.offline.bench import METHOD, method_files
 from autolab.researchers.offline.changes import Unfit
 from autolab.stages import Outcome
+from autolab.verifiers import LONGEST_NAME, LONGEST_PATH
 
-LONGEST_PATH, LONGEST_NAME = 1_000, 255
-"""Bytes; longer ones do not fit into every file system."""
 Kind = TypeVar("Kind", bound=Output)
 
 HISTORY = 6_000
@@ -280,9 +279,12 @@ def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
         contents[edit.path] = old.replace(edit.search, edit.replace)
     contents |= dict.fromkeys(output.delete)
     for path in contents:
-        problem = _misplaced(desk.worktree, path, contents) or _refused(desk, path)
+        problem = _misplaced(desk.worktree, path, contents)
         if problem:
             return problem
+    problem = _refused(desk, contents)
+    if problem:
+        return problem
     for path, text in contents.items():
         place = desk.worktree / path
         if text is None:
@@ -310,12 +312,15 @@ def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
     return f"{path}: is a folder, not a file" if place.is_dir() and not place.is_symlink() else ""
 
 
-def _refused(desk: Desk, path: str) -> str:
-    """Why a path may not be written by an answer: it is not the researcher's."""
-    new = not desk.lab.git.has_path(desk.campaign.base_commit or "HEAD", path)
-    change = Change("A" if new else "M", path, "100644", "100644", "", "")
-    found = verifiers.path_policy([change], desk.config, unlocked=_unlocked(desk))
-    return found[0].message if found else ""
+def _refused(desk: Desk, contents: Mapping[str, str | None]) -> str:
+    """Why an answer's changes may not be written: the first path that is not the researcher's."""
+    there = set(desk.lab.git.files(desk.campaign.base_commit or "HEAD"))
+    changes = [
+        Change("D" if text is None else "M" if path in there else "A", path, "100644", "100644", "", "")
+        for path, text in contents.items()
+    ]
+    found = verifiers.path_policy(changes, desk.config, unlocked=_unlocked(desk), existing=there)
+    return next((finding.message for finding in found if finding.severity == "blocking"), "")
 
 
 def _unlocked(desk: Desk) -> bool:
@@ -345,9 +350,11 @@ def _judged(desk: Desk, commit: str, spec: Design) -> Result:
         return (lab.git.read(commit, path) or b"").endswith(lab.git.read(base, path) or b"")
 
     changes = lab.git.diff(base, commit)
-    findings = verifiers.path_policy(changes, desk.config, unlocked=_unlocked(desk), kept=kept)
-    checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if findings else "pass"}
-    if not findings:
+    there = lab.git.files(base)
+    findings = verifiers.path_policy(changes, desk.config, unlocked=_unlocked(desk), kept=kept, existing=there)
+    refused = any(finding.severity == "blocking" for finding in findings)
+    checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if refused else "pass"}
+    if not refused:
         climbed = _climb(desk, commit, spec)
         checks |= climbed.checks
         findings += climbed.findings
@@ -379,6 +386,7 @@ def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
             config=rig.settings_file(ground, variant),
             data=ground.data,
             experiment=desk.paths.folder,
+            box=rig.checks_box(ground, desk.config),
         ),
     )
 

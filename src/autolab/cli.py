@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import TracebackType
 
 from autolab.errors import AutolabError
 
@@ -29,6 +30,7 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
+    sys.excepthook = _show_bug
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(_help())
@@ -45,17 +47,30 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(name, rest)
     except AutolabError as error:
-        print(f"autolab: {error}", file=sys.stderr)
+        _say(f"autolab: {error}\n")
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"autolab: {_disk(error)}", file=sys.stderr)
+        _say(f"autolab: {_disk(error)}\n")
         return 1
     except KeyboardInterrupt:
         print("autolab: interrupted; the same command goes on from here", file=sys.stderr)
         return 1
+
+
+def _say(text: str) -> None:
+    """To standard error, without secrets."""
+    from autolab.redaction import clean
+
+    sys.stderr.write(clean(text))
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    import traceback
+
+    _say("".join(traceback.format_exception(kind, error, trace)))
 
 
 def _run(name: str, rest: list[str]) -> int:

@@ -147,7 +147,7 @@ def loop(
     script: str | None = None,
     command: str | None = None,
     executor: str | None = None,
-    containment: Literal["none"] | None = None,
+    containment: Literal["full", "partial", "none"] | None = None,
     keep: bool = True,
     plain: bool = False,
     dir: Path = Path("."),
@@ -166,7 +166,7 @@ def loop(
         script: Answers of the scripted researcher, a YAML file.
         command: The command researcher's program, with {prompt_file} and {workspace}.
         executor: Where trials run: local, or package.module:Class.
-        containment: none is the only level built; trials run with your rights.
+        containment: Level for this command, in place of config.yaml's. At none, programs run with your rights.
         keep: Everything is always kept; the flag is there for scripts that pass it.
         plain: Lines only, on a terminal too.
         dir: A folder in the lab.

@@ -24,6 +24,7 @@ from autolab import (
     rig,
     runs,
     stats,
+    suspicion,
     target,
     verifiers,
 )
@@ -67,14 +68,14 @@ def launch(desk: Desk) -> Result | None:
     _write_script(desk)
     counts = {"trials": desk.campaign.trials + _executed(desk)}
     state = {"last_run_id": measured.run_id, "sync_status": "ok"}
+    if measured.manifest is not None and measured.manifest.status == "failed":
+        _queue_rows(desk, measured.manifest, None)
     match measured.ending:
         case runs.Ending.PARKED:
             return None
         case runs.Ending.DONE:
             return Result(Outcome.COMPLETE, "", counts, state)
         case runs.Ending.CODE:
-            assert measured.manifest is not None
-            _queue_rows(desk, measured.manifest, None)
             return Result(Outcome.SEND_BACK, f"{measured.run_id}: {measured.reason}", counts, state)
         case runs.Ending.SYNC:
             return Result(Outcome.RETRY, measured.reason, counts, state | {"sync_status": "failed"})
@@ -270,7 +271,12 @@ def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -
 
 
 def decide(desk: Desk) -> Result:
-    """What the researcher wishes to do next, held against what was measured."""
+    """What the researcher wishes to do next, held against what was measured; a person's to say where that is odd."""
+    doubt = _doubt(desk)
+    if doubt:
+        analysis.append_decision(desk.paths.folder, Decision.HUMAN_REVIEW, doubt)
+        fault.point("decide.after_write")
+        return Result(Outcome.ESCALATE, doubt)
     values = {
         "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
         "target": desk.target or "none",
@@ -297,6 +303,17 @@ def decide(desk: Desk) -> Result:
         Decision.HUMAN_REVIEW: Outcome.ESCALATE,
     }
     return Result(outcomes[output.decision], f"{output.decision}: {output.reason}", _remember(desk, output))
+
+
+def _doubt(desk: Desk) -> str:
+    """Why a person is to look before the loop builds on a supported candidate; once a person was asked, nothing."""
+    asked = (line.data for line in desk.events() if line.event == "transition")
+    if any(data.get("from") == Stage.DECIDE_REPEAT and data.get("outcome") == Outcome.ESCALATE for data in asked):
+        return ""
+    supported = _results(desk).assessment.verdict is Verdict.SUPPORTED
+    found = suspicion.doubt(_manifest(desk), desk.design()) if supported else ""
+    ways = "`autolab review retry` builds on it, `autolab review stop` leaves it"
+    return f"supported, but suspicious: {found}; {ways}" if found else ""
 
 
 def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autolab import durable, fault, lessons, prompts
+from autolab import durable, fault, lessons, prompts, redaction
 from autolab.errors import RecordError
 from autolab.lab import IterationPaths, Lab
 from autolab.ledger import Line
@@ -107,7 +107,7 @@ class Desk:
         return loop.target if loop and loop.target else self.config.target
 
     def write(self, path: Path, text: str) -> None:
-        durable.write(path, text)
+        durable.write(path, redaction.clean(text))
         fault.point("artifact.after_write")
 
     def hypothesis(self) -> Hypothesis:
@@ -210,7 +210,7 @@ def _prompt(desk: Desk, values: dict[str, str]) -> str:
         if path.exists():
             given = {"iteration_id": desk.iteration_id, "goal": desk.goal, "state_json": desk.state.to_json()}
             given["metric"] = f"{desk.config.metric.primary} ({desk.config.metric.direction})"
-            return prompts.render(path.read_text(encoding="utf-8"), given | values)
+            return redaction.clean(prompts.render(path.read_text(encoding="utf-8"), given | values))
     raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: not found; copy it from a new lab")
 
 
@@ -221,19 +221,19 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
     asked = {"stage": stage, "number": number, "key": key, "researcher": who.name}
     desk.lab.ledger.append("asked", asked | {"prompt_sha256": durable.sha256(prompt)})
     fault.point("ask.after_intent")
-    answer = who.perform(
-        Task(
-            key=key,
-            stage=stage,
-            iteration_id=desk.iteration_id,
-            iteration=desk.campaign.iterations,
-            number=number,
-            prompt=prompt,
-            workspace=workspace or (_copy_of_base(desk, folder) if who.works_in_folder else folder),
-            scratch=folder / "work",
-            context=lambda: _context(desk),
-        )
+    task = Task(
+        key=key,
+        stage=stage,
+        iteration_id=desk.iteration_id,
+        iteration=desk.campaign.iterations,
+        number=number,
+        prompt=prompt,
+        workspace=workspace or (_copy_of_base(desk, folder) if who.works_in_folder else folder),
+        scratch=folder / "work",
+        context=lambda: _context(desk),
+        containment=desk.config.containment,
     )
+    answer = _without_secrets(desk, task, who.perform(task), who.works_in_folder)
     if answer.raw is None:
         durable.write(folder / "no_reply.txt", answer.note)
     else:
@@ -242,6 +242,18 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
             desk.tell(answer.note)
     fault.point("ask.after_reply")
     return answer
+
+
+def _without_secrets(desk: Desk, task: Task, answer: Answer, worked: bool) -> Answer:
+    """The answer as it may be kept and read, after what the researcher wrote in its folders was made so too."""
+    if worked:
+        base = desk.campaign.base_commit or "HEAD"
+        written = [path for path in task.scratch.rglob("*") if path.is_file() and not path.is_symlink()]
+        for path in (*written, *desk.lab.git.strays(task.workspace, base)):
+            if redaction.clean_file(path):
+                desk.tell(f"{desk.shown(path)}: held a secret, which was taken out")
+    raw = None if answer.raw is None else redaction.clean_json(answer.raw)
+    return Answer(raw, redaction.clean(answer.note))
 
 
 def _context(desk: Desk) -> Context:

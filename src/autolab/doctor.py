@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, durable, evaluation, prompts, verifiers
+from autolab import conclusion, containment, durable, evaluation, prompts, verifiers
 from autolab.engine import LOG, refuse_unbuilt
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
@@ -89,9 +89,29 @@ def _machine() -> list[Finding]:
         found.append(verifiers.blocking("python", f"Python {platform.python_version()}: 3.11 to 3.13 are supported"))
     if shutil.which("git") is None:
         found.append(verifiers.blocking("git", "git was not found on PATH; install it"))
-    rights = "none: trials run with your rights; memory_gb and disk_mb are not enforced"
-    found.append(verifiers.advisory("containment", rights))
-    return found
+    return [*found, *_containment()]
+
+
+def _containment() -> list[Finding]:
+    """Each layer of the best level that can be had, by a probe that did harm without it."""
+    found, missing = [], []
+    for level in ("full", "partial"):
+        try:
+            layers = [*containment.probe(level), *containment.probe_limits(level)]
+        except LabError as error:
+            missing.append(f"{level} cannot be had: {error}")
+            continue
+        found += [
+            (verifiers.advisory if layer.holds else verifiers.blocking)(
+                "containment", f"{level}: {layer.name}: {layer.said}"
+            )
+            for layer in layers
+        ]
+        break
+    else:
+        missing.append("programs can only run with your rights (--containment none)")
+    way = "" if not missing else f"; {containment.INSTALL}"
+    return [verifiers.advisory("containment", f"{said}{way}") for said in missing] + found
 
 
 def _fix(start: Path) -> list[Finding]:

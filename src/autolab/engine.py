@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from autolab import budget, candidate, conclusion, durable, fault, stats, target
+from autolab import budget, candidate, conclusion, containment, durable, fault, stats, target
 from autolab.desk import Desk, Result
 from autolab.errors import GitError, LabError, RecordError, UsageError
 from autolab.executors import load_executor
@@ -72,7 +72,9 @@ class Engine:
     def __init__(self, lab: Lab, config: Config, tell: View, stop: Callable[[], bool]) -> None:
         refuse_unbuilt(config)
         self.lab = lab
-        self.config = config
+        self.config, lower = containment.settle(config, lab.store)
+        if lower:
+            tell(lower)
         self.tell = tell
         self.stop = stop
         self._researcher = load_researcher(config.researcher)
@@ -371,11 +373,6 @@ def refuse_unbuilt(config: Config) -> None:
     unbuilt = [f"budget.{key}" for key in budget.UNCOUNTED if getattr(config.budget, key) is not None]
     if unbuilt:
         raise RecordError(f".autolab/config.yaml: {unbuilt[0]}: nothing counts it in this version; set it to null")
-    if config.containment != "none":
-        raise RecordError(
-            f".autolab/config.yaml: containment: {config.containment}: not built in this version; set it to none "
-            "(trials then run with your rights)"
-        )
     if config.push != "never":
         raise RecordError(f".autolab/config.yaml: push: {config.push}: not built in this version; set it to never")
     if config.tracking:

@@ -6,7 +6,7 @@ verified by hash before and after it ran.
 
 Covered: links, pipes and devices in place of files, oversized files, numbers that are none, pickled arrays,
 an evaluator changed on disk, one that hangs, forks, prints without end or leaves no score. Not covered: an
-evaluator that is wrong in itself, and what `process` does not cover. What a trial did wrong comes back as a
+evaluator that is wrong in itself. What a trial did wrong comes back as a
 `Problem`, never as an exception.
 """
 
@@ -20,16 +20,19 @@ import os
 import shutil
 import stat
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from autolab import durable, process
+from autolab.collection import remove_tree
 from autolab.errors import LabError, RecordError
 from autolab.records.base import parse_json
 from autolab.records.experiment import Environment
 from autolab.records.outcomes import Outcome
+from autolab.sandbox import OPEN, Box
 
 METRICS_BYTES = 64 * 1024
 METRICS_KEYS = 200
@@ -163,12 +166,15 @@ def score(
     labels: Path,
     folder: Path,
     time_limit_s: float,
+    box: Box = OPEN,
 ) -> dict[str, float] | Problem:
     """Run the frozen evaluator; its numbers, or why there are none. Leaves `folder`/score.json and score.log.
 
     The engine calls it with a folder of its own that no trial can write. Nothing of the engine's environment reaches
-    the evaluator. An earlier score.json is not believed but made again. An evaluator that is not the frozen one
-    (`sha256`) is a Problem `tampered`. LabError: it, the interpreter or the labels are missing.
+    the evaluator; `box` gives its level and limits, to which this adds its three files and the interpreter. It keeps
+    no byte code, and reads none but the interpreter's own. An earlier score.json is not believed but made again. An
+    evaluator that is not the frozen one (`sha256`) is a Problem `tampered`. LabError: it, the interpreter or the
+    labels are missing.
     """
     changed = _changed(evaluator, sha256)
     if changed:
@@ -176,19 +182,30 @@ def score(
     for needed in (python, labels):
         if not needed.exists():
             raise LabError(f"{needed}: not found; the evaluator needs it")
-    folder.mkdir(parents=True, exist_ok=True)
-    out = folder.resolve() / "score.json"
-    out.unlink(missing_ok=True)
-    argv = [str(python.absolute()), "-I", "-B", "-u", str(evaluator.resolve())]  # -u: what it prints stays in order
-    argv += ["--predictions", str(predictions.absolute()), "--labels", str(labels.resolve()), "--out", str(out)]
-    ended = process.run(argv, out.parent, {}, out.with_name("score.log"), time_limit_s)
-    if ended.missing is not None:
-        raise LabError(f"{python}: evaluator could not be started: {ended.missing}")
-    problem = _changed(evaluator, sha256) or _complaint(ended, predictions, time_limit_s)
-    if problem:
-        out.unlink(missing_ok=True)
-        return problem
-    return read_metrics(out)
+    work = folder.absolute() / "work"
+    remove_tree(work)
+    work.mkdir(parents=True)
+    given = evaluator.resolve(), predictions.absolute(), labels.resolve()
+    argv = [str(python.absolute()), "-I", "-B", "-u", str(given[0])]  # -u: what it prints stays in order
+    argv += ["--predictions", str(given[1]), "--labels", str(given[2]), "--out", str(work / "score.json")]
+    box = replace(box, reads=(*box.reads, *places(python), *map(str, given)), writes=(str(work),))
+    try:
+        ended = process.run(argv, work, {}, folder / "score.log", time_limit_s, box)
+        if ended.missing is not None:
+            raise LabError(f"{python}: evaluator could not be started: {ended.missing}")
+        problem = _changed(evaluator, sha256) or _complaint(ended, predictions, time_limit_s)
+        return problem or _taken(work / "score.json", folder / "score.json")
+    finally:
+        remove_tree(work)
+
+
+def _taken(left: Path, kept: Path) -> dict[str, float] | Problem:
+    kept.unlink(missing_ok=True)
+    numbers = read_metrics(left)
+    if isinstance(numbers, dict):
+        with open_regular(left, METRICS_BYTES) as file:
+            durable.write(kept, file.read())
+    return numbers
 
 
 def _changed(evaluator: Path, sha256: str) -> Problem | None:
@@ -208,7 +225,7 @@ def _complaint(ended: process.Ended, predictions: Path, time_limit_s: float) -> 
     if ended.ok:
         return None
     last = ended.last_line or f"the evaluator ended with exit status {ended.code} and said nothing"
-    last = f"not scored within {time_limit_s:g} s" if ended.timed_out else last
+    last = f"not scored within {time_limit_s:g} s" if ended.timed_out else ended.passed or last
     return Problem(Outcome.INVALID_ARTIFACT, f"{predictions.name}: {last}")
 
 
@@ -216,7 +233,9 @@ _ASK = """
 import json, sys, sysconfig
 from importlib.metadata import distributions
 found = sorted({f"{(d.metadata['Name'] or '').lower()}=={d.version}" for d in distributions()})
-print(json.dumps({"version": sys.version.split()[0], "site": sysconfig.get_paths()["purelib"], "found": found}))
+places = [sys.prefix, sys.exec_prefix, sys.base_prefix, *sys.path]
+told = {"version": sys.version.split()[0], "site": sysconfig.get_paths()["purelib"], "found": found, "places": places}
+print(json.dumps(told))
 """
 
 
@@ -230,6 +249,7 @@ class _Installed:
     packages: tuple[str, ...]
     site: Path
     modified: int
+    places: tuple[str, ...]
 
 
 def packages_hash(python: Path) -> Environment:
@@ -241,6 +261,11 @@ def packages_hash(python: Path) -> Environment:
     return Environment(
         python=str(python), version=found.version, packages_sha256=durable.sha256("\n".join(found.packages))
     )
+
+
+def places(python: Path) -> tuple[str, ...]:
+    """The folders that the interpreter runs from: what a box has to let it read."""
+    return _installed(python).places
 
 
 def holds_packaged_data(python: Path) -> list[str]:
@@ -278,4 +303,13 @@ def _ask(python: Path) -> _Installed:
         raise LabError(f"{python}: cannot list its packages (Python 3.8 or newer is needed): {last}")
     told = json.loads(answer.rstrip().rpartition("\n")[2])
     site = Path(told["site"])
-    return _Installed(told["version"], tuple(told["found"]), site, _modified(site))
+    return _Installed(told["version"], tuple(told["found"]), site, _modified(site), _outermost(told["places"]))
+
+
+def _outermost(folders: Sequence[str]) -> tuple[str, ...]:
+    """Folders that exist and lie in none of the others, `/` left out."""
+    found: list[str] = []
+    for folder in sorted({os.path.abspath(folder) for folder in folders if folder} - {"/"}, key=len):
+        if os.path.isdir(folder) and not any(Path(folder).is_relative_to(outer) for outer in found):
+            found.append(folder)
+    return tuple(found)

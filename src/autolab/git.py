@@ -16,6 +16,7 @@ files are renamed into place, but not fsynced.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections import deque
@@ -181,6 +182,21 @@ class Git(Plumbing):
         if not found or found[0].mode[:2] != "10":
             return None
         return next(self._blobs(found[:1]))[1]
+
+    def files(self, commit: str) -> list[str]:
+        """The path of every file in a commit."""
+        return [entry.name for entry in self._files_in(self._known(commit))]
+
+    def strays(self, folder: Path, commit: str) -> list[Path]:
+        """Regular files below `folder`, ignored ones too, whose bytes are not those that `commit` has at their path.
+
+        Links are not followed; git's own `.git` at the top is left out, one further down is a folder like others."""
+        known = {entry.name: entry.id for entry in self._files_in(self._known(commit))}
+        with disk(f"files of {folder}"):
+            names = [os.path.relpath(path, folder) for path in _regular(folder)]
+        hashed = self._hash(folder, [name for name in names if name in known], write=False)
+        same = {entry.name for entry in hashed if known[entry.name] == entry.id}
+        return [folder / name for name in names if name not in same]
 
     def diff(self, base: str, commit: str) -> list[Change]:
         """What differs from `base` to `commit`, by path, without guessing renames."""
@@ -351,12 +367,14 @@ class Git(Plumbing):
                     yield sha, subject
 
     def restore_missing(self, commit: str, root: Path) -> list[str]:
-        """Write the commit's files that do not exist under `root`; their paths. Never overwrites."""
+        """Write the commit's files that do not exist under `root`; their paths. Never overwrites, follows no link."""
         gone = [e for e in self._files_in(self._known(commit)) if not os.path.lexists(root / e.name)]
-        restored = []
+        restored, real = [], os.path.realpath(root)
         with disk(f"files of {commit} to {root}"):
             for entry, data in self._blobs(gone):
                 target = root / entry.name
+                if os.path.realpath(target.parent) != os.path.join(real, os.path.dirname(entry.name)).rstrip("/"):
+                    raise GitError(f"{target}: a folder above it is a symbolic link: put a real folder in its place")
                 partial = target.with_name(f".{target.name}.autolab-partial")
                 partial.unlink(missing_ok=True)
                 create(partial, entry.mode, data)
@@ -512,6 +530,21 @@ class Git(Plumbing):
         if commit is None:
             raise GitError(f"{rev!r} names no commit in {self.root}: git log --all shows those there are")
         return commit
+
+
+def _regular(folder: Path) -> Iterator[str]:
+    """Regular files below a folder that a program may have filled with anything."""
+    left = [str(folder)]
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                found = [entry for entry in entries if entry.path != str(folder / ".git")]
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # so deep that no path leads there, for git and readers neither
+                raise
+            continue
+        left += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+        yield from (entry.path for entry in found if entry.is_file(follow_symlinks=False))
 
 
 def remove_export(path: Path) -> None:

@@ -7,141 +7,35 @@ its job starts. Each step's first process, its leader, is held at a gate until i
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import json
 import os
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from autolab import sandbox
+from autolab.limits import DISK_LIMIT, OUT_OF_MEMORY, PROCESS_LIMIT
+from autolab.processes import LINUX, below, boot, end_children, process_table, start_of
+from autolab.syscalls import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from autolab.workdir import Document, Workdir, drain, note, now, ring, write_json
 
 EXITED, COMPLETED, FAILED, TIMEOUT = "exited", "completed", "failed", "timeout"
-OUTPUT_LIMIT, CANCELLED, LOST = "output_limit", "cancelled", "lost"
-UNKILLABLE_S = 10.0
-LINUX = sys.platform == "linux"
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+OUTPUT_LIMIT, CANCELLED, LOST, INVALID = "output_limit", "cancelled", "lost", "invalid_artifact"
+SCRATCH = "scratch"
+"""Where below an attempt's folder a step's temporary files go, where it has no /tmp of its own. Not a result."""
 
 
-# processes
-
-
-class Process(NamedTuple):
-    parent: int
-    group: int  # the session; on macOS the process group
-    start: str
-    alive: bool
-
-
-def process_table() -> dict[int, Process]:
-    """Every process of the machine that can be seen from here."""
-    return _table_of_proc() if LINUX else _table_of_ps()
-
-
-def _table_of_proc() -> dict[int, Process]:
-    found = ((int(entry), _process_of_proc(int(entry))) for entry in os.listdir("/proc") if entry.isdigit())
-    return {pid: process for pid, process in found if process}
-
-
-def _process_of_proc(pid: int) -> Process | None:
-    """None if it has ended since somebody saw it. The fields follow the name, which may itself hold brackets."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return Process(int(fields[1]), int(fields[3]), fields[19].decode(), fields[0] not in (b"Z", b"X"))
-
-
-def _table_of_ps() -> dict[int, Process]:
-    import subprocess
-
-    command = ["ps", "-axo", "pid=,ppid=,pgid=,stat=,lstart="]
-    rows = [row.split(None, 4) for row in subprocess.check_output(command, text=True).splitlines()]
-    return {int(pid): Process(int(up), int(group), start, "Z" not in stat) for pid, up, group, stat, start in rows}
-
-
-def start_of(pid: int) -> str:
-    """When a living process began, in the machine's own terms: with `boot()`, what tells it from a later one."""
-    process = _process_of_proc(pid) if LINUX else _table_of_ps().get(pid)
-    if process is None:
-        raise OSError(f"process {pid} is gone")
-    return process.start
-
-
-def boot() -> str:
-    """Names this run of the machine, within which a pid and its start time mean one process. Empty on macOS."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() if LINUX else ""
-
-
-def below(pid: int, table: Mapping[int, Process]) -> list[int]:
-    """The children of `pid`, their children, and so on."""
-    children: dict[int, list[int]] = {}
-    for child, process in table.items():
-        children.setdefault(process.parent, []).append(child)
-    found = [pid]
-    for parent in found:
-        found += children.get(parent, ())
-    return found[1:]
-
-
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or another user's: the wait for it says so
-        os.kill(pid, signal.SIGKILL)
-
-
-def end_children(spare: Collection[int] = ()) -> dict[int, tuple[int, Any]]:
-    """Kills and reaps everything below this process, but for the children in `spare` and what is below these.
-
-    Orphans come back to a subreaper and are found in the next round. Returns wait status and resource use by pid."""
-    reaped: dict[int, tuple[int, Any]] = {}
-    while True:
-        table = process_table()
-        strays = [pid for pid, process in table.items() if process.parent == os.getpid() and pid not in spare]
-        if not strays:
-            return reaped
-        for stray in strays:
-            for pid in (stray, *below(stray, table)):  # parents first: none is to see its child die and react
-                kill(pid)
-        for stray in strays:
-            try:
-                _, status, usage = os.wait4(stray, 0)
-            except ChildProcessError:
-                continue  # `ps`, which listed itself
-            reaped[stray] = status, usage
-
-
-def end_recorded(record: Document) -> None:
-    """Kills what is left of the session in a started record, once its supervisor and keeper are gone.
-
-    A session's number is not given anew while a member lives; one whose leader started at another time is another's."""
-    if record["boot"] != boot():
-        return
-    deadline = time.monotonic() + UNKILLABLE_S
-    while members := _members(record["pgid"], record["start"], process_table()):
-        for pid in members:
-            kill(pid)
-        if time.monotonic() > deadline:
-            raise OSError(f"process {members[0]} of {record['key']} does not die of SIGKILL; end it by hand")
-        time.sleep(0.002)  # they are not our children: nothing tells us
-
-
-def _members(group: int, start: str, table: Mapping[int, Process]) -> list[int]:
-    leader = table.get(group)
-    if leader and leader.start != start:
-        return []
-    if not LINUX:
-        return [group] if leader and leader.alive else []
-    return [pid for pid, one in table.items() if one.group == group and one.alive and int(one.start) >= int(start)]
-
-
-def prctl(option: int, value: int) -> None:
-    if LINUX and ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl failed")
+def scratch(level: str, folder: str) -> str:
+    """Where a step of an attempt in `folder` has its temporary files: a /tmp of its own, or a folder beside its own."""
+    return sandbox.SCRATCH if level == "full" else f"{folder}/{SCRATCH}"
 
 
 # one step
@@ -157,17 +51,17 @@ class Leader(NamedTuple):
     failure: int  # says why the command could not be run
 
 
-def spawn(step: Document) -> Leader:
-    """Forks the process of one step and holds it at a gate.
+def spawn(step: Document, enclosure: sandbox.Enclosure) -> Leader:
+    """Forks the process of one step and holds it at a gate; past it, it is enclosed and then the step's program.
 
-    This is the seam for containment: a sandbox wraps `step["argv"]` here (or a warm server forks here), and the rest
-    of the supervisor knows only a pid, a gate and three pipes. As it stands, nothing is contained: what the command
-    leaves behind is killed by `end_children`, what it reads and writes is its own affair."""
+    A warm server would fork here in its place: the rest knows only a pid, a gate and three pipes."""
     gate, stdout, stderr, failure = (os.pipe() for _ in range(4))
     keeper = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(step, keeper, gate, stdout[1], stderr[1], failure[1])
+        outputs = (stdout[1], stdout[1] if step.get("merged") else stderr[1])
+        _become(step, enclosure, keeper, gate, outputs, failure[1])
+    enclosure.started()
     for descriptor in (gate[0], stdout[1], stderr[1], failure[1]):
         os.close(descriptor)
     for descriptor in (stdout[0], stderr[0], failure[0]):
@@ -175,7 +69,14 @@ def spawn(step: Document) -> Leader:
     return Leader(pid, gate[1], stdout[0], stderr[0], failure[0])
 
 
-def _become(step: Document, keeper: int, gate: tuple[int, int], stdout: int, stderr: int, failure: int) -> None:
+def _become(
+    step: Document,
+    enclosure: sandbox.Enclosure,
+    keeper: int,
+    gate: tuple[int, int],
+    outputs: tuple[int, int],
+    failure: int,
+) -> None:
     """In the child: waits at the gate, then is the command. Does not return."""
     try:
         os.setsid()
@@ -184,12 +85,13 @@ def _become(step: Document, keeper: int, gate: tuple[int, int], stdout: int, std
         if os.getppid() != keeper or not os.read(gate[0], 1):
             os._exit(127)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
+        os.dup2(outputs[0], 1)
+        os.dup2(outputs[1], 2)
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores both, and an exec would hand that on
             signal.signal(ignored, signal.SIG_DFL)
-        os.chdir(step["cwd"])
-        os.execvpe(step["argv"][0], step["argv"], step["env"])
+        os.chdir(enclosure.cwd if enclosure.level != "full" else "/")
+        enclosure.enter()
+        os.execvpe(enclosure.argv[0], enclosure.argv, step["env"])
     except (OSError, ValueError) as error:
         where = getattr(error, "filename", None) or step["argv"][0]
         os.write(failure, f"{where}: {getattr(error, 'strerror', None) or error}".encode(errors="replace")[:1000])
@@ -223,23 +125,39 @@ class Output:
 # one job
 
 
+GROUP = "autolab-"
+"""Begins the names of control groups; the keeper's pid follows."""
+_PASSED = {
+    OUT_OF_MEMORY: "used more than {memory_bytes} bytes of memory",
+    PROCESS_LIMIT: "started more than {processes} processes and threads",
+    DISK_LIMIT: "wrote more than {disk_bytes} bytes, or more files and folders than may be",
+}
+
+
+_UNSEEN = " (at containment full only the system, the interpreter and what `reads` in config.yaml names are there)"
+
+
 class SupervisorDied(Exception):
     """The supervisor's end of a keeper's socket has closed."""
 
 
 class Keeper:
-    """Runs the steps of one job, in a process of its own that is the subreaper of all below it."""
+    """Runs the steps of one job, in a process of its own that is the subreaper of all below it.
 
-    def __init__(self, place: Workdir, name: str, job: Document, control: socket.socket) -> None:
+    Without a `place` it serves a caller that waits for it and reads its output (`main`): it leaves no records."""
+
+    def __init__(self, place: Workdir | None, name: str, job: Document, control: socket.socket) -> None:
         self.place, self.name, self.job, self.control = place, name, job, control
         self.folder = Path(job["folder"])
         self.steps: list[Document] = []
         self.reaped: dict[int, tuple[int, Any]] = {}
         self.logs: dict[str, tuple[int, int]] = {}
         self.begun = now()
+        self.contained: dict[str, str] = {}
 
-    def run(self) -> None:
-        """To the written exit; raises SupervisorDied, with everything below killed, if nobody is left to tell."""
+    def run(self) -> Document:
+        """To the exit, which is written too; raises SupervisorDied, with everything below killed, if nobody is left
+        to tell."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         self.children, bell = os.pipe()
         for descriptor in (self.children, bell):
@@ -259,9 +177,12 @@ class Keeper:
         except SupervisorDied:
             end_children()
             raise
-        write_json(self.place.exit(self.name), exit_document(self.job, outcome, message, self.steps, self.begun))
-        note(f"{self.name}: {outcome}: {message}")
-        ring(self.place.events)
+        document = exit_document(self.job, outcome, message, self.steps, self.begun, self.contained)
+        if self.place is not None:
+            write_json(self.place.exit(self.name), document)
+            note(f"{self.name}: {outcome}: {message}")
+            ring(self.place.events)
+        return document
 
     def prepare(self) -> None:
         """The attempt's folders, and all log files, opened before any code of the job runs."""
@@ -271,6 +192,8 @@ class Keeper:
         for step in self.job["steps"]:
             name = step["name"]
             (self.folder / name).mkdir(exist_ok=True)
+            if step["box"]["level"] != "full":
+                (self.folder / SCRATCH).mkdir(exist_ok=True)
             out, err = (os.open(logs / f"{name}.{stream}", flags, 0o644) for stream in ("out", "err"))
             self.logs[name] = out, err
 
@@ -278,14 +201,31 @@ class Keeper:
         """Outcome and message of one step, at whose end nothing of it is alive.
 
         A limit or a cancel is SIGKILL at once: a grace would be time past the limit, for files that nobody reads."""
-        leader = spawn(step)
+        box = step["box"]
+        own = scratch(box["level"], str(self.folder))
+        writes = [path for path in (*box["writes"], own) if path != sandbox.SCRATCH]
+        step = step | {"box": box | {"writes": writes}}
+        try:
+            enclosure = sandbox.enclose(step, str(self.folder), f"{GROUP}{os.getpid()}-{step['name']}", os.getpid())
+        except sandbox.Refused as refused:
+            return INVALID, str(refused)
+        self.contained = {"level": enclosure.level} | enclosure.held_by
+        leader = spawn(step, enclosure)
+        try:
+            return self.follow(step, enclosure, leader)
+        finally:
+            enclosure.close()
+
+    def follow(self, step: Document, enclosure: sandbox.Enclosure, leader: Leader) -> tuple[str, str]:
         self.record(step, leader.pid)
+        self.reaped.clear()
         out, err = self.logs[step["name"]]
         output = Output(step["output_bytes"], {leader.stdout: out, leader.stderr: err})
         started, clock = now(), time.monotonic()
         os.write(leader.gate, b"g")
-        ended = self.watch(step, leader, output)
+        ended = self.watch(step, enclosure, leader, output)
         seconds = time.monotonic() - clock
+        enclosure.group.no_more_processes()
         self.end_step(leader.pid)
         for pipe in (leader.stdout, leader.stderr):
             while output.pump(pipe):
@@ -293,28 +233,38 @@ class Keeper:
         failure = _read_all(leader.failure)
         for descriptor in leader[1:]:
             os.close(descriptor)
-        status, usage = self.reaped[leader.pid]
-        self.steps.append(step_document(step["name"], status, usage, seconds, output.bytes, started))
+        code = _code(self.reaped[leader.pid][0], enclosure.level)
+        usages = [usage for _, usage in self.reaped.values()]
+        self.steps.append(step_document(step["name"], code, usages, seconds, output.bytes, started))
+        if ended == EXITED and not failure and not enclosure.entered():
+            raise OSError(0, f"the sandbox could not be put up: {_last_line(self.folder, step)}", "bwrap")
         if ended == EXITED and output.over:
             ended = OUTPUT_LIMIT
+        if ended == EXITED:
+            ended = enclosure.watcher.at_the_end(code != 0) or ended
+        if ended == EXITED and code != 0:
+            ended = DISK_LIMIT if code == -signal.SIGXFSZ else enclosure.group.ran_out() or ended
         return self.judge(step, ended, failure)
 
     def record(self, step: Document, pid: int) -> None:
         """Durable before the gate opens: whoever finds no such record knows that no code of the job ran."""
+        if self.place is None:
+            return
         who = {"pid": pid, "pgid": pid, "start": start_of(pid), "boot": boot(), "keeper": os.getpid()}
         what = {"key": self.job["key"], "step": step["name"], "started": self.begun}
         write_json(self.place.start(self.name), what | who)
         if not self.steps:
             ring(self.place.events)
 
-    def watch(self, step: Document, leader: Leader, output: Output) -> str:
+    def watch(self, step: Document, enclosure: sandbox.Enclosure, leader: Leader, output: Output) -> str:
         """Waits for the first of: the leader's exit, its limits, a cancel. Raises SupervisorDied."""
+        watcher = enclosure.watcher
         deadline = time.monotonic() + step["time_limit_s"]
         with selectors.DefaultSelector() as selector:
             for source in (self.control, self.children, leader.stdout, leader.stderr):
                 selector.register(source, selectors.EVENT_READ)
             while (left := deadline - time.monotonic()) > 0:
-                for key, _ in selector.select(left):
+                for key, _ in selector.select(min(left, watcher.wait())):
                     if key.fileobj is self.control:
                         if not self.control.recv(1):
                             raise SupervisorDied
@@ -328,6 +278,8 @@ class Keeper:
                     return EXITED
                 if output.over:
                     return OUTPUT_LIMIT
+                if passed := watcher.look(lambda: below(os.getpid(), process_table())):
+                    return passed
         return TIMEOUT
 
     def reap(self) -> bool:
@@ -354,6 +306,8 @@ class Keeper:
             return TIMEOUT, f"{name} passed its limit of {step['time_limit_s']:g} s"
         if ended == OUTPUT_LIMIT:
             return OUTPUT_LIMIT, f"{name} printed more than {step['output_bytes']} bytes"
+        if ended in _PASSED:
+            return ended, f"{name} {_PASSED[ended].format(**step['box'])}"
         if ended == CANCELLED:
             return CANCELLED, f"{name} was cancelled"
         if failure:
@@ -361,8 +315,16 @@ class Keeper:
         if result["signal"] is not None:
             return FAILED, f"{name} was killed by signal {result['signal']}"
         if result["returncode"] != 0:
-            return FAILED, f"{name} exited with status {result['returncode']}"
+            unseen = result["returncode"] == 127 and step["box"]["level"] == "full"
+            return FAILED, f"{name} exited with status {result['returncode']}{_UNSEEN if unseen else ''}"
         return COMPLETED, "all steps exited with status 0"
+
+
+def _last_line(folder: Path, step: Document) -> str:
+    """What bubblewrap said last: nothing else had a chance to say anything."""
+    name = "out" if step.get("merged") else "err"
+    said = (folder / "logs" / f"{step['name']}.{name}").read_text(errors="replace").strip()
+    return said.splitlines()[-1] if said else "it said nothing"
 
 
 def _read_all(pipe: int) -> str:
@@ -372,25 +334,33 @@ def _read_all(pipe: int) -> str:
         return ""
 
 
-def step_document(name: str, status: int, usage: Any, seconds: float, output: int, started: str) -> Document:
-    """`max_rss_bytes` and `cpu_seconds` are those of the leader and of the children it waited for.
+def _code(status: int, level: str) -> int:
+    """The exit status, or minus the signal. bubblewrap tells of a signal as a shell does, by 128 and its number."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if level == "full" and 128 < code <= 128 + signal.NSIG else code
+
+
+def step_document(name: str, code: int, usages: Sequence[Any], seconds: float, output: int, started: str) -> Document:
+    """`cpu_seconds` is the sum, `max_rss_bytes` the largest over what was reaped: the step's processes and the children
+    that they waited for.
 
     The peak is never less than the keeper's own size (about 10 MB): the kernel carries it over the exec."""
-    code = os.waitstatus_to_exitcode(status)
     return {
         "name": name,
         "returncode": code if code >= 0 else None,
         "signal": -code if code < 0 else None,
         "seconds": round(seconds, 6),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
-        "max_rss_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 6),
+        "max_rss_bytes": max(usage.ru_maxrss for usage in usages) * (1 if sys.platform == "darwin" else 1024),
         "output_bytes": output,
         "started": started,
         "ended": now(),
     }
 
 
-def exit_document(job: Document, outcome: str, message: str, steps: list[Document], started: str) -> Document:
+def exit_document(
+    job: Document, outcome: str, message: str, steps: list[Document], started: str, contained: Document
+) -> Document:
     """What `exits/<name>.json` holds: the steps' own numbers, and over them the attempt's."""
     last = steps[-1] if steps else {"name": "", "returncode": None, "signal": None}
     return {
@@ -407,4 +377,29 @@ def exit_document(job: Document, outcome: str, message: str, steps: list[Documen
         "ended": now(),
         "message": " ".join(message.split()),
         "steps": steps,
+        "contained": contained,
     }
+
+
+def main() -> int:
+    """Keeps one job for the process at the other end of standard input, a socket: a line of JSON with the job comes in,
+    its exit document goes to standard output. When the other end closes first, everything is killed."""
+    control = socket.socket(fileno=os.dup(0))
+    received = b""
+    while not received.endswith(b"\n"):
+        block = control.recv(65536)
+        if not block:
+            return 1
+        received += block
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    job = json.loads(received)
+    try:
+        document = Keeper(None, job["key"], job, control).run()
+    except SupervisorDied:
+        return 1
+    os.write(1, json.dumps(document).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

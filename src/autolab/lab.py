@@ -170,8 +170,8 @@ class Lab:
 
     def transition(self, state: State, campaign: Campaign, **why: object) -> None:
         """Make a new state durable: one ledger line, then its copy in `.autolab/state.json`."""
-        self.ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), **why})
-        self.show_state(state)
+        line = self.ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), **why})
+        self.show_state(read_transition(line)[0])  # as recorded: without secrets
         self._show_views()
 
     def show_state(self, state: State) -> None:

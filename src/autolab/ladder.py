@@ -12,15 +12,16 @@ import os
 import re
 import shlex
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from autolab import process
+from autolab import process, redaction
 from autolab.errors import RecordError
 from autolab.evaluation import Refused, open_regular
 from autolab.records.experiment import Design, Finding, Hypothesis, Summary
 from autolab.records.lab import Config, VerifierPolicy
+from autolab.sandbox import OPEN, Box
 from autolab.verifiers import blocking
 
 Check = Literal["pass", "skip", "fail"]
@@ -42,9 +43,9 @@ class Ground:
     """Where and with what the ladder's programs run.
 
     `folder`: read-only export of the candidate, the working folder. `python`: the trials' interpreter.
-    `scratch`: writable, one folder a check (AUTOLAB_TRIAL_DIR). `logs`: `<check>.log`. `config`: the arm's
-    resolved settings (AUTOLAB_CONFIG). `data`: the training data (AUTOLAB_DATA). `experiment`: the lab's
-    `experiments/<ITERATION_ID>`, which an export does not hold.
+    `scratch`: one folder a check, which alone it may write (AUTOLAB_TRIAL_DIR). `logs`: `<check>.log`. `config`: the
+    arm's resolved settings (AUTOLAB_CONFIG). `data`: the training data (AUTOLAB_DATA). `experiment`: the lab's
+    `experiments/<ITERATION_ID>`, which an export does not hold. `box`: level, limits, and where the interpreter lies.
     """
 
     folder: Path
@@ -55,6 +56,13 @@ class Ground:
     config: Path | None = None
     data: Path | None = None
     experiment: Path | None = None
+    box: Box = OPEN
+
+    def boxed(self, folder: Path) -> Box:
+        """Reads everything that is named here, writes `folder`."""
+        given = (self.folder, self.config, self.data, self.experiment)
+        seen = tuple(str(path.absolute()) for path in given if path is not None)
+        return replace(self.box, reads=(*self.box.reads, *seen), writes=(str(folder.absolute()),))
 
 
 def climb(policy: VerifierPolicy, ground: Ground) -> Ladder:
@@ -143,8 +151,11 @@ def _rung(
     name: str, command: str, policy: VerifierPolicy, ground: Ground, folder: Path | None = None
 ) -> Finding | None:
     """None if the command ended with exit code 0, else the finding with its last lines."""
-    argv, environment = _argv(name, command, ground), _environment(ground, folder or _fresh(ground.scratch, name))
-    run = process.run(argv, ground.folder, environment, ground.logs / f"{name}.log", policy.time_limit_s)
+    folder = folder or _fresh(ground.scratch, name)
+    argv, environment = _argv(name, command, ground), _environment(ground, folder)
+    log = ground.logs / f"{name}.log"
+    run = process.run(argv, ground.folder, environment, log, policy.time_limit_s, ground.boxed(folder))
+    redaction.clean_file(log)
     if run.ok:
         return None
     if run.missing is not None:
@@ -153,6 +164,7 @@ def _rung(
         return blocking(name, f"{argv[0]}: {run.missing}: install it or change {where}")
     how = f"ended with exit code {run.code}" if run.code > 0 else f"was killed by {_signal_name(-run.code)}"
     how = f"still running after {policy.time_limit_s:g} s and ended" if run.timed_out else how
+    how = f"ended: {run.passed.removeprefix('run ')}" if run.passed is not None else how
     return blocking(name, f"{command}: {how}{_quoted(run.tail)}")
 
 
@@ -186,12 +198,13 @@ def _argv(name: str, command: str, ground: Ground) -> list[str]:
 
 
 def _environment(ground: Ground, folder: Path) -> dict[str, str]:
-    """The whole environment of a check: nothing of the person's but PATH."""
+    """The whole environment of a check: nothing of the person's."""
+    beside = f"{Path(ground.python).parent}:" if "/" in ground.python else ""
     values = {
-        "PATH": os.environ.get("PATH", os.defpath),
+        "PATH": f"{beside}/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
-        "HOME": str(ground.scratch),
-        "TMPDIR": str(ground.scratch),
+        "HOME": "{scratch}",
+        "TMPDIR": "{scratch}",
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "AUTOLAB_TRIAL_DIR": str(folder),
@@ -232,8 +245,9 @@ def _python_version(policy: VerifierPolicy, ground: Ground) -> Finding | None:
         return None
     tests = [re.fullmatch(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})\s*", part) for part in wanted.split(",")]
     argv = [ground.python, "-I", "-c", "import sys; print(*sys.version_info[:3])"]
-    environment = _environment(ground, ground.scratch)
-    run = process.run(argv, ground.folder, environment, ground.logs / "python_version.log", policy.time_limit_s)
+    folder = _fresh(ground.scratch, "python_version")
+    log = ground.logs / "python_version.log"
+    run = process.run(argv, ground.folder, _environment(ground, folder), log, policy.time_limit_s, ground.boxed(folder))
     words = run.tail.split()
     if not run.ok or len(words) != 3:
         return blocking("env_smoke", f"{ground.python}: does not say its version{_quoted(run.tail)}")

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from autolab import durable, fault
+from autolab import durable, fault, redaction
 from autolab.errors import LedgerError
 
 FIRST = "0" * 64
@@ -203,9 +203,9 @@ class Ledger:
             os.fsync(file.fileno())
 
     def append(self, event: str, data: dict[str, Any]) -> Line:
-        """Write one event, fsynced before this returns. The caller holds the lab's lock."""
+        """Write one event, without secrets, fsynced before this returns. The caller holds the lab's lock."""
         head = self.head
-        time = durable.utc_now()
+        time, data = durable.utc_now(), redaction.clean_value(data)
         digest = seal(head.n + 1, time, event, data, head.hash)
         line = Line(head.n + 1, time, event, data, head.hash, digest, head.size)
         found = self._write(_raw(line), head.size)

@@ -4,6 +4,11 @@ Every call names repository and work tree itself, so a tampered `.git` file, `co
 inherited `GIT_DIR` changes nothing. Configured programs, hooks and fsmonitor never run. Bytes go in by
 `hash-object --no-filters` and come out by `cat-file`, so that no filter, no end-of-line conversion and
 no attribute can change them. A call that fails is a `GitError`: what was tried, git's own last word.
+
+The engine's calls read no system or personal configuration and, of the environment, nothing; what the repository's
+own configuration could start (hooks, fsmonitor, filters, transports, credential and ssh programs) is overridden, and
+no object is fetched from anywhere. So a commit can hold any bytes under any name, and a worktree's `.git` file can
+point anywhere: the first is refused where it would be written outside of its folder, the second is not read.
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ from typing import IO, TypedDict, Unpack
 from autolab.errors import GitError
 
 LINK, SUBMODULE = "120000", "160000"
+SYSTEM_PATH = "/usr/bin:/bin"
+"""What git finds programs in beside its own; the person's PATH may hold folders that others write."""
 _CONFIG = {  # for every call
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",
@@ -31,12 +38,17 @@ _CONFIG = {  # for every call
     "gc.auto": "0",
     "commit.gpgSign": "false",
     "i18n.commitEncoding": "UTF-8",
-}
+    "protocol.allow": "never",
+    "credential.helper": "",
+    "submodule.recurse": "false",
+} | dict.fromkeys(("core.sshCommand", "core.askPass", "core.gitProxy", "core.editor", "core.pager"), "false")
 _ENGINE_CONFIG = _CONFIG | {
     "core.attributesFile": os.devnull,
     "core.excludesFile": os.devnull,
     "core.sparseCheckout": "false",
     "core.splitIndex": "false",
+    "core.commitGraph": "false",  # parents are what the commits say
+    "diff.external": "false",
 }
 _PERSON_CONFIG = _CONFIG | {"user.useConfigOnly": "true"}  # a guessed name@host is nobody's identity
 _ENV = {
@@ -45,13 +57,16 @@ _ENV = {
     "GIT_OPTIONAL_LOCKS": "0",  # reading never refreshes the user's index
     "GIT_LITERAL_PATHSPECS": "1",
     "GIT_NO_REPLACE_OBJECTS": "1",  # an object is what its id says
+    "GIT_GRAFT_FILE": os.devnull,
+    "GIT_NO_LAZY_FETCH": "1",  # of git 2.45; before it the next line alone keeps a missing object missing
+    "GIT_ALLOW_PROTOCOL": "none",
     "GIT_PAGER": "cat",
 }
 ENGINE_ENV = _ENV | {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_ATTR_NOSYSTEM": "1",
-    "PATH": os.environ.get("PATH", os.defpath),
+    "PATH": SYSTEM_PATH,
     "GIT_AUTHOR_NAME": "Autolab",
     "GIT_AUTHOR_EMAIL": "autolab@localhost",
     "GIT_COMMITTER_NAME": "Autolab",
@@ -63,6 +78,8 @@ _PERSON_KEEPS = {
 }
 
 
+DEEPEST = 256
+"""Folders above a file that is written; deeper ones make walks and removals of a folder fail."""
 ANSWERS = 128
 """Answers about objects that are kept: a few iterations' worth."""
 
@@ -246,10 +263,26 @@ class Plumbing:
 
 @functools.cache
 def _program() -> str:
-    found = shutil.which("git")
+    """git's absolute path, looked for once and only where nobody else can have put it."""
+    found = shutil.which("git", path=_sound_path())
+    if found is None and shutil.which("git"):
+        where = os.path.dirname(shutil.which("git") or "") or "."
+        raise GitError(f"git on PATH lies in {where}, where others may write: put git's own folder on PATH instead")
     if found is None:
         raise GitError("git was not found on PATH: install git, then run the same command again")
-    return os.path.abspath(found)
+    return found
+
+
+def _sound_path() -> str:
+    """PATH without folders that are relative, writable for everybody or inside of a lab."""
+
+    def sound(entry: str) -> bool:
+        folder = Path(os.path.realpath(entry))
+        if not os.path.isabs(entry) or not folder.is_dir() or folder.stat().st_mode & stat.S_IWOTH:
+            return False
+        return not any((above / ".autolab").exists() for above in (folder, *folder.parents))
+
+    return os.pathsep.join(filter(sound, os.environ.get("PATH", os.defpath).split(os.pathsep)))
 
 
 def call_git(
@@ -289,8 +322,9 @@ def _as_env(config: Mapping[str, str]) -> dict[str, str]:
 
 
 def _person_env() -> dict[str, str]:
+    """The person's own, for their filters and identity, less what would steer git or lead it to others' programs."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in _PERSON_KEEPS}
-    return kept | _ENV
+    return kept | _ENV | {"PATH": _sound_path()}
 
 
 @contextlib.contextmanager
@@ -365,5 +399,7 @@ def create(path: Path, mode: str, data: bytes, *, read_only: bool = False) -> No
 
 def _refuse_unsafe(name: str) -> None:
     """A tree made by hand may name any path; git itself checks this only when it fills an index."""
+    if name.count("/") > DEEPEST:
+        raise GitError(f"a commit holds {name[:40]}..., more than {DEEPEST} folders deep: leave that commit out")
     if any(part in ("", ".", "..") or part.lower() == ".git" for part in name.split("/")):
         raise GitError(f"a commit holds a file named {name!r}, which no folder may take: leave that commit out")

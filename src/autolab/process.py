@@ -1,142 +1,152 @@
 """Runs one program to its end for the engine: a check of the ladder, the evaluator, a question to an interpreter.
 
-This is the one place in the engine that a sandbox wraps; trials run under the supervisor, git under `plumbing`.
-Not covered until it does: a program that leaves its session on purpose outlives its end, and the network is open.
+A `keeper` of its own runs it, as the supervisor's run the trials: enclosed as its box says, within its limits, and all
+that it started is dead when it is over. If the engine dies meanwhile, so does the keeper, with everything below it.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
-import selectors
-import signal
+import shutil
+import socket
 import subprocess
-import threading
-import time
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+
+from autolab import keeper
+from autolab.collection import remove_tree
+from autolab.errors import LabError
+from autolab.sandbox import Box
+from autolab.workdir import Document
 
 LOG_LIMIT = 256 * 1024
 """Bytes of output that a log keeps from its beginning; past them it keeps the last TAIL_BYTES."""
+OUTPUT_LIMIT = 64 * 1024 * 1024
+"""Bytes of output past which a program is ended."""
 TAIL_LINES, TAIL_CHARACTERS, TAIL_BYTES = 20, 2_000, 8_192
-DRAIN_S = 1.0
-"""How long a pipe is read on after the program's group is dead: a process that left the session may still hold it."""
 
 
 @dataclass(frozen=True)
 class Ended:
     """How a program ended. `code` is its exit status, or minus the signal that killed it.
 
-    `missing` says why it could not be started at all. `tail` is the end of what it printed, printable.
+    `missing` says why it could not be started at all, `passed` which limit but time it passed. `tail` is the end of
+    what it printed, printable. `contained`: its level, and what held each limit.
     """
 
     code: int
     tail: str = ""
     timed_out: bool = False
     missing: str | None = None
+    passed: str | None = None
+    contained: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def ok(self) -> bool:
-        return self.code == 0 and not self.timed_out and self.missing is None
+        return self.code == 0 and not self.timed_out and self.missing is None and self.passed is None
 
     @property
     def last_line(self) -> str:
         return self.tail.rpartition("\n")[2][:500]
 
 
-def run(argv: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, limit_s: float) -> Ended:
-    """Run `argv` in `folder`, in a session of its own, with exactly `environment`, no input, and its output in `log`.
+def run(
+    argv: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, limit_s: float, box: Box | None = None
+) -> Ended:
+    """Run `argv` in `folder` with exactly `environment`, no input, and its output in `log`; without a box as we are.
 
-    When it ends, or after `limit_s` seconds, its whole process group is killed. OSError if the log cannot be written.
+    `{scratch}` in the environment is filled with a folder for temporary files. When it ends, or after `limit_s`
+    seconds, nothing of it is alive. OSError if the log cannot be written; LabError if it could not be enclosed.
     """
+    missing = _missing(argv[0], folder, environment)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as sink:
-        try:
+    if missing is not None:
+        log.write_bytes(b"")
+        return missing
+    place = log.absolute().parent.with_name(f".{log.parent.name}.{log.name}.run")  # no program writes there
+    remove_tree(place)
+    box = box or Box()
+    scratch = keeper.scratch(box.level, str(place))
+    step = {
+        "name": "run",
+        "argv": list(argv),
+        "cwd": str(folder.absolute()),
+        "env": {name: value.replace("{scratch}", scratch) for name, value in environment.items()},
+        "time_limit_s": limit_s,
+        "output_bytes": OUTPUT_LIMIT,
+        "merged": True,
+        "box": asdict(box),
+    }
+    try:
+        document = _kept({"key": log.name, "folder": str(place), "steps": [step]})
+        tail = _shorten(place / "logs" / "run.out", log)
+    finally:
+        remove_tree(place)
+    return _ended(document, tail)
+
+
+def _missing(program: str, folder: Path, environment: Mapping[str, str]) -> Ended | None:
+    path = folder / program if "/" in program else None
+    found = shutil.which(path or program, path=environment.get("PATH", os.defpath))
+    if found is not None:
+        return None
+    if path is not None and path.exists():
+        return Ended(126, missing="program cannot be started (Permission denied)")
+    return Ended(127, missing="program not found")
+
+
+def _kept(job: Document) -> Document:
+    """The exit document of a job that a keeper in a process of its own has run."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-I", "-S", "-B", str(keeper.__file__)]
+    with ours:
+        with theirs:
             process = subprocess.Popen(
-                argv,
-                cwd=folder,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
+                command,
+                stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE,
+                env={},
+                cwd="/",
                 start_new_session=True,
             )
-        except (FileNotFoundError, NotADirectoryError):
-            return Ended(127, missing="program not found")
-        except OSError as error:
-            return Ended(126, missing=f"program cannot be started ({error.strerror})")
-        output = _Output(sink)
-        timed_out = _follow(process, output, limit_s)
-        output.finish()
-    return Ended(process.returncode, output.tail(), timed_out)
+        with process:
+            try:
+                ours.sendall(json.dumps(job).encode() + b"\n")
+                said, complaint = process.communicate()
+            finally:
+                ours.close()  # an interrupted engine: the keeper ends what it runs, and then itself
+    if process.returncode != 0:
+        last = complaint.decode(errors="replace").strip().rpartition("\n")[2] or f"status {process.returncode}"
+        raise LabError(f"{job['key']}: its keeper failed: {last}; try again")
+    document: Document = json.loads(said)
+    return document
 
 
-def _follow(process: subprocess.Popen[bytes], output: _Output, limit_s: float) -> bool:
-    """Copy the output until the process ends or its time is up (True); then kill its group and copy the rest."""
-    ended, tell = os.pipe()
-
-    def wait() -> None:
-        process.wait()
-        os.close(tell)
-
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    assert process.stdout is not None
-    with process.stdout as source, selectors.DefaultSelector() as ready:
-        ready.register(source, selectors.EVENT_READ)
-        ready.register(ended, selectors.EVENT_READ)
-        try:
-            timed_out = not _copy(ready, output, limit_s, ended)
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody left; macOS: EPERM for zombies
-                os.killpg(process.pid, signal.SIGKILL)
-            waiter.join()
-            ready.unregister(ended)
-            os.close(ended)
-        _copy(ready, output, DRAIN_S)
-    return timed_out
+def _ended(document: Document, tail: str) -> Ended:
+    outcome, message, signal = document["outcome"], str(document["message"]), document["signal"]
+    if outcome == keeper.LOST:
+        raise LabError(f"{document['key']}: {message}; `autolab doctor` shows what can be enclosed here")
+    code, contained = document["returncode"] if signal is None else -signal, document["contained"]
+    over = outcome not in (keeper.COMPLETED, keeper.FAILED, keeper.TIMEOUT)
+    return Ended(code, tail, outcome == keeper.TIMEOUT, None, message if over else None, contained)
 
 
-def _copy(ready: selectors.BaseSelector, output: _Output, seconds: float, ended: int = -1) -> bool:
-    """Take output until `ended` turns readable or nothing is open any more; False if the time is up before."""
-    deadline = time.monotonic() + seconds
-    while ready.get_map():
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        events = ready.select(left)
-        if any(key.fd == ended for key, _ in events):
-            return True
-        for key, _ in events:
-            if not output.take(key.fd):
-                ready.unregister(key.fileobj)
-    return True
-
-
-class _Output:
-    """Puts a pipe into a log: the first LOG_LIMIT bytes and, past them, the last TAIL_BYTES."""
-
-    def __init__(self, sink: IO[bytes]) -> None:
-        self._sink, self._last, self._seen = sink, b"", 0
-
-    def take(self, source: int) -> bool:
-        """Copy what is there; False at the end."""
-        block = os.read(source, 65536)
-        self._sink.write(block[: max(0, LOG_LIMIT - self._seen)])
-        self._seen += len(block)
-        self._last = (self._last + block)[-TAIL_BYTES:]
-        return bool(block)
-
-    def finish(self) -> None:
-        left_out = self._seen - LOG_LIMIT
-        if left_out > 0:
-            note = f"\n[{left_out} bytes past {LOG_LIMIT} are left out; the last ones follow]\n"
-            self._sink.write(note.encode() + self._last[-left_out:])
-
-    def tail(self) -> str:
-        """The last lines, at most TAIL_LINES and TAIL_CHARACTERS; what is not printable is replaced."""
-        text = self._last.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").rstrip()
-        text = "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
-        return "\n".join(text.split("\n")[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+def _shorten(output: Path, log: Path) -> str:
+    """Put the output in its log, without the middle where it is long; its last lines, what is unprintable replaced."""
+    size = output.stat().st_size
+    with output.open("rb") as source:
+        head = source.read(LOG_LIMIT)
+        left_out = size - len(head)
+        source.seek(max(0, size - TAIL_BYTES))
+        last = source.read()
+    if left_out > 0:
+        note = f"\n[{left_out} bytes past {LOG_LIMIT} are left out; the last ones follow]\n"
+        head += note.encode() + last[-left_out:]
+    log.write_bytes(head)
+    text = last.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").rstrip()
+    text = "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
+    return "\n".join(text.split("\n")[-TAIL_LINES:])[-TAIL_CHARACTERS:]

@@ -10,16 +10,20 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autolab import durable, evaluation, fault, metrics, suffix
+from autolab import durable, evaluation, fault, metrics, redaction, suffix
+from autolab.collection import remove_tree
 from autolab.errors import LabError
-from autolab.executors.base import Job, Step, remove_tree
+from autolab.executors.base import Job, Step
 from autolab.experiment import PlannedArm
+from autolab.keeper import SCRATCH
 from autolab.lab import Lab
 from autolab.records.experiment import Design, Environment
-from autolab.records.lab import Command, Config
+from autolab.records.lab import Command, Config, Train
+from autolab.sandbox import Box
+from autolab.seal import CONFIGS, Seals
 
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
@@ -40,7 +44,7 @@ if [ -n "$metrics" ] && [ -f "$metrics" ]; then
     mv "$metrics" "$AUTOLAB_TRIAL_DIR/$metrics"
 fi
 cd /
-rm -rf "$copy"
+rm -rf "$copy" 2>/dev/null || true
 exit $status
 """
 """Runs the command in a copy of the code that it may write to. The copy begins without a metrics file, which may be
@@ -64,12 +68,18 @@ class Rig:
     labels: Path
     evaluator: Path | None
     evaluator_sha256: str
+    containment: str
+    reads: tuple[str, ...]
+    """Where the trials' interpreter runs from."""
+    scoring: Box
     predict_limit_s: float
     epoch: str
     configs: Path
     person: dict[str, str]
     """What `train.env` passes on of the person's environment."""
     altered: suffix.Altered | None
+    seals: Seals
+    """What all of this held; broken where a trial changed it."""
 
 
 def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
@@ -80,17 +90,23 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
     trees = {name: lab.git.tree(commit) for name, commit in commits.items()}
     suffix = durable.sha256("\n".join(hidden))[:8]
     code = {name: lab.store / "exports" / f"code-{tree}-{suffix}" for name, tree in trees.items()}
+    seals = Seals(lab.store / "exports", lab.store / "seals")
     for name, folder in code.items():
         lab.git.export(commits[name], folder, None, hidden)
+        seals.add(f"code of the {name}", folder)
     fault.point("export.after_write")
     data, hashes = None, {}
     if config.data is not None:
-        data, hashes["train"] = _frozen_folder(lab, base, config.data)
+        data, hashes["train"] = _frozen_folder(lab, base, config.data, seals)
     evaluator, sha, inputs, labels = None, "", lab.store, lab.store
     if config.evaluate is not None:
-        folder, hashes["eval"] = _frozen_folder(lab, base, config.evaluate.eval)
+        folder, hashes["eval"] = _frozen_folder(lab, base, config.evaluate.eval, seals)
         inputs, labels = folder / "inputs.npy", folder / "labels.npy"
         evaluator, sha = _frozen_file(lab, base, config.evaluate.script)
+        seals.add("the evaluator", evaluator)
+    altered = _altered(lab, config, inputs)
+    if altered is not None:
+        seals.add("the altered inputs", altered.inputs)
     about = {"evaluator": sha, "data": hashes, "metric": config.metric.value()}
     about |= {"environment": environment.value() | {"python": ""}}
     epoch = durable.sha256(json.dumps(about, sort_keys=True))
@@ -106,11 +122,15 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
         labels=labels,
         evaluator=evaluator,
         evaluator_sha256=sha,
+        containment=config.containment,
+        reads=evaluation.places(Path(python)),
+        scoring=_limits(config.predict, config.containment) if config.predict else Box(),
         predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
         epoch=epoch,
-        configs=lab.store / "exports" / "configs",
+        configs=lab.store / "exports" / CONFIGS,
         person=_from_person(config.train.env),
-        altered=_altered(lab, config, inputs),
+        altered=altered,
+        seals=seals,
     )
 
 
@@ -138,25 +158,19 @@ def hidden_from_trials(config: Config) -> list[str]:
     return hidden
 
 
-def _frozen_folder(lab: Lab, base: str, path: str) -> tuple[Path, str]:
+def _frozen_folder(lab: Lab, base: str, path: str, seals: Seals) -> tuple[Path, str]:
     """A data folder as it is in the base commit, or where git does not hold it, as it lies on disk."""
     held = None if Path(path).is_absolute() else lab.git.has_path(base, path)
     if held:
         folder = lab.store / "exports" / f"data-{held}"
         lab.git.export(base, folder, [path], [])
+        seals.add(path, folder / path)
         return folder / path, held
     folder = lab.root / path
     if not folder.is_dir():
         way = "run `python prepare.py` in the lab" if (lab.root / "prepare.py").is_file() else "put the data there"
         raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
-    digest = durable.sha256(
-        "\n".join(
-            f"{file.relative_to(folder)} {durable.file_sha256(file)}"
-            for file in sorted(folder.rglob("*"))
-            if file.is_file()
-        )
-    )
-    return folder, digest
+    return folder, seals.add_own(path, folder)
 
 
 def _frozen_file(lab: Lab, base: str, path: str) -> tuple[Path, str]:
@@ -199,18 +213,22 @@ def job(
         inputs["data"] = rig.data
         train["AUTOLAB_DATA"] = "{data}"
     command = _words(train_command(design, config), rig.python)
-    steps = [_step("train", _copied(command, config), train, config.train)]
+    sees = ["{code}", "{config}", *(["{data}"] if rig.data is not None else [])]
+    steps = [_step(rig, "train", _copied(command, config), train, config.train, sees)]
     if config.predict is not None:
         inputs[suffix.TRUE] = rig.inputs
         predict = env | {"AUTOLAB_MODEL": "{folder}/train/model"}
         command = _words(config.predict.command, rig.python)
+        sees = ["{code}", "{folder}/train/model"]
         if rig.altered is None:
             predict |= {"AUTOLAB_TRIAL_DIR": "{folder}/predict", "AUTOLAB_INPUTS": "{inputs}"}
-            steps.append(_step("predict", command, predict, config.predict))
+            steps.append(_step(rig, "predict", command, predict, config.predict, [*sees, "{inputs}"]))
         else:
             inputs[suffix.ALTERED] = rig.altered.inputs
-            order = rig.altered.order(key).items()
-            steps += [_own_inputs(name, source, command, predict, config.predict) for name, source in order]
+            for name, source in rig.altered.order(key).items():
+                own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{name}", "AUTOLAB_INPUTS": f"{{folder}}/{name}/inputs.npy"}
+                argv = ["/bin/sh", "-c", _ON_OWN_INPUTS, "autolab", f"{{{source}}}", *command]
+                steps.append(_step(rig, name, argv, predict | own, config.predict, [*sees, f"{{{source}}}"]))
     return Job(key=key, trial=trial, attempt=attempt, steps=tuple(steps), inputs=inputs)
 
 
@@ -224,14 +242,32 @@ def _copied(command: Sequence[str], config: Config) -> list[str]:
     return ["/bin/sh", "-c", _IN_COPY, "autolab", *given, *command]
 
 
-def _own_inputs(name: str, source: str, command: Sequence[str], env: Mapping[str, str], limits: Command) -> Step:
-    own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{name}", "AUTOLAB_INPUTS": f"{{folder}}/{name}/inputs.npy"}
-    argv = ["/bin/sh", "-c", _ON_OWN_INPUTS, "autolab", f"{{{source}}}", *command]
-    return _step(name, argv, {**env, **own}, limits)
+def _step(
+    rig: Rig, name: str, argv: Sequence[str], env: Mapping[str, str], limits: Command, sees: Sequence[str]
+) -> Step:
+    """A step that may write in its own folder alone, and for a training in its copy of the code."""
+    writes = [f"{{folder}}/{name}"]
+    if isinstance(limits, Train) and limits.in_copy:
+        writes.append(f"{{folder}}/{COPY}")
+    box = _limits(limits, rig.containment)
+    box = replace(box, reads=(*box.reads, *rig.reads, *sees), writes=tuple(writes))
+    return Step(name, tuple(argv), "{code}", dict(env), limits.time_limit_s, int(limits.output_mb * 1e6), box)
 
 
-def _step(name: str, argv: Sequence[str], env: Mapping[str, str], limits: Command) -> Step:
-    return Step(name, tuple(argv), "{code}", dict(env), limits.time_limit_s, int(limits.output_mb * 1e6))
+def checks_box(rig: Rig, config: Config) -> Box:
+    """In what a candidate's checks run: the training's level and limits."""
+    box = _limits(config.train, rig.containment)
+    return replace(box, reads=(*box.reads, *rig.reads))
+
+
+def _limits(limits: Command, containment: str) -> Box:
+    return Box(
+        level=containment,
+        reads=limits.reads,
+        memory_bytes=int(limits.memory_gb * 2**30),
+        processes=limits.processes,
+        disk_bytes=int(limits.disk_mb * 1e6),
+    )
 
 
 def _words(command: str, python: str) -> list[str]:
@@ -239,11 +275,14 @@ def _words(command: str, python: str) -> list[str]:
 
 
 def tidy(rig: Rig, key: str, attempt: Path) -> None:
-    """Take out of a fetched attempt what is not its result, and call the predictions that count `predict/`.
+    """Take out of a fetched attempt what is no result, secrets too, and call the predictions that count `predict/`.
 
     A copy of the code stays behind where a training was killed. May be killed itself, and called again.
     """
-    _remove(attempt / COPY)
+    for name in (COPY, SCRATCH):
+        _remove(attempt / name)
+    for log in (attempt / "logs").glob("*"):
+        redaction.clean_file(log)
     for step, source in rig.altered.order(key).items() if rig.altered else ():
         if (attempt / step).exists():
             shown = attempt / ("predict" if source == suffix.TRUE else suffix.ALTERED)
@@ -263,5 +302,5 @@ def environment_of_trials(python: str) -> dict[str, str]:
     """The allow-list: what a trial sees of the world outside."""
     path = f"{Path(python).parent}:/usr/local/bin:/usr/bin:/bin" if "/" in python else "/usr/local/bin:/usr/bin:/bin"
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    fixed = {"PATH": path, "HOME": "{folder}", "TMPDIR": "{folder}", "LANG": "C.UTF-8"}
+    fixed = {"PATH": path, "HOME": "{scratch}", "TMPDIR": "{scratch}", "LANG": "C.UTF-8"}
     return fixed | threads | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}

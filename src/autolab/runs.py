@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from autolab import durable, experiment, fault, rig, scoring, suffix
+from autolab.collection import remove_tree
 from autolab.errors import ExecutorError
 from autolab.executors import load_executor
-from autolab.executors.base import Executor, Exit, Job, Phase, Ref, remove_tree
+from autolab.executors.base import Executor, Exit, Job, Phase, Ref
 from autolab.experiment import PlannedArm
 from autolab.lab import Lab
 from autolab.ledger import Line
@@ -138,6 +139,8 @@ def _take_up(order: Order) -> _Run:
     )
     registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
     registered |= {"design_sha256": durable.sha256(order.design.to_yaml()), "rule": plan.rule.value()}
+    for arm in plan.arms:
+        setup.seals.add(f"settings of {arm.name}", rig.settings_file(setup, arm))
     if open_runs and any(open_runs[-1].data[key] != value for key, value in registered.items()):
         _abandon(order, open_runs.pop().data["run_id"])
     run_id = open_runs[-1].data["run_id"] if open_runs else f"run_{len(started) + 1:04d}"
@@ -279,11 +282,7 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         raise SyncError(f"trial {trial}: {error}", transient=error.transient) from None
     fault.point("trial.after_fetch")
     rig.tidy(run.setup, ref.key, folder)
-    said_last = _last_words(folder, exit_.step) if exit_.outcome is Outcome.FAILED else ""
-    scored = scoring.Scored(exit_.outcome, exit_.message + said_last)
-    if exit_.outcome is Outcome.COMPLETED:
-        scored = scoring.score(run.setup, run.order.config, run.plan.metric, folder)
-        fault.point("trial.after_score")
+    scored = scoring.judge(run.setup, run.order.config, run.plan.metric, exit_, folder)
     shown = run.order.lab.iteration(run.order.iteration_id).run(run.run_id).trial(trial, attempt)
     remove_tree(shown)
     shown.parent.mkdir(parents=True, exist_ok=True)
@@ -302,22 +301,15 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         score=scored.score,
         self_reported=scored.self_reported,
         predictions_sha256=scored.predictions_sha256,
+        rows=scored.rows,
+        suspicions=scored.suspicions,
+        contained=dict(exit_.contained),
+        cpu_seconds=round(sum(step.cpu_seconds for step in exit_.steps if step.name == "train"), 3),
         seconds=round(exit_.seconds, 3),
         max_rss_bytes=exit_.max_rss_bytes,
         output_bytes=exit_.output_bytes,
         message=scored.message,
     )
-
-
-def _last_words(folder: Path, step: str) -> str:
-    """The last line that a failed step wrote to its error stream: usually the exception."""
-    path = folder / "logs" / f"{step}.err"
-    if not path.is_file():
-        return ""
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        lines = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1][:300]}" if lines else ""
 
 
 def _record(run: _Run, trial: Trial) -> None:
@@ -379,7 +371,11 @@ def _end(run: _Run, manifest: Manifest, judgement: experiment.Judgement) -> Meas
     fault.point("run.after_end")
     run.executor.discard()
     fault.point("run.after_discard")
-    return Measured(_ending(run, judgement), judgement.reason, run.run_id, manifest, run.executed)
+    ending = _ending(run, judgement)
+    if ending is Ending.TAMPERED:
+        for aside in run.setup.seals.put_away():
+            run.order.tell(f"note: what was changed lies at {aside}; the next run gets it anew")
+    return Measured(ending, judgement.reason, run.run_id, manifest, run.executed)
 
 
 def _recorded_end(run: _Run) -> Line | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autolab import evaluation, metrics, suffix
+from autolab import evaluation, fault, metrics, suffix, suspicion
+from autolab.collection import exceeded, stored_path
+from autolab.executors.base import Exit
 from autolab.records.lab import Config
 from autolab.records.outcomes import Outcome
 from autolab.rig import Rig
@@ -13,20 +15,51 @@ from autolab.rig import Rig
 
 @dataclass(frozen=True)
 class Scored:
-    """Outcome and message of an attempt, the evaluator's score, its own numbers, the hash of its predictions."""
+    """Outcome and message of an attempt, the evaluator's score, its own numbers; of its predictions the hash, how many
+    they are and what is odd about them."""
 
     outcome: Outcome
     message: str
     score: dict[str, float] = field(default_factory=dict)
     self_reported: dict[str, float] = field(default_factory=dict)
     predictions_sha256: str | None = None
+    rows: int = 0
+    suspicions: tuple[str, ...] = ()
+
+
+def judge(setup: Rig, config: Config, metric: str, exit_: Exit, attempt: Path) -> Scored:
+    """What a fetched attempt came to: how it ended, what it left, and before all whether it let the rest alone."""
+    broken = setup.seals.broken()
+    if broken:
+        return Scored(Outcome.TAMPERED, broken)
+    if exit_.outcome is not Outcome.COMPLETED:
+        said_last = _last_words(attempt, exit_.step) if exit_.outcome is Outcome.FAILED else ""
+        return Scored(exit_.outcome, exit_.message + said_last)
+    too_much = exceeded(attempt)
+    if too_much:
+        return Scored(Outcome.DISK_LIMIT, too_much)
+    scored = score(setup, config, metric, attempt)
+    fault.point("trial.after_score")
+    broken = setup.seals.broken()  # other trials ran while this one was scored
+    return Scored(Outcome.TAMPERED, broken) if broken else scored
+
+
+def _last_words(attempt: Path, step: str) -> str:
+    """The last line that a failed step wrote to its error stream: usually the exception."""
+    path = attempt / "logs" / f"{step}.err"
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
+    return f": {lines[-1][:300]}" if lines else ""
 
 
 def score(setup: Rig, config: Config, metric: str, attempt: Path) -> Scored:
     """Read, check and score a fetched attempt whose steps all ended well; `metric` is what the run compares."""
     if setup.evaluator is None:
         return _self_reported(config, metric, attempt)
-    found = metrics.read(attempt, config.train.metrics, ())
+    found = metrics.read(attempt, stored_path(config.train.metrics), ())
     said = {} if isinstance(found, evaluation.Problem) else found
     predictions = attempt / "predict" / "predictions.npy"
     sha = evaluation.check_predictions(predictions, None)
@@ -43,18 +76,20 @@ def score(setup: Rig, config: Config, metric: str, attempt: Path) -> Scored:
         setup.labels,
         attempt / "score",
         setup.predict_limit_s,
+        setup.scoring,
     )
     if isinstance(measured, evaluation.Problem):
         return Scored(measured.outcome, measured.message, {}, said, sha)
     if metric not in measured:
         return Scored(Outcome.INVALID_ARTIFACT, f"score.json: {metric} is not in it", measured, said, sha)
-    return Scored(Outcome.COMPLETED, "", measured, said, sha)
+    seen = suspicion.predictions(predictions)
+    return Scored(Outcome.COMPLETED, "", measured, said, sha, seen.rows, seen.suspicions)
 
 
 def _self_reported(config: Config, metric: str, attempt: Path) -> Scored:
     """A lab without evaluator: what the training says of itself has to hold all that is compared and reported."""
     required = dict.fromkeys((metric, config.metric.primary, *config.metric.report))
-    said = metrics.read(attempt, config.train.metrics, required)
+    said = metrics.read(attempt, stored_path(config.train.metrics), required)
     if isinstance(said, evaluation.Problem):
         return Scored(said.outcome, said.message)
     return Scored(Outcome.COMPLETED, "", {}, said)

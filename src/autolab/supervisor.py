@@ -2,7 +2,8 @@
 
     python -I -S -B supervisor.py WORKDIR
 
-Standard library only, with `keeper.py` and `workdir.py` beside it: the three run from any folder called `autolab`.
+Standard library only, with the files beside it that it imports (keeper, sandbox, syscalls, limits, processes, workdir):
+they run from any folder called `autolab`.
 `executors/local.py` is the other side of the work folder. Three kinds of process:
 
     supervisor           one a work folder: the queue and the slots; a daemon in a session of its own
@@ -19,9 +20,9 @@ supervisor (PR_SET_CHILD_SUBREAPER), which kills it. The keepers share the super
 supervisor and all keepers are gone. The next supervisor calls `lost` what was started and has no exit, and runs what
 was never started.
 
-Not covered: a daemon that left its session, when supervisor and keeper are both killed at one blow; a job that writes
-into the work folder on purpose (a sandbox prevents both, see `keeper.spawn`). macOS has neither prctl nor /proc: there
-only the step's process group is killed; that path has not been run.
+Not covered below level `full` (`sandbox`): a daemon that left its session, when supervisor and keeper are both killed
+at one blow; at level `none`: a job that writes into the work folder on purpose. macOS has neither prctl nor /proc:
+there only the step's process group is killed; that path has not been run.
 """
 
 from __future__ import annotations
@@ -39,17 +40,10 @@ from typing import NamedTuple
 if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from autolab.keeper import (
-    CANCELLED,
-    LOST,
-    PR_SET_CHILD_SUBREAPER,
-    Keeper,
-    SupervisorDied,
-    end_children,
-    end_recorded,
-    exit_document,
-    prctl,
-)
+from autolab import limits
+from autolab.keeper import CANCELLED, GROUP, LOST, Keeper, SupervisorDied, exit_document
+from autolab.processes import end_children, end_recorded, process_table
+from autolab.syscalls import PR_SET_CHILD_SUBREAPER, prctl
 from autolab.workdir import Document, Workdir, drain, listen, names, note, now, read_json, ring, take_lock, write_json
 
 HELD = 3  # exit status: another supervisor (or a keeper of a dead one) has this work folder
@@ -83,6 +77,7 @@ class Supervisor:
             cancelled = (self.place.cancels / name).exists()
             message = f"the supervisor died while {record['step']} ran"
             self.close(name, record, CANCELLED if cancelled else LOST, message, record["started"], record["step"])
+        limits.sweep(GROUP, process_table())
 
     def run(self) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -176,7 +171,8 @@ class Supervisor:
         self.close(name, one.job, LOST, f"its keeper ended with {os.waitstatus_to_exitcode(status)}", started, step)
 
     def close(self, name: str, job: Document, outcome: str, message: str, started: str, step: str = "") -> None:
-        write_json(self.place.exit(name), exit_document(job, outcome, message, [], started) | {"step": step})
+        document = exit_document(job, outcome, message, [], started, {}) | {"step": step}
+        write_json(self.place.exit(name), document)
         note(f"{name}: {outcome}: {message}")
         ring(self.place.events)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from autolab import suspicion
 from autolab.experiment import measured
 from autolab.git import Change
 from autolab.records.experiment import Design, Finding, Hypothesis, Manifest, MaxPairs, Trial
@@ -72,20 +74,34 @@ def path_policy(
     *,
     unlocked: bool = False,
     kept: Callable[[str], bool] | None = None,
+    existing: Collection[str] = (),
 ) -> list[Finding]:
-    """Blocking findings for every changed path that is not the candidate's to change.
+    """Findings for every changed path that is not the candidate's to change; advisory where a file becomes executable.
 
     `kept(path)` says whether the old bytes of an APPEND-ONLY file are a suffix of its new ones; without
-    it every change of such a file blocks. Names are compared without case and in one Unicode form, since
-    `Eval.py` is `eval.py` on some file systems.
+    it every change of such a file blocks. `existing` are the base's paths: a name that differs from one of them by
+    case alone blocks, and a module that is there already is none that newly shadows another. Names are compared
+    without case and in one Unicode form, since `Eval.py` is `eval.py` on some file systems.
     """
+    changes = list(changes)
     rules = protected(config, unlocked=unlocked)
     frozen = {_fold(path) for path in config.files.frozen} if unlocked else set()
+    there = {name for path in existing for name in _folders_and_file(path)}
+    spelled, imports = _spellings(changes, existing), _import_folders(config)
     found = []
     for change in changes:
         problem = _unsafe(change) or _owned(change.path, rules) or _not_appended(change, kept, frozen)
+        if problem is None and change.status != "D":
+            problem = _runs_by_itself(change.path)
+        if problem is None and change.status == "A":
+            problem = _unfit_name(change.path) or _twin(change.path, spelled, there)
+            problem = problem or _shadows(change.path, rules, imports, existing)
         if problem is not None:
-            found.append(blocking("paths", f"{_shown(change.path)}: {problem}", change.path))
+            shown = _shown(change.path)
+            found.append(blocking("paths", f"{shown}: {problem}", shown))
+        elif change.new_mode == "100755" and change.old_mode != "100755":
+            message = f"{change.path}: becomes executable; that is for scripts which are run by name"
+            found.append(advisory("paths", message, change.path))
     return found
 
 
@@ -106,13 +122,125 @@ def _unsafe(change: Change) -> str | None:
     parts = change.path.replace("\\", "/").split("/")
     if change.path.startswith(("/", "\\")) or ".." in parts or re.match(r"^[A-Za-z]:", change.path):
         return "path leaves the lab; use a relative path without .."
-    if any(_fold(part).startswith(".git") and part != ".gitkeep" for part in parts):
+    if any(re.match(r"\.git(?!keep$)|git~\d", _fold(_seen(part))) for part in parts):
         return f"git's own file; {_CONTROL}"
     if change.new_mode == "120000":
         return "symbolic link; commit the file itself"
     if change.new_mode == "160000":
         return "submodule; commit the files themselves"
+    if change.new_mode not in ("100644", "100755", "000000"):
+        return f"mode {change.new_mode}; commit a plain file"
     return None
+
+
+LONGEST_PATH, LONGEST_NAME, DEEPEST = 1_000, 255, 32
+"""Bytes and folders; more does not fit everywhere."""
+
+
+def _unfit_name(path: str) -> str | None:
+    try:
+        raw = path.encode()
+    except UnicodeEncodeError:
+        return "the name is not UTF-8; rename the file"
+    parts = path.split("/")
+    if not path.isprintable():
+        return "the name holds signs that cannot be seen; rename the file"
+    if len(raw) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in parts):
+        return f"longer than {LONGEST_PATH} bytes, or a name in it longer than {LONGEST_NAME}; choose a shorter one"
+    if len(parts) > DEEPEST:
+        return f"lies more than {DEEPEST} folders deep; put it higher up"
+    if any(part != part.strip(" ").rstrip(".") for part in parts):
+        return "a name begins or ends with a space, or ends with a dot; rename the file"
+    return None
+
+
+_BY_PYTHON = "Python runs it by itself when it starts; call the code from the lab's own programs"
+_BY_OTHERS = "programs run it by themselves when the folder is opened or tested; leave it out"
+_BINARY = "compiled code that no reviewer can read; commit its source"
+_RUNS = (
+    (re.compile(r"(sitecustomize|usercustomize)(\..*)?"), _BY_PYTHON),
+    (re.compile(r".*\.(pth|egg-link)|pyvenv\.cfg|.*\.(dist|egg)-info"), _BY_PYTHON),
+    (re.compile(r"__pycache__|.*\.(py[codz]|pyd|so(\.[0-9.]+)?|dylib|dll|a|o)"), _BINARY),
+    (re.compile(r"conftest\.py|\.envrc|\.vscode|\.idea|\.husky|\.pre-commit-config\.yaml"), _BY_OTHERS),
+)
+_HOOKS = re.compile(r"(.*/)?hooks/(pre|post|commit|prepare|applypatch|update|reference|push|proc|fsmonitor)[a-z-]*")
+
+
+def _runs_by_itself(path: str) -> str | None:
+    folded = _fold(path)
+    for name in folded.split("/"):
+        for pattern, why in _RUNS:
+            if pattern.fullmatch(name):
+                return why
+    if _HOOKS.fullmatch(folded) or folded.rpartition("/")[2] == "head":
+        return "the name of a git hook or of the file that makes a folder a repository; rename the file"
+    return None
+
+
+IMPORTED = frozenset(
+    {
+        *("autolab", "datasets", "einops", "jax", "jaxtyping", "keras", "loguru", "matplotlib", "numpy", "pandas"),
+        *("pil", "pydantic", "pytest", "requests", "rich", "scipy", "seaborn", "sklearn", "tensorflow", "tiktoken"),
+        *("tokenizers", "torch", "torchaudio", "torchvision", "tqdm", "transformers", "triton", "tyro", "yaml"),
+    }
+)
+"""Import names of what labs install; a new module of the same name beside a program would come before it."""
+
+
+def _shadows(path: str, rules: Sequence[Protected], imports: Collection[str], existing: Collection[str]) -> str | None:
+    """Why a new module would be imported in the place of another."""
+    pure = PurePosixPath(path)
+    module = pure.parent if pure.name == "__init__.py" else pure.with_suffix("")
+    if pure.suffix != ".py" or str(module) == ".":
+        return None
+    for rule in rules:
+        if pure.name == "__init__.py" and _fold(rule.pattern) == _fold(f"{module}.py"):
+            return f"would be imported in place of {rule.pattern} ({rule.kind}); choose another name"
+    name, there = _fold(module.name), {f"{module}.py", f"{module}/__init__.py"}
+    if str(module.parent) not in imports or not there.isdisjoint(existing):
+        return None
+    if name in sys.stdlib_module_names or name in IMPORTED:
+        whose = "the standard library" if name in sys.stdlib_module_names else "an installed package"
+        return f"would be imported in place of {name} of {whose}; choose another name"
+    return None
+
+
+def _import_folders(config: Config) -> set[str]:
+    """Where the lab's programs import from: its root, and the folder of each program."""
+    commands = [config.train.command, config.predict.command if config.predict else ""]
+    words = [word for command in commands for word in command.split() if word.endswith(".py")]
+    words += [config.evaluate.script] if config.evaluate else []
+    return {".", *(str(PurePosixPath(word).parent) for word in words)}
+
+
+def _spellings(changes: Iterable[Change], existing: Collection[str]) -> dict[str, set[str]]:
+    """Every file and folder as it will be, by its name without case, with each of its spellings."""
+    gone = {change.path for change in changes if change.status == "D"}
+    paths = (set(existing) - gone) | {change.path for change in changes if change.status != "D"}
+    found: dict[str, set[str]] = {}
+    for name in {name for path in paths for name in _folders_and_file(path)}:
+        found.setdefault(_fold(name), set()).add(name)
+    return found
+
+
+def _twin(path: str, spelled: Mapping[str, set[str]], there: Collection[str]) -> str | None:
+    """The other name that is the same without case, of the path or of a folder above it that is not there yet."""
+    for name in _folders_and_file(path):
+        others = sorted(spelled[_fold(name)] - {name})
+        if others and name not in there:
+            return f"the same name as {_shown(others[0])} without case; choose another, or that spelling"
+    return None
+
+
+def _folders_and_file(path: str) -> list[str]:
+    """`a/b/c` -> `a`, `a/b`, `a/b/c`."""
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def _seen(name: str) -> str:
+    """A name without the signs that some file systems leave out of it."""
+    return "".join(sign for sign in name if unicodedata.category(sign) != "Cf")
 
 
 def _owned(path: str, rules: Sequence[Protected]) -> str | None:
@@ -234,10 +362,6 @@ def _trial_budget(design: Design, config: Config, spent: int) -> list[Finding]:
     return [(advisory if may_stop_early and left > 0 else blocking)("budget", message, "design.yaml")]
 
 
-_SHARES = {"accuracy", "acc", "f1", "precision", "recall", "auc", "auroc", "iou", "top1", "top5"}
-_POSITIVE = {"loss", "nll", "mse", "rmse", "mae", "perplexity", "bpb"}
-
-
 def results_sanity(manifest: Manifest, design: Design) -> list[Finding]:
     """Findings on a run's trials: baseline and seeds present, paired and different; values in their natural range."""
     arms = {arm.name: _prefix(manifest.trials, arm.name) for arm in (*design.baselines, *design.variants)}
@@ -252,7 +376,8 @@ def results_sanity(manifest: Manifest, design: Design) -> list[Finding]:
         by_index.setdefault(trial.index, set()).add(trial.seed)
     for index in sorted(index for index, seeds in by_index.items() if len(seeds) > 1):
         found.append(blocking("results", f"pair {index}: the arms ran with different seeds, so they are not paired"))
-    return found + [finding for trials in arms.values() for finding in _range_findings(trials, manifest, design)]
+    found += [finding for trials in arms.values() for finding in _range_findings(trials, manifest, design)]
+    return found + [advisory("results", f"suspicious: {odd.message}") for odd in suspicion.find(manifest, design)]
 
 
 def _prefix(trials: Iterable[Trial], arm: str) -> list[Trial]:
@@ -294,9 +419,9 @@ def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design)
             found.append(blocking("results", f"trial {trial.trial}: completed without the primary metric {primary}"))
         for metric, value in sorted(values.items()):
             words = set(metric.lower().split("_"))
-            if words & _SHARES and not 0 <= value <= 1:
+            if words & suspicion.SHARES and not 0 <= value <= 1:
                 found.append(advisory("results", f"trial {trial.trial}: {metric} = {value:g} lies outside 0 to 1"))
-            elif words & _POSITIVE and value < 0:
+            elif words & suspicion.LOSSES and value < 0:
                 found.append(advisory("results", f"trial {trial.trial}: {metric} = {value:g} is below 0"))
     return found
 

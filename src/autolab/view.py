@@ -20,6 +20,7 @@ from autolab.progress import Progress, outcome
 from autolab.records.experiment import Lesson, Trial
 from autolab.records.lab import Budget, Campaign, Stage, State
 from autolab.records.outcomes import Outcome
+from autolab.redaction import clean
 
 DRAW_S = 0.25
 
@@ -58,7 +59,7 @@ class Plain:
         pass
 
     def __call__(self, line: str) -> None:
-        self._say(printable(line))
+        self._say(printable(clean(line)))
 
     def stage(self, state: State, campaign: Campaign, title: str) -> None:
         self._stage, self._progress = state.stage, None
@@ -116,6 +117,7 @@ class Live:
         self._opened.close()
 
     def __call__(self, line: str) -> None:
+        line = clean(line)
         self.board.note(line)
         with self._lock:
             self._fit()
@@ -127,7 +129,7 @@ class Live:
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:
         self.board.progress = progress
         if ended is not None and ended.outcome is Outcome.COMPLETED:
-            self.board.note(outcome(ended))  # not a line above: its numbers stay in the tables
+            self.board.note(clean(outcome(ended)))  # not a line above: its numbers stay in the tables
         elif ended is not None:
             self(outcome(ended))
 

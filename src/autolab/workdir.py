@@ -63,7 +63,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Atomic and durable: the whole file or none, after a power cut too. An OSError names `path`."""
     temp = path.parent / f".{path.name}.{os.getpid()}"
     try:
-        with open(temp, "wb") as file:
+        with open(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # may name a key
             file.write(json.dumps(document).encode())
             file.flush()
             os.fsync(file.fileno())

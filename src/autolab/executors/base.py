@@ -1,4 +1,4 @@
-"""What every place where trials run must do: the types, the protocol, and what all of them check and collect alike.
+"""What every place where trials run must do: the types, the protocol, and what all of them check alike.
 
 An executor takes jobs in batches and is asked about them by reference. Each of its verbs may be called again after a
 crash: `submit` adopts what is known, `find` says what is, `fetch` and `cancel` do nothing where nothing is left to do.
@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import secrets
-import shutil
-import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
-from autolab import durable
+from autolab.collection import EXIT_FILE, LEFT_OUT_FILE, LOGS
 from autolab.errors import ExecutorError
 from autolab.records.outcomes import Outcome
+from autolab.sandbox import OPEN, Box
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-EXIT_FILE = "exit.json"  # of a fetched attempt: its Exit, as a document
-LEFT_OUT_FILE = "left_out.json"  # of a fetched attempt: {"count", "names"} of what was not taken; absent if nothing was
-RESERVED = frozenset({EXIT_FILE, LEFT_OUT_FILE, "logs"})
-LEFT_OUT_NAMES = 100
-MAX_DEPTH = 32
+RESERVED = frozenset({EXIT_FILE, LEFT_OUT_FILE, LOGS})
 
 
 @dataclass(frozen=True)
 class Step:
     """One process of a job. Steps run in order, the next only if the last exited with status 0.
 
-    `argv`, `cwd` and the values of `env` may contain `{folder}`, the writable folder of the attempt, and `{<input
-    name>}`; the executor fills exactly these. `env` is the complete environment. `output_bytes` caps stdout and stderr
-    together: what exceeds it is counted, not stored, and the job ends as `output_limit`."""
+    `argv`, `cwd`, the paths of `box` and the values of `env` may contain `{folder}`, the folder of the attempt,
+    `{scratch}`, a folder for temporary files, and `{<input name>}`; the executor fills exactly these. `env` is the
+    complete environment. `output_bytes` caps stdout and stderr together: what exceeds it is counted, not stored, and
+    the job ends as `output_limit`."""
 
     name: str
     argv: tuple[str, ...]
@@ -45,6 +39,7 @@ class Step:
     env: Mapping[str, str]
     time_limit_s: float
     output_bytes: int
+    box: Box = OPEN
 
 
 @dataclass(frozen=True)
@@ -103,6 +98,8 @@ class Exit:
     ended: str
     message: str
     steps: tuple[StepExit, ...] = ()
+    contained: Mapping[str, str] = field(default_factory=dict)
+    """The last step's level, and what held its limits: `cgroup v1`, `cgroup v2`, `rlimit` or, weaker, `watcher`."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -179,8 +176,8 @@ def check(job: Job) -> None:
         raise ExecutorError(f"{where}: trial {job.trial!r} is not a slug (letters, digits, '.', '_', '-')")
     if job.attempt < 1 or job.cores < 1:
         raise ExecutorError(f"{where}: attempt {job.attempt} and cores {job.cores} must be at least 1")
-    if "folder" in job.inputs:
-        raise ExecutorError(f"{where}: an input cannot be called 'folder', which names the attempt's own; rename it")
+    for own in {"folder", "scratch"} & job.inputs.keys():
+        raise ExecutorError(f"{where}: an input cannot be called {own!r}, which names the attempt's own; rename it")
     for name, path in job.inputs.items():
         if not path.exists():
             raise ExecutorError(f"{where}: input {name!r} is missing at {path}")
@@ -210,88 +207,6 @@ def fill(step: Step, places: Mapping[str, str]) -> Step:
 
     env = {name: filled(value) for name, value in step.env.items()}
     argv = tuple(filled(word) for word in step.argv)
-    return Step(step.name, argv, filled(step.cwd), env, step.time_limit_s, step.output_bytes)
-
-
-def collect(source: Path, exit_file: Path, destination: Path) -> None:
-    """Copies an attempt's folder and its exit document to `destination`, which appears whole or not at all.
-
-    For folders in which nothing lives any more. Takes readable regular files with one link, at most MAX_DEPTH names
-    deep, opened without following links; modes are not copied. Raises OSError, and ExecutorError for a destination
-    that holds something else."""
-    if os.path.lexists(destination):
-        if not (destination / EXIT_FILE).is_file() or (destination / EXIT_FILE).read_bytes() != exit_file.read_bytes():
-            raise ExecutorError(f"{destination} exists and does not hold this attempt; move it away")
-        return
-    temp = destination.parent / f".{destination.name}.part"
-    remove_tree(temp)
-    temp.mkdir(parents=True)
-    left_out: list[str] = []
-    _copy_folder(source, temp, Path(), left_out)
-    if left_out:
-        names = [os.fsencode(name).decode(errors="backslashreplace") for name in sorted(left_out)[:LEFT_OUT_NAMES]]
-        durable.write(temp / LEFT_OUT_FILE, json.dumps({"count": len(left_out), "names": names}))
-    durable.write(temp / EXIT_FILE, exit_file.read_bytes())
-    os.rename(temp, destination)
-    durable.sync_folder(destination.parent)
-
-
-def _copy_folder(source: Path, destination: Path, inner: Path, left_out: list[str]) -> None:
-    try:
-        entries = list(os.scandir(source / inner))
-    except PermissionError:
-        left_out.append(str(inner))
-        return
-    for entry in entries:
-        path = inner / entry.name
-        if path.parent == Path() and entry.name in (EXIT_FILE, LEFT_OUT_FILE):
-            left_out.append(str(path))  # these two are ours to write
-        elif entry.is_dir(follow_symlinks=False) and len(path.parts) < MAX_DEPTH:
-            (destination / path).mkdir()
-            _copy_folder(source, destination, path, left_out)
-        elif not (entry.is_file(follow_symlinks=False) and _copy_file(source / path, destination / path)):
-            left_out.append(str(path))
-
-
-def _copy_file(source: Path, destination: Path) -> bool:
-    """False if it is not a readable regular file with one link. O_NONBLOCK: a pipe in its place would block."""
-    try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except PermissionError:
-        return False
-    with open(descriptor, "rb") as reader:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-            return False
-        with open(destination, "xb") as writer:
-            shutil.copyfileobj(reader, writer, 1 << 20)
-            writer.flush()
-            os.fsync(writer.fileno())
-    return True
-
-
-def remove_tree(top: Path) -> None:
-    """Removes a folder in which nothing lives any more; nothing to do where there is none.
-
-    Follows no link and does not recurse: nested folders are first moved up to `top`, so any depth will do
-    (`shutil.rmtree` fails at some 1,000). Raises OSError."""
-    if not os.path.lexists(top):
-        return
-    if not stat.S_ISDIR(os.lstat(top).st_mode):
-        raise NotADirectoryError(20, "Not a folder", str(top))
-    folders = [top]
-    for folder in folders:
-        os.chmod(folder, 0o700)
-        with os.scandir(folder) as entries:
-            content = list(entries)
-        for entry in content:
-            path = Path(entry.path)
-            if not entry.is_dir(follow_symlinks=False):
-                path.unlink()
-            elif folder == top:
-                folders.append(path)
-            else:
-                os.chmod(path, 0o700)  # a folder that cannot be written cannot be moved
-                folders.append(path.rename(top / secrets.token_hex(16)))
-    for folder in reversed(folders):
-        folder.rmdir()
+    reads, writes = (tuple(filled(path) for path in paths) for paths in (step.box.reads, step.box.writes))
+    box = replace(step.box, reads=reads, writes=writes)
+    return replace(step, argv=argv, cwd=filled(step.cwd), env=env, box=box)

@@ -21,9 +21,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
-from autolab import supervisor, workdir
+from autolab import keeper, supervisor, workdir
+from autolab.collection import Limits, collect, remove_tree
 from autolab.errors import ExecutorError
-from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, collect, fill, remove_tree
+from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, fill
 from autolab.records.outcomes import Outcome
 from autolab.workdir import Workdir
 
@@ -39,6 +40,8 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
 
 
 @contextmanager
@@ -108,7 +111,8 @@ class LocalExecutor:
             folder = self._place.folder(trial, int(attempt))
             if not self._place.start(ref.handle).exists():
                 folder.mkdir(parents=True, exist_ok=True)  # cancelled in the queue: nothing but the exit
-            collect(folder, self._place.exit(ref.handle), destination)
+            steps = workdir.read_json(self._place.job(ref.handle))["steps"]
+            collect(folder, self._place.exit(ref.handle), destination, _limits(steps))
 
     def cancel(self, refs: Sequence[Ref]) -> None:
         with _in_one_line(self._place.root):
@@ -155,6 +159,8 @@ class LocalExecutor:
                 )
         folder = self._place.folder(job.trial, job.attempt)
         places = {"folder": str(folder)} | {name: os.path.abspath(path) for name, path in job.inputs.items()}
+        scratch = {step.name: keeper.scratch(step.box.level, str(folder)) for step in job.steps}
+        steps = [asdict(fill(step, places | {"scratch": scratch[step.name]})) for step in job.steps]
         document = {
             "key": job.key,
             "trial": job.trial,
@@ -162,7 +168,7 @@ class LocalExecutor:
             "order": len(workdir.names(self._place.jobs)),
             "cores": job.cores,
             "folder": str(folder),
-            "steps": [asdict(fill(step, places)) for step in job.steps],
+            "steps": steps,
         }
         workdir.write_json(path, document)
         return Ref(job.key, name)
@@ -251,3 +257,11 @@ class LocalExecutor:
             raise ExecutorError(f"the supervisor cannot run: {lines[-1]}", transient=True)
         self._starts += done.returncode == 0
         return done.returncode
+
+
+def _limits(steps: Sequence[workdir.Document]) -> Limits:
+    """What a job may leave: the disk shares of its steps and what they print; the default if one has no share."""
+    shares = [step["box"]["disk_bytes"] for step in steps]
+    if not all(shares):
+        return Limits()
+    return Limits(total_bytes=sum(shares) + sum(step["output_bytes"] for step in steps))

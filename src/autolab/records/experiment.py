@@ -202,7 +202,14 @@ class Trial(Record):
     score: dict[str, float] = {}
     self_reported: dict[str, float] = {}
     predictions_sha256: str | None = None
+    rows: Count = 0
+    """Predictions that were scored; 0 where there are none or nobody counted."""
+    suspicions: tuple[str, ...] = ()
+    """What of this trial alone looks too good or too easy, in words that follow its name."""
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    contained: dict[str, str] = {}
+    """Of the train step; 0 where nobody measured."""
     max_rss_bytes: Count = 0
     output_bytes: Count = 0
     message: str = ""

@@ -41,9 +41,11 @@ class Metric(Record):
 
 
 class Command(Record):
-    """A program of the lab; `{python}` stands for the trials' interpreter. Limits: seconds, GB, MB.
+    """A program of the lab; `{python}` stands for the trials' interpreter. Limits: seconds, GB, MB, processes.
 
-    Time and output are enforced. `memory_gb` and `disk_mb` are recorded and wait for containment.
+    Memory (1 GB = 2^30 bytes; shared memory and temporary files count), processes and threads are sums over all that
+    it starts. `reads` names files and folders outside of the lab that it needs beside the system and the interpreter:
+    at containment `full` nothing else is there.
     """
 
     command: str
@@ -51,6 +53,15 @@ class Command(Record):
     memory_gb: Positive = 4
     output_mb: Positive = 10
     disk_mb: Positive = 2000
+    processes: Annotated[int, Field(ge=1)] = 512
+    reads: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Command:
+        for path in self.reads:
+            if not path.startswith("/") or path == "/":
+                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
+        return self
 
 
 class Train(Command):
@@ -91,7 +102,11 @@ class Evaluate(Record):
 
 
 class Who(Record):
-    """Which researcher answers. Options that the named one does not know are refused when it starts."""
+    """Which researcher answers. Options that the named one does not know are refused when it starts.
+
+    `env`, `reads` and `writes` are for a command: variables that it gets, files and folders that it sees beside its
+    workspace, the system and its own program; `~` is the person's home.
+    """
 
     name: str = "offline"
     model: str | None = None
@@ -99,6 +114,8 @@ class Who(Record):
     script: str | None = None
     command: str | None = None
     env: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
     catalogue: str | None = None
     policy: Literal["bandit", "random"] = "bandit"
     time_limit_s: Positive = 1800

@@ -46,7 +46,7 @@ class Task:
     iterations, from 1. `workspace` is where the researcher may look and, in the implementation stage,
     change files; elsewhere what it changes there is thrown away. `scratch` keeps what must survive a
     crash of the engine. `key` names the effect, so that one under way is adopted and not repeated. `context` is
-    gathered when it is called for.
+    gathered when it is called for. `containment` is the level at which a program that it starts is to run.
     """
 
     key: str
@@ -58,6 +58,7 @@ class Task:
     workspace: Path
     scratch: Path
     context: Callable[[], Context]
+    containment: str = "none"
 
 
 @dataclass(frozen=True)

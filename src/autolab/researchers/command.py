@@ -4,7 +4,8 @@ The program runs under the same supervisor as a trial, so that it cannot outlive
 process behind, and one that is under way when the engine dies is waited for and not started twice.
 `{prompt_file}`, `{workspace}` and `{stage}` in the command are filled in. Its environment is PATH, HOME,
 LANG, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE and what `env` names; nothing else of the engine's.
-What is not covered: until containment lands it runs with the rights of the person who started Autolab.
+It runs at the lab's level of containment, but with the network: it sees the system's programs, its own program file,
+the workspace, and what `reads` and `writes` name (its configuration, say, or the interpreter that it runs on).
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import stat
 from pathlib import Path
 
 from autolab import durable
+from autolab.collection import remove_tree
 from autolab.errors import ResearcherError
-from autolab.executors.base import Job, Step, remove_tree
+from autolab.executors.base import Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.records.lab import Who
 from autolab.records.outcomes import Outcome
 from autolab.researchers.base import Answer, Task
+from autolab.sandbox import Box
 
 RESULT = ".autolab/agent_result.json"
 MAX_RESULT_BYTES = 4 << 20
@@ -29,7 +32,7 @@ MAX_RESULT_BYTES = 4 << 20
 
 class CommandResearcher:
     name = "command"
-    options = frozenset({"command", "env", "time_limit_s"})
+    options = frozenset({"command", "env", "reads", "writes", "time_limit_s"})
     works_in_folder = True
 
     def __init__(self, who: Who) -> None:
@@ -80,10 +83,18 @@ class CommandResearcher:
                 word = word.replace(name, value)
             argv.append(word)
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *self._who.env) if name in os.environ}
-        if shutil.which(task.workspace / argv[0] if "/" in argv[0] else argv[0], path=env.get("PATH")) is None:
+        program = shutil.which(task.workspace / argv[0] if "/" in argv[0] else argv[0], path=env.get("PATH"))
+        if program is None:
             raise ResearcherError(f"researcher: command: {argv[0]}: no such program, or not one that may be run")
         env |= {"AUTOLAB_STAGE": str(task.stage), "AUTOLAB_PROMPT_FILE": str(prompt)}
-        step = Step("agent", tuple(argv), str(task.workspace), env, self._who.time_limit_s, 50 << 20)
+        box = Box(
+            level=task.containment,
+            reads=(str(program), os.path.realpath(program), str(prompt), *map(os.path.expanduser, self._who.reads)),
+            writes=(str(task.workspace), *map(os.path.expanduser, self._who.writes)),
+            network=True,
+            own_user=False,
+        )
+        step = Step("agent", tuple(argv), str(task.workspace), env, self._who.time_limit_s, 50 << 20, box)
         return Job(key=task.key, trial=str(task.stage), attempt=1, steps=(step,), inputs={})
 
 

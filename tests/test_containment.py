@@ -1,0 +1,197 @@
+"""Which level is used, by whose word, and what is said of it, through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lab_kit import HELPS, TINY, Finished, LabKit, design, implementation, iteration, review, script
+
+from autolab import containment, sandbox
+
+NO_BUBBLEWRAP = 'mount --bind /dev/null "$0" && exec "$@"'
+LOOP = ("loop", "--max-iterations", "1")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide a program from a command")
+
+
+def lab(folder: Path, answers: Any = None, **config: Any) -> LabKit:
+    """The tiny lab without its counter outside, by the built-in researcher or a script, contained."""
+    template = folder / "template"
+    shutil.copytree(TINY, template)
+    if answers is None:
+        train = template / "train.py"
+        train.write_text(train.read_text().replace("from models.width import WIDTH", "WIDTH = 2.0  # slope"))
+    else:
+        (template / ".autolab" / "script.yaml").write_text(yaml.safe_dump(answers))
+        config["researcher"] = {"name": "scripted", "script": ".autolab/script.yaml"}
+    path = template / ".autolab" / "config.yaml"
+    told = {"researcher": {"name": "offline"}, "containment": "full"} | config
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | told))
+    kit = LabKit(folder, folder / "count.txt")
+    made = kit.autolab("init", str(folder / "lab"), "--template", str(template), "--seed", "3")
+    assert made.code == 0, made.err
+    kit.root = folder / "lab"
+    return kit
+
+
+def without_bubblewrap(kit: LabKit, *words: str) -> Finished:
+    """A command that finds no bubblewrap at its place: it is covered in a mount namespace of the command's own."""
+    hidden = ["unshare", "--mount", "sh", "-c", NO_BUBBLEWRAP, sandbox.program("bwrap")]
+    command = [*hidden, sys.executable, "-m", "autolab", *words]
+    ended = subprocess.run(command, cwd=kit.root, capture_output=True, text=True, timeout=120, check=False)
+    return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+
+def manifests(kit: LabKit) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(kit.root.glob("experiments/*/runs/*/run_manifest.json"))]
+
+
+def report(kit: LabKit) -> str:
+    return next((kit.root / "9_reports").glob("*_h1*.md")).read_text()
+
+
+def test_a_scripted_loop_runs_at_full_and_the_record_says_by_what(tmp_path: Path) -> None:
+    kit = lab(tmp_path, script(HELPS))
+    ended = kit.autolab(*LOOP)
+    assert ended.code == 0 and "verdict: supported" in ended.out, ended.out + ended.err
+    (manifest,) = manifests(kit)
+    assert manifest["containment"] == "full"
+    assert {trial["contained"]["level"] for trial in manifest["trials"]} == {"full"}
+    assert set(manifest["trials"][0]["contained"]) == {"level", "memory", "processes", "disk"}
+    assert "containment of the trials: full" in report(kit)
+
+
+def test_all_levels_give_the_same_numbers(tmp_path: Path) -> None:
+    tables = []
+    for level in sandbox.LEVELS:
+        (tmp_path / level).mkdir()
+        kit = lab(tmp_path / level, script(HELPS))
+        assert kit.autolab(*LOOP, "--containment", level).code == 0
+        (manifest,) = manifests(kit)
+        assert manifest["containment"] == level
+        tables.append([(trial["trial"], trial["seed"], trial["score"]) for trial in manifest["trials"]])
+    assert tables[0] == tables[1] == tables[2]
+
+
+@needs_root
+def test_without_bubblewrap_the_built_in_researcher_goes_on_at_partial_and_says_so(tmp_path: Path) -> None:
+    kit = lab(tmp_path)
+    ended = without_bubblewrap(kit, *LOOP)
+    assert ended.code == 0, ended.out + ended.err
+    assert "containment: partial, not full: bwrap: bwrap was not found in /usr/bin" in ended.out
+    assert "install bubblewrap" in ended.out
+    assert manifests(kit)[0]["containment"] == "partial" and "containment of the trials: partial" in report(kit)
+
+
+@needs_root
+def test_without_bubblewrap_a_models_code_is_refused_unless_the_person_says_so(tmp_path: Path) -> None:
+    kit = lab(tmp_path, script(HELPS))
+    ended = without_bubblewrap(kit, *LOOP)
+    assert ended.code == 1 and len(ended.err.splitlines()) == 1, ended.err
+    assert "code of researcher scripted needs it" in ended.err and "--containment partial" in ended.err
+    assert manifests(kit) == [] and kit.iterations() == [], "nothing was begun"
+    ended = without_bubblewrap(kit, *LOOP, "--containment", "partial")
+    assert ended.code == 0 and manifests(kit)[0]["containment"] == "partial"
+
+
+def test_none_is_said_wherever_the_numbers_are(tmp_path: Path) -> None:
+    kit = lab(tmp_path, script(HELPS))
+    assert kit.autolab(*LOOP, "--containment", "none").code == 0
+    assert "none; programs ran with the rights of the person who started them" in report(kit)
+
+
+def test_what_works_is_asked_once_for_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = containment.ability(tmp_path)
+    monkeypatch.setattr(containment, "_tried", lambda: pytest.fail("asked again"))
+    assert containment.ability(tmp_path) == first
+    monkeypatch.setattr(containment, "_this_machine", lambda: "another")
+    with pytest.raises(pytest.fail.Exception, match="asked again"):
+        containment.ability(tmp_path)
+
+
+def test_a_layer_that_does_not_hold_costs_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [containment.Layer("network", False, "a probe got through")]
+    monkeypatch.setattr(containment, "probe", lambda level: layers if level == "full" else [])
+    assert containment._tried() == containment.Ability("partial", "network: a probe got through")
+
+
+@pytest.mark.parametrize("level", ["full", "partial"])
+@pytest.mark.parametrize("without", ["net", "seccomp", "mounts"])
+def test_the_probes_bite_where_a_layer_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, without: str
+) -> None:
+    """Taken away on purpose, each is noticed: a probe that never fails would say nothing."""
+    if level == "partial" and without != "seccomp":
+        without = "landlock"
+    left_out = (without, "uid") if without == "mounts" else (without,)  # the folders on the way are not for everyone
+    whole = containment.Box
+    monkeypatch.setattr(containment, "Box", lambda level="none", **more: whole(level=level, without=left_out, **more))
+    broken = {layer.name for layer in containment.probe(level) if not layer.holds}
+    expected = {"net": {"network"}, "mounts": {"files: read outside"}, "landlock": {"files: read outside"}}
+    assert expected.get(without, {"new namespaces"}) <= broken, broken
+
+
+def test_doctor_shows_every_layer_by_a_probe(tmp_path: Path) -> None:
+    kit = LabKit(tmp_path, tmp_path / "count.txt")
+    said = kit.autolab("doctor").out
+    for layer in ("files: read outside", "network", "signals", "new namespaces", "memory", "processes", "disk"):
+        assert f"containment: full: {layer}: held" in said
+
+
+def test_a_candidate_that_reaches_out_fails_and_the_reason_is_in_the_record(tmp_path: Path) -> None:
+    aim = tmp_path / "aim.txt"
+    aim.write_text("as it was")
+    code = f"4.0\n\nimport sys\n\nif not sys.argv[1:]:\n    open({str(aim)!r}, 'w').write('reached')\n"
+    kit = lab(
+        tmp_path,
+        script(
+            iteration(
+                implementation=[implementation(code), implementation()], implementation_review=[review(), review()]
+            )
+        ),
+    )
+    ended = kit.autolab(*LOOP)
+    assert ended.code == 0 and aim.read_text() == "as it was", ended.out + ended.err
+    assert "PermissionError" in ended.out and "aim.txt" in ended.out
+
+
+def test_a_program_that_is_not_inside_is_named_with_the_way_out(tmp_path: Path) -> None:
+    tool = tmp_path / "tools" / "trainer"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexec python3 -S -B train.py\n")
+    tool.chmod(0o755)
+    kit = lab(tmp_path, script(HELPS), train={"command": f"{tool}", "time_limit_s": 30})
+    ended = kit.autolab(*LOOP)
+    assert ended.code == 3 and "reads" in kit.state()["reason"], kit.state()["reason"]
+    path = kit.root / ".autolab" / "config.yaml"
+    told = yaml.safe_load(path.read_text())
+    told["train"]["reads"] = [str(tool.parent)]
+    path.write_text(yaml.safe_dump(told))
+    assert kit.autolab("review", "retry").code == 0
+    assert kit.autolab(*LOOP).code == 0
+
+
+def test_what_reads_names_must_be_absolute(tmp_path: Path) -> None:
+    kit = lab(tmp_path, script(HELPS), train={"command": "{python} -S -B train.py"})
+    path = kit.root / ".autolab" / "config.yaml"
+    path.write_text(path.read_text().replace("train:\n", "train:\n  reads: [data]\n"))
+    ended = kit.autolab(*LOOP)
+    assert ended.code == 1 and "reads: 'data' is not the absolute path of a file or folder" in ended.err
+
+
+def test_fifty_honest_trials_raise_no_alarm(tmp_path: Path) -> None:
+    answers = iteration(design=design(seeds=list(range(25))), implementation=implementation(2.2))
+    kit = lab(tmp_path, script(answers))
+    ended = kit.autolab(*LOOP)
+    assert ended.code == 0, ended.out + ended.err
+    (manifest,) = manifests(kit)
+    assert len(manifest["trials"]) == 50
+    assert {trial["outcome"] for trial in manifest["trials"]} == {"completed"}
+    assert not any(trial["suspicions"] for trial in manifest["trials"]) and "suspicious" not in ended.out
