@@ -4,7 +4,7 @@ DEMO ?= demo-lab
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format crash docs clean
+.PHONY: help setup demo test check format crash hostile docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
@@ -34,6 +34,9 @@ format: venv/.stamp  ## let ruff write the format and the simple fixes
 
 crash: venv/.stamp  ## kill -9 at every crash point of a loop with real trainings (minutes)
 	$(PY) -m pytest -q -s -m crash_real tests/test_crash.py
+
+hostile: venv/.stamp  ## the hostile programs, three times at level full, races fifty times (minutes)
+	HOSTILE_ROUNDS=3 RACE_ROUNDS=50 $(PY) -m pytest -q -n auto tests/hostile
 
 docs: venv/.stamp  ## write docs/cli.md and docs/files.md again
 	$(PY) scripts/generate_docs.py

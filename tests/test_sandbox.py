@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from autolab import keeper, limits, process, processes, sandbox, syscalls, workdir
+from autolab import keeper, limits, process, processes, sandbox, syscalls
 from autolab.collection import remove_tree
 from autolab.errors import LabError
 from autolab.process import Ended
@@ -197,15 +199,17 @@ def test_an_ordinary_user_gets_every_layer_but_the_user_of_its_own(tmp_path: Pat
 
 
 def _as_nobody(argv: list[str], job: str) -> dict[str, Any]:
-    import socket
-
-    ours, theirs = socket.socketpair()
     who = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    with ours:
+    ours, theirs = socket.socketpair()
+    call, answer = socket.socketpair()
+    with ours, call:
         with theirs:
-            run = subprocess.Popen([*who, *argv], stdin=theirs.fileno(), stdout=subprocess.PIPE, env={}, cwd="/")
-        ours.sendall(job.encode() + b"\n")
-        said, _ = run.communicate(timeout=60)
+            server = subprocess.Popen([*who, *argv], stdin=theirs.fileno(), env={}, cwd="/")
+        with answer:
+            socket.send_fds(ours, [b"j"], [answer.fileno()])
+        call.sendall(job.encode() + b"\n")
+        said = process._to_the_end(call)
+    server.wait(30)
     document: dict[str, Any] = json.loads(said)
     return document
 
@@ -293,20 +297,30 @@ def test_a_seatbelt_profile_names_what_is_allowed_and_refuses_the_rest() -> None
     assert r'(allow file-write* (subpath "/tmp/own \"x\""))' in profile and "network" not in profile
 
 
-def test_the_keeper_alone_dies_with_its_caller(place: Path) -> None:
-    import socket
+def test_what_a_killed_engine_ran_dies_with_it(place: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from autolab import process
+process.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}, Path({str(place / "log")!r}), 600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as engine:
+        said = place.parent / f".{place.name}.log.run" / "logs" / "run.out"
+        while not (said.exists() and said.read_text()):
+            assert engine.poll() is None
+        pids = processes.below(engine.pid, processes.process_table())
+        assert len(pids) >= 4, "server, keeper, shell, sleep"
+        watched = [os.pidfd_open(pid) for pid in pids]
+        engine.kill()
+    for descriptor in watched:
+        assert select.select([descriptor], [], [], 30)[0], "alive after its engine"
+        os.close(descriptor)
 
-    step = {"name": "run", "argv": ["/bin/sh", "-c", "echo up; sleep 600"], "cwd": "/", "env": {}, "time_limit_s": 600}
-    job = {"key": "k", "folder": str(place / "job"), "steps": [step | {"output_bytes": 99, "box": _plain("none")}]}
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        run = subprocess.Popen([sys.executable, "-I", "-S", "-B", str(keeper.__file__)], stdin=theirs.fileno())
-        theirs.close()
-        ours.sendall(json.dumps(job).encode() + b"\n")
-        while not (place / "job" / "logs" / "run.out").exists() or not (place / "job" / "logs" / "run.out").read_text():
-            assert run.poll() is None
-        pids = processes.below(run.pid, processes.process_table())
-        ours.close()
-        assert run.wait(30) == 1
-        assert pids and not set(pids) & set(processes.process_table())
-    assert workdir.now()
+
+def test_the_server_of_keepers_is_started_once_and_again_if_it_is_killed(place: Path) -> None:
+    assert boxed(place, "none", "print(1)").ok
+    first, _ = process._servers[os.getpid()]
+    assert boxed(place, "none", "print(1)").ok and process._servers[os.getpid()][0] is first
+    first.kill()
+    first.wait()
+    assert boxed(place, "none", "print(1)").ok and process._servers[os.getpid()][0] is not first

@@ -2,6 +2,7 @@
 
 A `keeper` of its own runs it, as the supervisor's run the trials: enclosed as its box says, within its limits, and all
 that it started is dead when it is over. If the engine dies meanwhile, so does the keeper, with everything below it.
+Keepers are forked by one server, which starts with the first program and ends with the engine.
 """
 
 from __future__ import annotations
@@ -101,29 +102,48 @@ def _missing(program: str, folder: Path, environment: Mapping[str, str]) -> Ende
 def _kept(job: Document) -> Document:
     """The exit document of a job that a keeper in a process of its own has run."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-I", "-S", "-B", str(keeper.__file__)]
     with ours:
         with theirs:
-            process = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
-        with process:
-            try:
-                ours.sendall(json.dumps(job).encode() + b"\n")
-                said, complaint = process.communicate()
-            finally:
-                ours.close()  # an interrupted engine: the keeper ends what it runs, and then itself
-    if process.returncode != 0:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2] or f"status {process.returncode}"
-        raise LabError(f"{job['key']}: its keeper failed: {last}; try again")
+            socket.send_fds(_server(), [b"j"], [theirs.fileno()])
+        try:
+            ours.sendall(json.dumps(job).encode() + b"\n")
+            said = _to_the_end(ours)
+        except BaseException:  # an interrupt: the keeper ends what it runs, and then itself
+            ours.shutdown(socket.SHUT_WR)
+            _to_the_end(ours)
+            raise
+    if not said:
+        raise LabError(f"{job['key']}: its keeper was killed, and what it kept with it; try again")
     document: Document = json.loads(said)
     return document
+
+
+def _to_the_end(source: socket.socket) -> bytes:
+    said = b""
+    while block := source.recv(65536):
+        said += block
+    return said
+
+
+_servers: dict[int, tuple[subprocess.Popen[bytes], socket.socket]] = {}
+"""The keepers' server of this process, by its pid: a fork of it needs one of its own."""
+
+
+def _server() -> socket.socket:
+    """The socket of the server that forks keepers, started with the first program; it ends with this process."""
+    known = _servers.get(os.getpid())
+    if known is not None:
+        if known[0].poll() is None:
+            return known[1]
+        known[1].close()
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-I", "-S", "-B", str(keeper.__file__)]
+    with theirs:
+        server = subprocess.Popen(
+            command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True
+        )
+    _servers[os.getpid()] = server, ours
+    return ours
 
 
 def _ended(document: Document, tail: str) -> Ended:
