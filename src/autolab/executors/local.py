@@ -42,8 +42,6 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-
-
 @contextmanager
 def _in_one_line(folder: Path) -> Iterator[None]:
     """The outside world's OSError as an ExecutorError that names the path."""
