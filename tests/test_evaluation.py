@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,22 @@ def test_nothing_of_our_environment_or_folder_reaches_the_evaluator(
         "           'input': len(sys.stdin.read())}, open(found.out, 'w'))\n"
     )
     assert Bench(tmp_path, source).run() == {"variables": 0.0, "here": 1.0, "leader": 1.0, "input": 0.0}
+
+
+def test_byte_code_that_lies_beside_a_module_is_not_believed(tmp_path: Path) -> None:
+    """A module of the evaluator's interpreter whose byte code somebody has exchanged: length and time fit."""
+    module = tmp_path / "site" / "ruler.py"
+    module.parent.mkdir()
+    module.write_text("LENGTH = 9.0\n")
+    py_compile.compile(str(module))
+    times = module.stat()
+    module.write_text("LENGTH = 2.0\n")
+    os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
+    look = f"import sys; sys.path.append({str(module.parent)!r})\nimport ruler\n"
+    control = [sys.executable, "-I", "-B", "-c", f"{look}print(ruler.LENGTH)"]
+    assert subprocess.run(control, capture_output=True, text=True, check=True).stdout == "9.0\n", "the poison works"
+    source = OPTIONS + look + "json.dump({'m': ruler.LENGTH}, open(found.out, 'w'))\n"
+    assert Bench(tmp_path, source).run() == {"m": 2.0}
 
 
 @pytest.mark.parametrize(

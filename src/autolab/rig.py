@@ -72,6 +72,8 @@ class Rig:
     reads: tuple[str, ...]
     """Where the trials' interpreter runs from."""
     scoring: Box
+    bytecode: Path
+    """The scorer's own, which no trial can write."""
     predict_limit_s: float
     epoch: str
     configs: Path
@@ -125,6 +127,7 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
         containment=config.containment,
         reads=evaluation.places(Path(python)),
         scoring=_limits(config.predict, config.containment) if config.predict else Box(),
+        bytecode=lab.store / "bytecode",
         predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
         epoch=epoch,
         configs=lab.store / "exports" / CONFIGS,

@@ -77,6 +77,7 @@ def score(setup: Rig, config: Config, metric: str, attempt: Path) -> Scored:
         attempt / "score",
         setup.predict_limit_s,
         setup.scoring,
+        setup.bytecode,
     )
     if isinstance(measured, evaluation.Problem):
         return Scored(measured.outcome, measured.message, {}, said, sha)
