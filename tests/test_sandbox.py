@@ -163,6 +163,18 @@ def test_the_group_of_a_step_is_gone_with_it(place: Path) -> None:
     assert [folder for folder in left if int(folder.name.split("-")[1]) not in alive] == []
 
 
+def test_a_sweep_takes_the_groups_of_the_dead_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_bases", lambda controller: [(1, tmp_path)])
+    ended = subprocess.run(
+        [sys.executable, "-S", "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    dead, alive = tmp_path / f"autolab-{int(ended.stdout)}-train", tmp_path / f"autolab-{os.getpid()}-train"
+    for folder in (dead, alive):
+        folder.mkdir()
+    limits.sweep("autolab-")
+    assert alive.exists() and not dead.exists()
+
+
 @needs_root
 def test_an_ordinary_user_gets_every_layer_but_the_user_of_its_own(tmp_path: Path) -> None:
     """The same files, run by somebody without rights, with the system's interpreter."""

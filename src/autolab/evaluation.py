@@ -173,8 +173,8 @@ def score(
 
     The engine calls it with a folder of its own that no trial can write. Nothing of the engine's environment reaches
     the evaluator; `box` gives its level and limits, to which this adds its three files and the interpreter. Byte code
-    that lies beside modules is not believed: what it imports is compiled into `bytecode`, or anew where there is none
-    (a fifth of a second for numpy). An earlier score.json is not believed but made again. An
+    that lies beside modules is not believed: what it imports is compiled into `bytecode`, or anew where there is none.
+    An earlier score.json is not believed but made again. An
     evaluator that is not the frozen one (`sha256`) is a Problem `tampered`. LabError: it, the interpreter or the
     labels are missing.
     """

@@ -86,13 +86,14 @@ class Group:
                 folder.rmdir()
 
 
-def sweep(prefix: str, alive: Collection[int]) -> None:
-    """Removes groups called `<prefix><pid>…` of processes that are gone."""
+def sweep(prefix: str) -> None:
+    """Removes groups called `<prefix><pid>…` of processes that are gone: asked of each after it was seen, so that the
+    group of one that has just begun stays."""
     for controller in ("memory", "pids"):
         for _, base in _bases(controller):
             for folder in base.glob(f"{prefix}*"):
                 owner = re.match(r"\d+", folder.name.removeprefix(prefix))
-                if owner and int(owner[0]) not in alive:
+                if owner and not os.path.exists(f"/proc/{owner[0]}"):
                     with contextlib.suppress(OSError):
                         folder.rmdir()
 

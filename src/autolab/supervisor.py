@@ -42,7 +42,7 @@ if __name__ == "__main__":  # -I leaves the folder out; behind everything else, 
 
 from autolab import limits
 from autolab.keeper import CANCELLED, GROUP, LOST, Keeper, SupervisorDied, exit_document
-from autolab.processes import end_children, end_recorded, process_table
+from autolab.processes import end_children, end_recorded
 from autolab.syscalls import PR_SET_CHILD_SUBREAPER, prctl
 from autolab.workdir import Document, Workdir, drain, listen, names, note, now, read_json, ring, take_lock, write_json
 
@@ -77,7 +77,7 @@ class Supervisor:
             cancelled = (self.place.cancels / name).exists()
             message = f"the supervisor died while {record['step']} ran"
             self.close(name, record, CANCELLED if cancelled else LOST, message, record["started"], record["step"])
-        limits.sweep(GROUP, process_table())
+        limits.sweep(GROUP)
 
     def run(self) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
