@@ -195,3 +195,28 @@ def test_fifty_honest_trials_raise_no_alarm(tmp_path: Path) -> None:
     assert len(manifest["trials"]) == 50
     assert {trial["outcome"] for trial in manifest["trials"]} == {"completed"}
     assert not any(trial["suspicions"] for trial in manifest["trials"]) and "suspicious" not in ended.out
+
+
+@needs_root
+def test_a_lab_made_with_a_narrow_umask_runs_too_and_private_data_are_named(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        kit = lab(tmp_path, script(HELPS, HELPS))
+        assert kit.autolab(*LOOP).code == 0
+    finally:
+        os.umask(before)
+    path = kit.root / ".autolab" / "config.yaml"
+    private = kit.root / "private"
+    shutil.copytree(kit.root / "data" / "train", private)
+    (private / "points.json").chmod(0o600)
+    path.write_text(path.read_text().replace("data: data/train", "data: private"))
+    ended = kit.autolab(*LOOP)
+    assert ended.code == 1 and "points.json: trials may not read it" in ended.err and "chmod -R a+rX" in ended.err
+
+
+def test_evaluation_data_inside_of_the_training_data_are_refused(tmp_path: Path) -> None:
+    kit = lab(tmp_path, script(HELPS))
+    path = kit.root / ".autolab" / "config.yaml"
+    path.write_text(path.read_text().replace("data: data/train", "data: data"))
+    ended = kit.autolab(*LOOP)
+    assert ended.code == 1 and "evaluate.eval: data/eval lies in data (data), which trainings read" in ended.err

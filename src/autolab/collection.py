@@ -224,6 +224,7 @@ def _copy(descriptor: int, size: int, destination: Path) -> None:
             else:
                 _write(writer.fileno(), block)
         writer.truncate(size - left)
+        os.fchmod(writer.fileno(), 0o644)  # whatever the umask: who scores it is another user
         os.fsync(writer.fileno())
 
 

@@ -395,6 +395,8 @@ def create(path: Path, mode: str, data: bytes, *, read_only: bool = False) -> No
     permissions = (0o777 if mode == "100755" else 0o666) & (0o555 if read_only else 0o777)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions), "wb") as file:
         file.write(data)
+        if read_only:
+            os.fchmod(file.fileno(), permissions)  # whatever the umask: trials may be users of their own
 
 
 def _refuse_unsafe(name: str) -> None:

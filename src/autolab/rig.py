@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,6 +107,8 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
         inputs, labels = folder / "inputs.npy", folder / "labels.npy"
         evaluator, sha = _frozen_file(lab, base, config.evaluate.script)
         seals.add("the evaluator", evaluator)
+    if config.containment == "full" and os.geteuid() == 0:
+        _open_to_others(*([data] if data else []), *([inputs] if evaluator else []))
     altered = _altered(lab, config, inputs)
     if altered is not None:
         seals.add("the altered inputs", altered.inputs)
@@ -176,6 +179,14 @@ def _frozen_folder(lab: Lab, base: str, path: str, seals: Seals) -> tuple[Path, 
     return folder, seals.add_own(path, folder)
 
 
+def _open_to_others(*paths: Path) -> None:
+    """Started by root, a trial is a user of its own and reads what everybody may. LabError names what only root may."""
+    for path in paths:
+        for one in (path, *(path.iterdir() if path.is_dir() else ())):
+            if not one.stat().st_mode & stat.S_IROTH:
+                raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
+
+
 def _frozen_file(lab: Lab, base: str, path: str) -> tuple[Path, str]:
     held = lab.git.has_path(base, path)
     if not held:
@@ -200,7 +211,7 @@ def settings_file(rig: Rig, arm: PlannedArm) -> Path:
     settings = json.dumps(arm.settings, sort_keys=True)
     path = rig.configs / f"{durable.sha256(settings)[:16]}.json"
     if not path.exists():
-        durable.write(path, settings)
+        durable.write(path, settings, mode=0o644)
     return path
 
 

@@ -111,7 +111,9 @@ class Enclosure:
         """In the child, just before its exec. Raises OSError."""
         self.group.join()
         for limit, most in self.rlimits.items():
-            resource.setrlimit(limit, (most, most))
+            _, hard = resource.getrlimit(limit)
+            least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(limit, (least, least))
         for descriptor in self.files:
             os.set_inheritable(descriptor, True)
         if self.level != "partial":

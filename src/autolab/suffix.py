@@ -80,7 +80,7 @@ def _sequences(head: Npy) -> Npy:
 def _save(content: bytes, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    durable.write(partial / "inputs.npy", content)
+    durable.write(partial / "inputs.npy", content, mode=0o644)
     partial.rename(folder)
 
 

@@ -206,6 +206,16 @@ class Config(Record):
     tracking: tuple[str, ...] = ()
 
     @model_validator(mode="after")
+    def _splits_apart(self) -> Config:
+        """Trials read all of `data`: what they are measured on must not lie in it."""
+        splits = {"eval": self.evaluate.eval, "holdout": self.evaluate.holdout} if self.evaluate else {}
+        for name, path in splits.items():
+            if self.data and path and PurePosixPath(path).is_relative_to(PurePosixPath(self.data)):
+                lies = f"{path} lies in data ({self.data}), which trainings read"
+                raise ValueError(f"evaluate.{name}: {lies}: move it out")
+        return self
+
+    @model_validator(mode="after")
     def _evaluator_needs_predictions(self) -> Config:
         if (self.evaluate is None) != (self.predict is None):
             raise ValueError("evaluate and predict go together: give both (sealed evaluation) or none (self-reported)")
