@@ -7,6 +7,7 @@ Keepers are forked by one server, which starts with the first program and ends w
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -143,7 +144,15 @@ def _server() -> socket.socket:
             command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True
         )
     _servers[os.getpid()] = server, ours
+    atexit.register(_end, server, ours)
     return ours
+
+
+def _end(server: subprocess.Popen[bytes], ours: socket.socket) -> None:
+    """At the end of the process that started the server, not of its forks."""
+    if _servers.get(os.getpid(), (None,))[0] is server:
+        ours.close()
+        server.wait()
 
 
 def _ended(document: Document, tail: str) -> Ended:

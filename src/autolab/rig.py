@@ -129,7 +129,7 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
         evaluator_sha256=sha,
         containment=config.containment,
         reads=evaluation.places(Path(python)),
-        scoring=_limits(config.predict, config.containment) if config.predict else Box(),
+        scoring=_scoring(config),
         bytecode=lab.store / "bytecode",
         predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
         epoch=epoch,
@@ -272,6 +272,11 @@ def checks_box(rig: Rig, config: Config) -> Box:
     """In what a candidate's checks run: the training's level and limits."""
     box = _limits(config.train, rig.containment)
     return replace(box, reads=(*box.reads, *rig.reads))
+
+
+def _scoring(config: Config) -> Box:
+    """The evaluator's: level and limits of the prediction, but for the disk, which its byte code takes."""
+    return replace(_limits(config.predict, config.containment), disk_bytes=0) if config.predict else Box()
 
 
 def _limits(limits: Command, containment: str) -> Box:

@@ -206,13 +206,22 @@ def harm(world: World, run: Run, program: Program) -> dict[str, str]:
     """By judge what is seen, of all that is judged. Processes are last: looking for them ends them."""
     found = {}
     for name, judge in JUDGES.items():
-        if (name not in ON_DEMAND or name in program.judges) and (seen := judge(world, run)):
+        if (name not in ON_DEMAND or name in program.judges) and (seen := _seen(judge, world, run)):
             found[name] = seen
     for number, trouble in enumerate(run.trouble):
         found[f"trouble {number}"] = trouble
     if trouble := leave(world, run):
         found["clearing away"] = trouble
     return found
+
+
+def _seen(judge: Judge, world: World, run: Run) -> str:
+    try:
+        return judge(world, run)
+    except FileNotFoundError:
+        if run.exit is not None:
+            raise  # all that could take a file away is dead
+        return "files change while they are looked at"
 
 
 def began(run: Run, program: Program) -> bool:
