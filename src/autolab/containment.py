@@ -45,7 +45,8 @@ def settle(config: Config, store: Path) -> tuple[Config, str]:
     able = ability(store)
     if sandbox.LEVELS.index(able.level) >= sandbox.LEVELS.index(asked):
         return config, ""
-    way = f"{INSTALL}, or say --containment {'partial' if able.level == 'partial' else 'none'}"
+    lower = "partial" if able.level == "partial" else "none"
+    way = f"{INSTALL}, or say so: containment: {lower} in config.yaml, or `autolab loop --containment {lower}`"
     if config.researcher.name not in OWN_CODE or able.level == "none":
         said = f"containment: {asked} cannot be had here: {able.why}"
         raise LabError(f".autolab/config.yaml: {said}; code of researcher {config.researcher.name} needs it: {way}")
