@@ -14,6 +14,7 @@ import pytest
 
 from autolab import git as door
 from autolab import plumbing
+from autolab.collection import remove_tree
 from autolab.errors import GitError
 from autolab.git import Git, common_dir, find_root
 
@@ -612,8 +613,8 @@ def test_export_is_byte_exact_read_only_and_idempotent(lab: Git, tree: Path, tmp
     assert all(mode & 0o222 == 0 for mode in modes)
     assert (out / "run.sh").stat().st_mode & stat.S_IXUSR and not (out / "train.py").stat().st_mode & stat.S_IXUSR
     assert [path.name for path in tmp_path.glob(".export*")] == []
-    door.remove_export(out)
-    door.remove_export(out)
+    remove_tree(out)
+    remove_tree(out)
     assert not out.exists()
 
 

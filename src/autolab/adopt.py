@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from autolab import documents, durable, metrics, rig
+from autolab.collection import remove_tree
 from autolab.errors import LabError, UsageError
-from autolab.git import Git, common_dir, find_root, remove_export
+from autolab.git import Git, common_dir, find_root
 from autolab.init import TEMPLATES, refuse_nested, register, write_schemas
 from autolab.lab import Lab
 from autolab.records.lab import Config, Direction, VerifierPolicy
@@ -140,7 +141,7 @@ def _try_export(ground: Ground, config: Config) -> None:
     try:
         ground.git.export(ground.head, place / "code", None, rig.hidden_from_trials(config))
     finally:
-        remove_export(place)
+        remove_tree(place)
 
 
 # the training program

@@ -17,6 +17,7 @@ import os
 import secrets
 import stat
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -232,6 +233,23 @@ def _write(descriptor: int, block: bytes) -> None:
     rest = memoryview(block)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def regular_files(top: Path, besides: Path) -> Iterator[str]:
+    """Paths of the regular files below `top`, which a program may have filled with anything; none in `besides`.
+
+    Follows no link and does not recurse. Raises OSError."""
+    left = [str(top)]
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                found = [entry for entry in entries if entry.path != str(besides)]
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # so deep that no path leads there, for git and readers neither
+                raise
+            continue
+        left += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+        yield from (entry.path for entry in found if entry.is_file(follow_symlinks=False))
 
 
 def remove_tree(top: Path) -> None:

@@ -16,7 +16,6 @@ files are renamed into place, but not fsynced.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections import deque
@@ -24,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from autolab.collection import regular_files, remove_tree
 from autolab.errors import GitError
 from autolab.plumbing import (
     ANSWERS,
@@ -193,7 +193,7 @@ class Git(Plumbing):
         Links are not followed; git's own `.git` at the top is left out, one further down is a folder like others."""
         known = {entry.name: entry.id for entry in self._files_in(self._known(commit))}
         with disk(f"files of {folder}"):
-            names = [os.path.relpath(path, folder) for path in _regular(folder)]
+            names = [os.path.relpath(path, folder) for path in regular_files(folder, folder / ".git")]
         hashed = self._hash(folder, [name for name in names if name in known], write=False)
         same = {entry.name for entry in hashed if known[entry.name] == entry.id}
         return [folder / name for name in names if name not in same]
@@ -323,7 +323,7 @@ class Git(Plumbing):
             entries = _select(self._files_in(self._known(commit)), only, exclude, commit)
             with disk(f"export of {commit} to {destination}"):
                 partial = destination.with_name(f".{destination.name}.partial")
-                remove_export(partial)
+                remove_tree(partial)
                 partial.mkdir(parents=True)
                 for entry, data in self._blobs(entries):
                     create(partial / entry.name, entry.mode, data, read_only=True)
@@ -530,30 +530,6 @@ class Git(Plumbing):
         if commit is None:
             raise GitError(f"{rev!r} names no commit in {self.root}: git log --all shows those there are")
         return commit
-
-
-def _regular(folder: Path) -> Iterator[str]:
-    """Regular files below a folder that a program may have filled with anything."""
-    left = [str(folder)]
-    while left:
-        try:
-            with os.scandir(left.pop()) as entries:
-                found = [entry for entry in entries if entry.path != str(folder / ".git")]
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:  # so deep that no path leads there, for git and readers neither
-                raise
-            continue
-        left += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
-        yield from (entry.path for entry in found if entry.is_file(follow_symlinks=False))
-
-
-def remove_export(path: Path) -> None:
-    """Delete an export (or what is left of one), which is read-only; nothing there is fine."""
-    with disk(f"removal of {path}"):
-        for folder, _, _ in os.walk(path):
-            os.chmod(folder, 0o755)
-        if path.exists():
-            shutil.rmtree(path)
 
 
 def _own(ref: str) -> str:

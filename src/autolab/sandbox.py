@@ -47,6 +47,7 @@ FILES = 1024
 """Descriptors a process may have where memory is only watched: what lies in sockets and pipes is nobody's to see."""
 FIRST_UID = 1_900_000_000
 """Above the ranges that distributions give to people, services and containers; the keeper's pid is added."""
+_WHOLE_MACHINE = ("--dev-bind", "/", "/", "--proc", "/proc")  # for tests alone
 _NAMES = {
     "/etc/passwd": "root:x:0:0:root:/nonexistent:/bin/false\ntrial:x:{uid}:{gid}:trial:/tmp:/bin/sh\n",
     "/etc/group": "root:x:0:\ntrial:x:{gid}:\n",
@@ -281,7 +282,7 @@ def _in_namespaces(made: Enclosure, box: Mapping[str, Any], without: set[str], m
     if not box["network"] and "net" not in without:
         argv.append("--unshare-net")
     argv += _privileges(made, without)
-    argv += _whole_machine(made) if "mounts" in without else _mounts(made, box["network"], memory, disk)
+    argv += _WHOLE_MACHINE if "mounts" in without else _mounts(made, box["network"], memory, disk)
     if "seccomp" not in without:
         argv += ["--seccomp", str(_filter(made, memory))]
     argv += ["--chdir", made.cwd, "--"]
@@ -331,11 +332,6 @@ def _capabilities() -> list[int]:
     lines = Path("/proc/self/status").read_text().splitlines()
     held = int(next(line for line in lines if line.startswith("CapBnd")).split()[1], 16)
     return [number for number in range(64) if held >> number & 1]
-
-
-def _whole_machine(made: Enclosure) -> list[str]:
-    """For tests: everything that the user may see and write."""
-    return ["--dev-bind", "/", "/", "--proc", "/proc"]
 
 
 def _mounts(made: Enclosure, network: bool, memory: int, disk: int) -> list[str]:
