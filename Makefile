@@ -4,10 +4,10 @@ DEMO ?= demo-lab
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format crash hostile docs clean
+.PHONY: help setup demo test check format crash hostile bench-decisions docs clean
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
 
 # Anew only when one of these changed; otherwise instant.
 venv/.stamp: requirements-pip.txt pyproject.toml scripts/bootstrap_venv.sh
@@ -37,6 +37,9 @@ crash: venv/.stamp  ## kill -9 at every crash point of a loop with real training
 
 hostile: venv/.stamp  ## the hostile programs, three times at level full, races fifty times (minutes)
 	HOSTILE_ROUNDS=3 RACE_ROUNDS=50 $(PY) -m pytest -q -n auto tests/hostile
+
+bench-decisions: venv/.stamp  ## what is kept, and its price, on ideas of known truth: ours beside other policies (minutes)
+	$(PY) benchmarks/decisions.py $(ARGS)
 
 docs: venv/.stamp  ## write docs/cli.md and docs/files.md again
 	$(PY) scripts/generate_docs.py

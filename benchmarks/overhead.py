@@ -101,7 +101,8 @@ def make_lab(root: Path, pairs: int) -> None:
         if cli.main(["init", str(root), "--seed", "0"]):
             sys.exit("no lab could be made")
     config = root / ".autolab" / "config.yaml"
-    config.write_text(re.sub(r"max_pairs: \d+", f"max_pairs: {pairs}", config.read_text()))
+    told = re.sub(r"(max|confirm)_pairs: \d+", rf"\1_pairs: {pairs}", config.read_text())
+    config.write_text(told.replace("rule: sequential", "rule: fixed"))  # so that the number of trials is known
 
 
 def trials(root: Path) -> list[float]:

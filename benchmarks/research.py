@@ -6,7 +6,7 @@
 The second wants CIFAR-10 in the folder AUTOLAB_DATASETS, or fetches it.
 
 For each lab seed two labs run through `autolab loop`: one whose researcher chooses by its bandit, one that draws from
-the same catalogue without looking (`policy: random`) until it has had as many trials. Both build on what was supported,
+the same catalogue without looking (`policy: random`) until it has had as many trials. Both build on what was kept,
 by the same rule; they differ in what is tried next and in nothing else. Then the commit that each ended with, and the
 template's, are trained on 20 fresh seeds that no search has seen, with the evaluator of the lab.
 
@@ -14,8 +14,8 @@ Resumable: labs go on where they were, and trainings that are done are not repea
 start in a process that has torch loaded (`warm_python.py`), which changes their time and not their results. On two
 free cores the digits take about an hour and the pictures a quarter of one.
 
-Prints a row a lab: trials, candidates supported, the gain that the search claims (the template's mean minus the last
-supported candidate's, each on the seeds of its own run), and the gain measured anew, paired by seed, with a 95%
+Prints a row a lab: trials, candidates kept, the gain that the search claims (the template's mean minus the last
+kept candidate's, the latter on the seeds of its confirmation), and the gain measured anew, paired by seed, with a 95%
 interval.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
         chance = search(given, seed, "random", python, state(bandit)["trials"])
         rows += [(seed, "bandit", bandit), (seed, "random", chance)]
     print(f"\n{given.template}, {given.iterations} iterations of the bandit a lab, {len(FRESH)} fresh seeds")
-    print("| lab seed | choice | iterations | trials | supported | claimed gain | gain on fresh seeds | accuracy |")
+    print("| lab seed | choice | iterations | trials | kept | claimed gain | gain on fresh seeds | accuracy |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for seed, policy, lab in rows:
         print(row(lab, seed, policy, python), flush=True)
@@ -123,21 +123,21 @@ def row(lab: Path, seed: int, policy: str, python: Path) -> str:
     from autolab import stats
 
     records = [json.loads(path.read_text()) for path in sorted((lab / "experiments").glob("*/record.json"))]
-    supported = [record for record in records if record["verdict"] == "supported"]
+    kept = [record for record in records if record["outcome"] == "kept"]
     first = yaml.safe_load((lab / "experiments" / records[0]["iteration_id"] / "design.yaml").read_text())[
         "base_commit"
     ]
-    best = supported[-1]["commit"] if supported else None
+    best = kept[-1]["commit"] if kept else None
     before = fresh(lab, first, python)
     metric = yaml.safe_load((lab / ".autolab" / "config.yaml").read_text())["metric"]["primary"]
     told = state(lab)
-    head = f"| {seed} | {policy} | {told['iterations']} | {told['trials']} | {len(supported)} "
+    head = f"| {seed} | {policy} | {told['iterations']} | {told['trials']} | {len(kept)} "
     if best is None:
         return head + "| 0 | 0 | |"
     after = fresh(lab, best, python)
     gains = [a[metric] - b[metric] for a, b in zip(before, after, strict=True)]
     found = stats.student_interval(gains, 0.025)
-    claimed = baseline_mean(lab, records[0], metric) - supported[-1]["eval_metrics"][metric]
+    claimed = baseline_mean(lab, records[0], metric) - kept[-1]["eval_metrics"][metric]
     accuracy = sum(score["accuracy"] for score in after) / len(after)
     was = sum(score["accuracy"] for score in before) / len(before)
     measured = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"

@@ -71,11 +71,16 @@ class LabKit:
         return [line for line in lines if event is None or line["event"] == event]
 
     def iterations(self) -> list[Path]:
-        return sorted((self.root / "experiments").glob("*"))
+        """Their folders, oldest first; that of the calibrations is not among them."""
+        return sorted((self.root / "experiments").glob("[0-9]*"))
 
     def executions(self) -> list[list[str]]:
         """Lines of the outside count: word, trial folder, seed, pid."""
         return [line.split()[:4] for line in self._count()]
+
+    def tried(self) -> list[list[str]]:
+        """Those of the iterations' runs alone, without the calibration's."""
+        return [line.split()[:4] for line in self._count() if not line.split()[4].startswith("calibration")]
 
     def executed(self, word: str) -> Counter[str]:
         """How often each attempt said `word` (start, done) to the outside count: `<run>/<trial>/<attempt>` -> times."""
@@ -88,7 +93,9 @@ class LabKit:
     def tables(self) -> dict[str, Any]:
         """What a reader would compare: arms, values, intervals and verdicts, without ids, commits and times."""
         found: dict[str, Any] = {}
-        for number, folder in enumerate(self.iterations()):
+        calibrations = self.root / "experiments" / "calibration"
+        named = [(str(number), folder) for number, folder in enumerate(self.iterations())]
+        for number, folder in [*named, ("calibration", calibrations)]:
             for run in sorted((folder / "runs").glob("*")):
                 manifest = json.loads((run / "run_manifest.json").read_text())
                 trials = [(t["trial"], t["seed"], t["outcome"], t["score"]) for t in _used(manifest["trials"])]
@@ -121,13 +128,29 @@ def _columns(table: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in zip(lines[0], row, strict=True) if k not in VOLATILE} for row in lines[1:]]
 
 
+HELD_OUT = {"evaluate": {"script": "eval.py", "eval": "data/eval", "holdout": "data/holdout"}}
+"""What a lab made with `holdout` has in its configuration."""
+
+
 def make_lab(
-    folder: Path, script: Any, *, config: dict[str, Any] | None = None, seed: int = 1, counter_name: str = ""
+    folder: Path,
+    script: Any,
+    *,
+    config: dict[str, Any] | None = None,
+    seed: int = 1,
+    counter_name: str = "",
+    holdout: bool = False,
 ) -> LabKit:
-    """A tiny lab at `folder`/lab whose scripted researcher answers with `script`; `config` overrides keys."""
+    """A tiny lab at `folder`/lab whose scripted researcher answers with `script`; `config` overrides keys.
+
+    With `holdout` it has one: the rows of its evaluation split once more.
+    """
     counter = folder / "count.txt"
     template = folder / "template"
     subprocess.run(["cp", "-r", str(TINY), str(template)], check=True)
+    if holdout:
+        subprocess.run(["cp", "-r", str(template / "data" / "eval"), str(template / "data" / "holdout")], check=True)
+        config = HELD_OUT | (config or {})
     (template / "counter.txt").write_text(counter_name or str(counter))
     (template / ".autolab" / "script.yaml").write_text(yaml.safe_dump(script, sort_keys=False))
     path = template / ".autolab" / "config.yaml"

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,9 +40,13 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return kit.tables()
 
 
+CALIBRATION, SEARCH, CONFIRMATION = 4, 3, 6
+"""Trials of the helpful iteration: the search finds its baseline measured, a confirmation takes over nothing."""
+
+
 def done_once(kit: LabKit, trials: int) -> None:
     """By the count outside of the lab: so many trials were trained, each of them once."""
-    starts = Counter(trial for word, trial, *_ in kit.executions() if word == "start")
+    starts = kit.executed("start")
     assert len(starts) == trials and set(starts.values()) == {1}, starts
 
 
@@ -58,6 +61,13 @@ def step_to(kit: LabKit, wanted: str) -> None:
         stepped = kit.autolab("run")
         assert stepped.code == 0, stepped.err
     raise AssertionError(f"never at {wanted}: {kit.state()}")
+
+
+def calibrated(kit: LabKit) -> LabKit:
+    """What a loop does by itself, and a person before `autolab run`."""
+    done = kit.autolab("calibrate")
+    assert done.code == 0, done.err
+    return kit
 
 
 # the seven scenarios
@@ -114,7 +124,7 @@ def test_2_a_failed_sync_keeps_the_lab_in_launch_and_later_fetches_the_same_tria
     broken = tmp_path / "no_sync"
     kit = make_twin(tmp_path, script(HELPS), config={"executor": {"name": "faraway:Elsewhere"}})
     kit.env = faraway(tmp_path, broken)
-    step_to(kit, "launch")
+    step_to(calibrated(kit), "launch")
     broken.touch()
     for attempt in (2, 3):
         assert kit.autolab("run").code == 0
@@ -129,7 +139,7 @@ def test_2_a_failed_sync_keeps_the_lab_in_launch_and_later_fetches_the_same_tria
     ended = kit.autolab(*LOOP)
     assert ended.code == 0, ended.err
     assert not kit.events("trial_lost")
-    done_once(kit, 6)
+    done_once(kit, CALIBRATION + SEARCH + CONFIRMATION)
     assert kit.tables() == unbroken
     manifest = json.loads((folder / "runs" / "run_0001" / "run_manifest.json").read_text())
     assert (manifest["location"], manifest["sync"]["artifact_sync_to_local"]["status"]) == ("elsewhere", "ok")
@@ -141,6 +151,7 @@ def test_2_a_sync_that_never_comes_back_waits_for_a_person_and_retry_reruns_noth
     config = {"executor": {"name": "faraway:Elsewhere"}, "attempts": {"stage": 2, "bounces": 1}}
     kit = make_twin(tmp_path, script(HELPS), config=config)
     kit.env = faraway(tmp_path, broken)
+    calibrated(kit)
     broken.touch()
     assert kit.autolab(*LOOP).code == 3
     state = kit.state()
@@ -148,7 +159,7 @@ def test_2_a_sync_that_never_comes_back_waits_for_a_person_and_retry_reruns_noth
     broken.unlink()
     assert kit.autolab("review", "retry").code == 0
     assert kit.autolab(*LOOP).code == 0
-    done_once(kit, 6)
+    done_once(kit, CALIBRATION + SEARCH + CONFIRMATION)
 
 
 def test_3_a_repository_without_tests_passes_by_dry_run_and_smoke(tmp_path: Path) -> None:
@@ -282,7 +293,7 @@ def test_5_an_exhausted_review_waits_for_a_person_and_destroys_nothing(waiting: 
     assert (kit.root / "notes.txt").read_text() == "mine\n"
     assert (kit.root / "program.md").read_text() == "changed by me, again\n"
     assert kit.git("show", ":program.md") == "changed by me\n", "what was staged stays staged"
-    assert not kit.executions()
+    assert not kit.tried()
     for command in (("run",), LOOP):
         again = kit.autolab(*command)
         assert again.code == 3 and "waits for a person" in again.out
@@ -327,7 +338,7 @@ def test_5_a_reviewer_that_never_answers_leaves_nothing_to_approve(tmp_path: Pat
     assert "2 attempts used up" in kit.state()["reason"]
     refused = kit.autolab("review", "approve")
     assert refused.code == 1 and refused.err.count("\n") == 1 and "autolab review retry" in refused.err
-    assert stage(kit) == "human_review" and not kit.executions()
+    assert stage(kit) == "human_review" and not kit.tried()
     assert kit.autolab("review", "retry").code == 0
     assert kit.autolab(*LOOP).code == 0
 
@@ -354,7 +365,7 @@ def test_6_an_answer_without_an_update_or_a_reason_is_sent_back(tmp_path: Path) 
     unknown["output"]["paper"] = [{"path": "README.md", "text": "Look at me."}]
     reason = docs(paper=None, no_changes="The paper says it already.")
     kit = make_twin(tmp_path, script(iteration(update_docs=[silent, unknown, reason])))
-    step_to(kit, "update_docs")
+    step_to(calibrated(kit), "update_docs")
     assert kit.autolab("run").code == 0
     assert stage(kit) == "update_docs" and "no_changes" in kit.state()["reason"]
     assert kit.autolab("run").code == 0
@@ -373,8 +384,8 @@ def test_7_a_loop_killed_in_launch_goes_on_without_submitting_twice(
     kit = make_twin(tmp_path, script(iteration(design=slow)))
     loop = kit.start(*LOOP)
     assert loop.stdout is not None
-    awaited = "] launch" if after == "engine.submitted" else "completed in"
-    assert any(awaited in line for line in loop.stdout)
+    for awaited in ("] launch", "completed in")[: 1 if after == "engine.submitted" else 2]:
+        assert any(awaited in line for line in loop.stdout)
     if after == "engine.submitted":
         wait_for_start(kit)
     loop.send_signal(signal.SIGKILL)
@@ -383,9 +394,10 @@ def test_7_a_loop_killed_in_launch_goes_on_without_submitting_twice(
 
     ended = kit.autolab(*LOOP)
     assert ended.code == 0, ended.err
-    done_once(kit, 6)
+    total = CALIBRATION + 2 * SEARCH + CONFIRMATION  # with settings of its own the search measures its baseline too
+    done_once(kit, total)
     keys = [key for event in kit.events("submitted") for key in event["data"]["keys"]]
-    assert len(keys) == len(set(keys)) == 6 and not kit.events("trial_lost")
+    assert len(keys) == len(set(keys)) == total and not kit.events("trial_lost")
     assert scores(kit.tables()) == scores(unbroken)
     assert ended.out.rstrip().endswith("1 of 1 iterations done")
 
@@ -395,14 +407,14 @@ def wait_for_start(kit: LabKit) -> None:
     import time
 
     deadline = time.monotonic() + 60
-    while not kit.executions() and time.monotonic() < deadline:
+    while not kit.tried() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert kit.executions()
+    assert kit.tried()
 
 
 def scores(tables: dict[str, Any]) -> Any:
-    status, trials, comparisons, reason = tables["0/run_0001"]
-    return status, [(trial, outcome, score) for trial, _, outcome, score in trials], comparisons, reason
+    """The search and the confirmation of the first iteration."""
+    return [tables[f"0/{run}"] for run in ("run_0001", "run_0002")]
 
 
 # the gate before launch
@@ -413,7 +425,7 @@ def reviewed(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """A lab at launch, its candidate reviewed; sent back, it gets the same candidate and review again."""
     answers = iteration(implementation=[implementation()] * 2, implementation_review=[review()] * 2)
     kit = make_twin(tmp_path_factory.mktemp("reviewed"), script(answers))
-    step_to(kit, "launch")
+    step_to(calibrated(kit), "launch")
     return Kept(kit)
 
 
@@ -468,7 +480,7 @@ def test_launch_is_forbidden_by_a_review_that_does_not_fit_the_candidate(
     state = kit.state()
     assert state["stage"] == "implementation" and "launch is forbidden" in state["reason"]
     assert said in state["reason"]
-    assert not kit.executions(), "a trial ran through a closed gate"
+    assert not kit.tried(), "a trial ran through a closed gate"
     if case == "worktree edited":
         assert kit.autolab(*LOOP).code == 0
         assert kit.tables() == unbroken
@@ -478,7 +490,7 @@ def test_a_commit_made_in_the_worktree_after_the_review_is_not_launched(reviewed
     kit = reviewed.back()
     commit_in_worktree(kit)
     ended = kit.autolab("run")
-    assert not kit.executions()
+    assert not kit.tried()
     assert ended.code in (0, 1) and stage(kit) in ("implementation", "launch")
     assert "launch is forbidden" in kit.state()["reason"] or ended.err.count("\n") == 1
 
@@ -491,6 +503,10 @@ def test_run_walks_one_transition_a_call(tmp_path: Path, unbroken: dict[str, Any
     way = ["design", "implementation", "implementation_review", "launch", "extract_results", "update_docs"]
     here = "hypothesis"
     for there in (*way, "decide_repeat", "hypothesis"):
+        if here == "launch":
+            refused = kit.autolab("run")
+            assert refused.code == 1 and refused.err.count("\n") == 1 and "run `autolab calibrate` first" in refused.err
+            assert stage(calibrated(kit)) == "launch"
         stepped = kit.autolab("run")
         assert stepped.code == 0 and stepped.out.rstrip().endswith(f"{here} -> {there}")
         assert stage(kit) == there
@@ -547,7 +563,7 @@ def test_patience_ends_a_loop_without_gain_and_a_loop_ends_by_its_count(tmp_path
         assert len(kit.iterations()) == count, "the same command again is another iteration"
 
 
-@pytest.mark.parametrize(("cap", "said"), [({"iterations": 1}, "iterations: 1 of 1"), ({"trials": 6}, "trials: 6")])
+@pytest.mark.parametrize(("cap", "said"), [({"iterations": 1}, "iterations: 1 of 1"), ({"trials": 13}, "trials: 13")])
 def test_a_spent_budget_stops_with_its_own_exit_code(tmp_path: Path, cap: dict[str, int], said: str) -> None:
     kit = make_twin(tmp_path, script(HELPS, NOTHING), config={"budget": cap})
     ended = kit.autolab("loop", "--max-iterations", "3")
@@ -555,12 +571,21 @@ def test_a_spent_budget_stops_with_its_own_exit_code(tmp_path: Path, cap: dict[s
     state = kit.state()
     assert state["stage"] == "stop" and state["reason"].startswith("budget")
     assert len(kit.iterations()) == 1
-    done_once(kit, 6)
+    done_once(kit, CALIBRATION + SEARCH + CONFIRMATION)
+
+
+def test_a_budget_that_a_confirmation_does_not_fit_ends_before_it(tmp_path: Path) -> None:
+    spent = CALIBRATION + SEARCH
+    kit = make_twin(tmp_path, script(HELPS), config={"budget": {"trials": spent + CONFIRMATION - 1}})
+    ended = kit.autolab(*LOOP)
+    assert ended.code == 4 and "supported, and not confirmed: the budget ends here" in ended.out
+    done_once(kit, spent)
+    assert not kit.events("confirmed") and not kit.git("for-each-ref", "refs/heads/autolab").strip()
 
 
 def test_a_budget_that_the_design_does_not_fit_goes_back_to_the_designer(tmp_path: Path) -> None:
-    answers = iteration(design=[design(), design(seeds=[1, 2])])
-    kit = make_twin(tmp_path, script(answers), config={"budget": {"trials": 4}})
+    answers = iteration(design=[design(seeds=[1, 2, 3, 4, 5]), design(seeds=[1, 2])])
+    kit = make_twin(tmp_path, script(answers), config={"budget": {"trials": CALIBRATION + 8}})
     ended = kit.autolab(*LOOP)
-    assert ended.code == 0 and "4 are left of budget.trials" in ended.out
-    done_once(kit, 4)
+    assert ended.code == 0 and "8 are left of budget.trials" in ended.out
+    done_once(kit, CALIBRATION + 4 + 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ TRAIN = """\
 \"\"\"A model of which character follows which, trained for a fixed number of steps.\"\"\"
 
 import os
+import re
 import time
 
 import numpy as np
@@ -144,10 +146,13 @@ def loop(kit: LabKit, iterations: list[dict[str, Any]]) -> str:
 
 
 def try_loop(kit: LabKit, iterations: list[dict[str, Any]]) -> Finished:
-    """A loop over three pairs a run, which is quicker than the six that an adoption plans."""
+    """A loop over three pairs a run, which is quicker than the rule that an adoption plans, for a gain they resolve."""
     path, settings = kit.root.parent / "script.yaml", kit.root / Config.FILE
     path.write_text(yaml.safe_dump(script(*iterations)))
-    settings.write_text(settings.read_text().replace("max_pairs: 6", "max_pairs: 3"))
+    quicker = "test: {rule: fixed, alpha: 0.005, max_pairs: 3, confirm_pairs: 3}"
+    text, count = re.subn(r"(?m)^test: .*", quicker, settings.read_text())
+    assert count == 1
+    settings.write_text(re.sub(r"success_delta: 0\.01\b", "success_delta: 0.1", text))
     return kit.autolab(
         *("loop", "--max-iterations", str(len(iterations)), "--researcher", "scripted", "--script", str(path))
     )
@@ -185,6 +190,8 @@ def test_a_repository_of_autoresearchs_form_is_adopted_and_two_iterations_come_t
     assert [(row["arm"], row["verdict"]) for row in table] == [
         ("baseline", ""),
         ("changed", "supported"),
+        ("baseline", ""),  # and once more on fresh seeds
+        ("changed", "supported"),
         ("baseline", ""),
         ("changed", "refuted"),
     ]
@@ -205,13 +212,13 @@ def test_a_repository_of_autoresearchs_form_is_adopted_and_two_iterations_come_t
 
 AWK = """\
 #!/bin/sh
-# The loss falls with the rate; what is left is noise of the seed.
+# The loss falls with the rate, and so does the noise of the seed.
 RATE=2
 echo "reading"
 awk -v rate="$RATE" -v seed="${AUTOLAB_SEED:-0}" 'BEGIN {
     srand(seed % 10007)
     for (i = 0; i < 1000; i++) sum += rand()
-    printf "val_loss: %.6f\\n", 1 / rate + sum / 1000000
+    printf "val_loss: %.6f\\n", (1 + sum / 1000000) / rate
 }'
 echo done > ran.txt
 """
@@ -259,9 +266,9 @@ def test_a_comma_in_the_metric_is_one_clear_line_for_the_person(repository: Call
     kit = repository(train__py=comma)
     adopted(kit, "--metric", "val_bpb")
     ended = try_loop(kit, [answers("Any", "train.py", "LR = 0.1 ", "LR = 1.0 ", "stop")])
-    assert ended.code == 3, ended.out
-    assert "baseline-s0: invalid_artifact: logs/train.out: line " in kit.state()["reason"]
-    assert "has a comma; write " in kit.state()["reason"]
+    assert ended.code == 1 and ended.err.count("\n") == 1, ended.out + ended.err
+    assert "baseline-s0: invalid_artifact: logs/train.out: line " in ended.err
+    assert "has a comma; write " in ended.err and "mend the baseline, then calibrate again" in ended.err
 
 
 # guesses

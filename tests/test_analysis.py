@@ -14,7 +14,7 @@ import pytest
 
 from autolab import accounts, analysis, experiment, figures
 from autolab.errors import RecordError
-from autolab.records.experiment import Design, Hypothesis, Manifest, Results, RunMetrics, Trial
+from autolab.records.experiment import Confirmation, Design, Hypothesis, Manifest, Results, RunMetrics, Trial
 from autolab.records.outcomes import Outcome, Recommendation, Verdict
 
 ITERATION = "2026-02-12T23-30-00Z_h1"
@@ -225,6 +225,143 @@ def test_a_lab_without_evaluator_marks_every_number(tmp_path: Path) -> None:
     assert all("self-reported" in finding for finding in extracted.results.findings)
 
 
+# a search and its confirmation
+
+
+SEQUENTIAL = {"rule": "sequential", "max_pairs": 12, "confirm_pairs": 12}
+PAIRS = 12
+
+
+def drawn_trials(arms: tuple[str, ...], size: float, first: int) -> list[Trial]:
+    """Twelve pairs of each arm; only what the rule reads of them counts."""
+    trials = []
+    for index, arm in ((index, arm) for index in range(PAIRS) for arm in arms):
+        numbers = {"val_loss": value(arm, first + index, size), "accuracy": 0.9 + first / 1000}
+        about = {"seed": first + index, "attempt": 1, "commit": "c0ffee", "key": "k", "content": "0", "seconds": 1.5}
+        about |= {"trial": f"{arm}-s{index}", "arm": arm, "index": index, "outcome": "completed"}
+        trials.append(Trial.from_value(about | {"score": numbers}, "trial"))
+    return trials
+
+
+def confirm_manifest(size: float, **changes: Any) -> Manifest:
+    arms = [{"name": "baseline", "role": "baseline", "code": "base"}]
+    arms.append({"name": "gelu", "role": "variant", "code": "candidate"})
+    about = {"run_id": "run_0002", "kind": "confirm", "rule": SEQUENTIAL, "pairs": PAIRS, "arms": arms}
+    return make_manifest(drawn_trials(("baseline", "gelu"), size, 900), **about, **changes)
+
+
+def confirmed(folder: Path, outcome: str, holdout: str = "passed", size: float = 0.08) -> analysis.Extracted:
+    """Two variants, of which `gelu` was supported and measured again."""
+    design = make_design(reproducibility={"seeds": {"max_pairs": PAIRS}}, variants=[{"name": "gelu"}, {"name": "silu"}])
+    trials = drawn_trials(("baseline", "gelu", "silu"), 0.1, 100)
+    for number, one in enumerate(trials):
+        if one.arm == "silu":
+            unchanged = {"val_loss": value("baseline", one.index, 0.0) + 0.0001 * one.index}
+            trials[number] = one.model_copy(update={"score": unchanged})
+    search, again = make_manifest(trials, rule=SEQUENTIAL, pairs=PAIRS), confirm_manifest(size)
+    judged = experiment.judge(experiment.recorded_plan(again, design, HYPOTHESIS, None), again.trials).comparisons[0]
+    about = {"run_id": "run_0002", "arm": "gelu", "difference": judged.difference.value(), "shrunken": 0.07}
+    about |= {"reason": judged.reason or "supported", "holdout": holdout, "outcome": outcome, "claim": 1}
+    confirmation = Confirmation.from_value(about | {"alpha": 0.005}, "confirmation")
+    return analysis.extract(folder, search, design, HYPOTHESIS, confirmation, again)
+
+
+def test_a_kept_result_has_the_means_of_fresh_seeds_and_both_runs_documents(tmp_path: Path) -> None:
+    extracted = confirmed(tmp_path, "kept")
+    results = extracted.results
+    assert set(every_file(tmp_path)) == set(results.artifacts)
+    assert extracted.confirmed == RunMetrics.load(tmp_path / "runs/run_0002/metrics.json")
+    assert extracted.confirmed is not None and extracted.confirmed.run_id == "run_0002"
+    assert results.metrics == {name: one.mean for name, one in extracted.confirmed.arms["gelu"].items()}
+    assert results.metrics["val_loss"] != extracted.metrics.arms["gelu"]["val_loss"].mean
+    assert Results.load(tmp_path / "results.yaml") == results
+    assert (results.assessment.verdict, results.recommendation) == (Verdict.SUPPORTED, Recommendation.PROCEED)
+    assert "**Supported, kept.**" in summary(tmp_path)
+    assert any(
+        "on fresh seeds" in finding and "confirmed; the holdout was passed" in finding for finding in results.findings
+    )
+
+
+def test_a_retracted_result_is_inconclusive_and_tells_what_the_search_had_found(tmp_path: Path) -> None:
+    extracted = confirmed(tmp_path, "retracted", "not_asked", 0.0)
+    results = extracted.results
+    assert (results.assessment.verdict, results.assessment.reason) == (Verdict.INCONCLUSIVE, "retracted")
+    assert results.recommendation is Recommendation.INVESTIGATE
+    assert results.assessment.comparisons[0].verdict is Verdict.SUPPORTED
+    assert results.metrics["val_loss"] == extracted.metrics.arms["gelu"]["val_loss"].mean
+    text = summary(tmp_path)
+    assert "**Inconclusive, retracted.**" in text and "- *retracted*: The gain of the search did not come back" in text
+
+
+def test_a_claim_that_the_holdout_could_not_be_asked_about_rests_on_the_searchs_means(tmp_path: Path) -> None:
+    extracted = confirmed(tmp_path, "search_only", "used_up")
+    assert extracted.results.assessment.verdict is Verdict.SUPPORTED
+    assert extracted.results.metrics["val_loss"] == extracted.metrics.arms["gelu"]["val_loss"].mean
+    assert "**Supported, search only.**" in summary(tmp_path)
+
+
+def test_every_row_of_every_table_names_its_run_and_fresh_seeds_stand_last(tmp_path: Path) -> None:
+    folder = tmp_path / ITERATION
+    write_history(folder, "gelu-s0", history("gelu", 0))
+    write_history(folder, "gelu-s0", history("gelu", 0), "run_0002")
+    confirmed(folder, "kept")
+    for name in TABLES:
+        rows = read_table(folder, name)
+        assert next(iter(rows[0])) == "run"
+        runs = [row["run"] for row in rows]
+        assert runs == sorted(runs) and set(runs) == {"run_0001", "run_0002"}
+    fresh = [row for row in read_table(folder, "pairs") if row["run"] == "run_0002"]
+    compared = {(row["run"], row["arm"]): row for row in read_table(folder, "comparisons")}
+    last = compared["run_0002", "gelu"]
+    assert last["pairs"] == last["n"] == str(len(fresh)) and 2 < len(fresh) < PAIRS
+    assert float(last["e_plus"]) >= 200 and float(last["e_minus"]) < 1
+    assert fresh[0]["seed"] == "900" and ("run_0002", "silu") not in compared
+    rows = {(row["run"], row["trial"]): row for row in read_table(folder, "trials")}
+    assert ("run_0002", f"gelu-s{len(fresh)}") not in rows, "what the rule did not read is in no table"
+
+
+def test_the_figure_shows_the_gain_on_fresh_seeds_and_both_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch(monkeypatch)
+    results = confirmed(tmp_path / ITERATION, "kept").results
+    (shown,) = seen
+    assert shown.title == "GELU helps ## Decision: supported, kept"
+    assert (shown.runs, shown.iteration_id) == (("run_0001", "run_0002"), ITERATION)
+    assert shown.confirmation == results.confirmation and results.confirmation is not None
+    assert sum(shown.fresh) / len(shown.fresh) == pytest.approx(results.confirmation.difference.mean, rel=1e-12)
+
+
+def test_a_confirmation_whose_numbers_do_not_follow_from_its_trials_is_refused(tmp_path: Path) -> None:
+    flattered = confirm_manifest(0.0)
+    lies = [{"arm": "gelu", "baseline": "baseline", "metric": "val_loss", "verdict": "supported"}]
+    lies[0] |= {"difference": {"n": 3, "mean": 1.0, "low": 0.5, "high": 1.5, "level": 0.99}}  # type: ignore[dict-item]
+    told = Confirmation.from_value(
+        {"run_id": "run_0002", "arm": "gelu", "difference": lies[0]["difference"], "shrunken": 1.0, "reason": ""}
+        | {"holdout": "none", "outcome": "kept", "claim": 1, "alpha": 0.005},
+        "confirmation",
+    )
+    flattered = Manifest.from_value(flattered.value() | {"comparisons": lies}, "run_manifest.json")
+    search = make_manifest(make_trials(make_design(), 0.1))
+    with pytest.raises(RecordError, match="do not follow from its trials"):
+        analysis.extract(tmp_path, search, make_design(), HYPOTHESIS, told, flattered)
+    assert every_file(tmp_path) == {}
+
+
+def test_pairs_are_those_of_the_trials_where_parts_of_the_evaluation_replicate(tmp_path: Path) -> None:
+    trials = []
+    for trial in make_trials(make_design(), 0.1)[:4]:
+        mean = 0.5 if trial.arm == "baseline" else 0.4
+        parts = tuple(mean + 0.001 * part * (trial.arm == "gelu") for part in range(20))
+        more = {"score": {"val_loss": mean}, "parts": parts, "predictions_sha256": trial.arm}
+        trials.append(trial.model_copy(update=more))
+    extract(tmp_path, trials=trials, rule={"rule": "sequential"})
+    (row,) = read_table(tmp_path, "comparisons")
+    assert (row["pairs"], row["n"], row["reason"]) == ("2", "20", "deterministic")
+    assert len(read_table(tmp_path, "pairs")) == 2
+    assert "20 equal parts of the evaluation were compared instead, once." in summary(tmp_path)
+
+
 # what the summary says
 
 
@@ -253,9 +390,10 @@ def test_identical_arms_are_told_as_a_change_that_does_nothing(tmp_path: Path) -
     trials = [t.model_copy(update={"score": {"val_loss": 0.5 + t.index}}) for t in make_trials(make_design(), 0.0)]
     results = extract(tmp_path, trials=trials).results
     assert (results.assessment.reason, results.recommendation) == ("no_change", Recommendation.INVESTIGATE)
-    assert "the change does nothing" in summary(tmp_path)
+    assert "**Inconclusive, no change.**" in summary(tmp_path) and "it does nothing that shows" in summary(tmp_path)
+    assert "The change moved val_loss in none of 4 pairs." in summary(tmp_path)
     equal = "val_loss of gelu equals that of baseline on average over 4 pairs of trainings (no interval)"
-    assert results.findings == (f"{equal}: inconclusive (no_change)",)
+    assert results.findings == (f"{equal}: inconclusive (no change)",)
 
 
 def test_criteria_stand_with_their_limits_and_levels(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def midway(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 
 def first(tables: dict[str, Any]) -> dict[str, Any]:
-    """The tables of the first iteration alone."""
-    return {name: value for name, value in tables.items() if name.startswith("0/")}
+    """The tables of the calibration and the first iteration alone."""
+    return {name: value for name, value in tables.items() if name.startswith(("0/", "calibration/"))}
 
 
 def refused(ended: Finished, code: int, *said: str) -> None:
@@ -309,8 +309,23 @@ def test_a_broken_design_of_the_researcher_is_sent_back_with_its_place(
 def test_a_design_whose_program_is_missing_is_sent_back(tmp_path: Path) -> None:
     config = {"train": {"command": "{python} -S gone.py"}, "attempts": {"stage": 1}}
     kit = make_twin(tmp_path, script(HELPS), config=config)
-    assert kit.autolab(*LOOP).code == 3
+    assert [kit.autolab("run").code for _ in range(2)] == [0, 3]
     assert "entrypoint: gone.py is not in the base commit" in kit.state()["reason"]
+
+
+def test_a_baseline_that_does_not_run_ends_the_calibration_in_one_line_and_mended_it_goes_on(tmp_path: Path) -> None:
+    kit = make_twin(tmp_path, script(HELPS))
+    train = kit.root / "train.py"
+    whole = train.read_text()
+    train.write_text(whole.replace("def main() -> None:", "def main() -> None:\n    raise SystemExit('no such thing')"))
+    kit.git("commit", "-qam", "broken")
+    for words in (LOOP, ("calibrate",)):
+        refused(kit.autolab(*words), 1, "calibrate: calibration_000", "baseline-s0", "mend the baseline")
+    assert not kit.iterations() and kit.state()["stage"] == "hypothesis"
+    train.write_text(whole)
+    kit.git("commit", "-qam", "mended")
+    assert kit.autolab(*LOOP).code == 0
+    assert set(kit.executed("start").values()) == {1}
 
 
 # state.json
@@ -468,7 +483,7 @@ def test_a_trial_without_a_usable_metric_goes_back_to_its_author(
     assert {trial["arm"] for trial in bad} == {"steep"} and not any(trial["score"] for trial in bad)
     assert {trial["outcome"] for trial in bad} <= {"invalid_artifact", "failed"}
     assert f"{bad[0]['trial']}" in kit.events("transition")[-1]["data"].get("reason", "") or "send_back" in ended.out
-    assert kit.tables()["0/run_0002"] == unbroken["0/run_0001"]
+    assert [kit.tables()[f"0/run_000{n}"] for n in (2, 3)] == [unbroken[f"0/run_000{n}"] for n in (1, 2)]
 
 
 def mended(case: str) -> dict[str, Any]:

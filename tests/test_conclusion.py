@@ -6,27 +6,56 @@ from types import SimpleNamespace
 from typing import Any
 
 from autolab import conclusion
+from autolab.records.lab import Budget, Campaign
+from autolab.records.outcomes import RunKind
 
 
-def event(n: int, event: str, run: str = "run_0001", reused: str | None = None) -> SimpleNamespace:
+def event(
+    n: int, event: str, run: str = "run_0001", reused: str | None = None, kind: str = "search"
+) -> SimpleNamespace:
     data: dict[str, Any] = {"run_id": run}
-    return SimpleNamespace(
-        n=n, event=event, data=data | ({"trial": {"reused_from": reused}} if event == "trial" else {})
-    )
+    more = {"trial": {"trial": {"reused_from": reused}}, "run_started": {"kind": kind}}
+    return SimpleNamespace(n=n, event=event, data=data | more.get(event, {}))
 
 
-def desk(acted: int, *events: SimpleNamespace) -> Any:
-    return SimpleNamespace(acted=acted, events=lambda: list(events))
+def desk(acted: int, *events: SimpleNamespace, trials: int = 0, budget: int | None = 100) -> Any:
+    campaign = Campaign(trials=trials)
+    config = SimpleNamespace(budget=Budget(trials=budget))
+    return SimpleNamespace(acted=acted, events=lambda: list(events), campaign=campaign, config=config)
 
 
-def test_trials_of_a_run_that_is_over_are_no_discount_on_the_next() -> None:
-    first = [event(1, "trial"), event(2, "trial"), event(3, "run_ended")]
-    assert conclusion._counted(desk(5, *first)) == 0
-    assert conclusion._counted(desk(5, *first[:2])) == 2, "of a run under way they are paid"
+def left(kind: RunKind, acted: int, *events: SimpleNamespace, trials: int = 0) -> int | None:
+    return conclusion._left(desk(acted, *events, trials=trials), kind)
 
 
-def test_trials_since_the_last_act_are_not_paid_yet_unless_they_cost_nothing() -> None:
-    events = [event(6, "trial"), event(7, "trial", reused="i0/run_0001/a-s0")]
-    assert conclusion._counted(desk(5, *events)) == 1
+BEGUN = event(1, "run_started")
+
+
+def test_without_a_cap_there_is_no_end() -> None:
+    assert conclusion._left(desk(0, budget=None), RunKind.SEARCH) is None
+
+
+def test_what_a_run_may_take_is_the_same_at_each_look_at_it() -> None:
+    """A plan is made anew after a crash, and has to be the one that was begun."""
+    assert left(RunKind.SEARCH, 0, trials=4) == 96
+    fresh = [BEGUN, event(2, "trial"), event(3, "trial", reused="i0/run_0001/a-s0")]
+    assert left(RunKind.SEARCH, 0, *fresh, trials=4) == 96, "killed: the campaign does not count its trial yet"
+    assert left(RunKind.SEARCH, 5, *fresh, trials=5) == 96, "tried again: now it does"
+
+
+def test_trials_of_a_run_that_is_over_are_spent() -> None:
+    over = [BEGUN, event(2, "trial"), event(3, "run_ended")]
+    assert left(RunKind.SEARCH, 5, *over, trials=5) == 95
+
+
+def test_a_confirmation_has_what_the_search_of_the_same_launch_leaves() -> None:
+    search = [BEGUN, event(6, "trial"), event(7, "trial"), event(8, "trial", reused="i0/run_0001/a-s0")]
+    assert left(RunKind.CONFIRM, 5, *search, event(9, "run_ended"), trials=4) == 94
+    again = [event(10, "run_started", "run_0002", kind="confirm"), event(11, "trial", "run_0002")]
+    assert left(RunKind.CONFIRM, 5, *search, event(9, "run_ended"), *again, trials=4) == 94
+
+
+def test_trials_of_a_calibration_are_counted_by_the_calibration_alone() -> None:
+    events = [event(6, "trial", "calibration_0001"), event(7, "trial")]
     assert conclusion._executed(desk(5, *events)) == 1
-    assert conclusion._executed(desk(6, *events)) == 0
+    assert left(RunKind.CONFIRM, 5, *events, trials=4) == 95

@@ -69,7 +69,7 @@ def test_a_seed_gives_the_same_bytes_twice_and_another_seed_others(trials: Trial
 
 
 @needs_torch
-def test_data_order_and_noise_do_not_depend_on_how_much_initialisation_draws(trials: Trials) -> None:
+def test_order_and_noise_of_a_step_do_not_depend_on_what_was_drawn_before(trials: Trials) -> None:
     program = """
 import hashlib, pathlib, sys, torch
 from data import Streams, load
@@ -77,10 +77,13 @@ digits = load(pathlib.Path(sys.argv[1]))
 def seen(seed, draws):
     streams = Streams(seed)
     streams.begin_initialisation(); torch.rand(draws)
-    streams.begin_training()
-    noise = (torch.rand(3).tolist(), torch.rand(3, generator=streams.noise).tolist())
-    order = [tuple(b.labels.tolist()) for _ in range(2) for b in streams.batches(digits, 64)]
-    return hash((str(noise), str(order)))
+    steps = []
+    for batch in (b for _ in range(2) for b in streams.batches(digits, 64)):
+        noise = torch.rand(3).tolist() + torch.rand(3, generator=streams.noise).tolist()
+        steps.append((noise, batch.labels.tolist()))
+        torch.rand(draws), torch.rand(draws, generator=streams.noise)  # as dropout and augmentation do
+    assert steps[0][0] != steps[1][0] and steps[0][1] != steps[len(steps) // 2][1]
+    return hash(str(steps))
 assert seen(1, 10) == seen(1, 10_000), "the streams are not apart"
 assert seen(1, 10) != seen(2, 10), "the seed does nothing"
 """

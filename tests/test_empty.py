@@ -29,19 +29,20 @@ def test_as_it_is_it_verifies_and_a_loop_says_what_to_fill_in(kit: LabKit) -> No
     verified = kit.autolab("verify")
     assert (verified.code, verified.out) == (0, "all is well\n")
     ended = kit.autolab("loop", "--max-iterations", "1")
-    assert ended.code == 3
-    assert "train.py: nothing is trained yet; fill in what gives val_loss, and commit" in kit.state()["reason"]
+    assert ended.code == 1 and ended.err.count("\n") == 1, ended.out + ended.err
+    assert "train.py: nothing is trained yet; fill in what gives val_loss, and commit" in ended.err
+    assert not kit.iterations(), "nobody is asked for an idea before the baseline runs"
 
 
 def test_one_line_filled_in_makes_a_loop_run(kit: LabKit) -> None:
     train, config = kit.root / "train.py", kit.root / Config.FILE
     lines = [EDIT if line.startswith("val_loss = None") else line for line in train.read_text().splitlines()]
     train.write_text("\n".join(lines) + "\n")
-    config.write_text(config.read_text().replace("max_pairs: 6", "max_pairs: 3"))
+    config.write_text(config.read_text().replace("sequential", "fixed").replace("_pairs: 24", "_pairs: 3"))
     kit.git("commit", "--quiet", "--all", "--message", "filled in")
     ended = kit.autolab("loop", "--max-iterations", "1")
     assert ended.code == 0, ended.out + ended.err
-    assert "verdict: supported" in ended.out, "the offline researcher doubles LR, which helps"
+    assert "verdict: supported, kept" in ended.out, "the offline researcher doubles LR, which helps"
     assert "self-reported" in (kit.root / "RESEARCH_JOURNAL.md").read_text()
     assert kit.autolab("verify").code == 0
 

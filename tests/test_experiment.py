@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autolab import experiment
+from autolab import criteria, experiment
 from autolab.errors import RecordError
 from autolab.experiment import Judgement, Plan, judge
-from autolab.records.experiment import Criterion, Design, Hypothesis, Trial
+from autolab.records.experiment import Criterion, Design, Hypothesis, Manifest, Trial
 from autolab.records.lab import Config
 from autolab.records.outcomes import Outcome, Verdict
+from autolab.seeds import confirmation_seeds, search_seeds
 
 Score = Callable[[str, int], float]
 
@@ -105,25 +107,40 @@ def gain(size: float, spread: float = 0.001) -> Score:
 def test_search_seeds_are_pinned() -> None:
     # The first four bytes of `openssl dgst -sha256 -hmac secret` over ["search", "epoch", "tree", k], halved.
     # A change here changes every table of every lab: it needs a page in docs/decisions/.
-    assert experiment.search_seeds(b"secret", "epoch", "tree", 3) == (432917366, 155941633, 1497181639)
+    assert search_seeds(b"secret", "epoch", "tree", 3) == (432917366, 155941633, 1497181639)
 
 
 @given(st.binary(), st.text(), st.text(), st.integers(0, 40))
 def test_search_seeds_are_distinct_31_bit_and_longer_lists_begin_with_shorter(
     secret: bytes, epoch: str, tree: str, count: int
 ) -> None:
-    seeds = experiment.search_seeds(secret, epoch, tree, count)
+    seeds = search_seeds(secret, epoch, tree, count)
     assert len(set(seeds)) == count
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert experiment.search_seeds(secret, epoch, tree, count + 3)[:count] == seeds
+    assert search_seeds(secret, epoch, tree, count + 3)[:count] == seeds
 
 
 def test_secret_epoch_and_tree_each_change_the_seeds() -> None:
     lists = {
-        experiment.search_seeds(*which, 2)  # type: ignore[arg-type]
+        search_seeds(*which, 2)  # type: ignore[arg-type]
         for which in [(b"a", "e", "t"), (b"b", "e", "t"), (b"a", "f", "t"), (b"a", "e", "u"), (b"a", "et", "")]
     }
     assert len(lists) == 5
+
+
+def test_confirmation_seeds_are_the_trees_own_and_none_that_a_search_has_used() -> None:
+    first = confirmation_seeds(b"secret", "tree", 24)
+    assert len(set(first)) == 24 and all(0 <= seed < 2**31 for seed in first)
+    assert confirmation_seeds(b"secret", "tree", 24) == first, "submitted again, it draws no new luck"
+    assert confirmation_seeds(b"secret", "tree", 30)[:24] == first
+    others = [
+        confirmation_seeds(b"secret", "another", 24),
+        confirmation_seeds(b"other", "tree", 24),
+        search_seeds(b"secret", "tree", "", 24),
+        search_seeds(b"secret", "", "tree", 24),
+        search_seeds(b"secret", "epoch", "tree", 24),
+    ]
+    assert all(set(first).isdisjoint(seeds) for seeds in others)
 
 
 # plan
@@ -154,9 +171,14 @@ def test_listed_seeds_make_a_fixed_n_design_whatever_the_labs_rule() -> None:
     assert (plan.seeds, plan.fixed, plan.rule.rule) == ((0, 1, 2), True, "fixed")
 
 
+def test_without_a_word_about_it_the_rule_is_sequential() -> None:
+    plan = make_plan(make_config(test={"max_pairs": 4}))
+    assert plan.rule is not None and plan.rule.rule == "sequential"
+
+
 def test_drawn_seeds_are_the_search_seeds_under_the_labs_rule() -> None:
     plan = make_plan()
-    assert plan.seeds == experiment.search_seeds(b"secret", "epoch", "tree", 4)
+    assert plan.seeds == search_seeds(b"secret", "epoch", "tree", 4)
     assert (plan.fixed, plan.rule.rule) == (False, "fixed")
 
 
@@ -227,9 +249,11 @@ def test_a_hypothesis_can_give_the_direction_of_another_metric() -> None:
     assert plan.direction == "maximize"
 
 
-def test_a_rule_that_is_not_built_is_refused_before_anything_runs() -> None:
-    with pytest.raises(RecordError, match=r"test\.rule: 'sequential' is not built yet"):
-        make_plan(make_config(test={"rule": "sequential"}))
+def test_a_rule_that_cannot_decide_is_refused_before_anything_runs() -> None:
+    with pytest.raises(RecordError, match=r"deviation: missing; sprt needs that of a pair's difference"):
+        make_config(test={"rule": "sprt"})
+    with pytest.raises(RecordError, match=r"the sequential rule decides from 3 pairs on"):
+        make_config(test={"rule": "sequential", "max_pairs": 2})
 
 
 # content key
@@ -452,7 +476,7 @@ def test_counted_trials_are_the_settled_cells_before_the_first_gap_or_failure(st
 
 def levels(value: float | None, **criterion: Any) -> str:
     filled = {"metric": "iou", "direction": "maximize", "target": 0.7, "acceptable": 0.6, "failure": 0.5} | criterion
-    return experiment.criterion_level(Criterion.from_value(filled, "criterion"), value)
+    return criteria.level(Criterion.from_value(filled, "criterion"), value)
 
 
 @pytest.mark.parametrize(
@@ -531,6 +555,289 @@ def test_a_variant_that_meets_its_criteria_is_supported_beside_a_larger_gain_tha
 def test_a_criterion_on_the_primary_metric_takes_its_direction() -> None:
     plan = make_plan(criteria=[{"metric": "val_loss", "target": 0.45}])
     assert plan.criteria[0].direction == "minimize"
+
+
+# a rule that may stop early
+
+
+SEVERAL = {"reproducibility": {"seeds": {"max_pairs": 12}}}
+
+
+def sequential(direction: str = "minimize", metric: str = "val_loss", **changes: Any) -> Plan:
+    test = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12}
+    config = make_config(test=test, metric={"primary": metric, "direction": direction, "success_delta": 0.01})
+    return make_plan(config, **SEVERAL | {"metrics": {"primary": metric, "success_delta": 0.01}} | changes)
+
+
+def up_to(trials: Sequence[Trial], pairs: int, *arms: str) -> list[Trial]:
+    return [trial for trial in trials if trial.index < pairs or (arms and trial.arm not in arms)]
+
+
+def test_a_sequential_run_is_done_at_the_first_pair_that_decides() -> None:
+    plan = sequential()
+    trials = run_all(plan, gain(0.1))
+    (compared,) = judge(plan, trials).comparisons
+    assert compared.pairs is not None and 3 <= compared.pairs < 12
+    assert (compared.difference.n, compared.verdict) == (compared.pairs, Verdict.SUPPORTED)
+    assert compared.e_plus is not None and compared.e_plus >= 1 / 0.005 > 1 > (compared.e_minus or 0)
+    assert judge(plan, up_to(trials, compared.pairs - 1)).status == "running"
+    assert judge(plan, up_to(trials, compared.pairs)) == judge(plan, trials), "later pairs are not read"
+    assert [trial.index for trial in experiment.counted(plan, trials)][-1] == compared.pairs - 1
+
+
+def test_only_the_cells_that_may_still_be_needed_are_wanted() -> None:
+    plan = sequential(variants=[{"name": "clear"}, {"name": "open"}])
+
+    def score(arm: str, index: int) -> float:
+        return gain(0.1)(arm, index) if arm != "open" else gain(0.02, spread=0.03)(arm, index)
+
+    assert experiment.wanted(plan, []) == experiment.cells(plan)
+    trials = run_all(plan, score)
+    (clear,) = (c.pairs for c in judge(plan, trials).comparisons if c.arm == "clear")
+    some = up_to(trials, clear or 0)
+    assert [cell[:2] for cell in experiment.wanted(plan, some)] == [
+        (arm, index) for index in range(clear or 0, 12) for arm in ("baseline", "open")
+    ]
+    gap = [trial for trial in some if trial.trial != "open-s1"]
+    assert experiment.wanted(plan, gap)[0][:2] == ("open", 1)
+    assert experiment.wanted(plan, trials) == []
+
+
+def test_a_failure_beyond_the_pair_that_decides_is_nobodys() -> None:
+    plan = sequential()
+    trials = run_all(plan, gain(0.1))
+    last = judge(plan, trials).comparisons[0].pairs or 0
+    broken = [*up_to(trials, last), make_trial("gelu", last, None, outcome="failed")]
+    assert judge(plan, broken) == judge(plan, trials)
+    early = [t for t in trials if t.trial != f"gelu-s{last - 1}"]
+    failed = judge(plan, [*early, make_trial("gelu", last - 1, None, outcome="failed")])
+    assert (failed.status, failed.reason) == ("failed", f"trial gelu-s{last - 1}: failed")
+
+
+def test_alpha_is_divided_among_the_variants() -> None:
+    one, four = (sequential(variants=[{"name": f"v{i}"} for i in range(count)]) for count in (1, 4))
+    levels = [judge(plan, run_all(plan, gain(0.1))).comparisons[0].difference.level for plan in (one, four)]
+    assert levels == pytest.approx([1 - 2 * 0.005, 1 - 2 * 0.005 / 4])
+    assert len(judge(four, run_all(four, gain(0.1))).comparisons) == 4
+
+
+ARRIVAL = sequential(variants=[{"name": "clear"}, {"name": "open"}], reproducibility={"seeds": {"max_pairs": 8}})
+ARRIVED = run_all(ARRIVAL, lambda arm, i: gain(0.1 if arm == "clear" else 0.012, spread=0.004)(arm, i))
+
+
+@settings(max_examples=30)
+@given(st.permutations(range(len(ARRIVED))))
+def test_in_any_order_of_arrival_a_sequential_run_comes_to_the_same(order: list[int]) -> None:
+    """Judged after every arrival, as a run is: it stops at the first judgement that is done."""
+    there: list[Trial] = []
+    for place in order:
+        there.append(ARRIVED[place])
+        found = judge(ARRIVAL, there)
+        if found.done:
+            break
+    whole = judge(ARRIVAL, ARRIVED)
+    assert (found.comparisons, found.verdict, found.lead) == (whole.comparisons, whole.verdict, whole.lead)
+    assert experiment.counted(ARRIVAL, there) == experiment.counted(ARRIVAL, ARRIVED)
+
+
+# trainings that the seed does not change
+
+
+PARTS = 20
+
+
+def same(plan: Plan, size: float, spread: float = 0.0, parts: bool = True, **changes: Any) -> list[Trial]:
+    """Every seed gives an arm the same predictions; the second of its trials has the metric on parts."""
+
+    def of(arm: str) -> tuple[float, ...]:
+        if arm == "baseline":
+            return tuple(0.5 + noise(part) for part in range(PARTS))
+        return tuple(0.5 + noise(part) - size + spread * (-1) ** part for part in range(PARTS))
+
+    return [
+        make_trial(arm, i, {plan.metric: sum(of(arm)) / PARTS}, predictions_sha256=f"p-{arm}").model_copy(
+            update={"parts": of(arm) if parts and i else ()} | changes
+        )
+        for arm, i, _ in experiment.cells(plan)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "spread", "verdict", "reason"),
+    [
+        (0.1, 0.02, Verdict.SUPPORTED, "deterministic"),
+        (-0.1, 0.02, Verdict.REFUTED, "deterministic"),
+        (0.012, 0.05, Verdict.INCONCLUSIVE, "deterministic"),
+        (0.0, 0.0, Verdict.INCONCLUSIVE, "no_change"),
+    ],
+)
+@pytest.mark.parametrize("make", [make_plan, sequential])
+def test_outputs_that_do_not_depend_on_the_seed_are_decided_once_over_parts(
+    make: Callable[[], Plan], size: float, spread: float, verdict: Verdict, reason: str
+) -> None:
+    plan = make()
+    trials = same(plan, size, spread)
+    found = judge(plan, up_to(trials, 2))
+    (compared,) = found.comparisons
+    assert (found.verdict, compared.verdict, compared.reason) == (verdict, verdict, reason)
+    assert (compared.pairs, compared.difference.n) == (2, PARTS), "two pairs show it; the parts are what is counted"
+    assert compared.difference.mean == pytest.approx(size)
+    assert judge(plan, trials) == found, "however many pairs there are by then"
+    assert judge(plan, up_to(trials, 1)).status == "running"
+
+
+@pytest.mark.parametrize("make", [make_plan, sequential])
+def test_without_parts_nothing_replicates_and_nothing_is_decided(make: Callable[..., Plan]) -> None:
+    """A share of few rows has a quantum, but equal pairs are still one pair."""
+    plan = make() if make is make_plan else sequential("maximize", "accuracy")
+    size = 0.1 if plan.direction == "minimize" else -0.1
+    found = judge(plan, same(plan, size, parts=False, rows=60))
+    (compared,) = found.comparisons
+    assert (found.verdict, found.reason, compared.pairs) == (Verdict.INCONCLUSIVE, "deterministic", 2)
+    assert compared.difference.mean == pytest.approx(0.1) and compared.difference.low is None
+
+
+def test_one_arm_that_varies_is_compared_over_seeds() -> None:
+    plan = sequential()
+    trials = [
+        trial.model_copy(update={"predictions_sha256": trial.trial, "parts": ()}) if trial.arm == "gelu" else trial
+        for trial in same(plan, 0.1, spread=0.02)
+    ]
+    moved = [
+        t.model_copy(update={"score": {"val_loss": 0.4 + noise(t.index) / 5}}) if t.arm == "gelu" else t for t in trials
+    ]
+    (compared,) = judge(plan, moved).comparisons
+    assert (compared.verdict, compared.reason, compared.difference.n) == (Verdict.SUPPORTED, "", compared.pairs)
+
+
+def test_pairs_with_equal_predictions_are_no_change_at_the_second() -> None:
+    plan = sequential()
+    trials = [t.model_copy(update={"predictions_sha256": f"p{t.index}"}) for t in run_all(plan, gain(0.0, 0.0))]
+    found = judge(plan, up_to(trials, 2))
+    (compared,) = found.comparisons
+    assert (found.verdict, found.reason, compared.pairs) == (Verdict.INCONCLUSIVE, "no_change", 2)
+    later = [t.model_copy(update={"predictions_sha256": t.trial}) if t.index > 1 else t for t in trials]
+    assert judge(plan, later) == found, "what comes after the pair that decided is not read"
+
+
+# plans without a question of their own
+
+
+def test_a_plan_without_a_rule_is_done_when_every_cell_is_and_compares_nothing() -> None:
+    plan = experiment.calibration(make_config(), (5, 6, 7))
+    trials = run_all(plan, gain(0.0))
+    assert (judge(plan, []).status, judge(plan, trials[:-1]).status) == ("running", "running")
+    assert experiment.wanted(plan, trials[:-1]) == experiment.cells(plan)[-1:]
+    found = judge(plan, trials)
+    assert (found.status, found.verdict, found.comparisons, found.rulings) == ("completed", None, (), {})
+    failed = judge(plan, [*trials[1:], make_trial("baseline", 0, None, outcome="timeout")])
+    assert (failed.status, failed.reason) == ("failed", "trial baseline-s0: timeout")
+
+
+def test_a_calibration_runs_the_baseline_its_first_seed_again_and_the_altered_arm() -> None:
+    bare = experiment.calibration(make_config(), (5, 6, 7))
+    assert experiment.cells(bare) == [("baseline", 0, 5), ("again", 0, 5), ("baseline", 1, 6), ("baseline", 2, 7)]
+    altered = experiment.calibration(make_config(calibrate={"altered": {"lr": 0.2}}), (5, 6, 7))
+    assert experiment.cells(altered) == [
+        ("baseline", 0, 5),
+        ("again", 0, 5),
+        ("altered", 0, 5),
+        *((arm, index, seed) for index, seed in ((1, 6), (2, 7)) for arm in ("baseline", "altered")),
+    ]
+    arms = {arm.name: arm for arm in altered.arms}
+    assert {arm.code for arm in altered.arms} == {"base"}
+    assert (arms["baseline"].settings, arms["altered"].settings) == ({}, {"lr": 0.2})
+    assert [arm.name for arm in altered.arms if arm.fresh] == ["again"], "the same again would prove nothing if reused"
+
+
+def test_only_the_named_cells_of_a_plan_run() -> None:
+    plan = replace(make_plan(), rule=None, only=frozenset({("gelu", 2), ("baseline", 0)}))
+    assert [cell[:2] for cell in experiment.cells(plan)] == [("baseline", 0), ("gelu", 2)]
+    trials = [trial for trial in run_all(make_plan(), gain(0.1)) if (trial.arm, trial.index) in (plan.only or ())]
+    assert judge(plan, trials).done and experiment.wanted(plan, trials) == []
+
+
+def test_a_confirmation_asks_the_same_of_the_lead_alone_on_its_own_seeds_and_afresh() -> None:
+    search = make_plan(variants=[{"name": "a"}, {"name": "b", "config_overrides": {"lr": 2}}], criteria=[IOU])
+    assert search.rule is not None
+    rule = search.rule.model_copy(update={"alpha": 0.001})
+    plan = experiment.confirmation(search, "b", rule, (1, 2, 3))
+    assert [(arm.name, arm.fresh) for arm in plan.arms] == [("baseline", True), ("b", True)]
+    assert plan.arms[1].settings == {"lr": 2}
+    assert (plan.seeds, plan.rule) == ((1, 2, 3), rule)
+    assert (plan.delta, plan.metric, plan.direction, plan.criteria) == (0.01, "val_loss", "minimize", search.criteria)
+
+
+MANIFEST: dict[str, Any] = {
+    "run_id": "run_0001",
+    "iteration_id": "i1",
+    "kind": "search",
+    "lab_id": "lab",
+    "status": "completed",
+    "git": {"control_plane_commit": "c", "candidate_commit": "c", "base_commit": "c", "dirty": False},
+    "location": "local",
+    "command": "{python} train.py",
+    "sync": {"artifact_sync_to_local": {"status": "ok", "completed_at": None}},
+    "verifier_results": {},
+    "started_at": "t",
+    "ended_at": "t",
+    "artifacts": {},
+    "metric": "val_loss",
+    "direction": "minimize",
+    "success_delta": 0.01,
+    "pairs": 4,
+    "rule": {"rule": "fixed", "max_pairs": 4},
+    "arms": [
+        {"name": "baseline", "role": "baseline", "code": "base", "settings": {"lr": 1}},
+        {"name": "gelu", "role": "variant", "code": "candidate", "settings": {"lr": 2}},
+    ],
+}
+
+
+def test_a_reproduction_runs_the_chosen_trials_with_the_seeds_and_settings_of_the_manifest() -> None:
+    trials = run_all(make_plan(), gain(0.1))
+    value = MANIFEST | {"trials": [trial.value() for trial in trials]}
+    manifest = Manifest.from_value(value, "run_manifest.json")
+    plan = experiment.reproduction(manifest, [trials[0], trials[5]])
+    assert experiment.cells(plan) == [("baseline", 0, 100), ("gelu", 2, 102)]
+    assert [(arm.code, arm.settings, arm.fresh) for arm in plan.arms] == [
+        ("base", {"lr": 1}, True),
+        ("candidate", {"lr": 2}, True),
+    ]
+    assert plan.rule is None
+    for key in ("arms", "metric", "direction"):
+        older = Manifest.from_value({name: part for name, part in value.items() if name != key}, "run_manifest.json")
+        with pytest.raises(RecordError, match="cannot be reproduced"):
+            experiment.reproduction(older, trials[:1])
+
+
+@pytest.mark.parametrize(
+    ("metric", "rows", "step"),
+    [
+        ("accuracy", 200, 1 / 200),
+        ("val_accuracy", 50, 1 / 50),
+        ("Top1", 10, 0.1),
+        ("accuracy", 0, 0.0),
+        ("val_loss", 200, 0.0),
+        ("accurate", 200, 0.0),
+        ("bits_per_byte", 200, 0.0),
+    ],
+)
+def test_the_smallest_step_of_a_share_is_one_row_and_a_loss_has_none(metric: str, rows: int, step: float) -> None:
+    assert experiment.quantum(metric, rows) == step
+
+
+def test_equal_differences_of_a_share_are_told_apart_by_its_step() -> None:
+    """Seeds that move predictions but not how many are right: the deviation seen is 0, and counts as one row."""
+    plan = sequential("maximize", "accuracy")
+    trials = [
+        make_trial(arm, i, {"accuracy": 0.5 if arm == "baseline" else 0.6}, rows=100, predictions_sha256=f"{arm}{i}")
+        for arm, i, _ in experiment.cells(plan)
+    ]
+    (compared,) = judge(plan, trials).comparisons
+    assert compared.verdict is Verdict.SUPPORTED and compared.difference.low is not None
+    (unknown,) = judge(plan, [trial.model_copy(update={"rows": 0}) for trial in trials]).comparisons
+    assert (unknown.verdict, unknown.reason) == (Verdict.INCONCLUSIVE, "deterministic")
 
 
 # aggregate, assessment

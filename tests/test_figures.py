@@ -17,9 +17,10 @@ import pytest
 from autolab import figures
 from autolab.curves import Curve, Point, mean95
 from autolab.figures import Measure, Run, Try
-from autolab.records.experiment import Comparison, Interval
+from autolab.records.experiment import Comparison, Confirmation, Interval
 from autolab.records.outcomes import Verdict
 
+ITERATION = "2026-02-12T23-30-00Z_h1"
 LONG = "depthwise_separable_gelu_with_label_smoothing_01"
 FOUR = {"cnn_basic": "baseline", "resnet18": "baseline", "dwsep-gelu": "variant", LONG: "variant"}
 TWO = {"baseline": "baseline", "gelu": "variant"}
@@ -53,6 +54,8 @@ def run(roles: dict[str, str], seeds: int = 5, **changes: Any) -> Run:
         roles=roles,
         primary=primary,
         delta=0.01,
+        runs=("run_0001",),
+        iteration_id=ITERATION,
         comparisons=comparisons,
         gains=gains,
         loss=primary,
@@ -61,6 +64,19 @@ def run(roles: dict[str, str], seeds: int = 5, **changes: Any) -> Run:
         share_curves=[curve(arm, "train_accuracy", [1 - math.exp(-e / 5) for e in range(1, 21)]) for arm in roles],
     )
     return replace(shown, **changes)
+
+
+def confirmed(roles: dict[str, str], outcome: str = "retracted", seeds: int = 5, **changes: Any) -> Run:
+    """The first variant measured again on fresh seeds, where it gained a tenth of what the search saw."""
+    shown = run(roles, seeds, runs=("run_0001", "run_0002"))
+    arm = shown.comparisons[0].arm
+    fresh = [gain / 10 for gain in shown.gains[arm]]
+    value = {"run_id": "run_0002", "arm": arm, "difference": mean95(fresh).value(), "shrunken": 0.0, "reason": ""}
+    value |= {"holdout": "none", "outcome": outcome, "claim": 1, "alpha": 0.005} | changes
+    return replace(shown, confirmation=Confirmation.from_value(value, "confirmation"), fresh=fresh)
+
+
+NOTHING = Interval(n=0, mean=0.0, low=None, high=None, level=0.99)
 
 
 def exploded() -> Run:
@@ -192,8 +208,9 @@ def test_any_title_is_drawn(tmp_path: Path, title: str) -> None:
         run(TWO, loss=None, shares=[]),
         run(TWO, loss_curves=[], share_curves=[]),
         exploded(),
+        replace(confirmed(FOUR, "search_only"), note="self-reported: no evaluator measured these numbers"),
     ],
-    ids=["two", "self-reported", "four", "long", "three", "curves", "points", "exploded"],
+    ids=["two", "self-reported", "four", "long", "three", "curves", "points", "exploded", "fresh"],
 )
 def test_no_word_is_cut_off_or_covers_another(drawn: Callable[..., dict[str, Any]], shown: Run) -> None:
     for name, figure in drawn(shown).items():
@@ -262,7 +279,37 @@ def test_a_gain_without_spread_is_drawn_without_an_interval(drawn: Callable[...,
     )
     figure = drawn(replace(shown, comparisons=[bare], gains={"gelu": [0.0] * 5}))["comparison"]
     assert [x for x, _, _ in lines(figure.axes[1])][2:] == [[0.0] * 5, [0.0]]
-    assert "each pair; above: mean and no interval: no spread" in " ".join(texts(figure)).replace("\n", " ")
+    told = " ".join(texts(figure)).replace("\n", " ")
+    assert "each pair; above: mean and no interval: no spread, or too few pairs" in told
+
+
+def test_search_and_fresh_seeds_stand_below_each_other_each_with_its_points_and_interval(
+    drawn: Callable[..., dict[str, Any]],
+) -> None:
+    shown = confirmed(TWO)
+    figure = drawn(shown)["comparison"]
+    axes, again = figure.axes[1], shown.confirmation
+    assert again is not None
+    found = [(x, y[0]) for x, y, _ in lines(axes)[2:]]
+    rows = ((shown.gains["gelu"], shown.comparisons[0].difference), (shown.fresh, again.difference))
+    for row, (gains, gain) in enumerate(rows):
+        assert (list(gains), row) in found and ([gain.mean], row - 0.27) in found
+        assert ([gain.low, gain.high], row - 0.27) in found
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert labels == ["gelu\nsearch: refuted", "gelu\nfresh seeds: retracted"]
+    assert "mean and 99% or 95% interval" in " ".join(texts(figure)).replace("\n", " "), "the levels of both"
+
+
+def test_a_confirmation_without_any_pair_has_an_empty_row(drawn: Callable[..., dict[str, Any]]) -> None:
+    shown = replace(confirmed(TWO, difference=NOTHING.value()), fresh=())
+    assert [y[:1] for _, y, _ in lines(drawn(shown)["comparison"].axes[1])[2:]] == [[0], [-0.27], [-0.27], []]
+
+
+def test_every_figure_names_its_runs(drawn: Callable[..., dict[str, Any]]) -> None:
+    made = drawn(confirmed(TWO))
+    assert f"run_0001, run_0002 of {ITERATION}" in texts(made["comparison"])
+    for name in ("loss", "acc"):
+        assert f"run_0001 of {ITERATION}" in texts(made[name])
 
 
 def test_seeds_are_joined_where_one_variant_stands_against_one_baseline(drawn: Callable[..., dict[str, Any]]) -> None:

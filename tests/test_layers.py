@@ -21,15 +21,15 @@ __main__
 cli
 commands
 adopt doctor init registry status
-engine conclusion candidate desk
+engine conclusion reproduction calibration champion candidate desk
 researchers
-analysis accounts
+analysis accounts passages
 runs scoring rig figures curves seal
-prompts ladder documents view board progress containment
-executors metrics suffix verifiers suspicion assembler
+prompts ladder documents view board meanings progress containment
+executors metrics suffix verifiers sanity suspicion assembler
 experiment lab lessons target evaluation
 ledger git plumbing place process collection
-stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
+criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records
 errors
 """.strip()

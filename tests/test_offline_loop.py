@@ -78,7 +78,7 @@ def test_when_everything_was_tried_the_loop_stops_and_says_so(tmp_path: Path) ->
 
 
 def test_what_is_left_of_the_trials_ends_the_loop_as_a_budget_and_asks_nobody(tmp_path: Path) -> None:
-    kit = constants_lab(tmp_path, budget={"trials": 7})
+    kit = constants_lab(tmp_path, budget={"trials": 4 + 3 + 6 + 1})  # calibration, search, confirmation
     ended = kit.autolab("loop", "--max-iterations", "3")
     assert ended.code == 4, ended.out + ended.err
     assert "up to 6 trials, and 1 are left of budget.trials in config.yaml" in kit.state()["reason"]
@@ -133,7 +133,10 @@ def digits(folder: Path, told: Any, pairs: int = 2) -> LabKit:
     (kit.root / ".autolab" / "script.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
     path = kit.root / ".autolab" / "config.yaml"
     config = yaml.safe_load(path.read_text())
-    config["test"] |= {"max_pairs": pairs}
+    config["test"] = {"rule": "fixed", "alpha": 0.1, "max_pairs": pairs, "confirm_pairs": pairs}
+    config["metric"]["success_delta"] = 1.0  # what two epochs and two pairs resolve
+    config["calibrate"] = {"seeds": 3}
+    config["run_time_minutes"] = [0, 5]
     config["researcher"] = {"name": "scripted", "script": ".autolab/script.yaml"}
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     settings = kit.root / "settings.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -36,14 +37,17 @@ class StandIn(LocalExecutor):
 
 @pytest.fixture(scope="module")
 def reviewed(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    """A lab at launch, whose trials run on the stand-in."""
+    """A calibrated lab at launch, whose trials run on the stand-in; of its baseline only baseline-s3 is unknown yet."""
     folder = tmp_path_factory.mktemp("reviewed")
     (folder / "standin.py").write_text(STAND_IN)
-    config = {"executor": {"name": "standin:StandIn"}}
+    rule = {"rule": "fixed", "alpha": 0.005, "max_pairs": 4, "confirm_pairs": 3}
+    config = {"executor": {"name": "standin:StandIn"}, "test": rule}
     answers = iteration(implementation=[implementation()] * 2, implementation_review=[review()] * 2)
     kit = make_twin(folder, script(answers), config=config)
     kit.env = {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
     kit.env |= {"TRIAL": "none", "OUTCOME": "completed"}
+    calibrated = kit.autolab("calibrate")
+    assert calibrated.code == 0, calibrated.err
     for _ in range(4):
         assert kit.autolab("run").code == 0
     assert kit.state()["stage"] == "launch"
@@ -59,6 +63,7 @@ def launched(reviewed: Kept, trial: str, outcome: str) -> LabKit:
 
 def run_of(kit: LabKit) -> tuple[Path, dict[str, Any]]:
     (folder,) = kit.iterations()
+    assert kit.state()["last_run_id"] == "run_0001"
     manifest: dict[str, Any] = json.loads((folder / "runs" / "run_0001" / "run_manifest.json").read_text())
     return folder, manifest
 
@@ -87,7 +92,7 @@ def test_what_a_candidate_did_to_itself_goes_back_to_who_wrote_it_with_the_word_
     assert all(row["description"].endswith(said) for row in rows(kit)), rows(kit)
 
 
-@pytest.mark.parametrize(("trial", "outcome"), [("steep-s1", "tampered"), ("baseline-s1", "out_of_memory")])
+@pytest.mark.parametrize(("trial", "outcome"), [("steep-s1", "tampered"), ("baseline-s3", "out_of_memory")])
 def test_tampering_and_a_baseline_that_breaks_are_a_persons(reviewed: Kept, trial: str, outcome: str) -> None:
     kit = launched(reviewed, trial, outcome)
     state = kit.state()
@@ -131,6 +136,7 @@ def test_a_trial_that_leaves_more_than_it_may_ends_as_disk_limit(tmp_path: Path)
     answers = iteration(implementation=[implementation(f"4.0\n\n{huge}"), implementation()])
     commands = {name: {"command": f"{{python}} -S -B {name}.py", "disk_mb": 1} for name in ("train", "predict")}
     kit = make_twin(tmp_path, script(answers), config=commands)
+    assert kit.autolab("calibrate").code == 0
     for _ in range(5):
         assert kit.autolab("run").code == 0
     state = kit.state()
@@ -138,13 +144,40 @@ def test_a_trial_that_leaves_more_than_it_may_ends_as_disk_limit(tmp_path: Path)
     assert "trial steep-s0: disk_limit: it left more than 22000000 bytes" in state["reason"]
 
 
-def test_completed_trials_lead_to_a_verdict(reviewed: Kept) -> None:
+def test_completed_trials_lead_to_a_verdict_and_a_supported_one_to_a_confirmation(reviewed: Kept) -> None:
     kit = launched(reviewed, "none", "completed")
     assert kit.state()["stage"] == "extract_results"
+    folder, manifest = run_of(kit)
+    assert [comparison["verdict"] for comparison in manifest["comparisons"]] == ["supported"]
+    confirm = json.loads((folder / "runs" / "run_0002" / "run_manifest.json").read_text())
+    assert (confirm["kind"], {trial["outcome"] for trial in confirm["trials"]}) == ("confirm", {"completed"})
     assert kit.autolab("run").code == 0
-    (folder,) = kit.iterations()
-    table = (folder / "analysis" / "tables" / "trials.csv").read_text().splitlines()
-    assert table[0].split(",")[5] == "outcome" and {row.split(",")[5] for row in table[1:]} == {"completed"}
+    with open(folder / "analysis" / "tables" / "trials.csv", newline="") as table:
+        assert {row["outcome"] for row in csv.DictReader(table)} == {"completed"}
+
+
+@pytest.mark.parametrize(
+    ("trial", "outcome", "stage"),
+    [
+        ("run_0002.steep-s1", "timeout", "implementation"),
+        ("run_0002.baseline-s1", "timeout", "human_review"),
+        ("run_0002.steep-s1", "tampered", "human_review"),
+    ],
+)
+def test_what_breaks_in_a_confirmation_is_mended_by_the_same_as_in_a_search(
+    reviewed: Kept, trial: str, outcome: str, stage: str
+) -> None:
+    kit = launched(reviewed, trial, outcome)
+    said = f"trial {trial.partition('.')[2]}: {outcome}: train ran into its limit ({outcome})"
+    state = kit.state()
+    assert state["stage"] == stage
+    assert state["reason"].startswith("run_0002: ") and said in state["reason"]
+    folder, manifest = run_of(kit)
+    assert manifest["status"] == "completed", "the search stands as it was"
+    confirm = json.loads((folder / "runs" / "run_0002" / "run_manifest.json").read_text())
+    assert (confirm["kind"], confirm["status"], confirm["comparisons"]) == ("confirm", "failed", [])
+    assert kit.events("confirmed") == []
+    assert not (folder / "merge_request.md").exists()
 
 
 def test_no_word_is_without_a_test() -> None:

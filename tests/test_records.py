@@ -16,7 +16,7 @@ from autolab.errors import RecordError
 from autolab.records import SCHEMAS, schema_text
 from autolab.records.base import MAX_FIELDS, Record, parse_json, parse_yaml
 from autolab.records.experiment import Design, Entrypoint, Hypothesis, Manifest, Results, ReviewResult, Trial
-from autolab.records.lab import Backlog, Campaign, Config, Stage, State, VerifierPolicy
+from autolab.records.lab import Backlog, Campaign, Claims, Config, Stage, State, StoppingRule, VerifierPolicy
 from autolab.records.outcomes import Recommendation, Verdict, recommend
 from autolab.records.replies import OUTPUTS, AgentResult
 
@@ -451,3 +451,63 @@ def test_campaign_and_trial_are_strict_too() -> None:
         Trial.from_value({"score": {"loss": float("inf")}}, "trial")
     with pytest.raises(RecordError, match=r"status: missing \(and 3 more\)"):
         Results.from_value({"experiment_id": "e1"} | dict.fromkeys(["iteration_id", "run_id"], "x"), "results.yaml")
+
+
+# The rule and the claims
+
+
+def rule(**keys: object) -> StoppingRule:
+    return StoppingRule.from_value(keys, "config.yaml: test")
+
+
+def test_without_a_word_about_it_the_rule_is_sequential_at_its_stated_errors() -> None:
+    found = rule()
+    assert (found.rule, found.alpha, found.max_pairs, found.confirm_pairs) == ("sequential", 0.005, 24, 24)
+    assert (found.resolve, found.fdr, found.deviation, found.holdout_questions) == (False, None, None, 20)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"rule": "sprt"}, "deviation: missing; sprt needs that of a pair's difference, declared by you"),
+        ({"max_pairs": 2}, "the sequential rule decides from 3 pairs on"),
+        ({"confirm_pairs": 2}, "the sequential rule decides from 3 pairs on"),
+        ({"rule": "fixed", "max_pairs": 1}, "max_pairs"),
+        ({"rule": "sprt", "deviation": 0}, "deviation"),
+        ({"rule": "sprt", "deviation": -1.0}, "deviation"),
+        ({"alpha": 0}, "alpha"),
+        ({"alpha": 0.5}, "alpha"),
+        ({"beta": 0}, "beta"),
+        ({"fdr": 0}, "fdr"),
+        ({"fdr": 1}, "fdr"),
+        ({"holdout_questions": -1}, "holdout_questions"),
+        ({"rule": "greedy"}, "rule"),
+    ],
+)
+def test_a_rule_that_cannot_decide_or_promise_anything_is_refused(keys: dict[str, object], said: str) -> None:
+    with pytest.raises(RecordError) as refused:
+        rule(**keys)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_two_pairs_are_enough_for_a_rule_that_has_its_deviation_or_looks_once() -> None:
+    assert rule(rule="fixed", max_pairs=2, confirm_pairs=2).max_pairs == 2
+    assert rule(rule="sprt", deviation=0.1, max_pairs=2, confirm_pairs=2).deviation == 0.1
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 2])
+def test_a_calibration_over_fewer_than_three_seeds_is_refused(seeds: int) -> None:
+    with pytest.raises(RecordError, match="calibrate"):
+        Config.from_value(yaml_config() | {"calibrate": {"seeds": seeds}}, "config.yaml")
+    assert Config.from_value(yaml_config() | {"calibrate": {"seeds": 3}}, "config.yaml").calibrate.seeds == 3
+
+
+def yaml_config() -> dict[str, object]:
+    return {"metric": {"primary": "val_loss", "direction": "minimize", "success_delta": 0.1}}
+
+
+@pytest.mark.parametrize(("kept", "alpha", "share"), [(0, 0.0, None), (0, 0.1, None), (2, 0.01, 0.005), (1, 3.0, 1.0)])
+def test_the_share_of_false_ones_is_what_was_allowed_over_what_was_kept(
+    kept: int, alpha: float, share: float | None
+) -> None:
+    assert Claims(confirmations=3, kept=kept, alpha=alpha).false_share == share

@@ -84,11 +84,11 @@ def test_readme_has_a_line_for_every_source_file(repository: Path) -> None:
 
 
 def test_readme_and_ci_name_only_make_targets_that_exist(repository: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (repository / "Makefile").read_text(encoding="utf-8"), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text(encoding="utf-8"), re.M))
     for name in ("README.md", "CONTRIBUTING.md", ".ci/run"):
         path = repository / name
         if path.exists():
-            used = set(re.findall(r"(?:^|`)make ([a-z]+)", path.read_text(encoding="utf-8"), re.M))
+            used = set(re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.M))
             assert used <= targets, name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from autolab.errors import LabError, RecordError
 from autolab.executors.base import Job, fill
 from autolab.experiment import PlannedArm
 from autolab.lab import Lab
-from autolab.records.experiment import Design
 from autolab.records.lab import Config
 
 TINY = Path(__file__).parent / "labs" / "tiny"
@@ -33,18 +33,7 @@ def job(lab: Lab, command: str, **train: Any) -> tuple[rig.Rig, Job]:
     config = Config.from_value(told | {"train": {"command": command, **train}}, Config.FILE)
     head = lab.git.head() or ""
     setup = rig.set_up(lab, config, head, head)
-    design = Design.from_value(
-        {
-            "id": "e1",
-            "iteration_id": "i1",
-            "hypothesis_id": "h1",
-            "entrypoint": {"command": command},
-            "reproducibility": {"seeds": [0, 1]},
-            "metrics": {"primary": "a", "success_delta": 1},
-        },
-        Design.FILE,
-    )
-    return setup, rig.job(setup, design, config, "lab.i1.run.b-s0.a1", "b-s0", 1, BASELINE, 7)
+    return setup, rig.job(setup, command, config, "lab.i1.run.b-s0.a1", "b-s0", 1, BASELINE, 7)
 
 
 def train(job: Job, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -129,3 +118,77 @@ def test_a_fetched_attempt_is_tidied_once_and_again(lab: Lab, tmp_path: Path) ->
     for _ in range(2):
         rig.tidy(setup, made.key, attempt)
         assert names(attempt) == ["altered", "altered/altered", "predict", "predict/inputs"]
+
+
+# The holdout, and exports of another place
+
+
+@pytest.fixture(scope="module")
+def with_holdout(lab: Lab) -> tuple[rig.Rig, Config]:
+    shutil.copytree(lab.root / "data" / "eval", lab.root / "data" / "holdout")
+    config = lab.config()
+    assert config.evaluate is not None
+    evaluate = config.evaluate.model_copy(update={"holdout": "data/holdout"})
+    config = config.model_copy(update={"evaluate": evaluate})
+    head = lab.git.head() or ""
+    return rig.set_up(lab, config, head, head), config
+
+
+def test_only_when_asked_a_trial_predicts_for_the_holdout_and_never_sees_its_labels(
+    lab: Lab, with_holdout: tuple[rig.Rig, Config]
+) -> None:
+    setup, config = with_holdout
+    assert setup.holdout is not None
+    plain, asked = (
+        rig.job(setup, "true", config, "lab.i1.run.b-s0.a1", "b-s0", 1, BASELINE, 7, holdout=asked)
+        for asked in (False, True)
+    )
+    assert [step.name for step in plain.steps] == ["train", "predict"] and "holdout" not in plain.inputs
+    assert [step.name for step in asked.steps] == ["train", "predict", "holdout"]
+    assert asked.steps[:2] == plain.steps, "training and prediction are as in a search"
+    train, predict, held = asked.steps
+    assert asked.inputs["holdout"] == setup.holdout[0] and setup.holdout[1] not in asked.inputs.values()
+    assert held.argv == predict.argv and held.env["AUTOLAB_INPUTS"] == "{holdout}"
+    assert held.env["AUTOLAB_MODEL"] == predict.env["AUTOLAB_MODEL"] == "{folder}/train/model"
+    assert held.box.writes == ("{folder}/holdout",) and held.time_limit_s == predict.time_limit_s
+    assert "{holdout}" in held.box.reads and "{holdout}" not in (*train.box.reads, *predict.box.reads)
+
+
+def test_a_lab_without_a_holdout_has_nothing_to_predict_for_it(lab: Lab) -> None:
+    config, head = lab.config(), lab.git.head() or ""
+    setup = rig.set_up(lab, config, head, head)
+    assert setup.holdout is None
+    made = rig.job(setup, "true", config, "lab.i1.run.b-s0.a1", "b-s0", 1, BASELINE, 7, holdout=True)
+    assert [step.name for step in made.steps] == ["train", "predict"]
+
+
+def test_the_code_export_holds_no_holdout(with_holdout: tuple[rig.Rig, Config]) -> None:
+    setup, config = with_holdout
+    assert "data/holdout" in rig.hidden_from_trials(config)
+    assert setup.data_sha256.keys() == {"train", "eval", "holdout"}
+    assert not (setup.code["base"] / "data").exists()
+
+
+def test_exports_of_another_place_are_made_anew_there_and_tell_the_same(lab: Lab, tmp_path: Path) -> None:
+    config, head = lab.config(), lab.git.head() or ""
+    usual, other = rig.set_up(lab, config, head, head), rig.set_up(lab, config, head, head, tmp_path / "place")
+    assert (other.epoch, other.data_sha256, other.trees) == (usual.epoch, usual.data_sha256, usual.trees)
+    assert other.evaluator_sha256 == usual.evaluator_sha256
+    places = [*other.code.values(), other.data, other.inputs, other.labels, other.evaluator, other.configs]
+    assert all(path is not None and path.is_relative_to(tmp_path / "place") for path in places)
+    assert other.seals.broken() == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"success_delta": 0.5}, True),
+        ({"report": []}, True),
+        ({"primary": "accuracy"}, False),
+        ({"direction": "maximize"}, False),
+    ],
+)
+def test_an_epoch_is_one_metric_in_one_direction(lab: Lab, change: dict[str, Any], same: bool) -> None:
+    config, head = lab.config(), lab.git.head() or ""
+    other = config.model_copy(update={"metric": config.metric.model_copy(update=change)})
+    assert (rig.set_up(lab, other, head, head).epoch == rig.set_up(lab, config, head, head).epoch) is same

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from autolab import init, runs
+from autolab import durable, experiment, init, rig, runs, scoring, stats
 from autolab.errors import ExecutorError
 from autolab.executors.base import Exit, Job, Phase, Ref, Status
 from autolab.lab import Lab
 from autolab.records.experiment import Design, Manifest
 from autolab.records.lab import Where
-from autolab.records.outcomes import Outcome, Verdict
+from autolab.records.outcomes import Outcome, RunKind, Verdict
 from autolab.runs import MAX_LOST, Ending, Measured, Order
 from autolab.view import Plain
 
@@ -45,12 +47,22 @@ class World:
     submitted: list[str] = field(default_factory=list)
     queued: set[str] = field(default_factory=set)
     """Trials that do not leave the queue."""
+    slow: set[str] = field(default_factory=set)
+    """Trials that run until there is nothing else to wait for."""
+    chance: random.Random | None = None
+    """Says which one of the trials is over next, where they are not over at once."""
     refuses: bool = False
     fetches: bool = True
+    right: Callable[[str, int], Any] = lambda arm, seed: likely(arm, seed)
+    """How likely a trial of that arm and seed holds what is right, one number or one a row."""
 
     def outcome(self, job: Job) -> Outcome:
         planned = self.outcomes.get(job.trial, ["completed"])
         return Outcome(planned[min(job.attempt, len(planned)) - 1])
+
+
+def likely(arm: str, seed: int) -> float:
+    return (0.9 if arm.startswith("steep") else 0.6) + random.Random(seed).uniform(0, 0.01)
 
 
 class Elsewhere:
@@ -76,7 +88,12 @@ class Elsewhere:
         return {key: Ref(key, key) for key in keys if key in self._keys}
 
     def poll(self, refs: Sequence[Ref], timeout_s: float) -> dict[str, Status]:
-        return {ref.key: self._status(ref.key) for ref in refs}
+        slow = [ref.key for ref in refs if self._keys[ref.key].trial in self.world.slow]
+        waits = slow if len(slow) < len(refs) else slow[:-1]
+        if self.world.chance and refs:
+            over = self.world.chance.choice(refs)
+            waits = [ref.key for ref in refs if ref != over]
+        return {ref.key: Status(Phase.RUNNING) if ref.key in waits else self._status(ref.key) for ref in refs}
 
     def _status(self, key: str) -> Status:
         job = self._keys[key]
@@ -92,12 +109,13 @@ class Elsewhere:
             raise ExecutorError("rsync: connection reset", transient=True)
         job = self._keys[ref.key]
         (destination / "train").mkdir(parents=True, exist_ok=True)
-        (destination / "predict").mkdir(exist_ok=True)
         (destination / "train" / "metrics.json").write_text('{"train_loss": 0.5}')
         seed = int(job.steps[0].env["AUTOLAB_SEED"])
-        right = (0.9 if job.trial.startswith("steep") else 0.6) + random.Random(seed).uniform(0, 0.01)
+        right = np.reshape(self.world.right(job.trial.rpartition("-")[0], seed), (-1, 1))
         chosen = np.eye(2)[LABELS.astype(int)] > 0
-        np.save(destination / "predict" / "predictions.npy", np.log(np.where(chosen, right, 1 - right)).astype("<f4"))
+        for step in [step.name for step in job.steps if step.name != "train"]:
+            (destination / step).mkdir(exist_ok=True)
+            np.save(destination / step / "predictions.npy", np.log(np.where(chosen, right, 1 - right)).astype("<f4"))
 
     def cancel(self, refs: Sequence[Ref]) -> None:
         self.world.cancelled.update(ref.key for ref in refs)
@@ -119,16 +137,31 @@ class Bench:
     world: World
     begins: dict[str, int] = field(default_factory=dict)
 
-    def measure(self, iteration_id: str = "i1", *, tell: Any = None, stop: Any = None, **more: Any) -> Measured:
+    def measure(
+        self,
+        iteration_id: str = "i1",
+        *,
+        tell: Any = None,
+        stop: Any = None,
+        kind: RunKind = RunKind.SEARCH,
+        plan: Callable[[experiment.Plan], experiment.Plan] = lambda plan: plan,
+        config: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Measured:
+        """What a run of the design comes to; `config` overrides keys, `plan` turns the plan into another."""
         with Lab(self.root).hold("a test") as lab:
             offset = self.begins.setdefault(iteration_id, lab.ledger.head.size)
             head = lab.git.head() or ""
+            spec = design(iteration_id, **more)
+            update: dict[str, Any] = {"executor": Where(name=f"{__name__}:Elsewhere")} | dict(config or {})
+            told = lab.config().model_copy(update=update)
+            tree = lab.git.tree(head)
             order = Order(
                 lab=lab,
-                config=lab.config().model_copy(update={"executor": Where(name=f"{__name__}:Elsewhere")}),
+                config=told,
                 iteration_id=iteration_id,
-                design=design(iteration_id, **more),
-                hypothesis=None,
+                plan=lambda setup: plan(experiment.plan(spec, told, None, lab.secret, setup.epoch, tree)),
+                command=rig.train_command(spec, told),
                 base=head,
                 candidate=head,
                 checks={"tests": "skip"},
@@ -136,6 +169,8 @@ class Bench:
                 acted=0,
                 tell=Plain(tell or (lambda text: None)),
                 stop=stop or (lambda: False),
+                kind=kind,
+                design_sha256=durable.sha256(spec.to_yaml()),
             )
             return runs.measure(order)
 
@@ -187,6 +222,12 @@ def test_each_cell_is_run_once_and_the_manifest_ties_the_numbers_to_it(bench: Be
     assert (manifest.status, manifest.comparisons[0].verdict) == ("completed", Verdict.SUPPORTED)
     assert sorted(trial.trial for trial in manifest.trials) == sorted(TRIALS)
     assert manifest.lab_id == Lab(bench.root).lab_id
+    assert [(arm.name, arm.role, arm.code, arm.settings) for arm in manifest.arms] == [
+        ("baseline", "baseline", "base", {}),
+        ("steep", "variant", "candidate", {"width": 4}),
+    ]
+    assert (manifest.kind, manifest.pairs, manifest.direction) == (RunKind.SEARCH, 3, "minimize")
+    assert manifest.command == "{python} train.py" and manifest.lab["predict"]["command"].endswith("predict.py")
     by_index = {trial.index: set() for trial in manifest.trials}
     for trial in manifest.trials:
         by_index[trial.index].add(trial.seed)
@@ -365,7 +406,7 @@ def test_a_run_whose_ground_changed_under_it_is_abandoned_and_measured_anew(benc
     assert bench.measure(stop=lambda: next(looks)).ending is Ending.PARKED
     before = bench.trials()
     config = bench.root / ".autolab" / "config.yaml"
-    config.write_text(config.read_text().replace("report: [accuracy]", "report: []"))
+    config.write_text(config.read_text().replace("data: data/train", "data: models"))
     bench.world.queued = set()
     measured = bench.measure()
     assert (measured.ending, measured.run_id) == (Ending.DONE, "run_0002")
@@ -373,3 +414,180 @@ def test_a_run_whose_ground_changed_under_it_is_abandoned_and_measured_anew(benc
     left = bench.manifest("run_0001")
     assert (left.status, left.reason) == ("failed", "abandoned: what it was measured with has changed since it began")
     assert [line["run_id"] for line in bench.events("run_ended")] == ["run_0001", "run_0002"]
+
+
+# A rule that may stop early
+
+
+SEQUENTIAL = {"reproducibility": {"seeds": {"max_pairs": 12}}, "test": {"rule": "sequential", "max_pairs": 12}}
+
+
+def uneven(arm: str, seed: int) -> float:
+    """A gain that shows through its noise after some pairs, and other arms that have none."""
+    own = random.Random(f"{arm} {seed}").uniform(-0.03, 0.03)
+    return (0.7 if arm == "steep" else 0.6) + own
+
+
+def anew(plan: experiment.Plan) -> experiment.Plan:
+    return replace(plan, arms=tuple(replace(arm, fresh=True) for arm in plan.arms))
+
+
+def submitted(world: World) -> dict[str, int]:
+    """Trials by arm that the executor was given; those of an arm are the first of its seeds."""
+    found: dict[str, int] = {}
+    for key in world.submitted:
+        arm, _, index = key.split(".")[3].rpartition("-s")
+        assert int(index) == found.get(arm, 0), "in seed order"
+        found[arm] = int(index) + 1
+    return found
+
+
+def decides_at(manifest: Manifest, arm: str, arms: int = 1) -> int:
+    """The first pair at which the rule decides, by the scores in the manifest; an independent look at each prefix."""
+    assert manifest.rule is not None
+    loss = {(trial.arm, trial.index): trial.score["val_loss"] for trial in manifest.trials}
+    gains = [loss["baseline", i] - loss[arm, i] for i in range(12) if {("baseline", i), (arm, i)} <= loss.keys()]
+    rule = {"delta": 0.05, "rule": manifest.rule, "planned": 12, "arms": arms}
+    return next(n for n in range(1, 13) if stats.decide(gains[:n], **rule).final)
+
+
+def test_a_sequential_run_submits_a_few_pairs_ahead_and_goes_on_until_the_rule_decides(bench: Bench) -> None:
+    bench.world.right = uneven
+    measured = bench.measure(**SEQUENTIAL)
+    assert measured.ending is Ending.DONE
+    manifest = bench.manifest()
+    (compared,) = manifest.comparisons
+    assert compared.verdict is Verdict.SUPPORTED
+    assert compared.pairs == compared.difference.n == decides_at(manifest, "steep")
+    assert runs.AHEAD < compared.pairs <= 12, "more than was submitted at first"
+    given = submitted(bench.world)
+    assert given["baseline"] == given["steep"] <= min(12, compared.pairs - 1 + runs.AHEAD)
+    ahead = [len(line["keys"]) for line in bench.events("submitted")]
+    assert max(ahead) <= runs.AHEAD * 2, "two pairs of two arms"
+
+
+def test_what_still_runs_when_the_rule_has_decided_is_cancelled_and_leaves_no_trial(bench: Bench) -> None:
+    bench.world.slow = {"baseline-s5", "steep-s5"}
+    measured = bench.measure(**SEQUENTIAL)
+    (compared,) = bench.manifest().comparisons
+    assert (measured.ending, compared.pairs, measured.executed) == (Ending.DONE, 5, 10)
+    late = {key for key in bench.world.submitted if key.split(".")[3] in bench.world.slow}
+    assert len(late) == 2 and late == bench.world.cancelled
+    assert {trial.index for trial in bench.manifest().trials} == set(range(5))
+
+
+def test_whoever_finishes_first_the_comparisons_are_the_same(bench: Bench) -> None:
+    bench.world.right = uneven
+    variants = [{"name": "steep", "config_overrides": {"width": 4}}, {"name": "flat"}]
+    found = []
+    for number in range(2):
+        bench.world.chance = random.Random(number) if number else None
+        measured = bench.measure(f"i{number}", plan=anew, variants=variants, **SEQUENTIAL)
+        assert measured.ending is Ending.DONE
+        found.append(bench.manifest(iteration_id=f"i{number}").comparisons)
+    assert found[0] == found[1]
+
+
+def test_a_decided_arm_gets_no_more_trials_while_another_goes_on(bench: Bench) -> None:
+    seeds: list[int] = []
+
+    def right(arm: str, seed: int) -> float:
+        """Every other pair of `late` shows a gain, the others hardly one."""
+        seeds.extend([seed] if seed not in seeds else [])
+        return likely(arm, seed) + (0.15 - 0.13 * (seeds.index(seed) % 2) if arm == "late" else 0)
+
+    bench.world.right = right
+    variants = [{"name": "steep", "config_overrides": {"width": 4}}, {"name": "late"}]
+    assert bench.measure(variants=variants, **SEQUENTIAL).ending is Ending.DONE
+    manifest = bench.manifest()
+    pairs = {compared.arm: compared.pairs for compared in manifest.comparisons}
+    assert pairs == {arm: decides_at(manifest, arm, 2) for arm in ("steep", "late")}
+    given = submitted(bench.world)
+    assert pairs["steep"] == 5 < pairs["late"], "the steadier gain shows first"
+    assert given["steep"] <= pairs["steep"] - 1 + runs.AHEAD
+    assert given["baseline"] >= pairs["late"]
+
+
+def test_trainings_whose_seed_changes_nothing_are_decided_over_parts_of_the_evaluation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "LEAST", len(LABELS) // scoring.PARTS)
+    rows = np.random.default_rng(0).uniform(-0.05, 0.05, size=(2, len(LABELS)))
+    bench.world.right = lambda arm, seed: 0.6 + rows[0] if arm == "baseline" else 0.8 + rows[1]
+    measured = bench.measure(**SEQUENTIAL)
+    (compared,) = bench.manifest().comparisons
+    assert (compared.verdict, compared.reason) == (Verdict.SUPPORTED, "deterministic")
+    assert (compared.pairs, compared.difference.n, measured.executed) == (2, scoring.PARTS, 4)
+    for arm in ("baseline", "steep"):
+        first, second = (trial for trial in bench.manifest().trials if trial.arm == arm)
+        assert (first.parts, len(second.parts)) == ((), scoring.PARTS)
+        assert np.mean(second.parts) == pytest.approx(second.score["val_loss"]), "equal parts of the same rows"
+    shown = bench.root / "experiments" / "i1" / "runs" / "run_0001" / "trials"
+    assert not list(shown.rglob("parts"))
+
+
+# Fresh arms, and the holdout of a confirmation
+
+
+def stored(bench: Bench) -> dict[str, bytes]:
+    folder = bench.root / ".git" / "autolab" / "trials"
+    return {path.name: path.read_bytes() for path in folder.rglob("*.json")}
+
+
+def test_a_fresh_arm_is_run_although_it_is_known_and_is_not_kept_for_reuse(bench: Bench) -> None:
+    bench.measure("i1")
+    before = stored(bench)
+    assert len(before) == 6
+    assert bench.measure("i2", plan=anew).executed == 6
+    assert all(trial["reused_from"] is None for trial in bench.trials("i2").values())
+    assert stored(bench) == before
+    other = [{"name": "steep", "config_overrides": {"width": 9}}]
+    assert bench.measure("i3", plan=anew, variants=other).executed == 6
+    assert stored(bench) == before, "what is fresh is nobody else's"
+
+
+def test_a_confirmation_predicts_for_the_holdout_and_keeps_that_out_of_sight(bench: Bench) -> None:
+    shutil.copytree(bench.root / "data" / "eval", bench.root / "data" / "holdout")
+    evaluate = Lab(bench.root).config().evaluate
+    assert evaluate is not None
+    config = {"evaluate": evaluate.model_copy(update={"holdout": "data/holdout"})}
+
+    def confirmation(plan: experiment.Plan) -> experiment.Plan:
+        assert plan.rule is not None
+        return experiment.confirmation(plan, "steep", plan.rule, (11, 12, 13))
+
+    assert bench.measure(config=config).ending is Ending.DONE
+    assert {step.name for job in bench.world.jobs.values() for step in job.steps} == {"train", "predict"}
+    searched = set(bench.world.jobs)
+    measured = bench.measure(config=config, kind=RunKind.CONFIRM, plan=confirmation)
+    assert (measured.ending, measured.run_id, measured.executed) == (Ending.DONE, "run_0002", 6)
+    manifest, lab = bench.manifest("run_0002"), Lab(bench.root)
+    assert (manifest.kind, {trial.seed for trial in manifest.trials}) == (RunKind.CONFIRM, {11, 12, 13})
+    for trial in manifest.trials:
+        assert [step.name for step in bench.world.jobs[trial.key].steps] == ["train", "predict", "holdout"]
+        kept = runs.held(lab, trial.key)
+        assert kept.is_relative_to(lab.store) and np.load(kept).shape == (len(LABELS), 2)
+    assert not any(runs.held(lab, key).exists() for key in searched)
+    shown = bench.root / "experiments" / "i1" / "runs"
+    assert len(list(shown.glob("run_0002/trials/*/a1/predict/predictions.npy"))) == 6
+    assert not list(shown.rglob("holdout*"))
+
+
+def test_reuse_is_far_cheaper_than_a_trial_that_costs_nothing_to_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took: dict[str, float] = {}
+    reuse = runs._reuse
+
+    def timed(run: Any, cells: Sequence[runs.Cell]) -> None:
+        began = time.perf_counter()
+        reuse(run, cells)
+        took["reuse"] = (time.perf_counter() - began) / len(cells)
+
+    began = time.perf_counter()
+    assert bench.measure("i1").executed == 6
+    executing = (time.perf_counter() - began) / 6
+    monkeypatch.setattr(runs, "_reuse", timed)
+    assert bench.measure("i2").executed == 0
+    assert took["reuse"] < executing / 5, "even where the training itself takes no time at all"
+    assert took["reuse"] < 0.020

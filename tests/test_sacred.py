@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from gates import Gate, ended
-from lab_kit import HELPS, Finished, LabKit, hypothesis, implementation, iteration, make_lab, script
+from lab_kit import HELPS, Finished, LabKit, design, hypothesis, implementation, iteration, make_lab, script
 
 DOCUMENTS = ("RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv", "paper/paperbanana.md")
 HOOKS = (
@@ -59,11 +59,17 @@ def refused(done: Finished, *words: str) -> None:
 
 
 def entries(lab: LabKit, document: str, iteration_id: str) -> int:
-    """How often a document holds an iteration: markers, or for the table the rows of one arm."""
+    """How often a document holds an iteration: markers, or for the table the rows of one arm of its search."""
     text = (lab.root / document).read_text()
     if document.endswith(".tsv"):
-        return sum(line.split("\t")[1:4:2] == [iteration_id, "baseline"] for line in text.splitlines())
+        wanted = [iteration_id, "run_0001", "baseline"]
+        return sum(line.split("\t")[1:4] == wanted for line in text.splitlines())
     return text.count(f"<!-- autolab:{iteration_id} -->")
+
+
+def verdicts(lab: LabKit) -> list[str]:
+    """Of the runs that compare something, in their order."""
+    return [line["data"]["verdict"] for line in lab.events("run_ended") if line["data"]["verdict"] is not None]
 
 
 def names(lab: LabKit) -> list[str]:
@@ -135,7 +141,7 @@ def test_two_iterations_leave_everything_uncommitted_as_it_was_and_run_no_progra
     assert not witness.exists(), witness.read_text()
     assert theirs(lab) == mine
     assert tree(lab.root, *engines) == files
-    assert lab.events("run_ended")[0]["data"]["verdict"] == "supported"
+    assert verdicts(lab)[:2] == ["supported", "supported"], "of the search and of the confirmation"
 
 
 def test_private_lines_in_the_engines_documents_survive_and_are_recorded(lab: LabKit) -> None:
@@ -290,11 +296,25 @@ def test_what_a_clean_takes_away_comes_back_and_nothing_is_doubled(tmp_path: Pat
         assert len(json.loads(well(lab.autolab("registry", "--json")).out)) == 3
 
 
+def test_a_clean_during_the_confirmation_loses_nothing_of_the_search(tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, script(iteration(design=design(train={"seconds": 0.5}))))
+    loop = lab.start("loop", "--max-iterations", "1")
+    assert loop.stdout is not None
+    assert any("measured again on fresh seeds" in line for line in loop.stdout)
+    subprocess.run(["git", "clean", "-fdxq"], cwd=lab.root, capture_output=True, check=False)
+    done = well(ended(loop))
+    assert "design.yaml: was missing, restored from the record" in done.out and "verdict: supported, kept" in done.out
+    (one,) = lab.iterations()
+    assert [path.parent.name for path in sorted(one.glob("runs/*/run_manifest.json"))] == ["run_0001", "run_0002"]
+    well(lab.autolab("verify"))
+
+
 # worktrees and branches of candidates
 
 
 @pytest.mark.parametrize("branch_too", [False, True])
 def test_a_worktree_that_was_deleted_before_launch_comes_back(lab: LabKit, branch_too: bool) -> None:
+    well(lab.autolab("calibrate"))
     while lab.state()["stage"] != "launch":
         well(lab.autolab("run"))
     (worktree,) = (lab.root / "5_worktrees").iterdir()
@@ -388,6 +408,7 @@ def test_a_moved_lab_goes_on_and_its_worktrees_with_it(lab: LabKit) -> None:
 
 def test_a_lab_that_is_moved_while_trials_run_ends_its_loop_in_one_line_and_goes_on_where_it_is(tmp_path: Path) -> None:
     with at_gates(tmp_path) as (lab, first, second):
+        well(lab.autolab("calibrate"))
         (lab.root / "models" / "width.py").write_text(f"WIDTH = {first.code(2.0)}")
         lab.git("commit", "--quiet", "-am", "every arm waits")
         loop = lab.start("loop", "--max-iterations", "1")
@@ -405,7 +426,7 @@ def test_a_lab_that_is_moved_while_trials_run_ends_its_loop_in_one_line_and_goes
         wait_for_supervisors(lab)
         well(lab.autolab("loop", "--max-iterations", "1"))
     assert not old.exists()
-    assert [line["data"]["verdict"] for line in lab.events("run_ended")] == ["supported"]
+    assert verdicts(lab) == ["supported", "supported"]
     assert [line["data"]["to"] for line in lab.events("lab_moved")] == [str(lab.root)]
 
 

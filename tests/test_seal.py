@@ -312,8 +312,9 @@ def test_code_changed_for_the_others_is_caught_and_retry_measures_on_a_fresh_exp
 
 
 def test_an_engine_that_was_killed_before_it_looked_finds_the_broken_seal_later(tmp_path: Path) -> None:
-    """Killed when the first trial is fetched and not yet judged, with the labels changed meanwhile."""
+    """Killed when the candidate's first trial is fetched and not yet judged, with the labels changed meanwhile."""
     kit = make_twin(tmp_path, script(iteration()))
+    assert kit.autolab("calibrate").code == 0
     points = tmp_path / "points"
     reached = kit.autolab("loop", "--max-iterations", "1", AUTOLAB_FAULT="1000000", AUTOLAB_FAULT_LOG=str(points))
     assert reached.code == 0, reached.err
@@ -321,9 +322,28 @@ def test_an_engine_that_was_killed_before_it_looked_finds_the_broken_seal_later(
     other = tmp_path / "other"
     other.mkdir()
     kit = make_twin(other, script(iteration()))
+    assert kit.autolab("calibrate").code == 0
     assert kit.autolab("loop", "--max-iterations", "1", AUTOLAB_FAULT=str(number)).code == -9
     (labels,) = (kit.store / "exports").glob("data-*/data/eval/labels.npy")
     labels.parent.chmod(0o755)
     labels.chmod(0o644)
     labels.write_bytes(labels.read_bytes()[:-4] + b"abcd")
     assert "data/eval: labels.npy was changed" in loop(kit)
+
+
+def test_a_calibration_with_what_was_changed_counts_for_nothing_and_the_next_is_measured_anew(tmp_path: Path) -> None:
+    kit = make_twin(tmp_path, script(iteration()))
+    assert kit.autolab("calibrate").code == 0
+    calibrated = (kit.store / "calibration.json").read_bytes()
+    (labels,) = (kit.store / "exports").glob("data-*/data/eval/labels.npy")
+    labels.parent.chmod(0o755)
+    labels.chmod(0o644)
+    labels.write_bytes(labels.read_bytes()[:-4] + b"abcd")
+    ended = kit.autolab("calibrate")
+    assert ended.code == 1 and "data/eval: labels.npy was changed" in ended.err, ended.out + ended.err
+    assert len(ended.err.splitlines()) == 1 and (kit.store / "calibration.json").read_bytes() == calibrated
+    again = kit.autolab("calibrate")
+    assert again.code == 0, again.out + again.err
+    found = kit.root / "experiments" / "calibration" / "runs"
+    said = [json.loads((run / "run_manifest.json").read_text())["status"] for run in sorted(found.iterdir())]
+    assert said == ["completed", "failed", "completed"]

@@ -190,7 +190,10 @@ def test_an_honest_candidate_is_measured_and_nothing_of_the_check_is_kept(tmp_pa
     assert {trial["outcome"] for trial in trials(kit)} == {"completed"}
     assert "verdict: supported" in ended.out
     attempts = list(kit.root.glob("experiments/*/runs/run_0001/trials/*/a1"))
-    assert len(attempts) == 6
+    assert len(attempts) == 3, "the baseline's trials are those of its calibration"
+    attempts += kit.root.glob("experiments/*/runs/calibration_0001/trials/*/a1")
+    attempts += kit.root.glob("experiments/*/runs/run_0002/trials/*/a1")
+    assert len(attempts) == 3 + 4 + 6, "the confirmation measures both arms anew"
     for attempt in attempts:
         assert sorted(path.name for path in attempt.iterdir() if path.is_dir()) == ["logs", "predict", "score", "train"]
         assert [path.name for path in (attempt / "predict").iterdir()] == ["predictions.npy"]

@@ -342,7 +342,7 @@ def test_a_candidate_that_copies_the_labels_waits_for_a_person_and_stop_leaves_i
     assert kit.autolab("review", "stop").code == 0
     again = kit.autolab(*LOOP, "--goal", "Go on without it")
     campaign = kit.events("transition")[-1]["data"]["campaign"]
-    assert campaign["best"] is None, again.out + again.err
+    assert campaign["champions"] == [], again.out + again.err
 
 
 NO_TRAINING = """
@@ -373,5 +373,5 @@ def test_a_candidate_that_does_not_train_waits_for_a_person_and_retry_goes_on(tm
     ended = kit.autolab(*LOOP)
     assert ended.code == 0, ended.out + ended.err
     campaign = kit.events("transition")[-1]["data"]["campaign"]
-    assert campaign["best"]["iteration_id"] == kit.iterations()[0].name, "a person has looked, and said so"
+    assert campaign["champions"][-1]["iteration_id"] == kit.iterations()[0].name, "a person has looked, and said so"
     assert len(kit.events("learned")) == 1

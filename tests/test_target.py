@@ -54,7 +54,18 @@ def test_a_target_on_what_is_not_measured_names_what_is() -> None:
 # Achieved
 
 
-def results(verdict: str | None, **means: float) -> Results:
+def results(verdict: str | None, outcome: str | None = "kept", **means: float) -> Results:
+    confirmation = {
+        "run_id": "run_0002",
+        "arm": "steep",
+        "difference": {"n": 3, "mean": 0.3, "low": 0.2, "high": 0.4, "level": 0.99},
+        "shrunken": 0.29,
+        "reason": "supported",
+        "holdout": "none",
+        "outcome": outcome,
+        "claim": 1,
+        "alpha": 0.005,
+    }
     value = {
         "experiment_id": "e1",
         "iteration_id": "i1",
@@ -63,6 +74,7 @@ def results(verdict: str | None, **means: float) -> Results:
         "results": {"experiments": {}},
         "metrics": means,
         "assessment": {"verdict": verdict, "reason": ""},
+        "confirmation": confirmation if verdict == "supported" and outcome else None,
         "recommendation": "proceed",
     }
     return Results.from_value(value, "results.yaml")
@@ -80,8 +92,14 @@ def results(verdict: str | None, **means: float) -> Results:
         ("accuracy>=0.95", "supported", ""),
     ],
 )
-def test_a_target_is_achieved_by_the_supported_arms_measured_mean(
+def test_a_target_is_achieved_by_the_kept_candidates_measured_mean(
     text: str | None, verdict: str | None, said: str
 ) -> None:
     found = target.missed(text, CONFIG, results(verdict, accuracy=0.95))
     assert found.startswith(said) and bool(found) == bool(said)
+
+
+@pytest.mark.parametrize("outcome", ["retracted", "search_only", None])
+def test_what_was_supported_and_not_kept_achieves_nothing(outcome: str | None) -> None:
+    found = target.missed("accuracy>=0.9", CONFIG, results("supported", outcome, accuracy=0.95))
+    assert found == "the candidate is supported, and not kept"

@@ -10,7 +10,7 @@ import pytest
 
 from autolab import verifiers
 from autolab.git import Change, Git
-from autolab.records.experiment import Design, Finding, Hypothesis, Manifest
+from autolab.records.experiment import Design, Finding, Hypothesis
 from autolab.records.lab import Config
 from autolab.records.replies import DocsOutput, PaperUpdate
 from autolab.verifiers import meta_mode, path_policy
@@ -379,95 +379,6 @@ def test_a_design_must_fit_the_trials_that_are_left(seeds: object, rule: str, le
         design(reproducibility={"seeds": seeds}, test={"rule": rule}), config=config, trials_spent=100 - left
     )
     assert [finding.severity for finding in found] == ([severity] if severity else [])
-
-
-def trial(arm: str, index: int, seed: int, **changes: object) -> dict[str, object]:
-    return {
-        "trial": f"{arm}-s{index}",
-        "arm": arm,
-        "index": index,
-        "seed": seed,
-        "attempt": 1,
-        "commit": "c" * 40,
-        "key": "k",
-        "content": "c",
-        "outcome": "completed",
-        "score": {"val_loss": 0.1 + seed / 1000, "accuracy": 0.9},
-        "predictions_sha256": f"{arm}{seed}",
-    } | changes
-
-
-def run(trials: list[dict[str, object]], status: str = "completed") -> list[Finding]:
-    value = {
-        "run_id": "run_0001",
-        "iteration_id": ID,
-        "status": status,
-        "git": {"control_plane_commit": "a" * 40, "dirty": False},
-        "location": "local",
-        "command": "c",
-        "sync": {"artifact_sync_to_local": {"status": "ok"}},
-        "verifier_results": {},
-        "started_at": "2026-02-12T23:30:00Z",
-        "artifacts": {},
-        "trials": trials,
-    }
-    return verifiers.results_sanity(Manifest.from_value(value, "run_manifest.json"), DESIGN)
-
-
-def full(**changes: object) -> list[dict[str, object]]:
-    return [trial(arm, index, index + 1, **changes) for index in range(3) for arm in ("base", "wide")]
-
-
-def test_a_sane_run_has_no_finding() -> None:
-    assert run(full()) == []
-
-
-def test_a_run_without_its_baseline_is_blocked() -> None:
-    found = messages(run([one for one in full() if one["arm"] == "wide"]), "blocking")
-    assert "baseline base: no completed trial, so nothing is compared" in found
-
-
-def test_a_declared_seed_that_is_missing_is_named_unless_the_run_failed() -> None:
-    trials = [one for one in full() if one["trial"] != "wide-s1"]
-    assert messages(run(trials)) == ["arm wide: declared seeds without a completed trial: 2, 3"]
-    assert run(trials, "failed") == []
-
-
-def test_a_failed_trial_is_no_measurement_of_its_seed() -> None:
-    trials = full()
-    trials[4] = trial("base", 2, 3, outcome="failed", score={})
-    assert messages(run(trials)) == ["arm base: declared seeds without a completed trial: 3"]
-
-
-def test_arms_with_different_seeds_at_one_index_are_not_paired() -> None:
-    trials = full()
-    trials[3] = trial("wide", 1, 9)
-    assert "pair 1: the arms ran with different seeds, so they are not paired" in messages(run(trials), "blocking")
-
-
-def test_equal_predictions_across_seeds_are_called_deterministic() -> None:
-    found = run(full(predictions_sha256="same"))
-    assert [finding.severity for finding in found] == ["advisory", "advisory"]
-    assert all("deterministic" in finding.message for finding in found)
-
-
-def test_equal_scores_from_different_predictions_are_pointed_out() -> None:
-    found = messages(run(full(score={"val_loss": 0.1})), "advisory")
-    assert len(found) == 2 and all("is the seed used?" in message for message in found)
-
-
-def test_a_completed_trial_without_the_primary_metric_is_blocked() -> None:
-    trials = full()
-    trials[0] = trial("base", 0, 1, score={"accuracy": 0.5})
-    assert messages(run(trials), "blocking") == ["trial base-s0: completed without the primary metric val_loss"]
-
-
-@pytest.mark.parametrize("score", [{"accuracy": 97.0}, {"macro_f1": -0.1}, {"train_loss": -1.0}])
-def test_a_value_outside_its_natural_range_is_pointed_out(score: dict[str, float]) -> None:
-    trials = full()
-    trials[0] = trial("base", 0, 1, score={"val_loss": 0.5, **score})
-    (message,) = messages(run(trials), "advisory")
-    assert next(iter(score)) in message and "base-s0" in message
 
 
 def test_an_answer_for_the_documents_names_known_targets_with_text() -> None:

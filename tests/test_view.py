@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from account_kit import confirmed
 from gates import Gate
 from lab_kit import LabKit, design, implementation, iteration, make_twin, script
 
@@ -29,11 +30,12 @@ from autolab.board import Board, Judged, parking
 from autolab.executors.base import Phase
 from autolab.experiment import Plan, PlannedArm
 from autolab.progress import Progress, Running, Watch, spell
-from autolab.records.experiment import Interval, Trial
+from autolab.records.experiment import Interval, Lesson, Trial
 from autolab.records.lab import Budget, Campaign, Loop, Stage, State, StoppingRule
 
 ARMS = (PlannedArm("baseline", "baseline", "base", {}), PlannedArm("gelu", "variant", "candidate", {}))
 PLAN = Plan(ARMS, (1, 2, 3), "val_loss", "minimize", 0.01, StoppingRule(rule="fixed"), True)
+EARLY = replace(PLAN, rule=StoppingRule(), fixed=False)
 HERE = State(iteration_id="i2", stage=Stage.LAUNCH)
 
 
@@ -47,9 +49,9 @@ class Clock:
 class Run:
     """A run whose trials begin and end when the test says so."""
 
-    def __init__(self, *known: Trial, spent: int = 0) -> None:
+    def __init__(self, *known: Trial, spent: int = 0, plan: Plan = PLAN) -> None:
         self.clock, self.trials = Clock(), {trial.trial: trial for trial in known}
-        self.watch = Watch("run_0001", PLAN, self.trials, spent, self.clock)
+        self.watch = Watch("run_0001", plan, self.trials, spent, self.clock)
         self.running: set[str] = set()
 
     def begin(self, *trials: str) -> Progress:
@@ -124,6 +126,35 @@ def test_the_gain_so_far_is_that_of_the_pairs_a_rule_reads_in_the_direction_of_g
     assert pairs.gain == pytest.approx(0.1)
 
 
+def test_where_a_rule_may_decide_early_counts_and_time_left_are_at_most_that() -> None:
+    run = Run(over("baseline-s0"), over("gelu-s0", loss=0.4), plan=EARLY)
+    progress = run.begin("baseline-s1", "gelu-s1")
+    assert progress.line(over("gelu-s0")).startswith("   2 of at most 6  gelu-s0 completed")
+    assert progress.line(over("gelu-s0")).endswith(", at most 20 s left")
+    assert (progress.pairs[0].done, progress.pairs[0].planned) == (1, 3)
+    fixed = Run(over("baseline-s0"), over("gelu-s0", loss=0.4)).begin("baseline-s1", "gelu-s1")
+    assert fixed.line(over("gelu-s0")).endswith(", about 20 s left") and " 2 of 6 " in fixed.line(over("gelu-s0"))
+
+
+def test_a_plan_without_a_rule_counts_the_cells_that_run_and_compares_nothing() -> None:
+    only = frozenset({("baseline", 0), ("baseline", 1), ("baseline", 2), ("gelu", 0)})
+    run = Run(over("baseline-s0"), over("gelu-s0"), plan=replace(PLAN, rule=None, only=only))
+    progress = run.watch.progress()
+    assert [(arm.name, arm.done, arm.planned) for arm in progress.arms] == [("baseline", 1, 3), ("gelu", 1, 1)]
+    assert (progress.planned, progress.pairs, progress.early) == (4, (), False)
+
+
+def test_pairs_are_trials_and_not_the_parts_of_an_evaluation_that_no_seed_changes() -> None:
+    parts = {"predictions_sha256": "a", "parts": tuple(0.5 + 0.01 * part for part in range(20))}
+    known = [
+        over(f"{arm}-s{index}", **parts | {"predictions_sha256": arm})
+        for arm in ("baseline", "gelu")
+        for index in (0, 1)
+    ]
+    (pairs,) = Run(*known, plan=EARLY).watch.progress().pairs
+    assert pairs.done == 2
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.2, "1 s"), (55.4, "55 s"), (100, "2 min"), (5000, "83 min"), (57600, "16.0 h")]
 )
@@ -139,6 +170,31 @@ def test_parking_names_what_it_waits_for_and_for_how_long() -> None:
     progress = replace(progress, running=(*progress.running, Running("c", now, None), Running("d", now, None)))
     assert parking(Stage.LAUNCH, progress) == "parking after the present trials: a, b, c and 1 more"
     assert parking(Stage.DESIGN, None) == "parking after the present step, design"
+
+
+# Verdicts
+
+
+def test_a_kept_one_shows_what_is_claimed_with_the_interval_of_fresh_seeds() -> None:
+    told = confirmed("kept")
+    now = Judged.now(told.hypothesis, told.results)
+    assert now.verdict == "supported, kept" and now.gain is not None
+    assert (now.gain.mean, now.gain.low, now.gain.high) == (0.0195, 0.021 - 0.006, 0.021 + 0.006)
+    fell = confirmed("retracted", "failed")
+    now = Judged.now(fell.hypothesis, fell.results)
+    assert now.verdict == "inconclusive, retracted" and now.gain is not None and now.gain.mean == 0.027
+
+
+def test_an_earlier_iteration_is_told_with_what_became_of_it() -> None:
+    about = {"iteration": 1, "iteration_id": "i1", "hypothesis_id": "h1", "title": "t", "family": None, "changes": {}}
+    about |= {"base": "b", "commit": None, "status": "completed", "delta": 0.01, "decision": "refine"}
+    for verdict, outcome, reason, said in (
+        ("supported", "kept", "", "supported, kept"),
+        ("inconclusive", "retracted", "retracted", "inconclusive, retracted"),
+        ("inconclusive", None, "futile", "inconclusive, futile"),
+    ):
+        lesson = Lesson.from_value(about | {"verdict": verdict, "outcome": outcome, "reason": reason}, "lesson")
+        assert Judged.before(lesson).verdict == said
 
 
 # The picture
@@ -161,7 +217,7 @@ def drawn(made: Board, width: int = 100, height: int = 30, *, later: float = 0.0
     return "\n".join(row.plain for row in made.rows(width, height, time.monotonic() + later))
 
 
-def judged(iteration_id: str, verdict: str = "supported") -> Judged:
+def judged(iteration_id: str, verdict: str = "supported, kept") -> Judged:
     return Judged(iteration_id, "h1", "Small CNN", verdict, Interval(n=3, mean=0.1, low=0.05, high=0.15, level=0.99))
 
 
@@ -172,8 +228,16 @@ def test_the_picture_says_where_the_loop_is_what_runs_and_what_is_spent() -> Non
     assert re.search(r"run_0001 +━+─+  2 of 6 trials, about 5 min left, 60 s so far", text)
     assert re.search(r"━+─+  gelu-s1  about 6 s left, 4 s of 10 s", text)
     assert "1 of 3, gain so far +0.1 in val_loss  gelu against baseline" in text
-    assert re.search(r"h1  supported, unconfirmed +\+0.1 \[0.05, 0.15\] +Small CNN", text)
+    assert re.search(r"h1  supported, kept +\+0.1 \[0.05, 0.15\] +Small CNN", text)
     assert "20 of 200 trials · 2 of 50 iterations · 1.00 of 8 h" in text
+
+
+def test_the_picture_of_a_run_that_may_end_early_says_at_most() -> None:
+    made = board()
+    assert made.progress is not None
+    made.progress = replace(made.progress, early=True)
+    assert "2 of at most 6 trials, at most 5 min left, 60 s so far" in drawn(made)
+    assert "1 of at most 3, gain so far +0.1 in val_loss  gelu against baseline" in drawn(made)
 
 
 def test_the_picture_moves_while_nothing_is_told() -> None:
@@ -348,29 +412,52 @@ LOOP = ("loop", "--max-iterations", "1")
 SHORT = design(seeds=[1, 2])
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where every gate here stands: its path is in the candidate's code, which the seeds of a confirmation hang on."""
+    return tmp_path_factory.mktemp("gates")
+
+
+@contextlib.contextmanager
+def gate_at(place: Path) -> Iterator[Gate]:
+    try:
+        with Gate(place) as gate:
+            yield gate
+    finally:
+        for path in place.iterdir():
+            path.unlink()
+
+
+def waiting(gate: Gate) -> dict[str, Any]:
+    """Its candidate's trials wait at the gate."""
+    return script(iteration(design=SHORT, implementation=implementation(gate.code())))
+
+
 def gated(folder: Path, gate: Gate) -> LabKit:
     """Its first candidate trial waits at the gate, and everything behind it in the queue."""
-    one = {"executor": {"name": "local", "options": {"slots": 1}}}
-    return make_twin(folder, script(iteration(design=SHORT, implementation=implementation(gate.code()))), config=one)
+    return make_twin(folder, waiting(gate), config={"executor": {"name": "local", "options": {"slots": 1}}})
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def unbroken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> dict[str, Any]:
     """The tables of the same iteration undisturbed, in plain lines, without rich."""
-    kit = make_twin(tmp_path_factory.mktemp("unbroken"), script(iteration(design=SHORT)))
-    run = f"import sys; from autolab.cli import main; print(main({list(LOOP)!r}), 'rich' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", run], cwd=kit.root, capture_output=True, text=True, check=True)
+    with gate_at(place) as gate:
+        gate.open()
+        kit = make_twin(tmp_path_factory.mktemp("unbroken"), waiting(gate))
+        run = f"import sys; from autolab.cli import main; print(main({list(LOOP)!r}), 'rich' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", run], cwd=kit.root, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("0 False\n"), "a loop that prints lines loads no rich"
     assert "\x1b" not in done.stdout
     return kit.tables()
 
 
 def test_live_ctrl_c_parks_and_the_same_command_ends_with_the_same_tables(
-    tmp_path: Path, terminal: Terminal, unbroken: dict[str, Any]
+    tmp_path: Path, terminal: Terminal, place: Path, unbroken: dict[str, Any]
 ) -> None:
-    with Gate(tmp_path) as gate:
+    with gate_at(place) as gate:
         kit = gated(tmp_path, gate)
         terminal.start(kit, *LOOP)
+        terminal.until("launch began")  # read on the way: a terminal that nobody reads is full after some pictures
         gate.reached()
         terminal.until("steep-s0  [2-9] s, the first of its arm")  # nothing happens, and it moves
         terminal.press(b"\x1ahello\r")
@@ -385,18 +472,19 @@ def test_live_ctrl_c_parks_and_the_same_command_ends_with_the_same_tables(
 
         assert terminal.start(kit, *LOOP).ended() == 0
     assert terminal.as_found()
-    assert any(row.endswith("verdict: supported, unconfirmed") for row in terminal.screen())
+    assert any(row.endswith("verdict: supported, kept") for row in terminal.screen())
     assert terminal.screen()[-1].endswith("loop ended: 1 of 1 iterations done")
     assert not any("Autolab ·" in row for row in terminal.screen()), "nothing is left of the picture"
     assert kit.tables() == unbroken
 
 
 def test_live_sigterm_parks_too_and_a_second_signal_leaves_at_once_and_loses_nothing(
-    tmp_path: Path, terminal: Terminal, unbroken: dict[str, Any]
+    tmp_path: Path, terminal: Terminal, place: Path, unbroken: dict[str, Any]
 ) -> None:
-    with Gate(tmp_path) as gate:
+    with gate_at(place) as gate:
         kit = gated(tmp_path, gate)
         terminal.start(kit, *LOOP)
+        terminal.until("launch began")
         gate.reached()
         terminal.until("steep-s0 ")
         terminal.process.send_signal(signal.SIGTERM)

@@ -35,7 +35,7 @@ MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py
 """Files that say what is asked or how it is measured, by their usual names: frozen where they are committed."""
 OWN_PYTHON = (".venv/bin/python", "venv/bin/python")
 DELTA = 0.01
-PAIRS = 6
+PAIRS = 24
 
 LOWER = {"loss", "bpb", "bpc", "nll", "perplexity", "ppl", "error", "err", "mse", "rmse", "mae", "wer", "cer", "fid"}
 HIGHER = {"accuracy", "acc", "f1", "score", "auc", "auroc", "bleu", "rouge", "iou", "precision", "recall", "reward"}
@@ -365,7 +365,7 @@ def _config_text(said: dict[str, object], program: Program) -> str:
         *([f"python: {value['python']}"] if said.get("python") else []),
         f"train: {{{', '.join(train)}, time_limit_s: 3600, output_mb: 50}}",
         *([f"data: {value['data']}"] if "data" in said else []),
-        "run_time_minutes: [0.001, 60]",
+        "run_time_minutes: [0, 60]",
         "researcher: {name: offline}",
         f"executor: {{name: local, options: {value['executor.options']}}}",
         "containment: full",
@@ -373,7 +373,7 @@ def _config_text(said: dict[str, object], program: Program) -> str:
         f"  frozen: {value['files.frozen']}",
         "  human: [human_journal.md]",
         f"  global: {value['files.global']}",
-        f"test: {{rule: fixed, alpha: 0.005, max_pairs: {PAIRS}}}",
+        f"test: {{rule: sequential, alpha: 0.005, max_pairs: {PAIRS}, confirm_pairs: {PAIRS}}}",
     ]
     return "\n".join(rows) + "\n"
 

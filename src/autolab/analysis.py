@@ -1,8 +1,9 @@
-"""From a finished run to what a person reads: aggregate, results, tables, figures, summary.
+"""From finished runs to what a person reads: aggregates, results, tables, figures, summary.
 
-Everything is made from the run's manifest, its trials' histories and the iteration's own documents, whole files at a
-time, so it can be made again at any moment with the same bytes. No number passes through a language model. Only the
-trials that the rule has read are in tables and means; their time, memory and ids stand in the last columns.
+An iteration has a search, and where that supported a variant a confirmation. Everything is made from their manifests,
+the trials' histories and the iteration's own documents, whole files at a time, so it can be made again at any moment
+with the same bytes. No number passes through a language model. Only the trials that the rule has read are in tables and
+means; every row names its run, and time, memory and ids stand in the last columns.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autolab import accounts, durable, experiment, figures
-from autolab.accounts import SUMMARY, Account
+from autolab import accounts, durable, experiment, figures, passages
+from autolab.accounts import Account
 from autolab.curves import Curve, gather, mean95
 from autolab.errors import RecordError
 from autolab.experiment import Judgement, Plan
+from autolab.meanings import heading
+from autolab.passages import SUMMARY
 from autolab.records.experiment import (
+    Assessment,
     Comparison,
+    Confirmation,
     Design,
     Hypothesis,
     Manifest,
@@ -32,22 +37,25 @@ from autolab.records.experiment import (
     Trial,
 )
 from autolab.records.lab import Direction
-from autolab.records.outcomes import Outcome, RunKind, recommend
+from autolab.records.outcomes import Outcome, RunKind, Verdict, recommend
 
 TABLES = "analysis/tables"
 FIGURES = "analysis/figures"
 _DECISION = "\n## Decision\n"
-_SHARES = frozenset({"accuracy", "acc", "f1"})
 _PANELS = 3
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """The documents made of a run (`results.artifacts` names every file), and a line for each thing left out."""
+    """The documents made of the runs (`results.artifacts` names every file), and a line for each thing left out.
+
+    `metrics` are the search's, `confirmed` those of the confirmation, None where there was none.
+    """
 
     metrics: RunMetrics
     results: Results
     notes: tuple[str, ...]
+    confirmed: RunMetrics | None = None
 
 
 @dataclass(frozen=True)
@@ -64,30 +72,50 @@ class _Run:
     curves: list[Curve]
 
 
-def extract(folder: Path, manifest: Manifest, design: Design, hypothesis: Hypothesis) -> Extracted:
+def extract(
+    folder: Path,
+    manifest: Manifest,
+    design: Design,
+    hypothesis: Hypothesis,
+    confirmation: Confirmation | None = None,
+    confirm: Manifest | None = None,
+) -> Extracted:
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
-    RecordError: the run has not ended, its files are not here yet, or the manifest's comparisons do not follow from
-    its trials.
+    `manifest` is the search, `confirm` the run on fresh seeds, of which `confirmation` says what it came to: give both
+    or none. RecordError: a run has not ended, its files are not here yet, or a manifest's comparisons do not follow
+    from its trials.
     """
-    run, notes = _run(folder, manifest, design, hypothesis)
-    documents = {
-        f"runs/{manifest.run_id}/metrics.json": run.metrics.to_json(),
-        f"{TABLES}/arms.csv": _arms_table(run),
-        f"{TABLES}/trials.csv": _trials_table(run),
-        f"{TABLES}/pairs.csv": _pairs_table(run),
-        f"{TABLES}/comparisons.csv": _comparisons_table(run),
-        f"{TABLES}/history.csv": _history_table(run),
-    }
-    results = _results(run, (*documents, *_draw(folder / FIGURES, run), SUMMARY, "results.yaml"))
+    if (confirmation is None) != (confirm is None):
+        raise ValueError("a confirmation goes with the manifest of its run")
+    search, notes = _run(folder, manifest, design, hypothesis)
+    runs = [search]
+    if confirm is not None:
+        again, more = _run(folder, confirm, design, hypothesis)
+        runs.append(again)
+        notes += [f"{confirm.run_id}: {note}" for note in more]
+    documents = {f"runs/{run.manifest.run_id}/metrics.json": run.metrics.to_json() for run in runs}
+    documents |= {f"{TABLES}/{name}.csv": table(runs) for name, table in _TABLES.items()}
+    assessment = _assessment(search, confirmation)
+    drawn = _draw(folder / FIGURES, runs, confirmation, assessment)
+    results = _results(runs, confirmation, assessment, (*documents, *drawn, SUMMARY, "results.yaml"))
     said = folder / "summary.json"
-    about = Summary.load(said) if said.exists() else None
-    documents[SUMMARY] = accounts.summary(Account(hypothesis, design, manifest, run.metrics, results, about), notes)
+    account = Account(
+        hypothesis=hypothesis,
+        design=design,
+        manifest=manifest,
+        metrics=search.metrics,
+        results=results,
+        about=Summary.load(said) if said.exists() else None,
+        confirm=confirm,
+        confirm_metrics=runs[-1].metrics if confirm else None,
+    )
+    documents[SUMMARY] = accounts.summary(account, notes)
     # Last, so that a results.yaml is never there without what it names.
     documents["results.yaml"] = results.to_yaml()
     for path, text in documents.items():
         durable.write(folder / path, text)
-    return Extracted(run.metrics, results, tuple(notes))
+    return Extracted(search.metrics, results, tuple(notes), account.confirm_metrics)
 
 
 def append_decision(folder: Path, decision: str, reason: str) -> None:
@@ -151,46 +179,48 @@ def _source(run: _Run) -> str:
     return "self_reported" if run.plan.self_reported else "evaluator"
 
 
-def _arms_table(run: _Run) -> str:
-    """One row an arm and metric, the primary one first; seconds are the sum, memory the peak of its trials."""
-    header = ("arm", "role", "metric", "n", "mean", "std", "ci95_low", "ci95_high", "source")
+def _arms_table(runs: Sequence[_Run]) -> str:
+    """One row a run, arm and metric, the primary one first; seconds are the sum, memory the peak of its trials."""
+    header = ("run", "arm", "role", "metric", "n", "mean", "std", "ci95_low", "ci95_high", "source")
     rows: list[Sequence[object]] = []
-    for arm in run.plan.arms:
+    for run, arm in ((one, arm) for one in runs for arm in one.plan.arms):
         own = [trial for trial in run.trials if trial.arm == arm.name]
         cost = (round(sum(trial.seconds for trial in own), 3), max((trial.max_rss_bytes for trial in own), default=0))
         measured = run.metrics.arms.get(arm.name, {})
-        for name in (name for name in _names(run) if name in measured):
+        for name in (name for name in _names([run]) if name in measured):
             found = measured[name]
-            told = (found.n, found.mean, found.std, *accounts.ends95(found), _source(run))
-            rows.append((arm.name, arm.role, name, *told, *cost))
+            told = (found.n, found.mean, found.std, *passages.ends95(found), _source(run))
+            rows.append((run.manifest.run_id, arm.name, arm.role, name, *told, *cost))
     return _csv((*header, "seconds", "max_rss_bytes"), rows)
 
 
-def _names(run: _Run) -> list[str]:
+def _names(runs: Sequence[_Run]) -> list[str]:
     """Every metric that was measured, the primary one first, the others by name."""
-    found = {name for arm in run.metrics.arms.values() for name in arm} - {run.plan.metric}
-    return [run.plan.metric, *sorted(found)]
+    primary = runs[0].plan.metric
+    found = {name for run in runs for arm in run.metrics.arms.values() for name in arm} - {primary}
+    return [primary, *sorted(found)]
 
 
-def _trials_table(run: _Run) -> str:
-    roles = {arm.name: arm.role for arm in run.plan.arms}
-    names = _names(run)
+def _trials_table(runs: Sequence[_Run]) -> str:
+    names = _names(runs)
     last = ("predictions_sha256", "attempt", "seconds", "max_rss_bytes", "output_bytes", "commit", "key", "reused_from")
     rows = []
-    for trial in run.trials:
-        numbers = experiment.measured(trial, run.plan.self_reported)
-        values = [numbers.get(name) for name in names]
-        stable = (trial.trial, trial.arm, roles[trial.arm], trial.index, trial.seed, trial.outcome.value)
-        rest = [getattr(trial, name) for name in last]
-        rows.append((*stable, *values, _source(run), *rest, trial.message))
-    return _csv(("trial", "arm", "role", "index", "seed", "outcome", *names, "source", *last, "message"), rows)
+    for run in runs:
+        roles = {arm.name: arm.role for arm in run.plan.arms}
+        for trial in run.trials:
+            numbers = experiment.measured(trial, run.plan.self_reported)
+            values = [numbers.get(name) for name in names]
+            stable = (trial.trial, trial.arm, roles[trial.arm], trial.index, trial.seed, trial.outcome.value)
+            rest = [getattr(trial, name) for name in last]
+            rows.append((run.manifest.run_id, *stable, *values, _source(run), *rest, trial.message))
+    return _csv(("run", "trial", "arm", "role", "index", "seed", "outcome", *names, "source", *last, "message"), rows)
 
 
 def _pairs(run: _Run, comparison: Comparison) -> list[tuple[Trial, Trial, float]]:
     """The pairs that a comparison rests on, in seed order, with the difference in the direction of good."""
     found = {(trial.arm, trial.index): trial for trial in run.trials}
     pairs = []
-    for index in range(comparison.difference.n):
+    for index in range(passages.pairs_of(comparison)):
         base, variant = found[comparison.baseline, index], found[comparison.arm, index]
         before, after = (_primary(run, trial) for trial in (base, variant))
         pairs.append((base, variant, after - before if run.plan.direction == "maximize" else before - after))
@@ -201,45 +231,58 @@ def _primary(run: _Run, trial: Trial) -> float:
     return experiment.measured(trial, run.plan.self_reported)[run.plan.metric]
 
 
-def _pairs_table(run: _Run) -> str:
-    rows = [
-        (c.arm, c.baseline, base.index, base.seed, c.metric, _primary(run, base), _primary(run, variant), gain)
-        for c in run.judgement.comparisons
-        for base, variant, gain in _pairs(run, c)
-    ]
-    return _csv(("arm", "baseline", "index", "seed", "metric", "baseline_value", "arm_value", "gain"), rows)
-
-
-def _comparisons_table(run: _Run) -> str:
-    header = ("arm", "baseline", "metric", "direction", "n", "gain", "ci_low", "ci_high", "ci_level", "success_delta")
+def _pairs_table(runs: Sequence[_Run]) -> str:
     rows = []
-    for c in run.judgement.comparisons:
+    for run, c in ((one, c) for one in runs for c in one.judgement.comparisons):
+        for base, variant, gain in _pairs(run, c):
+            values = (_primary(run, base), _primary(run, variant), gain)
+            rows.append((run.manifest.run_id, c.arm, c.baseline, base.index, base.seed, c.metric, *values))
+    return _csv(("run", "arm", "baseline", "index", "seed", "metric", "baseline_value", "arm_value", "gain"), rows)
+
+
+def _comparisons_table(runs: Sequence[_Run]) -> str:
+    """`n` is what the interval counts: pairs, or parts of the evaluation where the seed changes nothing."""
+    header = ("run", "arm", "baseline", "metric", "direction", "pairs", "n", "gain", "ci_low", "ci_high", "ci_level")
+    rows = []
+    for run, c in ((one, c) for one in runs for c in one.judgement.comparisons):
+        about = (run.manifest.run_id, c.arm, c.baseline, c.metric, run.plan.direction, passages.pairs_of(c))
         d = c.difference
-        rule = (run.plan.delta, c.verdict.value, c.reason)
-        rows.append((c.arm, c.baseline, c.metric, run.plan.direction, d.n, d.mean, d.low, d.high, d.level, *rule))
-    return _csv((*header, "verdict", "reason"), rows)
+        rule = (run.plan.delta, c.e_plus, c.e_minus, c.verdict.value, c.reason)
+        rows.append((*about, d.n, d.mean, d.low, d.high, d.level, *rule))
+    return _csv((*header, "success_delta", "e_plus", "e_minus", "verdict", "reason"), rows)
 
 
-def _history_table(run: _Run) -> str:
-    """One row an arm, metric and place (epoch, step or line) of its trainings; what they say is self-reported."""
-    rows = [
-        (curve.arm, curve.metric, curve.axis, at.at, m.n, m.mean, m.low, m.high, at.least, at.most, "self_reported")
-        for curve in run.curves
-        for at in curve.points
-        for m in (at.mean,)
-    ]
-    header = ("arm", "metric", "axis", "at", "n", "mean", "ci95_low", "ci95_high", "min", "max", "source")
+def _history_table(runs: Sequence[_Run]) -> str:
+    """One row a run, arm, metric and place (epoch, step or line) of its trainings; what they say is self-reported."""
+    rows = []
+    for run, curve in ((one, curve) for one in runs for curve in one.curves):
+        about = (run.manifest.run_id, curve.arm, curve.metric, curve.axis)
+        for at in curve.points:
+            m = at.mean
+            rows.append((*about, at.at, m.n, m.mean, m.low, m.high, at.least, at.most, "self_reported"))
+    header = ("run", "arm", "metric", "axis", "at", "n", "mean", "ci95_low", "ci95_high", "min", "max", "source")
     return _csv(header, rows)
+
+
+_TABLES: dict[str, Callable[[Sequence[_Run]], str]] = {
+    "arms": _arms_table,
+    "trials": _trials_table,
+    "pairs": _pairs_table,
+    "comparisons": _comparisons_table,
+    "history": _history_table,
+}
 
 
 # Figures
 
 
-def _draw(folder: Path, run: _Run) -> tuple[str, ...]:
-    """The run's figures; an older one that is not drawn any more is taken away, since it would mislead."""
+def _draw(
+    folder: Path, runs: Sequence[_Run], confirmation: Confirmation | None, assessment: Assessment
+) -> tuple[str, ...]:
+    """The figures; an older one that is not drawn any more is taken away, since it would mislead."""
     drawn: tuple[str, ...] = ()
-    if run.manifest.kind is not RunKind.STUB:
-        drawn = figures.draw(_shown(run), folder)
+    if runs[0].manifest.kind is not RunKind.STUB:
+        drawn = figures.draw(_shown(runs, confirmation, assessment), folder)
     for name in figures.NAMES:
         for path in (folder / f"{name}.png", folder / f"{name}.pdf"):
             if path.name not in drawn:
@@ -247,19 +290,25 @@ def _draw(folder: Path, run: _Run) -> tuple[str, ...]:
     return tuple(f"{FIGURES}/{name}" for name in drawn)
 
 
-def _shown(run: _Run) -> figures.Run:
-    plan, names = run.plan, [name for name in _names(run) if any(name in by for by in run.metrics.arms.values())]
+def _shown(runs: Sequence[_Run], confirmation: Confirmation | None, assessment: Assessment) -> figures.Run:
+    run = runs[0]
+    plan, names = run.plan, [name for name in _names([run]) if any(name in by for by in run.metrics.arms.values())]
     ours = plan.metric if plan.direction == "minimize" else None
     loss = ours or next((name for name in names if "loss" in name.split("_") and not name.startswith("train_")), None)
     shares = [name for name in names if name != loss and not name.startswith("train_") and _is_share(run, name)]
-    told = accounts.outcome(run.judgement.verdict, run.judgement.status)
+    outcome = confirmation.outcome if confirmation else None
+    told = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome)
     return figures.Run(
-        title=f"{accounts.line(run.hypothesis.title)[:120]}: {told}",
+        title=f"{passages.line(run.hypothesis.title)[:120]}: {told}",
         roles={arm.name: arm.role for arm in plan.arms},
         primary=_measure(run, plan.metric),
         delta=plan.delta,
+        runs=tuple(one.manifest.run_id for one in runs),
+        iteration_id=run.manifest.iteration_id,
         comparisons=run.judgement.comparisons,
         gains={c.arm: [gain for _, _, gain in _pairs(run, c)] for c in run.judgement.comparisons},
+        confirmation=confirmation,
+        fresh=[gain for one in runs[1:] for c in one.judgement.comparisons for _, _, gain in _pairs(one, c)],
         loss=_measure(run, loss) if loss in names else None,
         loss_curves=_curves(run, ("train_loss", "loss")),
         shares=[_measure(run, name) for name in shares[:_PANELS]],
@@ -270,7 +319,7 @@ def _shown(run: _Run) -> figures.Run:
 
 def _is_share(run: _Run, name: str) -> bool:
     wanted = (run.plan.metric, *run.design.metrics.secondary)
-    return name in wanted or not _SHARES.isdisjoint(name.split("_"))
+    return name in wanted or not experiment.SHARES.isdisjoint(name.split("_"))
 
 
 def _measure(run: _Run, metric: str) -> figures.Measure:
@@ -287,7 +336,7 @@ def _direction(run: _Run, metric: str) -> Direction | None:
     if metric == run.plan.metric:
         return run.plan.direction
     given = next((one.direction for one in run.plan.criteria if one.metric == metric), None)
-    return given or ("maximize" if not _SHARES.isdisjoint(metric.split("_")) else None)
+    return given or ("maximize" if not experiment.SHARES.isdisjoint(metric.split("_")) else None)
 
 
 def _curves(run: _Run, wanted: Sequence[str]) -> list[Curve]:
@@ -300,27 +349,45 @@ def _curves(run: _Run, wanted: Sequence[str]) -> list[Curve]:
 # Results
 
 
-def _results(run: _Run, files: Sequence[str]) -> Results:
+def _assessment(search: _Run, confirmation: Confirmation | None) -> Assessment:
+    """The search's, unless fresh seeds or the holdout took its verdict back."""
+    found = experiment.assessment(search.judgement)
+    if confirmation is None or confirmation.outcome != "retracted":
+        return found
+    return found.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": "retracted"})
+
+
+def _results(
+    runs: Sequence[_Run], confirmation: Confirmation | None, assessment: Assessment, files: Sequence[str]
+) -> Results:
+    run = runs[0]
     judgement, manifest = run.judgement, run.manifest
-    lead = run.metrics.arms.get(judgement.lead, {}) if judgement.lead else {}
     failed = judgement.status == "failed"
+    findings = [_finding(run, c) for c in judgement.comparisons]
+    measured, lead = run.metrics.arms, judgement.lead
+    if confirmation is not None:
+        findings.append(passages.confirmed(confirmation, run.plan.metric))
+        lead = confirmation.arm
+        # Fresh seeds: nothing was selected by them.
+        measured = runs[1].metrics.arms if confirmation.outcome == "kept" else measured
     return Results(
         experiment_id=run.design.id,
         iteration_id=manifest.iteration_id,
         run_id=manifest.run_id,
         status="failed" if failed else "completed",
         results=SubExperiments(experiments={arm.name: _sub_experiment(run, arm.name) for arm in run.plan.arms}),
-        findings=tuple(_finding(run, c) for c in judgement.comparisons),
-        metrics={name: arm.mean for name, arm in lead.items()},
+        findings=tuple(findings),
+        metrics={name: arm.mean for name, arm in measured.get(lead or "", {}).items()},
         artifacts=tuple(files),
         error=judgement.reason if failed else None,
-        assessment=experiment.assessment(judgement),
-        recommendation=recommend(judgement.verdict),
+        assessment=assessment,
+        confirmation=confirmation,
+        recommendation=recommend(assessment.verdict),
     )
 
 
 def _finding(run: _Run, compared: Comparison) -> str:
-    return f"{accounts.finding(compared, run.metrics)}: {accounts.verdict(compared)}"
+    return f"{passages.finding(compared, run.metrics)}: {passages.verdict(compared)}"
 
 
 def _sub_experiment(run: _Run, arm: str) -> SubExperiment:

@@ -2,10 +2,10 @@
 
     ── Autolab · iteration 2 of 3 · h2 Warm-up of the step size ────────────────────── 14:07:31 ──
     stage     ✓ ✓ ✓ ✓ ▸ launch  · · ·  for 41 s
-    run_0001  ━━━━━━━━━━──────────  11 of 20 trials, about 34 s left, 41 s so far
+    run_0001  ━━━━━━━━━━──────────  11 of at most 48 trials, at most 34 s left, 41 s so far
               ━━━━━━──────────────  small_cnn-s5  about 2 s left, 2 s of 4 s
-    pairs     5 of 10, gain so far +0.03522 in val_loss  small_cnn against baseline
-    verdicts  h1  supported, unconfirmed  +0.03522 [0.02504, 0.0454]  Small CNN
+    pairs     5 of at most 24, gain so far +0.03522 in val_loss  small_cnn against baseline
+    verdicts  h1  supported, kept  +0.03522 [0.02504, 0.0454]  Small CNN
     spent     31 of 200 trials · 2 of 50 iterations · 0.02 h
     last      14:07:29, 2 s ago  small_cnn-s4 completed in 3.7 s  val_loss 0.05099, accuracy 0.9866
 
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from autolab.meanings import heading, standing
 from autolab.progress import Pairs, Progress, Running, spell
 from autolab.records.experiment import Hypothesis, Interval, Lesson, Results
 from autolab.records.lab import Budget, Campaign, Stage, State
@@ -45,7 +46,10 @@ Part = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class Judged:
-    """An iteration's hypothesis, and what the evidence says of it; `gain` is the lead variant's."""
+    """An iteration's hypothesis, and what the evidence says of it, as a heading: `supported, kept`.
+
+    `gain` is the lead variant's in the search; of a kept one what is claimed, with the interval of fresh seeds.
+    """
 
     iteration_id: str
     hypothesis_id: str
@@ -56,12 +60,14 @@ class Judged:
     @classmethod
     def now(cls, hypothesis: Hypothesis, results: Results) -> Self:
         lead = max(results.assessment.comparisons, key=lambda c: c.difference.mean, default=None)
-        verdict = results.assessment.verdict or results.status
-        return cls(results.iteration_id, hypothesis.id, hypothesis.title, verdict, lead.difference if lead else None)
+        gain, again = lead.difference if lead else None, results.confirmation
+        if again is not None and again.outcome == "kept":
+            gain = again.difference.model_copy(update={"mean": again.shrunken})
+        return cls(results.iteration_id, hypothesis.id, hypothesis.title, standing(results), gain)
 
     @classmethod
     def before(cls, lesson: Lesson) -> Self:
-        verdict = lesson.verdict or lesson.status
+        verdict = heading(lesson.verdict, lesson.status, lesson.reason, lesson.outcome)
         return cls(lesson.iteration_id, lesson.hypothesis_id, lesson.title, verdict, lesson.gain)
 
 
@@ -138,7 +144,7 @@ class Board:
         if progress is None:
             return []
         judged = self.state and self.verdicts and self.verdicts[0].iteration_id == self.state.iteration_id
-        pairs = [] if judged else [_pairs_row(one, progress.metric, not i) for i, one in enumerate(progress.pairs)]
+        pairs = [] if judged else [_pairs_row(one, progress, not i) for i, one in enumerate(progress.pairs)]
         pairs = pairs[: max(1, room - 2)]
         space = max(0, room - 1 - len(pairs))
         shown = progress.running if len(progress.running) <= space else progress.running[: max(0, space - 1)]
@@ -153,11 +159,10 @@ class Board:
     def _verdict_rows(self, width: int) -> list[Text]:
         rows = []
         for number, one in enumerate(self.verdicts[:VERDICTS]):
-            said = f"{one.verdict}{', unconfirmed' if one.verdict == Verdict.SUPPORTED else ''}"
             gain = f"{_gain(one.gain, width >= WIDE):<{28 if width >= WIDE else 10}}"
             parts: list[Part] = [
                 (f"{one.hypothesis_id:<4}", "bold"),
-                (f"{said:<24}", STYLES.get(one.verdict, "")),
+                (f"{one.verdict:<24} ", STYLES.get(one.verdict.partition(",")[0], "")),
             ]
             rows.append(_row("" if number else "verdicts", *parts, f"{gain}  {one.title}"))
         return rows
@@ -204,8 +209,9 @@ def logged(line: str) -> Table:
 
 
 def _whole_row(progress: Progress, width: int, left: float | None, now: float) -> Text:
-    said = f"{progress.done} of {progress.planned} trials"
-    said += f", about {spell(left)} left, {spell(now - progress.began)} so far" if left and progress.running else ""
+    said = f"{progress.done} of {progress.most}{progress.planned} trials"
+    if left and progress.running:
+        said += f", {progress.most or 'about '}{spell(left)} left, {spell(now - progress.began)} so far"
     return _row(progress.run_id, *_bar(progress.done / progress.planned, width, "green"), (said, "bold"))
 
 
@@ -220,9 +226,10 @@ def _trial_row(one: Running, width: int, now: float) -> Text:
     return _row("", *_bar(share, width, style), f"{one.trial}  {said}, {spell(spent)} of {spell(one.expected)}")
 
 
-def _pairs_row(one: Pairs, metric: str, first: bool) -> Text:
-    gain = f", gain so far {one.gain:+.4g} in {metric}" if one.gain is not None else ""
-    return _row("pairs" if first else "", f"{one.done} of {one.planned}{gain}  {one.arm} against {one.baseline}")
+def _pairs_row(one: Pairs, progress: Progress, first: bool) -> Text:
+    gain = f", gain so far {one.gain:+.4g} in {progress.metric}" if one.gain is not None else ""
+    said = f"{one.done} of {progress.most}{one.planned}{gain}  {one.arm} against {one.baseline}"
+    return _row("pairs" if first else "", said)
 
 
 def _gain(gain: Interval | None, ends: bool) -> str:

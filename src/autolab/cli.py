@@ -18,10 +18,12 @@ COMMANDS = {
     "demo": "a lab on digits, three iterations, with what to look at afterwards",
     "run": "one stage transition",
     "loop": "iterations until the count, the target, the patience or a budget ends them",
+    "calibrate": "measure the baseline's noise and price; refuse what the budget cannot resolve",
     "status": "where the lab stands (reads only)",
     "verify": "check the lab's documents, ledger, prompts and programs",
     "review": "answer a lab that waits: approve, retry or stop",
     "stop": "ask a running loop to park after the present trial",
+    "reproduce": "run a run's trials again: identical, within the noise, or different",
     "registry": "every iteration with its prompts, replies, numbers and decision",
     "publish": "commit the record of the iterations on your branch",
     "doctor": "what this machine and this lab lack; --fix mends what can be mended",
@@ -84,7 +86,7 @@ def _run(name: str, rest: list[str]) -> int:
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
     return f"usage: autolab COMMAND [...]\n\n{rows}\n\n`autolab COMMAND --help` shows a command's options."
 
 

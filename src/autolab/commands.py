@@ -8,6 +8,7 @@ import io
 import json
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,17 +17,19 @@ import tyro
 from tyro.conf import Positional, arg
 
 from autolab import adopt as adopting
+from autolab import calibration as calibrating
 from autolab import doctor as doctoring
 from autolab import init as making
 from autolab import registry as recorded
+from autolab import reproduction as reproducing
 from autolab.conclusion import write_documents
-from autolab.engine import EXIT_CODES, End, Engine, Wish, ended
+from autolab.engine import EXIT_CODES, End, Engine, Wish, base_of, ended, in_force
 from autolab.engine import review as answer_review
 from autolab.errors import LabError, UsageError
 from autolab.lab import Lab
 from autolab.lessons import recall
 from autolab.place import holder
-from autolab.records.experiment import Lesson
+from autolab.records.experiment import Lesson, Manifest
 from autolab.records.lab import Config, Stage, Who
 from autolab.view import View, choose
 
@@ -148,6 +151,7 @@ def loop(
     command: str | None = None,
     executor: str | None = None,
     containment: Literal["full", "partial", "none"] | None = None,
+    resolve: bool = False,
     keep: bool = True,
     plain: bool = False,
     dir: Path = Path("."),
@@ -167,6 +171,7 @@ def loop(
         command: The command researcher's program, with {prompt_file} and {workspace}.
         executor: Where trials run: local, or package.module:Class.
         containment: Level for this command, in place of config.yaml's. At none, programs run with your rights.
+        resolve: Go on where a gain has become unlikely, until it is refuted.
         keep: Everything is always kept; the flag is there for scripts that pass it.
         plain: Lines only, on a terminal too.
         dir: A folder in the lab.
@@ -183,10 +188,34 @@ def loop(
         target = f"accuracy>={target_accuracy:g}"
     lab = Lab.find(dir)
     with lab.hold(f"autolab loop --max-iterations {max_iterations}"):
-        config = _relative(lab, _override(lab.config(), researcher, script, command, executor, containment))
+        config = _relative(lab, _override(lab.config(), researcher, script, command, executor, containment, resolve))
         with _watched(lab, config, plain) as (view, stop):
             end = Engine(lab, config, view, stop).loop(Wish(max_iterations, goal, target, patience))
     return EXIT_CODES[end]
+
+
+def calibrate(*, dir: Path = Path("."), json: bool = False, plain: bool = False) -> int:
+    """Measure the baseline's noise, price and determinism; refuse what the budget cannot resolve.
+
+    Args:
+        dir: A folder in the lab.
+        json: One JSON object.
+        plain: Lines only, on a terminal too.
+    """
+    lab = Lab.find(dir)
+    with lab.hold("autolab calibrate"):
+        config = lab.config()
+        with _watched(lab, config, plain, _aside if json else None) as (view, stop):
+            config = in_force(lab, config, view)
+            base, _ = base_of(lab, config, lab.load()[1], view)
+            found = calibrating.run(lab, config, base, view, stop)
+    if found is None:
+        print("parked; `autolab calibrate` goes on from here")
+        return 0
+    print(_json(found.value()) if json else "\n".join(calibrating.text(found)))
+    if found.refused:
+        raise LabError(f"calibration refuses: {found.refused}")
+    return 0
 
 
 def verify(*, dir: Path = Path("."), json: bool = False) -> int:
@@ -225,6 +254,38 @@ def stop(*, dir: Path = Path(".")) -> int:
     lab.ask_to_stop(who)
     print(f"asked {who} to park after the present trials")
     return 0
+
+
+def reproduce(
+    run: Positional[str],
+    /,
+    *,
+    trial: tuple[str, ...] = (),
+    dir: Path = Path("."),
+    json: bool = False,
+    plain: bool = False,
+) -> int:
+    """Run a run's trials again, from its manifest alone in fresh exports: identical, within the noise, or different.
+
+    Args:
+        run: <iteration>/<run>, the iteration shortened or left out where that is unique.
+        trial: Only these trials.
+        dir: A folder in the lab.
+        json: One JSON object.
+        plain: Lines only, on a terminal too.
+    """
+    lab = Lab.find(dir)
+    with lab.hold(f"autolab reproduce {run}"):
+        path = reproducing.find(lab, run)
+        manifest, config = Manifest.load(path, str(path.relative_to(lab.root))), lab.config()
+        with _watched(lab, config, plain, _aside if json else None) as (view, stop):
+            config = in_force(lab, config, view)
+            found = reproducing.run(lab, config, manifest, trial, view, stop)
+    if found is None:
+        print("parked; the same command goes on from here")
+        return 0
+    print(_json(found.value()) if json else "\n".join(reproducing.text(found)))
+    return 1 if found.standing == "different" else 0
 
 
 def registry(*, dir: Path = Path("."), json: bool = False) -> int:
@@ -281,9 +342,11 @@ _FUNCTIONS: dict[str, Callable[..., int]] = {
     "demo": demo,
     "run": run,
     "loop": loop,
+    "calibrate": calibrate,
     "verify": verify,
     "review": review,
     "stop": stop,
+    "reproduce": reproduce,
     "registry": registry,
     "publish": publish,
     "doctor": doctor,
@@ -311,6 +374,11 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _aside(line: str) -> None:
+    """Where standard output is for a document."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def _override(
     config: Config,
     researcher: str | None,
@@ -318,6 +386,7 @@ def _override(
     command: str | None,
     executor: str | None,
     level: str | None,
+    resolve: bool,
 ) -> Config:
     """The configuration with this command's flags in place of its keys."""
     update: dict[str, Any] = {}
@@ -331,6 +400,8 @@ def _override(
         update["executor"] = config.executor.model_copy(update={"name": executor})
     if level:
         update["containment"] = level
+    if resolve:
+        update["test"] = config.test.model_copy(update={"resolve": True})
     return config.model_copy(update=update)
 
 
@@ -350,13 +421,15 @@ def _found(lab: Lab, path: str) -> str:
 
 
 @contextlib.contextmanager
-def _watched(lab: Lab, config: Config, plain: bool) -> Iterator[tuple[View, Callable[[], bool]]]:
+def _watched(
+    lab: Lab, config: Config, plain: bool, say: Callable[[str], None] | None = None
+) -> Iterator[tuple[View, Callable[[], bool]]]:
     """Where a person sees what a command does, and whether they asked it to park."""
 
     def lessons() -> tuple[Lesson, ...]:
         return recall(lab.store, lab.ledger, lab.load()[1].learned)
 
-    view = choose(plain, _say, config.budget, lessons)
+    view = choose(plain or say is not None, say or _say, config.budget, lessons)
     with _stopping(lab, view) as stop, view:
         yield view, stop
 

@@ -14,13 +14,16 @@ from autolab import (
     accounts,
     analysis,
     budget,
+    calibration,
     candidate,
+    champion,
     documents,
     durable,
     experiment,
     fault,
     figures,
     lessons,
+    meanings,
     rig,
     runs,
     stats,
@@ -33,6 +36,7 @@ from autolab.desk import Desk, Result, ask
 from autolab.lab import Lab
 from autolab.records.experiment import (
     Assembler,
+    Confirmation,
     Interval,
     IterationRecord,
     Lesson,
@@ -44,8 +48,8 @@ from autolab.records.experiment import (
     Summary,
     Trial,
 )
-from autolab.records.lab import Campaign, Config, Stage, Supported
-from autolab.records.outcomes import Decision, Verdict
+from autolab.records.lab import Campaign, Champion, Config, Stage
+from autolab.records.outcomes import Decision, RunKind, Verdict
 from autolab.records.outcomes import Outcome as TrialOutcome
 from autolab.records.replies import DecisionOutput, DocsOutput
 from autolab.stages import Outcome
@@ -58,16 +62,72 @@ def launch(desk: Desk) -> Result | None:
     forbidden = candidate.gate(desk)
     if forbidden:
         return Result(Outcome.SEND_BACK, f"launch is forbidden: {forbidden}")
-    order = _order(desk)
-    cells = _cells(desk)
-    short = budget.spent_within(desk.config.budget, desk.campaign, cells - _counted(desk))
-    if short:
+    left = _left(desk, RunKind.SEARCH)
+    planned = experiment.plan(desk.design(), desk.config, desk.hypothesis(), b"", "", "")
+    short = budget.spent_within(desk.config.budget, desk.campaign)
+    if short or experiment.within(planned, left) is None:
+        short = short or _short(desk, len(experiment.cells(planned)), left)
         return Result(Outcome.STOP, f"budget: {short}")
-    measured = runs.measure(order)
+    order = _order(desk, left)
+    search = runs.measure(order)
+    if search.ending is not runs.Ending.DONE:
+        return _measured(desk, search, search.run_id)
+    assert search.manifest is not None
+    desk.restore()  # what a person cleaned away while trials ran
+    found = champion.lead(search.manifest, desk.design(), desk.hypothesis())
+    return _confirm(desk, search.manifest, *found) if found else _measured(desk, search, search.run_id)
+
+
+def _confirm(desk: Desk, search: Manifest, plan: experiment.Plan, variant: str) -> Result | None:
+    """A supported variant once more on fresh seeds; the claim counts in the campaign whatever comes of it."""
+    left, taken = _left(desk, RunKind.CONFIRM), max(one.pairs or 0 for one in search.comparisons)
+    tested = champion.rule(desk.config, plan.rule or desk.config.test, desk.campaign.claims)
+    again = champion.plan(_order(desk), plan, variant, tested, left)
+    # As many pairs again as the search took may not do: chance made them few.
+    if again is None or len(again.seeds) < min(2 * taken, champion.pairs(plan, desk.config)):
+        desk.tell(f"{variant} is supported, and not confirmed: the budget ends here")
+        short = _short(desk, 2 * champion.pairs(plan, desk.config), left)
+        return Result(Outcome.STOP, f"budget: {short}", {"trials": desk.campaign.trials + _executed(desk)})
+    order, claims = _order(desk), desk.campaign.claims
+    desk.tell(f"{variant} is supported: measured again on fresh seeds, beside a fresh baseline")
+    path = desk.paths.run(search.run_id).manifest
+    made = path.read_text(encoding="utf-8")
+    measured = champion.measure(order, again)
+    durable.write(path, made)  # no state holds it yet: a person may have cleaned it away meanwhile
+    if measured.ending is not runs.Ending.DONE or measured.manifest is None:
+        return _measured(desk, measured, search.run_id)
+    desk.restore()
+    passed = champion.lead(measured.manifest, desk.design(), desk.hypothesis()) is not None
+    found = champion.conclude(_order(desk), search, measured.manifest, claims, passed)
+    counted = champion.after(claims, found, measured.manifest.epoch)
+    result = _measured(desk, measured, search.run_id)
+    return result and dataclasses.replace(result, campaign=result.campaign | {"claims": counted})
+
+
+def _left(desk: Desk, kind: RunKind) -> int | None:
+    """Trials that budget.trials allows the run of this kind, from its first on: the same at each look at it."""
+    if desk.config.budget.trials is None:
+        return None
+    events = runs.lines_of(desk.events(), [kind])
+    over = {line.data["run_id"] for line in events if line.event == "run_ended" and line.n < desk.acted}
+    begun = [line.data for line in events if line.event == "run_started" and line.data["kind"] == kind]
+    mine = {data["run_id"] for data in begun} - over
+    done = [line for line in events if line.event == "trial" and line.data["trial"]["reused_from"] is None]
+    counted = sum(line.data["run_id"] in mine and line.n < desk.acted for line in done)
+    others = sum(line.data["run_id"] not in mine and line.n > desk.acted for line in done)
+    return desk.config.budget.trials - desk.campaign.trials - others + counted
+
+
+def _short(desk: Desk, wanted: int, left: int | None) -> str:
+    return f"trials: {wanted} wanted, {left} left of {desk.config.budget.trials} allowed"
+
+
+def _measured(desk: Desk, measured: runs.Measured, shown: str) -> Result | None:
+    """What an ended run means for the stage; `shown` is the run that the next stage reads."""
     desk.restore()
     _write_script(desk)
     counts = {"trials": desk.campaign.trials + _executed(desk)}
-    state = {"last_run_id": measured.run_id, "sync_status": "ok"}
+    state = {"last_run_id": shown, "sync_status": "ok"}
     if measured.manifest is not None and measured.manifest.status == "failed":
         _queue_rows(desk, measured.manifest, None)
     match measured.ending:
@@ -88,14 +148,21 @@ def launch(desk: Desk) -> Result | None:
             return Result(Outcome.ESCALATE, f"{measured.run_id}: {measured.reason}", counts, state)
 
 
-def _order(desk: Desk) -> runs.Order:
-    commit = desk.candidate() or ""
+def _order(desk: Desk, left: int | None = None) -> runs.Order:
+    commit, spec, lab = desk.candidate() or "", desk.design(), desk.lab
+    base_tree = lab.git.tree(desk.campaign.base_commit or "")
+
+    def plan(setup: rig.Rig) -> experiment.Plan:
+        whole = experiment.plan(spec, desk.config, desk.hypothesis(), lab.secret, setup.epoch, base_tree)
+        return experiment.within(whole, left) or whole
+
     return runs.Order(
-        lab=desk.lab,
+        lab=lab,
         config=desk.config,
         iteration_id=desk.iteration_id,
-        design=desk.design(),
-        hypothesis=desk.hypothesis(),
+        plan=plan,
+        command=rig.train_command(spec, desk.config),
+        design_sha256=durable.sha256(spec.to_yaml()),
         base=desk.campaign.base_commit or "",
         candidate=commit,
         checks=candidate.checked(desk, commit)["checks"],
@@ -106,23 +173,9 @@ def _order(desk: Desk) -> runs.Order:
     )
 
 
-def _cells(desk: Desk) -> int:
-    plan = experiment.plan(desk.design(), desk.config, desk.hypothesis(), b"", "", "")
-    return len(experiment.cells(plan))
-
-
-def _counted(desk: Desk) -> int:
-    """Trials of the run under way that cost nothing any more: counted by the campaign already, or reused."""
-    events = desk.events()
-    over = {line.data["run_id"] for line in events if line.event == "run_ended" and line.n < desk.acted}
-    known = [line for line in events if line.event == "trial" and line.data["run_id"] not in over]
-    return sum(1 for line in known if line.n < desk.acted or line.data["trial"]["reused_from"] is not None)
-
-
 def _executed(desk: Desk) -> int:
     """Trials brought to an end since the newest transition, by the ledger: the same after a crash."""
-    since = [line for line in desk.events() if line.event == "trial" and line.n > desk.acted]
-    return sum(1 for line in since if line.data["trial"]["reused_from"] is None)
+    return runs.executed(desk.events(), RunKind.SEARCH, desk.acted)
 
 
 def _write_script(desk: Desk) -> None:
@@ -143,35 +196,42 @@ def _write_script(desk: Desk) -> None:
 
 def extract(desk: Desk) -> Result:
     """Tables, figures and results.yaml from the manifest."""
-    manifest = _manifest(desk)
-    findings = verifiers.results_sanity(manifest, desk.design())
+    manifest, confirmation = _manifest(desk), _confirmation(desk)
+    confirm = _manifest(desk, confirmation.run_id) if confirmation else None
+    known = calibration.current(desk.lab)
+    findings = verifiers.results_sanity(manifest, desk.design(), known)
+    if confirm is not None:  # what is odd about its arms has been said of the search
+        again = verifiers.results_sanity(confirm, desk.design(), known)
+        findings += [finding for finding in again if finding.severity == "blocking"]
     blocking = [finding.message for finding in findings if finding.severity == "blocking"]
     if blocking:
         return Result(Outcome.ESCALATE, f"results are not sane: {'; '.join(blocking)}")
-    extracted = analysis.extract(desk.paths.folder, manifest, desk.design(), desk.hypothesis())
+    extracted = analysis.extract(desk.paths.folder, manifest, desk.design(), desk.hypothesis(), confirmation, confirm)
     fault.point("extract.after_write")
     for note in (*(finding.message for finding in findings), *extracted.notes):
         desk.tell(f"note: {note}")
     desk.tell.judged(Judged.now(desk.hypothesis(), extracted.results))
-    verdict = extracted.results.assessment.verdict
-    if verdict is not None:
-        desk.tell(f"verdict: {verdict}{', unconfirmed' if verdict is Verdict.SUPPORTED else ''}")
+    desk.tell(f"verdict: {meanings.standing(extracted.results)}")
     for comparison in extracted.metrics.comparisons:
         d = comparison.difference
         bounds = f" [{d.low:.4g}, {d.high:.4g}]" if d.low is not None and d.high is not None else ""
         why = f" ({comparison.reason})" if comparison.reason else ""
         desk.tell(f"  {comparison.arm} against {comparison.baseline}: {comparison.verdict}{why}")
-        desk.tell(f"  gain {d.mean:+.4g}{bounds} in {comparison.metric} over {d.n} pairs")
+        desk.tell(f"  gain {d.mean:+.4g}{bounds} in {comparison.metric} over {comparison.pairs} pairs")
     return Result(Outcome.COMPLETE)
 
 
-def _manifest(desk: Desk) -> Manifest:
-    path = desk.paths.run(desk.state.last_run_id or "").manifest
+def _confirmation(desk: Desk) -> Confirmation | None:
+    return champion.recorded(desk.events(), desk.state.last_run_id)
+
+
+def _manifest(desk: Desk, run_id: str | None = None) -> Manifest:
+    path = desk.paths.run(run_id or desk.state.last_run_id or "").manifest
     return desk.load(Manifest, path)
 
 
-def _metrics(desk: Desk) -> RunMetrics:
-    path = desk.paths.run(desk.state.last_run_id or "").folder / "metrics.json"
+def _metrics(desk: Desk, run_id: str | None = None) -> RunMetrics:
+    path = desk.paths.run(run_id or desk.state.last_run_id or "").folder / "metrics.json"
     return desk.load(RunMetrics, path)
 
 
@@ -197,19 +257,25 @@ def update_docs(desk: Desk) -> Result:
     wrong = verifiers.docs_answer(output, required)
     if wrong:
         return Result(Outcome.RETRY, "; ".join(finding.message for finding in wrong))
-    about = desk.paths.summary_json
+    _queue(desk, _account(desk, output))
+    return Result(Outcome.COMPLETE)
+
+
+def _account(desk: Desk, docs: DocsOutput | None = None) -> accounts.Account:
+    about, results = desk.paths.summary_json, _results(desk)
+    again = results.confirmation.run_id if results.confirmation else None
     account = accounts.Account(
         hypothesis=desk.hypothesis(),
         design=desk.design(),
         manifest=_manifest(desk),
         metrics=_metrics(desk),
-        results=_results(desk),
+        results=results,
         about=desk.load(Summary, about) if about.exists() else None,
         slug=desk.slug,
-        docs=output,
+        confirm=_manifest(desk, again) if again else None,
+        confirm_metrics=_metrics(desk, again) if again else None,
     )
-    _queue(desk, account)
-    return Result(Outcome.COMPLETE)
+    return dataclasses.replace(account, docs=docs) if docs else account
 
 
 def _queue(desk: Desk, account: accounts.Account) -> None:
@@ -221,11 +287,11 @@ def _queue(desk: Desk, account: accounts.Account) -> None:
         accounts.report(account, template.read_text(encoding="utf-8") if template.exists() else None),
         *accounts.paper_entries(account, desk.config.docs.paper_targets),
     ]
-    rows = _rows(desk, account.manifest, account.metrics)
-    for own in (accounts.iteration_findings(account), accounts.docs_update(account, [*entries, rows])):
+    entries += [_rows(desk, manifest, metrics, account.confirmation) for manifest, metrics in account.runs]
+    for own in (accounts.iteration_findings(account), accounts.docs_update(account, entries)):
         desk.write(desk.lab.root / own.path, own.text)
     pending = documents.Pending(desk.lab.store / "pending")
-    for entry in (*entries, rows):
+    for entry in entries:
         pending.add(entry)
 
 
@@ -233,10 +299,12 @@ def _queue_rows(desk: Desk, manifest: Manifest, metrics: RunMetrics | None) -> N
     documents.Pending(desk.lab.store / "pending").add(_rows(desk, manifest, metrics))
 
 
-def _rows(desk: Desk, manifest: Manifest, metrics: RunMetrics | None) -> documents.Entry:
+def _rows(
+    desk: Desk, manifest: Manifest, metrics: RunMetrics | None, confirmation: Confirmation | None = None
+) -> documents.Entry:
     """The run's rows, for the table that the configuration names."""
     metric = manifest.metric or desk.config.metric.primary
-    rows = accounts.tsv_rows(manifest, metrics, metric, desk.hypothesis().title)
+    rows = accounts.tsv_rows(manifest, metrics, metric, desk.hypothesis().title, confirmation)
     return dataclasses.replace(rows, path=desk.config.files.table)
 
 
@@ -317,23 +385,37 @@ def _doubt(desk: Desk) -> str:
 
 
 def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:
-    """The campaign after this iteration: the newest supported candidate, and how long ago a gain was."""
+    """The campaign after this iteration: a kept candidate is champion, and how long ago a gain was."""
     results, campaign = _results(desk), desk.campaign
-    gained = results.assessment.verdict is Verdict.SUPPORTED
+    gained = results.confirmation is not None and results.confirmation.outcome == "kept"
     update: dict[str, object] = {"parent": desk.iteration_id, "learned": desk.iteration_id}
     if gained:
-        lead = max(results.assessment.comparisons, key=lambda c: c.difference.mean)
-        means = {name: value.mean for name, value in _metrics(desk).arms.get(lead.arm, {}).items()}
-        update["best"] = Supported(
-            iteration_id=desk.iteration_id,
-            commit=desk.candidate() or "",
-            metrics=means,
-            home_commit=desk.campaign.home_commit,
-        )
+        newest = _champion(desk, results)
+        update["champions"] = champion.promote(desk.lab, campaign, newest)
+        changed = desk.lab.git.changed_paths(newest.parent, newest.commit)
+        share = campaign.claims.false_share
+        text = accounts.merge_request(_account(desk), newest.commit, newest.parent, changed, share)
+        desk.write(desk.paths.folder / "merge_request.md", text)
+        desk.tell(f"kept: autolab/champion is {newest.commit[:12]}; {desk.shown(desk.paths.folder)}/merge_request.md")
     if campaign.loop is not None:
         since = 0 if gained else campaign.loop.since_gain + 1
         update["loop"] = campaign.loop.model_copy(update={"since_gain": since})
     return update
+
+
+def _champion(desk: Desk, results: Results) -> Champion:
+    found = results.confirmation
+    assert found is not None
+    return Champion(
+        iteration_id=desk.iteration_id,
+        run_id=found.run_id,
+        commit=desk.candidate() or "",
+        parent=desk.campaign.base_commit or "",
+        epoch=_manifest(desk, found.run_id).epoch or "",
+        gain=found.shrunken,
+        metrics=results.metrics,
+        home_commit=desk.campaign.home_commit,
+    )
 
 
 def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
@@ -375,6 +457,7 @@ def _lesson(desk: Desk, decision: Decision) -> Lesson:
         status=results.status,
         verdict=results.assessment.verdict,
         reason=results.assessment.reason,
+        outcome=results.confirmation.outcome if results.confirmation else None,
         delta=spec.metrics.success_delta,
         gain=compared.difference if compared else None,
         measured=_mean(mine, claim.metric, manifest.self_reported),
@@ -432,6 +515,7 @@ def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
         eval_metrics=means,
         status=results.status,
         verdict=results.assessment.verdict,
+        outcome=results.confirmation.outcome if results.confirmation else None,
         planning_decision=PlanningDecision(action=output.decision, reason=output.reason),
     )
 

@@ -13,9 +13,21 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from autolab import budget, candidate, conclusion, containment, durable, fault, stats, target
+from autolab import (
+    budget,
+    calibration,
+    candidate,
+    champion,
+    conclusion,
+    containment,
+    durable,
+    fault,
+    reproduction,
+    rig,
+    target,
+)
 from autolab.desk import Desk, Result
-from autolab.errors import GitError, LabError, RecordError, UsageError
+from autolab.errors import LabError, RecordError, UsageError
 from autolab.executors import load_executor
 from autolab.lab import Lab
 from autolab.records.lab import Backlog, BacklogExperiment, BacklogHypothesis, Campaign, Config, Loop, Stage, State
@@ -70,13 +82,11 @@ class Engine:
     """Works on a lab whose lock the caller holds. `tell` is where a person sees what it does."""
 
     def __init__(self, lab: Lab, config: Config, tell: View, stop: Callable[[], bool]) -> None:
-        refuse_unbuilt(config)
         self.lab = lab
-        self.config, lower = containment.settle(config, lab.store)
-        if lower:
-            tell(lower)
+        self.config = in_force(lab, config, tell)
         self.tell = tell
         self.stop = stop
+        self._loops = False
         self._researcher = load_researcher(config.researcher)
         self._reviewer = load_researcher(config.reviewer) if config.reviewer else self._researcher
         # Both are needed in launch only; named wrongly they are refused before anything is spent.
@@ -95,8 +105,14 @@ class Engine:
             if spent:
                 self._move(self._desk(), Result(Outcome.STOP, f"budget: {spent}"))
                 return True
-            self._open(state, campaign)
+            if self._loops and not self._calibrated(base_of(self.lab, self.config, campaign, self.tell)[0]):
+                return False
+            self._open(*self.lab.load())
         desk = self._desk()
+        if desk.state.stage is Stage.LAUNCH:
+            if not self._calibrated(desk.campaign.base_commit or ""):
+                return False
+            desk = self._desk()
         desk.restore()
         conclusion.write_documents(self.lab, desk.campaign, self.tell)
         began = time.monotonic()
@@ -131,7 +147,7 @@ class Engine:
         refines = state.stage is Stage.DESIGN
         hypotheses = campaign.hypotheses + (0 if refines else 1)
         hypothesis_id = campaign.hypothesis_id if refines else f"h{hypotheses}"
-        base, home = self._base(campaign)
+        base, home = base_of(self.lab, self.config, campaign, self.tell)
         number = campaign.iterations + 1
         begun = campaign.model_copy(
             update={
@@ -158,27 +174,23 @@ class Engine:
                 return name
             now += timedelta(seconds=1)
 
-    def _base(self, campaign: Campaign) -> tuple[str, str]:
-        """What the next candidate branches from, and the commit of the lab's branch now.
+    # calibration
 
-        The newest supported candidate (unconfirmed), unless the person has committed code since: then
-        their commit, because their work goes first.
+    def _calibrated(self, base: str) -> bool:
+        """Whether the lab is calibrated as it stands; a loop does it first. False if the person asked to stop.
+
+        LabError: it is not, or nothing can be resolved in it.
         """
-        git = self.lab.git
-        home = git.resolve(f"refs/heads/{campaign.home_branch}")
-        if home is None:
-            raise GitError(
-                f"branch {campaign.home_branch} is gone; check out the lab's branch again, or `autolab init`"
-            )
-        best = campaign.best
-        if best is None or git.resolve(best.commit) is None:
-            return home, home
-        since = git.changed_paths(best.home_commit or home, home)
-        code = [path for path in since if not _engine_owned(path, self.config)]
-        if code:
-            self.tell(f"{code[0]} was committed on {campaign.home_branch}: the next candidate branches from there")
-            return home, home
-        return best.commit, home
+        epoch = rig.set_up(self.lab, self.config, base, base).epoch
+        found = calibration.current(self.lab)
+        if self._loops and (found is None or found.refused or not calibration.holds(found, self.config, epoch)):
+            if found is not None and found.epoch != epoch:
+                self.tell("a new epoch: evaluator, data, metric or environment changed; nothing is compared across")
+            found = calibration.run(self.lab, self.config, base, self.tell, self.stop)
+            if found is None:
+                return False
+        calibration.require(found, self.config, epoch)
+        return not self._loops or reproduction.renew(self.lab, self.config, base, epoch, self.tell, self.stop)
 
     # transitions
 
@@ -244,6 +256,7 @@ class Engine:
             self.tell(f"loop ended: {why}")
             return ended(self.lab.load()[0])
         state, campaign = self._begin(wish)
+        self._loops = True
         while not waits(state.stage):
             loop = campaign.loop
             assert loop is not None
@@ -291,13 +304,9 @@ class Engine:
         )
         state = self._with_limits(state)
         campaign = campaign.model_copy(update={"loop": loop})
-        log = self._last_log()
+        log = self.lab.last_log()
         self.lab.transition(state, campaign, why="loop_started", n=wish.max_iterations, **log)
         return state, campaign
-
-    def _last_log(self) -> dict[str, object]:
-        line = self.lab.ledger.transition()
-        return {"log": line.data["log"]} if line and "log" in line.data else {}
 
     def _with_limits(self, state: State) -> State:
         limits = self.config.attempts
@@ -318,6 +327,24 @@ class Engine:
         if dirty:
             more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
             self.tell(f"note: {dirty[0]}{more} is not committed, so experiments do not see it")
+
+
+def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
+    """The configuration as it can be acted on, or a RecordError that says why it cannot."""
+    refuse_unbuilt(config)
+    settled, lower = containment.settle(config, lab.store)
+    if lower:
+        tell(lower)
+    return settled
+
+
+def base_of(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> tuple[str, str]:
+    """What the next candidate branches from, and the commit of the lab's branch now."""
+    base, home, said = champion.base(lab, campaign, lambda path: _engine_owned(path, config))
+    for line in (said, champion.show(lab, campaign)):
+        if line:
+            tell(line)
+    return base, home
 
 
 def ended(state: State) -> End:
@@ -377,7 +404,6 @@ def refuse_unbuilt(config: Config) -> None:
         raise RecordError(f".autolab/config.yaml: push: {config.push}: not built in this version; set it to never")
     if config.tracking:
         raise RecordError(".autolab/config.yaml: tracking: not built in this version; set it to []")
-    stats.checked(config.test)
     if config.target is not None:
         try:
             target.parse(config.target, config)

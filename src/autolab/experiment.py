@@ -11,15 +11,14 @@ up to the first gap in seed order, and the first failure in that order is the on
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import JsonValue
 
-from autolab import stats
+from autolab import criteria, stats
 from autolab.errors import RecordError
 from autolab.records.experiment import (
     Arm,
@@ -29,24 +28,35 @@ from autolab.records.experiment import (
     Criterion,
     Design,
     Hypothesis,
+    Interval,
     Manifest,
     MaxPairs,
     Trial,
 )
 from autolab.records.lab import Config, Direction, Metric, StoppingRule
-from autolab.records.outcomes import Outcome, Verdict
+from autolab.records.outcomes import Outcome, RunKind, Verdict
+from autolab.seeds import search_seeds
 
-Level = Literal["target", "acceptable", "below_acceptable", "failed", "unmeasured"]
+AGAIN, ALTERED = "again", "altered"
+"""Arms of a calibration: the baseline's first seed once more, the baseline with settings that the lab names."""
+SAME = 2
+"""Pairs with equal outputs that show that the seed, or the change, changes nothing."""
+SHARES = frozenset({"accuracy", "acc", "f1", "precision", "recall", "auc", "auroc", "iou", "top1", "top5"})
+"""Words in the name of a metric that is a share of the evaluation's rows."""
 
 
 @dataclass(frozen=True)
 class PlannedArm:
-    """A baseline or a variant with its resolved settings; `code` says whose code runs it."""
+    """A baseline or a variant with its resolved settings; `code` says whose code runs it.
+
+    A `fresh` one is run in any case, also where its result is known.
+    """
 
     name: str
     role: Literal["baseline", "variant"]
     code: Literal["base", "candidate"]
     settings: dict[str, JsonValue]
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ class Plan:
     """What will be measured and how it will be judged, fixed before the first trial.
 
     `delta` is in the metric's units. `fixed` says that the design itself names the seeds. `self_reported`
-    says that the lab has no evaluator, so that the numbers are what the trials say of themselves.
+    says that the lab has no evaluator, so that the numbers are what the trials say of themselves. A plan without
+    a rule compares nothing: it is done when every cell is. `only` names the (arm, index) that run; None: all.
     """
 
     arms: tuple[PlannedArm, ...]
@@ -62,10 +73,11 @@ class Plan:
     metric: str
     direction: Direction
     delta: float
-    rule: StoppingRule
+    rule: StoppingRule | None
     fixed: bool
     criteria: tuple[Criterion, ...] = ()
     self_reported: bool = False
+    only: frozenset[tuple[str, int]] | None = None
 
     @property
     def baseline(self) -> PlannedArm:
@@ -91,27 +103,12 @@ class Judgement:
     rulings: dict[str, stats.Ruling]
     comparisons: tuple[Comparison, ...] = ()
     verdict: Verdict | None = None
-    criteria: dict[str, Level] = field(default_factory=dict)
+    criteria: dict[str, criteria.Level] = field(default_factory=dict)
     lead: str | None = None
 
     @property
     def done(self) -> bool:
         return self.status != "running"
-
-
-def search_seeds(secret: bytes, epoch: str, base_tree: str, count: int) -> tuple[int, ...]:
-    """The first `count` seeds of a base: distinct integers in [0, 2**31), the same for every candidate on it.
-
-    A longer list begins with the shorter one. Who does not know the lab's secret cannot foretell them.
-    """
-    seeds: dict[int, None] = {}
-    k = 0
-    while len(seeds) < count:
-        message = json.dumps(["search", epoch, base_tree, k]).encode()
-        digest = hmac.digest(secret, message, "sha256")
-        seeds[int.from_bytes(digest[:4], "big") >> 1] = None
-        k += 1
-    return tuple(seeds)
 
 
 def plan(
@@ -144,11 +141,95 @@ def recorded_plan(manifest: Manifest, design: Design, hypothesis: Hypothesis | N
         raise RecordError(
             "run_manifest.json: rule: missing; the run cannot be judged without the rule it was made under"
         )
-    drawn = {trial.index: trial.seed for trial in manifest.trials}
     wanted = design.reproducibility.seeds
-    count = wanted.max_pairs if isinstance(wanted, MaxPairs) else len(wanted)
-    seeds = tuple(drawn.get(index, -1) for index in range(count)) if isinstance(wanted, MaxPairs) else wanted
-    return _plan(design, hypothesis, seeds, rule, metric, manifest.self_reported)
+    count = manifest.pairs or (wanted.max_pairs if isinstance(wanted, MaxPairs) else len(wanted))
+    seeds = wanted if manifest.kind is RunKind.SEARCH and not isinstance(wanted, MaxPairs) else _drawn(manifest, count)
+    plan = _plan(design, hypothesis, seeds, rule, metric, manifest.self_reported)
+    return replace(plan, arms=_arms_of(manifest)) if manifest.arms else plan
+
+
+def _drawn(manifest: Manifest, count: int) -> tuple[int, ...]:
+    """The seed of each index; -1 where none of its trials was recorded."""
+    known = {trial.index: trial.seed for trial in manifest.trials}
+    return tuple(known.get(index, -1) for index in range(count))
+
+
+def _arms_of(manifest: Manifest, fresh: bool = False) -> tuple[PlannedArm, ...]:
+    return tuple(PlannedArm(arm.name, arm.role, arm.code, dict(arm.settings), fresh) for arm in manifest.arms)
+
+
+def within(plan: Plan, left: int | None) -> Plan | None:
+    """The plan with as many pairs as `left` trials (None: no cap) allow; None where that decides nothing.
+
+    A rule that looks after each pair can do with fewer; one that looks once needs all of them.
+    """
+    if left is None or len(cells(plan)) <= left:
+        return plan
+    pairs = left // len(plan.arms)
+    early = plan.rule is not None and plan.rule.rule != "fixed"
+    return replace(plan, seeds=plan.seeds[:pairs]) if early and pairs >= stats.FIRST else None
+
+
+def confirmation(search: Plan, lead: str, rule: StoppingRule, seeds: tuple[int, ...]) -> Plan:
+    """The lead variant against the baseline once more: the search's question on seeds that no search has used."""
+    arms = tuple(replace(arm, fresh=True) for arm in search.arms if arm.name in (search.baseline.name, lead))
+    return replace(search, arms=arms, seeds=seeds, rule=rule)
+
+
+def calibration(config: Config, seeds: tuple[int, ...]) -> Plan:
+    """The baseline over seeds, its first seed once more, and where the lab names one the altered arm beside it."""
+    arms = [PlannedArm("baseline", "baseline", "base", {}), PlannedArm(AGAIN, "variant", "base", {}, fresh=True)]
+    if config.calibrate.altered:
+        arms.append(PlannedArm(ALTERED, "variant", "base", dict(config.calibrate.altered)))
+    only = {(arm.name, index) for arm in arms for index in range(len(seeds)) if arm.name != AGAIN or index == 0}
+    return Plan(
+        arms=tuple(arms),
+        seeds=seeds,
+        metric=config.metric.primary,
+        direction=config.metric.direction,
+        delta=config.metric.success_delta,
+        rule=None,
+        fixed=True,
+        self_reported=config.evaluate is None,
+        only=frozenset(only),
+    )
+
+
+def confirmed_again(manifest: Manifest) -> Plan:
+    """A confirmation's question on its own seeds, to be judged once more. RecordError: the manifest does not say it."""
+    if not manifest.arms or manifest.metric is None or manifest.direction is None or manifest.rule is None:
+        raise RecordError("run_manifest.json: arms, metric, direction or rule: missing; it cannot be confirmed anew")
+    drawn = [seed for seed in _drawn(manifest, manifest.pairs or 0) if seed >= 0]
+    return Plan(
+        arms=_arms_of(manifest),
+        seeds=tuple(drawn),
+        metric=manifest.metric,
+        direction=manifest.direction,
+        delta=manifest.success_delta or 0.0,
+        rule=manifest.rule,
+        fixed=True,
+        self_reported=manifest.self_reported,
+    )
+
+
+def reproduction(manifest: Manifest, trials: Sequence[Trial]) -> Plan:
+    """These trials of a run once more, as its manifest says, whatever is known of them.
+
+    RecordError: the manifest does not say how its trials ran.
+    """
+    if not manifest.arms or manifest.metric is None or manifest.direction is None:
+        raise RecordError("run_manifest.json: arms, metric or direction: missing; such a run cannot be reproduced")
+    return Plan(
+        arms=_arms_of(manifest, fresh=True),
+        seeds=_drawn(manifest, 1 + max(trial.index for trial in trials)),
+        metric=manifest.metric,
+        direction=manifest.direction,
+        delta=manifest.success_delta or 0.0,
+        rule=None,
+        fixed=True,
+        self_reported=manifest.self_reported,
+        only=frozenset((trial.arm, trial.index) for trial in trials),
+    )
 
 
 def _plan(
@@ -173,7 +254,6 @@ def _plan(
     if given:
         # A list of seeds is a fixed-n design, whatever rule the lab uses otherwise.
         rule = rule.model_copy(update={"rule": "fixed"})
-    stats.checked(rule)
     direction = _direction(design, hypothesis, metric)
     return Plan(
         arms=tuple(_arms(design)),
@@ -183,7 +263,7 @@ def _plan(
         delta=design.metrics.success_delta,
         rule=rule,
         fixed=given,
-        criteria=tuple(_criteria(design, direction, metric)),
+        criteria=tuple(criteria.resolved(design, direction, metric)),
         self_reported=self_reported,
     )
 
@@ -229,7 +309,12 @@ def _direction(design: Design, hypothesis: Hypothesis | None, metric: Metric | N
 
 def cells(plan: Plan) -> list[tuple[str, int, int]]:
     """Every (arm, index, seed), pair by pair in seed order and baselines first, so that the read prefix grows."""
-    return [(arm.name, index, seed) for index, seed in enumerate(plan.seeds) for arm in plan.arms]
+    return [
+        (arm.name, index, seed)
+        for index, seed in enumerate(plan.seeds)
+        for arm in plan.arms
+        if plan.only is None or (arm.name, index) in plan.only
+    ]
 
 
 def content_key(
@@ -298,9 +383,16 @@ def counted(plan: Plan, trials: Iterable[Trial]) -> list[Trial]:
 
 def _needed(plan: Plan, rulings: dict[str, stats.Ruling]) -> list[tuple[str, int]]:
     """The cells that a verdict needs: a decided variant's pairs, and as many of each baseline as any variant has."""
-    ends = {name: ruling.interval.n if ruling.final else len(plan.seeds) for name, ruling in rulings.items()}
-    longest = max(ends.values())
+    ends = {name: ruling.pairs if ruling.final else len(plan.seeds) for name, ruling in rulings.items()}
+    longest = max(ends.values(), default=len(plan.seeds))
     return [(arm, index) for arm, index, _ in cells(plan) if index < ends.get(arm, longest)]
+
+
+def wanted(plan: Plan, trials: Iterable[Trial]) -> list[tuple[str, int, int]]:
+    """The cells, in order, that may still be needed beyond the trials that are there."""
+    found = settled(trials)
+    needed = set(_needed(plan, _rulings(plan, found)))
+    return [cell for cell in cells(plan) if cell[:2] in needed and cell[:2] not in found]
 
 
 def _read(plan: Plan, found: dict[tuple[str, int], Trial], needed: list[tuple[str, int]]) -> list[Trial]:
@@ -327,37 +419,100 @@ def judge(plan: Plan, trials: Sequence[Trial]) -> Judgement:
     if broken:
         return Judgement("failed", broken, rulings)
     if len(read) < len(needed) or not all(ruling.final for ruling in rulings.values()):
-        pairs = min(ruling.interval.n for ruling in rulings.values())
+        pairs = min((ruling.pairs for ruling in rulings.values()), default=0)
         return Judgement("running", f"{pairs} of {len(plan.seeds)} pairs", rulings)
-    return _verdict(plan, rulings, read)
+    return _verdict(plan, rulings, read) if rulings else Judgement("completed", "", rulings)
 
 
 def _rulings(plan: Plan, found: dict[tuple[str, int], Trial]) -> dict[str, stats.Ruling]:
-    return {arm.name: _ruling(plan, arm.name, found) for arm in plan.variants}
+    if plan.rule is None:
+        return {}
+    return {arm.name: _ruling(plan, plan.rule, arm.name, found) for arm in plan.variants}
 
 
-def _ruling(plan: Plan, variant: str, found: dict[tuple[str, int], Trial]) -> stats.Ruling:
-    differences = []
-    same_predictions = True
-    for index in range(len(plan.seeds)):
-        pair = [found.get((name, index)) for name in (plan.baseline.name, variant)]
-        values = [_value(plan, trial) for trial in pair if trial is not None]
-        if len(values) < 2 or None in values:
-            break
-        base, value = (number for number in values if number is not None)
-        differences.append(value - base if plan.direction == "maximize" else base - value)
-        hashes = {trial.predictions_sha256 for trial in pair if trial is not None}
-        same_predictions = same_predictions and len(hashes) == 1 and None not in hashes
+def _ruling(plan: Plan, rule: StoppingRule, variant: str, found: dict[tuple[str, int], Trial]) -> stats.Ruling:
+    """The rule on one variant's prefix; but outputs that do not depend on the seed are one result, however many.
+
+    That is seen from the first pairs alone, so that it does not matter how many more have arrived.
+    """
+    pairs = list(_prefix(plan, variant, found))
     arms = len(plan.variants)
-    ruling = stats.decide(differences, delta=plan.delta, rule=plan.rule, planned=len(plan.seeds), arms=arms)
-    if ruling.final and same_predictions:
-        return stats.Ruling(stats.Action.FUTILE, ruling.interval, "no_change")
-    return ruling
+    first = pairs[:SAME]
+    if len(first) == SAME and all(_alike(side) for side in zip(*first, strict=True)):
+        return _over_examples(plan, rule, first)
+    looked, enough = (pairs, len(plan.seeds)) if rule.rule == "fixed" else (first, SAME)
+    if len(looked) == enough and all(_alike(pair) for pair in looked):
+        return _undecided(plan, rule, enough, 0.0)
+    differences = [_gain(plan, *(_value(plan, trial) for trial in pair)) for pair in pairs]
+    rows = [trial.rows for pair in pairs for trial in pair]
+    return stats.decide(
+        differences,
+        delta=plan.delta,
+        rule=rule,
+        planned=len(plan.seeds),
+        arms=arms,
+        quantum=quantum(plan.metric, min(rows, default=0)),
+    )
 
 
-def _value(plan: Plan, trial: Trial) -> float | None:
-    if failure(trial, plan.metric, plan.self_reported):
-        return None
+def _prefix(plan: Plan, variant: str, found: dict[tuple[str, int], Trial]) -> Iterator[tuple[Trial, Trial]]:
+    """The longest row of pairs, from the first seed on, whose trials both measured the metric."""
+    for index in range(len(plan.seeds)):
+        base, other = (found.get((name, index)) for name in (plan.baseline.name, variant))
+        if base is None or other is None or not _measured(plan, base) or not _measured(plan, other):
+            return
+        yield base, other
+
+
+def _undecided(plan: Plan, rule: StoppingRule, pairs: int, mean: float) -> stats.Ruling:
+    """Pairs that replicate nothing: their `mean` has no interval."""
+    level = 1 - 2 * rule.alpha / len(plan.variants)
+    interval = Interval(n=pairs, mean=mean, low=None, high=None, level=level)
+    return stats.Ruling(stats.Action.FUTILE, interval, pairs, "deterministic" if mean else "no_change")
+
+
+def _over_examples(plan: Plan, rule: StoppingRule, first: Sequence[tuple[Trial, Trial]]) -> stats.Ruling:
+    """Trainings whose output is the same for every seed: parts of the evaluation replicate instead, looked at once.
+
+    Where it has too few rows for that, nothing replicates: equal pairs are one pair, however many there are.
+    """
+    parts = [next((trial.parts for trial in side if trial.parts), ()) for side in zip(*first, strict=True)]
+    if not all(parts):
+        return _undecided(plan, rule, len(first), _gain(plan, *(_value(plan, trial) for trial in first[0])))
+    differences = [_gain(plan, before, after) for before, after in zip(*parts, strict=True)]
+    ruling = stats.decide(
+        differences,
+        delta=plan.delta,
+        rule=rule.model_copy(update={"rule": "fixed"}),
+        planned=len(differences),
+        arms=len(plan.variants),
+    )
+    action = ruling.action if ruling.final and ruling.reason != "budget" else stats.Action.FUTILE
+    reason = "no_change" if ruling.reason == "no_change" else "deterministic"
+    return stats.Ruling(action, ruling.interval, len(first), reason)
+
+
+def _alike(trials: Iterable[Trial]) -> bool:
+    """Whether all gave the same predictions, to the byte."""
+    hashes = {trial.predictions_sha256 for trial in trials}
+    return len(hashes) == 1 and None not in hashes
+
+
+def _gain(plan: Plan, before: float, after: float) -> float:
+    """The difference in the direction of good."""
+    return after - before if plan.direction == "maximize" else before - after
+
+
+def quantum(metric: str, rows: int) -> float:
+    """The smallest step of a metric: one row's part of a share, if the rows are known; 0 for a continuous one."""
+    return 1 / rows if rows and set(metric.lower().split("_")) & SHARES else 0.0
+
+
+def _measured(plan: Plan, trial: Trial) -> bool:
+    return failure(trial, plan.metric, plan.self_reported) is None
+
+
+def _value(plan: Plan, trial: Trial) -> float:
     return measured(trial, plan.self_reported)[plan.metric]
 
 
@@ -373,13 +528,16 @@ def _verdict(plan: Plan, rulings: dict[str, stats.Ruling], read: list[Trial]) ->
             metric=plan.metric,
             difference=ruling.interval,
             verdict=_VERDICTS.get(ruling.action, Verdict.INCONCLUSIVE),
-            reason="" if ruling.action in _VERDICTS else ruling.reason,
+            reason="" if ruling.reason in ("keep", "refuted") else ruling.reason,
+            pairs=ruling.pairs,
+            e_plus=ruling.e_plus,
+            e_minus=ruling.e_minus,
         )
         for name, ruling in rulings.items()
     )
     means = aggregate(read, plan.self_reported)
-    levels = {name: criteria_levels(plan.criteria, means[name], ruling.interval.n) for name, ruling in rulings.items()}
-    joint = {c.arm: _joint(c, criteria_verdict(levels[c.arm])) for c in comparisons}
+    levels = {name: criteria.levels(plan.criteria, means[name], ruling.pairs) for name, ruling in rulings.items()}
+    joint = {c.arm: _joint(c, criteria.verdict(levels[c.arm])) for c in comparisons}
     # Largest mean first; the design's order breaks a tie.
     order = sorted(comparisons, key=lambda c: -c.difference.mean)
     by_verdict = {verdict: [c for c in order if joint[c.arm] is verdict] for verdict in Verdict}
@@ -394,15 +552,15 @@ def _verdict(plan: Plan, rulings: dict[str, stats.Ruling], read: list[Trial]) ->
     return Judgement("completed", reason, rulings, comparisons, verdict, levels[lead.arm], lead.arm)
 
 
-def _joint(comparison: Comparison, criteria: Verdict | None) -> Verdict:
+def _joint(comparison: Comparison, limits: Verdict | None) -> Verdict:
     """A design with both a comparison and criteria needs both."""
-    both = {comparison.verdict, criteria or comparison.verdict}
+    both = {comparison.verdict, limits or comparison.verdict}
     if Verdict.REFUTED in both:
         return Verdict.REFUTED
     return Verdict.SUPPORTED if both == {Verdict.SUPPORTED} else Verdict.INCONCLUSIVE
 
 
-def _reason(lead: Comparison, verdict: Verdict, levels: dict[str, Level]) -> str:
+def _reason(lead: Comparison, verdict: Verdict, levels: dict[str, criteria.Level]) -> str:
     """The comparison's word, or the criteria that decided where the comparison alone would have said otherwise."""
     if lead.verdict is verdict:
         return lead.reason
@@ -433,72 +591,3 @@ def aggregate(trials: Iterable[Trial], self_reported: bool) -> dict[str, dict[st
 def _arm_metrics(values: list[float]) -> ArmMetrics:
     mean, deviation = stats.mean_and_deviation(values)
     return ArmMetrics(mean=mean, std=deviation, n=len(values))
-
-
-# Criteria
-
-
-def _criteria(design: Design, direction: Direction, metric: Metric | None) -> Iterator[Criterion]:
-    """The design's criteria with their directions filled in; RecordError where they contradict themselves."""
-    seen: set[str] = set()
-    for index, criterion in enumerate(design.criteria):
-        where = f"design.yaml: criteria.{index}"
-        if criterion.metric in seen:
-            raise RecordError(f"{where}: metric: {criterion.metric!r} has a criterion already; give one a metric")
-        seen.add(criterion.metric)
-        known = direction if criterion.metric == design.metrics.primary else None
-        yield criterion.model_copy(update={"direction": _criterion_direction(criterion, known, where)})
-
-
-def _criterion_direction(criterion: Criterion, known: Direction | None, where: str) -> Direction:
-    """From best to worst a criterion reads target, acceptable, failure; that order is its direction."""
-    marks = [mark for mark in (criterion.target, criterion.acceptable, criterion.failure) if mark is not None]
-    if len(marks) > 1 and marks[0] == marks[-1] and criterion.failure is not None:
-        raise RecordError(f"{where}: target and failure are both {marks[0]}; give two different values")
-    derived: Direction | None = None
-    if marks[0] != marks[-1]:
-        derived = "maximize" if marks[0] > marks[-1] else "minimize"
-    if derived and marks != sorted(marks, reverse=derived == "maximize"):
-        raise RecordError(f"{where}: acceptable: {criterion.acceptable} does not lie between target and failure")
-    named = {one for one in (criterion.direction, derived, known) if one is not None}
-    if len(named) > 1:
-        raise RecordError(
-            f"{where}: direction: contradiction: {criterion.metric!r} is to {' and to '.join(sorted(named))}"
-        )
-    if not named:
-        raise RecordError(
-            f"{where}: direction: missing; write minimize or maximize, or a failure value besides the target"
-        )
-    return named.pop()
-
-
-def criterion_level(criterion: Criterion, value: float | None) -> Level:
-    """How far one criterion is met. Limits: target and acceptable are met by an equal value, failure only past it.
-
-    0.559 against target 0.7, acceptable 0.6, failure 0.5 is below_acceptable.
-    """
-    if value is None:
-        return "unmeasured"
-    sign = -1 if criterion.direction == "minimize" else 1
-    if sign * value >= sign * criterion.target:
-        return "target"
-    if criterion.acceptable is not None and sign * value >= sign * criterion.acceptable:
-        return "acceptable"
-    if criterion.failure is not None and sign * value < sign * criterion.failure:
-        return "failed"
-    return "below_acceptable"
-
-
-def criteria_levels(criteria: Sequence[Criterion], means: dict[str, ArmMetrics], trials: int) -> dict[str, Level]:
-    """The level of each criterion on a variant's means; a metric that only some of its `trials` gave is unmeasured."""
-    found = {name: arm.mean for name, arm in means.items() if arm.n == trials}
-    return {criterion.metric: criterion_level(criterion, found.get(criterion.metric)) for criterion in criteria}
-
-
-def criteria_verdict(levels: dict[str, Level]) -> Verdict | None:
-    """All met: supported; any below or failed: refuted; else one is unmeasured: inconclusive. None without criteria."""
-    if not levels:
-        return None
-    if any(level in ("below_acceptable", "failed") for level in levels.values()):
-        return Verdict.REFUTED
-    return Verdict.INCONCLUSIVE if "unmeasured" in levels.values() else Verdict.SUPPORTED

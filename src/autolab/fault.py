@@ -1,8 +1,8 @@
 """Named crash points: every boundary behind which something is durable.
 
-Off, a point costs one function call that does nothing. On (`AUTOLAB_FAULT=<N>`), the process kills
-itself with SIGKILL at the Nth point it passes, which no handler can soften; `AUTOLAB_FAULT_LOG` names a
-file that gets a line for each point passed. The tests crash at N = 1, 2, 3 ... until a run ends clean.
+Off, a point costs one function call that does nothing. On (`AUTOLAB_FAULT=<N or name>`), the process kills itself
+with SIGKILL at the Nth point it passes, or at the first of that name, which no handler can soften; `AUTOLAB_FAULT_LOG`
+names a file that gets a line for each point passed. The tests crash at N = 1, 2, 3 ... until a run ends clean.
 Standard library only.
 """
 
@@ -15,6 +15,7 @@ POINTS = (
     "ledger.after_append",
     "ledger.after_head",
     "state.after_write",
+    "calibrate.after_record",
     "iteration.after_folder",
     "ask.after_intent",
     "ask.after_reply",
@@ -34,12 +35,16 @@ POINTS = (
     "trial.after_record",
     "run.after_end",
     "run.after_discard",
+    "holdout.after_debit",
+    "confirm.after_record",
     "extract.after_write",
     "document.after_queue",
     "document.after_write",
     "log.after_snapshot",
     "decide.after_write",
     "lesson.after_record",
+    "champion.after_ref",
+    "reproduce.after_record",
 )
 
 _passed = 0
@@ -54,7 +59,7 @@ def _point(name: str) -> None:
     if log:
         with open(log, "a", encoding="utf-8") as file:
             file.write(name + "\n")
-    if str(_passed) == os.environ["AUTOLAB_FAULT"]:
+    if os.environ["AUTOLAB_FAULT"] in (str(_passed), name):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 from autolab import durable
 from autolab.curves import Curve
-from autolab.records.experiment import Comparison, Interval
+from autolab.meanings import spoken
+from autolab.records.experiment import Comparison, Confirmation, Interval
 from autolab.records.lab import Direction
 
 NAMES = ("comparison", "loss", "acc")
@@ -73,16 +74,21 @@ class Measure:
 class Run:
     """What the figures of a run show. `roles`: arm -> baseline or variant, in the design's order.
 
-    `gains`: per compared variant, its paired differences in the direction of good. `loss` and `shares` (accuracy, F1)
-    are what was evaluated; the curves beside them are what the training says of itself. Empty parts are not drawn.
+    `gains`: per compared variant, its paired differences in the direction of good; `fresh` are those of the
+    `confirmation`. `loss` and `shares` (accuracy, F1) are what was evaluated; the curves beside them are what the
+    training says of itself. Empty parts are not drawn. `runs`: the search, and where there was one the confirmation.
     """
 
     title: str
     roles: Mapping[str, str]
     primary: Measure
     delta: float
+    runs: Sequence[str]
+    iteration_id: str
     comparisons: Sequence[Comparison] = ()
     gains: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    confirmation: Confirmation | None = None
+    fresh: Sequence[float] = ()
     loss: Measure | None = None
     loss_curves: Sequence[Curve] = ()
     shares: Sequence[Measure] = ()
@@ -146,20 +152,23 @@ def _save(figure: Any, stem: Path) -> tuple[Path, Path]:
 
 
 class _Sheet:
-    """A figure of fixed width whose axes are placed in inches, between a title and a note."""
+    """A figure of fixed width whose axes are placed in inches, between a title and a line with note and source."""
 
-    def __init__(self, title: str, height: float, note: str = "") -> None:
+    def __init__(self, title: str, height: float, note: str = "", source: str = "") -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         lines = _wrapped(title, _WIDTH - 1.0).split("\n")[:2]
-        self.below = _LINE + 0.05 if note else 0.0
+        self.below = _LINE + 0.05 if note or source else 0.0
         self.height = height + self.below + _LINE * len(lines) + 0.2
         self.figure = Figure(figsize=(_WIDTH, self.height))
         FigureCanvasAgg(self.figure)
         self.figure.text(0.15 / _WIDTH, 1 - 0.1 / self.height, "\n".join(lines), fontsize=10, va="top")
         if note:
             self.figure.text(0.15 / _WIDTH, 0.07 / self.height, note, fontsize=8, color=_RED, va="bottom")
+        if source:
+            right: dict[str, Any] = {"fontsize": 7, "color": _BASELINES[0], "va": "bottom", "ha": "right"}
+            self.figure.text(1 - 0.1 / _WIDTH, 0.07 / self.height, source, **right)
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Any:
         box = (left / _WIDTH, (bottom + self.below) / self.height, width / _WIDTH, height / self.height)
@@ -219,11 +228,16 @@ def _comparison(shown: Run) -> Any:
     """Each arm's trials beside the paired differences."""
     looks = _looks(shown.roles)
     names = [_name(arm) for arm in shown.roles]
-    labels = [f"{_name(c.arm)}\n{c.verdict}" for c in shown.comparisons]
-    tall = 0.35 + 0.5 * max(2, len(names))
+    search = "search: " if shown.confirmation else ""
+    labels = [f"{_name(c.arm)}\n{search}{c.verdict}" for c in shown.comparisons]
+    arms = [c.arm for c in shown.comparisons]
+    if shown.confirmation is not None:
+        labels.append(f"{_name(shown.confirmation.arm)}\nfresh seeds: {spoken(shown.confirmation.outcome)}")
+        arms.append(shown.confirmation.arm)
+    tall = 0.35 + 0.5 * max(2, len(names), sum(1 + label.count("\n") for label in labels) / 3)
     first, second = _label_width(names), _label_width(labels)
     wide = (_WIDTH - first - second - 0.45) / 2
-    sheet = _Sheet(shown.title, tall + 1.05, shown.note)
+    sheet = _Sheet(shown.title, tall + 1.05, shown.note, _source(shown))
     left = sheet.axes(first, 0.65, wide, tall)
     right = sheet.axes(first + wide + 0.2 + second, 0.65, wide, tall)
     if len(names) == 2:
@@ -231,8 +245,13 @@ def _comparison(shown: Run) -> Any:
     _rows(left, shown.primary, looks, wide)
     _label_rows(left, names, [looks[arm]["color"] for arm in shown.roles])
     _gains(right, shown, looks, wide)
-    _label_rows(right, labels, [looks[c.arm]["color"] for c in shown.comparisons])
+    _label_rows(right, labels, [looks[arm]["color"] for arm in arms])
     return sheet.figure
+
+
+def _source(shown: Run, runs: int = 2) -> str:
+    """Which runs the numbers come from."""
+    return f"{', '.join(shown.runs[:runs])} of {shown.iteration_id}"
 
 
 def _join_pairs(axes: Any, shown: Run) -> None:
@@ -255,14 +274,20 @@ def _rows(axes: Any, measure: Measure, looks: Mapping[str, Mapping[str, Any]], w
 
 
 def _gains(axes: Any, shown: Run, looks: Mapping[str, Mapping[str, Any]], wide: float) -> None:
-    """Every pair's gain, its mean with the interval that decided, and the two values it is held against."""
+    """Every pair's gain, its mean with the interval that decided, and the two values it is held against.
+
+    A row a comparison of the search, and below them what was measured again on fresh seeds.
+    """
     axes.axvline(0, color="black", linewidth=0.8)
     axes.axvline(shown.delta, color=_RED, linewidth=1, linestyle="--")
-    for row, compared in enumerate(shown.comparisons):
-        found, colour = shown.gains[compared.arm], looks[compared.arm]["color"]
-        axes.plot(found, [row] * len(found), "o", color=colour, **_DOT)
-        _interval(axes, compared.difference, row - 0.27, colour)
-    sizes = sorted(abs(gain) for found in shown.gains.values() for gain in found)
+    rows = [(c.arm, c.difference, shown.gains[c.arm]) for c in shown.comparisons]
+    if shown.confirmation is not None:
+        rows.append((shown.confirmation.arm, shown.confirmation.difference, shown.fresh))
+    for row, (arm, difference, found) in enumerate(rows):
+        axes.plot(found, [row] * len(found), "o", color=looks[arm]["color"], **_DOT)
+        if difference.n:
+            _interval(axes, difference, row - 0.27, looks[arm]["color"])
+    sizes = sorted(abs(gain) for _, _, found in rows for gain in found)
     usual = 5 * max(shown.delta, sizes[len(sizes) // 2])
     if sizes[-1] > _WIDE_RATIO * usual:
         axes.set_xscale("symlog", linthresh=usual)
@@ -270,9 +295,13 @@ def _gains(axes: Any, shown: Run, looks: Mapping[str, Mapping[str, Any]], wide: 
         _plain_ticks(axes.xaxis, least=usual)
     told = f"gain in {shown.primary.metric} (right of 0 is better; dashed: {shown.delta:g} asked for)"
     axes.set_xlabel(_wrapped(told, wide + 0.2))
-    level = next((100 * c.difference.level for c in shown.comparisons if c.difference.low is not None), None)
-    words = f"{level:g}% interval" if level else "no interval: no spread"
-    axes.set_title(_wrapped(f"each pair; above: mean and {words}", wide))
+    axes.set_title(_wrapped(f"each pair; above: mean and {_levels([difference for _, difference, _ in rows])}", wide))
+
+
+def _levels(found: Iterable[Interval]) -> str:
+    """What the bars are, from the top; rows of different levels are told apart."""
+    levels = dict.fromkeys(f"{100 * one.level:.4g}%" for one in found if one.low is not None)
+    return f"{' or '.join(levels)} interval" if levels else "no interval: no spread, or too few pairs"
 
 
 def _interval(axes: Any, found: Interval, row: float, colour: str) -> None:
@@ -296,7 +325,7 @@ def _trained(shown: Run, curves: Sequence[Curve], measures: Sequence[Measure]) -
     """A metric over the training, and beside it a panel for each metric that was evaluated at the end."""
     looks, names = _looks(shown.roles), [_name(arm) for arm in shown.roles]
     tall, labels = max(2.2, 0.35 + 0.5 * len(names)), _label_width(names)
-    sheet = _Sheet(shown.title, tall + 1.05, shown.note)
+    sheet = _Sheet(shown.title, tall + 1.05, shown.note, _source(shown, 1))
     used = (0.8 if curves else 0.0) + (labels if measures else 0.0)
     wide = (_WIDTH - used) / (len(measures) + bool(curves)) - 0.2
     start = 0.0

@@ -174,6 +174,11 @@ class Lab:
         self.show_state(read_transition(line)[0])  # as recorded: without secrets
         self._show_views()
 
+    def last_log(self) -> dict[str, object]:
+        """The commit of the record that the newest transition names, for one that changes nothing in it."""
+        line = self.ledger.transition()
+        return {"log": line.data["log"]} if line and "log" in line.data else {}
+
     def show_state(self, state: State) -> None:
         durable.write(self.state_path, state.to_json())
         fault.point("state.after_write")

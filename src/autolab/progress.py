@@ -76,6 +76,8 @@ class Progress:
     at: float
     ends: float | None
     """When all planned trials may be over; None until each arm that has trials left has a completed one."""
+    early: bool = False
+    """The rule may decide before all of them are over: what is planned, and the time left, are at most that."""
 
     @property
     def done(self) -> int:
@@ -85,14 +87,19 @@ class Progress:
     def planned(self) -> int:
         return sum(arm.planned for arm in self.arms)
 
+    @property
+    def most(self) -> str:
+        """What stands before a number that need not be reached."""
+        return "at most " if self.early else ""
+
     def left(self, now: float) -> float | None:
         return None if self.ends is None else max(0.0, self.ends - now)
 
     def line(self, ended: Trial) -> str:
         """One trial that is over, with what it measured and the time that is left."""
         left = self.left(self.at) if self.done < self.planned else None
-        said = f", about {spell(left)} left" if left is not None else ""
-        return f"  {self.done:>2} of {self.planned}  {outcome(ended)}{said}"
+        said = f", {self.most or 'about '}{spell(left)} left" if left is not None else ""
+        return f"  {self.done:>2} of {self.most}{self.planned}  {outcome(ended)}{said}"
 
     def parked_in(self, now: float) -> float | None:
         """Seconds until what runs now may be over; None where a trial's time is not known yet."""
@@ -143,6 +150,7 @@ class Watch:
             began=self._began,
             at=now,
             ends=self._ends(now, running, means),
+            early=self._plan.rule is not None and self._plan.rule.rule != "fixed",
         )
 
     def _means(self) -> dict[str, float | None]:
@@ -155,13 +163,14 @@ class Watch:
     def _count(self, arm: str, role: Literal["baseline", "variant"], seconds: float | None) -> ArmCount:
         done = sum(trial.arm == arm for trial in self._trials.values())
         running = sum(self._arm_of[trial] == arm for trial in self._since)
-        return ArmCount(arm, role, len(self._plan.seeds), done, running, seconds)
+        planned = sum(name == arm for name in self._arm_of.values())
+        return ArmCount(arm, role, planned, done, running, seconds)
 
     def _pairs(self) -> Iterator[Pairs]:
         rulings = experiment.judge(self._plan, list(self._trials.values())).rulings
         for arm, ruling in rulings.items():
-            n, mean = ruling.interval.n, ruling.interval.mean
-            yield Pairs(arm, self._plan.baseline.name, len(self._plan.seeds), n, mean if n else None)
+            mean = ruling.interval.mean if ruling.pairs else None
+            yield Pairs(arm, self._plan.baseline.name, len(self._plan.seeds), ruling.pairs, mean)
 
     def _ends(self, now: float, running: Sequence[Running], means: Mapping[str, float | None]) -> float | None:
         """The trials left, in order, each where a place is free first; places are as many as ever ran at once."""

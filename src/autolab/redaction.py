@@ -119,17 +119,33 @@ def clean(text: str) -> str:
 
 def clean_value(value: Any) -> Any:
     """A JSON value with every text in it clean, keys too."""
+    texts: list[str] = []
+    found = _gathered(value, texts)
+    # All texts at once first: what is a secret in one of them is one among the others too, a line each.
+    return _cleaned(found) if _spans("\n".join(texts).encode("utf-8", "surrogatepass")) else found
+
+
+def _gathered(value: Any, texts: list[str], key: str = "") -> Any:
+    """The value with its tuples as lists; its texts go to `texts`, each behind its key."""
+    if isinstance(value, dict):
+        return {name: _gathered(one, texts, name) for name, one in value.items()}
+    if key or isinstance(value, str):
+        texts.append(f"{key}: {value}" if isinstance(value, str) else key)
+    return [_gathered(one, texts) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
         return {clean(key): _named(key, one) for key, one in value.items()}
-    return [clean_value(one) for one in value] if isinstance(value, list | tuple) else value
+    return [_cleaned(one) for one in value] if isinstance(value, list) else value
 
 
 def _named(key: str, value: Any) -> Any:
     """A value whose key may be the word that tells what it is."""
     if not isinstance(value, str) or len(value) < SHORTEST:
-        return clean_value(value)
+        return _cleaned(value)
     head, both = f"{clean(key)}: ", clean(f"{key}: {value}")
     return both.removeprefix(head) if both.startswith(head) and both != head + value else clean(value)
 

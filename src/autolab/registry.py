@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autolab.lab import Lab
+from autolab.meanings import heading
 from autolab.records.experiment import IterationRecord
 
 PUBLISHED = (
@@ -22,6 +23,7 @@ PUBLISHED = (
     "record.json",
     "summary.json",
     "failure_report.md",
+    "merge_request.md",
     "launch/*",
     "analysis/**/*",
     "runs/*/run_manifest.json",
@@ -71,9 +73,8 @@ def evidence(lab: Lab) -> str:
     for record in finished(lab):
         runs = sorted((lab.iteration(record.iteration_id).folder / "runs").glob("*/run_manifest.json"))
         ended = [f"{path.parent.name} {_status(path)}" for path in runs]
-        verdict = record.verdict or record.status
-        note = " (unconfirmed)" if verdict == "supported" else ""
-        rows.append(f"{record.hypothesis_id:<4}{title(lab, record):<50}  {verdict}{note}: {', '.join(ended)}")
+        verdict = heading(record.verdict, record.status, outcome=record.outcome)
+        rows.append(f"{record.hypothesis_id:<4}{title(lab, record):<50}  {verdict}: {', '.join(ended)}")
         rows.append(f"    experiments/{record.iteration_id}/analysis/summary.md")
     config = lab.config()
     places = [

@@ -26,6 +26,8 @@ from autolab.records.lab import Command, Config, Train
 from autolab.sandbox import Box
 from autolab.seal import CONFIGS, Seals
 
+HOLDOUT = "holdout"
+"""The step, and its folder, that predicts for the holdout."""
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 _IN_COPY = """
@@ -67,6 +69,8 @@ class Rig:
     data_sha256: dict[str, str]
     inputs: Path
     labels: Path
+    holdout: tuple[Path, Path] | None
+    """Inputs and labels of the holdout, where the lab has one."""
     evaluator: Path | None
     evaluator_sha256: str
     containment: str
@@ -85,34 +89,39 @@ class Rig:
     """What all of this held; broken where a trial changed it."""
 
 
-def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
+def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | None = None) -> Rig:
+    """Export both commits and the data that git holds, to `exports` or the lab's store, and hash what counts."""
+    exports = exports or lab.store / "exports"
     python = lab.python(config)
     environment = evaluation.packages_hash(Path(python))
     hidden = hidden_from_trials(config)
     commits = {"base": base, "candidate": candidate}
     trees = {name: lab.git.tree(commit) for name, commit in commits.items()}
     suffix = durable.sha256("\n".join(hidden))[:8]
-    code = {name: lab.store / "exports" / f"code-{tree}-{suffix}" for name, tree in trees.items()}
-    seals = Seals(lab.store / "exports", lab.store / "seals")
+    code = {name: exports / f"code-{tree}-{suffix}" for name, tree in trees.items()}
+    seals = Seals(exports, lab.store / "seals")
     for name, folder in code.items():
         lab.git.export(commits[name], folder, None, hidden)
         seals.add(f"code of the {name}", folder)
     fault.point("export.after_write")
     data, hashes = None, {}
     if config.data is not None:
-        data, hashes["train"] = _frozen_folder(lab, base, config.data, seals)
-    evaluator, sha, inputs, labels = None, "", lab.store, lab.store
+        data, hashes["train"] = _frozen_folder(lab, exports, base, config.data, seals)
+    evaluator, sha, inputs, labels, holdout = None, "", lab.store, lab.store, None
     if config.evaluate is not None:
-        folder, hashes["eval"] = _frozen_folder(lab, base, config.evaluate.eval, seals)
+        folder, hashes["eval"] = _frozen_folder(lab, exports, base, config.evaluate.eval, seals)
         inputs, labels = folder / "inputs.npy", folder / "labels.npy"
-        evaluator, sha = _frozen_file(lab, base, config.evaluate.script)
+        if config.evaluate.holdout is not None:
+            folder, hashes["holdout"] = _frozen_folder(lab, exports, base, config.evaluate.holdout, seals)
+            holdout = folder / "inputs.npy", folder / "labels.npy"
+        evaluator, sha = _frozen_file(lab, exports, base, config.evaluate.script)
         seals.add("the evaluator", evaluator)
     if config.containment == "full" and os.geteuid() == 0:
-        _open_to_others(*([data] if data else []), *([inputs] if evaluator else []))
-    altered = _altered(lab, config, inputs)
+        _open_to_others(*([data] if data else []), *([inputs] if evaluator else []), *(holdout or ())[:1])
+    altered = _altered(lab, exports, config, inputs)
     if altered is not None:
         seals.add("the altered inputs", altered.inputs)
-    about = {"evaluator": sha, "data": hashes, "metric": config.metric.value()}
+    about = {"evaluator": sha, "data": hashes, "metric": [config.metric.primary, config.metric.direction]}
     about |= {"environment": environment.value() | {"python": ""}}
     epoch = durable.sha256(json.dumps(about, sort_keys=True))
     return Rig(
@@ -125,6 +134,7 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
         data_sha256=hashes,
         inputs=inputs,
         labels=labels,
+        holdout=holdout,
         evaluator=evaluator,
         evaluator_sha256=sha,
         containment=config.containment,
@@ -133,7 +143,7 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str) -> Rig:
         bytecode=lab.store / "bytecode",
         predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
         epoch=epoch,
-        configs=lab.store / "exports" / CONFIGS,
+        configs=exports / CONFIGS,
         person=_from_person(config.train.env),
         altered=altered,
         seals=seals,
@@ -147,10 +157,10 @@ def _from_person(names: Sequence[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
-def _altered(lab: Lab, config: Config, inputs: Path) -> suffix.Altered | None:
+def _altered(lab: Lab, exports: Path, config: Config, inputs: Path) -> suffix.Altered | None:
     if config.evaluate is None or not config.evaluate.altered_suffix:
         return None
-    return suffix.alter(inputs, lab.secret, lab.store / "exports")
+    return suffix.alter(inputs, lab.secret, exports)
 
 
 def hidden_from_trials(config: Config) -> list[str]:
@@ -164,11 +174,12 @@ def hidden_from_trials(config: Config) -> list[str]:
     return hidden
 
 
-def _frozen_folder(lab: Lab, base: str, path: str, seals: Seals) -> tuple[Path, str]:
+def _frozen_folder(lab: Lab, exports: Path, base: str, path: str, seals: Seals) -> tuple[Path, str]:
     """A data folder as it is in the base commit, or where git does not hold it, as it lies on disk."""
     held = None if Path(path).is_absolute() else lab.git.has_path(base, path)
     if held:
-        folder = lab.store / "exports" / f"data-{held}"
+        # Named by its path too: two splits may hold the same rows.
+        folder = exports / f"data-{held}-{durable.sha256(path)[:8]}"
         lab.git.export(base, folder, [path], [])
         seals.add(path, folder / path)
         return folder / path, held
@@ -187,11 +198,11 @@ def _open_to_others(*paths: Path) -> None:
                 raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
 
 
-def _frozen_file(lab: Lab, base: str, path: str) -> tuple[Path, str]:
+def _frozen_file(lab: Lab, exports: Path, base: str, path: str) -> tuple[Path, str]:
     held = lab.git.has_path(base, path)
     if not held:
         raise LabError(f".autolab/config.yaml: evaluate.script: {path} is not in commit {base[:12]}; commit it")
-    folder = lab.store / "exports" / f"file-{held}"
+    folder = exports / f"file-{held}"
     lab.git.export(base, folder, [path], [])
     file = folder / path
     return file, durable.file_sha256(file)
@@ -216,9 +227,17 @@ def settings_file(rig: Rig, arm: PlannedArm) -> Path:
 
 
 def job(
-    rig: Rig, design: Design, config: Config, key: str, trial: str, attempt: int, arm: PlannedArm, seed: int
+    rig: Rig,
+    command: str,
+    config: Config,
+    key: str,
+    trial: str,
+    attempt: int,
+    arm: PlannedArm,
+    seed: int,
+    holdout: bool = False,
 ) -> Job:
-    """One attempt of one trial: train, then predict on inputs without labels."""
+    """One attempt of one trial: train, then predict on inputs without labels, with `holdout` on that split's too."""
     inputs: dict[str, Path] = {"code": rig.code[arm.code], "config": settings_file(rig, arm)}
     env = environment_of_trials(rig.python)
     train = env | rig.person | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
@@ -226,23 +245,27 @@ def job(
     if rig.data is not None:
         inputs["data"] = rig.data
         train["AUTOLAB_DATA"] = "{data}"
-    command = _words(train_command(design, config), rig.python)
     sees = ["{code}", "{config}", *(["{data}"] if rig.data is not None else [])]
-    steps = [_step(rig, "train", _copied(command, config), train, config.train, sees)]
+    steps = [_step(rig, "train", _copied(_words(command, rig.python), config), train, config.train, sees)]
     if config.predict is not None:
         inputs[suffix.TRUE] = rig.inputs
         predict = env | {"AUTOLAB_MODEL": "{folder}/train/model"}
-        command = _words(config.predict.command, rig.python)
+        words = _words(config.predict.command, rig.python)
         sees = ["{code}", "{folder}/train/model"]
         if rig.altered is None:
             predict |= {"AUTOLAB_TRIAL_DIR": "{folder}/predict", "AUTOLAB_INPUTS": "{inputs}"}
-            steps.append(_step(rig, "predict", command, predict, config.predict, [*sees, "{inputs}"]))
+            steps.append(_step(rig, "predict", words, predict, config.predict, [*sees, "{inputs}"]))
         else:
             inputs[suffix.ALTERED] = rig.altered.inputs
             for name, source in rig.altered.order(key).items():
                 own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{name}", "AUTOLAB_INPUTS": f"{{folder}}/{name}/inputs.npy"}
-                argv = ["/bin/sh", "-c", _ON_OWN_INPUTS, "autolab", f"{{{source}}}", *command]
+                argv = ["/bin/sh", "-c", _ON_OWN_INPUTS, "autolab", f"{{{source}}}", *words]
                 steps.append(_step(rig, name, argv, predict | own, config.predict, [*sees, f"{{{source}}}"]))
+        if holdout and rig.holdout is not None:
+            inputs[HOLDOUT] = rig.holdout[0]
+            own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{HOLDOUT}", "AUTOLAB_INPUTS": f"{{{HOLDOUT}}}"}
+            env = env | {"AUTOLAB_MODEL": "{folder}/train/model"} | own
+            steps.append(_step(rig, HOLDOUT, words, env, config.predict, [*sees, f"{{{HOLDOUT}}}"]))
     return Job(key=key, trial=trial, attempt=attempt, steps=tuple(steps), inputs=inputs)
 
 

@@ -8,8 +8,9 @@ way are adopted from the executor, and only what is known to be lost gets a new 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -25,12 +26,11 @@ from autolab.lab import Lab
 from autolab.ledger import Line
 from autolab.progress import Watch
 from autolab.records.experiment import (
-    Design,
     FileHash,
-    Hypothesis,
     Manifest,
     ManifestGit,
     ManifestSync,
+    RunArm,
     SyncStep,
     Trial,
 )
@@ -38,6 +38,18 @@ from autolab.records.lab import Config
 from autolab.records.outcomes import Outcome, RunKind
 from autolab.view import View
 
+NAMES = {
+    RunKind.SEARCH: "run",
+    RunKind.CONFIRM: "run",
+    RunKind.STUB: "run",
+    RunKind.CALIBRATE: "calibration",
+    RunKind.REPRODUCE: "reproduction",
+}
+"""How the id of a run begins, by its kind."""
+CONFIGURED = ("metric", "train", "predict", "evaluate", "data")
+"""Keys of config.yaml that a manifest repeats, so that its trials can run once more."""
+AHEAD = 2
+"""Pairs that wait for a place while others run: what a rule that may stop early is offered beyond what it has."""
 MAX_LOST = 3
 """Attempts that one trial may lose to infrastructure before the stage itself is tried again."""
 
@@ -75,18 +87,23 @@ class Order:
     lab: Lab
     config: Config
     iteration_id: str
-    design: Design
-    hypothesis: Hypothesis | None
+    """Whose folder the run lies in: an iteration's, or `calibration`."""
+    plan: Callable[[rig.Rig], experiment.Plan]
+    command: str
+    """The training's, `{python}` standing for the interpreter."""
     base: str
     candidate: str
     checks: Mapping[str, str]
     events: Sequence[Line]
-    """The iteration's ledger lines so far, from which a measurement under way is taken up."""
+    """The ledger lines since it may have begun, from which a measurement under way is taken up."""
     acted: int
     """Number of the newest line that acted on a stage's outcome: a run that ended after it is still to be used."""
     tell: View
     stop: Callable[[], bool]
     kind: RunKind = RunKind.SEARCH
+    design_sha256: str | None = None
+    exports: Path | None = None
+    """Where commits and data are exported to, instead of the lab's store."""
 
 
 @dataclass
@@ -103,13 +120,14 @@ class _Run:
     attempts: dict[str, int] = field(default_factory=dict)
     submitted: set[str] = field(default_factory=set)
     flying: dict[str, tuple[str, Ref]] = field(default_factory=dict)
+    queued: set[str] = field(default_factory=set)
     losses: dict[str, int] = field(default_factory=dict)
     executed: int = 0
     watch: Watch = field(init=False)
 
 
 def measure(order: Order) -> Measured:
-    """Bring the iteration's run to an end, or park it. Only bugs and unwritable files raise."""
+    """Bring a run to an end, or park it. Only bugs and unwritable files raise."""
     run = _take_up(order)
     try:
         judgement = _until_judged(run)
@@ -118,9 +136,21 @@ def measure(order: Order) -> Measured:
         return Measured(ending, str(error), run.run_id, None, run.executed)
     if judgement is None:
         return Measured(Ending.PARKED, "stopped before the run was judged", run.run_id, None, run.executed)
-    _cancel_rest(run)
+    _cancel(run, list(run.flying))
     manifest = _manifest(run, judgement)
     return _end(run, manifest, judgement)
+
+
+def lines_of(events: Sequence[Line], kinds: Iterable[RunKind]) -> list[Line]:
+    """The lines about runs of these kinds: a run's own name begins with what it is for."""
+    names = tuple(f"{NAMES[kind]}_" for kind in kinds)
+    return [line for line in events if str(line.data.get("run_id", "")).startswith(names)]
+
+
+def executed(events: Iterable[Line], kind: RunKind, since: int) -> int:
+    """Trials of such runs that were brought to an end after line `since`; reused ones are not among them."""
+    trials = [line for line in lines_of(list(events), [kind]) if line.event == "trial" and line.n > since]
+    return sum(1 for line in trials if line.data["trial"]["reused_from"] is None)
 
 
 class SyncError(ExecutorError):
@@ -130,20 +160,21 @@ class SyncError(ExecutorError):
 def _take_up(order: Order) -> _Run:
     """The run that is under way, or a new one, registered before anything is spent."""
     lab = order.lab
-    started = [line for line in order.events if line.event == "run_started"]
-    ended = {line.data["run_id"] for line in order.events if line.event == "run_ended" and line.n < order.acted}
-    open_runs = [line for line in started if line.data["run_id"] not in ended]
-    setup = rig.set_up(lab, order.config, order.base, order.candidate)
-    plan = experiment.plan(
-        order.design, order.config, order.hypothesis, lab.secret, setup.epoch, lab.git.tree(order.base)
-    )
+    mine = lines_of(order.events, [order.kind])
+    started = [line for line in mine if line.event == "run_started"]
+    ended = {line.data["run_id"] for line in mine if line.event == "run_ended" and line.n < order.acted}
+    same = [line for line in started if line.data["kind"] == order.kind]
+    open_runs = [line for line in same if line.data["run_id"] not in ended]
+    setup = rig.set_up(lab, order.config, order.base, order.candidate, order.exports)
+    plan = order.plan(setup)
     registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
-    registered |= {"design_sha256": durable.sha256(order.design.to_yaml()), "rule": plan.rule.value()}
+    registered |= {"design_sha256": order.design_sha256, "rule": plan.rule.value() if plan.rule else None}
+    registered |= {"cells": [list(cell) for cell in sorted(plan.only)]} if plan.only else {}
     for arm in plan.arms:
         setup.seals.add(f"settings of {arm.name}", rig.settings_file(setup, arm))
-    if open_runs and any(open_runs[-1].data[key] != value for key, value in registered.items()):
+    if open_runs and any(open_runs[-1].data.get(key) != value for key, value in registered.items()):
         _abandon(order, open_runs.pop().data["run_id"])
-    run_id = open_runs[-1].data["run_id"] if open_runs else f"run_{len(started) + 1:04d}"
+    run_id = open_runs[-1].data["run_id"] if open_runs else f"{NAMES[order.kind]}_{_next(order, started):04d}"
     executor = _executor(order, run_id)
     started_at = open_runs[-1].time if open_runs else durable.utc_now()
     run = _Run(order, run_id, plan, setup, executor, started_at)
@@ -154,6 +185,14 @@ def _take_up(order: Order) -> _Run:
         _write_manifest(run, _manifest(run, None))
     fault.point("run.after_manifest")
     return run
+
+
+def _next(order: Order, started: Sequence[Line]) -> int:
+    """The number of a new run; of runs that stand between iterations the folder knows more than the lines."""
+    name = NAMES[order.kind]
+    shown = (order.lab.iteration(order.iteration_id).folder / "runs").glob(f"{name}_[0-9][0-9][0-9][0-9]")
+    known = [] if name == NAMES[RunKind.SEARCH] else [int(path.name[-4:]) for path in shown]
+    return 1 + max([len(started), *known])
 
 
 def _executor(order: Order, run_id: str) -> Executor:
@@ -201,17 +240,32 @@ def _remember(run: _Run) -> None:
 
 def _until_judged(run: _Run) -> experiment.Judgement | None:
     """Keep the executor busy until the rule has what it needs; None if the person asked to stop first."""
-    cells = experiment.cells(run.plan)
-    _reuse(run, cells)
+    _reuse(run, experiment.cells(run.plan))
     while True:
-        judgement = experiment.judge(run.plan, list(run.trials.values()))
+        trials = list(run.trials.values())
+        judgement = experiment.judge(run.plan, trials)
         if judgement.done:
             return judgement
         if run.order.stop():
             _park(run)
             return None
-        _launch(run, [cell for cell in cells if _id(cell) not in run.trials and _id(cell) not in run.flying])
+        cells = experiment.wanted(run.plan, trials)
+        _cancel(run, run.flying.keys() - {_id(cell) for cell in cells})
+        _launch(run, _due(run, cells))
         _collect_finished(run)
+
+
+def _due(run: _Run, cells: Sequence[Cell]) -> list[Cell]:
+    """The next cells to be given to the executor: all of them, or under a rule that may stop early a few ahead.
+
+    Those that an earlier command has submitted are among them, so that they are adopted.
+    """
+    waiting = [cell for cell in cells if _id(cell) not in run.flying]
+    if run.plan.rule is None or run.plan.rule.rule == "fixed":
+        return waiting
+    known = [cell for cell in waiting if _key(run, cell) in run.submitted]
+    new = [cell for cell in waiting if _key(run, cell) not in run.submitted]
+    return known + new[: max(0, AHEAD * len(run.plan.arms) - len(run.queued) - len(known))]
 
 
 def _launch(run: _Run, cells: Sequence[Cell]) -> None:
@@ -230,13 +284,16 @@ def _launch(run: _Run, cells: Sequence[Cell]) -> None:
     fault.point("submit.after_jobs")
     for trial, job in jobs.items():
         run.flying[trial] = (job.key, refs[job.key])
+        run.queued.add(trial)
 
 
 def _collect_finished(run: _Run) -> None:
     """Wait for a change, then bring home every trial that has ended."""
     refs = [ref for _, ref in run.flying.values()]
     statuses = run.executor.poll(refs, 1.0)
-    run.watch.look({trial: statuses[key].phase for trial, (key, _) in run.flying.items() if key in statuses})
+    phases = {trial: statuses[key].phase for trial, (key, _) in run.flying.items() if key in statuses}
+    run.queued = {trial for trial, phase in phases.items() if phase is Phase.QUEUED}
+    run.watch.look(phases)
     run.order.tell.trials(run.watch.progress())
     for trial, (key, ref) in list(run.flying.items()):
         status = statuses.get(key)
@@ -283,6 +340,9 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
     fault.point("trial.after_fetch")
     rig.tidy(run.setup, ref.key, folder)
     scored = scoring.judge(run.setup, run.order.config, run.plan.metric, exit_, folder)
+    parts = _parts(run, name, seed, scored, folder)
+    if run.order.kind is RunKind.CONFIRM:
+        _hold(run, ref.key, folder)
     shown = run.order.lab.iteration(run.order.iteration_id).run(run.run_id).trial(trial, attempt)
     remove_tree(shown)
     shown.parent.mkdir(parents=True, exist_ok=True)
@@ -300,6 +360,7 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         outcome=scored.outcome,
         score=scored.score,
         self_reported=scored.self_reported,
+        parts=parts,
         predictions_sha256=scored.predictions_sha256,
         rows=scored.rows,
         suspicions=scored.suspicions,
@@ -312,9 +373,35 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
     )
 
 
+def _parts(run: _Run, arm: str, seed: int, scored: scoring.Scored, folder: Path) -> tuple[float, ...]:
+    """The metric on parts of the evaluation, where another seed of the arm has given the very same predictions."""
+    sha = scored.predictions_sha256
+    others = [trial for trial in run.trials.values() if trial.arm == arm and trial.seed != seed]
+    alike = [trial for trial in others if trial.predictions_sha256 == sha]
+    if scored.outcome is not Outcome.COMPLETED or sha is None or not alike:
+        return ()
+    known = next((trial.parts for trial in alike if trial.parts), None)
+    return known or scoring.on_parts(run.setup, run.plan.metric, folder)
+
+
+def _hold(run: _Run, key: str, folder: Path) -> None:
+    """Keep the predictions for the holdout in the store, where nobody looks at them before the question is counted."""
+    made = folder / rig.HOLDOUT / "predictions.npy"
+    if made.is_file():
+        kept = held(run.order.lab, key)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(made, kept)
+    remove_tree(folder / rig.HOLDOUT)
+
+
+def held(lab: Lab, key: str) -> Path:
+    """Where a confirmation's trial keeps its predictions for the holdout until they are scored."""
+    return lab.store / "held" / f"{key}.npy"
+
+
 def _record(run: _Run, trial: Trial) -> None:
     """Make a finished trial durable: a file to find it by content, then the ledger line that counts."""
-    if trial.outcome is Outcome.COMPLETED and trial.reused_from is None:
+    if trial.outcome is Outcome.COMPLETED and trial.reused_from is None and not _arm(run, trial.arm).fresh:
         where = _known(run.order.lab, trial.content)
         durable.write(where, json.dumps({"run_id": run.run_id, "iteration_id": run.order.iteration_id} | trial.value()))
         fault.point("trial.after_store")
@@ -328,7 +415,11 @@ def _reuse(run: _Run, cells: Sequence[Cell]) -> None:
     reused: list[str] = []
     for name, index, seed in cells:
         trial, arm = _id((name, index, seed)), _arm(run, name)
-        if trial in run.trials or any(key.rpartition(".")[0].endswith(f".{trial}") for key in run.submitted):
+        if (
+            arm.fresh
+            or trial in run.trials
+            or any(key.rpartition(".")[0].endswith(f".{trial}") for key in run.submitted)
+        ):
             continue
         content = _content(run, arm, seed)
         path = _known(run.order.lab, content)
@@ -356,9 +447,11 @@ def _park(run: _Run) -> None:
         _collect_finished(run)
 
 
-def _cancel_rest(run: _Run) -> None:
-    run.executor.cancel([ref for _, ref in run.flying.values()])
-    run.flying.clear()
+def _cancel(run: _Run, trials: Iterable[str]) -> None:
+    """End what the rule does not need any more; it leaves no trial behind."""
+    refs = [run.flying.pop(trial)[1] for trial in list(trials)]
+    if refs:
+        run.executor.cancel(refs)
 
 
 def _end(run: _Run, manifest: Manifest, judgement: experiment.Judgement) -> Measured:
@@ -411,7 +504,7 @@ def _content(run: _Run, arm: PlannedArm, seed: int) -> str:
     return experiment.content_key(
         tree=setup.trees[arm.code],
         command=[
-            rig.train_command(run.order.design, run.order.config),
+            run.order.command,
             config.predict.command if config.predict else "",
             *_ways_of_training(run),
         ],
@@ -433,10 +526,14 @@ def _ways_of_training(run: _Run) -> list[str]:
 
 def _job(run: _Run, cell: Cell) -> Job:
     name, _, seed = cell
+    order, trial, key = run.order, _id(cell), _key(run, cell)
+    attempt, holdout = run.attempts.get(trial, 1), order.kind is RunKind.CONFIRM
+    return rig.job(run.setup, order.command, order.config, key, trial, attempt, _arm(run, name), seed, holdout)
+
+
+def _key(run: _Run, cell: Cell) -> str:
     order, trial = run.order, _id(cell)
-    attempt = run.attempts.get(trial, 1)
-    key = f"{order.lab.lab_id}.{order.iteration_id}.{run.run_id}.{trial}.a{attempt}"
-    return rig.job(run.setup, order.design, order.config, key, trial, attempt, _arm(run, name), seed)
+    return f"{order.lab.lab_id}.{order.iteration_id}.{run.run_id}.{trial}.a{run.attempts.get(trial, 1)}"
 
 
 def _manifest(run: _Run, judgement: experiment.Judgement | None) -> Manifest:
@@ -457,7 +554,7 @@ def _manifest(run: _Run, judgement: experiment.Judgement | None) -> Manifest:
             dirty=bool(lab.git.dirty()),
         ),
         location=run.executor.location,
-        command=rig.train_command(order.design, order.config),
+        command=order.command,
         sync=ManifestSync(
             artifact_sync_to_local=SyncStep(
                 status="ok" if over else "pending", completed_at=durable.utc_now() if over else None
@@ -466,11 +563,18 @@ def _manifest(run: _Run, judgement: experiment.Judgement | None) -> Manifest:
         verifier_results=dict(order.checks),
         started_at=run.started_at,
         ended_at=durable.utc_now() if over else None,
-        artifacts={"metrics": "metrics.json", "trials": "trials", "design": "../../design.yaml"},
-        design_sha256=durable.sha256(order.design.to_yaml()),
+        artifacts={"metrics": "metrics.json", "trials": "trials", "design": "../../design.yaml"}
+        if NAMES[order.kind] == NAMES[RunKind.SEARCH]
+        else {"trials": "trials"},
+        design_sha256=order.design_sha256,
         rule=run.plan.rule,
         metric=run.plan.metric,
+        direction=run.plan.direction,
         success_delta=run.plan.delta,
+        arms=tuple(RunArm(name=a.name, role=a.role, code=a.code, settings=a.settings) for a in run.plan.arms),
+        pairs=len(run.plan.seeds),
+        epoch=setup.epoch,
+        lab={key: order.config.value()[key] for key in CONFIGURED},
         environment=setup.environment,
         evaluator=FileHash(path=evaluate.script, sha256=setup.evaluator_sha256) if evaluate else None,
         data=setup.data_sha256,

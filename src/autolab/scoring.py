@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from autolab import evaluation, fault, metrics, suffix, suspicion
-from autolab.collection import exceeded, stored_path
+from autolab.collection import exceeded, remove_tree, stored_path
 from autolab.executors.base import Exit
 from autolab.records.lab import Config
 from autolab.records.outcomes import Outcome
 from autolab.rig import Rig
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+PARTS, LEAST = 20, 5
+"""Parts of the evaluation that stand in for seeds, and the rows that each has to have at least."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +75,60 @@ def score(setup: Rig, config: Config, metric: str, attempt: Path) -> Scored:
     ahead = _looks_ahead(setup, predictions, attempt)
     if ahead is not None:
         return Scored(ahead.outcome, ahead.message, {}, said, sha)
-    measured = evaluation.score(
-        Path(setup.python),
-        setup.evaluator,
-        setup.evaluator_sha256,
-        predictions,
-        setup.labels,
-        attempt / "score",
-        setup.predict_limit_s,
-        setup.scoring,
-        setup.bytecode,
-    )
+    measured = numbers(setup, predictions, setup.labels, attempt / "score")
     if isinstance(measured, evaluation.Problem):
         return Scored(measured.outcome, measured.message, {}, said, sha)
     if metric not in measured:
         return Scored(Outcome.INVALID_ARTIFACT, f"score.json: {metric} is not in it", measured, said, sha)
     seen = suspicion.predictions(predictions)
     return Scored(Outcome.COMPLETED, "", measured, said, sha, seen.rows, seen.suspicions)
+
+
+def numbers(setup: Rig, predictions: Path, labels: Path, folder: Path) -> dict[str, float] | evaluation.Problem:
+    """What the lab's evaluator says of predictions for these labels; leaves score.json in `folder`."""
+    assert setup.evaluator is not None
+    return evaluation.score(
+        Path(setup.python),
+        setup.evaluator,
+        setup.evaluator_sha256,
+        predictions,
+        labels,
+        folder,
+        setup.predict_limit_s,
+        setup.scoring,
+        setup.bytecode,
+    )
+
+
+def on_parts(setup: Rig, metric: str, attempt: Path) -> tuple[float, ...]:
+    """The metric on `PARTS` equal parts of the evaluation, each every `PARTS`-th row; empty where rows are too few.
+
+    For trainings that give the same output for every seed: then the rows are all that replicates.
+    """
+    import numpy as np
+
+    if setup.evaluator is None:
+        return ()
+    rows = np.load(attempt / "predict" / "predictions.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(setup.labels, mmap_mode="r", allow_pickle=False)
+    if len(labels) != len(rows) or len(rows) < PARTS * LEAST:
+        return ()
+    try:
+        found = [_part(setup, rows[part::PARTS], labels[part::PARTS], attempt / "parts") for part in range(PARTS)]
+    finally:
+        remove_tree(attempt / "parts")
+    return tuple(one[metric] for one in found) if all(metric in one for one in found) else ()
+
+
+def _part(setup: Rig, rows: npt.NDArray[Any], labels: npt.NDArray[Any], folder: Path) -> dict[str, float]:
+    """The evaluator's numbers for some rows; none where it does not take them."""
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in (("predictions", rows), ("labels", labels)):
+        np.save(folder / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
+    measured = numbers(setup, folder / "predictions.npy", folder / "labels.npy", folder)
+    return {} if isinstance(measured, evaluation.Problem) else measured
 
 
 def _self_reported(config: Config, metric: str, attempt: Path) -> Scored:

@@ -31,7 +31,7 @@ def main(words: list[str]) -> int:
 
 
 def read(start: Path) -> dict[str, Any]:
-    """State, loop, run under way, last verdict and the lock's holder, as one JSON value."""
+    """State, loop, champion, claims, run under way, last verdict and the lock's holder, as one JSON value."""
     root, store = locate(start)
     ledger = Ledger(store)
     head = ledger.open()
@@ -39,7 +39,7 @@ def read(start: Path) -> dict[str, Any]:
     if line is None:
         raise LedgerError(f"{ledger.path}: no transition in it; `autolab doctor --fix` shows what is left")
     campaign = line.data["campaign"]
-    waiting = store / "pending"
+    champions, waiting = campaign.get("champions", []), store / "pending"
     return {
         "lab": str(root),
         "lab_id": head.lab_id,
@@ -48,7 +48,8 @@ def read(start: Path) -> dict[str, Any]:
         "iterations": campaign["iterations"],
         "trials": campaign["trials"],
         "loop": campaign["loop"],
-        "best": campaign["best"],
+        "champion": champions[-1] if champions else None,
+        "claims": campaign.get("claims", {}),
         "run": _run(ledger, campaign["iteration_offset"]),
         "held_by": holder(store),
         "documents_waiting": len(list(waiting.glob("*.json"))) if waiting.exists() else 0,
@@ -68,8 +69,23 @@ def _run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
     return run
 
 
+def _kept(champion: dict[str, Any] | None, claims: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was kept, how much of it is expected to be false at most, and how often the holdout was asked."""
+    rows = []
+    if champion:
+        gain = f"gain {champion['gain']:+.4g} on fresh seeds, shrunken"
+        rows.append(("champion", f"{champion['commit'][:12]} of {champion['iteration_id']}, {gain}"))
+    if claims.get("confirmations"):
+        share = 100 * min(1.0, claims["alpha"] / claims["kept"]) if claims["kept"] else None
+        false = f"; at most {share:.3g}% of the kept expected false" if share is not None else ""
+        rows.append(("kept", f"{claims['kept']} of {claims['confirmations']} confirmed claims kept{false}"))
+    if claims.get("questions"):
+        rows.append(("holdout", f"{claims['questions']} question{'s' * (claims['questions'] > 1)} asked"))
+    return rows
+
+
 def text(value: dict[str, Any]) -> str:
-    state, loop, best, run = value["state"], value["loop"], value["best"], value["run"]
+    state, loop, run = value["state"], value["loop"], value["run"]
     attempt = f", attempt {state['stage_attempt']} of {state['max_stage_attempts']}"
     rows = [
         ("lab", f"{value['lab']} ({value['lab_id']})"),
@@ -85,8 +101,7 @@ def text(value: dict[str, Any]) -> str:
     if run:
         said = f"{run['status']}{', ' + run['verdict'] if run['verdict'] else ''}"
         rows.append(("run", f"{run['run_id']}: {said}, {run['trials']} trials recorded"))
-    if best:
-        rows.append(("supported", f"{best['commit'][:12]} of {best['iteration_id']} (unconfirmed)"))
+    rows += _kept(value["champion"], value["claims"])
     if loop:
         done = value["iterations"] - loop["first_iteration"]
         rows.append(

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean, median
 
 from autolab.evaluation import PREDICTIONS_BYTES, npy_header, open_regular
-from autolab.experiment import measured
+from autolab.experiment import SHARES, measured
 from autolab.records.experiment import Comparison, Design, Manifest, Trial
 from autolab.records.outcomes import Outcome, Verdict
 from autolab.stats import mean_and_deviation
@@ -35,7 +35,6 @@ JUMP_DEVIATIONS = 20.0
 CLAIM_DEVIATIONS = 10.0
 SHORT = 0.25
 PERFECT_LOSS = 1e-6
-SHARES = frozenset({"accuracy", "acc", "f1", "precision", "recall", "auc", "auroc", "iou", "top1", "top5"})
 LOSSES = frozenset({"loss", "nll", "mse", "rmse", "mae", "error", "perplexity", "bpb"})
 IGNORES_INPUTS = "every row of the predictions is the same, whatever the input"
 _BLOCK = 1 << 20
@@ -143,7 +142,7 @@ class _Pairs:
     @classmethod
     def of(cls, manifest: Manifest, design: Design, compared: Comparison) -> _Pairs:
         names, known = (compared.arm, compared.baseline), manifest.self_reported
-        sides = (_completed(manifest, name, compared.difference.n) for name in names)
+        sides = (_completed(manifest, name, compared.pairs) for name in names)
         arm, base = ([trial for trial in side if compared.metric in measured(trial, known)] for side in sides)
         return cls(compared, design, arm, base, known)
 

@@ -28,13 +28,15 @@ def parse(text: str, config: Config) -> tuple[str, str, float]:
 
 
 def missed(text: str | None, config: Config, results: Results) -> str:
-    """Why the target does not count as achieved; empty if the supported arm's measured mean meets it."""
+    """Why the target does not count as achieved; empty if the kept candidate's mean on fresh seeds meets it."""
     if text is None:
         return "there is no target; give one with --target or in config.yaml"
     metric, sign, bound = parse(text, config)
     verdict = results.assessment.verdict
     if verdict is not Verdict.SUPPORTED:
         return f"the verdict is {verdict or results.status}, the target needs a supported candidate"
+    if results.confirmation is None or results.confirmation.outcome != "kept":
+        return "the candidate is supported, and not kept"
     found = results.metrics.get(metric)
     if found is None:
         return f"{metric} was not measured"

@@ -1,6 +1,7 @@
 """Named checks of what a researcher did: which files it changed, what its answers say, whether results are sane.
 
-Every check gives findings as values and never raises for what a candidate did. Programs are the `ladder`'s.
+Every check gives findings as values and never raises for what a candidate did. Programs are the `ladder`'s, what
+trials measured is `sanity`'s.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from autolab import suspicion
-from autolab.experiment import measured
+from autolab import stats
 from autolab.git import Change
-from autolab.records.experiment import Design, Finding, Hypothesis, Manifest, MaxPairs, Trial
+from autolab.records.experiment import Design, Finding, Hypothesis, MaxPairs
 from autolab.records.lab import Config
-from autolab.records.outcomes import Outcome
 from autolab.records.replies import DocsOutput
+from autolab.sanity import results_sanity as results_sanity
 
 
 def blocking(check: str, message: str, file: str | None = None) -> Finding:
@@ -353,77 +353,13 @@ def _trial_budget(design: Design, config: Config, spent: int) -> list[Finding]:
         return []
     seeds, rule = design.reproducibility.seeds, design.test or config.test
     pairs = seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds)
-    needed = pairs * (len(design.baselines) + len(design.variants))
-    left = config.budget.trials - spent
+    arms = len(design.baselines) + len(design.variants)
+    needed, left = pairs * arms, config.budget.trials - spent
     if needed <= left:
         return []
     message = f"reproducibility.seeds: up to {needed} trials, and {left} are left of budget.trials in config.yaml"
-    may_stop_early = isinstance(seeds, MaxPairs) and rule.rule != "fixed"
-    return [(advisory if may_stop_early and left > 0 else blocking)("budget", message, "design.yaml")]
-
-
-def results_sanity(manifest: Manifest, design: Design) -> list[Finding]:
-    """Findings on a run's trials: baseline and seeds present, paired and different; values in their natural range."""
-    arms = {arm.name: _prefix(manifest.trials, arm.name) for arm in (*design.baselines, *design.variants)}
-    found = [
-        blocking("results", f"baseline {arm.name}: no completed trial, so nothing is compared")
-        for arm in design.baselines
-        if not arms[arm.name]
-    ]
-    found += [finding for name, trials in arms.items() for finding in _seed_findings(name, trials, manifest, design)]
-    by_index: dict[int, set[int]] = {}
-    for trial in (trial for trials in arms.values() for trial in trials):
-        by_index.setdefault(trial.index, set()).add(trial.seed)
-    for index in sorted(index for index, seeds in by_index.items() if len(seeds) > 1):
-        found.append(blocking("results", f"pair {index}: the arms ran with different seeds, so they are not paired"))
-    found += [finding for trials in arms.values() for finding in _range_findings(trials, manifest, design)]
-    return found + [advisory("results", f"suspicious: {odd.message}") for odd in suspicion.find(manifest, design)]
-
-
-def _prefix(trials: Iterable[Trial], arm: str) -> list[Trial]:
-    """The arm's longest unbroken row of completed trials, from index 0."""
-    done = {trial.index: trial for trial in trials if trial.arm == arm and trial.outcome is Outcome.COMPLETED}
-    length = next(index for index in range(len(done) + 1) if index not in done)
-    return [done[index] for index in range(length)]
-
-
-def _seed_findings(name: str, trials: Sequence[Trial], manifest: Manifest, design: Design) -> list[Finding]:
-    declared, seeds = design.reproducibility.seeds, [trial.seed for trial in trials]
-    found = []
-    if isinstance(declared, tuple) and manifest.status == "completed" and seeds != list(declared):
-        missing = [str(seed) for seed in declared if seed not in seeds]
-        what = f"declared seeds without a completed trial: {', '.join(missing)}" if missing else "seeds out of order"
-        found.append(blocking("results", f"arm {name}: {what}"))
-    if len(set(seeds)) != len(seeds):
-        found.append(blocking("results", f"arm {name}: a seed is counted twice"))
-    if len(trials) < 2:
-        return found
-    hashes = {trial.predictions_sha256 for trial in trials}
-    scores = {tuple(sorted(measured(trial, manifest.self_reported).items())) for trial in trials}
-    if len(hashes) == 1 and None not in hashes:
-        message = (
-            f"arm {name}: deterministic: {len(trials)} seeds gave the same predictions, so seeds replicate nothing"
-        )
-        found.append(advisory("results", message))
-    elif len(scores) == 1:
-        message = f"arm {name}: {len(trials)} seeds gave the same scores to the last digit; is the seed used?"
-        found.append(advisory("results", message))
-    return found
-
-
-def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design) -> list[Finding]:
-    primary, found = design.metrics.primary, []
-    for trial in trials:
-        values = measured(trial, manifest.self_reported)
-        if primary not in values:
-            found.append(blocking("results", f"trial {trial.trial}: completed without the primary metric {primary}"))
-        for metric, value in sorted(values.items()):
-            words = set(metric.lower().split("_"))
-            if words & suspicion.SHARES and not 0 <= value <= 1:
-                found.append(advisory("results", f"trial {trial.trial}: {metric} = {value:g} lies outside 0 to 1"))
-            elif words & suspicion.LOSSES and value < 0:
-                found.append(advisory("results", f"trial {trial.trial}: {metric} = {value:g} is below 0"))
-    return found
+    may_stop_early = isinstance(seeds, MaxPairs) and rule.rule != "fixed" and stats.FIRST * arms <= left
+    return [(advisory if may_stop_early else blocking)("budget", message, "design.yaml")]
 
 
 def docs_answer(docs: DocsOutput, targets: Collection[str]) -> list[Finding]:

@@ -153,6 +153,42 @@ class Finding(Record):
     file: str | None = None
 
 
+class Calibration(Record):
+    """What the baseline's own trials say of the lab: its noise, its price, and what it can resolve.
+
+    Metric and deviations are in the metric's units, times in seconds. `deterministic`: the same seed gave the same
+    predictions to the byte; `rerun_difference` is by how much the metric moved. `correlation` is that of the baseline
+    and the altered arm over shared seeds. `pairs` are those that a gain of `success_delta` will take, four times in
+    five; None: more than any budget. `refused` says why nothing may be measured before something changes.
+    """
+
+    FILE: ClassVar[str] = ".autolab/calibration.json"
+
+    epoch: str
+    commit: str
+    run_id: str
+    at: str
+    metric: str
+    success_delta: float
+    seeds: Annotated[int, Field(ge=1)]
+    mean: float
+    deviation: float
+    quantum: float
+    seconds: float
+    slowest_seconds: float
+    max_rss_bytes: Count
+    deterministic: bool
+    rerun_difference: float
+    seeds_differ: bool
+    altered: dict[str, JsonValue] = {}
+    correlation: float | None = None
+    difference_deviation: float
+    pairs: Count | None
+    max_pairs: Count
+    advice: tuple[str, ...] = ()
+    refused: str = ""
+
+
 class ReviewResult(Record):
     """The gate before launch. Without `commit` it never opens."""
 
@@ -185,6 +221,11 @@ class Comparison(Record):
     difference: Interval
     verdict: Verdict
     reason: str = ""
+    pairs: Count | None = None
+    """Pairs of trials that were read; `difference.n` counts parts of the evaluation where the seed changes nothing."""
+    e_plus: float | None = None
+    e_minus: float | None = None
+    """Evidence against "no gain" and against "a gain of at least success_delta", under a sequential rule."""
 
 
 class Trial(Record):
@@ -201,6 +242,8 @@ class Trial(Record):
     outcome: Outcome
     score: dict[str, float] = {}
     self_reported: dict[str, float] = {}
+    parts: tuple[float, ...] = ()
+    """The primary metric on equal parts of the evaluation, where another seed gave the same predictions."""
     predictions_sha256: str | None = None
     rows: Count = 0
     """Predictions that were scored; 0 where there are none or nobody counted."""
@@ -208,8 +251,8 @@ class Trial(Record):
     """What of this trial alone looks too good or too easy, in words that follow its name."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    contained: dict[str, str] = {}
     """Of the train step; 0 where nobody measured."""
+    contained: dict[str, str] = {}
     max_rss_bytes: Count = 0
     output_bytes: Count = 0
     message: str = ""
@@ -246,6 +289,15 @@ class FileHash(Record):
     sha256: str
 
 
+class RunArm(Record):
+    """An arm as it ran: whose code, and its resolved settings."""
+
+    name: Name
+    role: Literal["baseline", "variant"]
+    code: Literal["base", "candidate"]
+    settings: dict[str, JsonValue] = {}
+
+
 class Manifest(Record):
     """Everything a run's numbers are tied to."""
 
@@ -268,7 +320,14 @@ class Manifest(Record):
     design_sha256: str | None = None
     rule: StoppingRule | None = None
     metric: str | None = None
+    direction: Direction | None = None
     success_delta: float | None = None
+    arms: tuple[RunArm, ...] = ()
+    pairs: Count | None = None
+    """Pairs that were planned at most."""
+    epoch: str | None = None
+    lab: dict[str, JsonValue] = {}
+    """Keys of config.yaml that say how a trial ran and was measured, as they were."""
     environment: Environment | None = None
     evaluator: FileHash | None = None
     data: dict[str, str] | None = None
@@ -300,6 +359,35 @@ class RunMetrics(Record):
     comparisons: tuple[Comparison, ...]
 
 
+class Repeated(Record):
+    """One trial that ran once more: the primary metric then and now."""
+
+    trial: str
+    was: float
+    now: float | None
+    standing: Literal["identical", "within_noise", "different"]
+
+
+class Reproduction(Record):
+    """What came of a run's trials when they ran once more, in fresh exports of its commits.
+
+    identical: the same predictions to the byte (or numbers, where a lab has none). within_noise: no trial moved by more
+    than 3 sqrt(2) deviations, nor their mean by more than 3 sqrt(2 / n). `noise` is that deviation, from `noise_of`.
+    """
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/reproduction.json"
+
+    of: str
+    run_id: str
+    metric: str
+    noise: float | None
+    noise_of: str
+    trials: tuple[Repeated, ...]
+    standing: Literal["identical", "within_noise", "different"]
+    differs: tuple[str, ...] = ()
+    """What is not as it was: the environment."""
+
+
 class SubExperiment(Record):
     status: Literal["completed", "failed", "skipped"]
     finding: str = ""
@@ -310,6 +398,25 @@ class SubExperiment(Record):
 
 class SubExperiments(Record):
     experiments: dict[str, SubExperiment]
+
+
+class Confirmation(Record):
+    """What became of a supported variant that was measured again on fresh seeds, and then asked of the holdout.
+
+    `shrunken` is the gain to be claimed: the confirmation's mean, drawn towards 0. `alpha` is the error that it was
+    allowed, `claim` its number in the campaign. `outcome`: kept; retracted where fresh seeds or the holdout did not
+    repeat the gain; search_only where the holdout has no questions left.
+    """
+
+    run_id: str
+    arm: str
+    difference: Interval
+    shrunken: float
+    reason: str
+    holdout: Literal["passed", "failed", "none", "used_up", "not_asked"]
+    outcome: Literal["kept", "retracted", "search_only"]
+    claim: Annotated[int, Field(ge=1)]
+    alpha: float
 
 
 class Assessment(Record):
@@ -336,6 +443,7 @@ class Results(Record):
     artifacts: tuple[str, ...] = ()
     error: str | None = None
     assessment: Assessment
+    confirmation: Confirmation | None = None
     recommendation: Recommendation
 
 
@@ -388,6 +496,7 @@ class IterationRecord(Record):
     eval_metrics: dict[str, float]
     status: Literal["completed", "failed"]
     verdict: Verdict | None
+    outcome: str | None = None
     planning_decision: PlanningDecision
 
 
@@ -408,6 +517,7 @@ class Lesson(Record):
     commit: str | None
     status: Literal["completed", "failed"]
     verdict: Verdict | None
+    outcome: str | None = None
     reason: str
     delta: float
     gain: Interval | None = None

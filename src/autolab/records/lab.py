@@ -144,14 +144,36 @@ class Files(Record):
 class StoppingRule(Record):
     """The stopping rule and its error rates; pairs are (baseline, variant) trials that share a seed.
 
-    `fixed` is the rule that is built; `confirm_pairs` and `holdout_questions` wait for the confirmation.
+    `alpha` is the chance that a candidate without a gain is kept, over all variants of a run together. `resolve`
+    goes on where a gain has become unlikely, until it is refuted. `deviation` is that of a pair's difference, in the
+    metric's units, and `beta` the chance that a gain of success_delta is missed: both are for `sprt` alone. With `fdr`
+    the confirmations of the whole campaign keep the expected share of false ones among the kept below it (e-LOND).
     """
 
     rule: Literal["sequential", "fixed", "sprt"] = "sequential"
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.005
+    alpha: Annotated[float, Field(ge=1e-9, lt=0.5)] = 0.005
+    beta: Annotated[float, Field(ge=1e-9, lt=0.5)] = 0.25
+    deviation: Annotated[float, Field(gt=1e-100, lt=1e100)] | None = None
     max_pairs: Annotated[int, Field(ge=2)] = 24
     confirm_pairs: Annotated[int, Field(ge=2)] = 24
     holdout_questions: Count = 20
+    resolve: bool = False
+    fdr: Annotated[float, Field(ge=1e-6, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _can_decide(self) -> StoppingRule:
+        if self.rule == "sprt" and self.deviation is None:
+            raise ValueError("deviation: missing; sprt needs that of a pair's difference, declared by you")
+        if self.rule == "sequential" and min(self.max_pairs, self.confirm_pairs) < 3:
+            raise ValueError("max_pairs and confirm_pairs: the sequential rule decides from 3 pairs on")
+        return self
+
+
+class Calibrate(Record):
+    """How the baseline is calibrated: over how many seeds, and which settings make the altered arm beside it."""
+
+    seeds: Annotated[int, Field(ge=3)] = 5
+    altered: dict[str, JsonValue] = {}
 
 
 class Attempts(Record):
@@ -199,6 +221,7 @@ class Config(Record):
     containment: Literal["full", "partial", "none"] = "full"
     files: Files = Files()
     test: StoppingRule = StoppingRule()
+    calibrate: Calibrate = Calibrate()
     attempts: Attempts = Attempts()
     budget: Budget = Budget()
     docs: Docs = Docs()
@@ -268,15 +291,41 @@ class Loop(Record):
     since_gain: Count = 0
 
 
-class Supported(Record):
-    """The newest supported candidate; unconfirmed until it was measured again on fresh seeds."""
+class Champion(Record):
+    """A kept candidate: confirmed on fresh seeds against `parent`, the commit that it branched from."""
 
     iteration_id: str
+    run_id: str
+    """The confirmation."""
     commit: str
+    parent: str
+    epoch: str
+    gain: float
     metrics: dict[str, float]
-    confirmed: bool = False
     home_commit: str | None = None
     """The commit of the lab's branch that it was made from: what the person commits later is not in it."""
+
+
+LINEAGE = 50
+"""Champions that the campaign remembers: so far back can a retraction return."""
+
+
+class Claims(Record):
+    """What the confirmations of a campaign have been, and how often the holdout of an epoch was asked.
+
+    `alpha` sums the errors that they were allowed: so many false ones are to be expected among the kept at most.
+    """
+
+    confirmations: Count = 0
+    kept: Count = 0
+    alpha: float = 0.0
+    epoch: str = ""
+    questions: Count = 0
+
+    @property
+    def false_share(self) -> float | None:
+        """The estimated share of false ones among the kept, at most; None before one was kept."""
+        return min(1.0, self.alpha / self.kept) if self.kept else None
 
 
 class Campaign(Record):
@@ -294,7 +343,9 @@ class Campaign(Record):
     base_commit: str | None = None
     home_branch: str | None = None
     home_commit: str | None = None
-    best: Supported | None = None
+    champions: tuple[Champion, ...] = ()
+    """The newest `LINEAGE` kept candidates that stand, oldest first."""
+    claims: Claims = Claims()
     learned: str | None = None
     """The iteration that the newest `learned` line of the ledger is about."""
     loop: Loop | None = None

@@ -55,31 +55,40 @@ def to_input(pixels: UInt8[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 class Streams:
-    """Three independent random streams from one seed: initialisation, order of the data, noise.
+    """Independent random streams from one seed: initialisation, order of the data, noise of each step.
 
-    They are apart so that two models with the same seed see the same pictures in the same order, however many numbers
-    either draws for its weights, its dropout or its augmentation.
+    They are counter-based (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a number depends on the
+    seed, what it is for, and the epoch or step, not on what was drawn before. So two models with the same seed see the
+    same pictures in the same order, augmented alike, however many numbers either draws for its weights or its dropout.
     """
 
+    INITIALISATION, ORDER, NOISE = range(3)
+
     def __init__(self, seed: int) -> None:
-        init, order, noise = np.random.SeedSequence(seed).spawn(3)
-        self._init = int(init.generate_state(1)[0])
-        self._noise = int(noise.generate_state(1)[0])
-        self._order = np.random.Generator(np.random.PCG64(order))
-        self.noise = torch.Generator().manual_seed(self._noise)
+        self._seed = seed
+        self._epoch = self._step = 0
+        self.noise = torch.Generator()
         """For augmentation: pass it as `generator=`."""
+
+    def _at(self, purpose: int, place: int) -> np.random.Philox:
+        return np.random.Philox(key=np.array([self._seed, purpose], np.uint64), counter=[0, 0, 0, place])
 
     def begin_initialisation(self) -> None:
         """From here torch's global generator serves the weights."""
-        torch.manual_seed(self._init)
+        torch.manual_seed(self._at(self.INITIALISATION, 0).random_raw() >> 1)
 
-    def begin_training(self) -> None:
-        """From here torch's global generator serves dropout."""
-        torch.manual_seed(self._noise)
+    def begin_step(self) -> None:
+        """From here torch's global generator serves dropout, and `noise` augmentation, of the next step."""
+        seed = self._at(self.NOISE, self._step).random_raw() >> 1
+        torch.manual_seed(seed)
+        self.noise.manual_seed(seed)
+        self._step += 1
 
     def batches(self, pictures: Pictures, size: int) -> Iterator[Pictures]:
-        """One epoch in a new order; the last batch holds what is left."""
-        order = torch.from_numpy(self._order.permutation(len(pictures.labels))).to(pictures.labels.device)
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            yield Pictures(pictures.images[rows], pictures.labels[rows])
+        """One epoch in a new order, each batch with the streams of its step; the last batch holds what is left."""
+        rows = np.random.Generator(self._at(self.ORDER, self._epoch)).permutation(len(pictures.labels))
+        self._epoch += 1
+        order = torch.from_numpy(rows).to(pictures.labels.device)
+        for part in order.split(size):
+            self.begin_step()
+            yield Pictures(pictures.images[part], pictures.labels[part])

@@ -94,7 +94,6 @@ def train(settings: Settings, pictures: Pictures, streams: Streams, history: Pat
     steps = settings.epochs * math.ceil(count / size)
     recipe = Recipe(model, lr=settings.lr, weight_decay=settings.weight_decay, steps=steps, noise=streams.noise)
     watch = Watch(model)
-    streams.begin_training()
     started, step = time.monotonic(), 0
     with history.open("w") as lines:
         for epoch in range(1, settings.epochs + 1):

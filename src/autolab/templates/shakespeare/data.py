@@ -3,6 +3,7 @@
 # ruff: noqa: F722
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,31 +42,35 @@ def to_tokens(rows: UInt8[np.ndarray, "n t"]) -> Int[Tensor, "n t"]:
 
 
 class Streams:
-    """Three independent random streams from one seed: initialisation, order of the text, noise.
+    """Independent random streams from one seed: initialisation, order of the text, noise of each step.
 
-    They are apart so that two models with the same seed see the same rows in the same order, however many numbers
-    either draws for its weights or its dropout.
+    They are counter-based (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a number depends on the
+    seed, what it is for, and the round or step, not on what was drawn before. So two models with the same seed see the
+    same rows in the same order, however many numbers either draws for its weights or its dropout.
     """
 
+    INITIALISATION, ORDER, NOISE = range(3)
+
     def __init__(self, seed: int) -> None:
-        init, order, noise = np.random.SeedSequence(seed).spawn(3)
-        self._init = int(init.generate_state(1)[0])
-        self._noise = int(noise.generate_state(1)[0])
-        self._order = np.random.Generator(np.random.PCG64(order))
+        self._seed = seed
+
+    def _at(self, purpose: int, place: int) -> np.random.Philox:
+        return np.random.Philox(key=np.array([self._seed, purpose], np.uint64), counter=[0, 0, 0, place])
 
     def begin_initialisation(self) -> None:
         """From here torch's global generator serves the weights."""
-        torch.manual_seed(self._init)
-
-    def begin_training(self) -> None:
-        """From here torch's global generator serves dropout."""
-        torch.manual_seed(self._noise)
+        torch.manual_seed(self._at(self.INITIALISATION, 0).random_raw() >> 1)
 
     def batches(self, text: Text, size: int) -> Iterator[Text]:
-        """Batches of `size` rows without end: all rows in one order, then all in another."""
-        rows = torch.empty(0, dtype=torch.int64)
-        while True:
+        """Batches of `size` rows without end: all rows in one order, then all in another.
+
+        With each, torch's global generator begins to serve the dropout of its step.
+        """
+        rows, rounds = torch.empty(0, dtype=torch.int64), itertools.count()
+        for step in itertools.count():
             while len(rows) < size:
-                rows = torch.cat([rows, torch.from_numpy(self._order.permutation(len(text.labels)))])
+                order = np.random.Generator(self._at(self.ORDER, next(rounds)))
+                rows = torch.cat([rows, torch.from_numpy(order.permutation(len(text.labels)))])
+            torch.manual_seed(self._at(self.NOISE, step).random_raw() >> 1)
             yield Text(text.inputs[rows[:size]], text.labels[rows[:size]])
             rows = rows[size:]

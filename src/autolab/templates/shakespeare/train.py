@@ -121,7 +121,6 @@ def train(settings: Settings, text: Text, streams: Streams, history: Path) -> nn
     streams.begin_initialisation()
     model = build(settings.model, settings.width)
     optimiser = AdamW(model.parameters(), weight_decay=settings.weight_decay, clip=settings.clip)
-    streams.begin_training()
     every, started, losses = max(1, settings.steps // INTERVALS), time.monotonic(), []
     with history.open("w") as lines:
         for step, batch in zip(range(settings.steps), streams.batches(text, settings.batch_size), strict=False):

@@ -1,0 +1,294 @@
+"""What a lab can tell apart, before anything is tried in it: the baseline over a few seeds.
+
+    deviation            of the metric from seed to seed
+    same seed twice      whether the predictions are equal to the byte
+    correlation          of the baseline and an altered arm (`calibrate.altered`) that share seeds
+    price                seconds and memory of a trial, and the pairs that a gain of success_delta will take
+
+It plans and never decides: a deviation from a handful of seeds is far too rough to judge by. What cannot be resolved is
+refused before a researcher is asked, with what to change. The seeds are the first search seeds of the base, so the
+first experiment finds its baseline measured.
+
+A calibration holds for one epoch: evaluator, data, metric and environment by hash.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from autolab import budget, durable, experiment, fault, rig, runs, stats
+from autolab.errors import LabError
+from autolab.experiment import AGAIN, ALTERED
+from autolab.lab import Lab
+from autolab.ledger import Line
+from autolab.records.experiment import Calibration, Manifest, Trial
+from autolab.records.lab import Config
+from autolab.records.outcomes import Outcome, RunKind
+from autolab.seeds import search_seeds
+from autolab.view import View
+
+FOLDER = "calibration"
+"""Under experiments/, where an iteration's id would stand."""
+
+
+def current(lab: Lab) -> Calibration | None:
+    """The newest calibration, of whichever epoch; None before the first."""
+    path = lab.store / "calibration.json"
+    return Calibration.load(path, ".git/autolab/calibration.json") if path.exists() else None
+
+
+def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool]) -> Calibration | None:
+    """Measure the baseline, commit `base`, over its first search seeds; None if the person asked to stop.
+
+    The campaign counts its trials. LabError: the budget does not allow them, or the baseline itself fails.
+    """
+    state, campaign = lab.load()
+    plan = experiment.calibration(config, tuple(range(config.calibrate.seeds)))
+    short = budget.spent_within(config.budget, campaign, len(experiment.cells(plan)))
+    if short:
+        raise LabError(f"calibrate: budget: {short}; raise it in .autolab/config.yaml")
+    events = list(lab.ledger.lines(campaign.iteration_offset))
+    done = [line for line in events if line.data.get("why") == "calibrated"]
+    if done and done[-1].data["calibration"] != _shown(lab):
+        # A crash came between the record and the files that show it.
+        return _show(lab, Calibration.from_value(done[-1].data["calibration"], "ledger.jsonl: calibration"), tell)
+    counted_at = done[-1].n if done else 0
+    over = runs.lines_of([line for line in events if line.event == "run_ended"], [RunKind.CALIBRATE])
+    # A run that failed was told to the person; what they mended shows in none of its trials.
+    acted = max([counted_at, *(line.n + 1 for line in over if line.data["status"] == "failed")])
+    tell(f"calibrating: the baseline over {config.calibrate.seeds} seeds")
+    measured = runs.measure(_order(lab, config, base, events, acted, tell, stop))
+    if measured.ending is runs.Ending.PARKED:
+        return None
+    if measured.manifest is None or measured.ending is not runs.Ending.DONE:
+        raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; mend the baseline, then calibrate again")
+    spent = campaign.trials + runs.executed(lab.ledger.lines(campaign.iteration_offset), RunKind.CALIBRATE, counted_at)
+    found = assess(config, measured.manifest, spent)
+    counted = campaign.model_copy(update={"trials": spent})
+    lab.transition(state, counted, why="calibrated", calibration=found.value(), **lab.last_log())
+    fault.point("calibrate.after_record")
+    return _show(lab, found, tell)
+
+
+def _show(lab: Lab, found: Calibration, tell: View) -> Calibration:
+    """Write it where people and commands look, the latter's place last."""
+    for folder in (lab.control, lab.store):
+        durable.write(folder / "calibration.json", found.to_json())
+    for advice in found.advice:
+        tell(f"note: {advice}")
+    return found
+
+
+def _shown(lab: Lab) -> object:
+    found = current(lab)
+    return found.value() if found else None
+
+
+def _order(
+    lab: Lab, config: Config, base: str, events: Sequence[Line], acted: int, tell: View, stop: Callable[[], bool]
+) -> runs.Order:
+    tree = lab.git.tree(base)
+
+    def plan(setup: rig.Rig) -> experiment.Plan:
+        seeds = search_seeds(lab.secret, setup.epoch, tree, config.calibrate.seeds)
+        return experiment.calibration(config, seeds)
+
+    return runs.Order(
+        lab=lab,
+        config=config,
+        iteration_id=FOLDER,
+        plan=plan,
+        command=config.train.command,
+        base=base,
+        candidate=base,
+        checks={},
+        events=events,
+        acted=acted,
+        tell=tell,
+        stop=stop,
+        kind=RunKind.CALIBRATE,
+    )
+
+
+def assess(config: Config, manifest: Manifest, spent: int) -> Calibration:
+    """What the calibration run says. `spent` is the campaign's trials so far.
+
+    LabError: a trial of the baseline did not measure the metric.
+    """
+    values = {arm: _values(manifest, config, arm) for arm in ("baseline", ALTERED)}
+    base, again = _trials(manifest, "baseline"), _trials(manifest, AGAIN)[0]
+    mean, deviation = stats.mean_and_deviation(values["baseline"])
+    assert deviation is not None
+    rows = min(trial.rows for trial in base)
+    step = experiment.quantum(config.metric.primary, rows)
+    pair_deviation, correlation = _paired(values["baseline"], values[ALTERED], deviation)
+    pair_deviation = max(pair_deviation, step)
+    found = Calibration(
+        epoch=manifest.epoch or "",
+        commit=manifest.git.base_commit or "",
+        run_id=manifest.run_id,
+        at=durable.utc_now(),
+        metric=config.metric.primary,
+        success_delta=config.metric.success_delta,
+        seeds=len(base),
+        mean=mean,
+        deviation=deviation,
+        quantum=step,
+        seconds=statistics.fmean(trial.seconds for trial in base),
+        slowest_seconds=max(trial.seconds for trial in base),
+        max_rss_bytes=max(trial.max_rss_bytes for trial in base),
+        deterministic=_same(base[0], again, config),
+        rerun_difference=abs(_number(base[0], config) - _number(again, config)),
+        seeds_differ=len({_output(trial, config) for trial in base}) > 1,
+        altered=config.calibrate.altered,
+        correlation=correlation,
+        difference_deviation=pair_deviation,
+        pairs=_pairs(config, pair_deviation),
+        max_pairs=config.test.max_pairs,
+    )
+    return found.model_copy(update={"advice": tuple(_advice(found, config)), "refused": _refusal(found, config, spent)})
+
+
+def _trials(manifest: Manifest, arm: str) -> list[Trial]:
+    own = (trial for trial in manifest.trials if trial.arm == arm and trial.outcome is Outcome.COMPLETED)
+    return sorted(own, key=lambda trial: trial.index)
+
+
+def _values(manifest: Manifest, config: Config, arm: str) -> list[float]:
+    return [_number(trial, config) for trial in _trials(manifest, arm)]
+
+
+def _number(trial: Trial, config: Config) -> float:
+    return experiment.measured(trial, config.evaluate is None)[config.metric.primary]
+
+
+def _output(trial: Trial, config: Config) -> object:
+    """What a training came to, to the byte where there are predictions; of a self-reporting one its metric alone."""
+    return trial.predictions_sha256 or _number(trial, config)
+
+
+def _same(first: Trial, again: Trial, config: Config) -> bool:
+    return _output(first, config) == _output(again, config)
+
+
+def _paired(base: Sequence[float], altered: Sequence[float], deviation: float) -> tuple[float, float | None]:
+    """Deviation of a pair's difference, and the correlation over shared seeds.
+
+    Without an altered arm nothing is known of it: then as if the arms were independent, which asks for most pairs.
+    """
+    if len(altered) < len(base):
+        return deviation * 2**0.5, None
+    differences = [b - a for a, b in zip(base, altered, strict=True)]
+    found = stats.mean_and_deviation(differences)[1] or 0.0
+    if min(base) == max(base) or min(altered) == max(altered):
+        return found, None
+    return found, statistics.correlation(base, altered)
+
+
+def _pairs(config: Config, deviation: float) -> int | None:
+    """Pairs that a gain of success_delta will take; where nothing varies, the fewest that a rule decides on."""
+    if deviation == 0:
+        return min(stats.FIRST, config.test.max_pairs)
+    return stats.pairs_wanted(config.metric.success_delta / deviation, config.test)
+
+
+def _advice(found: Calibration, config: Config) -> list[str]:
+    """What a person should know although the work can go on."""
+    told = []
+    if not found.deterministic:
+        told.append(
+            f"the same seed gave another result (moved by {found.rerun_difference:.3g}): runs cannot be reproduced"
+            " exactly, and pairs share less; look for unseeded randomness, or threads"
+        )
+    if not found.seeds_differ:
+        told.append(
+            "all seeds gave the same result: is AUTOLAB_SEED used? without it the evaluation's rows have to replicate"
+        )
+    declared = config.test.deviation
+    if config.test.rule == "sprt" and declared is not None and declared < found.difference_deviation / 1.5:
+        told.append(
+            f"test.deviation: {declared:g} is declared, {found.difference_deviation:.3g} was seen over"
+            f" {found.seeds} seeds: too small a declared one breaks the promise of alpha; raise it"
+        )
+    if found.correlation is None and not config.calibrate.altered:
+        told.append("the correlation of arms that share a seed is unknown: name settings in calibrate.altered")
+    return told
+
+
+def _refusal(found: Calibration, config: Config, spent: int) -> str:
+    """Why nothing should be measured before something changes, in one line with what to change; empty if nothing."""
+    least, most = config.run_time_minutes
+    minutes = found.seconds / 60
+    if not least <= minutes <= most:
+        more, less = "more data, more epochs or a larger model", "fewer epochs, less data or a smaller model"
+        which = more if minutes < least else less
+        return (
+            f"a trial of the baseline takes {minutes:.2g} minutes, run_time_minutes asks for {least:g} to {most:g}:"
+            f" {which}, or another range"
+        )
+    if found.pairs is None or found.pairs > found.max_pairs:
+        return _too_noisy(found, config)
+    left = None if config.budget.trials is None else config.budget.trials - spent
+    wanted = 4 * found.pairs
+    if left is not None and wanted > left:
+        return (
+            f"a gain of {found.success_delta:g} will take about {found.pairs} pairs, twice, which are {wanted} trials:"
+            f" budget.trials leaves {left}; raise it, or look for a larger success_delta"
+        )
+    return ""
+
+
+def _too_noisy(found: Calibration, config: Config) -> str:
+    effect = found.success_delta / found.difference_deviation
+    wanted = f"about {found.pairs}" if found.pairs else "more than 400"
+    enough = _resolvable(config) * found.difference_deviation
+    return (
+        f"{found.metric}: a gain of {found.success_delta:g} is {effect:.2g} deviations of a pair's difference"
+        f" ({found.difference_deviation:.3g}) and takes {wanted} pairs, test.max_pairs allows {found.max_pairs}:"
+        f" success_delta of {enough:.2g} or more, more evaluation data, a smaller model that affords more pairs,"
+        " or a steadier proxy metric"
+    )
+
+
+def _resolvable(config: Config) -> float:
+    """The least effect, in deviations, that test.max_pairs pairs resolve."""
+    low, high = 0.0, 1e6
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        found = stats.pairs_wanted(middle, config.test, most=config.test.max_pairs)
+        low, high = (middle, high) if found is None else (low, middle)
+    return high
+
+
+def holds(found: Calibration | None, config: Config, epoch: str) -> bool:
+    """Whether a calibration is of this epoch and of the gain that is asked for now."""
+    return found is not None and (found.epoch, found.success_delta) == (epoch, config.metric.success_delta)
+
+
+def require(found: Calibration | None, config: Config, epoch: str) -> None:
+    """LabError with the way out: nothing may be measured, as there is no calibration that holds, or it refuses."""
+    if found is None or not holds(found, config, epoch):
+        other = "was calibrated with another evaluator, data, metric or environment"
+        why = "has not been calibrated" if found is None else other
+        raise LabError(f"the lab {why}: run `autolab calibrate` first (`autolab loop` does it by itself)")
+    if found.refused:
+        raise LabError(f"calibration refuses: {found.refused}; then `autolab calibrate` again")
+
+
+def text(found: Calibration) -> list[str]:
+    """What a person reads of it, a line a fact."""
+    paired = "not measured" if found.correlation is None else f"{found.correlation:.2f}"
+    noise = found.difference_deviation
+    effect = f"{found.success_delta / noise:.2g}" if noise else "any number of"
+    pairs = f"about {found.pairs}" if found.pairs else "more than 400"
+    price = f"{found.seconds:.1f} s (slowest {found.slowest_seconds:.1f}), {found.max_rss_bytes / 2**20:.0f} MB"
+    rows = [
+        ("metric", f"{found.metric} {found.mean:.5g} over {found.seeds} seeds, deviation {found.deviation:.3g}"),
+        ("a trial", price),
+        ("same seed", "gives the same bytes" if found.deterministic else f"moves it by {found.rerun_difference:.3g}"),
+        ("shared seed", f"correlation of the arms: {paired}; deviation of a difference {noise:.3g}"),
+        ("success", f"a gain of {found.success_delta:g} is {effect} deviations: {pairs} of {found.max_pairs} pairs"),
+        *(("note", advice) for advice in found.advice),
+    ]
+    return [f"{name:<12} {said}" for name, said in rows]

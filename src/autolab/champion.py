@@ -1,0 +1,253 @@
+"""From supported to kept: fresh seeds, a fresh baseline, one question to the holdout; then the champion moves.
+
+A search picks what looked best, so its own numbers flatter. What it supports is measured once more under the same rule
+on seeds that no search has seen, and passes the holdout if the same trained models are there no worse than the
+baseline's on average. The holdout answers yes or no, and every question is counted before it is put: after
+`test.holdout_questions` of them in an epoch it has leaked too much, and claims are `search_only`.
+
+Covered: a search that was lucky, a candidate tuned to the evaluation split (as far as the holdout's mean can tell), two
+who move the champion at once. Not covered: a holdout that resembles the evaluation split too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from autolab import evaluation, experiment, fault, rig, runs, scoring, stats
+from autolab.collection import remove_tree
+from autolab.errors import GitError, LabError
+from autolab.lab import Lab
+from autolab.ledger import Line
+from autolab.records.experiment import Confirmation, Design, Hypothesis, Manifest
+from autolab.records.lab import LINEAGE, Campaign, Champion, Claims, Config, StoppingRule
+from autolab.records.outcomes import Outcome, RunKind, Verdict
+from autolab.seeds import confirmation_seeds
+
+BRANCH = "refs/heads/autolab/champion"
+
+
+# What the next candidate branches from
+
+
+def base(lab: Lab, campaign: Campaign, owned: Callable[[str], bool]) -> tuple[str, str, str]:
+    """The commit that the next candidate branches from, that of the lab's branch, and what a person should hear.
+
+    The champion, unless the person has committed code since it was made (`owned` tells the engine's own files): then
+    their commit, because their work goes first. GitError: the lab's branch is gone.
+    """
+    git = lab.git
+    home = git.resolve(f"refs/heads/{campaign.home_branch}")
+    if home is None:
+        raise GitError(f"branch {campaign.home_branch} is gone; check out the lab's branch again, or `autolab init`")
+    newest = campaign.champions[-1] if campaign.champions else None
+    if newest is None or git.resolve(newest.commit) is None:
+        return home, home, ""
+    since = git.changed_paths(newest.home_commit or home, home)
+    code = [path for path in since if not owned(path)]
+    if code:
+        said = f"{code[0]} was committed on {campaign.home_branch}: the next candidate branches from there"
+        return home, home, said
+    return newest.commit, home, ""
+
+
+def show(lab: Lab, campaign: Campaign, fallen: Sequence[Champion] = ()) -> str:
+    """Put the branch `autolab/champion` where the record says; what a person should hear if somebody moved it.
+
+    Where none stands any more, it goes back to what the first of the `fallen` branched from.
+    """
+    standing = campaign.champions[-1].commit if campaign.champions else None
+    wanted = standing or (fallen[0].parent if fallen else None)
+    present = lab.git.resolve(BRANCH)
+    if wanted is None or present == wanted or lab.git.resolve(wanted) is None:
+        return ""
+    lab.git.update_ref(BRANCH, wanted, present)
+    fault.point("champion.after_ref")
+    known = [None, *(champion.commit for champion in (*campaign.champions, *fallen))]
+    return "" if present in known else f"autolab/champion stood at {present[:12] if present else ''}: put back"
+
+
+# Confirmation
+
+
+def rule(config: Config, tested: StoppingRule, claims: Claims) -> StoppingRule:
+    """The rule of the next confirmation: that of the search, with the error that the campaign has left for it."""
+    if config.test.fdr is None:
+        return tested
+    allowed = stats.claim_alpha(config.test.fdr, claims.confirmations + 1, claims.kept)
+    return tested.model_copy(update={"alpha": min(tested.alpha, allowed)})
+
+
+def lead(manifest: Manifest, design: Design, hypothesis: Hypothesis) -> tuple[experiment.Plan, str] | None:
+    """The plan of a search and the variant that it supports; None if it supports none."""
+    plan = experiment.recorded_plan(manifest, design, hypothesis, None)
+    judged = experiment.judge(plan, manifest.trials)
+    return (plan, judged.lead) if judged.verdict is Verdict.SUPPORTED and judged.lead else None
+
+
+def pairs(plan: experiment.Plan, config: Config) -> int:
+    """Pairs that a confirmation may take: as many as the search's where the design named the seeds."""
+    return len(plan.seeds) if plan.fixed else config.test.confirm_pairs
+
+
+def plan(
+    order: runs.Order, search: experiment.Plan, variant: str, tested: StoppingRule, left: int | None
+) -> experiment.Plan | None:
+    """The search's question once more: `variant` against a freshly run baseline, on seeds of the candidate's own.
+
+    None where `left` trials decide nothing.
+    """
+    lab, count = order.lab, pairs(search, order.config)
+    seeds = confirmation_seeds(lab.secret, lab.git.tree(order.candidate), count)
+    return experiment.within(experiment.confirmation(search, variant, tested, seeds), left)
+
+
+def measure(order: runs.Order, again: experiment.Plan) -> runs.Measured:
+    """Run a confirmation; what of it was measured before a crash stands."""
+    return runs.measure(replace(order, plan=lambda _: again, kind=RunKind.CONFIRM))
+
+
+def conclude(order: runs.Order, search: Manifest, confirm: Manifest, claims: Claims, passed: bool) -> Confirmation:
+    """What became of the claim; the holdout is asked where fresh seeds repeated the gain (`passed`). Recorded once."""
+    known = recorded(order.events, search.run_id)
+    if known is not None and known.run_id == confirm.run_id:
+        return known
+    compared = confirm.comparisons[0]
+    answer = _holdout(order, confirm, claims) if passed else "not_asked"
+    outcome = {"passed": "kept", "none": "kept", "used_up": "search_only"}.get(answer, "retracted")
+    gains = _differences(confirm)
+    assert confirm.rule is not None
+    found = Confirmation.from_value(
+        {
+            "run_id": confirm.run_id,
+            "arm": compared.arm,
+            "difference": compared.difference.value(),
+            "shrunken": stats.shrunken(gains[: compared.pairs], confirm.rule.deviation),
+            "reason": compared.reason or compared.verdict.value,
+            "holdout": answer,
+            "outcome": outcome,
+            "claim": claims.confirmations + 1,
+            "alpha": confirm.rule.alpha,
+        },
+        "confirmation",
+    )
+    about = {"run_id": confirm.run_id, "of": search.run_id, "confirmation": found.value()}
+    order.lab.ledger.append("confirmed", about)
+    fault.point("confirm.after_record")
+    remove_tree(order.lab.store / "held")
+    return found
+
+
+def _differences(manifest: Manifest) -> list[float]:
+    """Differences in the direction of good, in seed order, as far as both arms have the metric."""
+    compared = manifest.comparisons[0]
+    found = {(trial.arm, trial.index): trial for trial in manifest.trials if trial.outcome is Outcome.COMPLETED}
+    gains, sign = [], 1 if manifest.direction == "maximize" else -1
+    for index in range(manifest.pairs or 0):
+        pair = [found.get((arm, index)) for arm in (compared.baseline, compared.arm)]
+        if None in pair:
+            break
+        before, after = (experiment.measured(t, manifest.self_reported)[compared.metric] for t in pair if t)
+        gains.append(sign * (after - before))
+    return gains
+
+
+def recorded(events: Sequence[Line], search: str | None) -> Confirmation | None:
+    """The confirmation of a search run, by the iteration's ledger lines; None if it was not confirmed."""
+    said = [line for line in events if line.event == "confirmed" and line.data["of"] == search]
+    if not said:
+        return None
+    return Confirmation.from_value(said[-1].data["confirmation"], f"ledger.jsonl line {said[-1].n}: confirmation")
+
+
+def after(claims: Claims, found: Confirmation, epoch: str | None) -> Claims:
+    """The campaign's count with one more confirmation."""
+    asked = found.holdout in ("passed", "failed")
+    return Claims(
+        confirmations=claims.confirmations + 1,
+        kept=claims.kept + (found.outcome == "kept"),
+        alpha=claims.alpha + found.alpha,
+        epoch=epoch or "",
+        questions=(claims.questions if claims.epoch == epoch else 0) + asked,
+    )
+
+
+# The holdout
+
+
+def _holdout(order: runs.Order, confirm: Manifest, claims: Claims) -> str:
+    """passed or failed, none in a lab without a holdout, used_up where no question is left."""
+    setup = rig.set_up(order.lab, order.config, order.base, order.candidate)
+    if setup.holdout is None:
+        return "none"
+    asked = [line for line in order.events if line.event == "holdout_asked" and line.data["run_id"] == confirm.run_id]
+    before = claims.questions if claims.epoch == setup.epoch else 0
+    if not asked:
+        if before >= order.config.test.holdout_questions:
+            return "used_up"
+        # Counted before it is opened: an answer that a crash swallowed has been paid for.
+        about = {"run_id": confirm.run_id, "epoch": setup.epoch, "question": before + 1}
+        order.lab.ledger.append("holdout_asked", about)
+        fault.point("holdout.after_debit")
+    compared, gains = confirm.comparisons[0], []
+    for index in range(compared.pairs or 0):
+        scores = [_held_out(order.lab, setup, confirm, arm, index) for arm in (compared.baseline, compared.arm)]
+        gains.append(scores[1] - scores[0] if confirm.direction == "maximize" else scores[0] - scores[1])
+    return "passed" if stats.mean_and_deviation(gains)[0] >= 0 else "failed"
+
+
+def _held_out(lab: Lab, setup: rig.Rig, confirm: Manifest, arm: str, index: int) -> float:
+    """The metric of one trial of the confirmation on the holdout. LabError: its predictions cannot be scored."""
+    trial = next(t for t in confirm.trials if (t.arm, t.index) == (arm, index))
+    predictions, folder = runs.held(lab, trial.key), lab.store / "held" / f"{trial.key}.score"
+    problem = evaluation.check_predictions(predictions, None)
+    assert setup.holdout is not None and confirm.metric is not None
+    if isinstance(problem, str):
+        measured = scoring.numbers(setup, predictions, setup.holdout[1], folder)
+        if not isinstance(measured, evaluation.Problem):
+            return measured[confirm.metric]
+        problem = measured
+    raise LabError(f"holdout: trial {trial.trial} of {confirm.run_id}: {problem.message}")
+
+
+# The champion
+
+
+def promote(lab: Lab, campaign: Campaign, newest: Champion) -> tuple[Champion, ...]:
+    """Move the champion to a kept candidate; the lineage with it.
+
+    The branch moves from where the record says it stands to the candidate, or not at all.
+    """
+    show(lab, campaign)
+    present = lab.git.resolve(BRANCH)
+    if present != newest.commit:
+        lab.git.update_ref(BRANCH, newest.commit, present)
+    fault.point("champion.after_ref")
+    others = tuple(one for one in campaign.champions if one.commit != newest.commit)
+    return (*others, newest)[-LINEAGE:]
+
+
+def fallen(campaign: Campaign, manifest: Manifest) -> tuple[Campaign, tuple[Champion, ...]]:
+    """`retract` for the champion that this confirmation made; nothing falls if it made none that stands."""
+    made = [
+        one for one in campaign.champions if (one.iteration_id, one.run_id) == (manifest.iteration_id, manifest.run_id)
+    ]
+    return retract(campaign, made[0].commit) if made else (campaign, ())
+
+
+def retract(campaign: Campaign, commit: str) -> tuple[Campaign, tuple[Champion, ...]]:
+    """The campaign without a champion and without all that was built on it, and those that fell.
+
+    An iteration under way on a fallen base goes on from what stands now, and is tested against that.
+    """
+    down: list[Champion] = []
+    gone = {commit}
+    for one in campaign.champions:
+        if one.commit in gone or one.parent in gone:
+            gone.add(one.commit)
+            down.append(one)
+    standing = tuple(one for one in campaign.champions if one.commit not in gone)
+    update: dict[str, object] = {"champions": standing}
+    if campaign.base_commit in gone:
+        update["base_commit"] = standing[-1].commit if standing else down[0].parent
+    return campaign.model_copy(update=update), tuple(down)

@@ -1,0 +1,29 @@
+"""The seeds of trials: made from the lab's secret, so that who does not know it cannot foretell them. Pure."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Sequence
+
+
+def search_seeds(secret: bytes, epoch: str, base_tree: str, count: int) -> tuple[int, ...]:
+    """The first `count` seeds of a base: the same for every candidate on it, so that baseline trials run once."""
+    return _seeds(secret, ("search", epoch, base_tree), count)
+
+
+def confirmation_seeds(secret: bytes, candidate_tree: str, count: int) -> tuple[int, ...]:
+    """Seeds that no search has used: the candidate's own, so that submitting it again draws no new luck."""
+    return _seeds(secret, (candidate_tree, "confirm"), count)
+
+
+def _seeds(secret: bytes, about: Sequence[str], count: int) -> tuple[int, ...]:
+    """Distinct integers in [0, 2**31); a longer list begins with the shorter one."""
+    seeds: dict[int, None] = {}
+    k = 0
+    while len(seeds) < count:
+        message = json.dumps([*about, k]).encode()
+        digest = hmac.digest(secret, message, "sha256")
+        seeds[int.from_bytes(digest[:4], "big") >> 1] = None
+        k += 1
+    return tuple(seeds)
