@@ -62,7 +62,9 @@ def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool
     if measured.ending is runs.Ending.PARKED:
         return None
     if measured.manifest is None or measured.ending is not runs.Ending.DONE:
-        raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; mend the baseline, then calibrate again")
+        fails = measured.ending in (runs.Ending.CODE, runs.Ending.BASELINE)
+        way = "mend the baseline, then calibrate again" if fails else "then calibrate again"
+        raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; {way}")
     spent = campaign.trials + runs.executed(lab.ledger.lines(campaign.iteration_offset), RunKind.CALIBRATE, counted_at)
     found = assess(config, measured.manifest, spent)
     counted = campaign.model_copy(update={"trials": spent})
@@ -246,8 +248,8 @@ def _too_noisy(found: Calibration, config: Config) -> str:
     return (
         f"{found.metric}: a gain of {found.success_delta:g} is {effect:.2g} deviations of a pair's difference"
         f" ({found.difference_deviation:.3g}) and takes {wanted} pairs, test.max_pairs allows {found.max_pairs}:"
-        f" success_delta of {enough:.2g} or more, more evaluation data, a smaller model that affords more pairs,"
-        " or a steadier proxy metric"
+        f" {f'max_pairs: {found.pairs}, ' if found.pairs else ''}success_delta of {enough:.2g} or more, more evaluation"
+        " data, a smaller model that affords more pairs, or a steadier proxy metric"
     )
 
 
