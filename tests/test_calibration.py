@@ -58,20 +58,20 @@ def test_the_first_experiment_finds_its_baseline_measured(tmp_path: Path) -> Non
     assert reused == ["baseline-s0", "baseline-s1", "baseline-s2"]
 
 
-def test_a_training_that_forgets_its_seed_is_pointed_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("draw", "said", "key"),
+    [
+        ("random.SystemRandom().gauss(0, 0.02)", "the same seed gave another result (moved by", "deterministic"),
+        ("0.01", "all seeds gave the same result: is AUTOLAB_SEED used?", "seeds_differ"),
+    ],
+    ids=["forgets its seed", "ignores it"],
+)
+def test_a_training_that_does_not_use_its_seed_is_pointed_out(draw: str, said: str, key: str, tmp_path: Path) -> None:
     kit = lab(tmp_path)
-    committed(kit, "train.py", "noise.gauss(0, 0.02)", "random.SystemRandom().gauss(0, 0.02)")
-    said = kit.autolab("calibrate")
-    assert said.code == 0 and "note: the same seed gave another result (moved by" in said.out
-    assert calibration(kit)["deterministic"] is False
-
-
-def test_a_seed_that_changes_nothing_is_pointed_out(tmp_path: Path) -> None:
-    kit = lab(tmp_path)
-    committed(kit, "train.py", "noise.gauss(0, 0.02)", "0.01")
-    said = kit.autolab("calibrate")
-    assert said.code == 0 and "all seeds gave the same result: is AUTOLAB_SEED used?" in said.out
-    assert calibration(kit)["seeds_differ"] is False
+    committed(kit, "train.py", "noise.gauss(0, 0.02)", draw)
+    ended = kit.autolab("calibrate")
+    assert ended.code == 0 and f"note: {said}" in ended.out
+    assert calibration(kit)[key] is False
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,7 @@ def _take_up(order: Order) -> _Run:
     mine = lines_of(order.events, [order.kind])
     started = [line for line in mine if line.event == "run_started"]
     ended = {line.data["run_id"] for line in mine if line.event == "run_ended" and line.n < order.acted}
-    same = [line for line in started if line.data["kind"] == order.kind]
-    open_runs = [line for line in same if line.data["run_id"] not in ended]
+    open_runs = [line for line in started if line.data["kind"] == order.kind and line.data["run_id"] not in ended]
     setup = rig.set_up(lab, order.config, order.base, order.candidate, order.exports)
     plan = order.plan(setup)
     registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
