@@ -37,7 +37,7 @@ def test_calibrate_says_noise_price_determinism_and_pairs_and_the_next_ones_cost
     found = calibration(kit)
     assert (found["seeds"], found["deterministic"], found["seeds_differ"]) == (4, True, True)
     assert found["deviation"] > 0 and found["rerun_difference"] == 0 and found["seconds"] > 0
-    assert found["correlation"] > 0.99, "the altered arm shares its seeds with the baseline"
+    assert found["correlation"] > 0.7, "the altered arm shares its seeds with the baseline"
     assert found["difference_deviation"] < found["deviation"]
     assert found["pairs"] == 5, "any large effect takes as many pairs as the rule needs for one"
     assert "a gain of 0.05 is" in said.out and "about 5 of 12 pairs" in said.out and "gives the same bytes" in said.out

@@ -1,152 +1,73 @@
-"""A researcher's answer is a value: what it may not write is said, and nothing is written."""
+"""What is made of an answer before anything is measured: the claim, its design, the candidate's code."""
 
 from __future__ import annotations
 
-import subprocess
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
+from lab_kit import HELPS, LabKit, decision, design, hypothesis, implementation, iteration, make_lab, script
 
 from autolab import candidate
-from autolab.git import Git
 from autolab.records.experiment import Hypothesis
-from autolab.records.lab import Config
-from autolab.records.replies import ImplementationOutput
 
-CONFIG = Config.from_text("metric: {primary: a, direction: minimize, success_delta: 1}\n", "config.yaml")
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Any:
-    """A worktree of a small lab, as far as `apply` looks at it."""
-    root = tmp_path / "lab"
-    (root / "models").mkdir(parents=True)
-    for name, text in {
-        "train.py": "a = 1\nb = 1\n",
-        "models/width.py": "WIDTH = 1\n",
-        "eval.py": "",
-        "empty.py": "",
-    }.items():
-        (root / name).write_text(text)
-    git = Git.init(root)
-    base = git.commit_all("begin")
-    git.add_worktree(root / "5_worktrees" / "x", "exp/x", base)
-    worktree = root / "5_worktrees" / "x"
-    lab = SimpleNamespace(git=git, root=root)
-    return SimpleNamespace(lab=lab, config=CONFIG, worktree=worktree, campaign=SimpleNamespace(base_commit=base))
-
-
-def apply(desk: Any, **output: Any) -> str:
-    return candidate.apply(
-        desk, ImplementationOutput.from_value({"plan": "p", **output}, "output"), desk.campaign.base_commit
-    )
-
-
-def changed(desk: Any) -> list[str]:
-    command = ["git", "status", "--porcelain", "-uall"]
-    done = subprocess.run(command, cwd=desk.worktree, capture_output=True, text=True, check=True)
-    return sorted(row[3:] for row in done.stdout.splitlines())
-
-
-def test_files_edits_and_deletions_are_applied_and_twice_is_as_once(desk: Any) -> None:
-    output = {
-        "files": [{"path": "models/new.py", "content": "NEW\n"}],
-        "edits": [
-            {"path": "train.py", "search": "a = 1", "replace": "a = 2"},
-            {"path": "train.py", "search": "b = 1", "replace": "b = 3"},
-            {"path": "models/new.py", "search": "NEW", "replace": "NEWER"},
-        ],
-        "delete": ["models/width.py"],
-    }
-    for _ in range(2):
-        assert apply(desk, **output) == ""
-        assert (desk.worktree / "train.py").read_text() == "a = 2\nb = 3\n"
-        assert (desk.worktree / "models" / "new.py").read_text() == "NEWER\n"
-        assert changed(desk) == ["models/new.py", "models/width.py", "train.py"]
-
-
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        ("../outside.py", "not a plain path below the worktree"),
-        ("/etc/passwd", "not a plain path below the worktree"),
-        ("models/../../x", "not a plain path below the worktree"),
-        ("./train.py", "not a plain path below the worktree"),
-        ("models//width.py", "not a plain path below the worktree"),
-        ("models\\width.py", "not a plain path below the worktree"),
-        ("nul\0.py", "not a plain path below the worktree"),
-        ("", "not a plain path below the worktree"),
-        (".", "is a folder, not a file"),
-        ("models", "is a folder, not a file"),
-        ("train.py/inside.py", "train.py is a file, so that nothing can lie below it"),
-        ("x" * 300, "too long for a file's name"),
-        ("x/" * 900 + "x", "too long for a file's name"),
-        ("link/x.py", "link is a symbolic link, which is not written through"),
-        ("eval.py", "eval.py: "),
-        ("EVAL.py", "EVAL.py: "),
-        (".git", ".git: "),
-        (".git/hooks/pre-commit", ".git"),
-        (".autolab/config.yaml", ".autolab/config.yaml: "),
-        ("human_journal.md", "human_journal.md: "),
-        ("results.tsv", "results.tsv: "),
-    ],
-)
-def test_a_path_that_is_not_the_researchers_is_refused_and_nothing_is_written(
-    desk: Any, path: str, reason: str
-) -> None:
-    (desk.worktree / "link").symlink_to(desk.worktree / "models")
-    before = changed(desk)
-    good = {"path": "other/good.py", "content": "x"}
-    for output in (
-        {"files": [good, {"path": path, "content": "x"}]},
-        {"files": [good], "delete": [path]},
-    ):
-        said = apply(desk, **output)
-        assert reason in said
-        assert "\n" not in said
-        assert len(said) < 400
-        assert changed(desk) == before, "all or none"
-
-
-@pytest.mark.parametrize(
-    ("edit", "reason"),
-    [
-        ({"path": "nowhere.py", "search": "a", "replace": "b"}, "edit of nowhere.py: no such file in"),
-        ({"path": "train.py", "search": "zzz", "replace": "b"}, "stands there 0 times, not once"),
-        ({"path": "train.py", "search": " = 1", "replace": "b"}, "stands there 2 times, not once"),
-        ({"path": "train.py", "search": "", "replace": "b"}, "not once"),
-        ({"path": "empty.py", "search": "a", "replace": "b"}, "stands there 0 times, not once"),
-        ({"path": "models", "search": "a", "replace": "b"}, "models: "),
-    ],
-)
-def test_an_edit_that_has_no_one_place_is_refused(desk: Any, edit: dict[str, str], reason: str) -> None:
-    assert reason in apply(desk, edits=[edit])
-    assert changed(desk) == []
-
-
-def test_an_edit_of_a_file_that_the_same_answer_emptied_does_not_see_the_old_text(desk: Any) -> None:
-    said = apply(
-        desk,
-        files=[{"path": "train.py", "content": ""}],
-        edits=[{"path": "train.py", "search": "a = 1", "replace": ""}],
-    )
-    assert "stands there 0 times, not once" in said
-
-
-def test_a_file_and_a_folder_of_one_name_in_one_answer_are_refused(desk: Any) -> None:
-    said = apply(desk, files=[{"path": "n", "content": "x"}, {"path": "n/inside.py", "content": "x"}])
-    assert "n is a file, so that nothing can lie below it" in said
-    assert changed(desk) == []
+RECORD = {
+    "run_id": None,
+    "iteration": 1,
+    "iteration_id": "old",
+    "hypothesis_id": "h1",
+    "timestamp": "2026-01-01T00:00:00Z",
+    "model_config": {},
+    "assembler": {"via": "scripted"},
+    "llm_response": [],
+    "code_path": "exp/h1",
+    "code_checksum": "",
+    "commit": "",
+    "summary": None,
+    "eval_metrics": {},
+    "status": "completed",
+    "verdict": None,
+    "planning_decision": {"action": "refine", "reason": "r"},
+}
 
 
 # A refinement's hypothesis
 
 
-@pytest.mark.parametrize("mechanism", ["plain", "ends in ---", "a line\n---\nbetween", "--- begins"])
-def test_a_refinement_carries_the_hypothesis_whatever_its_words(tmp_path: Path, mechanism: str) -> None:
-    claim = Hypothesis(
+def refining(folder: Path, next_config: dict[str, Any] | None = None) -> Any:
+    """The desk of an iteration that refines `old`, as far as `carry_hypothesis` looks at it."""
+    for name in ("old", "new"):
+        (folder / name).mkdir()
+    decided = RECORD["planning_decision"] | {"next_config": next_config}  # type: ignore[operator]
+    (folder / "old" / "record.json").write_text(json.dumps(RECORD | {"planning_decision": decided}))
+    parts = {
+        name: SimpleNamespace(hypothesis=folder / name / "hypothesis.md", record=folder / name / "record.json")
+        for name in ("old", "new")
+    }
+    return SimpleNamespace(
+        paths=parts["old"],
+        campaign=SimpleNamespace(parent="old"),
+        lab=SimpleNamespace(iteration=parts.__getitem__),
+        shown=str,
+        load=lambda kind, path: kind.load(path),
+        write=Path.write_text,
+    )
+
+
+def carried(desk: Any, claim: Hypothesis, body: str = "Prose.") -> tuple[Hypothesis, str]:
+    """The claim of the new iteration, and its whole text."""
+    candidate.write_hypothesis(desk, claim, body)
+    desk.paths = desk.lab.iteration("new")
+    candidate.carry_hypothesis(desk)
+    text = desk.paths.hypothesis.read_text()
+    return Hypothesis.from_text(candidate.front_matter(text, "hypothesis.md"), "hypothesis.md"), text
+
+
+def claim(mechanism: str = "m", **more: Any) -> Hypothesis:
+    return Hypothesis(
         id="h1",
         title="T ---",
         metric="m",
@@ -155,19 +76,118 @@ def test_a_refinement_carries_the_hypothesis_whatever_its_words(tmp_path: Path, 
         success="s",
         risk_bounds=(),
         mechanism=mechanism,
+        **more,
     )
-    parts = {name: SimpleNamespace(hypothesis=tmp_path / name / "hypothesis.md") for name in ("old", "new")}
-    desk: Any = SimpleNamespace(
-        paths=parts["old"],
-        campaign=SimpleNamespace(parent="old"),
-        lab=SimpleNamespace(iteration=parts.__getitem__),
-        shown=str,
-        write=lambda path, text: (path.parent.mkdir(exist_ok=True), path.write_text(text)),
-    )
-    candidate.write_hypothesis(desk, claim, "Prose.\n\n---\n\nMore.")
-    desk.paths = parts["new"]
-    candidate.carry_hypothesis(desk)
-    text = parts["new"].hypothesis.read_text()
-    front = candidate.front_matter(text, "hypothesis.md")
-    assert Hypothesis.from_text(front, "hypothesis.md") == claim.model_copy(update={"parent": "old"})
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "ends in ---", "a line\n---\nbetween", "--- begins"])
+def test_a_refinement_carries_the_hypothesis_whatever_its_words(tmp_path: Path, mechanism: str) -> None:
+    old = claim(mechanism)
+    new, text = carried(refining(tmp_path), old, "Prose.\n\n---\n\nMore.")
+    assert new == old.model_copy(update={"parent": "old"})
     assert text.endswith("# T ---\n\nProse.\n\n---\n\nMore.\n")
+
+
+def test_a_refinement_takes_the_network_that_was_decided_on(tmp_path: Path) -> None:
+    old = claim(changes={"model_config": {"name": "a"}, "norm": "batch"})
+    new, _ = carried(refining(tmp_path, {"name": "b"}), old)
+    assert new.changes == {"model_config": {"name": "b"}, "norm": "batch"}
+
+
+# A network as data, through the command line
+
+CNN = {"name": "small_cnn", "layers": [{"type": "conv", "channels": 8}, {"type": "flatten"}]}
+WIDER = {"name": "wider_cnn", "layers": [{"type": "conv", "channels": 16}, {"type": "flatten"}]}
+METHOD = {
+    "model": {"name": "mlp", "input": [1, 8, 8], "classes": 10, "layers": [{"type": "flatten"}]},
+    "recipe": {"lr": 0.01, "weight_decay": 0.1},
+    "baselines": ["mlp"],
+}
+NO_CODE = {"output": {"plan": "As the design says."}}
+
+
+def with_method(folder: Path, told: Any, **config: Any) -> LabKit:
+    """The tiny lab with a method.json. Its training knows nothing of networks, so that none needs torch."""
+    kit = make_lab(folder, told, config=config)
+    (kit.root / "method.json").write_text(json.dumps(METHOD))
+    (kit.root / "models" / "__init__.py").write_text('DEFAULT = "mlp"\n')
+    (kit.root / "models" / "mlp.py").write_text("")
+    kit.git("add", "method.json", "models")
+    kit.git("commit", "-qm", "a method")
+    return kit
+
+
+def loop(kit: LabKit, count: int) -> None:
+    ended = kit.autolab("loop", "--max-iterations", str(count))
+    assert ended.code == 0, ended.out + ended.err
+
+
+def refused(kit: LabKit) -> list[str]:
+    return [e["data"]["reason"] for e in kit.events("transition") if e["data"].get("outcome") == "retry"]
+
+
+def prompt(kit: LabKit, number: int, ask: str) -> str:
+    return (kit.store / "asks" / kit.iterations()[number].name / ask / "prompt.md").read_text()
+
+
+def test_a_network_is_proposed_assembled_and_refined_without_a_line_of_code(tmp_path: Path) -> None:
+    claim = hypothesis("A small CNN", model_config=CNN, assumptions=["Pixels have neighbours."], notes="Seen nowhere.")
+    wrong, again = (decision("refine")["output"] | {"next_config": given} for given in ({"layers": [1]}, WIDER))
+    decisions = [{"output": wrong}, {"output": again}]
+    first = iteration(hypothesis=claim, implementation=NO_CODE, decide_repeat=decisions)
+    kit = with_method(tmp_path, script(first, iteration(implementation=NO_CODE)))
+    loop(kit, 2)
+    one, two = kit.iterations()
+    text = (one / "hypothesis.md").read_text()
+    assert "## Assumptions\n\n- Pixels have neighbours.\n\n## Notes\n\nSeen nowhere.\n" in text
+    specs = [yaml.safe_load((folder / "design.yaml").read_text()) for folder in (one, two)]
+    assert [spec["model"] for spec in specs] == [{"model_config": CNN}, {"model_config": WIDER}]
+    assert [spec["changes"] for spec in specs] == [{"model_config": CNN}, {"model_config": WIDER}]
+    records = [json.loads((folder / "record.json").read_text()) for folder in (one, two)]
+    assert [record["assembler"]["via"] for record in records] == ["assembler", "assembler"]
+    assert [record["planning_decision"]["next_config"] for record in records] == [WIDER, None]
+    for record, name, channels in zip(records, ("small_cnn", "wider_cnn"), (8, 16), strict=True):
+        assert f"nn.Conv2d(1, {channels}," in kit.git("show", f"{record['commit']}:models/{name}.py")
+        assert f'DEFAULT = "{name}"' in kit.git("show", f"{record['commit']}:models/__init__.py")
+    assert "small_cnn" not in kit.git("ls-tree", "-r", "--name-only", records[1]["commit"])
+    assert "As the design says." in (one / "implementation_plan.md").read_text()
+    assert "model_config: A model, layer by layer." in prompt(kit, 0, "hypothesis-1")
+    (said,) = refused(kit)
+    assert said.startswith("next_config: model: model_config: layers.0: ") and said in prompt(kit, 0, "decide_repeat-2")
+
+
+def test_a_network_that_cannot_be_built_goes_back_and_code_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
+    flat = {"name": "flat", "layers": [{"type": "conv", "channels": 8}]}
+    claims = [hypothesis("Flat", model_config=flat), hypothesis("CNN", model_config=CNN)]
+    taken = {"model_config": CNN | {"name": "mlp"}}
+    own = implementation(4.0, via="assembler")
+    told = iteration(hypothesis=claims, design=[design(model=taken), design()], implementation=own)
+    kit = with_method(tmp_path, script(told))
+    loop(kit, 1)
+    assert [line.partition(": model")[0] for line in refused(kit)] == ["hypothesis", "design"]
+    assert "end with flatten or global_pool" in refused(kit)[0]
+    assert "models/mlp.py is there already; choose another name" in refused(kit)[1]
+    assert refused(kit)[0] in prompt(kit, 0, "hypothesis-2")
+    (said,) = kit.events("candidate")
+    assert said["data"]["via"] == "scripted", "nobody is the assembler by saying so"
+    assert "small_cnn" not in kit.git("ls-tree", "-r", "--name-only", said["data"]["commit"])
+
+
+# What the prompts quote
+
+
+def test_each_stage_is_shown_what_it_needs_and_the_reviewer_no_word_of_the_author(tmp_path: Path) -> None:
+    mended = implementation(4.0, plan="TRUST-ME") | {"summary": "WELL-DONE"}
+    told = HELPS | {"implementation": [implementation("'x"), mended]}
+    kit = make_lab(tmp_path, script(told), config={"target": "accuracy>=2"})
+    loop(kit, 1)
+    first, second = (prompt(kit, 0, f"implementation-{number}") for number in (1, 2))
+    assert "=== models/width.py ===\nWIDTH = 2.0\n" in first, "the base's"
+    assert "=== models/width.py ===\nWIDTH = 'x\n" in second, "that of the candidate which failed"
+    assert "labels.npy" not in first and "=== eval.py" not in first
+    assert refused(kit)[0] in second
+    shown = prompt(kit, 0, "implementation_review-1")
+    assert "deviation:" in shown and "slowest_seconds:" in shown, "the calibration"
+    assert '"parameters": 40' in shown and "+WIDTH = 4.0" in shown
+    assert "TRUST-ME" not in shown and "WELL-DONE" not in shown
+    assert "where the measured metric stands to the target: not met: " in prompt(kit, 0, "decide_repeat-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,14 +15,15 @@ def event(
     n: int, event: str, run: str = "run_0001", reused: str | None = None, kind: str = "search"
 ) -> SimpleNamespace:
     data: dict[str, Any] = {"run_id": run}
-    more = {"trial": {"trial": {"reused_from": reused}}, "run_started": {"kind": kind}}
+    more = {"trial": {"trial": {"reused_from": reused, "seconds": 2.0}}, "run_started": {"kind": kind}}
     return SimpleNamespace(n=n, event=event, data=data | more.get(event, {}))
 
 
 def desk(acted: int, *events: SimpleNamespace, trials: int = 0, budget: int | None = 100) -> Any:
     campaign = Campaign(trials=trials)
-    config = SimpleNamespace(budget=Budget(trials=budget))
-    return SimpleNamespace(acted=acted, events=lambda: list(events), campaign=campaign, config=config)
+    config = SimpleNamespace(budget=Budget(trials=budget), train=SimpleNamespace(gpus=0))
+    lab = SimpleNamespace(store=Path("nowhere"))  # not calibrated
+    return SimpleNamespace(acted=acted, events=lambda: list(events), campaign=campaign, config=config, lab=lab)
 
 
 def left(kind: RunKind, acted: int, *events: SimpleNamespace, trials: int = 0) -> int | None:
@@ -57,5 +59,5 @@ def test_a_confirmation_has_what_the_search_of_the_same_launch_leaves() -> None:
 
 def test_trials_of_a_calibration_are_counted_by_the_calibration_alone() -> None:
     events = [event(6, "trial", "calibration_0001"), event(7, "trial")]
-    assert conclusion._executed(desk(5, *events)) == 1
+    assert conclusion._executed(desk(5, *events)) == {"trials": 1, "gpu_seconds": 0.0}
     assert left(RunKind.CONFIRM, 5, *events, trials=4) == 95

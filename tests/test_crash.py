@@ -181,7 +181,8 @@ def alive_in(folder: Path) -> list[str]:
 def test_every_named_point_is_passed_by_the_loop(reference: Reference) -> None:
     counted = Counter(reference.points)
     print(f"\n{len(reference.points)} crash points in a two-iteration loop:", dict(counted))
-    assert set(counted) == set(fault.POINTS) - {"reproduce.after_record"}
+    others = {"reproduce.after_record", *(point for point in fault.POINTS if point.startswith("call."))}
+    assert set(counted) == set(fault.POINTS) - others, "the others have tests of their own, which pass them"
 
 
 def points_to_try(reference: Reference, every: int) -> list[int]:

@@ -35,7 +35,7 @@ def test_an_offered_template_is_a_whole_lab(name: str, tmp_path: Path, repositor
     config = Config.load(tmp_path / Config.FILE, Config.FILE)
     VerifierPolicy.load(tmp_path / VerifierPolicy.FILE, VerifierPolicy.FILE)
     assert prompts.check(tmp_path / ".autolab" / "prompts") == []
-    assert len(list((tmp_path / ".autolab" / "prompts").iterdir())) == 6
+    assert len(list((tmp_path / ".autolab" / "prompts").iterdir())) == 8
     for path in texts(tmp_path):
         text = path.read_text(encoding="utf-8")
         assert text.endswith("\n"), path

@@ -20,14 +20,14 @@ LAYERS = """
 __main__
 cli
 commands
-adopt doctor init registry status
-engine conclusion reproduction calibration champion candidate desk
+adopt doctor init registry replay status
+engine conclusion reproduction calibration champion candidate blueprint edits calls desk
 researchers
 analysis accounts passages
 runs scoring rig figures curves seal
-prompts ladder documents view board meanings progress containment
-executors metrics suffix verifiers sanity suspicion assembler
-experiment lab lessons target evaluation
+excerpts prompts ladder documents view board meanings progress containment
+executors metrics suffix verifiers sanity suspicion assembler standin
+experiment lab ideas lessons target evaluation
 ledger git plumbing place process collection
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records
@@ -41,6 +41,11 @@ STANDARD_LIBRARY_ONLY = (
 )
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich"}
+HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices"}
+
+
+PYDANTIC_AI = "pydantic-ai-slim[openai,anthropic]"
+PYDANTIC_AI_BRINGS = {"pydantic-ai", "openai", "anthropic"}
 
 
 def sources(package: Path) -> dict[str, Path]:
@@ -181,10 +186,11 @@ def test_heavy_imports_are_seen(tmp_path: Path) -> None:
 
 def test_every_third_party_import_is_declared_and_every_dependency_used() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {name.split(">")[0].split("=")[0].lower() for name in project["dependencies"]}
+    named = [*project["dependencies"], *project["optional-dependencies"]["llm"]]
+    declared = {name.split(">")[0].split("=")[0].lower() for name in named} - {PYDANTIC_AI} | PYDANTIC_AI_BRINGS
     tops = {name.partition(".")[0] for path in sources(PACKAGE).values() for _, name in imported(path)}
     used = {name for name in tops if name not in sys.stdlib_module_names and name != "autolab"}
-    assert {"pyyaml" if name == "yaml" else name.lower() for name in used} == declared
+    assert {"pyyaml" if name == "yaml" else name.lower().replace("_", "-") for name in used} == declared
 
 
 def test_architecture_page_quotes_the_table() -> None:

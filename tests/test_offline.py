@@ -14,14 +14,16 @@ from pydantic import JsonValue
 
 from autolab import assembler
 from autolab.errors import RecordError, ResearcherError
-from autolab.records.experiment import Lesson
-from autolab.records.lab import Config
+from autolab.records.experiment import Design, Hypothesis, Lesson
+from autolab.records.lab import Config, Stage, Who
 from autolab.records.method import Method
 from autolab.records.outcomes import Verdict
+from autolab.researchers import Context, Task
 from autolab.researchers.offline import policy
 from autolab.researchers.offline.bench import Constants, bench
 from autolab.researchers.offline.catalogue import SHIPPED, Mechanism, load, understand
 from autolab.researchers.offline.changes import CHANGES, Unfit, apply
+from autolab.researchers.offline.researcher import OfflineResearcher
 
 SHIPPED_MECHANISMS = load(SHIPPED, "catalogue.yaml", tuple(CHANGES))
 TEMPLATES = Path(__file__).resolve().parent.parent / "src" / "autolab" / "templates"
@@ -235,6 +237,84 @@ def test_on_a_plateau_the_families_tried_last_wait() -> None:
     found = policy.ideas(SHIPPED_MECHANISMS, told, "b", fits)
     chosen = {policy.choose(found, told, random.Random(seed)) for seed in range(100)}
     assert not {"normalisation"} & {family for idea in chosen if idea for family in idea.families}
+
+
+def test_families_to_be_avoided_are_left_out_as_long_as_there_are_others() -> None:
+    found = policy.ideas(SHIPPED_MECHANISMS, (), "b", fits)
+    families = {family for idea in found for family in idea.families}
+    left = policy.without(found, families - {"activation"})
+    assert {family for idea in left for family in idea.families} == {"activation"}
+    assert policy.without(found, families) == found, "rather than nothing"
+
+
+# In the place of another researcher
+
+
+def answer(stage: Stage, changes: dict[str, Any], **files: str) -> dict[str, Any]:
+    """What it answers where the claim and the design name `changes`."""
+    spec = {
+        "id": "e1",
+        "iteration_id": "i1",
+        "hypothesis_id": "h1",
+        "entrypoint": {"command": "python train.py"},
+        "reproducibility": {"seeds": {"max_pairs": 3}},
+        "metrics": {"primary": "val_loss", "success_delta": 0.01},
+        "baselines": [{"name": "baseline"}],
+        "variants": [{"name": "steep"}],
+        "changes": changes,
+    }
+    claim = {"id": "h1", "title": "t", "metric": "val_loss", "direction": "minimize", "success_delta": 0.01}
+    read = lab(**files)
+    context = Context(
+        config=config(),
+        goal="",
+        intent=False,
+        target=None,
+        seed=1,
+        lessons=(),
+        base_commit="b",
+        hypothesis_id="h1",
+        refinement=0,
+        hypothesis=Hypothesis.from_value(
+            claim | {"success": "s", "risk_bounds": [], "mechanism": "m", "changes": changes}, "hypothesis.md"
+        ),
+        design=Design.from_value(spec, "design.yaml"),
+        results=None,
+        trouble="",
+        base=read,
+        candidate=read,
+        avoid=frozenset(["WIDTH"]),
+    )
+    task = Task("k", stage, "i1", 1, 1, "", Path(), Path(), lambda: context)
+    raw = OfflineResearcher(Who()).perform(task).raw
+    assert raw is not None
+    value: dict[str, Any] = json.loads(raw)
+    return value
+
+
+NETWORK = {"model_config": {"name": "cnn"}}
+LABS: list[dict[str, str]] = [{"train_py": "WIDTH = 2\n"}, {"method_json": DIGITS.to_json()}]
+
+
+@pytest.mark.parametrize("files", LABS, ids=["constants", "method"])
+@pytest.mark.parametrize("stage", [Stage.DESIGN, Stage.IMPLEMENTATION])
+def test_there_is_no_code_for_another_researchers_claim(stage: Stage, files: dict[str, str]) -> None:
+    said = answer(stage, NETWORK, **files)
+    assert (said["status"], said["output"]) == ("failed", None)
+    assert said["summary"] == "the claim is another researcher's: the catalogue has no change model_config"
+
+
+@pytest.mark.parametrize("files", LABS, ids=["constants", "method"])
+def test_the_review_of_another_researchers_network_says_what_it_did_not_compare(files: dict[str, str]) -> None:
+    said = answer(Stage.IMPLEMENTATION_REVIEW, NETWORK, **files)
+    assert said["status"] == "complete" and said["output"]["findings"] == []
+    assert "names no changes of the catalogue" in said["output"]["notes"]
+
+
+def test_a_family_to_be_avoided_is_not_proposed() -> None:
+    files = {"train_py": "WIDTH = 2\nLR = 0.1\n"}
+    assert answer(Stage.HYPOTHESIS, {}, **files)["output"]["family"] == "LR"
+    assert answer(Stage.HYPOTHESIS, {}, train_py="WIDTH = 2\n")["output"]["family"] == "WIDTH", "there is no other"
 
 
 def test_the_same_seed_and_lessons_give_the_same_idea() -> None:

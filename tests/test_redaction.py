@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lab_kit import (
     HELPS,
@@ -239,6 +239,8 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=12), st.lists(st.integers(0, 2_000), max_size=8))
+@example([b"Authorization: Bearer short-one", b"x" * 29, b"x" * 29, b"x" * 29, SHAPES["jwt"].encode()], [174])
+@example([b"-----BEGIN RSA ", SHAPES["private key"].encode()], [60])
 def test_a_stream_says_the_same_however_it_is_cut(parts: list[bytes], cuts: list[int]) -> None:
     redaction._spellings.cache_clear()
     data = b" ".join(parts)
@@ -324,7 +326,13 @@ def telling() -> dict[str, list[dict[str, Any]]]:
     answers = iteration(
         hypothesis=[
             {"raw": f"no json: {SAID}"},
-            hypothesis(f"A slope {SAID}", mechanism=SAID, success=SAID, risk_bounds=[SAID], references=[SAID]),
+            hypothesis(
+                f"A slope {PLAIN} {SHAPES['openai']}",
+                mechanism=SAID,
+                success=SAID,
+                risk_bounds=[SAID],
+                references=[SAID],
+            ),
         ],
         design=design(description=SAID),
         implementation=[

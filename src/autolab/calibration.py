@@ -65,9 +65,10 @@ def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool
         fails = measured.ending in (runs.Ending.CODE, runs.Ending.BASELINE)
         way = "mend the baseline, then calibrate again" if fails else "then calibrate again"
         raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; {way}")
-    spent = campaign.trials + runs.executed(lab.ledger.lines(campaign.iteration_offset), RunKind.CALIBRATE, counted_at)
-    found = assess(config, measured.manifest, spent)
-    counted = campaign.model_copy(update={"trials": spent})
+    lines = lab.ledger.lines(campaign.iteration_offset)
+    spent = runs.counted(lines, RunKind.CALIBRATE, counted_at, campaign, config.train.gpus)
+    found = assess(config, measured.manifest, spent["trials"])
+    counted = campaign.model_copy(update=spent)
     lab.transition(state, counted, why="calibrated", calibration=found.value(), **lab.last_log())
     fault.point("calibrate.after_record")
     return _show(lab, found, tell)

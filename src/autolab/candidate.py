@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
-import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal, TypeVar
 
-from autolab import durable, experiment, fault, ladder, rig, verifiers
+from pydantic import JsonValue
+
+from autolab import (
+    blueprint,
+    calibration,
+    durable,
+    edits,
+    excerpts,
+    experiment,
+    fault,
+    ideas,
+    ladder,
+    lessons,
+    rig,
+    verifiers,
+)
 from autolab.desk import Desk, Result, ask, front_matter, read
 from autolab.errors import RecordError
-from autolab.git import Change
 from autolab.ledger import Line
 from autolab.records.experiment import (
     Compute,
@@ -20,28 +33,26 @@ from autolab.records.experiment import (
     Entrypoint,
     Finding,
     Hypothesis,
+    IterationRecord,
+    Lesson,
     MaxPairs,
     ReviewResult,
 )
-from autolab.records.method import Method
 from autolab.records.replies import (
     AgentResult,
     DesignOutput,
     HypothesisOutput,
     ImplementationOutput,
-    NewFile,
     Output,
     ReviewOutput,
 )
-from autolab.researchers.offline.bench import METHOD, method_files
 from autolab.researchers.offline.changes import Unfit
 from autolab.stages import Outcome
-from autolab.verifiers import LONGEST_NAME, LONGEST_PATH
 
 Kind = TypeVar("Kind", bound=Output)
 
-HISTORY = 6_000
-"""Characters of the journal (newest first) that a prompt quotes, however long the journal is."""
+BUILT_IN = "offline"
+"""The researcher that leaves out tired families by itself, and says truly who wrote its code."""
 
 
 def answered(answer: tuple[AgentResult, Output | None] | str, kind: type[Kind]) -> Kind | Result:
@@ -57,16 +68,31 @@ def answered(answer: tuple[AgentResult, Output | None] | str, kind: type[Kind]) 
     return output
 
 
+def recalled(desk: Desk) -> tuple[Lesson, ...]:
+    """What the lab has learned, newest first."""
+    return lessons.recall(desk.lab.store, desk.lab.ledger, desk.campaign.learned)
+
+
 def history(desk: Desk) -> str:
-    journal = desk.lab.root / "RESEARCH_JOURNAL.md"
-    return journal.read_text(encoding="utf-8", errors="replace")[:HISTORY] if journal.exists() else ""
+    return lessons.told(recalled(desk))
+
+
+def in_base(desk: Desk) -> blueprint.Read:
+    return lambda path: edits.text_at(desk, desk.campaign.base_commit or "HEAD", path)
 
 
 # hypothesis
 
 
 def hypothesis(desk: Desk) -> Result:
-    output = answered(ask(desk, {"history": history(desk)}), HypothesisOutput)
+    known = recalled(desk)
+    waiting = ideas.tired(known, desk.campaign, desk.config)
+    values = {
+        "history": lessons.told(known),
+        "plateau": ideas.plateau(waiting),
+        "method": blueprint.told(in_base(desk)),
+    }
+    output = answered(ask(desk, values), HypothesisOutput)
     if isinstance(output, Result):
         return output
     metric = desk.config.metric
@@ -84,11 +110,39 @@ def hypothesis(desk: Desk) -> Result:
         references=output.references,
         parent=None,
         family=output.family,
-        changes=output.changes,
+        changes=output.changes | ({blueprint.MODEL: output.model} if output.model is not None else {}),
     )
-    write_hypothesis(desk, claim, output.body)
+    refused = _unwanted(desk, claim, known, waiting)
+    if refused:
+        return Result(Outcome.RETRY, f"hypothesis: {refused}")
+    write_hypothesis(desk, claim, _prose(output))
     desk.tell(f"{claim.id}: {claim.title}")
     return Result(Outcome.COMPLETE)
+
+
+def _unwanted(desk: Desk, claim: Hypothesis, known: Sequence[Lesson], waiting: Sequence[Lesson]) -> str:
+    """Why the claim is not to be tried: it was, its family is tired, or its network cannot be built."""
+    base, allowed = desk.campaign.base_commit or "", desk.config.attempts.same_idea
+    worn = "" if desk.researcher.name == BUILT_IN else ideas.worn(claim, waiting)
+    return (
+        ideas.repeated(claim, known, base, allowed)
+        or worn
+        or blueprint.unfit(in_base(desk), _proposed(claim), claim.id)
+    )
+
+
+def _proposed(claim: Hypothesis) -> dict[str, JsonValue]:
+    """A design's `model` as far as the hypothesis says it."""
+    return {blueprint.MODEL: claim.changes[blueprint.MODEL]} if blueprint.MODEL in claim.changes else {}
+
+
+def _prose(output: HypothesisOutput) -> str:
+    parts = [output.body.strip() or output.mechanism]
+    if output.assumptions:
+        parts += ["## Assumptions", "\n".join(f"- {one}" for one in output.assumptions)]
+    if output.notes.strip():
+        parts += ["## Notes", output.notes.strip()]
+    return "\n\n".join(parts)
 
 
 def write_hypothesis(desk: Desk, claim: Hypothesis, body: str) -> None:
@@ -97,7 +151,10 @@ def write_hypothesis(desk: Desk, claim: Hypothesis, body: str) -> None:
 
 
 def carry_hypothesis(desk: Desk) -> None:
-    """A refinement keeps its hypothesis: copy it from the iteration before, with `parent` set."""
+    """A refinement keeps its hypothesis: copy it from the iteration before, with `parent` set.
+
+    The network that the decision to refine named takes the place of the hypothesis's.
+    """
     parent = desk.campaign.parent
     if desk.paths.hypothesis.exists() or parent is None:
         return
@@ -105,6 +162,9 @@ def carry_hypothesis(desk: Desk) -> None:
     text = read(source, desk.shown(source))
     front = front_matter(text, desk.shown(source))
     claim = Hypothesis.from_text(front, desk.shown(source)).model_copy(update={"parent": parent})
+    decided = desk.load(IterationRecord, desk.lab.iteration(parent).record).planning_decision.next_config
+    if decided is not None:
+        claim = claim.model_copy(update={"changes": claim.changes | {blueprint.MODEL: decided}})
     body = text.removeprefix(f"---\n{front}")
     desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}{body}")
 
@@ -119,6 +179,8 @@ def design(desk: Desk) -> Result:
         "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
         "config": desk.config.to_yaml(),
         "history": history(desk),
+        "method": blueprint.told(in_base(desk)),
+        "files": _files(desk, desk.campaign.base_commit or "HEAD", claim.to_yaml()),
     }
     output = answered(ask(desk, values), DesignOutput)
     if isinstance(output, Result):
@@ -128,6 +190,9 @@ def design(desk: Desk) -> Result:
         experiment.plan(spec, desk.config, claim, b"", "", "")
     except RecordError as error:
         return Result(Outcome.RETRY, str(error))
+    unfit = blueprint.unfit(in_base(desk), spec.model, desk.slug)
+    if unfit:
+        return Result(Outcome.RETRY, f"design: {unfit}")
     findings = _design_findings(desk, spec, claim)
     told_before = desk.state.stage_attempt > 1
     if findings and told_before and all(finding.check == "budget" for finding in findings):
@@ -143,6 +208,7 @@ def design(desk: Desk) -> Result:
 def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
     test = desk.config.test
     seeds = MaxPairs(max_pairs=test.max_pairs) if output.seeds is None else output.seeds
+    model, changes = _model(claim, output)
     value = {
         "id": desk.campaign.experiment_id,
         "iteration_id": desk.iteration_id,
@@ -159,8 +225,8 @@ def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
         ).value(),
         "baselines": [arm.value() for arm in output.baselines],
         "variants": [arm.value() for arm in output.variants],
-        "model": output.model,
-        "changes": output.changes,
+        "model": model,
+        "changes": changes,
         "dataset": output.dataset,
         "train": output.train,
         "criteria": [criterion.value() for criterion in output.criteria],
@@ -168,6 +234,15 @@ def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
         "base_commit": desk.campaign.base_commit,
     }
     return Design.from_value(value, desk.shown(desk.paths.design))
+
+
+def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:
+    """The candidate's model, by the hypothesis where the design leaves it out; and the changes that it is known by."""
+    model = _proposed(claim) | (output.model or {})
+    changes = output.changes or claim.changes
+    if blueprint.MODEL in model and not set(changes) - {blueprint.MODEL}:
+        changes = {blueprint.MODEL: model[blueprint.MODEL]}
+    return model or None, changes
 
 
 def _design_findings(desk: Desk, spec: Design, claim: Hypothesis) -> list[Finding]:
@@ -194,57 +269,62 @@ def implementation(desk: Desk) -> Result:
     base, spec = desk.campaign.base_commit or "", desk.design()
     desk.lab.git.add_worktree(desk.worktree, f"exp/{desk.slug}", base)
     fault.point("worktree.after_add")
+    parent = desk.candidate(before=desk.acted) or base
     values = {
         "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
         "design_yaml": spec.to_yaml(),
         "review_feedback": _feedback(desk),
         "verifier_errors": desk.state.reason,
+        "files": _files(desk, parent, f"{desk.hypothesis().to_yaml()}\n{spec.to_yaml()}\n{desk.state.reason}"),
     }
     output = answered(ask(desk, values, desk.worktree), ImplementationOutput)
     if isinstance(output, Result):
         return output
-    parent = desk.candidate(before=desk.acted) or base
+    if desk.researcher.name != BUILT_IN:
+        output = output.model_copy(update={"via": None})  # not on its own word
+    if _leaves_it(desk, output, parent) and (assembled := _assembled(desk, spec)) is not None:
+        plan = f"{output.plan.strip()}\n\n{assembled.plan}"
+        return _made(desk, assembled.model_copy(update={"plan": plan}), base, spec)
     judged = _made(desk, output, parent, spec)
-    assembled = _assembled(desk, spec) if judged.outcome is Outcome.RETRY and desk.state.stage_attempt > 1 else None
-    if assembled is None or output.via is not None:
+    again = _assembled(desk, spec) if judged.outcome is Outcome.RETRY and desk.state.stage_attempt > 1 else None
+    if again is None or output.via is not None:
         return judged
     desk.tell(f"  the researcher's own code failed again ({judged.reason}); the assembler writes the model")
-    return _made(desk, assembled, base, spec)
+    return _made(desk, again, base, spec)
+
+
+def _files(desk: Desk, commit: str, wanted: str) -> str:
+    """The lab's source as `commit` has it, for a prompt; `wanted` names the files that matter most."""
+    hidden = rig.hidden_from_trials(desk.config)
+    name = f"code-{desk.lab.git.tree(commit)}-{durable.sha256(chr(10).join(hidden))[:8]}"
+    folder = desk.lab.store / "exports" / name  # what the trials' code is exported to as well
+    desk.lab.git.export(commit, folder, None, hidden)
+    return excerpts.told(folder, desk.config, wanted, unlocked=edits.unlocked(desk))
+
+
+def _leaves_it(desk: Desk, output: ImplementationOutput, parent: str) -> bool:
+    """Whether an answer changes nothing, so that the candidate would be the base: the assembler is to write it."""
+    git, base = desk.lab.git, desk.campaign.base_commit or ""
+    if output.files or output.edits or output.delete or git.tree(parent) != git.tree(base):
+        return False
+    return not desk.researcher.works_in_folder or git.worktree_equals(desk.worktree, base)
 
 
 def _assembled(desk: Desk, spec: Design) -> ImplementationOutput | None:
-    """The design's `model_config` as code by the assembler, with all else as in the base; None where it cannot be.
-
-    The lab has to say in method.json what its own model and recipe are.
-    """
-    base_commit = desk.campaign.base_commit or ""
-
-    def read(path: str) -> str | None:
-        return _text(desk, base_commit, path)
-
-    model, text = spec.model or {}, read(METHOD)
-    if "model_config" not in model or text is None:
-        return None
+    """The design's model as code by the assembler, with all else as in the base; None where it cannot be."""
+    base, read = desk.campaign.base_commit or "", in_base(desk)
     try:
-        base = Method.from_text(text, METHOD)
-        given = {"model": model["model_config"], "recipe": model.get("recipe", base.recipe.value())}
-        made = Method.from_value(base.value() | given, f"design.yaml: model: {METHOD}")
-        files = method_files(base, made, read)
+        made = blueprint.written(read, spec.model, desk.slug)
     except (RecordError, Unfit) as error:
         desk.tell(f"  no assembled code in place of the researcher's: {error}")
         return None
-    changed = [change.path for change in desk.lab.git.diff(base_commit, desk.candidate() or base_commit)]
-    mine = {file.path for file in files.files} | {edit.path for edit in files.edits}
-    others = {path: read(path) for path in changed if path not in mine}
-    back = tuple(NewFile(path=path, content=old) for path, old in others.items() if old is not None)
-    gone = tuple(path for path, old in others.items() if old is None)
-    plan = "\n".join(f"- {line}" for line in files.told)
-    return ImplementationOutput(plan=plan, files=files.files + back, edits=files.edits, delete=gone, via="assembler")
+    changed = desk.lab.git.changed_paths(base, desk.candidate() or base)
+    return blueprint.alone(made, changed, read) if made is not None else None
 
 
 def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design) -> Result:
     """Write an answer's changes, commit them, record them as the candidate, and have it judged."""
-    problem = apply(desk, output, parent)
+    problem = edits.apply(desk, output, parent)
     if problem:
         return Result(Outcome.RETRY, problem)
     fault.point("worktree.after_edit")
@@ -261,82 +341,6 @@ def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design) -
     return _judged(desk, commit, spec)
 
 
-def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
-    """Write an answer's changes into the worktree, all or none; the reason where none were.
-
-    Contents are computed from `parent`, not from what lies in the folder, so that applying twice is the
-    same as once.
-    """
-    contents: dict[str, str | None] = {}
-    for file in output.files:
-        contents[file.path] = file.content
-    for edit in output.edits:
-        old = contents[edit.path] if edit.path in contents else _text(desk, parent, edit.path)
-        if old is None:
-            return f"edit of {edit.path}: no such file in {parent[:12]}"
-        if old.count(edit.search) != 1 or not edit.search:
-            return f"edit of {edit.path}: the text to replace stands there {old.count(edit.search)} times, not once"
-        contents[edit.path] = old.replace(edit.search, edit.replace)
-    contents |= dict.fromkeys(output.delete)
-    for path in contents:
-        problem = _misplaced(desk.worktree, path, contents)
-        if problem:
-            return problem
-    problem = _refused(desk, contents)
-    if problem:
-        return problem
-    for path, text in contents.items():
-        place = desk.worktree / path
-        if text is None:
-            place.unlink(missing_ok=True)
-        else:
-            durable.write(place, text, mode=stat.S_IMODE(place.stat().st_mode) if place.exists() else None)
-    return ""
-
-
-def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
-    """Why no file can be written at a path: it leaves the worktree, or what stands there is no folder or no file."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path or str(pure) != path:
-        return f"{path!r}: not a plain path below the worktree"
-    if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in pure.parts):
-        return f"{path[:80]!r}...: too long for a file's name"
-    place = worktree
-    for part in pure.parts[:-1]:
-        place = place / part
-        if place.is_symlink():
-            return f"{path}: {part} is a symbolic link, which is not written through"
-        if str(place.relative_to(worktree)) in contents or (place.exists() and not place.is_dir()):
-            return f"{path}: {part} is a file, so that nothing can lie below it"
-    place = worktree / path
-    return f"{path}: is a folder, not a file" if place.is_dir() and not place.is_symlink() else ""
-
-
-def _refused(desk: Desk, contents: Mapping[str, str | None]) -> str:
-    """Why an answer's changes may not be written: the first path that is not the researcher's."""
-    there = set(desk.lab.git.files(desk.campaign.base_commit or "HEAD"))
-    changes = [
-        Change("D" if text is None else "M" if path in there else "A", path, "100644", "100644", "", "")
-        for path, text in contents.items()
-    ]
-    found = verifiers.path_policy(changes, desk.config, unlocked=_unlocked(desk), existing=there)
-    return next((finding.message for finding in found if finding.severity == "blocking"), "")
-
-
-def _unlocked(desk: Desk) -> bool:
-    """META_MODE, read from the person's journal in the checkout."""
-    for name in desk.config.files.human:
-        path = desk.lab.root / name
-        if path.exists() and verifiers.meta_mode(path.read_text(encoding="utf-8", errors="replace")):
-            return True
-    return False
-
-
-def _text(desk: Desk, commit: str, path: str) -> str | None:
-    content = desk.lab.git.read(commit, path) if desk.lab.git.has_path(commit, path) else None
-    return None if content is None else content.decode("utf-8", errors="replace")
-
-
 def _feedback(desk: Desk) -> str:
     path = desk.paths.review
     return path.read_text(encoding="utf-8") if path.exists() and desk.state.bounces else ""
@@ -351,7 +355,7 @@ def _judged(desk: Desk, commit: str, spec: Design) -> Result:
 
     changes = lab.git.diff(base, commit)
     there = lab.git.files(base)
-    findings = verifiers.path_policy(changes, desk.config, unlocked=_unlocked(desk), kept=kept, existing=there)
+    findings = verifiers.path_policy(changes, desk.config, unlocked=edits.unlocked(desk), kept=kept, existing=there)
     refused = any(finding.severity == "blocking" for finding in findings)
     checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if refused else "pass"}
     if not refused:
@@ -399,10 +403,12 @@ def implementation_review(desk: Desk) -> Result:
     judged = checked(desk, commit)
     base = desk.campaign.base_commit or ""
     values = {
+        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
         "design_yaml": desk.design().to_yaml(),
         "diff_summary": desk.lab.git.diff_text(base, commit, 20_000),
         "verifier_outputs": json.dumps(judged, indent=1),
         "dry_run_output": _log_tail(desk.lab.logs(desk.iteration_id) / "checks" / "dry_run.log"),
+        "evidence": _evidence(desk),
     }
     answer = ask(desk, values)
     if isinstance(answer, str):
@@ -429,6 +435,16 @@ def implementation_review(desk: Desk) -> Result:
     if review.status == "failed":
         return Result(Outcome.ESCALATE, f"the reviewer sees no way: {reason}")
     return Result(Outcome.COMPLETE) if review.status == "pass" else Result(Outcome.SEND_BACK, f"review: {reason}")
+
+
+def _evidence(desk: Desk) -> str:
+    """What was measured before the review, none of it by the author: the lab's calibration, the candidate's summary."""
+    found, about = calibration.current(desk.lab), desk.paths.summary_json
+    said = "The lab is not calibrated yet.\n"
+    if found is not None:
+        said = f"calibration, made of the base's own trials:\n{found.to_yaml()}"
+    told = about.read_text(encoding="utf-8") if about.exists() else "none\n"
+    return f"{said}\nsummary.json, which the candidate says of its model:\n{told}"
 
 
 def checked(desk: Desk, commit: str) -> dict[str, dict[str, Literal["pass", "skip", "fail"]]]:

@@ -24,9 +24,11 @@ COMMANDS = {
     "review": "answer a lab that waits: approve, retry or stop",
     "stop": "ask a running loop to park after the present trial",
     "reproduce": "run a run's trials again: identical, within the noise, or different",
+    "replay": "an iteration again from its recorded replies: the same decisions?",
     "registry": "every iteration with its prompts, replies, numbers and decision",
     "publish": "commit the record of the iterations on your branch",
     "doctor": "what this machine and this lab lack; --fix mends what can be mended",
+    "standin": "a server on loopback that answers as a model's service would, from a script",
 }
 
 

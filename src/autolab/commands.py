@@ -21,7 +21,9 @@ from autolab import calibration as calibrating
 from autolab import doctor as doctoring
 from autolab import init as making
 from autolab import registry as recorded
+from autolab import replay as replaying
 from autolab import reproduction as reproducing
+from autolab import standin as serving
 from autolab.conclusion import write_documents
 from autolab.engine import EXIT_CODES, End, Engine, Wish, base_of, ended, in_force
 from autolab.engine import review as answer_review
@@ -149,10 +151,14 @@ def loop(
     researcher: str | None = None,
     script: str | None = None,
     command: str | None = None,
+    model: Annotated[str | None, arg(aliases=["--llm-model"])] = None,
+    base_url: Annotated[str | None, arg(aliases=["--llm-base-url"])] = None,
+    llm_timeout: float | None = None,
     executor: str | None = None,
     containment: Literal["full", "partial", "none"] | None = None,
     resolve: bool = False,
     keep: bool = True,
+    llm_raw: bool = True,
     plain: bool = False,
     dir: Path = Path("."),
 ) -> int:
@@ -166,13 +172,17 @@ def loop(
         target: METRIC>=NUMBER, METRIC<=NUMBER, or a number for the primary metric.
         target_accuracy: The same as --target "accuracy>=X".
         patience: End after this many iterations without a supported gain.
-        researcher: Who thinks: scripted, command, or package.module:Class.
+        researcher: Who thinks: offline, llm, claude, codex, aider, mini, command, scripted, or package.module:Class.
         script: Answers of the scripted researcher, a YAML file.
         command: The command researcher's program, with {prompt_file} and {workspace}.
+        model: The language model that thinks, PROVIDER:NAME, such as openai:gpt-5 or ollama:qwen3.
+        base_url: Address of an OpenAI-compatible service, in place of the provider's own.
+        llm_timeout: Seconds for one call of the model.
         executor: Where trials run: local, or package.module:Class.
         containment: Level for this command, in place of config.yaml's. At none, programs run with your rights.
         resolve: Go on where a gain has become unlikely, until it is refuted.
         keep: Everything is always kept; the flag is there for scripts that pass it.
+        llm_raw: Every prompt and raw reply is always kept, too.
         plain: Lines only, on a terminal too.
         dir: A folder in the lab.
     """
@@ -184,11 +194,16 @@ def loop(
         raise UsageError(f"--goal: {goal!r} holds no word; say what you want in one sentence, in any language")
     if not keep:
         raise UsageError("--no-keep: the record is never thrown away; leave the flag out")
+    if llm_timeout is not None and not 0 < llm_timeout < float("inf"):
+        raise UsageError(f"--llm-timeout: {llm_timeout:g} is not a positive number of seconds")
+    if not llm_raw:
+        raise UsageError("--no-llm-raw: every reply is kept as it came; leave the flag out")
     if target_accuracy is not None:
         target = f"accuracy>={target_accuracy:g}"
     lab = Lab.find(dir)
     with lab.hold(f"autolab loop --max-iterations {max_iterations}"):
-        config = _relative(lab, _override(lab.config(), researcher, script, command, executor, containment, resolve))
+        config = _thinking(lab.config(), researcher, script, command, model, base_url, llm_timeout)
+        config = _relative(lab, _override(config, executor, containment, resolve))
         with _watched(lab, config, plain) as (view, stop):
             end = Engine(lab, config, view, stop).loop(Wish(max_iterations, goal, target, patience))
     return EXIT_CODES[end]
@@ -288,6 +303,36 @@ def reproduce(
     return 1 if found.standing == "different" else 0
 
 
+def replay(
+    iteration: Positional[str],
+    /,
+    *,
+    rerun: bool = False,
+    into: Path | None = None,
+    dir: Path = Path("."),
+    json: bool = False,
+    plain: bool = False,
+) -> int:
+    """Go through a finished iteration again from its recorded replies, asking nobody: the same decisions?
+
+    Args:
+        iteration: Its id, a unique part of it, or its number.
+        rerun: Run its trials again, too; without it finished ones are taken from the lab's store.
+        into: Keep the lab that the replay works in, at this new folder.
+        dir: A folder in the lab.
+        json: One JSON object.
+        plain: Lines only, on a terminal too.
+    """
+    lab = Lab.find(dir)
+    config = lab.config()
+    with lab.hold(f"autolab replay {iteration}"):
+        named = replaying.find(lab, iteration)
+        with _watched(lab, config, plain, _aside if json else None) as (view, stop):
+            found = replaying.run(lab, config, named, view, stop, rerun=rerun, into=into)
+    print(_json(replaying.value(found)) if json else "\n".join(replaying.text(found)))
+    return 0 if found.same else 1
+
+
 def registry(*, dir: Path = Path("."), json: bool = False) -> int:
     """Every finished iteration, oldest first.
 
@@ -326,15 +371,48 @@ def publish(*, dir: Path = Path("."), message: str = "autolab: record of the exp
     return 0
 
 
-def doctor(*, dir: Path = Path("."), fix: bool = False, json: bool = False) -> int:
+def doctor(
+    *,
+    dir: Path = Path("."),
+    fix: bool = False,
+    llm: bool = False,
+    researcher: str | None = None,
+    model: Annotated[str | None, arg(aliases=["--llm-model"])] = None,
+    base_url: Annotated[str | None, arg(aliases=["--llm-base-url"])] = None,
+    json: bool = False,
+) -> int:
     """What this machine and this lab lack.
 
     Args:
         dir: A folder in the lab.
         fix: Mend what can be mended: views, state, ledger, worktrees, cleaned files; with copies.
+        llm: Ask the models that think here for a sample decision: address, key, model, form. Costs one short call each.
+        researcher: With --llm, look at this one, in place of config.yaml's.
+        model: With --llm, look at this model.
+        base_url: With --llm, its address.
         json: One JSON object.
     """
-    return _report(doctoring.examine(dir, fix), json)
+    if not llm:
+        if researcher or model or base_url:
+            raise UsageError("doctor: --researcher, --model and --base-url go with --llm")
+        return _report(doctoring.examine(dir, fix), json)
+    lab = Lab.find(dir)
+    config = _thinking(lab.config(), researcher, model=model, base_url=base_url)
+    return _report(doctoring.minds(_relative(lab, config), lab.control / "prompts"), json)
+
+
+def standin(script: Positional[Path], /, *, port: int = 0, log: Path | None = None) -> int:
+    """Serve scripted replies on loopback as OpenAI and Anthropic would, until Ctrl-C.
+
+    Args:
+        script: A YAML file; docs/standin.md has its form.
+        port: Where to listen; 0 takes any free port and says which.
+        log: A file that gets one JSON line a request.
+    """
+    if not 0 <= port <= 65_535:
+        raise UsageError(f"--port: {port} is not a port")
+    serving.serve(script, port, log)
+    return 0
 
 
 _FUNCTIONS: dict[str, Callable[..., int]] = {
@@ -347,9 +425,11 @@ _FUNCTIONS: dict[str, Callable[..., int]] = {
     "review": review,
     "stop": stop,
     "reproduce": reproduce,
+    "replay": replay,
     "registry": registry,
     "publish": publish,
     "doctor": doctor,
+    "standin": standin,
 }
 
 
@@ -379,23 +459,35 @@ def _aside(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _override(
+def _thinking(
     config: Config,
     researcher: str | None,
-    script: str | None,
-    command: str | None,
-    executor: str | None,
-    level: str | None,
-    resolve: bool,
+    script: str | None = None,
+    command: str | None = None,
+    model: str | None = None,
+    base_url: str | None = None,
+    timeout_s: float | None = None,
 ) -> Config:
+    """The configuration with the researcher that this command's flags name."""
+    given = {"script": script, "command": command, "model": model, "base_url": base_url, "timeout_s": timeout_s}
+    update = {key: value for key, value in given.items() if value is not None}
+    if not (researcher or update):
+        return config
+    kinds = {"script": "scripted", "command": "command"}
+    meant = next((kind for key, kind in kinds.items() if key in update), "llm")
+    known = config.researcher.name
+    name = researcher or (known if not {"script", "command"} & set(update) and known not in _PLAIN else meant)
+    old = config.researcher if name == known else Who(name=name)
+    return config.model_copy(update={"researcher": old.model_copy(update={"name": name} | update)})
+
+
+_PLAIN = ("offline", "scripted", "command")
+"""Researchers that take no model: --model beside them in the configuration means the llm."""
+
+
+def _override(config: Config, executor: str | None, level: str | None, resolve: bool) -> Config:
     """The configuration with this command's flags in place of its keys."""
     update: dict[str, Any] = {}
-    if researcher or script or command:
-        name = researcher or ("scripted" if script else "command" if command else config.researcher.name)
-        old = config.researcher if name == config.researcher.name else Who(name=name)
-        update["researcher"] = old.model_copy(
-            update={"name": name, "script": script or old.script, "command": command or old.command}
-        )
     if executor:
         update["executor"] = config.executor.model_copy(update={"name": executor})
     if level:

@@ -13,6 +13,7 @@ from pathlib import Path
 from autolab import (
     accounts,
     analysis,
+    blueprint,
     budget,
     calibration,
     candidate,
@@ -87,7 +88,7 @@ def _confirm(desk: Desk, search: Manifest, plan: experiment.Plan, variant: str) 
     if again is None or len(again.seeds) < min(2 * taken, champion.pairs(plan, desk.config)):
         desk.tell(f"{variant} is supported, and not confirmed: the budget ends here")
         short = _short(desk, 2 * champion.pairs(plan, desk.config), left)
-        return Result(Outcome.STOP, f"budget: {short}", {"trials": desk.campaign.trials + _executed(desk)})
+        return Result(Outcome.STOP, f"budget: {short}", _executed(desk))
     order, claims = _order(desk), desk.campaign.claims
     desk.tell(f"{variant} is supported: measured again on fresh seeds, beside a fresh baseline")
     path = desk.paths.run(search.run_id).manifest
@@ -105,8 +106,13 @@ def _confirm(desk: Desk, search: Manifest, plan: experiment.Plan, variant: str) 
 
 
 def _left(desk: Desk, kind: RunKind) -> int | None:
-    """Trials that budget.trials allows the run of this kind, from its first on: the same at each look at it."""
-    if desk.config.budget.trials is None:
+    """Trials that the budget allows the run of this kind, from its first on: the same at each look at it."""
+    allowed, known = desk.config.budget.trials, calibration.current(desk.lab)
+    priced = budget.trials_left(
+        desk.config.budget, desk.campaign, desk.config.train.gpus, known.seconds if known else None
+    )
+    caps = [cap for cap in (None if allowed is None else allowed - desk.campaign.trials, priced) if cap is not None]
+    if not caps:
         return None
     events = runs.lines_of(desk.events(), [kind])
     over = {line.data["run_id"] for line in events if line.event == "run_ended" and line.n < desk.acted}
@@ -115,24 +121,26 @@ def _left(desk: Desk, kind: RunKind) -> int | None:
     done = [line for line in events if line.event == "trial" and line.data["trial"]["reused_from"] is None]
     counted = sum(line.data["run_id"] in mine and line.n < desk.acted for line in done)
     others = sum(line.data["run_id"] not in mine and line.n > desk.acted for line in done)
-    return desk.config.budget.trials - desk.campaign.trials - others + counted
+    return min(caps) - others + counted
 
 
 def _short(desk: Desk, wanted: int, left: int | None) -> str:
-    return f"trials: {wanted} wanted, {left} left of {desk.config.budget.trials} allowed"
+    cap = desk.config.budget
+    allowed = [f"budget.{name} {value:g}" for name in ("trials", "gpu_hours") if (value := getattr(cap, name))]
+    return f"trials: {wanted} wanted, {left} left by {' and '.join(allowed)}"
 
 
 def _measured(desk: Desk, measured: runs.Measured, shown: str) -> Result | None:
     """What an ended run means for the stage; `shown` is the run that the next stage reads."""
     desk.restore()
     _write_script(desk)
-    counts = {"trials": desk.campaign.trials + _executed(desk)}
+    counts = _executed(desk)
     state = {"last_run_id": shown, "sync_status": "ok"}
     if measured.manifest is not None and measured.manifest.status == "failed":
         _queue_rows(desk, measured.manifest, None)
     match measured.ending:
         case runs.Ending.PARKED:
-            return None
+            return Result(Outcome.STOP, f"budget: wall_hours: {_hours(desk)}", counts) if desk.late() else None
         case runs.Ending.DONE:
             return Result(Outcome.COMPLETE, "", counts, state)
         case runs.Ending.CODE:
@@ -169,13 +177,18 @@ def _order(desk: Desk, left: int | None = None) -> runs.Order:
         events=desk.events(),
         acted=desk.acted,
         tell=desk.tell,
-        stop=desk.stop,
+        stop=lambda: desk.stop() or desk.late(),
     )
 
 
-def _executed(desk: Desk) -> int:
-    """Trials brought to an end since the newest transition, by the ledger: the same after a crash."""
-    return runs.executed(desk.events(), RunKind.SEARCH, desk.acted)
+def _hours(desk: Desk) -> str:
+    return f"{desk.config.budget.wall_hours:g} are over"
+
+
+def _executed(desk: Desk) -> dict[str, object]:
+    """The campaign's counts with the trials brought to an end since the newest transition: the same after a crash."""
+    gpus = desk.config.train.gpus
+    return runs.counted(desk.events(), RunKind.SEARCH, desk.acted, desk.campaign, gpus)
 
 
 def _write_script(desk: Desk) -> None:
@@ -348,15 +361,16 @@ def decide(desk: Desk) -> Result:
     values = {
         "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
         "target": desk.target or "none",
+        "standing": _standing(desk),
         "history": candidate.history(desk),
+        "method": blueprint.told(candidate.in_base(desk)),
     }
     output = candidate.answered(ask(desk, values), DecisionOutput)
     if isinstance(output, Result):
         return output
-    if output.decision is Decision.ACHIEVE:
-        refused = target.missed(desk.target, desk.config, _results(desk))
-        if refused:
-            return Result(Outcome.RETRY, f"achieve is refused: {refused}")
+    refused = _refused(desk, output)
+    if refused:
+        return Result(Outcome.RETRY, refused)
     analysis.append_decision(desk.paths.folder, output.decision, output.reason)
     fault.point("decide.after_write")
     desk.write(desk.paths.record, _record(desk, output).to_json())
@@ -371,6 +385,23 @@ def decide(desk: Desk) -> Result:
         Decision.HUMAN_REVIEW: Outcome.ESCALATE,
     }
     return Result(outcomes[output.decision], f"{output.decision}: {output.reason}", _remember(desk, output))
+
+
+def _refused(desk: Desk, output: DecisionOutput) -> str:
+    """Why the wish cannot be granted: the target is not met, or the network to refine cannot be built."""
+    if output.decision is Decision.ACHIEVE:
+        missed = target.missed(desk.target, desk.config, _results(desk))
+        return f"achieve is refused: {missed}" if missed else ""
+    if output.decision is Decision.REFINE and output.next_config is not None:
+        unfit = blueprint.unfit(candidate.in_base(desk), {blueprint.MODEL: output.next_config}, desk.slug)
+        return f"next_config: {unfit}" if unfit else ""
+    return ""
+
+
+def _standing(desk: Desk) -> str:
+    """In one line, whether what was measured meets the target."""
+    missed = target.missed(desk.target, desk.config, _results(desk))
+    return f"not met: {missed}" if missed else f"met: {desk.target} by the mean on fresh seeds"
 
 
 def _doubt(desk: Desk) -> str:
@@ -516,7 +547,11 @@ def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
         status=results.status,
         verdict=results.assessment.verdict,
         outcome=results.confirmation.outcome if results.confirmation else None,
-        planning_decision=PlanningDecision(action=output.decision, reason=output.reason),
+        planning_decision=PlanningDecision(
+            action=output.decision,
+            reason=output.reason,
+            next_config=output.next_config if output.decision is Decision.REFINE else None,
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,13 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autolab import durable, fault, lessons, prompts, redaction
+from autolab import calls, durable, fault, ideas, lessons, prompts, redaction
 from autolab.errors import RecordError
 from autolab.lab import IterationPaths, Lab
 from autolab.ledger import Line
 from autolab.records.base import Record
 from autolab.records.experiment import Design, Hypothesis, Results
-from autolab.records.lab import Campaign, Config, Stage, State, VerifierPolicy
+from autolab.records.lab import Campaign, Config, Stage, State, VerifierPolicy, Who
 from autolab.records.replies import OUTPUTS, AgentResult, Output
 from autolab.researchers import Answer, Context, Researcher, Task
 from autolab.stages import Outcome
@@ -55,6 +56,12 @@ class Desk:
     reviewer: Researcher
     tell: View
     stop: Callable[[], bool]
+    began: float = field(default_factory=time.monotonic)
+
+    def late(self) -> bool:
+        """Whether budget.wall_hours is over, this step's time counted."""
+        cap = self.config.budget.wall_hours
+        return cap is not None and self.campaign.seconds + time.monotonic() - self.began >= cap * 3600
 
     @property
     def iteration_id(self) -> str:
@@ -204,14 +211,39 @@ def _recorded(folder: Path) -> Answer | None:
     return Answer(None, none.read_text(encoding="utf-8")) if none.exists() else None
 
 
-def _prompt(desk: Desk, values: dict[str, str]) -> str:
+def _prompt_file(desk: Desk) -> tuple[str, str]:
+    """The stage's prompt file: its name and its text."""
     for name in prompts.FILES[desk.state.stage]:
         path = desk.lab.prompt(name)
         if path.exists():
-            given = {"iteration_id": desk.iteration_id, "goal": desk.goal, "state_json": desk.state.to_json()}
-            given["metric"] = f"{desk.config.metric.primary} ({desk.config.metric.direction})"
-            return redaction.clean(prompts.render(path.read_text(encoding="utf-8"), given | values))
+            return name, path.read_text(encoding="utf-8")
     raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: not found; copy it from a new lab")
+
+
+def _prompt(desk: Desk, values: dict[str, str]) -> str:
+    name, text = _prompt_file(desk)
+    given = {"iteration_id": desk.iteration_id, "goal": desk.goal, "state_json": desk.state.to_json()}
+    given["metric"] = f"{desk.config.metric.primary} ({desk.config.metric.direction})"
+    given |= {"trouble": desk.state.reason, "program": _program(desk)}
+    return redaction.clean(prompts.compose(name, text, given | values))
+
+
+def _program(desk: Desk) -> str:
+    """What the lab's people say of it, as the base has it."""
+    git, base = desk.lab.git, desk.campaign.base_commit or "HEAD"
+    text = git.read(base, "program.md") if git.has_path(base, "program.md") else None
+    return "there is no program.md" if text is None else text.decode("utf-8", errors="replace")
+
+
+def _contract(desk: Desk, who: Researcher, stage: Stage) -> str:
+    """How a researcher that reads its prompt is to answer; empty for one that does not."""
+    name = prompts.CONTRACTS.get(getattr(who, "kind", ""))
+    if name is None:
+        return ""
+    path = desk.lab.prompt(name)
+    if not path.exists():
+        raise RecordError(f".autolab/prompts/{name}: not found; copy it from a new lab")
+    return prompts.contract(path.read_text(encoding="utf-8"), stage)
 
 
 def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, workspace: Path | None) -> Answer:
@@ -219,7 +251,9 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
     key = f"{desk.lab.lab_id}.{desk.iteration_id}.{stage}-{number}.a1"
     durable.write(folder / "prompt.md", prompt)
     asked = {"stage": stage, "number": number, "key": key, "researcher": who.name}
-    desk.lab.ledger.append("asked", asked | {"prompt_sha256": durable.sha256(prompt)})
+    asked |= {"who": _configured(desk, stage).value(), "prompt_sha256": durable.sha256(prompt)}
+    asked["prompt_version"] = prompts.version(_prompt_file(desk)[1])
+    desk.lab.ledger.append("asked", asked)
     fault.point("ask.after_intent")
     task = Task(
         key=key,
@@ -228,10 +262,12 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
         iteration=desk.campaign.iterations,
         number=number,
         prompt=prompt,
-        workspace=workspace or (_copy_of_base(desk, folder) if who.works_in_folder else folder),
+        workspace=workspace or (_copy(desk, stage, folder) if who.works_in_folder else folder),
         scratch=folder / "work",
         context=lambda: _context(desk),
         containment=desk.config.containment,
+        contract=_contract(desk, who, stage),
+        calls=_calls(desk, folder, {"iteration_id": desk.iteration_id, "stage": str(stage), "number": number}),
     )
     answer = _without_secrets(desk, task, who.perform(task), who.works_in_folder)
     if answer.raw is None:
@@ -242,6 +278,17 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
             desk.tell(answer.note)
     fault.point("ask.after_reply")
     return answer
+
+
+def _configured(desk: Desk, stage: Stage) -> Who:
+    """What the configuration says of the stage's researcher: what a replay of it needs."""
+    reviewer = desk.config.reviewer if stage is Stage.IMPLEMENTATION_REVIEW else None
+    return reviewer or desk.config.researcher
+
+
+def _calls(desk: Desk, folder: Path, who: dict[str, object]) -> calls.Paid:
+    wallet = calls.Wallet(desk.config.budget, desk.campaign, desk.acted, desk.events)
+    return calls.Paid(desk.lab.ledger, folder / "calls", who, wallet, desk.tell, desk.stop)
 
 
 def _without_secrets(desk: Desk, task: Task, answer: Answer, worked: bool) -> Answer:
@@ -259,6 +306,7 @@ def _without_secrets(desk: Desk, task: Task, answer: Answer, worked: bool) -> An
 def _context(desk: Desk) -> Context:
     """All that the lab knows at this step, for a researcher that asks."""
     paths, loop = desk.paths, desk.campaign.loop
+    known = lessons.recall(desk.lab.store, desk.lab.ledger, desk.campaign.learned)
 
     def reader(commit: str | None) -> Callable[[str], str | None]:
         def read_file(path: str) -> str | None:
@@ -274,7 +322,7 @@ def _context(desk: Desk) -> Context:
         intent=bool(loop and loop.goal),
         target=desk.target,
         seed=int.from_bytes(hmac.digest(desk.lab.secret, b"researcher", "sha256")[:8], "big"),
-        lessons=lessons.recall(desk.lab.store, desk.lab.ledger, desk.campaign.learned),
+        lessons=known,
         base_commit=desk.campaign.base_commit or "",
         hypothesis_id=desk.campaign.hypothesis_id or "",
         refinement=desk.campaign.refinement,
@@ -284,14 +332,19 @@ def _context(desk: Desk) -> Context:
         trouble=desk.state.reason,
         base=reader(desk.campaign.base_commit),
         candidate=reader(desk.candidate()),
+        avoid=ideas.avoided(ideas.tired(known, desk.campaign, desk.config)),
     )
 
 
-def _copy_of_base(desk: Desk, folder: Path) -> Path:
-    """Where a researcher that works in a folder looks around outside of the implementation stage."""
+def _copy(desk: Desk, stage: Stage, folder: Path) -> Path:
+    """Where a researcher that works in a folder looks around outside of the implementation stage.
+
+    A copy of the base; for a reviewer one of the candidate. What it changes there is thrown away.
+    """
     place = folder / "workspace"
     if not place.exists():
-        desk.lab.git.export(desk.campaign.base_commit or "HEAD", place)
+        candidate = desk.candidate() if stage is Stage.IMPLEMENTATION_REVIEW else None
+        desk.lab.git.export(candidate or desk.campaign.base_commit or "HEAD", place)
         for part in (place, *place.rglob("*")):
             if not part.is_symlink():
                 part.chmod(part.stat().st_mode | 0o200)

@@ -18,7 +18,8 @@ from autolab.lab import Lab
 from autolab.ledger import Ledger
 from autolab.records.base import Record
 from autolab.records.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
-from autolab.records.lab import Backlog, State
+from autolab.records.lab import Backlog, Config, Stage, State, Who
+from autolab.researchers import checkup, load_researcher
 
 CHECKED: dict[str, type[Record]] = {
     "design.yaml": Design,
@@ -112,6 +113,30 @@ def _containment() -> list[Finding]:
         missing.append("programs can only run with your rights (--containment none)")
     way = "" if not missing else f"; {containment.INSTALL}"
     return [verifiers.advisory("containment", f"{said}{way}") for said in missing] + found
+
+
+def minds(config: Config, folder: Path) -> list[Finding]:
+    """Whether the configured researcher and reviewer can think here; `folder` holds the lab's prompts."""
+    found: list[Finding] = []
+    for role, who in (("researcher", config.researcher), ("reviewer", config.reviewer)):
+        if who is not None:
+            found += _mind(role, who, folder)
+    return found
+
+
+def _mind(role: str, who: Who, folder: Path) -> list[Finding]:
+    try:
+        load_researcher(who)
+        if who.name != "llm":
+            return [verifiers.advisory("llm", f"{role} {who.name}: asks no model service of its own")]
+        path = folder / prompts.CONTRACTS["llm"]
+        if not path.exists():
+            return [verifiers.blocking("llm", f"{path}: missing; copy it from a new lab")]
+        contract = prompts.contract(path.read_text(encoding="utf-8"), Stage.DECIDE_REPEAT)
+        looked = list(checkup.look(who, contract))
+    except AutolabError as error:
+        return [verifiers.blocking("llm", f"{role}: {error}")]
+    return [(verifiers.advisory if one.holds else verifiers.blocking)("llm", f"{role} {one.said}") for one in looked]
 
 
 def _fix(start: Path) -> list[Finding]:

@@ -6,6 +6,7 @@ lines; the next engine reads the newest transition and does that stage again, fi
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from pathlib import Path
 from autolab import (
     budget,
     calibration,
+    calls,
     candidate,
     champion,
     conclusion,
@@ -27,11 +29,11 @@ from autolab import (
     target,
 )
 from autolab.desk import Desk, Result
-from autolab.errors import LabError, RecordError, UsageError
+from autolab.errors import BudgetSpent, LabError, Parked, RecordError, UsageError
 from autolab.executors import load_executor
 from autolab.lab import Lab
 from autolab.records.lab import Backlog, BacklogExperiment, BacklogHypothesis, Campaign, Config, Loop, Stage, State
-from autolab.researchers import load_researcher
+from autolab.researchers import Researcher, load_researcher
 from autolab.stages import Outcome, advance, resume, waits
 from autolab.view import View
 
@@ -81,14 +83,25 @@ class Wish:
 class Engine:
     """Works on a lab whose lock the caller holds. `tell` is where a person sees what it does."""
 
-    def __init__(self, lab: Lab, config: Config, tell: View, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        config: Config,
+        tell: View,
+        stop: Callable[[], bool],
+        minds: tuple[Researcher, Researcher] | None = None,
+    ) -> None:
+        """`minds` are researcher and reviewer in place of the configured ones."""
         self.lab = lab
         self.config = in_force(lab, config, tell)
         self.tell = tell
         self.stop = stop
         self._loops = False
-        self._researcher = load_researcher(config.researcher)
-        self._reviewer = load_researcher(config.reviewer) if config.reviewer else self._researcher
+        self._researcher, self._reviewer = minds or _load(config)
+        for who in dict.fromkeys((self._researcher, self._reviewer)):
+            _require_counted(who, config)
+            for note in getattr(who, "notes", ()):
+                tell(f"note: {note}")
         # Both are needed in launch only; named wrongly they are refused before anything is spent.
         load_executor(config.executor.name)(lab.store / "runs", config.executor.options)
         lab.python(config)
@@ -117,7 +130,12 @@ class Engine:
         conclusion.write_documents(self.lab, desk.campaign, self.tell)
         began = time.monotonic()
         self.tell.stage(desk.state, desk.campaign, desk.title)
-        result = HANDLERS[desk.state.stage](desk)
+        try:
+            result = HANDLERS[desk.state.stage](desk)
+        except BudgetSpent as error:
+            result = Result(Outcome.STOP, f"budget: {error}")
+        except Parked:
+            return False
         if result is None:
             return False
         seconds = round(desk.campaign.seconds + time.monotonic() - began, 3)
@@ -198,8 +216,15 @@ class Engine:
         """The next state, durable: history first, then the one line that counts."""
         if desk.state.iteration_id:
             desk.restore()
+        result = _again(desk, result)
         state = advance(desk.state, result.outcome, result.reason).model_copy(update=result.state)
-        campaign = desk.campaign.model_copy(update=result.campaign)
+        tokens, dollars = calls.taken(desk.events(), desk.acted)
+        spent = {"tokens": desk.campaign.tokens + tokens, "dollars": round(desk.campaign.dollars + dollars, 6)}
+        campaign = desk.campaign.model_copy(update=spent | result.campaign)
+        before = dict(budget.near(self.config.budget, desk.campaign))
+        for name, phrase in budget.near(self.config.budget, campaign):
+            if name not in before:
+                self.tell(f"budget: {phrase}")
         if state.stage is Stage.HUMAN_REVIEW and desk.state.iteration_id:
             desk.write(desk.paths.failure, conclusion.failure_report(desk, desk.state.stage, state.reason))
         why: dict[str, object] = {"outcome": result.outcome, "from": desk.state.stage, "reason": result.reason}
@@ -395,11 +420,48 @@ def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
     durable.write(path, signed.to_json())
 
 
+def _load(config: Config) -> tuple[Researcher, Researcher]:
+    researcher = load_researcher(config.researcher)
+    return researcher, load_researcher(config.reviewer) if config.reviewer else researcher
+
+
+def _again(desk: Desk, result: Result) -> Result:
+    """The result, or a person's turn where the same error has come back too often since one was asked."""
+    if result.outcome not in (Outcome.RETRY, Outcome.SEND_BACK):
+        return result
+    told = [line.data for line in desk.events() if line.event == "transition"]
+    asked = max((n for n, data in enumerate(told) if str(data.get("why", "")).startswith("review")), default=-1)
+    ways = (Outcome.RETRY, Outcome.SEND_BACK)
+    same = [data for data in told[asked + 1 :] if data.get("outcome") in ways and data["from"] == desk.state.stage]
+    times = 1 + sum(_gist(str(data["reason"])) == _gist(result.reason) for data in same)
+    if times < desk.config.attempts.same_error:
+        return result
+    return replace(result, outcome=Outcome.ESCALATE, reason=f"the same error {times} times: {result.reason}")
+
+
+def _gist(reason: str) -> str:
+    """An error without what differs from one time to the next: numbers, hashes, letters' case."""
+    return re.sub(r"[0-9a-f]{7,}|\d+", "#", reason.lower())
+
+
+def _require_counted(who: Researcher, config: Config) -> None:
+    """A cap that nothing counts is worse than none: refuse it."""
+    capped = {name for name in ("tokens", "dollars") if getattr(config.budget, name) is not None}
+    for name in sorted(capped - getattr(who, "counts", frozenset())):
+        way = "researcher.price says it" if name == "dollars" else "it does not tell"
+        raise RecordError(
+            f".autolab/config.yaml: budget.{name}: what {who.name} takes is not known ({way}), so nothing would"
+            " hold the cap; mend that, or set it to null"
+        )
+
+
 def refuse_unbuilt(config: Config) -> None:
     """A key that this version does not act on, or cannot read, is refused and not ignored."""
-    unbuilt = [f"budget.{key}" for key in budget.UNCOUNTED if getattr(config.budget, key) is not None]
-    if unbuilt:
-        raise RecordError(f".autolab/config.yaml: {unbuilt[0]}: nothing counts it in this version; set it to null")
+    if config.budget.gpu_hours is not None and not config.train.gpus:
+        raise RecordError(
+            ".autolab/config.yaml: budget.gpu_hours: train.gpus is 0, so nothing is counted; say how many GPUs one"
+            " training uses"
+        )
     if config.push != "never":
         raise RecordError(f".autolab/config.yaml: push: {config.push}: not built in this version; set it to never")
     if config.tracking:

@@ -120,6 +120,14 @@ class Git(Plumbing):
             call_git(["init", "--quiet", "-b", "main", "."], path, ENGINE_ENV | {"GIT_DEFAULT_REF_FORMAT": "files"})
         return Git(path)
 
+    @staticmethod
+    def shared(source: Path, folder: Path, branch: str, commit: str) -> Git:
+        """A new repository in `folder` that reads the objects of the one at `source`, with `commit` on `branch`."""
+        made = Git.init(folder)
+        made.common.joinpath("objects", "info", "alternates").write_text(f"{common_dir(source).resolve()}/objects\n")
+        call_git(["checkout", "--quiet", "-B", branch, commit], folder, ENGINE_ENV)
+        return made
+
     def commit_all(self, message: str) -> str:
         """The first commit of a repository that `init` made: everything not ignored. Its id.
 

@@ -102,6 +102,16 @@ class Ledger:
         durable.write(self.path, b"")
         self._save_head(Head(lab_id, str(root), machine()))
 
+    def begin_as(self, source: Ledger, last: Line, root: Path) -> None:
+        """Begin a ledger as `source` was right after its transition `last`, for a lab at `root`."""
+        with open(source.path, "rb") as file:
+            file.seek(last.offset)
+            end = last.offset + len(file.readline())
+            file.seek(0)
+            durable.write(self.path, file.read(end))
+        mtime, lab_id = self.path.stat().st_mtime_ns, source.head.lab_id
+        self._save_head(Head(lab_id, str(root), machine(), last.n, last.hash, end, mtime, last.offset))
+
     @property
     def head(self) -> Head:
         if self._head is None:

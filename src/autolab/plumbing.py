@@ -300,7 +300,10 @@ def call_git(
 
 
 ROOM = "make room or access, then run the same command again"
-_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES))
+_DISK = (
+    *(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)),
+    "Out of diskspace",  # git's own words, where a write ended short
+)
 
 
 def _last_word(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -98,7 +98,7 @@ _SHAPES = tuple(
         ("api key", (b"api-key",), rb"(?i:x-(?:[a-z]{1,12}-)?api-key)" + _FOLLOWS + rb"([\w.-]{16,500})"),
     )
 )
-_BEGUN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}(?:-----)?")
+_BEGUN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}")
 _TOLD = re.compile(rb"(?i:authorization|bearer|basic|token|wandb|key|login|password)[^\n]{0,160}\Z")
 
 
@@ -160,7 +160,10 @@ def clean_json(text: str) -> str:
         shown = clean_value(value)
     except (ValueError, RecursionError):
         return clean(text)
-    return clean(text if shown == value else json.dumps(shown, ensure_ascii=False))
+    if shown == value:
+        return clean(text)
+    # Half a character, which no file can hold, stays the escape that it came as.
+    return clean(json.dumps(shown, ensure_ascii=False).encode("utf-8", errors="backslashreplace").decode())
 
 
 def clean_file(path: Path) -> bool:
@@ -234,8 +237,9 @@ def _cut(held: bytes, found: list[tuple[int, int, str]]) -> int:
         if len(spelling.raw.split()) > 1:
             cut = min(cut, len(held) - _overlap(held, spelling.raw))
     cut = _word_start(held, cut)
-    while across := [start for start, stop, _ in found if start < cut < stop]:
-        cut = _word_start(held, across[0])
+    whole = [(start, stop) for start, stop, _ in found] + list(_matches(held))
+    while across := [start for start, stop in whole if start < cut < stop]:
+        cut = _word_start(held, min(across))
     forced = len(held) - longest
     return cut if cut >= forced else next((stop for start, stop, _ in found if start < forced < stop), forced)
 
@@ -284,6 +288,14 @@ def _spans(data: bytes) -> list[tuple[int, int, str]]:
         else:
             apart.append((start, stop, name))
     return apart
+
+
+def _matches(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where shapes match, with the words before a secret that tell what it is."""
+    low = data.lower()
+    for shape in _SHAPES:
+        if any(hint in low for hint in shape.hints):
+            yield from ((match.start(), match.end(shape.pattern.groups)) for match in shape.pattern.finditer(data))
 
 
 _BASE64_END = re.compile(rb"[\w+/-]?={0,2}")

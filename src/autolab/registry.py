@@ -39,14 +39,35 @@ def finished(lab: Lab) -> list[IterationRecord]:
 
 
 def registry(lab: Lab) -> list[dict[str, Any]]:
-    """The iterations in the registry's form, each answer with its prompt and raw text."""
-    return [record.value() | {"llm_response": [_reply(lab, r) for r in record.value()["llm_response"]]}
-            for record in finished(lab)]  # fmt: skip
+    """The iterations in the registry's form, each answer with its prompt, its raw text and the calls behind it."""
+    calls: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for line in lab.ledger.lines():
+        if line.event == "call":
+            ask = (line.data["iteration_id"], line.data["stage"], line.data["number"])
+            calls.setdefault(ask, []).append(line.data)
+    return [
+        record.value() | {"llm_response": [_reply(lab, record, one.value(), calls) for one in record.llm_response]}
+        for record in finished(lab)
+    ]
 
 
-def _reply(lab: Lab, reply: dict[str, Any]) -> dict[str, Any]:
+def _reply(
+    lab: Lab, record: IterationRecord, reply: dict[str, Any], calls: dict[tuple[str, str, int], list[dict[str, Any]]]
+) -> dict[str, Any]:
     folder = (lab.store / reply["path"]).parent
-    return reply | {"prompt": _text(folder / "prompt.md"), "raw": _text(folder / "reply.json")}
+    made = calls.get((record.iteration_id, reply["stage"], reply["ask"]), [])
+    told = {"prompt": _text(folder / "prompt.md"), "raw": _text(folder / "reply.json")}
+    return reply | told | {"calls": [_call(folder / "calls", data) for data in made]}
+
+
+def _call(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """One model call: what the ledger booked, the request as it was sent, the reply as it came."""
+    booked = {key: value for key, value in data.items() if key not in ("iteration_id", "stage", "number", "path")}
+    number = data["call"]
+    kept = folder / f"{number}.reply.json"
+    raw = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    latency = raw.get("seconds")
+    return booked | {"latency_s": latency, "request": _text(folder / f"{number}.request.json"), "raw": raw.get("body")}
 
 
 def _text(path: Path) -> str | None:

@@ -64,7 +64,7 @@ def run(
     found = _compare(lab, config, manifest, trials, measured.manifest, differs)
     folder = lab.iteration(manifest.iteration_id).run(found.run_id).folder
     durable.write(folder / "reproduction.json", found.to_json())
-    counted = _counted(lab, campaign, order.acted)
+    counted = _counted(lab, config, campaign, order.acted)
     counted, fallen = champion.fallen(counted, manifest) if found.standing == "different" else (counted, ())
     about = {"of": f"{manifest.iteration_id}/{manifest.run_id}", "standing": found.standing}
     _conclude(lab, state, counted, about, fallen, tell)
@@ -92,7 +92,7 @@ def renew(lab: Lab, config: Config, base: str, epoch: str, tell: View, stop: Cal
     if measured.manifest is None:
         raise LabError(f"confirmation of the champion: {measured.run_id}: {measured.reason}; run it again")
     verdicts = [one.verdict for one in measured.manifest.comparisons]
-    counted = _counted(lab, campaign, order.acted)
+    counted = _counted(lab, config, campaign, order.acted)
     fallen: tuple[Champion, ...] = ()
     if verdicts == [Verdict.SUPPORTED]:
         held = newest.model_copy(update={"epoch": epoch, "run_id": measured.run_id})
@@ -128,9 +128,9 @@ def _order(
     )
 
 
-def _counted(lab: Lab, campaign: Campaign, acted: int) -> Campaign:
-    spent = runs.executed(lab.ledger.lines(campaign.iteration_offset), RunKind.REPRODUCE, acted)
-    return campaign.model_copy(update={"trials": campaign.trials + spent})
+def _counted(lab: Lab, config: Config, campaign: Campaign, acted: int) -> Campaign:
+    lines = lab.ledger.lines(campaign.iteration_offset)
+    return campaign.model_copy(update=runs.counted(lines, RunKind.REPRODUCE, acted, campaign, config.train.gpus))
 
 
 def _conclude(

@@ -34,7 +34,7 @@ from autolab.records.experiment import (
     SyncStep,
     Trial,
 )
-from autolab.records.lab import Config
+from autolab.records.lab import Campaign, Config
 from autolab.records.outcomes import Outcome, RunKind
 from autolab.view import View
 
@@ -147,10 +147,11 @@ def lines_of(events: Sequence[Line], kinds: Iterable[RunKind]) -> list[Line]:
     return [line for line in events if str(line.data.get("run_id", "")).startswith(names)]
 
 
-def executed(events: Iterable[Line], kind: RunKind, since: int) -> int:
-    """Trials of such runs that were brought to an end after line `since`; reused ones are not among them."""
-    trials = [line for line in lines_of(list(events), [kind]) if line.event == "trial" and line.n > since]
-    return sum(1 for line in trials if line.data["trial"]["reused_from"] is None)
+def counted(events: Iterable[Line], kind: RunKind, since: int, campaign: Campaign, gpus: int) -> dict[str, Any]:
+    """The campaign's counts with the trials of such runs that ended after line `since`; reused ones cost nothing."""
+    ended = [line.data["trial"] for line in lines_of(list(events), [kind]) if line.event == "trial" and line.n > since]
+    own = [trial["seconds"] for trial in ended if trial["reused_from"] is None]
+    return {"trials": campaign.trials + len(own), "gpu_seconds": round(campaign.gpu_seconds + gpus * sum(own), 3)}
 
 
 class SyncError(ExecutorError):

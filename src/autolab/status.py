@@ -47,6 +47,10 @@ def read(start: Path) -> dict[str, Any]:
         "since": line.time,
         "iterations": campaign["iterations"],
         "trials": campaign["trials"],
+        "hours": round(campaign["seconds"] / 3600, 3),
+        "gpu_hours": round(campaign.get("gpu_seconds", 0.0) / 3600, 3),
+        "tokens": campaign.get("tokens", 0),
+        "dollars": campaign.get("dollars", 0.0),
         "loop": campaign["loop"],
         "champion": champions[-1] if champions else None,
         "claims": campaign.get("claims", {}),
@@ -102,6 +106,9 @@ def text(value: dict[str, Any]) -> str:
         said = f"{run['status']}{', ' + run['verdict'] if run['verdict'] else ''}"
         rows.append(("run", f"{run['run_id']}: {said}, {run['trials']} trials recorded"))
     rows += _kept(value["champion"], value["claims"])
+    if value.get("tokens"):
+        paid = f", ${value['dollars']:.4f}" if value["dollars"] else ""
+        rows.append(("thinking", f"{value['tokens']:,} tokens{paid}"))
     if loop:
         done = value["iterations"] - loop["first_iteration"]
         rows.append(

@@ -465,6 +465,7 @@ class Assembler(Record):
 class PlanningDecision(Record):
     action: Decision
     reason: str
+    next_config: dict[str, JsonValue] | None = None
 
 
 class Reply(Record):

@@ -71,11 +71,13 @@ class Train(Command):
     `name: value`, or `stdout` with such lines; files lie in AUTOLAB_TRIAL_DIR. `env` names variables of the
     person's environment that it gets. With `in_copy` it runs in a writable copy of the code, thrown away
     afterwards: for a program that writes beside itself. A metrics file that it leaves in the copy is kept.
+    `gpus` is how many one training uses: what `budget.gpu_hours` counts.
     """
 
     metrics: str = "metrics.json"
     env: tuple[str, ...] = ()
     in_copy: bool = False
+    gpus: Count = 0
 
     @model_validator(mode="after")
     def _can_be_given(self) -> Train:
@@ -101,16 +103,37 @@ class Evaluate(Record):
     altered_suffix: bool = False
 
 
+class Price(Record):
+    """What a model costs, in dollars for a million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
 class Who(Record):
     """Which researcher answers. Options that the named one does not know are refused when it starts.
 
-    `env`, `reads` and `writes` are for a command: variables that it gets, files and folders that it sees beside its
+    For `llm`: `model` is `provider:name`, `stages` names another one for a stage, `fallback` the one that is asked
+    where it cannot be had. `base_url` is that of any OpenAI-compatible server. The key is read from the environment
+    variable `api_key_env` alone, by default the provider's. `timeout_s` is for one call, `retries` how often one
+    that failed is made again, `max_tokens` the longest reply, `settings` what else the service is told (temperature).
+    `price` is for a model whose price is not known.
+
+    For a command, `env`, `reads` and `writes` are variables that it gets, files and folders that it sees beside its
     workspace, the system and its own program; `~` is the person's home.
     """
 
     name: str = "offline"
     model: str | None = None
     base_url: str | None = None
+    api_key_env: str | None = None
+    fallback: str | None = None
+    stages: dict[Stage, str] = {}
+    timeout_s: Positive = 300
+    retries: Count = 5
+    max_tokens: Annotated[int, Field(ge=1)] = 16_000
+    settings: dict[str, JsonValue] = {}
+    price: Price | None = None
     script: str | None = None
     command: str | None = None
     env: tuple[str, ...] = ()
@@ -177,10 +200,17 @@ class Calibrate(Record):
 
 
 class Attempts(Record):
-    """How often a stage may be tried, and how often the review may send back, before a person is asked."""
+    """How often a stage may be tried, and how often the review may send back, before a person is asked.
+
+    `same_error` of one iteration ask a person too. `same_idea` is how often an idea may be tried on one base. After
+    `rethink` iterations without a gain the next idea has to be of another family; 0 is never.
+    """
 
     stage: Annotated[int, Field(ge=1)] = 5
     bounces: Count = 5
+    same_error: Annotated[int, Field(ge=1)] = 3
+    same_idea: Annotated[int, Field(ge=1)] = 1
+    rethink: Count = 3
 
 
 class Budget(Record):
@@ -335,6 +365,10 @@ class Campaign(Record):
     hypotheses: Count = 0
     trials: Count = 0
     seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    tokens: Count = 0
+    dollars: float = 0.0
+    """Of the calls whose price is known; a call that was sent and never answered counts as it was reserved."""
     iteration_offset: Count = 0
     hypothesis_id: str | None = None
     experiment_id: str | None = None

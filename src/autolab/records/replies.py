@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import JsonValue
+from pydantic import AliasChoices, Field, JsonValue
 
 from autolab.records.base import Record
 from autolab.records.experiment import Arm, Criterion, Finding, MaxPairs
@@ -24,10 +24,18 @@ class AgentResult(Record):
     output: dict[str, JsonValue] | None = None
 
 
-class HypothesisOutput(Record):
-    """One testable claim; metric, direction and delta default to the lab's."""
+Title = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
+"""One line that says something: it becomes a heading, a branch and a row of tables."""
 
-    title: str
+
+class HypothesisOutput(Record):
+    """One testable claim; metric, direction and delta default to the lab's.
+
+    `model` (or `model_config`) is the network proposed, for a lab with a method.json; `action` may say what this is.
+    """
+
+    action: Literal["propose"] = "propose"
+    title: Title
     mechanism: str
     success: str
     risk_bounds: tuple[str, ...]
@@ -37,6 +45,9 @@ class HypothesisOutput(Record):
     success_delta: Positive | None = None
     family: str | None = None
     changes: dict[str, JsonValue] = {}
+    model: dict[str, JsonValue] | None = Field(None, validation_alias=AliasChoices("model", "model_config"))
+    assumptions: tuple[str, ...] = ()
+    notes: str = ""
     body: str = ""
 
 
@@ -105,10 +116,14 @@ class DocsOutput(Record):
 
 
 class DecisionOutput(Record):
-    """What to do next, and why. `achieve` holds only if the measured metric meets the target."""
+    """What to do next, and why. `achieve` holds only if the measured metric meets the target.
 
-    decision: Decision
+    `decision` may be called `action`. `next_config` is the network that a refinement is to try.
+    """
+
+    decision: Decision = Field(validation_alias=AliasChoices("decision", "action"))
     reason: str
+    next_config: dict[str, JsonValue] | None = None
 
 
 Output = HypothesisOutput | DesignOutput | ImplementationOutput | ReviewOutput | DocsOutput | DecisionOutput

@@ -8,14 +8,18 @@ from collections.abc import Iterable
 from autolab.errors import AutolabError, ResearcherError
 from autolab.records.lab import Who
 from autolab.researchers.base import Answer, Context, Researcher, Task
-from autolab.researchers.command import CommandResearcher
+from autolab.researchers.command import CommandResearcher, PresetResearcher
+from autolab.researchers.llm import LLMResearcher
 from autolab.researchers.offline.researcher import OfflineResearcher
+from autolab.researchers.presets import presets
 from autolab.researchers.scripted import ScriptedResearcher
 
 __all__ = ["RESEARCHERS", "Answer", "Context", "Researcher", "Task", "load_researcher"]
 
-RESEARCHERS: dict[str, type[ScriptedResearcher] | type[CommandResearcher] | type[OfflineResearcher]] = {
+_Kind = type[ScriptedResearcher] | type[CommandResearcher] | type[OfflineResearcher] | type[LLMResearcher]
+RESEARCHERS: dict[str, _Kind] = {
     "offline": OfflineResearcher,
+    "llm": LLMResearcher,
     "scripted": ScriptedResearcher,
     "command": CommandResearcher,
 }
@@ -23,8 +27,8 @@ RESEARCHERS: dict[str, type[ScriptedResearcher] | type[CommandResearcher] | type
 
 def load_researcher(who: Who) -> Researcher:
     """The researcher that the configuration names; ResearcherError lists the known ones."""
-    if who.name in RESEARCHERS:
-        kind = RESEARCHERS[who.name]
+    if who.name in RESEARCHERS or who.name in presets():
+        kind = RESEARCHERS.get(who.name, PresetResearcher)
         given = [key for key, part in who.value().items() if key != "name" and part != Who().value()[key]]
         unknown = [key for key in given if key not in kind.options]
         if unknown:
@@ -32,7 +36,8 @@ def load_researcher(who: Who) -> Researcher:
         return kind(who)
     module, _, name = who.name.partition(":")
     if not (module and name):
-        raise ResearcherError(f"researcher: {who.name!r} is not known; known: {_list(RESEARCHERS)}, or {_OWN}")
+        known = _list({*RESEARCHERS, *presets()})
+        raise ResearcherError(f"researcher: {who.name!r} is not known; known: {known}, or {_OWN}")
     try:
         made: Researcher = getattr(importlib.import_module(module), name)(who)
     except AutolabError:

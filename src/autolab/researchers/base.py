@@ -18,7 +18,7 @@ class Context:
     `seed` is drawn from the lab's secret and fixed for its life. `lessons` are newest first and bounded. `intent`
     says that the person gave the goal with this loop. `trouble` is what sent the stage back or went wrong in the
     attempt before. `base` and `candidate` read a file of the commit that the iteration branches from, and of its
-    candidate; None where there is no such file or no candidate.
+    candidate; None where there is no such file or no candidate. `avoid` are the families that wait on a plateau.
     """
 
     config: Config
@@ -36,6 +36,64 @@ class Context:
     trouble: str
     base: Callable[[str], str | None]
     candidate: Callable[[str], str | None]
+    avoid: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A call of a paid service, before it is made: whose, where to, its body (without keys), and what it takes at most.
+
+    `dollars` is None where no price is known.
+    """
+
+    model: str
+    url: str
+    body: bytes
+    tokens: int
+    dollars: float | None
+
+
+@dataclass(frozen=True)
+class Received:
+    """What came back: HTTP status, headers and body; or status 0, with what went wrong on the way in `fault`."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    seconds: float
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Booked:
+    """What a call came to: `ok` or the kind of its failure, with what was said of it, and what it took.
+
+    `dollars` is None where no price is known.
+    """
+
+    reason: str
+    said: str
+    input_tokens: int
+    output_tokens: int
+    dollars: float | None
+
+
+class Calls(Protocol):
+    """Where the calls of one ask are paid for and recorded: each is sent, then booked, before the next one.
+
+    A call that was answered before (by an engine that died, or in the iteration that is replayed) is answered from the
+    record, in order, and not sent.
+    """
+
+    def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
+        """The recorded reply, or that of `transmit`, once the budget allows it; BudgetSpent where it does not."""
+        ...
+
+    def book(self, booked: Booked) -> None: ...
+
+    def wait(self, seconds: float, why: str) -> None:
+        """Wait, and tell the person until when; Parked if they ask to stop meanwhile."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +105,8 @@ class Task:
     change files; elsewhere what it changes there is thrown away. `scratch` keeps what must survive a
     crash of the engine. `key` names the effect, so that one under way is adopted and not repeated. `context` is
     gathered when it is called for. `containment` is the level at which a program that it starts is to run.
+    `contract` says how to answer, for one that reads its prompt. `calls` is where one that pays for its answers has
+    them recorded.
     """
 
     key: str
@@ -59,6 +119,8 @@ class Task:
     scratch: Path
     context: Callable[[], Context]
     containment: str = "none"
+    contract: str = ""
+    calls: Calls | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +132,11 @@ class Answer:
 
 
 class Researcher(Protocol):
-    """Raises ResearcherError only for what a retry cannot mend (a missing program, a missing script)."""
+    """Raises ResearcherError only for what a retry cannot mend (a missing program, a missing script).
+
+    It may also have `kind`, whose contract it reads (`prompts.CONTRACTS`); `counts`, which of tokens and dollars it
+    tells of its spending (none, if missing: such caps are refused with it); `notes`, lines for the person at the start.
+    """
 
     @property
     def name(self) -> str: ...

@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from autolab import lessons as memory
 from autolab.records.experiment import Lesson
 from autolab.records.outcomes import Verdict
 from autolab.researchers.offline.catalogue import Mechanism
@@ -130,10 +131,14 @@ def next_dose(changes: Mapping[str, JsonValue], mechanisms: Sequence[Mechanism])
     return Idea(((mechanism, later[0]),)) if later else None
 
 
+def without(found: Sequence[Idea], families: Collection[str]) -> list[Idea]:
+    """The ideas that belong to none of the families; all of them where there are no others."""
+    return [idea for idea in found if not set(families) & set(idea.families)] or list(found)
+
+
 def choose(found: Sequence[Idea], lessons: Sequence[Lesson], draw: random.Random) -> Idea | None:
     """The idea with the highest score of this draw; None if there is none."""
-    tired = _tired(lessons)
-    fresh = [idea for idea in found if not tired & set(idea.families)] or list(found)
+    fresh = without(found, _tired(lessons))
     belief = {family: _posterior(family, found, lessons) for idea in fresh for family in idea.families}
     drawn = {family: draw.gauss(*belief[family]) for family in sorted(belief)}
     known = {key(lesson.changes): gain(lesson) for lesson in reversed(lessons)}
@@ -149,7 +154,7 @@ def _tired(lessons: Sequence[Lesson]) -> set[str]:
 
 
 def families_of(lesson: Lesson) -> tuple[str, ...]:
-    return tuple(lesson.family.split("+")) if lesson.family else ()
+    return memory.families(lesson.family)
 
 
 def _posterior(family: str, found: Sequence[Idea], lessons: Sequence[Lesson]) -> tuple[float, float]:

@@ -75,6 +75,7 @@ class OfflineResearcher:
             case Stage.DESIGN:
                 return _design(context, desk), ""
             case Stage.IMPLEMENTATION:
+                _refuse_others(context.design.changes if context.design else {}, desk)
                 return _implementation(context, desk, first=task.number == 1)
             case Stage.IMPLEMENTATION_REVIEW:
                 return _review(context, desk), ""
@@ -87,7 +88,8 @@ class OfflineResearcher:
 
     def _hypothesis(self, context: Context, desk: Bench, iteration: int) -> tuple[HypothesisOutput, str]:
         asked, note = _asked_for(context, desk)
-        idea = asked or self._choose(self._ideas(context, desk), context, iteration)
+        found = policy.without(self._ideas(context, desk), context.avoid)
+        idea = asked or self._choose(found, context, iteration)
         if idea is None:
             raise GaveUp("every mechanism of the catalogue that fits was tried on this base")
         return words.hypothesis(idea, context.config.metric, context.lessons), note
@@ -113,7 +115,7 @@ class OfflineResearcher:
             if again and desk.fits(again.changes):
                 reason = f"the mean is on the good side without proof; next dose: {words.title(again)}"
                 return DecisionOutput(decision=Decision.REFINE, reason=reason)
-        after = desk.after(changes) if supported else desk
+        after = desk.after(_known(changes, desk)) if supported else desk
         left = self._ideas(context, after, "" if supported else None)
         if not [idea for idea in left if idea.changes != changes]:
             return DecisionOutput(decision=Decision.STOP, reason="every mechanism that fits was tried on this base")
@@ -162,6 +164,7 @@ def _close(context: Context) -> bool:
 def _design(context: Context, desk: Bench) -> DesignOutput:
     assert context.hypothesis is not None
     changes = context.hypothesis.changes
+    _refuse_others(changes, desk)
     if context.refinement:
         idea = policy.next_dose(context.lessons[0].changes, desk.mechanisms)
         if idea is None:
@@ -180,6 +183,19 @@ def _design(context: Context, desk: Bench) -> DesignOutput:
         model=desk.model(changes, _module(arm, context)),
         changes=changes,
     )
+
+
+def _known(changes: Mapping[str, JsonValue], desk: Bench) -> dict[str, JsonValue]:
+    """Those of the changes that the catalogue has: another researcher may have proposed others."""
+    names = {mechanism.change for mechanism in desk.mechanisms}
+    return {name: value for name, value in changes.items() if name in names}
+
+
+def _refuse_others(changes: Mapping[str, JsonValue], desk: Bench) -> None:
+    """GaveUp on a claim of another researcher, for which there is no code here."""
+    others = set(changes) - set(_known(changes, desk))
+    if others:
+        raise GaveUp(f"the claim is another researcher's: the catalogue has no change {min(others)}")
 
 
 def _arm(changes: Mapping[str, JsonValue], desk: Bench) -> str:
@@ -224,7 +240,8 @@ def _write(context: Context, desk: Bench) -> Written:
 def _review(context: Context, desk: Bench) -> ReviewOutput:
     """Compare the candidate, file by file, with what its design comes to; and say what a gain would not show."""
     assert context.design is not None
-    if not context.design.changes:
+    changes = context.design.changes
+    if not changes or len(_known(changes, desk)) < len(changes):
         note = "The design names no changes of the catalogue, so what the code does was not compared with them."
         return ReviewOutput(findings=(), notes=note)
     try:
