@@ -435,6 +435,7 @@ def limited(name: str, retry_after: Any, reasons: tuple[str, ...], person: bool 
 AFTER = ("rate_limited", "not_json", "not_json")
 PAST = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
 FUTURE = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
+BILLING = {"status": 429, "error": {"message": "Rate limit reached for RPM; add a payment method at /account/billing"}}
 RATES = [
     limited("a rate limit", None, AFTER),
     limited("a rate limit of a moment", 0.05, AFTER),
@@ -447,6 +448,7 @@ RATES = [
     limited("a rate limit without end", "inf", AFTER),
     limited("a rate limit of seven hours", 7 * 3600, ("rate_limited",), True),
     limited("a rate limit of ages", 10**30, ("rate_limited",), True),
+    Case("a rate limit that names the billing page", (BILLING, {"text": "no"}), AFTER),
     limited("a rate limit in the year 99999", "Fri, 01 Jan 99999 00:00:00 GMT", AFTER),
     came("no quota", "quota", person=True, status=429, error={"message": "insufficient_quota: no money"}),
     came("no credit", "quota", person=True, status=400, error={"message": "Your credit balance is too low"}),

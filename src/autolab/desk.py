@@ -368,7 +368,7 @@ def _note_answer(desk: Desk, stage: Stage, number: int, folder: Path, raw: str) 
 def _read(stage: Stage, answer: Answer, shown: str) -> tuple[AgentResult, Output | None] | str:
     """Strict, without repair: what is missing or malformed is said, and is the researcher's to mend."""
     if answer.raw is None:
-        return f"{shown}: missing: {answer.note}"
+        return f"there is no answer: {answer.note}"
     try:
         result = AgentResult.from_text(answer.raw, shown)
         if result.status != "complete":

@@ -310,7 +310,9 @@ def _refusal(received: Received) -> tuple[str, float | None]:
     status, body = received.status, received.body[:100_000].decode("utf-8", errors="replace").lower()
     wait = _retry_after(received.headers.get("retry-after", ""))
     if status == 429:
-        return ("quota" if "insufficient_quota" in body or "billing" in body else "rate_limited"), wait
+        # Not by "billing" alone: OpenAI names that page in the message of a mere rate limit too.
+        used_up = "insufficient_quota" in body or "exceeded your current quota" in body
+        return ("quota" if used_up else "rate_limited"), wait
     if status in (400, 422) and any(word in body for word in _TOO_LONG):
         return "too_long", None
     if status == 400 and "credit balance" in body:  # as Anthropic says it
