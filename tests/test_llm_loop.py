@@ -382,6 +382,23 @@ def test_an_iteration_is_replayed_without_a_service_to_the_same_decisions(tmp_pa
     assert snapshot(kit) == before, "the lab is read only"
 
 
+def test_a_replay_gives_the_answers_that_a_person_gave_and_says_what_was_changed_since(tmp_path: Path) -> None:
+    kit = thinking_lab(tmp_path)
+    nonsense = [reply("decide_repeat", text="Well done!", times=2), reply("decide_repeat", text="No?", times=4)]
+    script = [one for one in KEPT if "decide_repeat" not in one["when"]] + nonsense
+    with StandIn([*script, reply("decide_repeat", {"action": "stop", "reason": "done"})]) as server:
+        words = ("loop", *asks(server), "--max-iterations", "1")
+        assert kit.autolab(*words).code == 3
+        assert kit.autolab("review", "retry").code == 0
+        assert kit.autolab(*words).code == 0
+    configure(kit, goal="another one")
+    assert kit.autolab("status").code == 0 and kit.autolab("calibrate").code == 0, "a command that takes it up"
+    replayed = kit.autolab("replay", "1")
+    assert replayed.code == 0, replayed.out + replayed.err
+    assert "human_review -> decide_repeat" in replayed.out and "the same decisions" in replayed.out
+    assert "note: changed since, and used as it is now: .autolab/config.yaml" in replayed.out
+
+
 def snapshot(kit: LabKit) -> dict[str, str]:
     """Everything in the lab but the lock and git's own caches."""
     kept = [path for path in kit.root.rglob("*") if path.is_file() and "lock" not in path.name]

@@ -180,7 +180,8 @@ class Paid:
         reserved = self._reserved[number]
         said = {"reason": "lost", "said": "the engine ended before the reply was kept", "status": 0}
         took = {"input_tokens": reserved["tokens"], "output_tokens": 0, "dollars": reserved["dollars"]}
-        self._ledger.append("call", self._line(number) | said | took | {"path": None, "sha256": None})
+        whose = {name: reserved[name] for name in ("model", "url")}
+        self._ledger.append("call", self._line(number) | whose | said | took | {"path": None, "sha256": None})
         self._booked.add(number)
 
 

@@ -68,7 +68,7 @@ PARTS = ("ROLE", "INPUTS", "TASK", "DONE WHEN")
 """The headings of a prompt: its contract with whoever answers."""
 
 _STAGES = {name: stage for stage, names in FILES.items() for name in names}
-_INLINE = ("iteration_id", "metric", "target", "standing")
+_INLINE = ("iteration_id", "goal", "metric", "target", "standing")
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _FIRST = re.compile(r"\A<!-- autolab prompt (\S+) version (\d{1,9}) -->\n")
 _BUILT_IN = ("via", "action", "body", "changes")

@@ -37,12 +37,17 @@ COMPARED = ("code_checksum", "status", "verdict", "outcome", "eval_metrics", "pl
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay came to. `prompts` counts those asked again, `other_prompts` names those that differ."""
+    """What a replay came to.
+
+    `prompts` counts those asked again, `other_prompts` names those that differ, `changed` what the person has changed
+    of `.autolab/` since: the replay uses it as it is now.
+    """
 
     iteration_id: str
     differences: tuple[str, ...]
     prompts: int
     other_prompts: tuple[str, ...]
+    changed: tuple[str, ...]
     record: IterationRecord | None
     place: Path | None
 
@@ -60,6 +65,8 @@ class _Past:
     opened: Line
     lines: tuple[Line, ...]
     calibration: object | None
+    changed: tuple[str, ...] = ()
+    """What of `.autolab/` the person has changed since."""
     asked: dict[tuple[str, int], Line] = field(default_factory=dict)
 
     @property
@@ -151,20 +158,25 @@ def _past(lab: Lab, iteration_id: str) -> _Past:
     opened: Line | None = None
     calibration: object | None = None
     mine: list[Line] = []
+    changed: dict[str, None] = {}
+    over = False
     for line in lab.ledger.lines():
+        if over:
+            changed |= {str(line.data["file"]): None} if line.event == "control_changed" else {}
+            continue
         if line.data.get("why") == "calibrated":
             calibration = line.data["calibration"]
         at = line.data["state"]["iteration_id"] if line.event == "transition" else iteration_id
         if opened is None:
             opened = line if line.data.get("why") == "opened" and at == iteration_id else None
         elif line.event == "transition" and at != iteration_id:
-            break
+            over = True
         else:
             mine.append(line)
     if opened is None:
         raise LabError(f"replay: {iteration_id}: the ledger does not say how it began")
     asked = {(str(line.data["stage"]), int(line.data["number"])): line for line in mine if line.event == "asked"}
-    return _Past(lab, iteration_id, opened, tuple(mine), calibration, asked)
+    return _Past(lab, iteration_id, opened, tuple(mine), calibration, tuple(changed), asked)
 
 
 def _scratch(past: _Past, config: Config, root: Path, rerun: bool) -> Lab:
@@ -241,7 +253,7 @@ def _compared(past: _Past, scratch: Lab, into: Path | None) -> Replayed:
         if (stage, number) in past.asked
         and line.data["prompt_sha256"] != past.asked[stage, number].data["prompt_sha256"]
     ]
-    return Replayed(past.iteration_id, tuple(differences), len(again), tuple(other), now, into)
+    return Replayed(past.iteration_id, tuple(differences), len(again), tuple(other), past.changed, now, into)
 
 
 def value(found: Replayed) -> dict[str, object]:
@@ -253,6 +265,7 @@ def value(found: Replayed) -> dict[str, object]:
         "differences": list(found.differences),
         "prompts": found.prompts,
         "other_prompts": list(found.other_prompts),
+        "changed": list(found.changed),
         "record": record,
     }
 
@@ -270,6 +283,8 @@ def text(found: Replayed) -> list[str]:
             f"note: {len(found.other_prompts)} of the prompts are not those of then, as where commits or times stand in"
             f" them: {', '.join(found.other_prompts)}"
         )
+    if found.changed:
+        rows.append(f"note: changed since, and used as it is now: {', '.join(found.changed)}")
     rows += [f"differs: {line}" for line in found.differences]
     rows.append("the same decisions" if found.same else "not the same decisions")
     if found.place is not None:
