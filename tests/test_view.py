@@ -232,6 +232,15 @@ def test_the_picture_says_where_the_loop_is_what_runs_and_what_is_spent() -> Non
     assert "20 of 200 trials · 2 of 50 iterations · 1.00 of 8 h" in text
 
 
+def test_the_picture_says_what_thinking_took_where_it_took_any() -> None:
+    made = board()
+    assert "tokens" not in drawn(made)
+    made.campaign = made.campaign.model_copy(update={"tokens": 12_345, "dollars": 0.678})
+    assert "1.00 of 8 h · 12,345 tokens · $0.68" in drawn(made)
+    made.budget = made.budget.model_copy(update={"tokens": 50_000, "dollars": 5.0})
+    assert "12,345 of 50,000 tokens · $0.68 of $5" in drawn(made, 120)
+
+
 def test_the_picture_of_a_run_that_may_end_early_says_at_most() -> None:
     made = board()
     assert made.progress is not None

@@ -185,6 +185,10 @@ class Board:
         yield f"{trials}{'' if cap.trials is None else f' of {cap.trials}'} trials"
         yield f"{self.campaign.iterations}{'' if cap.iterations is None else f' of {cap.iterations}'} iterations"
         yield f"{hours:.2f}{'' if cap.wall_hours is None else f' of {cap.wall_hours:g}'} h"
+        if self.campaign.tokens or cap.tokens is not None:
+            yield f"{self.campaign.tokens:,}{'' if cap.tokens is None else f' of {cap.tokens:,}'} tokens"
+        if self.campaign.dollars or cap.dollars is not None:
+            yield f"${self.campaign.dollars:.2f}{'' if cap.dollars is None else f' of ${cap.dollars:g}'}"
 
 
 def parking(stage: Stage | None, progress: Progress | None, aside: str = "") -> str:

@@ -96,7 +96,8 @@ class Paid:
         self._ledger.append("call", self._line() | said | took | where)
         self._booked.add(self._number)
         fault.point("call.after_book")
-        self._tell(f"  {self._sent.model}: {_heard(booked, self._seconds())}")
+        if booked.input_tokens or booked.output_tokens:  # what cost nothing is told by whoever waits or goes on
+            self._tell(f"  {self._sent.model}: {_heard(booked, self._seconds())}")
 
     def wait(self, seconds: float, why: str) -> None:
         if self._wallet is None or self._recorded(self._number + 1) is not None:
