@@ -417,7 +417,7 @@ def test_a_record_that_was_changed_replays_to_other_decisions_and_says_which(tmp
     assert "differs: code_checksum" in replayed.out and "not the same decisions" in replayed.out
 
 
-def test_a_scripted_and_a_command_iteration_are_replayed_too(tmp_path: Path) -> None:
+def test_a_scripted_iteration_is_replayed_too_and_an_unknown_one_refused(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, {"iterations": [HELPS]})
     assert kit.autolab("loop", "--max-iterations", "1").code == 0
     assert "the same decisions" in kit.autolab("replay", "1").out

@@ -145,9 +145,10 @@ def run(
 def find(lab: Lab, named: str) -> str:
     """The finished iteration that `named` means: its id, a unique part of it, or its number."""
     known = sorted(path.parent.name for path in (lab.root / "experiments").glob("[0-9]*/record.json"))
-    if named.isdigit() and 1 <= int(named) <= len(known):
-        return known[int(named) - 1]
-    found = [one for one in known if named == one] or [one for one in known if named in one]
+    if named.isdecimal():
+        found = known[int(named) - 1 : int(named)] if int(named) else []
+    else:
+        found = [one for one in known if named == one] or [one for one in known if named in one]
     if len(found) != 1:
         what = f"{named!r} means {len(found)} of them" if found else f"none is called {named!r}"
         raise LabError(f"replay: {len(known)} finished iterations, {what}; `autolab registry` lists them")
