@@ -1,4 +1,4 @@
-"""Labs whose researcher is a language model, and what the stand-in answers it."""
+"""Asks and answers for tests: labs whose researcher is a language model, what the stand-in answers it, single tasks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from lab_kit import LabKit, make_lab
 
+from autolab.records.lab import Stage
+from autolab.records.replies import AgentResult
+from autolab.researchers import Context, Task
 from autolab.standin import StandIn
 
 
@@ -29,3 +32,28 @@ def reply(stage: str, output: dict[str, Any] | None = None, **more: Any) -> dict
 def replies(scripted: dict[str, Any]) -> list[dict[str, Any]]:
     """What lab_kit's `iteration` holds for the scripted researcher, as replies of a model."""
     return [reply(stage, one["output"]) for stage, answers in scripted.items() for one in answers]
+
+
+def task(folder: Path, stage: Stage = Stage.DECIDE_REPEAT, iteration: int = 1, number: int = 1) -> Task:
+    workspace = folder / "workspace"
+    (workspace / "models").mkdir(parents=True, exist_ok=True)
+    return Task(
+        key=f"0123abcd.i1.{stage}-{number}.a1",
+        stage=stage,
+        iteration_id="i1",
+        iteration=iteration,
+        number=number,
+        prompt="What next?\n",
+        workspace=workspace,
+        scratch=folder / f"scratch-{stage}-{number}",
+        context=_no_context,
+    )
+
+
+def _no_context() -> Context:
+    raise AssertionError("this researcher reads its prompt")
+
+
+def answer(raw: str | None) -> AgentResult:
+    assert raw is not None
+    return AgentResult.from_text(raw, "agent_result.json")

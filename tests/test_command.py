@@ -13,41 +13,16 @@ from typing import Any
 import pytest
 from hypothesis import given as example
 from hypothesis import strategies as st
+from mind_kit import answer, task
 
 from autolab.errors import RecordError, ResearcherError
 from autolab.records.lab import Stage, Who
-from autolab.records.replies import AgentResult
-from autolab.researchers import Answer, Context, Task, load_researcher, usage
+from autolab.researchers import Answer, Task, load_researcher, usage
 from autolab.researchers.base import Booked, Received, Sent
 from autolab.researchers.command import MAX_RESULT_BYTES, RESULT
 from autolab.researchers.presets import installation, presets, settled
 
 AGENTS = Path(__file__).parent / "agents"
-
-
-def task(folder: Path, stage: Stage = Stage.DECIDE_REPEAT, number: int = 1) -> Task:
-    workspace = folder / "workspace"
-    (workspace / "models").mkdir(parents=True, exist_ok=True)
-    return Task(
-        key=f"0123abcd.i1.{stage}-{number}.a1",
-        stage=stage,
-        iteration_id="i1",
-        iteration=1,
-        number=number,
-        prompt="What next?\n",
-        workspace=workspace,
-        scratch=folder / f"scratch-{stage}-{number}",
-        context=_no_context,
-    )
-
-
-def _no_context() -> Context:
-    raise AssertionError("this researcher reads its prompt")
-
-
-def answer(raw: str | None) -> AgentResult:
-    assert raw is not None
-    return AgentResult.from_text(raw, "agent_result.json")
 
 
 def command(agent: str, **more: Any) -> Any:

@@ -7,37 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from mind_kit import answer, task
 
 from autolab.errors import RecordError, ResearcherError
 from autolab.records.lab import Stage, Who
-from autolab.records.replies import AgentResult
-from autolab.researchers import RESEARCHERS, Answer, Context, Task, load_researcher
-
-
-def task(folder: Path, stage: Stage = Stage.DECIDE_REPEAT, iteration: int = 1, number: int = 1) -> Task:
-    workspace = folder / "workspace"
-    (workspace / "models").mkdir(parents=True, exist_ok=True)
-    return Task(
-        key=f"0123abcd.i1.{stage}-{number}.a1",
-        stage=stage,
-        iteration_id="i1",
-        iteration=iteration,
-        number=number,
-        prompt="What next?\n",
-        workspace=workspace,
-        scratch=folder / f"scratch-{stage}-{number}",
-        context=_no_context,
-    )
-
-
-def _no_context() -> Context:
-    raise AssertionError("this researcher reads its prompt")
-
-
-def answer(raw: str | None) -> AgentResult:
-    assert raw is not None
-    return AgentResult.from_text(raw, "agent_result.json")
-
+from autolab.researchers import RESEARCHERS, Answer, load_researcher
 
 # Which one
 
