@@ -167,6 +167,24 @@ def test_a_cap_on_tokens_ends_the_loop_before_the_call_that_could_pass_it(tmp_pa
     assert len(server.requests) == 6, "nothing was asked twice"
 
 
+def test_a_cap_reached_at_the_decision_keeps_the_iteration_until_there_is_more(tmp_path: Path) -> None:
+    """What was measured and confirmed is not lost: with more budget the decision is taken, and the candidate kept."""
+    kit = thinking_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 62_001}})
+    told = [one | {"usage": {"input": 10_000, "output": 0}} for one in KEPT]
+    with StandIn(told) as server:
+        words = ("loop", *asks(server), "--max-iterations", "1")
+        ended = kit.autolab(*words)
+        assert ended.code == 4 and len(server.requests) == 5, ended.out + ended.err
+        state = kit.state()
+        assert (state["stage"], state["from_stage"]) == ("stop", "decide_repeat") and state["iteration_id"] is not None
+        config = kit.root / ".autolab" / "config.yaml"
+        config.write_text(config.read_text().replace("62001", "620010"))
+        assert kit.autolab("review", "retry").code == 0
+        assert kit.autolab(*words).code == 0
+    (record,) = json.loads(kit.autolab("registry", "--json").out)
+    assert record["outcome"] == "kept" and len(kit.iterations()) == 1 and len(server.requests) == 6
+
+
 def test_dollars_are_counted_by_a_price_and_capped(tmp_path: Path) -> None:
     price = {"input": 10.0, "output": 100.0}
     kit = thinking_lab(tmp_path, config={"budget": {"iterations": 50, "dollars": 5.0}})

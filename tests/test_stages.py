@@ -23,7 +23,7 @@ WAYS = {
     "update_docs": ("ask", {"complete": "decide_repeat"}),
     "decide_repeat": ("decide", {"refine": "design", "new_hypothesis": "hypothesis", "stop": "stop"}),
 }
-EVERYWHERE = {"retry", "stop", "escalate"}
+EVERYWHERE = {"retry", "stop", "suspend", "escalate"}
 
 
 def state(stage: Stage = Stage.HYPOTHESIS, **more: object) -> State:
@@ -136,6 +136,14 @@ def test_a_decision_ends_the_iteration(outcome: Outcome) -> None:
 def test_a_stop_elsewhere_keeps_the_iteration_and_where_it_was(stage: Stage) -> None:
     now = advance(state(stage), Outcome.STOP, "budget: trials")
     assert (now.stage, now.iteration_id, now.from_stage) == (Stage.STOP, "i1", stage)
+    back = resume(now, "retry")
+    assert (back.stage, back.iteration_id, back.from_stage) == (stage, "i1", None)
+
+
+@pytest.mark.parametrize("stage", list(TABLE))
+def test_a_suspended_stage_is_still_to_be_done_the_decision_too(stage: Stage) -> None:
+    now = advance(state(stage), Outcome.SUSPEND, "budget: tokens")
+    assert (now.stage, now.iteration_id, now.from_stage, now.reason) == (Stage.STOP, "i1", stage, "budget: tokens")
     back = resume(now, "retry")
     assert (back.stage, back.iteration_id, back.from_stage) == (stage, "i1", None)
 

@@ -186,27 +186,31 @@ def loop(
         plain: Lines only, on a terminal too.
         dir: A folder in the lab.
     """
+    if not keep:
+        raise UsageError("--no-keep: the record is never thrown away; leave the flag out")
+    if not llm_raw:
+        raise UsageError("--no-llm-raw: every reply is kept as it came; leave the flag out")
+    wish = _wish(
+        max_iterations, goal, target if target_accuracy is None else f"accuracy>={target_accuracy:g}", patience
+    )
+    lab = Lab.find(dir)
+    with lab.hold(f"autolab loop --max-iterations {max_iterations}"):
+        config = _thinking(lab.config(), researcher, script, command, model, base_url, llm_timeout)
+        config = _relative(lab, _override(config, executor, containment, resolve))
+        with _watched(lab, config, plain) as (view, stop):
+            end = Engine(lab, config, view, stop).loop(wish)
+    return EXIT_CODES[end]
+
+
+def _wish(max_iterations: int, goal: str, target: str | None, patience: int | None) -> Wish:
+    """What the flags of a loop ask for; UsageError names the one that asks for nothing."""
     if max_iterations < 1:
         raise UsageError(f"--max-iterations: {max_iterations} is not a positive number")
     if patience is not None and patience < 1:
         raise UsageError(f"--patience: {patience} is not a positive number")
     if goal and not re.search(r"[^\W\d_]", goal):
         raise UsageError(f"--goal: {goal!r} holds no word; say what you want in one sentence, in any language")
-    if not keep:
-        raise UsageError("--no-keep: the record is never thrown away; leave the flag out")
-    if llm_timeout is not None and not 0 < llm_timeout < float("inf"):
-        raise UsageError(f"--llm-timeout: {llm_timeout:g} is not a positive number of seconds")
-    if not llm_raw:
-        raise UsageError("--no-llm-raw: every reply is kept as it came; leave the flag out")
-    if target_accuracy is not None:
-        target = f"accuracy>={target_accuracy:g}"
-    lab = Lab.find(dir)
-    with lab.hold(f"autolab loop --max-iterations {max_iterations}"):
-        config = _thinking(lab.config(), researcher, script, command, model, base_url, llm_timeout)
-        config = _relative(lab, _override(config, executor, containment, resolve))
-        with _watched(lab, config, plain) as (view, stop):
-            end = Engine(lab, config, view, stop).loop(Wish(max_iterations, goal, target, patience))
-    return EXIT_CODES[end]
+    return Wish(max_iterations, goal, target, patience)
 
 
 def calibrate(*, dir: Path = Path("."), json: bool = False, plain: bool = False) -> int:
@@ -469,6 +473,8 @@ def _thinking(
     timeout_s: float | None = None,
 ) -> Config:
     """The configuration with the researcher that this command's flags name."""
+    if timeout_s is not None and not 0 < timeout_s < float("inf"):
+        raise UsageError(f"--llm-timeout: {timeout_s:g} is not a positive number of seconds")
     given = {"script": script, "command": command, "model": model, "base_url": base_url, "timeout_s": timeout_s}
     update = {key: value for key, value in given.items() if value is not None}
     if not (researcher or update):

@@ -133,7 +133,7 @@ class Engine:
         try:
             result = HANDLERS[desk.state.stage](desk)
         except BudgetSpent as error:
-            result = Result(Outcome.STOP, f"budget: {error}")
+            result = Result(Outcome.SUSPEND, f"budget: {error}")
         except Parked:
             return False
         if result is None:
@@ -250,7 +250,7 @@ class Engine:
         if not desk.paths.hypothesis.exists():
             return
         claim, old = desk.hypothesis(), self.lab.backlog()
-        over = desk.state.stage is Stage.DECIDE_REPEAT
+        over = desk.state.stage is Stage.DECIDE_REPEAT and result.outcome is not Outcome.SUSPEND
         entry = BacklogHypothesis(
             id=claim.id,
             status="tested" if over and result.outcome is not Outcome.REFINE else "open",

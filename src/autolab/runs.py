@@ -137,8 +137,7 @@ def measure(order: Order) -> Measured:
     if judgement is None:
         return Measured(Ending.PARKED, "stopped before the run was judged", run.run_id, None, run.executed)
     _cancel(run, list(run.flying))
-    manifest = _manifest(run, judgement)
-    return _end(run, manifest, judgement)
+    return _end(run, _manifest(run, judgement), judgement)
 
 
 def lines_of(events: Sequence[Line], kinds: Iterable[RunKind]) -> list[Line]:

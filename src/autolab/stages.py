@@ -33,6 +33,8 @@ class Outcome(StrEnum):
     REFINE = "refine"
     NEW_HYPOTHESIS = "new_hypothesis"
     STOP = "stop"
+    SUSPEND = "suspend"
+    """Stopped where it is, with the stage still to be done: a budget is spent."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def advance(state: State, outcome: Outcome, reason: str = "") -> State:
     spec = TABLE.get(state.stage)
     if spec is None:
         raise ValueError(f"stage {state.stage} waits for a person")
-    if outcome is Outcome.STOP and spec.action is not Action.DECIDE:
+    if outcome is Outcome.SUSPEND or (outcome is Outcome.STOP and spec.action is not Action.DECIDE):
         return _enter(state, Stage.STOP, reason)
     if outcome is Outcome.ESCALATE:
         return _enter(state, Stage.HUMAN_REVIEW, reason)

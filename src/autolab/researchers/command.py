@@ -21,9 +21,9 @@ from autolab.executors.base import Exit, Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.records.lab import Who
 from autolab.records.outcomes import Outcome
-from autolab.researchers import usage
 from autolab.researchers.base import Answer, Booked, Received, Sent, Task
 from autolab.researchers.presets import LONGEST_ARGUMENT, argv, installation, program, settled, sources
+from autolab.researchers.usage import COUNTS, read, regular
 from autolab.sandbox import Box
 from autolab.workdir import Workdir
 
@@ -48,7 +48,7 @@ class CommandResearcher:
         self.name = who.name
         self._preset = settled(who)
         self._model, self._time_limit_s = who.model, who.time_limit_s
-        self.counts: frozenset[str] = usage.COUNTS.get(self._preset.usage or "", frozenset())
+        self.counts: frozenset[str] = COUNTS.get(self._preset.usage or "", frozenset())
         """Which caps of the budget what it says of its own costs can be held against."""
         self._told = False
 
@@ -59,7 +59,7 @@ class CommandResearcher:
         sent = Sent(model=model, url="", body=_prompt(task).encode(), tokens=0, dollars=None)
         received = task.calls.send(sent, lambda: self._run(task))
         answer = self._answer(task, received)
-        used = usage.read(self._preset.usage, received.body, _own(task)) if self._preset.usage else None
+        used = read(self._preset.usage, received.body, _own(task)) if self._preset.usage else None
         said = "" if answer.raw is not None else answer.note
         tokens = (used.input_tokens, used.output_tokens) if used else (0, 0)
         task.calls.book(Booked(_reason(received, answer), said, *tokens, used.dollars if used else None))
@@ -102,7 +102,7 @@ class CommandResearcher:
             return Answer(None, f"{RESULT}: lies behind a link")
         if os.path.lexists(left):
             os.replace(left, path)
-        raw = usage.regular(path, MAX_RESULT_BYTES)
+        raw = regular(path, MAX_RESULT_BYTES)
         if raw == "missing":
             return Answer(None, f"the command left no {RESULT}")
         return (
@@ -187,7 +187,7 @@ def _note_git_file(task: Task) -> None:
 
 def _mend_git_file(task: Task) -> None:
     file, kept = task.workspace / ".git", task.scratch / "git_file"
-    if not kept.exists() or usage.regular(file, MAX_RESULT_BYTES) == kept.read_bytes():
+    if not kept.exists() or regular(file, MAX_RESULT_BYTES) == kept.read_bytes():
         return
     _remove(file)
     durable.write(file, kept.read_bytes())
