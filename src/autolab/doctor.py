@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, containment, durable, evaluation, prompts, verifiers
+from autolab import conclusion, containment, durable, evaluation, prompts, stored, verifiers
 from autolab.engine import LOG, refuse_unbuilt
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
@@ -44,6 +44,7 @@ def verify(lab: Lab) -> list[Finding]:
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
+    _try(found, "trials", lambda: found.extend(verifiers.blocking("trials", said) for said in stored.check(lab)))
     found += prompts.check(lab.control / "prompts")
     if not any(finding.check == "config" for finding in found):
         _try(found, "python", lambda: evaluation.packages_hash(Path(lab.python(lab.config()))))
@@ -60,7 +61,8 @@ def _try(found: list[Finding], check: str, action: object) -> None:
 
 def _frozen(lab: Lab) -> list[Finding]:
     """Frozen files in the checkout that differ from the lab's branch: experiments use what is committed."""
-    files = [path for path in lab.config().files.frozen if path in lab.git.dirty([path])]
+    committed = [path for path in lab.config().files.frozen if lab.git.has_path("HEAD", path)]
+    files = [path for path in committed if path in lab.git.dirty([path])]
     say = "differs from the commit; experiments use the committed one"
     return [verifiers.advisory("frozen", f"{path}: {say}", path) for path in files]
 
@@ -157,6 +159,7 @@ def _fix(start: Path) -> list[Finding]:
             copy = lab.ledger.rebuild(_lab_id(lab.ledger), root)
             found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
         lab.take_up(fix=True)
+        found += [verifiers.advisory("fixed", said) for said in stored.mend(lab)]
         lab.git.repair_worktrees()
         for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))

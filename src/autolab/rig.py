@@ -20,7 +20,7 @@ from autolab.errors import LabError
 from autolab.executors.base import Job, Step
 from autolab.experiment import PlannedArm
 from autolab.keeper import SCRATCH
-from autolab.lab import Lab
+from autolab.lab import Lab, command_words
 from autolab.records.experiment import Design, Environment
 from autolab.records.lab import Command, Config, Train
 from autolab.sandbox import Box
@@ -246,11 +246,11 @@ def job(
         inputs["data"] = rig.data
         train["AUTOLAB_DATA"] = "{data}"
     sees = ["{code}", "{config}", *(["{data}"] if rig.data is not None else [])]
-    steps = [_step(rig, "train", _copied(_words(command, rig.python), config), train, config.train, sees)]
+    steps = [_step(rig, "train", _copied(argv_of(command, rig.python), config), train, config.train, sees)]
     if config.predict is not None:
         inputs[suffix.TRUE] = rig.inputs
         predict = env | {"AUTOLAB_MODEL": "{folder}/train/model"}
-        words = _words(config.predict.command, rig.python)
+        words = argv_of(config.predict.command, rig.python)
         sees = ["{code}", "{folder}/train/model"]
         if rig.altered is None:
             predict |= {"AUTOLAB_TRIAL_DIR": "{folder}/predict", "AUTOLAB_INPUTS": "{inputs}"}
@@ -312,8 +312,9 @@ def _limits(limits: Command, containment: str) -> Box:
     )
 
 
-def _words(command: str, python: str) -> list[str]:
-    return [python if word == "{python}" else word for word in shlex.split(command)]
+def argv_of(command: str, python: str) -> list[str]:
+    """The arguments that a trial runs `command` with."""
+    return [python if word == "{python}" else word for word in command_words(command)]
 
 
 def tidy(rig: Rig, key: str, attempt: Path) -> None:
