@@ -21,7 +21,7 @@ __main__
 cli
 commands
 adopt doctor init registry replay status
-engine conclusion reproduction calibration champion candidate blueprint edits calls desk
+engine conclusion reproduction calibration champion candidate blueprint edits calls desk preflight
 researchers
 analysis accounts passages
 runs scoring rig figures curves seal

@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, containment, durable, evaluation, prompts, stored, verifiers
-from autolab.engine import LOG, refuse_unbuilt
+from autolab import conclusion, containment, durable, evaluation, preflight, prompts, stored, verifiers
+from autolab.engine import LOG
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
 from autolab.lab import Lab
@@ -39,7 +39,7 @@ def verify(lab: Lab) -> list[Finding]:
     _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
     if lab.backlog_path.exists():
         _try(found, "backlog", lambda: Backlog.load(lab.backlog_path, ".autolab/backlog.yaml"))
-    _try(found, "config", lambda: refuse_unbuilt(lab.config()))
+    _try(found, "config", lab.config)
     _try(found, "policy", lab.policy)
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
@@ -47,9 +47,16 @@ def verify(lab: Lab) -> list[Finding]:
     _try(found, "trials", lambda: found.extend(verifiers.blocking("trials", said) for said in stored.check(lab)))
     found += prompts.check(lab.control / "prompts")
     if not any(finding.check == "config" for finding in found):
-        _try(found, "python", lambda: evaluation.packages_hash(Path(lab.python(lab.config()))))
+        found += _refusals(lab, {finding.message for finding in found})
         found += _frozen(lab)
     return found
+
+
+def _refusals(lab: Lab, said: set[str]) -> list[Finding]:
+    """What `autolab loop` would be refused for, but for what was `said` already."""
+    config = preflight.relative(lab, lab.config())
+    told = preflight.refusals(preflight.Ground(lab, config, note=False))
+    return [verifiers.blocking(name, line) for name, line in told if line not in said]
 
 
 def _try(found: list[Finding], check: str, action: object) -> None:
@@ -77,7 +84,7 @@ def examine(start: Path, fix: bool) -> list[Finding]:
     lab = Lab.find(start)
     judged = verify(lab)
     found += [*judged, *_missing(lab)]
-    if any(finding.check in ("config", "python") for finding in judged):
+    if any(finding.check in ("config", "python", "packages") for finding in judged):
         return found
     for name in evaluation.holds_packaged_data(Path(lab.python(lab.config()))):
         message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"

@@ -116,8 +116,9 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
             holdout = folder / "inputs.npy", folder / "labels.npy"
         evaluator, sha = _frozen_file(lab, exports, base, config.evaluate.script)
         seals.add("the evaluator", evaluator)
-    if config.containment == "full" and os.geteuid() == 0:
-        _open_to_others(*([data] if data else []), *([inputs] if evaluator else []), *(holdout or ())[:1])
+    for path in (data, inputs if evaluator else None, holdout[0] if holdout else None):
+        if path is not None:
+            require_open(path, config)
     altered = _altered(lab, exports, config, inputs)
     if altered is not None:
         seals.add("the altered inputs", altered.inputs)
@@ -144,13 +145,14 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
         epoch=epoch,
         configs=exports / CONFIGS,
-        person=_from_person(config.train.env),
+        person=from_person(config.train.env),
         altered=altered,
         seals=seals,
     )
 
 
-def _from_person(names: Sequence[str]) -> dict[str, str]:
+def from_person(names: Sequence[str]) -> dict[str, str]:
+    """The variables that `train.env` passes on. LabError names one that is not set."""
     for name in names:
         if name not in os.environ:
             raise LabError(f".autolab/config.yaml: train.env: {name} is not set here; set it, or take it off the list")
@@ -176,7 +178,7 @@ def hidden_from_trials(config: Config) -> list[str]:
 
 def _frozen_folder(lab: Lab, exports: Path, base: str, path: str, seals: Seals) -> tuple[Path, str]:
     """A data folder as it is in the base commit, or where git does not hold it, as it lies on disk."""
-    held = None if Path(path).is_absolute() else lab.git.has_path(base, path)
+    held = require_folder(lab, base, path)
     if held:
         # Named by its path too: two splits may hold the same rows.
         folder = exports / f"data-{held}-{durable.sha256(path)[:8]}"
@@ -184,24 +186,37 @@ def _frozen_folder(lab: Lab, exports: Path, base: str, path: str, seals: Seals) 
         seals.add(path, folder / path)
         return folder / path, held
     folder = lab.root / path
-    if not folder.is_dir():
-        way = "run `python prepare.py` in the lab" if (lab.root / "prepare.py").is_file() else "put the data there"
-        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
     return folder, seals.add_own(path, folder)
 
 
-def _open_to_others(*paths: Path) -> None:
-    """Started by root, a trial is a user of its own and reads what everybody may. LabError names what only root may."""
-    for path in paths:
-        for one in (path, *(path.iterdir() if path.is_dir() else ())):
-            if not one.stat().st_mode & stat.S_IROTH:
-                raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
+def require_folder(lab: Lab, base: str, path: str) -> str | None:
+    """What git calls the folder in the base commit; None: it lies on disk. LabError: it does neither."""
+    held = None if Path(path).is_absolute() else lab.git.has_path(base, path)
+    if not held and not (lab.root / path).is_dir():
+        way = "run `python prepare.py` in the lab" if (lab.root / "prepare.py").is_file() else "put the data there"
+        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
+    return held
 
 
-def _frozen_file(lab: Lab, exports: Path, base: str, path: str) -> tuple[Path, str]:
+def require_committed(lab: Lab, base: str, path: str) -> str:
+    """What git calls the evaluator in the base commit; LabError where that does not have it."""
     held = lab.git.has_path(base, path)
     if not held:
         raise LabError(f".autolab/config.yaml: evaluate.script: {path} is not in commit {base[:12]}; commit it")
+    return held
+
+
+def require_open(path: Path, config: Config) -> None:
+    """Started by root, a trial is a user of its own and reads what everybody may. LabError names what only root may."""
+    if config.containment != "full" or os.geteuid() != 0:
+        return
+    for one in (path, *(path.iterdir() if path.is_dir() else ())):
+        if not one.stat().st_mode & stat.S_IROTH:
+            raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
+
+
+def _frozen_file(lab: Lab, exports: Path, base: str, path: str) -> tuple[Path, str]:
+    held = require_committed(lab, base, path)
     folder = exports / f"file-{held}"
     lab.git.export(base, folder, [path], [])
     file = folder / path
