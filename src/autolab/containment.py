@@ -62,7 +62,7 @@ def ability(store: Path, *, note: bool = True) -> Ability:
         held = json.loads(known.read_bytes())
         if held["machine"] == now:
             return Ability(held["level"], held["why"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass  # never asked
     able = _tried()
     if note:
