@@ -182,11 +182,22 @@ def _claimed(account: Account, again: Confirmation, selected: Comparison) -> str
     fresh, first = again.difference, selected.difference
     search = f"{shown(first.mean, half(first))} over {pairs_of(selected)} pairs of the search, selected for being large"
     told = f"{shown(fresh.mean, half(fresh))} ({ends(fresh)}) over {_fresh_pairs(account, again)} pairs of fresh seeds"
-    if again.outcome == "retracted":
-        where = f"came back as {told}, but failed the holdout" if again.holdout == "failed" else f"came to {told}"
-        return f"Nothing is claimed: the gain of {search}, {where}."
+    if again.outcome != "kept":
+        return f"Nothing is claimed: the gain of {search}, {_not_claimed(again, told)}."
     claim = f"a gain of {shown(again.shrunken, half(fresh))} in {account.design.metrics.primary}"
+    claim += f", {meanings.ALONE}" if again.evaluation_only else ""
     return f"Claimed: {claim}, which is {told}, drawn towards 0; beside it {search}."
+
+
+def _not_claimed(again: Confirmation, told: str) -> str:
+    """Why a gain that came back as `told` is not claimed."""
+    if again.holdout == "failed":
+        return f"came back as {told}, but not on the holdout"
+    if again.holdout == "used_up":
+        return f"came back as {told}, and the holdout has no questions left"
+    if again.outcome == "suspicious":
+        return f"came back as {told}, and is set aside: {line('; '.join(again.suspicions))}"
+    return f"came to {told}"
 
 
 def _fresh_pairs(account: Account, again: Confirmation) -> int:
@@ -307,10 +318,11 @@ def _confirmed_rows(account: Account, again: Confirmation, asked: str) -> list[t
     rows = [(f"{name}: gain of {again.arm} on fresh seeds", value, asked, result)]
     holdout = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
     if again.holdout in holdout:
-        rows.append((f"{name}: mean gain on the holdout", "", "at least 0", holdout[again.holdout]))
-    if again.outcome != "retracted":
+        over = f", error over {again.holdout_error}" if again.holdout_error else ""
+        rows.append((f"{name}: gain on the holdout", "", f"above 0 (one-sided 2.5%{over})", holdout[again.holdout]))
+    if again.outcome == "kept":
         told = f"{shown(again.shrunken, half(gain))} (shrunken)"
-        rows.append((f"{name}: gain that is claimed", told, "", meanings.spoken(again.outcome)))
+        rows.append((f"{name}: gain that is claimed", told, "", meanings.fate(again)))
     return rows
 
 
