@@ -346,9 +346,7 @@ def worlds() -> list[World]:
 
 def spiked() -> list[World]:
     cells = [(asked, rho) for asked in EFFECTS for rho in CORRELATIONS]
-    return [
-        World("normal", *cell, share=share, depth=depth) for depth in DEPTHS for share in SHARES for cell in cells
-    ]
+    return [World("normal", *cell, share=share, depth=depth) for depth in DEPTHS for share in SHARES for cell in cells]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ analysis accounts passages
 runs scoring rig figures curves seal
 excerpts prompts ladder documents view board meanings progress containment
 executors metrics suffix verifiers sanity suspicion assembler standin
-experiment scores lab ideas lessons target evaluation
+experiment holdout scores lab ideas lessons target evaluation
 ledger git plumbing place process collection
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from autolab.documents import COLUMNS, Entry
 from autolab.errors import RecordError
-from autolab.meanings import spoken
+from autolab.meanings import fate
 from autolab.meanings import standing as standing
 from autolab.passages import (
     SUMMARY,
@@ -164,6 +164,8 @@ def _report_parts(account: Account) -> dict[str, str]:
 def _limits(account: Account) -> str:
     limits = [line(bound) for bound in account.hypothesis.risk_bounds] or ["no risk bound was set"]
     limits += ["the numbers are self-reported: no frozen evaluator measured them"] * account.metrics.self_reported
+    alone = account.confirmation is not None and account.confirmation.evaluation_only
+    limits += ["the lab has no holdout: what is claimed is claimed on this evaluation alone"] * alone
     limits.append(f"containment of the trials: {_containment(account.manifest)}")
     return "\n".join(f"- {limit}" for limit in limits)
 
@@ -222,7 +224,7 @@ def tsv_rows(
     mark = " (self-reported)" if manifest.self_reported else ""
     why = f": {line(manifest.reason)[:300]}" if manifest.status == "failed" and manifest.reason else ""
     mine = confirmation if confirmation and confirmation.run_id == manifest.run_id else None
-    fresh = f"fresh seeds{f', {spoken(mine.outcome)}' if mine else ''}: " if manifest.kind is RunKind.CONFIRM else ""
+    fresh = f"fresh seeds{f', {fate(mine)}' if mine else ''}: " if manifest.kind is RunKind.CONFIRM else ""
     run = {"iteration": manifest.iteration_id, "run": manifest.run_id, "status": manifest.status or ""}
     run |= {"metric": metric, "description": fresh + line(description)[:200] + why + mark}
     rows = []

@@ -305,8 +305,8 @@ def _shown(runs: Sequence[_Run], confirmation: Confirmation | None, assessment: 
     ours = plan.metric if plan.direction == "minimize" else None
     loss = ours or next((name for name in names if "loss" in name.split("_") and not name.startswith("train_")), None)
     shares = [name for name in names if name != loss and not name.startswith("train_") and _is_share(run, name)]
-    outcome = confirmation.outcome if confirmation else None
-    told = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome)
+    outcome, alone = (confirmation.outcome, confirmation.evaluation_only) if confirmation else (None, False)
+    told = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome, alone)
     return figures.Run(
         title=f"{passages.line(run.hypothesis.title)[:120]}: {told}",
         roles={arm.name: arm.role for arm in plan.arms},
@@ -362,11 +362,11 @@ def _curves(run: _Run, wanted: Sequence[str]) -> list[Curve]:
 
 
 def _assessment(search: _Run, confirmation: Confirmation | None) -> Assessment:
-    """The search's, unless fresh seeds or the holdout took its verdict back."""
+    """The search's, unless what came after it takes the verdict back: then the reason is what became of the claim."""
     found = experiment.assessment(search.judgement)
-    if confirmation is None or confirmation.outcome != "retracted":
+    if confirmation is None or confirmation.outcome == "kept":
         return found
-    return found.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": "retracted"})
+    return found.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": confirmation.outcome})
 
 
 def _results(

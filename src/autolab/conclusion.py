@@ -422,16 +422,18 @@ def _doubt(desk: Desk) -> str:
 def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:
     """The campaign after this iteration: a kept candidate is champion, and how long ago a gain was."""
     results, campaign = _results(desk), desk.campaign
-    gained = results.confirmation is not None and results.confirmation.outcome == "kept"
+    found = results.confirmation
+    gained = found is not None and found.outcome == "kept"
     update: dict[str, object] = {"parent": desk.iteration_id, "learned": desk.iteration_id}
-    if gained:
+    if found is not None and gained:
         newest = _champion(desk, results)
         update["champions"] = champion.promote(desk.lab, campaign, newest)
         changed = desk.lab.git.changed_paths(newest.parent, newest.commit)
         share = campaign.claims.false_share
         text = accounts.merge_request(_account(desk), newest.commit, newest.parent, changed, share)
         desk.write(desk.paths.folder / "merge_request.md", text)
-        desk.tell(f"kept: autolab/champion is {newest.commit[:12]}; {desk.shown(desk.paths.folder)}/merge_request.md")
+        request = f"{desk.shown(desk.paths.folder)}/merge_request.md"
+        desk.tell(f"{meanings.fate(found)}: autolab/champion is {newest.commit[:12]}; {request}")
     if campaign.loop is not None:
         since = 0 if gained else campaign.loop.since_gain + 1
         update["loop"] = campaign.loop.model_copy(update={"since_gain": since})
@@ -448,6 +450,7 @@ def _champion(desk: Desk, results: Results) -> Champion:
         parent=desk.campaign.base_commit or "",
         epoch=_manifest(desk, found.run_id).epoch or "",
         gain=found.shrunken,
+        evaluation_only=found.evaluation_only,
         metrics=results.metrics,
         home_commit=desk.campaign.home_commit,
     )
@@ -493,6 +496,7 @@ def _lesson(desk: Desk, decision: Decision) -> Lesson:
         verdict=results.assessment.verdict,
         reason=results.assessment.reason,
         outcome=results.confirmation.outcome if results.confirmation else None,
+        evaluation_only=results.confirmation.evaluation_only if results.confirmation else False,
         delta=spec.metrics.success_delta,
         gain=compared.difference if compared else None,
         measured=_mean(mine, manifest),
@@ -551,6 +555,7 @@ def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
         status=results.status,
         verdict=results.assessment.verdict,
         outcome=results.confirmation.outcome if results.confirmation else None,
+        evaluation_only=results.confirmation.evaluation_only if results.confirmation else False,
         planning_decision=PlanningDecision(
             action=output.decision,
             reason=output.reason,

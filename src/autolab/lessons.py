@@ -123,6 +123,7 @@ def _broke(lesson: Lesson) -> bool:
 def _told(lesson: Lesson) -> str:
     verdict = lesson.verdict or lesson.status
     kept = f", {lesson.outcome}" if lesson.outcome else ""
+    kept += " on this evaluation alone" if lesson.evaluation_only else ""
     why = f" ({cut(lesson.reason, _WHY)})" if lesson.reason else ""
     gain = f"; gain {_interval(lesson)}, wanted {lesson.delta:.3g}" if lesson.gain is not None else ""
     changes = json.dumps(lesson.changes, ensure_ascii=False)

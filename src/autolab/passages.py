@@ -200,12 +200,24 @@ def _claimed(account: Account, again: Confirmation, selected: Comparison) -> str
     told = f"{shown(fresh.mean, half(fresh))} ({ends(fresh)}) over {_fresh_pairs(account, again)} pairs of fresh seeds"
     compared = _fresh(account, again)
     cut_at = f" ({cuts(compared)})" if compared is not None and compared.cut else ""
-    if again.outcome == "retracted":
-        where = f"came back as {told}, but failed the holdout" if again.holdout == "failed" else f"came to {told}"
-        where = f"came back as {told}, but more trials were cut" if again.reason == meanings.MORE_CUT else where
-        return f"Nothing is claimed: the gain of {search}, {where}{cut_at}."
-    claim = f"a gain of {shown(again.shrunken, half(fresh))} in {account.design.metrics.primary}{cut_at}"
-    return f"Claimed: {claim}, which is {told}, drawn towards 0; beside it {search}."
+    if again.outcome != "kept":
+        return f"Nothing is claimed: the gain of {search}, {_not_claimed(again, told)}{cut_at}."
+    claim = f"a gain of {shown(again.shrunken, half(fresh))} in {account.design.metrics.primary}"
+    claim += f", {meanings.ALONE}" if again.evaluation_only else ""
+    return f"Claimed: {claim}{cut_at}, which is {told}, drawn towards 0; beside it {search}."
+
+
+def _not_claimed(again: Confirmation, told: str) -> str:
+    """Why a gain that came back as `told` is not claimed."""
+    if again.reason == meanings.MORE_CUT:
+        return f"came back as {told}, but more trials were cut"
+    if again.holdout == "failed":
+        return f"came back as {told}, but not on the holdout"
+    if again.holdout == "used_up":
+        return f"came back as {told}, and the holdout has no questions left"
+    if again.outcome == "suspicious":
+        return f"came back as {told}, and is set aside: {line('; '.join(again.suspicions))}"
+    return f"came to {told}"
 
 
 def _fresh(account: Account, again: Confirmation) -> Comparison | None:
@@ -341,12 +353,13 @@ def _confirmed_rows(account: Account, again: Confirmation, asked: str) -> list[t
     rows += _cut_rows(compared, " (fresh seeds)") if compared else []
     holdout = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
     if again.holdout in holdout:
-        rows.append((f"{name}: mean gain on the holdout", "", "at least 0", holdout[again.holdout]))
+        over = f", error over {again.holdout_error}" if again.holdout_error else ""
+        rows.append((f"{name}: gain on the holdout", "", f"above 0 (one-sided 2.5%{over})", holdout[again.holdout]))
     if again.reason == meanings.MORE_CUT:
         rows.append((f"{name}: trainings cut on fresh seeds", "", "no more than the baseline", "more"))
-    if again.outcome != "retracted":
+    if again.outcome == "kept":
         told = f"{shown(again.shrunken, half(gain))} (shrunken)"
-        rows.append((f"{name}: gain that is claimed", told, "", meanings.spoken(again.outcome)))
+        rows.append((f"{name}: gain that is claimed", told, "", meanings.fate(again)))
     return rows
 
 

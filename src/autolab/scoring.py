@@ -154,19 +154,40 @@ def on_parts(setup: Rig, metric: str, attempt: Path) -> tuple[float, ...]:
 
     For trainings that give the same output for every seed: then the rows are all that replicates.
     """
+    if setup.evaluator is None or rows_of(setup.labels) < PARTS * LEAST:
+        return ()
+    return parts(setup, metric, (attempt / "predict" / "predictions.npy", setup.labels), attempt / "parts", PARTS)
+
+
+def parts(setup: Rig, metric: str, split: tuple[Path, Path], folder: Path, count: int) -> tuple[float, ...]:
+    """The metric on `count` parts of a split's (predictions, labels), part k being every `count`-th row from row k on.
+
+    Empty where predictions and labels do not go row by row, where there are fewer rows than parts, or where the
+    evaluator does not take a part. `folder` is used and removed.
+    """
     import numpy as np
 
     if setup.evaluator is None:
         return ()
-    rows = np.load(attempt / "predict" / "predictions.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(setup.labels, mmap_mode="r", allow_pickle=False)
-    if len(labels) != len(rows) or len(rows) < PARTS * LEAST:
+    rows, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in split)
+    if rows.ndim == 0 or labels.ndim == 0 or len(labels) != len(rows) or len(rows) < count:
         return ()
     try:
-        found = [_part(setup, rows[part::PARTS], labels[part::PARTS], attempt / "parts") for part in range(PARTS)]
+        scored = [_part(setup, rows[part::count], labels[part::count], folder) for part in range(count)]
     finally:
-        remove_tree(attempt / "parts")
-    return tuple(one[metric] for one in found) if all(metric in one for one in found) else ()
+        remove_tree(folder)
+    return tuple(one[metric] for one in scored) if all(metric in one for one in scored) else ()
+
+
+def rows_of(labels: Path) -> int:
+    """Rows of a file of labels; 0 where it is no array of rows."""
+    import numpy as np
+
+    try:
+        shape = np.load(labels, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError):
+        return 0
+    return int(shape[0]) if shape else 0
 
 
 def _part(setup: Rig, rows: npt.NDArray[Any], labels: npt.NDArray[Any], folder: Path) -> dict[str, float]:

@@ -78,6 +78,7 @@ def _kept(champion: dict[str, Any] | None, claims: dict[str, Any]) -> list[tuple
     rows = []
     if champion:
         gain = f"gain {champion['gain']:+.4g} on fresh seeds, shrunken"
+        gain += ", claimed on this evaluation alone" if champion.get("evaluation_only") else ""
         rows.append(("champion", f"{champion['commit'][:12]} of {champion['iteration_id']}, {gain}"))
     if claims.get("confirmations"):
         share = 100 * min(1.0, claims["alpha"] / claims["kept"]) if claims["kept"] else None

@@ -337,6 +337,8 @@ class Champion(Record):
     parent: str
     epoch: str
     gain: float
+    evaluation_only: bool = False
+    """Claimed on the evaluation alone: the lab has no holdout."""
     metrics: dict[str, float]
     home_commit: str | None = None
     """The commit of the lab's branch that it was made from: what the person commits later is not in it."""
