@@ -138,10 +138,13 @@ def test_a_self_reported_nan_is_cut_where_there_is_a_bound_and_a_failure_where_t
     bound: float | None, tmp_path: Path
 ) -> None:
     """Its baseline does not scatter, so that no bound can be taken from it."""
-    said = '"train_loss": float("nan") if width == 4.0 else 1.0 / width'
-    edit = {"path": "train.py", "search": '{"train_loss": 1.0 / width}))\n    (folder / "h', "replace": f"{{{said}}}))"}
-    edit["replace"] += '\n    (folder / "h'
-    answers = iteration(hypothesis=OWN_LOSS, implementation=[implementation(4.0, edits=[edit]), implementation(4.0)])
+    plain = '{"train_loss": 1.0 / width}))\n    (folder / "h'
+    broken = plain.replace("1.0 / width", 'float("nan") if width == 4.0 else 1.0 / width')
+    there, back = (
+        implementation(4.0, edits=[{"path": "train.py", "search": old, "replace": new}])
+        for old, new in ((plain, broken), (broken, plain))
+    )
+    answers = iteration(hypothesis=OWN_LOSS, implementation=[there, back])
     answers["implementation_review"] *= 2
     kit = make_lab(tmp_path, script(answers), config=SELF_REPORTED | {"test": RULE | {"bound": bound}})
     ended = kit.autolab(*LOOP)
