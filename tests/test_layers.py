@@ -21,13 +21,13 @@ __main__
 cli
 commands
 adopt doctor init registry replay status
-engine conclusion reproduction calibration champion candidate blueprint edits calls desk
+engine conclusion reproduction calibration champion candidate blueprint edits calls desk preflight
 researchers
 analysis accounts passages
 runs scoring rig figures curves seal
 excerpts prompts ladder documents view board meanings progress containment
 executors metrics suffix verifiers sanity suspicion assembler standin
-experiment lab ideas lessons target evaluation
+experiment lab stored ideas lessons target evaluation
 ledger git plumbing place process collection
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records

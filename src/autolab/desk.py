@@ -217,7 +217,7 @@ def _prompt_file(desk: Desk) -> tuple[str, str]:
         path = desk.lab.prompt(name)
         if path.exists():
             return name, path.read_text(encoding="utf-8")
-    raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: not found; copy it from a new lab")
+    raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: missing; copy it from a new lab")
 
 
 def _prompt(desk: Desk, values: dict[str, str]) -> str:
@@ -242,7 +242,7 @@ def _contract(desk: Desk, who: Researcher, stage: Stage) -> str:
         return ""
     path = desk.lab.prompt(name)
     if not path.exists():
-        raise RecordError(f".autolab/prompts/{name}: not found; copy it from a new lab")
+        raise RecordError(f".autolab/prompts/{name}: missing; copy it from a new lab")
     return prompts.contract(path.read_text(encoding="utf-8"), stage)
 
 

@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, containment, durable, evaluation, prompts, verifiers
-from autolab.engine import LOG, refuse_unbuilt
+from autolab import conclusion, containment, durable, evaluation, preflight, prompts, stored, verifiers
+from autolab.engine import LOG
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
 from autolab.lab import Lab
@@ -39,16 +39,24 @@ def verify(lab: Lab) -> list[Finding]:
     _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
     if lab.backlog_path.exists():
         _try(found, "backlog", lambda: Backlog.load(lab.backlog_path, ".autolab/backlog.yaml"))
-    _try(found, "config", lambda: refuse_unbuilt(lab.config()))
+    _try(found, "config", lab.config)
     _try(found, "policy", lab.policy)
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
+    _try(found, "trials", lambda: found.extend(verifiers.blocking("trials", said) for said in stored.check(lab)))
     found += prompts.check(lab.control / "prompts")
     if not any(finding.check == "config" for finding in found):
-        _try(found, "python", lambda: evaluation.packages_hash(Path(lab.python(lab.config()))))
+        found += _refusals(lab, {finding.message for finding in found})
         found += _frozen(lab)
     return found
+
+
+def _refusals(lab: Lab, said: set[str]) -> list[Finding]:
+    """What `autolab loop` would be refused for, but for what was `said` already."""
+    config = preflight.relative(lab, lab.config())
+    told = preflight.refusals(preflight.Ground(lab, config, note=False))
+    return [verifiers.blocking(name, line) for name, line in told if line not in said]
 
 
 def _try(found: list[Finding], check: str, action: object) -> None:
@@ -60,7 +68,8 @@ def _try(found: list[Finding], check: str, action: object) -> None:
 
 def _frozen(lab: Lab) -> list[Finding]:
     """Frozen files in the checkout that differ from the lab's branch: experiments use what is committed."""
-    files = [path for path in lab.config().files.frozen if path in lab.git.dirty([path])]
+    committed = [path for path in lab.config().files.frozen if lab.git.has_path("HEAD", path)]
+    files = [path for path in committed if path in lab.git.dirty([path])]
     say = "differs from the commit; experiments use the committed one"
     return [verifiers.advisory("frozen", f"{path}: {say}", path) for path in files]
 
@@ -75,7 +84,7 @@ def examine(start: Path, fix: bool) -> list[Finding]:
     lab = Lab.find(start)
     judged = verify(lab)
     found += [*judged, *_missing(lab)]
-    if any(finding.check in ("config", "python") for finding in judged):
+    if any(finding.check in ("config", "python", "packages") for finding in judged):
         return found
     for name in evaluation.holds_packaged_data(Path(lab.python(lab.config()))):
         message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"
@@ -157,6 +166,7 @@ def _fix(start: Path) -> list[Finding]:
             copy = lab.ledger.rebuild(_lab_id(lab.ledger), root)
             found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
         lab.take_up(fix=True)
+        found += [verifiers.advisory("fixed", said) for said in stored.mend(lab)]
         lab.git.repair_worktrees()
         for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))

@@ -7,7 +7,6 @@ trials measured is `sanity`'s.
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import PurePosixPath
 
 from autolab import stats
 from autolab.git import Change
+from autolab.lab import command_words
 from autolab.records.experiment import Design, Finding, Hypothesis, MaxPairs
 from autolab.records.lab import Config
 from autolab.records.replies import DocsOutput
@@ -312,7 +312,7 @@ def _entry_files(design: Design) -> tuple[str, ...]:
     if entry.module is not None:
         return _module_files(entry.module)
     try:
-        words = shlex.split(entry.command or "")
+        words = command_words(entry.command or "")
     except ValueError:
         return (entry.command or "",)
     if "-m" in words[1:-1]:
