@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -20,6 +20,7 @@ from autolab import (
     ideas,
     ladder,
     lessons,
+    lookups,
     rig,
     verifiers,
 )
@@ -380,6 +381,10 @@ def _judged(desk: Desk, commit: str, spec: Design, left: Sequence[Finding]) -> R
     findings = [*left, *policy]
     refused = any(finding.severity == "blocking" for finding in findings)
     checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if refused else "pass"}
+    if not refused and desk.config.evaluate is not None:
+        copied = _copied_labels(desk, commit, {change.path for change in changes if change.status != "D"})
+        checks["labels"] = "fail" if copied else "pass"
+        findings, refused = [*findings, *copied], bool(copied)
     if not refused:
         climbed = _climb(desk, commit, spec)
         checks |= climbed.checks
@@ -394,6 +399,19 @@ def _judged(desk: Desk, commit: str, spec: Design, left: Sequence[Finding]) -> R
     passed = ", ".join(f"{name} {value}" for name, value in checks.items() if value != "skip")
     desk.tell(f"{desk.slug} at {commit[:12]}: {passed}")
     return Result(Outcome.COMPLETE)
+
+
+def _copied_labels(desk: Desk, commit: str, changed: Collection[str]) -> list[Finding]:
+    """Findings on files of the candidate that hold labels of the evaluation or the holdout."""
+    lab, base = desk.lab, desk.campaign.base_commit or ""
+    ground = rig.set_up(lab, desk.config, base, commit)
+    splits = [lookups.Split("the evaluation", ground.labels, ground.inputs)]
+    if ground.holdout is not None:
+        splits.append(lookups.Split("the holdout", ground.holdout[1], ground.holdout[0]))
+    known = lookups.Lookups(splits, sorted(ground.data.rglob("*.npy")) if ground.data is not None else ())
+    git = Workspaces(lab.root)
+    files, before = (git.contents(one, changed, lookups.SEARCHED) for one in (commit, base))
+    return known.findings(files, before)
 
 
 def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
