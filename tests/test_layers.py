@@ -25,7 +25,7 @@ engine conclusion reproduction calibration champion candidate blueprint edits ca
 researchers
 analysis accounts passages
 runs scoring rig figures curves seal
-excerpts prompts ladder documents view board meanings progress containment
+excerpts prompts ladder workspace lookups documents view board meanings progress containment
 executors metrics suffix verifiers sanity suspicion assembler standin
 experiment lab stored ideas lessons target evaluation
 ledger git plumbing place process collection

@@ -252,6 +252,14 @@ def regular_files(top: Path, besides: Path) -> Iterator[str]:
         yield from (entry.path for entry in found if entry.is_file(follow_symlinks=False))
 
 
+def remove_any(path: Path) -> None:
+    """Removes whatever has this name, if anything has: a folder with all in it, a file, a link. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_tree(top: Path) -> None:
     """Removes a folder in which nothing lives any more; nothing to do where there is none.
 

@@ -120,7 +120,8 @@ class Who(Record):
     `price` is for a model whose price is not known.
 
     For a command, `env`, `reads` and `writes` are variables that it gets, files and folders that it sees beside its
-    workspace, the system and its own program; `~` is the person's home.
+    workspace, the system and its own program; `~` is the person's home. It may add up to `disk_mb` and `max_files`
+    files and folders; what `writes` names is not counted.
     """
 
     name: str = "offline"
@@ -142,6 +143,8 @@ class Who(Record):
     catalogue: str | None = None
     policy: Literal["bandit", "random"] = "bandit"
     time_limit_s: Positive = 1800
+    disk_mb: Positive = 2000
+    max_files: Annotated[int, Field(ge=1)] = 20_000
 
 
 class Where(Record):
