@@ -5,12 +5,22 @@ Nothing is thrown away by a fix: what it replaces is kept beside it as a copy.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, containment, durable, evaluation, prompts, verifiers
+from autolab import (
+    conclusion,
+    containment,
+    durable,
+    evaluation,
+    executed_names,
+    prompts,
+    pytest_guard,
+    verifiers,
+)
 from autolab.engine import LOG, refuse_unbuilt
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
@@ -29,6 +39,8 @@ CHECKED: dict[str, type[Record]] = {
     "runs/*/run_manifest.json": Manifest,
     "runs/*/metrics.json": RunMetrics,
 }
+EXECUTED_NAMED = 20
+"""Files of trials that `verify` names at most."""
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
@@ -44,10 +56,33 @@ def verify(lab: Lab) -> list[Finding]:
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
-    found += prompts.check(lab.control / "prompts")
+    found += [*_pytest_guard(lab), *_executed(lab), *prompts.check(lab.control / "prompts")]
     if not any(finding.check == "config" for finding in found):
         _try(found, "python", lambda: evaluation.packages_hash(Path(lab.python(lab.config()))))
         found += _frozen(lab)
+    return found
+
+
+def _pytest_guard(lab: Lab) -> list[Finding]:
+    say = "missing or changed, so that pytest would run what trials and candidates wrote"
+    way = "any command that works on the lab, such as `autolab doctor --fix`, writes it again"
+    return [verifiers.blocking("pytest", f"{path}: {say}; {way}", path) for path in pytest_guard.missing(lab.root)]
+
+
+def _executed(lab: Lab) -> list[Finding]:
+    """Files of trials that programs run by themselves: collected by a version that stored every name as it was."""
+    found: list[Finding] = []
+    for trials in sorted((lab.root / "experiments").glob("*/runs/*/trials")):
+        for folder, folders, files in os.walk(trials):
+            at = os.path.relpath(folder, lab.root)
+            executed = [name for name in (*folders, *files) if executed_names.runs_by_itself(name)]
+            folders[:] = [name for name in folders if name not in executed]
+            for name in executed:
+                path = f"{at}/{name}"
+                message = f"{path}: left by a trial, and programs run it by themselves; move it out of the lab"
+                found.append(verifiers.blocking("executed", message, path))
+                if len(found) == EXECUTED_NAMED:
+                    return found
     return found
 
 
