@@ -5,12 +5,24 @@ Nothing is thrown away by a fix: what it replaces is kept beside it as a copy.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, containment, durable, evaluation, preflight, prompts, stored, verifiers
+from autolab import (
+    conclusion,
+    containment,
+    durable,
+    evaluation,
+    executed_names,
+    preflight,
+    prompts,
+    pytest_guard,
+    stored,
+    verifiers,
+)
 from autolab.engine import LOG
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
@@ -29,6 +41,8 @@ CHECKED: dict[str, type[Record]] = {
     "runs/*/run_manifest.json": Manifest,
     "runs/*/metrics.json": RunMetrics,
 }
+EXECUTED_NAMED = 20
+"""Files of trials that `verify` names at most."""
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
@@ -45,7 +59,7 @@ def verify(lab: Lab) -> list[Finding]:
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
     _try(found, "trials", lambda: found.extend(verifiers.blocking("trials", said) for said in stored.check(lab)))
-    found += prompts.check(lab.control / "prompts")
+    found += [*_pytest_guard(lab), *_executed(lab), *prompts.check(lab.control / "prompts")]
     if not any(finding.check == "config" for finding in found):
         found += _refusals(lab, {finding.message for finding in found})
         found += _frozen(lab)
@@ -57,6 +71,29 @@ def _refusals(lab: Lab, said: set[str]) -> list[Finding]:
     config = preflight.relative(lab, lab.config())
     told = preflight.refusals(preflight.Ground(lab, config, note=False))
     return [verifiers.blocking(name, line) for name, line in told if line not in said]
+
+
+def _pytest_guard(lab: Lab) -> list[Finding]:
+    say = "missing or changed, so that pytest would run what trials and candidates wrote"
+    way = "any command that works on the lab, such as `autolab doctor --fix`, writes it again"
+    return [verifiers.blocking("pytest", f"{path}: {say}; {way}", path) for path in pytest_guard.missing(lab.root)]
+
+
+def _executed(lab: Lab) -> list[Finding]:
+    """Files of trials that programs run by themselves: collected by a version that stored every name as it was."""
+    found: list[Finding] = []
+    for trials in sorted((lab.root / "experiments").glob("*/runs/*/trials")):
+        for folder, folders, files in os.walk(trials):
+            at = os.path.relpath(folder, lab.root)
+            executed = [name for name in (*folders, *files) if executed_names.runs_by_itself(name)]
+            folders[:] = [name for name in folders if name not in executed]
+            for name in executed:
+                path = f"{at}/{name}"
+                message = f"{path}: left by a trial, and programs run it by themselves; move it out of the lab"
+                found.append(verifiers.blocking("executed", message, path))
+                if len(found) == EXECUTED_NAMED:
+                    return found
+    return found
 
 
 def _try(found: list[Finding], check: str, action: object) -> None:

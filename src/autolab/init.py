@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autolab import durable
+from autolab import durable, pytest_guard
 from autolab.errors import LabError, UsageError
 from autolab.git import Git, common_dir, find_root
 from autolab.lab import Lab
@@ -124,6 +124,7 @@ def register(root: Path, seed: int | None) -> Lab:
     lab.show_state(state)
     lab.link_ledger()
     lab.note_interpreter()
+    pytest_guard.write(root)
     return lab
 
 

@@ -281,7 +281,8 @@ def job(
             own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{HOLDOUT}", "AUTOLAB_INPUTS": f"{{{HOLDOUT}}}"}
             env = env | {"AUTOLAB_MODEL": "{folder}/train/model"} | own
             steps.append(_step(rig, HOLDOUT, words, env, config.predict, [*sees, f"{{{HOLDOUT}}}"]))
-    return Job(key=key, trial=trial, attempt=attempt, steps=tuple(steps), inputs=inputs)
+    results = () if config.train.metrics == metrics.STDOUT else (f"train/{config.train.metrics}",)
+    return Job(key, trial, attempt, tuple(steps), inputs, results=results, discarded=(COPY,))
 
 
 def _copied(command: Sequence[str], config: Config) -> list[str]:

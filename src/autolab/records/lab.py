@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.executed_names import runs_by_itself
 from autolab.records.base import Record
 
 Direction = Literal["minimize", "maximize"]
@@ -84,6 +85,8 @@ class Train(Command):
         parts = PurePosixPath(self.metrics).parts
         if not parts or self.metrics.startswith("/") or ".." in parts:
             raise ValueError(f"metrics: {self.metrics!r} is neither stdout nor a path inside AUTOLAB_TRIAL_DIR")
+        if runs_by_itself(self.metrics):
+            raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name.startswith("AUTOLAB_"):
                 raise ValueError(f"env: {name!r} is not the name of a variable that can be passed on")
