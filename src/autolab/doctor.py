@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, containment, durable, evaluation, prompts, verifiers
+from autolab import conclusion, containment, durable, interpreter, prompts, rig, verifiers
 from autolab.engine import LOG, refuse_unbuilt
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
@@ -33,7 +33,8 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
 def verify(lab: Lab) -> list[Finding]:
-    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter."""
+    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter and what its
+    trials could read of the labels."""
     found: list[Finding] = []
     _try(found, "ledger", lambda: lab.ledger.open() and lab.ledger.check())
     _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
@@ -46,7 +47,9 @@ def verify(lab: Lab) -> list[Finding]:
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
     found += prompts.check(lab.control / "prompts")
     if not any(finding.check == "config" for finding in found):
-        _try(found, "python", lambda: evaluation.packages_hash(Path(lab.python(lab.config()))))
+        _try(found, "python", lambda: interpreter.packages_hash(Path(lab.python(lab.config()))))
+        if not any(finding.check == "python" for finding in found):
+            _try(found, "labels", lambda: rig.look_for_leaks(lab, lab.config()))
         found += _frozen(lab)
     return found
 
@@ -77,7 +80,7 @@ def examine(start: Path, fix: bool) -> list[Finding]:
     found += [*judged, *_missing(lab)]
     if any(finding.check in ("config", "python") for finding in judged):
         return found
-    for name in evaluation.holds_packaged_data(Path(lab.python(lab.config()))):
+    for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
         message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"
         found.append(verifiers.advisory("data", message))
     return found
