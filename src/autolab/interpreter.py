@@ -62,6 +62,8 @@ class Redirection:
     finders: bool = False
     kept: tuple[str, ...] = ()
     """Folders in the checkout from which it does import: its own environment."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the lab's root, through links, by which it is named."""
 
     def __bool__(self) -> bool:
         return bool(self.paths or self.links or self.finders)
@@ -69,7 +71,7 @@ class Redirection:
     def text(self, roots: Sequence[str], export: Path) -> str:
         """A `sitecustomize.py` that sends what leads into the checkout, at any of `roots`, to a code export."""
         kept = [*self.kept, *(os.path.join(root, ".git") for root in roots)]  # the export itself lies in .git
-        moved: dict[str, Any] = {"roots": list(roots), "kept": kept, "to": str(export)}
+        moved: dict[str, Any] = {"roots": [*roots, *self.aliases], "kept": kept, "to": str(export)}
         moved |= {"paths": list(self.paths), "links": dict(self.links)}
         source = Path(inside.__file__).read_text(encoding="utf-8")
         unset = "MOVED: dict[str, Any] | None = None\n"
@@ -111,11 +113,13 @@ def places(python: Path, root: Path) -> Places:
     own = _environment(answer, roots)
     elsewhere: list[str] = []
     paths: list[str] = []
+    named: list[str] = []
     for path in answer.path:
         if _is_own(path, own) or not os.path.exists(path):
             continue
         if _within_any(path, roots):
             paths.append(_relative(path, roots))
+            named.append(path)
         elif _holds(path, roots):
             raise LabError(
                 f"{python}: {path} is on its sys.path, and the lab lies in it, with its labels: take that line out of"
@@ -127,19 +131,23 @@ def places(python: Path, root: Path) -> Places:
     finders = False
     for table in (answer.finders, answer.links):
         for name, path in table:
-            target = _package(path)
-            if target is None or _is_own(path, own) or _holds(path, roots):
+            if _is_own(path, own):
                 continue
             if not _within_any(path, roots):
-                elsewhere.append(target)
-            elif table is answer.finders:
+                target = _package(path)
+                if target is not None and not _holds(path, roots):
+                    elsewhere.append(target)
+                continue
+            named.append(path)
+            if table is answer.finders:
                 finders = True
             else:
                 links.append((name, _relative(path, roots)))
     kept = tuple(path for path in own if _within_any(path, roots))
-    redirection = Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, kept)
+    redirection = Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, kept, _aliases(named, roots))
     reads = _outermost([*own, *elsewhere])
-    return Places(reads, _templates([*own, *elsewhere], reads), redirection)
+    covers = _templates([*answer.own, *answer.path, *elsewhere], reads)
+    return Places(reads, covers, redirection)
 
 
 def spellings(root: Path) -> tuple[str, ...]:
@@ -193,7 +201,20 @@ def _relative(path: str, roots: Sequence[str]) -> str:
     raise AssertionError(f"{path} lies in none of {roots}")
 
 
-def _templates(folders: Iterable[str], reads: Sequence[str]) -> tuple[str, ...]:
+def _aliases(paths: Iterable[str], roots: Sequence[str]) -> tuple[str, ...]:
+    """What else the lab's root is called in these paths, which all lead into it."""
+    found = []
+    for path in paths:
+        inner, spelled = _relative(path, roots), os.path.abspath(path)
+        if not any(Path(spelled).is_relative_to(root) for root in roots):
+            if inner == ".":
+                found.append(spelled)
+            elif spelled.endswith(f"/{inner}"):
+                found.append(spelled.removesuffix(f"/{inner}"))
+    return tuple(dict.fromkeys(found))
+
+
+def _templates(folders: Sequence[str], reads: Sequence[str]) -> tuple[str, ...]:
     """The shipped labs of each Autolab that is installed in one of these folders, or for the whole system."""
     packages = [os.path.join(folder, "autolab") for folder in folders]
     packages += [folder for folder in folders if os.path.basename(folder) == "autolab"]
