@@ -158,7 +158,7 @@ def _containment() -> list[Finding]:
         break
     else:
         missing.append("programs can only run with your rights (--containment none)")
-    way = "" if not missing else f"; {containment.INSTALL}"
+    way = f"; {containment.way_to_full()}" if missing else ""
     return [verifiers.advisory("containment", f"{said}{way}") for said in missing] + found
 
 

@@ -255,19 +255,23 @@ def _user(level: str, reads: Iterable[str], writes: Iterable[str], keeper: int) 
     if os.geteuid() != 0 or level == "none" or sys.platform != "linux":
         return None
     uid = _free_uid(keeper)
+    if uid is None:
+        return None
     if level == "partial" and not all(_reachable(path) for path in (*reads, *writes)):
         return None
     return uid, uid
 
 
-def _free_uid(keeper: int) -> int:
-    """In a container only some users exist: then the highest of them."""
+def _free_uid(keeper: int) -> int | None:
+    """In a container only some users exist: then one of the highest; None where there are too few to be alone."""
     last = 0
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         inside, _, count = (int(word) for word in line.split())
         last = max(last, inside + count - 1)
     wanted = FIRST_UID + keeper
-    return wanted if wanted <= last else last - 1 - keeper % 1000
+    if wanted <= last:
+        return wanted
+    return last - 1 - keeper % 1000 if last > 2000 else None
 
 
 def _reachable(path: str) -> bool:
