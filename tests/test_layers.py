@@ -32,12 +32,13 @@ ledger git plumbing place process collection
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records
 errors
+text
 """.strip()
 
 # The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
 STANDARD_LIBRARY_ONLY = (
     *("supervisor", "keeper", "sandbox", "limits", "syscalls", "processes", "workdir"),
-    *("fault", "redaction"),
+    *("fault", "redaction", "text"),
 )
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich"}

@@ -23,6 +23,7 @@ from autolab.git import Git, common_dir, find_root
 from autolab.init import TEMPLATES, refuse_nested, register, write_schemas
 from autolab.lab import Lab
 from autolab.records.lab import Config, Direction, VerifierPolicy
+from autolab.text import decode
 
 BASE = TEMPLATES / "base"
 DOCUMENTS = (
@@ -161,7 +162,7 @@ def _program(ground: Ground, given: str | None) -> Program:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return decode(path.read_bytes())
 
 
 def _words(ground: Ground, given: str | None) -> list[str]:
@@ -269,7 +270,7 @@ def _metric(program: Program) -> tuple[str, str]:
 
 def _printed(program: Program) -> list[str]:
     """Names that the program prints at the beginning of a text, followed by a colon and a value."""
-    lines = [line for line in program.text.splitlines() if not _ELSEWHERE.search(line)]
+    lines = [line for line in program.text.split("\n") if not _ELSEWHERE.search(line)]
     return list(dict.fromkeys(name for line in lines for name in _PRINTED.findall(line)))
 
 
@@ -442,10 +443,10 @@ seed gives the same result. The line with the metric stays as it is.
 
 def _ignore(root: Path) -> None:
     """Autolab's own patterns into .git/info/exclude: the person's .gitignore stays theirs."""
-    wanted = [line for line in (BASE / ".gitignore").read_text().splitlines() if line.startswith(IGNORED)]
+    wanted = [line for line in (BASE / ".gitignore").read_text().split("\n") if line.startswith(IGNORED)]
     path = common_dir(root) / "info" / "exclude"
     old = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
-    missing = [line for line in wanted if line not in old.splitlines()]
+    missing = [line for line in wanted if line not in old.split("\n")]
     if missing:
         start = old if not old or old.endswith("\n") else old + "\n"
         text = start + "\n".join(["# Views and raw files of Autolab", *missing]) + "\n"

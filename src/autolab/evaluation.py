@@ -33,6 +33,7 @@ from autolab.records.base import parse_json
 from autolab.records.experiment import Environment
 from autolab.records.outcomes import Outcome
 from autolab.sandbox import OPEN, Box
+from autolab.text import decode_json, one_line, short_names
 
 METRICS_BYTES = 64 * 1024
 METRICS_KEYS = 200
@@ -55,7 +56,7 @@ class Refused(Exception):
 
 
 def _invalid(path: Path, error: object) -> Problem:
-    return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {' '.join(str(error).split())}")
+    return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {one_line(str(error))}")
 
 
 def open_regular(path: Path, limit: int) -> BufferedReader:
@@ -83,11 +84,11 @@ def read_metrics(path: Path) -> dict[str, float] | Problem:
     """`metrics.json` or `score.json`: one flat object of finite numbers. Limits: 64 KiB, 200 keys."""
     try:
         with open_regular(path, METRICS_BYTES) as file:
-            text = file.read(METRICS_BYTES + 1).decode("utf-8")
+            text = decode_json(file.read(METRICS_BYTES + 1))
         return _flat_numbers(parse_json(text, path.name))
     except RecordError as error:
         return Problem(Outcome.INVALID_ARTIFACT, str(error))
-    except (Refused, UnicodeDecodeError, ValueError) as error:
+    except (Refused, ValueError) as error:
         return _invalid(path, error)
 
 
@@ -103,7 +104,7 @@ def _flat_numbers(value: object) -> dict[str, float]:
         if not abs(number) < 1e308:  # an integer of 400 digits is JSON, and no float
             raise Refused(f"{key[:60]}: must be a finite number")
         numbers[key] = float(number)
-    return numbers
+    return short_names(numbers)
 
 
 def check_predictions(path: Path, rows: int | None) -> str | Problem:
@@ -299,7 +300,7 @@ def _ask(python: Path) -> _Installed:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "answer.json"
         ended = process.run([str(python), "-I", "-B", "-c", _ASK], log.parent, {}, log, ANSWER_LIMIT_S)
-        answer = log.read_text(encoding="utf-8", errors="replace")
+        answer = decode_json(log.read_bytes())
     if ended.missing is not None or ended.timed_out:
         why = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"
         raise LabError(f"{python}: does not start: {why}; name another as python in .autolab/config.yaml")
