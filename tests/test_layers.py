@@ -33,12 +33,13 @@ criteria seeds stages stats budget supervisor keeper sandbox limits syscalls pro
 records
 executed_names path_names
 errors
+text
 """.strip()
 
 # The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
 STANDARD_LIBRARY_ONLY = (
     *("supervisor", "keeper", "sandbox", "limits", "syscalls", "processes", "workdir"),
-    *("fault", "redaction", "executed_names", "path_names", "site_paths"),
+    *("fault", "redaction", "executed_names", "path_names", "site_paths", "text"),
 )
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich"}

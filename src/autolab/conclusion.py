@@ -34,7 +34,7 @@ from autolab import (
     verifiers,
 )
 from autolab.board import Judged
-from autolab.desk import Desk, Result, ask
+from autolab.desk import Desk, Result, ask, quoted
 from autolab.lab import Lab
 from autolab.records.experiment import (
     Assembler,
@@ -55,6 +55,7 @@ from autolab.records.outcomes import Decision, RunKind, Verdict
 from autolab.records.outcomes import Outcome as TrialOutcome
 from autolab.records.replies import DecisionOutput, DocsOutput
 from autolab.stages import Outcome
+from autolab.text import many_lines
 
 # launch
 
@@ -260,7 +261,7 @@ def update_docs(desk: Desk) -> Result:
     """The researcher's words about the numbers, into the documents of the checkout."""
     targets = desk.config.docs.paper_targets
     values = {
-        "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
+        "summary_md": quoted(desk, desk.paths.summary),
         "results_yaml": _results(desk).to_yaml(),
         "paper_targets": "\n".join(targets),
     }
@@ -298,7 +299,7 @@ def _queue(desk: Desk, account: accounts.Account) -> None:
     entries = [
         accounts.journal_entry(account),
         accounts.findings_entry(account),
-        accounts.report(account, template.read_text(encoding="utf-8") if template.exists() else None),
+        accounts.report(account, many_lines(template.read_bytes()) if template.is_file() else None),
         *accounts.paper_entries(account, desk.config.docs.paper_targets),
     ]
     entries += [_rows(desk, manifest, metrics, account.confirmation) for manifest, metrics in account.runs]
@@ -360,7 +361,7 @@ def decide(desk: Desk) -> Result:
         fault.point("decide.after_write")
         return Result(Outcome.ESCALATE, doubt)
     values = {
-        "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
+        "summary_md": quoted(desk, desk.paths.summary),
         "target": desk.target or "none",
         "standing": _standing(desk),
         "history": candidate.history(desk),

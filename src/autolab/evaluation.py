@@ -29,6 +29,7 @@ from autolab.errors import LabError, RecordError
 from autolab.records.base import parse_json
 from autolab.records.outcomes import Outcome
 from autolab.sandbox import OPEN, Box
+from autolab.text import decode_json, one_line, short_names
 
 METRICS_BYTES = 64 * 1024
 METRICS_KEYS = 200
@@ -49,7 +50,7 @@ class Refused(Exception):
 
 
 def _invalid(path: Path, error: object) -> Problem:
-    return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {' '.join(str(error).split())}")
+    return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {one_line(str(error))}")
 
 
 def open_regular(path: Path, limit: int) -> BufferedReader:
@@ -77,11 +78,11 @@ def read_metrics(path: Path) -> dict[str, float] | Problem:
     """`metrics.json` or `score.json`: one flat object of finite numbers. Limits: 64 KiB, 200 keys."""
     try:
         with open_regular(path, METRICS_BYTES) as file:
-            text = file.read(METRICS_BYTES + 1).decode("utf-8")
+            text = decode_json(file.read(METRICS_BYTES + 1))
         return _flat_numbers(parse_json(text, path.name))
     except RecordError as error:
         return Problem(Outcome.INVALID_ARTIFACT, str(error))
-    except (Refused, UnicodeDecodeError, ValueError) as error:
+    except (Refused, ValueError) as error:
         return _invalid(path, error)
 
 
@@ -97,7 +98,7 @@ def _flat_numbers(value: object) -> dict[str, float]:
         if not abs(number) < 1e308:  # an integer of 400 digits is JSON, and no float
             raise Refused(f"{key[:60]}: must be a finite number")
         numbers[key] = float(number)
-    return numbers
+    return short_names(numbers)
 
 
 def check_predictions(path: Path, rows: int | None) -> str | Problem:

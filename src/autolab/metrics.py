@@ -17,6 +17,7 @@ from pathlib import Path
 
 from autolab.evaluation import METRICS_KEYS, Problem, Refused, open_regular, read_metrics
 from autolab.records.outcomes import Outcome
+from autolab.text import decode, short_names
 
 STDOUT = "stdout"
 TEXT_BYTES = 64 * 1024**2
@@ -53,7 +54,7 @@ def _said(file: BufferedReader, required: Collection[str]) -> dict[str, tuple[in
     """Each name with the line and the text that it was last given: all of `required`, of others the newest."""
     said: dict[str, tuple[int, str]] = {}
     for number, raw in enumerate(file, 1):
-        shown = raw.rstrip(b"\r\n").rpartition(b"\r")[2].decode("utf-8", errors="replace")
+        shown = decode(raw.rstrip(b"\r\n").rpartition(b"\r")[2])
         match = _LINE.fullmatch(shown)
         if match:
             said.pop(match[1], None)
@@ -71,7 +72,7 @@ def _numbers(said: Mapping[str, tuple[int, str]], required: Collection[str]) -> 
             numbers[name] = float(text)
         elif name in required:
             raise Refused(f"line {line}: {name}: {_complaint(text)}")
-    return numbers
+    return short_names(numbers)
 
 
 def _complaint(text: str) -> str:

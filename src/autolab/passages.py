@@ -30,6 +30,7 @@ from autolab.records.experiment import (
 from autolab.records.lab import StoppingRule
 from autolab.records.outcomes import Outcome, Verdict
 from autolab.records.replies import DocsOutput
+from autolab.text import one_line
 
 SUMMARY = "analysis/summary.md"
 WORDS = 5_000
@@ -433,8 +434,8 @@ def evidence(account: Account, here: str) -> str:
 
 
 def line(text: str) -> str:
-    """One line: no tab or line break, nothing that is not printable."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    """One line, as `text.one_line` shows it."""
+    return one_line(text)
 
 
 def prose(text: str) -> str:

@@ -12,6 +12,7 @@ from autolab.executors.base import Exit
 from autolab.records.lab import Config
 from autolab.records.outcomes import Outcome
 from autolab.rig import Rig
+from autolab.text import last_line
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -58,8 +59,8 @@ def _last_words(attempt: Path, step: str) -> str:
         return ""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
-        lines = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1][:300]}" if lines else ""
+        last = last_line(file.read(), 300)
+    return f": {last}" if last else ""
 
 
 def score(setup: Rig, config: Config, metric: str, attempt: Path) -> Scored:
