@@ -21,7 +21,7 @@ __main__
 cli
 commands
 adopt doctor init registry replay status
-engine conclusion reproduction calibration champion candidate blueprint edits calls desk
+engine conclusion quarantine reproduction calibration champion candidate blueprint edits calls desk
 researchers
 analysis accounts passages
 runs scoring rig figures curves seal

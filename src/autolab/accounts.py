@@ -183,6 +183,7 @@ def merge_request(account: Account, commit: str, base: str, changed: Sequence[st
     again = f"    autolab reproduce {account.iteration_id}/{account.runs[-1][0].run_id}"
     text = blocks(
         *(f"# Merge request: {account.title}", opening(account), meaning(account)),
+        *_why_suspicious(account),
         *("## What changes", told),
         *("## Evidence", key_metrics(account), numbers(account), share if false_share is not None else ""),
         *(rule(account), evidence(account, f"experiments/{account.iteration_id}")),
@@ -192,6 +193,17 @@ def merge_request(account: Account, commit: str, base: str, changed: Sequence[st
         *("## Risks", _limits(account)),
     )
     return text + "\n"
+
+
+def _why_suspicious(account: Account) -> tuple[str, ...]:
+    """Why a candidate was set aside, and what a person can do; nothing of one that was not."""
+    again = account.confirmation
+    if again is None or again.outcome != "suspicious":
+        return ()
+    reasons = "\n".join(f"- {line(reason)}" for reason in again.suspicions)
+    take = f"    autolab review approve --iteration {account.iteration_id}    # it becomes champion"
+    leave = f"    autolab review stop --iteration {account.iteration_id}       # it is rejected"
+    return "## Why it was set aside", reasons, "Nothing is built on it until you have looked:", f"{take}\n{leave}"
 
 
 def _settings(account: Account) -> str:

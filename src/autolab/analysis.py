@@ -24,6 +24,7 @@ from autolab.meanings import heading
 from autolab.passages import SUMMARY
 from autolab.records.experiment import (
     Assessment,
+    Calibration,
     Comparison,
     Confirmation,
     Design,
@@ -79,11 +80,12 @@ def extract(
     hypothesis: Hypothesis,
     confirmation: Confirmation | None = None,
     confirm: Manifest | None = None,
+    known: Calibration | None = None,
 ) -> Extracted:
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
     `manifest` is the search, `confirm` the run on fresh seeds, of which `confirmation` says what it came to: give both
-    or none. RecordError: a run has not ended, its files are not here yet, or a manifest's comparisons do not follow
+    or none. `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files are not here yet, or a manifest's comparisons do not follow
     from its trials.
     """
     if (confirmation is None) != (confirm is None):
@@ -109,6 +111,7 @@ def extract(
         about=Summary.load(said) if said.exists() else None,
         confirm=confirm,
         confirm_metrics=runs[-1].metrics if confirm else None,
+        calibration=known,
     )
     documents[SUMMARY] = accounts.summary(account, notes)
     # Last, so that a results.yaml is never there without what it names.
@@ -369,7 +372,8 @@ def _results(
         findings.append(passages.confirmed(confirmation, run.plan.metric))
         lead = confirmation.arm
         # Fresh seeds: nothing was selected by them.
-        measured = runs[1].metrics.arms if confirmation.outcome == "kept" else measured
+        fresh = confirmation.outcome in ("kept", "suspicious")
+        measured = runs[1].metrics.arms if fresh else measured
     return Results(
         experiment_id=run.design.id,
         iteration_id=manifest.iteration_id,

@@ -113,7 +113,8 @@ def _gain(lesson: Lesson) -> float:
 
 
 def _near_miss(lesson: Lesson) -> bool:
-    return lesson.verdict is Verdict.INCONCLUSIVE and not _broke(lesson) and _gain(lesson) > 0
+    unseen = lesson.outcome == "suspicious"  # nothing is built on it
+    return lesson.verdict is Verdict.INCONCLUSIVE and not _broke(lesson) and not unseen and _gain(lesson) > 0
 
 
 def _broke(lesson: Lesson) -> bool:

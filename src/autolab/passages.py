@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from autolab import meanings, stats, suspicion
 from autolab.records.experiment import (
     ArmMetrics,
+    Calibration,
     Comparison,
     Confirmation,
     Design,
@@ -60,6 +61,7 @@ class Account:
     docs: DocsOutput = _UNASKED
     confirm: Manifest | None = None
     confirm_metrics: RunMetrics | None = None
+    calibration: Calibration | None = None
 
     @property
     def iteration_id(self) -> str:
@@ -284,7 +286,7 @@ def numbers(account: Account) -> str:
     better = "lower" if account.hypothesis.direction == "minimize" else "higher"
     told = f"Mean over the trials ± half its 95% interval; of {design.metrics.primary}, {better} is better."
     told += " **These numbers are self-reported**: no evaluator measured them." if account.metrics.self_reported else ""
-    odd = [one.message for manifest, _ in account.runs for one in suspicion.find(manifest, design)]
+    odd = [one.message for manifest, _ in account.runs for one in suspicion.find(manifest, design, account.calibration)]
     told += "".join(f" **Suspicious**: {line(message)}." for message in dict.fromkeys(odd))
     return blocks(table(("arm", "trials", *names), rows), told) if rows else "No trial completed."
 

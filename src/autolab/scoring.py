@@ -23,7 +23,7 @@ PARTS, LEAST = 20, 5
 @dataclass(frozen=True)
 class Scored:
     """Outcome and message of an attempt, the evaluator's score, its own numbers; of its predictions the hash, how many
-    they are and what is odd about them."""
+    they are, the share that equals the labels, and what is odd about them."""
 
     outcome: Outcome
     message: str
@@ -31,6 +31,7 @@ class Scored:
     self_reported: dict[str, float] = field(default_factory=dict)
     predictions_sha256: str | None = None
     rows: int = 0
+    agreement: float | None = None
     suspicions: tuple[str, ...] = ()
 
 
@@ -81,7 +82,8 @@ def score(setup: Rig, config: Config, metric: str, attempt: Path) -> Scored:
     if metric not in measured:
         return Scored(Outcome.INVALID_ARTIFACT, f"score.json: {metric} is not in it", measured, said, sha)
     seen = suspicion.predictions(predictions)
-    return Scored(Outcome.COMPLETED, "", measured, said, sha, seen.rows, seen.suspicions)
+    equal = suspicion.agreement(predictions, setup.labels)
+    return Scored(Outcome.COMPLETED, "", measured, said, sha, seen.rows, equal, seen.suspicions)
 
 
 def numbers(setup: Rig, predictions: Path, labels: Path, folder: Path) -> dict[str, float] | evaluation.Problem:

@@ -181,6 +181,8 @@ class Calibration(Record):
     rerun_difference: float
     seeds_differ: bool
     altered: dict[str, JsonValue] = {}
+    altered_effect: float | None = None
+    """Its mean difference from the baseline over shared seeds, in the direction of good."""
     correlation: float | None = None
     difference_deviation: float
     pairs: Count | None
@@ -247,6 +249,8 @@ class Trial(Record):
     predictions_sha256: str | None = None
     rows: Count = 0
     """Predictions that were scored; 0 where there are none or nobody counted."""
+    agreement: float | None = None
+    """The share of them whose largest value stands at the label, where labels are classes."""
     suspicions: tuple[str, ...] = ()
     """What of this trial alone looks too good or too easy, in words that follow its name."""
     seconds: float = 0.0

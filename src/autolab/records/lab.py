@@ -382,6 +382,10 @@ class Campaign(Record):
     champions: tuple[Champion, ...] = ()
     """The newest `LINEAGE` kept candidates that stand, oldest first."""
     claims: Claims = Claims()
+    suspicious: tuple[str, ...] = ()
+    """Iterations whose candidates were set aside and wait for the user, oldest first."""
+    approved: tuple[str, ...] = ()
+    """Those that the user approved while another iteration was under way: taken when it is over."""
     learned: str | None = None
     """The iteration that the newest `learned` line of the ledger is about."""
     loop: Loop | None = None
