@@ -85,8 +85,8 @@ def extract(
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
     `manifest` is the search, `confirm` the run on fresh seeds, of which `confirmation` says what it came to: give both
-    or none. `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files are not here yet, or a manifest's comparisons do not follow
-    from its trials.
+    or none. `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files
+    are not here yet, or a manifest's comparisons do not follow from its trials.
     """
     if (confirmation is None) != (confirm is None):
         raise ValueError("a confirmation goes with the manifest of its run")

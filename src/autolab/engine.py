@@ -142,6 +142,9 @@ class Engine:
             return False
         seconds = round(desk.campaign.seconds + time.monotonic() - began, 3)
         self._move(desk, replace(result, campaign={"seconds": seconds} | result.campaign))
+        state, campaign = self.lab.load()
+        if state.iteration_id is None:
+            take_approved(self.lab, self.config, campaign, self.tell)
         conclusion.write_documents(self.lab, self.lab.load()[1], self.tell)
         return True
 
