@@ -21,23 +21,24 @@ __main__
 cli
 commands
 adopt doctor init registry replay status
-engine conclusion quarantine reproduction calibration champion candidate blueprint edits calls desk
+engine conclusion quarantine reproduction calibration champion candidate blueprint edits calls desk preflight
 researchers
 analysis accounts passages
 runs scoring rig figures curves seal
-excerpts prompts ladder documents view board meanings progress containment
+excerpts prompts ladder workspace lookups documents view board meanings progress containment
 executors metrics suffix verifiers sanity suspicion assembler standin
-experiment holdout lab ideas lessons target evaluation
-ledger git plumbing place process collection
+experiment holdout lab stored ideas lessons target evaluation
+ledger git plumbing place process collection pytest_guard
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records
+executed_names path_names
 errors
 """.strip()
 
 # The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
 STANDARD_LIBRARY_ONLY = (
     *("supervisor", "keeper", "sandbox", "limits", "syscalls", "processes", "workdir"),
-    *("fault", "redaction"),
+    *("fault", "redaction", "executed_names", "path_names"),
 )
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich"}

@@ -24,7 +24,7 @@ from autolab.experiment import AGAIN, ALTERED
 from autolab.lab import Lab
 from autolab.ledger import Line
 from autolab.records.experiment import Calibration, Manifest, Trial
-from autolab.records.lab import Config
+from autolab.records.lab import Campaign, Config
 from autolab.records.outcomes import Outcome, RunKind
 from autolab.seeds import search_seeds
 from autolab.view import View
@@ -45,10 +45,7 @@ def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool
     The campaign counts its trials. LabError: the budget does not allow them, or the baseline itself fails.
     """
     state, campaign = lab.load()
-    plan = experiment.calibration(config, tuple(range(config.calibrate.seeds)))
-    short = budget.spent_within(config.budget, campaign, len(experiment.cells(plan)))
-    if short:
-        raise LabError(f"calibrate: budget: {short}; raise it in .autolab/config.yaml")
+    require_affordable(config, campaign)
     events = list(lab.ledger.lines(campaign.iteration_offset))
     done = [line for line in events if line.data.get("why") == "calibrated"]
     if done and done[-1].data["calibration"] != _shown(lab):
@@ -73,6 +70,14 @@ def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool
     lab.transition(state, counted, why="calibrated", calibration=found.value(), **lab.last_log())
     fault.point("calibrate.after_record")
     return _show(lab, found, tell)
+
+
+def require_affordable(config: Config, campaign: Campaign) -> None:
+    """LabError: the budget does not allow the trials of a calibration."""
+    plan = experiment.calibration(config, tuple(range(config.calibrate.seeds)))
+    short = budget.spent_within(config.budget, campaign, len(experiment.cells(plan)))
+    if short:
+        raise LabError(f"calibrate: budget: {short}; raise it in .autolab/config.yaml")
 
 
 def _show(lab: Lab, found: Calibration, tell: View) -> Calibration:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -20,10 +20,11 @@ from autolab import (
     ideas,
     ladder,
     lessons,
+    lookups,
     rig,
     verifiers,
 )
-from autolab.desk import Desk, Result, ask, front_matter, read
+from autolab.desk import Desk, Result, agent_folder, ask, front_matter, parent_of_candidate, read
 from autolab.errors import RecordError
 from autolab.ledger import Line
 from autolab.records.experiment import (
@@ -48,6 +49,7 @@ from autolab.records.replies import (
 )
 from autolab.researchers.offline.changes import Unfit
 from autolab.stages import Outcome
+from autolab.workspace import Workspaces, unreadable
 
 Kind = TypeVar("Kind", bound=Output)
 
@@ -269,7 +271,7 @@ def implementation(desk: Desk) -> Result:
     base, spec = desk.campaign.base_commit or "", desk.design()
     desk.lab.git.add_worktree(desk.worktree, f"exp/{desk.slug}", base)
     fault.point("worktree.after_add")
-    parent = desk.candidate(before=desk.acted) or base
+    parent = parent_of_candidate(desk)
     values = {
         "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
         "design_yaml": spec.to_yaml(),
@@ -282,15 +284,32 @@ def implementation(desk: Desk) -> Result:
         return output
     if desk.researcher.name != BUILT_IN:
         output = output.model_copy(update={"via": None})  # not on its own word
+    carried = _carried(desk, parent)
+    if isinstance(carried, str):
+        return Result(Outcome.RETRY, carried)
     if _leaves_it(desk, output, parent) and (assembled := _assembled(desk, spec)) is not None:
         plan = f"{output.plan.strip()}\n\n{assembled.plan}"
         return _made(desk, assembled.model_copy(update={"plan": plan}), base, spec)
-    judged = _made(desk, output, parent, spec)
+    judged = _made(desk, output, parent, spec, carried)
     again = _assembled(desk, spec) if judged.outcome is Outcome.RETRY and desk.state.stage_attempt > 1 else None
     if again is None or output.via is not None:
         return judged
     desk.tell(f"  the researcher's own code failed again ({judged.reason}); the assembler writes the model")
     return _made(desk, again, base, spec)
+
+
+def _carried(desk: Desk, parent: str) -> list[Finding] | str:
+    """Bring into the worktree what a coding agent changed in its folder; what was left behind, or why all was."""
+    if not desk.researcher.works_in_folder:
+        return []
+    place = agent_folder(desk)
+    if not place.is_dir():
+        return f"{desk.shown(place)}: not found; what the agent changed there was taken away"
+    problem = unreadable(place)
+    if problem:
+        return problem
+    base = desk.campaign.base_commit or ""
+    return Workspaces(desk.lab.root).carry(place, desk.worktree, parent, base, desk.config)
 
 
 def _files(desk: Desk, commit: str, wanted: str) -> str:
@@ -322,8 +341,11 @@ def _assembled(desk: Desk, spec: Design) -> ImplementationOutput | None:
     return blueprint.alone(made, changed, read) if made is not None else None
 
 
-def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design) -> Result:
-    """Write an answer's changes, commit them, record them as the candidate, and have it judged."""
+def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design, left: Sequence[Finding] = ()) -> Result:
+    """Write an answer's changes, commit them, record them as the candidate, and have it judged.
+
+    `left` is what an agent left in its folder and no commit may hold.
+    """
     problem = edits.apply(desk, output, parent)
     if problem:
         return Result(Outcome.RETRY, problem)
@@ -338,7 +360,7 @@ def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design) -
         said = {"commit": commit, "base": base, "slug": desk.slug, "via": output.via or desk.researcher.name}
         desk.lab.ledger.append("candidate", said)
     desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{output.plan.strip()}\n\nCommit {commit}\n")
-    return _judged(desk, commit, spec)
+    return _judged(desk, commit, spec, left)
 
 
 def _feedback(desk: Desk) -> str:
@@ -346,7 +368,7 @@ def _feedback(desk: Desk) -> str:
     return path.read_text(encoding="utf-8") if path.exists() and desk.state.bounces else ""
 
 
-def _judged(desk: Desk, commit: str, spec: Design) -> Result:
+def _judged(desk: Desk, commit: str, spec: Design, left: Sequence[Finding]) -> Result:
     """Path policy and the verifier ladder on a read-only export of the commit; recorded as `checked`."""
     lab, base = desk.lab, desk.campaign.base_commit or ""
 
@@ -355,9 +377,14 @@ def _judged(desk: Desk, commit: str, spec: Design) -> Result:
 
     changes = lab.git.diff(base, commit)
     there = lab.git.files(base)
-    findings = verifiers.path_policy(changes, desk.config, unlocked=edits.unlocked(desk), kept=kept, existing=there)
+    policy = verifiers.path_policy(changes, desk.config, unlocked=edits.unlocked(desk), kept=kept, existing=there)
+    findings = [*left, *policy]
     refused = any(finding.severity == "blocking" for finding in findings)
     checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if refused else "pass"}
+    if not refused and desk.config.evaluate is not None:
+        copied = _copied_labels(desk, commit, {change.path for change in changes if change.status != "D"})
+        checks["labels"] = "fail" if copied else "pass"
+        findings, refused = [*findings, *copied], bool(copied)
     if not refused:
         climbed = _climb(desk, commit, spec)
         checks |= climbed.checks
@@ -372,6 +399,19 @@ def _judged(desk: Desk, commit: str, spec: Design) -> Result:
     passed = ", ".join(f"{name} {value}" for name, value in checks.items() if value != "skip")
     desk.tell(f"{desk.slug} at {commit[:12]}: {passed}")
     return Result(Outcome.COMPLETE)
+
+
+def _copied_labels(desk: Desk, commit: str, changed: Collection[str]) -> list[Finding]:
+    """Findings on files of the candidate that hold labels of the evaluation or the holdout."""
+    lab, base = desk.lab, desk.campaign.base_commit or ""
+    ground = rig.set_up(lab, desk.config, base, commit)
+    splits = [lookups.Split("the evaluation", ground.labels, ground.inputs)]
+    if ground.holdout is not None:
+        splits.append(lookups.Split("the holdout", ground.holdout[1], ground.holdout[0]))
+    known = lookups.Lookups(splits, sorted(ground.data.rglob("*.npy")) if ground.data is not None else ())
+    git = Workspaces(lab.root)
+    files, before = (git.contents(one, changed, lookups.SEARCHED) for one in (commit, base))
+    return known.findings(files, before)
 
 
 def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:

@@ -31,6 +31,7 @@ from autolab.errors import LabError, UsageError
 from autolab.lab import Lab
 from autolab.lessons import recall
 from autolab.place import holder
+from autolab.preflight import relative
 from autolab.records.experiment import Lesson, Manifest
 from autolab.records.lab import Config, Stage, Who
 from autolab.view import View, choose
@@ -128,7 +129,7 @@ def run(dir: Annotated[Path, arg(metavar="DIR")] = Path("."), *, plain: bool = F
     """
     lab = Lab.find(dir)
     with lab.hold("autolab run"):
-        config = _relative(lab, lab.config())
+        config = relative(lab, lab.config())
         with _watched(lab, config, plain) as (view, stop):
             engine = Engine(lab, config, view, stop)
             before, _ = lab.load()
@@ -196,7 +197,7 @@ def loop(
     lab = Lab.find(dir)
     with lab.hold(f"autolab loop --max-iterations {max_iterations}"):
         config = _thinking(lab.config(), researcher, script, command, model, base_url, llm_timeout)
-        config = _relative(lab, _override(config, executor, containment, resolve))
+        config = relative(lab, _override(config, executor, containment, resolve))
         with _watched(lab, config, plain) as (view, stop):
             end = Engine(lab, config, view, stop).loop(wish)
     return EXIT_CODES[end]
@@ -419,7 +420,7 @@ def doctor(
         return _report(doctoring.examine(dir, fix), json)
     lab = Lab.find(dir)
     config = _thinking(lab.config(), researcher, model=model, base_url=base_url)
-    return _report(doctoring.minds(_relative(lab, config), lab.control / "prompts"), json)
+    return _report(doctoring.minds(relative(lab, config), lab.control / "prompts"), json)
 
 
 def standin(script: Positional[Path], /, *, port: int = 0, log: Path | None = None) -> int:
@@ -518,21 +519,6 @@ def _override(config: Config, executor: str | None, level: str | None, resolve: 
     if resolve:
         update["test"] = config.test.model_copy(update={"resolve": True})
     return config.model_copy(update=update)
-
-
-def _relative(lab: Lab, config: Config) -> Config:
-    """Files named in config.yaml are relative to the lab, wherever the command was started."""
-    who = config.researcher
-    update = {name: _found(lab, path) for name in ("script", "catalogue") if (path := getattr(who, name)) is not None}
-    return config.model_copy(update={"researcher": who.model_copy(update=update)})
-
-
-def _found(lab: Lab, path: str) -> str:
-    """The file in the lab, or where the checkout lacks it, as the control folder last held it."""
-    named, held = lab.root / path, lab.store / "control" / Path(path).name
-    if Path(path).exists() or named.exists() or not held.exists():
-        return path if Path(path).exists() else str(named)
-    return str(held)
 
 
 @contextlib.contextmanager

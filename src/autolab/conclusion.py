@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def _executed(desk: Desk) -> dict[str, object]:
 
 def _write_script(desk: Desk) -> None:
     """`launch/run_local.sh`: one trial of the candidate by hand, for a person who wants to look."""
-    command = rig.train_command(desk.design(), desk.config).replace("{python}", desk.lab.python(desk.config))
+    command = shlex.join(rig.argv_of(rig.train_command(desk.design(), desk.config), desk.lab.python(desk.config)))
     data = f'export AUTOLAB_DATA="$PWD/{desk.config.data}"\n' if desk.config.data else ""
     text = (
         "#!/bin/sh\n# One training of this candidate by hand, outside of the record; from the lab's folder.\nset -eu\n"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autolab import calls, durable, fault, ideas, lessons, prompts, redaction
+from autolab.collection import remove_any, remove_tree
 from autolab.errors import RecordError
 from autolab.lab import IterationPaths, Lab
 from autolab.ledger import Line
@@ -27,8 +28,12 @@ from autolab.records.replies import OUTPUTS, AgentResult, Output
 from autolab.researchers import Answer, Context, Researcher, Task
 from autolab.stages import Outcome
 from autolab.view import View
+from autolab.workspace import Workspaces, open_up
 
 Document = TypeVar("Document", bound=Record)
+
+AGENT_FOLDER = "agent-"
+"""Begins the names of coding agents' folders; a candidate's worktree begins with its hypothesis's id."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,8 @@ def read(path: Path, shown: str) -> str:
 def ask(desk: Desk, values: dict[str, str], workspace: Path | None = None) -> tuple[AgentResult, Output | None] | str:
     """Ask the stage's researcher once; the valid result with its output, or in one line why there is none.
 
-    `workspace` is the candidate's worktree; without it the researcher gets a copy of the base commit.
+    `workspace` is the candidate's worktree, for a researcher that is not asked to work in a folder: one that is gets a
+    copy (`agent_folder`).
     """
     stage = desk.state.stage
     number = _number(desk)
@@ -217,7 +223,7 @@ def _prompt_file(desk: Desk) -> tuple[str, str]:
         path = desk.lab.prompt(name)
         if path.exists():
             return name, path.read_text(encoding="utf-8")
-    raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: not found; copy it from a new lab")
+    raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: missing; copy it from a new lab")
 
 
 def _prompt(desk: Desk, values: dict[str, str]) -> str:
@@ -242,7 +248,7 @@ def _contract(desk: Desk, who: Researcher, stage: Stage) -> str:
         return ""
     path = desk.lab.prompt(name)
     if not path.exists():
-        raise RecordError(f".autolab/prompts/{name}: not found; copy it from a new lab")
+        raise RecordError(f".autolab/prompts/{name}: missing; copy it from a new lab")
     return prompts.contract(path.read_text(encoding="utf-8"), stage)
 
 
@@ -255,6 +261,9 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
     asked["prompt_version"] = prompts.version(_prompt_file(desk)[1])
     desk.lab.ledger.append("asked", asked)
     fault.point("ask.after_intent")
+    data: tuple[Path, ...] = ()
+    if who.works_in_folder:
+        workspace, data = _copy(desk, stage)
     task = Task(
         key=key,
         stage=stage,
@@ -262,12 +271,14 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
         iteration=desk.campaign.iterations,
         number=number,
         prompt=prompt,
-        workspace=workspace or (_copy(desk, stage, folder) if who.works_in_folder else folder),
+        workspace=workspace or folder,
         scratch=folder / "work",
         context=lambda: _context(desk),
         containment=desk.config.containment,
         contract=_contract(desk, who, stage),
         calls=_calls(desk, folder, {"iteration_id": desk.iteration_id, "stage": str(stage), "number": number}),
+        lab=desk.lab.root,
+        data=data,
     )
     answer = _without_secrets(desk, task, who.perform(task), who.works_in_folder)
     if answer.raw is None:
@@ -293,10 +304,16 @@ def _calls(desk: Desk, folder: Path, who: dict[str, object]) -> calls.Paid:
 
 def _without_secrets(desk: Desk, task: Task, answer: Answer, worked: bool) -> Answer:
     """The answer as it may be kept and read, after what the researcher wrote in its folders was made so too."""
-    if worked:
+    if worked and answer.raw is None:
+        remove_tree(task.workspace)  # nobody reads it, and it may be as large as it could be made
+    elif worked:
         base = desk.campaign.base_commit or "HEAD"
+        remove_any(task.workspace / ".git")  # served the program alone, which may have set it to run others
+        open_up(task.workspace)
+    if worked:
         written = [path for path in task.scratch.rglob("*") if path.is_file() and not path.is_symlink()]
-        for path in (*written, *desk.lab.git.strays(task.workspace, base)):
+        changed = desk.lab.git.strays(task.workspace, base) if answer.raw is not None else []
+        for path in (*written, *changed):
             if redaction.clean_file(path):
                 desk.tell(f"{desk.shown(path)}: held a secret, which was taken out")
     raw = None if answer.raw is None else redaction.clean_json(answer.raw)
@@ -336,20 +353,39 @@ def _context(desk: Desk) -> Context:
     )
 
 
-def _copy(desk: Desk, stage: Stage, folder: Path) -> Path:
-    """Where a researcher that works in a folder looks around outside of the implementation stage.
+def agent_folder(desk: Desk) -> Path:
+    """Where a coding agent works at this ask of this stage.
 
-    A copy of the base; for a reviewer one of the candidate. What it changes there is thrown away.
+    Beside the worktrees and not in the store: some agents refuse to write below a folder called `.git`."""
+    return desk.lab.worktrees / f"{AGENT_FOLDER}{desk.iteration_id}-{desk.state.stage}-{_number(desk)}"
+
+
+def parent_of_candidate(desk: Desk) -> str:
+    """The commit that the implementation stage goes on from: its candidate so far, or the base."""
+    return desk.candidate(before=desk.acted) or desk.campaign.base_commit or "HEAD"
+
+
+def _copy(desk: Desk, stage: Stage) -> tuple[Path, tuple[Path, ...]]:
+    """A folder of its own for a researcher that works in one, and where training data lies that it leads to.
+
+    It holds what an author may see of the candidate so far, for a reviewer of the candidate, else of the base. Those of
+    earlier asks are taken away.
     """
-    place = folder / "workspace"
-    if not place.exists():
-        candidate = desk.candidate() if stage is Stage.IMPLEMENTATION_REVIEW else None
-        desk.lab.git.export(candidate or desk.campaign.base_commit or "HEAD", place)
-        for part in (place, *place.rglob("*")):
-            if not part.is_symlink():
-                part.chmod(part.stat().st_mode | 0o200)
-    (place / ".autolab").mkdir(exist_ok=True)
-    return place
+    place, base = agent_folder(desk), desk.campaign.base_commit or "HEAD"
+    desk.lab.worktrees.mkdir(exist_ok=True)
+    for other in desk.lab.worktrees.iterdir():
+        if other.name.lstrip(".").startswith(AGENT_FOLDER) and other != place:
+            remove_any(other)
+    commit = base
+    if stage is Stage.IMPLEMENTATION:
+        commit = parent_of_candidate(desk)
+    elif stage is Stage.IMPLEMENTATION_REVIEW:
+        commit = desk.candidate() or base
+    workspaces = Workspaces(desk.lab.root)
+    workspaces.make(place, commit, base, desk.config)
+    data = desk.config.data
+    outside = (Path(data),) if data is not None and Path(data).is_absolute() else ()
+    return place, (*workspaces.data(base, desk.config).values(), *outside)
 
 
 def _note_answer(desk: Desk, stage: Stage, number: int, folder: Path, raw: str) -> None:

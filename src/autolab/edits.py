@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from autolab import durable, verifiers
 from autolab.desk import Desk
 from autolab.git import Change
+from autolab.path_names import LONGEST_NAME, LONGEST_PATH
 from autolab.records.replies import ImplementationOutput
-from autolab.verifiers import LONGEST_NAME, LONGEST_PATH
 
 
 def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
@@ -53,10 +53,16 @@ def _unfit(path: str) -> str:
     """Why a path is none below the worktree, as far as its spelling says."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path or str(pure) != path:
-        return f"{path!r}: not a plain path below the worktree"
+        return f"{_quoted(path)}: not a plain path below the worktree"
+    if path != path.encode(errors="replace").decode():
+        return f"{_quoted(path)}: the name is not UTF-8; rename the file"
     if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in pure.parts):
         return f"{path[:80]!r}...: too long for a file's name"
     return ""
+
+
+def _quoted(path: str) -> str:
+    return repr(path) if len(path) <= 80 else f"{path[:80]!r}..."
 
 
 def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -24,22 +24,21 @@ from autolab import (
     containment,
     durable,
     fault,
+    preflight,
     quarantine,
     reproduction,
     rig,
     target,
 )
 from autolab.desk import Desk, Result
-from autolab.errors import BudgetSpent, LabError, Parked, RecordError, UsageError
-from autolab.executors import load_executor
+from autolab.errors import BudgetSpent, LabError, Parked, RecordError
 from autolab.lab import Lab
 from autolab.records.lab import Backlog, BacklogExperiment, BacklogHypothesis, Campaign, Config, Loop, Stage, State
-from autolab.researchers import Researcher, load_researcher
+from autolab.researchers import Researcher
 from autolab.stages import Outcome, advance, resume, waits
 from autolab.view import View
 
 LOG = "refs/autolab/log"
-REPORTS = "9_reports"
 SHOWN = 100
 """Hypotheses and experiments that the backlog view lists; the ledger has them all."""
 
@@ -98,14 +97,12 @@ class Engine:
         self.tell = tell
         self.stop = stop
         self._loops = False
-        self._researcher, self._reviewer = minds or _load(config)
+        self._researcher, self._reviewer = minds or preflight.load_minds(config)
+        self._ground = preflight.Ground(lab, self.config, (self._researcher, self._reviewer))
+        preflight.require(preflight.START, self._ground)
         for who in dict.fromkeys((self._researcher, self._reviewer)):
-            _require_counted(who, config)
             for note in getattr(who, "notes", ()):
                 tell(f"note: {note}")
-        # Both are needed in launch only; named wrongly they are refused before anything is spent.
-        load_executor(config.executor.name)(lab.store / "runs", config.executor.options)
-        lab.python(config)
 
     # one step
 
@@ -204,6 +201,7 @@ class Engine:
 
         LabError: it is not, or nothing can be resolved in it.
         """
+        preflight.require(preflight.TRIALS, self._ground)
         epoch = rig.set_up(self.lab, self.config, base, base).epoch
         found = calibration.current(self.lab)
         if self._loops and (found is None or found.refused or not calibration.holds(found, self.config, epoch)):
@@ -244,7 +242,7 @@ class Engine:
         """The iteration's files and reports (no raw trials, no logs) as a commit on refs/autolab/log, by plumbing."""
         files = [path for path in desk.paths.folder.rglob("*") if path.is_file() and _kept(path, desk.paths.folder)]
         reports = {line.data["path"] for line in desk.events() if line.event == "document_written"}
-        files += [self.lab.root / path for path in reports if path.startswith(f"{REPORTS}/")]
+        files += [self.lab.root / path for path in reports if path.startswith(f"{preflight.REPORTS}/")]
         names = [str(path.relative_to(self.lab.root)) for path in files if path.is_file()]
         sha = self.lab.git.snapshot(LOG, self.lab.root, names, f"{desk.iteration_id} {desk.state.stage}")
         fault.point("log.after_snapshot")
@@ -352,7 +350,7 @@ class Engine:
 
     def _warn_uncommitted(self) -> None:
         aside = (".autolab/", *self.config.files.human)  # read from the checkout, committed or not
-        found = [path for path in self.lab.git.dirty() if not _engine_owned(path, self.config)]
+        found = [path for path in self.lab.git.dirty() if not preflight.engine_owned(path, self.config)]
         dirty = [path for path in found if not path.startswith(aside)]
         if dirty:
             more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
@@ -361,7 +359,7 @@ class Engine:
 
 def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
     """The configuration as it can be acted on, or a RecordError that says why it cannot."""
-    refuse_unbuilt(config)
+    preflight.refuse_unbuilt(config)
     settled, lower = containment.settle(config, lab.store)
     if lower:
         tell(lower)
@@ -370,7 +368,7 @@ def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
 
 def base_of(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> tuple[str, str]:
     """What the next candidate branches from, and the commit of the lab's branch now."""
-    base, home, said = champion.base(lab, campaign, lambda path: _engine_owned(path, config))
+    base, home, said = champion.base(lab, campaign, lambda path: preflight.engine_owned(path, config))
     for line in (said, champion.show(lab, campaign)):
         if line:
             tell(line)
@@ -471,11 +469,6 @@ def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
     durable.write(path, signed.to_json())
 
 
-def _load(config: Config) -> tuple[Researcher, Researcher]:
-    researcher = load_researcher(config.researcher)
-    return researcher, load_researcher(config.reviewer) if config.reviewer else researcher
-
-
 def _again(desk: Desk, result: Result) -> Result:
     """The result, or a person's turn where the same error has come back too often since one was asked."""
     if result.outcome not in (Outcome.RETRY, Outcome.SEND_BACK):
@@ -493,35 +486,6 @@ def _again(desk: Desk, result: Result) -> Result:
 def _gist(reason: str) -> str:
     """An error without what differs from one time to the next: numbers, hashes, letters' case."""
     return re.sub(r"[0-9a-f]{7,}|\d+", "#", reason.lower())
-
-
-def _require_counted(who: Researcher, config: Config) -> None:
-    """A cap that nothing counts is worse than none: refuse it."""
-    capped = {name for name in ("tokens", "dollars") if getattr(config.budget, name) is not None}
-    for name in sorted(capped - getattr(who, "counts", frozenset())):
-        way = "researcher.price says it" if name == "dollars" else "it does not tell"
-        raise RecordError(
-            f".autolab/config.yaml: budget.{name}: what {who.name} takes is not known ({way}), so nothing would"
-            " hold the cap; mend that, or set it to null"
-        )
-
-
-def refuse_unbuilt(config: Config) -> None:
-    """A key that this version does not act on, or cannot read, is refused and not ignored."""
-    if config.budget.gpu_hours is not None and not config.train.gpus:
-        raise RecordError(
-            ".autolab/config.yaml: budget.gpu_hours: train.gpus is 0, so nothing is counted; say how many GPUs one"
-            " training uses"
-        )
-    if config.push != "never":
-        raise RecordError(f".autolab/config.yaml: push: {config.push}: not built in this version; set it to never")
-    if config.tracking:
-        raise RecordError(".autolab/config.yaml: tracking: not built in this version; set it to []")
-    if config.target is not None:
-        try:
-            target.parse(config.target, config)
-        except UsageError as error:
-            raise RecordError(f".autolab/config.yaml: {error}") from None
 
 
 def _loop_over(loop: Loop, campaign: Campaign) -> str:
@@ -543,14 +507,3 @@ def _kept(path: Path, folder: Path) -> bool:
     """Whether a file belongs into the record: specs, manifests, aggregates, analysis; no raw trials, no logs."""
     parts = path.relative_to(folder).parts
     return not ({"trials", "logs"} & set(parts[:-1])) and not path.name.startswith(".") and not path.is_symlink()
-
-
-def _engine_owned(path: str, config: Config) -> bool:
-    owned: Sequence[str] = (
-        *config.files.global_,
-        *config.docs.paper_targets,
-        config.docs.figures,
-        "experiments",
-        REPORTS,
-    )
-    return any(path == name or path.startswith(f"{name}/") for name in owned)

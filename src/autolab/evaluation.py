@@ -306,8 +306,11 @@ def _ask(python: Path) -> _Installed:
     if not ended.ok:
         last = ended.last_line or "no message"
         raise LabError(f"{python}: cannot list its packages (Python 3.8 or newer is needed): {last}")
-    told = json.loads(answer.rstrip().rpartition("\n")[2])
-    site = Path(told["site"])
+    try:
+        told = json.loads(answer.rstrip().rpartition("\n")[2])
+        site = Path(told["site"])
+    except (ValueError, TypeError, KeyError):
+        raise LabError(f"{python}: is no Python; name another as python in .autolab/config.yaml") from None
     return _Installed(told["version"], tuple(told["found"]), site, _modified(site), _outermost(told["places"]))
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autolab import durable
+from autolab import durable, pytest_guard
 from autolab.errors import LabError, UsageError
 from autolab.git import Git, common_dir, find_root
 from autolab.lab import Lab
@@ -25,6 +25,9 @@ LAYERS = {
     "empty": ("base", "empty"),
 }
 """What a lab is copied from, in this order: a file of a later layer replaces that of an earlier one."""
+
+OWN = ("/5_worktrees/", "/.autolab/", "/experiments/")
+"""How the lines of a lab's .gitignore begin that are about Autolab's own files."""
 
 
 def templates() -> list[str]:
@@ -93,6 +96,7 @@ def register(root: Path, seed: int | None) -> Lab:
     branch, head = git.branch(), git.head()
     if branch is None or head is None:
         raise LabError(f"{root}: no branch with a commit is checked out; commit the lab's files, then init again")
+    ignore(root)
     store = common_dir(root) / "autolab"
     new = store.with_name("autolab.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -119,7 +123,26 @@ def register(root: Path, seed: int | None) -> Lab:
     lab = Lab(root)
     lab.show_state(state)
     lab.link_ledger()
+    lab.note_interpreter()
+    pytest_guard.write(root)
     return lab
+
+
+def ignore(root: Path) -> None:
+    """Autolab's own patterns into .git/info/exclude, but for those in .gitignore, which stays the person's.
+
+    Written for this repository alone: a clone has them again from its own `init`.
+    """
+    wanted = [line for line in (TEMPLATES / "base" / ".gitignore").read_text().splitlines() if line.startswith(OWN)]
+    exclude, shown = common_dir(root) / "info" / "exclude", root / ".gitignore"
+    old = exclude.read_text(encoding="utf-8", errors="surrogateescape") if exclude.exists() else ""
+    theirs = shown.read_text(encoding="utf-8", errors="surrogateescape") if shown.is_file() else ""
+    known = {*old.splitlines(), *theirs.splitlines()}
+    missing = [line for line in wanted if line not in known]
+    if missing:
+        start = old if not old or old.endswith("\n") else old + "\n"
+        text = start + "\n".join(["# Views and raw files of Autolab", *missing]) + "\n"
+        durable.write(exclude, text.encode(errors="surrogateescape"))
 
 
 def _documents(root: Path, config: Config) -> dict[str, str]:

@@ -131,7 +131,7 @@ GROUP = "autolab-"
 _PASSED = {
     OUT_OF_MEMORY: "used more than {memory_bytes} bytes of memory",
     PROCESS_LIMIT: "started more than {processes} processes and threads",
-    DISK_LIMIT: "wrote more than {disk_bytes} bytes, or more files and folders than may be",
+    DISK_LIMIT: "wrote more than {disk_bytes} bytes",
 }
 
 
@@ -245,7 +245,7 @@ class Keeper:
             ended = enclosure.watcher.at_the_end(code != 0) or ended
         if ended == EXITED and code != 0:
             ended = DISK_LIMIT if code == -signal.SIGXFSZ else enclosure.group.ran_out() or ended
-        return self.judge(step, ended, failure)
+        return self.judge(step, ended, failure, enclosure.watcher.said)
 
     def record(self, step: Document, pid: int) -> None:
         """Durable before the gate opens: whoever finds no such record knows that no code of the job ran."""
@@ -301,12 +301,15 @@ class Keeper:
         if self.reap():
             self.reaped |= end_children()
 
-    def judge(self, step: Document, ended: str, failure: str) -> tuple[str, str]:
+    def judge(self, step: Document, ended: str, failure: str, said: str) -> tuple[str, str]:
+        """`said` is what the watcher saw of the disk, where that is what ended the step."""
         name, result = step["name"], self.steps[-1]
         if ended == TIMEOUT:
             return TIMEOUT, f"{name} passed its limit of {step['time_limit_s']:g} s"
         if ended == OUTPUT_LIMIT:
             return OUTPUT_LIMIT, f"{name} printed more than {step['output_bytes']} bytes"
+        if ended == DISK_LIMIT and said:
+            return ended, f"{name} {said}"
         if ended in _PASSED:
             return ended, f"{name} {_PASSED[ended].format(**step['box'])}"
         if ended == CANCELLED:

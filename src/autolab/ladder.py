@@ -19,6 +19,7 @@ from typing import Literal
 from autolab import process, redaction
 from autolab.errors import RecordError
 from autolab.evaluation import Refused, open_regular
+from autolab.lab import OWN_PYTHON
 from autolab.records.experiment import Design, Finding, Hypothesis, Summary
 from autolab.records.lab import Config, VerifierPolicy
 from autolab.sandbox import OPEN, Box
@@ -185,12 +186,12 @@ def _argv(name: str, command: str, ground: Ground) -> list[str]:
     `./venv/bin/python` stands for the trials' interpreter: an export has no venv.
     """
     try:
-        words = shlex.split(command)
+        words = shlex.split(command)  # a candidate that brings an interpreter of that name keeps it
     except ValueError as error:
         raise RecordError(f"{POLICY}: {name}: {command!r} is not a command line: {error}") from None
     if not words:
         raise RecordError(f"{POLICY}: {name}: the command is empty: write it or remove the key")
-    if words[0] in ("./venv/bin/python", "venv/bin/python") and not (ground.folder / words[0]).exists():
+    if words[0].removeprefix("./") in OWN_PYTHON and not (ground.folder / words[0]).exists():
         words[0] = "{python}"
     if ground.experiment is not None:
         words = [word.replace("experiments/<ITERATION_ID>", str(ground.experiment)) for word in words]

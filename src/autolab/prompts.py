@@ -87,6 +87,13 @@ def check(folder: Path) -> list[Finding]:
     return found + [blocking("prompts", f"{_shown(name)}: missing; copy it from a new lab", name) for name in missing]
 
 
+def require(path: Path) -> None:
+    """RecordError in one line for a prompt file that `compose` would refuse."""
+    said = _wrong(path.name, path.read_text(encoding="utf-8", errors="replace"))
+    if said:
+        raise RecordError(f"{_shown(path.name)}: {said[0]}")
+
+
 def version(text: str) -> int:
     """Of a prompt, by its first line; RecordError where that does not say it."""
     first = _FIRST.match(text)

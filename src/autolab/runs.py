@@ -7,7 +7,6 @@ way are adopted from the executor, and only what is known to be lost gets a new 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,9 +15,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from autolab import durable, experiment, fault, rig, scoring, suffix
+from autolab import durable, experiment, fault, rig, scoring, stored, suffix
 from autolab.collection import remove_tree
-from autolab.errors import ExecutorError
+from autolab.errors import ExecutorError, RecordError
 from autolab.executors import load_executor
 from autolab.executors.base import Executor, Exit, Job, Phase, Ref
 from autolab.experiment import PlannedArm
@@ -229,6 +228,8 @@ def _remember(run: _Run) -> None:
         if line.event == "trial":
             trial = Trial.from_value(line.data["trial"], f"ledger.jsonl line {line.n}: trial")
             run.trials[trial.trial] = trial
+            if not stored.place(run.order.lab, trial.content).exists():  # a crash came before it
+                _store(run, trial, line)
             uncounted += line.n > run.order.acted and trial.reused_from is None
         elif line.event == "submitted":
             run.submitted.update(line.data["keys"])
@@ -400,14 +401,18 @@ def held(lab: Lab, key: str) -> Path:
 
 
 def _record(run: _Run, trial: Trial) -> None:
-    """Make a finished trial durable: a file to find it by content, then the ledger line that counts."""
-    if trial.outcome is Outcome.COMPLETED and trial.reused_from is None and not _arm(run, trial.arm).fresh:
-        where = _known(run.order.lab, trial.content)
-        durable.write(where, json.dumps({"run_id": run.run_id, "iteration_id": run.order.iteration_id} | trial.value()))
-        fault.point("trial.after_store")
-    run.order.lab.ledger.append("trial", {"run_id": run.run_id, "trial": trial.value()})
+    """Make a finished trial durable: the ledger line that counts, then a file to find it by content."""
+    line = run.order.lab.ledger.append("trial", {"run_id": run.run_id, "trial": trial.value()})
     fault.point("trial.after_record")
     run.trials[trial.trial] = trial
+    _store(run, trial, line)
+
+
+def _store(run: _Run, trial: Trial, line: Line) -> None:
+    """Let later runs find a trial that ended here."""
+    if trial.outcome is Outcome.COMPLETED and trial.reused_from is None and not _arm(run, trial.arm).fresh:
+        stored.keep(run.order.lab, line, run.order.iteration_id)
+        fault.point("trial.after_store")
 
 
 def _reuse(run: _Run, cells: Sequence[Cell]) -> None:
@@ -422,20 +427,19 @@ def _reuse(run: _Run, cells: Sequence[Cell]) -> None:
         ):
             continue
         content = _content(run, arm, seed)
-        path = _known(run.order.lab, content)
-        if not path.exists():
+        try:
+            found = stored.find(run.order.lab, content)
+        except RecordError as error:
+            run.order.tell(f"note: {error}; measured anew")
             continue
-        value = json.loads(path.read_text(encoding="utf-8"))
-        source = f"{value.pop('iteration_id')}/{value.pop('run_id')}/{value['trial']}"
-        value |= {"trial": trial, "arm": name, "index": index, "reused_from": source}
-        _record(run, Trial.from_value(value, str(path)))
+        if found is None:
+            continue
+        known, source = found
+        update = {"trial": trial, "arm": name, "index": index, "reused_from": source}
+        _record(run, known.model_copy(update=update))
         reused.append(source)
     if reused:
         run.order.tell(f"{len(reused)} trials reused, not run again: {reused[0]}{' ...' if reused[1:] else ''}")
-
-
-def _known(lab: Lab, content: str) -> Path:
-    return lab.store / "trials" / content[:2] / f"{content}.json"
 
 
 def _park(run: _Run) -> None:

@@ -62,8 +62,10 @@ class Box:
     `reads` and `writes` are files and folders outside of the system's own; what is not named is not there at level
     `full`. A path that does not exist when the step starts is left out. Memory, processes and threads count over all
     that the step starts; disk counts over `writes`. Without `own_user` a step started by root stays user 0, without
-    capabilities: for one that works in folders of the person's. `without` names layers to leave out: for tests that
-    show what each of them is good for, and for nothing else."""
+    capabilities: for one that works in folders of the person's. With `new_files` what was there before does not count
+    for the disk, lengths of files do and not their blocks alone, and so many files and folders may be added;
+    `uncounted` are those of `writes` that do not count. `without` names layers to leave out: for tests that show what
+    each of them is good for, and for nothing else."""
 
     level: str = "none"
     reads: tuple[str, ...] = ()
@@ -73,6 +75,8 @@ class Box:
     processes: int = 0
     disk_bytes: int = 0
     own_user: bool = True
+    new_files: int = 0
+    uncounted: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
 
@@ -186,7 +190,13 @@ def enclose(step: Mapping[str, Any], folder: str, name: str, keeper: int) -> Enc
         cwd=step["cwd"],
         level=level,
         group=group,
-        watcher=Watcher(writes, disk, 0 if group.memory else memory, 0 if counted else processes),
+        watcher=Watcher(
+            [path for path in writes if path not in box.get("uncounted", ())],
+            disk,
+            0 if group.memory else memory,
+            0 if counted else processes,
+            box.get("new_files", 0),
+        ),
         rlimits=rlimits,
         user=user,
         reads=reads,
@@ -214,11 +224,11 @@ def _held_by(group: Group, memory: int, processes: int, disk: int, rlimits: Mapp
 
 def _check_paths(paths: Iterable[str], folder: str) -> None:
     """What a step left below `folder` is not followed anywhere else by the next one's mounts."""
-    real = os.path.realpath(folder)
     for path in paths:
         if Path(path).is_relative_to(folder):
-            inner = os.path.relpath(path, folder)
-            if os.path.realpath(path) != os.path.normpath(os.path.join(real, inner)):
+            inner = Path(os.path.relpath(path, folder))
+            # Link by link: where one leads (`/proc/1/root`) may be nobody's to ask.
+            if any(os.path.islink(os.path.join(folder, part)) for part in (inner, *inner.parents[:-1])):
                 raise Refused(f"{inner}: a link, where a folder of its own was expected")
 
 

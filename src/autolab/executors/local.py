@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from autolab import keeper, supervisor, workdir
-from autolab.collection import Limits, collect, remove_tree
+from autolab.collection import Known, Limits, collect, remove_tree
 from autolab.errors import ExecutorError
 from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, fill
 from autolab.records.outcomes import Outcome
@@ -109,8 +109,8 @@ class LocalExecutor:
             folder = self._place.folder(trial, int(attempt))
             if not self._place.start(ref.handle).exists():
                 folder.mkdir(parents=True, exist_ok=True)  # cancelled in the queue: nothing but the exit
-            steps = workdir.read_json(self._place.job(ref.handle))["steps"]
-            collect(folder, self._place.exit(ref.handle), destination, _limits(steps))
+            job = workdir.read_json(self._place.job(ref.handle))
+            collect(folder, self._place.exit(ref.handle), destination, _limits(job["steps"]), _known(job))
 
     def cancel(self, refs: Sequence[Ref]) -> None:
         with _in_one_line(self._place.root):
@@ -167,6 +167,8 @@ class LocalExecutor:
             "cores": job.cores,
             "folder": str(folder),
             "steps": steps,
+            "results": list(job.results),
+            "discarded": list(job.discarded),
         }
         workdir.write_json(path, document)
         return Ref(job.key, name)
@@ -263,3 +265,9 @@ def _limits(steps: Sequence[workdir.Document]) -> Limits:
     if not all(shares):
         return Limits()
     return Limits(total_bytes=sum(shares) + sum(step["output_bytes"] for step in steps))
+
+
+def _known(job: workdir.Document) -> Known:
+    """What the job says of its files; jobs of versions before this one say nothing."""
+    discarded = frozenset(job.get("discarded", ())) | {keeper.SCRATCH}
+    return Known(results=frozenset(job.get("results", ())), discarded=discarded)
