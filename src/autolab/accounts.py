@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from autolab.documents import COLUMNS, Entry
 from autolab.errors import RecordError
-from autolab.meanings import spoken
+from autolab.meanings import fate
 from autolab.meanings import standing as standing
 from autolab.passages import (
     SUMMARY,
@@ -164,6 +164,8 @@ def _report_parts(account: Account) -> dict[str, str]:
 def _limits(account: Account) -> str:
     limits = [line(bound) for bound in account.hypothesis.risk_bounds] or ["no risk bound was set"]
     limits += ["the numbers are self-reported: no frozen evaluator measured them"] * account.metrics.self_reported
+    alone = account.confirmation is not None and account.confirmation.evaluation_only
+    limits += ["the lab has no holdout: what is claimed is claimed on this evaluation alone"] * alone
     limits.append(f"containment of the trials: {_containment(account.manifest)}")
     return "\n".join(f"- {limit}" for limit in limits)
 
@@ -181,6 +183,7 @@ def merge_request(account: Account, commit: str, base: str, changed: Sequence[st
     again = f"    autolab reproduce {account.iteration_id}/{account.runs[-1][0].run_id}"
     text = blocks(
         *(f"# Merge request: {account.title}", opening(account), meaning(account)),
+        *_why_suspicious(account),
         *("## What changes", told),
         *("## Evidence", key_metrics(account), numbers(account), share if false_share is not None else ""),
         *(rule(account), evidence(account, f"experiments/{account.iteration_id}")),
@@ -190,6 +193,17 @@ def merge_request(account: Account, commit: str, base: str, changed: Sequence[st
         *("## Risks", _limits(account)),
     )
     return text + "\n"
+
+
+def _why_suspicious(account: Account) -> tuple[str, ...]:
+    """Why a candidate was set aside, and what a person can do; nothing of one that was not."""
+    again = account.confirmation
+    if again is None or again.outcome != "suspicious":
+        return ()
+    reasons = "\n".join(f"- {line(reason)}" for reason in again.suspicions)
+    take = f"    autolab review approve --iteration {account.iteration_id}    # it becomes champion"
+    leave = f"    autolab review stop --iteration {account.iteration_id}       # it is rejected"
+    return "## Why it was set aside", reasons, "Nothing is built on it until you have looked:", f"{take}\n{leave}"
 
 
 def _settings(account: Account) -> str:
@@ -222,7 +236,7 @@ def tsv_rows(
     mark = " (self-reported)" if manifest.self_reported else ""
     why = f": {line(manifest.reason)[:300]}" if manifest.status == "failed" and manifest.reason else ""
     mine = confirmation if confirmation and confirmation.run_id == manifest.run_id else None
-    fresh = f"fresh seeds{f', {spoken(mine.outcome)}' if mine else ''}: " if manifest.kind is RunKind.CONFIRM else ""
+    fresh = f"fresh seeds{f', {fate(mine)}' if mine else ''}: " if manifest.kind is RunKind.CONFIRM else ""
     run = {"iteration": manifest.iteration_id, "run": manifest.run_id, "status": manifest.status or ""}
     run |= {"metric": metric, "description": fresh + line(description)[:200] + why + mark}
     rows = []

@@ -24,6 +24,7 @@ from autolab.meanings import heading
 from autolab.passages import SUMMARY
 from autolab.records.experiment import (
     Assessment,
+    Calibration,
     Comparison,
     Confirmation,
     Design,
@@ -79,12 +80,13 @@ def extract(
     hypothesis: Hypothesis,
     confirmation: Confirmation | None = None,
     confirm: Manifest | None = None,
+    known: Calibration | None = None,
 ) -> Extracted:
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
     `manifest` is the search, `confirm` the run on fresh seeds, of which `confirmation` says what it came to: give both
-    or none. RecordError: a run has not ended, its files are not here yet, or a manifest's comparisons do not follow
-    from its trials.
+    or none. `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files
+    are not here yet, or a manifest's comparisons do not follow from its trials.
     """
     if (confirmation is None) != (confirm is None):
         raise ValueError("a confirmation goes with the manifest of its run")
@@ -109,6 +111,7 @@ def extract(
         about=Summary.load(said) if said.exists() else None,
         confirm=confirm,
         confirm_metrics=runs[-1].metrics if confirm else None,
+        calibration=known,
     )
     documents[SUMMARY] = accounts.summary(account, notes)
     # Last, so that a results.yaml is never there without what it names.
@@ -296,8 +299,8 @@ def _shown(runs: Sequence[_Run], confirmation: Confirmation | None, assessment: 
     ours = plan.metric if plan.direction == "minimize" else None
     loss = ours or next((name for name in names if "loss" in name.split("_") and not name.startswith("train_")), None)
     shares = [name for name in names if name != loss and not name.startswith("train_") and _is_share(run, name)]
-    outcome = confirmation.outcome if confirmation else None
-    told = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome)
+    outcome, alone = (confirmation.outcome, confirmation.evaluation_only) if confirmation else (None, False)
+    told = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome, alone)
     return figures.Run(
         title=f"{passages.line(run.hypothesis.title)[:120]}: {told}",
         roles={arm.name: arm.role for arm in plan.arms},
@@ -350,11 +353,11 @@ def _curves(run: _Run, wanted: Sequence[str]) -> list[Curve]:
 
 
 def _assessment(search: _Run, confirmation: Confirmation | None) -> Assessment:
-    """The search's, unless fresh seeds or the holdout took its verdict back."""
+    """The search's, unless what came after it takes the verdict back: then the reason is what became of the claim."""
     found = experiment.assessment(search.judgement)
-    if confirmation is None or confirmation.outcome != "retracted":
+    if confirmation is None or confirmation.outcome == "kept":
         return found
-    return found.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": "retracted"})
+    return found.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": confirmation.outcome})
 
 
 def _results(
@@ -369,7 +372,8 @@ def _results(
         findings.append(passages.confirmed(confirmation, run.plan.metric))
         lead = confirmation.arm
         # Fresh seeds: nothing was selected by them.
-        measured = runs[1].metrics.arms if confirmation.outcome == "kept" else measured
+        fresh = confirmation.outcome in ("kept", "suspicious")
+        measured = runs[1].metrics.arms if fresh else measured
     return Results(
         experiment_id=run.design.id,
         iteration_id=manifest.iteration_id,

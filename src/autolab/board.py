@@ -67,7 +67,7 @@ class Judged:
 
     @classmethod
     def before(cls, lesson: Lesson) -> Self:
-        verdict = heading(lesson.verdict, lesson.status, lesson.reason, lesson.outcome)
+        verdict = heading(lesson.verdict, lesson.status, lesson.reason, lesson.outcome, lesson.evaluation_only)
         return cls(lesson.iteration_id, lesson.hypothesis_id, lesson.title, verdict, lesson.gain)
 
 

@@ -3,6 +3,7 @@
     deviation            of the metric from seed to seed
     same seed twice      whether the predictions are equal to the byte
     correlation          of the baseline and an altered arm (`calibrate.altered`) that share seeds
+    altered effect       what that arm gains or loses: beyond three times that much a gain is not believed unseen
     price                seconds and memory of a trial, and the pairs that a gain of success_delta will take
 
 It plans and never decides: a deviation from a handful of seeds is far too rough to judge by. What cannot be resolved is
@@ -150,6 +151,7 @@ def assess(config: Config, manifest: Manifest, spent: int) -> Calibration:
         rerun_difference=abs(_number(base[0], config) - _number(again, config)),
         seeds_differ=len({_output(trial, config) for trial in base}) > 1,
         altered=config.calibrate.altered,
+        altered_effect=_effect(values["baseline"], values[ALTERED], config),
         correlation=correlation,
         difference_deviation=pair_deviation,
         pairs=_pairs(config, pair_deviation),
@@ -192,6 +194,14 @@ def _paired(base: Sequence[float], altered: Sequence[float], deviation: float) -
     if min(base) == max(base) or min(altered) == max(altered):
         return found, None
     return found, statistics.correlation(base, altered)
+
+
+def _effect(base: Sequence[float], altered: Sequence[float], config: Config) -> float | None:
+    """By how much the altered arm is better on average over shared seeds; None without one, or where it lacks seeds."""
+    if len(altered) < len(base):
+        return None
+    sign = 1 if config.metric.direction == "maximize" else -1
+    return sign * statistics.fmean(after - before for before, after in zip(base, altered, strict=True))
 
 
 def _pairs(config: Config, deviation: float) -> int | None:
@@ -284,6 +294,13 @@ def require(found: Calibration | None, config: Config, epoch: str) -> None:
         raise LabError(f"calibration refuses: {found.refused}; then `autolab calibrate` again")
 
 
+def _altered(found: Calibration) -> list[tuple[str, str]]:
+    if found.altered_effect is None:
+        return []
+    most = f"a gain above {3 * abs(found.altered_effect):.3g} is set aside for you to look at"
+    return [("altered arm", f"moves {found.metric} by {abs(found.altered_effect):.3g}: {most}")]
+
+
 def text(found: Calibration) -> list[str]:
     """What a person reads of it, a line a fact."""
     paired = "not measured" if found.correlation is None else f"{found.correlation:.2f}"
@@ -295,6 +312,7 @@ def text(found: Calibration) -> list[str]:
         ("metric", f"{found.metric} {found.mean:.5g} over {found.seeds} seeds, deviation {found.deviation:.3g}"),
         ("a trial", price),
         ("same seed", "gives the same bytes" if found.deterministic else f"moves it by {found.rerun_difference:.3g}"),
+        *_altered(found),
         ("shared seed", f"correlation of the arms: {paired}; deviation of a difference {noise:.3g}"),
         ("success", f"a gain of {found.success_delta:g} is {effect} deviations: {pairs} of {found.max_pairs} pairs"),
         *(("note", advice) for advice in found.advice),

@@ -25,7 +25,7 @@ from autolab import replay as replaying
 from autolab import reproduction as reproducing
 from autolab import standin as serving
 from autolab.conclusion import write_documents
-from autolab.engine import EXIT_CODES, End, Engine, Wish, base_of, ended, in_force
+from autolab.engine import EXIT_CODES, End, Engine, Wish, base_of, ended, in_force, review_suspicious, waiting_for_user
 from autolab.engine import review as answer_review
 from autolab.errors import LabError, UsageError
 from autolab.lab import Lab
@@ -248,14 +248,31 @@ def verify(*, dir: Path = Path("."), json: bool = False) -> int:
     return _report(doctoring.verify(Lab.find(dir)), json)
 
 
-def review(answer: Positional[Literal["approve", "retry", "stop"]], /, *, dir: Path = Path(".")) -> int:
-    """Answer a lab that waits for a person.
+def review(
+    answer: Positional[Literal["approve", "retry", "stop"] | None] = None,
+    /,
+    *,
+    iteration: str | None = None,
+    dir: Path = Path("."),
+) -> int:
+    """Show what waits for you, or answer it: a lab that waits, or with --iteration a candidate set aside as suspicious.
 
     Args:
-        answer: approve a review whose checks passed, retry the stage, or stop the campaign.
+        answer: approve a review whose checks passed, retry the stage, or stop the campaign. With --iteration: approve
+            makes that candidate champion, stop rejects it.
+        iteration: The iteration whose suspicious candidate is meant; a part of its id is enough where it is unique.
         dir: A folder in the lab.
     """
     lab = Lab.find(dir)
+    if answer is None:
+        print("\n".join(waiting_for_user(lab, iteration)))
+        return 0
+    if iteration is not None:
+        if answer == "retry":
+            raise UsageError("review retry --iteration: a suspicious candidate takes approve or stop")
+        with lab.hold(f"autolab review {answer} --iteration {iteration}"):
+            review_suspicious(lab, lab.config(), answer, iteration, _say)
+        return 0
     with lab.hold(f"autolab review {answer}"):
         answer_review(lab, answer, _say)
     return 0

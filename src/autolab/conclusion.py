@@ -26,6 +26,7 @@ from autolab import (
     figures,
     lessons,
     meanings,
+    quarantine,
     rig,
     runs,
     stats,
@@ -101,7 +102,9 @@ def _confirm(desk: Desk, search: Manifest, plan: experiment.Plan, variant: str) 
         return _measured(desk, measured, search.run_id)
     desk.restore()
     passed = champion.lead(measured.manifest, desk.design(), desk.hypothesis()) is not None
-    found = champion.conclude(_order(desk), search, measured.manifest, claims, passed)
+    both = (search, measured.manifest)
+    doubts = suspicion.reasons(both, desk.design(), calibration.current(desk.lab), variant)
+    found = champion.conclude(_order(desk), search, measured.manifest, claims, passed, doubts)
     counted = champion.after(claims, found, measured.manifest.epoch)
     result = _measured(desk, measured, search.run_id)
     return result and dataclasses.replace(result, campaign=result.campaign | {"claims": counted})
@@ -221,7 +224,9 @@ def extract(desk: Desk) -> Result:
     blocking = [finding.message for finding in findings if finding.severity == "blocking"]
     if blocking:
         return Result(Outcome.ESCALATE, f"results are not sane: {'; '.join(blocking)}")
-    extracted = analysis.extract(desk.paths.folder, manifest, desk.design(), desk.hypothesis(), confirmation, confirm)
+    extracted = analysis.extract(
+        desk.paths.folder, manifest, desk.design(), desk.hypothesis(), confirmation, confirm, known
+    )
     fault.point("extract.after_write")
     for note in (*(finding.message for finding in findings), *extracted.notes):
         desk.tell(f"note: {note}")
@@ -289,6 +294,7 @@ def _account(desk: Desk, docs: DocsOutput | None = None) -> accounts.Account:
         slug=desk.slug,
         confirm=_manifest(desk, again) if again else None,
         confirm_metrics=_metrics(desk, again) if again else None,
+        calibration=calibration.current(desk.lab),
     )
     return dataclasses.replace(account, docs=docs) if docs else account
 
@@ -354,12 +360,7 @@ def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -
 
 
 def decide(desk: Desk) -> Result:
-    """What the researcher wishes to do next, held against what was measured; a person's to say where that is odd."""
-    doubt = _doubt(desk)
-    if doubt:
-        analysis.append_decision(desk.paths.folder, Decision.HUMAN_REVIEW, doubt)
-        fault.point("decide.after_write")
-        return Result(Outcome.ESCALATE, doubt)
+    """What the researcher wishes to do next, held against what was measured."""
     values = {
         "summary_md": quoted(desk, desk.paths.summary),
         "target": desk.target or "none",
@@ -406,34 +407,42 @@ def _standing(desk: Desk) -> str:
     return f"not met: {missed}" if missed else f"met: {desk.target} by the mean on fresh seeds"
 
 
-def _doubt(desk: Desk) -> str:
-    """Why a person is to look before the loop builds on a supported candidate; once a person was asked, nothing."""
-    asked = (line.data for line in desk.events() if line.event == "transition")
-    if any(data.get("from") == Stage.DECIDE_REPEAT and data.get("outcome") == Outcome.ESCALATE for data in asked):
-        return ""
-    supported = _results(desk).assessment.verdict is Verdict.SUPPORTED
-    found = suspicion.doubt(_manifest(desk), desk.design()) if supported else ""
-    ways = "`autolab review retry` builds on it, `autolab review stop` leaves it"
-    return f"supported, but suspicious: {found}; {ways}" if found else ""
-
-
 def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:
     """The campaign after this iteration: a kept candidate is champion, and how long ago a gain was."""
     results, campaign = _results(desk), desk.campaign
-    gained = results.confirmation is not None and results.confirmation.outcome == "kept"
+    found = results.confirmation
+    gained = found is not None and found.outcome == "kept"
     update: dict[str, object] = {"parent": desk.iteration_id, "learned": desk.iteration_id}
-    if gained:
+    if found is not None and gained:
         newest = _champion(desk, results)
         update["champions"] = champion.promote(desk.lab, campaign, newest)
-        changed = desk.lab.git.changed_paths(newest.parent, newest.commit)
-        share = campaign.claims.false_share
-        text = accounts.merge_request(_account(desk), newest.commit, newest.parent, changed, share)
-        desk.write(desk.paths.folder / "merge_request.md", text)
-        desk.tell(f"kept: autolab/champion is {newest.commit[:12]}; {desk.shown(desk.paths.folder)}/merge_request.md")
+        request = _merge_request(desk, newest)
+        desk.tell(f"{meanings.fate(found)}: autolab/champion is {newest.commit[:12]}; {request}")
+    if found is not None and found.outcome == "suspicious":
+        _set_aside(desk, results, found)
+        update["suspicious"] = (*campaign.suspicious, desk.iteration_id)
     if campaign.loop is not None:
         since = 0 if gained else campaign.loop.since_gain + 1
         update["loop"] = campaign.loop.model_copy(update={"since_gain": since})
     return update
+
+
+def _merge_request(desk: Desk, made: Champion) -> str:
+    """Write what a person needs to take a candidate over; where it lies."""
+    changed = desk.lab.git.changed_paths(made.parent, made.commit)
+    share = desk.campaign.claims.false_share
+    text = accounts.merge_request(_account(desk), made.commit, made.parent, changed, share)
+    desk.write(desk.paths.folder / "merge_request.md", text)
+    return f"{desk.shown(desk.paths.folder)}/merge_request.md"
+
+
+def _set_aside(desk: Desk, results: Results, found: Confirmation) -> None:
+    """Put a suspicious candidate where the user finds it; the loop goes on from what stands."""
+    made = _champion(desk, results)
+    quarantine.set_aside(desk.lab, desk.events(), quarantine.Waiting(made, desk.hypothesis().title, found.suspicions))
+    request = _merge_request(desk, made)
+    desk.tell(f"set aside as suspicious: {'; '.join(found.suspicions)}")
+    desk.tell(f"  nothing is built on it; `autolab review` shows the ways, {request} what it is")
 
 
 def _champion(desk: Desk, results: Results) -> Champion:
@@ -446,6 +455,7 @@ def _champion(desk: Desk, results: Results) -> Champion:
         parent=desk.campaign.base_commit or "",
         epoch=_manifest(desk, found.run_id).epoch or "",
         gain=found.shrunken,
+        evaluation_only=found.evaluation_only,
         metrics=results.metrics,
         home_commit=desk.campaign.home_commit,
     )
@@ -491,6 +501,7 @@ def _lesson(desk: Desk, decision: Decision) -> Lesson:
         verdict=results.assessment.verdict,
         reason=results.assessment.reason,
         outcome=results.confirmation.outcome if results.confirmation else None,
+        evaluation_only=results.confirmation.evaluation_only if results.confirmation else False,
         delta=spec.metrics.success_delta,
         gain=compared.difference if compared else None,
         measured=_mean(mine, claim.metric, manifest.self_reported),
@@ -549,6 +560,7 @@ def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
         status=results.status,
         verdict=results.assessment.verdict,
         outcome=results.confirmation.outcome if results.confirmation else None,
+        evaluation_only=results.confirmation.evaluation_only if results.confirmation else False,
         planning_decision=PlanningDecision(
             action=output.decision,
             reason=output.reason,

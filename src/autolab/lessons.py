@@ -113,7 +113,8 @@ def _gain(lesson: Lesson) -> float:
 
 
 def _near_miss(lesson: Lesson) -> bool:
-    return lesson.verdict is Verdict.INCONCLUSIVE and not _broke(lesson) and _gain(lesson) > 0
+    unseen = lesson.outcome == "suspicious"  # nothing is built on it
+    return lesson.verdict is Verdict.INCONCLUSIVE and not _broke(lesson) and not unseen and _gain(lesson) > 0
 
 
 def _broke(lesson: Lesson) -> bool:
@@ -123,6 +124,7 @@ def _broke(lesson: Lesson) -> bool:
 def _told(lesson: Lesson) -> str:
     verdict = lesson.verdict or lesson.status
     kept = f", {lesson.outcome}" if lesson.outcome else ""
+    kept += " on this evaluation alone" if lesson.evaluation_only else ""
     why = f" ({cut(lesson.reason, _WHY)})" if lesson.reason else ""
     gain = f"; gain {_interval(lesson)}, wanted {lesson.delta:.3g}" if lesson.gain is not None else ""
     changes = json.dumps(lesson.changes, ensure_ascii=False)

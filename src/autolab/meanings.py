@@ -25,15 +25,21 @@ MEANINGS: dict[str, str] = {
     "no_change": "The change measured exactly what the baseline did in every pair: it does nothing that shows.",
     "deterministic": "Another seed changes nothing here, so more seeds prove nothing{instead}.",
     "kept": "Measured twice, the second time on seeds nobody had seen{holdout}; later candidates branch from it.",
+    "alone": "The lab has no holdout: the gain is claimed on this evaluation alone, and other data may not show it.",
     "retracted": "The gain of the search did not come back on {where}, so it is not claimed and nothing is built on"
     " it.",
-    "search_only": "The gain came back on fresh seeds, but the holdout has no questions left: no data that the search"
-    " has not used stands behind the claim, and nothing is built on it.",
+    "search_only": "The gain came back on fresh seeds, but {missing}: no data that the search has not used stands"
+    " behind it, so it is not claimed and nothing is built on it.",
+    "suspicious": "The gain came back and is too good, or too easy, to be believed unseen: it is set aside, nothing is"
+    " built on it, and you decide with `autolab review`.",
     "unconfirmed": "Not measured again on fresh seeds, so a part of the gain may be the luck of having been chosen.",
     "confirmed": "The gain came back on seeds that no search had used.",
     "failed": "The code did not do its work, which says nothing about the hypothesis.",
 }
-"""One sentence a word; `criterion` is what `refuted` means where a limit and not the gain decided."""
+"""One sentence a word; `criterion` is what `refuted` means where a limit and not the gain decided, `alone` what goes
+with `kept` in a lab without a holdout."""
+ALONE = "on this evaluation alone"
+"""What is said wherever a claim stands that no holdout has tested."""
 
 
 def words(verdict: Verdict | None, status: str, reason: str = "", outcome: str | None = None) -> tuple[str, ...]:
@@ -47,17 +53,29 @@ def words(verdict: Verdict | None, status: str, reason: str = "", outcome: str |
     return (verdict.value, reason) if verdict is Verdict.INCONCLUSIVE and reason in MEANINGS else (verdict.value,)
 
 
-def heading(verdict: Verdict | None, status: str, reason: str = "", outcome: str | None = None) -> str:
-    """The same for a heading: `supported, search only`, `refuted`, `failed, no verdict`."""
+def heading(
+    verdict: Verdict | None, status: str, reason: str = "", outcome: str | None = None, evaluation_only: bool = False
+) -> str:
+    """The same for a heading: `supported, kept`, `refuted`, `failed, no verdict`; `evaluation_only` is a claim's that
+    no holdout has tested: `supported, kept on this evaluation alone`."""
     if verdict is None:
         return "failed, no verdict" if status == "failed" else "no verdict"
-    return spoken(", ".join(words(verdict, status, reason, outcome)))
+    told = spoken(", ".join(words(verdict, status, reason, outcome)))
+    return f"{told} {ALONE}" if evaluation_only else told
 
 
 def standing(results: Results) -> str:
     """How the hypothesis of these results stands, as a heading says it."""
     told, again = results.assessment, results.confirmation
-    return heading(told.verdict, results.status, told.reason, again.outcome if again else None)
+    if again is None:
+        return heading(told.verdict, results.status, told.reason)
+    return heading(told.verdict, results.status, told.reason, again.outcome, again.evaluation_only)
+
+
+def fate(confirmation: Confirmation) -> str:
+    """What became of a claim, for people: `kept`, `kept on this evaluation alone`, `search only`."""
+    told = spoken(confirmation.outcome)
+    return f"{told} {ALONE}" if confirmation.evaluation_only else told
 
 
 def spoken(word: str) -> str:
@@ -67,6 +85,7 @@ def spoken(word: str) -> str:
 
 def came_back(confirmation: Confirmation) -> bool:
     """Whether fresh seeds repeated the gain, whatever the holdout said then."""
+    # A record of an older version calls what failed the holdout retracted, too.
     return confirmation.outcome != "retracted" or confirmation.holdout == "failed"
 
 
@@ -84,6 +103,8 @@ def explained(results: Results, rule: StoppingRule, metric: str, delta: float) -
 def _used(results: Results) -> Iterator[str]:
     told, again = results.assessment, results.confirmation
     yield from words(told.verdict, results.status, told.reason, again.outcome if again else None)
+    if again is not None and again.evaluation_only:
+        yield "alone"
     if again is not None and came_back(again):
         yield "confirmed"
     for one in told.comparisons:
@@ -115,7 +136,11 @@ def _numbers(
         "instead": f"; {parts} equal parts of the evaluation were compared instead, once" if parts else "",
         "holdout": ", and passed the holdout" if again and again.holdout == "passed" else "",
         "where": "the holdout" if again and again.holdout == "failed" else "fresh seeds",
+        "missing": "the holdout has no questions left" if again and again.holdout == "used_up" else _NO_GAIN_THERE,
     }
+
+
+_NO_GAIN_THERE = "not on the holdout, beyond the error over its rows and the seeds"
 
 
 def _once_in(chance: float) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from autolab import meanings, stats, suspicion
 from autolab.records.experiment import (
     ArmMetrics,
+    Calibration,
     Comparison,
     Confirmation,
     Design,
@@ -61,6 +62,7 @@ class Account:
     docs: DocsOutput = _UNASKED
     confirm: Manifest | None = None
     confirm_metrics: RunMetrics | None = None
+    calibration: Calibration | None = None
 
     @property
     def iteration_id(self) -> str:
@@ -183,11 +185,22 @@ def _claimed(account: Account, again: Confirmation, selected: Comparison) -> str
     fresh, first = again.difference, selected.difference
     search = f"{shown(first.mean, half(first))} over {pairs_of(selected)} pairs of the search, selected for being large"
     told = f"{shown(fresh.mean, half(fresh))} ({ends(fresh)}) over {_fresh_pairs(account, again)} pairs of fresh seeds"
-    if again.outcome == "retracted":
-        where = f"came back as {told}, but failed the holdout" if again.holdout == "failed" else f"came to {told}"
-        return f"Nothing is claimed: the gain of {search}, {where}."
+    if again.outcome != "kept":
+        return f"Nothing is claimed: the gain of {search}, {_not_claimed(again, told)}."
     claim = f"a gain of {shown(again.shrunken, half(fresh))} in {account.design.metrics.primary}"
+    claim += f", {meanings.ALONE}" if again.evaluation_only else ""
     return f"Claimed: {claim}, which is {told}, drawn towards 0; beside it {search}."
+
+
+def _not_claimed(again: Confirmation, told: str) -> str:
+    """Why a gain that came back as `told` is not claimed."""
+    if again.holdout == "failed":
+        return f"came back as {told}, but not on the holdout"
+    if again.holdout == "used_up":
+        return f"came back as {told}, and the holdout has no questions left"
+    if again.outcome == "suspicious":
+        return f"came back as {told}, and is set aside: {line('; '.join(again.suspicions))}"
+    return f"came to {told}"
 
 
 def _fresh_pairs(account: Account, again: Confirmation) -> int:
@@ -274,7 +287,7 @@ def numbers(account: Account) -> str:
     better = "lower" if account.hypothesis.direction == "minimize" else "higher"
     told = f"Mean over the trials ± half its 95% interval; of {design.metrics.primary}, {better} is better."
     told += " **These numbers are self-reported**: no evaluator measured them." if account.metrics.self_reported else ""
-    odd = [one.message for manifest, _ in account.runs for one in suspicion.find(manifest, design)]
+    odd = [one.message for manifest, _ in account.runs for one in suspicion.find(manifest, design, account.calibration)]
     told += "".join(f" **Suspicious**: {line(message)}." for message in dict.fromkeys(odd))
     return blocks(table(("arm", "trials", *names), rows), told) if rows else "No trial completed."
 
@@ -308,10 +321,11 @@ def _confirmed_rows(account: Account, again: Confirmation, asked: str) -> list[t
     rows = [(f"{name}: gain of {again.arm} on fresh seeds", value, asked, result)]
     holdout = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
     if again.holdout in holdout:
-        rows.append((f"{name}: mean gain on the holdout", "", "at least 0", holdout[again.holdout]))
-    if again.outcome != "retracted":
+        over = f", error over {again.holdout_error}" if again.holdout_error else ""
+        rows.append((f"{name}: gain on the holdout", "", f"above 0 (one-sided 2.5%{over})", holdout[again.holdout]))
+    if again.outcome == "kept":
         told = f"{shown(again.shrunken, half(gain))} (shrunken)"
-        rows.append((f"{name}: gain that is claimed", told, "", meanings.spoken(again.outcome)))
+        rows.append((f"{name}: gain that is claimed", told, "", meanings.fate(again)))
     return rows
 
 

@@ -95,7 +95,7 @@ def evidence(lab: Lab) -> str:
     for record in finished(lab):
         runs = sorted((lab.iteration(record.iteration_id).folder / "runs").glob("*/run_manifest.json"))
         ended = [f"{path.parent.name} {_status(path)}" for path in runs]
-        verdict = heading(record.verdict, record.status, outcome=record.outcome)
+        verdict = heading(record.verdict, record.status, outcome=record.outcome, evaluation_only=record.evaluation_only)
         rows.append(f"{record.hypothesis_id:<4}{title(lab, record):<50}  {verdict}: {', '.join(ended)}")
         rows.append(f"    experiments/{record.iteration_id}/analysis/summary.md")
     config = lab.config()

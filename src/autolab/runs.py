@@ -363,6 +363,7 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         parts=parts,
         predictions_sha256=scored.predictions_sha256,
         rows=scored.rows,
+        agreement=scored.agreement,
         suspicions=scored.suspicions,
         contained=dict(exit_.contained),
         cpu_seconds=round(sum(step.cpu_seconds for step in exit_.steps if step.name == "train"), 3),

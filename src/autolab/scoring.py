@@ -24,7 +24,7 @@ PARTS, LEAST = 20, 5
 @dataclass(frozen=True)
 class Scored:
     """Outcome and message of an attempt, the evaluator's score, its own numbers; of its predictions the hash, how many
-    they are and what is odd about them."""
+    they are, the share that equals the labels, and what is odd about them."""
 
     outcome: Outcome
     message: str
@@ -32,6 +32,7 @@ class Scored:
     self_reported: dict[str, float] = field(default_factory=dict)
     predictions_sha256: str | None = None
     rows: int = 0
+    agreement: float | None = None
     suspicions: tuple[str, ...] = ()
 
 
@@ -82,7 +83,8 @@ def score(setup: Rig, config: Config, metric: str, attempt: Path) -> Scored:
     if metric not in measured:
         return Scored(Outcome.INVALID_ARTIFACT, f"score.json: {metric} is not in it", measured, said, sha)
     seen = suspicion.predictions(predictions)
-    return Scored(Outcome.COMPLETED, "", measured, said, sha, seen.rows, seen.suspicions)
+    equal = suspicion.agreement(predictions, setup.labels)
+    return Scored(Outcome.COMPLETED, "", measured, said, sha, seen.rows, equal, seen.suspicions)
 
 
 def numbers(setup: Rig, predictions: Path, labels: Path, folder: Path) -> dict[str, float] | evaluation.Problem:
@@ -106,19 +108,40 @@ def on_parts(setup: Rig, metric: str, attempt: Path) -> tuple[float, ...]:
 
     For trainings that give the same output for every seed: then the rows are all that replicates.
     """
+    if setup.evaluator is None or rows_of(setup.labels) < PARTS * LEAST:
+        return ()
+    return parts(setup, metric, (attempt / "predict" / "predictions.npy", setup.labels), attempt / "parts", PARTS)
+
+
+def parts(setup: Rig, metric: str, split: tuple[Path, Path], folder: Path, count: int) -> tuple[float, ...]:
+    """The metric on `count` parts of a split's (predictions, labels), part k being every `count`-th row from row k on.
+
+    Empty where predictions and labels do not go row by row, where there are fewer rows than parts, or where the
+    evaluator does not take a part. `folder` is used and removed.
+    """
     import numpy as np
 
     if setup.evaluator is None:
         return ()
-    rows = np.load(attempt / "predict" / "predictions.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(setup.labels, mmap_mode="r", allow_pickle=False)
-    if len(labels) != len(rows) or len(rows) < PARTS * LEAST:
+    rows, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in split)
+    if rows.ndim == 0 or labels.ndim == 0 or len(labels) != len(rows) or len(rows) < count:
         return ()
     try:
-        found = [_part(setup, rows[part::PARTS], labels[part::PARTS], attempt / "parts") for part in range(PARTS)]
+        scored = [_part(setup, rows[part::count], labels[part::count], folder) for part in range(count)]
     finally:
-        remove_tree(attempt / "parts")
-    return tuple(one[metric] for one in found) if all(metric in one for one in found) else ()
+        remove_tree(folder)
+    return tuple(one[metric] for one in scored) if all(metric in one for one in scored) else ()
+
+
+def rows_of(labels: Path) -> int:
+    """Rows of a file of labels; 0 where it is no array of rows."""
+    import numpy as np
+
+    try:
+        shape = np.load(labels, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError):
+        return 0
+    return int(shape[0]) if shape else 0
 
 
 def _part(setup: Rig, rows: npt.NDArray[Any], labels: npt.NDArray[Any], folder: Path) -> dict[str, float]:

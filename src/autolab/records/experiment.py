@@ -181,6 +181,8 @@ class Calibration(Record):
     rerun_difference: float
     seeds_differ: bool
     altered: dict[str, JsonValue] = {}
+    altered_effect: float | None = None
+    """Its mean difference from the baseline over shared seeds, in the direction of good."""
     correlation: float | None = None
     difference_deviation: float
     pairs: Count | None
@@ -247,6 +249,8 @@ class Trial(Record):
     predictions_sha256: str | None = None
     rows: Count = 0
     """Predictions that were scored; 0 where there are none or nobody counted."""
+    agreement: float | None = None
+    """The share of them whose largest value stands at the label, where labels are classes."""
     suspicions: tuple[str, ...] = ()
     """What of this trial alone looks too good or too easy, in words that follow its name."""
     seconds: float = 0.0
@@ -404,8 +408,9 @@ class Confirmation(Record):
     """What became of a supported variant that was measured again on fresh seeds, and then asked of the holdout.
 
     `shrunken` is the gain to be claimed: the confirmation's mean, drawn towards 0. `alpha` is the error that it was
-    allowed, `claim` its number in the campaign. `outcome`: kept; retracted where fresh seeds or the holdout did not
-    repeat the gain; search_only where the holdout has no questions left.
+    allowed, `claim` its number in the campaign. `outcome`: kept; retracted where fresh seeds did not repeat the gain;
+    search_only where they did and the holdout did not, or has no questions left. `holdout_error` says what the
+    holdout's error was taken from; no number of the holdout is kept.
     """
 
     run_id: str
@@ -414,9 +419,17 @@ class Confirmation(Record):
     shrunken: float
     reason: str
     holdout: Literal["passed", "failed", "none", "used_up", "not_asked"]
-    outcome: Literal["kept", "retracted", "search_only"]
+    holdout_error: Literal["rows and seeds", "rows", "seeds", "nothing"] | None = None
+    outcome: Literal["kept", "retracted", "search_only", "suspicious"]
     claim: Annotated[int, Field(ge=1)]
     alpha: float
+    suspicions: tuple[str, ...] = ()
+    """Why a claim that would be kept is set aside for a person: a line a reason."""
+
+    @property
+    def evaluation_only(self) -> bool:
+        """Kept in a lab without a holdout: claimed on its evaluation alone."""
+        return self.outcome == "kept" and self.holdout == "none"
 
 
 class Assessment(Record):
@@ -498,6 +511,8 @@ class IterationRecord(Record):
     status: Literal["completed", "failed"]
     verdict: Verdict | None
     outcome: str | None = None
+    evaluation_only: bool = False
+    """Kept, and claimed on the evaluation alone: the lab has no holdout."""
     planning_decision: PlanningDecision
 
 
@@ -519,6 +534,8 @@ class Lesson(Record):
     status: Literal["completed", "failed"]
     verdict: Verdict | None
     outcome: str | None = None
+    evaluation_only: bool = False
+    """Kept, and claimed on the evaluation alone: the lab has no holdout."""
     reason: str
     delta: float
     gain: Interval | None = None

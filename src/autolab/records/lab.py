@@ -337,6 +337,8 @@ class Champion(Record):
     parent: str
     epoch: str
     gain: float
+    evaluation_only: bool = False
+    """Claimed on the evaluation alone: the lab has no holdout."""
     metrics: dict[str, float]
     home_commit: str | None = None
     """The commit of the lab's branch that it was made from: what the person commits later is not in it."""
@@ -386,6 +388,10 @@ class Campaign(Record):
     champions: tuple[Champion, ...] = ()
     """The newest `LINEAGE` kept candidates that stand, oldest first."""
     claims: Claims = Claims()
+    suspicious: tuple[str, ...] = ()
+    """Iterations whose candidates were set aside and wait for the user, oldest first."""
+    approved: tuple[str, ...] = ()
+    """Those that the user approved while another iteration was under way: taken when it is over."""
     learned: str | None = None
     """The iteration that the newest `learned` line of the ledger is about."""
     loop: Loop | None = None
