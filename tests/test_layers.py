@@ -27,7 +27,7 @@ analysis accounts passages
 runs scoring rig figures curves seal
 excerpts prompts ladder workspace lookups documents view board meanings progress containment
 executors metrics suffix verifiers sanity suspicion assembler standin
-experiment holdout lab stored ideas lessons target evaluation interpreter leaks
+experiment holdout scores lab stored ideas lessons target evaluation interpreter leaks
 ledger git plumbing place process collection pytest_guard site_paths
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records

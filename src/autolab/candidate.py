@@ -233,10 +233,20 @@ def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
         "dataset": output.dataset,
         "train": output.train,
         "criteria": [criterion.value() for criterion in output.criteria],
-        "test": test.value(),
+        "test": test.value() | {"bound": _bound(desk, claim.metric)},
         "base_commit": desk.campaign.base_commit,
     }
     return Design.from_value(value, desk.shown(desk.paths.design))
+
+
+def _bound(desk: Desk, metric: str) -> float | None:
+    """The worst score that counts, fixed here, before the run. Another metric than the lab's has none."""
+    config, known = desk.config, calibration.current(desk.lab)
+    if metric != config.metric.primary:
+        return None
+    if config.test.bound is not None or known is None or known.metric != metric:
+        return config.test.bound
+    return known.bound
 
 
 def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:

@@ -26,6 +26,7 @@ from autolab import (
     figures,
     lessons,
     meanings,
+    passages,
     quarantine,
     rig,
     runs,
@@ -55,6 +56,7 @@ from autolab.records.lab import Campaign, Champion, Config, Stage
 from autolab.records.outcomes import Decision, RunKind, Verdict
 from autolab.records.outcomes import Outcome as TrialOutcome
 from autolab.records.replies import DecisionOutput, DocsOutput
+from autolab.scores import Scale
 from autolab.stages import Outcome
 from autolab.text import many_lines
 
@@ -238,6 +240,8 @@ def extract(desk: Desk) -> Result:
         why = f" ({comparison.reason})" if comparison.reason else ""
         desk.tell(f"  {comparison.arm} against {comparison.baseline}: {comparison.verdict}{why}")
         desk.tell(f"  gain {d.mean:+.4g}{bounds} in {comparison.metric} over {comparison.pairs} pairs")
+        if comparison.bound is not None:
+            desk.tell(f"  {passages.cuts(comparison)}")
     return Result(Outcome.COMPLETE)
 
 
@@ -504,8 +508,8 @@ def _lesson(desk: Desk, decision: Decision) -> Lesson:
         evaluation_only=results.confirmation.evaluation_only if results.confirmation else False,
         delta=spec.metrics.success_delta,
         gain=compared.difference if compared else None,
-        measured=_mean(mine, claim.metric, manifest.self_reported),
-        baseline=_mean(base, claim.metric, manifest.self_reported),
+        measured=_mean(mine, manifest),
+        baseline=_mean(base, manifest),
         seconds=_mean_seconds(mine),
         baseline_seconds=_mean_seconds(base),
         decision=decision,
@@ -522,9 +526,9 @@ def _trials_of(manifest: Manifest, arm: str) -> list[Trial]:
     return [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
 
 
-def _mean(trials: list[Trial], metric: str, self_reported: bool) -> Interval | None:
-    """The mean of a metric with its 95% interval; None below two trials that measured it."""
-    found = [experiment.measured(trial, self_reported).get(metric) for trial in trials]
+def _mean(trials: list[Trial], manifest: Manifest) -> Interval | None:
+    """The mean of what the run compares with its 95% interval; None below two trials that measured it."""
+    found = [Scale.of(manifest).score(trial) for trial in trials]
     known = [value for value in found if value is not None]
     return stats.student_interval(known, 0.025) if len(known) > 1 else None
 
