@@ -23,6 +23,7 @@ MOST_ENTRIES = 100_000
 """Files and folders that a step may have at once, whatever their size."""
 DEEPEST = 100
 """Folders inside each other: past that the rest would be out of sight."""
+UNREACHABLE = "made folders that no path leads to"
 MOST_BEFORE = 1_000_000
 """Files and folders that a program may find; the count of those that it adds begins there."""
 TICK_S = 0.1
@@ -243,7 +244,7 @@ def disk_usage(
             return Usage(sum(sizes.values()), longest, entries, "made a folder that nobody may look into")
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
-                return Usage(sum(sizes.values()), longest, entries, "made folders that no path leads to")
+                return Usage(sum(sizes.values()), longest, entries, UNREACHABLE)
             continue  # it has just gone
         with content:
             for entry in content:
@@ -251,8 +252,13 @@ def disk_usage(
                 if entries > most or depth > DEEPEST:
                     deep = f"made more than {DEEPEST} folders inside each other" if depth > DEEPEST else ""
                     return Usage(sum(sizes.values()), longest, entries, deep)
-                with contextlib.suppress(FileNotFoundError):
+                try:
                     facts = entry.stat(follow_symlinks=False)
+                except OSError as error:
+                    if error.errno == errno.ENAMETOOLONG:
+                        return Usage(sum(sizes.values()), longest, entries, UNREACHABLE)
+                    continue  # it has just gone
+                else:
                     taken = facts.st_blocks * 512
                     sizes[facts.st_dev, facts.st_ino] = max(taken, facts.st_size) if lengths else taken
                     if stat.S_ISDIR(facts.st_mode):

@@ -255,4 +255,6 @@ def _within(name: str, path: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    return name if name.isprintable() else ascii(name)
+    """A name in messages: bytes that are no UTF-8, and signs that cannot be seen, are escaped."""
+    text = os.fsencode(name).decode("utf-8", errors="backslashreplace")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
