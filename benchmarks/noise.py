@@ -15,8 +15,8 @@ same expected score after the cut.
                             better by just so much that the bounded means are equal
 
 Arms that share a seed have a part in common (`correlation`). The evaluation split misjudges every change by an amount
-of its own, normal with deviation `split error`; so does the holdout, independently, whose error over rows is known to
-the rule. The holdout measures the confirmation's own models, with a little noise besides.
+of its own, normal with deviation `split error`; so does the holdout, independently: the sum of the errors of its
+parts. The holdout measures the confirmation's own models, with a little noise besides.
 
 Streams are read by the engine's bounds on t, all at once; every stream of a sample, with kept ones first, goes through
 `experiment.judge` and the rule on cut trials as well, and both have to agree. Intervals are exact 95% (Clopper,
@@ -41,7 +41,7 @@ import numpy as np
 import numpy.typing as npt
 from decisions import Check, Estimate, Progress, exact, table
 
-from autolab import champion, passages, stats
+from autolab import champion, holdout, passages, stats
 from autolab.experiment import Judgement, Plan, PlannedArm, judge
 from autolab.records.experiment import Manifest, Trial
 from autolab.records.lab import StoppingRule
@@ -196,11 +196,15 @@ def keeps(gains: Floats, asked: float, step: float) -> tuple[npt.NDArray[np.bool
     return kept[np.arange(len(gains)), last], last + 1
 
 
-def holdout_passes(gains: Floats, rows_error: float) -> bool:
-    """Whether the paired gain on the holdout exceeds 0 at one-sided 2.5%, its error taken over rows and seeds."""
-    mean, deviation = stats.mean_and_deviation(gains.tolist())
-    error = math.hypot((deviation or 0.0) / math.sqrt(len(gains)), rows_error)
-    return mean > 0 and mean >= 1.96 * error
+def holdout_passes(gains: Floats, rows_error: float, rng: np.random.Generator) -> bool:
+    """The engine's test of the holdout, on gains of one stream that hold no error of its rows yet.
+
+    Each of its parts has an error of its own, the same for all seeds, and a little noise for every pair.
+    """
+    rows = rows_error * math.sqrt(holdout.PARTS) * rng.standard_normal(holdout.PARTS)
+    noise = HOLDOUT_NOISE * math.sqrt(holdout.PARTS) * rng.standard_normal((len(gains), holdout.PARTS))
+    parts = gains[:, None] + rows + noise
+    return holdout.passes(parts.mean(axis=1).tolist(), parts[: holdout.PAIRS].tolist()).passed
 
 
 # Streams
@@ -235,9 +239,9 @@ def follow(world: World, gain: float, count: int, sample: int, seed: Sequence[in
     came_back, pairs = keeps(fresh.gains(), world.asked, world.step)
     base_cut, candidate_cut = (cut[np.arange(len(chosen)), pairs - 1] for cut in fresh.cuts())
     confirmed = came_back & (candidate_cut <= base_cut)
-    elsewhere = world.split_error * rng.standard_normal(len(chosen))
-    held = unsplit.gains() + elsewhere[:, None] + HOLDOUT_NOISE * rng.standard_normal((len(chosen), PAIRS))
-    kept = [int(i) for i in np.flatnonzero(confirmed) if holdout_passes(held[i, : pairs[i]], world.split_error)]
+    held = unsplit.gains()
+    asked = [int(i) for i in np.flatnonzero(confirmed)]
+    kept = [i for i in asked if holdout_passes(held[i, : pairs[i]], world.split_error, rng)]
     true_share = world.share if world.depth >= BOUND else 0.0
     limits = [stats.share_at_most(int(cut), int(n)) for cut, n in zip(candidate_cut, pairs, strict=True)]
     disagreed = [
