@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -35,6 +36,8 @@ MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py
 """Files that say what is asked or how it is measured, by their usual names: frozen where they are committed."""
 FROZEN = ("program.md", "meta_journal.md")
 """What a lab always freezes; both are written where the repository has none."""
+BUILDERS = r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)\b"
+"""Build backends, and what they require, that compile."""
 DELTA = 0.01
 PAIRS = 24
 
@@ -55,6 +58,7 @@ class Wish:
     direction: Direction | None = None
     delta: float | None = None
     data: Path | None = None
+    python: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,14 @@ def _own_python(ground: Ground, command: str | None = None) -> str | None:
     return next((path for path in (*named, *OWN_PYTHON) if os.access(ground.root / path, os.X_OK)), None)
 
 
+def _python(ground: Ground, given: Path) -> str:
+    """The interpreter that the person names, as the configuration has it. UsageError: it is no program."""
+    path = ground.root / os.path.expanduser(given)
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise UsageError(f"--python: {given}: no such program, in {ground.root} or absolute")
+    return os.path.abspath(path) if given.is_absolute() or str(given).startswith("~") else str(given)
+
+
 # guesses
 
 Said = tuple[str, object, str]
@@ -232,7 +244,9 @@ Said = tuple[str, object, str]
 
 def _guesses(ground: Ground, program: Program, wish: Wish) -> Iterator[Said]:
     yield "train.command", program.command, "given" if wish.train_command else "the last commit has it"
-    if "{python}" in program.command:
+    if wish.python is not None:
+        yield "python", _python(ground, wish.python), "given"
+    elif "{python}" in program.command:
         own = _own_python(ground, wish.train_command)
         yield "python", own, "the repository's own" if own else "the one that runs Autolab: there is no .venv or venv"
     metric, why = (wish.metric, "given") if wish.metric else _metric(program)
@@ -344,6 +358,13 @@ def _notes(ground: Ground, program: Program, config: Config) -> Iterator[str]:
             f"{name} never reads AUTOLAB_SEED, so each trial repeats the same training and nothing can be told from"
             f" chance: let it seed its random numbers from {how}, and commit"
         )
+    built = _compiled(ground)
+    if built:
+        yield (
+            f"{built}: the package has to be compiled, and a trial imports the candidate's code as git holds it, where"
+            " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
+            " --python /path/to/env/bin/python; candidates then change what lies outside of it"
+        )
     unseen = [path for path in ground.untracked if not (config.data and path.rstrip("/") == config.data)]
     if unseen:
         more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
@@ -352,6 +373,28 @@ def _notes(ground: Ground, program: Program, config: Config) -> Iterator[str]:
         if path in config.files.global_ and os.path.lexists(ground.root / path):
             yield f"{path} is yours; the lab's entries will go above what it holds"
     yield f"no evaluator measures {config.metric.primary}: the numbers are what {name} says, and marked self-reported"
+
+
+def _compiled(ground: Ground) -> str:
+    """What says that the repository's own package is built by a compiler, in words; empty where nothing does."""
+    if ground.holds("setup.py"):
+        found = re.search(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b", _read(ground.root / "setup.py"))
+        if found:
+            return f"setup.py: {found[1]}"
+    if ground.holds("pyproject.toml"):
+        try:
+            system = tomllib.loads(_read(ground.root / "pyproject.toml")).get("build-system", {})
+        except tomllib.TOMLDecodeError:
+            system = {}
+        named = [str(system.get("build-backend", "")), *map(str, system.get("requires", ()))]
+        for name in named:
+            if re.match(BUILDERS, name, re.IGNORECASE):
+                return f"pyproject.toml: build-system: {name}"
+    for folder in sorted({str(PurePosixPath(path).parent) for path in ground.git.files(ground.head)}):
+        for pattern in ("*.so", "*.pyd", "*.pyx"):
+            for path in sorted((ground.root / folder).glob(pattern)):
+                return str(path.relative_to(ground.root))
+    return ""
 
 
 # what is written

@@ -76,6 +76,7 @@ def init(
     direction: Literal["minimize", "maximize"] | None = None,
     delta: float | None = None,
     data: Path | None = None,
+    python: Path | None = None,
 ) -> int:
     """Make a lab.
 
@@ -90,10 +91,12 @@ def init(
         direction: Which way is good.
         delta: The least difference worth having, in the metric's units.
         data: Folder of the training data.
+        python: The trials' interpreter; for a package that must be compiled, one in whose environment it is installed.
     """
-    wish = adopting.Wish(train_command, metric, direction, delta, data)
+    wish = adopting.Wish(train_command, metric, direction, delta, data, python)
     if not from_existing and wish != adopting.Wish():
-        raise UsageError("init: --train-command, --metric, --direction, --delta and --data go with --from-existing")
+        flags = "--train-command, --metric, --direction, --delta, --data and --python"
+        raise UsageError(f"init: {flags} go with --from-existing")
     if from_existing and (fork or template != "digits"):
         raise UsageError("init: --from-existing takes the repository as it is: leave --template and --fork out")
     if from_existing:
