@@ -78,7 +78,7 @@ WRITTEN: dict[str, Callable[[Labels], bytes]] = {
     "a list": lambda y: f"TABLE = {listed(y)}\n".encode(),
     "one a line": lambda y: "\n".join(map(str, y)).encode(),
     "floats": lambda y: repr([float(v) for v in y]).encode(),
-    "words": lambda y: repr([["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"][v] for v in y]).encode(),
+    "words": lambda y: repr(["zero one two three four five six seven eight nine".split()[v] for v in y]).encode(),
     "letters": lambda y: f"TABLE = '{letters(y)}'".encode(),
     "digits in short lines": lambda y: in_lines("".join(map(str, y)), 20).encode(),
     "a dictionary": lambda y: json.dumps(by_input(y)).encode(),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from autolab.accounts import Account
 from autolab.curves import Curve, gather, mean95
 from autolab.errors import RecordError
 from autolab.experiment import Judgement, Plan
+from autolab.markup import inert
 from autolab.meanings import heading
 from autolab.passages import SUMMARY
 from autolab.records.experiment import (
@@ -39,6 +39,7 @@ from autolab.records.experiment import (
 )
 from autolab.records.lab import Direction
 from autolab.records.outcomes import Outcome, RunKind, Verdict, recommend
+from autolab.text import decode
 
 TABLES = "analysis/tables"
 FIGURES = "analysis/figures"
@@ -128,12 +129,11 @@ def append_decision(folder: Path, decision: str, reason: str) -> None:
     """
     path = folder / SUMMARY
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decode(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{SUMMARY}: cannot be read: {error.strerror}; run extract_results first") from None
     body = text.partition(_DECISION)[0].rstrip("\n")
-    # A heading inside the reason would end the section for whoever reads it by headings.
-    told = re.sub(r"(?m)^(\s*)#", r"\1\\#", reason.strip())
+    told = inert(reason.strip())  # a heading in it would end the section for whoever reads it by headings
     new = f"{body}\n{_DECISION}\n**{decision}**: {told}\n"
     if new != text:
         durable.write(path, new)

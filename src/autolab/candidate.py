@@ -27,6 +27,7 @@ from autolab import (
 from autolab.desk import Desk, Result, agent_folder, ask, front_matter, parent_of_candidate, quoted, read
 from autolab.errors import RecordError
 from autolab.ledger import Line
+from autolab.markup import code, inert, plain
 from autolab.records.experiment import (
     Compute,
     Design,
@@ -49,7 +50,7 @@ from autolab.records.replies import (
 )
 from autolab.researchers.offline.changes import Unfit
 from autolab.stages import Outcome
-from autolab.text import many_lines
+from autolab.text import many_lines, one_line
 from autolab.workspace import Workspaces, unreadable
 
 Kind = TypeVar("Kind", bound=Output)
@@ -140,17 +141,18 @@ def _proposed(claim: Hypothesis) -> dict[str, JsonValue]:
 
 
 def _prose(output: HypothesisOutput) -> str:
-    parts = [output.body.strip() or output.mechanism]
+    parts = [inert(output.body.strip() or output.mechanism)]
     if output.assumptions:
-        parts += ["## Assumptions", "\n".join(f"- {one}" for one in output.assumptions)]
+        parts += ["## Assumptions", "\n".join(f"- {plain(one)}" for one in output.assumptions)]
     if output.notes.strip():
-        parts += ["## Notes", output.notes.strip()]
+        parts += ["## Notes", inert(output.notes.strip())]
     return "\n\n".join(parts)
 
 
 def write_hypothesis(desk: Desk, claim: Hypothesis, body: str) -> None:
-    prose = body.strip() or claim.mechanism
-    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n\n# {claim.title}\n\n{prose}\n")
+    """`body` is Markdown of the engine's."""
+    prose = body.strip() or inert(claim.mechanism)
+    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n")
 
 
 def carry_hypothesis(desk: Desk) -> None:
@@ -363,14 +365,14 @@ def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design, l
     fault.point("worktree.after_edit")
     git, base = desk.lab.git, desk.campaign.base_commit or ""
     title = desk.hypothesis().title
-    commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {title}", f"exp/{desk.slug}").sha
+    commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {one_line(title, 300)}", f"exp/{desk.slug}").sha
     fault.point("candidate.after_commit")
     git.pin(f"refs/autolab/keep/{desk.iteration_id}/{commit[:12]}", commit)
     fault.point("candidate.after_pin")
     if desk.candidate() != commit:
         said = {"commit": commit, "base": base, "slug": desk.slug, "via": output.via or desk.researcher.name}
         desk.lab.ledger.append("candidate", said)
-    desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{output.plan.strip()}\n\nCommit {commit}\n")
+    desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{inert(output.plan.strip())}\n\nCommit {commit}\n")
     return _judged(desk, commit, spec, left)
 
 
@@ -512,12 +514,17 @@ def checked(desk: Desk, commit: str) -> dict[str, dict[str, Literal["pass", "ski
 
 def _review_text(desk: Desk, review: ReviewResult, findings: Sequence[Finding], notes: str) -> str:
     checks = "\n".join(f"| {name} | {value} |" for name, value in review.required_checks.items())
-    found = "\n".join(f"- **{f.severity}** {f.check}{f' ({f.file})' if f.file else ''}: {f.message}" for f in findings)
+    found = "\n".join(map(_finding_line, findings))
     return (
         f"# Review of {desk.slug}\n\nCommit {review.commit}, reviewed by {review.reviewer}: **{review.status}**\n\n"
         f"| check | result |\n| --- | --- |\n{checks}\n\n## Findings\n\n{found or 'None.'}\n"
-        + (f"\n## Notes\n\n{notes.strip()}\n" if notes.strip() else "")
+        + (f"\n## Notes\n\n{inert(notes.strip())}\n" if notes.strip() else "")
     )
+
+
+def _finding_line(found: Finding) -> str:
+    file = f" ({code(found.file)})" if found.file else ""
+    return f"- **{found.severity}** {plain(found.check)}{file}: {plain(found.message)}"
 
 
 def _log_tail(path: Path) -> str:

@@ -38,6 +38,7 @@ from autolab import (
 from autolab.board import Judged
 from autolab.desk import Desk, Result, ask, quoted
 from autolab.lab import Lab
+from autolab.markup import inert
 from autolab.records.experiment import (
     Assembler,
     Confirmation,
@@ -584,7 +585,7 @@ def failure_report(desk: Desk, stage: Stage, reason: str) -> str:
             [
                 f"# {desk.iteration_id} waits for a person",
                 f"Stage {stage}, attempt {desk.state.stage_attempt}, sent back {desk.state.bounces} times.",
-                reason,
+                inert(reason),
                 f"Nothing was reset; {kept}. Prompts, replies and check logs: `{_logs(desk)}`.",
                 "## Ways on",
                 "\n".join(f"- {way}" for way in ways),

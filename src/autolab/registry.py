@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from autolab.errors import RecordError
 from autolab.lab import Lab
 from autolab.meanings import heading
-from autolab.records.experiment import IterationRecord
+from autolab.records.experiment import Hypothesis, IterationRecord
 from autolab.text import decode, many_lines
 
 PUBLISHED = (
@@ -111,10 +112,13 @@ def evidence(lab: Lab) -> str:
 
 
 def title(lab: Lab, record: IterationRecord) -> str:
-    """The hypothesis's title, from its document's first heading."""
+    """The hypothesis's title, from its document's front matter; the iteration's id where that cannot be read."""
     path = lab.iteration(record.iteration_id).hypothesis
-    heads = re.findall(r"(?m)^# (.+)$", many_lines(path.read_bytes())) if path.exists() else []
-    return heads[0] if heads else record.iteration_id
+    front = re.match(r"\A---\n(.*?\n)---\n", many_lines(path.read_bytes()), re.DOTALL) if path.exists() else None
+    try:
+        return Hypothesis.from_text(front[1], path.name).title if front else record.iteration_id
+    except RecordError:
+        return record.iteration_id
 
 
 def _status(path: Path) -> str:

@@ -28,14 +28,26 @@ CUT = " [cut]"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _UNDECODABLE = re.compile("[\udc80-\udcff]")  # what Python's surrogateescape makes of a byte
-# Unicode's categories Cc (but tab and line feed), Cf, Cs, Zl and Zp, and what is "default ignorable" besides. Left
-# alone are the two variation selectors U+FE0E and U+FE0F, which only choose how an emoji looks.
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5"
-    "\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
-    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
-_SPACE = re.compile(r"[ \t\r\n]+")
+# What Unicode calls "default ignorable" though Python prints it: nobody sees these. The two variation selectors U+FE0E
+# and U+FE0F are left alone: they only choose how an emoji looks.
+_UNSEEN = frozenset((0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0))
+_UNSEEN |= frozenset((*range(0xFE00, 0xFE0E), *range(0xE0100, 0xE01F0)))
+_BLANKS = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_SPACE = re.compile(f"[ \t\r\n{_BLANKS}]+")
+
+
+class _Shown(dict[int, str]):
+    """Code point -> as it is shown, filled as characters come; for str.translate, which is quick."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        # Blanks other than the space are not printable by Python's word, and can be seen all the same.
+        seen = code not in _UNSEEN and (character.isprintable() or character in "\t\n" or _SPACE.match(character))
+        self[code] = character if seen else _escaped(code)
+        return self[code]
+
+
+_SHOWN = _Shown()
 
 
 def decode(raw: bytes) -> str:
@@ -51,7 +63,7 @@ def decode_json(raw: bytes) -> str:
 
 def whole(text: str) -> str:
     """The text with its lone surrogates shown; all else as it is. UTF-8 can hold it."""
-    return _SURROGATES.sub(_escape, text)
+    return _SURROGATES.sub(lambda found: _escaped(ord(found[0])), text)
 
 
 def whole_value(value: Value) -> Value:
@@ -77,19 +89,19 @@ def _whole(value: Any) -> Any:
 
 
 def many_lines(text: str | bytes, limit: int = BLOCK) -> str:
-    """Text of many lines, at most `limit` characters: line feeds and tabs stay, carriage returns end a line too."""
+    """Text of many lines, at most `limit` characters: line feeds and tabs stay, a carriage return ends a line too."""
     if isinstance(text, bytes):
         text = decode(text)
     # A carriage return moves a terminal's cursor back over what was written: no line may hold one.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _cut(_HIDDEN.sub(_escape, text), limit)
+    return _cut(text.translate(_SHOWN), limit)
 
 
 def one_line(text: str | bytes, limit: int = LINE) -> str:
-    """Text on one line, at most `limit` characters: line breaks, tabs and runs of blanks become one blank."""
+    """Text on one line, at most `limit` characters: line breaks, tabs and runs of blanks become one space."""
     if isinstance(text, bytes):
         text = decode(text)
-    return _cut(_HIDDEN.sub(_escape, _SPACE.sub(" ", text)).strip(" "), limit)
+    return _cut(_SPACE.sub(" ", text).translate(_SHOWN).strip(" "), limit)
 
 
 def last_line(text: str | bytes, limit: int = LINE) -> str:
@@ -129,6 +141,5 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: max(0, limit - len(CUT))] + CUT
 
 
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escaped(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
