@@ -20,7 +20,7 @@ LAYERS = """
 __main__
 cli
 commands
-adopt doctor init registry replay status
+adopt doctor init mending registry replay status
 engine conclusion quarantine reproduction calibration champion candidate blueprint edits calls desk preflight
 researchers
 analysis accounts passages

@@ -20,7 +20,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from autolab import budget, durable, evaluation, experiment, fault, rig, runs, scores, scoring, stats
-from autolab.errors import LabError
+from autolab.errors import LabError, RecordError
 from autolab.experiment import AGAIN, ALTERED
 from autolab.lab import Lab
 from autolab.ledger import Line
@@ -37,7 +37,10 @@ FOLDER = "calibration"
 def current(lab: Lab) -> Calibration | None:
     """The newest calibration, of whichever epoch; None before the first."""
     path = lab.store / "calibration.json"
-    return Calibration.load(path, ".git/autolab/calibration.json") if path.exists() else None
+    try:
+        return Calibration.load(path, ".git/autolab/calibration.json") if path.exists() else None
+    except RecordError as error:
+        raise RecordError(f"{error}; `autolab doctor --fix` makes it again") from None
 
 
 def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool]) -> Calibration | None:

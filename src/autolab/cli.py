@@ -7,6 +7,7 @@ person, 4 budget spent.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -101,6 +102,8 @@ def _disk(error: OSError) -> str:
 
     place = error.filename or "the disk"
     said = one_line(f"{place}: {error.strerror or error}")
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP):
+        return f"{said}; something else was put in its place: `autolab doctor --fix` mends the lab's own files"
     return f"{said}; make room or access, then run the same command again: nothing recorded is lost"
 
 

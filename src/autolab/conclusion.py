@@ -345,7 +345,7 @@ def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -
         tell(f"{len(waiting)} document entries wait: {away}")
         return
     known_path = lab.documents_path
-    known = json.loads(known_path.read_text(encoding="utf-8")) if known_path.exists() else {}
+    known = documents.known(known_path)
     for entry in waiting:
         written = documents.write(lab.root, entry)
         fault.point("document.after_write")

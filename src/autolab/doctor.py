@@ -17,6 +17,7 @@ from autolab import (
     durable,
     executed_names,
     interpreter,
+    mending,
     preflight,
     prompts,
     pytest_guard,
@@ -24,7 +25,7 @@ from autolab import (
     verifiers,
 )
 from autolab.engine import LOG
-from autolab.errors import AutolabError, LabError, LedgerError
+from autolab.errors import AutolabError, LabError, LedgerError, RecordError
 from autolab.git import common_dir, find_root
 from autolab.lab import Lab
 from autolab.ledger import Ledger, Rebuilt
@@ -50,8 +51,11 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 def verify(lab: Lab) -> list[Finding]:
     """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter and what its
     trials could read of the labels."""
-    found: list[Finding] = []
+    found = [verifiers.blocking("record", said) for said in mending.odd(lab)]
     _try(found, "ledger", lambda: lab.ledger.open() and lab.ledger.check())
+    _try(found, "ledger", lab.load)
+    _try(found, "ledger", lambda: found.extend(_lost(lab)))
+    found += [verifiers.blocking("record", f"{said}; {mending.WAY_OUT}") for _, said, _ in mending.damaged(lab)]
     _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
     if lab.backlog_path.exists():
         _try(found, "backlog", lambda: Backlog.load(lab.backlog_path, ".autolab/backlog.yaml"))
@@ -60,12 +64,26 @@ def verify(lab: Lab) -> list[Finding]:
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
+    _try(found, "manifest", lambda: found.extend(_manifests(lab)))
     _try(found, "trials", lambda: found.extend(verifiers.blocking("trials", said) for said in stored.check(lab)))
     found += [*_pytest_guard(lab), *_executed(lab), *prompts.check(lab.control / "prompts")]
     if not any(finding.check == "config" for finding in found):
         found += _refusals(lab, {finding.message for finding in found})
         found += _frozen(lab)
     return found
+
+
+def _lost(lab: Lab) -> list[Finding]:
+    said = mending.lost_lines(lab)
+    return [verifiers.advisory("ledger", said)] if said else []
+
+
+def _manifests(lab: Lab) -> list[Finding]:
+    way = "`autolab doctor --fix` brings the recorded one back"
+    return [
+        verifiers.blocking("manifest", f"{path.relative_to(lab.root)}: {why}; {way}")
+        for path, why in mending.manifests(lab)
+    ]
 
 
 def _refusals(lab: Lab, said: set[str]) -> list[Finding]:
@@ -98,11 +116,25 @@ def _executed(lab: Lab) -> list[Finding]:
     return found
 
 
+def _broken_documents(lab: Lab) -> list[Path]:
+    """Documents of iterations that are not of their form, or not what the ledger recorded."""
+    broken = [path for path, _ in mending.manifests(lab)]
+    for pattern, kind in CHECKED.items():
+        for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
+            try:
+                kind.load(path)
+            except RecordError:
+                broken.append(path)
+    return list(dict.fromkeys(broken))
+
+
 def _try(found: list[Finding], check: str, action: object) -> None:
     try:
         action()  # type: ignore[operator]
     except AutolabError as error:
         found.append(verifiers.blocking(check, str(error)))
+    except OSError as error:
+        found.append(verifiers.blocking(check, f"{error.filename or check}: {error.strerror or error}"))
 
 
 def _frozen(lab: Lab) -> list[Finding]:
@@ -198,14 +230,23 @@ def _fix(start: Path) -> list[Finding]:
     if not store.exists():
         raise LabError(f"{root}: no record to mend; `autolab init` makes a clone a lab")
     lab = Lab(root)
-    with lab.own("autolab doctor --fix"):
+    found += [verifiers.advisory("fixed", said) for said in mending.straighten(store, lab.control)]
+    with lab.own("autolab doctor --fix", take=True):
+        lost = _lines_of(lab.ledger)
         try:
             lab.ledger.open(repair=True)
         except LedgerError as error:
             found += _rebuilt(error, lab.ledger.rebuild(_lab_id(lab.ledger), root))
+        if not mending.has_transition(lab.ledger):
+            found.append(verifiers.advisory("fixed", mending.begin_anew(lab, lost)))
+        found += [verifiers.advisory("fixed", said) for said in mending.mend(lab)]
         lab.take_up(fix=True)
         found += [verifiers.advisory("fixed", said) for said in stored.mend(lab)]
         lab.git.repair_worktrees()
+        newest = _newest_logs(lab)
+        for path in _broken_documents(lab):
+            said = mending.restore(lab, lab.git, path, newest)
+            found.append(verifiers.advisory("fixed", f"{path.relative_to(lab.root)}: {said}"))
         for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))
         conclusion.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
@@ -218,6 +259,14 @@ def _rebuilt(error: LedgerError, made: Rebuilt) -> list[Finding]:
     for line in made.left_out:
         found.append(verifiers.blocking("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
     return found
+
+
+def _lines_of(ledger: Ledger) -> int:
+    """How many lines the ledger had, by its head; 0 where that is not known."""
+    try:
+        return ledger.load_head().n
+    except (LedgerError, OSError):
+        return 0
 
 
 def _lab_id(ledger: Ledger) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from autolab import durable, fault, text
+from autolab.errors import RecordError
 from autolab.ledger import Ledger, Line
 from autolab.records.experiment import Lesson
 from autolab.records.outcomes import Verdict
@@ -49,9 +50,22 @@ def recall(store: Path, ledger: Ledger, newest: str | None) -> tuple[Lesson, ...
         return ()
     place = store / "lessons.jsonl"
     if not place.exists() or _last(place) != newest:
-        told = [line.data["lesson"] for line in ledger.lines() if line.event == EVENT]
-        durable.write(place, b"".join(map(_line, told)))
-    return tuple(Lesson.from_text(line, "lessons.jsonl") for line in reversed(_tail(place)))
+        _write_again(place, ledger)
+    try:
+        return stored(place)[::-1]
+    except RecordError:  # somebody's hand was in it, and the ledger has the lines
+        _write_again(place, ledger)
+        return stored(place)[::-1]
+
+
+def _write_again(place: Path, ledger: Ledger) -> None:
+    told = [line.data["lesson"] for line in ledger.lines() if line.event == EVENT]
+    durable.write(place, b"".join(map(_line, told)))
+
+
+def stored(place: Path) -> tuple[Lesson, ...]:
+    """The lessons at the end of the file, oldest first. RecordError: a line of it is none."""
+    return tuple(Lesson.from_text(line, "lessons.jsonl") for line in _tail(place))
 
 
 def _line(value: object) -> bytes:
