@@ -26,6 +26,8 @@ DEEPEST = 100
 UNREACHABLE = "made folders that no path leads to"
 MOST_BEFORE = 1_000_000
 """Files and folders that a program may find; the count of those that it adds begins there."""
+FREE_SOCKETS = 64
+"""Sockets that count nothing; each one more counts as if its buffer were full, since nobody can see what lies in it."""
 TICK_S = 0.1
 SHARE = 20
 """A look that took a second of the processor is followed by at least this many seconds without one."""
@@ -204,8 +206,10 @@ class Watcher:
     def judge(self, pids: Collection[int]) -> str:
         if self.processes and sum(_tasks(pid) for pid in pids) > self.processes:
             return PROCESS_LIMIT
-        if self.memory_bytes and _resident(pids) > self.memory_bytes and _proportional(pids) > self.memory_bytes:
-            return OUT_OF_MEMORY
+        if self.memory_bytes:
+            room = self.memory_bytes - _socket_buffers(pids)
+            if _resident(pids) > room and _proportional(pids) > room:
+                return OUT_OF_MEMORY
         if self.disk_bytes:
             return self.full(self.usage(_deleted(pids, self.writes)))
         return ""
@@ -284,6 +288,21 @@ def _deleted(pids: Collection[int], folders: Sequence[str]) -> dict[tuple[int, i
                         if facts.st_nlink == 0 and facts.st_dev in devices and stat.S_ISREG(facts.st_mode):
                             found[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
     return found
+
+
+def _socket_buffers(pids: Collection[int]) -> int:
+    """Bytes that the kernel may hold for the sockets of these processes, one that several have open counted once."""
+    sockets = set()
+    for pid in pids:
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as links:
+            for link in links:
+                with contextlib.suppress(OSError):
+                    target = os.readlink(link.path)
+                    if target.startswith("socket:"):
+                        sockets.add(target)
+    words = _words(Path("/proc/sys/net/core/wmem_default"))
+    buffer = int(words[0]) if words else 0
+    return max(0, len(sockets) - FREE_SOCKETS) * buffer
 
 
 def _field(path: str, name: str) -> int:
