@@ -417,6 +417,11 @@ def _copied_labels(desk: Desk, commit: str, changed: Collection[str]) -> list[Fi
 def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
     lab, base = desk.lab, desk.campaign.base_commit or ""
     ground = rig.set_up(lab, desk.config, base, commit)
+    copied = rig.copied_labels(desk.config, ground)
+    if copied:
+        told = "equals {}, which no candidate may hold: take the file out"
+        findings = tuple(verifiers.blocking("labels", f"{c.path}: {told.format(c.equals)}", c.path) for c in copied)
+        return ladder.Ladder({"labels": "fail"}, findings, None)
     plan = experiment.plan(spec, desk.config, desk.hypothesis(), lab.secret, "", "")
     variant = plan.variants[0]
     return ladder.climb(
@@ -430,6 +435,7 @@ def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
             config=rig.settings_file(ground, variant),
             data=ground.data,
             experiment=desk.paths.folder,
+            imports=ground.imports.get("candidate"),
             box=rig.checks_box(ground, desk.config),
         ),
     )

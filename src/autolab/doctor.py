@@ -15,8 +15,8 @@ from autolab import (
     conclusion,
     containment,
     durable,
-    evaluation,
     executed_names,
+    interpreter,
     preflight,
     prompts,
     pytest_guard,
@@ -47,7 +47,8 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
 def verify(lab: Lab) -> list[Finding]:
-    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter."""
+    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter and what its
+    trials could read of the labels."""
     found: list[Finding] = []
     _try(found, "ledger", lambda: lab.ledger.open() and lab.ledger.check())
     _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
@@ -123,7 +124,7 @@ def examine(start: Path, fix: bool) -> list[Finding]:
     found += [*judged, *_missing(lab)]
     if any(finding.check in ("config", "python", "packages") for finding in judged):
         return found
-    for name in evaluation.holds_packaged_data(Path(lab.python(lab.config()))):
+    for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
         message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"
         found.append(verifiers.advisory("data", message))
     return found
@@ -157,7 +158,7 @@ def _containment() -> list[Finding]:
         break
     else:
         missing.append("programs can only run with your rights (--containment none)")
-    way = "" if not missing else f"; {containment.INSTALL}"
+    way = f"; {containment.way_to_full()}" if missing else ""
     return [verifiers.advisory("containment", f"{said}{way}") for said in missing] + found
 
 

@@ -360,6 +360,7 @@ class Engine:
 def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
     """The configuration as it can be acted on, or a RecordError that says why it cannot."""
     preflight.refuse_unbuilt(config)
+    rig.refuse_reads(lab, config)
     settled, lower = containment.settle(config, lab.store)
     if lower:
         tell(lower)

@@ -46,7 +46,8 @@ class Ground:
     `folder`: read-only export of the candidate, the working folder. `python`: the trials' interpreter.
     `scratch`: one folder a check, which alone it may write (AUTOLAB_TRIAL_DIR). `logs`: `<check>.log`. `config`: the
     arm's resolved settings (AUTOLAB_CONFIG). `data`: the training data (AUTOLAB_DATA). `experiment`: the lab's
-    `experiments/<ITERATION_ID>`, which an export does not hold. `box`: level, limits, and where the interpreter lies.
+    `experiments/<ITERATION_ID>`, which an export does not hold. `imports`: what sends imports of the lab's package to
+    the export (PYTHONPATH). `box`: level, limits, and where the interpreter lies.
     """
 
     folder: Path
@@ -57,11 +58,12 @@ class Ground:
     config: Path | None = None
     data: Path | None = None
     experiment: Path | None = None
+    imports: Path | None = None
     box: Box = OPEN
 
     def boxed(self, folder: Path) -> Box:
         """Reads everything that is named here, writes `folder`."""
-        given = (self.folder, self.config, self.data, self.experiment)
+        given = (self.folder, self.config, self.data, self.experiment, self.imports)
         seen = tuple(str(path.absolute()) for path in given if path is not None)
         return replace(self.box, reads=(*self.box.reads, *seen), writes=(str(folder.absolute()),))
 
@@ -211,7 +213,7 @@ def _environment(ground: Ground, folder: Path) -> dict[str, str]:
         "AUTOLAB_TRIAL_DIR": str(folder),
         "AUTOLAB_SEED": "0",
     }
-    given = {"AUTOLAB_CONFIG": ground.config, "AUTOLAB_DATA": ground.data}
+    given = {"AUTOLAB_CONFIG": ground.config, "AUTOLAB_DATA": ground.data, "PYTHONPATH": ground.imports}
     return values | {name: str(path) for name, path in given.items() if path is not None}
 
 

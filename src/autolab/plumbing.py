@@ -274,13 +274,16 @@ def _program() -> str:
 
 
 def _sound_path() -> str:
-    """PATH without folders that are relative, writable for everybody or inside of a lab."""
+    """PATH without folders that are relative, writable for everybody, inside of a lab, or closed to this user."""
 
     def sound(entry: str) -> bool:
         folder = Path(os.path.realpath(entry))
-        if not os.path.isabs(entry) or not folder.is_dir() or folder.stat().st_mode & stat.S_IWOTH:
+        try:
+            if not os.path.isabs(entry) or not folder.is_dir() or folder.stat().st_mode & stat.S_IWOTH:
+                return False
+            return not any((above / ".autolab").exists() for above in (folder, *folder.parents))
+        except OSError:  # closed to this user, as root's folders are where `su` kept PATH: nothing in it can be started
             return False
-        return not any((above / ".autolab").exists() for above in (folder, *folder.parents))
 
     return os.pathsep.join(filter(sound, os.environ.get("PATH", os.defpath).split(os.pathsep)))
 

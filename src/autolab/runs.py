@@ -163,7 +163,7 @@ def _take_up(order: Order) -> _Run:
     started = [line for line in mine if line.event == "run_started"]
     ended = {line.data["run_id"] for line in mine if line.event == "run_ended" and line.n < order.acted}
     open_runs = [line for line in started if line.data["kind"] == order.kind and line.data["run_id"] not in ended]
-    setup = rig.set_up(lab, order.config, order.base, order.candidate, order.exports)
+    setup = rig.launched(lab, order.config, order.base, order.candidate, order.exports)
     plan = order.plan(setup)
     registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
     registered |= {"design_sha256": order.design_sha256, "rule": plan.rule.value() if plan.rule else None}
@@ -516,7 +516,7 @@ def _content(run: _Run, arm: PlannedArm, seed: int) -> str:
         seed=seed,
         data=dict(setup.data_sha256),
         evaluator=setup.evaluator_sha256 + (" altered suffix" if setup.altered else ""),
-        environment=f"{setup.environment.version} {setup.environment.packages_sha256}",
+        environment=setup.content,
     )
 
 
