@@ -23,6 +23,7 @@ from autolab.git import Git, common_dir, find_root
 from autolab.init import TEMPLATES, ignore, refuse_nested, register, write_schemas
 from autolab.lab import OWN_PYTHON, Lab, command_words
 from autolab.records.lab import Config, Direction, VerifierPolicy
+from autolab.text import decode
 
 BASE = TEMPLATES / "base"
 DOCUMENTS = (
@@ -161,7 +162,7 @@ def _program(ground: Ground, given: str | None) -> Program:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return decode(path.read_bytes())
 
 
 def _words(ground: Ground, given: str | None) -> list[str]:
@@ -272,7 +273,7 @@ def _metric(program: Program) -> tuple[str, str]:
 
 def _printed(program: Program) -> list[str]:
     """Names that the program prints at the beginning of a text, followed by a colon and a value."""
-    lines = [line for line in program.text.splitlines() if not _ELSEWHERE.search(line)]
+    lines = [line for line in program.text.split("\n") if not _ELSEWHERE.search(line)]
     return list(dict.fromkeys(name for line in lines for name in _PRINTED.findall(line)))
 
 

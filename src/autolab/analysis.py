@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autolab import accounts, durable, experiment, figures, passages
+from autolab import accounts, durable, experiment, figures, passages, scores
 from autolab.accounts import Account
 from autolab.curves import Curve, gather, mean95
 from autolab.errors import RecordError
@@ -158,7 +158,7 @@ def _run(folder: Path, manifest: Manifest, design: Design, hypothesis: Hypothesi
         run_id=manifest.run_id,
         primary=plan.metric,
         self_reported=plan.self_reported,
-        arms=experiment.aggregate(trials, plan.self_reported),
+        arms=scores.aggregate(plan.scale, trials),
         comparisons=judgement.comparisons,
     )
     completed = [trial for trial in trials if trial.outcome is Outcome.COMPLETED]
@@ -205,6 +205,7 @@ def _names(runs: Sequence[_Run]) -> list[str]:
 
 
 def _trials_table(runs: Sequence[_Run]) -> str:
+    """One row a trial with what it measured; `cut` says why it counts as the bound instead (diverged, beyond)."""
     names = _names(runs)
     last = ("predictions_sha256", "attempt", "seconds", "max_rss_bytes", "output_bytes", "commit", "key", "reused_from")
     rows = []
@@ -215,8 +216,10 @@ def _trials_table(runs: Sequence[_Run]) -> str:
             values = [numbers.get(name) for name in names]
             stable = (trial.trial, trial.arm, roles[trial.arm], trial.index, trial.seed, trial.outcome.value)
             rest = [getattr(trial, name) for name in last]
-            rows.append((run.manifest.run_id, *stable, *values, _source(run), *rest, trial.message))
-    return _csv(("run", "trial", "arm", "role", "index", "seed", "outcome", *names, "source", *last, "message"), rows)
+            counts = (run.plan.scale.cut(trial), _source(run))
+            rows.append((run.manifest.run_id, *stable, *values, *counts, *rest, trial.message))
+    first = ("run", "trial", "arm", "role", "index", "seed", "outcome")
+    return _csv((*first, *names, "cut", "source", *last, "message"), rows)
 
 
 def _pairs(run: _Run, comparison: Comparison) -> list[tuple[Trial, Trial, float]]:
@@ -231,7 +234,10 @@ def _pairs(run: _Run, comparison: Comparison) -> list[tuple[Trial, Trial, float]
 
 
 def _primary(run: _Run, trial: Trial) -> float:
-    return experiment.measured(trial, run.plan.self_reported)[run.plan.metric]
+    """The metric that is compared, cut at the bound."""
+    value = run.plan.scale.score(trial)
+    assert value is not None  # no comparison reads a trial without one
+    return value
 
 
 def _pairs_table(runs: Sequence[_Run]) -> str:
@@ -251,8 +257,11 @@ def _comparisons_table(runs: Sequence[_Run]) -> str:
         about = (run.manifest.run_id, c.arm, c.baseline, c.metric, run.plan.direction, passages.pairs_of(c))
         d = c.difference
         rule = (run.plan.delta, c.e_plus, c.e_minus, c.verdict.value, c.reason)
-        rows.append((*about, d.n, d.mean, d.low, d.high, d.level, *rule))
-    return _csv((*header, "success_delta", "e_plus", "e_minus", "verdict", "reason"), rows)
+        base, variant = c.cut or (None, None)
+        cuts = [(one.cut, one.at_most) if one else (None, None) for one in (base, variant)]
+        rows.append((*about, d.n, d.mean, d.low, d.high, d.level, *rule, c.bound, *cuts[0], *cuts[1]))
+    last = ("bound", "baseline_cut", "baseline_cut_at_most95", "arm_cut", "arm_cut_at_most95")
+    return _csv((*header, "success_delta", "e_plus", "e_minus", "verdict", "reason", *last), rows)
 
 
 def _history_table(runs: Sequence[_Run]) -> str:
@@ -328,7 +337,10 @@ def _is_share(run: _Run, name: str) -> bool:
 def _measure(run: _Run, metric: str) -> figures.Measure:
     values: dict[str, dict[int, float]] = {}
     for trial in run.trials:
-        found = experiment.measured(trial, run.plan.self_reported)
+        found = dict(experiment.measured(trial, run.plan.self_reported))
+        counted = run.plan.scale.score(trial)
+        if counted is not None:
+            found[run.plan.metric] = counted
         if trial.outcome is Outcome.COMPLETED and metric in found:
             values.setdefault(trial.arm, {})[trial.index] = found[metric]
     means = {arm: mean95(list(by.values())) for arm, by in values.items()}

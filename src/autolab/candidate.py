@@ -24,7 +24,7 @@ from autolab import (
     rig,
     verifiers,
 )
-from autolab.desk import Desk, Result, agent_folder, ask, front_matter, parent_of_candidate, read
+from autolab.desk import Desk, Result, agent_folder, ask, front_matter, parent_of_candidate, quoted, read
 from autolab.errors import RecordError
 from autolab.ledger import Line
 from autolab.records.experiment import (
@@ -49,6 +49,7 @@ from autolab.records.replies import (
 )
 from autolab.researchers.offline.changes import Unfit
 from autolab.stages import Outcome
+from autolab.text import many_lines
 from autolab.workspace import Workspaces, unreadable
 
 Kind = TypeVar("Kind", bound=Output)
@@ -178,7 +179,7 @@ def design(desk: Desk) -> Result:
     carry_hypothesis(desk)
     claim = desk.hypothesis()
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "config": desk.config.to_yaml(),
         "history": history(desk),
         "method": blueprint.told(in_base(desk)),
@@ -232,10 +233,20 @@ def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
         "dataset": output.dataset,
         "train": output.train,
         "criteria": [criterion.value() for criterion in output.criteria],
-        "test": test.value(),
+        "test": test.value() | {"bound": _bound(desk, claim.metric)},
         "base_commit": desk.campaign.base_commit,
     }
     return Design.from_value(value, desk.shown(desk.paths.design))
+
+
+def _bound(desk: Desk, metric: str) -> float | None:
+    """The worst score that counts, fixed here, before the run. Another metric than the lab's has none."""
+    config, known = desk.config, calibration.current(desk.lab)
+    if metric != config.metric.primary:
+        return None
+    if config.test.bound is not None or known is None or known.metric != metric:
+        return config.test.bound
+    return known.bound
 
 
 def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:
@@ -273,7 +284,7 @@ def implementation(desk: Desk) -> Result:
     fault.point("worktree.after_add")
     parent = parent_of_candidate(desk)
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "design_yaml": spec.to_yaml(),
         "review_feedback": _feedback(desk),
         "verifier_errors": desk.state.reason,
@@ -365,7 +376,7 @@ def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design, l
 
 def _feedback(desk: Desk) -> str:
     path = desk.paths.review
-    return path.read_text(encoding="utf-8") if path.exists() and desk.state.bounces else ""
+    return quoted(desk, path) if path.exists() and desk.state.bounces else ""
 
 
 def _judged(desk: Desk, commit: str, spec: Design, left: Sequence[Finding]) -> Result:
@@ -449,7 +460,7 @@ def implementation_review(desk: Desk) -> Result:
     judged = checked(desk, commit)
     base = desk.campaign.base_commit or ""
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "design_yaml": desk.design().to_yaml(),
         "diff_summary": desk.lab.git.diff_text(base, commit, 20_000),
         "verifier_outputs": json.dumps(judged, indent=1),
@@ -489,7 +500,7 @@ def _evidence(desk: Desk) -> str:
     said = "The lab is not calibrated yet.\n"
     if found is not None:
         said = f"calibration, made of the base's own trials:\n{found.to_yaml()}"
-    told = about.read_text(encoding="utf-8") if about.exists() else "none\n"
+    told = quoted(desk, about) if about.exists() else "none\n"
     return f"{said}\nsummary.json, which the candidate says of its model:\n{told}"
 
 
@@ -510,7 +521,7 @@ def _review_text(desk: Desk, review: ReviewResult, findings: Sequence[Finding], 
 
 
 def _log_tail(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")[-4_000:] if path.exists() else "not run"
+    return many_lines(path.read_bytes())[-4_000:] if path.exists() else "not run"
 
 
 def recorded_review(path: Path, shown: str, events: Iterable[Line]) -> ReviewResult:

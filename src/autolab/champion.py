@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from autolab import evaluation, experiment, fault, holdout, rig, runs, scoring, stats
+from autolab import evaluation, experiment, fault, holdout, meanings, rig, runs, scoring, stats
 from autolab.collection import remove_tree
 from autolab.errors import GitError, LabError
 from autolab.lab import Lab
@@ -23,6 +23,7 @@ from autolab.ledger import Line
 from autolab.records.experiment import Confirmation, Design, Hypothesis, Manifest, Trial
 from autolab.records.lab import LINEAGE, Campaign, Champion, Claims, Config, StoppingRule
 from autolab.records.outcomes import Outcome, RunKind, Verdict
+from autolab.scores import Scale
 from autolab.seeds import confirmation_seeds
 
 BRANCH = "refs/heads/autolab/champion"
@@ -127,7 +128,8 @@ def conclude(
     if known is not None and known.run_id == confirm.run_id:
         return known
     compared = confirm.comparisons[0]
-    answer, replicates = _holdout(order, confirm, claims) if passed else ("not_asked", None)
+    more_cut = too_many_cut(confirm) if passed else ""
+    answer, replicates = _holdout(order, confirm, claims) if passed and not more_cut else ("not_asked", None)
     outcome = "suspicious" if doubts and OUTCOMES[answer] == "kept" else OUTCOMES[answer]
     gains = _differences(confirm)
     assert confirm.rule is not None
@@ -137,7 +139,7 @@ def conclude(
             "arm": compared.arm,
             "difference": compared.difference.value(),
             "shrunken": stats.shrunken(gains[: compared.pairs], confirm.rule.deviation),
-            "reason": compared.reason or compared.verdict.value,
+            "reason": more_cut or compared.reason or compared.verdict.value,
             "holdout": answer,
             "holdout_error": replicates,
             "outcome": outcome,
@@ -154,16 +156,27 @@ def conclude(
     return found
 
 
+def too_many_cut(confirm: Manifest) -> str:
+    """`more_cut` where more of the candidate's trials were cut than of the baseline's, and more than the lab allows."""
+    compared = confirm.comparisons[0]
+    if not compared.cut or confirm.rule is None:
+        return ""
+    base, candidate = compared.cut
+    allowed = confirm.rule.max_failure_share
+    tolerated = allowed is not None and candidate.cut <= allowed * candidate.trials
+    return "" if tolerated or candidate.cut <= base.cut else meanings.MORE_CUT
+
+
 def _differences(manifest: Manifest) -> list[float]:
-    """Differences in the direction of good, in seed order, as far as both arms have the metric."""
+    """Differences in the direction of good, in seed order, as far as both arms have a score."""
     compared = manifest.comparisons[0]
     found = {(trial.arm, trial.index): trial for trial in manifest.trials if trial.outcome is Outcome.COMPLETED}
-    gains, sign = [], 1 if manifest.direction == "maximize" else -1
+    gains, sign, scale = [], 1 if manifest.direction == "maximize" else -1, Scale.of(manifest)
     for index in range(manifest.pairs or 0):
         pair = [found.get((arm, index)) for arm in (compared.baseline, compared.arm)]
-        if None in pair:
+        before, after = (None if trial is None else scale.score(trial) for trial in pair)
+        if before is None or after is None:
             break
-        before, after = (experiment.measured(t, manifest.self_reported)[compared.metric] for t in pair if t)
         gains.append(sign * (after - before))
     return gains
 
@@ -248,17 +261,21 @@ def _trial(confirm: Manifest, arm: str, index: int) -> Trial:
 
 
 def _whole(lab: Lab, setup: rig.Rig, confirm: Manifest, trial: Trial) -> float | evaluation.Problem:
-    """The metric of one trial of the confirmation on the holdout."""
+    """The metric of one trial of the confirmation on the holdout, cut at the bound as on the evaluation."""
+    scale = Scale.of(confirm)
+    if scale.bound is not None and scale.cut(trial) == "diverged":
+        return scale.bound
     predictions, folder = runs.held(lab, trial.key), lab.store / "held" / f"{trial.key}.score"
     checked = evaluation.check_predictions(predictions, None)
     assert setup.holdout is not None and confirm.metric is not None
     if isinstance(checked, evaluation.Problem):
         return checked
-    measured = scoring.numbers(setup, predictions, setup.holdout[1], folder)
+    measured = scoring.numbers(setup, predictions, setup.holdout[1], folder, confirm.metric)
     if isinstance(measured, evaluation.Problem):
-        return measured
-    value = measured.get(confirm.metric)
-    if value is None or not abs(value) < stats.LIMIT:
+        diverged = measured.outcome is Outcome.INVALID_ARTIFACT and not scoring.finite(predictions)
+        return scale.bound if scale.bound is not None and diverged else measured
+    value = scale.counted(measured[confirm.metric]) if confirm.metric in measured else None
+    if value is None:
         return evaluation.Problem(Outcome.INVALID_ARTIFACT, f"score.json: {confirm.metric} is no finite number")
     return value
 

@@ -26,6 +26,7 @@ from autolab import (
     figures,
     lessons,
     meanings,
+    passages,
     quarantine,
     rig,
     runs,
@@ -35,7 +36,7 @@ from autolab import (
     verifiers,
 )
 from autolab.board import Judged
-from autolab.desk import Desk, Result, ask
+from autolab.desk import Desk, Result, ask, quoted
 from autolab.lab import Lab
 from autolab.records.experiment import (
     Assembler,
@@ -55,7 +56,9 @@ from autolab.records.lab import Campaign, Champion, Config, Stage
 from autolab.records.outcomes import Decision, RunKind, Verdict
 from autolab.records.outcomes import Outcome as TrialOutcome
 from autolab.records.replies import DecisionOutput, DocsOutput
+from autolab.scores import Scale
 from autolab.stages import Outcome
+from autolab.text import many_lines
 
 # launch
 
@@ -237,6 +240,8 @@ def extract(desk: Desk) -> Result:
         why = f" ({comparison.reason})" if comparison.reason else ""
         desk.tell(f"  {comparison.arm} against {comparison.baseline}: {comparison.verdict}{why}")
         desk.tell(f"  gain {d.mean:+.4g}{bounds} in {comparison.metric} over {comparison.pairs} pairs")
+        if comparison.bound is not None:
+            desk.tell(f"  {passages.cuts(comparison)}")
     return Result(Outcome.COMPLETE)
 
 
@@ -265,7 +270,7 @@ def update_docs(desk: Desk) -> Result:
     """The researcher's words about the numbers, into the documents of the checkout."""
     targets = desk.config.docs.paper_targets
     values = {
-        "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
+        "summary_md": quoted(desk, desk.paths.summary),
         "results_yaml": _results(desk).to_yaml(),
         "paper_targets": "\n".join(targets),
     }
@@ -304,7 +309,7 @@ def _queue(desk: Desk, account: accounts.Account) -> None:
     entries = [
         accounts.journal_entry(account),
         accounts.findings_entry(account),
-        accounts.report(account, template.read_text(encoding="utf-8") if template.exists() else None),
+        accounts.report(account, many_lines(template.read_bytes()) if template.is_file() else None),
         *accounts.paper_entries(account, desk.config.docs.paper_targets),
     ]
     entries += [_rows(desk, manifest, metrics, account.confirmation) for manifest, metrics in account.runs]
@@ -361,7 +366,7 @@ def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -
 def decide(desk: Desk) -> Result:
     """What the researcher wishes to do next, held against what was measured."""
     values = {
-        "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
+        "summary_md": quoted(desk, desk.paths.summary),
         "target": desk.target or "none",
         "standing": _standing(desk),
         "history": candidate.history(desk),
@@ -503,8 +508,8 @@ def _lesson(desk: Desk, decision: Decision) -> Lesson:
         evaluation_only=results.confirmation.evaluation_only if results.confirmation else False,
         delta=spec.metrics.success_delta,
         gain=compared.difference if compared else None,
-        measured=_mean(mine, claim.metric, manifest.self_reported),
-        baseline=_mean(base, claim.metric, manifest.self_reported),
+        measured=_mean(mine, manifest),
+        baseline=_mean(base, manifest),
         seconds=_mean_seconds(mine),
         baseline_seconds=_mean_seconds(base),
         decision=decision,
@@ -521,9 +526,9 @@ def _trials_of(manifest: Manifest, arm: str) -> list[Trial]:
     return [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
 
 
-def _mean(trials: list[Trial], metric: str, self_reported: bool) -> Interval | None:
-    """The mean of a metric with its 95% interval; None below two trials that measured it."""
-    found = [experiment.measured(trial, self_reported).get(metric) for trial in trials]
+def _mean(trials: list[Trial], manifest: Manifest) -> Interval | None:
+    """The mean of what the run compares with its 95% interval; None below two trials that measured it."""
+    found = [Scale.of(manifest).score(trial) for trial in trials]
     known = [value for value in found if value is not None]
     return stats.student_interval(known, 0.025) if len(known) > 1 else None
 

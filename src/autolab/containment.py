@@ -73,9 +73,10 @@ def settle(config: Config, store: Path, *, note: bool = True) -> tuple[Config, s
 
 
 def ability(store: Path, *, note: bool = True) -> Ability:
-    """What works here. `full` is asked once for each start of the machine and each bubblewrap, and with `note` kept in `store`.
+    """What works here. `full` is asked once for each start of the machine and each bubblewrap.
 
-    A lower level is asked again each time: the user may have done meanwhile what the message says."""
+    With `note` the answer is kept in `store`. A lower level is asked again each time:
+    the user may have done meanwhile what the message says."""
     known = store / "containment.json"
     now = _this_machine()
     try:

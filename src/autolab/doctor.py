@@ -27,11 +27,12 @@ from autolab.engine import LOG
 from autolab.errors import AutolabError, LabError, LedgerError
 from autolab.git import common_dir, find_root
 from autolab.lab import Lab
-from autolab.ledger import Ledger
+from autolab.ledger import Ledger, Rebuilt
 from autolab.records.base import Record
 from autolab.records.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
 from autolab.records.lab import Backlog, Config, Stage, State, Who
 from autolab.researchers import checkup, load_researcher
+from autolab.text import decode
 
 CHECKED: dict[str, type[Record]] = {
     "design.yaml": Design,
@@ -179,7 +180,7 @@ def _mind(role: str, who: Who, folder: Path) -> list[Finding]:
         path = folder / prompts.CONTRACTS["llm"]
         if not path.exists():
             return [verifiers.blocking("llm", f"{path}: missing; copy it from a new lab")]
-        contract = prompts.contract(path.read_text(encoding="utf-8"), Stage.DECIDE_REPEAT)
+        contract = prompts.contract(decode(path.read_bytes()), Stage.DECIDE_REPEAT)
         looked = list(checkup.look(who, contract))
     except AutolabError as error:
         return [verifiers.blocking("llm", f"{role}: {error}")]
@@ -201,14 +202,21 @@ def _fix(start: Path) -> list[Finding]:
         try:
             lab.ledger.open(repair=True)
         except LedgerError as error:
-            copy = lab.ledger.rebuild(_lab_id(lab.ledger), root)
-            found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
+            found += _rebuilt(error, lab.ledger.rebuild(_lab_id(lab.ledger), root))
         lab.take_up(fix=True)
         found += [verifiers.advisory("fixed", said) for said in stored.mend(lab)]
         lab.git.repair_worktrees()
         for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))
         conclusion.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
+    return found
+
+
+def _rebuilt(error: LedgerError, made: Rebuilt) -> list[Finding]:
+    """What a chain made anew has cost, a finding for each line that is not in it."""
+    found = [verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {made.copy}")]
+    for line in made.left_out:
+        found.append(verifiers.blocking("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
     return found
 
 

@@ -23,6 +23,7 @@ from autolab import site_paths as inside
 from autolab.errors import LabError
 from autolab.records.experiment import Environment
 from autolab.sandbox import SYSTEM
+from autolab.text import decode_json
 
 ANSWER_LIMIT_S = 60.0
 """Seconds in which an interpreter says what it has."""
@@ -258,7 +259,7 @@ def _ask(python: Path) -> _Answer:
         log = Path(folder) / "answer.json"
         argv = [str(python), "-I", "-B", str(inside.__file__)]
         ended = process.run(argv, log.parent, {}, log, ANSWER_LIMIT_S)
-        text = log.read_text(encoding="utf-8", errors="replace")
+        text = decode_json(log.read_bytes())
     if ended.missing is not None or ended.timed_out:
         why = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"
         raise LabError(f"{python}: does not start: {why}; name another as python in .autolab/config.yaml")

@@ -13,6 +13,8 @@ from autolab.records.experiment import Comparison, Confirmation, Results
 from autolab.records.lab import StoppingRule
 from autolab.records.outcomes import Verdict
 
+MORE_CUT = "more_cut"
+"""Why a gain that came back is not kept: more of the candidate's trials were cut than of the baseline's."""
 MEANINGS: dict[str, str] = {
     "supported": "That there is no gain is ruled out (wrongly at most {keep}), and the mean gain is at least {least}.",
     "refuted": "A gain of at least {delta} is ruled out (wrongly at most {rule_out}).",
@@ -28,6 +30,10 @@ MEANINGS: dict[str, str] = {
     "alone": "The lab has no holdout: the gain is claimed on this evaluation alone, and other data may not show it.",
     "retracted": "The gain of the search did not come back on {where}, so it is not claimed and nothing is built on"
     " it.",
+    MORE_CUT: "The mean gain came back on fresh seeds, but more of the variant's trainings than of the baseline's were"
+    " cut at the bound (test.max_failure_share allows {allowed}), so it is not claimed and nothing is built on it.",
+    "cut": "A training that ends without a finite score (it diverged), or whose score is worse than {bound}, counts as"
+    " {bound}, so the mean is one of scores that cannot be worse; the share of such trainings is told beside it.",
     "search_only": "The gain came back on fresh seeds, but {missing}: no data that the search has not used stands"
     " behind it, so it is not claimed and nothing is built on it.",
     "suspicious": "The gain came back and is too good, or too easy, to be believed unseen: it is set aside, nothing is"
@@ -36,8 +42,8 @@ MEANINGS: dict[str, str] = {
     "confirmed": "The gain came back on seeds that no search had used.",
     "failed": "The code did not do its work, which says nothing about the hypothesis.",
 }
-"""One sentence a word; `criterion` is what `refuted` means where a limit and not the gain decided, `alone` what goes
-with `kept` in a lab without a holdout."""
+"""One sentence a word; `criterion` is what `refuted` means where a limit and not the gain decided, `more_cut` what
+`retracted` means where the gain came back, `alone` what goes with `kept` in a lab without a holdout."""
 ALONE = "on this evaluation alone"
 """What is said wherever a claim stands that no holdout has tested."""
 
@@ -86,7 +92,8 @@ def spoken(word: str) -> str:
 def came_back(confirmation: Confirmation) -> bool:
     """Whether fresh seeds repeated the gain, whatever the holdout said then."""
     # A record of an older version calls what failed the holdout retracted, too.
-    return confirmation.outcome != "retracted" or confirmation.holdout == "failed"
+    by_others = confirmation.holdout == "failed" or confirmation.reason == MORE_CUT
+    return confirmation.outcome != "retracted" or by_others
 
 
 def explained(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
@@ -95,7 +102,8 @@ def explained(results: Results, rule: StoppingRule, metric: str, delta: float) -
     found = {}
     for word in dict.fromkeys(_used(results)):
         by_limit = word == "refuted" and all(one.verdict is not Verdict.REFUTED for one in told.comparisons)
-        sentence = MEANINGS["criterion" if by_limit else word]
+        by_share = word == "retracted" and again is not None and again.reason == MORE_CUT
+        sentence = MEANINGS["criterion" if by_limit else MORE_CUT if by_share else word]
         found[word] = sentence.format(**_numbers(word, told.comparisons, again, rule, metric, delta))
     return found
 
@@ -111,6 +119,8 @@ def _used(results: Results) -> Iterator[str]:
         yield one.verdict.value
         if one.reason in MEANINGS:
             yield one.reason
+    if any(one.bound is not None for one in told.comparisons):
+        yield "cut"
 
 
 def _numbers(
@@ -125,6 +135,7 @@ def _numbers(
     about = next((one for one in comparisons if word in (one.reason, one.verdict.value)), None)
     pairs = about.pairs if about and about.pairs is not None else about.difference.n if about else 0
     parts = about.difference.n if about and about.difference.n != pairs else 0
+    bound = next((one.bound for one in comparisons if one.bound is not None), None)
     least, ruled_out = (delta, rule.alpha) if rule.rule == "fixed" else (delta / 2, 1 / stats.REFUTED)
     return {
         "keep": _once_in(rule.alpha),
@@ -135,6 +146,8 @@ def _numbers(
         "pairs": str(pairs),
         "instead": f"; {parts} equal parts of the evaluation were compared instead, once" if parts else "",
         "holdout": ", and passed the holdout" if again and again.holdout == "passed" else "",
+        "bound": "" if bound is None else f"{bound:.5g}",
+        "allowed": "no more" if rule.max_failure_share is None else f"{100 * rule.max_failure_share:g}%",
         "where": "the holdout" if again and again.holdout == "failed" else "fresh seeds",
         "missing": "the holdout has no questions left" if again and again.holdout == "used_up" else _NO_GAIN_THERE,
     }

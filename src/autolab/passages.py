@@ -19,6 +19,7 @@ from autolab.records.experiment import (
     Calibration,
     Comparison,
     Confirmation,
+    CutTrials,
     Design,
     Hypothesis,
     Interval,
@@ -31,6 +32,7 @@ from autolab.records.experiment import (
 from autolab.records.lab import StoppingRule
 from autolab.records.outcomes import Outcome, Verdict
 from autolab.records.replies import DocsOutput
+from autolab.text import one_line
 
 SUMMARY = "analysis/summary.md"
 WORDS = 5_000
@@ -119,14 +121,27 @@ def finding(compared: Comparison, metrics: RunMetrics) -> str:
     base, variant = (metrics.arms[arm][name] for arm in (compared.baseline, compared.arm))
     told = [shown(found.mean, _half95(found)) for found in (base, variant)]
     over = f"over {pairs_of(compared)} pairs of trainings{', self-reported' if metrics.self_reported else ''}"
+    cut_at = f"; {cuts(compared)}" if compared.cut else ""
     if gain.mean == 0:
-        return f"{name} of {compared.arm} equals that of {compared.baseline} on average {over} ({ends(gain)})"
+        return f"{name} of {compared.arm} equals that of {compared.baseline} on average {over} ({ends(gain)}){cut_at}"
     move = f"{'fell' if variant.mean < base.mean else 'rose'} from {told[0]} ({compared.baseline}) to {told[1]}"
     move += f" ({compared.arm})"
     if told[0] == told[1]:
         move = f"stayed at {told[0]} ({compared.baseline}, {compared.arm})"
     how = f"{'better' if gain.mean > 0 else 'worse'} by {shown(abs(gain.mean), half(gain))}"
-    return f"{name} {move} {over}: {how} ({ends(gain)} of the gain)"
+    return f"{name} {move} {over}: {how} ({ends(gain)} of the gain){cut_at}"
+
+
+def cuts(compared: Comparison) -> str:
+    """What kind of mean a comparison with a bound has, and how often an arm's trainings were cut: a line's part."""
+    told = "; ".join(f"{one.arm}: {cut_share(one)}" for one in compared.cut)
+    return f"mean gain, scores cut at {compared.bound:.5g}; {told}"
+
+
+def cut_share(found: CutTrials) -> str:
+    """`1 of 12 cut (1 diverged), at most 33.9% (95%)`."""
+    diverged = f" ({found.diverged} diverged)" if found.diverged else ""
+    return f"{found.cut} of {found.trials} cut{diverged}, at most {100 * found.at_most:.3g}% (95%)"
 
 
 def pairs_of(compared: Comparison) -> int:
@@ -139,6 +154,8 @@ def confirmed(found: Confirmation, metric: str) -> str:
     gain, holdout = found.difference, {"passed": "; the holdout was passed", "failed": "; the holdout was failed"}
     came = f"came to {shown(gain.mean, half(gain))} on fresh seeds" if gain.n else "could not be measured again"
     word = "confirmed" if meanings.came_back(found) else f"not confirmed{_why(found.reason)}"
+    if found.reason == meanings.MORE_CUT:
+        word += ", but more of its trainings were cut"
     return f"the gain of {found.arm} in {metric} {came} ({ends(gain)}): {word}{holdout.get(found.holdout, '')}"
 
 
@@ -184,15 +201,19 @@ def _claimed(account: Account, again: Confirmation, selected: Comparison) -> str
     fresh, first = again.difference, selected.difference
     search = f"{shown(first.mean, half(first))} over {pairs_of(selected)} pairs of the search, selected for being large"
     told = f"{shown(fresh.mean, half(fresh))} ({ends(fresh)}) over {_fresh_pairs(account, again)} pairs of fresh seeds"
+    compared = _fresh(account, again)
+    cut_at = f" ({cuts(compared)})" if compared is not None and compared.cut else ""
     if again.outcome != "kept":
-        return f"Nothing is claimed: the gain of {search}, {_not_claimed(again, told)}."
+        return f"Nothing is claimed: the gain of {search}, {_not_claimed(again, told)}{cut_at}."
     claim = f"a gain of {shown(again.shrunken, half(fresh))} in {account.design.metrics.primary}"
     claim += f", {meanings.ALONE}" if again.evaluation_only else ""
-    return f"Claimed: {claim}, which is {told}, drawn towards 0; beside it {search}."
+    return f"Claimed: {claim}{cut_at}, which is {told}, drawn towards 0; beside it {search}."
 
 
 def _not_claimed(again: Confirmation, told: str) -> str:
     """Why a gain that came back as `told` is not claimed."""
+    if again.reason == meanings.MORE_CUT:
+        return f"came back as {told}, but more trials were cut"
     if again.holdout == "failed":
         return f"came back as {told}, but not on the holdout"
     if again.holdout == "used_up":
@@ -202,9 +223,15 @@ def _not_claimed(again: Confirmation, told: str) -> str:
     return f"came to {told}"
 
 
-def _fresh_pairs(account: Account, again: Confirmation) -> int:
+def _fresh(account: Account, again: Confirmation) -> Comparison | None:
+    """The comparison on fresh seeds."""
     known = account.confirm_metrics.comparisons if account.confirm_metrics else ()
-    return next((pairs_of(one) for one in known if one.arm == again.arm), again.difference.n)
+    return next((one for one in known if one.arm == again.arm), None)
+
+
+def _fresh_pairs(account: Account, again: Confirmation) -> int:
+    known = _fresh(account, again)
+    return again.difference.n if known is None else pairs_of(known)
 
 
 def meaning(account: Account) -> str:
@@ -300,6 +327,7 @@ def key_metrics(account: Account) -> str:
         value = f"{shown(gain.mean, half(gain))} ({ends(gain)}, {pairs_of(one)} pairs)"
         chosen = " (search, selected)" if again and one.arm == again.arm else ""
         rows.append((f"{one.metric}: gain of {one.arm} over {one.baseline}{chosen}", value, asked, verdict(one)))
+        rows += _cut_rows(one, chosen)
     if again is not None:
         rows += _confirmed_rows(account, again, asked)
     for limit in account.design.criteria:
@@ -312,16 +340,26 @@ def key_metrics(account: Account) -> str:
     return table((f"Metric{mark}", "Value", "Threshold", "Result"), rows) if rows else "No metric was measured."
 
 
+def _cut_rows(compared: Comparison, where: str) -> list[tuple[str, str, str, str]]:
+    """An arm's share of trials that were cut, a row each."""
+    name = f"{compared.metric}: trainings cut at {'' if compared.bound is None else f'{compared.bound:.5g}'}"
+    return [(f"{name}, {one.arm}{where}", cut_share(one), "", "") for one in compared.cut]
+
+
 def _confirmed_rows(account: Account, again: Confirmation, asked: str) -> list[tuple[str, str, str, str]]:
     """Fresh seeds, the holdout, and what is claimed after both."""
     gain, name = again.difference, account.design.metrics.primary
     value = f"{shown(gain.mean, half(gain))} ({ends(gain)}, {_fresh_pairs(account, again)} pairs)"
     result = "confirmed" if meanings.came_back(again) else f"not confirmed{_why(again.reason)}"
     rows = [(f"{name}: gain of {again.arm} on fresh seeds", value, asked, result)]
+    compared = _fresh(account, again)
+    rows += _cut_rows(compared, " (fresh seeds)") if compared else []
     holdout = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
     if again.holdout in holdout:
         over = f", error over {again.holdout_error}" if again.holdout_error else ""
         rows.append((f"{name}: gain on the holdout", "", f"above 0 (one-sided 2.5%{over})", holdout[again.holdout]))
+    if again.reason == meanings.MORE_CUT:
+        rows.append((f"{name}: trainings cut on fresh seeds", "", "no more than the baseline", "more"))
     if again.outcome == "kept":
         told = f"{shown(again.shrunken, half(gain))} (shrunken)"
         rows.append((f"{name}: gain that is claimed", told, "", meanings.fate(again)))
@@ -447,8 +485,8 @@ def evidence(account: Account, here: str) -> str:
 
 
 def line(text: str) -> str:
-    """One line: no tab or line break, nothing that is not printable."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    """One line, as `text.one_line` shows it."""
+    return one_line(text)
 
 
 def prose(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from autolab.lab import Lab
 from autolab.meanings import heading
 from autolab.records.experiment import IterationRecord
+from autolab.text import decode, many_lines
 
 PUBLISHED = (
     "hypothesis.md",
@@ -71,7 +72,7 @@ def _call(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    return decode(path.read_bytes()) if path.exists() else None
 
 
 def publishable(lab: Lab) -> list[str]:
@@ -112,7 +113,7 @@ def evidence(lab: Lab) -> str:
 def title(lab: Lab, record: IterationRecord) -> str:
     """The hypothesis's title, from its document's first heading."""
     path = lab.iteration(record.iteration_id).hypothesis
-    heads = re.findall(r"(?m)^# (.+)$", path.read_text(encoding="utf-8")) if path.exists() else []
+    heads = re.findall(r"(?m)^# (.+)$", many_lines(path.read_bytes())) if path.exists() else []
     return heads[0] if heads else record.iteration_id
 
 

@@ -339,7 +339,7 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         raise SyncError(f"trial {trial}: {error}", transient=error.transient) from None
     fault.point("trial.after_fetch")
     rig.tidy(run.setup, ref.key, folder)
-    scored = scoring.judge(run.setup, run.order.config, run.plan.metric, exit_, folder)
+    scored = scoring.judge(run.setup, run.order.config, run.plan.scale, exit_, folder)
     parts = _parts(run, name, seed, scored, folder)
     if run.order.kind is RunKind.CONFIRM:
         _hold(run, ref.key, folder)
@@ -360,6 +360,7 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         outcome=scored.outcome,
         score=scored.score,
         self_reported=scored.self_reported,
+        diverged=scored.diverged,
         parts=parts,
         predictions_sha256=scored.predictions_sha256,
         rows=scored.rows,
@@ -377,9 +378,8 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
 def _parts(run: _Run, arm: str, seed: int, scored: scoring.Scored, folder: Path) -> tuple[float, ...]:
     """The metric on parts of the evaluation, where another seed of the arm has given the very same predictions."""
     sha = scored.predictions_sha256
-    others = [trial for trial in run.trials.values() if trial.arm == arm and trial.seed != seed]
-    alike = [trial for trial in others if trial.predictions_sha256 == sha]
-    if scored.outcome is not Outcome.COMPLETED or sha is None or not alike:
+    alike = [t for t in run.trials.values() if (t.arm, t.predictions_sha256) == (arm, sha) and t.seed != seed]
+    if scored.outcome is not Outcome.COMPLETED or scored.diverged or sha is None or not alike:
         return ()
     known = next((trial.parts for trial in alike if trial.parts), None)
     return known or scoring.on_parts(run.setup, run.plan.metric, folder)

@@ -151,7 +151,7 @@ class Enclosure:
         if self.status is None:
             return True
         said = os.read(self.status, 65536).decode()
-        return any("exit-code" in json.loads(line) for line in said.splitlines())
+        return any("exit-code" in json.loads(line) for line in said.split("\n") if line)
 
     def started(self) -> None:
         """In the parent, after the fork: what only the child needs."""
@@ -265,7 +265,7 @@ def _user(level: str, reads: Iterable[str], writes: Iterable[str], keeper: int) 
 def _free_uid(keeper: int) -> int | None:
     """In a container only some users exist: then one of the highest; None where there are too few to be alone."""
     last = 0
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
+    for line in Path("/proc/self/uid_map").read_text().strip("\n").split("\n"):
         inside, _, count = (int(word) for word in line.split())
         last = max(last, inside + count - 1)
     wanted = FIRST_UID + keeper
@@ -350,7 +350,7 @@ def _as_user(made: Enclosure, box: Mapping[str, Any], without: set[str]) -> list
 
 def _capabilities() -> list[int]:
     """Those that this process may have, by number."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text().split("\n")
     held = int(next(line for line in lines if line.startswith("CapBnd")).split()[1], 16)
     return [number for number in range(64) if held >> number & 1]
 

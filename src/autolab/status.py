@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from autolab.errors import LedgerError, UsageError
 from autolab.ledger import Ledger
 from autolab.place import holder, locate
+from autolab.text import one_line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -121,4 +122,4 @@ def text(value: dict[str, Any]) -> str:
     if value.get("suspicious"):
         rows.append(("suspicious", f"{value['suspicious']} set aside; `autolab review` shows them"))
     rows.append(("held by", value["held_by"] or "nobody"))
-    return "\n".join(f"{name:<10} {said}" for name, said in rows)
+    return "\n".join(f"{name:<10} {one_line(said)}" for name, said in rows)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from typing import Literal
 
 from autolab import path_names, stats
 from autolab.executed_names import fold, runs_by_itself
@@ -22,14 +23,24 @@ from autolab.records.experiment import Design, Finding, Hypothesis, MaxPairs
 from autolab.records.lab import Config
 from autolab.records.replies import DocsOutput
 from autolab.sanity import results_sanity as results_sanity
+from autolab.text import many_lines, one_line
+
+MESSAGE = 10_000
+"""Characters of a finding's message."""
 
 
 def blocking(check: str, message: str, file: str | None = None) -> Finding:
-    return Finding(check=check, severity="blocking", message=message, file=file)
+    return _finding(check, "blocking", message, file)
 
 
 def advisory(check: str, message: str, file: str | None = None) -> Finding:
-    return Finding(check=check, severity="advisory", message=message, file=file)
+    return _finding(check, "advisory", message, file)
+
+
+def _finding(check: str, severity: Literal["blocking", "advisory"], message: str, file: str | None) -> Finding:
+    """Messages quote file names and what programs print: they are made text that a record can hold."""
+    shown = None if file is None else one_line(file)
+    return Finding(check=check, severity=severity, message=many_lines(message, MESSAGE), file=shown)
 
 
 # who may change which file

@@ -26,6 +26,7 @@ from autolab.collection import Known, Limits, collect, remove_tree
 from autolab.errors import ExecutorError
 from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, fill
 from autolab.records.outcomes import Outcome
+from autolab.text import last_line
 from autolab.workdir import Workdir
 
 NET_S = 1.0  # a byte may go to another reader of the same pipe, a supervisor may be killed: look at least this often
@@ -253,8 +254,8 @@ class LocalExecutor:
             except subprocess.TimeoutExpired as error:
                 raise ExecutorError(f"the supervisor did not start in {START_LIMIT_S:g} s", transient=True) from error
         if done.returncode not in (0, supervisor.HELD):
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-            raise ExecutorError(f"the supervisor cannot run: {lines[-1]}", transient=True)
+            said = last_line(done.stderr) or f"status {done.returncode}"
+            raise ExecutorError(f"the supervisor cannot run: {said}", transient=True)
         self._starts += done.returncode == 0
         return done.returncode
 

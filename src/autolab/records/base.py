@@ -143,8 +143,11 @@ def _plain(value: object, file: str, lines: dict[str, int]) -> bytes:
         raise RecordError(f"{file}: {error}") from None
 
 
-def parse_json(text: str, file: str) -> JsonValue:
-    """JSON as the standard has it: duplicate keys, NaN and infinities (`1e999` is one) are refused."""
+def parse_json(text: str, file: str, *, any_number: bool = False) -> JsonValue:
+    """JSON as the standard has it: duplicate keys, NaN and infinities (`1e999` is one) are refused.
+
+    With `any_number` NaN and infinities are read as Python writes them.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -156,7 +159,7 @@ def parse_json(text: str, file: str) -> JsonValue:
 
     def finite(name: str) -> float:
         number = float(name)
-        if abs(number) < float("inf"):
+        if any_number or abs(number) < float("inf"):
             return number
         raise RecordError(f"{file}: {name[:_SHOWN]} is not a number that JSON has; write a finite number or null")
 

@@ -185,6 +185,12 @@ class Calibration(Record):
     """Its mean difference from the baseline over shared seeds, in the direction of good."""
     correlation: float | None = None
     difference_deviation: float
+    worst: float | None = None
+    """The worst of the baseline's trials."""
+    constant: float | None = None
+    """What the evaluator says of a constant prediction; None where it takes none, or where there is no evaluator."""
+    bound: float | None = None
+    """The worst score that counts, where `test.bound` names none."""
     pairs: Count | None
     max_pairs: Count
     advice: tuple[str, ...] = ()
@@ -214,6 +220,19 @@ class Interval(Record):
     level: float
 
 
+class CutTrials(Record):
+    """How many of an arm's trials count as the bound: `diverged` ended without a finite score, the others lie beyond.
+
+    `at_most` is the one-sided 95% upper limit of the share of such trainings (Clopper-Pearson).
+    """
+
+    arm: str
+    trials: Annotated[int, Field(ge=1)]
+    cut: Count
+    diverged: Count
+    at_most: float
+
+
 class Comparison(Record):
     """One variant against the first baseline, as judged by the rule that was fixed before launch."""
 
@@ -228,6 +247,10 @@ class Comparison(Record):
     e_plus: float | None = None
     e_minus: float | None = None
     """Evidence against "no gain" and against "a gain of at least success_delta", under a sequential rule."""
+    bound: float | None = None
+    """The worst score that counts; None: scores count as they are, and one that is no finite number fails its run."""
+    cut: tuple[CutTrials, ...] = ()
+    """The baseline's trials and the variant's, where there is a bound."""
 
 
 class Trial(Record):
@@ -244,6 +267,8 @@ class Trial(Record):
     outcome: Outcome
     score: dict[str, float] = {}
     self_reported: dict[str, float] = {}
+    diverged: tuple[str, ...] = ()
+    """The metric that is compared, where the trial ended well and it came out as no finite number."""
     parts: tuple[float, ...] = ()
     """The primary metric on equal parts of the evaluation, where another seed gave the same predictions."""
     predictions_sha256: str | None = None

@@ -177,6 +177,10 @@ class StoppingRule(Record):
     goes on where a gain has become unlikely, until it is refuted. `deviation` is that of a pair's difference, in the
     metric's units, and `beta` the chance that a gain of success_delta is missed: both are for `sprt` alone. With `fdr`
     the confirmations of the whole campaign keep the expected share of false ones among the kept below it (e-LOND).
+    `bound` is the worst score that counts, in the metric's units: a trial beyond it, or one whose metric is no finite
+    number, counts as the bound (it is *cut*). null: the score of a constant prediction, or where calibration knows none
+    its worst less ten deviations; a design has the number. What is kept has no more cut trials than the baseline, or
+    `max_failure_share` of its trials at most.
     """
 
     rule: Literal["sequential", "fixed", "sprt"] = "sequential"
@@ -188,6 +192,8 @@ class StoppingRule(Record):
     holdout_questions: Count = 20
     resolve: bool = False
     fdr: Annotated[float, Field(ge=1e-6, lt=1)] | None = None
+    bound: Annotated[float, Field(gt=-1e100, lt=1e100)] | None = None
+    max_failure_share: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _can_decide(self) -> StoppingRule:
