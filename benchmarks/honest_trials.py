@@ -129,7 +129,6 @@ def arms(lab: str, config: Config) -> dict[str, Arm]:
         "wide": Arm({"width": 192}),
         "thrice": Arm({"seen": 1_228_800}),
         "lr_half": Arm({"lr": 0.01}),
-        "batch_half": Arm({"batch_size": 8}),
     }
 
 

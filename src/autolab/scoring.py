@@ -172,7 +172,10 @@ def parts(setup: Rig, metric: str, split: tuple[Path, Path], folder: Path, count
 
     if setup.evaluator is None:
         return ()
-    rows, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in split)
+    try:
+        rows, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in split)
+    except (OSError, ValueError):  # a diverged trial need not have left any
+        return ()
     if rows.ndim == 0 or labels.ndim == 0 or len(labels) != len(rows) or len(rows) < count:
         return ()
     try:
