@@ -26,19 +26,19 @@ researchers
 analysis accounts passages
 runs scoring rig figures curves seal
 excerpts prompts ladder documents view board meanings progress containment
-executors metrics suffix verifiers sanity suspicion assembler standin
+executors metrics suffix verifiers check_settings sanity suspicion assembler standin
 experiment lab ideas lessons target evaluation
 ledger git plumbing place process collection pytest_guard
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records
-executed_names path_names
+executed_names path_names kill_reasons
 errors
 """.strip()
 
 # The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
 STANDARD_LIBRARY_ONLY = (
     *("supervisor", "keeper", "sandbox", "limits", "syscalls", "processes", "workdir"),
-    *("fault", "redaction", "executed_names", "path_names"),
+    *("fault", "redaction", "executed_names", "path_names", "kill_reasons"),
 )
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich"}
