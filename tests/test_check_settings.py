@@ -76,7 +76,15 @@ def test_the_program_that_trains_is_the_candidates_even_where_a_check_runs_it() 
     assert changed("train.py", "x", "y", policy) == [] and changed("dry.py", "x", "y", policy) == []
 
 
-PYPROJECT = '[project]\nname = "lab"\ndependencies = ["numpy"]\n[tool.setuptools]\npackages = []\n[tool.ruff]\nline-length = 9\n'
+PYPROJECT = """\
+[project]
+name = "lab"
+dependencies = ["numpy"]
+[tool.setuptools]
+packages = []
+[tool.ruff]
+line-length = 9
+"""
 
 
 @pytest.mark.parametrize(
