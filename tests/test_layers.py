@@ -26,12 +26,12 @@ researchers
 analysis accounts passages
 runs scoring rig figures curves seal
 excerpts prompts ladder workspace lookups documents view board meanings progress containment
-executors metrics suffix verifiers sanity suspicion assembler standin
+executors metrics suffix verifiers check_settings sanity suspicion assembler standin
 experiment holdout scores lab stored ideas lessons target evaluation interpreter leaks
 ledger git plumbing place process collection markup pytest_guard site_paths
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records
-executed_names path_names
+executed_names path_names kill_reasons
 errors
 text
 """.strip()
@@ -39,7 +39,7 @@ text
 # The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
 STANDARD_LIBRARY_ONLY = (
     *("supervisor", "keeper", "sandbox", "limits", "syscalls", "processes", "workdir"),
-    *("fault", "redaction", "executed_names", "path_names", "site_paths", "text"),
+    *("fault", "redaction", "executed_names", "path_names", "site_paths", "kill_reasons", "text"),
 )
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich", "markdown_it"}

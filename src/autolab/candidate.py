@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from autolab import (
     blueprint,
     calibration,
+    check_settings,
     durable,
     edits,
     excerpts,
@@ -24,6 +25,7 @@ from autolab import (
     rig,
     verifiers,
 )
+from autolab.collection import remove_tree
 from autolab.desk import Desk, Result, agent_folder, ask, front_matter, parent_of_candidate, quoted, read
 from autolab.errors import RecordError
 from autolab.ledger import Line
@@ -391,7 +393,14 @@ def _judged(desk: Desk, commit: str, spec: Design, left: Sequence[Finding]) -> R
     changes = lab.git.diff(base, commit)
     there = lab.git.files(base)
     policy = verifiers.path_policy(changes, desk.config, unlocked=edits.unlocked(desk), kept=kept, existing=there)
-    findings = [*left, *policy]
+    settings = check_settings.findings(
+        changes,
+        desk.policy,
+        desk.config,
+        base=lambda path: lab.git.read(base, path),
+        new=lambda path: lab.git.read(commit, path),
+    )
+    findings = [*left, *policy, *settings]
     refused = any(finding.severity == "blocking" for finding in findings)
     checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if refused else "pass"}
     if not refused and desk.config.evaluate is not None:
@@ -399,7 +408,8 @@ def _judged(desk: Desk, commit: str, spec: Design, left: Sequence[Finding]) -> R
         checks["labels"] = "fail" if copied else "pass"
         findings, refused = [*findings, *copied], bool(copied)
     if not refused:
-        climbed = _climb(desk, commit, spec)
+        tests_changed = any(check_settings.is_test(change.path) for change in changes)
+        climbed = _climb(desk, commit, spec, tests_changed)
         checks |= climbed.checks
         findings += climbed.findings
         if climbed.summary is not None:
@@ -427,7 +437,7 @@ def _copied_labels(desk: Desk, commit: str, changed: Collection[str]) -> list[Fi
     return known.findings(files, before)
 
 
-def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
+def _climb(desk: Desk, commit: str, spec: Design, tests_changed: bool) -> ladder.Ladder:
     lab, base = desk.lab, desk.campaign.base_commit or ""
     ground = rig.set_up(lab, desk.config, base, commit)
     copied = rig.copied_labels(desk.config, ground)
@@ -437,21 +447,31 @@ def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
         return ladder.Ladder({"labels": "fail"}, findings, None)
     plan = experiment.plan(spec, desk.config, desk.hypothesis(), lab.secret, "", "")
     variant = plan.variants[0]
-    return ladder.climb(
+    checks = lab.store / "asks" / desk.iteration_id / "checks"
+    with_base_tests = None
+    if tests_changed:
+        with_base_tests = checks / f"{commit[:12]}.base_tests"
+        remove_tree(with_base_tests)
+        check_settings.with_base_tests(ground.code["candidate"], ground.code["base"], with_base_tests)
+    climbed = ladder.climb(
         desk.policy,
         ladder.Ground(
             folder=ground.code["candidate"],
             python=ground.python,
             iteration_id=desk.iteration_id,
-            scratch=lab.store / "asks" / desk.iteration_id / "checks" / commit[:12],
+            scratch=checks / commit[:12],
             logs=lab.logs(desk.iteration_id) / "checks",
             config=rig.settings_file(ground, variant),
             data=ground.data,
             experiment=desk.paths.folder,
             imports=ground.imports.get("candidate"),
+            with_base_tests=with_base_tests,
             box=rig.checks_box(ground, desk.config),
         ),
     )
+    if with_base_tests is not None:
+        remove_tree(with_base_tests)
+    return climbed
 
 
 # implementation review

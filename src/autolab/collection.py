@@ -109,6 +109,15 @@ def exceeded(collected: Path) -> str:
     return str(json.loads(path.read_bytes())["over"]) if path.exists() else ""
 
 
+def reason_left_out(collected: Path, path: str) -> str:
+    """Why the attempt collected in this folder is without the file stored at `path`; empty if it is not named."""
+    record = collected / LEFT_OUT_FILE
+    if not record.exists():
+        return ""
+    named = json.loads(record.read_bytes())["left_out"]
+    return next((str(one["reason"]) for one in named if one["path"] == path), "")
+
+
 def stored(name: bytes) -> str:
     """The name under which a file of this name is kept."""
     return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in name)

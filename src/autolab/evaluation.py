@@ -240,6 +240,7 @@ def _changed(evaluator: Path, sha256: str) -> Problem | None:
 def _complaint(ended: process.Ended, predictions: Path, time_limit_s: float) -> Problem | None:
     if ended.ok:
         return None
-    last = ended.last_line or f"the evaluator ended with exit status {ended.code} and said nothing"
+    how = ended.killed or f"ended with exit status {ended.code}"
+    last = ended.last_line or f"the evaluator {how} and said nothing"
     last = f"not scored within {time_limit_s:g} s" if ended.timed_out else ended.passed or last
     return Problem(Outcome.INVALID_ARTIFACT, f"{predictions.name}: {last}")

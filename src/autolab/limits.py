@@ -81,6 +81,9 @@ class Group:
             events = "memory.events" if self.version == 2 else "memory.oom_control"
             if _counted(self.memory / events, "oom_kill"):
                 return OUT_OF_MEMORY
+            counts_kills = "oom_kill" in _words(self.memory / events)  # kernels before 4.13 do not
+            if not counts_kills and self.version == 1 and _count(self.memory / "memory.failcnt"):
+                return OUT_OF_MEMORY
         if self.pids is not None and _counted(self.pids / "pids.events", "max"):
             return PROCESS_LIMIT
         return ""
@@ -149,6 +152,11 @@ def _limit(folder: Path, controller: str, version: int, wanted: int) -> None:
 def _counted(file: Path, name: str) -> int:
     words = _words(file)
     return int(words[words.index(name) + 1]) if name in words else 0
+
+
+def _count(file: Path) -> int:
+    words = _words(file)
+    return int(words[0]) if words and words[0].isdigit() else 0
 
 
 # watching

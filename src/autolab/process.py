@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from autolab import keeper
+from autolab import keeper, kill_reasons
 from autolab.collection import remove_tree
 from autolab.errors import LabError
 from autolab.sandbox import Box
@@ -36,8 +36,9 @@ TAIL_LINES, TAIL_CHARACTERS, TAIL_BYTES = 20, 2_000, 8_192
 class Ended:
     """How a program ended. `code` is its exit status, or minus the signal that killed it.
 
-    `missing` says why it could not be started at all, `passed` which limit but time it passed. `tail` is the end of
-    what it printed, printable. `contained`: its level, and what held each limit.
+    `missing` says why it could not be started at all, `passed` which limit but time it passed, `killed` which signal
+    ended it and who may have sent that. `tail` is the end of what it printed, printable. `contained`: its level, and
+    what held each limit.
     """
 
     code: int
@@ -45,6 +46,7 @@ class Ended:
     timed_out: bool = False
     missing: str | None = None
     passed: str | None = None
+    killed: str | None = None
     contained: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -162,7 +164,9 @@ def _ended(document: Document, tail: str) -> Ended:
         raise LabError(f"{document['key']}: {message}; `autolab doctor` shows what can be enclosed here")
     code, contained = document["returncode"] if signal is None else -signal, document["contained"]
     over = outcome not in (keeper.COMPLETED, keeper.FAILED, keeper.TIMEOUT)
-    return Ended(code, tail, outcome == keeper.TIMEOUT, None, message if over else None, contained)
+    was_killed = outcome == keeper.FAILED and kill_reasons.signal_of(code or 0) is not None
+    killed = message.removeprefix("run ") if was_killed else None
+    return Ended(code, tail, outcome == keeper.TIMEOUT, None, message if over else None, killed, contained)
 
 
 def _shorten(output: Path, log: Path) -> str:
