@@ -145,7 +145,7 @@ def _not_finite(text: str) -> bool:
     """Whether a text is a number, and no finite one."""
     if _NUMBER.fullmatch(text):
         return not abs(float(text)) < 1e308
-    return re.fullmatch(r"[-+]?(nan|inf|infinity)", text, re.I) is not None
+    return _NOT_FINITE.fullmatch(text) is not None
 
 
 def _complaint(text: str) -> str:
