@@ -115,6 +115,7 @@ def arms(lab: str, config: Config) -> dict[str, Arm]:
             "wide": Arm({"model": "wide"}, {"models/wide.py": WIDE_MLP}),
             "noise": Arm(edits=(("recipe.py", *NOISE),)),
             "lr_half": Arm({"lr": 0.005}),
+            "lr_lower": Arm({"lr": 0.008}),
             "epochs_half": Arm({"epochs": 30}),
         }
     if lab == "cifar10":
@@ -128,7 +129,6 @@ def arms(lab: str, config: Config) -> dict[str, Arm]:
         "wide": Arm({"width": 192}),
         "thrice": Arm({"seen": 1_228_800}),
         "lr_half": Arm({"lr": 0.01}),
-        "batch_half": Arm({"batch_size": 8}),
     }
 
 

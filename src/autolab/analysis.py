@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,12 @@ from autolab.accounts import Account
 from autolab.curves import Curve, gather, mean95
 from autolab.errors import RecordError
 from autolab.experiment import Judgement, Plan
+from autolab.markup import inert
 from autolab.meanings import heading
 from autolab.passages import SUMMARY
 from autolab.records.experiment import (
     Assessment,
+    Calibration,
     Comparison,
     Confirmation,
     Design,
@@ -38,6 +39,7 @@ from autolab.records.experiment import (
 )
 from autolab.records.lab import Direction
 from autolab.records.outcomes import Outcome, RunKind, Verdict, recommend
+from autolab.text import decode
 
 TABLES = "analysis/tables"
 FIGURES = "analysis/figures"
@@ -79,12 +81,13 @@ def extract(
     hypothesis: Hypothesis,
     confirmation: Confirmation | None = None,
     confirm: Manifest | None = None,
+    known: Calibration | None = None,
 ) -> Extracted:
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
     `manifest` is the search, `confirm` the run on fresh seeds, of which `confirmation` says what it came to: give both
-    or none. RecordError: a run has not ended, its files are not here yet, or a manifest's comparisons do not follow
-    from its trials.
+    or none. `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files
+    are not here yet, or a manifest's comparisons do not follow from its trials.
     """
     if (confirmation is None) != (confirm is None):
         raise ValueError("a confirmation goes with the manifest of its run")
@@ -109,6 +112,7 @@ def extract(
         about=Summary.load(said) if said.exists() else None,
         confirm=confirm,
         confirm_metrics=runs[-1].metrics if confirm else None,
+        calibration=known,
     )
     documents[SUMMARY] = accounts.summary(account, notes)
     # Last, so that a results.yaml is never there without what it names.
@@ -125,12 +129,11 @@ def append_decision(folder: Path, decision: str, reason: str) -> None:
     """
     path = folder / SUMMARY
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decode(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{SUMMARY}: cannot be read: {error.strerror}; run extract_results first") from None
     body = text.partition(_DECISION)[0].rstrip("\n")
-    # A heading inside the reason would end the section for whoever reads it by headings.
-    told = re.sub(r"(?m)^(\s*)#", r"\1\\#", reason.strip())
+    told = inert(reason.strip())  # a heading in it would end the section for whoever reads it by headings
     new = f"{body}\n{_DECISION}\n**{decision}**: {told}\n"
     if new != text:
         durable.write(path, new)
@@ -381,7 +384,8 @@ def _results(
         findings.append(passages.confirmed(confirmation, run.plan.metric))
         lead = confirmation.arm
         # Fresh seeds: nothing was selected by them.
-        measured = runs[1].metrics.arms if confirmation.outcome == "kept" else measured
+        fresh = confirmation.outcome in ("kept", "suspicious")
+        measured = runs[1].metrics.arms if fresh else measured
     return Results(
         experiment_id=run.design.id,
         iteration_id=manifest.iteration_id,

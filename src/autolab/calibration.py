@@ -3,6 +3,7 @@
     deviation            of the metric from seed to seed
     same seed twice      whether the predictions are equal to the byte
     correlation          of the baseline and an altered arm (`calibrate.altered`) that share seeds
+    altered effect       what that arm gains or loses: beyond three times that much a gain is not believed unseen
     price                seconds and memory of a trial, and the pairs that a gain of success_delta will take
     bound                what the evaluator says of a constant prediction: the worst score that counts by default
 
@@ -19,12 +20,12 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from autolab import budget, durable, evaluation, experiment, fault, rig, runs, scores, scoring, stats
-from autolab.errors import LabError
+from autolab.errors import LabError, RecordError
 from autolab.experiment import AGAIN, ALTERED
 from autolab.lab import Lab
 from autolab.ledger import Line
 from autolab.records.experiment import Calibration, Manifest, Trial
-from autolab.records.lab import Config
+from autolab.records.lab import Campaign, Config
 from autolab.records.outcomes import Outcome, RunKind
 from autolab.seeds import search_seeds
 from autolab.view import View
@@ -36,7 +37,10 @@ FOLDER = "calibration"
 def current(lab: Lab) -> Calibration | None:
     """The newest calibration, of whichever epoch; None before the first."""
     path = lab.store / "calibration.json"
-    return Calibration.load(path, ".git/autolab/calibration.json") if path.exists() else None
+    try:
+        return Calibration.load(path, ".git/autolab/calibration.json") if path.exists() else None
+    except RecordError as error:
+        raise RecordError(f"{error}; `autolab doctor --fix` makes it again") from None
 
 
 def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool]) -> Calibration | None:
@@ -45,10 +49,7 @@ def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool
     The campaign counts its trials. LabError: the budget does not allow them, or the baseline itself fails.
     """
     state, campaign = lab.load()
-    plan = experiment.calibration(config, tuple(range(config.calibrate.seeds)))
-    short = budget.spent_within(config.budget, campaign, len(experiment.cells(plan)))
-    if short:
-        raise LabError(f"calibrate: budget: {short}; raise it in .autolab/config.yaml")
+    require_affordable(config, campaign)
     events = list(lab.ledger.lines(campaign.iteration_offset))
     done = [line for line in events if line.data.get("why") == "calibrated"]
     if done and done[-1].data["calibration"] != _shown(lab):
@@ -74,6 +75,14 @@ def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool
     lab.transition(state, counted, why="calibrated", calibration=found.value(), **lab.last_log())
     fault.point("calibrate.after_record")
     return _show(lab, found, tell)
+
+
+def require_affordable(config: Config, campaign: Campaign) -> None:
+    """LabError: the budget does not allow the trials of a calibration."""
+    plan = experiment.calibration(config, tuple(range(config.calibrate.seeds)))
+    short = budget.spent_within(config.budget, campaign, len(experiment.cells(plan)))
+    if short:
+        raise LabError(f"calibrate: budget: {short}; raise it in .autolab/config.yaml")
 
 
 def _of_constant(lab: Lab, config: Config, base: str, manifest: Manifest) -> float | None:
@@ -168,6 +177,7 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
         rerun_difference=abs(_number(base[0], config) - _number(again, config)),
         seeds_differ=len({_output(trial, config) for trial in base}) > 1,
         altered=config.calibrate.altered,
+        altered_effect=_effect(values["baseline"], values[ALTERED], config),
         correlation=correlation,
         difference_deviation=pair_deviation,
         worst=scores.worst(values["baseline"], config.metric.direction),
@@ -213,6 +223,14 @@ def _paired(base: Sequence[float], altered: Sequence[float], deviation: float) -
     if min(base) == max(base) or min(altered) == max(altered):
         return found, None
     return found, statistics.correlation(base, altered)
+
+
+def _effect(base: Sequence[float], altered: Sequence[float], config: Config) -> float | None:
+    """By how much the altered arm is better on average over shared seeds; None without one, or where it lacks seeds."""
+    if len(altered) < len(base):
+        return None
+    sign = 1 if config.metric.direction == "maximize" else -1
+    return sign * statistics.fmean(after - before for before, after in zip(base, altered, strict=True))
 
 
 def _pairs(config: Config, deviation: float) -> int | None:
@@ -309,6 +327,13 @@ def require(found: Calibration | None, config: Config, epoch: str) -> None:
         raise LabError(f".autolab/config.yaml: test.bound: {bound:g} {cuts}; name a worse score, or null")
 
 
+def _altered(found: Calibration) -> list[tuple[str, str]]:
+    if found.altered_effect is None:
+        return []
+    most = f"a gain above {3 * abs(found.altered_effect):.3g} is set aside for you to look at"
+    return [("altered arm", f"moves {found.metric} by {abs(found.altered_effect):.3g}: {most}")]
+
+
 def text(found: Calibration) -> list[str]:
     """What a person reads of it, a line a fact."""
     paired = "not measured" if found.correlation is None else f"{found.correlation:.2f}"
@@ -320,6 +345,7 @@ def text(found: Calibration) -> list[str]:
         ("metric", f"{found.metric} {found.mean:.5g} over {found.seeds} seeds, deviation {found.deviation:.3g}"),
         ("a trial", price),
         ("same seed", "gives the same bytes" if found.deterministic else f"moves it by {found.rerun_difference:.3g}"),
+        *_altered(found),
         ("shared seed", f"correlation of the arms: {paired}; deviation of a difference {noise:.3g}"),
         ("bound", "none" if found.bound is None else f"worse scores than {found.bound:.5g} count as that"),
         ("success", f"a gain of {found.success_delta:g} is {effect} deviations: {pairs} of {found.max_pairs} pairs"),

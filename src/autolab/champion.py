@@ -117,15 +117,20 @@ def measure(order: runs.Order, again: experiment.Plan) -> runs.Measured:
     return runs.measure(replace(order, plan=lambda _: again, kind=RunKind.CONFIRM))
 
 
-def conclude(order: runs.Order, search: Manifest, confirm: Manifest, claims: Claims, passed: bool) -> Confirmation:
-    """What became of the claim; the holdout is asked where fresh seeds repeated the gain (`passed`). Recorded once."""
+def conclude(
+    order: runs.Order, search: Manifest, confirm: Manifest, claims: Claims, passed: bool, doubts: tuple[str, ...] = ()
+) -> Confirmation:
+    """What became of the claim; the holdout is asked where fresh seeds repeated the gain (`passed`). Recorded once.
+
+    What would be kept in spite of `doubts` is set aside as `suspicious`.
+    """
     known = recorded(order.events, search.run_id)
     if known is not None and known.run_id == confirm.run_id:
         return known
     compared = confirm.comparisons[0]
     more_cut = too_many_cut(confirm) if passed else ""
     answer, replicates = _holdout(order, confirm, claims) if passed and not more_cut else ("not_asked", None)
-    outcome = OUTCOMES[answer]
+    outcome = "suspicious" if doubts and OUTCOMES[answer] == "kept" else OUTCOMES[answer]
     gains = _differences(confirm)
     assert confirm.rule is not None
     found = Confirmation.from_value(
@@ -140,6 +145,7 @@ def conclude(order: runs.Order, search: Manifest, confirm: Manifest, claims: Cla
             "outcome": outcome,
             "claim": claims.confirmations + 1,
             "alpha": confirm.rule.alpha,
+            "suspicions": list(doubts) if outcome == "suspicious" else [],
         },
         "confirmation",
     )

@@ -15,8 +15,8 @@ badly: the quotient is read as Student's t with Satterthwaite's degrees of freed
 Limits. A part's score stands for rows drawn alike: a part is every n-th row, so rows that resemble their neighbours (a
 text) count as if they did not. A metric that is a mean over rows is the mean of its parts; of another one (F1, a
 correlation) the parts say approximately how it varies. Satterthwaite's degrees are estimated too: of nulls whose three
-seeds vary about as much as the rows 4% pass, of such with eight 2.5%. The gains are those that a stopping rule ended on, which
-flatters the seeds a little: the confirmation's alpha answers for that, not this test.
+seeds vary about as much as the rows 4% pass, of such with eight 2.5%. The gains are those that a stopping rule ended
+on, which flatters the seeds a little: the confirmation's alpha answers for that, not this test.
 """
 
 from __future__ import annotations

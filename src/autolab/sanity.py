@@ -39,7 +39,7 @@ def results_sanity(manifest: Manifest, design: Design, calibration: Calibration 
     found += [finding for trials in arms.values() for finding in _range_findings(trials, manifest, design)]
     if calibration is not None:
         found += [finding for name, trials in arms.items() for finding in _time_findings(name, trials, calibration)]
-    return found + [_advisory(f"suspicious: {odd.message}") for odd in suspicion.find(manifest, design)]
+    return found + [_advisory(f"suspicious: {odd.message}") for odd in suspicion.find(manifest, design, calibration)]
 
 
 def _arms(manifest: Manifest, design: Design) -> list[str]:

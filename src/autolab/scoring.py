@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autolab import evaluation, fault, metrics, suffix, suspicion
-from autolab.collection import exceeded, remove_tree, stored_path
+from autolab.collection import exceeded, reason_left_out, remove_tree, stored_path
 from autolab.executors.base import Exit
 from autolab.records.lab import Config
 from autolab.records.outcomes import Outcome
 from autolab.rig import Rig
 from autolab.scores import Scale
+from autolab.text import last_line
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 NOT_FINITE = "diverged: {} is not a finite number, counted as the bound"
 _AT_ONCE = 4096
+NOTE_LENGTH = 400
+"""Characters of a note on a trial, at most."""
 PARTS, LEAST = 20, 5
 """Parts of the evaluation that stand in for seeds, and the rows that each has to have at least."""
 
@@ -27,7 +30,7 @@ PARTS, LEAST = 20, 5
 @dataclass(frozen=True)
 class Scored:
     """Outcome and message of an attempt, the evaluator's score, its own numbers; of its predictions the hash, how many
-    they are and what is odd about them."""
+    they are, the share that equals the labels, and what is odd about them."""
 
     outcome: Outcome
     message: str
@@ -35,6 +38,7 @@ class Scored:
     self_reported: dict[str, float] = field(default_factory=dict)
     predictions_sha256: str | None = None
     rows: int = 0
+    agreement: float | None = None
     suspicions: tuple[str, ...] = ()
     diverged: tuple[str, ...] = ()
     """The metric that is compared, where the attempt ended well and it is no finite number."""
@@ -64,8 +68,8 @@ def _last_words(attempt: Path, step: str) -> str:
         return ""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
-        lines = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1][:300]}" if lines else ""
+        last = last_line(file.read(), 300)
+    return f": {last}" if last else ""
 
 
 def score(setup: Rig, config: Config, scale: Scale, attempt: Path) -> Scored:
@@ -77,8 +81,10 @@ def score(setup: Rig, config: Config, scale: Scale, attempt: Path) -> Scored:
     metric, compared = scale.metric, None if scale.bound is None else scale.metric
     if setup.evaluator is None:
         return _self_reported(config, metric, compared, attempt)
-    found = metrics.read(attempt, stored_path(config.train.metrics), ())
+    source = stored_path(config.train.metrics)
+    found = metrics.read(attempt, source, ())
     said = {} if isinstance(found, evaluation.Problem) else found
+    note = _note(attempt, source, found)
     predictions = attempt / "predict" / "predictions.npy"
     sha = evaluation.check_predictions(predictions, None)
     if isinstance(sha, evaluation.Problem):
@@ -99,7 +105,24 @@ def score(setup: Rig, config: Config, scale: Scale, attempt: Path) -> Scored:
     if metric not in measured:
         return Scored(Outcome.INVALID_ARTIFACT, f"score.json: {metric} is not in it", measured, said, sha)
     seen = suspicion.predictions(predictions)
-    return Scored(Outcome.COMPLETED, "", measured, said, sha, seen.rows, seen.suspicions)
+    equal = suspicion.agreement(predictions, setup.labels)
+    return Scored(Outcome.COMPLETED, note, measured, said, sha, seen.rows, equal, seen.suspicions)
+
+
+def _note(attempt: Path, source: str, found: dict[str, float] | evaluation.Problem) -> str:
+    """What a completed trial's own numbers lack, in one line: nothing of it decides. Empty where nothing is amiss.
+
+    A training that says nothing of itself needs no note, unless it left something there that could not be taken."""
+    if not isinstance(found, evaluation.Problem):
+        wrong = metrics.malformed(attempt, source)
+        return f"note: {wrong}"[:NOTE_LENGTH] if wrong else ""
+    place = "logs/train.out" if source == metrics.STDOUT else f"train/{source}"
+    left_out = reason_left_out(attempt, place)
+    if left_out:
+        return f"note: its own numbers are missing: {source}: {left_out}"[:NOTE_LENGTH]
+    if not (attempt / place).exists():
+        return ""
+    return f"note: its own numbers are missing: {found.message}"[:NOTE_LENGTH]
 
 
 def numbers(
@@ -169,7 +192,10 @@ def parts(setup: Rig, metric: str, split: tuple[Path, Path], folder: Path, count
 
     if setup.evaluator is None:
         return ()
-    rows, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in split)
+    try:
+        rows, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in split)
+    except (OSError, ValueError):  # a diverged trial need not have left any
+        return ()
     if rows.ndim == 0 or labels.ndim == 0 or len(labels) != len(rows) or len(rows) < count:
         return ()
     try:
@@ -210,7 +236,7 @@ def _self_reported(config: Config, metric: str, compared: str | None, attempt: P
     if evaluation.not_finite(said.get(metric)):
         rest = {name: value for name, value in said.items() if name != metric}
         return Scored(Outcome.COMPLETED, NOT_FINITE.format(metric), {}, rest, diverged=(metric,))
-    return Scored(Outcome.COMPLETED, "", {}, said)
+    return Scored(Outcome.COMPLETED, _note(attempt, stored_path(config.train.metrics), said), {}, said)
 
 
 def _looks_ahead(setup: Rig, predictions: Path, attempt: Path) -> evaluation.Problem | None:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from autolab.errors import LedgerError, UsageError
 from autolab.ledger import Ledger
 from autolab.place import holder, locate
+from autolab.text import one_line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +32,7 @@ def main(words: list[str]) -> int:
 
 
 def read(start: Path) -> dict[str, Any]:
-    """State, loop, champion, claims, run under way, last verdict and the lock's holder, as one JSON value."""
+    """State, loop, champion, claims, run under way, last verdict, what waits, the lock's holder, as one JSON value."""
     root, store = locate(start)
     ledger = Ledger(store)
     head = ledger.open()
@@ -55,6 +56,7 @@ def read(start: Path) -> dict[str, Any]:
         "champion": champions[-1] if champions else None,
         "claims": campaign.get("claims", {}),
         "run": _run(ledger, campaign["iteration_offset"]),
+        "suspicious": len(campaign.get("suspicious", [])) + len(campaign.get("approved", [])),
         "held_by": holder(store),
         "documents_waiting": len(list(waiting.glob("*.json"))) if waiting.exists() else 0,
     }
@@ -117,5 +119,7 @@ def text(value: dict[str, Any]) -> str:
         )
     if value["documents_waiting"]:
         rows.append(("documents", f"{value['documents_waiting']} entries wait for the checkout"))
+    if value.get("suspicious"):
+        rows.append(("suspicious", f"{value['suspicious']} set aside; `autolab review` shows them"))
     rows.append(("held by", value["held_by"] or "nobody"))
-    return "\n".join(f"{name:<10} {said}" for name, said in rows)
+    return "\n".join(f"{name:<10} {one_line(said)}" for name, said in rows)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from autolab.records.base import Record
+from autolab.records.base import Prose, Record, Sentence, Settings
 from autolab.records.lab import Count, Direction, Positive, StoppingRule
 from autolab.records.outcomes import Decision, Outcome, Recommendation, RunKind, Verdict
+from autolab.text import short_name
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
 """An arm's name: it becomes a folder, a row and part of a job's name."""
@@ -39,7 +40,7 @@ class Arm(Record):
     """A baseline or a variant: the settings it overrides, and whose code it runs."""
 
     name: Name
-    config_overrides: dict[str, JsonValue] = {}
+    config_overrides: Settings = {}
     code: Literal["base", "candidate"] | None = None
 
 
@@ -102,7 +103,7 @@ class DesignMetrics(Record):
 class Criterion(Record):
     """A threshold on a metric; direction given, or derived from target against failure."""
 
-    metric: str
+    metric: Annotated[str, Field(max_length=200), AfterValidator(short_name)]
     target: float
     acceptable: float | None = None
     failure: float | None = None
@@ -147,10 +148,10 @@ class Design(Record):
 class Finding(Record):
     """What a verifier or a reviewer reports."""
 
-    check: str
+    check: Sentence
     severity: Literal["blocking", "advisory"]
-    message: str
-    file: str | None = None
+    message: Prose
+    file: Sentence | None = None
 
 
 class Calibration(Record):
@@ -181,6 +182,8 @@ class Calibration(Record):
     rerun_difference: float
     seeds_differ: bool
     altered: dict[str, JsonValue] = {}
+    altered_effect: float | None = None
+    """Its mean difference from the baseline over shared seeds, in the direction of good."""
     correlation: float | None = None
     difference_deviation: float
     worst: float | None = None
@@ -272,6 +275,8 @@ class Trial(Record):
     predictions_sha256: str | None = None
     rows: Count = 0
     """Predictions that were scored; 0 where there are none or nobody counted."""
+    agreement: float | None = None
+    """The share of them whose largest value stands at the label, where labels are classes."""
     suspicions: tuple[str, ...] = ()
     """What of this trial alone looks too good or too easy, in words that follow its name."""
     seconds: float = 0.0

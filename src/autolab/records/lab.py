@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.executed_names import runs_by_itself
 from autolab.records.base import Record
 
 Direction = Literal["minimize", "maximize"]
@@ -84,6 +85,8 @@ class Train(Command):
         parts = PurePosixPath(self.metrics).parts
         if not parts or self.metrics.startswith("/") or ".." in parts:
             raise ValueError(f"metrics: {self.metrics!r} is neither stdout nor a path inside AUTOLAB_TRIAL_DIR")
+        if runs_by_itself(self.metrics):
+            raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name.startswith("AUTOLAB_"):
                 raise ValueError(f"env: {name!r} is not the name of a variable that can be passed on")
@@ -120,7 +123,8 @@ class Who(Record):
     `price` is for a model whose price is not known.
 
     For a command, `env`, `reads` and `writes` are variables that it gets, files and folders that it sees beside its
-    workspace, the system and its own program; `~` is the person's home.
+    workspace, the system and its own program; `~` is the person's home. It may add up to `disk_mb` and `max_files`
+    files and folders; what `writes` names is not counted.
     """
 
     name: str = "offline"
@@ -142,6 +146,8 @@ class Who(Record):
     catalogue: str | None = None
     policy: Literal["bandit", "random"] = "bandit"
     time_limit_s: Positive = 1800
+    disk_mb: Positive = 2000
+    max_files: Annotated[int, Field(ge=1)] = 20_000
 
 
 class Where(Record):
@@ -388,6 +394,10 @@ class Campaign(Record):
     champions: tuple[Champion, ...] = ()
     """The newest `LINEAGE` kept candidates that stand, oldest first."""
     claims: Claims = Claims()
+    suspicious: tuple[str, ...] = ()
+    """Iterations whose candidates were set aside and wait for the user, oldest first."""
+    approved: tuple[str, ...] = ()
+    """Those that the user approved while another iteration was under way: taken when it is over."""
     learned: str | None = None
     """The iteration that the newest `learned` line of the ledger is about."""
     loop: Loop | None = None
