@@ -424,7 +424,9 @@ def test_a_repository_without_documents_gets_them_and_nothing_is_staged(tmp_path
     kit = make(tmp_path / "mine", {"src/train.py": TRAIN, "data/set.txt": "1\n"})
     told = guessed(kit, train_command="python src/train.py --fast", data=kit.root / "data")
     found = config(kit)
-    assert (found.data, found.files.frozen, found.files.table) == ("data", (), "results.tsv")
+    assert (found.data, found.files.frozen, found.files.table) == (
+        *("data", ("program.md", "meta_journal.md"), "results.tsv"),
+    )
     assert found.train.command == "{python} src/train.py --fast" and "src/train.py prints it" in told
     program = (kit.root / "program.md").read_text()
     assert "val_bpb (lower is better)" in program and "`src/train.py`" in program

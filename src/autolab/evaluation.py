@@ -29,6 +29,7 @@ from autolab.errors import LabError, RecordError
 from autolab.records.base import parse_json
 from autolab.records.outcomes import Outcome
 from autolab.sandbox import OPEN, Box
+from autolab.text import decode_json, one_line, short_names
 
 METRICS_BYTES = 64 * 1024
 METRICS_KEYS = 200
@@ -49,7 +50,7 @@ class Refused(Exception):
 
 
 def _invalid(path: Path, error: object) -> Problem:
-    return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {' '.join(str(error).split())}")
+    return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {one_line(str(error))}")
 
 
 def open_regular(path: Path, limit: int) -> BufferedReader:
@@ -73,16 +74,29 @@ def open_regular(path: Path, limit: int) -> BufferedReader:
     return open(descriptor, "rb")
 
 
-def read_metrics(path: Path) -> dict[str, float] | Problem:
-    """`metrics.json` or `score.json`: one flat object of finite numbers. Limits: 64 KiB, 200 keys."""
+def read_metrics(path: Path, compared: str | None = None) -> dict[str, float] | Problem:
+    """`metrics.json` or `score.json`: one flat object of finite numbers. Limits: 64 KiB, 200 keys.
+
+    The metric that is `compared` may be NaN or infinite: then the training diverged, and of the others those that
+    are no finite numbers are left out.
+    """
     try:
         with open_regular(path, METRICS_BYTES) as file:
-            text = file.read(METRICS_BYTES + 1).decode("utf-8")
+            text = decode_json(file.read(METRICS_BYTES + 1))
+        if compared is not None:
+            value = parse_json(text, path.name, any_number=True)
+            if isinstance(value, dict) and not_finite(value.get(compared)):
+                others = {name: number for name, number in value.items() if not not_finite(number)}
+                return (_flat_numbers(others) if others else {}) | {compared: math.nan}
         return _flat_numbers(parse_json(text, path.name))
     except RecordError as error:
         return Problem(Outcome.INVALID_ARTIFACT, str(error))
-    except (Refused, UnicodeDecodeError, ValueError) as error:
+    except (Refused, ValueError) as error:
         return _invalid(path, error)
+
+
+def not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _flat_numbers(value: object) -> dict[str, float]:
@@ -97,7 +111,7 @@ def _flat_numbers(value: object) -> dict[str, float]:
         if not abs(number) < 1e308:  # an integer of 400 digits is JSON, and no float
             raise Refused(f"{key[:60]}: must be a finite number")
         numbers[key] = float(number)
-    return numbers
+    return short_names(numbers)
 
 
 def check_predictions(path: Path, rows: int | None) -> str | Problem:
@@ -162,8 +176,11 @@ def score(
     time_limit_s: float,
     box: Box = OPEN,
     bytecode: Path | None = None,
+    compared: str | None = None,
 ) -> dict[str, float] | Problem:
     """Run the frozen evaluator; its numbers, or why there are none. Leaves `folder`/score.json and score.log.
+
+    `compared` names the metric that may come out as no finite number (`read_metrics`).
 
     The engine calls it with a folder of its own that no trial can write. Nothing of the engine's environment reaches
     the evaluator; `box` gives its level, limits and interpreter, to which this adds its three files. Byte code
@@ -193,14 +210,14 @@ def score(
         if ended.missing is not None:
             raise LabError(f"{python}: evaluator could not be started: {ended.missing}")
         problem = _changed(evaluator, sha256) or _complaint(ended, predictions, time_limit_s)
-        return problem or _taken(work / "score.json", folder / "score.json")
+        return problem or _taken(work / "score.json", folder / "score.json", compared)
     finally:
         remove_tree(work)
 
 
-def _taken(left: Path, kept: Path) -> dict[str, float] | Problem:
+def _taken(left: Path, kept: Path, compared: str | None) -> dict[str, float] | Problem:
     kept.unlink(missing_ok=True)
-    numbers = read_metrics(left)
+    numbers = read_metrics(left, compared)
     if isinstance(numbers, dict):
         with open_regular(left, METRICS_BYTES) as file:
             durable.write(kept, file.read())
@@ -223,6 +240,7 @@ def _changed(evaluator: Path, sha256: str) -> Problem | None:
 def _complaint(ended: process.Ended, predictions: Path, time_limit_s: float) -> Problem | None:
     if ended.ok:
         return None
-    last = ended.last_line or f"the evaluator ended with exit status {ended.code} and said nothing"
+    how = ended.killed or f"ended with exit status {ended.code}"
+    last = ended.last_line or f"the evaluator {how} and said nothing"
     last = f"not scored within {time_limit_s:g} s" if ended.timed_out else ended.passed or last
     return Problem(Outcome.INVALID_ARTIFACT, f"{predictions.name}: {last}")

@@ -23,6 +23,7 @@ from autolab import site_paths as inside
 from autolab.errors import LabError
 from autolab.records.experiment import Environment
 from autolab.sandbox import SYSTEM
+from autolab.text import decode_json
 
 ANSWER_LIMIT_S = 60.0
 """Seconds in which an interpreter says what it has."""
@@ -258,15 +259,18 @@ def _ask(python: Path) -> _Answer:
         log = Path(folder) / "answer.json"
         argv = [str(python), "-I", "-B", str(inside.__file__)]
         ended = process.run(argv, log.parent, {}, log, ANSWER_LIMIT_S)
-        text = log.read_text(encoding="utf-8", errors="replace")
+        text = decode_json(log.read_bytes())
     if ended.missing is not None or ended.timed_out:
         why = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"
         raise LabError(f"{python}: does not start: {why}; name another as python in .autolab/config.yaml")
     if not ended.ok:
         last = ended.last_line or "no message"
         raise LabError(f"{python}: cannot list its packages (Python 3.8 or newer is needed): {last}")
-    told = json.loads(text.rstrip().rpartition("\n")[2])
-    site = Path(told["site"])
+    try:
+        told = json.loads(text.rstrip().rpartition("\n")[2])
+        site = Path(told["site"])
+    except (ValueError, TypeError, KeyError):
+        raise LabError(f"{python}: is no Python; name another as python in .autolab/config.yaml") from None
     pairs = {name: tuple((module, path) for module, path in told[name]) for name in ("finders", "links")}
     return _Answer(
         version=told["version"],

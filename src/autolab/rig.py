@@ -20,7 +20,7 @@ from autolab.errors import LabError
 from autolab.executors.base import Job, Step
 from autolab.experiment import PlannedArm
 from autolab.keeper import SCRATCH
-from autolab.lab import Lab
+from autolab.lab import Lab, command_words
 from autolab.records.experiment import Design, Environment
 from autolab.records.lab import Command, Config, Train
 from autolab.sandbox import SYSTEM, Box
@@ -116,7 +116,7 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         lab.git.export(commits[name], folder, None, hidden)
         seals.add(f"code of the {name}", folder)
     fault.point("export.after_write")
-    person = _from_person(config.train.env)
+    person = from_person(config.train.env)
     imports = _imports(lab, places.redirection, code, person) if places.redirection or person.get(PATH_KEY) else {}
     for name, folder in imports.items():
         seals.add(f"import paths of the {name}", folder)
@@ -132,8 +132,9 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
             holdout = folder / "inputs.npy", folder / "labels.npy"
         evaluator, sha = _frozen_file(lab, exports, base, config.evaluate.script)
         seals.add("the evaluator", evaluator)
-    if config.containment == "full" and os.geteuid() == 0:
-        _open_to_others(*([data] if data else []), *([inputs] if evaluator else []), *(holdout or ())[:1])
+    for path in (data, inputs if evaluator else None, holdout[0] if holdout else None):
+        if path is not None:
+            require_open(path, config)
     altered = _altered(lab, exports, config, inputs)
     if altered is not None:
         seals.add("the altered inputs", altered.inputs)
@@ -200,8 +201,10 @@ def copied_labels(config: Config, setup: Rig) -> list[leaks.Copy]:
     return [leaks.Copy(path, equals) for path, equals in sorted(own)]
 
 
-def look_for_leaks(lab: Lab, config: Config) -> None:
-    """As `launched`, before anything is exported: the labels as they lie in the checkout. Writes nothing."""
+def look_for_leaks(lab: Lab, config: Config, *, note: bool) -> None:
+    """As `launched`, before anything is exported: the labels as they lie in the checkout.
+
+    With `note` what the walk saw is kept in the store, so that the next one is quick."""
     python, evaluate = lab.python(config), config.evaluate
     refuse_reads(lab, config)
     places = interpreter.places(Path(python), lab.root)
@@ -213,7 +216,7 @@ def look_for_leaks(lab: Lab, config: Config) -> None:
             if split is not None and (lab.root / split / name).is_file():
                 labels[f"{split}/{name}"] = lab.root / split / name
     shared = _shared_places(lab, config, python, places.reads)
-    leaks.refuse_copies(labels, shared, places.covers, lab.store, keep=False)
+    leaks.refuse_copies(labels, shared, places.covers, lab.store, keep=note)
 
 
 def refuse_reads(lab: Lab, config: Config) -> None:
@@ -251,7 +254,8 @@ def _shared_places(lab: Lab, config: Config, python: str, interpreter_reads: Seq
     return found
 
 
-def _from_person(names: Sequence[str]) -> dict[str, str]:
+def from_person(names: Sequence[str]) -> dict[str, str]:
+    """The variables that `train.env` passes on. LabError names one that is not set."""
     for name in names:
         if name not in os.environ:
             raise LabError(f".autolab/config.yaml: train.env: {name} is not set here; set it, or take it off the list")
@@ -296,7 +300,7 @@ def hidden_from_trials(config: Config) -> list[str]:
 
 def _frozen_folder(lab: Lab, exports: Path, base: str, path: str, seals: Seals) -> tuple[Path, str]:
     """A data folder as it is in the base commit, or where git does not hold it, as it lies on disk."""
-    held = None if Path(path).is_absolute() else lab.git.has_path(base, path)
+    held = require_folder(lab, base, path)
     if held:
         # Named by its path too: two splits may hold the same rows.
         folder = exports / f"data-{held}-{durable.sha256(path)[:8]}"
@@ -304,24 +308,37 @@ def _frozen_folder(lab: Lab, exports: Path, base: str, path: str, seals: Seals) 
         seals.add(path, folder / path)
         return folder / path, held
     folder = lab.root / path
-    if not folder.is_dir():
-        way = "run `python prepare.py` in the lab" if (lab.root / "prepare.py").is_file() else "put the data there"
-        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
     return folder, seals.add_own(path, folder)
 
 
-def _open_to_others(*paths: Path) -> None:
-    """Started by root, a trial is a user of its own and reads what everybody may. LabError names what only root may."""
-    for path in paths:
-        for one in (path, *(path.iterdir() if path.is_dir() else ())):
-            if not one.stat().st_mode & stat.S_IROTH:
-                raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
+def require_folder(lab: Lab, base: str, path: str) -> str | None:
+    """What git calls the folder in the base commit; None: it lies on disk. LabError: it does neither."""
+    held = None if Path(path).is_absolute() else lab.git.has_path(base, path)
+    if not held and not (lab.root / path).is_dir():
+        way = "run `python prepare.py` in the lab" if (lab.root / "prepare.py").is_file() else "put the data there"
+        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
+    return held
 
 
-def _frozen_file(lab: Lab, exports: Path, base: str, path: str) -> tuple[Path, str]:
+def require_committed(lab: Lab, base: str, path: str) -> str:
+    """What git calls the evaluator in the base commit; LabError where that does not have it."""
     held = lab.git.has_path(base, path)
     if not held:
         raise LabError(f".autolab/config.yaml: evaluate.script: {path} is not in commit {base[:12]}; commit it")
+    return held
+
+
+def require_open(path: Path, config: Config) -> None:
+    """Started by root, a trial is a user of its own and reads what everybody may. LabError names what only root may."""
+    if config.containment != "full" or os.geteuid() != 0:
+        return
+    for one in (path, *(path.iterdir() if path.is_dir() else ())):
+        if not one.stat().st_mode & stat.S_IROTH:
+            raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
+
+
+def _frozen_file(lab: Lab, exports: Path, base: str, path: str) -> tuple[Path, str]:
+    held = require_committed(lab, base, path)
     folder = exports / f"file-{held}"
     lab.git.export(base, folder, [path], [])
     file = folder / path
@@ -372,11 +389,11 @@ def job(
         inputs["data"] = rig.data
         train["AUTOLAB_DATA"] = "{data}"
     sees = ["{code}", "{config}", *(["{data}"] if rig.data is not None else [])]
-    steps = [_step(rig, "train", _copied(_words(command, rig.python), config), train, config.train, sees)]
+    steps = [_step(rig, "train", _copied(argv_of(command, rig.python), config), train, config.train, sees)]
     if config.predict is not None:
         inputs[suffix.TRUE] = rig.inputs
         predict = env | {"AUTOLAB_MODEL": "{folder}/train/model"}
-        words = _words(config.predict.command, rig.python)
+        words = argv_of(config.predict.command, rig.python)
         sees = ["{code}", "{folder}/train/model"]
         if rig.altered is None:
             predict |= {"AUTOLAB_TRIAL_DIR": "{folder}/predict", "AUTOLAB_INPUTS": "{inputs}"}
@@ -392,7 +409,8 @@ def job(
             own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{HOLDOUT}", "AUTOLAB_INPUTS": f"{{{HOLDOUT}}}"}
             env = env | {"AUTOLAB_MODEL": "{folder}/train/model"} | own
             steps.append(_step(rig, HOLDOUT, words, env, config.predict, [*sees, f"{{{HOLDOUT}}}"]))
-    return Job(key=key, trial=trial, attempt=attempt, steps=tuple(steps), inputs=inputs)
+    results = () if config.train.metrics == metrics.STDOUT else (f"train/{config.train.metrics}",)
+    return Job(key, trial, attempt, tuple(steps), inputs, results=results, discarded=(COPY,))
 
 
 def _copied(command: Sequence[str], config: Config) -> list[str]:
@@ -443,8 +461,9 @@ def _limits(limits: Command, containment: str) -> Box:
     )
 
 
-def _words(command: str, python: str) -> list[str]:
-    return [python if word == "{python}" else word for word in shlex.split(command)]
+def argv_of(command: str, python: str) -> list[str]:
+    """The arguments that a trial runs `command` with."""
+    return [python if word == "{python}" else word for word in command_words(command)]
 
 
 def tidy(rig: Rig, key: str, attempt: Path) -> None:

@@ -63,8 +63,10 @@ class Box:
     `full`. `covers` are folders below them, or below the system's, of which no file can be read: at `full` they are
     empty, at `partial` their names are still seen. A path that does not exist when the step starts is left out. Memory,
     processes and threads count over all that the step starts; disk counts over `writes`. Without `own_user` a step
-    started by root stays user 0, without capabilities: for one that works in folders of the person's. `without` names
-    layers to leave out: for tests that show what each of them is good for, and for nothing else."""
+    started by root stays user 0, without capabilities: for one that works in folders of the person's. With `new_files`
+    what was there before does not count for the disk, lengths of files do and not their blocks alone, and so many files
+    and folders may be added; `uncounted` are those of `writes` that do not count. `without` names layers to leave out:
+    for tests that show what each of them is good for, and for nothing else."""
 
     level: str = "none"
     reads: tuple[str, ...] = ()
@@ -75,6 +77,8 @@ class Box:
     processes: int = 0
     disk_bytes: int = 0
     own_user: bool = True
+    new_files: int = 0
+    uncounted: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
 
@@ -147,7 +151,7 @@ class Enclosure:
         if self.status is None:
             return True
         said = os.read(self.status, 65536).decode()
-        return any("exit-code" in json.loads(line) for line in said.splitlines())
+        return any("exit-code" in json.loads(line) for line in said.split("\n") if line)
 
     def started(self) -> None:
         """In the parent, after the fork: what only the child needs."""
@@ -191,7 +195,13 @@ def enclose(step: Mapping[str, Any], folder: str, name: str, keeper: int) -> Enc
         cwd=step["cwd"],
         level=level,
         group=group,
-        watcher=Watcher(writes, disk, 0 if group.memory else memory, 0 if counted else processes),
+        watcher=Watcher(
+            [path for path in writes if path not in box.get("uncounted", ())],
+            disk,
+            0 if group.memory else memory,
+            0 if counted else processes,
+            box.get("new_files", 0),
+        ),
         rlimits=rlimits,
         user=user,
         reads=reads,
@@ -221,11 +231,11 @@ def _held_by(group: Group, memory: int, processes: int, disk: int, rlimits: Mapp
 
 def _check_paths(paths: Iterable[str], folder: str) -> None:
     """What a step left below `folder` is not followed anywhere else by the next one's mounts."""
-    real = os.path.realpath(folder)
     for path in paths:
         if Path(path).is_relative_to(folder):
-            inner = os.path.relpath(path, folder)
-            if os.path.realpath(path) != os.path.normpath(os.path.join(real, inner)):
+            inner = Path(os.path.relpath(path, folder))
+            # Link by link: where one leads (`/proc/1/root`) may be nobody's to ask.
+            if any(os.path.islink(os.path.join(folder, part)) for part in (inner, *inner.parents[:-1])):
                 raise Refused(f"{inner}: a link, where a folder of its own was expected")
 
 
@@ -245,19 +255,23 @@ def _user(level: str, reads: Iterable[str], writes: Iterable[str], keeper: int) 
     if os.geteuid() != 0 or level == "none" or sys.platform != "linux":
         return None
     uid = _free_uid(keeper)
+    if uid is None:
+        return None
     if level == "partial" and not all(_reachable(path) for path in (*reads, *writes)):
         return None
     return uid, uid
 
 
-def _free_uid(keeper: int) -> int:
-    """In a container only some users exist: then the highest of them."""
+def _free_uid(keeper: int) -> int | None:
+    """In a container only some users exist: then one of the highest; None where there are too few to be alone."""
     last = 0
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
+    for line in Path("/proc/self/uid_map").read_text().strip("\n").split("\n"):
         inside, _, count = (int(word) for word in line.split())
         last = max(last, inside + count - 1)
     wanted = FIRST_UID + keeper
-    return wanted if wanted <= last else last - 1 - keeper % 1000
+    if wanted <= last:
+        return wanted
+    return last - 1 - keeper % 1000 if last > 2000 else None
 
 
 def _reachable(path: str) -> bool:
@@ -336,7 +350,7 @@ def _as_user(made: Enclosure, box: Mapping[str, Any], without: set[str]) -> list
 
 def _capabilities() -> list[int]:
     """Those that this process may have, by number."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text().split("\n")
     held = int(next(line for line in lines if line.startswith("CapBnd")).split()[1], 16)
     return [number for number in range(64) if held >> number & 1]
 

@@ -350,6 +350,20 @@ def _nothing(world: World, run: Run) -> None:
     """The engine does not unpack, load or import anything of a trial."""
 
 
+def _look(*command: str) -> Callable[[World, Run], None]:
+    """A person looks at what was collected with an ordinary program, in that folder."""
+
+    def look(world: World, run: Run) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        subprocess.run(command, cwd=run.collected, env=env, capture_output=True, timeout=60, check=False)
+
+    return look
+
+
+LOOKS = {
+    "look with git": _look("git", "status"),
+    "look with pytest": _look(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+}
 CARELESS: dict[str, Callable[[World, Run], None]] = {
     "score": _score_carelessly,
     "believe": _believe_carelessly,
@@ -357,6 +371,7 @@ CARELESS: dict[str, Callable[[World, Run], None]] = {
     "unpack": _unpack_carelessly,
     "load": _load_carelessly,
     "import": _import,
+    **LOOKS,
 }
 CAREFUL: dict[str, Callable[[World, Run], None]] = {
     "score": _score,
@@ -365,4 +380,5 @@ CAREFUL: dict[str, Callable[[World, Run], None]] = {
     "unpack": _nothing,
     "load": _nothing,
     "import": _import,
+    **LOOKS,
 }
