@@ -87,7 +87,7 @@ def test_a_long_history_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
         ('{"epoch": 1, "loss": 1' + 5000 * "0" + "}", "a line is not JSON"),
         ('{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "lo', "a line is not JSON"),
         ("[" * 100_000, "a line is not JSON"),
-        (b'{"loss": "\xff\xfe"}', "a line is not JSON"),
+        (b'{"loss": \xff\xfe}', "a line is not JSON"),
         (b"\x00\x01", "a line is not JSON"),
         ("[1, 2]", "a line is not an object"),
         (b"0" * (curves.HISTORY_BYTES + 1), "8388609 bytes, more than the 8388608 allowed"),

@@ -24,9 +24,10 @@ from autolab import (
     rig,
     verifiers,
 )
-from autolab.desk import Desk, Result, agent_folder, ask, front_matter, parent_of_candidate, read
+from autolab.desk import Desk, Result, agent_folder, ask, front_matter, parent_of_candidate, quoted, read
 from autolab.errors import RecordError
 from autolab.ledger import Line
+from autolab.markup import code, inert, plain
 from autolab.records.experiment import (
     Compute,
     Design,
@@ -49,6 +50,7 @@ from autolab.records.replies import (
 )
 from autolab.researchers.offline.changes import Unfit
 from autolab.stages import Outcome
+from autolab.text import many_lines, one_line
 from autolab.workspace import Workspaces, unreadable
 
 Kind = TypeVar("Kind", bound=Output)
@@ -139,17 +141,18 @@ def _proposed(claim: Hypothesis) -> dict[str, JsonValue]:
 
 
 def _prose(output: HypothesisOutput) -> str:
-    parts = [output.body.strip() or output.mechanism]
+    parts = [inert(output.body.strip() or output.mechanism)]
     if output.assumptions:
-        parts += ["## Assumptions", "\n".join(f"- {one}" for one in output.assumptions)]
+        parts += ["## Assumptions", "\n".join(f"- {plain(one)}" for one in output.assumptions)]
     if output.notes.strip():
-        parts += ["## Notes", output.notes.strip()]
+        parts += ["## Notes", inert(output.notes.strip())]
     return "\n\n".join(parts)
 
 
 def write_hypothesis(desk: Desk, claim: Hypothesis, body: str) -> None:
-    prose = body.strip() or claim.mechanism
-    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n\n# {claim.title}\n\n{prose}\n")
+    """`body` is Markdown of the engine's."""
+    prose = body.strip() or inert(claim.mechanism)
+    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n")
 
 
 def carry_hypothesis(desk: Desk) -> None:
@@ -178,7 +181,7 @@ def design(desk: Desk) -> Result:
     carry_hypothesis(desk)
     claim = desk.hypothesis()
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "config": desk.config.to_yaml(),
         "history": history(desk),
         "method": blueprint.told(in_base(desk)),
@@ -232,10 +235,20 @@ def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
         "dataset": output.dataset,
         "train": output.train,
         "criteria": [criterion.value() for criterion in output.criteria],
-        "test": test.value(),
+        "test": test.value() | {"bound": _bound(desk, claim.metric)},
         "base_commit": desk.campaign.base_commit,
     }
     return Design.from_value(value, desk.shown(desk.paths.design))
+
+
+def _bound(desk: Desk, metric: str) -> float | None:
+    """The worst score that counts, fixed here, before the run. Another metric than the lab's has none."""
+    config, known = desk.config, calibration.current(desk.lab)
+    if metric != config.metric.primary:
+        return None
+    if config.test.bound is not None or known is None or known.metric != metric:
+        return config.test.bound
+    return known.bound
 
 
 def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:
@@ -273,7 +286,7 @@ def implementation(desk: Desk) -> Result:
     fault.point("worktree.after_add")
     parent = parent_of_candidate(desk)
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "design_yaml": spec.to_yaml(),
         "review_feedback": _feedback(desk),
         "verifier_errors": desk.state.reason,
@@ -352,20 +365,20 @@ def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design, l
     fault.point("worktree.after_edit")
     git, base = desk.lab.git, desk.campaign.base_commit or ""
     title = desk.hypothesis().title
-    commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {title}", f"exp/{desk.slug}").sha
+    commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {one_line(title, 300)}", f"exp/{desk.slug}").sha
     fault.point("candidate.after_commit")
     git.pin(f"refs/autolab/keep/{desk.iteration_id}/{commit[:12]}", commit)
     fault.point("candidate.after_pin")
     if desk.candidate() != commit:
         said = {"commit": commit, "base": base, "slug": desk.slug, "via": output.via or desk.researcher.name}
         desk.lab.ledger.append("candidate", said)
-    desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{output.plan.strip()}\n\nCommit {commit}\n")
+    desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{inert(output.plan.strip())}\n\nCommit {commit}\n")
     return _judged(desk, commit, spec, left)
 
 
 def _feedback(desk: Desk) -> str:
     path = desk.paths.review
-    return path.read_text(encoding="utf-8") if path.exists() and desk.state.bounces else ""
+    return quoted(desk, path) if path.exists() and desk.state.bounces else ""
 
 
 def _judged(desk: Desk, commit: str, spec: Design, left: Sequence[Finding]) -> Result:
@@ -417,6 +430,11 @@ def _copied_labels(desk: Desk, commit: str, changed: Collection[str]) -> list[Fi
 def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
     lab, base = desk.lab, desk.campaign.base_commit or ""
     ground = rig.set_up(lab, desk.config, base, commit)
+    copied = rig.copied_labels(desk.config, ground)
+    if copied:
+        told = "equals {}, which no candidate may hold: take the file out"
+        findings = tuple(verifiers.blocking("labels", f"{c.path}: {told.format(c.equals)}", c.path) for c in copied)
+        return ladder.Ladder({"labels": "fail"}, findings, None)
     plan = experiment.plan(spec, desk.config, desk.hypothesis(), lab.secret, "", "")
     variant = plan.variants[0]
     return ladder.climb(
@@ -430,6 +448,7 @@ def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
             config=rig.settings_file(ground, variant),
             data=ground.data,
             experiment=desk.paths.folder,
+            imports=ground.imports.get("candidate"),
             box=rig.checks_box(ground, desk.config),
         ),
     )
@@ -443,7 +462,7 @@ def implementation_review(desk: Desk) -> Result:
     judged = checked(desk, commit)
     base = desk.campaign.base_commit or ""
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "design_yaml": desk.design().to_yaml(),
         "diff_summary": desk.lab.git.diff_text(base, commit, 20_000),
         "verifier_outputs": json.dumps(judged, indent=1),
@@ -483,7 +502,7 @@ def _evidence(desk: Desk) -> str:
     said = "The lab is not calibrated yet.\n"
     if found is not None:
         said = f"calibration, made of the base's own trials:\n{found.to_yaml()}"
-    told = about.read_text(encoding="utf-8") if about.exists() else "none\n"
+    told = quoted(desk, about) if about.exists() else "none\n"
     return f"{said}\nsummary.json, which the candidate says of its model:\n{told}"
 
 
@@ -495,16 +514,21 @@ def checked(desk: Desk, commit: str) -> dict[str, dict[str, Literal["pass", "ski
 
 def _review_text(desk: Desk, review: ReviewResult, findings: Sequence[Finding], notes: str) -> str:
     checks = "\n".join(f"| {name} | {value} |" for name, value in review.required_checks.items())
-    found = "\n".join(f"- **{f.severity}** {f.check}{f' ({f.file})' if f.file else ''}: {f.message}" for f in findings)
+    found = "\n".join(map(_finding_line, findings))
     return (
         f"# Review of {desk.slug}\n\nCommit {review.commit}, reviewed by {review.reviewer}: **{review.status}**\n\n"
         f"| check | result |\n| --- | --- |\n{checks}\n\n## Findings\n\n{found or 'None.'}\n"
-        + (f"\n## Notes\n\n{notes.strip()}\n" if notes.strip() else "")
+        + (f"\n## Notes\n\n{inert(notes.strip())}\n" if notes.strip() else "")
     )
 
 
+def _finding_line(found: Finding) -> str:
+    file = f" ({code(found.file)})" if found.file else ""
+    return f"- **{found.severity}** {plain(found.check)}{file}: {plain(found.message)}"
+
+
 def _log_tail(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")[-4_000:] if path.exists() else "not run"
+    return many_lines(path.read_bytes())[-4_000:] if path.exists() else "not run"
 
 
 def recorded_review(path: Path, shown: str, events: Iterable[Line]) -> ReviewResult:

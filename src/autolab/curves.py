@@ -17,11 +17,14 @@ from typing import Any
 from autolab import stats
 from autolab.evaluation import Refused, open_regular
 from autolab.records.experiment import Interval, Trial
+from autolab.text import decode_json, short_names
 
 HISTORY_BYTES = 8 * 1024**2
 POINTS = 400
 """Points of a trial that are kept: of a longer history every k-th and the last, so that equal lengths stay aligned."""
 METRICS = 12
+NAMES = 60
+"""Characters of a metric's name: it stands in tables and figures."""
 _AXES = ("epoch", "step")
 _TAIL = 0.025
 
@@ -95,15 +98,15 @@ def _read(path: Path) -> list[Row]:
 
 def _numbers(line: bytes) -> Row:
     try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError):  # an undecodable byte and a number of 5,000 digits are ValueErrors
+        value: Any = json.loads(decode_json(line))
+    except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError
         raise Refused("a line is not JSON") from None
     if not isinstance(value, dict):
         raise Refused("a line is not an object")
-    numbers = {key[:60]: v for key, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    numbers = {key: v for key, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     if not all(abs(number) < stats.LIMIT for number in numbers.values()):
         raise Refused("a number is not finite")
-    return {key: float(number) for key, number in numbers.items()}
+    return short_names({key: float(number) for key, number in numbers.items()}, NAMES)
 
 
 def _rises(rows: Sequence[Row], axis: str) -> bool:

@@ -27,6 +27,7 @@ from autolab.records.lab import Campaign, Config, Stage, State, VerifierPolicy, 
 from autolab.records.replies import OUTPUTS, AgentResult, Output
 from autolab.researchers import Answer, Context, Researcher, Task
 from autolab.stages import Outcome
+from autolab.text import decode, many_lines
 from autolab.view import View
 from autolab.workspace import Workspaces, open_up
 
@@ -186,6 +187,15 @@ def read(path: Path, shown: str) -> str:
         raise RecordError(f"{shown}: cannot be read: {error}") from None
 
 
+def quoted(desk: Desk, path: Path) -> str:
+    """A document of the iteration as a prompt quotes it, whatever a person has made of its characters."""
+    try:
+        return many_lines(path.read_bytes())
+    except OSError as error:
+        shown = desk.shown(path)
+        raise RecordError(f"{shown}: cannot be read: {error.strerror}; `autolab doctor --fix` brings it back") from None
+
+
 def ask(desk: Desk, values: dict[str, str], workspace: Path | None = None) -> tuple[AgentResult, Output | None] | str:
     """Ask the stage's researcher once; the valid result with its output, or in one line why there is none.
 
@@ -213,8 +223,8 @@ def _number(desk: Desk) -> int:
 def _recorded(folder: Path) -> Answer | None:
     reply, none = folder / "reply.json", folder / "no_reply.txt"
     if reply.exists():
-        return Answer(reply.read_text(encoding="utf-8", errors="replace"))
-    return Answer(None, none.read_text(encoding="utf-8")) if none.exists() else None
+        return Answer(decode(reply.read_bytes()))
+    return Answer(None, decode(none.read_bytes())) if none.exists() else None
 
 
 def _prompt_file(desk: Desk) -> tuple[str, str]:
@@ -222,8 +232,8 @@ def _prompt_file(desk: Desk) -> tuple[str, str]:
     for name in prompts.FILES[desk.state.stage]:
         path = desk.lab.prompt(name)
         if path.exists():
-            return name, path.read_text(encoding="utf-8")
-    raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: not found; copy it from a new lab")
+            return name, decode(path.read_bytes())
+    raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: missing; copy it from a new lab")
 
 
 def _prompt(desk: Desk, values: dict[str, str]) -> str:
@@ -238,7 +248,7 @@ def _program(desk: Desk) -> str:
     """What the lab's people say of it, as the base has it."""
     git, base = desk.lab.git, desk.campaign.base_commit or "HEAD"
     text = git.read(base, "program.md") if git.has_path(base, "program.md") else None
-    return "there is no program.md" if text is None else text.decode("utf-8", errors="replace")
+    return "there is no program.md" if text is None else many_lines(text)
 
 
 def _contract(desk: Desk, who: Researcher, stage: Stage) -> str:
@@ -248,8 +258,8 @@ def _contract(desk: Desk, who: Researcher, stage: Stage) -> str:
         return ""
     path = desk.lab.prompt(name)
     if not path.exists():
-        raise RecordError(f".autolab/prompts/{name}: not found; copy it from a new lab")
-    return prompts.contract(path.read_text(encoding="utf-8"), stage)
+        raise RecordError(f".autolab/prompts/{name}: missing; copy it from a new lab")
+    return prompts.contract(decode(path.read_bytes()), stage)
 
 
 def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, workspace: Path | None) -> Answer:
@@ -329,7 +339,7 @@ def _context(desk: Desk) -> Context:
         def read_file(path: str) -> str | None:
             held = commit is not None and desk.lab.git.has_path(commit, path)
             content = desk.lab.git.read(commit, path) if commit is not None and held else None
-            return None if content is None else content.decode("utf-8", errors="replace")
+            return None if content is None else decode(content)
 
         return read_file
 

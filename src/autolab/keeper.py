@@ -26,6 +26,7 @@ from autolab import sandbox
 from autolab.limits import DISK_LIMIT, OUT_OF_MEMORY, PROCESS_LIMIT
 from autolab.processes import LINUX, below, boot, end_children, process_table, start_of
 from autolab.syscalls import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
+from autolab.text import last_line, one_line
 from autolab.workdir import Document, Workdir, drain, note, now, ring, write_json
 
 EXITED, COMPLETED, FAILED, TIMEOUT = "exited", "completed", "failed", "timeout"
@@ -95,7 +96,8 @@ def _become(
         os.execvpe(enclosure.argv[0], enclosure.argv, step["env"])
     except (OSError, ValueError) as error:
         where = getattr(error, "filename", None) or step["argv"][0]
-        os.write(failure, f"{where}: {getattr(error, 'strerror', None) or error}".encode(errors="replace")[:1000])
+        reason = getattr(error, "strerror", None) or error
+        os.write(failure, one_line(f"{where}: {reason}").encode()[:1000])
     finally:
         os._exit(127)
 
@@ -327,13 +329,12 @@ class Keeper:
 def _last_line(folder: Path, step: Document) -> str:
     """What bubblewrap said last: nothing else had a chance to say anything."""
     name = "out" if step.get("merged") else "err"
-    said = (folder / "logs" / f"{step['name']}.{name}").read_text(errors="replace").strip()
-    return said.splitlines()[-1] if said else "it said nothing"
+    return last_line((folder / "logs" / f"{step['name']}.{name}").read_bytes()) or "it said nothing"
 
 
 def _read_all(pipe: int) -> str:
     try:
-        return os.read(pipe, 4096).decode(errors="replace")
+        return one_line(os.read(pipe, 4096))
     except BlockingIOError:
         return ""
 

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from autolab import durable, fault
+from autolab import durable, fault, pytest_guard
 from autolab.errors import GitError, LabError, LedgerError, RecordError
 from autolab.git import Git, common_dir
 from autolab.ledger import Ledger, Line, machine
@@ -27,6 +28,8 @@ from autolab.records.lab import Backlog, Campaign, Config, State, VerifierPolicy
 
 CONTROL = ("config.yaml", "verifier_policy.yaml")
 """What a person says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
+OWN_PYTHON = (".venv/bin/python", "venv/bin/python", ".venv/bin/python3", "venv/bin/python3")
+"""Interpreters of a lab's own, as a command may name them. Git does not hold them, so an export has none."""
 LOOKS = 2000
 """How often, a millisecond apart, the lock is tried while only readers look at it."""
 
@@ -316,8 +319,10 @@ class Lab:
             durable.write(held, text)
 
     def _show_views(self) -> None:
-        """What somebody cleaned away of `.autolab/`, shown again."""
+        """What somebody cleaned away of `.autolab/`, shown again, and what keeps pytest out of candidates' files."""
         self.link_ledger()
+        self.note_interpreter()
+        pytest_guard.write(self.root)
         if not self.backlog_path.exists():
             self.show_backlog(self.backlog())
 
@@ -326,6 +331,12 @@ class Lab:
         link = self.control / "ledger.jsonl"
         if not link.is_symlink() and not link.exists():
             link.symlink_to(os.path.relpath(self.ledger.path, self.control))
+
+    def note_interpreter(self) -> None:
+        """Which interpreter runs Autolab, for the lab's `.autolab/interpreter.sh`."""
+        path, text = self.store / "interpreter", sys.executable + "\n"
+        if not path.is_file() or path.read_bytes() != os.fsencode(text):
+            durable.write(path, os.fsencode(text), sync=False)
 
     # the checkout, which is the person's
 
@@ -360,6 +371,15 @@ class Lab:
     def show_backlog(self, backlog: Backlog) -> None:
         for path in (self.store / "backlog.yaml", self.backlog_path):
             durable.write(path, backlog.to_yaml())
+
+
+def command_words(command: str) -> list[str]:
+    """The words of a command line. `./venv/bin/python` in front means the trials' interpreter, as `{python}` does.
+
+    ValueError where quotes do not fit.
+    """
+    words = shlex.split(command)
+    return ["{python}", *words[1:]] if words and words[0].removeprefix("./") in OWN_PYTHON else words
 
 
 def read_transition(line: Line) -> tuple[State, Campaign]:

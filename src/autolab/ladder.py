@@ -19,6 +19,7 @@ from typing import Literal
 from autolab import process, redaction
 from autolab.errors import RecordError
 from autolab.evaluation import Refused, open_regular
+from autolab.lab import OWN_PYTHON
 from autolab.records.experiment import Design, Finding, Hypothesis, Summary
 from autolab.records.lab import Config, VerifierPolicy
 from autolab.sandbox import OPEN, Box
@@ -45,7 +46,8 @@ class Ground:
     `folder`: read-only export of the candidate, the working folder. `python`: the trials' interpreter.
     `scratch`: one folder a check, which alone it may write (AUTOLAB_TRIAL_DIR). `logs`: `<check>.log`. `config`: the
     arm's resolved settings (AUTOLAB_CONFIG). `data`: the training data (AUTOLAB_DATA). `experiment`: the lab's
-    `experiments/<ITERATION_ID>`, which an export does not hold. `box`: level, limits, and where the interpreter lies.
+    `experiments/<ITERATION_ID>`, which an export does not hold. `imports`: what sends imports of the lab's package to
+    the export (PYTHONPATH). `box`: level, limits, and where the interpreter lies.
     """
 
     folder: Path
@@ -56,11 +58,12 @@ class Ground:
     config: Path | None = None
     data: Path | None = None
     experiment: Path | None = None
+    imports: Path | None = None
     box: Box = OPEN
 
     def boxed(self, folder: Path) -> Box:
         """Reads everything that is named here, writes `folder`."""
-        given = (self.folder, self.config, self.data, self.experiment)
+        given = (self.folder, self.config, self.data, self.experiment, self.imports)
         seen = tuple(str(path.absolute()) for path in given if path is not None)
         return replace(self.box, reads=(*self.box.reads, *seen), writes=(str(folder.absolute()),))
 
@@ -185,12 +188,12 @@ def _argv(name: str, command: str, ground: Ground) -> list[str]:
     `./venv/bin/python` stands for the trials' interpreter: an export has no venv.
     """
     try:
-        words = shlex.split(command)
+        words = shlex.split(command)  # a candidate that brings an interpreter of that name keeps it
     except ValueError as error:
         raise RecordError(f"{POLICY}: {name}: {command!r} is not a command line: {error}") from None
     if not words:
         raise RecordError(f"{POLICY}: {name}: the command is empty: write it or remove the key")
-    if words[0] in ("./venv/bin/python", "venv/bin/python") and not (ground.folder / words[0]).exists():
+    if words[0].removeprefix("./") in OWN_PYTHON and not (ground.folder / words[0]).exists():
         words[0] = "{python}"
     if ground.experiment is not None:
         words = [word.replace("experiments/<ITERATION_ID>", str(ground.experiment)) for word in words]
@@ -210,7 +213,7 @@ def _environment(ground: Ground, folder: Path) -> dict[str, str]:
         "AUTOLAB_TRIAL_DIR": str(folder),
         "AUTOLAB_SEED": "0",
     }
-    given = {"AUTOLAB_CONFIG": ground.config, "AUTOLAB_DATA": ground.data}
+    given = {"AUTOLAB_CONFIG": ground.config, "AUTOLAB_DATA": ground.data, "PYTHONPATH": ground.imports}
     return values | {name: str(path) for name, path in given.items() if path is not None}
 
 

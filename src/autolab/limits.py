@@ -105,8 +105,8 @@ def sweep(prefix: str) -> None:
 def _bases(controller: str) -> list[tuple[int, Path]]:
     """Folders in which a group with this controller may be possible, the nearest first."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = os.fsdecode(Path("/proc/self/cgroup").read_bytes()).strip("\n").split("\n")
+        mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).strip("\n").split("\n")
     except OSError:
         return []
     own = {names: path for _, names, path in (line.split(":", 2) for line in lines)}

@@ -10,13 +10,16 @@ taken. Of a line that a program wrote over (carriage returns) what a terminal wo
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from io import BufferedReader
 from pathlib import Path
 
+from autolab import evaluation
 from autolab.evaluation import METRICS_KEYS, Problem, Refused, open_regular, read_metrics
 from autolab.records.outcomes import Outcome
+from autolab.text import decode, short_names
 
 STDOUT = "stdout"
 TEXT_BYTES = 64 * 1024**2
@@ -25,15 +28,24 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.A)
 _COMMA = re.compile(r"[-+]?\d+,\d+", re.A)
 
 
-def read(attempt: Path, source: str, required: Collection[str]) -> dict[str, float] | Problem:
-    """The metrics of a fetched attempt, from where `train.metrics` says; each name of `required` must be among them."""
+def read(
+    attempt: Path, source: str, required: Collection[str], compared: str | None = None
+) -> dict[str, float] | Problem:
+    """The metrics of a fetched attempt, from where `train.metrics` says; each name of `required` must be among them.
+
+    Where the one that is `compared` is NaN or infinite, it is returned as NaN, without those that are no finite
+    numbers: such a training diverged.
+    """
     shown = "logs/train.out" if source == STDOUT else source
     path = attempt / (shown if source == STDOUT else f"train/{source}")
-    found = read_metrics(path) if source.endswith(".json") else _read_lines(path, shown, required)
+    flat = source.endswith(".json")
+    found = read_metrics(path, compared) if flat else _read_lines(path, shown, required, compared)
     if isinstance(found, Problem):
         wanted = "the training has to leave it in AUTOLAB_TRIAL_DIR, or train.metrics to name another place"
         missing = found.message.endswith(": not found")
         return Problem(found.outcome, f"{shown}: not found; {wanted}") if missing else found
+    if compared is not None and evaluation.not_finite(found.get(compared)):
+        return found
     for name in required:
         if name not in found:
             form = f'{{"{name}": 0.9979}}' if source.endswith(".json") else f"a line `{name}: 0.9979`"
@@ -41,10 +53,13 @@ def read(attempt: Path, source: str, required: Collection[str]) -> dict[str, flo
     return found
 
 
-def _read_lines(path: Path, shown: str, required: Collection[str]) -> dict[str, float] | Problem:
+def _read_lines(path: Path, shown: str, required: Collection[str], compared: str | None) -> dict[str, float] | Problem:
     try:
         with open_regular(path, TEXT_BYTES) as file:
-            return _numbers(_said(file, required), required)
+            said = _said(file, required)
+        if compared in said and _not_finite(said[compared][1]):
+            return _numbers(said, ()) | {compared: math.nan}
+        return _numbers(said, required)
     except Refused as error:
         return Problem(Outcome.INVALID_ARTIFACT, f"{shown}: {error}")
 
@@ -53,7 +68,7 @@ def _said(file: BufferedReader, required: Collection[str]) -> dict[str, tuple[in
     """Each name with the line and the text that it was last given: all of `required`, of others the newest."""
     said: dict[str, tuple[int, str]] = {}
     for number, raw in enumerate(file, 1):
-        shown = raw.rstrip(b"\r\n").rpartition(b"\r")[2].decode("utf-8", errors="replace")
+        shown = decode(raw.rstrip(b"\r\n").rpartition(b"\r")[2])
         match = _LINE.fullmatch(shown)
         if match:
             said.pop(match[1], None)
@@ -71,12 +86,19 @@ def _numbers(said: Mapping[str, tuple[int, str]], required: Collection[str]) -> 
             numbers[name] = float(text)
         elif name in required:
             raise Refused(f"line {line}: {name}: {_complaint(text)}")
-    return numbers
+    return short_names(numbers)
+
+
+def _not_finite(text: str) -> bool:
+    """Whether a text is a number, and no finite one."""
+    if _NUMBER.fullmatch(text):
+        return not abs(float(text)) < 1e308
+    return re.fullmatch(r"[-+]?(nan|inf|infinity)", text, re.I) is not None
 
 
 def _complaint(text: str) -> str:
     if _COMMA.fullmatch(text):
         return f"{text} has a comma; write {text.replace(',', '.')} with a point (and nothing between thousands)"
-    if _NUMBER.fullmatch(text) or re.fullmatch(r"[-+]?(nan|inf|infinity)", text, re.I):
+    if _not_finite(text):
         return f"{text[:60]} is not a finite number; a training without a result has to end with a status above 0"
     return f"{text[:60]!r} is not a number; write the number alone, such as 0.9979"

@@ -22,6 +22,7 @@ from autolab import keeper
 from autolab.collection import remove_tree
 from autolab.errors import LabError
 from autolab.sandbox import Box
+from autolab.text import many_lines
 from autolab.workdir import Document
 
 LOG_LIMIT = 256 * 1024
@@ -165,7 +166,7 @@ def _ended(document: Document, tail: str) -> Ended:
 
 
 def _shorten(output: Path, log: Path) -> str:
-    """Put the output in its log, without the middle where it is long; its last lines, what is unprintable replaced."""
+    """Put the output in its log, without the middle where it is long; its last lines, made visible."""
     size = output.stat().st_size
     with output.open("rb") as source:
         head = source.read(LOG_LIMIT)
@@ -176,6 +177,5 @@ def _shorten(output: Path, log: Path) -> str:
         note = f"\n[{left_out} bytes past {LOG_LIMIT} are left out; the last ones follow]\n"
         head += note.encode() + last[-left_out:]
     log.write_bytes(head)
-    text = last.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").rstrip()
-    text = "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
-    return "\n".join(text.split("\n")[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+    lines = many_lines(last).rstrip().split("\n")
+    return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]

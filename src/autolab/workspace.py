@@ -20,10 +20,11 @@ from pathlib import Path, PurePosixPath
 
 from autolab.collection import remove_any, remove_tree
 from autolab.git import Git
+from autolab.path_names import DEEPEST, LONGEST_NAME, LONGEST_PATH
 from autolab.plumbing import ENGINE_ENV, LINK, Entry, Place, call_git, create, disk
 from autolab.records.experiment import Finding
 from autolab.records.lab import Config
-from autolab.verifiers import DEEPEST, LONGEST_NAME, LONGEST_PATH, blocking
+from autolab.verifiers import blocking
 
 CONTROL = (".autolab", "experiments", "5_worktrees")
 """The lab's own folders: its settings, its record, its candidates."""

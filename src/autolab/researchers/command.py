@@ -27,6 +27,7 @@ from autolab.researchers.base import Answer, Booked, Received, Sent, Task
 from autolab.researchers.presets import LONGEST_ARGUMENT, argv, installation, program, settled, sources
 from autolab.researchers.usage import COUNTS, read, regular
 from autolab.sandbox import Box
+from autolab.text import decode_json, last_line
 from autolab.workdir import Workdir
 
 RESULT = ".autolab/agent_result.json"
@@ -106,9 +107,7 @@ class CommandResearcher:
         raw = regular(path, MAX_RESULT_BYTES)
         if raw == "missing":
             return Answer(None, f"the command left no {RESULT}")
-        return (
-            Answer(None, f"{RESULT}: {raw}") if isinstance(raw, str) else Answer(raw.decode("utf-8", errors="replace"))
-        )
+        return Answer(None, f"{RESULT}: {raw}") if isinstance(raw, str) else Answer(decode_json(raw))
 
     def _job(self, task: Task) -> Job:
         preset, prompt, own = self._preset, task.scratch / "prompt.md", _own(task)
@@ -208,8 +207,7 @@ def _fault(ended: Exit, said: bytes) -> str:
     """Why a run is no answer, with the last line of a program that failed by itself."""
     if ended.outcome is Outcome.COMPLETED:
         return ""
-    last = said.decode("utf-8", errors="replace").strip().rpartition("\n")[2] if ended.outcome is Outcome.FAILED else ""
-    told = "".join(letter for letter in last if letter.isprintable())[:LAST_LINE]
+    told = last_line(said, LAST_LINE) if ended.outcome is Outcome.FAILED else ""
     return f"{ended.outcome}: {ended.message}" + (f": {told}" if told else "")
 
 
