@@ -188,6 +188,24 @@ def test_a_path_that_would_show_it_the_lab_is_refused(tmp_path: Path, name: str,
     assert said.perform(beside).raw is not None
 
 
+@pytest.mark.parametrize("level", ["full", "partial"])
+def test_an_agent_that_is_installed_beside_autolab_does_not_see_the_labs_that_it_ships(
+    tmp_path: Path, level: str
+) -> None:
+    package = tmp_path / "venv" / "lib" / "python3.11" / "site-packages" / "autolab"
+    (package / "templates" / "digits").mkdir(parents=True)
+    (package / "templates" / "digits" / "labels.npy").write_text("labels")
+    (package / "sandbox.py").write_text("module")
+    (tmp_path / "venv" / "bin").mkdir()
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    look = f"cat {package}/sandbox.py {package}/templates/digits/labels.npy > seen.txt"
+    agent = fake(tmp_path / "venv" / "bin", "agent", f'#!/bin/sh\n{look}\nexec {AGENTS / "good"} "$1"\n')
+    program = load_researcher(Who(name="command", command=f"{agent} {{prompt_file}}", reads=(str(AGENTS),)))
+    ask = replace(task(tmp_path), containment=level)
+    assert program.perform(ask).raw is not None
+    assert (ask.workspace / "seen.txt").read_text() == "module"
+
+
 def test_training_data_that_its_folder_leads_to_can_be_read_and_not_written(tmp_path: Path) -> None:
     (tmp_path / "lab" / "data").mkdir(parents=True)
     (tmp_path / "lab" / "data" / "x.txt").write_text("training")
