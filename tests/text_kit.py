@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -55,6 +56,7 @@ BYTES = st.one_of(st.binary(max_size=80), TEXTS.map(lambda text: text.encode("ut
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 
 _READER = MarkdownIt("commonmark", {"html": True, "maxNesting": 100}).enable(["table", "strikethrough"])
+_OWN_LINK = re.compile(r"!?\[([^\]\n]*)\]\(((?:\.\./|experiments/[^)/]*/)*(?:runs|analysis|design|FINDINGS)[^)\n]*)\)")
 _ACTIVE = {"html_block", "html_inline", "image", "link_open"}
 _ADDRESS = re.compile(r"(?<![A-Za-z])(?:[A-Za-z][A-Za-z0-9+.-]*://|www\.)\S", re.I)
 
@@ -67,9 +69,9 @@ def sound(text: str, *, lines: bool = False) -> str:
 
 
 def headings(document: str) -> list[str]:
-    """The headings of a Markdown document, after a look at it: nothing in it loads or leads anywhere."""
-    tokens = _READER.parse(document)
+    """The headings of a Markdown document, after a look at it: nothing but the engine's own links leads anywhere."""
+    tokens = _READER.parse(_OWN_LINK.sub(r"\1", document))
     inner = [token for block in tokens for token in (block, *(block.children or ()))]
     assert not _ACTIVE & {token.type for token in inner}, document
     assert not [token.content for token in inner if token.type == "text" and _ADDRESS.search(token.content)], document
-    return [after.content for token, after in zip(tokens, tokens[1:], strict=False) if token.type == "heading_open"]
+    return [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
