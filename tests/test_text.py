@@ -6,6 +6,7 @@ import ast
 import errno
 import json
 import os
+import subprocess
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from account_kit import account
 from hypothesis import given
 from hypothesis import strategies as st
@@ -284,15 +286,11 @@ def _documents(output: HypothesisOutput | DocsOutput, root: Path) -> None:
     usual = account()
     for make in (accounts.journal_entry, accounts.findings_entry, accounts.iteration_findings):
         assert len(headings(make(told).text)) == len(headings(make(usual).text))
-    assert len(headings(_unlinked(accounts.report(told, None).text))) == 10
+    assert len(headings(accounts.report(told, None).text)) == 10
     entry = accounts.journal_entry(told)
     with tempfile.TemporaryDirectory() as folder:
         assert documents.write(Path(folder), entry).changed and not documents.write(Path(folder), entry).changed
     assert documents.Entry.from_json(entry.to_json(), "x") == entry
-
-
-def _unlinked(document: str) -> str:
-    return document
 
 
 @DOOR
@@ -358,22 +356,13 @@ def test_door_file_name(lab: Lab, raw: bytes) -> None:
         assert finding.file is None or sound(finding.file)
     _recorded(lab, findings=[finding.value() for finding in found], path=path)
     text = accounts.merge_request(account(), "c" * 40, "b" * 40, [path, "train.py"], None)
-    assert len(headings(_no_links(text))) == 7
+    assert len(headings(text)) == 7
     sound(cli._disk(OSError(errno.EACCES, "Permission denied", path)))
-
-
-def _no_links(document: str) -> str:
-    """The engine's own links to its own files left out."""
-    import re
-
-    return re.sub(r"!?\[([^\]\n]*)\]\((?:\.\./)*(?:runs|analysis|design)[^)\n]*\)", r"\1", document)
 
 
 @DOOR
 @given(TEXTS, BYTES)
 def test_door_error_message(lab: Lab, text: str, raw: bytes) -> None:
-    import subprocess
-
     sound(str(AutolabError(text)))
     sound(cli._disk(OSError(errno.EIO, text, None)))
     word = sound(_last_word(subprocess.CompletedProcess(["git"], 128, b"", raw)))
@@ -399,12 +388,8 @@ def test_door_journal(lab: Lab, raw: bytes, text: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "RESEARCH_JOURNAL.md"
             place.write_bytes(raw)
-            documents.write(
-                Path(folder),
-                accounts.journal_entry(
-                    account(docs=DocsOutput(observation=whole(text[:PROSE]), inference="", claim=""))
-                ),
-            )
+            observed = DocsOutput(observation=whole(text[: PROSE // 10]), inference="", claim="")
+            documents.write(Path(folder), accounts.journal_entry(account(docs=observed)))
             assert place.read_bytes().endswith(raw)
         _recorded(lab, edited=durable.sha256(raw), text=many_lines(raw))
     finally:
@@ -432,8 +417,6 @@ def _appended(kit: LabKit, more: str) -> dict[str, Any]:
 
 
 def test_one_of_each_through_the_command_line(tmp_path: Path) -> None:
-    import yaml
-
     kit = make_lab(tmp_path, {})
     claim = hypothesis(f"Steeper {NASTY}", mechanism=f"# Forged\n\n{NASTY}\n\n```\nnever closed", risk_bounds=[NASTY])
     words = {"observation": NASTY, "inference": "## Forged\n\n[a]: http://e.x", "claim": "<script>alert(1)</script>"}
