@@ -257,7 +257,8 @@ def _rebuilt(error: LedgerError, made: Rebuilt) -> list[Finding]:
     """What a chain made anew has cost, a finding for each line that is not in it."""
     found = [verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {made.copy}")]
     for line in made.left_out:
-        found.append(verifiers.blocking("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
+        say = verifiers.blocking if line.event == "trial" else verifiers.advisory  # a result has to be measured again
+        found.append(say("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
     return found
 
 
