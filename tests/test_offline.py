@@ -172,6 +172,7 @@ def test_constants_of_a_script_are_doubled_and_halved() -> None:
     found = bench(lab(train_py=script), config(), None)
     assert isinstance(found, Constants)
     assert [m.title for m in found.mechanisms] == ["LR doubled", "LR halved", "BATCH doubled", "BATCH halved"]
+    assert [m.name for m in found.mechanisms] == ["lr_doubled", "lr_halved", "batch_doubled", "batch_halved"]
     written = found.write({"LR up": 2.0, "BATCH down": 0.5}, "x")
     assert [edit.replace for edit in written.edits] == ["LR = 0.0006  # step size", "BATCH = 8"]
     assert found.model({"BATCH down": 0.5}, "x") == {"BATCH": 8}

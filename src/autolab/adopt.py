@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,20 +21,23 @@ from autolab import documents, durable, metrics, rig
 from autolab.collection import remove_tree
 from autolab.errors import LabError, UsageError
 from autolab.git import Git, common_dir, find_root
-from autolab.init import TEMPLATES, refuse_nested, register, write_schemas
-from autolab.lab import Lab
+from autolab.init import TEMPLATES, ignore, refuse_nested, register, write_schemas
+from autolab.lab import OWN_PYTHON, Lab, command_words
 from autolab.records.lab import Config, Direction, VerifierPolicy
+from autolab.text import decode
 
 BASE = TEMPLATES / "base"
 DOCUMENTS = (
     *("RESEARCH_JOURNAL.md", "FINDINGS.md", "human_journal.md", "meta_journal.md"),
     *("1_ideas/_TEMPLATE.md", "9_reports/_TEMPLATE.md", "paper/paperbanana.md", "paper/ralph.md"),
 )
-IGNORED = ("/5_worktrees/", "/.autolab/", "/experiments/")
-"""How the lines of a lab's .gitignore begin that are about Autolab's own files."""
+INTERPRETER = ".autolab/interpreter.sh"
 MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py", "metrics.py")
 """Files that say what is asked or how it is measured, by their usual names: frozen where they are committed."""
-OWN_PYTHON = (".venv/bin/python", "venv/bin/python")
+FROZEN = ("program.md", "meta_journal.md")
+"""What a lab always freezes; both are written where the repository has none."""
+BUILDERS = r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)\b"
+"""Build backends, and what they require, that compile."""
 DELTA = 0.01
 PAIRS = 24
 
@@ -54,6 +58,7 @@ class Wish:
     direction: Direction | None = None
     delta: float | None = None
     data: Path | None = None
+    python: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ def _program(ground: Ground, given: str | None) -> Program:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return decode(path.read_bytes())
 
 
 def _words(ground: Ground, given: str | None) -> list[str]:
@@ -170,14 +175,14 @@ def _words(ground: Ground, given: str | None) -> list[str]:
             raise UsageError("--train-command: missing, and the last commit has no train.py; such as 'python main.py'")
         return ["{python}", "train.py"]
     try:
-        words = shlex.split(given)
+        words = command_words(given)
     except ValueError as error:
         raise UsageError(f"--train-command: {given!r}: {error}") from None
     if words[:2] == ["uv", "run"] and _own_python(ground) and len(words) > 2:
         words = [*([] if words[2].startswith("python") else ["{python}"]), *words[2:]]
     if not words:
         raise UsageError("--train-command: empty; such as 'python train.py'")
-    return ["{python}" if words[0] in ("python", "python3", *OWN_PYTHON) else words[0], *words[1:]]
+    return ["{python}" if words[0] in ("python", "python3") else words[0], *words[1:]]
 
 
 def _script(ground: Ground, words: list[str]) -> str | None:
@@ -217,8 +222,18 @@ def _path_needed(ground: Ground, program: str) -> list[str]:
     raise UsageError(f"--train-command: {program}: no such program on PATH")
 
 
-def _own_python(ground: Ground) -> str | None:
-    return next((path for path in OWN_PYTHON if os.access(ground.root / path, os.X_OK)), None)
+def _own_python(ground: Ground, command: str | None = None) -> str | None:
+    """The repository's own interpreter: the one that `command` names, else the first there is."""
+    named = [path for path in OWN_PYTHON if command and command.strip().removeprefix("./").startswith(f"{path} ")]
+    return next((path for path in (*named, *OWN_PYTHON) if os.access(ground.root / path, os.X_OK)), None)
+
+
+def _python(ground: Ground, given: Path) -> str:
+    """The interpreter that the person names, as the configuration has it. UsageError: it is no program."""
+    path = ground.root / os.path.expanduser(given)
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise UsageError(f"--python: {given}: no such program, in {ground.root} or absolute")
+    return os.path.abspath(path) if given.is_absolute() or str(given).startswith("~") else str(given)
 
 
 # guesses
@@ -229,8 +244,10 @@ Said = tuple[str, object, str]
 
 def _guesses(ground: Ground, program: Program, wish: Wish) -> Iterator[Said]:
     yield "train.command", program.command, "given" if wish.train_command else "the last commit has it"
-    if "{python}" in program.command:
-        own = _own_python(ground)
+    if wish.python is not None:
+        yield "python", _python(ground, wish.python), "given"
+    elif "{python}" in program.command:
+        own = _own_python(ground, wish.train_command)
         yield "python", own, "the repository's own" if own else "the one that runs Autolab: there is no .venv or venv"
     metric, why = (wish.metric, "given") if wish.metric else _metric(program)
     yield "metric.primary", metric, why
@@ -250,8 +267,9 @@ def _guesses(ground: Ground, program: Program, wish: Wish) -> Iterator[Said]:
     data = _data(ground, program, wish.data)
     if data is not None:
         yield "data", data, "given" if wish.data else "the script names it, and it is not committed"
-    frozen = [path for path in (*MEASURES, "meta_journal.md") if path != program.script and ground.holds(path)]
-    yield "files.frozen", frozen, "say what is asked and how it is measured" if frozen else "add what measures"
+    named = (path for path in MEASURES if path != program.script and ground.holds(path))
+    frozen = list(dict.fromkeys([*named, *FROZEN]))
+    yield "files.frozen", frozen, "say what is asked and how it is measured; add what else measures"
     table = _table(ground, program)
     why = "a name that is free" if table == "results.tsv" else "results.tsv is yours and stays as it is"
     yield "files.global", ["RESEARCH_JOURNAL.md", table, "FINDINGS.md"], why
@@ -269,7 +287,7 @@ def _metric(program: Program) -> tuple[str, str]:
 
 def _printed(program: Program) -> list[str]:
     """Names that the program prints at the beginning of a text, followed by a colon and a value."""
-    lines = [line for line in program.text.splitlines() if not _ELSEWHERE.search(line)]
+    lines = [line for line in program.text.split("\n") if not _ELSEWHERE.search(line)]
     return list(dict.fromkeys(name for line in lines for name in _PRINTED.findall(line)))
 
 
@@ -340,6 +358,13 @@ def _notes(ground: Ground, program: Program, config: Config) -> Iterator[str]:
             f"{name} never reads AUTOLAB_SEED, so each trial repeats the same training and nothing can be told from"
             f" chance: let it seed its random numbers from {how}, and commit"
         )
+    built = _compiled(ground)
+    if built:
+        yield (
+            f"{built}: the package has to be compiled, and a trial imports the candidate's code as git holds it, where"
+            " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
+            " --python /path/to/env/bin/python; candidates then change what lies outside of it"
+        )
     unseen = [path for path in ground.untracked if not (config.data and path.rstrip("/") == config.data)]
     if unseen:
         more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
@@ -348,6 +373,28 @@ def _notes(ground: Ground, program: Program, config: Config) -> Iterator[str]:
         if path in config.files.global_ and os.path.lexists(ground.root / path):
             yield f"{path} is yours; the lab's entries will go above what it holds"
     yield f"no evaluator measures {config.metric.primary}: the numbers are what {name} says, and marked self-reported"
+
+
+def _compiled(ground: Ground) -> str:
+    """What says that the repository's own package is built by a compiler, in words; empty where nothing does."""
+    if ground.holds("setup.py"):
+        found = re.search(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b", _read(ground.root / "setup.py"))
+        if found:
+            return f"setup.py: {found[1]}"
+    if ground.holds("pyproject.toml"):
+        try:
+            system = tomllib.loads(_read(ground.root / "pyproject.toml")).get("build-system", {})
+        except tomllib.TOMLDecodeError:
+            system = {}
+        named = [str(system.get("build-backend", "")), *map(str, system.get("requires", ()))]
+        for name in named:
+            if re.match(BUILDERS, name, re.IGNORECASE):
+                return f"pyproject.toml: build-system: {name}"
+    for folder in sorted({str(PurePosixPath(path).parent) for path in ground.git.files(ground.head)}):
+        for pattern in ("*.so", "*.pyd", "*.pyx"):
+            for path in sorted((ground.root / folder).glob(pattern)):
+                return str(path.relative_to(ground.root))
+    return ""
 
 
 # what is written
@@ -385,27 +432,48 @@ def _goal(said: dict[str, object]) -> str:
 def _write(ground: Ground, program: Program, config: Config, text: str) -> list[str]:
     """The lab's files, as far as there are none of these names; the configuration last. What is new, shortened."""
     new = {path: (BASE / path).read_text(encoding="utf-8") for path in DOCUMENTS}
-    new |= {"program.md": _program_text(program, config)}
+    new |= {"program.md": _program_text(program, config), "0_docs/problem.md": _problem_text(program, config)}
+    new |= _recipes(ground, program)
     new |= {path: "\t".join(documents.COLUMNS) + "\n" for path in config.files.global_ if path.endswith(".tsv")}
     new = {path: content for path, content in new.items() if not os.path.lexists(ground.root / path)}
-    _ignore(ground.root)
+    ignore(ground.root)
     write_schemas(ground.root)
     for prompt in sorted((BASE / ".autolab" / "prompts").iterdir()):
         durable.write(ground.root / ".autolab" / "prompts" / prompt.name, prompt.read_bytes())
     durable.write(ground.root / VerifierPolicy.FILE, _policy_text(program))
+    durable.write(ground.root / INTERPRETER, (BASE / INTERPRETER).read_bytes())
     for path, content in new.items():
         durable.write(ground.root / path, content)
     durable.write(ground.root / Config.FILE, text)
     return [".autolab/", *new]
 
 
+def _smoke(program: Program, python: str) -> str | None:
+    """A command that only reads the script, if it is one in Python."""
+    if program.script is None or not program.script.endswith(".py"):
+        return None
+    code = f'import ast; ast.parse(open({json.dumps(program.script)}, "rb").read())'
+    return f"{python} -c {shlex.quote(code)}"
+
+
+def _recipes(ground: Ground, program: Program) -> dict[str, str]:
+    """A justfile with `smoke`, where the repository has no recipes of its own and there is something to try."""
+    smoke = _smoke(program, "{{quote(python)}}")
+    theirs = [path for path in ground.root.iterdir() if path.name.lower() in ("justfile", ".justfile")]
+    if smoke is None or theirs:
+        return {}
+    lines = (BASE / "justfile").read_text(encoding="utf-8").splitlines()
+    head = "\n".join(line for line in lines[: lines.index("_list:")] if not line.startswith("seed"))
+    why = "# only reads the script; better: a flag of the program that takes one step"
+    return {"justfile": f"{head}\n_list:\n    @just --list\n\n{why}\nsmoke:\n    {smoke}\n"}
+
+
 def _policy_text(program: Program) -> str:
     rows = [
         "# What a candidate must pass before review. An exit code decides; {python} is the interpreter of the trials."
     ]
-    if program.script is not None and program.script.endswith(".py"):
-        code = f'import ast; ast.parse(open({json.dumps(program.script)}, "rb").read())'
-        command = "{python} -c " + shlex.quote(code)
+    command = _smoke(program, "{python}")
+    if command is not None:
         rows += ["# Only reads the script. Better: a flag of the program that takes one step."]
         rows += [f"dry_run_command: {json.dumps(command)}", "require_dry_run: true"]
     return "\n".join([*rows, "require_env_smoke: true", ""])
@@ -440,13 +508,16 @@ seed gives the same result. The line with the metric stays as it is.
 """
 
 
-def _ignore(root: Path) -> None:
-    """Autolab's own patterns into .git/info/exclude: the person's .gitignore stays theirs."""
-    wanted = [line for line in (BASE / ".gitignore").read_text().splitlines() if line.startswith(IGNORED)]
-    path = common_dir(root) / "info" / "exclude"
-    old = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
-    missing = [line for line in wanted if line not in old.splitlines()]
-    if missing:
-        start = old if not old or old.endswith("\n") else old + "\n"
-        text = start + "\n".join(["# Views and raw files of Autolab", *missing]) + "\n"
-        durable.write(path, text.encode(errors="surrogateescape"))
+def _problem_text(program: Program, config: Config) -> str:
+    metric, data = config.metric, f"`{config.data}`" if config.data else "what the program reads; say which"
+    return f"""# The problem
+
+{config.goal}.
+
+- Data: {data}. <Where they are from, how they are split.>
+- Metric: `{metric.primary}`, as `{program.command}` says it. <What it measures, and why it and no other.>
+- Baseline: what `{program.script or program.command}` does as it stands. <How long it takes, how well it does.>
+- What is known: <what was tried, what papers claim>
+- What would count: `{metric.primary}` {"lower" if metric.direction == "minimize" else "higher"} by \
+{metric.success_delta:g} or more, over several seeds.
+"""

@@ -25,12 +25,13 @@ from autolab import replay as replaying
 from autolab import reproduction as reproducing
 from autolab import standin as serving
 from autolab.conclusion import write_documents
-from autolab.engine import EXIT_CODES, End, Engine, Wish, base_of, ended, in_force
+from autolab.engine import EXIT_CODES, End, Engine, Wish, base_of, ended, in_force, review_suspicious, waiting_for_user
 from autolab.engine import review as answer_review
 from autolab.errors import LabError, UsageError
 from autolab.lab import Lab
 from autolab.lessons import recall
 from autolab.place import holder
+from autolab.preflight import relative
 from autolab.records.experiment import Lesson, Manifest
 from autolab.records.lab import Config, Stage, Who
 from autolab.view import View, choose
@@ -75,6 +76,7 @@ def init(
     direction: Literal["minimize", "maximize"] | None = None,
     delta: float | None = None,
     data: Path | None = None,
+    python: Path | None = None,
 ) -> int:
     """Make a lab.
 
@@ -89,10 +91,12 @@ def init(
         direction: Which way is good.
         delta: The least difference worth having, in the metric's units.
         data: Folder of the training data.
+        python: The trials' interpreter; for a package that must be compiled, one in whose environment it is installed.
     """
-    wish = adopting.Wish(train_command, metric, direction, delta, data)
+    wish = adopting.Wish(train_command, metric, direction, delta, data, python)
     if not from_existing and wish != adopting.Wish():
-        raise UsageError("init: --train-command, --metric, --direction, --delta and --data go with --from-existing")
+        flags = "--train-command, --metric, --direction, --delta, --data and --python"
+        raise UsageError(f"init: {flags} go with --from-existing")
     if from_existing and (fork or template != "digits"):
         raise UsageError("init: --from-existing takes the repository as it is: leave --template and --fork out")
     if from_existing:
@@ -128,7 +132,7 @@ def run(dir: Annotated[Path, arg(metavar="DIR")] = Path("."), *, plain: bool = F
     """
     lab = Lab.find(dir)
     with lab.hold("autolab run"):
-        config = _relative(lab, lab.config())
+        config = relative(lab, lab.config())
         with _watched(lab, config, plain) as (view, stop):
             engine = Engine(lab, config, view, stop)
             before, _ = lab.load()
@@ -196,7 +200,7 @@ def loop(
     lab = Lab.find(dir)
     with lab.hold(f"autolab loop --max-iterations {max_iterations}"):
         config = _thinking(lab.config(), researcher, script, command, model, base_url, llm_timeout)
-        config = _relative(lab, _override(config, executor, containment, resolve))
+        config = relative(lab, _override(config, executor, containment, resolve))
         with _watched(lab, config, plain) as (view, stop):
             end = Engine(lab, config, view, stop).loop(wish)
     return EXIT_CODES[end]
@@ -247,14 +251,31 @@ def verify(*, dir: Path = Path("."), json: bool = False) -> int:
     return _report(doctoring.verify(Lab.find(dir)), json)
 
 
-def review(answer: Positional[Literal["approve", "retry", "stop"]], /, *, dir: Path = Path(".")) -> int:
-    """Answer a lab that waits for a person.
+def review(
+    answer: Positional[Literal["approve", "retry", "stop"] | None] = None,
+    /,
+    *,
+    iteration: str | None = None,
+    dir: Path = Path("."),
+) -> int:
+    """Show what waits for you, or answer it: a lab that waits, or with --iteration a candidate set aside as suspicious.
 
     Args:
-        answer: approve a review whose checks passed, retry the stage, or stop the campaign.
+        answer: approve a review whose checks passed, retry the stage, or stop the campaign. With --iteration: approve
+            makes that candidate champion, stop rejects it.
+        iteration: The iteration whose suspicious candidate is meant; a part of its id is enough where it is unique.
         dir: A folder in the lab.
     """
     lab = Lab.find(dir)
+    if answer is None:
+        print("\n".join(waiting_for_user(lab, iteration)))
+        return 0
+    if iteration is not None:
+        if answer == "retry":
+            raise UsageError("review retry --iteration: a suspicious candidate takes approve or stop")
+        with lab.hold(f"autolab review {answer} --iteration {iteration}"):
+            review_suspicious(lab, lab.config(), answer, iteration, _say)
+        return 0
     with lab.hold(f"autolab review {answer}"):
         answer_review(lab, answer, _say)
     return 0
@@ -402,7 +423,7 @@ def doctor(
         return _report(doctoring.examine(dir, fix), json)
     lab = Lab.find(dir)
     config = _thinking(lab.config(), researcher, model=model, base_url=base_url)
-    return _report(doctoring.minds(_relative(lab, config), lab.control / "prompts"), json)
+    return _report(doctoring.minds(relative(lab, config), lab.control / "prompts"), json)
 
 
 def standin(script: Positional[Path], /, *, port: int = 0, log: Path | None = None) -> int:
@@ -501,21 +522,6 @@ def _override(config: Config, executor: str | None, level: str | None, resolve: 
     if resolve:
         update["test"] = config.test.model_copy(update={"resolve": True})
     return config.model_copy(update=update)
-
-
-def _relative(lab: Lab, config: Config) -> Config:
-    """Files named in config.yaml are relative to the lab, wherever the command was started."""
-    who = config.researcher
-    update = {name: _found(lab, path) for name in ("script", "catalogue") if (path := getattr(who, name)) is not None}
-    return config.model_copy(update={"researcher": who.model_copy(update=update)})
-
-
-def _found(lab: Lab, path: str) -> str:
-    """The file in the lab, or where the checkout lacks it, as the control folder last held it."""
-    named, held = lab.root / path, lab.store / "control" / Path(path).name
-    if Path(path).exists() or named.exists() or not held.exists():
-        return path if Path(path).exists() else str(named)
-    return str(held)
 
 
 @contextlib.contextmanager

@@ -53,14 +53,14 @@ class Ability:
     way: str = ""
 
 
-def settle(config: Config, store: Path) -> tuple[Config, str]:
+def settle(config: Config, store: Path, *, note: bool = True) -> tuple[Config, str]:
     """The configuration with the level that is really used, and a line for the person where it is not the one asked.
 
     LabError: the level asked for cannot be had, and what is to run may not run at a lower one."""
     asked = config.containment
     if asked == "none":
         return config, ""
-    able = ability(store)
+    able = ability(store, note=note)
     if sandbox.LEVELS.index(able.level) >= sandbox.LEVELS.index(asked):
         return config, ""
     lower = "partial" if able.level == "partial" else "none"
@@ -72,10 +72,11 @@ def settle(config: Config, store: Path) -> tuple[Config, str]:
     return config.model_copy(update={"containment": able.level}), line
 
 
-def ability(store: Path) -> Ability:
-    """What works here. `full` is asked once for each start of the machine and each bubblewrap, and kept in `store`.
+def ability(store: Path, *, note: bool = True) -> Ability:
+    """What works here. `full` is asked once for each start of the machine and each bubblewrap.
 
-    A lower level is asked again each time: the user may have done meanwhile what the message says."""
+    With `note` the answer is kept in `store`. A lower level is asked again each time:
+    the user may have done meanwhile what the message says."""
     known = store / "containment.json"
     now = _this_machine()
     try:
@@ -85,7 +86,8 @@ def ability(store: Path) -> Ability:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # never asked
     able = _tried()
-    durable.write(known, json.dumps({"machine": now, "level": able.level, "why": able.why}), sync=False)
+    if note:
+        durable.write(known, json.dumps({"machine": now, "level": able.level, "why": able.why}), sync=False)
     return able
 
 

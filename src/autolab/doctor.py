@@ -5,21 +5,35 @@ Nothing is thrown away by a fix: what it replaces is kept beside it as a copy.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, containment, durable, evaluation, prompts, verifiers
-from autolab.engine import LOG, refuse_unbuilt
-from autolab.errors import AutolabError, LabError, LedgerError
+from autolab import (
+    conclusion,
+    containment,
+    durable,
+    executed_names,
+    interpreter,
+    mending,
+    preflight,
+    prompts,
+    pytest_guard,
+    stored,
+    verifiers,
+)
+from autolab.engine import LOG
+from autolab.errors import AutolabError, LabError, LedgerError, RecordError
 from autolab.git import common_dir, find_root
 from autolab.lab import Lab
-from autolab.ledger import Ledger
+from autolab.ledger import Ledger, Rebuilt
 from autolab.records.base import Record
 from autolab.records.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
 from autolab.records.lab import Backlog, Config, Stage, State, Who
 from autolab.researchers import checkup, load_researcher
+from autolab.text import decode
 
 CHECKED: dict[str, type[Record]] = {
     "design.yaml": Design,
@@ -29,26 +43,89 @@ CHECKED: dict[str, type[Record]] = {
     "runs/*/run_manifest.json": Manifest,
     "runs/*/metrics.json": RunMetrics,
 }
+EXECUTED_NAMED = 20
+"""Files of trials that `verify` names at most."""
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
 def verify(lab: Lab) -> list[Finding]:
-    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter."""
-    found: list[Finding] = []
+    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter and what its
+    trials could read of the labels."""
+    found = [verifiers.blocking("record", said) for said in mending.odd(lab)]
     _try(found, "ledger", lambda: lab.ledger.open() and lab.ledger.check())
+    _try(found, "ledger", lab.load)
+    _try(found, "ledger", lambda: found.extend(_lost(lab)))
+    found += [verifiers.blocking("record", f"{said}; {mending.WAY_OUT}") for _, said, _ in mending.damaged(lab)]
     _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
     if lab.backlog_path.exists():
         _try(found, "backlog", lambda: Backlog.load(lab.backlog_path, ".autolab/backlog.yaml"))
-    _try(found, "config", lambda: refuse_unbuilt(lab.config()))
+    _try(found, "config", lab.config)
     _try(found, "policy", lab.policy)
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
-    found += prompts.check(lab.control / "prompts")
+    _try(found, "manifest", lambda: found.extend(_manifests(lab)))
+    _try(found, "trials", lambda: found.extend(verifiers.blocking("trials", said) for said in stored.check(lab)))
+    found += [*_pytest_guard(lab), *_executed(lab), *prompts.check(lab.control / "prompts")]
     if not any(finding.check == "config" for finding in found):
-        _try(found, "python", lambda: evaluation.packages_hash(Path(lab.python(lab.config()))))
+        found += _refusals(lab, {finding.message for finding in found})
         found += _frozen(lab)
     return found
+
+
+def _lost(lab: Lab) -> list[Finding]:
+    said = mending.lost_lines(lab)
+    return [verifiers.advisory("ledger", said)] if said else []
+
+
+def _manifests(lab: Lab) -> list[Finding]:
+    way = "`autolab doctor --fix` brings the recorded one back"
+    return [
+        verifiers.blocking("manifest", f"{path.relative_to(lab.root)}: {why}; {way}")
+        for path, why in mending.manifests(lab)
+    ]
+
+
+def _refusals(lab: Lab, said: set[str]) -> list[Finding]:
+    """What `autolab loop` would be refused for, but for what was `said` already."""
+    config = preflight.relative(lab, lab.config())
+    told = preflight.refusals(preflight.Ground(lab, config, note=False))
+    return [verifiers.blocking(name, line) for name, line in told if line not in said]
+
+
+def _pytest_guard(lab: Lab) -> list[Finding]:
+    say = "missing or changed, so that pytest would run what trials and candidates wrote"
+    way = "any command that works on the lab, such as `autolab doctor --fix`, writes it again"
+    return [verifiers.blocking("pytest", f"{path}: {say}; {way}", path) for path in pytest_guard.missing(lab.root)]
+
+
+def _executed(lab: Lab) -> list[Finding]:
+    """Files of trials that programs run by themselves: collected by a version that stored every name as it was."""
+    found: list[Finding] = []
+    for trials in sorted((lab.root / "experiments").glob("*/runs/*/trials")):
+        for folder, folders, files in os.walk(trials):
+            at = os.path.relpath(folder, lab.root)
+            executed = [name for name in (*folders, *files) if executed_names.runs_by_itself(name)]
+            folders[:] = [name for name in folders if name not in executed]
+            for name in executed:
+                path = f"{at}/{name}"
+                message = f"{path}: left by a trial, and programs run it by themselves; move it out of the lab"
+                found.append(verifiers.blocking("executed", message, path))
+                if len(found) == EXECUTED_NAMED:
+                    return found
+    return found
+
+
+def _broken_documents(lab: Lab) -> list[Path]:
+    """Documents of iterations that are not of their form, or not what the ledger recorded."""
+    broken = [path for path, _ in mending.manifests(lab)]
+    for pattern, kind in CHECKED.items():
+        for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
+            try:
+                kind.load(path)
+            except RecordError:
+                broken.append(path)
+    return list(dict.fromkeys(broken))
 
 
 def _try(found: list[Finding], check: str, action: object) -> None:
@@ -56,11 +133,14 @@ def _try(found: list[Finding], check: str, action: object) -> None:
         action()  # type: ignore[operator]
     except AutolabError as error:
         found.append(verifiers.blocking(check, str(error)))
+    except OSError as error:
+        found.append(verifiers.blocking(check, f"{error.filename or check}: {error.strerror or error}"))
 
 
 def _frozen(lab: Lab) -> list[Finding]:
     """Frozen files in the checkout that differ from the lab's branch: experiments use what is committed."""
-    files = [path for path in lab.config().files.frozen if path in lab.git.dirty([path])]
+    committed = [path for path in lab.config().files.frozen if lab.git.has_path("HEAD", path)]
+    files = [path for path in committed if path in lab.git.dirty([path])]
     say = "differs from the commit; experiments use the committed one"
     return [verifiers.advisory("frozen", f"{path}: {say}", path) for path in files]
 
@@ -75,9 +155,9 @@ def examine(start: Path, fix: bool) -> list[Finding]:
     lab = Lab.find(start)
     judged = verify(lab)
     found += [*judged, *_missing(lab)]
-    if any(finding.check in ("config", "python") for finding in judged):
+    if any(finding.check in ("config", "python", "packages") for finding in judged):
         return found
-    for name in evaluation.holds_packaged_data(Path(lab.python(lab.config()))):
+    for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
         message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"
         found.append(verifiers.advisory("data", message))
     return found
@@ -132,7 +212,7 @@ def _mind(role: str, who: Who, folder: Path) -> list[Finding]:
         path = folder / prompts.CONTRACTS["llm"]
         if not path.exists():
             return [verifiers.blocking("llm", f"{path}: missing; copy it from a new lab")]
-        contract = prompts.contract(path.read_text(encoding="utf-8"), Stage.DECIDE_REPEAT)
+        contract = prompts.contract(decode(path.read_bytes()), Stage.DECIDE_REPEAT)
         looked = list(checkup.look(who, contract))
     except AutolabError as error:
         return [verifiers.blocking("llm", f"{role}: {error}")]
@@ -150,18 +230,43 @@ def _fix(start: Path) -> list[Finding]:
     if not store.exists():
         raise LabError(f"{root}: no record to mend; `autolab init` makes a clone a lab")
     lab = Lab(root)
-    with lab.own("autolab doctor --fix"):
+    found += [verifiers.advisory("fixed", said) for said in mending.straighten(store, lab.control)]
+    with lab.own("autolab doctor --fix", take=True):
+        lost = _lines_of(lab.ledger)
         try:
             lab.ledger.open(repair=True)
         except LedgerError as error:
-            copy = lab.ledger.rebuild(_lab_id(lab.ledger), root)
-            found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
+            found += _rebuilt(error, lab.ledger.rebuild(_lab_id(lab.ledger), root))
+        if not mending.has_transition(lab.ledger):
+            found.append(verifiers.advisory("fixed", mending.begin_anew(lab, lost)))
+        found += [verifiers.advisory("fixed", said) for said in mending.mend(lab)]
         lab.take_up(fix=True)
+        found += [verifiers.advisory("fixed", said) for said in stored.mend(lab)]
         lab.git.repair_worktrees()
+        newest = _newest_logs(lab)
+        for path in _broken_documents(lab):
+            said = mending.restore(lab, lab.git, path, newest)
+            found.append(verifiers.advisory("fixed", f"{path.relative_to(lab.root)}: {said}"))
         for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))
         conclusion.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
     return found
+
+
+def _rebuilt(error: LedgerError, made: Rebuilt) -> list[Finding]:
+    """What a chain made anew has cost, a finding for each line that is not in it."""
+    found = [verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {made.copy}")]
+    for line in made.left_out:
+        found.append(verifiers.blocking("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
+    return found
+
+
+def _lines_of(ledger: Ledger) -> int:
+    """How many lines the ledger had, by its head; 0 where that is not known."""
+    try:
+        return ledger.load_head().n
+    except (LedgerError, OSError):
+        return 0
 
 
 def _lab_id(ledger: Ledger) -> str:

@@ -19,6 +19,7 @@ from typing import Literal, get_args
 
 from autolab import durable, fault
 from autolab.errors import LabError, RecordError
+from autolab.text import many_lines
 
 Place = Literal["top", "row", "section", "file"]
 
@@ -31,6 +32,8 @@ ROLL_OVER = 256 * 1024
 KEPT = 64 * 1024
 SEARCHED = 256 * 1024
 """Bytes from the head or the tail of a file in which an id is looked for."""
+LONGEST = 1_000_000
+"""Characters of an entry."""
 ROUNDS = 5
 """How often a write starts again because a person's program changed the file meanwhile."""
 
@@ -52,6 +55,7 @@ class Entry:
     place: Place
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "text", many_lines(self.text, LONGEST))
         if not _ID.fullmatch(self.id):
             raise RecordError(f"document entry: {self.id!r} is not an id; use letters, digits and . _ : -")
         parts = PurePosixPath(self.path).parts
@@ -259,6 +263,19 @@ def _inside(root: Path, relative: str) -> Path:
 # the queue
 
 
+def known(path: Path) -> dict[str, str]:
+    """The hash of each document as the engine left it. LabError where the file that keeps them is damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(sha, str) for sha in value.values()):
+        raise LabError(f"{path}: not as Autolab wrote it; `autolab doctor --fix` makes it again")
+    return value
+
+
 class Pending:
     """Entries that wait for the checkout, one file each (`<seq>-<id>.json`), in the order they were added.
 
@@ -273,19 +290,19 @@ class Pending:
         """Queue `entry`, unless one with its id for its path waits already."""
         files = self._files()
         twins = [path for path in files if path.name.partition("-")[2] == f"{entry.id}.json"]
-        if any(self._read(path).path == entry.path for path in twins):
+        if any(self.read(path).path == entry.path for path in twins):
             return
         number = int(files[-1].name.partition("-")[0]) + 1 if files else 1
         durable.write(self.folder / f"{number:012d}-{entry.id}.json", entry.to_json())
         fault.point("document.after_queue")
 
     def waiting(self) -> list[Entry]:
-        return [self._read(path) for path in self._files()]
+        return [self.read(path) for path in self._files()]
 
     def forget(self, entry: Entry) -> None:
         """Take a written entry out of the queue; nothing if it is not there."""
         for path in self._files():
-            if path.name.partition("-")[2] == f"{entry.id}.json" and self._read(path).path == entry.path:
+            if path.name.partition("-")[2] == f"{entry.id}.json" and self.read(path).path == entry.path:
                 path.unlink()
                 durable.sync_folder(self.folder)
 
@@ -294,8 +311,11 @@ class Pending:
             return []
         return sorted(path for path in self.folder.iterdir() if re.match(r"\d{12}-.+\.json$", path.name))
 
-    def _read(self, path: Path) -> Entry:
+    def read(self, path: Path) -> Entry:
+        """One waiting entry; RecordError where the file is none."""
         try:
             return Entry.from_json(path.read_text(encoding="utf-8"), path.name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecordError(f"{path.name}: cannot be read: {error}") from None
+        except (OSError, UnicodeDecodeError, RecordError) as error:
+            why = f"cannot be read: {error}" if isinstance(error, OSError | UnicodeDecodeError) else str(error)
+            why = why.removeprefix(f"{path.name}: ")
+            raise RecordError(f"{path}: {why}; `autolab doctor --fix` puts it aside") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -24,21 +24,21 @@ from autolab import (
     containment,
     durable,
     fault,
+    preflight,
+    quarantine,
     reproduction,
     rig,
     target,
 )
 from autolab.desk import Desk, Result
-from autolab.errors import BudgetSpent, LabError, Parked, RecordError, UsageError
-from autolab.executors import load_executor
+from autolab.errors import BudgetSpent, LabError, Parked, RecordError
 from autolab.lab import Lab
 from autolab.records.lab import Backlog, BacklogExperiment, BacklogHypothesis, Campaign, Config, Loop, Stage, State
-from autolab.researchers import Researcher, load_researcher
+from autolab.researchers import Researcher
 from autolab.stages import Outcome, advance, resume, waits
 from autolab.view import View
 
 LOG = "refs/autolab/log"
-REPORTS = "9_reports"
 SHOWN = 100
 """Hypotheses and experiments that the backlog view lists; the ledger has them all."""
 
@@ -97,14 +97,12 @@ class Engine:
         self.tell = tell
         self.stop = stop
         self._loops = False
-        self._researcher, self._reviewer = minds or _load(config)
+        self._researcher, self._reviewer = minds or preflight.load_minds(config)
+        self._ground = preflight.Ground(lab, self.config, (self._researcher, self._reviewer))
+        preflight.require(preflight.START, self._ground)
         for who in dict.fromkeys((self._researcher, self._reviewer)):
-            _require_counted(who, config)
             for note in getattr(who, "notes", ()):
                 tell(f"note: {note}")
-        # Both are needed in launch only; named wrongly they are refused before anything is spent.
-        load_executor(config.executor.name)(lab.store / "runs", config.executor.options)
-        lab.python(config)
 
     # one step
 
@@ -114,6 +112,7 @@ class Engine:
         if waits(state.stage):
             raise LabError(f"the lab is at {state.stage}: {state.reason or 'nothing to do'}; {_way_on(state)}")
         if state.iteration_id is None:
+            campaign = take_approved(self.lab, self.config, campaign, self.tell)
             spent = budget.spent(self.config.budget, campaign)
             if spent:
                 self._move(self._desk(), Result(Outcome.STOP, f"budget: {spent}"))
@@ -140,6 +139,9 @@ class Engine:
             return False
         seconds = round(desk.campaign.seconds + time.monotonic() - began, 3)
         self._move(desk, replace(result, campaign={"seconds": seconds} | result.campaign))
+        state, campaign = self.lab.load()
+        if state.iteration_id is None:
+            take_approved(self.lab, self.config, campaign, self.tell)
         conclusion.write_documents(self.lab, self.lab.load()[1], self.tell)
         return True
 
@@ -199,6 +201,7 @@ class Engine:
 
         LabError: it is not, or nothing can be resolved in it.
         """
+        preflight.require(preflight.TRIALS, self._ground)
         epoch = rig.set_up(self.lab, self.config, base, base).epoch
         found = calibration.current(self.lab)
         if self._loops and (found is None or found.refused or not calibration.holds(found, self.config, epoch)):
@@ -239,7 +242,7 @@ class Engine:
         """The iteration's files and reports (no raw trials, no logs) as a commit on refs/autolab/log, by plumbing."""
         files = [path for path in desk.paths.folder.rglob("*") if path.is_file() and _kept(path, desk.paths.folder)]
         reports = {line.data["path"] for line in desk.events() if line.event == "document_written"}
-        files += [self.lab.root / path for path in reports if path.startswith(f"{REPORTS}/")]
+        files += [self.lab.root / path for path in reports if path.startswith(f"{preflight.REPORTS}/")]
         names = [str(path.relative_to(self.lab.root)) for path in files if path.is_file()]
         sha = self.lab.git.snapshot(LOG, self.lab.root, names, f"{desk.iteration_id} {desk.state.stage}")
         fault.point("log.after_snapshot")
@@ -347,7 +350,7 @@ class Engine:
 
     def _warn_uncommitted(self) -> None:
         aside = (".autolab/", *self.config.files.human)  # read from the checkout, committed or not
-        found = [path for path in self.lab.git.dirty() if not _engine_owned(path, self.config)]
+        found = [path for path in self.lab.git.dirty() if not preflight.engine_owned(path, self.config)]
         dirty = [path for path in found if not path.startswith(aside)]
         if dirty:
             more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
@@ -356,7 +359,8 @@ class Engine:
 
 def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
     """The configuration as it can be acted on, or a RecordError that says why it cannot."""
-    refuse_unbuilt(config)
+    preflight.refuse_unbuilt(config)
+    rig.refuse_reads(lab, config)
     settled, lower = containment.settle(config, lab.store)
     if lower:
         tell(lower)
@@ -365,7 +369,7 @@ def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
 
 def base_of(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> tuple[str, str]:
     """What the next candidate branches from, and the commit of the lab's branch now."""
-    base, home, said = champion.base(lab, campaign, lambda path: _engine_owned(path, config))
+    base, home, said = champion.base(lab, campaign, lambda path: preflight.engine_owned(path, config))
     for line in (said, champion.show(lab, campaign)):
         if line:
             tell(line)
@@ -397,6 +401,52 @@ def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
     return after
 
 
+def waiting_for_user(lab: Lab, named: str | None) -> list[str]:
+    """What waits for a person, a line a fact: the lab itself, and candidates that were set aside; reads only.
+
+    With `named` that candidate alone; LabError if it does not wait.
+    """
+    state, campaign = lab.load()
+    if named is not None:
+        name = quarantine.find(lab, campaign, named).iteration_id
+        campaign = campaign.model_copy(update={"suspicious": (name,), "approved": ()})
+    asks = named is None and state.stage is Stage.HUMAN_REVIEW
+    rows = [f"the lab waits at {state.from_stage}: {state.reason}; {_way_on(state)}"] if asks else []
+    return [*rows, *quarantine.text(lab, campaign)] or ["nothing waits for you"]
+
+
+def review_suspicious(lab: Lab, config: Config, answer: str, named: str, tell: Callable[[str], None]) -> None:
+    """A person's answer to a candidate that was set aside: approve or stop.
+
+    LabError: none is named so, or it cannot be taken as it was tested.
+    """
+    state, campaign = lab.load()
+    one = quarantine.find(lab, campaign, named)
+    if answer == "stop":
+        quarantine.reject(lab, campaign, one)
+        tell(f"{one.iteration_id} is rejected; its code stays on its branch")
+        return
+    if state.iteration_id is not None:
+        quarantine.postpone(lab, campaign, one)
+        tell(f"{one.iteration_id} is approved; it becomes champion when {state.iteration_id}, now under way, is over")
+        return
+    why_not = quarantine.take(lab, campaign, one, base_of(lab, config, campaign, tell)[0])
+    if why_not:
+        raise LabError(f"review approve: {why_not}")
+    tell(f"kept by your word: autolab/champion is {one.candidate.commit[:12]} of {one.iteration_id}")
+
+
+def take_approved(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> Campaign:
+    """Between iterations: what was approved during the last one becomes champion, or is said to need another test."""
+    for name in campaign.approved:
+        one = quarantine.find(lab, campaign, name)
+        why_not = quarantine.take(lab, campaign, one, base_of(lab, config, campaign, tell)[0])
+        kept = f"kept by your word: autolab/champion is {one.candidate.commit[:12]} of {name}"
+        tell(f"note: {why_not}" if why_not else kept)
+        campaign = lab.load()[1]
+    return campaign
+
+
 def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
     """A pass signed by the person, only where the required checks passed on the candidate's commit."""
     if state.iteration_id is None or state.stage is not Stage.HUMAN_REVIEW:
@@ -420,11 +470,6 @@ def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
     durable.write(path, signed.to_json())
 
 
-def _load(config: Config) -> tuple[Researcher, Researcher]:
-    researcher = load_researcher(config.researcher)
-    return researcher, load_researcher(config.reviewer) if config.reviewer else researcher
-
-
 def _again(desk: Desk, result: Result) -> Result:
     """The result, or a person's turn where the same error has come back too often since one was asked."""
     if result.outcome not in (Outcome.RETRY, Outcome.SEND_BACK):
@@ -442,35 +487,6 @@ def _again(desk: Desk, result: Result) -> Result:
 def _gist(reason: str) -> str:
     """An error without what differs from one time to the next: numbers, hashes, letters' case."""
     return re.sub(r"[0-9a-f]{7,}|\d+", "#", reason.lower())
-
-
-def _require_counted(who: Researcher, config: Config) -> None:
-    """A cap that nothing counts is worse than none: refuse it."""
-    capped = {name for name in ("tokens", "dollars") if getattr(config.budget, name) is not None}
-    for name in sorted(capped - getattr(who, "counts", frozenset())):
-        way = "researcher.price says it" if name == "dollars" else "it does not tell"
-        raise RecordError(
-            f".autolab/config.yaml: budget.{name}: what {who.name} takes is not known ({way}), so nothing would"
-            " hold the cap; mend that, or set it to null"
-        )
-
-
-def refuse_unbuilt(config: Config) -> None:
-    """A key that this version does not act on, or cannot read, is refused and not ignored."""
-    if config.budget.gpu_hours is not None and not config.train.gpus:
-        raise RecordError(
-            ".autolab/config.yaml: budget.gpu_hours: train.gpus is 0, so nothing is counted; say how many GPUs one"
-            " training uses"
-        )
-    if config.push != "never":
-        raise RecordError(f".autolab/config.yaml: push: {config.push}: not built in this version; set it to never")
-    if config.tracking:
-        raise RecordError(".autolab/config.yaml: tracking: not built in this version; set it to []")
-    if config.target is not None:
-        try:
-            target.parse(config.target, config)
-        except UsageError as error:
-            raise RecordError(f".autolab/config.yaml: {error}") from None
 
 
 def _loop_over(loop: Loop, campaign: Campaign) -> str:
@@ -492,14 +508,3 @@ def _kept(path: Path, folder: Path) -> bool:
     """Whether a file belongs into the record: specs, manifests, aggregates, analysis; no raw trials, no logs."""
     parts = path.relative_to(folder).parts
     return not ({"trials", "logs"} & set(parts[:-1])) and not path.name.startswith(".") and not path.is_symlink()
-
-
-def _engine_owned(path: str, config: Config) -> bool:
-    owned: Sequence[str] = (
-        *config.files.global_,
-        *config.docs.paper_targets,
-        config.docs.figures,
-        "experiments",
-        REPORTS,
-    )
-    return any(path == name or path.startswith(f"{name}/") for name in owned)

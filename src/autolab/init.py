@@ -9,13 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autolab import durable
+from autolab import durable, pytest_guard
 from autolab.errors import LabError, UsageError
 from autolab.git import Git, common_dir, find_root
 from autolab.lab import Lab
 from autolab.ledger import Ledger, machine
 from autolab.records import SCHEMAS, schema_text
 from autolab.records.lab import Campaign, Config, Stage, State
+from autolab.text import last_line, many_lines
 
 TEMPLATES = Path(__file__).parent / "templates"
 LAYERS = {
@@ -25,6 +26,9 @@ LAYERS = {
     "empty": ("base", "empty"),
 }
 """What a lab is copied from, in this order: a file of a later layer replaces that of an earlier one."""
+
+OWN = ("/5_worktrees/", "/.autolab/", "/experiments/")
+"""How the lines of a lab's .gitignore begin that are about Autolab's own files."""
 
 
 def templates() -> list[str]:
@@ -93,6 +97,7 @@ def register(root: Path, seed: int | None) -> Lab:
     branch, head = git.branch(), git.head()
     if branch is None or head is None:
         raise LabError(f"{root}: no branch with a commit is checked out; commit the lab's files, then init again")
+    ignore(root)
     store = common_dir(root) / "autolab"
     new = store.with_name("autolab.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -119,7 +124,26 @@ def register(root: Path, seed: int | None) -> Lab:
     lab = Lab(root)
     lab.show_state(state)
     lab.link_ledger()
+    lab.note_interpreter()
+    pytest_guard.write(root)
     return lab
+
+
+def ignore(root: Path) -> None:
+    """Autolab's own patterns into .git/info/exclude, but for those in .gitignore, which stays the person's.
+
+    Written for this repository alone: a clone has them again from its own `init`.
+    """
+    wanted = [line for line in (TEMPLATES / "base" / ".gitignore").read_text().splitlines() if line.startswith(OWN)]
+    exclude, shown = common_dir(root) / "info" / "exclude", root / ".gitignore"
+    old = exclude.read_text(encoding="utf-8", errors="surrogateescape") if exclude.exists() else ""
+    theirs = shown.read_text(encoding="utf-8", errors="surrogateescape") if shown.is_file() else ""
+    known = {*old.split("\n"), *theirs.split("\n")}
+    missing = [line for line in wanted if line not in known]
+    if missing:
+        start = old if not old or old.endswith("\n") else old + "\n"
+        text = start + "\n".join(["# Views and raw files of Autolab", *missing]) + "\n"
+        durable.write(exclude, text.encode(errors="surrogateescape"))
 
 
 def _documents(root: Path, config: Config) -> dict[str, str]:
@@ -144,14 +168,16 @@ def _prepare(root: Path) -> None:
         return
     print(f"making the lab's data: {root / 'prepare.py'}", flush=True)
     try:
-        done = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, check=False)
     except KeyboardInterrupt:
         raise LabError(_without_data(root, "interrupted")) from None
-    *said, last = done.stderr.splitlines() or [f"prepare.py ended with exit code {done.returncode}"]
+    printed = many_lines(done.stderr)
     if done.returncode:
-        sys.stderr.write("".join(f"{line}\n" for line in said))
+        # What it printed before its last line: that line is the error's own.
+        sys.stderr.write(printed.rstrip().rpartition("\n")[0] + "\n" if "\n" in printed.rstrip() else "")
+        last = last_line(printed) or f"prepare.py ended with exit code {done.returncode}"
         raise LabError(_without_data(root, last))
-    sys.stderr.write(done.stderr)
+    sys.stderr.write(printed)
 
 
 def _without_data(root: Path, why: str) -> str:

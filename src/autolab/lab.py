@@ -8,9 +8,11 @@ What must survive `checkout`, `stash` and `clean -fdx` lies in the git common di
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from autolab import durable, fault
+from autolab import durable, fault, pytest_guard
 from autolab.errors import GitError, LabError, LedgerError, RecordError
 from autolab.git import Git, common_dir
 from autolab.ledger import Ledger, Line, machine
@@ -27,6 +29,8 @@ from autolab.records.lab import Backlog, Campaign, Config, State, VerifierPolicy
 
 CONTROL = ("config.yaml", "verifier_policy.yaml")
 """What a person says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
+OWN_PYTHON = (".venv/bin/python", "venv/bin/python", ".venv/bin/python3", "venv/bin/python3")
+"""Interpreters of a lab's own, as a command may name them. Git does not hold them, so an export has none."""
 LOOKS = 2000
 """How often, a millisecond apart, the lock is tried while only readers look at it."""
 
@@ -119,7 +123,7 @@ class Lab:
         path = self.store / "secret"
         try:
             return bytes.fromhex(path.read_text(encoding="utf-8").strip())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             raise LabError(
                 f"{path}: missing or broken; the lab's seeds come from it: put it back from a copy"
             ) from None
@@ -171,6 +175,8 @@ class Lab:
     def transition(self, state: State, campaign: Campaign, **why: object) -> None:
         """Make a new state durable: one ledger line, then its copy in `.autolab/state.json`."""
         line = self.ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), **why})
+        last = {"n": line.n, "state": line.data["state"], "campaign": line.data["campaign"]}
+        durable.write(self.store / "campaign.json", json.dumps(last), sync=False)  # for a lab that loses its ledger
         self.show_state(read_transition(line)[0])  # as recorded: without secrets
         self._show_views()
 
@@ -200,7 +206,7 @@ class Lab:
             raise LedgerError(
                 f"{trouble}; the ledger holds the state: `autolab doctor --fix` writes it again, with a copy"
             )
-        if trouble:
+        if trouble and self.state_path.is_file():
             text = self.state_path.read_bytes()
             durable.write(self.state_path.with_name(f"state.edited.{durable.sha256(text)[:8]}.json"), text)
         if shown != state:
@@ -221,14 +227,20 @@ class Lab:
             yield self
 
     @contextlib.contextmanager
-    def own(self, command: str) -> Iterator[None]:
-        """One at a time, by flock; the second is refused in one line that names the first."""
+    def own(self, command: str, *, take: bool = False) -> Iterator[None]:
+        """One at a time, by flock; the second is refused in one line that names the first.
+
+        Not every shared file system carries a flock to other machines: what one of them left in the file is obeyed
+        too, unless the person says by `take` that it is over.
+        """
         path = self.store / "lock"
-        with open(path, "a+", encoding="utf-8") as file:
+        with _open_lock(path) as file:
             self._take(file)
+            if not take:
+                self._refuse_elsewhere(file)
             held = {"pid": os.getpid(), "command": command, "since": durable.utc_now(), "machine": machine()}
             file.seek(0)
-            self.killed = _command_of(file.read())
+            self.killed = _field(file.read(), "command")
             file.seek(0)
             file.truncate()
             file.write(json.dumps(held))
@@ -240,6 +252,19 @@ class Lab:
                 file.seek(0)
                 file.truncate()
                 (self.control / "lock").unlink(missing_ok=True)
+
+    def _refuse_elsewhere(self, file: IO[str]) -> None:
+        """LabError where a command of another machine holds the lab, or was killed while it did."""
+        file.seek(0)
+        text = file.read()
+        host = _field(text, "machine")
+        if not host or host == machine():
+            return
+        who = f"`{_field(text, 'command')}` (pid {_field(text, 'pid')} on {host}, since {_field(text, 'since')})"
+        raise LabError(
+            f"{self.root}: held by {who}, another machine than this one ({machine()}): end it there; if it is over,"
+            " `autolab doctor --fix` takes the lock"
+        )
 
     def take_up(self, *, fix: bool = False) -> None:
         """Notice what happened to the lab since it was last held, and show what somebody cleaned away."""
@@ -316,8 +341,10 @@ class Lab:
             durable.write(held, text)
 
     def _show_views(self) -> None:
-        """What somebody cleaned away of `.autolab/`, shown again."""
+        """What somebody cleaned away of `.autolab/`, shown again, and what keeps pytest out of candidates' files."""
         self.link_ledger()
+        self.note_interpreter()
+        pytest_guard.write(self.root)
         if not self.backlog_path.exists():
             self.show_backlog(self.backlog())
 
@@ -326,6 +353,12 @@ class Lab:
         link = self.control / "ledger.jsonl"
         if not link.is_symlink() and not link.exists():
             link.symlink_to(os.path.relpath(self.ledger.path, self.control))
+
+    def note_interpreter(self) -> None:
+        """Which interpreter runs Autolab, for the lab's `.autolab/interpreter.sh`."""
+        path, text = self.store / "interpreter", sys.executable + "\n"
+        if not path.is_file() or path.read_bytes() != os.fsencode(text):
+            durable.write(path, os.fsencode(text), sync=False)
 
     # the checkout, which is the person's
 
@@ -350,16 +383,28 @@ class Lab:
 
     def asked_to_stop(self, who: str | None) -> bool:
         path = self.store / "stop"
-        return path.exists() and path.read_text(encoding="utf-8") == who
+        return who is not None and path.is_file() and path.read_bytes() == who.encode()
 
     def backlog(self) -> Backlog:
         """The newest hypotheses and experiments, as the engine last noted them."""
         path = self.store / "backlog.yaml"
-        return Backlog.load(path, str(path)) if path.exists() else Backlog()
+        try:
+            return Backlog.load(path, str(path)) if path.exists() else Backlog()
+        except RecordError as error:
+            raise RecordError(f"{error}; `autolab doctor --fix` makes it again") from None
 
     def show_backlog(self, backlog: Backlog) -> None:
         for path in (self.store / "backlog.yaml", self.backlog_path):
             durable.write(path, backlog.to_yaml())
+
+
+def command_words(command: str) -> list[str]:
+    """The words of a command line. `./venv/bin/python` in front means the trials' interpreter, as `{python}` does.
+
+    ValueError where quotes do not fit.
+    """
+    words = shlex.split(command)
+    return ["{python}", *words[1:]] if words and words[0].removeprefix("./") in OWN_PYTHON else words
 
 
 def read_transition(line: Line) -> tuple[State, Campaign]:
@@ -367,10 +412,21 @@ def read_transition(line: Line) -> tuple[State, Campaign]:
     return state, Campaign.from_value(line.data["campaign"], f"ledger.jsonl line {line.n}: campaign")
 
 
-def _command_of(held: str) -> str:
-    """The command in a lock file's text; empty where there is none, as after an orderly end."""
+def _open_lock(path: Path) -> IO[str]:
+    """The lock file, made if need be. LabError: a link or something else lies there, which is left as it is."""
     try:
-        return str(json.loads(held)["command"])
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        raise LabError(f"{path}: not a file of its own; `autolab doctor --fix` puts it aside") from None
+    return open(descriptor, "a+", encoding="utf-8", errors="replace")
+
+
+def _field(held: str, name: str) -> str:
+    """What a lock file's text says of its holder; empty where there is none, as after an orderly end."""
+    try:
+        return str(json.loads(held)[name])
     except (ValueError, TypeError, KeyError):
         return ""
 

@@ -35,7 +35,7 @@ def holder(store: Path) -> str | None:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         return f"`{held['command']}` (pid {held['pid']} on {held['machine']}, since {held['since']})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "a command that has just begun"
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, TypedDict, Unpack
 
 from autolab.errors import GitError
+from autolab.text import decode, many_lines
 
 LINK, SUBMODULE = "120000", "160000"
 SYSTEM_PATH = "/usr/bin:/bin"
@@ -168,7 +169,7 @@ class Plumbing:
         return self._line("commit-tree", tree, *args, "-F", "-", stdin=text.encode(), person=person)
 
     def _message(self, commit: str) -> str:
-        return self._run("cat-file", "commit", commit).partition(b"\n\n")[2].decode(errors="replace").strip()
+        return decode(self._run("cat-file", "commit", commit).partition(b"\n\n")[2]).strip()
 
     def _blobs(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
         """The bytes of each file: plain files first, so that no link can lead a later file elsewhere."""
@@ -310,7 +311,7 @@ _DISK = (
 
 
 def _last_word(done: subprocess.CompletedProcess[bytes]) -> str:
-    said = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+    said = [line.strip() for line in many_lines(done.stderr).split("\n") if line.strip()]
     telling = [line for line in said if line.startswith(("fatal:", "error:"))] or said
     word = telling[-1] if telling else f"it ended with {done.returncode} and no word"
     if any(reason in line for line in telling for reason in _DISK):

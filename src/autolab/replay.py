@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autolab import durable
+from autolab import durable, stored
 from autolab.calls import Paid
 from autolab.collection import remove_tree
 from autolab.engine import Engine, review
-from autolab.errors import LabError, ResearcherError
+from autolab.errors import LabError, RecordError, ResearcherError
 from autolab.git import Git
 from autolab.lab import Lab
 from autolab.ledger import Line
@@ -29,6 +29,7 @@ from autolab.records.lab import Campaign, Config, Stage, Who
 from autolab.researchers import Answer, Task
 from autolab.researchers.llm import LLMResearcher
 from autolab.stages import waits
+from autolab.text import decode
 from autolab.view import View
 
 COMPARED = ("code_checksum", "status", "verdict", "outcome", "eval_metrics", "planning_decision")
@@ -134,7 +135,7 @@ def run(
     if into is None and place.exists():
         remove_tree(place)
     try:
-        scratch = _scratch(past, config, place.resolve(), rerun)
+        scratch = _scratch(past, config, place.resolve(), rerun, tell)
         _walk(past, scratch, config, tell, stop)
         return _compared(past, scratch, into)
     finally:
@@ -180,7 +181,7 @@ def _past(lab: Lab, iteration_id: str) -> _Past:
     return _Past(lab, iteration_id, opened, tuple(mine), calibration, tuple(changed), asked)
 
 
-def _scratch(past: _Past, config: Config, root: Path, rerun: bool) -> Lab:
+def _scratch(past: _Past, config: Config, root: Path, rerun: bool, tell: View) -> Lab:
     """The lab as it was when the iteration began, at `root`."""
     lab, campaign = past.lab, past.campaign
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -190,8 +191,6 @@ def _scratch(past: _Past, config: Config, root: Path, rerun: bool) -> Lab:
     for name in ("secret", "containment.json"):
         if (lab.store / name).exists():
             shutil.copy2(lab.store / name, store / name)
-    if not rerun and (lab.store / "trials").exists():
-        shutil.copytree(lab.store / "trials", store / "trials")
     if past.calibration is not None:
         durable.write(store / "calibration.json", json.dumps(past.calibration))
     for path in _said(lab):
@@ -205,7 +204,25 @@ def _scratch(past: _Past, config: Config, root: Path, rerun: bool) -> Lab:
         shutil.copytree(lab.iteration(campaign.parent).folder, root / "experiments" / campaign.parent, ignore=ignored)
     scratch = Lab(root)
     scratch.ledger.begin_as(lab.ledger, past.opened, root)
+    if not rerun:
+        _take_over(past, scratch, tell)
     return scratch
+
+
+def _take_over(past: _Past, scratch: Lab, tell: View) -> None:
+    """The iteration's finished trials, each with a line in the scratch lab's ledger that holds it."""
+    ended = [line.data["trial"] for line in past.lines if line.event == "trial"]
+    for content in dict.fromkeys(trial["content"] for trial in ended):
+        try:
+            found = stored.find(past.lab, content)
+        except RecordError as error:
+            tell(f"note: {error}; measured anew")
+            continue
+        if found is not None:
+            trial, source = found
+            iteration_id, run_id, _ = source.split("/")
+            line = scratch.ledger.append("trial_known", {"run_id": run_id, "trial": trial.value()})
+            stored.keep(scratch, line, iteration_id)
 
 
 def _said(lab: Lab) -> Iterator[Path]:
@@ -305,8 +322,8 @@ def _with(task: Task, calls: Paid) -> Task:
 def _kept(folder: Path) -> Answer:
     reply, none = folder / "reply.json", folder / "no_reply.txt"
     if reply.exists():
-        return Answer(reply.read_text(encoding="utf-8", errors="replace"))
-    return Answer(None, none.read_text(encoding="utf-8") if none.exists() else "there was no answer")
+        return Answer(decode(reply.read_bytes()))
+    return Answer(None, decode(none.read_bytes()) if none.exists() else "there was no answer")
 
 
 def _bring(git: Git, base: str, commit: str, workspace: Path) -> None:

@@ -14,20 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autolab import durable, evaluation, fault, metrics, redaction, suffix
+from autolab import durable, fault, interpreter, leaks, metrics, redaction, suffix
 from autolab.collection import remove_tree
 from autolab.errors import LabError
 from autolab.executors.base import Job, Step
 from autolab.experiment import PlannedArm
 from autolab.keeper import SCRATCH
-from autolab.lab import Lab
+from autolab.lab import Lab, command_words
 from autolab.records.experiment import Design, Environment
 from autolab.records.lab import Command, Config, Train
-from autolab.sandbox import Box
+from autolab.sandbox import SYSTEM, Box
 from autolab.seal import CONFIGS, Seals
 
 HOLDOUT = "holdout"
 """The step, and its folder, that predicts for the holdout."""
+PATH_KEY = "PYTHONPATH"
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 _IN_COPY = """
@@ -76,6 +77,10 @@ class Rig:
     containment: str
     reads: tuple[str, ...]
     """Where the trials' interpreter runs from."""
+    covers: tuple[str, ...]
+    """Folders of it that no trial may read: the shipped labs, with their labels."""
+    imports: dict[str, Path]
+    """Per commit what sends imports of the lab's package to its export; empty where the package is not installed."""
     scoring: Box
     bytecode: Path
     """The scorer's own, which no trial can write."""
@@ -88,12 +93,19 @@ class Rig:
     seals: Seals
     """What all of this held; broken where a trial changed it."""
 
+    @property
+    def content(self) -> str:
+        """What of the environment a trial's numbers depend on."""
+        told = f"{self.environment.version} {self.environment.packages_sha256}"
+        return f"{told} imports from the export" if self.imports else told
+
 
 def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | None = None) -> Rig:
     """Export both commits and the data that git holds, to `exports` or the lab's store, and hash what counts."""
     exports = exports or lab.store / "exports"
     python = lab.python(config)
-    environment = evaluation.packages_hash(Path(python))
+    environment = interpreter.packages_hash(Path(python))
+    places = interpreter.places(Path(python), lab.root)
     hidden = hidden_from_trials(config)
     commits = {"base": base, "candidate": candidate}
     trees = {name: lab.git.tree(commit) for name, commit in commits.items()}
@@ -104,6 +116,10 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         lab.git.export(commits[name], folder, None, hidden)
         seals.add(f"code of the {name}", folder)
     fault.point("export.after_write")
+    person = from_person(config.train.env)
+    imports = _imports(lab, places.redirection, code, person) if places.redirection or person.get(PATH_KEY) else {}
+    for name, folder in imports.items():
+        seals.add(f"import paths of the {name}", folder)
     data, hashes = None, {}
     if config.data is not None:
         data, hashes["train"] = _frozen_folder(lab, exports, base, config.data, seals)
@@ -116,8 +132,9 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
             holdout = folder / "inputs.npy", folder / "labels.npy"
         evaluator, sha = _frozen_file(lab, exports, base, config.evaluate.script)
         seals.add("the evaluator", evaluator)
-    if config.containment == "full" and os.geteuid() == 0:
-        _open_to_others(*([data] if data else []), *([inputs] if evaluator else []), *(holdout or ())[:1])
+    for path in (data, inputs if evaluator else None, holdout[0] if holdout else None):
+        if path is not None:
+            require_open(path, config)
     altered = _altered(lab, exports, config, inputs)
     if altered is not None:
         seals.add("the altered inputs", altered.inputs)
@@ -138,23 +155,130 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         evaluator=evaluator,
         evaluator_sha256=sha,
         containment=config.containment,
-        reads=evaluation.places(Path(python)),
-        scoring=_scoring(config),
+        reads=places.reads,
+        covers=places.covers,
+        imports=imports,
+        scoring=_scoring(config, places),
         bytecode=lab.store / "bytecode",
         predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
         epoch=epoch,
         configs=exports / CONFIGS,
-        person=_from_person(config.train.env),
+        person=person,
         altered=altered,
         seals=seals,
     )
 
 
-def _from_person(names: Sequence[str]) -> dict[str, str]:
+# what the trials could read
+
+
+def launched(lab: Lab, config: Config, base: str, candidate: str, exports: Path | None = None) -> Rig:
+    """`set_up` for trials that are about to run. LabError, too, where they could read a copy of the labels.
+
+    At level `none` the labels lie open where they are, and nothing is looked for."""
+    setup = set_up(lab, config, base, candidate, exports)
+    if setup.evaluator is None or setup.containment == "none":
+        return setup
+    places = _shared_places(lab, config, setup.python, setup.reads)
+    if setup.data is not None:
+        places.append(leaks.Place(str(setup.data), "the training data", f"take it out of {config.data}"))
+    for name, folder in setup.code.items():
+        way = f"take it out of commit {setup.commits[name][:12]}"
+        places.append(leaks.Place(str(folder), f"the code of the {name}", way))
+    leaks.refuse_copies(_labels(config, setup), places, setup.covers, lab.store)
+    return setup
+
+
+def copied_labels(config: Config, setup: Rig) -> list[leaks.Copy]:
+    """Copies of the labels that the candidate's commit holds and the base's does not, by their paths in it."""
+    if setup.evaluator is None:
+        return []
+    found = {}
+    for name, folder in setup.code.items():
+        copies = leaks.copies(_labels(config, setup), [str(folder)], ())
+        found[name] = {os.path.relpath(one.path, os.path.realpath(folder)): one.equals for one in copies}
+    own = found["candidate"].items() - found["base"].items()
+    return [leaks.Copy(path, equals) for path, equals in sorted(own)]
+
+
+def look_for_leaks(lab: Lab, config: Config, *, note: bool) -> None:
+    """As `launched`, before anything is exported: the labels as they lie in the checkout.
+
+    With `note` what the walk saw is kept in the store, so that the next one is quick."""
+    python, evaluate = lab.python(config), config.evaluate
+    refuse_reads(lab, config)
+    places = interpreter.places(Path(python), lab.root)
+    if evaluate is None or config.containment == "none":
+        return
+    labels = {}
+    for split in (evaluate.eval, evaluate.holdout):
+        for name in _LABELLED[evaluate.altered_suffix]:
+            if split is not None and (lab.root / split / name).is_file():
+                labels[f"{split}/{name}"] = lab.root / split / name
+    shared = _shared_places(lab, config, python, places.reads)
+    leaks.refuse_copies(labels, shared, places.covers, lab.store, keep=note)
+
+
+def refuse_reads(lab: Lab, config: Config) -> None:
+    """LabError for a path in `reads` behind which labels, evaluator or record lie; nothing at level `none`."""
+    if config.containment != "none":
+        reads = {"train.reads": config.train.reads}
+        if config.predict is not None:
+            reads["predict.reads"] = config.predict.reads
+        leaks.refuse_reads(lab.root, lab.store, reads, hidden_from_trials(config) if config.evaluate else [])
+
+
+_LABELLED = {False: ("labels.npy",), True: ("labels.npy", "inputs.npy")}
+"""Files of a split that no trial may find; a sequence's inputs are its labels, one place further on."""
+
+
+def _labels(config: Config, setup: Rig) -> dict[str, Path]:
+    """What no trial may find a copy of: name in the lab -> path."""
+    assert config.evaluate is not None
+    splits = {config.evaluate.eval: setup.labels}
+    if setup.holdout is not None and config.evaluate.holdout is not None:
+        splits[config.evaluate.holdout] = setup.holdout[1]
+    names = _LABELLED[config.evaluate.altered_suffix]
+    return {f"{split}/{name}": original.with_name(name) for split, original in splits.items() for name in names}
+
+
+def _shared_places(lab: Lab, config: Config, python: str, interpreter_reads: Sequence[str]) -> list[leaks.Place]:
+    """What the trials read of this machine."""
+    found = []
+    for key, command in (("train", config.train), ("predict", config.predict)):
+        for path in command.reads if command is not None else ():
+            found.append(leaks.Place(path, f"{key}.reads", f"take {path} off {key}.reads in {Config.FILE}"))
+    way = f"take it away, or name an environment without it as python in {Config.FILE}"
+    found += [leaks.Place(path, f"the environment of {python}", way) for path in interpreter_reads]
+    found += [leaks.Place(path, f"{path} of the system", "take it away") for path in SYSTEM]
+    return found
+
+
+def from_person(names: Sequence[str]) -> dict[str, str]:
+    """The variables that `train.env` passes on. LabError names one that is not set."""
     for name in names:
         if name not in os.environ:
             raise LabError(f".autolab/config.yaml: train.env: {name} is not set here; set it, or take it off the list")
     return {name: os.environ[name] for name in names}
+
+
+def _imports(
+    lab: Lab, redirection: interpreter.Redirection, code: Mapping[str, Path], person: Mapping[str, str]
+) -> dict[str, Path]:
+    """A folder beside each code export, whose `sitecustomize.py` sends imports from the checkout to that export."""
+    roots = interpreter.spellings(lab.root)
+    if not redirection and not any(root in person[PATH_KEY] for root in roots):
+        return {}
+    found = {}
+    for name, export in code.items():
+        text = redirection.text(roots, export)
+        folder = export.with_name(f"imports-{export.name.removeprefix('code-')}-{durable.sha256(text)[:8]}")
+        path = folder / "sitecustomize.py"
+        if not path.exists():
+            durable.write(path, text, mode=0o644)
+            folder.chmod(0o755)  # whatever the umask: started by root, a trial is a user of its own
+        found[name] = folder
+    return found
 
 
 def _altered(lab: Lab, exports: Path, config: Config, inputs: Path) -> suffix.Altered | None:
@@ -176,7 +300,7 @@ def hidden_from_trials(config: Config) -> list[str]:
 
 def _frozen_folder(lab: Lab, exports: Path, base: str, path: str, seals: Seals) -> tuple[Path, str]:
     """A data folder as it is in the base commit, or where git does not hold it, as it lies on disk."""
-    held = None if Path(path).is_absolute() else lab.git.has_path(base, path)
+    held = require_folder(lab, base, path)
     if held:
         # Named by its path too: two splits may hold the same rows.
         folder = exports / f"data-{held}-{durable.sha256(path)[:8]}"
@@ -184,24 +308,37 @@ def _frozen_folder(lab: Lab, exports: Path, base: str, path: str, seals: Seals) 
         seals.add(path, folder / path)
         return folder / path, held
     folder = lab.root / path
-    if not folder.is_dir():
-        way = "run `python prepare.py` in the lab" if (lab.root / "prepare.py").is_file() else "put the data there"
-        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
     return folder, seals.add_own(path, folder)
 
 
-def _open_to_others(*paths: Path) -> None:
-    """Started by root, a trial is a user of its own and reads what everybody may. LabError names what only root may."""
-    for path in paths:
-        for one in (path, *(path.iterdir() if path.is_dir() else ())):
-            if not one.stat().st_mode & stat.S_IROTH:
-                raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
+def require_folder(lab: Lab, base: str, path: str) -> str | None:
+    """What git calls the folder in the base commit; None: it lies on disk. LabError: it does neither."""
+    held = None if Path(path).is_absolute() else lab.git.has_path(base, path)
+    if not held and not (lab.root / path).is_dir():
+        way = "run `python prepare.py` in the lab" if (lab.root / "prepare.py").is_file() else "put the data there"
+        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
+    return held
 
 
-def _frozen_file(lab: Lab, exports: Path, base: str, path: str) -> tuple[Path, str]:
+def require_committed(lab: Lab, base: str, path: str) -> str:
+    """What git calls the evaluator in the base commit; LabError where that does not have it."""
     held = lab.git.has_path(base, path)
     if not held:
         raise LabError(f".autolab/config.yaml: evaluate.script: {path} is not in commit {base[:12]}; commit it")
+    return held
+
+
+def require_open(path: Path, config: Config) -> None:
+    """Started by root, a trial is a user of its own and reads what everybody may. LabError names what only root may."""
+    if config.containment != "full" or os.geteuid() != 0:
+        return
+    for one in (path, *(path.iterdir() if path.is_dir() else ())):
+        if not one.stat().st_mode & stat.S_IROTH:
+            raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
+
+
+def _frozen_file(lab: Lab, exports: Path, base: str, path: str) -> tuple[Path, str]:
+    held = require_committed(lab, base, path)
     folder = exports / f"file-{held}"
     lab.git.export(base, folder, [path], [])
     file = folder / path
@@ -240,17 +377,23 @@ def job(
     """One attempt of one trial: train, then predict on inputs without labels, with `holdout` on that split's too."""
     inputs: dict[str, Path] = {"code": rig.code[arm.code], "config": settings_file(rig, arm)}
     env = environment_of_trials(rig.python)
-    train = env | rig.person | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
+    person = dict(rig.person)
+    if rig.imports:
+        inputs["imports"] = rig.imports[arm.code]
+        env[PATH_KEY] = "{imports}"
+        if PATH_KEY in person:
+            person[PATH_KEY] = f"{{imports}}:{person[PATH_KEY]}"
+    train = env | person | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
     train["AUTOLAB_TRIAL_DIR"] = "{folder}/train"
     if rig.data is not None:
         inputs["data"] = rig.data
         train["AUTOLAB_DATA"] = "{data}"
     sees = ["{code}", "{config}", *(["{data}"] if rig.data is not None else [])]
-    steps = [_step(rig, "train", _copied(_words(command, rig.python), config), train, config.train, sees)]
+    steps = [_step(rig, "train", _copied(argv_of(command, rig.python), config), train, config.train, sees)]
     if config.predict is not None:
         inputs[suffix.TRUE] = rig.inputs
         predict = env | {"AUTOLAB_MODEL": "{folder}/train/model"}
-        words = _words(config.predict.command, rig.python)
+        words = argv_of(config.predict.command, rig.python)
         sees = ["{code}", "{folder}/train/model"]
         if rig.altered is None:
             predict |= {"AUTOLAB_TRIAL_DIR": "{folder}/predict", "AUTOLAB_INPUTS": "{inputs}"}
@@ -266,7 +409,8 @@ def job(
             own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{HOLDOUT}", "AUTOLAB_INPUTS": f"{{{HOLDOUT}}}"}
             env = env | {"AUTOLAB_MODEL": "{folder}/train/model"} | own
             steps.append(_step(rig, HOLDOUT, words, env, config.predict, [*sees, f"{{{HOLDOUT}}}"]))
-    return Job(key=key, trial=trial, attempt=attempt, steps=tuple(steps), inputs=inputs)
+    results = () if config.train.metrics == metrics.STDOUT else (f"train/{config.train.metrics}",)
+    return Job(key, trial, attempt, tuple(steps), inputs, results=results, discarded=(COPY,))
 
 
 def _copied(command: Sequence[str], config: Config) -> list[str]:
@@ -287,19 +431,24 @@ def _step(
     if isinstance(limits, Train) and limits.in_copy:
         writes.append(f"{{folder}}/{COPY}")
     box = _limits(limits, rig.containment)
-    box = replace(box, reads=(*box.reads, *rig.reads, *sees), writes=tuple(writes))
+    imports = ["{imports}"] if rig.imports else []
+    reads = (*box.reads, *rig.reads, *imports, *sees)
+    box = replace(box, reads=reads, writes=tuple(writes), covers=rig.covers)
     return Step(name, tuple(argv), "{code}", dict(env), limits.time_limit_s, int(limits.output_mb * 1e6), box)
 
 
 def checks_box(rig: Rig, config: Config) -> Box:
     """In what a candidate's checks run: the training's level and limits."""
     box = _limits(config.train, rig.containment)
-    return replace(box, reads=(*box.reads, *rig.reads))
+    return replace(box, reads=(*box.reads, *rig.reads), covers=rig.covers)
 
 
-def _scoring(config: Config) -> Box:
+def _scoring(config: Config, places: interpreter.Places) -> Box:
     """The evaluator's: level and limits of the prediction, but for the disk, which its byte code takes."""
-    return replace(_limits(config.predict, config.containment), disk_bytes=0) if config.predict else Box()
+    if config.predict is None:
+        return Box()
+    box = _limits(config.predict, config.containment)
+    return replace(box, disk_bytes=0, reads=(*box.reads, *places.reads), covers=places.covers)
 
 
 def _limits(limits: Command, containment: str) -> Box:
@@ -312,8 +461,9 @@ def _limits(limits: Command, containment: str) -> Box:
     )
 
 
-def _words(command: str, python: str) -> list[str]:
-    return [python if word == "{python}" else word for word in shlex.split(command)]
+def argv_of(command: str, python: str) -> list[str]:
+    """The arguments that a trial runs `command` with."""
+    return [python if word == "{python}" else word for word in command_words(command)]
 
 
 def tidy(rig: Rig, key: str, attempt: Path) -> None:

@@ -7,7 +7,6 @@ way are adopted from the executor, and only what is known to be lost gets a new 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,9 +15,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from autolab import durable, experiment, fault, rig, scoring, suffix
+from autolab import durable, experiment, fault, rig, scoring, stored, suffix
 from autolab.collection import remove_tree
-from autolab.errors import ExecutorError
+from autolab.errors import ExecutorError, RecordError
 from autolab.executors import load_executor
 from autolab.executors.base import Executor, Exit, Job, Phase, Ref
 from autolab.experiment import PlannedArm
@@ -164,7 +163,7 @@ def _take_up(order: Order) -> _Run:
     started = [line for line in mine if line.event == "run_started"]
     ended = {line.data["run_id"] for line in mine if line.event == "run_ended" and line.n < order.acted}
     open_runs = [line for line in started if line.data["kind"] == order.kind and line.data["run_id"] not in ended]
-    setup = rig.set_up(lab, order.config, order.base, order.candidate, order.exports)
+    setup = rig.launched(lab, order.config, order.base, order.candidate, order.exports)
     plan = order.plan(setup)
     registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
     registered |= {"design_sha256": order.design_sha256, "rule": plan.rule.value() if plan.rule else None}
@@ -229,6 +228,8 @@ def _remember(run: _Run) -> None:
         if line.event == "trial":
             trial = Trial.from_value(line.data["trial"], f"ledger.jsonl line {line.n}: trial")
             run.trials[trial.trial] = trial
+            if not stored.place(run.order.lab, trial.content).exists():  # a crash came before it
+                _store(run, trial, line)
             uncounted += line.n > run.order.acted and trial.reused_from is None
         elif line.event == "submitted":
             run.submitted.update(line.data["keys"])
@@ -338,7 +339,7 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         raise SyncError(f"trial {trial}: {error}", transient=error.transient) from None
     fault.point("trial.after_fetch")
     rig.tidy(run.setup, ref.key, folder)
-    scored = scoring.judge(run.setup, run.order.config, run.plan.metric, exit_, folder)
+    scored = scoring.judge(run.setup, run.order.config, run.plan.scale, exit_, folder)
     parts = _parts(run, name, seed, scored, folder)
     if run.order.kind is RunKind.CONFIRM:
         _hold(run, ref.key, folder)
@@ -359,9 +360,11 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         outcome=scored.outcome,
         score=scored.score,
         self_reported=scored.self_reported,
+        diverged=scored.diverged,
         parts=parts,
         predictions_sha256=scored.predictions_sha256,
         rows=scored.rows,
+        agreement=scored.agreement,
         suspicions=scored.suspicions,
         contained=dict(exit_.contained),
         cpu_seconds=round(sum(step.cpu_seconds for step in exit_.steps if step.name == "train"), 3),
@@ -375,9 +378,8 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
 def _parts(run: _Run, arm: str, seed: int, scored: scoring.Scored, folder: Path) -> tuple[float, ...]:
     """The metric on parts of the evaluation, where another seed of the arm has given the very same predictions."""
     sha = scored.predictions_sha256
-    others = [trial for trial in run.trials.values() if trial.arm == arm and trial.seed != seed]
-    alike = [trial for trial in others if trial.predictions_sha256 == sha]
-    if scored.outcome is not Outcome.COMPLETED or sha is None or not alike:
+    alike = [t for t in run.trials.values() if (t.arm, t.predictions_sha256) == (arm, sha) and t.seed != seed]
+    if scored.outcome is not Outcome.COMPLETED or scored.diverged or sha is None or not alike:
         return ()
     known = next((trial.parts for trial in alike if trial.parts), None)
     return known or scoring.on_parts(run.setup, run.plan.metric, folder)
@@ -399,14 +401,18 @@ def held(lab: Lab, key: str) -> Path:
 
 
 def _record(run: _Run, trial: Trial) -> None:
-    """Make a finished trial durable: a file to find it by content, then the ledger line that counts."""
-    if trial.outcome is Outcome.COMPLETED and trial.reused_from is None and not _arm(run, trial.arm).fresh:
-        where = _known(run.order.lab, trial.content)
-        durable.write(where, json.dumps({"run_id": run.run_id, "iteration_id": run.order.iteration_id} | trial.value()))
-        fault.point("trial.after_store")
-    run.order.lab.ledger.append("trial", {"run_id": run.run_id, "trial": trial.value()})
+    """Make a finished trial durable: the ledger line that counts, then a file to find it by content."""
+    line = run.order.lab.ledger.append("trial", {"run_id": run.run_id, "trial": trial.value()})
     fault.point("trial.after_record")
     run.trials[trial.trial] = trial
+    _store(run, trial, line)
+
+
+def _store(run: _Run, trial: Trial, line: Line) -> None:
+    """Let later runs find a trial that ended here."""
+    if trial.outcome is Outcome.COMPLETED and trial.reused_from is None and not _arm(run, trial.arm).fresh:
+        stored.keep(run.order.lab, line, run.order.iteration_id)
+        fault.point("trial.after_store")
 
 
 def _reuse(run: _Run, cells: Sequence[Cell]) -> None:
@@ -421,20 +427,19 @@ def _reuse(run: _Run, cells: Sequence[Cell]) -> None:
         ):
             continue
         content = _content(run, arm, seed)
-        path = _known(run.order.lab, content)
-        if not path.exists():
+        try:
+            found = stored.find(run.order.lab, content)
+        except RecordError as error:
+            run.order.tell(f"note: {error}; measured anew")
             continue
-        value = json.loads(path.read_text(encoding="utf-8"))
-        source = f"{value.pop('iteration_id')}/{value.pop('run_id')}/{value['trial']}"
-        value |= {"trial": trial, "arm": name, "index": index, "reused_from": source}
-        _record(run, Trial.from_value(value, str(path)))
+        if found is None:
+            continue
+        known, source = found
+        update = {"trial": trial, "arm": name, "index": index, "reused_from": source}
+        _record(run, known.model_copy(update=update))
         reused.append(source)
     if reused:
         run.order.tell(f"{len(reused)} trials reused, not run again: {reused[0]}{' ...' if reused[1:] else ''}")
-
-
-def _known(lab: Lab, content: str) -> Path:
-    return lab.store / "trials" / content[:2] / f"{content}.json"
 
 
 def _park(run: _Run) -> None:
@@ -511,7 +516,7 @@ def _content(run: _Run, arm: PlannedArm, seed: int) -> str:
         seed=seed,
         data=dict(setup.data_sha256),
         evaluator=setup.evaluator_sha256 + (" altered suffix" if setup.altered else ""),
-        environment=f"{setup.environment.version} {setup.environment.packages_sha256}",
+        environment=setup.content,
     )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autolab import durable
+from autolab.errors import LabError
 
 
 class Look(NamedTuple):
@@ -110,7 +111,7 @@ class Seals:
         Its name says all of its content, so that it is the same again when it is made again. `what` is its name in
         messages."""
         record = self.kept / f"{'-'.join(path.relative_to(self.exports).parts)}.json"
-        known = _read(record)
+        known = read(record)
         self.seals[what] = Seal.of(path) if known is None else Seal(path, dict(known))
         if not self.seals[what].broken() and self.seals[what].files != known:
             durable.write(record, json.dumps(self.seals[what].files))
@@ -118,7 +119,7 @@ class Seals:
     def add_own(self, what: str, path: Path) -> str:
         """Seal a person's own folder as it is now, which may be another than last time; its hash."""
         record = self.kept / f"own-{durable.sha256(os.fsencode(path))[:16]}.json"
-        known = _read(record)
+        known = read(record)
         self.seals[what] = Seal.of(path, known)
         if self.seals[what].files != known:
             durable.write(record, json.dumps(self.seals[what].files))
@@ -148,10 +149,15 @@ CONFIGS = "configs"
 """The folder of exports with a file for each arm's settings, of which one alone is put away."""
 
 
-def _read(record: Path) -> dict[str, Sealed] | None:
-    if not record.exists():
+def read(record: Path) -> dict[str, Sealed] | None:
+    """The hashes that were kept, None where there are none. LabError: the file is not what was written."""
+    try:
+        kept = json.loads(record.read_bytes())
+        return {name: Sealed(sha256, Look(*look)) for name, (sha256, look) in kept.items()}
+    except FileNotFoundError:
         return None
-    return {name: Sealed(sha256, Look(*look)) for name, (sha256, look) in json.loads(record.read_bytes()).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise LabError(f"{record}: not as Autolab wrote it; `autolab doctor --fix` puts it aside") from None
 
 
 def _looks(path: Path, within: Container[str] | None) -> dict[str, Look]:

@@ -50,12 +50,8 @@ def _draw(secret: bytes, what: str) -> bytes:
 
 def alter(inputs: Path, secret: bytes, exports: Path) -> Altered:
     """Make the altered inputs below `exports`, or find them there. LabError: inputs that are no sequences."""
-    secret = _draw(secret, f"altered suffix of {durable.file_sha256(inputs)}")
-    try:
-        with open_regular(inputs, PREDICTIONS_BYTES) as file:
-            head, whole = _sequences(npy_header(file)), inputs.read_bytes()
-    except Refused as error:
-        raise LabError(f"{inputs.name}: {error}; evaluate.altered_suffix needs sequences [n, T]") from None
+    head, whole = require_sequences(inputs), inputs.read_bytes()
+    secret = _draw(secret, f"altered suffix of {durable.sha256(whole)}")
     rows, length = head.shape[:2]
     draws = [_draw(secret, f"row {row}") for row in range(rows)]
     cuts = tuple(1 + int.from_bytes(draw[:8]) % (length - 1) for draw in draws)
@@ -69,6 +65,15 @@ def alter(inputs: Path, secret: bytes, exports: Path) -> Altered:
             parts += [whole[mine : mine + at], whole[theirs + at : theirs + step]]
         _save(b"".join(parts), folder)
     return Altered(folder / "inputs.npy", cuts, secret)
+
+
+def require_sequences(inputs: Path) -> Npy:
+    """The head of a .npy file whose rows can be cut; LabError where it holds no sequences."""
+    try:
+        with open_regular(inputs, PREDICTIONS_BYTES) as file:
+            return _sequences(npy_header(file))
+    except Refused as error:
+        raise LabError(f"{inputs.name}: {error}; evaluate.altered_suffix needs sequences [n, T]") from None
 
 
 def _sequences(head: Npy) -> Npy:

@@ -199,8 +199,9 @@ def landlock_version() -> int:
     return max(0, version)
 
 
-def landlock(reads: Sequence[str], writes: Sequence[str]) -> None:
-    """Leaves this process what lies below these paths; those that are not there are passed over.
+def landlock(reads: Sequence[str], writes: Sequence[str], lists: Sequence[str] = ()) -> None:
+    """Leaves this process what lies below these paths; those that are not there are passed over. What lies below
+    `lists` can be listed, and no file of it be read.
 
     Needs `no_new_privileges` before. Not held back: stat, chdir, and what `_OUTSIDE_LANDLOCK` names."""
     version = landlock_version()
@@ -210,7 +211,7 @@ def landlock(reads: Sequence[str], writes: Sequence[str]) -> None:
     libc = _libc()
     rules = _checked(libc.syscall(_CREATE, attributes, ctypes.c_size_t(size), 0), "landlock")
     try:
-        for paths, access in ((reads, READ), (writes, WRITE)):
+        for paths, access in ((reads, READ), (writes, WRITE), (lists, _LIST)):
             for path in paths:
                 _allow(libc, rules, path, access & known)
         _checked(libc.syscall(_RESTRICT, rules, 0), "landlock")

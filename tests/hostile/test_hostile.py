@@ -25,7 +25,20 @@ from .world import World
 
 RACE_ROUNDS = int(os.environ.get("RACE_ROUNDS", "3"))
 HOSTILE_ROUNDS = int(os.environ.get("HOSTILE_ROUNDS", "1"))
-LAYERS = ("mounts", "pid", "ipc", "net", "uid", "capabilities", "seccomp", "memory", "processes", "disk", "landlock")
+LAYERS = (
+    "mounts",
+    "pid",
+    "ipc",
+    "net",
+    "uid",
+    "capabilities",
+    "seccomp",
+    "memory",
+    "processes",
+    "disk",
+    "landlock",
+    "covers",
+)
 
 
 def each(programs: list[Program] | tuple[Program, ...]) -> list[object]:
@@ -37,7 +50,7 @@ def seen_boxed(program: Program, level: str, *without: str) -> dict[str, str]:
         pytest.fail("level full needs bubblewrap, which is not here: apt-get install bubblewrap", pytrace=False)
     with World() as world:
         run = boxed(world, program, level, without)
-        assert began(run, program), f"it did not start: {run.exit and run.exit.message}: {run.errors()}"
+        assert began(run, program) or run.refused, f"it did not start: {run.exit and run.exit.message}: {run.errors()}"
         return harm(world, run, program)
 
 

@@ -52,6 +52,11 @@ class Bench(Protocol):
         """Names of models that a goal is compared with, the first one first; empty where the lab names none."""
         ...
 
+    @property
+    def via(self) -> str | None:
+        """What writes the code, where it is not the researcher itself."""
+        ...
+
     def fits(self, changes: dict[str, JsonValue]) -> bool:
         """Whether the changes can be made and make a difference."""
         ...
@@ -98,6 +103,7 @@ class Pictures:
     method: Method
     read: Callable[[str], str | None]
     place: Path
+    via: str | None = "assembler"
 
     @cached_property
     def mechanisms(self) -> tuple[Mechanism, ...]:
@@ -168,23 +174,24 @@ class Constants:
     text: str
     found: Mapping[str, str]
     baselines: tuple[str, ...] = ()
+    via: str | None = None
 
     @property
     def mechanisms(self) -> tuple[Mechanism, ...]:
         """Each constant doubled and halved; a family is a constant, so that those which matter are found."""
-        said = (("doubled", 2.0, "up"), ("halved", 0.5, "down"))
+        said = (("doubled", "quadrupled", 2.0, "up"), ("halved", "quartered", 0.5, "down"))
         return tuple(
             Mechanism(
-                name=f"constant{number}_{way}",
+                name=f"{name.lower()[:15]}_{word}",
                 family=name,
                 title=f"{name} {word}",
                 change=f"{name} {way}",
                 values=(factor, factor * factor),
-                dose="x{}",
+                names=(f"{name} {word}", f"{name} {again}"),
                 rationale=f"{name} = {text} was set by hand; whether a better value is near was not measured here.",
             )
-            for number, (name, text) in enumerate(self.found.items())
-            for word, factor, way in said
+            for name, text in self.found.items()
+            for word, again, factor, way in said
         )
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from autolab.errors import RecordError
 from autolab.records.base import Record
@@ -21,7 +21,8 @@ class Mechanism(Record):
     """One way to make a network better, with the doses in which it is tried, one after the other.
 
     `expected` is a prior for the gain in units of the lab's success_delta, `cost` the factor on a trial's time,
-    `dose` how a value is named in a title, `words` what the mechanism is called in a goal.
+    `dose` how a value is named in a title, `names` what each value is called where it has a name of its own,
+    `words` what the mechanism is called in a goal.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
@@ -30,11 +31,22 @@ class Mechanism(Record):
     change: str
     values: Annotated[tuple[JsonValue, ...], Field(min_length=1)]
     dose: str = "{}"
+    names: tuple[str, ...] = ()
     rationale: str
     references: tuple[str, ...] = ()
     cost: Positive = 1.0
     expected: float = 0.0
     words: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _a_name_a_value(self) -> Mechanism:
+        if self.names and len(self.names) != len(self.values):
+            raise ValueError(f"names: {len(self.names)} for {len(self.values)} values")
+        return self
+
+    def called(self, value: JsonValue) -> str | None:
+        """The name that this value has of its own."""
+        return self.names[self.values.index(value)] if self.names else None
 
 
 class Catalogue(Record):

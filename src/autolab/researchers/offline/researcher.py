@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def _close(context: Context) -> bool:
     """Whether the comparison is inconclusive with a mean that promises something."""
     assert context.results is not None and context.design is not None
     assessment = context.results.assessment
-    if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason == "no_change":
+    if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason in ("no_change", "suspicious"):
         return False
     delta = context.design.metrics.success_delta
     return any(c.difference.mean >= policy.PROMISING * delta for c in assessment.comparisons)
@@ -199,8 +200,9 @@ def _refuse_others(changes: Mapping[str, JsonValue], desk: Bench) -> None:
 
 
 def _arm(changes: Mapping[str, JsonValue], desk: Bench) -> str:
-    """The arm's name, from the mechanisms that make it: it becomes a folder and a row."""
-    names = [mechanism.name for mechanism, _ in policy.parts_of(changes, desk.mechanisms)]
+    """The arm's name, from the mechanisms that make it, as the title says them: it becomes a folder and a row."""
+    parts = policy.parts_of(changes, desk.mechanisms)
+    names = [re.sub(r"[^a-z0-9]+", "_", (one.called(value) or one.name).lower()) for one, value in parts]
     return "_".join(names)[:40] or "candidate"
 
 
@@ -221,7 +223,7 @@ def _implementation(context: Context, desk: Bench, *, first: bool) -> tuple[Impl
     written = _write(context, desk)
     if first or not context.trouble:
         plan = "\n".join(f"- {line}" for line in written.told)
-        return ImplementationOutput(plan=plan, files=written.files, edits=written.edits, via="assembler"), ""
+        return ImplementationOutput(plan=plan, files=written.files, edits=written.edits, via=desk.via), ""
     paths = dict.fromkeys([file.path for file in written.files] + [edit.path for edit in written.edits])
     base = {path: context.base(path) for path in paths}
     return ImplementationOutput(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from autolab.records.experiment import Lesson, Results
+from autolab.records.experiment import Confirmation, Lesson, Results
 from autolab.records.lab import Metric
 from autolab.records.outcomes import Verdict
 from autolab.records.replies import DocsOutput, HypothesisOutput, PaperUpdate
@@ -25,6 +25,8 @@ def title(idea: Idea) -> str:
 
 
 def _named(mechanism: Mechanism, value: JsonValue) -> str:
+    if (own := mechanism.called(value)) is not None:
+        return own
     if len(mechanism.values) == 1:
         return mechanism.title
     return f"{mechanism.title} ({mechanism.dose.replace('{}', str(value))})"
@@ -108,10 +110,11 @@ def _meaning(context: Context, verdict: Verdict | None, parameters: tuple[int, i
         grown = parameters is not None and parameters[1] > 1.2 * parameters[0]
         other = " The candidate is larger too, and this design does not tell the two apart." if grown else ""
         inference = f"The difference fits the mechanism; nothing else differs between the arms.{other}"
-        return (
-            inference,
-            f"{name}: better here, at this training length and on this data; not yet measured on fresh seeds.",
-        )
+        again = context.results.confirmation
+        return inference, f"{name}: better here, at this training length and on this data; {_standing(again)}."
+    if reason == "retracted":
+        inference = "The gain of the search was picked for being large, and did not come back: chance fits it better."
+        return inference, f"{name}: nothing is claimed."
     if verdict is Verdict.REFUTED:
         inference = "Either the mechanism is not at work here, or the base has what it would bring by other means."
         return inference, f"{name}: no gain worth having on this base. Another base could answer differently."
@@ -119,6 +122,14 @@ def _meaning(context: Context, verdict: Verdict | None, parameters: tuple[int, i
         return "The change could not be made to work here.", f"{name}: nothing was learned of the mechanism."
     inference = "If there is an effect, it is too small or too variable for this number of pairs to show."
     return inference, f"{name}: open."
+
+
+def _standing(again: Confirmation | None) -> str:
+    """What is known of a supported gain beyond the search that found it."""
+    if again is None:
+        return "not yet measured on fresh seeds"
+    told = {"passed": ", and the holdout agrees", "used_up": "; the holdout could not be asked any more"}
+    return f"measured on fresh seeds too{told.get(again.holdout, '')}"
 
 
 def onward(results: Results, supported: bool) -> str:
