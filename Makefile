@@ -19,7 +19,7 @@ demo: venv/.stamp  ## a lab in demo-lab/ (DEMO=folder): three iterations on real
 	venv/bin/autolab demo $(DEMO)
 
 test: venv/.stamp  ## all tests but `make crash` (ARGS="-k name" for some)
-	$(PY) -m pytest -q -n auto $(ARGS)
+	$(PY) -m pytest -q -n auto --dist worksteal $(ARGS)
 
 check: venv/.stamp  ## lint, format, types, import layers, generated docs
 	$(PY) -m ruff check .

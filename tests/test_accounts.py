@@ -64,7 +64,7 @@ def test_a_merge_request_has_change_evidence_price_commands_risks_and_the_share_
     assert heads == ["What changes", "Evidence", "Price", "To reproduce it", "To take it", "Risks"]
     for part in (
         "local filters",
-        "    models/cnn.py\n    train.py",
+        "- `models/cnn.py`\n- `train.py`",
         "| val_loss: gain that is claimed | 0.0195 (shrunken) |",
         "At most 1.25% of what this campaign has kept so far is expected to be false",
         "Spent: 4 trials, 8.0 s.",
@@ -145,7 +145,7 @@ def test_links_and_pictures_work_from_where_each_document_lies() -> None:
 
 
 def test_a_researchers_words_cannot_begin_an_entry_and_are_bounded() -> None:
-    words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 50_000
+    words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 19_000
     text = accounts.journal_entry(account(docs=DocsOutput(observation=words, inference="i", claim="c"))).text
     assert sum(line.startswith("## ") for line in text.split("\n")) == 1
     assert len(text) < 10_000 and "[cut]" in text

@@ -248,8 +248,7 @@ def test_a_candidate_with_labels_in_its_code_is_refused_and_goes_back_to_its_aut
     assert (state["stage"], state["stage_attempt"]) == ("implementation", 2)
     name = {"eval": "the evaluation", "holdout": "the holdout"}[split]
     assert (
-        "labels: models/table.py: holds " in state["reason"]
-        and f" of the labels of {name} in their" in state["reason"]
+        "labels: models/table.py: holds " in state["reason"] and f" of the labels of {name} in their" in state["reason"]
     )
     assert kit.autolab("run").code == 0
     assert kit.events("checked")[-1]["data"]["checks"]["labels"] == "pass"
