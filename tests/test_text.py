@@ -443,7 +443,7 @@ def test_one_of_each_through_the_command_line(tmp_path: Path) -> None:
     (kit.root / "human_journal.md").write_bytes(b"## \xff\xfe\n\xed\xa0\xbd\n")
     (kit.root / "9_reports").mkdir(exist_ok=True)
     (kit.root / "9_reports" / "_TEMPLATE.md").write_bytes(b"## Results \xff\n")
-    first = kit.autolab("loop", "--max-iterations", "1")
+    first = kit.autolab("loop", "--max-iterations", "1", "--goal", "steeper \udcff \u202e")
     assert first.code == 0, first.out + first.err
     second = kit.autolab("loop", "--max-iterations", "1")
     assert second.code == 3 and second.err == "", second.out + second.err
