@@ -4,7 +4,7 @@ DEMO ?= demo-lab
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format crash hostile bench-decisions docs clean
+.PHONY: help setup demo test check format crash hostile bench-decisions bench-noise docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -19,7 +19,7 @@ demo: venv/.stamp  ## a lab in demo-lab/ (DEMO=folder): three iterations on real
 	venv/bin/autolab demo $(DEMO)
 
 test: venv/.stamp  ## all tests but `make crash` (ARGS="-k name" for some)
-	$(PY) -m pytest -q -n auto $(ARGS)
+	$(PY) -m pytest -q -n auto --dist worksteal $(ARGS)
 
 check: venv/.stamp  ## lint, format, types, import layers, generated docs
 	$(PY) -m ruff check .
@@ -40,6 +40,9 @@ hostile: venv/.stamp  ## the hostile programs, three times at level full, races 
 
 bench-decisions: venv/.stamp  ## what is kept, and its price, on ideas of known truth: ours beside other policies (minutes)
 	$(PY) benchmarks/decisions.py $(ARGS)
+
+bench-noise: venv/.stamp  ## false keeps and power under noise of every kind, with the truth known (minutes)
+	$(PY) benchmarks/noise.py $(ARGS)
 
 docs: venv/.stamp  ## write docs/cli.md and docs/files.md again
 	$(PY) scripts/generate_docs.py

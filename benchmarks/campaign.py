@@ -8,7 +8,7 @@ heart, a little, and is worse everywhere else. Trainings, evaluator, rule, confi
 ones; no score is touched.
 
 Prints a line an idea (its truth, what became of it, pairs, trials) and for each outcome the sentences of a report.
-Exit code 1 unless kept, refuted, futile and retracted all occur, each where the truth allows it. Killed, the same
+Exit code 1 unless kept, refuted, futile and search_only all occur, each where the truth allows it. Killed, the same
 command goes on.
 """
 
@@ -31,7 +31,7 @@ ALLOWED = {
     "harms": {"refuted", "futile"},
     "other draws": {"futile", "refuted", "budget"},
     "nothing": {"no_change"},
-    "cheats": {"retracted"},
+    "cheats": {"search_only"},
 }
 """What may become of an idea, by its truth; a true one may also be missed, which is said."""
 
@@ -155,7 +155,7 @@ def main() -> int:
         wrong += [] if became in ALLOWED[idea.truth] else [f"{idea.title} ({idea.truth}): {became}"]
     for became, lines in shown.items():
         print(f"\n{became.replace('_', ' ')}:\n" + "\n".join(lines))
-    missing = {"kept", "refuted", "futile", "retracted"} - shown.keys()
+    missing = {"kept", "refuted", "futile", "search_only"} - shown.keys()
     for line in (*wrong, *(f"no idea was {word}" for word in sorted(missing))):
         print(f"\nNOT AS IT SHOULD BE: {line}")
     return 1 if wrong or missing else 0

@@ -24,7 +24,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from autolab import durable, evaluation, init, rig
+from autolab import durable, init, interpreter, rig
 from autolab.executors.base import Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab import Lab
@@ -116,7 +116,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="autolab-bench-") as place:
         bench = Bench(Path(place), asked.epochs)
         python = bench.rig.python
-        print(f"python {evaluation.packages_hash(Path(python)).version}, trainings of {asked.epochs} epochs")
+        print(f"python {interpreter.packages_hash(Path(python)).version}, trainings of {asked.epochs} epochs")
         print("| level | training, inside / outside | 95% | a training outside, s | start, ms more | outside, ms |")
         print("| --- | --- | --- | --- | --- | --- |")
         for level in asked.levels:

@@ -63,7 +63,7 @@ class Watch:
 
 
 def program(argv: list[str], *_: Any) -> str:
-    """A question to the interpreter (`evaluation.packages_hash`) is the engine's own; all else is the lab's."""
+    """A question to the interpreter (`interpreter.packages_hash`) is the engine's own; all else is the lab's."""
     return "asking the interpreter" if argv[1:4] == ["-I", "-B", "-c"] else "the lab's programs"
 
 

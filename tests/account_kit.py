@@ -121,10 +121,8 @@ def confirmation(outcome: str, holdout: str = "passed", **changes: Any) -> Confi
 def confirmed(outcome: str, holdout: str = "passed", rule: str = "sequential", **changes: Any) -> Account:
     """A supported search and what came of its confirmation."""
     again, told = confirmation(outcome, holdout, **changes), account()
-    verdict = Verdict.INCONCLUSIVE if outcome == "retracted" else Verdict.SUPPORTED
-    assessment = told.results.assessment.model_copy(
-        update={"verdict": verdict, "reason": "retracted" if outcome == "retracted" else ""}
-    )
+    verdict, reason = (Verdict.SUPPORTED, "") if outcome == "kept" else (Verdict.INCONCLUSIVE, outcome)
+    assessment = told.results.assessment.model_copy(update={"verdict": verdict, "reason": reason})
     fresh = compared(Verdict.SUPPORTED).model_copy(update={"difference": again.difference, "pairs": 9})
     arms = {"base": 0.142, "small_cnn": 0.142 - again.difference.mean}
     design = Design.from_value(DESIGN | {"reproducibility": {"seeds": {"max_pairs": 24}}}, "design.yaml")

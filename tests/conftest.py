@@ -14,6 +14,12 @@ settings.register_profile("autolab", deadline=None, derandomize=True, database=N
 settings.load_profile("autolab")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    needed = item.get_closest_marker("root")
+    if needed is not None and os.geteuid() != 0:
+        pytest.skip(f"needs root: {needed.args[0]}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _environment_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Git without the person's configuration, no AUTOLAB_* or GIT_* from outside, one thread, plain output."""

@@ -32,8 +32,11 @@ def test_the_journal_keeps_observation_inference_and_claim_apart_in_that_order()
     ("outcome", "holdout", "heading"),
     [
         ("kept", "passed", "supported, kept"),
-        ("search_only", "used_up", "supported, search only"),
-        ("retracted", "failed", "inconclusive, retracted"),
+        ("kept", "none", "supported, kept on this evaluation alone"),
+        ("search_only", "used_up", "inconclusive, search only"),
+        ("search_only", "failed", "inconclusive, search only"),
+        ("suspicious", "passed", "inconclusive, suspicious"),
+        ("retracted", "not_asked", "inconclusive, retracted"),
     ],
 )
 def test_the_heading_says_what_became_of_a_supported_candidate(outcome: str, holdout: str, heading: str) -> None:
@@ -61,7 +64,7 @@ def test_a_merge_request_has_change_evidence_price_commands_risks_and_the_share_
     assert heads == ["What changes", "Evidence", "Price", "To reproduce it", "To take it", "Risks"]
     for part in (
         "local filters",
-        "    models/cnn.py\n    train.py",
+        "- `models/cnn.py`\n- `train.py`",
         "| val_loss: gain that is claimed | 0.0195 (shrunken) |",
         "At most 1.25% of what this campaign has kept so far is expected to be false",
         "Spent: 4 trials, 8.0 s.",
@@ -142,7 +145,7 @@ def test_links_and_pictures_work_from_where_each_document_lies() -> None:
 
 
 def test_a_researchers_words_cannot_begin_an_entry_and_are_bounded() -> None:
-    words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 50_000
+    words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 19_000
     text = accounts.journal_entry(account(docs=DocsOutput(observation=words, inference="i", claim="c"))).text
     assert sum(line.startswith("## ") for line in text.split("\n")) == 1
     assert len(text) < 10_000 and "[cut]" in text
@@ -192,6 +195,26 @@ def test_the_docs_update_names_every_document_or_the_reason_for_none() -> None:
         "| [RESEARCH_JOURNAL.md](../../RESEARCH_JOURNAL.md) | an entry at the top |" in text
         and "No changes needed: nothing new" in text
     )
+
+
+def test_wherever_a_claim_stands_that_no_holdout_has_tested_it_says_so() -> None:
+    told = confirmed("kept", "none")
+    assert told.confirm is not None
+    files = [accounts.journal_entry(told), accounts.findings_entry(told), accounts.iteration_findings(told)]
+    files += [accounts.report(told, None)]
+    files += [accounts.tsv_rows(told.confirm, told.confirm_metrics, "val_loss", "x", told.confirmation)]
+    texts = [one.text for one in files] + [accounts.merge_request(told, "c" * 40, "b" * 40, [], None)]
+    assert [text for text in texts if "on this evaluation alone" not in text] == []
+    assert "Claimed: a gain of 0.0195 in val_loss, on this evaluation alone" in texts[0]
+    tested = confirmed("kept")
+    assert "evaluation alone" not in accounts.merge_request(tested, "c" * 40, "b" * 40, [], None)
+
+
+def test_the_request_of_a_suspicious_candidate_gives_the_reasons_and_the_ways() -> None:
+    told = confirmed("suspicious", suspicions=["arm small_cnn: val_loss is better by 99 deviations"])
+    text = accounts.merge_request(told, "c" * 40, "b" * 40, [], None)
+    assert "- arm small_cnn: val_loss is better by 99 deviations" in text
+    assert f"autolab review approve --iteration {ID}" in text and f"autolab review stop --iteration {ID}" in text
 
 
 def test_the_rows_of_a_confirmation_say_what_became_of_the_variant() -> None:

@@ -357,6 +357,48 @@ def test_the_repositorys_own_interpreter_is_taken(repository: Callable[..., LabK
     assert (config(kit).python, config(kit).train.command) == (".venv/bin/python", "{python} train.py")
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"setup.py": "from setuptools import setup\nsetup(ext_modules=[1])\n"}, "setup.py: ext_modules: "),
+        ({"setup.py": "setup(ext=cythonize('a.pyx'))\n"}, "setup.py: cythonize: "),
+        ({"pyproject.toml": '[build-system]\nbuild-backend = "mesonpy"\n'}, "build-system: mesonpy: "),
+        ({"pyproject.toml": '[build-system]\nrequires = ["setuptools", "Cython>=3"]\n'}, "build-system: Cython>=3: "),
+        (
+            {"pyproject.toml": '[build-system]\nbuild-backend = "scikit_build_core.build"\n'},
+            "scikit_build_core.build: ",
+        ),
+        ({"pyproject.toml": '[build-system]\nbuild-backend = "maturin"\n'}, "build-system: maturin: "),
+        ({"own/fast.pyx": "x\n"}, "own/fast.pyx: "),
+        ({"setup.py": "from setuptools import setup\nsetup()\n"}, ""),
+        ({"pyproject.toml": '[build-system]\nbuild-backend = "hatchling.build"\n'}, ""),
+        ({"pyproject.toml": "not toml ["}, ""),
+    ],
+)
+def test_a_package_that_must_be_compiled_is_said_with_the_way_out(
+    tmp_path: Path, files: dict[str, str], said: str
+) -> None:
+    told = guessed(make(tmp_path / "mine", FILES | files))
+    lines = [line for line in told.splitlines() if "has to be compiled" in line]
+    assert len(lines) == bool(said)
+    for line in lines:
+        assert line.startswith("note: ") and said in line and "--python /path/to/env/bin/python" in line
+
+
+def test_a_built_library_beside_committed_code_is_said_too(repository: Callable[..., LabKit]) -> None:
+    kit = repository(__gitignore="*.so\n")
+    (kit.root / "fast.cpython-311-x86_64-linux-gnu.so").touch()
+    assert "note: fast.cpython-311-x86_64-linux-gnu.so: the package has to be compiled" in guessed(kit)
+
+
+def test_an_interpreter_that_is_given_is_the_trials(repository: Callable[..., LabKit]) -> None:
+    kit = repository()
+    assert "--python: none: no such program" in refused(kit, python=Path("none"))
+    told = adopted(kit, "--python", sys.executable)
+    assert f"python                {sys.executable}  (given)" in told
+    assert config(kit).python == sys.executable
+
+
 def test_what_is_read_below_the_home_folder_gets_home(repository: Callable[..., LabKit]) -> None:
     kit = repository(prepare__py='import os\nCACHE = os.path.expanduser("~/.cache/mine")\n')
     guessed(kit)

@@ -128,14 +128,13 @@ def test_a_commit_of_its_own_is_judged_by_its_difference_to_the_base(waiting: Wa
     assert kit.state()["stage"] == "implementation_review"
 
 
-def test_a_branch_that_it_leaves_is_said_in_one_line_with_the_way_back(waiting: Waiting) -> None:
-    kit, ended = waiting.ask("rewrites")
-    assert ended.code == 1
-    assert "Traceback" not in ended.err
-    last = ended.err.strip().splitlines()[-1]
-    assert "is not on exp/h1-" in last
-    assert " switch exp/h1-" in last
-    assert not kit.events("candidate")
+@pytest.mark.parametrize("containment", ["none", "full"])
+def test_branches_and_history_of_its_repository_are_its_own(waiting: Waiting, containment: str) -> None:
+    before = waiting.kept.back().git("for-each-ref", "refs/heads")
+    kit, ended = waiting.ask("rewrites", containment=containment)
+    assert ended.code == 0, ended.err
+    assert changed(kit) == {"models/width.py": "M"}
+    assert set(before.splitlines()) <= set(kit.git("for-each-ref", "refs/heads").splitlines())
 
 
 @pytest.mark.parametrize("containment", ["none", "full"])
@@ -143,8 +142,10 @@ def test_a_repository_that_it_makes_in_the_worktree_is_taken_away(waiting: Waiti
     kit, ended = waiting.ask("detaches", containment=containment)
     assert ended.code == 0, ended.err
     assert changed(kit) == {"models/width.py": "M"}
-    (worktree,) = (kit.root / "5_worktrees").iterdir()
+    (worktree,) = (kit.root / "5_worktrees").glob("h1-*")
     assert (worktree / ".git").is_file()
+    (workspace,) = (kit.root / "5_worktrees").glob("agent-*")
+    assert not (workspace / ".git").exists(), "it could have programs run by whoever looks there with git"
 
 
 @pytest.mark.parametrize("containment", ["none", "partial", "full"])
@@ -157,6 +158,84 @@ def test_a_contained_agent_changes_nothing_outside_of_its_worktree(waiting: Wait
     assert ({name: (root / name).read_bytes() for name in before} == before) == held
     assert ("# mine" in (root / ".autolab" / "config.yaml").read_text()) != held
     assert (root / "new.py").exists() != held
+    assert changed(kit) == {"models/width.py": "M"}
+
+
+# What it leaves and no commit may hold
+
+
+LEFT = {
+    "repository": "vendor/: a repository of its own; remove its .git, or the folder",
+    "unborn": "models: a repository of its own; remove its .git",
+    "leads_out": "models/latest: a symbolic link; leave the file itself",
+    "relinks": "predict.py: a symbolic link; leave the file itself",
+    "bytes": "models/caf\\xe9.py: the name is not UTF-8; rename the file",
+}
+
+
+@pytest.mark.parametrize("harm", LEFT)
+def test_what_no_commit_may_hold_is_left_behind_and_goes_back_to_its_author(waiting: Waiting, harm: str) -> None:
+    kit, ended = waiting.ask(harm, containment="full")
+    assert ended.code == 0, ended.err
+    assert changed(kit) == {"models/width.py": "M"}, "the rest of its work is kept"
+    assert checked(kit) == {"paths": "fail"}
+    state = kit.state()
+    assert (state["stage"], state["stage_attempt"], state["reason"]) == ("implementation", 2, f"paths: {LEFT[harm]}")
+    configure(kit, researcher={"name": "command", "command": FAKE})
+    again = kit.autolab("run")
+    assert again.code == 0, again.err
+    assert kit.state()["stage"] == "implementation_review"
+    assert changed(kit) == {"models/width.py": "M"}
+    assert (kit.root / "predict.py").is_file() and not (kit.root / "predict.py").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("deep", "the command ended as disk_limit: agent made more than 100 folders inside each other"),
+        ("long", "the command ended as disk_limit: agent made folders that no path leads to"),
+        ("sparse", "the command ended as disk_limit: agent wrote more than 2000000000 bytes"),
+        ("crowd", "the command ended as disk_limit: agent made more than 20000 files and folders"),
+        ("ignores", "models/.gitignore: no regular file of at most 1,048,576 bytes; make it one, or remove it"),
+    ],
+)
+def test_what_would_hold_the_loop_up_ends_the_agent_and_not_the_loop(waiting: Waiting, harm: str, reason: str) -> None:
+    kit, ended = waiting.ask(harm)
+    assert ended.code == 0, ended.err
+    state = kit.state()
+    assert (state["stage"], state["stage_attempt"]) == ("implementation", 2)
+    assert reason in state["reason"]
+    assert not kit.events("candidate")
+    if harm != "ignores":
+        assert not list((kit.root / "5_worktrees").glob("agent-*")), "what nobody reads does not stay"
+    configure(kit, researcher={"name": "command", "command": FAKE})
+    assert kit.autolab("run").code == 0
+    assert kit.state()["stage"] == "implementation_review"
+
+
+def test_its_share_of_the_disk_is_configured_and_counts_what_it_adds(waiting: Waiting) -> None:
+    kit, ended = waiting.ask("crowd", max_files=100)
+    assert "agent made more than 100 files and folders" in kit.state()["reason"], ended.err
+    kit, ended = waiting.ask("sparse", disk_mb=1500)
+    assert "agent wrote more than 1500000000 bytes" in kit.state()["reason"], ended.err
+    kit, ended = waiting.ask("lies", max_files=3, disk_mb=0.01)
+    assert kit.state()["stage"] == "implementation_review", "what was there before does not count"
+
+
+def test_a_file_that_it_made_unreadable_is_part_of_its_work(waiting: Waiting) -> None:
+    kit, ended = waiting.ask("closes")
+    assert ended.code == 0, ended.err
+    assert changed(kit) == {"models/width.py": "M", "models/closed/x.py": "A"}
+
+
+def test_what_it_writes_where_it_cannot_look_is_a_finding_once(waiting: Waiting) -> None:
+    kit, ended = waiting.ask("hides")
+    assert ended.code == 0, ended.err
+    assert "data/eval/labels.npy: evaluation data; put the change back" in kit.state()["reason"]
+    assert "experiments/notes.md: control plane" in kit.state()["reason"]
+    configure(kit, researcher={"name": "command", "command": FAKE})
+    assert kit.autolab("run").code == 0
+    assert kit.state()["stage"] == "implementation_review", "what it cannot see it need not put back"
     assert changed(kit) == {"models/width.py": "M"}
 
 

@@ -295,9 +295,10 @@ def test_a_retracted_result_is_inconclusive_and_tells_what_the_search_had_found(
 
 def test_a_claim_that_the_holdout_could_not_be_asked_about_rests_on_the_searchs_means(tmp_path: Path) -> None:
     extracted = confirmed(tmp_path, "search_only", "used_up")
-    assert extracted.results.assessment.verdict is Verdict.SUPPORTED
+    assessment = extracted.results.assessment
+    assert (assessment.verdict, assessment.reason) == (Verdict.INCONCLUSIVE, "search_only")
     assert extracted.results.metrics["val_loss"] == extracted.metrics.arms["gelu"]["val_loss"].mean
-    assert "**Supported, search only.**" in summary(tmp_path)
+    assert "**Inconclusive, search only.**" in summary(tmp_path)
 
 
 def test_every_row_of_every_table_names_its_run_and_fresh_seeds_stand_last(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolab import collection
-from autolab.collection import Limits, collect, exceeded, remove_tree, stored
+from autolab.collection import ARCHIVE, Known, Limits, collect, exceeded, remove_tree, stored
 from autolab.errors import ExecutorError
 
 SOURCES = Path(__file__).parent.parent / "src" / "autolab"
@@ -44,6 +45,12 @@ def attempt(tmp_path: Path, home: Callable[..., Path]) -> Path:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def archived(folder: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(folder / ARCHIVE) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def left_out(folder: Path) -> dict[str, str]:
@@ -194,6 +201,91 @@ def test_what_is_exchanged_between_look_and_opening_is_named(
     assert b"the person's key" not in files(got).values()
 
 
+# What programs would run
+
+
+EXECUTED = [
+    *(".git/config", ".git/HEAD", ".git/objects/x", "HEAD", ".GIT/config", ".gitmodules", ".gitattributes"),
+    *("conftest.py", "test_x.py", "x_test.py", "sitecustomize.py", "run.sh", "__init__.py", "a.pth", "x.pyc"),
+    *("pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml", "noxfile.py", ".coveragerc"),
+    *(
+        ".envrc",
+        ".direnv/bin/x",
+        ".tool-versions",
+        "mise.toml",
+        ".vscode/tasks.json",
+        ".idea/x.xml",
+        "a.code-workspace",
+    ),
+    *(".devcontainer/devcontainer.json", ".husky/pre-commit", ".pre-commit-config.yaml", "hooks/pre-commit"),
+    *(
+        "Makefile",
+        "GNUmakefile",
+        "makefile",
+        "justfile",
+        "package.json",
+        "CMakeLists.txt",
+        "Dockerfile",
+        "build.gradle",
+    ),
+    *(".claude/settings.json", ".mcp.json", "CLAUDE.md", "AGENTS.md", ".gdbinit", ".exrc", ".dir-locals.el", ".bashrc"),
+    *("test_\n.py", "conftest.PY", "model/modeling.py", "model/conftest.py", "logs/conftest.py"),
+]
+
+
+def test_what_programs_run_or_read_settings_from_lies_in_one_archive_alone(
+    attempt: Path, home: Callable[..., Path]
+) -> None:
+    for name in EXECUTED:
+        (attempt / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (attempt / "train" / name).write_text(name)
+    kept = ["metrics.json", "history.jsonl", "model/weights.pt", "model/config.json", "log.txt", "plot.png", "plain"]
+    for name in kept:
+        (attempt / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (attempt / "train" / name).write_text(name)
+    got = home()
+    loose = {str(path.relative_to(got)) for path in got.rglob("*") if path.is_file()}
+    assert loose == {"exit.json", "left_out.json", ARCHIVE, *(f"train/{name}" for name in kept)}
+    folders = {str(path.relative_to(got)) for path in got.rglob("*") if path.is_dir()}
+    assert folders == {"train", "train/model", "train/hooks", "train/logs"}, "no empty .git either"
+    assert {unquote_to_bytes(name).decode(): text.decode() for name, text in archived(got).items()} == {
+        f"train/{name}": name for name in EXECUTED
+    }
+    assert all(reason.endswith(f"in {ARCHIVE} alone") for reason in left_out(got).values())
+    assert "git runs what it names" in left_out(got)["train/.git/config"]
+    assert len(left_out(got)) == len(EXECUTED) and exceeded(got) == ""
+    assert stat.S_IMODE((got / ARCHIVE).stat().st_mode) == 0o644
+
+
+def test_a_metrics_file_stays_loose_whatever_it_is_called_and_scratch_folders_stay_away(
+    attempt: Path, tmp_path: Path
+) -> None:
+    for name in ("train/metrics.yaml", "train/other.yaml", "train/.git/config", "copy/train.py", "copy/data.txt"):
+        (attempt / name).parent.mkdir(parents=True, exist_ok=True)
+        (attempt / name).write_text(name)
+    known = Known(results=frozenset({"train/metrics.yaml", "train/.git/config"}), discarded=frozenset({"copy"}))
+    collect(attempt, tmp_path / "exit", tmp_path / "got", Limits(), known)
+    assert files(tmp_path / "got").keys() == {"exit.json", "left_out.json", ARCHIVE, "train/metrics.yaml"}
+    assert archived(tmp_path / "got").keys() == {"train/other.yaml", "train/.git/config"}
+
+
+def test_an_archive_of_its_own_is_kept_beside_ours(attempt: Path, home: Callable[..., Path]) -> None:
+    (attempt / ARCHIVE).write_text("forged")
+    (attempt / "conftest.py").write_text("x")
+    got = home()
+    assert archived(got) == {"conftest.py": b"x"}
+    assert (got / f"%{ord(ARCHIVE[0]):02X}{ARCHIVE[1:]}").read_text() == "forged"
+
+
+def test_the_archive_counts_and_a_file_with_holes_takes_little_room(attempt: Path, home: Callable[..., Path]) -> None:
+    (attempt / "huge.py").touch()
+    os.truncate(attempt / "huge.py", 8 << 20)
+    (attempt / "more.py").write_bytes(bytes(100))
+    got = home(total_bytes=8 << 20)
+    assert archived(got).keys() == {"huge.py"} and (got / ARCHIVE).stat().st_size < 1 << 20
+    assert exceeded(got) == f"it left more than {8 << 20} bytes"
+
+
 # Caps
 
 
@@ -323,10 +415,14 @@ def test_hostile_names_are_kept_apart_and_can_be_told_again(attempt: Path, home:
     for number, name in enumerate(raw):
         (attempt / os.fsdecode(name)).write_text(str(number))
     got = home()
-    names = {path.name: int(path.read_text()) for path in got.iterdir() if path.name != "exit.json"}
+    ours = ("exit.json", "left_out.json", ARCHIVE)
+    names = {path.name: int(path.read_text()) for path in got.iterdir() if path.name not in ours} | {
+        name: int(text) for name, text in archived(got).items()
+    }
     assert {unquote_to_bytes(name): number for name, number in names.items()} == dict(zip(raw, range(99), strict=False))
     assert all(name.isascii() and name.isprintable() and not set(name) & set('<>:"/\\|?*') for name in names)
     assert {".hidden", "-rf", "--", "..."} <= names.keys(), "plain names stay as they are"
+    assert {"...", ".hidden"} <= archived(got).keys(), "hidden names are no results"
 
 
 def test_names_that_are_ours_are_kept_beside_ours(attempt: Path, home: Callable[..., Path]) -> None:

@@ -87,7 +87,7 @@ def test_a_long_history_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
         ('{"epoch": 1, "loss": 1' + 5000 * "0" + "}", "a line is not JSON"),
         ('{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "lo', "a line is not JSON"),
         ("[" * 100_000, "a line is not JSON"),
-        (b'{"loss": "\xff\xfe"}', "a line is not JSON"),
+        (b'{"loss": \xff\xfe}', "a line is not JSON"),
         (b"\x00\x01", "a line is not JSON"),
         ("[1, 2]", "a line is not an object"),
         (b"0" * (curves.HISTORY_BYTES + 1), "8388609 bytes, more than the 8388608 allowed"),
@@ -119,3 +119,29 @@ def test_an_origin_that_names_no_trial_leads_nowhere(tmp_path: Path, origin: str
 def test_a_hundred_names_do_not_become_a_hundred_curves(tmp_path: Path) -> None:
     found, _ = collect(tmp_path, [{"epoch": 1} | {f"m{n:03d}": 1.0 for n in range(100)}])
     assert [curve.metric for curve in found] == [f"m{n:03d}" for n in range(curves.METRICS)]
+
+
+def test_values_that_are_no_numbers_are_said_and_texts_that_never_are_one_are_not(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"step": 1, "loss": 2.0, "acc": "0.5", "phase": "train", "val": None},
+        {"step": 2, "loss": "nan", "acc": 0.6, "phase": "val", "val": 0.1, "best": True},
+        {"step": 3, "loss": 1.0, "best": 1},
+    ]
+    found, notes = collect(tmp_path, rows, rows)
+    assert {curve.metric for curve in found} == {"loss", "acc", "val", "best"}
+    without = "its curve is without them"
+    assert notes == [
+        f"history.jsonl: {name!r}: not a number in some lines of a-s0 and 1 more; {without}"
+        for name in ("acc", "best", "loss")
+    ]
+
+
+def test_many_of_them_are_counted_and_so_are_metrics_that_are_not_drawn(tmp_path: Path) -> None:
+    row = {f"m{number:02}": 1.0 for number in range(20)} | {f"x{number}\n": "1" for number in range(9)}
+    found, notes = collect(tmp_path, [row])
+    assert len(found) == curves.METRICS
+    assert notes[-2:] == [
+        "history.jsonl: 6 more names are not numbers in some lines",
+        "history.jsonl: 20 metrics; the curves show the first 12 in the alphabet",
+    ]
+    assert len(notes) == curves.NOTED + 2 and all(note.isprintable() for note in notes)

@@ -156,6 +156,27 @@ def test_missing_git_says_how_to_go_on(lab: Git, monkeypatch: pytest.MonkeyPatch
         lab.head()
 
 
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that a plain user can neither read nor enter, as root's home is to everybody else."""
+    folder = tmp_path / "closed"
+    (folder / "bin").mkdir(parents=True)
+    folder.chmod(0)
+    yield folder
+    folder.chmod(0o700)
+
+
+def test_folders_of_path_that_this_user_cannot_enter_are_passed_over(
+    lab: Git, closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = os.environ["PATH"]
+    monkeypatch.setenv("PATH", os.pathsep.join([str(closed / "bin"), str(closed), f"/{'long' * 100}", path]))
+    plumbing._program.cache_clear()
+    assert lab.head() and lab.dirty() == []
+    if os.geteuid() != 0:  # to root no folder is closed
+        assert str(closed) not in plumbing._sound_path()
+
+
 def test_first_commit_is_made_once_and_in_the_persons_name(lab: Git) -> None:
     assert lab.commit_all("again") == base(lab)
     assert user(lab.root, "log", "--format=%an <%ae> %s") == "Pat <pat@example.org> first"

@@ -21,26 +21,28 @@ __main__
 cli
 commands
 adopt doctor init mending registry replay status
-engine conclusion reproduction calibration champion candidate blueprint edits calls desk preflight
+engine conclusion quarantine reproduction calibration champion candidate blueprint edits calls desk preflight
 researchers
 analysis accounts passages
 runs scoring rig figures curves seal
-excerpts prompts ladder documents view board meanings progress containment
-executors metrics suffix verifiers sanity suspicion assembler standin
-experiment lab stored ideas lessons target evaluation
-ledger git plumbing place process collection
+excerpts prompts ladder workspace lookups documents view board meanings progress containment
+executors metrics suffix verifiers check_settings sanity suspicion assembler standin
+experiment holdout scores lab stored ideas lessons target evaluation interpreter leaks
+ledger git plumbing place process collection markup pytest_guard site_paths
 criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
 records
+executed_names path_names kill_reasons
 errors
+text
 """.strip()
 
 # The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
 STANDARD_LIBRARY_ONLY = (
     *("supervisor", "keeper", "sandbox", "limits", "syscalls", "processes", "workdir"),
-    *("fault", "redaction"),
+    *("fault", "redaction", "executed_names", "path_names", "site_paths", "kill_reasons", "text"),
 )
 # `autolab --help` and `autolab status` answer before these could be loaded.
-HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich"}
+HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich", "markdown_it"}
 HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices"}
 
 
@@ -190,7 +192,8 @@ def test_every_third_party_import_is_declared_and_every_dependency_used() -> Non
     declared = {name.split(">")[0].split("=")[0].lower() for name in named} - {PYDANTIC_AI} | PYDANTIC_AI_BRINGS
     tops = {name.partition(".")[0] for path in sources(PACKAGE).values() for _, name in imported(path)}
     used = {name for name in tops if name not in sys.stdlib_module_names and name != "autolab"}
-    assert {"pyyaml" if name == "yaml" else name.lower().replace("_", "-") for name in used} == declared
+    packages = {"yaml": "pyyaml", "markdown_it": "markdown-it-py"}
+    assert {packages.get(name, name.lower().replace("_", "-")) for name in used} == declared
 
 
 def test_architecture_page_quotes_the_table() -> None:

@@ -357,14 +357,23 @@ def test_rebuilding_keeps_a_copy_and_every_readable_line_but_a_trial_that_was_ch
     rows = [rows[0], rows[1], rows[1], b"rubbish\n", rows[2], *changed, rows[5][:-5]]
     ledger.path.write_bytes(b"".join(rows))
     ledger.head_path.unlink()
-    copy = Ledger(tmp_path).rebuild("0123abcd", tmp_path)
+    made_anew = Ledger(tmp_path).rebuild("0123abcd", tmp_path)
+    copy = made_anew.copy
     assert copy.read_bytes() == b"".join(rows)
     again = reopened(ledger)
     assert again.check() == 5
     lines = list(again.lines())
     assert [line.data.get("state") for line in lines] == [0, 1, 2, 9, None]
     assert lines[-1].event == "ledger_rebuilt"
-    assert lines[-1].data == {"copy": copy.name, "lines": 4, "unverified": [4], "dropped": 1}
+    left_out = ["line 4 (unknown event): cannot be read as a line of a ledger"]
+    left_out += [
+        "line 6 (trial): changed since it was measured",
+        "line 8 (trial): cannot be read as a line of a ledger",
+    ]
+    kept = made_anew.kept
+    assert kept is not None and kept.read_bytes().split(b"\n")[:-1] == [b"rubbish", changed[0][:-1], rows[7]]
+    known = {"copy": copy.name, "lines": 4, "unverified": [4], "dropped": 3, "kept": kept.name, "left_out": left_out}
+    assert lines[-1].data == known
     again.append("trial", {"state": "on"})
     assert reopened(ledger).check() == 6
 
@@ -378,7 +387,7 @@ def test_any_wreck_is_rebuilt_into_a_sound_chain(
     rows = _lines_of(ledger)
     wreck = rubbish + b"\n" + b"".join(rows[i] for i in order)
     ledger.path.write_bytes(wreck)
-    copy = ledger.rebuild("0123abcd", folder)
+    copy = ledger.rebuild("0123abcd", folder).copy
     assert copy.read_bytes() == wreck
     kept = [line.data["state"] for line in reopened(ledger).lines() if line.event != "ledger_rebuilt"]
     assert kept == list(dict.fromkeys(order)), "each readable line once, in the order found"

@@ -84,7 +84,7 @@ LESSONS = st.builds(
     family=st.none() | WORDS,
     reason=WORDS,
     changes=st.dictionaries(WORDS, WORDS, max_size=3),
-    outcome=st.none() | st.sampled_from(["kept", "retracted", "search_only"]),
+    outcome=st.none() | st.sampled_from(["kept", "retracted", "search_only", "suspicious"]),
 )
 
 

@@ -18,7 +18,8 @@ SEQUENTIAL = StoppingRule()
     [
         ("supported", "completed", "", "kept", "supported, kept"),
         ("inconclusive", "completed", "retracted", "retracted", "inconclusive, retracted"),
-        ("supported", "completed", "", "search_only", "supported, search only"),
+        ("inconclusive", "completed", "search_only", "search_only", "inconclusive, search only"),
+        ("inconclusive", "completed", "suspicious", "suspicious", "inconclusive, suspicious"),
         ("supported", "completed", "", None, "supported, unconfirmed"),
         ("supported", "completed", "deterministic", None, "supported, unconfirmed"),
         ("refuted", "completed", "", None, "refuted"),
@@ -70,6 +71,9 @@ def test_every_word_that_can_be_used_has_one_sentence() -> None:
         (confirmed("retracted", "not_asked").results, "retracted", "did not come back on fresh seeds, so it is not"),
         (confirmed("retracted", "failed").results, "retracted", "did not come back on the holdout, so it is not"),
         (confirmed("search_only", "used_up").results, "search_only", "but the holdout has no questions left"),
+        (confirmed("search_only", "failed").results, "search_only", "but not on the holdout, beyond the error over"),
+        (confirmed("suspicious").results, "suspicious", "you decide with `autolab review`."),
+        (confirmed("kept", "none").results, "alone", "on this evaluation alone"),
     ],
 )
 def test_a_sentence_has_the_numbers_of_the_experiment(results: Results, word: str, says: str) -> None:
@@ -93,6 +97,7 @@ def test_the_errors_are_those_of_the_rule(rule: dict[str, object], word: str, sa
 
 def test_only_the_words_that_were_used_are_explained_in_the_order_of_the_heading() -> None:
     assert list(explained(confirmed("kept").results)) == ["supported", "kept", "confirmed"]
+    assert list(explained(confirmed("kept", "none").results)) == ["supported", "kept", "alone", "confirmed"]
     fell = explained(confirmed("retracted", "not_asked").results)
     assert list(fell) == ["inconclusive", "retracted", "supported"], "the table still says what the search found"
     assert list(explained(ended(Verdict.INCONCLUSIVE, "futile"))) == ["inconclusive", "futile"]

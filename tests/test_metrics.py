@@ -145,3 +145,25 @@ def test_arbitrary_output_never_raises(tmp_path_factory: pytest.TempPathFactory,
     (folder / "logs").mkdir(exist_ok=True)
     found = printed(folder, b"loss: " + content, "loss")
     assert isinstance(found, dict | Problem)
+
+
+def test_what_was_meant_as_a_number_and_is_none_is_said_and_the_rest_is_the_programs_own_affair(attempt: Path) -> None:
+    printed(attempt, "loss: 1\nbleu: 0,5\nperplexity: inf\nEpoch: 1/10\nLoading: data\nnote: not a number\n")
+    said = metrics.malformed(attempt, "stdout")
+    assert said == (
+        "logs/train.out: line 2: bleu: 0,5 has a comma; write 0.5 with a point (and nothing between thousands); "
+        "line 3: perplexity: inf is not a finite number; a training without a result has to end with a status above 0"
+    )
+    printed(attempt, "loss: 1\nEpoch: 1/10\n")
+    assert metrics.malformed(attempt, "stdout") == ""
+
+
+def test_the_note_is_bounded_and_counts_names_that_are_not_kept(attempt: Path) -> None:
+    printed(attempt, "".join(f"{'n' * 90}{number}: nan\n" for number in range(METRICS_KEYS + 50)))
+    said = metrics.malformed(attempt, "stdout")
+    assert f"{METRICS_KEYS - metrics.NOTED} more like these; {METRICS_KEYS + 50} names, of which the last" in said
+    assert len(said) < 800 and "\n" not in said
+
+
+def test_a_json_file_and_a_missing_one_have_no_note(attempt: Path) -> None:
+    assert metrics.malformed(attempt, "metrics.json") == metrics.malformed(attempt, "stdout") == ""

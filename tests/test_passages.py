@@ -118,27 +118,39 @@ def test_of_a_kept_candidate_the_shrunken_gain_is_claimed_and_the_searchs_is_cal
 
 
 @pytest.mark.parametrize(
-    ("holdout", "says"),
+    ("outcome", "holdout", "says"),
     [
         (
+            "retracted",
             "not_asked",
             "selected for being large, came to 0.0010 (99% interval -0.0050 to 0.0070) over 9 pairs of fresh",
         ),
-        ("failed", "came back as 0.0210 (99% interval 0.0150 to 0.0270) over 9 pairs of fresh seeds, but failed the"),
+        (
+            "search_only",
+            "failed",
+            "came back as 0.0210 (99% interval 0.0150 to 0.0270) over 9 pairs of fresh seeds, but",
+        ),
+        ("search_only", "failed", "but not on the holdout."),
+        ("search_only", "used_up", "over 9 pairs of fresh seeds, and the holdout has no questions left."),
+        ("suspicious", "passed", "over 9 pairs of fresh seeds, and is set aside: too good."),
     ],
 )
-def test_of_a_retracted_candidate_nothing_is_claimed_and_both_gains_are_told(holdout: str, says: str) -> None:
-    text = passages.verdict_sentence(confirmed("retracted", holdout))
+def test_of_what_is_not_kept_nothing_is_claimed_and_both_gains_are_told(outcome: str, holdout: str, says: str) -> None:
+    doubts = ["too good"] if outcome == "suspicious" else []
+    text = passages.verdict_sentence(confirmed(outcome, holdout, suspicions=doubts))
     assert text.startswith("Nothing is claimed: the gain of 0.0270 over 8 pairs of the search") and says in text
 
 
 def test_search_fresh_seeds_holdout_and_claim_stand_in_the_table_one_below_the_other() -> None:
     rows = passages.key_metrics(confirmed("kept")).split("\n")[2:]
     names = ["gain of small_cnn over base (search, selected)", "gain of small_cnn on fresh seeds"]
-    names += ["mean gain on the holdout", "gain that is claimed"]
+    names += ["gain on the holdout", "gain that is claimed"]
     assert [row.split(" | ")[0] for row in rows] == [f"| val_loss: {name}" for name in names]
     assert [row.split(" | ")[3].rstrip(" |") for row in rows] == ["supported", "confirmed", "passed", "kept"]
     assert "0.0210 (99% interval 0.0150 to 0.0270, 9 pairs)" in rows[1] and "0.0195 (shrunken)" in rows[3]
+    only = passages.key_metrics(confirmed("search_only", "failed", holdout_error="rows and seeds")).split("\n")[2:]
+    assert len(only) == 3, "the holdout answers yes or no: no number of it is told, and nothing is claimed"
+    assert only[2].endswith("|  | above 0 (one-sided 2.5%, error over rows and seeds) | failed |")
     fell = passages.key_metrics(confirmed("retracted", "not_asked")).split("\n")[2:]
     assert len(fell) == 2 and fell[1].endswith("| not confirmed (futile) |")
 

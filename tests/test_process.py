@@ -104,4 +104,4 @@ def test_the_log_is_capped_and_still_ends_with_the_last_lines(tmp_path: Path) ->
 
 
 def test_control_characters_do_not_reach_the_reader(tmp_path: Path) -> None:
-    assert run(tmp_path, r"print('\x1b[31mred\x07\rnext')").tail == "\ufffd[31mred\ufffd\nnext"
+    assert run(tmp_path, r"print('\x1b[31mred\x07\rnext')").tail == "\\x1b[31mred\\x07\nnext"

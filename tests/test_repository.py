@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -90,6 +91,20 @@ def test_readme_and_ci_name_only_make_targets_that_exist(repository: Path) -> No
         if path.exists():
             used = set(re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.M))
             assert used <= targets, name
+
+
+def test_ci_started_by_root_fails_where_no_plain_user_can_be_made(repository: Path, tmp_path: Path) -> None:
+    """Fakes of the system's programs, so that nothing is made on this machine."""
+    if not (repository / ".ci").exists():
+        pytest.skip("not a git checkout")
+    programs = {"id": '[ "$*" = -u ] && echo 0', "useradd": "exit 1", "make": "exit 9", "bwrap": "exit 9"}
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    ended = subprocess.run([repository / ".ci" / "run"], env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "ci: useradd cannot make the user autolab-ci: start .ci/run as a plain user\n"
 
 
 def test_generated_pages_are_current(repository: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lab_kit import HELPS, Kept, LabKit, hypothesis, implementation, iteration, make_lab, script
 
-from autolab import cli, evaluation, experiment
+from autolab import cli, experiment, interpreter
 
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 STEEPER = iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0))
@@ -108,9 +108,9 @@ def test_a_champion_of_another_epoch_is_confirmed_anew_before_it_is_built_on(
 ) -> None:
     """Other packages are a new epoch; what they do to the trainings is told to them by a variable of the person's."""
     first, second = campaign(kit)["champions"]
-    asked = evaluation.packages_hash
+    asked = interpreter.packages_hash
     monkeypatch.setattr(
-        evaluation, "packages_hash", lambda python: asked(python).model_copy(update={"packages_sha256": "f" * 64})
+        interpreter, "packages_hash", lambda python: asked(python).model_copy(update={"packages_sha256": "f" * 64})
     )
     if not holds:
         measured = experiment.measured

@@ -433,11 +433,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("no right to mount")
+        pytest.skip("root may not mount here")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.root("mounts a small disk")
 def test_a_full_disk_is_one_line_and_work_goes_on_when_there_is_room(small_disk: Path, tmp_path: Path) -> None:
     executor = LocalExecutor(small_disk / "w", {"slots": 1})
     refs = executor.submit([job("t", f"cat /dev/zero > {small_disk}/ballast 2>{tmp_path}/err"), job("u", "true")])
@@ -456,6 +457,7 @@ def test_a_full_disk_is_one_line_and_work_goes_on_when_there_is_room(small_disk:
     executor.discard()
 
 
+@pytest.mark.root("mounts a small disk")
 def test_a_read_only_folder_is_refused_in_one_line_that_names_it(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(ExecutorError, match=f"{small_disk}/w.*Read-only") as refused:

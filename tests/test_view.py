@@ -292,7 +292,7 @@ def test_trials_that_have_no_room_are_counted() -> None:
 def test_what_trials_wrote_cannot_move_the_cursor() -> None:
     lines: list[str] = []
     view.Plain(lines.append)("it said \x1b[2J\x07\r hello\n\tand\u3000更多")
-    assert lines == ["it said \ufffd[2J\ufffd\ufffd hello\n\tand\u3000更多"]
+    assert lines == ["it said \\x1b[2J\\x07\n hello\n\tand\u3000更多"]
 
 
 # On a terminal

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from autolab.documents import COLUMNS, Entry
 from autolab.errors import RecordError
-from autolab.meanings import spoken
+from autolab.markup import code, inert, plain
+from autolab.meanings import fate
 from autolab.meanings import standing as standing
 from autolab.passages import (
     SUMMARY,
@@ -36,7 +37,7 @@ from autolab.passages import (
     verdict_sentence,
 )
 from autolab.passages import Account as Account
-from autolab.records.experiment import Arm, ArmMetrics, Confirmation, Manifest, RunMetrics
+from autolab.records.experiment import Arm, ArmMetrics, Confirmation, Design, Manifest, RunMetrics
 from autolab.records.outcomes import Outcome, RunKind
 
 JOURNAL, FINDINGS, TABLE = "RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv"
@@ -45,7 +46,7 @@ JOURNAL, FINDINGS, TABLE = "RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv"
 def summary(account: Account, notes: Sequence[str] = ()) -> str:
     """analysis/summary.md; `notes` say what was left out."""
     here = f"experiments/{account.iteration_id}/analysis"
-    left_out = "\n".join(f"- {line(note)}" for note in notes)
+    left_out = "\n".join(f"- {plain(note)}" for note in notes)
     text = blocks(
         *(f"# {account.title}", opening(account), meaning(account)),
         *("## Numbers", key_metrics(account), numbers(account)),
@@ -145,9 +146,14 @@ def _report_parts(account: Account) -> dict[str, str]:
     hypothesis, design, docs = account.hypothesis, account.design, account.docs
     arms = [f"- baseline `{arm.name}`: the {arm.code or 'base'}'s code{_with(arm)}" for arm in design.baselines]
     arms += [f"- variant `{arm.name}`: the {arm.code or 'candidate'}'s code{_with(arm)}" for arm in design.variants]
-    arms += [f"- change: {name}, `{json.dumps(value, ensure_ascii=False)}`" for name, value in design.changes.items()]
-    sources = "\n".join(["References:", *(f"- {line(source)}" for source in hypothesis.references)])
-    wanted = f"Success, set before the run: {line(hypothesis.success)}"
+    arms += [
+        f"- change: {plain(name)}, {code(json.dumps(value, ensure_ascii=False))}"
+        for name, value in design.changes.items()
+    ]
+    # A list's empty first item below a line of text would make that line a heading.
+    references = "\n".join(f"- {plain(source)}" for source in hypothesis.references)
+    sources = blocks("References:", references)
+    wanted = f"Success, set before the run: {plain(hypothesis.success)}"
     return {
         "Question": blocks(prose(hypothesis.mechanism), wanted, sources if hypothesis.references else ""),
         "Method": blocks(prose(design.description), "\n".join(arms), rule(account)),
@@ -162,8 +168,10 @@ def _report_parts(account: Account) -> dict[str, str]:
 
 
 def _limits(account: Account) -> str:
-    limits = [line(bound) for bound in account.hypothesis.risk_bounds] or ["no risk bound was set"]
+    limits = [plain(bound) for bound in account.hypothesis.risk_bounds] or ["no risk bound was set"]
     limits += ["the numbers are self-reported: no frozen evaluator measured them"] * account.metrics.self_reported
+    alone = account.confirmation is not None and account.confirmation.evaluation_only
+    limits += ["the lab has no holdout: what is claimed is claimed on this evaluation alone"] * alone
     limits.append(f"containment of the trials: {_containment(account.manifest)}")
     return "\n".join(f"- {limit}" for limit in limits)
 
@@ -174,13 +182,14 @@ def merge_request(account: Account, commit: str, base: str, changed: Sequence[st
     `changed` are the paths that differ between `base` and `commit`, or a diffstat's lines; `false_share` is the
     campaign's estimate of false ones among the kept (0 to 1), None where there is none.
     """
-    files = "\n".join(f"    {line(path)}" for path in changed) or "No file differs."
+    files = "\n".join(f"- {code(path)}" for path in changed) or "No file differs."
     told = blocks(prose(account.hypothesis.mechanism), prose(account.design.description), _settings(account), files)
     share = f"At most {100 * (false_share or 0):.3g}% of what this campaign has kept so far is expected to be false"
     share += ": the errors that the confirmations were allowed, over the number of those kept."
     again = f"    autolab reproduce {account.iteration_id}/{account.runs[-1][0].run_id}"
     text = blocks(
         *(f"# Merge request: {account.title}", opening(account), meaning(account)),
+        *_why_suspicious(account),
         *("## What changes", told),
         *("## Evidence", key_metrics(account), numbers(account), share if false_share is not None else ""),
         *(rule(account), evidence(account, f"experiments/{account.iteration_id}")),
@@ -192,17 +201,31 @@ def merge_request(account: Account, commit: str, base: str, changed: Sequence[st
     return text + "\n"
 
 
+def _why_suspicious(account: Account) -> tuple[str, ...]:
+    """Why a candidate was set aside, and what a person can do; nothing of one that was not."""
+    again = account.confirmation
+    if again is None or again.outcome != "suspicious":
+        return ()
+    reasons = "\n".join(f"- {line(reason)}" for reason in again.suspicions)
+    take = f"    autolab review approve --iteration {account.iteration_id}    # it becomes champion"
+    leave = f"    autolab review stop --iteration {account.iteration_id}       # it is rejected"
+    return "## Why it was set aside", reasons, "Nothing is built on it until you have looked:", f"{take}\n{leave}"
+
+
 def _settings(account: Account) -> str:
     """What the variants change, as the design says it."""
-    changes = account.design.changes.items()
     rows = [f"- variant `{arm.name}`{_with(arm)}" for arm in account.design.variants]
-    rows += [f"- change: {name}, `{json.dumps(value, ensure_ascii=False)}`" for name, value in changes]
-    return "\n".join(rows)
+    return "\n".join(rows + _changes(account.design))
+
+
+def _changes(design: Design) -> list[str]:
+    changes = design.changes.items()
+    return [f"- change: {plain(name)}, {code(json.dumps(value, ensure_ascii=False))}" for name, value in changes]
 
 
 def _with(arm: Arm) -> str:
     given = json.dumps(arm.config_overrides, sort_keys=True, ensure_ascii=False)
-    return f" with `{given}`" if arm.config_overrides else ""
+    return f" with {code(given)}" if arm.config_overrides else ""
 
 
 def tsv_rows(
@@ -222,7 +245,7 @@ def tsv_rows(
     mark = " (self-reported)" if manifest.self_reported else ""
     why = f": {line(manifest.reason)[:300]}" if manifest.status == "failed" and manifest.reason else ""
     mine = confirmation if confirmation and confirmation.run_id == manifest.run_id else None
-    fresh = f"fresh seeds{f', {spoken(mine.outcome)}' if mine else ''}: " if manifest.kind is RunKind.CONFIRM else ""
+    fresh = f"fresh seeds{f', {fate(mine)}' if mine else ''}: " if manifest.kind is RunKind.CONFIRM else ""
     run = {"iteration": manifest.iteration_id, "run": manifest.run_id, "status": manifest.status or ""}
     run |= {"metric": metric, "description": fresh + line(description)[:200] + why + mark}
     rows = []
@@ -255,7 +278,7 @@ def paper_entries(account: Account, targets: Collection[str]) -> list[Entry]:
         where = f"[{account.run_ids} of {account.iteration_id}]({link(account, SUMMARY, here)})"
         marks = [account.outcome, *(["self-reported numbers"] if account.metrics.self_reported else [])]
         note = f"*{account.date}, experiment {account.results.experiment_id}, {where}: {', '.join(marks)}.*"
-        text = blocks(update.text.strip(), *(shown if number == 0 else []), note)
+        text = blocks(inert(update.text.strip(), headings=True), *(shown if number == 0 else []), note)
         entries.append(Entry(name, update.path, text, "section"))
     return entries
 

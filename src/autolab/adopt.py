@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ from autolab.git import Git, common_dir, find_root
 from autolab.init import TEMPLATES, ignore, refuse_nested, register, write_schemas
 from autolab.lab import OWN_PYTHON, Lab, command_words
 from autolab.records.lab import Config, Direction, VerifierPolicy
+from autolab.text import decode
 
 BASE = TEMPLATES / "base"
 DOCUMENTS = (
@@ -34,6 +36,10 @@ MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py
 """Files that say what is asked or how it is measured, by their usual names: frozen where they are committed."""
 FROZEN = ("program.md", "meta_journal.md")
 """What a lab always freezes; both are written where the repository has none."""
+BUILDERS = (
+    r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])"
+)
+"""Build backends, and what they require, that compile."""
 DELTA = 0.01
 PAIRS = 24
 
@@ -54,6 +60,7 @@ class Wish:
     direction: Direction | None = None
     delta: float | None = None
     data: Path | None = None
+    python: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ def _program(ground: Ground, given: str | None) -> Program:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return decode(path.read_bytes())
 
 
 def _words(ground: Ground, given: str | None) -> list[str]:
@@ -223,6 +230,14 @@ def _own_python(ground: Ground, command: str | None = None) -> str | None:
     return next((path for path in (*named, *OWN_PYTHON) if os.access(ground.root / path, os.X_OK)), None)
 
 
+def _python(ground: Ground, given: Path) -> str:
+    """The interpreter that the person names, as the configuration has it. UsageError: it is no program."""
+    path = ground.root / os.path.expanduser(given)
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise UsageError(f"--python: {given}: no such program, in {ground.root} or absolute")
+    return os.path.abspath(path) if given.is_absolute() or str(given).startswith("~") else str(given)
+
+
 # guesses
 
 Said = tuple[str, object, str]
@@ -231,7 +246,9 @@ Said = tuple[str, object, str]
 
 def _guesses(ground: Ground, program: Program, wish: Wish) -> Iterator[Said]:
     yield "train.command", program.command, "given" if wish.train_command else "the last commit has it"
-    if "{python}" in program.command:
+    if wish.python is not None:
+        yield "python", _python(ground, wish.python), "given"
+    elif "{python}" in program.command:
         own = _own_python(ground, wish.train_command)
         yield "python", own, "the repository's own" if own else "the one that runs Autolab: there is no .venv or venv"
     metric, why = (wish.metric, "given") if wish.metric else _metric(program)
@@ -272,7 +289,7 @@ def _metric(program: Program) -> tuple[str, str]:
 
 def _printed(program: Program) -> list[str]:
     """Names that the program prints at the beginning of a text, followed by a colon and a value."""
-    lines = [line for line in program.text.splitlines() if not _ELSEWHERE.search(line)]
+    lines = [line for line in program.text.split("\n") if not _ELSEWHERE.search(line)]
     return list(dict.fromkeys(name for line in lines for name in _PRINTED.findall(line)))
 
 
@@ -343,6 +360,13 @@ def _notes(ground: Ground, program: Program, config: Config) -> Iterator[str]:
             f"{name} never reads AUTOLAB_SEED, so each trial repeats the same training and nothing can be told from"
             f" chance: let it seed its random numbers from {how}, and commit"
         )
+    built = _compiled(ground)
+    if built:
+        yield (
+            f"{built}: the package has to be compiled, and a trial imports the candidate's code as git holds it, where"
+            " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
+            " --python /path/to/env/bin/python; candidates then change what lies outside of it"
+        )
     unseen = [path for path in ground.untracked if not (config.data and path.rstrip("/") == config.data)]
     if unseen:
         more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
@@ -351,6 +375,28 @@ def _notes(ground: Ground, program: Program, config: Config) -> Iterator[str]:
         if path in config.files.global_ and os.path.lexists(ground.root / path):
             yield f"{path} is yours; the lab's entries will go above what it holds"
     yield f"no evaluator measures {config.metric.primary}: the numbers are what {name} says, and marked self-reported"
+
+
+def _compiled(ground: Ground) -> str:
+    """What says that the repository's own package is built by a compiler, in words; empty where nothing does."""
+    if ground.holds("setup.py"):
+        found = re.search(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b", _read(ground.root / "setup.py"))
+        if found:
+            return f"setup.py: {found[1]}"
+    if ground.holds("pyproject.toml"):
+        try:
+            system = tomllib.loads(_read(ground.root / "pyproject.toml")).get("build-system", {})
+        except tomllib.TOMLDecodeError:
+            system = {}
+        named = [str(system.get("build-backend", "")), *map(str, system.get("requires", ()))]
+        for name in named:
+            if re.match(BUILDERS, name, re.IGNORECASE):
+                return f"pyproject.toml: build-system: {name}"
+    for folder in sorted({str(PurePosixPath(path).parent) for path in ground.git.files(ground.head)}):
+        for pattern in ("*.so", "*.pyd", "*.pyx"):
+            for path in sorted((ground.root / folder).glob(pattern)):
+                return str(path.relative_to(ground.root))
+    return ""
 
 
 # what is written

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autolab import accounts, durable, experiment, figures, passages
+from autolab import accounts, durable, experiment, figures, passages, scores
 from autolab.accounts import Account
 from autolab.curves import Curve, gather, mean95
 from autolab.errors import RecordError
 from autolab.experiment import Judgement, Plan
+from autolab.markup import inert
 from autolab.meanings import heading
 from autolab.passages import SUMMARY
 from autolab.records.experiment import (
     Assessment,
+    Calibration,
     Comparison,
     Confirmation,
     Design,
@@ -38,6 +39,7 @@ from autolab.records.experiment import (
 )
 from autolab.records.lab import Direction
 from autolab.records.outcomes import Outcome, RunKind, Verdict, recommend
+from autolab.text import decode
 
 TABLES = "analysis/tables"
 FIGURES = "analysis/figures"
@@ -79,12 +81,13 @@ def extract(
     hypothesis: Hypothesis,
     confirmation: Confirmation | None = None,
     confirm: Manifest | None = None,
+    known: Calibration | None = None,
 ) -> Extracted:
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
     `manifest` is the search, `confirm` the run on fresh seeds, of which `confirmation` says what it came to: give both
-    or none. RecordError: a run has not ended, its files are not here yet, or a manifest's comparisons do not follow
-    from its trials.
+    or none. `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files
+    are not here yet, or a manifest's comparisons do not follow from its trials.
     """
     if (confirmation is None) != (confirm is None):
         raise ValueError("a confirmation goes with the manifest of its run")
@@ -109,6 +112,7 @@ def extract(
         about=Summary.load(said) if said.exists() else None,
         confirm=confirm,
         confirm_metrics=runs[-1].metrics if confirm else None,
+        calibration=known,
     )
     documents[SUMMARY] = accounts.summary(account, notes)
     # Last, so that a results.yaml is never there without what it names.
@@ -125,12 +129,11 @@ def append_decision(folder: Path, decision: str, reason: str) -> None:
     """
     path = folder / SUMMARY
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decode(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{SUMMARY}: cannot be read: {error.strerror}; run extract_results first") from None
     body = text.partition(_DECISION)[0].rstrip("\n")
-    # A heading inside the reason would end the section for whoever reads it by headings.
-    told = re.sub(r"(?m)^(\s*)#", r"\1\\#", reason.strip())
+    told = inert(reason.strip())  # a heading in it would end the section for whoever reads it by headings
     new = f"{body}\n{_DECISION}\n**{decision}**: {told}\n"
     if new != text:
         durable.write(path, new)
@@ -155,7 +158,7 @@ def _run(folder: Path, manifest: Manifest, design: Design, hypothesis: Hypothesi
         run_id=manifest.run_id,
         primary=plan.metric,
         self_reported=plan.self_reported,
-        arms=experiment.aggregate(trials, plan.self_reported),
+        arms=scores.aggregate(plan.scale, trials),
         comparisons=judgement.comparisons,
     )
     completed = [trial for trial in trials if trial.outcome is Outcome.COMPLETED]
@@ -202,6 +205,7 @@ def _names(runs: Sequence[_Run]) -> list[str]:
 
 
 def _trials_table(runs: Sequence[_Run]) -> str:
+    """One row a trial with what it measured; `cut` says why it counts as the bound instead (diverged, beyond)."""
     names = _names(runs)
     last = ("predictions_sha256", "attempt", "seconds", "max_rss_bytes", "output_bytes", "commit", "key", "reused_from")
     rows = []
@@ -212,8 +216,10 @@ def _trials_table(runs: Sequence[_Run]) -> str:
             values = [numbers.get(name) for name in names]
             stable = (trial.trial, trial.arm, roles[trial.arm], trial.index, trial.seed, trial.outcome.value)
             rest = [getattr(trial, name) for name in last]
-            rows.append((run.manifest.run_id, *stable, *values, _source(run), *rest, trial.message))
-    return _csv(("run", "trial", "arm", "role", "index", "seed", "outcome", *names, "source", *last, "message"), rows)
+            counts = (run.plan.scale.cut(trial), _source(run))
+            rows.append((run.manifest.run_id, *stable, *values, *counts, *rest, trial.message))
+    first = ("run", "trial", "arm", "role", "index", "seed", "outcome")
+    return _csv((*first, *names, "cut", "source", *last, "message"), rows)
 
 
 def _pairs(run: _Run, comparison: Comparison) -> list[tuple[Trial, Trial, float]]:
@@ -228,7 +234,10 @@ def _pairs(run: _Run, comparison: Comparison) -> list[tuple[Trial, Trial, float]
 
 
 def _primary(run: _Run, trial: Trial) -> float:
-    return experiment.measured(trial, run.plan.self_reported)[run.plan.metric]
+    """The metric that is compared, cut at the bound."""
+    value = run.plan.scale.score(trial)
+    assert value is not None  # no comparison reads a trial without one
+    return value
 
 
 def _pairs_table(runs: Sequence[_Run]) -> str:
@@ -248,8 +257,11 @@ def _comparisons_table(runs: Sequence[_Run]) -> str:
         about = (run.manifest.run_id, c.arm, c.baseline, c.metric, run.plan.direction, passages.pairs_of(c))
         d = c.difference
         rule = (run.plan.delta, c.e_plus, c.e_minus, c.verdict.value, c.reason)
-        rows.append((*about, d.n, d.mean, d.low, d.high, d.level, *rule))
-    return _csv((*header, "success_delta", "e_plus", "e_minus", "verdict", "reason"), rows)
+        base, variant = c.cut or (None, None)
+        cuts = [(one.cut, one.at_most) if one else (None, None) for one in (base, variant)]
+        rows.append((*about, d.n, d.mean, d.low, d.high, d.level, *rule, c.bound, *cuts[0], *cuts[1]))
+    last = ("bound", "baseline_cut", "baseline_cut_at_most95", "arm_cut", "arm_cut_at_most95")
+    return _csv((*header, "success_delta", "e_plus", "e_minus", "verdict", "reason", *last), rows)
 
 
 def _history_table(runs: Sequence[_Run]) -> str:
@@ -296,8 +308,8 @@ def _shown(runs: Sequence[_Run], confirmation: Confirmation | None, assessment: 
     ours = plan.metric if plan.direction == "minimize" else None
     loss = ours or next((name for name in names if "loss" in name.split("_") and not name.startswith("train_")), None)
     shares = [name for name in names if name != loss and not name.startswith("train_") and _is_share(run, name)]
-    outcome = confirmation.outcome if confirmation else None
-    told = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome)
+    outcome, alone = (confirmation.outcome, confirmation.evaluation_only) if confirmation else (None, False)
+    told = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome, alone)
     return figures.Run(
         title=f"{passages.line(run.hypothesis.title)[:120]}: {told}",
         roles={arm.name: arm.role for arm in plan.arms},
@@ -325,7 +337,10 @@ def _is_share(run: _Run, name: str) -> bool:
 def _measure(run: _Run, metric: str) -> figures.Measure:
     values: dict[str, dict[int, float]] = {}
     for trial in run.trials:
-        found = experiment.measured(trial, run.plan.self_reported)
+        found = dict(experiment.measured(trial, run.plan.self_reported))
+        counted = run.plan.scale.score(trial)
+        if counted is not None:
+            found[run.plan.metric] = counted
         if trial.outcome is Outcome.COMPLETED and metric in found:
             values.setdefault(trial.arm, {})[trial.index] = found[metric]
     means = {arm: mean95(list(by.values())) for arm, by in values.items()}
@@ -350,11 +365,11 @@ def _curves(run: _Run, wanted: Sequence[str]) -> list[Curve]:
 
 
 def _assessment(search: _Run, confirmation: Confirmation | None) -> Assessment:
-    """The search's, unless fresh seeds or the holdout took its verdict back."""
+    """The search's, unless what came after it takes the verdict back: then the reason is what became of the claim."""
     found = experiment.assessment(search.judgement)
-    if confirmation is None or confirmation.outcome != "retracted":
+    if confirmation is None or confirmation.outcome == "kept":
         return found
-    return found.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": "retracted"})
+    return found.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": confirmation.outcome})
 
 
 def _results(
@@ -369,7 +384,8 @@ def _results(
         findings.append(passages.confirmed(confirmation, run.plan.metric))
         lead = confirmation.arm
         # Fresh seeds: nothing was selected by them.
-        measured = runs[1].metrics.arms if confirmation.outcome == "kept" else measured
+        fresh = confirmation.outcome in ("kept", "suspicious")
+        measured = runs[1].metrics.arms if fresh else measured
     return Results(
         experiment_id=run.design.id,
         iteration_id=manifest.iteration_id,

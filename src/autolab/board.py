@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 import time
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -27,6 +26,7 @@ from autolab.records.experiment import Hypothesis, Interval, Lesson, Results
 from autolab.records.lab import Budget, Campaign, Stage, State
 from autolab.records.outcomes import Verdict
 from autolab.stages import TABLE
+from autolab.text import many_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -67,7 +67,7 @@ class Judged:
 
     @classmethod
     def before(cls, lesson: Lesson) -> Self:
-        verdict = heading(lesson.verdict, lesson.status, lesson.reason, lesson.outcome)
+        verdict = heading(lesson.verdict, lesson.status, lesson.reason, lesson.outcome, lesson.evaluation_only)
         return cls(lesson.iteration_id, lesson.hypothesis_id, lesson.title, verdict, lesson.gain)
 
 
@@ -263,5 +263,4 @@ def _text(*parts: Part) -> Text:
 
 def printable(text: str) -> str:
     """Without what would move the cursor or change the terminal: lines quote what trials and researchers wrote."""
-    kept = (sign.isprintable() or sign in "\n\t" or unicodedata.category(sign) == "Zs" for sign in text)
-    return "".join(sign if keep else "\ufffd" for sign, keep in zip(text, kept, strict=True))
+    return many_lines(text)

@@ -3,7 +3,9 @@
     deviation            of the metric from seed to seed
     same seed twice      whether the predictions are equal to the byte
     correlation          of the baseline and an altered arm (`calibrate.altered`) that share seeds
+    altered effect       what that arm gains or loses: beyond three times that much a gain is not believed unseen
     price                seconds and memory of a trial, and the pairs that a gain of success_delta will take
+    bound                what the evaluator says of a constant prediction: the worst score that counts by default
 
 It plans and never decides: a deviation from a handful of seeds is far too rough to judge by. What cannot be resolved is
 refused before a researcher is asked, with what to change. The seeds are the first search seeds of the base, so the
@@ -17,7 +19,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from autolab import budget, durable, experiment, fault, rig, runs, stats
+from autolab import budget, durable, evaluation, experiment, fault, rig, runs, scores, scoring, stats
 from autolab.errors import LabError, RecordError
 from autolab.experiment import AGAIN, ALTERED
 from autolab.lab import Lab
@@ -67,7 +69,8 @@ def run(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool
         raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; {way}")
     lines = lab.ledger.lines(campaign.iteration_offset)
     spent = runs.counted(lines, RunKind.CALIBRATE, counted_at, campaign, config.train.gpus)
-    found = assess(config, measured.manifest, spent["trials"])
+    constant = _of_constant(lab, config, base, measured.manifest)
+    found = assess(config, measured.manifest, spent["trials"], constant)
     counted = campaign.model_copy(update=spent)
     lab.transition(state, counted, why="calibrated", calibration=found.value(), **lab.last_log())
     fault.point("calibrate.after_record")
@@ -80,6 +83,26 @@ def require_affordable(config: Config, campaign: Campaign) -> None:
     short = budget.spent_within(config.budget, campaign, len(experiment.cells(plan)))
     if short:
         raise LabError(f"calibrate: budget: {short}; raise it in .autolab/config.yaml")
+
+
+def _of_constant(lab: Lab, config: Config, base: str, manifest: Manifest) -> float | None:
+    """What the evaluator says of a constant prediction of the shape that the baseline's own has; None if nothing.
+
+    The shape is that of the trial that ran anew in any case, whose files are this run's.
+    """
+    again = _trials(manifest, AGAIN)[0]
+    shown = lab.iteration(FOLDER).run(manifest.run_id).trial(again.trial, again.attempt)
+    predictions = shown / "predict" / "predictions.npy"
+    setup = rig.set_up(lab, config, base, base)
+    if setup.evaluator is None:
+        return None
+    try:
+        with evaluation.open_regular(predictions, evaluation.PREDICTIONS_BYTES) as file:
+            shape = evaluation.npy_header(file).shape
+    except evaluation.Refused:  # the person has cleaned it away meanwhile
+        return None
+    found = scoring.of_constant(setup, shape, lab.store / "constant").get(config.metric.primary)
+    return None if found is None or not abs(found) < stats.LIMIT else found
 
 
 def _show(lab: Lab, found: Calibration, tell: View) -> Calibration:
@@ -122,8 +145,9 @@ def _order(
     )
 
 
-def assess(config: Config, manifest: Manifest, spent: int) -> Calibration:
-    """What the calibration run says. `spent` is the campaign's trials so far.
+def assess(config: Config, manifest: Manifest, spent: int, constant: float | None = None) -> Calibration:
+    """What the calibration run says. `spent` is the campaign's trials so far, `constant` the score of a constant
+    prediction, if it is known.
 
     LabError: a trial of the baseline did not measure the metric.
     """
@@ -132,7 +156,7 @@ def assess(config: Config, manifest: Manifest, spent: int) -> Calibration:
     mean, deviation = stats.mean_and_deviation(values["baseline"])
     assert deviation is not None
     rows = min(trial.rows for trial in base)
-    step = experiment.quantum(config.metric.primary, rows)
+    step = scores.quantum(config.metric.primary, rows)
     pair_deviation, correlation = _paired(values["baseline"], values[ALTERED], deviation)
     pair_deviation = max(pair_deviation, step)
     found = Calibration(
@@ -153,12 +177,16 @@ def assess(config: Config, manifest: Manifest, spent: int) -> Calibration:
         rerun_difference=abs(_number(base[0], config) - _number(again, config)),
         seeds_differ=len({_output(trial, config) for trial in base}) > 1,
         altered=config.calibrate.altered,
+        altered_effect=_effect(values["baseline"], values[ALTERED], config),
         correlation=correlation,
         difference_deviation=pair_deviation,
+        worst=scores.worst(values["baseline"], config.metric.direction),
+        constant=constant,
         pairs=_pairs(config, pair_deviation),
         max_pairs=config.test.max_pairs,
     )
-    return found.model_copy(update={"advice": tuple(_advice(found, config)), "refused": _refusal(found, config, spent)})
+    told: dict[str, object] = {"advice": tuple(_advice(found, config)), "refused": _refusal(found, config, spent)}
+    return found.model_copy(update=told | {"bound": scores.default_bound(found, config.metric.direction)})
 
 
 def _trials(manifest: Manifest, arm: str) -> list[Trial]:
@@ -195,6 +223,14 @@ def _paired(base: Sequence[float], altered: Sequence[float], deviation: float) -
     if min(base) == max(base) or min(altered) == max(altered):
         return found, None
     return found, statistics.correlation(base, altered)
+
+
+def _effect(base: Sequence[float], altered: Sequence[float], config: Config) -> float | None:
+    """By how much the altered arm is better on average over shared seeds; None without one, or where it lacks seeds."""
+    if len(altered) < len(base):
+        return None
+    sign = 1 if config.metric.direction == "maximize" else -1
+    return sign * statistics.fmean(after - before for before, after in zip(base, altered, strict=True))
 
 
 def _pairs(config: Config, deviation: float) -> int | None:
@@ -285,6 +321,17 @@ def require(found: Calibration | None, config: Config, epoch: str) -> None:
         raise LabError(f"the lab {why}: run `autolab calibrate` first (`autolab loop` does it by itself)")
     if found.refused:
         raise LabError(f"calibration refuses: {found.refused}; then `autolab calibrate` again")
+    bound, direction = config.test.bound, config.metric.direction
+    if bound is not None and found.worst is not None and not scores.worse(direction, bound, found.worst):
+        cuts = f"would cut the baseline itself, whose worst trial measured {found.worst:.5g}"
+        raise LabError(f".autolab/config.yaml: test.bound: {bound:g} {cuts}; name a worse score, or null")
+
+
+def _altered(found: Calibration) -> list[tuple[str, str]]:
+    if found.altered_effect is None:
+        return []
+    most = f"a gain above {3 * abs(found.altered_effect):.3g} is set aside for you to look at"
+    return [("altered arm", f"moves {found.metric} by {abs(found.altered_effect):.3g}: {most}")]
 
 
 def text(found: Calibration) -> list[str]:
@@ -298,7 +345,9 @@ def text(found: Calibration) -> list[str]:
         ("metric", f"{found.metric} {found.mean:.5g} over {found.seeds} seeds, deviation {found.deviation:.3g}"),
         ("a trial", price),
         ("same seed", "gives the same bytes" if found.deterministic else f"moves it by {found.rerun_difference:.3g}"),
+        *_altered(found),
         ("shared seed", f"correlation of the arms: {paired}; deviation of a difference {noise:.3g}"),
+        ("bound", "none" if found.bound is None else f"worse scores than {found.bound:.5g} count as that"),
         ("success", f"a gain of {found.success_delta:g} is {effect} deviations: {pairs} of {found.max_pairs} pairs"),
         *(("note", advice) for advice in found.advice),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from autolab import (
     blueprint,
     calibration,
+    check_settings,
     durable,
     edits,
     excerpts,
@@ -20,12 +21,15 @@ from autolab import (
     ideas,
     ladder,
     lessons,
+    lookups,
     rig,
     verifiers,
 )
-from autolab.desk import Desk, Result, ask, front_matter, read
+from autolab.collection import remove_tree
+from autolab.desk import Desk, Result, agent_folder, ask, front_matter, parent_of_candidate, quoted, read
 from autolab.errors import RecordError
 from autolab.ledger import Line
+from autolab.markup import code, inert, plain
 from autolab.records.experiment import (
     Compute,
     Design,
@@ -48,6 +52,8 @@ from autolab.records.replies import (
 )
 from autolab.researchers.offline.changes import Unfit
 from autolab.stages import Outcome
+from autolab.text import many_lines, one_line
+from autolab.workspace import Workspaces, unreadable
 
 Kind = TypeVar("Kind", bound=Output)
 
@@ -137,17 +143,18 @@ def _proposed(claim: Hypothesis) -> dict[str, JsonValue]:
 
 
 def _prose(output: HypothesisOutput) -> str:
-    parts = [output.body.strip() or output.mechanism]
+    parts = [inert(output.body.strip() or output.mechanism)]
     if output.assumptions:
-        parts += ["## Assumptions", "\n".join(f"- {one}" for one in output.assumptions)]
+        parts += ["## Assumptions", "\n".join(f"- {plain(one)}" for one in output.assumptions)]
     if output.notes.strip():
-        parts += ["## Notes", output.notes.strip()]
+        parts += ["## Notes", inert(output.notes.strip())]
     return "\n\n".join(parts)
 
 
 def write_hypothesis(desk: Desk, claim: Hypothesis, body: str) -> None:
-    prose = body.strip() or claim.mechanism
-    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n\n# {claim.title}\n\n{prose}\n")
+    """`body` is Markdown of the engine's."""
+    prose = body.strip() or inert(claim.mechanism)
+    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n")
 
 
 def carry_hypothesis(desk: Desk) -> None:
@@ -176,7 +183,7 @@ def design(desk: Desk) -> Result:
     carry_hypothesis(desk)
     claim = desk.hypothesis()
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "config": desk.config.to_yaml(),
         "history": history(desk),
         "method": blueprint.told(in_base(desk)),
@@ -230,10 +237,20 @@ def _design(desk: Desk, claim: Hypothesis, output: DesignOutput) -> Design:
         "dataset": output.dataset,
         "train": output.train,
         "criteria": [criterion.value() for criterion in output.criteria],
-        "test": test.value(),
+        "test": test.value() | {"bound": _bound(desk, claim.metric)},
         "base_commit": desk.campaign.base_commit,
     }
     return Design.from_value(value, desk.shown(desk.paths.design))
+
+
+def _bound(desk: Desk, metric: str) -> float | None:
+    """The worst score that counts, fixed here, before the run. Another metric than the lab's has none."""
+    config, known = desk.config, calibration.current(desk.lab)
+    if metric != config.metric.primary:
+        return None
+    if config.test.bound is not None or known is None or known.metric != metric:
+        return config.test.bound
+    return known.bound
 
 
 def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:
@@ -269,9 +286,9 @@ def implementation(desk: Desk) -> Result:
     base, spec = desk.campaign.base_commit or "", desk.design()
     desk.lab.git.add_worktree(desk.worktree, f"exp/{desk.slug}", base)
     fault.point("worktree.after_add")
-    parent = desk.candidate(before=desk.acted) or base
+    parent = parent_of_candidate(desk)
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "design_yaml": spec.to_yaml(),
         "review_feedback": _feedback(desk),
         "verifier_errors": desk.state.reason,
@@ -282,15 +299,32 @@ def implementation(desk: Desk) -> Result:
         return output
     if desk.researcher.name != BUILT_IN:
         output = output.model_copy(update={"via": None})  # not on its own word
+    carried = _carried(desk, parent)
+    if isinstance(carried, str):
+        return Result(Outcome.RETRY, carried)
     if _leaves_it(desk, output, parent) and (assembled := _assembled(desk, spec)) is not None:
         plan = f"{output.plan.strip()}\n\n{assembled.plan}"
         return _made(desk, assembled.model_copy(update={"plan": plan}), base, spec)
-    judged = _made(desk, output, parent, spec)
+    judged = _made(desk, output, parent, spec, carried)
     again = _assembled(desk, spec) if judged.outcome is Outcome.RETRY and desk.state.stage_attempt > 1 else None
     if again is None or output.via is not None:
         return judged
     desk.tell(f"  the researcher's own code failed again ({judged.reason}); the assembler writes the model")
     return _made(desk, again, base, spec)
+
+
+def _carried(desk: Desk, parent: str) -> list[Finding] | str:
+    """Bring into the worktree what a coding agent changed in its folder; what was left behind, or why all was."""
+    if not desk.researcher.works_in_folder:
+        return []
+    place = agent_folder(desk)
+    if not place.is_dir():
+        return f"{desk.shown(place)}: not found; what the agent changed there was taken away"
+    problem = unreadable(place)
+    if problem:
+        return problem
+    base = desk.campaign.base_commit or ""
+    return Workspaces(desk.lab.root).carry(place, desk.worktree, parent, base, desk.config)
 
 
 def _files(desk: Desk, commit: str, wanted: str) -> str:
@@ -322,31 +356,34 @@ def _assembled(desk: Desk, spec: Design) -> ImplementationOutput | None:
     return blueprint.alone(made, changed, read) if made is not None else None
 
 
-def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design) -> Result:
-    """Write an answer's changes, commit them, record them as the candidate, and have it judged."""
+def _made(desk: Desk, output: ImplementationOutput, parent: str, spec: Design, left: Sequence[Finding] = ()) -> Result:
+    """Write an answer's changes, commit them, record them as the candidate, and have it judged.
+
+    `left` is what an agent left in its folder and no commit may hold.
+    """
     problem = edits.apply(desk, output, parent)
     if problem:
         return Result(Outcome.RETRY, problem)
     fault.point("worktree.after_edit")
     git, base = desk.lab.git, desk.campaign.base_commit or ""
     title = desk.hypothesis().title
-    commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {title}", f"exp/{desk.slug}").sha
+    commit = git.commit_worktree(desk.worktree, f"exp({desk.slug}): {one_line(title, 300)}", f"exp/{desk.slug}").sha
     fault.point("candidate.after_commit")
     git.pin(f"refs/autolab/keep/{desk.iteration_id}/{commit[:12]}", commit)
     fault.point("candidate.after_pin")
     if desk.candidate() != commit:
         said = {"commit": commit, "base": base, "slug": desk.slug, "via": output.via or desk.researcher.name}
         desk.lab.ledger.append("candidate", said)
-    desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{output.plan.strip()}\n\nCommit {commit}\n")
-    return _judged(desk, commit, spec)
+    desk.write(desk.paths.plan, f"# Plan of {desk.slug}\n\n{inert(output.plan.strip())}\n\nCommit {commit}\n")
+    return _judged(desk, commit, spec, left)
 
 
 def _feedback(desk: Desk) -> str:
     path = desk.paths.review
-    return path.read_text(encoding="utf-8") if path.exists() and desk.state.bounces else ""
+    return quoted(desk, path) if path.exists() and desk.state.bounces else ""
 
 
-def _judged(desk: Desk, commit: str, spec: Design) -> Result:
+def _judged(desk: Desk, commit: str, spec: Design, left: Sequence[Finding]) -> Result:
     """Path policy and the verifier ladder on a read-only export of the commit; recorded as `checked`."""
     lab, base = desk.lab, desk.campaign.base_commit or ""
 
@@ -355,11 +392,24 @@ def _judged(desk: Desk, commit: str, spec: Design) -> Result:
 
     changes = lab.git.diff(base, commit)
     there = lab.git.files(base)
-    findings = verifiers.path_policy(changes, desk.config, unlocked=edits.unlocked(desk), kept=kept, existing=there)
+    policy = verifiers.path_policy(changes, desk.config, unlocked=edits.unlocked(desk), kept=kept, existing=there)
+    settings = check_settings.findings(
+        changes,
+        desk.policy,
+        desk.config,
+        base=lambda path: lab.git.read(base, path),
+        new=lambda path: lab.git.read(commit, path),
+    )
+    findings = [*left, *policy, *settings]
     refused = any(finding.severity == "blocking" for finding in findings)
     checks: dict[str, Literal["pass", "skip", "fail"]] = {"paths": "fail" if refused else "pass"}
+    if not refused and desk.config.evaluate is not None:
+        copied = _copied_labels(desk, commit, {change.path for change in changes if change.status != "D"})
+        checks["labels"] = "fail" if copied else "pass"
+        findings, refused = [*findings, *copied], bool(copied)
     if not refused:
-        climbed = _climb(desk, commit, spec)
+        tests_changed = any(check_settings.is_test(change.path) for change in changes)
+        climbed = _climb(desk, commit, spec, tests_changed)
         checks |= climbed.checks
         findings += climbed.findings
         if climbed.summary is not None:
@@ -374,25 +424,54 @@ def _judged(desk: Desk, commit: str, spec: Design) -> Result:
     return Result(Outcome.COMPLETE)
 
 
-def _climb(desk: Desk, commit: str, spec: Design) -> ladder.Ladder:
+def _copied_labels(desk: Desk, commit: str, changed: Collection[str]) -> list[Finding]:
+    """Findings on files of the candidate that hold labels of the evaluation or the holdout."""
     lab, base = desk.lab, desk.campaign.base_commit or ""
     ground = rig.set_up(lab, desk.config, base, commit)
+    splits = [lookups.Split("the evaluation", ground.labels, ground.inputs)]
+    if ground.holdout is not None:
+        splits.append(lookups.Split("the holdout", ground.holdout[1], ground.holdout[0]))
+    known = lookups.Lookups(splits, sorted(ground.data.rglob("*.npy")) if ground.data is not None else ())
+    git = Workspaces(lab.root)
+    files, before = (git.contents(one, changed, lookups.SEARCHED) for one in (commit, base))
+    return known.findings(files, before)
+
+
+def _climb(desk: Desk, commit: str, spec: Design, tests_changed: bool) -> ladder.Ladder:
+    lab, base = desk.lab, desk.campaign.base_commit or ""
+    ground = rig.set_up(lab, desk.config, base, commit)
+    copied = rig.copied_labels(desk.config, ground)
+    if copied:
+        told = "equals {}, which no candidate may hold: take the file out"
+        findings = tuple(verifiers.blocking("labels", f"{c.path}: {told.format(c.equals)}", c.path) for c in copied)
+        return ladder.Ladder({"labels": "fail"}, findings, None)
     plan = experiment.plan(spec, desk.config, desk.hypothesis(), lab.secret, "", "")
     variant = plan.variants[0]
-    return ladder.climb(
+    checks = lab.store / "asks" / desk.iteration_id / "checks"
+    with_base_tests = None
+    if tests_changed:
+        with_base_tests = checks / f"{commit[:12]}.base_tests"
+        remove_tree(with_base_tests)
+        check_settings.with_base_tests(ground.code["candidate"], ground.code["base"], with_base_tests)
+    climbed = ladder.climb(
         desk.policy,
         ladder.Ground(
             folder=ground.code["candidate"],
             python=ground.python,
             iteration_id=desk.iteration_id,
-            scratch=lab.store / "asks" / desk.iteration_id / "checks" / commit[:12],
+            scratch=checks / commit[:12],
             logs=lab.logs(desk.iteration_id) / "checks",
             config=rig.settings_file(ground, variant),
             data=ground.data,
             experiment=desk.paths.folder,
+            imports=ground.imports.get("candidate"),
+            with_base_tests=with_base_tests,
             box=rig.checks_box(ground, desk.config),
         ),
     )
+    if with_base_tests is not None:
+        remove_tree(with_base_tests)
+    return climbed
 
 
 # implementation review
@@ -403,7 +482,7 @@ def implementation_review(desk: Desk) -> Result:
     judged = checked(desk, commit)
     base = desk.campaign.base_commit or ""
     values = {
-        "hypothesis_md": desk.paths.hypothesis.read_text(encoding="utf-8"),
+        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
         "design_yaml": desk.design().to_yaml(),
         "diff_summary": desk.lab.git.diff_text(base, commit, 20_000),
         "verifier_outputs": json.dumps(judged, indent=1),
@@ -443,7 +522,7 @@ def _evidence(desk: Desk) -> str:
     said = "The lab is not calibrated yet.\n"
     if found is not None:
         said = f"calibration, made of the base's own trials:\n{found.to_yaml()}"
-    told = about.read_text(encoding="utf-8") if about.exists() else "none\n"
+    told = quoted(desk, about) if about.exists() else "none\n"
     return f"{said}\nsummary.json, which the candidate says of its model:\n{told}"
 
 
@@ -455,16 +534,21 @@ def checked(desk: Desk, commit: str) -> dict[str, dict[str, Literal["pass", "ski
 
 def _review_text(desk: Desk, review: ReviewResult, findings: Sequence[Finding], notes: str) -> str:
     checks = "\n".join(f"| {name} | {value} |" for name, value in review.required_checks.items())
-    found = "\n".join(f"- **{f.severity}** {f.check}{f' ({f.file})' if f.file else ''}: {f.message}" for f in findings)
+    found = "\n".join(map(_finding_line, findings))
     return (
         f"# Review of {desk.slug}\n\nCommit {review.commit}, reviewed by {review.reviewer}: **{review.status}**\n\n"
         f"| check | result |\n| --- | --- |\n{checks}\n\n## Findings\n\n{found or 'None.'}\n"
-        + (f"\n## Notes\n\n{notes.strip()}\n" if notes.strip() else "")
+        + (f"\n## Notes\n\n{inert(notes.strip())}\n" if notes.strip() else "")
     )
 
 
+def _finding_line(found: Finding) -> str:
+    file = f" ({code(found.file)})" if found.file else ""
+    return f"- **{found.severity}** {plain(found.check)}{file}: {plain(found.message)}"
+
+
 def _log_tail(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")[-4_000:] if path.exists() else "not run"
+    return many_lines(path.read_bytes())[-4_000:] if path.exists() else "not run"
 
 
 def recorded_review(path: Path, shown: str, events: Iterable[Line]) -> ReviewResult:

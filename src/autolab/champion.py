@@ -1,12 +1,13 @@
 """From supported to kept: fresh seeds, a fresh baseline, one question to the holdout; then the champion moves.
 
 A search picks what looked best, so its own numbers flatter. What it supports is measured once more under the same rule
-on seeds that no search has seen, and passes the holdout if the same trained models are there no worse than the
-baseline's on average. The holdout answers yes or no, and every question is counted before it is put: after
-`test.holdout_questions` of them in an epoch it has leaked too much, and claims are `search_only`.
+on seeds that no search has seen (else `retracted`), and passes the holdout if the same trained models gain there too,
+beyond the error over its rows and the seeds (`holdout.py`; else `search_only`). The holdout answers yes or no, and
+every question is counted before it is put: after `test.holdout_questions` of them in an epoch it has leaked too much,
+and claims are `search_only`. Without a holdout a claim is made on the evaluation alone, and says so.
 
-Covered: a search that was lucky, a candidate tuned to the evaluation split (as far as the holdout's mean can tell), two
-who move the champion at once. Not covered: a holdout that resembles the evaluation split too much.
+Covered: a search that was lucky, a candidate tuned to the evaluation split (as far as the holdout can tell), two who
+move the champion at once. Not covered: a holdout that resembles the evaluation split too much.
 """
 
 from __future__ import annotations
@@ -14,17 +15,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from autolab import evaluation, experiment, fault, rig, runs, scoring, stats
+from autolab import evaluation, experiment, fault, holdout, meanings, rig, runs, scoring, stats
 from autolab.collection import remove_tree
 from autolab.errors import GitError, LabError
 from autolab.lab import Lab
 from autolab.ledger import Line
-from autolab.records.experiment import Confirmation, Design, Hypothesis, Manifest
+from autolab.records.experiment import Confirmation, Design, Hypothesis, Manifest, Trial
 from autolab.records.lab import LINEAGE, Campaign, Champion, Claims, Config, StoppingRule
 from autolab.records.outcomes import Outcome, RunKind, Verdict
+from autolab.scores import Scale
 from autolab.seeds import confirmation_seeds
 
 BRANCH = "refs/heads/autolab/champion"
+OUTCOMES = {
+    "passed": "kept",
+    "none": "kept",
+    "failed": "search_only",
+    "used_up": "search_only",
+    "not_asked": "retracted",
+}
+"""What the holdout's answer makes of a claim; it is not asked where fresh seeds did not repeat the gain."""
 
 
 # What the next candidate branches from
@@ -107,14 +117,20 @@ def measure(order: runs.Order, again: experiment.Plan) -> runs.Measured:
     return runs.measure(replace(order, plan=lambda _: again, kind=RunKind.CONFIRM))
 
 
-def conclude(order: runs.Order, search: Manifest, confirm: Manifest, claims: Claims, passed: bool) -> Confirmation:
-    """What became of the claim; the holdout is asked where fresh seeds repeated the gain (`passed`). Recorded once."""
+def conclude(
+    order: runs.Order, search: Manifest, confirm: Manifest, claims: Claims, passed: bool, doubts: tuple[str, ...] = ()
+) -> Confirmation:
+    """What became of the claim; the holdout is asked where fresh seeds repeated the gain (`passed`). Recorded once.
+
+    What would be kept in spite of `doubts` is set aside as `suspicious`.
+    """
     known = recorded(order.events, search.run_id)
     if known is not None and known.run_id == confirm.run_id:
         return known
     compared = confirm.comparisons[0]
-    answer = _holdout(order, confirm, claims) if passed else "not_asked"
-    outcome = {"passed": "kept", "none": "kept", "used_up": "search_only"}.get(answer, "retracted")
+    more_cut = too_many_cut(confirm) if passed else ""
+    answer, replicates = _holdout(order, confirm, claims) if passed and not more_cut else ("not_asked", None)
+    outcome = "suspicious" if doubts and OUTCOMES[answer] == "kept" else OUTCOMES[answer]
     gains = _differences(confirm)
     assert confirm.rule is not None
     found = Confirmation.from_value(
@@ -123,11 +139,13 @@ def conclude(order: runs.Order, search: Manifest, confirm: Manifest, claims: Cla
             "arm": compared.arm,
             "difference": compared.difference.value(),
             "shrunken": stats.shrunken(gains[: compared.pairs], confirm.rule.deviation),
-            "reason": compared.reason or compared.verdict.value,
+            "reason": more_cut or compared.reason or compared.verdict.value,
             "holdout": answer,
+            "holdout_error": replicates,
             "outcome": outcome,
             "claim": claims.confirmations + 1,
             "alpha": confirm.rule.alpha,
+            "suspicions": list(doubts) if outcome == "suspicious" else [],
         },
         "confirmation",
     )
@@ -138,16 +156,27 @@ def conclude(order: runs.Order, search: Manifest, confirm: Manifest, claims: Cla
     return found
 
 
+def too_many_cut(confirm: Manifest) -> str:
+    """`more_cut` where more of the candidate's trials were cut than of the baseline's, and more than the lab allows."""
+    compared = confirm.comparisons[0]
+    if not compared.cut or confirm.rule is None:
+        return ""
+    base, candidate = compared.cut
+    allowed = confirm.rule.max_failure_share
+    tolerated = allowed is not None and candidate.cut <= allowed * candidate.trials
+    return "" if tolerated or candidate.cut <= base.cut else meanings.MORE_CUT
+
+
 def _differences(manifest: Manifest) -> list[float]:
-    """Differences in the direction of good, in seed order, as far as both arms have the metric."""
+    """Differences in the direction of good, in seed order, as far as both arms have a score."""
     compared = manifest.comparisons[0]
     found = {(trial.arm, trial.index): trial for trial in manifest.trials if trial.outcome is Outcome.COMPLETED}
-    gains, sign = [], 1 if manifest.direction == "maximize" else -1
+    gains, sign, scale = [], 1 if manifest.direction == "maximize" else -1, Scale.of(manifest)
     for index in range(manifest.pairs or 0):
         pair = [found.get((arm, index)) for arm in (compared.baseline, compared.arm)]
-        if None in pair:
+        before, after = (None if trial is None else scale.score(trial) for trial in pair)
+        if before is None or after is None:
             break
-        before, after = (experiment.measured(t, manifest.self_reported)[compared.metric] for t in pair if t)
         gains.append(sign * (after - before))
     return gains
 
@@ -175,39 +204,87 @@ def after(claims: Claims, found: Confirmation, epoch: str | None) -> Claims:
 # The holdout
 
 
-def _holdout(order: runs.Order, confirm: Manifest, claims: Claims) -> str:
-    """passed or failed, none in a lab without a holdout, used_up where no question is left."""
+def _holdout(order: runs.Order, confirm: Manifest, claims: Claims) -> tuple[str, holdout.Replicates | None]:
+    """passed or failed, with what its error was taken from; none in a lab without a holdout, used_up where no question
+    is left. Nothing else of it is said or written: a number would tell a researcher where to go on."""
     setup = rig.set_up(order.lab, order.config, order.base, order.candidate)
     if setup.holdout is None:
-        return "none"
+        return "none", None
     asked = [line for line in order.events if line.event == "holdout_asked" and line.data["run_id"] == confirm.run_id]
     before = claims.questions if claims.epoch == setup.epoch else 0
     if not asked:
         if before >= order.config.test.holdout_questions:
-            return "used_up"
+            return "used_up", None
         # Counted before it is opened: an answer that a crash swallowed has been paid for.
         about = {"run_id": confirm.run_id, "epoch": setup.epoch, "question": before + 1}
         order.lab.ledger.append("holdout_asked", about)
         fault.point("holdout.after_debit")
-    compared, gains = confirm.comparisons[0], []
-    for index in range(compared.pairs or 0):
-        scores = [_held_out(order.lab, setup, confirm, arm, index) for arm in (compared.baseline, compared.arm)]
-        gains.append(scores[1] - scores[0] if confirm.direction == "maximize" else scores[0] - scores[1])
-    return "passed" if stats.mean_and_deviation(gains)[0] >= 0 else "failed"
+    tested = _tested(order, setup, confirm)
+    if tested is None:
+        return "failed", None
+    return "passed" if tested.passed else "failed", tested.replicates
 
 
-def _held_out(lab: Lab, setup: rig.Rig, confirm: Manifest, arm: str, index: int) -> float:
-    """The metric of one trial of the confirmation on the holdout. LabError: its predictions cannot be scored."""
-    trial = next(t for t in confirm.trials if (t.arm, t.index) == (arm, index))
+def _tested(order: runs.Order, setup: rig.Rig, confirm: Manifest) -> holdout.HoldoutTest | None:
+    """The test of the confirmation's pairs on the holdout; None if the candidate's predictions cannot be scored there.
+
+    LabError: the baseline's cannot. Every pair is scored as a whole, the first few on parts of the rows too.
+    """
+    assert setup.holdout is not None
+    compared, sign = confirm.comparisons[0], 1 if confirm.direction == "maximize" else -1
+    pairs, count = compared.pairs or 0, holdout.parts_of(scoring.rows_of(setup.holdout[1]))
+    scores = 2 * pairs + 2 * count * min(holdout.PAIRS, pairs)
+    order.tell(f"{compared.arm} held on fresh seeds: {pairs} pairs scored on the holdout, {scores} scores in all")
+    gains: list[float] = []
+    parts: list[tuple[float, ...]] = []
+    for index in range(pairs):
+        before, after = (_trial(confirm, arm, index) for arm in (compared.baseline, compared.arm))
+        base, new = (_whole(order.lab, setup, confirm, trial) for trial in (before, after))
+        if isinstance(base, evaluation.Problem):
+            raise LabError(f"holdout: trial {before.trial} of {confirm.run_id}: {base.message}")
+        if isinstance(new, evaluation.Problem):
+            order.tell(f"note: holdout: trial {after.trial} of {confirm.run_id}: {new.message}")
+            return None
+        gains.append(sign * (new - base))
+        if count and index < holdout.PAIRS:
+            sides = [_on_parts(order.lab, setup, confirm, trial, count) for trial in (before, after)]
+            # An evaluator that takes the whole and not a part leaves the seeds alone.
+            parts += [tuple(sign * (y - x) for x, y in zip(*sides, strict=True))] if all(sides) else []
+    tested = holdout.passes(gains, parts)
+    if tested.replicates in ("seeds", "nothing"):
+        order.tell("note: the holdout's rows cannot be told apart, so its error is over the seeds alone")
+    return tested
+
+
+def _trial(confirm: Manifest, arm: str, index: int) -> Trial:
+    return next(trial for trial in confirm.trials if (trial.arm, trial.index) == (arm, index))
+
+
+def _whole(lab: Lab, setup: rig.Rig, confirm: Manifest, trial: Trial) -> float | evaluation.Problem:
+    """The metric of one trial of the confirmation on the holdout, cut at the bound as on the evaluation."""
+    scale = Scale.of(confirm)
+    if scale.bound is not None and scale.cut(trial) == "diverged":
+        return scale.bound
     predictions, folder = runs.held(lab, trial.key), lab.store / "held" / f"{trial.key}.score"
-    problem = evaluation.check_predictions(predictions, None)
+    checked = evaluation.check_predictions(predictions, None)
     assert setup.holdout is not None and confirm.metric is not None
-    if isinstance(problem, str):
-        measured = scoring.numbers(setup, predictions, setup.holdout[1], folder)
-        if not isinstance(measured, evaluation.Problem):
-            return measured[confirm.metric]
-        problem = measured
-    raise LabError(f"holdout: trial {trial.trial} of {confirm.run_id}: {problem.message}")
+    if isinstance(checked, evaluation.Problem):
+        return checked
+    measured = scoring.numbers(setup, predictions, setup.holdout[1], folder, confirm.metric)
+    if isinstance(measured, evaluation.Problem):
+        diverged = measured.outcome is Outcome.INVALID_ARTIFACT and not scoring.finite(predictions)
+        return scale.bound if scale.bound is not None and diverged else measured
+    value = scale.counted(measured[confirm.metric]) if confirm.metric in measured else None
+    if value is None:
+        return evaluation.Problem(Outcome.INVALID_ARTIFACT, f"score.json: {confirm.metric} is no finite number")
+    return value
+
+
+def _on_parts(lab: Lab, setup: rig.Rig, confirm: Manifest, trial: Trial, count: int) -> tuple[float, ...]:
+    """The same on each part of the holdout's rows; empty if they cannot be told apart."""
+    assert setup.holdout is not None and confirm.metric is not None
+    split = runs.held(lab, trial.key), setup.holdout[1]
+    return scoring.parts(setup, confirm.metric, split, lab.store / "held" / f"{trial.key}.parts", count)
 
 
 # The champion

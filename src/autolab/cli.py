@@ -8,6 +8,7 @@ person, 4 budget spent.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from types import TracebackType
@@ -36,6 +37,8 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     sys.excepthook = _show_bug
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what no terminal's encoding has
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(_help())
@@ -95,8 +98,10 @@ def _help() -> str:
 
 def _disk(error: OSError) -> str:
     """A full disk or a folder without access, in one line with the way out."""
+    from autolab.text import one_line
+
     place = error.filename or "the disk"
-    said = f"{place}: {error.strerror or error}"
+    said = one_line(f"{place}: {error.strerror or error}")
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
         return f"{said}; something else was put in its place: `autolab doctor --fix` mends the lab's own files"
     return f"{said}; make room or access, then run the same command again: nothing recorded is lost"

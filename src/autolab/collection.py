@@ -7,6 +7,9 @@ unpickled. There is no recursion, so that no depth of folders breaks it.
 A name is stored as it is if it is plain: printable ASCII without `%` and without `<>:"/\\|?*`. Every other byte is
 stored as `%XX`; so is the first one of a name that is ours. Two names never become one, and `unquote_to_bytes` of
 `urllib.parse` gives back the name that was.
+
+What some program would run, or take its settings from, is no result (`executed_names.not_a_result`): a `conftest.py`,
+a `.git`, a Makefile. It is kept in one file that no program looks into, ARCHIVE, and is not stored under its own name.
 """
 
 from __future__ import annotations
@@ -16,19 +19,22 @@ import json
 import os
 import secrets
 import stat
+import zipfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from autolab import durable
+from autolab import durable, executed_names
 from autolab.errors import ExecutorError
 
 EXIT_FILE = "exit.json"
 """Of a collected attempt: its Exit, as a document."""
 LEFT_OUT_FILE = "left_out.json"
 """Of a collected attempt: {"count", "left_out": [{"path", "reason"}], "over"}; absent if all was taken."""
+ARCHIVE = "not_results.zip"
+"""Of a collected attempt: its code, settings and hidden files, under the paths that they had; absent without any."""
 LEFT_OUT_NAMES = 100
 """Entries that are named in it; `count` counts them all."""
 LOGS = "logs"
@@ -55,12 +61,27 @@ class Limits:
     path_bytes: int = 2_000
 
 
-def collect(source: Path, exit_file: Path, destination: Path, limits: Limits) -> None:
+@dataclass(frozen=True)
+class Known:
+    """What is known of an attempt's files beforehand.
+
+    `results`: paths that are read later; they are stored loose even if they look like settings (`metrics.yaml`), but
+    not if a program runs them by itself. `discarded`: folders at the top that are no part of what it left."""
+
+    results: frozenset[str] = frozenset()
+    discarded: frozenset[str] = frozenset()
+
+
+NOTHING = Known()
+
+
+def collect(source: Path, exit_file: Path, destination: Path, limits: Limits, known: Known = NOTHING) -> None:
     """Copies an attempt's folder and its exit document to `destination`, which appears whole or not at all.
 
-    Takes readable regular files with one link; modes are not copied. What is left out is named in LEFT_OUT_FILE, and
-    `exceeded` says whether a cap on bytes or entries was passed: files that still fit are taken, shallow ones and logs
-    first. Raises OSError, and ExecutorError for a destination that holds something else."""
+    Takes readable regular files with one link; modes are not copied. What is no result goes into ARCHIVE. What is left
+    out, or lies there alone, is named in LEFT_OUT_FILE with its reason, and `exceeded` says whether a cap on bytes or
+    entries was passed: files that still fit are taken, shallow ones and logs first. Raises OSError, and ExecutorError
+    for a destination that holds something else."""
     if os.path.lexists(destination):
         if not (destination / EXIT_FILE).is_file() or (destination / EXIT_FILE).read_bytes() != exit_file.read_bytes():
             raise ExecutorError(f"{destination} exists and does not hold this attempt; move it away")
@@ -70,8 +91,9 @@ def collect(source: Path, exit_file: Path, destination: Path, limits: Limits) ->
     temp.mkdir(parents=True)
     top = os.open(source, _FOLDER)
     try:
-        taking = _Taking(top, temp, limits)
+        taking = _Taking(top, temp, limits, known)
         taking.take_all()
+        taking.close_archive()
     finally:
         os.close(top)
     if taking.count:
@@ -87,6 +109,15 @@ def exceeded(collected: Path) -> str:
     return str(json.loads(path.read_bytes())["over"]) if path.exists() else ""
 
 
+def reason_left_out(collected: Path, path: str) -> str:
+    """Why the attempt collected in this folder is without the file stored at `path`; empty if it is not named."""
+    record = collected / LEFT_OUT_FILE
+    if not record.exists():
+        return ""
+    named = json.loads(record.read_bytes())["left_out"]
+    return next((str(one["reason"]) for one in named if one["path"] == path), "")
+
+
 def stored(name: bytes) -> str:
     """The name under which a file of this name is kept."""
     return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in name)
@@ -99,7 +130,7 @@ def stored_path(path: str) -> str:
 
 def _stored_at(names: Names) -> str:
     path = "/".join(map(stored, names))
-    ours = len(names) == 1 and path.lower() in (EXIT_FILE, LEFT_OUT_FILE)
+    ours = len(names) == 1 and path.lower() in (EXIT_FILE, LEFT_OUT_FILE, ARCHIVE)
     return f"%{names[0][0]:02X}{path[1:]}" if ours else path
 
 
@@ -110,6 +141,8 @@ class _Taking:
     top: int
     destination: Path
     limits: Limits
+    known: Known
+    archive: zipfile.ZipFile | None = None
     entries: int = 0
     taken_bytes: int = 0
     count: int = 0
@@ -150,11 +183,14 @@ class _Taking:
         inner = []
         for entry in sorted(found, key=lambda entry: (entry.name != LOGS, entry.name)):
             names = (*folder, os.fsencode(entry.name))
+            if not folder and entry.name in self.known.discarded:
+                continue
             self.entries += 1
             if problem := self.too_many() or self.unfit(names):
                 self.leave(names, problem)
             elif entry.is_dir(follow_symlinks=False):
-                (self.destination / _stored_at(names)).mkdir(mode=0o755)
+                if not self.not_a_result(names, folder=True):
+                    (self.destination / _stored_at(names)).mkdir(mode=0o755)
                 inner.append(names)
             elif entry.is_file(follow_symlinks=False):
                 self.take_file(descriptor, names)
@@ -192,9 +228,45 @@ class _Taking:
                 self.leave(names, f"{facts.st_size} bytes, with which there are more than {self.limits.total_bytes}")
             else:
                 self.taken_bytes += facts.st_size
-                _copy(descriptor, facts.st_size, self.destination / _stored_at(names))
+                self.store(descriptor, facts, names)
         finally:
             os.close(descriptor)
+
+    def store(self, descriptor: int, facts: os.stat_result, names: Names) -> None:
+        """Copies an open file to its own name, or into the archive if no program should come across that name."""
+        why = self.not_a_result(names)
+        if not why:
+            _copy(descriptor, facts.st_size, self.destination / _stored_at(names))
+            return
+        if self.archive is None:
+            self.archive = zipfile.ZipFile(self.destination / ARCHIVE, "x")
+        member = zipfile.ZipInfo(_stored_at(names))  # plain names without `..`, whoever unpacks it
+        member.external_attr = 0o644 << 16
+        has_holes = facts.st_blocks * 512 < facts.st_size
+        member.compress_type = zipfile.ZIP_DEFLATED if has_holes else zipfile.ZIP_STORED
+        left = facts.st_size
+        with self.archive.open(member, "w", force_zip64=True) as writer:
+            while left and (block := os.read(descriptor, min(left, BLOCK))):
+                left -= len(block)
+                writer.write(block)
+        self.leave(names, f"{why}: in {ARCHIVE} alone")
+
+    def not_a_result(self, names: Names, *, folder: bool = False) -> str:
+        path = "/".join(os.fsdecode(name) for name in names)
+        if folder:
+            path += "/inside"  # of a folder that ends with .py only the files in it matter
+        if path in self.known.results:
+            return executed_names.runs_by_itself(path) or ""
+        return executed_names.not_a_result(path) or ""
+
+    def close_archive(self) -> None:
+        """Makes the archive durable and readable for others, as the loose files are."""
+        if self.archive is None:
+            return
+        self.archive.close()
+        with open(self.destination / ARCHIVE, "rb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
 
     def leave(self, names: Names, reason: str) -> None:
         self.count += 1
@@ -250,6 +322,14 @@ def regular_files(top: Path, besides: Path) -> Iterator[str]:
             continue
         left += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
         yield from (entry.path for entry in found if entry.is_file(follow_symlinks=False))
+
+
+def remove_any(path: Path) -> None:
+    """Removes whatever has this name, if anything has: a folder with all in it, a file, a link. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_tree(top: Path) -> None:

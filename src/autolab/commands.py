@@ -25,15 +25,17 @@ from autolab import replay as replaying
 from autolab import reproduction as reproducing
 from autolab import standin as serving
 from autolab.conclusion import write_documents
-from autolab.engine import EXIT_CODES, End, Engine, Wish, base_of, ended, in_force
+from autolab.engine import EXIT_CODES, End, Engine, Wish, base_of, ended, in_force, review_suspicious, waiting_for_user
 from autolab.engine import review as answer_review
 from autolab.errors import LabError, UsageError
 from autolab.lab import Lab
 from autolab.lessons import recall
 from autolab.place import holder
 from autolab.preflight import relative
+from autolab.records.base import PROSE
 from autolab.records.experiment import Lesson, Manifest
 from autolab.records.lab import Config, Stage, Who
+from autolab.text import many_lines, one_line
 from autolab.view import View, choose
 
 
@@ -76,6 +78,7 @@ def init(
     direction: Literal["minimize", "maximize"] | None = None,
     delta: float | None = None,
     data: Path | None = None,
+    python: Path | None = None,
 ) -> int:
     """Make a lab.
 
@@ -90,10 +93,12 @@ def init(
         direction: Which way is good.
         delta: The least difference worth having, in the metric's units.
         data: Folder of the training data.
+        python: The trials' interpreter; for a package that must be compiled, one in whose environment it is installed.
     """
-    wish = adopting.Wish(train_command, metric, direction, delta, data)
+    wish = adopting.Wish(train_command, metric, direction, delta, data, python)
     if not from_existing and wish != adopting.Wish():
-        raise UsageError("init: --train-command, --metric, --direction, --delta and --data go with --from-existing")
+        flags = "--train-command, --metric, --direction, --delta, --data and --python"
+        raise UsageError(f"init: {flags} go with --from-existing")
     if from_existing and (fork or template != "digits"):
         raise UsageError("init: --from-existing takes the repository as it is: leave --template and --fork out")
     if from_existing:
@@ -211,7 +216,10 @@ def _wish(max_iterations: int, goal: str, target: str | None, patience: int | No
         raise UsageError(f"--patience: {patience} is not a positive number")
     if goal and not re.search(r"[^\W\d_]", goal):
         raise UsageError(f"--goal: {goal!r} holds no word; say what you want in one sentence, in any language")
-    return Wish(max_iterations, goal, target, patience)
+    goal = many_lines(goal)  # words of a command line need not be UTF-8
+    if len(goal) > PROSE:
+        raise UsageError(f"--goal: {len(goal):,} characters; say it in {PROSE:,} or fewer")
+    return Wish(max_iterations, goal, None if target is None else one_line(target), patience)
 
 
 def calibrate(*, dir: Path = Path("."), json: bool = False, plain: bool = False) -> int:
@@ -248,14 +256,31 @@ def verify(*, dir: Path = Path("."), json: bool = False) -> int:
     return _report(doctoring.verify(Lab.find(dir)), json)
 
 
-def review(answer: Positional[Literal["approve", "retry", "stop"]], /, *, dir: Path = Path(".")) -> int:
-    """Answer a lab that waits for a person.
+def review(
+    answer: Positional[Literal["approve", "retry", "stop"] | None] = None,
+    /,
+    *,
+    iteration: str | None = None,
+    dir: Path = Path("."),
+) -> int:
+    """Show what waits for you, or answer it: a lab that waits, or with --iteration a candidate set aside as suspicious.
 
     Args:
-        answer: approve a review whose checks passed, retry the stage, or stop the campaign.
+        answer: approve a review whose checks passed, retry the stage, or stop the campaign. With --iteration: approve
+            makes that candidate champion, stop rejects it.
+        iteration: The iteration whose suspicious candidate is meant; a part of its id is enough where it is unique.
         dir: A folder in the lab.
     """
     lab = Lab.find(dir)
+    if answer is None:
+        print("\n".join(waiting_for_user(lab, iteration)))
+        return 0
+    if iteration is not None:
+        if answer == "retry":
+            raise UsageError("review retry --iteration: a suspicious candidate takes approve or stop")
+        with lab.hold(f"autolab review {answer} --iteration {iteration}"):
+            review_suspicious(lab, lab.config(), answer, iteration, _say)
+        return 0
     with lab.hold(f"autolab review {answer}"):
         answer_review(lab, answer, _say)
     return 0

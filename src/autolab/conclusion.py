@@ -26,6 +26,8 @@ from autolab import (
     figures,
     lessons,
     meanings,
+    passages,
+    quarantine,
     rig,
     runs,
     stats,
@@ -34,8 +36,9 @@ from autolab import (
     verifiers,
 )
 from autolab.board import Judged
-from autolab.desk import Desk, Result, ask
+from autolab.desk import Desk, Result, ask, quoted
 from autolab.lab import Lab
+from autolab.markup import inert
 from autolab.records.experiment import (
     Assembler,
     Confirmation,
@@ -54,7 +57,9 @@ from autolab.records.lab import Campaign, Champion, Config, Stage
 from autolab.records.outcomes import Decision, RunKind, Verdict
 from autolab.records.outcomes import Outcome as TrialOutcome
 from autolab.records.replies import DecisionOutput, DocsOutput
+from autolab.scores import Scale
 from autolab.stages import Outcome
+from autolab.text import many_lines
 
 # launch
 
@@ -100,7 +105,9 @@ def _confirm(desk: Desk, search: Manifest, plan: experiment.Plan, variant: str) 
         return _measured(desk, measured, search.run_id)
     desk.restore()
     passed = champion.lead(measured.manifest, desk.design(), desk.hypothesis()) is not None
-    found = champion.conclude(_order(desk), search, measured.manifest, claims, passed)
+    both = (search, measured.manifest)
+    doubts = suspicion.reasons(both, desk.design(), calibration.current(desk.lab), variant)
+    found = champion.conclude(_order(desk), search, measured.manifest, claims, passed, doubts)
     counted = champion.after(claims, found, measured.manifest.epoch)
     result = _measured(desk, measured, search.run_id)
     return result and dataclasses.replace(result, campaign=result.campaign | {"claims": counted})
@@ -220,7 +227,9 @@ def extract(desk: Desk) -> Result:
     blocking = [finding.message for finding in findings if finding.severity == "blocking"]
     if blocking:
         return Result(Outcome.ESCALATE, f"results are not sane: {'; '.join(blocking)}")
-    extracted = analysis.extract(desk.paths.folder, manifest, desk.design(), desk.hypothesis(), confirmation, confirm)
+    extracted = analysis.extract(
+        desk.paths.folder, manifest, desk.design(), desk.hypothesis(), confirmation, confirm, known
+    )
     fault.point("extract.after_write")
     for note in (*(finding.message for finding in findings), *extracted.notes):
         desk.tell(f"note: {note}")
@@ -232,6 +241,8 @@ def extract(desk: Desk) -> Result:
         why = f" ({comparison.reason})" if comparison.reason else ""
         desk.tell(f"  {comparison.arm} against {comparison.baseline}: {comparison.verdict}{why}")
         desk.tell(f"  gain {d.mean:+.4g}{bounds} in {comparison.metric} over {comparison.pairs} pairs")
+        if comparison.bound is not None:
+            desk.tell(f"  {passages.cuts(comparison)}")
     return Result(Outcome.COMPLETE)
 
 
@@ -260,7 +271,7 @@ def update_docs(desk: Desk) -> Result:
     """The researcher's words about the numbers, into the documents of the checkout."""
     targets = desk.config.docs.paper_targets
     values = {
-        "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
+        "summary_md": quoted(desk, desk.paths.summary),
         "results_yaml": _results(desk).to_yaml(),
         "paper_targets": "\n".join(targets),
     }
@@ -288,6 +299,7 @@ def _account(desk: Desk, docs: DocsOutput | None = None) -> accounts.Account:
         slug=desk.slug,
         confirm=_manifest(desk, again) if again else None,
         confirm_metrics=_metrics(desk, again) if again else None,
+        calibration=calibration.current(desk.lab),
     )
     return dataclasses.replace(account, docs=docs) if docs else account
 
@@ -298,7 +310,7 @@ def _queue(desk: Desk, account: accounts.Account) -> None:
     entries = [
         accounts.journal_entry(account),
         accounts.findings_entry(account),
-        accounts.report(account, template.read_text(encoding="utf-8") if template.exists() else None),
+        accounts.report(account, many_lines(template.read_bytes()) if template.is_file() else None),
         *accounts.paper_entries(account, desk.config.docs.paper_targets),
     ]
     entries += [_rows(desk, manifest, metrics, account.confirmation) for manifest, metrics in account.runs]
@@ -353,14 +365,9 @@ def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -
 
 
 def decide(desk: Desk) -> Result:
-    """What the researcher wishes to do next, held against what was measured; a person's to say where that is odd."""
-    doubt = _doubt(desk)
-    if doubt:
-        analysis.append_decision(desk.paths.folder, Decision.HUMAN_REVIEW, doubt)
-        fault.point("decide.after_write")
-        return Result(Outcome.ESCALATE, doubt)
+    """What the researcher wishes to do next, held against what was measured."""
     values = {
-        "summary_md": desk.paths.summary.read_text(encoding="utf-8"),
+        "summary_md": quoted(desk, desk.paths.summary),
         "target": desk.target or "none",
         "standing": _standing(desk),
         "history": candidate.history(desk),
@@ -405,34 +412,42 @@ def _standing(desk: Desk) -> str:
     return f"not met: {missed}" if missed else f"met: {desk.target} by the mean on fresh seeds"
 
 
-def _doubt(desk: Desk) -> str:
-    """Why a person is to look before the loop builds on a supported candidate; once a person was asked, nothing."""
-    asked = (line.data for line in desk.events() if line.event == "transition")
-    if any(data.get("from") == Stage.DECIDE_REPEAT and data.get("outcome") == Outcome.ESCALATE for data in asked):
-        return ""
-    supported = _results(desk).assessment.verdict is Verdict.SUPPORTED
-    found = suspicion.doubt(_manifest(desk), desk.design()) if supported else ""
-    ways = "`autolab review retry` builds on it, `autolab review stop` leaves it"
-    return f"supported, but suspicious: {found}; {ways}" if found else ""
-
-
 def _remember(desk: Desk, output: DecisionOutput) -> dict[str, object]:
     """The campaign after this iteration: a kept candidate is champion, and how long ago a gain was."""
     results, campaign = _results(desk), desk.campaign
-    gained = results.confirmation is not None and results.confirmation.outcome == "kept"
+    found = results.confirmation
+    gained = found is not None and found.outcome == "kept"
     update: dict[str, object] = {"parent": desk.iteration_id, "learned": desk.iteration_id}
-    if gained:
+    if found is not None and gained:
         newest = _champion(desk, results)
         update["champions"] = champion.promote(desk.lab, campaign, newest)
-        changed = desk.lab.git.changed_paths(newest.parent, newest.commit)
-        share = campaign.claims.false_share
-        text = accounts.merge_request(_account(desk), newest.commit, newest.parent, changed, share)
-        desk.write(desk.paths.folder / "merge_request.md", text)
-        desk.tell(f"kept: autolab/champion is {newest.commit[:12]}; {desk.shown(desk.paths.folder)}/merge_request.md")
+        request = _merge_request(desk, newest)
+        desk.tell(f"{meanings.fate(found)}: autolab/champion is {newest.commit[:12]}; {request}")
+    if found is not None and found.outcome == "suspicious":
+        _set_aside(desk, results, found)
+        update["suspicious"] = (*campaign.suspicious, desk.iteration_id)
     if campaign.loop is not None:
         since = 0 if gained else campaign.loop.since_gain + 1
         update["loop"] = campaign.loop.model_copy(update={"since_gain": since})
     return update
+
+
+def _merge_request(desk: Desk, made: Champion) -> str:
+    """Write what a person needs to take a candidate over; where it lies."""
+    changed = desk.lab.git.changed_paths(made.parent, made.commit)
+    share = desk.campaign.claims.false_share
+    text = accounts.merge_request(_account(desk), made.commit, made.parent, changed, share)
+    desk.write(desk.paths.folder / "merge_request.md", text)
+    return f"{desk.shown(desk.paths.folder)}/merge_request.md"
+
+
+def _set_aside(desk: Desk, results: Results, found: Confirmation) -> None:
+    """Put a suspicious candidate where the user finds it; the loop goes on from what stands."""
+    made = _champion(desk, results)
+    quarantine.set_aside(desk.lab, desk.events(), quarantine.Waiting(made, desk.hypothesis().title, found.suspicions))
+    request = _merge_request(desk, made)
+    desk.tell(f"set aside as suspicious: {'; '.join(found.suspicions)}")
+    desk.tell(f"  nothing is built on it; `autolab review` shows the ways, {request} what it is")
 
 
 def _champion(desk: Desk, results: Results) -> Champion:
@@ -445,6 +460,7 @@ def _champion(desk: Desk, results: Results) -> Champion:
         parent=desk.campaign.base_commit or "",
         epoch=_manifest(desk, found.run_id).epoch or "",
         gain=found.shrunken,
+        evaluation_only=found.evaluation_only,
         metrics=results.metrics,
         home_commit=desk.campaign.home_commit,
     )
@@ -490,10 +506,11 @@ def _lesson(desk: Desk, decision: Decision) -> Lesson:
         verdict=results.assessment.verdict,
         reason=results.assessment.reason,
         outcome=results.confirmation.outcome if results.confirmation else None,
+        evaluation_only=results.confirmation.evaluation_only if results.confirmation else False,
         delta=spec.metrics.success_delta,
         gain=compared.difference if compared else None,
-        measured=_mean(mine, claim.metric, manifest.self_reported),
-        baseline=_mean(base, claim.metric, manifest.self_reported),
+        measured=_mean(mine, manifest),
+        baseline=_mean(base, manifest),
         seconds=_mean_seconds(mine),
         baseline_seconds=_mean_seconds(base),
         decision=decision,
@@ -510,9 +527,9 @@ def _trials_of(manifest: Manifest, arm: str) -> list[Trial]:
     return [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
 
 
-def _mean(trials: list[Trial], metric: str, self_reported: bool) -> Interval | None:
-    """The mean of a metric with its 95% interval; None below two trials that measured it."""
-    found = [experiment.measured(trial, self_reported).get(metric) for trial in trials]
+def _mean(trials: list[Trial], manifest: Manifest) -> Interval | None:
+    """The mean of what the run compares with its 95% interval; None below two trials that measured it."""
+    found = [Scale.of(manifest).score(trial) for trial in trials]
     known = [value for value in found if value is not None]
     return stats.student_interval(known, 0.025) if len(known) > 1 else None
 
@@ -548,6 +565,7 @@ def _record(desk: Desk, output: DecisionOutput) -> IterationRecord:
         status=results.status,
         verdict=results.assessment.verdict,
         outcome=results.confirmation.outcome if results.confirmation else None,
+        evaluation_only=results.confirmation.evaluation_only if results.confirmation else False,
         planning_decision=PlanningDecision(
             action=output.decision,
             reason=output.reason,
@@ -567,7 +585,7 @@ def failure_report(desk: Desk, stage: Stage, reason: str) -> str:
             [
                 f"# {desk.iteration_id} waits for a person",
                 f"Stage {stage}, attempt {desk.state.stage_attempt}, sent back {desk.state.bounces} times.",
-                reason,
+                inert(reason),
                 f"Nothing was reset; {kept}. Prompts, replies and check logs: `{_logs(desk)}`.",
                 "## Ways on",
                 "\n".join(f"- {way}" for way in ways),

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from socket import create_server
+from socket import create_server, socket
+from subprocess import PIPE, Popen
+from typing import Any
 
 from autolab import durable, process, sandbox
 from autolab.errors import LabError
+from autolab.plumbing import read_line
 from autolab.processes import boot
 from autolab.records.lab import Config
 from autolab.sandbox import Box
@@ -25,14 +29,28 @@ OWN_CODE = frozenset({"offline"})
 """Researchers whose candidates are made of this package's own parts."""
 PROBE_LIMIT_S = 30.0
 INSTALL = "install bubblewrap (Debian, Ubuntu: apt install bubblewrap) for full"
+_KERNEL_SETTINGS = (
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "let users make namespaces: sysctl -w {name}=1"),
+    ("/proc/sys/user/max_user_namespaces", "0", "let users make namespaces: sysctl -w {name}=10000"),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "let bubblewrap make namespaces: an AppArmor profile for it (bwrap-userns-restrict), or sysctl -w {name}=0",
+    ),
+)
+"""Settings of the kernel that keep a plain user's bubblewrap from a user namespace: file, value, way out."""
+_NAMESPACES = (
+    "let bubblewrap make namespaces (in a container that right is given from outside: docker run --privileged)"
+)
 
 
 @dataclass(frozen=True)
 class Ability:
-    """The highest level that works here, and why none above it does (empty at full)."""
+    """The highest level that works here; why none above it does and what the user can do about it (empty at full)."""
 
     level: str
     why: str
+    way: str = ""
 
 
 def settle(config: Config, store: Path, *, note: bool = True) -> tuple[Config, str]:
@@ -46,22 +64,25 @@ def settle(config: Config, store: Path, *, note: bool = True) -> tuple[Config, s
     if sandbox.LEVELS.index(able.level) >= sandbox.LEVELS.index(asked):
         return config, ""
     lower = "partial" if able.level == "partial" else "none"
-    way = f"{INSTALL}, or say so: containment: {lower} in config.yaml, or `autolab loop --containment {lower}`"
+    way = f"{able.way}, or say so: containment: {lower} in config.yaml, or `autolab loop --containment {lower}`"
     if config.researcher.name not in OWN_CODE or able.level == "none":
         said = f"containment: {asked} cannot be had here: {able.why}"
         raise LabError(f".autolab/config.yaml: {said}; code of researcher {config.researcher.name} needs it: {way}")
-    line = f"containment: {able.level}, not {asked}: {able.why}; the built-in researcher's code may run so; {INSTALL}"
+    line = f"containment: {able.level}, not {asked}: {able.why}; the built-in researcher's code may run so; {able.way}"
     return config.model_copy(update={"containment": able.level}), line
 
 
 def ability(store: Path, *, note: bool = True) -> Ability:
-    """What works here, asked once for each start of the machine and each bubblewrap; with `note` kept in `store`."""
+    """What works here. `full` is asked once for each start of the machine and each bubblewrap.
+
+    With `note` the answer is kept in `store`. A lower level is asked again each time:
+    the user may have done meanwhile what the message says."""
     known = store / "containment.json"
     now = _this_machine()
     try:
         held = json.loads(known.read_bytes())
-        if held["machine"] == now:
-            return Ability(held["level"], held["why"])
+        if held["machine"] == now and held["level"] == "full":
+            return Ability("full", "")
     except (OSError, ValueError, KeyError, TypeError):
         pass  # never asked
     able = _tried()
@@ -80,18 +101,35 @@ def _this_machine() -> str:
 
 
 def _tried() -> Ability:
-    why = ""
+    why = way = ""
     for level in ("full", "partial"):
         try:
             failed = [layer for layer in probe(level) if not layer.holds]
         except LabError as error:
-            failed, reason = [], str(error).partition("; `autolab")[0].removeprefix("probe.log: ")
-            why = why or reason
+            reason = str(error).partition("; `autolab")[0].removeprefix("probe.log: ")
+            why, way = why or reason, way or way_to_full()
             continue
         if not failed:
-            return Ability(level, why)
+            return Ability(level, why, way)
         why = why or f"{failed[0].name}: {failed[0].said}"
-    return Ability("none", why)
+        way = way or "`autolab doctor` shows each layer"
+    return Ability("none", why, way)
+
+
+def way_to_full() -> str:
+    """What the user can do where bubblewrap cannot be started, or cannot put up its namespaces."""
+    if sys.platform != "linux":
+        return "full needs Linux"
+    for name, way in (("bwrap", INSTALL), ("setpriv", "install util-linux"), ("prlimit", "install util-linux")):
+        try:
+            sandbox.program(name)
+        except OSError:
+            return way
+    if os.geteuid() != 0:
+        for file, closed, way in _KERNEL_SETTINGS:
+            if read_line(Path(file)) == closed:
+                return way.format(name=file.removeprefix("/proc/sys/").replace("/", "."))
+    return _NAMESPACES
 
 
 # probes
@@ -107,64 +145,117 @@ class Layer:
 
 
 _PROBE = r"""
-import ctypes, json, os, socket, sys
-told = json.load(open(sys.argv[1]))
+import ctypes, json, os, signal, socket, sys
+target = json.load(open(sys.argv[1]))
 libc = ctypes.CDLL(None, use_errno=True)
-done = {}
-def tries(name, act):
+claims = {}
+def attempt(name, action):
     try:
-        done[name] = bool(act())
+        claims[name] = action()
     except OSError:
-        done[name] = False
-def reach():
+        claims[name] = None
+def read(path):
+    with open(path) as file:
+        return file.read()[-100:]
+def append():
+    with open(target["file"], "a") as file:
+        file.write("x")
+def connect():
     with socket.socket() as plug:
         plug.settimeout(5)
-        return plug.connect_ex(("127.0.0.1", told["port"])) == 0
-def write():
-    with open(told["file"], "a") as file:
-        return file.write("x")
-tries("files: read outside", lambda: open(told["file"]).read())
-tries("files: write outside", write)
-tries("network", reach)
-tries("signals", lambda: os.kill(told["pid"], 0) is None)
-tries("processes of others", lambda: os.path.exists("/proc/%d/stat" % told["pid"]))
-tries("new namespaces", lambda: libc.unshare(0x10000000) == 0)
-tries("capabilities", lambda: int([line for line in open("/proc/self/status") if line.startswith("CapEff")][0][7:], 16))
-tries("own user", lambda: os.getuid() == told["uid"])
-print(json.dumps(done))
+        plug.connect(("127.0.0.1", target["port"]))
+def capabilities():
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("CapEff")]
+    return int(line.split()[1], 16)
+attempt("content", lambda: read(target["file"]))
+attempt("append", append)
+attempt("connect", connect)
+attempt("signal", lambda: os.kill(target["pid"], signal.SIGURG))
+attempt("command line", lambda: read("/proc/%d/cmdline" % target["pid"]))
+attempt("unshare", lambda: libc.unshare(0x10000000))
+attempt("capabilities", capabilities)
+attempt("uid", os.getuid)
+print(json.dumps(claims))
 """
+_BYSTANDER = r"""
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
+print("ready", flush=True)
+sys.stdin.read()
+sys.exit(10 if signal.SIGURG in signal.sigpending() else 0)
+"""
+"""Another process of this user, whose exit status says whether a signal reached it. SIGURG disturbs nobody who does not
+wait for it: in a sandbox another process may have the same number."""
 _FULL_ONLY = ("processes of others",)
 
 
 def probe(level: str) -> list[Layer]:
     """Each layer of a level, tried by one program that runs once without and once with it. LabError: it cannot run.
 
-    A layer on which the free run could do no harm either (capabilities, for a person who has none) is left out."""
-    with tempfile.TemporaryDirectory(prefix="autolab-probe-") as folder, create_server(("127.0.0.1", 0)) as server:
-        place = Path(folder)
-        aim = {"file": str(place / "aim"), "port": server.getsockname()[1], "pid": os.getpid(), "uid": os.getuid()}
-        (place / "aim").write_text("x")
-        (place / "told.json").write_text(json.dumps(aim))
-        (place / "told.json").chmod(0o644)  # whatever the umask: inside, it is read by another user
-        free, bound = (_try(place, box) for box in (Box(), Box(level=level)))
+    A layer on which the free run could do no harm either (capabilities, for a user who has none) is left out."""
+    free, enclosed = _harm(Box()), _harm(Box(level=level))
     layers = []
-    for name, harm in free.items():
+    for name, harmed in free.items():
         skipped = level != "full" and name in _FULL_ONLY
         own = name == "own user" and (os.getuid() != 0 or level != "full")
-        if harm and not skipped and not own:
-            layers.append(Layer(name, not bound[name], "a probe got through" if bound[name] else "held"))
+        if harmed and not skipped and not own:
+            layers.append(Layer(name, not enclosed[name], "a probe got through" if enclosed[name] else "held"))
     return layers
 
 
-def _try(place: Path, box: Box) -> dict[str, bool]:
-    base = str(Path(sys.base_prefix))
-    box = replace(box, reads=(base, str(place / "told.json")), writes=())
-    argv = [os.path.realpath(sys.executable), "-I", "-S", "-c", _PROBE, str(place / "told.json")]
+def _harm(box: Box) -> dict[str, bool]:
+    """What a probe in this box really did, judged on the host: by its file, its listener and its bystander.
+
+    The probe's own word does not count where it could be wrong: at `full` it may make a file of the same path in its
+    own /tmp, and another process may have the bystander's number there."""
+    secret = secrets.token_hex(16)
+    bystander_argv = [sys.executable, "-I", "-S", "-c", _BYSTANDER, secret]
+    with (
+        tempfile.TemporaryDirectory(prefix="autolab-probe-") as folder,
+        create_server(("127.0.0.1", 0)) as server,
+        Popen(bystander_argv, stdin=PIPE, stdout=PIPE, text=True) as bystander,
+    ):
+        assert bystander.stdin is not None and bystander.stdout is not None
+        bystander.stdout.readline()
+        place = Path(folder)
+        aim = place / "aim"
+        aim.write_text(secret)
+        target = {"file": str(aim), "port": server.getsockname()[1], "pid": bystander.pid}
+        (place / "target.json").write_text(json.dumps(target))
+        (place / "target.json").chmod(0o644)  # whatever the umask: inside, it is read by another user
+        claims = _claims(place, box)
+        bystander.stdin.close()
+        return {
+            "files: read outside": secret in (claims["content"] or ""),
+            "files: write outside": aim.read_text() != secret,
+            "network": _was_reached(server),
+            "signals": bystander.wait() == 10,
+            "processes of others": secret in (claims["command line"] or ""),
+            "new namespaces": claims["unshare"] == 0,
+            "capabilities": bool(claims["capabilities"]),
+            "own user": claims["uid"] == os.getuid(),
+        }
+
+
+def _was_reached(server: socket) -> bool:
+    server.setblocking(False)
+    try:
+        server.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _claims(place: Path, box: Box) -> dict[str, Any]:
+    """What the probe says that it got; None where the system refused."""
+    target = str(place / "target.json")
+    box = replace(box, reads=(sys.base_prefix, target), writes=())
+    argv = [os.path.realpath(sys.executable), "-I", "-S", "-c", _PROBE, target]
     ended = process.run(argv, Path("/"), {}, place / "logs" / "probe.log", PROBE_LIMIT_S, box)
     if not ended.ok:
         raise LabError(f"a probe at level {box.level} failed: {ended.last_line or ended.code}")
-    found: dict[str, bool] = json.loads(ended.tail.rpartition("\n")[2])
-    return found
+    claims: dict[str, Any] = json.loads(ended.tail.rpartition("\n")[2])
+    return claims
 
 
 _HOGS = {

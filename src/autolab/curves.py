@@ -17,11 +17,16 @@ from typing import Any
 from autolab import stats
 from autolab.evaluation import Refused, open_regular
 from autolab.records.experiment import Interval, Trial
+from autolab.text import decode_json, short_names
 
 HISTORY_BYTES = 8 * 1024**2
 POINTS = 400
 """Points of a trial that are kept: of a longer history every k-th and the last, so that equal lengths stay aligned."""
 METRICS = 12
+NAMES = 60
+"""Characters of a metric's name: it stands in tables and figures."""
+NOTED = 3
+"""Names with values that are no numbers, of which each gets a note; the others are counted."""
 _AXES = ("epoch", "step")
 _TAIL = 0.025
 
@@ -56,21 +61,34 @@ def gather(experiments: Path, run: str, trials: Sequence[Trial]) -> tuple[list[C
     """
     histories: dict[str, list[list[Row]]] = {}
     refused: dict[str, list[str]] = {}
+    dropped: dict[str, list[str]] = {}
     for trial in trials:
         try:
-            histories.setdefault(trial.arm, []).append(_read(_place(experiments, run, trial)))
+            rows, without = _read(_place(experiments, run, trial))
         except Refused as error:
             refused.setdefault(str(error), []).append(trial.trial)
+            continue
+        histories.setdefault(trial.arm, []).append(rows)
+        for name in without:
+            dropped.setdefault(name, []).append(trial.trial)
     everyone = [rows for found in histories.values() for rows in found]
     axis = next((name for name in _AXES if all(_rises(rows, name) for rows in everyone)), "line")
-    names = sorted({key for rows in everyone for row in rows for key in row} - {*_AXES, "line", "seconds"})[:METRICS]
+    measured = sorted({key for rows in everyone for row in rows for key in row} - {*_AXES, "line", "seconds"})
+    names = measured[:METRICS]
     curves = [
         Curve(arm, name, axis, tuple(points))
         for arm, found in histories.items()
         for name in names
         if (points := _points(found, axis, name))
     ]
-    return curves, [f"history.jsonl: {why}; the curves are without {_some(who)}" for why, who in refused.items()]
+    notes = [f"history.jsonl: {why}; the curves are without {_some(who)}" for why, who in refused.items()]
+    for name, who in sorted(dropped.items())[:NOTED]:
+        notes.append(f"history.jsonl: {name!a}: not a number in some lines of {_some(who)}; its curve is without them")
+    if len(dropped) > NOTED:
+        notes.append(f"history.jsonl: {len(dropped) - NOTED} more names are not numbers in some lines")
+    if len(measured) > METRICS:
+        notes.append(f"history.jsonl: {len(measured)} metrics; the curves show the first {METRICS} in the alphabet")
+    return curves, notes
 
 
 def _place(experiments: Path, run: str, trial: Trial) -> Path:
@@ -82,25 +100,52 @@ def _place(experiments: Path, run: str, trial: Trial) -> Path:
     return folder / "train" / "history.jsonl"
 
 
-def _read(path: Path) -> list[Row]:
-    """The numbers of each line that is kept; `line` counts from 1. Refused: not a history."""
+def _read(path: Path) -> tuple[list[Row], list[str]]:
+    """The numbers of each line that is kept, where `line` counts from 1, and the names of which values were dropped.
+
+    A text that is never a number, such as `"phase": "train"`, is nobody's mistake; nor is a null. Refused: not a
+    history."""
     with open_regular(path, HISTORY_BYTES) as file:
         lines = [(n, line) for n, line in enumerate(file.read(HISTORY_BYTES).split(b"\n"), 1) if line.strip()]
     if not lines:
         raise Refused("empty")
     step = -(-len(lines) // POINTS)
     kept = [pair for i, pair in enumerate(lines, 1) if i % step == 0 or i == len(lines)]
-    return [{**_numbers(line), "line": float(n)} for n, line in kept]
+    rows: list[Row] = []
+    others: dict[str, bool] = {}
+    for n, line in kept:
+        value = short_names(_object(line), NAMES)
+        rows.append({**_numbers(value), "line": float(n)})
+        for key, other in value.items():
+            if other is not None and (isinstance(other, bool) or not isinstance(other, int | float)):
+                others[key] = others.get(key, False) or _meant_as_number(other)
+    known = {key for row in rows for key in row}
+    return rows, sorted(key for key, meant in others.items() if meant or key in known)
 
 
-def _numbers(line: bytes) -> Row:
+def _meant_as_number(value: object) -> bool:
+    """A text that is the number itself: `"0.5"`, `"nan"`."""
+    if not isinstance(value, str):
+        return False
     try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError):  # an undecodable byte and a number of 5,000 digits are ValueErrors
+        float(value[:100])
+    except ValueError:
+        return False
+    return True
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        value: Any = json.loads(decode_json(line))
+    except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError
         raise Refused("a line is not JSON") from None
     if not isinstance(value, dict):
         raise Refused("a line is not an object")
-    numbers = {key[:60]: v for key, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return value
+
+
+def _numbers(value: dict[str, Any]) -> Row:
+    numbers = {key: v for key, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     if not all(abs(number) < stats.LIMIT for number in numbers.values()):
         raise Refused("a number is not finite")
     return {key: float(number) for key, number in numbers.items()}

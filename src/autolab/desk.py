@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autolab import calls, durable, fault, ideas, lessons, prompts, redaction
+from autolab.collection import remove_any, remove_tree
 from autolab.errors import RecordError
 from autolab.lab import IterationPaths, Lab
 from autolab.ledger import Line
@@ -26,9 +27,14 @@ from autolab.records.lab import Campaign, Config, Stage, State, VerifierPolicy, 
 from autolab.records.replies import OUTPUTS, AgentResult, Output
 from autolab.researchers import Answer, Context, Researcher, Task
 from autolab.stages import Outcome
+from autolab.text import decode, many_lines
 from autolab.view import View
+from autolab.workspace import Workspaces, open_up
 
 Document = TypeVar("Document", bound=Record)
+
+AGENT_FOLDER = "agent-"
+"""Begins the names of coding agents' folders; a candidate's worktree begins with its hypothesis's id."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +187,20 @@ def read(path: Path, shown: str) -> str:
         raise RecordError(f"{shown}: cannot be read: {error}") from None
 
 
+def quoted(desk: Desk, path: Path) -> str:
+    """A document of the iteration as a prompt quotes it, whatever a person has made of its characters."""
+    try:
+        return many_lines(path.read_bytes())
+    except OSError as error:
+        shown = desk.shown(path)
+        raise RecordError(f"{shown}: cannot be read: {error.strerror}; `autolab doctor --fix` brings it back") from None
+
+
 def ask(desk: Desk, values: dict[str, str], workspace: Path | None = None) -> tuple[AgentResult, Output | None] | str:
     """Ask the stage's researcher once; the valid result with its output, or in one line why there is none.
 
-    `workspace` is the candidate's worktree; without it the researcher gets a copy of the base commit.
+    `workspace` is the candidate's worktree, for a researcher that is not asked to work in a folder: one that is gets a
+    copy (`agent_folder`).
     """
     stage = desk.state.stage
     number = _number(desk)
@@ -207,8 +223,8 @@ def _number(desk: Desk) -> int:
 def _recorded(folder: Path) -> Answer | None:
     reply, none = folder / "reply.json", folder / "no_reply.txt"
     if reply.exists():
-        return Answer(reply.read_text(encoding="utf-8", errors="replace"))
-    return Answer(None, none.read_text(encoding="utf-8")) if none.exists() else None
+        return Answer(decode(reply.read_bytes()))
+    return Answer(None, decode(none.read_bytes())) if none.exists() else None
 
 
 def _prompt_file(desk: Desk) -> tuple[str, str]:
@@ -216,7 +232,7 @@ def _prompt_file(desk: Desk) -> tuple[str, str]:
     for name in prompts.FILES[desk.state.stage]:
         path = desk.lab.prompt(name)
         if path.exists():
-            return name, path.read_text(encoding="utf-8")
+            return name, decode(path.read_bytes())
     raise RecordError(f".autolab/prompts/{prompts.FILES[desk.state.stage][0]}: missing; copy it from a new lab")
 
 
@@ -232,7 +248,7 @@ def _program(desk: Desk) -> str:
     """What the lab's people say of it, as the base has it."""
     git, base = desk.lab.git, desk.campaign.base_commit or "HEAD"
     text = git.read(base, "program.md") if git.has_path(base, "program.md") else None
-    return "there is no program.md" if text is None else text.decode("utf-8", errors="replace")
+    return "there is no program.md" if text is None else many_lines(text)
 
 
 def _contract(desk: Desk, who: Researcher, stage: Stage) -> str:
@@ -243,7 +259,7 @@ def _contract(desk: Desk, who: Researcher, stage: Stage) -> str:
     path = desk.lab.prompt(name)
     if not path.exists():
         raise RecordError(f".autolab/prompts/{name}: missing; copy it from a new lab")
-    return prompts.contract(path.read_text(encoding="utf-8"), stage)
+    return prompts.contract(decode(path.read_bytes()), stage)
 
 
 def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, workspace: Path | None) -> Answer:
@@ -255,6 +271,9 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
     asked["prompt_version"] = prompts.version(_prompt_file(desk)[1])
     desk.lab.ledger.append("asked", asked)
     fault.point("ask.after_intent")
+    data: tuple[Path, ...] = ()
+    if who.works_in_folder:
+        workspace, data = _copy(desk, stage)
     task = Task(
         key=key,
         stage=stage,
@@ -262,12 +281,14 @@ def _perform(desk: Desk, stage: Stage, number: int, folder: Path, prompt: str, w
         iteration=desk.campaign.iterations,
         number=number,
         prompt=prompt,
-        workspace=workspace or (_copy(desk, stage, folder) if who.works_in_folder else folder),
+        workspace=workspace or folder,
         scratch=folder / "work",
         context=lambda: _context(desk),
         containment=desk.config.containment,
         contract=_contract(desk, who, stage),
         calls=_calls(desk, folder, {"iteration_id": desk.iteration_id, "stage": str(stage), "number": number}),
+        lab=desk.lab.root,
+        data=data,
     )
     answer = _without_secrets(desk, task, who.perform(task), who.works_in_folder)
     if answer.raw is None:
@@ -293,10 +314,16 @@ def _calls(desk: Desk, folder: Path, who: dict[str, object]) -> calls.Paid:
 
 def _without_secrets(desk: Desk, task: Task, answer: Answer, worked: bool) -> Answer:
     """The answer as it may be kept and read, after what the researcher wrote in its folders was made so too."""
-    if worked:
+    if worked and answer.raw is None:
+        remove_tree(task.workspace)  # nobody reads it, and it may be as large as it could be made
+    elif worked:
         base = desk.campaign.base_commit or "HEAD"
+        remove_any(task.workspace / ".git")  # served the program alone, which may have set it to run others
+        open_up(task.workspace)
+    if worked:
         written = [path for path in task.scratch.rglob("*") if path.is_file() and not path.is_symlink()]
-        for path in (*written, *desk.lab.git.strays(task.workspace, base)):
+        changed = desk.lab.git.strays(task.workspace, base) if answer.raw is not None else []
+        for path in (*written, *changed):
             if redaction.clean_file(path):
                 desk.tell(f"{desk.shown(path)}: held a secret, which was taken out")
     raw = None if answer.raw is None else redaction.clean_json(answer.raw)
@@ -312,7 +339,7 @@ def _context(desk: Desk) -> Context:
         def read_file(path: str) -> str | None:
             held = commit is not None and desk.lab.git.has_path(commit, path)
             content = desk.lab.git.read(commit, path) if commit is not None and held else None
-            return None if content is None else content.decode("utf-8", errors="replace")
+            return None if content is None else decode(content)
 
         return read_file
 
@@ -336,20 +363,39 @@ def _context(desk: Desk) -> Context:
     )
 
 
-def _copy(desk: Desk, stage: Stage, folder: Path) -> Path:
-    """Where a researcher that works in a folder looks around outside of the implementation stage.
+def agent_folder(desk: Desk) -> Path:
+    """Where a coding agent works at this ask of this stage.
 
-    A copy of the base; for a reviewer one of the candidate. What it changes there is thrown away.
+    Beside the worktrees and not in the store: some agents refuse to write below a folder called `.git`."""
+    return desk.lab.worktrees / f"{AGENT_FOLDER}{desk.iteration_id}-{desk.state.stage}-{_number(desk)}"
+
+
+def parent_of_candidate(desk: Desk) -> str:
+    """The commit that the implementation stage goes on from: its candidate so far, or the base."""
+    return desk.candidate(before=desk.acted) or desk.campaign.base_commit or "HEAD"
+
+
+def _copy(desk: Desk, stage: Stage) -> tuple[Path, tuple[Path, ...]]:
+    """A folder of its own for a researcher that works in one, and where training data lies that it leads to.
+
+    It holds what an author may see of the candidate so far, for a reviewer of the candidate, else of the base. Those of
+    earlier asks are taken away.
     """
-    place = folder / "workspace"
-    if not place.exists():
-        candidate = desk.candidate() if stage is Stage.IMPLEMENTATION_REVIEW else None
-        desk.lab.git.export(candidate or desk.campaign.base_commit or "HEAD", place)
-        for part in (place, *place.rglob("*")):
-            if not part.is_symlink():
-                part.chmod(part.stat().st_mode | 0o200)
-    (place / ".autolab").mkdir(exist_ok=True)
-    return place
+    place, base = agent_folder(desk), desk.campaign.base_commit or "HEAD"
+    desk.lab.worktrees.mkdir(exist_ok=True)
+    for other in desk.lab.worktrees.iterdir():
+        if other.name.lstrip(".").startswith(AGENT_FOLDER) and other != place:
+            remove_any(other)
+    commit = base
+    if stage is Stage.IMPLEMENTATION:
+        commit = parent_of_candidate(desk)
+    elif stage is Stage.IMPLEMENTATION_REVIEW:
+        commit = desk.candidate() or base
+    workspaces = Workspaces(desk.lab.root)
+    workspaces.make(place, commit, base, desk.config)
+    data = desk.config.data
+    outside = (Path(data),) if data is not None and Path(data).is_absolute() else ()
+    return place, (*workspaces.data(base, desk.config).values(), *outside)
 
 
 def _note_answer(desk: Desk, stage: Stage, number: int, folder: Path, raw: str) -> None:

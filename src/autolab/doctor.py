@@ -5,22 +5,36 @@ Nothing is thrown away by a fix: what it replaces is kept beside it as a copy.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
 from pathlib import Path
 
-from autolab import conclusion, containment, durable, evaluation, mending, preflight, prompts, stored, verifiers
+from autolab import (
+    conclusion,
+    containment,
+    durable,
+    executed_names,
+    interpreter,
+    mending,
+    preflight,
+    prompts,
+    pytest_guard,
+    stored,
+    verifiers,
+)
 from autolab.documents import COLUMNS
 from autolab.engine import LOG
 from autolab.errors import AutolabError, LabError, LedgerError, RecordError
 from autolab.git import common_dir, find_root
 from autolab.lab import Lab
-from autolab.ledger import Ledger
+from autolab.ledger import Ledger, Rebuilt
 from autolab.records.base import Record
 from autolab.records.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
 from autolab.records.lab import Backlog, Config, Stage, State, Who
 from autolab.researchers import checkup, load_researcher
+from autolab.text import decode
 
 CHECKED: dict[str, type[Record]] = {
     "design.yaml": Design,
@@ -30,11 +44,14 @@ CHECKED: dict[str, type[Record]] = {
     "runs/*/run_manifest.json": Manifest,
     "runs/*/metrics.json": RunMetrics,
 }
+EXECUTED_NAMED = 20
+"""Files of trials that `verify` names at most."""
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
 def verify(lab: Lab) -> list[Finding]:
-    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter."""
+    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter and what its
+    trials could read of the labels."""
     found = [verifiers.blocking("record", said) for said in mending.odd(lab)]
     _try(found, "ledger", lambda: lab.ledger.open() and lab.ledger.check())
     _try(found, "ledger", lab.load)
@@ -52,7 +69,7 @@ def verify(lab: Lab) -> list[Finding]:
     _try(found, "manifest", lambda: found.extend(_manifests(lab)))
     _try(found, "table", lambda: found.extend(_table(lab)))
     _try(found, "trials", lambda: found.extend(verifiers.blocking("trials", said) for said in stored.check(lab)))
-    found += prompts.check(lab.control / "prompts")
+    found += [*_pytest_guard(lab), *_executed(lab), *prompts.check(lab.control / "prompts")]
     if not any(finding.check == "config" for finding in found):
         found += _refusals(lab, {finding.message for finding in found})
         found += _frozen(lab)
@@ -85,6 +102,29 @@ def _refusals(lab: Lab, said: set[str]) -> list[Finding]:
     config = preflight.relative(lab, lab.config())
     told = preflight.refusals(preflight.Ground(lab, config, note=False))
     return [verifiers.blocking(name, line) for name, line in told if line not in said]
+
+
+def _pytest_guard(lab: Lab) -> list[Finding]:
+    say = "missing or changed, so that pytest would run what trials and candidates wrote"
+    way = "any command that works on the lab, such as `autolab doctor --fix`, writes it again"
+    return [verifiers.blocking("pytest", f"{path}: {say}; {way}", path) for path in pytest_guard.missing(lab.root)]
+
+
+def _executed(lab: Lab) -> list[Finding]:
+    """Files of trials that programs run by themselves: collected by a version that stored every name as it was."""
+    found: list[Finding] = []
+    for trials in sorted((lab.root / "experiments").glob("*/runs/*/trials")):
+        for folder, folders, files in os.walk(trials):
+            at = os.path.relpath(folder, lab.root)
+            executed = [name for name in (*folders, *files) if executed_names.runs_by_itself(name)]
+            folders[:] = [name for name in folders if name not in executed]
+            for name in executed:
+                path = f"{at}/{name}"
+                message = f"{path}: left by a trial, and programs run it by themselves; move it out of the lab"
+                found.append(verifiers.blocking("executed", message, path))
+                if len(found) == EXECUTED_NAMED:
+                    return found
+    return found
 
 
 def _broken_documents(lab: Lab) -> list[Path]:
@@ -129,7 +169,7 @@ def examine(start: Path, fix: bool) -> list[Finding]:
     found += [*judged, *_missing(lab)]
     if any(finding.check in ("config", "python", "packages") for finding in judged):
         return found
-    for name in evaluation.holds_packaged_data(Path(lab.python(lab.config()))):
+    for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
         message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"
         found.append(verifiers.advisory("data", message))
     return found
@@ -163,7 +203,7 @@ def _containment() -> list[Finding]:
         break
     else:
         missing.append("programs can only run with your rights (--containment none)")
-    way = "" if not missing else f"; {containment.INSTALL}"
+    way = f"; {containment.way_to_full()}" if missing else ""
     return [verifiers.advisory("containment", f"{said}{way}") for said in missing] + found
 
 
@@ -184,7 +224,7 @@ def _mind(role: str, who: Who, folder: Path) -> list[Finding]:
         path = folder / prompts.CONTRACTS["llm"]
         if not path.exists():
             return [verifiers.blocking("llm", f"{path}: missing; copy it from a new lab")]
-        contract = prompts.contract(path.read_text(encoding="utf-8"), Stage.DECIDE_REPEAT)
+        contract = prompts.contract(decode(path.read_bytes()), Stage.DECIDE_REPEAT)
         looked = list(checkup.look(who, contract))
     except AutolabError as error:
         return [verifiers.blocking("llm", f"{role}: {error}")]
@@ -208,8 +248,7 @@ def _fix(start: Path) -> list[Finding]:
         try:
             lab.ledger.open(repair=True)
         except LedgerError as error:
-            copy = lab.ledger.rebuild(_lab_id(lab.ledger), root)
-            found.append(verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {copy}"))
+            found += _rebuilt(error, lab.ledger.rebuild(_lab_id(lab.ledger), root))
         if not mending.has_transition(lab.ledger):
             found.append(verifiers.advisory("fixed", mending.begin_anew(lab, lost)))
         found += [verifiers.advisory("fixed", said) for said in mending.mend(lab)]
@@ -224,6 +263,15 @@ def _fix(start: Path) -> list[Finding]:
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))
         found += [verifiers.advisory("fixed", said) for said in mending.mend_table(lab)]
         conclusion.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
+    return found
+
+
+def _rebuilt(error: LedgerError, made: Rebuilt) -> list[Finding]:
+    """What a chain made anew has cost, a finding for each line that is not in it."""
+    found = [verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {made.copy}")]
+    for line in made.left_out:
+        say = verifiers.blocking if line.event == "trial" else verifiers.advisory  # a result has to be measured again
+        found.append(say("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
     return found
 
 

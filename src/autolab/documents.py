@@ -19,6 +19,7 @@ from typing import Literal, get_args
 
 from autolab import durable, fault
 from autolab.errors import LabError, RecordError
+from autolab.text import many_lines
 
 Place = Literal["top", "row", "section", "file"]
 
@@ -31,6 +32,8 @@ ROLL_OVER = 256 * 1024
 KEPT = 64 * 1024
 SEARCHED = 256 * 1024
 """Bytes from the head or the tail of a file in which an id is looked for."""
+LONGEST = 1_000_000
+"""Characters of an entry."""
 ROUNDS = 5
 """How often a write starts again because a person's program changed the file meanwhile."""
 
@@ -52,6 +55,7 @@ class Entry:
     place: Place
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "text", many_lines(self.text, LONGEST))
         if not _ID.fullmatch(self.id):
             raise RecordError(f"document entry: {self.id!r} is not an id; use letters, digits and . _ : -")
         parts = PurePosixPath(self.path).parts

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from autolab.text import whole
+
 
 def write(
     path: Path,
@@ -26,7 +28,7 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.autolab-tmp")
     temporary.unlink(missing_ok=True)  # of a write that was killed
-    data = content.encode() if isinstance(content, str) else content
+    data = _bytes(content)
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             if mode is not None:
@@ -59,7 +61,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256(content: str | bytes) -> str:
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+    return hashlib.sha256(_bytes(content)).hexdigest()
+
+
+def _bytes(content: str | bytes) -> bytes:
+    """As they are written; a lone surrogate, which UTF-8 cannot hold, as `text.whole` shows it."""
+    return whole(content).encode() if isinstance(content, str) else content
 
 
 def file_sha256(path: Path) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from autolab import durable, verifiers
 from autolab.desk import Desk
 from autolab.git import Change
+from autolab.path_names import LONGEST_NAME, LONGEST_PATH
 from autolab.records.replies import ImplementationOutput
-from autolab.verifiers import LONGEST_NAME, LONGEST_PATH
+from autolab.text import decode
 
 
 def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
@@ -29,6 +30,8 @@ def apply(desk: Desk, output: ImplementationOutput, parent: str) -> str:
         old = contents[edit.path] if edit.path in contents else text_at(desk, parent, edit.path)
         if old is None:
             return f"edit of {edit.path}: no such file in {parent[:12]}"
+        if edit.path not in contents and not _is_utf8(desk, parent, edit.path):
+            return f"edit of {edit.path}: is not UTF-8, so that what is not replaced could not be kept; write it whole"
         if old.count(edit.search) != 1 or not edit.search:
             return f"edit of {edit.path}: the text to replace stands there {old.count(edit.search)} times, not once"
         contents[edit.path] = old.replace(edit.search, edit.replace)
@@ -53,10 +56,16 @@ def _unfit(path: str) -> str:
     """Why a path is none below the worktree, as far as its spelling says."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path or str(pure) != path:
-        return f"{path!r}: not a plain path below the worktree"
+        return f"{_quoted(path)}: not a plain path below the worktree"
+    if path != path.encode(errors="replace").decode():
+        return f"{_quoted(path)}: the name is not UTF-8; rename the file"
     if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in pure.parts):
         return f"{path[:80]!r}...: too long for a file's name"
     return ""
+
+
+def _quoted(path: str) -> str:
+    return repr(path) if len(path) <= 80 else f"{path[:80]!r}..."
 
 
 def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
@@ -87,12 +96,20 @@ def unlocked(desk: Desk) -> bool:
     """META_MODE, read from the person's journal in the checkout."""
     for name in desk.config.files.human:
         path = desk.lab.root / name
-        if path.exists() and verifiers.meta_mode(path.read_text(encoding="utf-8", errors="replace")):
+        if path.exists() and verifiers.meta_mode(decode(path.read_bytes())):
             return True
     return False
+
+
+def _is_utf8(desk: Desk, commit: str, path: str) -> bool:
+    try:
+        (desk.lab.git.read(commit, path) or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def text_at(desk: Desk, commit: str, path: str) -> str | None:
     """A file as `commit` has it; None where there is none."""
     content = desk.lab.git.read(commit, path) if desk.lab.git.has_path(commit, path) else None
-    return None if content is None else content.decode("utf-8", errors="replace")
+    return None if content is None else decode(content)

@@ -25,6 +25,7 @@ from autolab import (
     durable,
     fault,
     preflight,
+    quarantine,
     reproduction,
     rig,
     target,
@@ -111,6 +112,7 @@ class Engine:
         if waits(state.stage):
             raise LabError(f"the lab is at {state.stage}: {state.reason or 'nothing to do'}; {_way_on(state)}")
         if state.iteration_id is None:
+            campaign = take_approved(self.lab, self.config, campaign, self.tell)
             spent = budget.spent(self.config.budget, campaign)
             if spent:
                 self._move(self._desk(), Result(Outcome.STOP, f"budget: {spent}"))
@@ -137,6 +139,9 @@ class Engine:
             return False
         seconds = round(desk.campaign.seconds + time.monotonic() - began, 3)
         self._move(desk, replace(result, campaign={"seconds": seconds} | result.campaign))
+        state, campaign = self.lab.load()
+        if state.iteration_id is None:
+            take_approved(self.lab, self.config, campaign, self.tell)
         conclusion.write_documents(self.lab, self.lab.load()[1], self.tell)
         return True
 
@@ -355,6 +360,7 @@ class Engine:
 def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
     """The configuration as it can be acted on, or a RecordError that says why it cannot."""
     preflight.refuse_unbuilt(config)
+    rig.refuse_reads(lab, config)
     settled, lower = containment.settle(config, lab.store)
     if lower:
         tell(lower)
@@ -393,6 +399,52 @@ def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
     lab.transition(after, campaign, why=f"review {answer}", **log)
     tell(f"{state.stage} -> {after.stage}")
     return after
+
+
+def waiting_for_user(lab: Lab, named: str | None) -> list[str]:
+    """What waits for a person, a line a fact: the lab itself, and candidates that were set aside; reads only.
+
+    With `named` that candidate alone; LabError if it does not wait.
+    """
+    state, campaign = lab.load()
+    if named is not None:
+        name = quarantine.find(lab, campaign, named).iteration_id
+        campaign = campaign.model_copy(update={"suspicious": (name,), "approved": ()})
+    asks = named is None and state.stage is Stage.HUMAN_REVIEW
+    rows = [f"the lab waits at {state.from_stage}: {state.reason}; {_way_on(state)}"] if asks else []
+    return [*rows, *quarantine.text(lab, campaign)] or ["nothing waits for you"]
+
+
+def review_suspicious(lab: Lab, config: Config, answer: str, named: str, tell: Callable[[str], None]) -> None:
+    """A person's answer to a candidate that was set aside: approve or stop.
+
+    LabError: none is named so, or it cannot be taken as it was tested.
+    """
+    state, campaign = lab.load()
+    one = quarantine.find(lab, campaign, named)
+    if answer == "stop":
+        quarantine.reject(lab, campaign, one)
+        tell(f"{one.iteration_id} is rejected; its code stays on its branch")
+        return
+    if state.iteration_id is not None:
+        quarantine.postpone(lab, campaign, one)
+        tell(f"{one.iteration_id} is approved; it becomes champion when {state.iteration_id}, now under way, is over")
+        return
+    why_not = quarantine.take(lab, campaign, one, base_of(lab, config, campaign, tell)[0])
+    if why_not:
+        raise LabError(f"review approve: {why_not}")
+    tell(f"kept by your word: autolab/champion is {one.candidate.commit[:12]} of {one.iteration_id}")
+
+
+def take_approved(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> Campaign:
+    """Between iterations: what was approved during the last one becomes champion, or is said to need another test."""
+    for name in campaign.approved:
+        one = quarantine.find(lab, campaign, name)
+        why_not = quarantine.take(lab, campaign, one, base_of(lab, config, campaign, tell)[0])
+        kept = f"kept by your word: autolab/champion is {one.candidate.commit[:12]} of {name}"
+        tell(f"note: {why_not}" if why_not else kept)
+        campaign = lab.load()[1]
+    return campaign
 
 
 def _sign(lab: Lab, state: State, campaign: Campaign) -> None:

@@ -17,14 +17,19 @@ raised is a bug, and shows its traceback.
 
 from __future__ import annotations
 
+from autolab import text
+
+MESSAGE = 4_000
+"""Characters of a message."""
+
 
 class AutolabError(Exception):
-    """One line for a person. Line breaks in the message are folded, so that it stays one."""
+    """One line for a person: the message is made one by `text.one_line`, whatever was quoted in it."""
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(text.one_line(str(message), MESSAGE))
 
 
 class UsageError(AutolabError):

@@ -17,10 +17,7 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
@@ -30,16 +27,14 @@ from autolab import durable, process
 from autolab.collection import remove_tree
 from autolab.errors import LabError, RecordError
 from autolab.records.base import parse_json
-from autolab.records.experiment import Environment
 from autolab.records.outcomes import Outcome
 from autolab.sandbox import OPEN, Box
+from autolab.text import decode_json, one_line, short_names
 
 METRICS_BYTES = 64 * 1024
 METRICS_KEYS = 200
 PREDICTIONS_BYTES = 2 * 1024**3
 NPY_HEADER_BYTES = 4096
-ANSWER_LIMIT_S = 60.0
-"""Seconds in which an interpreter lists its packages."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Refused(Exception):
 
 
 def _invalid(path: Path, error: object) -> Problem:
-    return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {' '.join(str(error).split())}")
+    return Problem(Outcome.INVALID_ARTIFACT, f"{path.name}: {one_line(str(error))}")
 
 
 def open_regular(path: Path, limit: int) -> BufferedReader:
@@ -79,16 +74,29 @@ def open_regular(path: Path, limit: int) -> BufferedReader:
     return open(descriptor, "rb")
 
 
-def read_metrics(path: Path) -> dict[str, float] | Problem:
-    """`metrics.json` or `score.json`: one flat object of finite numbers. Limits: 64 KiB, 200 keys."""
+def read_metrics(path: Path, compared: str | None = None) -> dict[str, float] | Problem:
+    """`metrics.json` or `score.json`: one flat object of finite numbers. Limits: 64 KiB, 200 keys.
+
+    The metric that is `compared` may be NaN or infinite: then the training diverged, and of the others those that
+    are no finite numbers are left out.
+    """
     try:
         with open_regular(path, METRICS_BYTES) as file:
-            text = file.read(METRICS_BYTES + 1).decode("utf-8")
+            text = decode_json(file.read(METRICS_BYTES + 1))
+        if compared is not None:
+            value = parse_json(text, path.name, any_number=True)
+            if isinstance(value, dict) and not_finite(value.get(compared)):
+                others = {name: number for name, number in value.items() if not not_finite(number)}
+                return (_flat_numbers(others) if others else {}) | {compared: math.nan}
         return _flat_numbers(parse_json(text, path.name))
     except RecordError as error:
         return Problem(Outcome.INVALID_ARTIFACT, str(error))
-    except (Refused, UnicodeDecodeError, ValueError) as error:
+    except (Refused, ValueError) as error:
         return _invalid(path, error)
+
+
+def not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _flat_numbers(value: object) -> dict[str, float]:
@@ -103,7 +111,7 @@ def _flat_numbers(value: object) -> dict[str, float]:
         if not abs(number) < 1e308:  # an integer of 400 digits is JSON, and no float
             raise Refused(f"{key[:60]}: must be a finite number")
         numbers[key] = float(number)
-    return numbers
+    return short_names(numbers)
 
 
 def check_predictions(path: Path, rows: int | None) -> str | Problem:
@@ -168,11 +176,14 @@ def score(
     time_limit_s: float,
     box: Box = OPEN,
     bytecode: Path | None = None,
+    compared: str | None = None,
 ) -> dict[str, float] | Problem:
     """Run the frozen evaluator; its numbers, or why there are none. Leaves `folder`/score.json and score.log.
 
+    `compared` names the metric that may come out as no finite number (`read_metrics`).
+
     The engine calls it with a folder of its own that no trial can write. Nothing of the engine's environment reaches
-    the evaluator; `box` gives its level and limits, to which this adds its three files and the interpreter. Byte code
+    the evaluator; `box` gives its level, limits and interpreter, to which this adds its three files. Byte code
     that lies beside modules is not believed: what it imports is compiled into `bytecode`, or anew where there is none.
     An earlier score.json is not believed but made again. An
     evaluator that is not the frozen one (`sha256`) is a Problem `tampered`. LabError: it, the interpreter or the
@@ -193,20 +204,20 @@ def score(
     argv = [str(python.absolute()), "-I", "-X", f"pycache_prefix={compiled}"]
     argv += ["-u", str(given[0])]  # -u: what it prints stays in order
     argv += ["--predictions", str(given[1]), "--labels", str(given[2]), "--out", str(work / "score.json")]
-    box = replace(box, reads=(*box.reads, *places(python), *map(str, given)), writes=(str(work), str(compiled)))
+    box = replace(box, reads=(*box.reads, *map(str, given)), writes=(str(work), str(compiled)))
     try:
         ended = process.run(argv, work, {}, folder / "score.log", time_limit_s, box)
         if ended.missing is not None:
             raise LabError(f"{python}: evaluator could not be started: {ended.missing}")
         problem = _changed(evaluator, sha256) or _complaint(ended, predictions, time_limit_s)
-        return problem or _taken(work / "score.json", folder / "score.json")
+        return problem or _taken(work / "score.json", folder / "score.json", compared)
     finally:
         remove_tree(work)
 
 
-def _taken(left: Path, kept: Path) -> dict[str, float] | Problem:
+def _taken(left: Path, kept: Path, compared: str | None) -> dict[str, float] | Problem:
     kept.unlink(missing_ok=True)
-    numbers = read_metrics(left)
+    numbers = read_metrics(left, compared)
     if isinstance(numbers, dict):
         with open_regular(left, METRICS_BYTES) as file:
             durable.write(kept, file.read())
@@ -229,95 +240,7 @@ def _changed(evaluator: Path, sha256: str) -> Problem | None:
 def _complaint(ended: process.Ended, predictions: Path, time_limit_s: float) -> Problem | None:
     if ended.ok:
         return None
-    last = ended.last_line or f"the evaluator ended with exit status {ended.code} and said nothing"
+    how = ended.killed or f"ended with exit status {ended.code}"
+    last = ended.last_line or f"the evaluator {how} and said nothing"
     last = f"not scored within {time_limit_s:g} s" if ended.timed_out else ended.passed or last
     return Problem(Outcome.INVALID_ARTIFACT, f"{predictions.name}: {last}")
-
-
-_ASK = """
-import json, sys, sysconfig
-from importlib.metadata import distributions
-found = sorted({f"{(d.metadata['Name'] or '').lower()}=={d.version}" for d in distributions()})
-places = [sys.prefix, sys.exec_prefix, sys.base_prefix, *sys.path]
-told = {"version": sys.version.split()[0], "site": sysconfig.get_paths()["purelib"], "found": found, "places": places}
-print(json.dumps(told))
-"""
-
-
-PACKAGED_DATA = frozenset({"scikit-learn"})
-"""Distributions with the evaluation data of a shipped lab inside: sklearn.datasets.load_digits has the labels too."""
-
-
-@dataclass(frozen=True)
-class _Installed:
-    version: str
-    packages: tuple[str, ...]
-    site: Path
-    modified: int
-    places: tuple[str, ...]
-
-
-def packages_hash(python: Path) -> Environment:
-    """The interpreter's version and the SHA-256 over its sorted `name==version` lines.
-
-    Asked once per interpreter and modification time of its site-packages. LabError: it does not start.
-    """
-    found = _installed(python)
-    return Environment(
-        python=str(python), version=found.version, packages_sha256=durable.sha256("\n".join(found.packages))
-    )
-
-
-def places(python: Path) -> tuple[str, ...]:
-    """The folders that the interpreter runs from: what a box has to let it read."""
-    return _installed(python).places
-
-
-def holds_packaged_data(python: Path) -> list[str]:
-    """Installed distributions that carry a shipped lab's evaluation data, for which a trial could just reach."""
-    names = {line.partition("==")[0].replace("_", "-") for line in _installed(python).packages}
-    return sorted(names & PACKAGED_DATA)
-
-
-_known: dict[Path, _Installed] = {}
-
-
-def _installed(python: Path) -> _Installed:
-    # Not resolved: a virtual environment's interpreter is a link, and the environment is where the link lies.
-    path = Path(shutil.which(python) or python).absolute()
-    known = _known.get(path)
-    if known is None or known.modified != _modified(known.site):
-        known = _known[path] = _ask(path)
-    return known
-
-
-def _modified(folder: Path) -> int:
-    return folder.stat().st_mtime_ns if folder.exists() else 0
-
-
-def _ask(python: Path) -> _Installed:
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "answer.json"
-        ended = process.run([str(python), "-I", "-B", "-c", _ASK], log.parent, {}, log, ANSWER_LIMIT_S)
-        answer = log.read_text(encoding="utf-8", errors="replace")
-    if ended.missing is not None or ended.timed_out:
-        why = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"
-        raise LabError(f"{python}: does not start: {why}; name another as python in .autolab/config.yaml")
-    if not ended.ok:
-        last = ended.last_line or "no message"
-        raise LabError(f"{python}: cannot list its packages (Python 3.8 or newer is needed): {last}")
-    try:
-        told = json.loads(answer.rstrip().rpartition("\n")[2])
-        site = Path(told["site"])
-    except (ValueError, TypeError, KeyError):
-        raise LabError(f"{python}: is no Python; name another as python in .autolab/config.yaml") from None
-    return _Installed(told["version"], tuple(told["found"]), site, _modified(site), _outermost(told["places"]))
-
-
-def _outermost(folders: Sequence[str]) -> tuple[str, ...]:
-    """Folders that exist and lie in none of the others, `/` left out."""
-    found: list[str] = []
-    for folder in sorted({os.path.abspath(folder) for folder in folders if folder} - {"/"}, key=len):
-        if os.path.isdir(folder) and not any(Path(folder).is_relative_to(outer) for outer in found):
-            found.append(folder)
-    return tuple(found)

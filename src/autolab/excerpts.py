@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from autolab import prompts, verifiers
 from autolab.git import Change
 from autolab.records.lab import Config
+from autolab.text import one_line
 
 LONGEST = 64 * 1024
 """Bytes of a file that could be quoted; a larger one is not source that a person wrote."""
@@ -28,7 +29,8 @@ def told(folder: Path, config: Config, wanted: str, *, unlocked: bool = False) -
 
     `wanted` is text in which files are named that matter most. `unlocked` as in `verifiers.path_policy`.
     """
-    paths = [path for path in _files(folder) if len(path) <= _NAMES]
+    # A name that cannot be shown as it is could not be named in an answer either.
+    paths = [path for path in _files(folder) if len(path) <= _NAMES and one_line(path) == path]
     mine = _changeable(paths, config, unlocked)
     sizes = {path: (folder / path).stat().st_size for path in mine}
     head = f"Files that you may change:\n{_listed(sizes)}\n"

@@ -22,10 +22,10 @@ from autolab import criteria, stats
 from autolab.errors import RecordError
 from autolab.records.experiment import (
     Arm,
-    ArmMetrics,
     Assessment,
     Comparison,
     Criterion,
+    CutTrials,
     Design,
     Hypothesis,
     Interval,
@@ -35,14 +35,15 @@ from autolab.records.experiment import (
 )
 from autolab.records.lab import Config, Direction, Metric, StoppingRule
 from autolab.records.outcomes import Outcome, RunKind, Verdict
+from autolab.scores import SHARES as SHARES
+from autolab.scores import Scale, aggregate, quantum
+from autolab.scores import measured as measured
 from autolab.seeds import search_seeds
 
 AGAIN, ALTERED = "again", "altered"
 """Arms of a calibration: the baseline's first seed once more, the baseline with settings that the lab names."""
 SAME = 2
 """Pairs with equal outputs that show that the seed, or the change, changes nothing."""
-SHARES = frozenset({"accuracy", "acc", "f1", "precision", "recall", "auc", "auroc", "iou", "top1", "top5"})
-"""Words in the name of a metric that is a share of the evaluation's rows."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Plan:
     `delta` is in the metric's units. `fixed` says that the design itself names the seeds. `self_reported`
     says that the lab has no evaluator, so that the numbers are what the trials say of themselves. A plan without
     a rule compares nothing: it is done when every cell is. `only` names the (arm, index) that run; None: all.
+    `bound` is the worst score that counts: one beyond it, or of a diverged training, counts as the bound.
     """
 
     arms: tuple[PlannedArm, ...]
@@ -78,11 +80,17 @@ class Plan:
     criteria: tuple[Criterion, ...] = ()
     self_reported: bool = False
     only: frozenset[tuple[str, int]] | None = None
+    bound: float | None = None
 
     @property
     def baseline(self) -> PlannedArm:
         """The first baseline: what every variant is compared with."""
         return next(arm for arm in self.arms if arm.role == "baseline")
+
+    @property
+    def scale(self) -> Scale:
+        """How its trials are read."""
+        return Scale(self.metric, self.direction, self.self_reported, self.bound)
 
     @property
     def variants(self) -> tuple[PlannedArm, ...]:
@@ -140,6 +148,10 @@ def recorded_plan(manifest: Manifest, design: Design, hypothesis: Hypothesis | N
     if rule is None:
         raise RecordError(
             "run_manifest.json: rule: missing; the run cannot be judged without the rule it was made under"
+        )
+    if design.test is not None and design.test.bound != rule.bound:
+        raise RecordError(
+            f"design.yaml: test.bound: {design.test.bound}, but {rule.bound} was fixed before launch; restore it"
         )
     wanted = design.reproducibility.seeds
     count = manifest.pairs or (wanted.max_pairs if isinstance(wanted, MaxPairs) else len(wanted))
@@ -209,6 +221,7 @@ def confirmed_again(manifest: Manifest) -> Plan:
         rule=manifest.rule,
         fixed=True,
         self_reported=manifest.self_reported,
+        bound=manifest.rule.bound,
     )
 
 
@@ -229,6 +242,7 @@ def reproduction(manifest: Manifest, trials: Sequence[Trial]) -> Plan:
         fixed=True,
         self_reported=manifest.self_reported,
         only=frozenset((trial.arm, trial.index) for trial in trials),
+        bound=manifest.rule.bound if manifest.rule else None,
     )
 
 
@@ -265,6 +279,7 @@ def _plan(
         fixed=given,
         criteria=tuple(criteria.resolved(design, direction, metric)),
         self_reported=self_reported,
+        bound=rule.bound,
     )
 
 
@@ -347,28 +362,11 @@ def content_key(
 # What trials say
 
 
-def measured(trial: Trial, self_reported: bool) -> dict[str, float]:
-    """The numbers that count: the evaluator's scores, or in a lab without one what the trial says of itself."""
-    return trial.self_reported if self_reported else trial.score
-
-
 def settled(trials: Iterable[Trial]) -> dict[tuple[str, int], Trial]:
     """Trials by (arm, index), without those that say nothing: cancelled by the rule, or lost and to be repeated."""
     return {
         (trial.arm, trial.index): trial for trial in trials if trial.outcome not in (Outcome.CANCELLED, Outcome.LOST)
     }
-
-
-def failure(trial: Trial, metric: str, self_reported: bool) -> str | None:
-    """Why this settled trial cannot be used, in one line that names it; None if it can."""
-    if trial.outcome is not Outcome.COMPLETED:
-        return f"trial {trial.trial}: {trial.outcome}{': ' if trial.message else ''}{trial.message}"
-    value = measured(trial, self_reported).get(metric)
-    if value is None:
-        return f"trial {trial.trial}: metric {metric!r} was not measured"
-    if not abs(value) < stats.LIMIT:
-        return f"trial {trial.trial}: metric {metric!r} is {value}, not a finite number below {stats.LIMIT:g}"
-    return None
 
 
 def counted(plan: Plan, trials: Iterable[Trial]) -> list[Trial]:
@@ -401,7 +399,7 @@ def _read(plan: Plan, found: dict[tuple[str, int], Trial], needed: list[tuple[st
         if cell not in found:
             break
         read.append(found[cell])
-        if failure(found[cell], plan.metric, plan.self_reported):
+        if plan.scale.failure(found[cell]):
             break
     return read
 
@@ -415,7 +413,7 @@ def judge(plan: Plan, trials: Sequence[Trial]) -> Judgement:
     rulings = _rulings(plan, found)
     needed = _needed(plan, rulings)
     read = _read(plan, found, needed)
-    broken = failure(read[-1], plan.metric, plan.self_reported) if read else None
+    broken = plan.scale.failure(read[-1]) if read else None
     if broken:
         return Judgement("failed", broken, rulings)
     if len(read) < len(needed) or not all(ruling.final for ruling in rulings.values()):
@@ -452,6 +450,18 @@ def _ruling(plan: Plan, rule: StoppingRule, variant: str, found: dict[tuple[str,
         planned=len(plan.seeds),
         arms=arms,
         quantum=quantum(plan.metric, min(rows, default=0)),
+        scores=_scores(plan, pairs) if pairs else None,
+    )
+
+
+def _scores(plan: Plan, pairs: Sequence[tuple[Trial, Trial]]) -> stats.Scores:
+    """What the differences are made of. Whether seeds matter is read off the first pairs, so that it never changes."""
+    base, other = zip(*pairs, strict=True)
+    hashes = [{trial.predictions_sha256 for trial in arm[: stats.FIRST]} - {None} for arm in (base, other)]
+    return stats.Scores(
+        counted=([_value(plan, trial) for trial in base], [_value(plan, trial) for trial in other]),
+        printed=([plan.scale.printed(trial) for trial in base], [plan.scale.printed(trial) for trial in other]),
+        seeds_matter=any(len(found) > 1 for found in hashes),
     )
 
 
@@ -503,17 +513,14 @@ def _gain(plan: Plan, before: float, after: float) -> float:
     return after - before if plan.direction == "maximize" else before - after
 
 
-def quantum(metric: str, rows: int) -> float:
-    """The smallest step of a metric: one row's part of a share, if the rows are known; 0 for a continuous one."""
-    return 1 / rows if rows and set(metric.lower().split("_")) & SHARES else 0.0
-
-
 def _measured(plan: Plan, trial: Trial) -> bool:
-    return failure(trial, plan.metric, plan.self_reported) is None
+    return plan.scale.failure(trial) is None
 
 
 def _value(plan: Plan, trial: Trial) -> float:
-    return measured(trial, plan.self_reported)[plan.metric]
+    value = plan.scale.score(trial)
+    assert value is not None  # only trials that `failure` passes are read
+    return value
 
 
 _VERDICTS = {stats.Action.KEEP: Verdict.SUPPORTED, stats.Action.REFUTED: Verdict.REFUTED}
@@ -532,10 +539,12 @@ def _verdict(plan: Plan, rulings: dict[str, stats.Ruling], read: list[Trial]) ->
             pairs=ruling.pairs,
             e_plus=ruling.e_plus,
             e_minus=ruling.e_minus,
+            bound=plan.bound,
+            cut=_cut_trials(plan, name, ruling.pairs, read) if plan.bound is not None else (),
         )
         for name, ruling in rulings.items()
     )
-    means = aggregate(read, plan.self_reported)
+    means = aggregate(plan.scale, read)
     levels = {name: criteria.levels(plan.criteria, means[name], ruling.pairs) for name, ruling in rulings.items()}
     joint = {c.arm: _joint(c, criteria.verdict(levels[c.arm])) for c in comparisons}
     # Largest mean first; the design's order breaks a tie.
@@ -550,6 +559,15 @@ def _verdict(plan: Plan, rulings: dict[str, stats.Ruling], read: list[Trial]) ->
     lead = by_verdict[verdict][0]
     reason = _reason(lead, verdict, levels[lead.arm])
     return Judgement("completed", reason, rulings, comparisons, verdict, levels[lead.arm], lead.arm)
+
+
+def _cut_trials(plan: Plan, variant: str, pairs: int, read: list[Trial]) -> tuple[CutTrials, ...]:
+    """Of the pairs that a comparison has read, how many trials of each of its arms were cut."""
+    by_arm = {
+        name: [trial for trial in read if trial.arm == name and trial.index < pairs]
+        for name in (plan.baseline.name, variant)
+    }
+    return tuple(plan.scale.cut_trials(name, trials) for name, trials in by_arm.items())
 
 
 def _joint(comparison: Comparison, limits: Verdict | None) -> Verdict:
@@ -575,19 +593,3 @@ def assessment(judgement: Judgement) -> Assessment:
         comparisons=judgement.comparisons,
         criteria=dict(judgement.criteria),
     )
-
-
-def aggregate(trials: Iterable[Trial], self_reported: bool) -> dict[str, dict[str, ArmMetrics]]:
-    """Mean, sample deviation and number of trials, per arm and metric, over the completed ones of `trials`."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for trial in trials:
-        if trial.outcome is Outcome.COMPLETED:
-            for name, value in measured(trial, self_reported).items():
-                if abs(value) < stats.LIMIT:
-                    values.setdefault(trial.arm, {}).setdefault(name, []).append(value)
-    return {arm: {name: _arm_metrics(found) for name, found in sorted(by.items())} for arm, by in values.items()}
-
-
-def _arm_metrics(values: list[float]) -> ArmMetrics:
-    mean, deviation = stats.mean_and_deviation(values)
-    return ArmMetrics(mean=mean, std=deviation, n=len(values))

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from autolab import durable
 from autolab.curves import Curve
-from autolab.meanings import spoken
+from autolab.meanings import fate
 from autolab.records.experiment import Comparison, Confirmation, Interval
 from autolab.records.lab import Direction
 
@@ -232,7 +232,7 @@ def _comparison(shown: Run) -> Any:
     labels = [f"{_name(c.arm)}\n{search}{c.verdict}" for c in shown.comparisons]
     arms = [c.arm for c in shown.comparisons]
     if shown.confirmation is not None:
-        labels.append(f"{_name(shown.confirmation.arm)}\nfresh seeds: {spoken(shown.confirmation.outcome)}")
+        labels.append(f"{_name(shown.confirmation.arm)}\nfresh seeds: {fate(shown.confirmation)}")
         arms.append(shown.confirmation.arm)
     tall = 0.35 + 0.5 * max(2, len(names), sum(1 + label.count("\n") for label in labels) / 3)
     first, second = _label_width(names), _label_width(labels)

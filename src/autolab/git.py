@@ -42,6 +42,7 @@ from autolab.plumbing import (
     read_line,
     staged_entry,
 )
+from autolab.text import decode, many_lines, one_line
 
 OWN_REFS = ("refs/autolab/", "refs/heads/autolab/", "refs/heads/exp/")
 _UNFINISHED = "autolab is writing the files of this worktree"  # lock reason, from `worktree add` to the last file
@@ -226,9 +227,9 @@ class Git(Plumbing):
         with self._stream(*args, self._known(base), self._known(commit)) as out:
             data = out.read(limit_bytes + 1)
         if len(data) <= limit_bytes:
-            return data.decode(errors="replace")
+            return many_lines(data)
         kept = data[: data.rfind(b"\n", 0, limit_bytes) + 1]
-        return kept.decode(errors="replace") + f"[diff cut after {len(kept)} bytes]\n"
+        return many_lines(kept) + f"[diff cut after {len(kept)} bytes]\n"
 
     def dirty(self, paths: Sequence[str] | None = None) -> list[str]:
         """Paths of the person's checkout with staged, unstaged or untracked changes; reads only.
@@ -370,7 +371,7 @@ class Git(Plumbing):
             return
         with self._stream("rev-list", "--first-parent", "--format=%H%x00%s", tip) as out:
             for line in out:
-                sha, mark, subject = line.decode(errors="replace").rstrip("\n").partition("\0")
+                sha, mark, subject = decode(line).rstrip("\n").partition("\0")
                 if mark:
                     yield sha, subject
 
@@ -433,7 +434,7 @@ class Git(Plumbing):
             return None
         commit = self._commit(tree, [head] if head else [], message, person=True)
         self._stage(paths, {entry.name: entry for entry in staged}, zeros="0" * len(tree))
-        log = f"commit: {message.splitlines()[0] if message.strip() else 'autolab publish'}"
+        log = f"commit: {one_line(message.strip().partition(chr(10))[0]) or 'autolab publish'}"
         self._run("update-ref", "-m", log, "HEAD", commit, head or "", person=True)
         return commit
 
@@ -530,7 +531,7 @@ class Git(Plumbing):
     def _checked_out(self, ref: str) -> set[str]:
         if not ref.startswith("refs/heads/"):
             return set()
-        listed = self._run("worktree", "list", "--porcelain").decode(errors="replace").splitlines()
+        listed = os.fsdecode(self._run("worktree", "list", "--porcelain")).split("\n")
         return {line.removeprefix("branch ") for line in listed if line.startswith("branch ")}
 
     def _known(self, rev: str) -> str:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autolab import durable
+from autolab import durable, pytest_guard
 from autolab.errors import LabError, UsageError
 from autolab.git import Git, common_dir, find_root
 from autolab.lab import Lab
 from autolab.ledger import Ledger, machine
 from autolab.records import SCHEMAS, schema_text
 from autolab.records.lab import Campaign, Config, Stage, State
+from autolab.text import last_line, many_lines
 
 TEMPLATES = Path(__file__).parent / "templates"
 LAYERS = {
@@ -124,6 +125,7 @@ def register(root: Path, seed: int | None) -> Lab:
     lab.show_state(state)
     lab.link_ledger()
     lab.note_interpreter()
+    pytest_guard.write(root)
     return lab
 
 
@@ -136,7 +138,7 @@ def ignore(root: Path) -> None:
     exclude, shown = common_dir(root) / "info" / "exclude", root / ".gitignore"
     old = exclude.read_text(encoding="utf-8", errors="surrogateescape") if exclude.exists() else ""
     theirs = shown.read_text(encoding="utf-8", errors="surrogateescape") if shown.is_file() else ""
-    known = {*old.splitlines(), *theirs.splitlines()}
+    known = {*old.split("\n"), *theirs.split("\n")}
     missing = [line for line in wanted if line not in known]
     if missing:
         start = old if not old or old.endswith("\n") else old + "\n"
@@ -166,14 +168,16 @@ def _prepare(root: Path) -> None:
         return
     print(f"making the lab's data: {root / 'prepare.py'}", flush=True)
     try:
-        done = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, check=False)
     except KeyboardInterrupt:
         raise LabError(_without_data(root, "interrupted")) from None
-    *said, last = done.stderr.splitlines() or [f"prepare.py ended with exit code {done.returncode}"]
+    printed = many_lines(done.stderr)
     if done.returncode:
-        sys.stderr.write("".join(f"{line}\n" for line in said))
+        # What it printed before its last line: that line is the error's own.
+        sys.stderr.write(printed.rstrip().rpartition("\n")[0] + "\n" if "\n" in printed.rstrip() else "")
+        last = last_line(printed) or f"prepare.py ended with exit code {done.returncode}"
         raise LabError(_without_data(root, last))
-    sys.stderr.write(done.stderr)
+    sys.stderr.write(printed)
 
 
 def _without_data(root: Path, why: str) -> str:

@@ -22,10 +22,11 @@ from typing import Any, NamedTuple, NoReturn
 if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from autolab import sandbox
+from autolab import kill_reasons, sandbox
 from autolab.limits import DISK_LIMIT, OUT_OF_MEMORY, PROCESS_LIMIT
 from autolab.processes import LINUX, below, boot, end_children, process_table, start_of
 from autolab.syscalls import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
+from autolab.text import last_line, one_line
 from autolab.workdir import Document, Workdir, drain, note, now, ring, write_json
 
 EXITED, COMPLETED, FAILED, TIMEOUT = "exited", "completed", "failed", "timeout"
@@ -95,7 +96,8 @@ def _become(
         os.execvpe(enclosure.argv[0], enclosure.argv, step["env"])
     except (OSError, ValueError) as error:
         where = getattr(error, "filename", None) or step["argv"][0]
-        os.write(failure, f"{where}: {getattr(error, 'strerror', None) or error}".encode(errors="replace")[:1000])
+        reason = getattr(error, "strerror", None) or error
+        os.write(failure, one_line(f"{where}: {reason}").encode()[:1000])
     finally:
         os._exit(127)
 
@@ -131,7 +133,7 @@ GROUP = "autolab-"
 _PASSED = {
     OUT_OF_MEMORY: "used more than {memory_bytes} bytes of memory",
     PROCESS_LIMIT: "started more than {processes} processes and threads",
-    DISK_LIMIT: "wrote more than {disk_bytes} bytes, or more files and folders than may be",
+    DISK_LIMIT: "wrote more than {disk_bytes} bytes",
 }
 
 
@@ -155,6 +157,7 @@ class Keeper:
         self.logs: dict[str, tuple[int, int]] = {}
         self.begun = now()
         self.contained: dict[str, str] = {}
+        self.kills_before: dict[str, int] = {}
 
     def run(self) -> Document:
         """To the exit, which is written too; raises SupervisorDied, with everything below killed, if nobody is left
@@ -223,6 +226,7 @@ class Keeper:
         out, err = self.logs[step["name"]]
         output = Output(step["output_bytes"], {leader.stdout: out, leader.stderr: err})
         started, clock = now(), time.monotonic()
+        self.kills_before = kill_reasons.out_of_memory_kills()
         os.write(leader.gate, b"g")
         ended = self.watch(step, enclosure, leader, output)
         seconds = time.monotonic() - clock
@@ -238,14 +242,21 @@ class Keeper:
         usages = [usage for _, usage in self.reaped.values()]
         self.steps.append(step_document(step["name"], code, usages, seconds, output.bytes, started))
         if ended == EXITED and not failure and not enclosure.entered():
-            raise OSError(0, f"the sandbox could not be put up: {_last_line(self.folder, step)}", "bwrap")
+            raise OSError(0, self.not_enclosed(step, code), "bwrap")
         if ended == EXITED and output.over:
             ended = OUTPUT_LIMIT
         if ended == EXITED:
             ended = enclosure.watcher.at_the_end(code != 0) or ended
         if ended == EXITED and code != 0:
-            ended = DISK_LIMIT if code == -signal.SIGXFSZ else enclosure.group.ran_out() or ended
-        return self.judge(step, ended, failure)
+            too_long = kill_reasons.signal_of(code) == signal.SIGXFSZ
+            ended = DISK_LIMIT if too_long else enclosure.group.ran_out() or ended
+        return self.judge(step, ended, failure, enclosure.watcher.said)
+
+    def not_enclosed(self, step: Document, code: int) -> str:
+        """Why bubblewrap ended before it had told of the program's end."""
+        if code == -signal.SIGKILL:
+            return f"the sandbox {kill_reasons.told(code, self.kills_before)}"
+        return f"the sandbox could not be put up: {_last_line(self.folder, step)}"
 
     def record(self, step: Document, pid: int) -> None:
         """Durable before the gate opens: whoever finds no such record knows that no code of the job ran."""
@@ -301,36 +312,40 @@ class Keeper:
         if self.reap():
             self.reaped |= end_children()
 
-    def judge(self, step: Document, ended: str, failure: str) -> tuple[str, str]:
+    def judge(self, step: Document, ended: str, failure: str, said: str) -> tuple[str, str]:
+        """`said` is what the watcher saw of the disk, where that is what ended the step."""
         name, result = step["name"], self.steps[-1]
         if ended == TIMEOUT:
             return TIMEOUT, f"{name} passed its limit of {step['time_limit_s']:g} s"
         if ended == OUTPUT_LIMIT:
             return OUTPUT_LIMIT, f"{name} printed more than {step['output_bytes']} bytes"
+        if ended == DISK_LIMIT and said:
+            return ended, f"{name} {said}"
         if ended in _PASSED:
             return ended, f"{name} {_PASSED[ended].format(**step['box'])}"
         if ended == CANCELLED:
-            return CANCELLED, f"{name} was cancelled"
+            return CANCELLED, f"{name} was cancelled: the user stopped it, or its result is needed no more"
         if failure:
             return FAILED, f"{name} could not be run: {failure}"
-        if result["signal"] is not None:
-            return FAILED, f"{name} was killed by signal {result['signal']}"
-        if result["returncode"] != 0:
-            unseen = result["returncode"] == 127 and step["box"]["level"] == "full"
-            return FAILED, f"{name} exited with status {result['returncode']}{_UNSEEN if unseen else ''}"
+        code = result["returncode"] if result["signal"] is None else -result["signal"]
+        killed = kill_reasons.told(code, self.kills_before)
+        if killed is not None:
+            return FAILED, f"{name} {killed}"
+        if code != 0:
+            unseen = code == 127 and step["box"]["level"] == "full"
+            return FAILED, f"{name} exited with status {code}{_UNSEEN if unseen else ''}"
         return COMPLETED, "all steps exited with status 0"
 
 
 def _last_line(folder: Path, step: Document) -> str:
     """What bubblewrap said last: nothing else had a chance to say anything."""
     name = "out" if step.get("merged") else "err"
-    said = (folder / "logs" / f"{step['name']}.{name}").read_text(errors="replace").strip()
-    return said.splitlines()[-1] if said else "it said nothing"
+    return last_line((folder / "logs" / f"{step['name']}.{name}").read_bytes()) or "it said nothing"
 
 
 def _read_all(pipe: int) -> str:
     try:
-        return os.read(pipe, 4096).decode(errors="replace")
+        return one_line(os.read(pipe, 4096))
     except BlockingIOError:
         return ""
 

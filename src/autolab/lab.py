@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from autolab import durable, fault
+from autolab import durable, fault, pytest_guard
 from autolab.errors import GitError, LabError, LedgerError, RecordError
 from autolab.git import Git, common_dir
 from autolab.ledger import Ledger, Line, machine
@@ -343,9 +343,10 @@ class Lab:
             durable.write(held, text)
 
     def _show_views(self) -> None:
-        """What somebody cleaned away of `.autolab/`, shown again."""
+        """What somebody cleaned away of `.autolab/`, shown again, and what keeps pytest out of candidates' files."""
         self.link_ledger()
         self.note_interpreter()
+        pytest_guard.write(self.root)
         if not self.backlog_path.exists():
             self.show_backlog(self.backlog())
 

@@ -11,7 +11,6 @@ import operator
 import os
 import re
 import shlex
-import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -46,7 +45,9 @@ class Ground:
     `folder`: read-only export of the candidate, the working folder. `python`: the trials' interpreter.
     `scratch`: one folder a check, which alone it may write (AUTOLAB_TRIAL_DIR). `logs`: `<check>.log`. `config`: the
     arm's resolved settings (AUTOLAB_CONFIG). `data`: the training data (AUTOLAB_DATA). `experiment`: the lab's
-    `experiments/<ITERATION_ID>`, which an export does not hold. `box`: level, limits, and where the interpreter lies.
+    `experiments/<ITERATION_ID>`, which an export does not hold. `imports`: what sends imports of the lab's package to
+    the export (PYTHONPATH). `box`: level, limits, and where the interpreter lies. `with_base_tests`: the same code with
+    the lab's tests as the base has them, where the candidate changed any.
     """
 
     folder: Path
@@ -57,11 +58,13 @@ class Ground:
     config: Path | None = None
     data: Path | None = None
     experiment: Path | None = None
+    imports: Path | None = None
+    with_base_tests: Path | None = None
     box: Box = OPEN
 
     def boxed(self, folder: Path) -> Box:
         """Reads everything that is named here, writes `folder`."""
-        given = (self.folder, self.config, self.data, self.experiment)
+        given = (self.folder, self.config, self.data, self.experiment, self.imports)
         seen = tuple(str(path.absolute()) for path in given if path is not None)
         return replace(self.box, reads=(*self.box.reads, *seen), writes=(str(folder.absolute()),))
 
@@ -86,12 +89,27 @@ def climb(policy: VerifierPolicy, ground: Ground) -> Ladder:
         found = missing if command is None else _rung(name, command, policy, ground)
         findings += [found] if found is not None else []
         checks[name] = "fail" if found is not None else "skip" if command is None else "pass"
+    if policy.test_command is not None and ground.with_base_tests is not None and checks["tests"] != "fail":
+        found = _base_tests(policy.test_command, policy, ground, ground.with_base_tests)
+        findings += [found] if found is not None else []
+        checks["tests"] = "fail" if found is not None else "pass"
     summary = None
     if policy.summary_command is not None:
         summary, found = _summary(policy.summary_command, policy, ground)
         findings += [found] if found is not None else []
         checks["summary"] = "fail" if found is not None else "pass"
     return Ladder(checks, tuple(findings), summary)
+
+
+def _base_tests(command: str, policy: VerifierPolicy, ground: Ground, folder: Path) -> Finding | None:
+    """The lab's tests as the base has them, on the candidate's code: it may add tests, not take any away."""
+    if not has_tests(folder):
+        return None
+    found = _rung("base_tests", command, policy, replace(ground, folder=folder))
+    if found is None:
+        return None
+    told = f"the lab's own tests, as the base has them, say of this code: {found.message}"
+    return blocking("tests", told)
 
 
 def _rungs(policy: VerifierPolicy, folder: Path) -> list[tuple[str, str | None, Finding | None]]:
@@ -145,7 +163,12 @@ def _load_hypothesis(path: Path) -> Hypothesis:
 
 # one rung
 
-_KEYS = {"env_smoke": "smoke_command", "tests": "test_command", "dry_run": "dry_run_command"}
+_KEYS = {
+    "env_smoke": "smoke_command",
+    "tests": "test_command",
+    "base_tests": "test_command",
+    "dry_run": "dry_run_command",
+}
 
 
 def _rung(
@@ -163,7 +186,7 @@ def _rung(
         where = f"{_KEYS.get(name, 'summary_command')} in {POLICY}"
         where = f"python in {Config.FILE}" if argv[0] == ground.python else where
         return blocking(name, f"{argv[0]}: {run.missing}: install it or change {where}")
-    how = f"ended with exit code {run.code}" if run.code > 0 else f"was killed by {_signal_name(-run.code)}"
+    how = run.killed or f"ended with exit code {run.code}"
     how = f"still running after {policy.time_limit_s:g} s and ended" if run.timed_out else how
     how = f"ended: {run.passed.removeprefix('run ')}" if run.passed is not None else how
     return blocking(name, f"{command}: {how}{_quoted(run.tail)}")
@@ -211,7 +234,7 @@ def _environment(ground: Ground, folder: Path) -> dict[str, str]:
         "AUTOLAB_TRIAL_DIR": str(folder),
         "AUTOLAB_SEED": "0",
     }
-    given = {"AUTOLAB_CONFIG": ground.config, "AUTOLAB_DATA": ground.data}
+    given = {"AUTOLAB_CONFIG": ground.config, "AUTOLAB_DATA": ground.data, "PYTHONPATH": ground.imports}
     return values | {name: str(path) for name, path in given.items() if path is not None}
 
 
@@ -267,10 +290,3 @@ def _python_version(policy: VerifierPolicy, ground: Ground) -> Finding | None:
 
 def _quoted(tail: str) -> str:
     return f"; its last lines:\n{tail}" if tail else "; it printed nothing"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -18,12 +18,12 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from autolab import durable, fault, redaction
+from autolab import durable, fault, redaction, text
 from autolab.errors import LedgerError
 
 FIRST = "0" * 64
@@ -73,20 +73,47 @@ def parse(raw: bytes, offset: int) -> Line | None:
         return None
     words = (line.time, line.event, line.prev, line.hash)
     fits = type(line.n) is int and isinstance(line.data, dict) and all(isinstance(word, str) for word in words)
-    return line if fits and not _HALF_CHARACTER.search(raw) else None
+    # Judged by the value and not by its bytes: `\\ud83d` is a backslash and five letters, a text like any other.
+    half = _MAY_BE_HALF.search(raw) is not None and text.has_surrogates([*words, line.data])
+    return line if fits and not half else None
 
 
-_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
-"""An escaped surrogate: `append` writes characters as they are, and half of one cannot be hashed."""
+_MAY_BE_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Without these bytes no string of a line can hold a lone surrogate: `append` writes none, as none can be hashed."""
 
 
 def _refuse(name: str) -> float:
     raise ValueError(name)
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _refuse(text)
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A line of a broken ledger that is not in the new chain: its number, what it was as far as that can be read
+    (`trial` names run and trial), why it was left out, and its bytes."""
+
+    number: int
+    event: str
+    trial: str
+    reason: str
+    raw: bytes
+
+    def __str__(self) -> str:
+        of = f" {self.trial}" if self.trial else ""
+        return f"line {self.number} ({self.event or 'unknown event'}{of}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What `rebuild` did: the copy of the old file, and the lines that are only in `kept` now (None without any)."""
+
+    copy: Path
+    left_out: tuple[LeftOut, ...] = ()
+    kept: Path | None = None
 
 
 class Ledger:
@@ -213,9 +240,12 @@ class Ledger:
             os.fsync(file.fileno())
 
     def append(self, event: str, data: dict[str, Any]) -> Line:
-        """Write one event, without secrets, fsynced before this returns. The caller holds the lab's lock."""
+        """Write one event, without secrets, fsynced before this returns. The caller holds the lab's lock.
+
+        Lone surrogates are made visible first (`text.whole_value`): neither a file nor a hash can hold one.
+        """
         head = self.head
-        time, data = durable.utc_now(), redaction.clean_value(data)
+        time, data = durable.utc_now(), text.whole_value(redaction.clean_value(data))
         digest = seal(head.n + 1, time, event, data, head.hash)
         line = Line(head.n + 1, time, event, data, head.hash, digest, head.size)
         found = self._write(_raw(line), head.size)
@@ -289,31 +319,23 @@ class Ledger:
         last, _, _ = self._check_chain()
         return last.n if last else 0
 
-    def rebuild(self, lab_id: str, root: Path) -> Path:
-        """Make the chain anew from every line that can still be read; the copy of the old file is returned.
+    def rebuild(self, lab_id: str, root: Path) -> Rebuilt:
+        """Make the chain anew from every line that can still be read.
 
-        Exact doubles are dropped, and `trial` lines that no longer fit their hash: a score is measured, not
-        edited in; of a run under way it is made again from the trial's files. Other lines that do not fit are
-        kept. The new chain's last line names the copy, the number dropped, and the lines not vouched for.
+        Left out are exact doubles, lines that cannot be read, and `trial` lines that no longer fit their hash: a
+        score is measured, not edited in; of a run under way it is made again from the trial's files. Other lines that
+        do not fit are kept. The old file is copied, and what is left out (but the doubles) stands in a file of its own
+        beside the ledger. The new chain's last line names both, each line left out, and the lines not vouched for.
         """
         old = self.path.read_bytes() if self.path.exists() else b""
         copy = self.path.with_name(f"ledger.broken.{durable.sha256(old)[:12]}.jsonl")
         durable.write(copy, old)
-        found: dict[str, Line] = {}
-        offset = 0
-        for raw in old.splitlines(keepends=True):
-            line = parse(raw, offset)
-            if line is not None:
-                found.setdefault(line.hash, line)
-            offset += len(raw)
+        lines, left_out = _sorted_out(old)
         out, head, unverified = bytearray(), Head(lab_id, str(root), machine()), []
-        begins, after, dropped = {0: 0}, 0, 0
-        for line in found.values():
+        begins, after = {0: 0}, 0
+        for line in lines:
             n = head.n + 1
-            if line.hash != seal(line.n, line.time, line.event, line.data, line.prev):
-                if line.event == "trial":
-                    dropped += 1
-                    continue
+            if not _fits(line):
                 unverified.append(n)
             data = _moved(line.data, begins, after)
             digest = seal(n, line.time, line.event, data, head.hash)
@@ -321,15 +343,59 @@ class Ledger:
             out += _raw(Line(n, line.time, line.event, data, head.hash, digest))
             head = replace(head, n=n, hash=digest, transition=transition, size=len(out))
             after = len(out) if line.event == "transition" else after
+        kept = self._keep(left_out, copy) if left_out else None
         durable.write(self.path, bytes(out))
         self._save_head(replace(head, mtime_ns=self.path.stat().st_mtime_ns))
-        said = {"copy": copy.name, "lines": head.n, "unverified": unverified, "dropped": dropped}
-        self.append("ledger_rebuilt", said)
-        return copy
+        event = {"copy": copy.name, "lines": head.n, "unverified": unverified, "dropped": len(left_out)}
+        if kept is not None:
+            event |= {"kept": kept.name, "left_out": [str(one) for one in left_out]}
+        self.append("ledger_rebuilt", event)
+        return Rebuilt(copy, tuple(left_out), kept)
+
+    def _keep(self, left_out: Sequence[LeftOut], copy: Path) -> Path:
+        """The lines left out, as they were, in a file beside the ledger."""
+        kept = copy.with_name(copy.name.replace("ledger.broken.", "ledger.left_out."))
+        durable.write(kept, b"".join(one.raw + b"\n" for one in left_out))
+        return kept
 
     def _save_head(self, head: Head) -> None:
         durable.write(self.head_path, json.dumps(asdict(head)))
         self._head = head
+
+
+def _sorted_out(old: bytes) -> tuple[list[Line], list[LeftOut]]:
+    """The lines of a broken ledger that go into a new chain, each once, and those that do not."""
+    lines: dict[str, tuple[Line, bytes]] = {}
+    left_out: list[LeftOut] = []
+    for number, raw in enumerate(old.split(b"\n"), 1):
+        line = parse(raw, 0)
+        if line is None:
+            if raw.strip():
+                left_out.append(_left_out(number, raw, "cannot be read as a line of a ledger"))
+        elif line.hash in lines:
+            if raw != lines[line.hash][1]:
+                left_out.append(_left_out(number, raw, "another line has its hash"))
+        elif line.event == "trial" and not _fits(line):
+            left_out.append(_left_out(number, raw, "changed since it was measured"))
+        else:
+            lines[line.hash] = line, raw
+    return [line for line, _ in lines.values()], left_out
+
+
+def _fits(line: Line) -> bool:
+    return line.hash == seal(line.n, line.time, line.event, line.data, line.prev)
+
+
+_EVENT = re.compile(r'"event" ?: ?"([a-z_]{1,40})"')
+_RUN = re.compile(r'"run_id" ?: ?"([\w-]{1,40})"')
+_TRIAL = re.compile(r'"trial" ?: ?"([\w.-]{1,120})"')
+
+
+def _left_out(number: int, raw: bytes, reason: str) -> LeftOut:
+    """A line that is left out, with what can be seen of it even where it is torn."""
+    shown = text.decode(raw)
+    event, run, trial = (found[1] if (found := form.search(shown)) else "" for form in (_EVENT, _RUN, _TRIAL))
+    return LeftOut(number, event, "/".join(part for part in (run, trial) if part), reason, raw)
 
 
 def _raw(line: Line) -> bytes:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from autolab import durable, fault
+from autolab import durable, fault, text
 from autolab.errors import RecordError
 from autolab.ledger import Ledger, Line
 from autolab.records.experiment import Lesson
@@ -65,7 +65,7 @@ def _write_again(place: Path, ledger: Ledger) -> None:
 
 def stored(place: Path) -> tuple[Lesson, ...]:
     """The lessons at the end of the file, oldest first. RecordError: a line of it is none."""
-    return tuple(Lesson.from_text(line, "lessons.jsonl") for line in _tail(place).splitlines())
+    return tuple(Lesson.from_text(line, "lessons.jsonl") for line in _tail(place))
 
 
 def _line(value: object) -> bytes:
@@ -73,21 +73,22 @@ def _line(value: object) -> bytes:
 
 
 def _last(place: Path) -> str | None:
-    lines = _tail(place).splitlines()
+    lines = _tail(place)
     try:
         return str(json.loads(lines[-1])["iteration_id"]) if lines else None
     except (ValueError, KeyError, TypeError):
         return None  # torn by a crash
 
 
-def _tail(place: Path) -> str:
-    """The whole lines among the last `READ` bytes."""
+def _tail(place: Path) -> list[str]:
+    """The lines that are whole among the last `READ` bytes, and the last one, which a crash may have torn."""
     with open(place, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - READ))
         raw = file.read()
     whole = raw if size <= READ else raw.partition(b"\n")[2]
-    return whole.decode("utf-8", errors="replace")
+    # Only a line feed ends a line: a title may hold what str.splitlines() takes for one (U+2028, U+0085, \x1c).
+    return [text.decode(line) for line in whole.split(b"\n") if line]
 
 
 # what a prompt quotes
@@ -126,7 +127,8 @@ def _gain(lesson: Lesson) -> float:
 
 
 def _near_miss(lesson: Lesson) -> bool:
-    return lesson.verdict is Verdict.INCONCLUSIVE and not _broke(lesson) and _gain(lesson) > 0
+    unseen = lesson.outcome == "suspicious"  # nothing is built on it
+    return lesson.verdict is Verdict.INCONCLUSIVE and not _broke(lesson) and not unseen and _gain(lesson) > 0
 
 
 def _broke(lesson: Lesson) -> bool:
@@ -136,6 +138,7 @@ def _broke(lesson: Lesson) -> bool:
 def _told(lesson: Lesson) -> str:
     verdict = lesson.verdict or lesson.status
     kept = f", {lesson.outcome}" if lesson.outcome else ""
+    kept += " on this evaluation alone" if lesson.evaluation_only else ""
     why = f" ({cut(lesson.reason, _WHY)})" if lesson.reason else ""
     gain = f"; gain {_interval(lesson)}, wanted {lesson.delta:.3g}" if lesson.gain is not None else ""
     changes = json.dumps(lesson.changes, ensure_ascii=False)
@@ -170,7 +173,6 @@ def _most(tried: Counter[str]) -> list[tuple[str, int]]:
     return sorted(tried.items(), key=lambda pair: (-pair[1], pair[0]))[:_FAMILIES]
 
 
-def cut(text: str, length: int) -> str:
+def cut(words: str, length: int) -> str:
     """On one line, at most `length` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 3]}..."
+    return text.one_line(words, length)

@@ -9,6 +9,7 @@ for that long, so what it holds is recorded as `watcher`. Source: Documentation/
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -22,6 +23,11 @@ MOST_ENTRIES = 100_000
 """Files and folders that a step may have at once, whatever their size."""
 DEEPEST = 100
 """Folders inside each other: past that the rest would be out of sight."""
+UNREACHABLE = "made folders that no path leads to"
+MOST_BEFORE = 1_000_000
+"""Files and folders that a program may find; the count of those that it adds begins there."""
+FREE_SOCKETS = 64
+"""Sockets that count nothing; each one more counts as if its buffer were full, since nobody can see what lies in it."""
 TICK_S = 0.1
 SHARE = 20
 """A look that took a second of the processor is followed by at least this many seconds without one."""
@@ -75,6 +81,9 @@ class Group:
             events = "memory.events" if self.version == 2 else "memory.oom_control"
             if _counted(self.memory / events, "oom_kill"):
                 return OUT_OF_MEMORY
+            counts_kills = "oom_kill" in _words(self.memory / events)  # kernels before 4.13 do not
+            if not counts_kills and self.version == 1 and _count(self.memory / "memory.failcnt"):
+                return OUT_OF_MEMORY
         if self.pids is not None and _counted(self.pids / "pids.events", "max"):
             return PROCESS_LIMIT
         return ""
@@ -101,8 +110,8 @@ def sweep(prefix: str) -> None:
 def _bases(controller: str) -> list[tuple[int, Path]]:
     """Folders in which a group with this controller may be possible, the nearest first."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = os.fsdecode(Path("/proc/self/cgroup").read_bytes()).strip("\n").split("\n")
+        mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).strip("\n").split("\n")
     except OSError:
         return []
     own = {names: path for _, names, path in (line.split(":", 2) for line in lines)}
@@ -145,24 +154,38 @@ def _counted(file: Path, name: str) -> int:
     return int(words[words.index(name) + 1]) if name in words else 0
 
 
+def _count(file: Path) -> int:
+    words = _words(file)
+    return int(words[0]) if words and words[0].isdigit() else 0
+
+
 # watching
 
 
 class Usage(NamedTuple):
-    """Bytes on disk, the longest file, and whether there is more, or deeper, or more hidden, than can be counted."""
+    """Bytes, the longest file, how many files and folders, and what there is that cannot be counted, if anything."""
 
     disk: int
     longest: int
-    beyond: bool
+    entries: int = 0
+    beyond: str = ""
 
 
 class Watcher:
-    """Looks now and then at what no control group holds. Limits of 0 are none."""
+    """Looks now and then at what no control group holds. Limits of 0 are none.
 
-    def __init__(self, writes: Sequence[str], disk_bytes: int, memory_bytes: int, processes: int) -> None:
+    With `new_files` what lies in `writes` now does not count, lengths do, and so many files and folders may be added:
+    for a program that works on files which others read whole afterwards. `said` is how the disk's limit was passed."""
+
+    def __init__(
+        self, writes: Sequence[str], disk_bytes: int, memory_bytes: int, processes: int, new_files: int = 0
+    ) -> None:
         self.writes = writes if disk_bytes else ()
         self.disk_bytes, self.memory_bytes, self.processes = disk_bytes, memory_bytes, processes
+        self.new_files = new_files
+        self.before = disk_usage(self.writes, lengths=True, most=MOST_BEFORE) if new_files else Usage(0, 0)
         self.next = 0.0
+        self.said = ""
 
     @property
     def idle(self) -> bool:
@@ -183,24 +206,46 @@ class Watcher:
 
     def at_the_end(self, failed: bool) -> str:
         """The same for the disk, once nothing of the step lives. One that failed may have met the end of a file."""
-        usage = disk_usage(self.writes)
-        full = usage.beyond or usage.disk > self.disk_bytes or (failed and usage.longest >= self.disk_bytes)
-        return DISK_LIMIT if self.disk_bytes and full else ""
+        if not self.disk_bytes:
+            return ""
+        usage = self.usage()
+        return self.full(usage) or (DISK_LIMIT if failed and usage.longest >= self.disk_bytes else "")
 
     def judge(self, pids: Collection[int]) -> str:
         if self.processes and sum(_tasks(pid) for pid in pids) > self.processes:
             return PROCESS_LIMIT
-        if self.memory_bytes and _resident(pids) > self.memory_bytes and _proportional(pids) > self.memory_bytes:
-            return OUT_OF_MEMORY
+        if self.memory_bytes:
+            room = self.memory_bytes - _socket_buffers(pids)
+            if _resident(pids) > room and _proportional(pids) > room:
+                return OUT_OF_MEMORY
         if self.disk_bytes:
-            usage = disk_usage(self.writes, _deleted(pids, self.writes))
-            if usage.beyond or usage.disk > self.disk_bytes:
-                return DISK_LIMIT
+            return self.full(self.usage(_deleted(pids, self.writes)))
         return ""
 
+    def usage(self, deleted: dict[tuple[int, int], int] | None = None) -> Usage:
+        most = self.before.entries + self.new_files if self.new_files else MOST_ENTRIES
+        return disk_usage(self.writes, deleted, lengths=self.new_files > 0, most=most)
 
-def disk_usage(folders: Sequence[str], deleted: dict[tuple[int, int], int] | None = None) -> Usage:
-    """What lies below `folders` and changes meanwhile; a file with several names counts once. Follows no link."""
+    def full(self, usage: Usage) -> str:
+        """DISK_LIMIT where there is more than may be, which `said` then says."""
+        if usage.entries > self.before.entries + (self.new_files or MOST_ENTRIES):
+            self.said = f"made more than {self.new_files or MOST_ENTRIES} files and folders"
+        elif usage.beyond:
+            self.said = usage.beyond
+        elif usage.disk - self.before.disk > self.disk_bytes:
+            self.said = f"wrote more than {self.disk_bytes} bytes"
+        return DISK_LIMIT if self.said else ""
+
+
+def disk_usage(
+    folders: Sequence[str],
+    deleted: dict[tuple[int, int], int] | None = None,
+    lengths: bool = False,
+    most: int = MOST_ENTRIES,
+) -> Usage:
+    """What lies below `folders` and changes meanwhile; a file with several names counts once. Follows no link.
+
+    With `lengths` a hole in a file counts like what is written. The count ends past `most` files and folders."""
     sizes = dict(deleted or {})
     longest = entries = 0
     queue = [(folder, 0) for folder in folders]
@@ -208,22 +253,31 @@ def disk_usage(folders: Sequence[str], deleted: dict[tuple[int, int], int] | Non
         try:
             content = os.scandir(folder)
         except PermissionError:  # made so that nobody looks
-            return Usage(sum(sizes.values()), longest, True)
-        except OSError:  # it has just gone
-            continue
+            return Usage(sum(sizes.values()), longest, entries, "made a folder that nobody may look into")
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return Usage(sum(sizes.values()), longest, entries, UNREACHABLE)
+            continue  # it has just gone
         with content:
             for entry in content:
                 entries += 1
-                if entries > MOST_ENTRIES or depth > DEEPEST:
-                    return Usage(sum(sizes.values()), longest, True)
-                with contextlib.suppress(FileNotFoundError):
+                if entries > most or depth > DEEPEST:
+                    deep = f"made more than {DEEPEST} folders inside each other" if depth > DEEPEST else ""
+                    return Usage(sum(sizes.values()), longest, entries, deep)
+                try:
                     facts = entry.stat(follow_symlinks=False)
-                    sizes[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
+                except OSError as error:
+                    if error.errno == errno.ENAMETOOLONG:
+                        return Usage(sum(sizes.values()), longest, entries, UNREACHABLE)
+                    continue  # it has just gone
+                else:
+                    taken = facts.st_blocks * 512
+                    sizes[facts.st_dev, facts.st_ino] = max(taken, facts.st_size) if lengths else taken
                     if stat.S_ISDIR(facts.st_mode):
                         queue.append((entry.path, depth + 1))
                     else:
                         longest = max(longest, facts.st_size)
-    return Usage(sum(sizes.values()), longest, False)
+    return Usage(sum(sizes.values()), longest, entries)
 
 
 def _deleted(pids: Collection[int], folders: Sequence[str]) -> dict[tuple[int, int], int]:
@@ -242,6 +296,21 @@ def _deleted(pids: Collection[int], folders: Sequence[str]) -> dict[tuple[int, i
                         if facts.st_nlink == 0 and facts.st_dev in devices and stat.S_ISREG(facts.st_mode):
                             found[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
     return found
+
+
+def _socket_buffers(pids: Collection[int]) -> int:
+    """Bytes that the kernel may hold for the sockets of these processes, one that several have open counted once."""
+    sockets = set()
+    for pid in pids:
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as links:
+            for link in links:
+                with contextlib.suppress(OSError):
+                    target = os.readlink(link.path)
+                    if target.startswith("socket:"):
+                        sockets.add(target)
+    words = _words(Path("/proc/sys/net/core/wmem_default"))
+    buffer = int(words[0]) if words else 0
+    return max(0, len(sockets) - FREE_SOCKETS) * buffer
 
 
 def _field(path: str, name: str) -> int:

@@ -10,30 +10,45 @@ taken. Of a line that a program wrote over (carriage returns) what a terminal wo
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 
+from autolab import evaluation
 from autolab.evaluation import METRICS_KEYS, Problem, Refused, open_regular, read_metrics
 from autolab.records.outcomes import Outcome
+from autolab.text import decode, short_names
 
 STDOUT = "stdout"
 TEXT_BYTES = 64 * 1024**2
 _LINE = re.compile(r"\s*([A-Za-z_][^\s:]{0,99})\s*:\s*(\S.*?)\s*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.A)
 _COMMA = re.compile(r"[-+]?\d+,\d+", re.A)
+_NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.I)
+NOTED = 3
+"""Names that a note names; it counts the others."""
 
 
-def read(attempt: Path, source: str, required: Collection[str]) -> dict[str, float] | Problem:
-    """The metrics of a fetched attempt, from where `train.metrics` says; each name of `required` must be among them."""
+def read(
+    attempt: Path, source: str, required: Collection[str], compared: str | None = None
+) -> dict[str, float] | Problem:
+    """The metrics of a fetched attempt, from where `train.metrics` says; each name of `required` must be among them.
+
+    Where the one that is `compared` is NaN or infinite, it is returned as NaN, without those that are no finite
+    numbers: such a training diverged.
+    """
     shown = "logs/train.out" if source == STDOUT else source
     path = attempt / (shown if source == STDOUT else f"train/{source}")
-    found = read_metrics(path) if source.endswith(".json") else _read_lines(path, shown, required)
+    flat = source.endswith(".json")
+    found = read_metrics(path, compared) if flat else _read_lines(path, shown, required, compared)
     if isinstance(found, Problem):
         wanted = "the training has to leave it in AUTOLAB_TRIAL_DIR, or train.metrics to name another place"
         missing = found.message.endswith(": not found")
         return Problem(found.outcome, f"{shown}: not found; {wanted}") if missing else found
+    if compared is not None and evaluation.not_finite(found.get(compared)):
+        return found
     for name in required:
         if name not in found:
             form = f'{{"{name}": 0.9979}}' if source.endswith(".json") else f"a line `{name}: 0.9979`"
@@ -41,10 +56,65 @@ def read(attempt: Path, source: str, required: Collection[str]) -> dict[str, flo
     return found
 
 
-def _read_lines(path: Path, shown: str, required: Collection[str]) -> dict[str, float] | Problem:
+def malformed(attempt: Path, source: str) -> str:
+    """What of the printed lines was meant as a number and is none, in one line of at most NOTED names; else empty.
+
+    A comma, `nan` or `inf` shows what was meant: other texts after a name are a program's own affair. A `.json` file is
+    read whole or not at all, so it has nothing of the kind. Also said: names beyond those that are kept."""
+    if source.endswith(".json"):
+        return ""
+    shown = "logs/train.out" if source == STDOUT else source
+    path = attempt / (shown if source == STDOUT else f"train/{source}")
     try:
         with open_regular(path, TEXT_BYTES) as file:
-            return _numbers(_said(file, required), required)
+            names, said = _names_and_said(file)
+    except Refused:
+        return ""  # `read` has said why
+    wrong = [name for name, (_, text) in said.items() if _meant_as_number(text)]
+    notes = [f"line {said[name][0]}: {name[:60]}: {_complaint(said[name][1])}" for name in wrong[:NOTED]]
+    if len(wrong) > NOTED:
+        notes.append(f"{len(wrong) - NOTED} more like these")
+    if names > METRICS_KEYS:
+        notes.append(f"{names} names, of which the last {METRICS_KEYS} are kept")
+    return f"{shown}: {'; '.join(notes)}" if notes else ""
+
+
+def _names_and_said(file: BufferedReader) -> tuple[int, dict[str, tuple[int, str]]]:
+    """How many different names were given, counted up to some more than are kept, and the newest of them."""
+    names: set[str] = set()
+    said: dict[str, tuple[int, str]] = {}
+    for name, line, text in _lines(file):
+        if len(names) <= 10 * METRICS_KEYS:
+            names.add(name)
+        said.pop(name, None)
+        said[name] = line, text
+        if len(said) > METRICS_KEYS:
+            said.pop(next(iter(said)))
+    return len(names), said
+
+
+def _meant_as_number(text: str) -> bool:
+    is_number = _NUMBER.fullmatch(text) is not None and abs(float(text)) < 1e308
+    looks_like_one = _COMMA.fullmatch(text) or _NOT_FINITE.fullmatch(text) or _NUMBER.fullmatch(text)
+    return not is_number and looks_like_one is not None
+
+
+def _lines(file: BufferedReader) -> Iterator[tuple[str, int, str]]:
+    """Each line that gives a name: the name, the line's number, the text behind the colon."""
+    for number, raw in enumerate(file, 1):
+        shown = decode(raw.rstrip(b"\r\n").rpartition(b"\r")[2])
+        match = _LINE.fullmatch(shown)
+        if match:
+            yield match[1], number, match[2]
+
+
+def _read_lines(path: Path, shown: str, required: Collection[str], compared: str | None) -> dict[str, float] | Problem:
+    try:
+        with open_regular(path, TEXT_BYTES) as file:
+            said = _said(file, required)
+        if compared in said and _not_finite(said[compared][1]):
+            return _numbers(said, ()) | {compared: math.nan}
+        return _numbers(said, required)
     except Refused as error:
         return Problem(Outcome.INVALID_ARTIFACT, f"{shown}: {error}")
 
@@ -52,14 +122,11 @@ def _read_lines(path: Path, shown: str, required: Collection[str]) -> dict[str, 
 def _said(file: BufferedReader, required: Collection[str]) -> dict[str, tuple[int, str]]:
     """Each name with the line and the text that it was last given: all of `required`, of others the newest."""
     said: dict[str, tuple[int, str]] = {}
-    for number, raw in enumerate(file, 1):
-        shown = raw.rstrip(b"\r\n").rpartition(b"\r")[2].decode("utf-8", errors="replace")
-        match = _LINE.fullmatch(shown)
-        if match:
-            said.pop(match[1], None)
-            said[match[1]] = number, match[2]
-            if len(said) > METRICS_KEYS + len(required):
-                said.pop(next(name for name in said if name not in required))
+    for name, line, text in _lines(file):
+        said.pop(name, None)
+        said[name] = line, text
+        if len(said) > METRICS_KEYS + len(required):
+            said.pop(next(one for one in said if one not in required))
     return said
 
 
@@ -71,12 +138,19 @@ def _numbers(said: Mapping[str, tuple[int, str]], required: Collection[str]) -> 
             numbers[name] = float(text)
         elif name in required:
             raise Refused(f"line {line}: {name}: {_complaint(text)}")
-    return numbers
+    return short_names(numbers)
+
+
+def _not_finite(text: str) -> bool:
+    """Whether a text is a number, and no finite one."""
+    if _NUMBER.fullmatch(text):
+        return not abs(float(text)) < 1e308
+    return _NOT_FINITE.fullmatch(text) is not None
 
 
 def _complaint(text: str) -> str:
     if _COMMA.fullmatch(text):
         return f"{text} has a comma; write {text.replace(',', '.')} with a point (and nothing between thousands)"
-    if _NUMBER.fullmatch(text) or re.fullmatch(r"[-+]?(nan|inf|infinity)", text, re.I):
+    if _NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text):
         return f"{text[:60]} is not a finite number; a training without a result has to end with a status above 0"
     return f"{text[:60]!r} is not a number; write the number alone, such as 0.9979"

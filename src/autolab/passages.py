@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 import posixpath
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autolab import meanings, stats, suspicion
+from autolab.markup import in_cell, inert, plain
 from autolab.records.experiment import (
     ArmMetrics,
+    Calibration,
     Comparison,
     Confirmation,
+    CutTrials,
     Design,
     Hypothesis,
     Interval,
@@ -30,6 +32,7 @@ from autolab.records.experiment import (
 from autolab.records.lab import StoppingRule
 from autolab.records.outcomes import Outcome, Verdict
 from autolab.records.replies import DocsOutput
+from autolab.text import many_lines, one_line
 
 SUMMARY = "analysis/summary.md"
 WORDS = 5_000
@@ -60,6 +63,7 @@ class Account:
     docs: DocsOutput = _UNASKED
     confirm: Manifest | None = None
     confirm_metrics: RunMetrics | None = None
+    calibration: Calibration | None = None
 
     @property
     def iteration_id(self) -> str:
@@ -71,7 +75,8 @@ class Account:
 
     @property
     def title(self) -> str:
-        return line(self.hypothesis.title)
+        """As Markdown."""
+        return plain(self.hypothesis.title)
 
     @property
     def outcome(self) -> str:
@@ -101,7 +106,12 @@ class Account:
 
     @property
     def asked(self) -> str:
-        return f"{self.design.metrics.success_delta:g} in {self.design.metrics.primary}"
+        return f"{self.design.metrics.success_delta:g} in {self.metric}"
+
+    @property
+    def metric(self) -> str:
+        """The metric that decides, as Markdown."""
+        return plain(self.design.metrics.primary)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -114,17 +124,31 @@ class Account:
 def finding(compared: Comparison, metrics: RunMetrics) -> str:
     """What one comparison came to, in one sentence of numbers without its full stop."""
     gain, name = compared.difference, compared.metric
+    metric = plain(name)
     base, variant = (metrics.arms[arm][name] for arm in (compared.baseline, compared.arm))
     told = [shown(found.mean, _half95(found)) for found in (base, variant)]
     over = f"over {pairs_of(compared)} pairs of trainings{', self-reported' if metrics.self_reported else ''}"
+    cut_at = f"; {cuts(compared)}" if compared.cut else ""
     if gain.mean == 0:
-        return f"{name} of {compared.arm} equals that of {compared.baseline} on average {over} ({ends(gain)})"
+        return f"{metric} of {compared.arm} equals that of {compared.baseline} on average {over} ({ends(gain)}){cut_at}"
     move = f"{'fell' if variant.mean < base.mean else 'rose'} from {told[0]} ({compared.baseline}) to {told[1]}"
     move += f" ({compared.arm})"
     if told[0] == told[1]:
         move = f"stayed at {told[0]} ({compared.baseline}, {compared.arm})"
     how = f"{'better' if gain.mean > 0 else 'worse'} by {shown(abs(gain.mean), half(gain))}"
-    return f"{name} {move} {over}: {how} ({ends(gain)} of the gain)"
+    return f"{metric} {move} {over}: {how} ({ends(gain)} of the gain){cut_at}"
+
+
+def cuts(compared: Comparison) -> str:
+    """What kind of mean a comparison with a bound has, and how often an arm's trainings were cut: a line's part."""
+    told = "; ".join(f"{one.arm}: {cut_share(one)}" for one in compared.cut)
+    return f"mean gain, scores cut at {compared.bound:.5g}; {told}"
+
+
+def cut_share(found: CutTrials) -> str:
+    """`1 of 12 cut (1 diverged), at most 33.9% (95%)`."""
+    diverged = f" ({found.diverged} diverged)" if found.diverged else ""
+    return f"{found.cut} of {found.trials} cut{diverged}, at most {100 * found.at_most:.3g}% (95%)"
 
 
 def pairs_of(compared: Comparison) -> int:
@@ -137,11 +161,13 @@ def confirmed(found: Confirmation, metric: str) -> str:
     gain, holdout = found.difference, {"passed": "; the holdout was passed", "failed": "; the holdout was failed"}
     came = f"came to {shown(gain.mean, half(gain))} on fresh seeds" if gain.n else "could not be measured again"
     word = "confirmed" if meanings.came_back(found) else f"not confirmed{_why(found.reason)}"
-    return f"the gain of {found.arm} in {metric} {came} ({ends(gain)}): {word}{holdout.get(found.holdout, '')}"
+    if found.reason == meanings.MORE_CUT:
+        word += ", but more of its trainings were cut"
+    return f"the gain of {found.arm} in {plain(metric)} {came} ({ends(gain)}): {word}{holdout.get(found.holdout, '')}"
 
 
 def _why(reason: str) -> str:
-    return f" ({meanings.spoken(line(reason))})" if reason else ""
+    return f" ({plain(meanings.spoken(reason))})" if reason else ""
 
 
 def verdict_sentence(account: Account) -> str:
@@ -149,7 +175,7 @@ def verdict_sentence(account: Account) -> str:
     assessment, again, results = account.results.assessment, account.confirmation, account.results
     best = lead(account)
     if assessment.verdict is None or best is None:
-        why = line(results.error or assessment.reason).rstrip(".") or "no reason was recorded"
+        why = plain(results.error or assessment.reason).rstrip(".") or "no reason was recorded"
         broke = "the code did not do its work, which says nothing about the hypothesis: "
         return f"There is no verdict: {broke if results.status == 'failed' else ''}{why}."
     if again is not None:
@@ -160,11 +186,11 @@ def verdict_sentence(account: Account) -> str:
         held = "selected by the search; unconfirmed until fresh seeds repeat it"
         return f"Zero gain is ruled out, with {measured}, {held}."
     if assessment.reason == "no_change":
-        return f"The change moved {best.metric} in none of {pairs_of(best)} pairs."
+        return f"The change moved {plain(best.metric)} in none of {pairs_of(best)} pairs."
     if assessment.reason in meanings.MEANINGS and assessment.verdict is Verdict.INCONCLUSIVE:
         return f"Whether the change gains {account.asked} is left open, after {measured}."
     if assessment.reason and assessment.reason not in meanings.MEANINGS:
-        return f"What was set before the run is not met: {line(assessment.reason)}."
+        return f"What was set before the run is not met: {plain(assessment.reason)}."
     high = gain.high
     most = f"at most {shown(high, half(gain))} fits the measurements" if high and high > 0 else None
     return f"A gain of {account.asked} is ruled out: {most or 'the change makes it worse'}."
@@ -182,22 +208,43 @@ def _claimed(account: Account, again: Confirmation, selected: Comparison) -> str
     fresh, first = again.difference, selected.difference
     search = f"{shown(first.mean, half(first))} over {pairs_of(selected)} pairs of the search, selected for being large"
     told = f"{shown(fresh.mean, half(fresh))} ({ends(fresh)}) over {_fresh_pairs(account, again)} pairs of fresh seeds"
-    if again.outcome == "retracted":
-        where = f"came back as {told}, but failed the holdout" if again.holdout == "failed" else f"came to {told}"
-        return f"Nothing is claimed: the gain of {search}, {where}."
-    claim = f"a gain of {shown(again.shrunken, half(fresh))} in {account.design.metrics.primary}"
-    return f"Claimed: {claim}, which is {told}, drawn towards 0; beside it {search}."
+    compared = _fresh(account, again)
+    cut_at = f" ({cuts(compared)})" if compared is not None and compared.cut else ""
+    if again.outcome != "kept":
+        return f"Nothing is claimed: the gain of {search}, {_not_claimed(again, told)}{cut_at}."
+    claim = f"a gain of {shown(again.shrunken, half(fresh))} in {account.metric}"
+    claim += f", {meanings.ALONE}" if again.evaluation_only else ""
+    return f"Claimed: {claim}{cut_at}, which is {told}, drawn towards 0; beside it {search}."
+
+
+def _not_claimed(again: Confirmation, told: str) -> str:
+    """Why a gain that came back as `told` is not claimed."""
+    if again.reason == meanings.MORE_CUT:
+        return f"came back as {told}, but more trials were cut"
+    if again.holdout == "failed":
+        return f"came back as {told}, but not on the holdout"
+    if again.holdout == "used_up":
+        return f"came back as {told}, and the holdout has no questions left"
+    if again.outcome == "suspicious":
+        return f"came back as {told}, and is set aside: {plain('; '.join(again.suspicions))}"
+    return f"came to {told}"
+
+
+def _fresh(account: Account, again: Confirmation) -> Comparison | None:
+    """The comparison on fresh seeds."""
+    known = account.confirm_metrics.comparisons if account.confirm_metrics else ()
+    return next((one for one in known if one.arm == again.arm), None)
 
 
 def _fresh_pairs(account: Account, again: Confirmation) -> int:
-    known = account.confirm_metrics.comparisons if account.confirm_metrics else ()
-    return next((pairs_of(one) for one in known if one.arm == again.arm), again.difference.n)
+    known = _fresh(account, again)
+    return again.difference.n if known is None else pairs_of(known)
 
 
 def meaning(account: Account) -> str:
     """What the words that were used for this experiment mean, a line each."""
     delta = account.design.metrics.success_delta
-    told = meanings.explained(account.results, account.rule, account.design.metrics.primary, delta)
+    told = meanings.explained(account.results, account.rule, account.metric, delta)
     lines = [f"- *{meanings.spoken(word)}*: {sentence}" for word, sentence in told.items()]
     return blocks("What the words mean:", "\n".join(lines)) if lines else ""
 
@@ -214,7 +261,7 @@ def observed(account: Account) -> str:
 
 def opening(account: Account) -> str:
     """What was tried, what came out, how sure: one paragraph that stands for itself."""
-    tried = (line(account.design.description)[:400] or account.title).rstrip(".")
+    tried = (plain(line(account.design.description)[:400]) or account.title).rstrip(".")
     return f"**{account.outcome.capitalize()}.** Tried: {tried}. {observed(account)} {verdict_sentence(account)}"
 
 
@@ -271,11 +318,11 @@ def numbers(account: Account) -> str:
             trials = str(max(one.n for one in found.values()))
             rows.append((arm + fresh, trials, *(_mean(found.get(name)) for name in names)))
     better = "lower" if account.hypothesis.direction == "minimize" else "higher"
-    told = f"Mean over the trials ± half its 95% interval; of {design.metrics.primary}, {better} is better."
+    told = f"Mean over the trials ± half its 95% interval; of {account.metric}, {better} is better."
     told += " **These numbers are self-reported**: no evaluator measured them." if account.metrics.self_reported else ""
-    odd = [one.message for manifest, _ in account.runs for one in suspicion.find(manifest, design)]
-    told += "".join(f" **Suspicious**: {line(message)}." for message in dict.fromkeys(odd))
-    return blocks(table(("arm", "trials", *names), rows), told) if rows else "No trial completed."
+    odd = [one.message for manifest, _ in account.runs for one in suspicion.find(manifest, design, account.calibration)]
+    told += "".join(f" **Suspicious**: {plain(message)}." for message in dict.fromkeys(odd))
+    return blocks(table(("arm", "trials", *map(plain, names)), rows), told) if rows else "No trial completed."
 
 
 def key_metrics(account: Account) -> str:
@@ -286,7 +333,8 @@ def key_metrics(account: Account) -> str:
         gain = one.difference
         value = f"{shown(gain.mean, half(gain))} ({ends(gain)}, {pairs_of(one)} pairs)"
         chosen = " (search, selected)" if again and one.arm == again.arm else ""
-        rows.append((f"{one.metric}: gain of {one.arm} over {one.baseline}{chosen}", value, asked, verdict(one)))
+        rows.append((f"{plain(one.metric)}: gain of {one.arm} over {one.baseline}{chosen}", value, asked, verdict(one)))
+        rows += _cut_rows(one, chosen)
     if again is not None:
         rows += _confirmed_rows(account, again, asked)
     for limit in account.design.criteria:
@@ -294,23 +342,34 @@ def key_metrics(account: Account) -> str:
         level = account.results.assessment.criteria.get(limit.metric, "unmeasured")
         bounds = {"target": limit.target, "acceptable": limit.acceptable, "failure": limit.failure}
         told = ", ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
-        rows.append((limit.metric, "" if found is None else f"{found:.4g}", told, level))
+        rows.append((plain(limit.metric), "" if found is None else f"{found:.4g}", told, level))
     mark = " (self-reported)" if account.metrics.self_reported else ""
     return table((f"Metric{mark}", "Value", "Threshold", "Result"), rows) if rows else "No metric was measured."
 
 
+def _cut_rows(compared: Comparison, where: str) -> list[tuple[str, str, str, str]]:
+    """An arm's share of trials that were cut, a row each."""
+    name = f"{plain(compared.metric)}: trainings cut at {'' if compared.bound is None else f'{compared.bound:.5g}'}"
+    return [(f"{name}, {one.arm}{where}", cut_share(one), "", "") for one in compared.cut]
+
+
 def _confirmed_rows(account: Account, again: Confirmation, asked: str) -> list[tuple[str, str, str, str]]:
     """Fresh seeds, the holdout, and what is claimed after both."""
-    gain, name = again.difference, account.design.metrics.primary
+    gain, name = again.difference, account.metric
     value = f"{shown(gain.mean, half(gain))} ({ends(gain)}, {_fresh_pairs(account, again)} pairs)"
     result = "confirmed" if meanings.came_back(again) else f"not confirmed{_why(again.reason)}"
     rows = [(f"{name}: gain of {again.arm} on fresh seeds", value, asked, result)]
+    compared = _fresh(account, again)
+    rows += _cut_rows(compared, " (fresh seeds)") if compared else []
     holdout = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
     if again.holdout in holdout:
-        rows.append((f"{name}: mean gain on the holdout", "", "at least 0", holdout[again.holdout]))
-    if again.outcome != "retracted":
+        over = f", error over {again.holdout_error}" if again.holdout_error else ""
+        rows.append((f"{name}: gain on the holdout", "", f"above 0 (one-sided 2.5%{over})", holdout[again.holdout]))
+    if again.reason == meanings.MORE_CUT:
+        rows.append((f"{name}: trainings cut on fresh seeds", "", "no more than the baseline", "more"))
+    if again.outcome == "kept":
         told = f"{shown(again.shrunken, half(gain))} (shrunken)"
-        rows.append((f"{name}: gain that is claimed", told, "", meanings.spoken(again.outcome)))
+        rows.append((f"{name}: gain that is claimed", told, "", meanings.fate(again)))
     return rows
 
 
@@ -363,7 +422,7 @@ def _fixed(account: Account, pairs: str, delta: str, keep: str) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines)
+    return "\n".join(f"| {' | '.join(map(in_cell, row))} |" for row in lines)
 
 
 # Numbers as they are shown
@@ -433,15 +492,13 @@ def evidence(account: Account, here: str) -> str:
 
 
 def line(text: str) -> str:
-    """One line: no tab or line break, nothing that is not printable."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    """One line, as `text.one_line` shows it."""
+    return one_line(text)
 
 
 def prose(text: str) -> str:
-    """A researcher's words, at most WORDS characters, unable to pass for a heading of the document."""
-    text = text.strip().replace("\r\n", "\n")
-    text = text if len(text) <= WORDS else text[:WORDS] + " [cut]"
-    return re.sub(r"(?m)^(\s{0,3})(#{1,6}\s|={3,}\s*$|-{3,}\s*$)", r"\1\\\2", text)
+    """A researcher's words, at most WORDS characters, as Markdown that loads nothing and closes what it opens."""
+    return inert(many_lines(text.strip(), WORDS))
 
 
 def blocks(*parts: str) -> str:

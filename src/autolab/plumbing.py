@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, TypedDict, Unpack
 
 from autolab.errors import GitError
+from autolab.text import decode, many_lines
 
 LINK, SUBMODULE = "120000", "160000"
 SYSTEM_PATH = "/usr/bin:/bin"
@@ -165,10 +166,10 @@ class Plumbing:
     def _commit(self, tree: str, parents: Sequence[str], message: str, *, person: bool = False) -> str:
         args = [arg for parent in parents for arg in ("-p", parent)]
         text = message.strip() + "\n"
-        return self._line("commit-tree", tree, *args, "-F", "-", stdin=text.encode(), person=person)
+        return self._line("commit-tree", tree, *args, "-F", "-", stdin=many_lines(text).encode(), person=person)
 
     def _message(self, commit: str) -> str:
-        return self._run("cat-file", "commit", commit).partition(b"\n\n")[2].decode(errors="replace").strip()
+        return decode(self._run("cat-file", "commit", commit).partition(b"\n\n")[2]).strip()
 
     def _blobs(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
         """The bytes of each file: plain files first, so that no link can lead a later file elsewhere."""
@@ -274,13 +275,16 @@ def _program() -> str:
 
 
 def _sound_path() -> str:
-    """PATH without folders that are relative, writable for everybody or inside of a lab."""
+    """PATH without folders that are relative, writable for everybody, inside of a lab, or closed to this user."""
 
     def sound(entry: str) -> bool:
         folder = Path(os.path.realpath(entry))
-        if not os.path.isabs(entry) or not folder.is_dir() or folder.stat().st_mode & stat.S_IWOTH:
+        try:
+            if not os.path.isabs(entry) or not folder.is_dir() or folder.stat().st_mode & stat.S_IWOTH:
+                return False
+            return not any((above / ".autolab").exists() for above in (folder, *folder.parents))
+        except OSError:  # closed to this user, as root's folders are where `su` kept PATH: nothing in it can be started
             return False
-        return not any((above / ".autolab").exists() for above in (folder, *folder.parents))
 
     return os.pathsep.join(filter(sound, os.environ.get("PATH", os.defpath).split(os.pathsep)))
 
@@ -307,7 +311,7 @@ _DISK = (
 
 
 def _last_word(done: subprocess.CompletedProcess[bytes]) -> str:
-    said = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+    said = [line.strip() for line in many_lines(done.stderr).split("\n") if line.strip()]
     telling = [line for line in said if line.startswith(("fatal:", "error:"))] or said
     word = telling[-1] if telling else f"it ended with {done.returncode} and no word"
     if any(reason in line for line in telling for reason in _DISK):

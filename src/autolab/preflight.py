@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autolab import calibration, champion, containment, evaluation, prompts, rig, suffix, target
+from autolab import calibration, champion, containment, interpreter, prompts, rig, suffix, target
 from autolab.errors import AutolabError, LabError, RecordError, UsageError
 from autolab.executors import load_executor
 from autolab.lab import Lab
@@ -140,6 +140,7 @@ START: dict[str, Check] = {
         ground.lab.store / "runs", ground.config.executor.options
     ),
     "python": lambda ground: ground.lab.python(ground.config),
+    "reads": lambda ground: rig.refuse_reads(ground.lab, ground.config),
     "secret": lambda ground: ground.lab.secret,
     "prompts": _prompts,
 }
@@ -193,8 +194,9 @@ def _affordable(ground: Ground) -> None:
 
 
 TRIALS: dict[str, Check] = {
-    "packages": lambda ground: evaluation.packages_hash(Path(ground.lab.python(ground.config))),
+    "packages": lambda ground: interpreter.packages_hash(Path(ground.lab.python(ground.config))),
     "environment": _environment,
     "data": _data,
+    "labels": lambda ground: rig.look_for_leaks(ground.lab, ground.config, note=ground.note),
     "budget": _affordable,
 }

@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from autolab import keeper
+from autolab import keeper, kill_reasons
 from autolab.collection import remove_tree
 from autolab.errors import LabError
 from autolab.sandbox import Box
+from autolab.text import many_lines
 from autolab.workdir import Document
 
 LOG_LIMIT = 256 * 1024
@@ -35,8 +36,9 @@ TAIL_LINES, TAIL_CHARACTERS, TAIL_BYTES = 20, 2_000, 8_192
 class Ended:
     """How a program ended. `code` is its exit status, or minus the signal that killed it.
 
-    `missing` says why it could not be started at all, `passed` which limit but time it passed. `tail` is the end of
-    what it printed, printable. `contained`: its level, and what held each limit.
+    `missing` says why it could not be started at all, `passed` which limit but time it passed, `killed` which signal
+    ended it and who may have sent that. `tail` is the end of what it printed, printable. `contained`: its level, and
+    what held each limit.
     """
 
     code: int
@@ -44,6 +46,7 @@ class Ended:
     timed_out: bool = False
     missing: str | None = None
     passed: str | None = None
+    killed: str | None = None
     contained: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -161,11 +164,13 @@ def _ended(document: Document, tail: str) -> Ended:
         raise LabError(f"{document['key']}: {message}; `autolab doctor` shows what can be enclosed here")
     code, contained = document["returncode"] if signal is None else -signal, document["contained"]
     over = outcome not in (keeper.COMPLETED, keeper.FAILED, keeper.TIMEOUT)
-    return Ended(code, tail, outcome == keeper.TIMEOUT, None, message if over else None, contained)
+    was_killed = outcome == keeper.FAILED and kill_reasons.signal_of(code or 0) is not None
+    killed = message.removeprefix("run ") if was_killed else None
+    return Ended(code, tail, outcome == keeper.TIMEOUT, None, message if over else None, killed, contained)
 
 
 def _shorten(output: Path, log: Path) -> str:
-    """Put the output in its log, without the middle where it is long; its last lines, what is unprintable replaced."""
+    """Put the output in its log, without the middle where it is long; its last lines, made visible."""
     size = output.stat().st_size
     with output.open("rb") as source:
         head = source.read(LOG_LIMIT)
@@ -176,6 +181,5 @@ def _shorten(output: Path, log: Path) -> str:
         note = f"\n[{left_out} bytes past {LOG_LIMIT} are left out; the last ones follow]\n"
         head += note.encode() + last[-left_out:]
     log.write_bytes(head)
-    text = last.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").rstrip()
-    text = "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
-    return "\n".join(text.split("\n")[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+    lines = many_lines(last).rstrip().split("\n")
+    return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]

@@ -51,7 +51,7 @@ def _table_of_ps() -> dict[int, Process]:
     import subprocess
 
     command = ["ps", "-axo", "pid=,ppid=,pgid=,stat=,lstart="]
-    rows = [row.split(None, 4) for row in subprocess.check_output(command, text=True).splitlines()]
+    rows = [row.split(None, 4) for row in subprocess.check_output(command, text=True).strip("\n").split("\n")]
     return {int(pid): Process(int(up), int(group), start, "Z" not in stat) for pid, up, group, stat, start in rows}
 
 

@@ -17,6 +17,7 @@ from autolab.records.base import Record
 from autolab.records.experiment import Finding
 from autolab.records.lab import Stage
 from autolab.records.replies import OUTPUTS, HypothesisOutput
+from autolab.text import decode
 from autolab.verifiers import blocking
 
 VALUE_LIMIT = 20_000
@@ -79,7 +80,7 @@ def check(folder: Path) -> list[Finding]:
     """Findings on every `*.md` of `.autolab/prompts`: a name that is read, its first line, what it quotes."""
     found = []
     for path in sorted(folder.glob("*.md")):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = decode(path.read_bytes())
         said = _wrong(path.name, text) or _role(text, _STAGES.get(path.name))
         found += [blocking("prompts", f"{_shown(path.name)}: {why}", _shown(path.name)) for why in said]
     wanted = [*FILES.values(), *((name,) for name in CONTRACTS.values())]

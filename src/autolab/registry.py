@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from autolab.errors import RecordError
 from autolab.lab import Lab
 from autolab.meanings import heading
-from autolab.records.experiment import IterationRecord
+from autolab.records.experiment import Hypothesis, IterationRecord
+from autolab.text import decode, many_lines
 
 PUBLISHED = (
     "hypothesis.md",
@@ -71,7 +73,7 @@ def _call(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    return decode(path.read_bytes()) if path.exists() else None
 
 
 def publishable(lab: Lab) -> list[str]:
@@ -94,7 +96,7 @@ def evidence(lab: Lab) -> str:
     for record in finished(lab):
         runs = sorted((lab.iteration(record.iteration_id).folder / "runs").glob("*/run_manifest.json"))
         ended = [f"{path.parent.name} {_status(path)}" for path in runs]
-        verdict = heading(record.verdict, record.status, outcome=record.outcome)
+        verdict = heading(record.verdict, record.status, outcome=record.outcome, evaluation_only=record.evaluation_only)
         rows.append(f"{record.hypothesis_id:<4}{title(lab, record):<50}  {verdict}: {', '.join(ended)}")
         rows.append(f"    experiments/{record.iteration_id}/analysis/summary.md")
     config = lab.config()
@@ -110,10 +112,13 @@ def evidence(lab: Lab) -> str:
 
 
 def title(lab: Lab, record: IterationRecord) -> str:
-    """The hypothesis's title, from its document's first heading."""
+    """The hypothesis's title, from its document's front matter; the iteration's id where that cannot be read."""
     path = lab.iteration(record.iteration_id).hypothesis
-    heads = re.findall(r"(?m)^# (.+)$", path.read_text(encoding="utf-8")) if path.exists() else []
-    return heads[0] if heads else record.iteration_id
+    front = re.match(r"\A---\n(.*?\n)---\n", many_lines(path.read_bytes()), re.DOTALL) if path.exists() else None
+    try:
+        return Hypothesis.from_text(front[1], path.name).title if front else record.iteration_id
+    except RecordError:
+        return record.iteration_id
 
 
 def _status(path: Path) -> str:

@@ -29,6 +29,7 @@ from autolab.records.lab import Campaign, Config, Stage, Who
 from autolab.researchers import Answer, Task
 from autolab.researchers.llm import LLMResearcher
 from autolab.stages import waits
+from autolab.text import decode
 from autolab.view import View
 
 COMPARED = ("code_checksum", "status", "verdict", "outcome", "eval_metrics", "planning_decision")
@@ -321,8 +322,8 @@ def _with(task: Task, calls: Paid) -> Task:
 def _kept(folder: Path) -> Answer:
     reply, none = folder / "reply.json", folder / "no_reply.txt"
     if reply.exists():
-        return Answer(reply.read_text(encoding="utf-8", errors="replace"))
-    return Answer(None, none.read_text(encoding="utf-8") if none.exists() else "there was no answer")
+        return Answer(decode(reply.read_bytes()))
+    return Answer(None, decode(none.read_bytes()) if none.exists() else "there was no answer")
 
 
 def _bring(git: Git, base: str, commit: str, workspace: Path) -> None:

@@ -20,6 +20,7 @@ from autolab.lab import Lab
 from autolab.records.experiment import Manifest, Repeated, Reproduction, Trial
 from autolab.records.lab import Campaign, Champion, Config, State
 from autolab.records.outcomes import Outcome, RunKind, Verdict
+from autolab.scores import Scale
 from autolab.view import View
 
 
@@ -216,7 +217,11 @@ def _noise(lab: Lab, manifest: Manifest) -> tuple[float | None, str]:
 
 
 def _number(trial: Trial, manifest: Manifest) -> float:
-    return experiment.measured(trial, manifest.self_reported)[manifest.metric or ""]
+    """The metric as it was compared: cut at the run's bound."""
+    value = Scale.of(manifest).score(trial)
+    if value is None:
+        raise RecordError(f"run_manifest.json: trial {trial.trial}: {manifest.metric} was not measured")
+    return value
 
 
 def _repeated(was: Trial, now: Trial | None, manifest: Manifest, noise: float | None) -> Repeated:

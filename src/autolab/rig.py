@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autolab import durable, evaluation, fault, metrics, redaction, suffix
+from autolab import durable, fault, interpreter, leaks, metrics, redaction, suffix
 from autolab.collection import remove_tree
 from autolab.errors import LabError
 from autolab.executors.base import Job, Step
@@ -23,11 +23,12 @@ from autolab.keeper import SCRATCH
 from autolab.lab import Lab, command_words
 from autolab.records.experiment import Design, Environment
 from autolab.records.lab import Command, Config, Train
-from autolab.sandbox import Box
+from autolab.sandbox import SYSTEM, Box
 from autolab.seal import CONFIGS, Seals
 
 HOLDOUT = "holdout"
 """The step, and its folder, that predicts for the holdout."""
+PATH_KEY = "PYTHONPATH"
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 _IN_COPY = """
@@ -76,6 +77,10 @@ class Rig:
     containment: str
     reads: tuple[str, ...]
     """Where the trials' interpreter runs from."""
+    covers: tuple[str, ...]
+    """Folders of it that no trial may read: the shipped labs, with their labels."""
+    imports: dict[str, Path]
+    """Per commit what sends imports of the lab's package to its export; empty where the package is not installed."""
     scoring: Box
     bytecode: Path
     """The scorer's own, which no trial can write."""
@@ -88,12 +93,19 @@ class Rig:
     seals: Seals
     """What all of this held; broken where a trial changed it."""
 
+    @property
+    def content(self) -> str:
+        """What of the environment a trial's numbers depend on."""
+        told = f"{self.environment.version} {self.environment.packages_sha256}"
+        return f"{told} imports from the export" if self.imports else told
+
 
 def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | None = None) -> Rig:
     """Export both commits and the data that git holds, to `exports` or the lab's store, and hash what counts."""
     exports = exports or lab.store / "exports"
     python = lab.python(config)
-    environment = evaluation.packages_hash(Path(python))
+    environment = interpreter.packages_hash(Path(python))
+    places = interpreter.places(Path(python), lab.root)
     hidden = hidden_from_trials(config)
     commits = {"base": base, "candidate": candidate}
     trees = {name: lab.git.tree(commit) for name, commit in commits.items()}
@@ -104,6 +116,10 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         lab.git.export(commits[name], folder, None, hidden)
         seals.add(f"code of the {name}", folder)
     fault.point("export.after_write")
+    person = from_person(config.train.env)
+    imports = _imports(lab, places.redirection, code, person) if places.redirection or person.get(PATH_KEY) else {}
+    for name, folder in imports.items():
+        seals.add(f"import paths of the {name}", folder)
     data, hashes = None, {}
     if config.data is not None:
         data, hashes["train"] = _frozen_folder(lab, exports, base, config.data, seals)
@@ -139,16 +155,103 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         evaluator=evaluator,
         evaluator_sha256=sha,
         containment=config.containment,
-        reads=evaluation.places(Path(python)),
-        scoring=_scoring(config),
+        reads=places.reads,
+        covers=places.covers,
+        imports=imports,
+        scoring=_scoring(config, places),
         bytecode=lab.store / "bytecode",
         predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
         epoch=epoch,
         configs=exports / CONFIGS,
-        person=from_person(config.train.env),
+        person=person,
         altered=altered,
         seals=seals,
     )
+
+
+# what the trials could read
+
+
+def launched(lab: Lab, config: Config, base: str, candidate: str, exports: Path | None = None) -> Rig:
+    """`set_up` for trials that are about to run. LabError, too, where they could read a copy of the labels.
+
+    At level `none` the labels lie open where they are, and nothing is looked for."""
+    setup = set_up(lab, config, base, candidate, exports)
+    if setup.evaluator is None or setup.containment == "none":
+        return setup
+    places = _shared_places(lab, config, setup.python, setup.reads)
+    if setup.data is not None:
+        places.append(leaks.Place(str(setup.data), "the training data", f"take it out of {config.data}"))
+    for name, folder in setup.code.items():
+        way = f"take it out of commit {setup.commits[name][:12]}"
+        places.append(leaks.Place(str(folder), f"the code of the {name}", way))
+    leaks.refuse_copies(_labels(config, setup), places, setup.covers, lab.store)
+    return setup
+
+
+def copied_labels(config: Config, setup: Rig) -> list[leaks.Copy]:
+    """Copies of the labels that the candidate's commit holds and the base's does not, by their paths in it."""
+    if setup.evaluator is None:
+        return []
+    found = {}
+    for name, folder in setup.code.items():
+        copies = leaks.copies(_labels(config, setup), [str(folder)], ())
+        found[name] = {os.path.relpath(one.path, os.path.realpath(folder)): one.equals for one in copies}
+    own = found["candidate"].items() - found["base"].items()
+    return [leaks.Copy(path, equals) for path, equals in sorted(own)]
+
+
+def look_for_leaks(lab: Lab, config: Config, *, note: bool) -> None:
+    """As `launched`, before anything is exported: the labels as they lie in the checkout.
+
+    With `note` what the walk saw is kept in the store, so that the next one is quick."""
+    python, evaluate = lab.python(config), config.evaluate
+    refuse_reads(lab, config)
+    places = interpreter.places(Path(python), lab.root)
+    if evaluate is None or config.containment == "none":
+        return
+    labels = {}
+    for split in (evaluate.eval, evaluate.holdout):
+        for name in _LABELLED[evaluate.altered_suffix]:
+            if split is not None and (lab.root / split / name).is_file():
+                labels[f"{split}/{name}"] = lab.root / split / name
+    shared = _shared_places(lab, config, python, places.reads)
+    leaks.refuse_copies(labels, shared, places.covers, lab.store, keep=note)
+
+
+def refuse_reads(lab: Lab, config: Config) -> None:
+    """LabError for a path in `reads` behind which labels, evaluator or record lie; nothing at level `none`."""
+    if config.containment != "none":
+        reads = {"train.reads": config.train.reads}
+        if config.predict is not None:
+            reads["predict.reads"] = config.predict.reads
+        leaks.refuse_reads(lab.root, lab.store, reads, hidden_from_trials(config) if config.evaluate else [])
+
+
+_LABELLED = {False: ("labels.npy",), True: ("labels.npy", "inputs.npy")}
+"""Files of a split that no trial may find; a sequence's inputs are its labels, one place further on."""
+
+
+def _labels(config: Config, setup: Rig) -> dict[str, Path]:
+    """What no trial may find a copy of: name in the lab -> path."""
+    assert config.evaluate is not None
+    splits = {config.evaluate.eval: setup.labels}
+    if setup.holdout is not None and config.evaluate.holdout is not None:
+        splits[config.evaluate.holdout] = setup.holdout[1]
+    names = _LABELLED[config.evaluate.altered_suffix]
+    return {f"{split}/{name}": original.with_name(name) for split, original in splits.items() for name in names}
+
+
+def _shared_places(lab: Lab, config: Config, python: str, interpreter_reads: Sequence[str]) -> list[leaks.Place]:
+    """What the trials read of this machine."""
+    found = []
+    for key, command in (("train", config.train), ("predict", config.predict)):
+        for path in command.reads if command is not None else ():
+            found.append(leaks.Place(path, f"{key}.reads", f"take {path} off {key}.reads in {Config.FILE}"))
+    way = f"take it away, or name an environment without it as python in {Config.FILE}"
+    found += [leaks.Place(path, f"the environment of {python}", way) for path in interpreter_reads]
+    found += [leaks.Place(path, f"{path} of the system", "take it away") for path in SYSTEM]
+    return found
 
 
 def from_person(names: Sequence[str]) -> dict[str, str]:
@@ -157,6 +260,25 @@ def from_person(names: Sequence[str]) -> dict[str, str]:
         if name not in os.environ:
             raise LabError(f".autolab/config.yaml: train.env: {name} is not set here; set it, or take it off the list")
     return {name: os.environ[name] for name in names}
+
+
+def _imports(
+    lab: Lab, redirection: interpreter.Redirection, code: Mapping[str, Path], person: Mapping[str, str]
+) -> dict[str, Path]:
+    """A folder beside each code export, whose `sitecustomize.py` sends imports from the checkout to that export."""
+    roots = interpreter.spellings(lab.root)
+    if not redirection and not any(root in person[PATH_KEY] for root in roots):
+        return {}
+    found = {}
+    for name, export in code.items():
+        text = redirection.text(roots, export)
+        folder = export.with_name(f"imports-{export.name.removeprefix('code-')}-{durable.sha256(text)[:8]}")
+        path = folder / "sitecustomize.py"
+        if not path.exists():
+            durable.write(path, text, mode=0o644)
+            folder.chmod(0o755)  # whatever the umask: started by root, a trial is a user of its own
+        found[name] = folder
+    return found
 
 
 def _altered(lab: Lab, exports: Path, config: Config, inputs: Path) -> suffix.Altered | None:
@@ -232,6 +354,13 @@ def train_command(design: Design, config: Config) -> str:
     return shlex.join(["{python}", "-m", entry.module, *words])
 
 
+def ways_of_training(setup: Rig, train: Train) -> list[str]:
+    """What else in the configuration can change a trial's numbers; nothing where it says nothing about it."""
+    found = [f"metrics {train.metrics}"] if train.metrics != "metrics.json" else []
+    found += ["in a copy"] if train.in_copy else []
+    return found + [f"{name}={value}" for name, value in setup.person.items()]
+
+
 def settings_file(rig: Rig, arm: PlannedArm) -> Path:
     """The JSON file of an arm's resolved settings (AUTOLAB_CONFIG), addressed by its content."""
     settings = json.dumps(arm.settings, sort_keys=True)
@@ -255,7 +384,13 @@ def job(
     """One attempt of one trial: train, then predict on inputs without labels, with `holdout` on that split's too."""
     inputs: dict[str, Path] = {"code": rig.code[arm.code], "config": settings_file(rig, arm)}
     env = environment_of_trials(rig.python)
-    train = env | rig.person | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
+    person = dict(rig.person)
+    if rig.imports:
+        inputs["imports"] = rig.imports[arm.code]
+        env[PATH_KEY] = "{imports}"
+        if PATH_KEY in person:
+            person[PATH_KEY] = f"{{imports}}:{person[PATH_KEY]}"
+    train = env | person | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
     train["AUTOLAB_TRIAL_DIR"] = "{folder}/train"
     if rig.data is not None:
         inputs["data"] = rig.data
@@ -281,7 +416,8 @@ def job(
             own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{HOLDOUT}", "AUTOLAB_INPUTS": f"{{{HOLDOUT}}}"}
             env = env | {"AUTOLAB_MODEL": "{folder}/train/model"} | own
             steps.append(_step(rig, HOLDOUT, words, env, config.predict, [*sees, f"{{{HOLDOUT}}}"]))
-    return Job(key=key, trial=trial, attempt=attempt, steps=tuple(steps), inputs=inputs)
+    results = () if config.train.metrics == metrics.STDOUT else (f"train/{config.train.metrics}",)
+    return Job(key, trial, attempt, tuple(steps), inputs, results=results, discarded=(COPY,))
 
 
 def _copied(command: Sequence[str], config: Config) -> list[str]:
@@ -302,19 +438,24 @@ def _step(
     if isinstance(limits, Train) and limits.in_copy:
         writes.append(f"{{folder}}/{COPY}")
     box = _limits(limits, rig.containment)
-    box = replace(box, reads=(*box.reads, *rig.reads, *sees), writes=tuple(writes))
+    imports = ["{imports}"] if rig.imports else []
+    reads = (*box.reads, *rig.reads, *imports, *sees)
+    box = replace(box, reads=reads, writes=tuple(writes), covers=rig.covers)
     return Step(name, tuple(argv), "{code}", dict(env), limits.time_limit_s, int(limits.output_mb * 1e6), box)
 
 
 def checks_box(rig: Rig, config: Config) -> Box:
     """In what a candidate's checks run: the training's level and limits."""
     box = _limits(config.train, rig.containment)
-    return replace(box, reads=(*box.reads, *rig.reads))
+    return replace(box, reads=(*box.reads, *rig.reads), covers=rig.covers)
 
 
-def _scoring(config: Config) -> Box:
+def _scoring(config: Config, places: interpreter.Places) -> Box:
     """The evaluator's: level and limits of the prediction, but for the disk, which its byte code takes."""
-    return replace(_limits(config.predict, config.containment), disk_bytes=0) if config.predict else Box()
+    if config.predict is None:
+        return Box()
+    box = _limits(config.predict, config.containment)
+    return replace(box, disk_bytes=0, reads=(*box.reads, *places.reads), covers=places.covers)
 
 
 def _limits(limits: Command, containment: str) -> Box:

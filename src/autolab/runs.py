@@ -163,7 +163,7 @@ def _take_up(order: Order) -> _Run:
     started = [line for line in mine if line.event == "run_started"]
     ended = {line.data["run_id"] for line in mine if line.event == "run_ended" and line.n < order.acted}
     open_runs = [line for line in started if line.data["kind"] == order.kind and line.data["run_id"] not in ended]
-    setup = rig.set_up(lab, order.config, order.base, order.candidate, order.exports)
+    setup = rig.launched(lab, order.config, order.base, order.candidate, order.exports)
     plan = order.plan(setup)
     registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
     registered |= {"design_sha256": order.design_sha256, "rule": plan.rule.value() if plan.rule else None}
@@ -339,7 +339,7 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         raise SyncError(f"trial {trial}: {error}", transient=error.transient) from None
     fault.point("trial.after_fetch")
     rig.tidy(run.setup, ref.key, folder)
-    scored = scoring.judge(run.setup, run.order.config, run.plan.metric, exit_, folder)
+    scored = scoring.judge(run.setup, run.order.config, run.plan.scale, exit_, folder)
     parts = _parts(run, name, seed, scored, folder)
     if run.order.kind is RunKind.CONFIRM:
         _hold(run, ref.key, folder)
@@ -360,9 +360,11 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
         outcome=scored.outcome,
         score=scored.score,
         self_reported=scored.self_reported,
+        diverged=scored.diverged,
         parts=parts,
         predictions_sha256=scored.predictions_sha256,
         rows=scored.rows,
+        agreement=scored.agreement,
         suspicions=scored.suspicions,
         contained=dict(exit_.contained),
         cpu_seconds=round(sum(step.cpu_seconds for step in exit_.steps if step.name == "train"), 3),
@@ -376,9 +378,8 @@ def _bring_home(run: _Run, trial: str, ref: Ref, exit_: Exit) -> Trial:
 def _parts(run: _Run, arm: str, seed: int, scored: scoring.Scored, folder: Path) -> tuple[float, ...]:
     """The metric on parts of the evaluation, where another seed of the arm has given the very same predictions."""
     sha = scored.predictions_sha256
-    others = [trial for trial in run.trials.values() if trial.arm == arm and trial.seed != seed]
-    alike = [trial for trial in others if trial.predictions_sha256 == sha]
-    if scored.outcome is not Outcome.COMPLETED or sha is None or not alike:
+    alike = [t for t in run.trials.values() if (t.arm, t.predictions_sha256) == (arm, sha) and t.seed != seed]
+    if scored.outcome is not Outcome.COMPLETED or scored.diverged or sha is None or not alike:
         return ()
     known = next((trial.parts for trial in alike if trial.parts), None)
     return known or scoring.on_parts(run.setup, run.plan.metric, folder)
@@ -509,22 +510,14 @@ def _content(run: _Run, arm: PlannedArm, seed: int) -> str:
         command=[
             run.order.command,
             config.predict.command if config.predict else "",
-            *_ways_of_training(run),
+            *rig.ways_of_training(run.setup, config.train),
         ],
         settings=arm.settings,
         seed=seed,
         data=dict(setup.data_sha256),
         evaluator=setup.evaluator_sha256 + (" altered suffix" if setup.altered else ""),
-        environment=f"{setup.environment.version} {setup.environment.packages_sha256}",
+        environment=setup.content,
     )
-
-
-def _ways_of_training(run: _Run) -> list[str]:
-    """What else in the configuration can change a trial's numbers; nothing where it says nothing about it."""
-    train = run.order.config.train
-    found = [f"metrics {train.metrics}"] if train.metrics != "metrics.json" else []
-    found += ["in a copy"] if train.in_copy else []
-    return found + [f"{name}={value}" for name, value in run.setup.person.items()]
 
 
 def _job(run: _Run, cell: Cell) -> Job:

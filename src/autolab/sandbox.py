@@ -60,19 +60,25 @@ class Box:
     """What encloses a step: its level, what it sees, what it may use up (0: no limit).
 
     `reads` and `writes` are files and folders outside of the system's own; what is not named is not there at level
-    `full`. A path that does not exist when the step starts is left out. Memory, processes and threads count over all
-    that the step starts; disk counts over `writes`. Without `own_user` a step started by root stays user 0, without
-    capabilities: for one that works in folders of the person's. `without` names layers to leave out: for tests that
-    show what each of them is good for, and for nothing else."""
+    `full`. `covers` are folders below them, or below the system's, of which no file can be read: at `full` they are
+    empty, at `partial` their names are still seen. A path that does not exist when the step starts is left out. Memory,
+    processes and threads count over all that the step starts; disk counts over `writes`. Without `own_user` a step
+    started by root stays user 0, without capabilities: for one that works in folders of the person's. With `new_files`
+    what was there before does not count for the disk, lengths of files do and not their blocks alone, and so many files
+    and folders may be added; `uncounted` are those of `writes` that do not count. `without` names layers to leave out:
+    for tests that show what each of them is good for, and for nothing else."""
 
     level: str = "none"
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    covers: tuple[str, ...] = ()
     network: bool = False
     memory_bytes: int = 0
     processes: int = 0
     disk_bytes: int = 0
     own_user: bool = True
+    new_files: int = 0
+    uncounted: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
 
@@ -102,6 +108,9 @@ class Enclosure:
     user: tuple[int, int] | None
     reads: list[str] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
+    covers: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
+    """At `partial`: folders whose entries are seen, though not all of them can be read."""
     seccomp: bytes | None = None
     landlock: bool = False
     files: list[int] = field(default_factory=list)
@@ -133,7 +142,7 @@ class Enclosure:
             syscalls.drop_capabilities()
         syscalls.no_new_privileges()
         if self.landlock:
-            syscalls.landlock(self.reads, self.writes)
+            syscalls.landlock(self.reads, self.writes, self.lists)
         if self.seccomp is not None:
             syscalls.install_filter(self.seccomp)
 
@@ -142,7 +151,7 @@ class Enclosure:
         if self.status is None:
             return True
         said = os.read(self.status, 65536).decode()
-        return any("exit-code" in json.loads(line) for line in said.splitlines())
+        return any("exit-code" in json.loads(line) for line in said.split("\n") if line)
 
     def started(self) -> None:
         """In the parent, after the fork: what only the child needs."""
@@ -186,11 +195,19 @@ def enclose(step: Mapping[str, Any], folder: str, name: str, keeper: int) -> Enc
         cwd=step["cwd"],
         level=level,
         group=group,
-        watcher=Watcher(writes, disk, 0 if group.memory else memory, 0 if counted else processes),
+        watcher=Watcher(
+            [path for path in writes if path not in box.get("uncounted", ())],
+            disk,
+            0 if group.memory else memory,
+            0 if counted else processes,
+            box.get("new_files", 0),
+        ),
         rlimits=rlimits,
         user=user,
         reads=reads,
         writes=writes,
+        # A job's file that an earlier version has left names none.
+        covers=[path for path in box.get("covers", ()) if os.path.isdir(path) and "covers" not in without],
         held_by=_held_by(group, memory, processes, disk, rlimits),
     )
     try:
@@ -214,11 +231,11 @@ def _held_by(group: Group, memory: int, processes: int, disk: int, rlimits: Mapp
 
 def _check_paths(paths: Iterable[str], folder: str) -> None:
     """What a step left below `folder` is not followed anywhere else by the next one's mounts."""
-    real = os.path.realpath(folder)
     for path in paths:
         if Path(path).is_relative_to(folder):
-            inner = os.path.relpath(path, folder)
-            if os.path.realpath(path) != os.path.normpath(os.path.join(real, inner)):
+            inner = Path(os.path.relpath(path, folder))
+            # Link by link: where one leads (`/proc/1/root`) may be nobody's to ask.
+            if any(os.path.islink(os.path.join(folder, part)) for part in (inner, *inner.parents[:-1])):
                 raise Refused(f"{inner}: a link, where a folder of its own was expected")
 
 
@@ -238,19 +255,23 @@ def _user(level: str, reads: Iterable[str], writes: Iterable[str], keeper: int) 
     if os.geteuid() != 0 or level == "none" or sys.platform != "linux":
         return None
     uid = _free_uid(keeper)
+    if uid is None:
+        return None
     if level == "partial" and not all(_reachable(path) for path in (*reads, *writes)):
         return None
     return uid, uid
 
 
-def _free_uid(keeper: int) -> int:
-    """In a container only some users exist: then the highest of them."""
+def _free_uid(keeper: int) -> int | None:
+    """In a container only some users exist: then one of the highest; None where there are too few to be alone."""
     last = 0
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
+    for line in Path("/proc/self/uid_map").read_text().strip("\n").split("\n"):
         inside, _, count = (int(word) for word in line.split())
         last = max(last, inside + count - 1)
     wanted = FIRST_UID + keeper
-    return wanted if wanted <= last else last - 1 - keeper % 1000
+    if wanted <= last:
+        return wanted
+    return last - 1 - keeper % 1000 if last > 2000 else None
 
 
 def _reachable(path: str) -> bool:
@@ -329,7 +350,7 @@ def _as_user(made: Enclosure, box: Mapping[str, Any], without: set[str]) -> list
 
 def _capabilities() -> list[int]:
     """Those that this process may have, by number."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text().split("\n")
     held = int(next(line for line in lines if line.startswith("CapBnd")).split()[1], 16)
     return [number for number in range(64) if held >> number & 1]
 
@@ -353,7 +374,10 @@ def _mounts(made: Enclosure, network: bool, memory: int, disk: int) -> list[str]
     cards = glob.glob("/dev/nvidia*")
     places |= {path: "--ro-bind" for path in FOR_THE_GPU if cards} | {path: "--dev-bind" for path in cards}
     places |= {path: "--ro-bind" for path in made.reads} | {path: "--bind" for path in made.writes}
-    return [*argv, *_binds(places), "--remount-ro", "/dev", "--remount-ro", "/"]
+    argv += _binds(places)
+    for path in made.covers:
+        argv += ["--perms", "0755", "--tmpfs", path, "--remount-ro", path]
+    return [*argv, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
 def _size(most: int) -> list[str]:
@@ -385,7 +409,12 @@ def _binds(places: Mapping[str, str]) -> list[str]:
 
 def _fenced(made: Enclosure, box: Mapping[str, Any], without: set[str]) -> None:
     if sys.platform == "darwin":
-        made.argv = ["/usr/bin/sandbox-exec", "-p", seatbelt(made.reads, made.writes, box["network"]), *made.argv]
+        made.argv = [
+            "/usr/bin/sandbox-exec",
+            "-p",
+            seatbelt(made.reads, made.writes, box["network"], made.covers),
+            *made.argv,
+        ]
         return
     version = syscalls.landlock_version()
     if version < syscalls.LEAST and "landlock" not in without:
@@ -395,11 +424,35 @@ def _fenced(made: Enclosure, box: Mapping[str, Any], without: set[str]) -> None:
     cards = glob.glob("/dev/nvidia*")
     made.reads += FOR_THE_GPU if cards else ()
     made.writes = [*made.writes, *DEVICES, *cards]
+    made.reads, made.lists = around(made.reads, made.covers)
     if "seccomp" not in without:
         made.seccomp = syscalls.seccomp_filter(sockets=box["network"], alone=True, shared_memory=False)
 
 
-def seatbelt(reads: Iterable[str], writes: Iterable[str], network: bool) -> str:
+def around(reads: Iterable[str], covers: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The reads without what lies in `covers`, and the folders above those, which may be listed and no more.
+
+    Landlock knows no exception to a folder that may be read: what lies beside a cover is named one by one. What a link
+    leads to is named where it lies, or not at all."""
+    hidden = {os.path.realpath(path) for path in covers}
+    granted: list[str] = []
+    listed: list[str] = []
+    waiting = list(reads)
+    while waiting:
+        path = waiting.pop()
+        real = Path(os.path.realpath(path))
+        if any(real.is_relative_to(cover) for cover in hidden):
+            continue
+        if not any(Path(cover).is_relative_to(real) for cover in hidden):
+            granted.append(path)
+            continue
+        listed.append(path)
+        with os.scandir(path) as entries:
+            waiting += [entry.path for entry in entries if not entry.is_symlink()]
+    return granted, listed
+
+
+def seatbelt(reads: Iterable[str], writes: Iterable[str], network: bool, covers: Iterable[str] = ()) -> str:
     """A profile for macOS's sandbox-exec: everything is refused but what is named. Not run on a Mac so far."""
     system = ("/usr", "/bin", "/sbin", "/System", "/Library", "/private/etc", "/private/var/db", "/dev")
     quoted = [json.dumps(path, ensure_ascii=False) for path in (*system, *reads)]
@@ -409,4 +462,5 @@ def seatbelt(reads: Iterable[str], writes: Iterable[str], network: bool) -> str:
     lines += [f"(allow file-read* (subpath {path}))" for path in (*quoted, *writable)]
     lines += [f"(allow file-write* (subpath {path}))" for path in writable]
     lines += ['(allow file-write* (literal "/dev/null"))']
+    lines += [f"(deny file-read-data (subpath {json.dumps(path, ensure_ascii=False)}))" for path in covers]
     return "\n".join([*lines, "(allow network*)"] if network else lines)

@@ -8,6 +8,7 @@ from autolab import suspicion
 from autolab.experiment import SHARES, measured
 from autolab.records.experiment import Calibration, Comparison, Design, Finding, Manifest, MaxPairs, Trial
 from autolab.records.outcomes import Outcome, RunKind
+from autolab.scores import Scale
 from autolab.stats import LIMIT
 
 ODD_TIME = 10.0
@@ -38,7 +39,7 @@ def results_sanity(manifest: Manifest, design: Design, calibration: Calibration 
     found += [finding for trials in arms.values() for finding in _range_findings(trials, manifest, design)]
     if calibration is not None:
         found += [finding for name, trials in arms.items() for finding in _time_findings(name, trials, calibration)]
-    return found + [_advisory(f"suspicious: {odd.message}") for odd in suspicion.find(manifest, design)]
+    return found + [_advisory(f"suspicious: {odd.message}") for odd in suspicion.find(manifest, design, calibration)]
 
 
 def _arms(manifest: Manifest, design: Design) -> list[str]:
@@ -116,7 +117,10 @@ def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design)
     primary, found = design.metrics.primary, []
     for trial in trials:
         values = measured(trial, manifest.self_reported)
-        if primary not in values:
+        if manifest.metric == primary and manifest.direction and Scale.of(manifest).cut(trial):
+            # It counts as the bound; what it measured besides is no less usable.
+            values = {metric: value for metric, value in values.items() if metric != primary}
+        elif primary not in values:
             found.append(_blocking(f"trial {trial.trial}: completed without the primary metric {primary}"))
         for metric, value in sorted(values.items()):
             words = set(metric.lower().split("_"))

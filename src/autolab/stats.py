@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 
@@ -39,6 +40,10 @@ FIRST = 3
 """Pairs before which the sequential rule does not decide."""
 REFUTED = 20.0
 """E- from which "at least delta" is refuted: wrongly with probability at most 1 in 20."""
+SETTLED = 6
+"""Pairs after which equal values that look rounded are taken for a training that no seed changes."""
+ROUNDED = 6
+"""Decimals up to which a value looks rounded."""
 FUTILE = 4.0
 """E- from which going on is not worth its price: a real gain of delta is given up with probability at most 1 in 4."""
 
@@ -79,13 +84,63 @@ class Ruling:
 @dataclass(frozen=True)
 class Question:
     """What is asked of a variant's differences: `delta` > 0 in the metric's units, `tail` the error of a keep,
-    `planned` pairs at most, `quantum` the smallest step of the metric (0: continuous)."""
+    `planned` pairs at most, `quantum` the smallest step of the metric (0: continuous), `scores` those of each pair."""
 
     delta: float
     tail: float
     planned: int
     quantum: float
     rule: StoppingRule
+    scores: Scores | None = None
+
+    def step(self, n: int) -> float:
+        """The metric's smallest step as the first `n` pairs show it: what a deviation counts as at least."""
+        return self.quantum if self.scores is None else max(self.quantum, self.scores.step(n))
+
+    def repeats(self, differences: Sequence[float]) -> bool:
+        """Whether these equal differences say nothing of the spread: no seed, or no change, moved a score."""
+        if self.quantum > 0 or self.scores is None:
+            return self.quantum == 0
+        if self.scores.seeds_matter and self.scores.rounded(len(differences)):
+            return False
+        return not any(differences) or self.scores.constant(len(differences))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores behind the differences, arm by arm in the order of the pairs.
+
+    `printed` are as they were measured, without those that are no number; `counted` as they were subtracted.
+    `seeds_matter` says that an arm's predictions are known to differ from seed to seed.
+    """
+
+    counted: tuple[Sequence[float], Sequence[float]]
+    printed: tuple[Sequence[float | None], Sequence[float | None]]
+    seeds_matter: bool = False
+
+    def step(self, n: int) -> float:
+        """One unit of the last decimal that any of the first `n` pairs is printed with; 0 where none is a number."""
+        decimals = self._decimals(n)
+        return 0.0 if decimals is None else 10.0**-decimals
+
+    def rounded(self, n: int) -> bool:
+        decimals = self._decimals(n)
+        return decimals is not None and decimals <= ROUNDED
+
+    def constant(self, n: int) -> bool:
+        """Whether each arm has one score, whatever the seed."""
+        return all(min(arm[:n]) == max(arm[:n]) for arm in self.counted)
+
+    def _decimals(self, n: int) -> int | None:
+        known = [value for arm in self.printed for value in arm[:n] if value is not None]
+        return max(map(decimals, known), default=None)
+
+
+def decimals(value: float) -> int:
+    """Digits after the point in the shortest text that reads as this finite number: 2 for 0.05, 0 for 1500.0."""
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    assert isinstance(exponent, int)
+    return max(0, -exponent)
 
 
 def decide(
@@ -96,12 +151,14 @@ def decide(
     planned: int,
     arms: int,
     quantum: float = 0.0,
+    scores: Scores | None = None,
 ) -> Ruling:
     """Rule on one variant from the longest completed prefix of its pairs, in seed order.
 
     `delta` is the least difference worth having (> 0, metric's units), `planned` the number of pairs (>= 2),
     `arms` the number of variants that share this baseline (alpha is divided among them), `quantum` the smallest
-    step of the metric. RecordError: a difference that is not a finite number, a plan of fewer than two pairs.
+    step of the metric. With `scores` equal differences are told apart from trainings that no seed changes; without
+    them they are taken for such. RecordError: a difference that is not a finite number, a plan of fewer than two pairs.
     """
     if planned < (least := FIRST if rule.rule == "sequential" else 2):
         raise RecordError(f"design.yaml: reproducibility.seeds: {planned} are too few pairs; plan at least {least}")
@@ -110,7 +167,7 @@ def decide(
     for index, difference in enumerate(differences):
         if not abs(difference) < LIMIT:
             raise RecordError(f"difference of pair {index}: {difference} is not a finite number below {LIMIT:g}")
-    return _RULES[rule.rule](differences, Question(delta, rule.alpha / arms, planned, quantum, rule))
+    return _RULES[rule.rule](differences, Question(delta, rule.alpha / arms, planned, quantum, rule, scores))
 
 
 # The sequential rules
@@ -136,14 +193,17 @@ def _first(differences: Sequence[float], asked: Question, first: int, look: _Loo
 
 
 def _t_ruling(differences: Sequence[float], asked: Question) -> Ruling:
-    level, n = 1 - 2 * asked.tail, len(differences)
-    if min(differences) == max(differences) and asked.quantum == 0:
+    level, n, step = 1 - 2 * asked.tail, len(differences), asked.step(len(differences))
+    if min(differences) == max(differences) and (asked.repeats(differences) or step == 0):
         # The seeds did not replicate anything: n equal numbers are one number, and say nothing of the spread.
+        if asked.scores is not None and asked.scores.rounded(n) and n < min(SETTLED, asked.planned):
+            # Rounding hides small differences between seeds, so a few more pairs may yet show one.
+            return Ruling(Action.CONTINUE, _open(differences, level), n, "pending")
         reason = "deterministic" if any(differences) else "no_change"
         return Ruling(Action.FUTILE, _open(differences, level), n, reason)
-    e_plus = t_evidence(differences, asked.quantum)
-    e_minus = t_evidence([asked.delta - difference for difference in differences], asked.quantum)
-    interval = t_interval(differences, asked.tail, asked.quantum)
+    e_plus = t_evidence(differences, step)
+    e_minus = t_evidence([asked.delta - difference for difference in differences], step)
+    interval = t_interval(differences, asked.tail, step)
     worth = interval.mean >= asked.delta / 2
     action, reason = Action.CONTINUE, "pending"
     if worth and e_plus >= 1 / asked.tail:
@@ -257,10 +317,10 @@ def _fixed(differences: Sequence[float], asked: Question) -> Ruling:
         return Ruling(Action.CONTINUE, _open(differences, level), n, "pending")
     if not any(differences):
         return Ruling(Action.FUTILE, _open(differences, level), n, "no_change")
-    if min(differences) == max(differences):
+    if min(differences) == max(differences) and (asked.scores is None or asked.repeats(differences)):
         # The seeds did not replicate anything: n equal numbers are one number, and a t interval of width 0 would lie.
         return Ruling(Action.FUTILE, _open(differences, level), n, "deterministic")
-    interval = student_interval(differences, asked.tail)
+    interval = student_interval(differences, asked.tail, asked.step(n) if asked.scores is not None else 0.0)
     low, high = interval.low, interval.high
     assert low is not None and high is not None
     if low > 0 and interval.mean >= asked.delta:
@@ -278,8 +338,10 @@ _RULES: dict[str, Callable[[Sequence[float], Question], Ruling]] = {
 }
 
 
-def student_interval(values: Sequence[float], tail: float) -> Interval:
+def student_interval(values: Sequence[float], tail: float, quantum: float = 0.0) -> Interval:
     """Mean of at least two finite values, with a Student t interval that misses with `tail` at each end.
+
+    A deviation below `quantum` counts as the quantum.
 
     The mean's distribution under a normal sample: W. S. Gosset, "The probable error of a mean", Biometrika 6 (1908).
     """
@@ -289,7 +351,7 @@ def student_interval(values: Sequence[float], tail: float) -> Interval:
     mean, deviation = mean_and_deviation(values)
     assert deviation is not None
     # The lower quantile, negated: 1 - tail would round a small tail away.
-    half = -float(stdtrit(n - 1, tail)) * deviation / math.sqrt(n)
+    half = -float(stdtrit(n - 1, tail)) * max(deviation, quantum) / math.sqrt(n)
     return Interval(n=n, mean=mean, low=mean - half, high=mean + half, level=1 - 2 * tail)
 
 
@@ -308,6 +370,16 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
         return values[0], None
     variance = math.fsum((value - mean) ** 2 for value in scaled) / (n - 1)
     return math.ldexp(mean, exponent), math.ldexp(math.sqrt(variance), exponent)
+
+
+def share_at_most(count: int, of: int, error: float = 0.05) -> float:
+    """The largest share that is not ruled out by `count` in `of` (> 0), one-sided, at this error.
+
+    C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
+    """
+    from scipy.special import betaincinv
+
+    return 1.0 if count == of else float(betaincinv(count + 1, of - count, 1 - error))
 
 
 def _open(differences: Sequence[float], level: float) -> Interval:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from autolab.errors import LedgerError, UsageError
 from autolab.ledger import Ledger
 from autolab.place import holder, locate
+from autolab.text import one_line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +32,7 @@ def main(words: list[str]) -> int:
 
 
 def read(start: Path) -> dict[str, Any]:
-    """State, loop, champion, claims, run under way, last verdict and the lock's holder, as one JSON value."""
+    """State, loop, champion, claims, run under way, last verdict, what waits, the lock's holder, as one JSON value."""
     root, store = locate(start)
     ledger = Ledger(store)
     head = ledger.open()
@@ -55,6 +56,7 @@ def read(start: Path) -> dict[str, Any]:
         "champion": champions[-1] if champions else None,
         "claims": campaign.get("claims", {}),
         "run": _run(ledger, campaign["iteration_offset"]),
+        "suspicious": len(campaign.get("suspicious", [])) + len(campaign.get("approved", [])),
         "held_by": holder(store),
         "documents_waiting": len(list(waiting.glob("*.json"))) if waiting.exists() else 0,
     }
@@ -78,6 +80,7 @@ def _kept(champion: dict[str, Any] | None, claims: dict[str, Any]) -> list[tuple
     rows = []
     if champion:
         gain = f"gain {champion['gain']:+.4g} on fresh seeds, shrunken"
+        gain += ", claimed on this evaluation alone" if champion.get("evaluation_only") else ""
         rows.append(("champion", f"{champion['commit'][:12]} of {champion['iteration_id']}, {gain}"))
     if claims.get("confirmations"):
         share = 100 * min(1.0, claims["alpha"] / claims["kept"]) if claims["kept"] else None
@@ -116,5 +119,7 @@ def text(value: dict[str, Any]) -> str:
         )
     if value["documents_waiting"]:
         rows.append(("documents", f"{value['documents_waiting']} entries wait for the checkout"))
+    if value.get("suspicious"):
+        rows.append(("suspicious", f"{value['suspicious']} set aside; `autolab review` shows them"))
     rows.append(("held by", value["held_by"] or "nobody"))
-    return "\n".join(f"{name:<10} {said}" for name, said in rows)
+    return "\n".join(f"{name:<10} {one_line(said)}" for name, said in rows)

@@ -40,7 +40,7 @@ _NUMBERS = {
     **{"iopl": (172, None), "ioperm": (173, None), "modify_ldt": (154, None), "vhangup": (153, 58)},
     **{"clone": (56, 220), "clone3": (435, 435), "unshare": (272, 97)},
     **{"socket": (41, 198), "ioctl": (16, 29), "prlimit64": (302, 261), "setpriority": (141, 140)},
-    **{"inotify_add_watch": (254, 27)},
+    **{"inotify_add_watch": (254, 27), "setsockopt": (54, 208)},
     **{"memfd_create": (319, 279), "memfd_secret": (447, 447)},
     **{"shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180)},
     **{"chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452)},
@@ -60,6 +60,7 @@ nothing: programs that copy files ask for them in passing."""
 _NEW_NAMESPACES = 0x7E020000 | 0x80  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET, and TIME
 _FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink; others (vsock!) have no namespace
 _INJECTIONS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing into a terminal
+_BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF and their FORCE: what lies in buffers is memory that nobody maps
 
 _LOAD, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -105,7 +106,8 @@ def drop_capabilities() -> None:
 
 def seccomp_filter(*, sockets: bool, alone: bool, shared_memory: bool) -> bytes:
     """The program of a filter. `sockets`: may it make any. `alone`: it stands without namespaces (level partial).
-    `shared_memory`: may it hold memory that no process maps. Raises OSError where the machine is not known."""
+    `shared_memory`: may it hold memory that no process maps; else the buffers of sockets keep their size too.
+    Raises OSError where the machine is not known."""
     if ARCHITECTURE is None:
         raise OSError(errno.ENOSYS, f"no system call numbers are known for {os.uname().machine}", "seccomp")
     audit, column = ARCHITECTURE
@@ -134,8 +136,9 @@ def seccomp_filter(*, sockets: bool, alone: bool, shared_memory: bool) -> bytes:
         ("clone", 0, [_jump(_JUMP_SET, _NEW_NAMESPACES & ~0x80, 0, 1), _answer(_ERRNO | errno.EPERM)]),
         ("unshare", 0, [_jump(_JUMP_SET, _NEW_NAMESPACES, 0, 1), _answer(_ERRNO | errno.EPERM)]),
         ("socket", 0, _unless(_FAMILIES, errno.EAFNOSUPPORT)),
-        ("ioctl", 1, [part for call in _INJECTIONS for part in (_jump(_JUMP_EQ, call, 0, 1), _answer(_ERRNO | 1))]),
+        ("ioctl", 1, _each(_INJECTIONS, errno.EPERM)),
         *(others if alone else ()),
+        *(() if shared_memory else [("setsockopt", 2, _each(_BUFFER_SIZES, 0))]),
     ):
         number = _NUMBERS[name][column]
         assert number is not None
@@ -155,6 +158,10 @@ def _jump(how: int, value: int, then: int, otherwise: int) -> bytes:
 
 def _answer(value: int) -> bytes:
     return struct.pack("=HBBI", _RETURN, 0, 0, value)
+
+
+def _each(values: Sequence[int], answer: int) -> list[bytes]:
+    return [part for value in values for part in (_jump(_JUMP_EQ, value, 0, 1), _answer(_ERRNO | answer))]
 
 
 def _unless(allowed: Sequence[int], answer: int) -> list[bytes]:
@@ -192,8 +199,9 @@ def landlock_version() -> int:
     return max(0, version)
 
 
-def landlock(reads: Sequence[str], writes: Sequence[str]) -> None:
-    """Leaves this process what lies below these paths; those that are not there are passed over.
+def landlock(reads: Sequence[str], writes: Sequence[str], lists: Sequence[str] = ()) -> None:
+    """Leaves this process what lies below these paths; those that are not there are passed over. What lies below
+    `lists` can be listed, and no file of it be read.
 
     Needs `no_new_privileges` before. Not held back: stat, chdir, and what `_OUTSIDE_LANDLOCK` names."""
     version = landlock_version()
@@ -203,7 +211,7 @@ def landlock(reads: Sequence[str], writes: Sequence[str]) -> None:
     libc = _libc()
     rules = _checked(libc.syscall(_CREATE, attributes, ctypes.c_size_t(size), 0), "landlock")
     try:
-        for paths, access in ((reads, READ), (writes, WRITE)):
+        for paths, access in ((reads, READ), (writes, WRITE), (lists, _LIST)):
             for path in paths:
                 _allow(libc, rules, path, access & known)
         _checked(libc.syscall(_RESTRICT, rules, 0), "landlock")

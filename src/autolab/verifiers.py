@@ -13,22 +13,34 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from typing import Literal
 
-from autolab import stats
+from autolab import path_names, stats
+from autolab.executed_names import fold, runs_by_itself
 from autolab.git import Change
 from autolab.lab import command_words
 from autolab.records.experiment import Design, Finding, Hypothesis, MaxPairs
 from autolab.records.lab import Config
 from autolab.records.replies import DocsOutput
 from autolab.sanity import results_sanity as results_sanity
+from autolab.text import many_lines, one_line
+
+MESSAGE = 10_000
+"""Characters of a finding's message."""
 
 
 def blocking(check: str, message: str, file: str | None = None) -> Finding:
-    return Finding(check=check, severity="blocking", message=message, file=file)
+    return _finding(check, "blocking", message, file)
 
 
 def advisory(check: str, message: str, file: str | None = None) -> Finding:
-    return Finding(check=check, severity="advisory", message=message, file=file)
+    return _finding(check, "advisory", message, file)
+
+
+def _finding(check: str, severity: Literal["blocking", "advisory"], message: str, file: str | None) -> Finding:
+    """Messages quote file names and what programs print: they are made text that a record can hold."""
+    shown = None if file is None else one_line(file)
+    return Finding(check=check, severity=severity, message=many_lines(message, MESSAGE), file=shown)
 
 
 # who may change which file
@@ -85,16 +97,16 @@ def path_policy(
     """
     changes = list(changes)
     rules = protected(config, unlocked=unlocked)
-    frozen = {_fold(path) for path in config.files.frozen} if unlocked else set()
+    frozen = {fold(path) for path in config.files.frozen} if unlocked else set()
     there = {name for path in existing for name in _folders_and_file(path)}
     spelled, imports = _spellings(changes, existing), _import_folders(config)
     found = []
     for change in changes:
         problem = _unsafe(change) or _owned(change.path, rules) or _not_appended(change, kept, frozen)
         if problem is None and change.status != "D":
-            problem = _runs_by_itself(change.path)
+            problem = runs_by_itself(change.path) or path_names.secret(change.path)
         if problem is None and change.status == "A":
-            problem = _unfit_name(change.path) or _twin(change.path, spelled, there)
+            problem = path_names.unfit(change.path) or _twin(change.path, spelled, there)
             problem = problem or _shadows(change.path, rules, imports, existing)
         if problem is not None:
             shown = _shown(change.path)
@@ -119,10 +131,11 @@ def meta_mode(human_journal: str) -> bool:
 
 
 def _unsafe(change: Change) -> str | None:
+    problem = path_names.unsafe(change.path)
+    if problem is not None:
+        return problem
     parts = change.path.replace("\\", "/").split("/")
-    if change.path.startswith(("/", "\\")) or ".." in parts or re.match(r"^[A-Za-z]:", change.path):
-        return "path leaves the lab; use a relative path without .."
-    if any(re.match(r"\.git(?!keep$)|git~\d", _fold(_seen(part))) for part in parts):
+    if any(re.match(r"\.git(?!keep$)|git~\d", fold(_seen(part))) for part in parts):
         return f"git's own file; {_CONTROL}"
     if change.new_mode == "120000":
         return "symbolic link; commit the file itself"
@@ -133,58 +146,17 @@ def _unsafe(change: Change) -> str | None:
     return None
 
 
-LONGEST_PATH, LONGEST_NAME, DEEPEST = 1_000, 255, 32
-"""Bytes and folders; more does not fit everywhere."""
-
-
-def _unfit_name(path: str) -> str | None:
-    try:
-        raw = path.encode()
-    except UnicodeEncodeError:
-        return "the name is not UTF-8; rename the file"
-    parts = path.split("/")
-    if not path.isprintable():
-        return "the name holds signs that cannot be seen; rename the file"
-    if len(raw) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in parts):
-        return f"longer than {LONGEST_PATH} bytes, or a name in it longer than {LONGEST_NAME}; choose a shorter one"
-    if len(parts) > DEEPEST:
-        return f"lies more than {DEEPEST} folders deep; put it higher up"
-    if any(part != part.strip(" ").rstrip(".") for part in parts):
-        return "a name begins or ends with a space, or ends with a dot; rename the file"
-    return None
-
-
-_BY_PYTHON = "Python runs it by itself when it starts; call the code from the lab's own programs"
-_BY_OTHERS = "programs run it by themselves when the folder is opened or tested; leave it out"
-_BINARY = "compiled code that no reviewer can read; commit its source"
-_RUNS = (
-    (re.compile(r"(sitecustomize|usercustomize)(\..*)?"), _BY_PYTHON),
-    (re.compile(r".*\.(pth|egg-link)|pyvenv\.cfg|.*\.(dist|egg)-info"), _BY_PYTHON),
-    (re.compile(r"__pycache__|.*\.(py[codz]|pyd|so(\.[0-9.]+)?|dylib|dll|a|o)"), _BINARY),
-    (re.compile(r"conftest\.py|\.envrc|\.vscode|\.idea|\.husky|\.pre-commit-config\.yaml"), _BY_OTHERS),
-)
-_HOOKS = re.compile(r"(.*/)?hooks/(pre|post|commit|prepare|applypatch|update|reference|push|proc|fsmonitor)[a-z-]*")
-
-
-def _runs_by_itself(path: str) -> str | None:
-    folded = _fold(path)
-    for name in folded.split("/"):
-        for pattern, why in _RUNS:
-            if pattern.fullmatch(name):
-                return why
-    if _HOOKS.fullmatch(folded) or folded.rpartition("/")[2] == "head":
-        return "the name of a git hook or of the file that makes a folder a repository; rename the file"
-    return None
-
-
 IMPORTED = frozenset(
     {
+        *("_pytest", "coverage", "exceptiongroup", "hypothesis", "iniconfig", "packaging", "pluggy", "pygments"),
+        *("pytest_cov", "xdist"),
         *("autolab", "datasets", "einops", "jax", "jaxtyping", "keras", "loguru", "matplotlib", "numpy", "pandas"),
         *("pil", "pydantic", "pytest", "requests", "rich", "scipy", "seaborn", "sklearn", "tensorflow", "tiktoken"),
         *("tokenizers", "torch", "torchaudio", "torchvision", "tqdm", "transformers", "triton", "tyro", "yaml"),
     }
 )
-"""Import names of what labs install; a new module of the same name beside a program would come before it."""
+"""Import names of what labs install, and of what their tests run with; a new module of the same name beside a program
+would come before it."""
 
 
 def _shadows(path: str, rules: Sequence[Protected], imports: Collection[str], existing: Collection[str]) -> str | None:
@@ -194,9 +166,9 @@ def _shadows(path: str, rules: Sequence[Protected], imports: Collection[str], ex
     if pure.suffix != ".py" or str(module) == ".":
         return None
     for rule in rules:
-        if pure.name == "__init__.py" and _fold(rule.pattern) == _fold(f"{module}.py"):
+        if pure.name == "__init__.py" and fold(rule.pattern) == fold(f"{module}.py"):
             return f"would be imported in place of {rule.pattern} ({rule.kind}); choose another name"
-    name, there = _fold(module.name), {f"{module}.py", f"{module}/__init__.py"}
+    name, there = fold(module.name), {f"{module}.py", f"{module}/__init__.py"}
     if str(module.parent) not in imports or not there.isdisjoint(existing):
         return None
     if name in sys.stdlib_module_names or name in IMPORTED:
@@ -219,14 +191,14 @@ def _spellings(changes: Iterable[Change], existing: Collection[str]) -> dict[str
     paths = (set(existing) - gone) | {change.path for change in changes if change.status != "D"}
     found: dict[str, set[str]] = {}
     for name in {name for path in paths for name in _folders_and_file(path)}:
-        found.setdefault(_fold(name), set()).add(name)
+        found.setdefault(fold(name), set()).add(name)
     return found
 
 
 def _twin(path: str, spelled: Mapping[str, set[str]], there: Collection[str]) -> str | None:
     """The other name that is the same without case, of the path or of a folder above it that is not there yet."""
     for name in _folders_and_file(path):
-        others = sorted(spelled[_fold(name)] - {name})
+        others = sorted(spelled[fold(name)] - {name})
         if others and name not in there:
             return f"the same name as {_shown(others[0])} without case; choose another, or that spelling"
     return None
@@ -244,9 +216,9 @@ def _seen(name: str) -> str:
 
 
 def _owned(path: str, rules: Sequence[Protected]) -> str | None:
-    folded = _fold(path)
+    folded = fold(path)
     for rule in rules:
-        pattern = _fold(rule.pattern)
+        pattern = fold(rule.pattern)
         if _covers(pattern, folded):
             alike = "" if _covers(rule.pattern.strip("/"), path) else f" (the same name as {rule.pattern} without case)"
             return f"{rule.kind}{alike}; {rule.way_out}"
@@ -256,7 +228,7 @@ def _owned(path: str, rules: Sequence[Protected]) -> str | None:
 
 
 def _not_appended(change: Change, kept: Callable[[str], bool] | None, frozen: Collection[str]) -> str | None:
-    folded = _fold(change.path)
+    folded = fold(change.path)
     if change.status == "A" or folded in frozen or not fnmatchcase(PurePosixPath(folded).name, APPEND_ONLY):
         return None
     if change.status != "D" and kept is not None and kept(change.path):
@@ -274,11 +246,6 @@ def _closed_parts(path: str) -> str:
     """The pattern of a journal's closed parts: `FINDINGS.md` -> `FINDINGS.[0-9]*.md`."""
     pure = PurePosixPath(path)
     return str(pure.with_name(f"{pure.stem}.[0-9]*{pure.suffix}"))
-
-
-def _fold(path: str) -> str:
-    folded = unicodedata.normalize("NFKC", str(PurePosixPath(path.strip("/")))).casefold()
-    return unicodedata.normalize("NFKC", folded)
 
 
 def _shown(path: str) -> str:

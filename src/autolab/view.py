@@ -93,6 +93,8 @@ class Live:
         self._picture = Picture(
             self.board, console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop"
         )
+        self._notes = {""}
+        """What completed trials were noted for: each note is a line once, many trials may share it."""
         self._terminal = sys.stdout.fileno()
         self._found = termios.tcgetattr(0) if os.isatty(0) else None
         self._lock, self._over = threading.Lock(), threading.Event()
@@ -128,9 +130,13 @@ class Live:
 
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:
         self.board.progress = progress
-        if ended is not None and ended.outcome is Outcome.COMPLETED:
+        if ended is None:
+            return
+        noted = ended.message in self._notes
+        self._notes.add(ended.message)
+        if ended.outcome is Outcome.COMPLETED and noted:
             self.board.note(clean(outcome(ended)))  # not a line above: its numbers stay in the tables
-        elif ended is not None:
+        else:
             self(outcome(ended))
 
     def judged(self, judged: Judged) -> None:

@@ -186,4 +186,31 @@ open('model.pkl', 'wb').write(pickle.dumps(Model()))
         ("planted_code_ran",),
         then=("load",),
     ),
+    Program(
+        "repository_that_runs",
+        SPECIAL,
+        "leaves a repository whose configuration names a program that git runs in it",
+        """
+plant = F['outside'] + '/' + F['plant']
+os.makedirs('.git/objects')
+os.makedirs('.git/refs')
+open('.git/HEAD', 'w').write('ref: refs/heads/main')
+with open('.git/config', 'w') as file:
+    file.write('[core]\\n\\tfsmonitor = touch ' + plant + ';:\\n')
+""",
+        ("planted_code_ran",),
+        then=("look with git",),
+    ),
+    Program(
+        "tests_that_run",
+        SPECIAL,
+        "leaves tests and their configuration, which a test runner finds and runs",
+        """
+for name in ('conftest.py', 'test_results.py'):
+    with open(name, 'w') as file:
+        file.write('open(' + repr(F['outside'] + '/' + F['plant']) + ', "w")')
+""",
+        ("planted_code_ran",),
+        then=("look with pytest",),
+    ),
 ]

@@ -42,7 +42,8 @@ class Program:
     (as "partial:landlock": at level `partial`; as "uid+mounts": with `uid`, which may hold it too, out as well), lets
     it bite. `partial`: level `partial` stops it. `box` overrides limits of its Box. `then` is what a careless harness
     does with what it left. `root`: only root can do this harm, or it is one only to root. `during` names what an
-    accomplice outside does meanwhile. `race`: chance decides, so it runs several times."""
+    accomplice outside does meanwhile. `race`: chance decides, so it runs several times. `place` names the lab that it
+    is given (`reach.PLACES`), whose launch the engine may refuse."""
 
     name: str
     family: str
@@ -58,6 +59,7 @@ class Program:
     root: bool = False
     race: bool = False
     shell: bool = False
+    place: str = ""
 
     @property
     def text(self) -> str:

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from autolab import evaluation
-from autolab.errors import ExecutorError
+from autolab.errors import ExecutorError, LabError
 from autolab.executors.base import Exit, Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.records.outcomes import Outcome
 from autolab.sandbox import Box
 
+from . import reach
 from .program import Program
 from .world import INTERPRETER, World
 
@@ -49,6 +50,8 @@ class Run:
     overstayed: bool = False
     killed: bool = False
     exit: Exit | None = None
+    refused: str = ""
+    """Why the engine did not let it run."""
     record: float | None = None
     trouble: list[str] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
@@ -61,6 +64,7 @@ class Run:
 
 def raw(world: World, program: Program) -> Run:
     """The program with nothing around it but a shell that waits for it, as a keeper would."""
+    start = reach.make(world, program.place)[0].start if program.place else INTERPRETER_ALONE
     world.tell(program.text, LIMITS | program.box)
     folder = world.train.parent
     run = Run(folder, world.train, folder / "logs")
@@ -68,7 +72,7 @@ def raw(world: World, program: Program) -> Run:
         made.mkdir(parents=True)
     env = dict(os.environ) | {"MARK": world.mark, SECRET: world.token}
     env |= {"HOME": str(world.facts["home"]), "TMPDIR": str(world.facts["tmp"])}
-    argv = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *_argv(world, program)]
+    argv = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *_argv(world, program, start)]
     with (
         open(run.logs / "train.out", "wb") as out,
         open(run.logs / "train.err", "wb") as err,
@@ -101,16 +105,27 @@ def raw(world: World, program: Program) -> Run:
 def boxed(world: World, program: Program, level: str, without: tuple[str, ...] = ()) -> Run:
     """The program as step `train` of a job, enclosed at `level` but for the layers in `without`."""
     limits = LIMITS | program.box
-    world.tell(program.text, limits)
-    reads = (*INTERPRETER, str(world.reads))
-    box = Box(level=level, reads=reads, writes=("{folder}/train",), without=without, **limits)
+    reads, covers, start = INTERPRETER, (), INTERPRETER_ALONE
+    folder = world.train.parent
+    run = Run(folder, world.root / "collected" / "train", world.root / "collected" / "logs")
+    if program.place:
+        ground, added = reach.make(world, program.place)
+        world.tell(program.text, limits)
+        try:
+            found = reach.launch(ground, added)
+        except LabError as error:
+            run.refused = str(error)
+            return run
+        reads, covers, start = (*found.reads, *added), found.covers, ground.start
+    else:
+        world.tell(program.text, limits)
+    reads = (*reads, str(world.reads))
+    box = Box(level=level, reads=reads, writes=("{folder}/train",), covers=covers, without=without, **limits)
     env = {"MARK": world.mark, "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-    argv = _argv(world, program)
+    argv = _argv(world, program, start)
     steps = [Step("train", argv, "{folder}/train", env, program.limit_s, OUTPUT_BYTES, box)]
     job = Job(f"hostile.{world.plant[:8]}.t.a1", "t", 1, tuple(steps), {}, 1)
     executor = LocalExecutor(world.work, {"slots": 1})
-    folder = world.train.parent
-    run = Run(folder, world.root / "collected" / "train", world.root / "collected" / "logs")
     with _environment(SECRET, world.token), _accomplice(world, program, run):
         [ref] = executor.submit([job])
         started = time.monotonic()
@@ -152,9 +167,12 @@ def _ends(pid: int, seconds: float) -> bool:
         os.close(descriptor)
 
 
-def _argv(world: World, program: Program) -> tuple[str, ...]:
+INTERPRETER_ALONE = (sys.executable, "-I", "-S")
+
+
+def _argv(world: World, program: Program, start: tuple[str, ...]) -> tuple[str, ...]:
     facts = str(world.reads / "facts.json")
-    start = ("/bin/sh",) if program.shell else (sys.executable, "-I", "-S")
+    start = ("/bin/sh",) if program.shell else start
     return (*start, str(world.reads / "program"), facts)
 
 
@@ -332,6 +350,20 @@ def _nothing(world: World, run: Run) -> None:
     """The engine does not unpack, load or import anything of a trial."""
 
 
+def _look(*command: str) -> Callable[[World, Run], None]:
+    """A person looks at what was collected with an ordinary program, in that folder."""
+
+    def look(world: World, run: Run) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        subprocess.run(command, cwd=run.collected, env=env, capture_output=True, timeout=60, check=False)
+
+    return look
+
+
+LOOKS = {
+    "look with git": _look("git", "status"),
+    "look with pytest": _look(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+}
 CARELESS: dict[str, Callable[[World, Run], None]] = {
     "score": _score_carelessly,
     "believe": _believe_carelessly,
@@ -339,6 +371,7 @@ CARELESS: dict[str, Callable[[World, Run], None]] = {
     "unpack": _unpack_carelessly,
     "load": _load_carelessly,
     "import": _import,
+    **LOOKS,
 }
 CAREFUL: dict[str, Callable[[World, Run], None]] = {
     "score": _score,
@@ -347,4 +380,5 @@ CAREFUL: dict[str, Callable[[World, Run], None]] = {
     "unpack": _nothing,
     "load": _nothing,
     "import": _import,
+    **LOOKS,
 }

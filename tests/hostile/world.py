@@ -72,7 +72,7 @@ class World:
     able to. `mark` is in the environment of all that the program starts."""
 
     def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="autolab-hostile-"))
+        self.root = Path(tempfile.mkdtemp(prefix="autolab-hostile-")).resolve()  # the kernel tells of no links
         self.root.chmod(0o755)
         self.token, self.plant, self.mark = (secrets.token_hex(12) for _ in range(3))
         self.host, self.reads, self.work = (self.root / name for name in ("host", "reads", "work"))
@@ -385,7 +385,10 @@ def _belongs(pid: int, world: World) -> bool | None:
     place, mark = Path(f"/proc/{pid}"), world.mark.encode()
     try:
         if (place / "stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X"):
-            return len(os.listdir(place / "task")) > 1  # its first thread is over, others may go on
+            others = set(os.listdir(place / "task")) - {str(pid)}
+            if not others:
+                return False
+            place = place / "task" / others.pop()  # its first thread is over, others go on
         if mark in (place / "environ").read_bytes() or mark in (place / "cmdline").read_bytes():
             return True
         open_files = [place / "cwd", *(place / "fd").iterdir()]

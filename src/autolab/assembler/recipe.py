@@ -61,7 +61,7 @@ def recipe_source(recipe: RecipeConfig) -> Source:
         loss=block(_loss(recipe, on), 2),
         step=block(_step(on, counted), 2),
         finish=_KEEP if recipe.averaging == "none" else _KEEP_MEANS,
-        methods="\n".join(block(part.method.splitlines(), 1) + "\n" for part in on if part.method),
+        methods="\n".join(block(part.method.removesuffix("\n").split("\n"), 1) + "\n" for part in on if part.method),
     )
     return Source("recipe.py", text)
 

@@ -15,13 +15,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
-from autolab.collection import EXIT_FILE, LEFT_OUT_FILE, LOGS
+from autolab.collection import ARCHIVE, EXIT_FILE, LEFT_OUT_FILE, LOGS
 from autolab.errors import ExecutorError
 from autolab.records.outcomes import Outcome
 from autolab.sandbox import OPEN, Box
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-RESERVED = frozenset({EXIT_FILE, LEFT_OUT_FILE, LOGS})
+RESERVED = frozenset({EXIT_FILE, LEFT_OUT_FILE, ARCHIVE, LOGS})
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Step:
 class Job:
     """One attempt of one trial. `inputs` are local files or folders that the steps read; a remote executor ships them.
 
-    In the attempt's folder the executor makes `<step name>/` for each step, and `logs/<step name>.out` and `.err`."""
+    In the attempt's folder the executor makes `<step name>/` for each step, and `logs/<step name>.out` and `.err`.
+    `results` and `discarded` say what `collection.Known` asks about the files that it leaves."""
 
     key: str
     trial: str
@@ -54,6 +55,8 @@ class Job:
     steps: tuple[Step, ...]
     inputs: Mapping[str, Path]
     cores: int = 1
+    results: tuple[str, ...] = ()
+    discarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,9 @@ class Executor(Protocol):
     def fetch(self, ref: Ref, destination: Path) -> None:
         """Copies the files of an attempt that is over, and its `exit.json`, to `destination`, whole or not at all.
 
-        Takes regular files with one link; what else there is, is named in `left_out.json`. A destination that holds
-        this very attempt is left as it is, any other is refused. A sync that fails raises with transient=True."""
+        Takes regular files with one link; what else there is, is named in `left_out.json`. Code, settings and hidden
+        files go into one archive (`collection.ARCHIVE`). A destination that holds this very attempt is left as it is,
+        any other is refused. A sync that fails raises with transient=True."""
 
     def cancel(self, refs: Sequence[Ref]) -> None:
         """Ends what is not over, with outcome `cancelled`; returns when none of it is alive any more."""

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from autolab import keeper, supervisor, workdir
-from autolab.collection import Limits, collect, remove_tree
+from autolab.collection import Known, Limits, collect, remove_tree
 from autolab.errors import ExecutorError
 from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, fill
 from autolab.records.outcomes import Outcome
+from autolab.text import last_line
 from autolab.workdir import Workdir
 
 NET_S = 1.0  # a byte may go to another reader of the same pipe, a supervisor may be killed: look at least this often
@@ -109,8 +110,8 @@ class LocalExecutor:
             folder = self._place.folder(trial, int(attempt))
             if not self._place.start(ref.handle).exists():
                 folder.mkdir(parents=True, exist_ok=True)  # cancelled in the queue: nothing but the exit
-            steps = workdir.read_json(self._place.job(ref.handle))["steps"]
-            collect(folder, self._place.exit(ref.handle), destination, _limits(steps))
+            job = workdir.read_json(self._place.job(ref.handle))
+            collect(folder, self._place.exit(ref.handle), destination, _limits(job["steps"]), _known(job))
 
     def cancel(self, refs: Sequence[Ref]) -> None:
         with _in_one_line(self._place.root):
@@ -167,6 +168,8 @@ class LocalExecutor:
             "cores": job.cores,
             "folder": str(folder),
             "steps": steps,
+            "results": list(job.results),
+            "discarded": list(job.discarded),
         }
         workdir.write_json(path, document)
         return Ref(job.key, name)
@@ -251,8 +254,8 @@ class LocalExecutor:
             except subprocess.TimeoutExpired as error:
                 raise ExecutorError(f"the supervisor did not start in {START_LIMIT_S:g} s", transient=True) from error
         if done.returncode not in (0, supervisor.HELD):
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-            raise ExecutorError(f"the supervisor cannot run: {lines[-1]}", transient=True)
+            said = last_line(done.stderr) or f"status {done.returncode}"
+            raise ExecutorError(f"the supervisor cannot run: {said}", transient=True)
         self._starts += done.returncode == 0
         return done.returncode
 
@@ -263,3 +266,9 @@ def _limits(steps: Sequence[workdir.Document]) -> Limits:
     if not all(shares):
         return Limits()
     return Limits(total_bytes=sum(shares) + sum(step["output_bytes"] for step in steps))
+
+
+def _known(job: workdir.Document) -> Known:
+    """What the job says of its files; jobs of versions before this one say nothing."""
+    discarded = frozenset(job.get("discarded", ())) | {keeper.SCRATCH}
+    return Known(results=frozenset(job.get("results", ())), discarded=discarded)

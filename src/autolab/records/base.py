@@ -12,11 +12,12 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from autolab.errors import RecordError
+from autolab.text import LINE, many_lines, one_line
 
 _REASONS = {
     "missing": "missing",
@@ -27,6 +28,25 @@ _REASONS = {
 MAX_FIELDS = 200_000
 """Fields of one YAML document, aliases counted as often as they stand for something."""
 _SHOWN = 60
+
+
+PROSE = 20_000
+"""Characters of one answer's text of many lines."""
+SETTINGS = 20_000
+"""Characters of settings, written as JSON."""
+
+
+def _small(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    size = len(json.dumps(value, ensure_ascii=False))
+    if size > SETTINGS:
+        raise ValueError(f"{size:,} characters as JSON, more than the {SETTINGS:,} allowed; name what differs alone")
+    return value
+
+
+Prose = Annotated[str, Field(max_length=PROSE), AfterValidator(many_lines)]
+Sentence = Annotated[str, Field(max_length=LINE), AfterValidator(one_line)]
+Settings = Annotated[dict[str, JsonValue], AfterValidator(_small)]
+"""Texts and settings as a researcher gives them: longer ones are refused, characters that nobody sees are shown."""
 
 
 class Record(BaseModel):
@@ -143,8 +163,11 @@ def _plain(value: object, file: str, lines: dict[str, int]) -> bytes:
         raise RecordError(f"{file}: {error}") from None
 
 
-def parse_json(text: str, file: str) -> JsonValue:
-    """JSON as the standard has it: duplicate keys, NaN and infinities (`1e999` is one) are refused."""
+def parse_json(text: str, file: str, *, any_number: bool = False) -> JsonValue:
+    """JSON as the standard has it: duplicate keys, NaN and infinities (`1e999` is one) are refused.
+
+    With `any_number` NaN and infinities are read as Python writes them.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -156,7 +179,7 @@ def parse_json(text: str, file: str) -> JsonValue:
 
     def finite(name: str) -> float:
         number = float(name)
-        if abs(number) < float("inf"):
+        if any_number or abs(number) < float("inf"):
             return number
         raise RecordError(f"{file}: {name[:_SHOWN]} is not a number that JSON has; write a finite number or null")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from autolab.records.base import Record
+from autolab.records.base import Prose, Record, Sentence, Settings
 from autolab.records.lab import Count, Direction, Positive, StoppingRule
 from autolab.records.outcomes import Decision, Outcome, Recommendation, RunKind, Verdict
+from autolab.text import short_name
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
 """An arm's name: it becomes a folder, a row and part of a job's name."""
@@ -39,7 +40,7 @@ class Arm(Record):
     """A baseline or a variant: the settings it overrides, and whose code it runs."""
 
     name: Name
-    config_overrides: dict[str, JsonValue] = {}
+    config_overrides: Settings = {}
     code: Literal["base", "candidate"] | None = None
 
 
@@ -102,7 +103,7 @@ class DesignMetrics(Record):
 class Criterion(Record):
     """A threshold on a metric; direction given, or derived from target against failure."""
 
-    metric: str
+    metric: Annotated[str, Field(max_length=200), AfterValidator(short_name)]
     target: float
     acceptable: float | None = None
     failure: float | None = None
@@ -147,10 +148,10 @@ class Design(Record):
 class Finding(Record):
     """What a verifier or a reviewer reports."""
 
-    check: str
+    check: Sentence
     severity: Literal["blocking", "advisory"]
-    message: str
-    file: str | None = None
+    message: Prose
+    file: Sentence | None = None
 
 
 class Calibration(Record):
@@ -181,8 +182,16 @@ class Calibration(Record):
     rerun_difference: float
     seeds_differ: bool
     altered: dict[str, JsonValue] = {}
+    altered_effect: float | None = None
+    """Its mean difference from the baseline over shared seeds, in the direction of good."""
     correlation: float | None = None
     difference_deviation: float
+    worst: float | None = None
+    """The worst of the baseline's trials."""
+    constant: float | None = None
+    """What the evaluator says of a constant prediction; None where it takes none, or where there is no evaluator."""
+    bound: float | None = None
+    """The worst score that counts, where `test.bound` names none."""
     pairs: Count | None
     max_pairs: Count
     advice: tuple[str, ...] = ()
@@ -212,6 +221,19 @@ class Interval(Record):
     level: float
 
 
+class CutTrials(Record):
+    """How many of an arm's trials count as the bound: `diverged` ended without a finite score, the others lie beyond.
+
+    `at_most` is the one-sided 95% upper limit of the share of such trainings (Clopper-Pearson).
+    """
+
+    arm: str
+    trials: Annotated[int, Field(ge=1)]
+    cut: Count
+    diverged: Count
+    at_most: float
+
+
 class Comparison(Record):
     """One variant against the first baseline, as judged by the rule that was fixed before launch."""
 
@@ -226,6 +248,10 @@ class Comparison(Record):
     e_plus: float | None = None
     e_minus: float | None = None
     """Evidence against "no gain" and against "a gain of at least success_delta", under a sequential rule."""
+    bound: float | None = None
+    """The worst score that counts; None: scores count as they are, and one that is no finite number fails its run."""
+    cut: tuple[CutTrials, ...] = ()
+    """The baseline's trials and the variant's, where there is a bound."""
 
 
 class Trial(Record):
@@ -242,11 +268,15 @@ class Trial(Record):
     outcome: Outcome
     score: dict[str, float] = {}
     self_reported: dict[str, float] = {}
+    diverged: tuple[str, ...] = ()
+    """The metric that is compared, where the trial ended well and it came out as no finite number."""
     parts: tuple[float, ...] = ()
     """The primary metric on equal parts of the evaluation, where another seed gave the same predictions."""
     predictions_sha256: str | None = None
     rows: Count = 0
     """Predictions that were scored; 0 where there are none or nobody counted."""
+    agreement: float | None = None
+    """The share of them whose largest value stands at the label, where labels are classes."""
     suspicions: tuple[str, ...] = ()
     """What of this trial alone looks too good or too easy, in words that follow its name."""
     seconds: float = 0.0
@@ -404,8 +434,9 @@ class Confirmation(Record):
     """What became of a supported variant that was measured again on fresh seeds, and then asked of the holdout.
 
     `shrunken` is the gain to be claimed: the confirmation's mean, drawn towards 0. `alpha` is the error that it was
-    allowed, `claim` its number in the campaign. `outcome`: kept; retracted where fresh seeds or the holdout did not
-    repeat the gain; search_only where the holdout has no questions left.
+    allowed, `claim` its number in the campaign. `outcome`: kept; retracted where fresh seeds did not repeat the gain;
+    search_only where they did and the holdout did not, or has no questions left. `holdout_error` says what the
+    holdout's error was taken from; no number of the holdout is kept.
     """
 
     run_id: str
@@ -414,9 +445,17 @@ class Confirmation(Record):
     shrunken: float
     reason: str
     holdout: Literal["passed", "failed", "none", "used_up", "not_asked"]
-    outcome: Literal["kept", "retracted", "search_only"]
+    holdout_error: Literal["rows and seeds", "rows", "seeds", "nothing"] | None = None
+    outcome: Literal["kept", "retracted", "search_only", "suspicious"]
     claim: Annotated[int, Field(ge=1)]
     alpha: float
+    suspicions: tuple[str, ...] = ()
+    """Why a claim that would be kept is set aside for a person: a line a reason."""
+
+    @property
+    def evaluation_only(self) -> bool:
+        """Kept in a lab without a holdout: claimed on its evaluation alone."""
+        return self.outcome == "kept" and self.holdout == "none"
 
 
 class Assessment(Record):
@@ -498,6 +537,8 @@ class IterationRecord(Record):
     status: Literal["completed", "failed"]
     verdict: Verdict | None
     outcome: str | None = None
+    evaluation_only: bool = False
+    """Kept, and claimed on the evaluation alone: the lab has no holdout."""
     planning_decision: PlanningDecision
 
 
@@ -519,6 +560,8 @@ class Lesson(Record):
     status: Literal["completed", "failed"]
     verdict: Verdict | None
     outcome: str | None = None
+    evaluation_only: bool = False
+    """Kept, and claimed on the evaluation alone: the lab has no holdout."""
     reason: str
     delta: float
     gain: Interval | None = None

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.executed_names import runs_by_itself
 from autolab.records.base import Record
 
 Direction = Literal["minimize", "maximize"]
@@ -84,6 +85,8 @@ class Train(Command):
         parts = PurePosixPath(self.metrics).parts
         if not parts or self.metrics.startswith("/") or ".." in parts:
             raise ValueError(f"metrics: {self.metrics!r} is neither stdout nor a path inside AUTOLAB_TRIAL_DIR")
+        if runs_by_itself(self.metrics):
+            raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name.startswith("AUTOLAB_"):
                 raise ValueError(f"env: {name!r} is not the name of a variable that can be passed on")
@@ -120,7 +123,8 @@ class Who(Record):
     `price` is for a model whose price is not known.
 
     For a command, `env`, `reads` and `writes` are variables that it gets, files and folders that it sees beside its
-    workspace, the system and its own program; `~` is the person's home.
+    workspace, the system and its own program; `~` is the person's home. It may add up to `disk_mb` and `max_files`
+    files and folders; what `writes` names is not counted.
     """
 
     name: str = "offline"
@@ -142,6 +146,8 @@ class Who(Record):
     catalogue: str | None = None
     policy: Literal["bandit", "random"] = "bandit"
     time_limit_s: Positive = 1800
+    disk_mb: Positive = 2000
+    max_files: Annotated[int, Field(ge=1)] = 20_000
 
 
 class Where(Record):
@@ -171,6 +177,10 @@ class StoppingRule(Record):
     goes on where a gain has become unlikely, until it is refuted. `deviation` is that of a pair's difference, in the
     metric's units, and `beta` the chance that a gain of success_delta is missed: both are for `sprt` alone. With `fdr`
     the confirmations of the whole campaign keep the expected share of false ones among the kept below it (e-LOND).
+    `bound` is the worst score that counts, in the metric's units: a trial beyond it, or one whose metric is no finite
+    number, counts as the bound (it is *cut*). null: the score of a constant prediction, or where calibration knows none
+    its worst less ten deviations; a design has the number. What is kept has no more cut trials than the baseline, or
+    `max_failure_share` of its trials at most.
     """
 
     rule: Literal["sequential", "fixed", "sprt"] = "sequential"
@@ -182,6 +192,8 @@ class StoppingRule(Record):
     holdout_questions: Count = 20
     resolve: bool = False
     fdr: Annotated[float, Field(ge=1e-6, lt=1)] | None = None
+    bound: Annotated[float, Field(gt=-1e100, lt=1e100)] | None = None
+    max_failure_share: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _can_decide(self) -> StoppingRule:
@@ -331,6 +343,8 @@ class Champion(Record):
     parent: str
     epoch: str
     gain: float
+    evaluation_only: bool = False
+    """Claimed on the evaluation alone: the lab has no holdout."""
     metrics: dict[str, float]
     home_commit: str | None = None
     """The commit of the lab's branch that it was made from: what the person commits later is not in it."""
@@ -380,6 +394,10 @@ class Campaign(Record):
     champions: tuple[Champion, ...] = ()
     """The newest `LINEAGE` kept candidates that stand, oldest first."""
     claims: Claims = Claims()
+    suspicious: tuple[str, ...] = ()
+    """Iterations whose candidates were set aside and wait for the user, oldest first."""
+    approved: tuple[str, ...] = ()
+    """Those that the user approved while another iteration was under way: taken when it is over."""
     learned: str | None = None
     """The iteration that the newest `learned` line of the ledger is about."""
     loop: Loop | None = None

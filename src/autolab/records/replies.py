@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AliasChoices, Field, JsonValue
+from pydantic import AfterValidator, AliasChoices, Field, JsonValue
 
-from autolab.records.base import Record
+from autolab.records.base import Prose, Record, Sentence, Settings
 from autolab.records.experiment import Arm, Criterion, Finding, MaxPairs
 from autolab.records.lab import Direction, Positive, Stage
 from autolab.records.outcomes import Decision
+from autolab.text import many_lines, one_line, short_name
+
+FILE_CHARACTERS = 1_000_000
+"""Characters of a file that an answer writes."""
+PAPER_CHARACTERS = 50_000
+MANY = 100
+"""Entries of a list in an answer."""
+
+Metric = Annotated[str, Field(max_length=200), AfterValidator(short_name)]
+Sentences = Annotated[tuple[Sentence, ...], Field(max_length=MANY)]
+Code = Annotated[str, Field(max_length=FILE_CHARACTERS)]
+"""A file's content or a part of it: no character is changed."""
+Path = Annotated[str, Field(max_length=2_000)]
+"""Judged by `edits.py`, by the characters that it has."""
 
 
 class AgentResult(Record):
@@ -18,13 +32,17 @@ class AgentResult(Record):
     FILE: ClassVar[str] = ".autolab/agent_result.json"
 
     status: Literal["complete", "needs_retry", "failed"]
-    summary: str
-    changed_files: tuple[str, ...]
+    summary: Prose
+    changed_files: tuple[Sentence, ...]
     completion_token_seen: bool
     output: dict[str, JsonValue] | None = None
 
 
-Title = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
+Title = Annotated[
+    str,
+    Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
+    AfterValidator(one_line),
+]
 """One line that says something: it becomes a heading, a branch and a row of tables."""
 
 
@@ -36,48 +54,48 @@ class HypothesisOutput(Record):
 
     action: Literal["propose"] = "propose"
     title: Title
-    mechanism: str
-    success: str
-    risk_bounds: tuple[str, ...]
-    references: tuple[str, ...] = ()
-    metric: str | None = None
+    mechanism: Prose
+    success: Prose
+    risk_bounds: Sentences
+    references: Sentences = ()
+    metric: Metric | None = None
     direction: Direction | None = None
     success_delta: Positive | None = None
-    family: str | None = None
-    changes: dict[str, JsonValue] = {}
-    model: dict[str, JsonValue] | None = Field(None, validation_alias=AliasChoices("model", "model_config"))
-    assumptions: tuple[str, ...] = ()
-    notes: str = ""
-    body: str = ""
+    family: Metric | None = None
+    changes: Settings = {}
+    model: Settings | None = Field(None, validation_alias=AliasChoices("model", "model_config"))
+    assumptions: Sentences = ()
+    notes: Prose = ""
+    body: Prose = ""
 
 
 class DesignOutput(Record):
     """The experiment; ids, entrypoint, base commit and seeds come from the lab where not given."""
 
-    description: str
+    description: Prose
     baselines: tuple[Arm, ...]
     variants: tuple[Arm, ...]
-    train: dict[str, JsonValue] = {}
-    model: dict[str, JsonValue] | None = None
-    changes: dict[str, JsonValue] = {}
-    dataset: str | None = None
+    train: Settings = {}
+    model: Settings | None = None
+    changes: Settings = {}
+    dataset: Sentence | None = None
     seeds: tuple[int, ...] | MaxPairs | None = None
-    secondary: tuple[str, ...] = ()
+    secondary: Annotated[tuple[Metric, ...], Field(max_length=MANY)] = ()
     success_delta: Positive | None = None
     criteria: tuple[Criterion, ...] = ()
 
 
 class NewFile(Record):
-    path: str
-    content: str
+    path: Path
+    content: Code
 
 
 class Edit(Record):
     """Replace the one place where `search` stands in `path`."""
 
-    path: str
-    search: str
-    replace: str
+    path: Path
+    search: Code
+    replace: Code
 
 
 class ImplementationOutput(Record):
@@ -86,33 +104,33 @@ class ImplementationOutput(Record):
     `via` says who wrote the code, where it was not the researcher itself.
     """
 
-    plan: str
-    via: str | None = None
+    plan: Prose
+    via: Sentence | None = None
     files: tuple[NewFile, ...] = ()
     edits: tuple[Edit, ...] = ()
-    delete: tuple[str, ...] = ()
+    delete: tuple[Path, ...] = ()
 
 
 class ReviewOutput(Record):
     """The reviewer's findings. The checks are the verifiers', the gate is the engine's."""
 
-    findings: tuple[Finding, ...]
-    notes: str = ""
+    findings: Annotated[tuple[Finding, ...], Field(max_length=MANY)]
+    notes: Prose = ""
 
 
 class PaperUpdate(Record):
-    path: str
-    text: str
+    path: Path
+    text: Annotated[str, Field(max_length=PAPER_CHARACTERS), AfterValidator(many_lines)]
 
 
 class DocsOutput(Record):
     """The reader's words about the numbers: observation, inference and claim apart."""
 
-    observation: str
-    inference: str
-    claim: str
-    paper: tuple[PaperUpdate, ...] = ()
-    no_changes: str | None = None
+    observation: Prose
+    inference: Prose
+    claim: Prose
+    paper: Annotated[tuple[PaperUpdate, ...], Field(max_length=MANY)] = ()
+    no_changes: Prose | None = None
 
 
 class DecisionOutput(Record):
@@ -122,8 +140,8 @@ class DecisionOutput(Record):
     """
 
     decision: Decision = Field(validation_alias=AliasChoices("decision", "action"))
-    reason: str
-    next_config: dict[str, JsonValue] | None = None
+    reason: Prose
+    next_config: Settings | None = None
 
 
 Output = HypothesisOutput | DesignOutput | ImplementationOutput | ReviewOutput | DocsOutput | DecisionOutput

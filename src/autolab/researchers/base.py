@@ -106,7 +106,8 @@ class Task:
     crash of the engine. `key` names the effect, so that one under way is adopted and not repeated. `context` is
     gathered when it is called for. `containment` is the level at which a program that it starts is to run.
     `contract` says how to answer, for one that reads its prompt. `calls` is where one that pays for its answers has
-    them recorded.
+    them recorded. `lab` is the lab's folder, which a program that it starts is to be kept out of; `data` is where the
+    training data lies that the workspace has as links.
     """
 
     key: str
@@ -121,6 +122,8 @@ class Task:
     containment: str = "none"
     contract: str = ""
     calls: Calls | None = None
+    lab: Path | None = None
+    data: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

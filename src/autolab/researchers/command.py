@@ -5,13 +5,16 @@ process behind, and one that is under way when the engine dies is waited for and
 Its words are those of a preset (presets.yaml) or of `command`, with placeholders filled in. Its environment is PATH,
 HOME, LANG, a TMPDIR, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE and what `env` names; nothing else of the engine's.
 It runs at the lab's level of containment, but with the network: it sees the system's programs, what its own program is
-installed with, the workspace, a folder of its own, and what `reads` and `writes` name (its configuration, say).
+installed with, the workspace and the training data that it leads to, a folder of its own, and what `reads` and
+`writes` name (its configuration, say), which may not hold the lab. What it adds on disk is limited like a trial's.
 What it changed is read from the workspace and never from its word.
 """
 
 from __future__ import annotations
 
+import glob
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from autolab import durable, workdir
@@ -19,12 +22,14 @@ from autolab.collection import remove_tree
 from autolab.errors import ResearcherError
 from autolab.executors.base import Exit, Job, Step
 from autolab.executors.local import LocalExecutor
+from autolab.interpreter import shipped_labs
 from autolab.records.lab import Who
 from autolab.records.outcomes import Outcome
 from autolab.researchers.base import Answer, Booked, Received, Sent, Task
 from autolab.researchers.presets import LONGEST_ARGUMENT, argv, installation, program, settled, sources
 from autolab.researchers.usage import COUNTS, read, regular
 from autolab.sandbox import Box
+from autolab.text import decode_json, last_line
 from autolab.workdir import Workdir
 
 RESULT = ".autolab/agent_result.json"
@@ -41,13 +46,14 @@ DONE = 200
 class CommandResearcher:
     name: str = "command"
     kind = "command"
-    options = frozenset({"command", "model", "env", "reads", "writes", "time_limit_s"})
+    options = frozenset({"command", "model", "env", "reads", "writes", "time_limit_s", "disk_mb", "max_files"})
     works_in_folder = True
 
     def __init__(self, who: Who) -> None:
         self.name = who.name
         self._preset = settled(who)
         self._model, self._time_limit_s = who.model, who.time_limit_s
+        self._disk_bytes, self._files = int(who.disk_mb * 1e6), who.max_files
         self.counts: frozenset[str] = COUNTS.get(self._preset.usage or "", frozenset())
         """Which caps of the budget what it says of its own costs can be held against."""
         self._told = False
@@ -77,7 +83,6 @@ class CommandResearcher:
         if task.key not in found:
             job = self._job(task)
             _clear(task.workspace)
-            _note_git_file(task)
             executor.submit([job])
             found = executor.find([task.key])
         ref = found[task.key]
@@ -94,7 +99,6 @@ class CommandResearcher:
 
     def _answer(self, task: Task, received: Received) -> Answer:
         """Move what the program left out of its reach, then read it; after a crash it may be there already."""
-        _mend_git_file(task)
         if received.status != DONE:
             return Answer(None, f"the command ended as {received.fault}")
         left, path = task.workspace / RESULT, task.scratch / "agent_result.json"
@@ -105,9 +109,7 @@ class CommandResearcher:
         raw = regular(path, MAX_RESULT_BYTES)
         if raw == "missing":
             return Answer(None, f"the command left no {RESULT}")
-        return (
-            Answer(None, f"{RESULT}: {raw}") if isinstance(raw, str) else Answer(raw.decode("utf-8", errors="replace"))
-        )
+        return Answer(None, f"{RESULT}: {raw}") if isinstance(raw, str) else Answer(decode_json(raw))
 
     def _job(self, task: Task) -> Job:
         preset, prompt, own = self._preset, task.scratch / "prompt.md", _own(task)
@@ -130,12 +132,23 @@ class CommandResearcher:
         }
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
         env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.stage), "AUTOLAB_PROMPT_FILE": str(prompt)}
+        given = {name: tuple(map(os.path.expanduser, getattr(preset, name))) for name in ("reads", "writes")}
+        if task.containment != "none" and task.lab is not None:
+            for name, paths in given.items():
+                _refuse_lab(name, paths, task.lab)
+        own_settings = tuple(map(_folder, given["writes"]))
+        reads = (*installation(found), str(prompt), *map(str, task.data), *given["reads"])
+        sites = [site for path in reads for site in glob.glob(f"{glob.escape(path)}/lib*/python*/*-packages")]
         box = Box(
             level=task.containment,
-            reads=(*installation(found), str(prompt), *map(os.path.expanduser, preset.reads)),
-            writes=(str(task.workspace), str(own), *map(_folder, preset.writes)),
+            reads=reads,
+            writes=(str(task.workspace), str(own), *own_settings),
+            covers=shipped_labs(sites, reads),
             network=True,
             own_user=False,
+            disk_bytes=self._disk_bytes,
+            new_files=self._files,
+            uncounted=own_settings,
         )
         words = argv(preset.command, values, sources(task.workspace))
         step = Step("agent", words, str(task.workspace), env | preset.given, self._time_limit_s, OUTPUT_BYTES, box)
@@ -157,9 +170,20 @@ def _own(task: Task) -> Path:
     return task.scratch / "own"
 
 
+def _refuse_lab(name: str, paths: Iterable[str], lab: Path) -> None:
+    """ResearcherError for a path that would bring the lab, with its labels and its record, into the program's sight."""
+    real = Path(os.path.realpath(lab))
+    for path in paths:
+        there = Path(os.path.realpath(path))
+        if real.is_relative_to(there) or there.is_relative_to(real):
+            where = "holds the lab" if real.is_relative_to(there) else "lies in the lab"
+            way = "name folders beside it; the lab's code, documents and training data are in its workspace"
+            raise ResearcherError(f"researcher: {name}: {path} {where}, which an agent may not see; {way}")
+
+
 def _folder(path: str) -> str:
     """A path of the person's that the program may write; one that ends in `/` is made, as the program would."""
-    whole = os.path.expanduser(path)
+    whole = path
     if path.endswith("/"):
         os.makedirs(whole, exist_ok=True)
     return whole.rstrip("/")
@@ -178,21 +202,6 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _note_git_file(task: Task) -> None:
-    """Keep what ties a worktree to its repository: the program may write it."""
-    file = task.workspace / ".git"
-    if file.is_file():
-        durable.write(task.scratch / "git_file", file.read_bytes())
-
-
-def _mend_git_file(task: Task) -> None:
-    file, kept = task.workspace / ".git", task.scratch / "git_file"
-    if not kept.exists() or regular(file, MAX_RESULT_BYTES) == kept.read_bytes():
-        return
-    _remove(file)
-    durable.write(file, kept.read_bytes())
-
-
 def _forget_keys(job: Path) -> None:
     """A job that is over keeps no variables: its file would hold keys for as long as the lab lives."""
     told = workdir.read_json(job)
@@ -203,8 +212,7 @@ def _fault(ended: Exit, said: bytes) -> str:
     """Why a run is no answer, with the last line of a program that failed by itself."""
     if ended.outcome is Outcome.COMPLETED:
         return ""
-    last = said.decode("utf-8", errors="replace").strip().rpartition("\n")[2] if ended.outcome is Outcome.FAILED else ""
-    told = "".join(letter for letter in last if letter.isprintable())[:LAST_LINE]
+    told = last_line(said, LAST_LINE) if ended.outcome is Outcome.FAILED else ""
     return f"{ended.outcome}: {ended.message}" + (f": {told}" if told else "")
 
 

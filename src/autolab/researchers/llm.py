@@ -20,6 +20,7 @@ from autolab.records.replies import OUTPUTS, AgentResult
 from autolab.researchers.base import Answer, Calls, Task
 from autolab.researchers.services import Mind, installed, mind
 from autolab.researchers.wire import AGAIN, CONTENT, Said, Turn, call, shown
+from autolab.text import whole
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 LONGEST_WAIT_S = 6 * 3600.0
@@ -116,7 +117,7 @@ def _pause(number: int) -> float:
 
 def _quoted(text: str) -> str:
     """A reply as it goes back: not at any length, and no half characters, which no request can hold."""
-    return text[:LONGEST_QUOTED].encode("utf-8", errors="replace").decode()
+    return whole(text[:LONGEST_QUOTED])
 
 
 def unfenced(text: str) -> str:

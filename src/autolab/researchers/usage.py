@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autolab.text import decode_json
+
 MAX_TRAJECTORY_BYTES = 64 << 20
 MOST = 10**12
 """Tokens or dollars of one run; more is no count."""
@@ -65,7 +67,7 @@ def _claude(printed: bytes, _: Path) -> Usage:
 
 def _codex(printed: bytes, _: Path) -> Usage:
     """The sum over the `turn.completed` events of `codex exec --json`; cached input is part of the input."""
-    lines = [line for line in printed.decode(errors="replace").splitlines() if '"turn.completed"' in line]
+    lines = [decode_json(line) for line in printed.split(b"\n") if b'"turn.completed"' in line]
     used = [event["usage"] for event in map(json.loads, lines) if event["type"] == "turn.completed"]
     if not used:
         raise ValueError("no turn was completed")

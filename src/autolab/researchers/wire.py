@@ -22,6 +22,7 @@ from autolab.errors import RecordError, ResearcherError
 from autolab.records.base import parse_json
 from autolab.researchers.base import Booked, Calls, Received, Sent
 from autolab.researchers.services import Mind
+from autolab.text import decode, decode_json, one_line
 
 if TYPE_CHECKING:
     import ssl
@@ -338,13 +339,13 @@ def _retry_after(text: str) -> float | None:
 
 def _message(body: bytes) -> str:
     """What came with a failure, in one line: the service's own word if there is one."""
-    return _error(body) or shown(body[:2000].decode("utf-8", errors="replace")) or "no word about why"
+    return _error(body) or shown(decode(body[:2000])) or "no word about why"
 
 
 def _error(body: bytes) -> str:
     """The message of an error object; empty where there is none."""
     try:
-        value = parse_json(body.decode("utf-8", errors="replace"), "error")
+        value = parse_json(decode_json(body), "error")
     except RecordError:
         return ""
     error = value.get("error") if isinstance(value, dict) else None
@@ -353,5 +354,5 @@ def _error(body: bytes) -> str:
 
 
 def shown(text: str) -> str:
-    """What somebody else says, as one line for a person: no control characters, no half ones, 300 at most."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:2000]).split())[:300]
+    """What somebody else says, as one line for a person: `text.one_line`, 300 characters at most."""
+    return one_line(text, 300)

@@ -62,7 +62,12 @@ def key(changes: Mapping[str, JsonValue]) -> str:
 
 
 def gain(lesson: Lesson) -> float:
-    """The measured gain in units of success_delta, between -LARGEST and LARGEST; a failure counts as -1."""
+    """The measured gain in units of success_delta, between -LARGEST and LARGEST; a failure counts as -1.
+
+    One that was set aside as suspicious counts as none: nothing is built on it.
+    """
+    if lesson.outcome == "suspicious":
+        return 0.0
     if lesson.gain is None or _failed(lesson):
         return -1.0
     return max(-LARGEST, min(LARGEST, lesson.gain.mean / lesson.delta))

@@ -153,7 +153,7 @@ def _close(context: Context) -> bool:
     """Whether the comparison is inconclusive with a mean that promises something."""
     assert context.results is not None and context.design is not None
     assessment = context.results.assessment
-    if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason == "no_change":
+    if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason in ("no_change", "suspicious"):
         return False
     delta = context.design.metrics.success_delta
     return any(c.difference.mean >= policy.PROMISING * delta for c in assessment.comparisons)

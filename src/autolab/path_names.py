@@ -1,0 +1,119 @@
+"""Whether a new file may have a path: on every file system, in every shell, as a reader sees it, and nobody's secret.
+
+The paths come from models and from commits of agents, so they are refused by what they could be taken for. One line
+each, with the way out. Sources: Microsoft, "Naming Files, Paths, and Namespaces"; Unicode TR 36 and the property
+Default_Ignorable_Code_Point; git's `core.protectNTFS` and `core.protectHFS`. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+LONGEST_PATH, LONGEST_NAME, DEEPEST = 1_000, 230, 32
+"""Bytes, bytes and folders; more does not fit everywhere. A file that is being written has a longer name for a while,
+and 255 bytes are what file systems take."""
+_WINDOWS = frozenset('<>:"|?*\\')
+_SHELL = frozenset("`$;&~")
+_ASCII_MARKS = frozenset("./\\:~-<>|?*\"%$`;&'")
+_DEVICE = re.compile(r"(con|prn|aux|nul|clock\$|conin\$|conout\$|com[0-9]|lpt[0-9])[ .]*(\..*)?", re.DOTALL)
+_ENCODED = re.compile(r"%[0-9a-f]{2}|%u[0-9a-f]{4}", re.IGNORECASE)
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+_LOOKALIKES = frozenset(
+    "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"  # dashes and minus
+    "\u2044\u2215\u29f8\u29f9\u2216"  # slashes and backslashes
+    "\u2236\ua789\u3002\uff61\u06d4\u0701\u0702\ua4f8"  # colons and full stops
+)
+"""Characters that look like a dot, a dash, a slash or a colon and that no normal form turns into one."""
+_MAY_HIDE = frozenset(
+    (".gitkeep", ".keep", ".env.example", ".env.sample", ".env.template", ".editorconfig", ".dockerignore")
+)
+_SECRETS = frozenset(
+    {
+        *("_netrc", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "authorized_keys", "known_hosts", "credentials.json"),
+        *("pip.conf", "pip.ini", "client_secret.json", "service_account.json"),
+    }
+)
+_OWN = re.compile(
+    r"\.env(?!\.(example|sample|template)$)(\..*)?|\.(ssh|gnupg|aws|azure|gcloud|kube|docker|netrc|pypirc|npmrc|yarnrc.*"
+    r"|pgpass|my\.cnf|s3cfg|boto|kaggle|huggingface|condarc|curlrc|wgetrc|hgrc|hg|svn|bzr"
+    r"|(ba|z|k|c|tc|da|mk)shrc|bash_.*|z(shenv|profile|login|logout)|profile|login|logout|inputrc|xinitrc|xprofile"
+    r"|xsession.*|xresources|vault-token|terraformrc|cargo|gem|rhosts|shosts|htpasswd)",
+    re.DOTALL,
+)
+
+
+def unsafe(path: str) -> str | None:
+    """Why a path is none inside the lab, however it is read; None if it is one. Holds for a removal too."""
+    if not path or path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path):
+        return "path leaves the lab; use a relative path without .."
+    if ".." in path.replace("\\", "/").split("/"):
+        return "path leaves the lab; use a relative path without .."
+    return None
+
+
+def secret(path: str) -> str | None:
+    """Why a file is the user's own: keys, passwords, what a shell reads at its start. None if it is not."""
+    for name in path.split("/"):
+        plain = unicodedata.normalize("NFKC", _visible(name)).casefold().rstrip(" .")
+        if plain in _SECRETS or _OWN.fullmatch(plain):
+            return "keys, passwords and shell settings are the user's own; leave it out"
+    return None
+
+
+def unfit(path: str) -> str | None:
+    """Why a new file should not have this path, and the way out; None if it may."""
+    try:
+        raw = path.encode()
+    except UnicodeEncodeError:
+        return "the name is not UTF-8; rename the file"
+    if not path.isprintable() or _INVISIBLE.search(path):
+        return "the name holds characters that cannot be seen; rename the file"
+    parts = path.split("/")
+    if len(raw) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in parts):
+        return f"longer than {LONGEST_PATH} bytes, or a name in it longer than {LONGEST_NAME}; choose a shorter one"
+    if len(parts) > DEEPEST:
+        return f"lies more than {DEEPEST} folders deep; put it higher up"
+    for part in parts:
+        problem = _unfit_name(part)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _unfit_name(name: str) -> str | None:
+    if name != name.strip(" ").rstrip("."):
+        return "a name begins or ends with a space, or ends with a dot; rename the file"
+    if not name:
+        return "a name in it is empty; use single slashes"
+    if name.startswith("-"):
+        return "a name begins with a dash, which programs take for an option; rename the file"
+    wrong = sorted((_WINDOWS | _SHELL) & set(name))
+    if wrong:
+        return f"a name holds {wrong[0]}, which shells or other systems read as something else; rename the file"
+    if _ENCODED.search(name):
+        return "a name holds a character that is encoded with %; write the character itself"
+    if _looks_like_a_mark(name):
+        return "a name holds a character that looks like a dot, dash, slash or colon and is none; rename the file"
+    if _DEVICE.fullmatch(unicodedata.normalize("NFKC", name).casefold()):
+        return "the name of a device on Windows; rename the file"
+    if name.startswith(".") and name not in _MAY_HIDE:
+        return "a hidden name, under which other programs keep their settings; choose one that can be seen"
+    return None
+
+
+def _looks_like_a_mark(name: str) -> bool:
+    """Full width and small forms, which a normal form turns into ASCII marks, and those that only look like one."""
+    for character in name:
+        if character in _LOOKALIKES:
+            return True
+        if not character.isascii() and not _ASCII_MARKS.isdisjoint(unicodedata.normalize("NFKC", character)):
+            return True
+    return False
+
+
+def _visible(name: str) -> str:
+    """A name without the characters that some file systems leave out of it."""
+    return "".join(character for character in name if unicodedata.category(character) != "Cf")
