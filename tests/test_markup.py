@@ -25,8 +25,8 @@ from autolab.markup import DEEPEST, code, in_cell, inert, plain
         ("see http://e.x/a_b).", "see `http://e.x/a_b`)."),
         ("www.e.x or me@e.xy", "`www.e.x` or `me@e.xy`"),
         ("[a](javascript:alert(1))", "[a\\](javascript:alert(1))"),
-        ("[a][b]\n\n[b]: http://e.x", "[a\\][b]\n\n[b\\]: `http://e.x`"),
-        ("x[^1]\n\n[^1]: ![p](q)", "x[^1]\n\n[^1\\]: p (picture: `q`)"),
+        ("[a][b]\n\n[b]: http://e.x", "[a\\][b\\]\n\n[b\\]: `http://e.x`"),
+        ("x[^1]\n\n[^1]: ![p](q)", "x[^1\\]\n\n[^1\\]: p (picture: `q`)"),
         ("<img src=x onerror=y>", "\\<img src=x onerror=y>"),
         ("<script>a</script>", "\\<script>a\\</script>"),
         ("&lt;img src=x&gt;", "\\<img src=x>"),
@@ -70,7 +70,7 @@ def test_nothing_loads_or_leads_anywhere_and_the_documents_own_headings_are_all(
 @given(TEXTS)
 def test_a_line_stays_one_wherever_it_stands(text: str) -> None:
     line = sound(plain(text))
-    assert headings(f"{line}\n\n- {line}\n\n> {line}\n\n**x**: {line}\n\n## {line} end\n") == [f"{line} end"]
+    assert headings(f"{line}\n\n- {line}\n\n> {line}\n\n**x**: {line}\n\n## {line} end\n") == [f"{line} end".strip()]
     table = f"| a | b |\n| --- | --- |\n| {in_cell(line)} | {in_cell(code(text))} |\n\n## Next\n"
     assert headings(table) == ["Next"]
     assert headings(f"x {sound(code(text))} y\n\n{code(text)}\n\n## Next\n") == ["Next"]

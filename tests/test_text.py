@@ -19,7 +19,7 @@ import yaml
 from account_kit import account
 from hypothesis import given
 from hypothesis import strategies as st
-from lab_kit import LabKit, docs, hypothesis, implementation, iteration, make_lab, script
+from lab_kit import LabKit, docs, hypothesis, implementation, iteration, make_lab, review, script
 from text_kit import BYTES, DOOR, TEXTS, headings, sound
 
 from autolab import (
@@ -41,6 +41,7 @@ from autolab.evaluation import Problem
 from autolab.git import Change
 from autolab.lab import Lab
 from autolab.ledger import Ledger, parse
+from autolab.passages import Account
 from autolab.plumbing import _last_word
 from autolab.prompts import render
 from autolab.records.base import PROSE
@@ -173,6 +174,9 @@ def test_a_lesson_with_any_title_is_recalled(text: str) -> None:
             "status": "failed",
             "delta": 0.1,
             "decision": "stop",
+            "commit": None,
+            "verdict": None,
+            "reason": "",
             "changes": {"key": whole(text)},
         }
         lesson = Lesson.from_value(value, "lesson")
@@ -231,7 +235,7 @@ def _recorded(lab: Lab, **data: Any) -> None:
     line = lab.ledger.append("note", data)
     lab.transition(state.model_copy(update={"reason": reason}), campaign, why="test")
     assert line in list(lab.ledger.lines(line.offset))
-    assert lab.load()[0].reason == reason
+    assert lab.load()[0].reason == whole(reason)
     found = status.read(lab.root)
     sound(status.text(found), lines=True)
     json.dumps(found)
@@ -284,13 +288,16 @@ def _documents(output: HypothesisOutput | DocsOutput, root: Path) -> None:
     else:
         told = replace(told, docs=output)
     usual = account()
-    for make in (accounts.journal_entry, accounts.findings_entry, accounts.iteration_findings):
+    for make in (accounts.journal_entry, accounts.findings_entry, accounts.iteration_findings, _report):
         assert len(headings(make(told).text)) == len(headings(make(usual).text))
-    assert len(headings(accounts.report(told, None).text)) == 10
     entry = accounts.journal_entry(told)
     with tempfile.TemporaryDirectory() as folder:
         assert documents.write(Path(folder), entry).changed and not documents.write(Path(folder), entry).changed
     assert documents.Entry.from_json(entry.to_json(), "x") == entry
+
+
+def _report(told: Account) -> documents.Entry:
+    return accounts.report(told, None)
 
 
 @DOOR
@@ -347,7 +354,7 @@ def test_door_metric_name(lab: Lab, text: str, escaped: bool) -> None:
 @DOOR
 @given(BYTES)
 def test_door_file_name(lab: Lab, raw: bytes) -> None:
-    path = os.fsdecode(raw)
+    path = "a" + os.fsdecode(raw)
     change = Change("A", path, "000000", "100644", "", "")
     found = verifiers.path_policy([change], lab.config(), unlocked=False, existing=())
     found.append(verifiers.advisory("frozen", f"{path}: differs", path))
@@ -406,7 +413,11 @@ _row = '{"epoch": 1, "\\\\ud83d": 0.5, "a\\\\u2028<img src=x>": 1.0, "val_loss":
 (_place / "history.jsonl").write_text(_row + "\\n")
 open(_os.fsencode(_place) + b"/\\xff\\xfe.txt", "w").close()
 """
-FAILS = "\nraise ValueError('\\ud83d \\\\ud83d \\x1b[31m <img src=x>'.encode('utf-8', 'backslashreplace').decode())\n"
+FAILS = """
+import sys as _sys
+if len(_sys.argv) == 1:
+    raise ValueError('\\ud83d \\\\ud83d \\x1b[31m <img src=x>'.encode('utf-8', 'backslashreplace').decode())
+"""
 
 
 def _appended(kit: LabKit, more: str) -> dict[str, Any]:
@@ -417,25 +428,29 @@ def _appended(kit: LabKit, more: str) -> dict[str, Any]:
 
 
 def test_one_of_each_through_the_command_line(tmp_path: Path) -> None:
-    kit = make_lab(tmp_path, {})
+    kit = make_lab(tmp_path, {}, config={"attempts": {"bounces": 1}})
     claim = hypothesis(f"Steeper {NASTY}", mechanism=f"# Forged\n\n{NASTY}\n\n```\nnever closed", risk_bounds=[NASTY])
     words = {"observation": NASTY, "inference": "## Forged\n\n[a]: http://e.x", "claim": "<script>alert(1)</script>"}
     answers = script(
         iteration(hypothesis=claim, implementation=_appended(kit, SPOILED), update_docs=docs(**words)),
-        iteration(hypothesis=hypothesis("Breaks"), implementation=[_appended(kit, FAILS)] * 6),
+        iteration(
+            hypothesis=hypothesis("Breaks"),
+            implementation=[_appended(kit, FAILS), _appended(kit, FAILS + "# again")],
+            implementation_review=[review()] * 2,
+        ),
     )
     (kit.root / ".autolab" / "script.yaml").write_text(yaml.safe_dump(answers, sort_keys=False, allow_unicode=False))
     (kit.root / "human_journal.md").write_bytes(b"## \xff\xfe\n\xed\xa0\xbd\n")
     (kit.root / "9_reports").mkdir(exist_ok=True)
     (kit.root / "9_reports" / "_TEMPLATE.md").write_bytes(b"## Results \xff\n")
-    first = kit.autolab("loop", "--max-iterations", "1")
+    first = kit.autolab("loop", "--max-iterations", "1", "--goal", "steeper \udcff \u202e")
     assert first.code == 0, first.out + first.err
     second = kit.autolab("loop", "--max-iterations", "1")
-    assert second.code in (0, 3) and "Traceback" not in second.out + second.err, second.out + second.err
+    assert second.code == 3 and second.err == "", second.out + second.err
     sound(second.out + second.err, lines=True)
     for words_ in (["status"], ["status", "--json"], ["verify"], ["doctor", "--fix"], ["registry"]):
         ended = kit.autolab(*words_)
-        assert ended.code == 0 and "Traceback" not in ended.err, (words_, ended.out + ended.err)
+        assert ended.code == 0 and ended.err == "", (words_, ended.out + ended.err)
     folder = kit.iterations()[0]
     journal = (kit.root / "RESEARCH_JOURNAL.md").read_text(encoding="utf-8")
     assert "Steeper \\ud83d \\u2028 \\u202e \\<img" in journal and "(`http://e.x/p.png`)" not in journal.split("\n")[0]
@@ -445,4 +460,4 @@ def test_one_of_each_through_the_command_line(tmp_path: Path) -> None:
     table = (folder / "analysis" / "tables" / "history.csv").read_text(encoding="utf-8")
     assert "\\ud83d" in table and "a\\u2028<img src=x>" in table
     failed = [line["data"]["trial"] for line in kit.events("trial") if line["data"]["trial"]["outcome"] == "failed"]
-    assert all("\\x1b[31m" in trial["message"] for trial in failed)
+    assert failed and all("\\ud83d \\x1b[31m <img src=x>" in trial["message"] for trial in failed)

@@ -150,7 +150,9 @@ def _report_parts(account: Account) -> dict[str, str]:
         f"- change: {plain(name)}, {code(json.dumps(value, ensure_ascii=False))}"
         for name, value in design.changes.items()
     ]
-    sources = "\n".join(["References:", *(f"- {plain(source)}" for source in hypothesis.references)])
+    # A list's empty first item below a line of text would make that line a heading.
+    references = "\n".join(f"- {plain(source)}" for source in hypothesis.references)
+    sources = blocks("References:", references)
     wanted = f"Success, set before the run: {plain(hypothesis.success)}"
     return {
         "Question": blocks(prose(hypothesis.mechanism), wanted, sources if hypothesis.references else ""),
