@@ -104,7 +104,8 @@ def test_a_search_that_was_lucky_is_retracted(tmp_path: Path) -> None:
 
 
 def test_what_is_worse_on_the_holdout_is_search_only_and_the_champion_stays(tmp_path: Path) -> None:
-    kit = make_lab(tmp_path, script(HELPS), config={"test": RULE})
+    # Far off: on flipped labels both arms are worse than a constant prediction, and all their trials would be cut.
+    kit = make_lab(tmp_path, script(HELPS), config={"test": RULE | {"bound": 50.0}})
     with_holdout(kit, flipped=True)
     said = kit.autolab("loop", "--max-iterations", "1")
     assert said.code == 0 and "verdict: inconclusive, search only" in said.out
