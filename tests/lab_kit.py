@@ -67,7 +67,7 @@ class LabKit:
         return value
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in (self.store / "ledger.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (self.store / "ledger.jsonl").read_text().split("\n") if line]
         return [line for line in lines if event is None or line["event"] == event]
 
     def iterations(self) -> list[Path]:

@@ -64,7 +64,7 @@ def test_a_merge_request_has_change_evidence_price_commands_risks_and_the_share_
     assert heads == ["What changes", "Evidence", "Price", "To reproduce it", "To take it", "Risks"]
     for part in (
         "local filters",
-        "    models/cnn.py\n    train.py",
+        "- `models/cnn.py`\n- `train.py`",
         "| val_loss: gain that is claimed | 0.0195 (shrunken) |",
         "At most 1.25% of what this campaign has kept so far is expected to be false",
         "Spent: 4 trials, 8.0 s.",
@@ -145,7 +145,7 @@ def test_links_and_pictures_work_from_where_each_document_lies() -> None:
 
 
 def test_a_researchers_words_cannot_begin_an_entry_and_are_bounded() -> None:
-    words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 50_000
+    words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 19_000
     text = accounts.journal_entry(account(docs=DocsOutput(observation=words, inference="i", claim="c"))).text
     assert sum(line.startswith("## ") for line in text.split("\n")) == 1
     assert len(text) < 10_000 and "[cut]" in text
@@ -205,7 +205,7 @@ def test_wherever_a_claim_stands_that_no_holdout_has_tested_it_says_so() -> None
     files += [accounts.tsv_rows(told.confirm, told.confirm_metrics, "val_loss", "x", told.confirmation)]
     texts = [one.text for one in files] + [accounts.merge_request(told, "c" * 40, "b" * 40, [], None)]
     assert [text for text in texts if "on this evaluation alone" not in text] == []
-    assert "Claimed: a gain of 0.0195 in val_loss, on this evaluation alone, which is" in texts[0]
+    assert "Claimed: a gain of 0.0195 in val_loss, on this evaluation alone" in texts[0]
     tested = confirmed("kept")
     assert "evaluation alone" not in accounts.merge_request(tested, "c" * 40, "b" * 40, [], None)
 

@@ -165,7 +165,7 @@ def test_a_contained_agent_changes_nothing_outside_of_its_worktree(waiting: Wait
 
 
 LEFT = {
-    "repository": "vendor/: a repository of its own; remove its .git",
+    "repository": "vendor/: a repository of its own; remove its .git, or the folder",
     "unborn": "models: a repository of its own; remove its .git",
     "leads_out": "models/latest: a symbolic link; leave the file itself",
     "relinks": "predict.py: a symbolic link; leave the file itself",

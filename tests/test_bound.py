@@ -80,13 +80,13 @@ def test_a_gain_with_more_cut_trials_than_the_champions_is_not_kept_unless_the_l
     allowed: float | None, tmp_path: Path
 ) -> None:
     """The second training on fresh seeds diverges; at the bound it costs little, so the mean gain comes back."""
-    test = RULE | {"bound": 0.153, "max_failure_share": allowed}
+    test = RULE | {"bound": 0.18, "max_failure_share": allowed}
     kit = make_lab(tmp_path, script(diverging("run_0002 steep-s1")), config={"test": test}, holdout=True)
     said = kit.autolab(*LOOP)
     assert said.code == 0, said.err
     (compared,) = manifest(kit, "run_0002")["comparisons"]
     base, steep = compared["cut"]
-    assert (compared["bound"], compared["verdict"]) == (0.153, "supported")
+    assert (compared["bound"], compared["verdict"]) == (0.18, "supported")
     assert (base["cut"], steep["cut"], steep["diverged"]) == (0, 1, 1)
     (diverged,) = (trial for trial in manifest(kit, "run_0002")["trials"] if trial["diverged"])
     assert (diverged["trial"], diverged["outcome"], diverged["diverged"]) == ("steep-s1", "completed", ["val_loss"])
@@ -138,10 +138,13 @@ def test_a_self_reported_nan_is_cut_where_there_is_a_bound_and_a_failure_where_t
     bound: float | None, tmp_path: Path
 ) -> None:
     """Its baseline does not scatter, so that no bound can be taken from it."""
-    said = '"train_loss": float("nan") if width == 4.0 else 1.0 / width'
-    edit = {"path": "train.py", "search": '{"train_loss": 1.0 / width}))\n    (folder / "h', "replace": f"{{{said}}}))"}
-    edit["replace"] += '\n    (folder / "h'
-    answers = iteration(hypothesis=OWN_LOSS, implementation=[implementation(4.0, edits=[edit]), implementation(4.0)])
+    plain = '{"train_loss": 1.0 / width}))\n    (folder / "h'
+    broken = plain.replace("1.0 / width", 'float("nan") if width == 4.0 else 1.0 / width')
+    there, back = (
+        implementation(4.0, edits=[{"path": "train.py", "search": old, "replace": new}])
+        for old, new in ((plain, broken), (broken, plain))
+    )
+    answers = iteration(hypothesis=OWN_LOSS, implementation=[there, back])
     answers["implementation_review"] *= 2
     kit = make_lab(tmp_path, script(answers), config=SELF_REPORTED | {"test": RULE | {"bound": bound}})
     ended = kit.autolab(*LOOP)

@@ -111,7 +111,9 @@ def test_what_is_worse_on_the_holdout_is_search_only_and_the_champion_stays(tmp_
     found = results(kit)
     assert (found["assessment"]["verdict"], found["assessment"]["reason"]) == ("inconclusive", "search_only")
     again = found["confirmation"]
-    assert (again["holdout"], again["outcome"], again["holdout_error"]) == ("failed", "search_only", "rows and seeds")
+    assert (again["holdout"], again["outcome"]) == ("failed", "search_only")
+    # Flipped labels make every score worse than the bound, where it is cut: then no seed differs from another.
+    assert again["holdout_error"] in ("rows", "rows and seeds")
     assert "but not on the holdout, beyond the error over its rows and the seeds" in report(kit)
     assert "scores in all" in said.out, "a line is told before it is scored"
     assert kit.events("transition")[-1]["data"]["campaign"]["champions"] == []
@@ -160,7 +162,7 @@ def test_without_a_holdout_the_champion_moves_and_the_claim_says_on_what(tmp_pat
     for name in ("RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv"):
         assert "on this evaluation alone" in (kit.root / name).read_text(), name
     request = next(kit.root.glob("experiments/*h1/merge_request.md")).read_text()
-    assert "Claimed: a gain of" in request and ", on this evaluation alone," in request
+    assert "Claimed: a gain of" in request and ", on this evaluation alone" in request.partition("Claimed")[2]
     champions = kit.events("transition")[-1]["data"]["campaign"]["champions"]
     assert [one["evaluation_only"] for one in champions] == [True]
     assert "claimed on this evaluation alone" in kit.autolab("status").out

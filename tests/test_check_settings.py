@@ -150,11 +150,17 @@ OWN, SETTINGS = "the lab's own tests, as the base has them", "only the user chan
 TRICKS: dict[str, tuple[dict[str, str | None], str]] = {
     "nothing": ({}, "ended with exit code 1"),
     "pytest.ini": ({"pytest.ini": "[pytest]\naddopts = --collect-only\n"}, SETTINGS),
+    "the test is gone": ({"tests/test_width.py": None}, OWN),
     "a hidden one": ({".pytest.ini": "[pytest]\naddopts = --collect-only\n"}, "a hidden name"),
+    "the test is weaker": ({"tests/test_width.py": FAILING.replace("< 3", "< 30")}, OWN),
     "pytest.toml": ({"pytest.toml": "[pytest]\naddopts = ['--collect-only']\n"}, SETTINGS),
+    "the test is skipped": ({"tests/test_width.py": "import pytest\npytestmark = pytest.mark.skip\n" + FAILING}, OWN),
     "in the tests": ({"tests/pytest.ini": "[pytest]\naddopts = --collect-only\n"}, SETTINGS),
+    "another comes first": ({"tests/test_a.py": EXITS}, OWN),
     "tox.ini": ({"tox.ini": "[pytest]\naddopts = --collect-only\n"}, SETTINGS),
+    "their package ends": ({"tests/__init__.py": EXITS}, OWN),
     "setup.cfg": ({"setup.cfg": "[tool:pytest]\naddopts = --collect-only\n"}, SETTINGS),
+    "they are elsewhere": ({"tests/test_width.py": None, "test/test_ok.py": "def test_ok():\n    pass\n"}, OWN),
     "pyproject.toml": ({"pyproject.toml": "[tool.pytest.ini_options]\naddopts = '--collect-only'\n"}, SETTINGS),
     "conftest.py": ({"conftest.py": "collect_ignore_glob = ['*']\n"}, "programs run it by themselves"),
     "of the tests": ({"tests/conftest.py": EXITS}, "programs run it by themselves"),
@@ -164,18 +170,26 @@ TRICKS: dict[str, tuple[dict[str, str | None], str]] = {
     "its inside": ({"_pytest/__init__.py": EXITS}, "in place of _pytest of an installed package"),
     "coverage": ({".coveragerc": "[run]\n"}, "a hidden name"),
     "noxfile.py": ({"noxfile.py": "x = 1\n"}, SETTINGS),
-    "the test is gone": ({"tests/test_width.py": None}, OWN),
-    "the test is weaker": ({"tests/test_width.py": FAILING.replace("< 3", "< 30")}, OWN),
-    "the test is skipped": ({"tests/test_width.py": "import pytest\npytestmark = pytest.mark.skip\n" + FAILING}, OWN),
-    "another comes first": ({"tests/test_a.py": EXITS}, OWN),
-    "their package ends": ({"tests/__init__.py": EXITS}, OWN),
-    "they are elsewhere": ({"tests/test_width.py": None, "test/test_ok.py": "def test_ok():\n    pass\n"}, OWN),
 }
+"""By its name, what a trick brings (None: takes away) and what is said of it."""
+
+HONEST: dict[str, str | None] = {
+    "models/width.py": "WIDTH = 2.0\n",
+    "tests/test_more.py": "def test_more():\n    pass\n",
+    "pyproject.toml": '[project]\nname = "lab"\nversion = "1"\n',
+}
+"""A candidate that passes the lab's test, with a test and dependencies of its own."""
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> lab_kit.Kept:
-    folder = tmp_path_factory.mktemp("judged")
+def answer(files: dict[str, str | None]) -> dict[str, Any]:
+    """A steep candidate with these files (None: removed), and without what the other tricks brought."""
+    brought = {path for others, _ in TRICKS.values() for path in others} - {"tests/test_width.py"}
+    wanted = dict.fromkeys(brought) | {"models/width.py": "WIDTH = 4.0\n", "tests/test_width.py": FAILING} | files
+    written = [{"path": path, "content": text} for path, text in wanted.items() if text is not None]
+    return {"output": {"plan": "p", "files": written, "delete": [path for path in wanted if wanted[path] is None]}}
+
+
+def lab_with_a_failing_test(folder: Path, answers: list[dict[str, Any]]) -> LabKit:
     template = folder / "tiny"
     shutil.copytree(lab_kit.TINY, template)
     (template / "tests").mkdir()
@@ -183,48 +197,26 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> lab_kit.Kept:
     path = template / ".autolab" / "verifier_policy.yaml"
     policy = yaml.safe_load(path.read_text()) | {"test_command": "{python} -m pytest -q -p no:cacheprovider"}
     path.write_text(yaml.safe_dump(policy))
+    attempts = {"stage": len(answers), "same_error": 100, "same_idea": 100, "rethink": 0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lab_kit, "TINY", template)
-        attempts = {"stage": 1, "same_idea": 100, "rethink": 0}
-        return lab_kit.Kept(make_lab(folder, script(), config={"attempts": attempts}))
+        return make_lab(folder, script(iteration(implementation=answers)), config={"attempts": attempts})
 
 
-def answer(files: dict[str, str | None]) -> dict[str, Any]:
-    steep = [{"path": "models/width.py", "content": "WIDTH = 4.0\n"}]
-    written = [{"path": path, "content": text} for path, text in files.items() if text is not None]
-    gone = [path for path, text in files.items() if text is None]
-    return {"output": {"plan": "p", "files": steep + written, "delete": gone}}
-
-
-def loop(kit: LabKit, implementation: dict[str, Any]) -> str:
-    """One attempt at an implementation; why it was refused, empty where it was not."""
-    told = yaml.safe_dump(script(iteration(implementation=implementation)), sort_keys=False)
-    (kit.root / ".autolab" / "script.yaml").write_text(told)
-    done = kit.autolab("loop", "--max-iterations", "1")
-    state = kit.state()
-    if state["stage"] != "human_review":
-        assert done.code == 0, done.err
-        return ""
-    assert done.code == 3, done.err
-    return str(state["reason"])
-
-
-@pytest.mark.parametrize("trick", TRICKS)
-def test_a_failing_test_stays_a_failing_test(kept: lab_kit.Kept, trick: str) -> None:
-    files, said = TRICKS[trick]
-    reason = loop(kept.back(), answer(files))
-    assert said in reason, reason
-
-
-def test_a_candidate_that_passes_may_bring_tests_and_dependencies_of_its_own(kept: lab_kit.Kept) -> None:
-    kit = kept.back()
-    files: dict[str, str | None] = {
-        "models/width.py": "WIDTH = 2.0\n",
-        "tests/test_more.py": "def test_more():\n    pass\n",
-        "pyproject.toml": '[project]\nname = "lab"\nversion = "1"\n',
+def test_a_failing_test_stays_a_failing_test_whatever_the_candidate_brings(tmp_path: Path) -> None:
+    """One iteration in which the researcher tries every trick; the last answer is an honest one, and is measured."""
+    answers = [*(answer(files) for files, _ in TRICKS.values()), answer(HONEST)]
+    kit = lab_with_a_failing_test(tmp_path, answers)
+    done = kit.autolab("loop", "--max-iterations", "1", timeout=600)
+    assert done.code == 0, done.err
+    states = [line["data"]["state"] for line in kit.events("transition")]
+    refused = [state["reason"] for state in states if state["stage"] == "implementation" and state["stage_attempt"] > 1]
+    wrong = {
+        trick: reason
+        for (trick, (_, said)), reason in zip(TRICKS.items(), refused, strict=True)
+        if said not in reason or "passed" in reason
     }
-    output = answer(files)
-    output["output"]["files"] = output["output"]["files"][1:]
-    assert loop(kit, output) == ""
-    (checked,) = kit.events("checked")
-    assert checked["data"]["checks"]["tests"] == "pass"
+    assert wrong == {}
+    passed = [line["data"]["commit"] for line in kit.events("checked") if line["data"]["checks"].get("tests") == "pass"]
+    assert len(passed) == 1 and "WIDTH = 2" in kit.git("show", f"{passed[0]}:models/width.py")
+    assert [line["data"]["commit"] for line in kit.events("reviewed")] == passed

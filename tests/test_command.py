@@ -169,6 +169,57 @@ def test_a_contained_agent_works_in_its_workspace_and_sees_what_it_is_given(tmp_
     assert (tmp_path / "diary.txt").read_text() == "private"
 
 
+@pytest.mark.parametrize("name", ["reads", "writes"])
+@pytest.mark.parametrize(
+    ("path", "how"), [("..", "holds the lab"), (".", "holds the lab"), (".git", "lies in the lab")]
+)
+def test_a_path_that_would_show_it_the_lab_is_refused(tmp_path: Path, name: str, path: str, how: str) -> None:
+    lab = tmp_path / "home" / "lab"
+    (lab / ".git").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(lab)
+    for given in (lab / path, tmp_path / "link" / path):
+        ask = replace(task(tmp_path), containment="full", lab=lab)
+        with pytest.raises(ResearcherError, match=f"researcher: {name}: .* {how}, which an agent may not see; name"):
+            command("good", **{name: (str(given),)}).perform(ask)
+    assert not (tmp_path / "workspace" / "prompt.txt").exists()
+    beside = replace(task(tmp_path), containment="full", lab=lab)
+    (tmp_path / "home" / "notes").mkdir()
+    said = command("good", **{"reads": (str(AGENTS),), name: (str(AGENTS), str(tmp_path / "home" / "notes"))})
+    assert said.perform(beside).raw is not None
+
+
+@pytest.mark.parametrize("level", ["full", "partial"])
+def test_an_agent_that_is_installed_beside_autolab_does_not_see_the_labs_that_it_ships(
+    tmp_path: Path, level: str
+) -> None:
+    package = tmp_path / "venv" / "lib" / "python3.11" / "site-packages" / "autolab"
+    (package / "templates" / "digits").mkdir(parents=True)
+    (package / "templates" / "digits" / "labels.npy").write_text("labels")
+    (package / "sandbox.py").write_text("module")
+    (tmp_path / "venv" / "bin").mkdir()
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    look = f"cat {package}/sandbox.py {package}/templates/digits/labels.npy > seen.txt"
+    agent = fake(tmp_path / "venv" / "bin", "agent", f'#!/bin/sh\n{look}\nexec {AGENTS / "good"} "$1"\n')
+    program = load_researcher(Who(name="command", command=f"{agent} {{prompt_file}}", reads=(str(AGENTS),)))
+    ask = replace(task(tmp_path), containment=level)
+    assert program.perform(ask).raw is not None
+    assert (ask.workspace / "seen.txt").read_text() == "module"
+
+
+def test_training_data_that_its_folder_leads_to_can_be_read_and_not_written(tmp_path: Path) -> None:
+    (tmp_path / "lab" / "data").mkdir(parents=True)
+    (tmp_path / "lab" / "data" / "x.txt").write_text("training")
+    (tmp_path / "lab" / "labels.txt").write_text("labels")
+    ask = replace(task(tmp_path), containment="full", lab=tmp_path / "lab", data=(tmp_path / "lab" / "data",))
+    (ask.workspace / "data").symlink_to(tmp_path / "lab" / "data")
+    look = f"cat data/x.txt {tmp_path}/lab/labels.txt > seen.txt; echo y > data/x.txt"
+    agent = fake(tmp_path / "bin", "agent", f'#!/bin/sh\n{look}; exec {AGENTS / "good"} "$1"\n')
+    program = load_researcher(Who(name="command", command=f"{agent} {{prompt_file}}", reads=(str(AGENTS),)))
+    assert program.perform(ask).raw is not None
+    assert (ask.workspace / "seen.txt").read_text() == "training"
+    assert (tmp_path / "lab" / "data" / "x.txt").read_text() == "training"
+
+
 # Words
 
 
@@ -236,7 +287,10 @@ def test_a_prompt_that_no_argument_holds_is_refused_and_nothing_is_started(tmp_p
         ({"command": "agent x{files}"}, r"\{files\} has to stand once"),
         ({"command": "agent {model}"}, r"\{model\} stands in it, and no `model:` is given"),
         ({"command": "agent", "model": "m"}, r"`model:` has no \{model\} in it"),
-        ({"name": "claude", "command": "x"}, "claude has no option command; it has: env, model, reads, time_limit_s"),
+        (
+            {"name": "claude", "command": "x"},
+            "claude has no option command; it has: disk_mb, env, max_files, model, reads, ",
+        ),
         ({"name": "codex", "script": "x"}, "codex has no option script"),
     ],
 )

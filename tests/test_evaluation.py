@@ -77,11 +77,7 @@ def test_anything_else_is_an_invalid_artifact(tmp_path: Path, text: str | bytes,
 
 
 def test_a_key_that_is_not_utf8_is_shown(tmp_path: Path) -> None:
-    assert metrics(tmp_path, b'{"a\xff": 1, "a\\\\xff": 2, "\\ud83d": 3}') == {
-        "a\\xff (2)": 1,
-        "a\\xff": 2,
-        "\\ud83d": 3,
-    }
+    assert metrics(tmp_path, b'{"a\xff": 1, "\\ud83d": 3}') == {"a\\xff": 1, "\\ud83d": 3}
 
 
 @given(st.binary(max_size=300))

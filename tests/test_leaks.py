@@ -80,7 +80,7 @@ def test_a_new_folder_is_walked_and_one_that_is_gone_forgotten(ground: Ground) -
     shutil.rmtree(ground.seen / "a" / "new")
     newer(ground.seen / "a")
     assert ground.copies() == []
-    assert not any("new" in folder for folder in ground.index.folders)
+    assert str(ground.seen / "a" / "new") not in ground.index.folders
 
 
 def test_a_file_of_that_size_that_becomes_a_copy_in_place_is_found(ground: Ground) -> None:
@@ -154,6 +154,14 @@ def test_a_path_that_leads_to_the_lab_is_refused(tmp_path: Path, path: str, word
     hidden = ("data/eval", "eval.py")
     with pytest.raises(LabError, match=rf"config.yaml: train.reads: .*{words}.*; name the folder"):
         leaks.refuse_reads(lab, lab / ".git" / "autolab", reads, hidden)
+
+
+def test_a_link_into_proc_is_refused_whether_it_can_be_followed_or_not(tmp_path: Path) -> None:
+    for number, target in enumerate(("/proc/1/root", "/proc/self/root", "/proc")):
+        way = tmp_path / f"way{number}"
+        way.symlink_to(target)
+        with pytest.raises(LabError, match=r"every file of this machine|cannot be followed|holds the lab"):
+            leaks.refuse_reads(tmp_path / "lab", tmp_path / "lab" / ".git", {"train.reads": (str(way),)}, ())
 
 
 def test_a_folder_of_the_lab_that_is_no_secret_and_one_beside_it_may_be_read(tmp_path: Path) -> None:

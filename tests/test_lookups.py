@@ -27,6 +27,7 @@ from autolab.lookups import Lookups, Split
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "src" / "autolab" / "templates" / "digits" / "data"
 Labels = Any
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def splits(folder: Path = DIGITS) -> list[Split]:
@@ -78,7 +79,7 @@ WRITTEN: dict[str, Callable[[Labels], bytes]] = {
     "a list": lambda y: f"TABLE = {listed(y)}\n".encode(),
     "one a line": lambda y: "\n".join(map(str, y)).encode(),
     "floats": lambda y: repr([float(v) for v in y]).encode(),
-    "words": lambda y: repr(["zero one two three four five six seven eight nine".split()[v] for v in y]).encode(),
+    "words": lambda y: repr([NAMES[v] for v in y]).encode(),
     "letters": lambda y: f"TABLE = '{letters(y)}'".encode(),
     "digits in short lines": lambda y: in_lines("".join(map(str, y)), 20).encode(),
     "a dictionary": lambda y: json.dumps(by_input(y)).encode(),
@@ -196,8 +197,14 @@ def test_any_bytes_are_read_without_an_error(digits: Lookups, content: bytes) ->
 
 @pytest.mark.parametrize(
     "content",
-    [b"PK\x03\x04" + bytes(40), b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'shape': (3,)}", b"\x1f\x8b\x08" + bytes(30)]
-    + [b"\x93NUMPY" + bytes(200), b"BZh91AY" + bytes(30), zlib.compress(bytes(1000))[:-9], b"\\x" * 900, b"'" * 900],
+    [
+        *(
+            b"PK\x03\x04" + bytes(40),
+            b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'shape': (3,)}",
+            b"\x1f\x8b\x08" + bytes(30),
+        ),
+        *(b"\x93NUMPY" + bytes(200), b"BZh91AY" + bytes(30), zlib.compress(bytes(1000))[:-9], b"\\x" * 900, b"'" * 900),
+    ],
 )
 def test_a_broken_container_is_read_as_bytes(digits: Lookups, content: bytes) -> None:
     assert digits.held(content) == {}

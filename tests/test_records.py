@@ -237,7 +237,8 @@ def test_deep_json_is_refused_in_one_line(depth: int) -> None:
 
 def test_a_huge_document_is_read_and_a_huge_wrong_value_is_not_repeated() -> None:
     text = json.dumps(json.loads(_filled("agent_result.template.json")) | {"summary": "x" * 3_000_000})
-    assert len(AgentResult.from_text(text, "agent_result.json").summary) == 3_000_000
+    with pytest.raises(RecordError, match=r"^agent_result\.json: summary: .* at most 20000 characters"):
+        AgentResult.from_text(text, "agent_result.json")
     assert "got 'xxx" in _refusal(State, STATE.replace("launch", "").replace("pending", "x" * 100_000), "state.json")
 
 

@@ -18,14 +18,14 @@ from autolab.git import Git
 from autolab.records.lab import Config
 from autolab.workspace import Workspaces, open_up
 
-CONFIG = Config.from_value(
-    {
-        "metric": {"primary": "loss", "direction": "minimize"},
-        "data": "data/train",
-        "evaluate": {"script": "eval.py", "eval": "data/eval", "holdout": "data/holdout"},
-    },
-    "config.yaml",
-)
+VALUE = {
+    "metric": {"primary": "loss", "direction": "minimize", "success_delta": 0.1},
+    "data": "data/train",
+    "train": {"command": "{python} train.py"},
+    "predict": {"command": "{python} predict.py"},
+    "evaluate": {"script": "eval.py", "eval": "data/eval", "holdout": "data/holdout"},
+}
+CONFIG = Config.from_value(VALUE, "config.yaml")
 
 
 def write_npy(path: Path, values: list[float]) -> None:
@@ -157,7 +157,7 @@ def test_training_data_that_git_does_not_hold_is_there_as_a_link_and_its_splits_
     names = ("train/inputs.npy", "eval/labels.npy", "holdout/labels.npy")
     fill(ground.root, {f"data/prepared/{name}": name for name in names})
     splits = {"script": "eval.py", "eval": "data/prepared/eval", "holdout": "data/prepared/holdout"}
-    config = CONFIG.model_validate(CONFIG.value() | {"data": "data/prepared", "evaluate": splits})
+    config = Config.from_value(VALUE | {"data": "data/prepared", "evaluate": splits}, "config.yaml")
     place = ground.make(config)
     assert (place / "data" / "prepared" / "train" / "inputs.npy").read_text() == "train/inputs.npy"
     assert not list(place.rglob("prepared/*/labels.npy"))
@@ -248,8 +248,7 @@ def test_a_candidate_with_labels_in_its_code_is_refused_and_goes_back_to_its_aut
     assert (state["stage"], state["stage_attempt"]) == ("implementation", 2)
     name = {"eval": "the evaluation", "holdout": "the holdout"}[split]
     assert (
-        "labels: models/table.py: holds " in state["reason"]
-        and f" of the labels of {name} in their" in state["reason"]
+        "labels: models/table.py: holds " in state["reason"] and f" of the labels of {name} in their" in state["reason"]
     )
     assert kit.autolab("run").code == 0
     assert kit.events("checked")[-1]["data"]["checks"]["labels"] == "pass"

@@ -37,7 +37,7 @@ from autolab.passages import (
     verdict_sentence,
 )
 from autolab.passages import Account as Account
-from autolab.records.experiment import Arm, ArmMetrics, Confirmation, Manifest, RunMetrics
+from autolab.records.experiment import Arm, ArmMetrics, Confirmation, Design, Manifest, RunMetrics
 from autolab.records.outcomes import Outcome, RunKind
 
 JOURNAL, FINDINGS, TABLE = "RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv"
@@ -150,7 +150,9 @@ def _report_parts(account: Account) -> dict[str, str]:
         f"- change: {plain(name)}, {code(json.dumps(value, ensure_ascii=False))}"
         for name, value in design.changes.items()
     ]
-    sources = "\n".join(["References:", *(f"- {plain(source)}" for source in hypothesis.references)])
+    # A list's empty first item below a line of text would make that line a heading.
+    references = "\n".join(f"- {plain(source)}" for source in hypothesis.references)
+    sources = blocks("References:", references)
     wanted = f"Success, set before the run: {plain(hypothesis.success)}"
     return {
         "Question": blocks(prose(hypothesis.mechanism), wanted, sources if hypothesis.references else ""),
@@ -212,10 +214,13 @@ def _why_suspicious(account: Account) -> tuple[str, ...]:
 
 def _settings(account: Account) -> str:
     """What the variants change, as the design says it."""
-    changes = account.design.changes.items()
     rows = [f"- variant `{arm.name}`{_with(arm)}" for arm in account.design.variants]
-    rows += [f"- change: {plain(name)}, {code(json.dumps(value, ensure_ascii=False))}" for name, value in changes]
-    return "\n".join(rows)
+    return "\n".join(rows + _changes(account.design))
+
+
+def _changes(design: Design) -> list[str]:
+    changes = design.changes.items()
+    return [f"- change: {plain(name)}, {code(json.dumps(value, ensure_ascii=False))}" for name, value in changes]
 
 
 def _with(arm: Arm) -> str:

@@ -36,7 +36,9 @@ MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py
 """Files that say what is asked or how it is measured, by their usual names: frozen where they are committed."""
 FROZEN = ("program.md", "meta_journal.md")
 """What a lab always freezes; both are written where the repository has none."""
-BUILDERS = r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)\b"
+BUILDERS = (
+    r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])"
+)
 """Build backends, and what they require, that compile."""
 DELTA = 0.01
 PAIRS = 24

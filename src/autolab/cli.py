@@ -102,7 +102,7 @@ def _disk(error: OSError) -> str:
 
     place = error.filename or "the disk"
     said = one_line(f"{place}: {error.strerror or error}")
-    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP):
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
         return f"{said}; something else was put in its place: `autolab doctor --fix` mends the lab's own files"
     return f"{said}; make room or access, then run the same command again: nothing recorded is lost"
 

@@ -32,8 +32,10 @@ from autolab.lab import Lab
 from autolab.lessons import recall
 from autolab.place import holder
 from autolab.preflight import relative
+from autolab.records.base import PROSE
 from autolab.records.experiment import Lesson, Manifest
 from autolab.records.lab import Config, Stage, Who
+from autolab.text import many_lines, one_line
 from autolab.view import View, choose
 
 
@@ -214,7 +216,10 @@ def _wish(max_iterations: int, goal: str, target: str | None, patience: int | No
         raise UsageError(f"--patience: {patience} is not a positive number")
     if goal and not re.search(r"[^\W\d_]", goal):
         raise UsageError(f"--goal: {goal!r} holds no word; say what you want in one sentence, in any language")
-    return Wish(max_iterations, goal, target, patience)
+    goal = many_lines(goal)  # words of a command line need not be UTF-8
+    if len(goal) > PROSE:
+        raise UsageError(f"--goal: {len(goal):,} characters; say it in {PROSE:,} or fewer")
+    return Wish(max_iterations, goal, None if target is None else one_line(target), patience)
 
 
 def calibrate(*, dir: Path = Path("."), json: bool = False, plain: bool = False) -> int:

@@ -24,6 +24,7 @@ from autolab import (
     stored,
     verifiers,
 )
+from autolab.documents import COLUMNS
 from autolab.engine import LOG
 from autolab.errors import AutolabError, LabError, LedgerError, RecordError
 from autolab.git import common_dir, find_root
@@ -56,15 +57,17 @@ def verify(lab: Lab) -> list[Finding]:
     _try(found, "ledger", lab.load)
     _try(found, "ledger", lambda: found.extend(_lost(lab)))
     found += [verifiers.blocking("record", f"{said}; {mending.WAY_OUT}") for _, said, _ in mending.damaged(lab)]
-    _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"))
+    way = "`autolab doctor --fix` writes it again"
+    _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"), way)
     if lab.backlog_path.exists():
-        _try(found, "backlog", lambda: Backlog.load(lab.backlog_path, ".autolab/backlog.yaml"))
+        _try(found, "backlog", lambda: Backlog.load(lab.backlog_path, ".autolab/backlog.yaml"), way)
     _try(found, "config", lab.config)
     _try(found, "policy", lab.policy)
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
     _try(found, "manifest", lambda: found.extend(_manifests(lab)))
+    _try(found, "table", lambda: found.extend(_table(lab)))
     _try(found, "trials", lambda: found.extend(verifiers.blocking("trials", said) for said in stored.check(lab)))
     found += [*_pytest_guard(lab), *_executed(lab), *prompts.check(lab.control / "prompts")]
     if not any(finding.check == "config" for finding in found):
@@ -83,6 +86,14 @@ def _manifests(lab: Lab) -> list[Finding]:
     return [
         verifiers.blocking("manifest", f"{path.relative_to(lab.root)}: {why}; {way}")
         for path, why in mending.manifests(lab)
+    ]
+
+
+def _table(lab: Lab) -> list[Finding]:
+    table, way = lab.config().files.table, "`autolab doctor --fix` writes it again from the iteration's record"
+    return [
+        verifiers.blocking("table", f"{table}: line {number}: has not the {len(COLUMNS)} cells of a row; {way}")
+        for number in mending.short_rows(lab)
     ]
 
 
@@ -128,11 +139,12 @@ def _broken_documents(lab: Lab) -> list[Path]:
     return list(dict.fromkeys(broken))
 
 
-def _try(found: list[Finding], check: str, action: object) -> None:
+def _try(found: list[Finding], check: str, action: object, way: str = "") -> None:
+    """Add what `action` raises as a finding, with the way out where its message names none."""
     try:
         action()  # type: ignore[operator]
     except AutolabError as error:
-        found.append(verifiers.blocking(check, str(error)))
+        found.append(verifiers.blocking(check, f"{error}; {way}" if way else str(error)))
     except OSError as error:
         found.append(verifiers.blocking(check, f"{error.filename or check}: {error.strerror or error}"))
 
@@ -249,6 +261,7 @@ def _fix(start: Path) -> list[Finding]:
             found.append(verifiers.advisory("fixed", f"{path.relative_to(lab.root)}: {said}"))
         for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
             found.append(verifiers.advisory("fixed", f"{name}: brought back from the record"))
+        found += [verifiers.advisory("fixed", said) for said in mending.mend_table(lab)]
         conclusion.write_documents(lab, lab.load()[1], lambda line: found.append(verifiers.advisory("documents", line)))
     return found
 
@@ -257,7 +270,8 @@ def _rebuilt(error: LedgerError, made: Rebuilt) -> list[Finding]:
     """What a chain made anew has cost, a finding for each line that is not in it."""
     found = [verifiers.advisory("fixed", f"{error}; the chain was made anew, the old file is {made.copy}")]
     for line in made.left_out:
-        found.append(verifiers.blocking("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
+        say = verifiers.blocking if line.event == "trial" else verifiers.advisory  # a result has to be measured again
+        found.append(say("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
     return found
 
 

@@ -147,7 +147,7 @@ def places(python: Path, root: Path) -> Places:
     kept = tuple(path for path in own if _within_any(path, roots))
     redirection = Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, kept, _aliases(named, roots))
     reads = _outermost([*own, *elsewhere])
-    covers = _templates([*answer.own, *answer.path, *elsewhere], reads)
+    covers = shipped_labs([*answer.own, *answer.path, *elsewhere], reads)
     return Places(reads, covers, redirection)
 
 
@@ -215,7 +215,7 @@ def _aliases(paths: Iterable[str], roots: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _templates(folders: Sequence[str], reads: Sequence[str]) -> tuple[str, ...]:
+def shipped_labs(folders: Sequence[str], reads: Sequence[str]) -> tuple[str, ...]:
     """The shipped labs of each Autolab that is installed in one of these folders, or for the whole system."""
     packages = [os.path.join(folder, "autolab") for folder in folders]
     packages += [folder for folder in folders if os.path.basename(folder) == "autolab"]

@@ -31,6 +31,7 @@ CONTROL = ("config.yaml", "verifier_policy.yaml")
 """What a person says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
 OWN_PYTHON = (".venv/bin/python", "venv/bin/python", ".venv/bin/python3", "venv/bin/python3")
 """Interpreters of a lab's own, as a command may name them. Git does not hold them, so an export has none."""
+SECRET_BYTES = 32
 LOOKS = 2000
 """How often, a millisecond apart, the lock is tried while only readers look at it."""
 
@@ -122,11 +123,12 @@ class Lab:
         """What seeds are derived from; no trial ever sees it."""
         path = self.store / "secret"
         try:
-            return bytes.fromhex(path.read_text(encoding="utf-8").strip())
+            found = bytes.fromhex(path.read_text(encoding="utf-8").strip())
         except (OSError, ValueError):
-            raise LabError(
-                f"{path}: missing or broken; the lab's seeds come from it: put it back from a copy"
-            ) from None
+            found = b""
+        if len(found) != SECRET_BYTES:
+            raise LabError(f"{path}: missing or broken; the lab's seeds come from it: put it back from a copy")
+        return found
 
     @property
     def lab_id(self) -> str:
@@ -169,7 +171,7 @@ class Lab:
         """State and campaign of the newest transition."""
         line = self.ledger.transition()
         if line is None:
-            raise LedgerError(f"{self.ledger.path}: no transition in it; `autolab init` begins one")
+            raise LedgerError(f"{self.ledger.path}: no transition in it; `autolab doctor --fix` begins it anew")
         return read_transition(line)
 
     def transition(self, state: State, campaign: Campaign, **why: object) -> None:

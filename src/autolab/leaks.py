@@ -55,12 +55,17 @@ def refuse_reads(root: Path, store: Path, reads: Mapping[str, Sequence[str]], hi
 
 
 def _why_not(path: str, root: str, kept: Sequence[str]) -> str:
-    real = Path(os.path.realpath(path))
-    shown = "" if str(real) == os.path.normpath(path) else f"leads to {real}, which "
+    everything = "leads to every file of this machine, the lab's labels too"
     # /proc/PID/root is every file of the machine; a path through it has no other name by which it could be judged.
-    for spelled in (Path(os.path.normpath(path)), real):
-        if spelled.is_relative_to(_PROC) or str(spelled) == "/":
-            return f"{shown}leads to every file of this machine, the lab's labels too"
+    if Path(os.path.normpath(path)).is_relative_to(_PROC):
+        return everything
+    try:
+        real = Path(os.path.realpath(path))
+    except OSError as error:
+        return f"{error.filename or path}: cannot be followed to where it leads: {error.strerror}"
+    shown = "" if str(real) == os.path.normpath(path) else f"leads to {real}, which "
+    if real.is_relative_to(_PROC) or str(real) == "/":
+        return f"{shown}{everything}"
     if Path(root).is_relative_to(real):
         return f"{shown}holds the lab, with its labels and its record"
     for inner in kept:

@@ -307,7 +307,12 @@ class Ledger:
 
     def transition(self) -> Line | None:
         """The newest transition, or None before the first."""
-        return None if self.head.transition < 0 else next(self.lines(self.head.transition))
+        if self.head.transition < 0:
+            return None
+        line = next(self.lines(self.head.transition), None)
+        if line is None or line.event != "transition":
+            raise LedgerError(f"{self.path}: the newest transition is not where its head says; {WAY_OUT}")
+        return line
 
     def check(self) -> int:
         """Check every line against its hash and the chain; the number of lines."""

@@ -25,6 +25,7 @@ import hashlib
 import io
 import lzma
 import math
+import os
 import re
 import warnings
 import zipfile
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autolab.records.experiment import Finding
+from autolab.text import one_line
 from autolab.verifiers import blocking
 
 if TYPE_CHECKING:
@@ -552,4 +554,4 @@ def _of_array(array: Array) -> Iterator[Array]:
 
 
 def _shown(name: str) -> str:
-    return name if name.isprintable() else ascii(name)
+    return one_line(os.fsencode(name))

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from autolab import calibration, durable, seal
-from autolab.documents import Pending
+from autolab import accounts, calibration, documents, durable, seal
+from autolab.documents import COLUMNS, Pending
 from autolab.errors import AutolabError, LabError, LedgerError, RecordError
 from autolab.git import Git
 from autolab.lab import Lab
 from autolab.ledger import Ledger
 from autolab.lessons import EVENT as LEARNED
 from autolab.lessons import stored as stored_lessons
-from autolab.records.experiment import Calibration
+from autolab.records.experiment import Calibration, Manifest, Results, RunMetrics
 from autolab.records.lab import Backlog, Campaign, Stage, State
 
 RECORD = ("ledger.jsonl", "head", "secret")
@@ -80,7 +81,9 @@ def straighten(store: Path, control: Path) -> Iterator[str]:
             path.chmod(stat.S_IMODE(path.stat().st_mode) | (0o700 if folder else 0o600))
             yield f"{path}: {why}: its permissions were mended"
             continue
-        content = path.read_bytes() if path.is_symlink() and path.is_file() and path.name != "lock" else None
+        content = (
+            path.read_bytes() if path.is_symlink() and path.is_file() and not folder and path.name != "lock" else None
+        )
         copy = put_aside(store, path)
         if content is not None:
             durable.write(path, content)
@@ -189,6 +192,12 @@ def mend(lab: Lab) -> Iterator[str]:
     for path, why, again in list(damaged(lab)):
         copy = put_aside(lab.store, path)
         yield f"{why}; put aside as {copy}; {again(lab, path)}"
+    try:
+        Backlog.load(lab.backlog_path)
+    except RecordError as error:
+        if lab.backlog_path.is_file():
+            copy = put_aside(lab.store, lab.backlog_path)
+            yield f"{error}; put aside as {copy}; {_backlog_again(lab, lab.backlog_path)}"
 
 
 # a ledger of which nothing is left
@@ -317,3 +326,50 @@ def restore(lab: Lab, git: Git, path: Path, newest: dict[str, str]) -> str:
     if commit is not None and name in git.restore_missing(commit, lab.root):
         return f"brought back from the record; the old one is {copy}"
     return f"put aside as {copy}; no record of it is in git: `autolab reproduce` measures such a run again"
+
+
+# the table of results
+
+
+def short_rows(lab: Lab) -> list[int]:
+    """Lines of the table of results that have not as many cells as it has columns."""
+    path = lab.root / lab.config().files.table
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [number for number, row in enumerate(lines, 1) if row.strip() and row.count(b"\t") != len(COLUMNS) - 1]
+
+
+def mend_table(lab: Lab) -> Iterator[str]:
+    """Take out rows that lack cells and write those of the iterations again from their records; a line, if it does."""
+    wrong = short_rows(lab)
+    if not wrong:
+        return
+    path = lab.root / lab.config().files.table
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    copy = put_aside(lab.store, path)
+    kept = [row for number, row in enumerate(lines, 1) if number not in wrong and row.strip()]
+    kept = kept if kept[:1] == ["\t".join(COLUMNS)] else ["\t".join(COLUMNS), *kept]
+    known = {tuple(row.split("\t")[1:4]) for row in kept}
+    again = [row for row in _recorded_rows(lab) if tuple(row.split("\t")[1:4]) not in known]
+    text = "\n".join([*kept, *again, ""]).encode(errors="surrogateescape")
+    durable.write(path, text)
+    said = documents.known(lab.documents_path) | {lab.config().files.table: durable.sha256(text)}
+    durable.write(lab.documents_path, json.dumps(said))
+    yield (
+        f"{path.name}: line {wrong[0]}{f' and {len(wrong) - 1} more' if wrong[1:] else ''}: cells were missing; taken"
+        f" out, {len(again)} rows written again from the iterations' records; the old table is {copy}"
+    )
+
+
+def _recorded_rows(lab: Lab) -> Iterator[str]:
+    """The rows of every finished iteration, from its manifests."""
+    for record in sorted((lab.root / "experiments").glob("[0-9]*/record.json")):
+        paths = lab.iteration(record.parent.name)
+        results = Results.load(paths.results)
+        title = next(iter(re.findall(r"(?m)^# (.+)$", paths.hypothesis.read_text(encoding="utf-8"))), "")
+        for manifest in map(Manifest.load, sorted((paths.folder / "runs").glob("run_*/run_manifest.json"))):
+            measured = paths.run(manifest.run_id).folder / "metrics.json"
+            metrics = RunMetrics.load(measured) if measured.exists() else None
+            metric = manifest.metric or lab.config().metric.primary
+            yield from accounts.tsv_rows(manifest, metrics, metric, title, results.confirmation).text.split("\n")

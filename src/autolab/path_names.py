@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-LONGEST_PATH, LONGEST_NAME, DEEPEST = 1_000, 255, 32
-"""Bytes, bytes and folders; more does not fit everywhere."""
+LONGEST_PATH, LONGEST_NAME, DEEPEST = 1_000, 230, 32
+"""Bytes, bytes and folders; more does not fit everywhere. A file that is being written has a longer name for a while,
+and 255 bytes are what file systems take."""
 _WINDOWS = frozenset('<>:"|?*\\')
 _SHELL = frozenset("`$;&~")
 _ASCII_MARKS = frozenset("./\\:~-<>|?*\"%$`;&'")

@@ -166,7 +166,7 @@ class Plumbing:
     def _commit(self, tree: str, parents: Sequence[str], message: str, *, person: bool = False) -> str:
         args = [arg for parent in parents for arg in ("-p", parent)]
         text = message.strip() + "\n"
-        return self._line("commit-tree", tree, *args, "-F", "-", stdin=text.encode(), person=person)
+        return self._line("commit-tree", tree, *args, "-F", "-", stdin=many_lines(text).encode(), person=person)
 
     def _message(self, commit: str) -> str:
         return decode(self._run("cat-file", "commit", commit).partition(b"\n\n")[2]).strip()

@@ -17,15 +17,17 @@ TEXT = '''"""Autolab's own: pytest at the lab's root collects nothing here, wher
 import sys
 
 collect_ignore_glob = ["*"]
+written_by_autolab = True
 
 
 def pytest_plugin_registered(plugin, manager):
     """`from conftest import ...` in the lab's own tests goes on to mean the lab's own conftest.py."""
     if plugin is not sys.modules.get(__name__) or getattr(plugin, "__file__", None) != __file__:
         return
-    others = [one for one in manager.get_plugins() if getattr(one, "__name__", "") == __name__ and one is not plugin]
-    if others:
-        sys.modules[__name__] = others[-1]
+    alike = [one for _, one in manager.list_name_plugin() if getattr(one, "__name__", "") == __name__]
+    own = [one for one in alike if not hasattr(one, "written_by_autolab")]
+    if own:
+        sys.modules[__name__] = own[-1]  # the one that was imported last
 '''
 
 

@@ -354,6 +354,13 @@ def train_command(design: Design, config: Config) -> str:
     return shlex.join(["{python}", "-m", entry.module, *words])
 
 
+def ways_of_training(setup: Rig, train: Train) -> list[str]:
+    """What else in the configuration can change a trial's numbers; nothing where it says nothing about it."""
+    found = [f"metrics {train.metrics}"] if train.metrics != "metrics.json" else []
+    found += ["in a copy"] if train.in_copy else []
+    return found + [f"{name}={value}" for name, value in setup.person.items()]
+
+
 def settings_file(rig: Rig, arm: PlannedArm) -> Path:
     """The JSON file of an arm's resolved settings (AUTOLAB_CONFIG), addressed by its content."""
     settings = json.dumps(arm.settings, sort_keys=True)

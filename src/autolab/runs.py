@@ -510,7 +510,7 @@ def _content(run: _Run, arm: PlannedArm, seed: int) -> str:
         command=[
             run.order.command,
             config.predict.command if config.predict else "",
-            *_ways_of_training(run),
+            *rig.ways_of_training(run.setup, config.train),
         ],
         settings=arm.settings,
         seed=seed,
@@ -518,14 +518,6 @@ def _content(run: _Run, arm: PlannedArm, seed: int) -> str:
         evaluator=setup.evaluator_sha256 + (" altered suffix" if setup.altered else ""),
         environment=setup.content,
     )
-
-
-def _ways_of_training(run: _Run) -> list[str]:
-    """What else in the configuration can change a trial's numbers; nothing where it says nothing about it."""
-    train = run.order.config.train
-    found = [f"metrics {train.metrics}"] if train.metrics != "metrics.json" else []
-    found += ["in a copy"] if train.in_copy else []
-    return found + [f"{name}={value}" for name, value in run.setup.person.items()]
 
 
 def _job(run: _Run, cell: Cell) -> Job:

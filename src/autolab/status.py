@@ -38,7 +38,7 @@ def read(start: Path) -> dict[str, Any]:
     head = ledger.open()
     line = ledger.transition()
     if line is None:
-        raise LedgerError(f"{ledger.path}: no transition in it; `autolab doctor --fix` shows what is left")
+        raise LedgerError(f"{ledger.path}: no transition in it; `autolab doctor --fix` begins it anew")
     campaign = line.data["campaign"]
     champions, waiting = campaign.get("champions", []), store / "pending"
     return {

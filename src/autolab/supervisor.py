@@ -2,8 +2,8 @@
 
     python -I -S -B supervisor.py WORKDIR
 
-Standard library only, with the files beside it that it imports (keeper, sandbox, syscalls, limits, processes, workdir):
-they run from any folder called `autolab`.
+Standard library only, with the files beside it that it imports (keeper, sandbox, syscalls, limits, processes,
+kill_reasons, workdir): they run from any folder called `autolab`.
 `executors/local.py` is the other side of the work folder. Three kinds of process:
 
     supervisor           one a work folder: the queue and the slots; a daemon in a session of its own
@@ -40,7 +40,7 @@ from typing import NamedTuple
 if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from autolab import limits
+from autolab import kill_reasons, limits
 from autolab.keeper import CANCELLED, GROUP, LOST, Keeper, SupervisorDied, exit_document
 from autolab.processes import end_children, end_recorded
 from autolab.syscalls import PR_SET_CHILD_SUBREAPER, prctl
@@ -63,6 +63,7 @@ class Supervisor:
         self.place, self.lock = place, lock
         self.slots: int = read_json(place.settings)["slots"]
         self.wake = listen(place.wake)
+        self.kills_before = kill_reasons.out_of_memory_kills()
         self.known: set[str] = set()
         self.queue: list[tuple[int, str, Document]] = []
         self.running: dict[str, Running] = {}
@@ -168,7 +169,9 @@ class Supervisor:
             record = read_json(self.place.start(name))
             end_recorded(record)
             started, step = record["started"], record["step"]
-        self.close(name, one.job, LOST, f"its keeper ended with {os.waitstatus_to_exitcode(status)}", started, step)
+        code = os.waitstatus_to_exitcode(status)
+        how = kill_reasons.told(code, self.kills_before) or f"ended with {code}"
+        self.close(name, one.job, LOST, f"the process that kept it {how}", started, step)
 
     def close(self, name: str, job: Document, outcome: str, message: str, started: str, step: str = "") -> None:
         document = exit_document(job, outcome, message, [], started, {}) | {"step": step}

@@ -24,6 +24,7 @@ from autolab.path_names import DEEPEST, LONGEST_NAME, LONGEST_PATH
 from autolab.plumbing import ENGINE_ENV, LINK, Entry, Place, call_git, create, disk
 from autolab.records.experiment import Finding
 from autolab.records.lab import Config
+from autolab.text import one_line
 from autolab.verifiers import blocking
 
 CONTROL = (".autolab", "experiments", "5_worktrees")
@@ -255,6 +256,4 @@ def _within(name: str, path: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A name in messages: bytes that are no UTF-8, and signs that cannot be seen, are escaped."""
-    text = os.fsencode(name).decode("utf-8", errors="backslashreplace")
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return one_line(os.fsencode(name))

@@ -12,6 +12,7 @@ What it changed is read from the workspace and never from its word.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from autolab.collection import remove_tree
 from autolab.errors import ResearcherError
 from autolab.executors.base import Exit, Job, Step
 from autolab.executors.local import LocalExecutor
+from autolab.interpreter import shipped_labs
 from autolab.records.lab import Who
 from autolab.records.outcomes import Outcome
 from autolab.researchers.base import Answer, Booked, Received, Sent, Task
@@ -135,10 +137,13 @@ class CommandResearcher:
             for name, paths in given.items():
                 _refuse_lab(name, paths, task.lab)
         own_settings = tuple(map(_folder, given["writes"]))
+        reads = (*installation(found), str(prompt), *map(str, task.data), *given["reads"])
+        sites = [site for path in reads for site in glob.glob(f"{glob.escape(path)}/lib*/python*/*-packages")]
         box = Box(
             level=task.containment,
-            reads=(*installation(found), str(prompt), *map(str, task.data), *given["reads"]),
+            reads=reads,
             writes=(str(task.workspace), str(own), *own_settings),
+            covers=shipped_labs(sites, reads),
             network=True,
             own_user=False,
             disk_bytes=self._disk_bytes,
