@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autolab import budget
-from autolab.engine import refuse_unbuilt
 from autolab.errors import RecordError
+from autolab.preflight import refuse_unbuilt
 from autolab.records.lab import Budget, Campaign, Config
 
 
