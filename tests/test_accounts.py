@@ -148,7 +148,7 @@ def test_a_researchers_words_cannot_begin_an_entry_and_are_bounded() -> None:
     words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 19_000
     text = accounts.journal_entry(account(docs=DocsOutput(observation=words, inference="i", claim="c"))).text
     assert sum(line.startswith("## ") for line in text.split("\n")) == 1
-    assert len(text) < 10_000 and "[cut]" in text
+    assert len(text) < 10_000 and r"[cut\]" in text, "the bracket is escaped, so that it begins no link"
 
 
 def test_the_table_has_one_row_an_arm_with_the_interval_of_its_mean() -> None:

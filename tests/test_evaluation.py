@@ -266,7 +266,7 @@ def test_byte_code_that_lies_beside_a_module_is_not_believed(tmp_path: Path) -> 
         ("import sys; sys.exit('predictions: 3 rows are missing')", "p.npy: predictions: 3 rows are missing"),
         ("raise ValueError('shape')", "p.npy: ValueError: shape"),
         ("import sys; sys.exit(3)", "exit status 3 and said nothing"),
-        ("import os; os.abort()", "exit status -6"),
+        ("import os; os.abort()", "killed by SIGABRT"),
         ("pass", "score.json: not found"),
         (OPTIONS + "open(found.out, 'w').write('{\"a\": NaN}')", "score.json: NaN"),
         (OPTIONS + "os.symlink('/etc/hostname', found.out)", "score.json: a link"),

@@ -156,7 +156,7 @@ def told(of: Account) -> str:
         (confirmed("kept", "none"), "measured on fresh seeds too."),
         (confirmed("search_only", "used_up"), "the holdout could not be asked any more"),
         (confirmed("retracted", "not_asked"), "nothing is claimed"),
-        (confirmed("retracted", "failed"), "nothing is claimed"),
+        (confirmed("search_only", "failed"), "the holdout does not show it"),
     ],
     ids=["search alone", "kept", "kept without a holdout", "search only", "retracted", "failed the holdout"],
 )

@@ -555,7 +555,7 @@ OTHERS = [
         "a null byte": write("a\0.py"),
         "a line break": write("a\nb.py"),
         "a long name": write("a" * 300 + ".py"),
-        "a long path": write("a/" * 3000 + "x.py"),
+        "a long path": write("a/" * 900 + "x.py"),
         "a file that is not there": edit("models/none.py"),
         "an edit of nothing": edit("models/width.py", ""),
         "an edit of what is not there": edit("models/width.py", "nowhere"),

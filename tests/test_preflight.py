@@ -79,6 +79,24 @@ def prompt(text: str | None) -> Callable[[LabKit], None]:
     return spoil
 
 
+def reads(path: str) -> Callable[[LabKit], None]:
+    """A path that the training is given to read, at a level that encloses it; `{beside}` is the lab's parent folder."""
+
+    def spoil(kit: LabKit) -> None:
+        place = path.format(beside=kit.root.parent)
+        line(f'train: {{command: "{{python}} -S -B train.py", reads: ["{place}"]}}')(kit)
+        line("containment: partial")(kit)
+
+    return spoil
+
+
+def copy_of_the_labels(kit: LabKit) -> None:
+    spare = kit.root.parent / "spare"
+    spare.mkdir(exist_ok=True)
+    shutil.copy(kit.root / "data" / "eval" / "labels.npy", spare / "answers.bin")
+    reads("{beside}/spare")(kit)
+
+
 def policy(kit: LabKit) -> None:
     (kit.root / ".autolab" / "verifier_policy.yaml").write_text("x: 1\n")
 
@@ -107,6 +125,8 @@ REFUSED: dict[str, tuple[str, Callable[[LabKit], None], str]] = {
         line('train: {command: "{python} -S -B train.py", env: [NOT_SET_HERE]}'),
         "train.env: NOT_SET_HERE is not set here",
     ),
+    "the lab to be read": ("reads", reads("{beside}"), "holds the lab, with its labels and its record"),
+    "a copy of the labels": ("labels", copy_of_the_labels, "answers.bin: equals data/eval/labels.npy"),
     "data": ("data", line("data: data/gone"), "data/gone"),
     "split": ("data", line("evaluate: {script: eval.py, eval: data/gone}"), "data/gone"),
     "inputs of a split": ("data", gone("data/eval/inputs.npy", commit=True), "data/eval/inputs.npy"),

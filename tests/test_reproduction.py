@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lab_kit import HELPS, Kept, LabKit, hypothesis, implementation, iteration, make_lab, script
 
-from autolab import cli, experiment, interpreter
+from autolab import cli, interpreter, scores
 
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 STEEPER = iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0))
@@ -113,10 +113,10 @@ def test_a_champion_of_another_epoch_is_confirmed_anew_before_it_is_built_on(
         interpreter, "packages_hash", lambda python: asked(python).model_copy(update={"packages_sha256": "f" * 64})
     )
     if not holds:
-        measured = experiment.measured
+        measured = scores.measured
         worse = {trial: 9.0 for trial in ("steep",)}
         monkeypatch.setattr(
-            experiment,
+            scores,
             "measured",
             lambda trial, own: {name: worse.get(trial.arm, value) for name, value in measured(trial, own).items()},
         )

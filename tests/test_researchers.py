@@ -32,7 +32,10 @@ def test_an_unknown_researcher_is_refused_with_the_known_ones() -> None:
         ({"name": "command", "command": "   "}, "command needs `command:"),
         ({"name": "command", "command": "agent 'half"}, "No closing quotation"),
         ({"name": "scripted", "script": "s.yaml", "model": "m"}, "scripted has no option model; it has: script"),
-        ({"name": "command", "command": "c", "script": "s"}, "command has no option script; it has: command, env"),
+        (
+            {"name": "command", "command": "c", "script": "s"},
+            "command has no option script; it has: command, disk",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused_when_it_starts(who: dict[str, Any], reason: str) -> None:

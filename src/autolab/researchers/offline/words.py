@@ -115,6 +115,12 @@ def _meaning(context: Context, verdict: Verdict | None, parameters: tuple[int, i
     if reason == "retracted":
         inference = "The gain of the search was picked for being large, and did not come back: chance fits it better."
         return inference, f"{name}: nothing is claimed."
+    if reason == "search_only":
+        again = context.results.confirmation
+        asked = again is not None and again.holdout == "failed"
+        why = "the holdout does not show it" if asked else "the holdout could not be asked any more"
+        inference = "The gain came back on fresh seeds: it is no luck of the search. It may fit this evaluation alone."
+        return inference, f"{name}: better on this evaluation, and not claimed, since {why}."
     if verdict is Verdict.REFUTED:
         inference = "Either the mechanism is not at work here, or the base has what it would bring by other means."
         return inference, f"{name}: no gain worth having on this base. Another base could answer differently."
