@@ -152,17 +152,14 @@ def test_a_folder_takes_the_place_of_a_file_and_back(ground: Ground) -> None:
     assert ground.carry() == ({}, [])
 
 
-def test_training_data_that_git_does_not_hold_is_there_as_a_link_and_its_splits_are_not(tmp_path: Path) -> None:
+def test_training_data_that_git_does_not_hold_is_there_as_a_link(tmp_path: Path) -> None:
+    """A split that lies in it is refused by the configuration, so there is none to leave out."""
     ground = Ground(tmp_path)
-    names = ("train/inputs.npy", "eval/labels.npy", "holdout/labels.npy")
-    fill(ground.root, {f"data/prepared/{name}": name for name in names})
-    splits = {"script": "eval.py", "eval": "data/prepared/eval", "holdout": "data/prepared/holdout"}
-    config = Config.from_value(VALUE | {"data": "data/prepared", "evaluate": splits}, "config.yaml")
+    fill(ground.root, {"data/prepared/train/inputs.npy": "inputs"})
+    config = Config.from_value(VALUE | {"data": "data/prepared"}, "config.yaml")
     place = ground.make(config)
-    assert (place / "data" / "prepared" / "train" / "inputs.npy").read_text() == "train/inputs.npy"
-    assert not list(place.rglob("prepared/*/labels.npy"))
-    beside = ground.git.data(ground.base, config)
-    assert beside == {"data/prepared/train": ground.root / "data" / "prepared" / "train"}
+    assert (place / "data" / "prepared" / "train" / "inputs.npy").read_text() == "inputs"
+    assert ground.git.data(ground.base, config) == {"data/prepared": ground.root / "data" / "prepared"}
     fill(place, {"train.py": "print(3)\n"})
     assert ground.carry(config)[0] == {"train.py": "M"}
 
@@ -199,7 +196,7 @@ def test_an_agent_that_copies_labels_finds_none_at_any_stage(
     (tmp_path / "bin" / "claude").symlink_to(AGENTS / "copier")
     given = {"name": "claude", "reads": [] if containment == "none" else [str(AGENTS)]}
     kit = make_lab(tmp_path, script(), holdout=True, config={"researcher": given, "containment": "none"})
-    kit.env = {"HOME": str(tmp_path / "home"), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    kit.env = {"HOME": str(tmp_path / "home"), "PATH": f"{tmp_path / 'bin'}:{AGENTS}:{os.environ['PATH']}"}
     kit.git("config", "user.email", "me@example.org")
     kit.git("config", "user.name", "me")
     before = kit.autolab("calibrate")
@@ -236,8 +233,8 @@ def test_a_candidate_with_labels_in_its_code_is_refused_and_goes_back_to_its_aut
     kit = labelled_lab(tmp_path, script())
     half = labels_of(kit, split)[:200]
     files = [{"path": "models/table.py", "content": f"TABLE = {half}\n"}]
-    cheat = implementation(output={"plan": "A table.", "files": files})
-    honest = implementation()
+    cheat = implementation(plan="A table.", files=files)
+    honest = implementation(delete=["models/table.py"])
     told = script(iteration(implementation=[cheat, honest]))
     (kit.root / ".autolab" / "script.yaml").write_text(json.dumps(told))
     for _ in range(3):
@@ -269,7 +266,7 @@ def test_a_model_folder_that_leads_away_is_the_candidates_fault(tmp_path: Path) 
             "replace": '    (folder / "model").symlink_to("/proc/1/root")\n    (folder / "history.jsonl")',
         },
     ]
-    bad = implementation(output={"plan": "Lead away.", "edits": [edit, *more]})
+    bad = implementation(plan="Lead away.", edits=[edit, *more])
     kit = make_lab(tmp_path, script(iteration(implementation=bad)))
     assert kit.autolab("calibrate").code == 0
     for _ in range(5):

@@ -145,9 +145,12 @@ class Lookups:
 
         for path in allowed:
             array = _loaded(path) if path.suffix == ".npy" and path.stat().st_size <= SEARCHED else None
-            for hashes in _hashes(array.ravel(), self._reach, self._window) if array is not None else ():
-                kept = ~np.isin(self._hashes, hashes)
-                self._hashes, self._where = self._hashes[kept], self._where[kept]
+            if array is None:
+                continue
+            for symbols in _read_as(array.ravel()):
+                for hashes in _hashes(symbols, self._reach, self._window):
+                    kept = ~np.isin(self._hashes, hashes)
+                    self._hashes, self._where = self._hashes[kept], self._where[kept]
 
     def findings(self, files: Mapping[str, bytes], before: Mapping[str, bytes]) -> list[Finding]:
         """A blocking finding for every file that holds a run of labels which it did not hold `before`."""
@@ -236,6 +239,14 @@ def _windows(labels: Array, reach: int, window: int) -> tuple[Array, Array]:
     new = np.concatenate([[0], np.cumsum(_distances(_rolled(distances, GRAM), FARTHEST) == 0)])
     kept = new[starts + window - GRAM + 1] - new[starts] >= window // 3
     return _rolled(distances, window)[reach:][kept], starts[kept]
+
+
+def _read_as(flat: Array) -> Iterator[Array]:
+    """What a candidate's file may say that holds this array: forward, backward, or a part at even distances."""
+    yield flat
+    yield flat[::-1]
+    if flat.size <= WIDE:
+        yield from _spread(flat)
 
 
 def _orders(array: Array, inputs: Path | None) -> Iterator[Array]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from autolab.collection import remove_any, remove_tree
@@ -44,23 +44,12 @@ def hidden(config: Config) -> list[str]:
 def data_beside(root: Path, config: Config, held: bool) -> dict[str, Path]:
     """The training data that lies in the lab and not in git (`held`): name in the copy -> where it lies.
 
-    A split that lies inside of it is left out. Data outside of the lab has no name in the copy and is not in here.
+    No split lies inside of it: the configuration refuses that. Data outside of the lab has no name in the copy and is
+    not in here.
     """
-    if config.data is None or held or Path(config.data).is_absolute():
+    if config.data is None or held or Path(config.data).is_absolute() or not (root / config.data).exists():
         return {}
-    kept_out = [root / path for path in hidden(config)]
-    return {str(path.relative_to(root)): path for path in _without(root / config.data, kept_out)}
-
-
-def _without(folder: Path, kept_out: Collection[Path]) -> Iterator[Path]:
-    """`folder`, or what is in it besides `kept_out`."""
-    if folder in kept_out or not folder.exists():
-        return
-    if not any(path.is_relative_to(folder) for path in kept_out):
-        yield folder
-        return
-    for inner in sorted(folder.iterdir()):
-        yield from _without(inner, kept_out)
+    return {config.data: root / config.data}
 
 
 class Workspaces(Git):
