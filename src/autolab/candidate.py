@@ -42,6 +42,7 @@ from autolab.records.experiment import (
     MaxPairs,
     ReviewResult,
 )
+from autolab.records.outcomes import RunKind
 from autolab.records.replies import (
     AgentResult,
     DesignOutput,
@@ -251,6 +252,18 @@ def _bound(desk: Desk, metric: str) -> float | None:
     if config.test.bound is not None or known is None or known.metric != metric:
         return config.test.bound
     return known.bound
+
+
+def fix_bound(desk: Desk) -> None:
+    """Write the bound into a design that was made before the lab was calibrated; nothing once a run has begun."""
+    spec = desk.design()
+    begun = any(one.event == "run_started" and one.data["kind"] == RunKind.SEARCH for one in desk.events())
+    if begun or spec.test is None or spec.test.bound is not None:
+        return
+    bound = _bound(desk, spec.metrics.primary)
+    if bound is not None:
+        test = spec.test.model_copy(update={"bound": bound})
+        desk.write(desk.paths.design, spec.model_copy(update={"test": test}).to_yaml())
 
 
 def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:

@@ -69,6 +69,7 @@ def launch(desk: Desk) -> Result | None:
     forbidden = candidate.gate(desk)
     if forbidden:
         return Result(Outcome.SEND_BACK, f"launch is forbidden: {forbidden}")
+    candidate.fix_bound(desk)
     left = _left(desk, RunKind.SEARCH)
     planned = experiment.plan(desk.design(), desk.config, desk.hypothesis(), b"", "", "")
     short = budget.spent_within(desk.config.budget, desk.campaign)
