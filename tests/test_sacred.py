@@ -317,7 +317,7 @@ def test_a_worktree_that_was_deleted_before_launch_comes_back(lab: LabKit, branc
     well(lab.autolab("calibrate"))
     while lab.state()["stage"] != "launch":
         well(lab.autolab("run"))
-    (worktree,) = (lab.root / "5_worktrees").iterdir()
+    (worktree,) = (path for path in (lab.root / "5_worktrees").iterdir() if path.is_dir())
     (candidate,) = lab.events("candidate")
     shutil.rmtree(worktree)
     if branch_too:
@@ -396,7 +396,7 @@ def test_a_moved_lab_goes_on_and_its_worktrees_with_it(lab: LabKit) -> None:
     well(lab.autolab("loop", "--max-iterations", "1"))
     (moved,) = lab.events("lab_moved")
     assert (moved["data"]["from"], moved["data"]["to"]) == (str(old), str(lab.root))
-    for worktree in (lab.root / "5_worktrees").iterdir():
+    for worktree in (path for path in (lab.root / "5_worktrees").iterdir() if path.is_dir()):
         top = subprocess.run(
             ["git", "rev-parse", "--show-toplevel"], cwd=worktree, capture_output=True, text=True, check=True
         )
