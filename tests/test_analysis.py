@@ -486,7 +486,7 @@ def test_a_decision_is_added_once_and_a_later_one_replaces_it(tmp_path: Path) ->
     analysis.append_decision(tmp_path, "new_hypothesis", "It does nothing.\n## Not a heading")
     once = summary(tmp_path)
     assert once.startswith(before)
-    assert once.endswith("\n## Decision\n\n**new_hypothesis**: It does nothing.\n\\## Not a heading\n")
+    assert once.endswith("\n## Decision\n\n**new_hypothesis**: It does nothing.\n\n**Not a heading**\n")
     analysis.append_decision(tmp_path, "new_hypothesis", "It does nothing.\n## Not a heading")
     assert summary(tmp_path) == once
     analysis.append_decision(tmp_path, "stop", "Enough.")
