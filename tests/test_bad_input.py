@@ -421,7 +421,7 @@ def test_a_broken_ledger_is_refused_and_doctor_makes_the_chain_anew_with_a_copy(
         refused(kit.autolab(*words), 1, "ledger.jsonl", said, "autolab doctor --fix")
     assert path.read_bytes() == broken, "refusing must not repair"
     mended = kit.autolab("doctor", "--fix")
-    lost = re.findall(r"FAIL.*line \d+ \(trial run_\d+/[\w-]+\): .*, kept in (\S+)", mended.out)
+    lost = re.findall(r"FAIL.*line \d+ \(trial \w+/[\w-]+\): .*, kept in (\S+)", mended.out)
     assert mended.code == (1 if lost else 0), mended.out + mended.err
     if case == "changed trial":
         assert len(lost) == 1 and Path(lost[0]).read_bytes() in broken, "the line, as it was, beside the ledger"

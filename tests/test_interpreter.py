@@ -210,7 +210,9 @@ def test_the_environments_own_sitecustomize_runs_too(ground: Ground) -> None:
     path_line(ground.site, ground.root)
     told = "import builtins, sitecustomize; print(getattr(builtins, 'seen', 'no'), sitecustomize.__file__)"
     # A system's Python may have one that comes before the environment's: then that one runs, with and without ours.
-    plain = subprocess.run([str(ground.python), "-B", "-c", told], capture_output=True, text=True, check=True).stdout.strip()
+    plain = subprocess.run(
+        [str(ground.python), "-B", "-c", told], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert ground.imported(f"import slope; print(slope.WIDTH, end=' '); {told}") == f"2 {plain}"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from autolab import keeper, limits, processes, sandbox, supervisor, syscalls, workdir
+from autolab import keeper, kill_reasons, limits, processes, sandbox, supervisor, syscalls, text, workdir
 from autolab.errors import ExecutorError
 from autolab.executors.base import Exit, Job, Phase, Ref, Step
 from autolab.executors.local import LocalExecutor
@@ -356,7 +356,7 @@ def test_a_second_supervisor_leaves_at_once(bench: Bench) -> None:
 def test_its_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
     node = bench.outside / "node" / "autolab"
     node.mkdir(parents=True)
-    for module in (supervisor, keeper, sandbox, syscalls, limits, processes, workdir):
+    for module in (supervisor, keeper, sandbox, syscalls, limits, processes, workdir, kill_reasons, text):
         shutil.copy(str(module.__file__), node)
     place = workdir.Workdir(bench.workdir)
     place.make()

@@ -481,7 +481,7 @@ def test_live_ctrl_c_parks_and_the_same_command_ends_with_the_same_tables(
 
         assert terminal.start(kit, *LOOP).ended() == 0
     assert terminal.as_found()
-    assert any(row.endswith("verdict: supported, kept") for row in terminal.screen())
+    assert any(row.endswith("verdict: supported, kept on this evaluation alone") for row in terminal.screen())
     assert terminal.screen()[-1].endswith("loop ended: 1 of 1 iterations done")
     assert not any("Autolab ·" in row for row in terminal.screen()), "nothing is left of the picture"
     assert kit.tables() == unbroken

@@ -464,7 +464,7 @@ def _recipes(ground: Ground, program: Program) -> dict[str, str]:
     theirs = [path for path in ground.root.iterdir() if path.name.lower() in ("justfile", ".justfile")]
     if smoke is None or theirs:
         return {}
-    lines = (BASE / "justfile").read_text(encoding="utf-8").splitlines()
+    lines = (BASE / "justfile").read_text(encoding="utf-8").rstrip("\n").split("\n")
     head = "\n".join(line for line in lines[: lines.index("_list:")] if not line.startswith("seed"))
     why = "# only reads the script; better: a flag of the program that takes one step"
     return {"justfile": f"{head}\n_list:\n    @just --list\n\n{why}\nsmoke:\n    {smoke}\n"}

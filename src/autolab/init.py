@@ -134,7 +134,7 @@ def ignore(root: Path) -> None:
 
     Written for this repository alone: a clone has them again from its own `init`.
     """
-    wanted = [line for line in (TEMPLATES / "base" / ".gitignore").read_text().splitlines() if line.startswith(OWN)]
+    wanted = [line for line in (TEMPLATES / "base" / ".gitignore").read_text().split("\n") if line.startswith(OWN)]
     exclude, shown = common_dir(root) / "info" / "exclude", root / ".gitignore"
     old = exclude.read_text(encoding="utf-8", errors="surrogateescape") if exclude.exists() else ""
     theirs = shown.read_text(encoding="utf-8", errors="surrogateescape") if shown.is_file() else ""
