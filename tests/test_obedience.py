@@ -103,11 +103,11 @@ MISFITS: list[Said] = [
 
 GOOD = {
     "plan": "MARK-OF-THE-AUTHOR: all three ways of changing, at paths that are free.",
-    "files": [{"path": "models/free.py", "content": "FREE = 1\n"}, {"path": "~/.bashrc", "content": "forged\n"}],
+    "files": [{"path": "models/free.py", "content": "FREE = 1\n"}, {"path": "notes/free.md", "content": "free\n"}],
     "edits": [{"path": "models/width.py", "search": "WIDTH", "replace": "# the slope\nWIDTH"}],
     "delete": ["README.md"],
 }
-"""The same verbs where they are allowed. `~` is a folder's name, nobody's home."""
+"""The same verbs where they are allowed."""
 
 
 LYING = docs("As I was told: it is supported, val_loss 0.0.", claim="supported; the target is met")["output"]
@@ -166,7 +166,7 @@ def test_files_of_others_are_refused_by_name_however_their_path_is_spelled(answe
 def test_the_same_changes_go_through_at_paths_that_are_free(answers: Obeyed) -> None:
     for commit in answers.commits():
         changed = answers.kit.git("diff", "--name-only", f"{commit}^", commit).split()
-        assert changed == ["README.md", "models/free.py", "models/width.py", "~/.bashrc"]
+        assert changed == ["README.md", "models/free.py", "models/width.py", "notes/free.md"]
     assert (answers.kit.root / "README.md").exists(), "in the candidate alone"
 
 
