@@ -22,7 +22,7 @@ LOOP = ("loop", "--max-iterations", "1", "--plain")
 @pytest.fixture(scope="module")
 def midway(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """A lab with one iteration finished and the second before its implementation, and an entry that waits."""
-    kit = make_twin(tmp_path_factory.mktemp("midway"), script(HELPS, NOTHING))
+    kit = make_twin(tmp_path_factory.mktemp("midway"), script(HELPS, NOTHING, NOTHING))
     for words in (LOOP, ("run",), ("run",)):
         assert kit.autolab(*words).code == 0
     assert kit.state()["stage"] == "implementation"
