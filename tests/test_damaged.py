@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from lab_kit import HELPS, NOTHING, Kept, LabKit, make_twin, script
 
 from autolab import cli, doctor, mending
+from autolab.collection import remove_tree
 
 LOOP = ("loop", "--max-iterations", "1", "--plain")
 
@@ -50,7 +50,8 @@ def folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    # An export is read-only, which holds a plain user's rmtree.
+    remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def holding(content: bytes) -> Callable[[Path], None]:
@@ -133,7 +134,7 @@ def trouble(kit: LabKit, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     theirs = kit.root.parent / "theirs.txt"
     if theirs.exists() and theirs.read_text() != "theirs\n":
         yield "what a link led to was changed"
-    if name == "store/secret":
+    if name == "store/secret" and "permissions were mended" not in out:
         if code != 1 or "put it back from a copy" not in out + err:
             yield f"doctor --fix does not say what to do: {out}{err}"
         return

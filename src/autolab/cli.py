@@ -104,6 +104,10 @@ def _disk(error: OSError) -> str:
     said = one_line(f"{place}: {error.strerror or error}")
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
         return f"{said}; something else was put in its place: `autolab doctor --fix` mends the lab's own files"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{said}; give yourself access (`autolab doctor --fix` for the lab's own files), then run the command again"
+        )
     return f"{said}; make room or access, then run the same command again: nothing recorded is lost"
 
 
