@@ -13,6 +13,7 @@ from typing import Any
 
 from autolab import durable
 from autolab.errors import RecordError
+from autolab.experiment import AGAIN
 from autolab.lab import Lab
 from autolab.ledger import Line, seal
 from autolab.records.experiment import Trial
@@ -139,4 +140,6 @@ def mend(lab: Lab) -> Iterator[str]:
 def _reusable(line: Line) -> str:
     """The content of a trial that may stand for another of the same content; empty where it may not."""
     trial = line.data["trial"]
-    return str(trial["content"]) if trial["outcome"] == Outcome.COMPLETED and trial["reused_from"] is None else ""
+    # Calibration's second training of one seed has the content of the first, and is never what is stored.
+    own = trial["reused_from"] is None and trial["arm"] != AGAIN
+    return str(trial["content"]) if own and trial["outcome"] == Outcome.COMPLETED else ""
