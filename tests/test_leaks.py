@@ -171,6 +171,9 @@ def test_a_folder_of_the_lab_that_is_no_secret_and_one_beside_it_may_be_read(tmp
     (tmp_path / "lab-weights").mkdir()
     reads = {"train.reads": (f"{lab}/assets", f"{tmp_path}/lab-weights", "/usr/share")}
     leaks.refuse_reads(lab, lab / ".git" / "autolab", reads, ("data/eval",))
+    secret = {"train.reads": (*reads["train.reads"], f"{lab}/data/eval")}
+    with pytest.raises(LabError, match="data/eval"):
+        leaks.refuse_reads(lab, lab / ".git" / "autolab", secret, ("data/eval",))
 
 
 def test_a_lab_within_the_system_is_refused() -> None:

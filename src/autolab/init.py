@@ -15,7 +15,7 @@ from autolab.git import Git, common_dir, find_root
 from autolab.lab import Lab
 from autolab.ledger import Ledger, machine
 from autolab.records import SCHEMAS, schema_text
-from autolab.records.lab import Campaign, Config, Stage, State
+from autolab.records.lab import Campaign, Config, State
 from autolab.text import last_line, many_lines
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -110,13 +110,7 @@ def register(root: Path, seed: int | None) -> Lab:
     lab_id = secrets.token_hex(4)
     ledger.create(lab_id, root)
     ledger.append("init", {"lab_id": lab_id, "seed": seed, "branch": branch, "commit": head})
-    state = State(
-        iteration_id=None,
-        stage=Stage.HYPOTHESIS,
-        max_stage_attempts=config.attempts.stage,
-        max_bounces=config.attempts.bounces,
-        max_total_iterations=config.budget.iterations,
-    )
+    state = State.first(config)
     campaign = Campaign(home_branch=branch, home_commit=head)
     ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), "why": "init"})
     new.rename(store)

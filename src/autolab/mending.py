@@ -244,14 +244,7 @@ def _last(lab: Lab) -> tuple[State, Campaign, bool]:
     records = sorted((lab.root / "experiments").glob("[0-9]*/record.json"))
     names = [path.parent.name.rpartition("_h")[2] for path in records]
     hypotheses = max((int(name) for name in names if name.isdecimal()), default=0)
-    state = State(
-        iteration_id=None,
-        stage=Stage.HYPOTHESIS,
-        max_stage_attempts=config.attempts.stage,
-        max_bounces=config.attempts.bounces,
-        max_total_iterations=config.budget.iterations,
-    )
-    return state, Campaign(iterations=len(records), hypotheses=hypotheses), False
+    return State.first(config), Campaign(iterations=len(records), hypotheses=hypotheses), False
 
 
 def _lessons(lab: Lab) -> list[dict[str, object]]:

@@ -321,6 +321,17 @@ class State(Record):
     from_stage: Stage | None = None
     reason: str = ""
 
+    @classmethod
+    def first(cls, config: Config) -> State:
+        """Before the first iteration, with the limits that the configuration names."""
+        return cls(
+            iteration_id=None,
+            stage=Stage.HYPOTHESIS,
+            max_stage_attempts=config.attempts.stage,
+            max_bounces=config.attempts.bounces,
+            max_total_iterations=config.budget.iterations,
+        )
+
 
 class Loop(Record):
     """An `autolab loop` that has begun and not ended: its wishes and how far it is."""
