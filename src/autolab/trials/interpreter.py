@@ -21,7 +21,7 @@ from typing import Any
 from autolab import files
 from autolab.errors import LabError
 from autolab.lab.schemas.experiment import Environment
-from autolab.sandbox import programs
+from autolab.sandbox import execute
 from autolab.sandbox.box import SYSTEM
 from autolab.text import decode_json
 from autolab.trials import site_paths
@@ -259,7 +259,7 @@ def _ask(python: Path) -> _Answer:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "answer.json"
         argv = [str(python), "-I", "-B", str(site_paths.__file__)]
-        ended = programs.run(argv, log.parent, {}, log, ANSWER_LIMIT_S)
+        ended = execute.run(argv, log.parent, {}, log, ANSWER_LIMIT_S)
         text = decode_json(log.read_bytes())
     if ended.missing is not None or ended.timed_out:
         why = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"
