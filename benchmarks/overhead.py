@@ -85,6 +85,7 @@ def watched() -> tuple[Watch, float]:
     from autolab import files
     from autolab.executors.local import LocalExecutor
     from autolab.lab import ledger, plumbing
+    from autolab.sandbox import execute
 
     imports = time.perf_counter() - began
     watch.wrap(LocalExecutor, "poll", lambda *_: "trials")

@@ -201,7 +201,7 @@ def test_an_ordinary_user_gets_every_layer_but_the_user_of_its_own(tmp_path: Pat
         hog = step | {"name": "hog", "cwd": "/", "box": box | {"writes": []}}
         hog["argv"] = ["/usr/bin/python3", "-I", "-S", "-c", greed]
         job = json.dumps({"key": "k", "folder": str(work), "steps": [step, hog]})
-        document = _as_somebody(["/usr/bin/python3", "-I", "-S", "-B", str(node / "keeper.py")], job)
+        document = _as_somebody(["/usr/bin/python3", "-I", "-S", "-B", str(node / "sandbox" / "runner.py")], job)
         said = (work / "logs" / "run.out").read_text()
         assert said.split() == [str(os.geteuid() or 65534), "-1", "True", "False", "2"], said + document["message"]
         assert document["outcome"] == limits.OUT_OF_MEMORY
@@ -315,8 +315,8 @@ def test_what_a_killed_engine_ran_dies_with_it(place: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from autolab import process
-process.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}, Path({str(place / "log")!r}), 600)
+from autolab.sandbox import execute
+execute.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}, Path({str(place / "log")!r}), 600)
 """
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as engine:
         said = place.parent / f".{place.name}.log.run" / "logs" / "run.out"

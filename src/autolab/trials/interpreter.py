@@ -32,6 +32,8 @@ PACKAGED_DATA = frozenset({"scikit-learn"})
 """Distributions with the evaluation data of a shipped lab inside: sklearn.datasets.load_digits has the labels too."""
 TEMPLATES = "templates"
 """The folder of Autolab's own package that holds the shipped labs, with the labels of their evaluation."""
+MARK = "errors.py"
+"""A file by which a folder called `autolab` is known as this package, of whatever version."""
 _SYSTEM_SITES = ("/usr/lib/python3*", "/usr/local/lib/python3*")
 
 
@@ -225,7 +227,7 @@ def shipped_labs(folders: Sequence[str], reads: Sequence[str]) -> tuple[str, ...
     found = []
     for package in packages:
         folder = os.path.join(package, TEMPLATES)
-        if os.path.isdir(folder) and os.path.isfile(os.path.join(package, "sandbox.py")):
+        if os.path.isdir(folder) and os.path.isfile(os.path.join(package, MARK)):
             found.append(_as_bound(folder, (*reads, *SYSTEM)))
     return tuple(dict.fromkeys(found))
 
