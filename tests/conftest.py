@@ -1,4 +1,4 @@
-"""What every test shares: an environment that does not depend on the person who runs it."""
+"""What every test shares: an environment that does not depend on the user who runs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Git without the person's configuration, no AUTOLAB_* or GIT_* from outside, one thread, plain output."""
+    """Git without the user's configuration, no AUTOLAB_* or GIT_* from outside, one thread, plain output."""
     configuration = tmp_path_factory.mktemp("git") / "config"
     configuration.write_text(
         "[user]\n\tname = Test\n\temail = test@example.org\n[init]\n\tdefaultBranch = main\n"

@@ -259,7 +259,7 @@ def test_numbers_in_a_file_and_data_outside_of_git_are_found_where_the_script_ha
     assert {row["value"][:3] for row in rows(kit, "autolab_results.tsv")} == {"0.6", "0.7"}
 
 
-def test_a_comma_in_the_metric_is_one_clear_line_for_the_person(repository: Callable[..., LabKit]) -> None:
+def test_a_comma_in_the_metric_is_one_clear_line_for_the_user(repository: Callable[..., LabKit]) -> None:
     comma = TRAIN.replace(
         'print(f"val_bpb:          {val_bpb:.6f}")', 'print("val_bpb: " + f"{val_bpb:.3f}".replace(".", ","))'
     )
@@ -268,7 +268,7 @@ def test_a_comma_in_the_metric_is_one_clear_line_for_the_person(repository: Call
     ended = try_loop(kit, [answers("Any", "train.py", "LR = 0.1 ", "LR = 1.0 ", "stop")])
     assert ended.code == 1 and ended.err.count("\n") == 1, ended.out + ended.err
     assert "baseline-s0: invalid_artifact: logs/train.out: line " in ended.err
-    assert "has a comma; write " in ended.err and "mend the baseline, then calibrate again" in ended.err
+    assert "has a comma; write " in ended.err and "fix the baseline, then calibrate again" in ended.err
 
 
 # guesses

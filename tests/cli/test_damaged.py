@@ -1,4 +1,4 @@
-"""Every file of a lab's record, damaged in every way: one line, no traceback, and `doctor --fix` mends or says how."""
+"""Every file of a lab's record, damaged in every way: one line, no traceback, and `doctor --fix` fixes or says how."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def midway(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 
 def call(kit: LabKit, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
-    """A command in this process; an exception that a person would see as a traceback fails the test."""
+    """A command in this process; an exception that a user would see as a traceback fails the test."""
     monkeypatch.chdir(kit.root)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -105,7 +105,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_damage_is_one_line_with_a_way_out_and_doctor_mends_it_or_says_what_to_do(
+def test_damage_is_one_line_with_a_way_out_and_doctor_fixes_it_or_says_what_to_do(
     midway: Kept, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
@@ -123,7 +123,7 @@ def test_damage_is_one_line_with_a_way_out_and_doctor_mends_it_or_says_what_to_d
 
 
 def trouble(kit: LabKit, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """What a person could complain of, a line each."""
+    """What a user could complain of, a line each."""
     for command in ("status", "verify"):
         code, out, err = call(kit, monkeypatch, command)
         if err.count("\n") > 1 or code not in (0, 1):
@@ -134,7 +134,7 @@ def trouble(kit: LabKit, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     theirs = kit.root.parent / "theirs.txt"
     if theirs.exists() and theirs.read_text() != "theirs\n":
         yield "what a link led to was changed"
-    if name == "store/secret" and "permissions were mended" not in out:
+    if name == "store/secret" and "permissions were fixed" not in out:
         if code != 1 or "put it back from a copy" not in out + err:
             yield f"doctor --fix does not say what to do: {out}{err}"
         return

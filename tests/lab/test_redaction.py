@@ -74,7 +74,7 @@ PLAIN = "planted" + "-value-" + "7261"
 
 @pytest.fixture(autouse=True)
 def _planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two secrets in the environment, and nothing else of the person's."""
+    """Two secrets in the environment, and nothing else of the user's."""
     for name in list(os.environ):
         if redaction._TELLING.search(name):
             monkeypatch.delenv(name)
@@ -438,7 +438,8 @@ def test_an_error_says_no_secret(tmp_path: Path) -> None:
 
 def test_a_bug_shows_its_traceback_without_secrets() -> None:
     code = (
-        "import os; from autolab.cli import command_line; command_line.main(['--version']); raise ValueError(os.environ['PLANTED_API_KEY'])"
+        "import os; from autolab.cli.command_line import main\n"
+        "main(['--version']); raise ValueError(os.environ['PLANTED_API_KEY'])"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "Traceback" in ended.stderr

@@ -116,7 +116,7 @@ def test_without_bubblewrap_the_built_in_researcher_goes_on_at_partial_and_says_
     assert manifests(kit)[0]["containment"] == "partial" and "containment of the trials: partial" in report(kit)
 
 
-def test_without_bubblewrap_a_models_code_is_refused_unless_the_person_says_so(tmp_path: Path) -> None:
+def test_without_bubblewrap_a_models_code_is_refused_unless_the_user_says_so(tmp_path: Path) -> None:
     kit = lab(tmp_path, script(HELPS))
     ended = without_bubblewrap(kit, *LOOP)
     assert ended.code == 1 and len(ended.err.splitlines()) == 1, ended.err
@@ -157,7 +157,7 @@ def test_the_setting_that_forbids_namespaces_is_named(setting: str, way: str, mo
 def test_none_is_said_wherever_the_numbers_are(tmp_path: Path) -> None:
     kit = lab(tmp_path, script(HELPS))
     assert kit.autolab(*LOOP, "--containment", "none").code == 0
-    assert "none; programs ran with the rights of the person who started them" in report(kit)
+    assert "none; programs ran with the rights of the user who started them" in report(kit)
 
 
 def test_what_works_is_asked_once_for_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
