@@ -66,13 +66,17 @@ def test_the_record_of_the_demo_has_every_end_of_an_idea(demo: dict[str, Any]) -
 def test_digits_trained_again_give_the_recorded_scores_and_tables(tmp_path: Path, digits: dict[str, Any]) -> None:
     """37 trainings, a minute or two."""
     known, here = digits["environment"], proof_kit.environment()
-    if here != known | {"scipy": here["scipy"]}:
+    if here != known | {name: here[name] for name in ("scipy", "cpu_capability")}:
         pytest.skip(
             f"trainings NOT compared: recorded with {known}, and this is {here}. What is made of the recorded scores"
             " is, by test_recorded_scores_of_digits_give_the_recorded_tables"
         )
     kit = run_loop(proof_kit.trained_lab(tmp_path), 1, timeout=1200)
-    assert differences(searched(trials(kit)), searched(digits["trials"])) == []
+    found = differences(searched(trials(kit)), searched(digits["trials"]))
+    if found and here["cpu_capability"] != known["cpu_capability"]:
+        cpus = f"{known['cpu_capability']}, and this processor has {here['cpu_capability']}"
+        pytest.skip(f"trainings NOT comparable: recorded on {cpus}; {len(found)} numbers differ, first {found[0]}")
+    assert found == []
     same(searched(compared(kit)), searched(digits["compared"]), digits)
 
 
