@@ -142,7 +142,7 @@ def looked_up_demo(folder: Path, recorded: dict[str, Any]) -> LabKit:
 # What is compared
 
 
-def run_loop(kit: LabKit, iterations: int, timeout: float = 120) -> LabKit:
+def run_loop(kit: LabKit, iterations: int, timeout: float = 600) -> LabKit:
     ended = kit.autolab("loop", "--max-iterations", str(iterations), "--plain", timeout=timeout)
     assert ended.code == 0, ended.out + ended.err
     return kit
