@@ -33,7 +33,7 @@ format: venv/.stamp  ## let ruff write the format and the simple fixes
 	$(PY) -m ruff format .
 
 crash: venv/.stamp  ## kill -9 at every crash point of a loop with real trainings (minutes)
-	$(PY) -m pytest -q -s -m crash_real tests/test_crash.py
+	$(PY) -m pytest -q -s -m crash_real tests/acceptance/test_crash.py
 
 hostile: venv/.stamp  ## the hostile programs, three times at level full, races fifty times (minutes)
 	HOSTILE_ROUNDS=3 RACE_ROUNDS=50 $(PY) -m pytest -q -n auto tests/hostile

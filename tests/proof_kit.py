@@ -263,7 +263,7 @@ def trials(kit: LabKit) -> dict[str, dict[str, list[dict[str, Any]]]]:
 
 def held_out(recorded: dict[str, Any]) -> dict[str, Any]:
     """The test of the confirmation on the holdout, of which the record on disk keeps the answer alone."""
-    from autolab.holdout import passes
+    from autolab.stats.holdout import passes
 
     (arms,) = [arms for arms in recorded["trials"].values() if any("holdout" in one for one in arms["baseline"])]
     before, after = ([one for one in arms[arm] if "holdout" in one] for arm in sorted(arms, key="baseline".__ne__))

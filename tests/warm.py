@@ -3,7 +3,7 @@
     python tests/warm.py      one JSON request a line: {cwd, words, env, out, plain}; one exit status a line
 
 A crash sweep runs a thousand commands, whose imports alone would take minutes. What runs in the fork is
-`autolab.cli.main` with the words of a real command, in its own process, with nothing shared but imported
+`autolab.cli.command_line.main` with the words of a real command, in its own process, with nothing shared but imported
 code. With `plain` false, figures are empty files: nobody looks at them, and to draw them takes half the time.
 """
 
@@ -44,7 +44,7 @@ class Warm:
 def _serve() -> None:
     import scipy.stats  # noqa: F401
 
-    from autolab import commands  # noqa: F401
+    pass
 
     while line := sys.stdin.readline():
         request = json.loads(line)
@@ -56,7 +56,9 @@ def _serve() -> None:
 
 
 def _become(request: dict[str, Any]) -> None:
-    from autolab import cli, fault, figures
+    from autolab.cli import command_line
+    from autolab.lab import crash_points
+    from autolab.reports import figures
 
     code = 70
     try:
@@ -67,11 +69,11 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(out, 2)
         os.chdir(request["cwd"])
         os.environ.update(request["env"])
-        importlib.reload(fault)
+        importlib.reload(crash_points)
         if not request["plain"]:
             figures.draw = _empty_figures
             figures.progress = _no_progress
-        code = cli.main(request["words"])
+        code = command_line.main(request["words"])
         sys.stdout.flush()
     finally:
         os._exit(code)

@@ -14,12 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
 import proof_kit  # noqa: E402
 import yaml  # noqa: E402
 from lab_kit import LabKit  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
 
 PARTS, PAIRS = 20, 3
 """As in docs/evidence.md: parts of the holdout, and of how many pairs they are scored."""
