@@ -4,7 +4,7 @@ DEMO ?= demo-lab
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format crash hostile bench-decisions bench-noise docs clean
+.PHONY: help setup demo test check format crash hostile planted bench-decisions bench-noise docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -37,6 +37,9 @@ crash: venv/.stamp  ## kill -9 at every crash point of a loop with real training
 
 hostile: venv/.stamp  ## the hostile programs, three times at level full, races fifty times (minutes)
 	HOSTILE_ROUNDS=3 RACE_ROUNDS=50 $(PY) -m pytest -q -n auto tests/hostile
+
+planted: venv/.stamp  ## does a test catch each known bug? one a guard, planted in a copy (minutes; ARGS="--only NAME")
+	$(PY) scripts/plant_bugs.py $(ARGS)
 
 bench-decisions: venv/.stamp  ## what is kept, and its price, on ideas of known truth: ours beside other policies (minutes)
 	$(PY) benchmarks/decisions.py $(ARGS)

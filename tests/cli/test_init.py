@@ -138,6 +138,14 @@ def test_a_lab_without_its_data_is_made_and_says_how_to_go_on(
     assert status.returncode == 0 and json.loads(status.stdout)
 
 
+def test_a_lab_in_a_lab_is_refused(tmp_path: Path) -> None:
+    template = own_template(tmp_path / "mine", "pass")
+    init.make_lab(tmp_path / "lab", str(template), 1)
+    with pytest.raises(LabError, match=r"/lab/models/inner: lies in the lab at .*/lab; a lab in a lab would share"):
+        init.make_lab(tmp_path / "lab" / "models" / "inner", str(template), 2)
+    assert not (tmp_path / "lab" / "models" / "inner").exists()
+
+
 def test_a_launch_without_data_names_the_program_that_makes_it(tmp_path: Path) -> None:
     own_template(tmp_path / "mine", "raise SystemExit('prepare.py: no flour')")
     with pytest.raises(LabError, match="no flour"):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from autolab.errors import RecordError
+from autolab.errors import BudgetSpent, RecordError
 from autolab.lab import budget
+from autolab.lab.ledger import Ledger
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Budget, Config
+from autolab.loop.calls import CallBudget, MeteredCalls
 from autolab.loop.preflight import refuse_unbuilt
+from autolab.researchers.base import Booked, Received, Sent
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,57 @@ def test_a_call_is_allowed_only_where_all_that_it_may_take_is_left(
     caps: dict[str, float], taken: tuple[int, float], next_call: tuple[int, float | None], phrase: str
 ) -> None:
     assert budget.spent_by_calls(Budget(**caps), *taken, *next_call) == phrase  # type: ignore[arg-type]
+
+
+class Service:
+    """A service that counts what is sent to it, for the calls of one ask."""
+
+    def __init__(self, folder: Path, **caps: float) -> None:
+        self.folder, self.caps, self.sent = folder, Budget(**caps), 0  # type: ignore[arg-type]
+        self.ledger = Ledger(folder)
+        self.ledger.create("lab", folder)
+
+    def engine(self) -> MeteredCalls:
+        """What an engine that has just begun knows of these calls."""
+        wallet = CallBudget(self.caps, Campaign(), 0, lambda: list(self.ledger.lines()))
+        asks = self.folder / "calls"
+        return MeteredCalls(self.ledger, asks, {"stage": "design"}, wallet, lambda line: None, lambda: False)
+
+    def transmit(self) -> Received:
+        self.sent += 1
+        return Received(200, {}, f"reply {self.sent}".encode(), 0.1)
+
+
+CALL = Sent("a model", "https://model.example", b"{}", 1_000, 0.5)
+
+
+def test_a_call_on_record_is_answered_from_there_and_one_whose_reply_was_lost_is_booked(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    assert service.engine().send(CALL, service.transmit).body == b"reply 1"
+    paid = service.engine()
+    assert paid.send(CALL, service.transmit).body == b"reply 1" and service.sent == 1
+    paid.book(Booked("ok", "", 10, 20, 0.25))
+
+    def dies() -> Received:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        paid.send(CALL, dies)
+    again = service.engine()
+    assert [again.send(CALL, service.transmit).body for _ in range(2)] == [b"reply 1", b"reply 2"]
+    booked = [line.data for line in service.ledger.lines() if line.event == "call"]
+    assert [(call["reason"], call["dollars"]) for call in booked] == [("ok", 0.25), ("lost", 0.5)]
+
+
+def test_a_call_that_could_pass_a_cap_is_not_sent(tmp_path: Path) -> None:
+    service = Service(tmp_path, dollars=0.6)
+    paid = service.engine()
+    paid.send(CALL, service.transmit)
+    paid.book(Booked("ok", "", 10, 20, 0.2))
+    with pytest.raises(BudgetSpent, match=r"dollars: 0\.2000 used, up to 0\.5000 wanted by the next call"):
+        paid.send(CALL, service.transmit)
+    assert service.sent == 1
+    assert [line.event for line in service.ledger.lines()] == ["call_sent", "call"], "what is not sent is not announced"
 
 
 @pytest.mark.parametrize(

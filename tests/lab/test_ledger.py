@@ -254,6 +254,14 @@ def test_any_changed_byte_is_found_with_its_line(
         assert "has 3 lines, its head counts 4" in refusal(ledger)
 
 
+def test_a_changed_word_is_found_with_its_line(tmp_path: Path) -> None:
+    ledger = made(tmp_path)
+    content = ledger.path.read_bytes()
+    assert content.count(b'"state":3') == 1
+    ledger.path.write_bytes(content.replace(b'"state":3', b'"state":8'))
+    assert "line 4: changed since it was written" in refusal(ledger)
+
+
 def _lines_of(ledger: Ledger) -> list[bytes]:
     return ledger.path.read_bytes().splitlines(keepends=True)
 

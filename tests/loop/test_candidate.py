@@ -11,9 +11,12 @@ import pytest
 import yaml
 from lab_kit import HELPS, LabKit, decision, design, hypothesis, implementation, iteration, make_lab, script
 
-from autolab.lab.schemas.experiment import Hypothesis
+from autolab import files
+from autolab.lab.ledger import FIRST, Line
+from autolab.lab.schemas.experiment import Hypothesis, ReviewResult
 from autolab.loop.hypothesis import carry_hypothesis, write_hypothesis
 from autolab.loop.iteration import front_matter
+from autolab.loop.review import gate
 
 RECORD = {
     "run_id": None,
@@ -93,6 +96,33 @@ def test_a_refinement_takes_the_network_that_was_decided_on(tmp_path: Path) -> N
     old = claim(changes={"model_config": {"name": "a"}, "norm": "batch"})
     new, _ = carried(refining(tmp_path, {"name": "b"}), old)
     assert new.changes == {"model_config": {"name": "b"}, "norm": "batch"}
+
+
+# The gate before launch
+
+
+def at_the_gate(folder: Path, reviewed: str) -> Any:
+    """The desk of an iteration whose candidate is commit aaa…, with a recorded review that passed `reviewed`."""
+    path = folder / "review_result.json"
+    review = ReviewResult(status="pass", required_checks={}, reviewed_at="2026-01-01T00:00:00Z", commit=reviewed)
+    path.write_text(review.to_json())
+    recorded = Line(1, "2026-01-01T00:00:00Z", "reviewed", {"sha256": files.sha256_of_file(path)}, FIRST, FIRST)
+    git = SimpleNamespace(add_worktree=lambda *_: None, worktree_equals=lambda *_: True)
+    return SimpleNamespace(
+        paths=SimpleNamespace(review_result=path),
+        candidate=lambda: "a" * 40,
+        shown=lambda one: one.name,
+        events=lambda: [recorded],
+        lab=SimpleNamespace(git=git),
+        worktree=folder,
+        slug="h1",
+    )
+
+
+def test_a_recorded_review_of_another_commit_forbids_the_launch(tmp_path: Path) -> None:
+    assert gate(at_the_gate(tmp_path, "a" * 40)) == ""
+    said = gate(at_the_gate(tmp_path, "b" * 40))
+    assert said == f"review_result.json: commit is {'b' * 40}, the candidate is {'a' * 40}"
 
 
 # A network as data, through the command line

@@ -6,18 +6,21 @@ import json
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import account_kit
 import pytest
 import yaml
 from lab_kit import HELPS, LabKit, design, hypothesis, implementation, iteration, make_lab, make_twin, script
 
+from autolab.errors import LabError
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.campaign import Campaign, Champion, Claims
 from autolab.lab.schemas.config import StoppingRule
 from autolab.stats import rules
 from autolab.stats.seeds import search_seeds
-from autolab.trials import champion
+from autolab.trials import champion, inputs
 
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 STEEPER = iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0))
@@ -202,6 +205,34 @@ def test_the_holdout_is_paid_for_before_it_is_opened_and_once(tmp_path: Path) ->
     tables = [{name: rows for name, rows in kit.tables().items() if "/run_" not in name} for kit in (killed, whole)]
     assert tables[0] == tables[1], "all that the rule has read; how many trials ran ahead of it is chance"
     assert killed.events("transition")[-1]["data"]["campaign"]["claims"]["questions"] == 1
+
+
+def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they_are_used_up(tmp_path: Path) -> None:
+    kit = make_lab(tmp_path, {}, holdout=True)
+    lab = Lab(kit.root)
+    config, head = lab.config(), lab.git.head() or ""
+    epoch = inputs.set_up(lab, config, head, head).epoch
+    search = account_kit.manifest()
+    trials = [trial.value() | {"score": {"val_loss": 0.1}} for trial in search.trials]
+    compared = search.comparisons[0].model_copy(update={"pairs": 1})
+    about = {"kind": "confirm", "metric": "val_loss", "direction": "minimize", "rule": RULE, "pairs": 1}
+    about |= {"trials": trials, "comparisons": [compared.value()]}
+    confirm = account_kit.manifest(run_id="run_0002", **about)
+
+    def concluded(questions: int) -> Any:
+        order: Any = SimpleNamespace(
+            lab=lab, config=config, base=head, candidate=head, events=list(lab.ledger.lines()), tell=print
+        )
+        return champion.conclude(order, search, confirm, Claims(epoch=epoch, questions=questions), passed=True)
+
+    for _ in range(2):
+        with pytest.raises(LabError, match="holdout: trial base-s0 of run_0002"):  # whose predictions nobody kept
+            concluded(0)
+        assert [line["data"]["question"] for line in kit.events("holdout_asked")] == [1]
+    confirm = account_kit.manifest(run_id="run_0003", **about)
+    found = concluded(config.test.holdout_questions)
+    assert (found.holdout, found.outcome) == ("used_up", "search_only")
+    assert len(kit.events("holdout_asked")) == 1
 
 
 def test_a_budget_that_ends_before_the_confirmation_leaves_the_claim_open(tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import account_kit
 import pytest
 from lab_kit import HELPS, Kept, LabKit, hypothesis, implementation, iteration, make_lab, script
 
 from autolab.cli import command_line
+from autolab.lab.lab import Lab
+from autolab.lab.schemas.experiment import Manifest
 from autolab.stats import scores
-from autolab.trials import interpreter
+from autolab.trials import calibration, interpreter, reproduce
 
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 STEEPER = iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0))
@@ -80,6 +83,31 @@ def test_numbers_that_moved_as_another_seed_would_move_them_are_within_the_noise
     path, _ = manifest(kit, "h2", "run_0001")
     said = kit.autolab("reproduce", f"{path.parts[-4]}/run_0001")
     assert said.code == 0 and "within the noise" in said.out and " identical" not in said.out
+
+
+def of_baselines(*losses: float) -> Manifest:
+    arm = {"name": "base", "role": "baseline", "code": "base", "settings": {}}
+    (known, _) = account_kit.manifest().trials
+    trials = [
+        known.value() | {"trial": f"base-s{seed}", "index": seed, "seed": seed, "score": {"val_loss": loss}}
+        for seed, loss in enumerate(losses)
+    ]
+    return account_kit.manifest(metric="val_loss", direction="minimize", arms=[arm], trials=trials)
+
+
+@pytest.mark.parametrize(("by", "standing"), [(4.0, "within_noise"), (5.0, "different")])
+def test_one_trial_beyond_the_noise_is_different_where_the_mean_hardly_moves(
+    by: float, standing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three deviations of a difference are 4.2 of a trial; the mean of eight may move by 1.5."""
+    monkeypatch.setattr(calibration, "current_calibration", lambda lab: None)
+    was = of_baselines(*([0.1, 0.3] * 4))
+    noise = (8 / 7) ** 0.5 * 0.1
+    now = of_baselines(0.1 + by * noise, *([0.3, 0.1] * 3), 0.3)
+    config, lab = cast(Any, None), cast(Lab, None)
+    found = reproduce._compare(lab, config, was, was.trials, now, ())
+    assert found.noise == pytest.approx(noise)
+    assert (found.trials[0].standing, found.standing) == (standing, standing)
 
 
 def test_a_champion_that_cannot_be_reproduced_falls_with_what_was_built_on_it(kit: LabKit) -> None:

@@ -97,6 +97,15 @@ def test_links_and_submodules_are_blocked_but_may_be_removed(mode: str, what: st
     assert path_policy([replace(change("models/x", "D"), old_mode=mode)], CONFIG) == []
 
 
+def test_the_evaluator_is_frozen_whatever_its_name_and_whatever_else_is() -> None:
+    value = CONFIG.value()
+    value |= {"evaluate": value["evaluate"] | {"script": "scores/judge.py"}, "files": value["files"] | {"frozen": []}}
+    config = Config.from_value(value, "config.yaml")
+    assert path_policy([change("eval.py")], config) == [], "it is a file like any other there"
+    (said,) = messages(path_policy([change("scores/judge.py")], config), "blocking")
+    assert said.startswith("scores/judge.py: FROZEN;")
+
+
 def test_meta_mode_opens_frozen_files_and_nothing_else() -> None:
     paths = ["eval.py", "program.md", "meta_journal.md", "human_journal.md", "results.tsv", "data/eval/labels.npy"]
     left = [finding.file for finding in path_policy([change(path) for path in paths], CONFIG, unlocked=True)]
