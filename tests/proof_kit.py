@@ -158,7 +158,7 @@ VOLATILE = {"seconds", "max_rss_bytes", "memory_gb", "commit", "iteration", "des
 
 
 def compared(kit: LabKit) -> dict[str, Any]:
-    """Every number that a person could rest a claim on, and what the loop made of it, iteration by iteration."""
+    """Every number that a user could rest a claim on, and what the loop made of it, iteration by iteration."""
     folders = kit.iterations()
     commits = {json.loads((folder / "record.json").read_text())["commit"]: n for n, folder in enumerate(folders, 1)}
     champion = kit.git("for-each-ref", "--format=%(objectname)", "refs/heads/autolab/champion").strip()

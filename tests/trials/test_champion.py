@@ -211,7 +211,7 @@ def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they
     kit = make_lab(tmp_path, {}, holdout=True)
     lab = Lab(kit.root)
     config, head = lab.config(), lab.git.head() or ""
-    epoch = inputs.set_up(lab, config, head, head).epoch
+    protocol = inputs.set_up(lab, config, head, head).protocol
     search = account_kit.manifest()
     trials = [trial.value() | {"score": {"val_loss": 0.1}} for trial in search.trials]
     compared = search.comparisons[0].model_copy(update={"pairs": 1})
@@ -223,7 +223,7 @@ def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they
         order: Any = SimpleNamespace(
             lab=lab, config=config, base=head, candidate=head, events=list(lab.ledger.lines()), tell=print
         )
-        return champion.conclude(order, search, confirm, Claims(epoch=epoch, questions=questions), passed=True)
+        return champion.conclude(order, search, confirm, Claims(protocol=protocol, questions=questions), passed=True)
 
     for _ in range(2):
         with pytest.raises(LabError, match="holdout: trial base-s0 of run_0002"):  # whose predictions nobody kept
