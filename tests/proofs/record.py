@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import proof_kit  # noqa: E402
-import yaml  # noqa: E402
-from lab_kit import LabKit  # noqa: E402
+import proof_kit
+import yaml
+from lab_kit import LabKit
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
