@@ -1,3 +1,3 @@
 """Autolab: from a goal in one sentence to measured, reproducible research."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

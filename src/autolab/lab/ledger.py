@@ -23,11 +23,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from autolab import files, text
-from autolab.errors import LedgerError
+from autolab import __version__, files, text
+from autolab.errors import LabError, LedgerError
 from autolab.lab import crash_points, redaction
 
 FIRST = "0" * 64
+READABLE = {"0.2.0"}
+"""Versions of Autolab whose records this one reads. There is no code for older forms."""
+BEFORE_VERSIONS = "0.1.0"
+"""The version whose heads name none."""
 WAY_OUT = "`autolab doctor --fix` keeps a copy and makes the chain anew"
 
 
@@ -57,6 +61,8 @@ class Head:
     mtime_ns: int = 0
     transition: int = -1
     """Offset of the newest transition, -1 before the first."""
+    version: str = __version__
+    """The Autolab that began the record: one of `READABLE`, or the lab is refused."""
 
 
 def seal(n: int, time: str, event: str, data: dict[str, Any], prev: str) -> str:
@@ -150,13 +156,19 @@ class Ledger:
         try:
             value = json.loads(self.head_path.read_text(encoding="utf-8"))
             head = Head(**value)
+            made_by = value.get("version", BEFORE_VERSIONS)
         except FileNotFoundError:
             raise LedgerError(f"{self.head_path}: missing, though the lab has a ledger; {WAY_OUT}") from None
         except (ValueError, TypeError, RecursionError):
-            head, value = None, {}
+            head, value, made_by = None, {}, ""
         kinds = {field.name: int if field.type == "int" else str for field in fields(Head)}
         if head is None or any(type(part) is not kinds[name] for name, part in value.items()):
             raise LedgerError(f"{self.head_path}: not a head of a ledger; {WAY_OUT}")
+        if made_by not in READABLE:
+            raise LabError(
+                f"{head.path}: made by Autolab {made_by}, whose record Autolab {__version__} does not read;"
+                f" go on with version {made_by}, or begin a new lab with `autolab init`"
+            )
         return head
 
     def open(self, *, repair: bool = False) -> Head:

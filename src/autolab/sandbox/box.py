@@ -216,8 +216,7 @@ def enclose(step: Mapping[str, Any], folder: str, name: str, keeper: int) -> Enc
         user=user,
         reads=reads,
         writes=writes,
-        # A job's file that an earlier version has left names none.
-        covers=[path for path in box.get("covers", ()) if os.path.isdir(path) and "covers" not in without],
+        covers=[path for path in box["covers"] if os.path.isdir(path) and "covers" not in without],
         held_by=_held_by(group, memory, processes, disk, rlimits),
     )
     try:

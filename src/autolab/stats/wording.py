@@ -91,9 +91,7 @@ def spoken(word: str) -> str:
 
 def came_back(confirmation: Confirmation) -> bool:
     """Whether fresh seeds repeated the gain, whatever the holdout said then."""
-    # A record of an older version calls what failed the holdout retracted, too.
-    by_others = confirmation.holdout == "failed" or confirmation.reason == MORE_CUT
-    return confirmation.outcome != "retracted" or by_others
+    return confirmation.outcome != "retracted" or confirmation.reason == MORE_CUT
 
 
 def explained(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
