@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -185,24 +186,54 @@ def test_git_ignores_no_file_of_a_template(repository: Path) -> None:
     assert (done.stdout, done.returncode) == ("", 1)
 
 
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built distribution."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
+    subprocess.run([*command, str(repository)], check=True, capture_output=True, text=True)
+    (built,) = folder.glob("autolab-*.whl")
+    return built
+
+
 @pytest.mark.slow
-def test_the_wheel_holds_every_template_file_and_the_types_marker(repository: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(tmp_path),
-        str(repository),
-    ]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    (wheel,) = tmp_path.glob("autolab-*.whl")
+def test_the_wheel_holds_every_template_file_and_the_types_marker(repository: Path, wheel: Path) -> None:
     source = repository / "src"
     wanted = {path.relative_to(source).as_posix() for path in files_of(source / "autolab")}
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if name.startswith("autolab/")}
     assert names == wanted
     assert "autolab/py.typed" in names
+
+
+PROGRAM_AND_JOB = """
+import json, sys
+from pathlib import Path
+from autolab.executors.base import Job, Step
+from autolab.executors.local import LocalExecutor
+from autolab.sandbox import execute
+
+work = Path(sys.argv[1])
+ended = execute.run(["/bin/echo", "checked"], Path("/"), {}, work / "logs" / "echo.log", 30)
+executor = LocalExecutor(work / "run", {})
+(ref,) = executor.submit([Job("k.t.a1", "t", 1, (Step("train", ("/bin/echo", "trained"), "/", {}, 30.0, 9999),), {})])
+while not (status := executor.poll([ref], 30)["k.t.a1"]).over:
+    pass
+print(json.dumps([execute.__file__, ended.tail, status.exit.outcome]))
+"""
+
+
+@pytest.mark.slow
+def test_the_installed_package_starts_runner_and_supervisor_by_their_paths(wheel: Path, tmp_path: Path) -> None:
+    installed = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM_AND_JOB, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == [str(installed / "autolab" / "sandbox" / "execute.py"), "checked", "completed"]

@@ -12,7 +12,8 @@ from account_kit import FIGURES, ID, account, confirmed, manifest
 from autolab.errors import RecordError
 from autolab.lab.schemas.replies import DocsOutput, PaperUpdate
 from autolab.reports import iteration_documents
-from autolab.reports.journal import COLUMNS, DocumentEntry
+from autolab.reports.journal import DocumentEntry
+from autolab.reports.results_table import COLUMNS
 
 TEMPLATES = Path(iteration_documents.__file__).parents[1] / "templates"
 

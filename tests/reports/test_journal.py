@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from autolab import files
 from autolab.errors import LabError, RecordError
 from autolab.lab import crash_points
-from autolab.reports.journal import COLUMNS, KEPT, ROLL_OVER, DocumentEntry, Pending, Place, WrittenEntry, write
+from autolab.reports.journal import KEPT, ROLL_OVER, DocumentEntry, Pending, Place, WrittenEntry, write
+from autolab.reports.results_table import COLUMNS
 
 ID = "2026-02-12T23-30-00Z_h1"
 HEADER = "\t".join(COLUMNS).encode()

@@ -23,7 +23,7 @@ from autolab.lab.create import TEMPLATES, ignore, refuse_nested, register, write
 from autolab.lab.git import Git, common_dir, find_root
 from autolab.lab.lab import OWN_PYTHON, Lab, command_words
 from autolab.lab.schemas.config import Config, Direction, VerifierPolicy
-from autolab.reports import journal
+from autolab.reports import results_table
 from autolab.sandbox.collect import remove_tree
 from autolab.text import decode
 from autolab.trials import inputs, job, metrics
@@ -333,7 +333,7 @@ def _data(ground: Repository, program: Program, given: Path | None) -> str | Non
 
 def _table(ground: Repository, program: Program) -> str:
     """results.tsv, unless there is one of another kind, or the repository speaks of one."""
-    header = "\t".join(journal.COLUMNS)
+    header = "\t".join(results_table.COLUMNS)
     about = ground.root / "program.md"
     told = program.text + program.beside + (_read(about) if about.is_file() else "")
     names = (["results.tsv"] if "results.tsv" not in told else []) + ["autolab_results.tsv"]
@@ -438,7 +438,7 @@ def _write(ground: Repository, program: Program, config: Config, text: str) -> l
     new = {path: (BASE / path).read_text(encoding="utf-8") for path in DOCUMENTS}
     new |= {"program.md": _program_text(program, config), "0_docs/problem.md": _problem_text(program, config)}
     new |= _recipes(ground, program)
-    new |= {path: "\t".join(journal.COLUMNS) + "\n" for path in config.files.global_ if path.endswith(".tsv")}
+    new |= {path: "\t".join(results_table.COLUMNS) + "\n" for path in config.files.global_ if path.endswith(".tsv")}
     new = {path: content for path, content in new.items() if not os.path.lexists(ground.root / path)}
     ignore(ground.root)
     write_schemas(ground.root)

@@ -26,7 +26,7 @@ from autolab.lab.schemas.record import Record
 from autolab.loop import document, preflight
 from autolab.loop.engine import LOG
 from autolab.reports import progress_figure
-from autolab.reports.journal import COLUMNS
+from autolab.reports.results_table import COLUMNS
 from autolab.researchers import load_researcher, prompts
 from autolab.researchers.llm import checkup
 from autolab.sandbox import executed_names, probe

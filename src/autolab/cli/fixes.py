@@ -27,7 +27,8 @@ from autolab.lab.schemas.campaign import Backlog, Campaign, State
 from autolab.lab.schemas.experiment import Calibration, Manifest, Results, RunMetrics
 from autolab.lab.schemas.outcomes import Stage
 from autolab.reports import iteration_documents, journal
-from autolab.reports.journal import COLUMNS, Pending
+from autolab.reports.journal import Pending
+from autolab.reports.results_table import COLUMNS
 from autolab.trials import calibration, seal
 
 RECORD = ("ledger.jsonl", "head", "secret")

@@ -12,16 +12,14 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from autolab.errors import RecordError
-from autolab.lab.schemas.experiment import Arm, ArmMetrics, Confirmation, Design, Manifest, RunMetrics
-from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
-from autolab.reports.journal import COLUMNS, DocumentEntry
+from autolab.lab.schemas.experiment import Arm, Confirmation, Design, Manifest, RunMetrics
+from autolab.reports.journal import DocumentEntry
 from autolab.reports.markup import code, inert, plain
 from autolab.reports.passages import (
     SUMMARY,
     Account,
     blocks,
     cost,
-    ends95,
     evidence,
     key_metrics,
     line,
@@ -37,7 +35,7 @@ from autolab.reports.passages import (
     table,
     verdict_sentence,
 )
-from autolab.stats.wording import fate
+from autolab.reports.results_table import rows
 
 JOURNAL, FINDINGS, TABLE = "RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv"
 
@@ -236,35 +234,9 @@ def tsv_rows(
     description: str,
     confirmation: Confirmation | None = None,
 ) -> DocumentEntry:
-    """results.tsv: one row an arm of a run, be it a search or a confirmation.
-
-    `value` is the arm's mean of `metric`, `ci_low` and `ci_high` its 95 % Student t interval (blank below
-    two trials); `verdict` is the variant's comparison; `memory_gb` the largest trial, `seconds` the mean. A row of
-    the confirmation's own run says first in its description what became of the variant.
-    """
-    verdicts = {comparison.arm: comparison.verdict.value for comparison in manifest.comparisons}
-    mark = " (self-reported)" if manifest.self_reported else ""
-    why = f": {line(manifest.reason)[:300]}" if manifest.status == "failed" and manifest.reason else ""
-    mine = confirmation if confirmation and confirmation.run_id == manifest.run_id else None
-    fresh = f"fresh seeds{f', {fate(mine)}' if mine else ''}: " if manifest.kind is RunKind.CONFIRM else ""
-    run = {"iteration": manifest.iteration_id, "run": manifest.run_id, "status": manifest.status or ""}
-    run |= {"metric": metric, "description": fresh + line(description)[:200] + why + mark}
-    rows = []
-    for arm in dict.fromkeys(trial.arm for trial in manifest.trials):
-        trials = [trial for trial in manifest.trials if trial.arm == arm]
-        found = metrics.arms.get(arm, {}).get(metric) if metrics else None
-        cells = run | {"commit": trials[0].commit[:12], "arm": arm, "verdict": verdicts.get(arm, "")}
-        ran = [trial for trial in trials if trial.outcome is not TrialOutcome.CANCELLED] or trials
-        cells |= {"memory_gb": f"{max(trial.max_rss_bytes for trial in ran) / 1e9:.3f}"}
-        cells |= {"seconds": f"{sum(trial.seconds for trial in ran) / len(ran):.2f}"}
-        cells |= _value_cells(found) if found else {"n": "0"}
-        rows.append("\t".join(line(cells.get(column, "")) for column in COLUMNS))
-    return DocumentEntry(f"{manifest.iteration_id}.{manifest.run_id}", TABLE, "\n".join(rows), "row")
-
-
-def _value_cells(found: ArmMetrics) -> dict[str, str]:
-    told = {"value": found.mean, **dict(zip(("ci_low", "ci_high"), ends95(found), strict=True))}
-    return {"n": str(found.n), **{name: f"{value:.6g}" for name, value in told.items() if value is not None}}
+    """The rows of a run in results.tsv: one an arm, be it a search or a confirmation (`results_table.rows`)."""
+    text = rows(manifest, metrics, metric, description, confirmation)
+    return DocumentEntry(f"{manifest.iteration_id}.{manifest.run_id}", TABLE, text, "row")
 
 
 def paper_entries(account: Account, targets: Collection[str]) -> list[DocumentEntry]:

@@ -20,14 +20,11 @@ from typing import Literal, get_args
 from autolab.errors import LabError, RecordError
 from autolab.files import sha256_of, sync_folder, write_whole
 from autolab.lab import crash_points
+from autolab.reports.results_table import COLUMNS
 from autolab.text import many_lines
 
 Place = Literal["top", "row", "section", "file"]
 
-COLUMNS = (
-    *("commit", "iteration", "run", "arm", "n", "metric", "value", "ci_low", "ci_high"),
-    *("verdict", "status", "memory_gb", "seconds", "description"),
-)
 ROLL_OVER = 256 * 1024
 """Bytes past which a journal closes its older part; KEPT bytes of whole entries, at least one, stay."""
 KEPT = 64 * 1024
