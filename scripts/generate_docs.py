@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from every command's own --help and docs/files.md from the records' JSON schemas.
+"""Writes docs/cli.md from every command's own --help, docs/files.md from the schemas, the tree in docs/architecture.md.
 
     python scripts/generate_docs.py [--check]
 
@@ -9,6 +9,7 @@ The page of a command is what `autolab <command> --help` prints at 100 columns, 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import subprocess
@@ -126,11 +127,57 @@ def files_page(schemas: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+TREE_BEGINS, TREE_ENDS = "<!-- tree: made by `make docs` from the first line of each file -->", "<!-- end of tree -->"
+ROOMS = (
+    *("cli", "loop", "adoption", "reports", "researchers", "trials", "verifiers"),
+    *("ideas", "stats", "executors", "lab", "sandbox"),
+)
+"""In the order of the floors. What is not among them stands at the end."""
+
+
+def tree(package: Path) -> str:
+    """A line a room and a file: what it is, by the first sentence of its docstring."""
+    rows: list[tuple[str, str]] = []
+    for room in ROOMS:
+        folders = [package / room, *sorted(path.parent for path in (package / room).rglob("*/__init__.py"))]
+        for folder in folders:
+            depth = len(folder.relative_to(package).parts)
+            rows.append(("  " * (depth - 1) + f"{folder.name}/", first_sentence(folder / "__init__.py")))
+            files = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
+            rows += [("  " * depth + path.name, first_sentence(path)) for path in files]
+    rows += [(path.name, first_sentence(path)) for path in sorted(package.glob("[!_]*.py"))]
+    rows.append(("templates/", "labs that `init` copies, in layers: digits, cifar10, shakespeare, empty"))
+    return "\n".join(f"{name:<23} {text}" for name, text in rows)
+
+
+def first_sentence(path: Path) -> str:
+    """SystemExit names a file without a docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    if not text:
+        raise SystemExit(f"generate_docs: {path}: has no docstring")
+    line = text.partition("\n")[0].rstrip(".")
+    return line.partition(". ")[0]
+
+
+def architecture_page(text: str, package: Path) -> str:
+    """The page with its tree written anew."""
+    before, begins, rest = text.partition(TREE_BEGINS)
+    _, ends, after = rest.partition(TREE_ENDS)
+    if not (begins and ends):
+        raise SystemExit(f"generate_docs: docs/architecture.md: has no {TREE_BEGINS} … {TREE_ENDS}")
+    return f"{before}{begins}\n\n```\n{tree(package)}\n```\n\n{ends}{after}"
+
+
 def pages() -> dict[Path, str]:
     from autolab.cli.command_line import COMMANDS
     from autolab.lab.schemas import SCHEMAS
 
-    return {ROOT / "docs/cli.md": cli_page(COMMANDS), ROOT / "docs/files.md": files_page(SCHEMAS)}
+    architecture = ROOT / "docs/architecture.md"
+    return {
+        ROOT / "docs/cli.md": cli_page(COMMANDS),
+        ROOT / "docs/files.md": files_page(SCHEMAS),
+        architecture: architecture_page(architecture.read_text(encoding="utf-8"), ROOT / "src/autolab"),
+    }
 
 
 def main() -> int:

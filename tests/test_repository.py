@@ -75,17 +75,32 @@ def test_changelog_begins_with_unreleased(repository: Path) -> None:
         assert re.fullmatch(r"\d+\.\d+\.\d+ \(\d{4}-\d{2}-\d{2}\)", heading), heading
 
 
-def test_the_architecture_page_has_a_line_for_every_source_file(repository: Path) -> None:
+def test_the_tree_names_every_source_file_and_a_file_without_a_docstring_is_refused(
+    generator: ModuleType, repository: Path, tmp_path: Path
+) -> None:
+    package = repository / "src" / "autolab"
+    tree = generator.tree(package)
+    names = [path.name for path in package.rglob("*.py") if "templates" not in path.parts and path.name[:2] != "__"]
+    assert sorted(re.findall(r"(?m)^ *(\w+\.py) ", tree)) == sorted(names)
+    assert tree in (repository / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (tmp_path / "bare.py").write_text("x = 1\n")
+    with pytest.raises(SystemExit, match="no docstring"):
+        generator.first_sentence(tmp_path / "bare.py")
+
+
+QUESTION = re.compile(r"(?m)^\| ([a-z][^|]+) \| `([^`]+)` \| `([^`]+)` \|$")
+
+
+def test_where_would_you_change_is_answered_by_one_file_that_holds_the_name(repository: Path) -> None:
     page = (repository / "docs" / "architecture.md").read_text(encoding="utf-8")
-    package, room, listed = repository / "src" / "autolab", "", set()
-    for line in page.partition("## The tree")[2].partition("\n## ")[0].splitlines():
-        if opened := re.match(r"(\w[\w/]*)/\s", line):
-            room = opened[1]
-        for name in re.findall(r"(\w+)\.py\b", line.split("  ")[0] if not line.startswith(" ") else line):
-            listed.add(f"{room}/{name}" if line.startswith(" ") else name)
-    sources = {path.relative_to(package).with_suffix("") for path in package.rglob("*.py")}
-    wanted = {str(path) for path in sources if "templates" not in path.parts and path.name[:2] != "__"}
-    assert (wanted - listed, listed - wanted) == (set(), set())
+    questions = QUESTION.findall(page.partition("## Where would you change")[2].partition("\n## ")[0])
+    assert len(questions) == 20
+    lost = []
+    for question, file, name in questions:
+        path = repository / "src" / "autolab" / file
+        if not (path.is_file() and name in path.read_text(encoding="utf-8")):
+            lost.append(f"{question}: {name} is not in {file}")
+    assert lost == []
 
 
 def test_readme_and_ci_name_only_make_targets_that_exist(repository: Path) -> None:
