@@ -281,7 +281,7 @@ def mid_trial(lab: LabKit, loop: subprocess.Popen[str]) -> None:
 
 
 def kill_supervisor(lab: LabKit) -> None:
-    """By the keepers that the work folder names, and only if it is this lab's."""
+    """By the runners that the work folder names, and only if it is this lab's."""
     (log,) = lab.store.glob("runs/*/supervisor.log")
     said = [line.split() for line in log.read_text().splitlines()]
     pid = int([words[2] for words in said if words[1] == "supervisor"][-1].rstrip(","))
@@ -320,7 +320,7 @@ def test_engine_killed_its_supervisor_goes_on_and_is_adopted(slow: Reference) ->
 def test_ringing_for_an_engine_that_is_killed_at_that_instant_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It once was: the keeper took the broken pipe for a broken trial, and a new attempt was made."""
+    """It once was: the runner took the broken pipe for a broken trial, and a new attempt was made."""
     fifo, really_open = tmp_path / "events", os.open
     os.mkfifo(fifo)
     engine = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""Kills at every kind of moment: the engine, the supervisor, a keeper; and what the next one finds.
+"""Kills at every kind of moment: the engine, the supervisor, a runner; and what the next one finds.
 
 What counts is counted outside of the work folder: each script adds a line to a file of the test's.
 """
@@ -220,7 +220,7 @@ def test_supervisor_killed_in_mid_job_loses_that_one_and_the_next_runs_the_queue
     wait_for(lambda: "mid" in content(count), "mid never ran")
     record, child = bench.started("mid"), int((bench.outside / "child").read_text())
     os.kill(bench.supervisor(), signal.SIGKILL)
-    wait_for(lambda: not any(map(alive, (record["pid"], record["keeper"], child))), "a dead supervisor's tree lives")
+    wait_for(lambda: not any(map(alive, (record["pid"], record["runner"], child))), "a dead supervisor's tree lives")
     ends = bench.ends(refs)
     assert [one.outcome for one in ends.values()] == ["completed", "lost", "completed"]
     assert "supervisor died while step0 ran" in ends["mid.a1"].message
@@ -249,15 +249,15 @@ def test_supervisor_killed_between_steps_and_the_next_step_does_not_end(bench: B
 
 @pytest.mark.parametrize("kill_supervisor", [False, True])
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
-def test_keeper_killed_loses_its_job_alone(bench: Bench, kill_supervisor: bool) -> None:
+def test_runner_killed_loses_its_job_alone(bench: Bench, kill_supervisor: bool) -> None:
     refs = bench.executor().submit([job("t", daemon(bench.outside / "pid")), job("u", "sleep 600 & wait", "true")])
     wait_for(lambda: len(content(bench.outside / "pid")) == 3, "no daemon")
     record, other = bench.started("t"), bench.started("u")
     if kill_supervisor:
         os.kill(bench.supervisor(), signal.SIGSTOP)  # so that both are dead before either can act
-        os.kill(record["keeper"], signal.SIGSTOP)
+        os.kill(record["runner"], signal.SIGSTOP)
         os.kill(bench.supervisor(), signal.SIGKILL)
-    os.kill(record["keeper"], signal.SIGKILL)
+    os.kill(record["runner"], signal.SIGKILL)
     assert bench.ends(refs[:1])["t.a1"].outcome is TrialOutcome.LOST
     assert not alive(record["pid"])
     assert alive(other["pid"]) is not kill_supervisor
@@ -272,9 +272,9 @@ def test_both_killed_and_the_rest_of_the_session_is_found_by_its_record(bench: B
     refs = bench.executor().submit([job("t", f"trap '' HUP; sleep 600 & echo $! > {bench.outside}/child; wait")])
     wait_for(lambda: content(bench.outside / "child"), "no child")
     record, child = bench.started("t"), int((bench.outside / "child").read_text())
-    os.kill(record["keeper"], signal.SIGSTOP)
+    os.kill(record["runner"], signal.SIGSTOP)
     os.kill(bench.supervisor(), signal.SIGKILL)
-    os.kill(record["keeper"], signal.SIGKILL)
+    os.kill(record["runner"], signal.SIGKILL)
     wait_for(bench.free, "somebody holds the lock")
     assert alive(child)
     assert bench.ends(refs)["t.a1"].outcome is TrialOutcome.LOST
@@ -299,12 +299,12 @@ def test_a_record_of_a_pid_that_is_now_anothers_kills_nobody(bench: Bench, chang
 def test_a_cancel_that_nobody_heard_is_kept_by_the_next_supervisor(bench: Bench) -> None:
     executor = bench.executor(slots=1)
     refs = executor.submit([job("runs", "sleep 600"), job("waits", f"touch {bench.outside}/never")])
-    keeper = bench.started("runs")["keeper"]
+    runner = bench.started("runs")["runner"]
     os.kill(bench.supervisor(), signal.SIGSTOP)
     for ref in refs:
         (bench.workdir / "cancel" / ref.handle).touch()
     os.kill(bench.supervisor(), signal.SIGKILL)
-    wait_for(lambda: not alive(keeper), "the keeper lives")
+    wait_for(lambda: not alive(runner), "the runner lives")
     assert [one.outcome for one in bench.ends(refs).values()] == ["cancelled", "cancelled"]
     assert not (bench.outside / "never").exists()
 

@@ -95,7 +95,7 @@ os._exit(0)
     Program(
         "adopting_parent",
         FORKS,
-        "makes itself the keeper of its orphans, and stops itself so that no wait ends",
+        "makes itself the runner of its orphans, and stops itself so that no wait ends",
         """
 import signal
 call(libc.prctl(36, 1, 0, 0, 0))
@@ -302,7 +302,7 @@ time.sleep(0.05)
         ("sentinel_harmed",),
     ),
     Program(
-        "kill_the_keeper",
+        "kill_the_runner",
         SIGNALS,
         "kills its parent, which watches over its limits",
         "import signal\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(0.3)\n",

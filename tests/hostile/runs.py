@@ -63,7 +63,7 @@ class Run:
 
 
 def raw(world: World, program: Program) -> Run:
-    """The program with nothing around it but a shell that waits for it, as a keeper would."""
+    """The program with nothing around it but a shell that waits for it, as a runner would."""
     start = reach.make(world, program.place)[0].start if program.place else INTERPRETER_ALONE
     world.tell(program.text, LIMITS | program.box)
     folder = world.train.parent

@@ -323,7 +323,7 @@ execute.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}
         while not (said.exists() and said.read_text()):
             assert engine.poll() is None
         pids = process_tree.below(engine.pid, process_tree.process_table())
-        assert len(pids) >= 4, "server, keeper, shell, sleep"
+        assert len(pids) >= 4, "server, runner, shell, sleep"
         watched = [os.pidfd_open(pid) for pid in pids]
         engine.kill()
     for descriptor in watched:
@@ -331,7 +331,7 @@ execute.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}
         os.close(descriptor)
 
 
-def test_the_server_of_keepers_is_started_once_and_again_if_it_is_killed(place: Path) -> None:
+def test_the_server_of_runners_is_started_once_and_again_if_it_is_killed(place: Path) -> None:
     assert boxed(place, "none", "print(1)").ok
     first, _ = execute._servers[os.getpid()]
     assert boxed(place, "none", "print(1)").ok and execute._servers[os.getpid()][0] is first

@@ -14,7 +14,7 @@ from lab_kit import Kept, LabKit, implementation, iteration, make_twin, review, 
 from autolab.lab.schemas.outcomes import Recommendation, TrialOutcome, Verdict, recommend
 
 STAND_IN = '''
-"""Trials run here; the trial that $TRIAL names then counts as ended by $OUTCOME, as a keeper would say it."""
+"""Trials run here; the trial that $TRIAL names then counts as ended by $OUTCOME, as a runner would say it."""
 import dataclasses, json, os
 from autolab.executors import LocalExecutor
 from autolab.executors.base import Phase, Status

@@ -31,7 +31,7 @@ from autolab.sandbox.workdir import Document, Workdir, drain, listen, names, not
 from autolab.text import last_line
 
 NET_S = 1.0  # a byte may go to another reader of the same pipe, a supervisor may be killed: look at least this often
-HELD_S = 0.05  # a dead supervisor's keepers are still killing
+HELD_S = 0.05  # a dead supervisor's runners are still killing
 START_LIMIT_S = 60.0
 CANCEL_LIMIT_S = 60.0
 FRUITLESS_STARTS = 5

@@ -2,25 +2,25 @@
 
     python -I -S -B supervisor.py WORKDIR
 
-Standard library only, with the files beside it that it imports (keeper, sandbox, syscalls, limits, processes,
+Standard library only, with the files beside it that it imports (runner, sandbox, syscalls, limits, processes,
 kill_reasons, workdir): they run from any folder called `autolab`.
 `executors/local.py` is the other side of the work folder. Three kinds of process:
 
     supervisor           one a work folder: the queue and the slots; a daemon in a session of its own
-    └── keeper           one a running job, forked: runs the steps in order, writes the exit
+    └── runner           one a running job, forked: runs the steps in order, writes the exit
         └── leader       one a step: the job's own command, in a session of its own
 
-A job is over when `exits/<name>.json` is there, and only then. It is written last, after everything below the keeper
+A job is over when `exits/<name>.json` is there, and only then. It is written last, after everything below the runner
 was killed and reaped, and lies where no job is told to write. There are no clocks but the steps' limits: who waits,
 waits for a byte.
 
-Who dies takes along what is below it. A supervisor that dies closes its end of each keeper's socket, and the keeper
-kills its tree. A keeper that dies takes its leader along (PR_SET_PDEATHSIG), and what else was below it falls to the
-supervisor (PR_SET_CHILD_SUBREAPER), which kills it. The keepers share the supervisor's lock: a free lock means that the
-supervisor and all keepers are gone. The next supervisor calls `lost` what was started and has no exit, and runs what
+Who dies takes along what is below it. A supervisor that dies closes its end of each runner's socket, and the runner
+kills its tree. A runner that dies takes its leader along (PR_SET_PDEATHSIG), and what else was below it falls to the
+supervisor (PR_SET_CHILD_SUBREAPER), which kills it. The runners share the supervisor's lock: a free lock means that the
+supervisor and all runners are gone. The next supervisor calls `lost` what was started and has no exit, and runs what
 was never started.
 
-Not covered below level `full` (`sandbox`): a daemon that left its session, when supervisor and keeper are both killed
+Not covered below level `full` (`sandbox`): a daemon that left its session, when supervisor and runner are both killed
 at one blow; at level `none`: a job that writes into the work folder on purpose. macOS has neither prctl nor /proc:
 there only the step's process group is killed; that path has not been run.
 """
@@ -58,13 +58,13 @@ from autolab.sandbox.workdir import (
     write_json,
 )
 
-HELD = 3  # exit status: another supervisor (or a keeper of a dead one) has this work folder
+HELD = 3  # exit status: another supervisor (or a runner of a dead one) has this work folder
 
 
 class RunningJob(NamedTuple):
     name: str
     job: Document
-    keeper: int
+    runner: int
     control: socket.socket
 
 
@@ -83,7 +83,7 @@ class Supervisor:
         self.selector.register(self.wake, selectors.EVENT_READ)
 
     def recover(self) -> None:
-        """Ends what a dead supervisor left and says so: started, no exit. With the lock held no keeper lives."""
+        """Ends what a dead supervisor left and says so: started, no exit. With the lock held no runner lives."""
         for name in sorted(names(self.place.started) - names(self.place.exits)):
             record = read_json(self.place.start(name))
             end_recorded(record)
@@ -168,14 +168,14 @@ class Supervisor:
             os._exit(status)
 
     def reap(self, name: str) -> None:
-        """A keeper has ended. Without an exit it was killed: then what it kept has fallen to us."""
+        """A runner has ended. Without an exit it was killed: then what it kept has fallen to us."""
         one = self.running.pop(name)
         self.selector.unregister(one.control)
         one.control.close()
-        _, status = os.waitpid(one.keeper, 0)
+        _, status = os.waitpid(one.runner, 0)
         if self.place.exit(name).exists():
             return
-        end_children(spare={other.keeper for other in self.running.values()})
+        end_children(spare={other.runner for other in self.running.values()})
         started, step = now(), ""
         if self.place.start(name).exists():
             record = read_json(self.place.start(name))

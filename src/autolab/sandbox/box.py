@@ -1,6 +1,6 @@
 """Encloses one step before it becomes the job's own program. A `Box` says how; this says by what.
 
-Standard library only: the keeper calls it, on whichever machine it runs.
+Standard library only: the runner calls it, on whichever machine it runs.
 
 - `full`: bubblewrap makes pid, mount, ipc, network and uts namespaces around the step. It sees the system's programs,
   its `reads`, its `writes`, an own /proc, /dev, /tmp and /dev/shm, and nothing else. Started by root it runs as a user
@@ -56,7 +56,7 @@ SCRATCH_MOUNT = "/tmp"
 FILES = 1024
 """Descriptors a process may have where memory is only watched: what lies in sockets and pipes is nobody's to see."""
 FIRST_UID = 1_900_000_000
-"""Above the ranges that distributions give to people, services and containers; the keeper's pid is added."""
+"""Above the ranges that distributions give to people, services and containers; the runner's pid is added."""
 _WHOLE_MACHINE = ("--dev-bind", "/", "/", "--proc", "/proc")  # for tests alone
 _NAMES = {
     "/etc/passwd": "root:x:0:0:root:/nonexistent:/bin/false\ntrial:x:{uid}:{gid}:trial:/tmp:/bin/sh\n",
@@ -176,7 +176,7 @@ class Enclosure:
         self.group.remove()
 
 
-def enclose(step: Mapping[str, Any], folder: str, name: str, keeper: int) -> Enclosure:
+def enclose(step: Mapping[str, Any], folder: str, name: str, runner: int) -> Enclosure:
     """What a step's box asks for, made ready. `folder` is the attempt's, below which missing `writes` are made.
 
     Raises NotEnclosed where this machine cannot do it, Refused where a path below `folder` is a link."""
@@ -189,7 +189,7 @@ def enclose(step: Mapping[str, Any], folder: str, name: str, keeper: int) -> Enc
     processes = 0 if "processes" in without else box["processes"]
     disk = 0 if "disk" in without else box["disk_bytes"]
     group = Group.make(name, memory, processes)
-    user = _user(level, reads, writes, keeper) if box["own_user"] and "uid" not in without else None
+    user = _user(level, reads, writes, runner) if box["own_user"] and "uid" not in without else None
     if user is not None:
         for path in writes:
             os.chown(path, user[0], os.getegid())  # our group: bubblewrap, without capabilities, has to pass through
@@ -257,13 +257,13 @@ def _made(path: str, folder: str) -> str:
 # the user
 
 
-def _user(level: str, reads: Iterable[str], writes: Iterable[str], keeper: int) -> tuple[int, int] | None:
+def _user(level: str, reads: Iterable[str], writes: Iterable[str], runner: int) -> tuple[int, int] | None:
     """A user that nobody else is, or None where the step keeps ours.
 
     In a mount namespace what it reads is brought to it; at `partial` it has to get there by itself."""
     if os.geteuid() != 0 or level == "none" or sys.platform != "linux":
         return None
-    uid = _free_uid(keeper)
+    uid = _free_uid(runner)
     if uid is None:
         return None
     if level == "partial" and not all(_reachable(path) for path in (*reads, *writes)):
@@ -271,16 +271,16 @@ def _user(level: str, reads: Iterable[str], writes: Iterable[str], keeper: int) 
     return uid, uid
 
 
-def _free_uid(keeper: int) -> int | None:
+def _free_uid(runner: int) -> int | None:
     """In a container only some users exist: then one of the highest; None where there are too few to be alone."""
     last = 0
     for line in Path("/proc/self/uid_map").read_text().strip("\n").split("\n"):
         inside, _, count = (int(word) for word in line.split())
         last = max(last, inside + count - 1)
-    wanted = FIRST_UID + keeper
+    wanted = FIRST_UID + runner
     if wanted <= last:
         return wanted
-    return last - 1 - keeper % 1000 if last > 2000 else None
+    return last - 1 - runner % 1000 if last > 2000 else None
 
 
 def _reachable(path: str) -> bool:

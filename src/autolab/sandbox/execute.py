@@ -1,8 +1,8 @@
 """Runs one program to its end for the engine: a check of the ladder, the evaluator, a question to an interpreter.
 
-A `keeper` of its own runs it, as the supervisor's run the trials: enclosed as its box says, within its limits, and all
-that it started is dead when it is over. If the engine dies meanwhile, so does the keeper, with everything below it.
-Keepers are forked by one server, which starts with the first program and ends with the engine.
+A `runner` of its own runs it, as the supervisor's run the trials: enclosed as its box says, within its limits, and all
+that it started is dead when it is over. If the engine dies meanwhile, so does the runner, with everything below it.
+Runners are forked by one server, which starts with the first program and ends with the engine.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _missing(program: str, folder: Path, environment: Mapping[str, str]) -> Ende
 
 
 def _kept(job: Document) -> Document:
-    """The exit document of a job that a keeper in a process of its own has run."""
+    """The exit document of a job that a runner in a process of its own has run."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -112,12 +112,12 @@ def _kept(job: Document) -> Document:
         try:
             ours.sendall(json.dumps(job).encode() + b"\n")
             said = _to_the_end(ours)
-        except BaseException:  # an interrupt: the keeper ends what it runs, and then itself
+        except BaseException:  # an interrupt: the runner ends what it runs, and then itself
             ours.shutdown(socket.SHUT_WR)
             _to_the_end(ours)
             raise
     if not said:
-        raise LabError(f"{job['key']}: its keeper was killed, and what it kept with it; try again")
+        raise LabError(f"{job['key']}: its runner was killed, and what it kept with it; try again")
     document: Document = json.loads(said)
     return document
 
@@ -130,11 +130,11 @@ def _to_the_end(source: socket.socket) -> bytes:
 
 
 _servers: dict[int, tuple[subprocess.Popen[bytes], socket.socket]] = {}
-"""The keepers' server of this process, by its pid: a fork of it needs one of its own."""
+"""The runners' server of this process, by its pid: a fork of it needs one of its own."""
 
 
 def _server() -> socket.socket:
-    """The socket of the server that forks keepers, started with the first program; it ends with this process."""
+    """The socket of the server that forks runners, started with the first program; it ends with this process."""
     known = _servers.get(os.getpid())
     if known is not None:
         if known[0].poll() is None:

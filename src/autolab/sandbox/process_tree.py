@@ -106,7 +106,7 @@ def end_children(spare: Collection[int] = ()) -> dict[int, tuple[int, Any]]:
 
 
 def end_recorded(record: Document) -> None:
-    """Kills what is left of the session in a started record, once its supervisor and keeper are gone.
+    """Kills what is left of the session in a started record, once its supervisor and runner are gone.
 
     A session's number is not given anew while a member lives; one whose leader started at another time is another's."""
     if record["boot"] != boot():

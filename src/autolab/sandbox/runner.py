@@ -1,6 +1,6 @@
 """One job: its steps in order, their limits, and the end of everything below them.
 
-Standard library only. A keeper is forked by the supervisor and runs in a process of its own, the subreaper of all that
+Standard library only. A runner is forked by the supervisor and runs in a process of its own, the subreaper of all that
 its job starts. Each step's first process, its leader, is held at a gate until its pid is on disk.
 """
 
@@ -59,11 +59,11 @@ def spawn(step: Document, enclosure: Enclosure) -> Leader:
 
     A warm server would fork here in its place: the rest knows only a pid, a gate and three pipes."""
     gate, stdout, stderr, failure = (os.pipe() for _ in range(4))
-    keeper = os.getpid()
+    runner = os.getpid()
     pid = os.fork()
     if pid == 0:
         outputs = (stdout[1], stdout[1] if step.get("merged") else stderr[1])
-        _become(step, enclosure, keeper, gate, outputs, failure[1])
+        _become(step, enclosure, runner, gate, outputs, failure[1])
     enclosure.started()
     for descriptor in (gate[0], stdout[1], stderr[1], failure[1]):
         os.close(descriptor)
@@ -75,7 +75,7 @@ def spawn(step: Document, enclosure: Enclosure) -> Leader:
 def _become(
     step: Document,
     enclosure: Enclosure,
-    keeper: int,
+    runner: int,
     gate: tuple[int, int],
     outputs: tuple[int, int],
     failure: int,
@@ -84,8 +84,8 @@ def _become(
     try:
         os.setsid()
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.close(gate[1])  # else its own copy would keep the gate from closing when the keeper dies
-        if os.getppid() != keeper or not os.read(gate[0], 1):
+        os.close(gate[1])  # else its own copy would keep the gate from closing when the runner dies
+        if os.getppid() != runner or not os.read(gate[0], 1):
             os._exit(127)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(outputs[0], 1)
@@ -130,7 +130,7 @@ class Output:
 
 
 GROUP = "autolab-"
-"""Begins the names of control groups; the keeper's pid follows."""
+"""Begins the names of control groups; the runner's pid follows."""
 _PASSED = {
     OUT_OF_MEMORY: "used more than {memory_bytes} bytes of memory",
     PROCESS_LIMIT: "started more than {processes} processes and threads",
@@ -142,7 +142,7 @@ _UNSEEN = " (at containment full only the system, the interpreter and what `read
 
 
 class SupervisorDied(Exception):
-    """The supervisor's end of a keeper's socket has closed."""
+    """The supervisor's end of a runner's socket has closed."""
 
 
 class JobRunner:
@@ -263,7 +263,7 @@ class JobRunner:
         """Durable before the gate opens: whoever finds no such record knows that no code of the job ran."""
         if self.place is None:
             return
-        who = {"pid": pid, "pgid": pid, "start": start_of(pid), "boot": boot(), "keeper": os.getpid()}
+        who = {"pid": pid, "pgid": pid, "start": start_of(pid), "boot": boot(), "runner": os.getpid()}
         what = {"key": self.job["key"], "step": step["name"], "started": self.begun}
         write_json(self.place.start(self.name), what | who)
         if not self.steps:
@@ -361,7 +361,7 @@ def step_document(name: str, code: int, usages: Sequence[Any], seconds: float, o
     """`cpu_seconds` is the sum, `max_rss_bytes` the largest over what was reaped: the step's processes and the children
     that they waited for.
 
-    The peak is never less than the keeper's own size (about 10 MB): the kernel carries it over the exec."""
+    The peak is never less than the runner's own size (about 10 MB): the kernel carries it over the exec."""
     return {
         "name": name,
         "returncode": code if code >= 0 else None,
@@ -399,11 +399,11 @@ def exit_document(
 
 
 def serve() -> int:
-    """Forks a keeper for each socket that is sent over standard input, until the other end is closed.
+    """Forks a runner for each socket that is sent over standard input, until the other end is closed.
 
     To fork costs a fraction of a new interpreter's start."""
     door = socket.socket(fileno=os.dup(0))
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a keeper ended: it says so itself
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a runner ended: it says so itself
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     while True:
         message, descriptors, _, _ = socket.recv_fds(door, 1, 1)

@@ -22,7 +22,7 @@ class Workdir:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.lock = root / "lock"  # held for life by the supervisor and its keepers
+        self.lock = root / "lock"  # held for life by the supervisor and its runners
         self.queue = root / "queue"  # held while jobs are added, and while the supervisor decides to leave
         self.settings = root / "supervisor.json"
         self.log = root / "supervisor.log"

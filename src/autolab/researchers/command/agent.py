@@ -225,7 +225,7 @@ def _reason(received: Received, answer: Answer) -> str:
 
 
 def _tail(path: Path) -> bytes:
-    """The end of a log that the keeper wrote; nothing where the job never came to run."""
+    """The end of a log that the runner wrote; nothing where the job never came to run."""
     if not path.exists():
         return b""
     with open(path, "rb") as file:
