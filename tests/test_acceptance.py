@@ -28,6 +28,8 @@ from lab_kit import (
     script,
 )
 
+pytestmark = pytest.mark.process
+
 LOOP = ("loop", "--max-iterations", "1")
 WRONG_SCOPE = {"check": "scope", "severity": "blocking", "message": "the slope is far out of scope"}
 

@@ -17,6 +17,8 @@ from lab_kit import Finished, Kept, LabKit, make_lab, script
 from autolab.researchers.command import RESULT
 from autolab.standin import StandIn
 
+pytestmark = pytest.mark.process
+
 AGENTS = Path(__file__).parent / "agents"
 FAKE = f"{AGENTS / 'fake_agent'} {{prompt_file}}"
 KEY = "sk-proj-" + "k3Y9" * 10

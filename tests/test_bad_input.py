@@ -29,6 +29,8 @@ from lab_kit import (
     script,
 )
 
+pytestmark = pytest.mark.process
+
 LOOP = ("loop", "--max-iterations", "1")
 
 

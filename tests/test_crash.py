@@ -80,7 +80,7 @@ def loop(reference: Reference) -> Iterator[Loop]:
     with Warm() as warm:
 
         def run(**env: str) -> tuple[int, str]:
-            return warm.run(reference.lab.root, *LOOP, out=out, **env), out.read_text()
+            return warm.run(reference.lab.root, *LOOP, out=out, env={**os.environ, **env}), out.read_text()
 
         yield run
 
@@ -180,6 +180,7 @@ def alive_in(folder: Path) -> list[str]:
 # The sweep
 
 
+@pytest.mark.process
 def test_every_named_point_is_passed_by_the_loop(reference: Reference) -> None:
     counted = Counter(reference.points)
     print(f"\n{len(reference.points)} crash points in a two-iteration loop:", dict(counted))
@@ -196,6 +197,7 @@ def points_to_try(reference: Reference, every: int) -> list[int]:
     return sorted(chosen)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(CHUNKS))
 def test_killed_at_a_point_the_same_command_ends_with_the_same_tables(
@@ -220,6 +222,7 @@ def test_killed_at_a_point_the_same_command_ends_with_the_same_tables(
     print(f"\nkilled at {len(tried)} of {len(reference.points)} points")
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_dying_at_every_point_in_turn_one_lab_comes_to_the_same_end(reference: Reference, loop: Loop) -> None:
     """In each stage the first process dies at its first point, the next at its second, until the stage is done."""
@@ -293,6 +296,7 @@ def kill_engine(loop: subprocess.Popen[str]) -> None:
     loop.communicate()
 
 
+@pytest.mark.process
 def test_supervisor_killed_its_trials_die_and_get_a_new_attempt(slow: Reference) -> None:
     lab = slow.begin()
     loop = lab.start(*ONE)
@@ -305,6 +309,7 @@ def test_supervisor_killed_its_trials_die_and_get_a_new_attempt(slow: Reference)
     assert cut_short and all(key.endswith("/a1") for key in cut_short)
 
 
+@pytest.mark.process
 def test_engine_killed_its_supervisor_goes_on_and_is_adopted(slow: Reference) -> None:
     lab = slow.begin()
     loop = lab.start(*ONE)
@@ -333,6 +338,7 @@ def test_ringing_for_an_engine_that_is_killed_at_that_instant_is_no_error(
     assert workdir.ring(fifo) is False
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("last", [1, 2, 3])
 def test_killed_after_the_loop_has_ended_the_same_command_adds_nothing(slow: Reference, last: int) -> None:
     lab, n = slow.begin(), len(slow.points) + 1 - last
@@ -343,6 +349,7 @@ def test_killed_after_the_loop_has_ended_the_same_command_adds_nothing(slow: Ref
     check(slow)
 
 
+@pytest.mark.process
 def test_engine_and_supervisor_killed_only_what_ran_gets_a_new_attempt(slow: Reference) -> None:
     lab = slow.begin()
     loop = lab.start(*ONE)
@@ -378,6 +385,7 @@ count("done")
 """
 
 
+@pytest.mark.process
 def test_engine_killed_while_an_agent_works_the_agent_is_adopted_not_started_twice(tmp_path: Path) -> None:
     answers = {stage: given[0]["output"] for stage, given in iteration().items()}
     answers["implementation"] = {"plan": "Set the slope."}
@@ -397,6 +405,7 @@ def test_engine_killed_while_an_agent_works_the_agent_is_adopted_not_started_twi
     assert lab.tables()["0/run_0001"][0] == "completed"
 
 
+@pytest.mark.process
 def test_a_reproduction_killed_once_it_is_recorded_retracts_nothing_and_runs_again(tmp_path: Path) -> None:
     lab, log = make_lab(tmp_path, script(iteration()), config=TWO_PAIRS), tmp_path / "points.txt"
     again = ("reproduce", "run_0002", "--trial", "steep-s0")
@@ -416,6 +425,7 @@ def test_a_reproduction_killed_once_it_is_recorded_retracts_nothing_and_runs_aga
 # A person who stops it
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stop"])
 def test_stopped_it_parks_and_the_same_command_goes_on(how: str, slow: Reference) -> None:
     lab = slow.begin()
@@ -437,6 +447,7 @@ def test_stopped_it_parks_and_the_same_command_goes_on(how: str, slow: Reference
     check(slow, lost=False)
 
 
+@pytest.mark.process
 def test_a_second_signal_leaves_at_once_and_nothing_is_lost(slow: Reference) -> None:
     lab = slow.begin()
     loop = lab.start(*ONE)
@@ -452,6 +463,7 @@ def test_a_second_signal_leaves_at_once_and_nothing_is_lost(slow: Reference) -> 
     check(slow, lost=False)
 
 
+@pytest.mark.process
 def test_stop_with_nothing_running_says_so(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, script(NOTHING))
     asked = lab.autolab("stop")
@@ -462,6 +474,7 @@ def test_stop_with_nothing_running_says_so(tmp_path: Path) -> None:
 # The lab's own beginning
 
 
+@pytest.mark.process
 def test_init_killed_at_a_point_the_same_command_makes_a_whole_lab(tmp_path: Path) -> None:
     template = tiny_template(tmp_path)
     n, whole = 0, False
@@ -474,6 +487,7 @@ def test_init_killed_at_a_point_the_same_command_makes_a_whole_lab(tmp_path: Pat
     assert n > 4
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("eighth", range(1, 8))
 def test_init_killed_at_any_moment_the_same_command_makes_a_whole_lab(tmp_path: Path, eighth: int) -> None:
     template, kit = tiny_template(tmp_path), LabKit(tmp_path, tmp_path / "count.txt")

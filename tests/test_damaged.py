@@ -16,6 +16,8 @@ from lab_kit import HELPS, NOTHING, Kept, LabKit, make_twin, script
 from autolab import cli, doctor, mending
 from autolab.collection import remove_tree
 
+pytestmark = pytest.mark.process
+
 LOOP = ("loop", "--max-iterations", "1", "--plain")
 
 

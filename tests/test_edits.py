@@ -14,6 +14,8 @@ from autolab.git import Git
 from autolab.records.lab import Config
 from autolab.records.replies import ImplementationOutput
 
+pytestmark = pytest.mark.process
+
 CONFIG = Config.from_text("metric: {primary: a, direction: minimize, success_delta: 1}\n", "config.yaml")
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from lab_kit import HELPS, LabKit, design, iteration, make_lab, script
 
+pytestmark = pytest.mark.process
+
 SEQUENTIAL = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 METRIC = {"primary": "val_loss", "direction": "minimize", "success_delta": 0.05, "report": ["accuracy"]}
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"

@@ -607,6 +607,7 @@ def test_the_table_is_as_long_as_promised() -> None:
     assert len({(form, one.name) for form, one in TABLE}) == len({(form, id(one)) for form, one in TABLE})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("form", "case"), [pytest.param(*one, id=f"{one[0]}-{one[1].name}"[:90]) for one in TABLE])
 def test_a_bad_answer_is_on_record_and_the_lab_as_it_was(
     rig: Rig, form: str, case: Case, monkeypatch: pytest.MonkeyPatch
@@ -642,6 +643,7 @@ def _trapped(reply: dict[str, Any], url: str) -> dict[str, Any]:
     return reply | {"headers": headers | {"Location": url}} if "Location" in headers else reply
 
 
+@pytest.mark.process
 def test_a_lab_that_met_them_all_is_sound_and_goes_on(rig: Rig) -> None:
     rig.go_to("hypothesis")
     rig.who("openai", timeout_s=0.5)

@@ -16,6 +16,8 @@ from editable_kit import WAYS, clear, finder, link, make_venv, newer, package, p
 from autolab import interpreter
 from autolab.errors import LabError
 
+pytestmark = pytest.mark.process
+
 PYTHON = Path(sys.executable)
 
 # what it has

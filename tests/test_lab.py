@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,15 +20,9 @@ from autolab.ledger import Ledger
 from autolab.place import holder, is_locked, locate
 from autolab.records.lab import Config, Stage, State
 
+pytestmark = pytest.mark.process
+
 TINY = str(Path(__file__).parent / "labs" / "tiny")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_power_cut() -> Iterator[None]:
-    """Nobody here looks at the disk after a power cut, and a shared disk makes each fsync cost a tenth of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from autolab.errors import RecordError
 from autolab.ladder import Ground, climb
 from autolab.records.lab import VerifierPolicy
 
+pytestmark = pytest.mark.process
+
 ID = "2026-02-12T23-30-00Z_h1"
 HYPOTHESIS = """\
 ---

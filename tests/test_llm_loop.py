@@ -16,6 +16,8 @@ from mind_kit import asks, replies, reply, thinking_lab
 
 from autolab.standin import Asked, Script, Scripted, StandIn
 
+pytestmark = pytest.mark.process
+
 KEPT = replies(iteration(decide_repeat=decision("stop", "it is done")))
 
 

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from lab_kit import TINY, LabKit, decision, docs, iteration, review, script
 
+pytestmark = pytest.mark.process
+
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 
 

@@ -12,6 +12,8 @@ from lab_kit import HELPS, Kept, LabKit, hypothesis, implementation, iteration, 
 
 from autolab import cli, interpreter, scores
 
+pytestmark = pytest.mark.process
+
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 STEEPER = iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0))
 

@@ -18,6 +18,8 @@ from autolab.experiment import PlannedArm
 from autolab.lab import Lab
 from autolab.records.lab import Config
 
+pytestmark = pytest.mark.process
+
 TINY = Path(__file__).parent / "labs" / "tiny"
 BASELINE = PlannedArm("baseline", "baseline", "base", {})
 

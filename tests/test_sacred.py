@@ -14,6 +14,8 @@ import pytest
 from gates import Gate, ended
 from lab_kit import HELPS, Finished, LabKit, design, hypothesis, implementation, iteration, make_lab, script
 
+pytestmark = pytest.mark.process
+
 DOCUMENTS = ("RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv", "paper/paperbanana.md")
 HOOKS = (
     *("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "post-checkout", "post-merge", "pre-push"),

@@ -14,6 +14,8 @@ from lab_kit import LabKit, decision, design, docs, hypothesis, implementation, 
 from autolab import stored
 from autolab.lab import Lab
 
+pytestmark = pytest.mark.process
+
 CALIBRATE = ("calibrate", "--plain")
 
 

@@ -183,6 +183,7 @@ def trials(kit: LabKit) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.process
 def test_an_honest_candidate_is_measured_and_nothing_of_the_check_is_kept(tmp_path: Path) -> None:
     kit = sequence_lab(tmp_path, 0.9)
     ended = kit.autolab("loop", "--max-iterations", "1")
@@ -199,6 +200,7 @@ def test_an_honest_candidate_is_measured_and_nothing_of_the_check_is_kept(tmp_pa
         assert [path.name for path in (attempt / "predict").iterdir()] == ["predictions.npy"]
 
 
+@pytest.mark.process
 def test_a_candidate_that_looks_ahead_waits_for_a_person(tmp_path: Path) -> None:
     kit = sequence_lab(tmp_path, 1.25)
     ended = kit.autolab("loop", "--max-iterations", "1")

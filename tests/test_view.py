@@ -460,6 +460,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> dict[str,
     return kit.tables()
 
 
+@pytest.mark.process
 def test_live_ctrl_c_parks_and_the_same_command_ends_with_the_same_tables(
     tmp_path: Path, terminal: Terminal, place: Path, unbroken: dict[str, Any]
 ) -> None:
@@ -487,6 +488,7 @@ def test_live_ctrl_c_parks_and_the_same_command_ends_with_the_same_tables(
     assert kit.tables() == unbroken
 
 
+@pytest.mark.process
 def test_live_sigterm_parks_too_and_a_second_signal_leaves_at_once_and_loses_nothing(
     tmp_path: Path, terminal: Terminal, place: Path, unbroken: dict[str, Any]
 ) -> None:
@@ -509,6 +511,7 @@ def test_live_sigterm_parks_too_and_a_second_signal_leaves_at_once_and_loses_not
     assert kit.executed("start") == kit.executed("done"), "the trial that was left alone went on"
 
 
+@pytest.mark.process
 def test_a_dumb_terminal_gets_lines_and_an_answer_to_ctrl_c_and_an_error_is_one_line_on_any_terminal(
     tmp_path: Path, terminal: Terminal
 ) -> None:

@@ -54,6 +54,7 @@ def seen_boxed(program: Program, level: str, *without: str) -> dict[str, str]:
         return harm(world, run, program)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_bites_without_the_sandbox(program: Program) -> None:
     for _ in range(10 if program.race else 1):  # one lost race does not make a program harmless
@@ -66,12 +67,14 @@ def test_bites_without_the_sandbox(program: Program) -> None:
     raise AssertionError(f"{program.judges} saw nothing: {found}\n{said}")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_is_contained_at_full(program: Program) -> None:
     for _ in range(RACE_ROUNDS if program.race else HOSTILE_ROUNDS):
         assert seen_boxed(program, "full") == {}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_partial_is_what_the_table_says(program: Program) -> None:
     """With the user who runs Autolab, as it is for everybody but root: a user of its own stops some more."""
@@ -84,6 +87,7 @@ def with_layers() -> list[object]:
     return [pytest.param(layer, program, id=f"{layer}-{program.name}") for layer, program in sorted(found, key=str)]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("layer", "program"), with_layers())
 def test_a_missing_layer_lets_it_bite(layer: str, program: Program) -> None:
     """`uid+mounts`: the user of its own is left out too, and is shown not to be what held it; else both hold it."""
@@ -113,6 +117,7 @@ BOMB = Program(
 )
 
 
+@pytest.mark.process
 def test_status_answers_within_a_second_during_a_bomb(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS))
     worlds: list[World] = []
@@ -144,6 +149,7 @@ def test_status_answers_within_a_second_during_a_bomb(tmp_path: Path) -> None:
     assert max(took) < 1.0, took
 
 
+@pytest.mark.process
 def test_every_program_is_one_of_its_own() -> None:
     assert len({program.name for program in EVERY}) == len({program.code for program in EVERY}) == len(EVERY) >= 120
 
