@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import yaml
 from lab_kit import NOTHING, TINY, LabKit, design, implementation, iteration, make_lab, review, script
-from warm import Warm
+from warm import SHARED
 
 from autolab import fault, workdir
 from autolab.ledger import Ledger
@@ -36,6 +36,8 @@ TWO_PAIRS = {"test": {"rule": "fixed", "alpha": 0.02, "max_pairs": 2, "confirm_p
 LOOP = ("loop", "--max-iterations", "2")
 CHUNKS = 16
 """Parts of the sweep, so that tests can run side by side; part k takes every 16th of the points to try."""
+FEWER_CHUNKS = 4
+"""The same where few points are tried, as each worker makes the reference for itself."""
 FEW = 40
 """From this CRASH_EVERY on, the sweep takes little more than one point of each name."""
 Loop = Callable[..., tuple[int, str]]
@@ -74,15 +76,14 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def loop(reference: Reference) -> Iterator[Loop]:
+def loop(reference: Reference) -> Loop:
     """One loop in a process of its own: its exit status (negative: killed) and everything printed."""
     out = reference.fresh.with_name("out.txt")
-    with Warm() as warm:
 
-        def run(**env: str) -> tuple[int, str]:
-            return warm.run(reference.lab.root, *LOOP, out=out, env={**os.environ, **env}), out.read_text()
+    def run(**env: str) -> tuple[int, str]:
+        return SHARED.run(reference.lab.root, *LOOP, out=out, env={**os.environ, **env}), out.read_text()
 
-        yield run
+    return run
 
 
 # What must hold after any crash
@@ -197,14 +198,7 @@ def points_to_try(reference: Reference, every: int) -> list[int]:
     return sorted(chosen)
 
 
-@pytest.mark.process
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(CHUNKS))
-def test_killed_at_a_point_the_same_command_ends_with_the_same_tables(
-    reference: Reference, loop: Loop, part: int
-) -> None:
-    """Every fifth point; with CRASH_EVERY=1 every point, in about three times the time."""
-    tried = points_to_try(reference, int(os.environ.get("CRASH_EVERY", "5")))[part::CHUNKS]
+def sweep(reference: Reference, loop: Loop, tried: list[int]) -> None:
     for n in tried:
         reference.begin()
         code, said = loop(AUTOLAB_FAULT=str(n))
@@ -224,8 +218,26 @@ def test_killed_at_a_point_the_same_command_ends_with_the_same_tables(
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_dying_at_every_point_in_turn_one_lab_comes_to_the_same_end(reference: Reference, loop: Loop) -> None:
-    """In each stage the first process dies at its first point, the next at its second, until the stage is done."""
+@pytest.mark.parametrize("part", range(FEWER_CHUNKS))
+def test_killed_at_the_first_point_of_each_name_the_same_command_ends_with_the_same_tables(
+    reference: Reference, loop: Loop, part: int
+) -> None:
+    """And at every 40th point (every CRASH_EVERY-th, where that is set)."""
+    every = int(os.environ.get("CRASH_EVERY", str(FEW)))
+    sweep(reference, loop, points_to_try(reference, every)[part::FEWER_CHUNKS])
+
+
+@pytest.mark.process
+@pytest.mark.nightly
+@pytest.mark.parametrize("part", range(CHUNKS))
+def test_killed_at_any_point_the_same_command_ends_with_the_same_tables(
+    reference: Reference, loop: Loop, part: int
+) -> None:
+    sweep(reference, loop, points_to_try(reference, 1)[part::CHUNKS])
+
+
+def die_in_turn(reference: Reference, loop: Loop, later: Callable[[int], int]) -> tuple[Counter[str], int]:
+    """One lab, whose first process dies in each stage at the first point, the next ones `later`, until it is done."""
     reference.begin()
     log, deaths = reference.fresh.with_name("lives.txt"), Counter[str]()
     n, before = 1, -1
@@ -233,9 +245,25 @@ def test_dying_at_every_point_in_turn_one_lab_comes_to_the_same_end(reference: R
         assert ended[0] == -signal.SIGKILL, f"life {deaths.total() + 1}, killed at point {n}: {ended[1]}"
         deaths[log.read_text().split()[-1]] += 1
         now = len(reference.lab.events("transition"))
-        n, before = (1 if now > before else n + 1), now
+        n, before = (1 if now > before else later(n)), now
     check(reference)
     print(f"\n{deaths.total() + 1} lives: {dict(deaths)}")
+    return deaths, len(reference.lab.events("transition"))
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_dying_again_and_again_one_lab_comes_to_the_same_end(reference: Reference, loop: Loop) -> None:
+    """In each stage at its first point, its second, its fourth ..."""
+    deaths, transitions = die_in_turn(reference, loop, lambda n: 2 * n)
+    assert deaths.total() > 1.5 * transitions
+
+
+@pytest.mark.process
+@pytest.mark.nightly
+def test_dying_at_every_point_in_turn_one_lab_comes_to_the_same_end(reference: Reference, loop: Loop) -> None:
+    """In each stage the first process dies at its first point, the next at its second, until the stage is done."""
+    deaths, _ = die_in_turn(reference, loop, lambda n: n + 1)
     # Fewer than the points of an unbroken loop: what one life made durable, the next need not do again.
     assert deaths.total() > len(reference.points) / 3
 

@@ -21,6 +21,8 @@ from autolab.errors import LabError
 from autolab.process import Ended
 from autolab.sandbox import Box
 
+pytestmark = pytest.mark.as_root
+
 LEVELS = ("full", "partial", "none")
 PYTHON = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c"]
 

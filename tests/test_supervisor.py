@@ -24,6 +24,8 @@ from autolab.executors.base import Exit, Job, Phase, Ref, Step
 from autolab.executors.local import LocalExecutor
 from autolab.records.outcomes import Outcome
 
+pytestmark = pytest.mark.as_root
+
 PATIENCE_S = 30.0
 
 DAEMON = """

@@ -42,7 +42,9 @@ LAYERS = (
 
 
 def each(programs: list[Program] | tuple[Program, ...]) -> list[object]:
-    return [pytest.param(program, id=program.name) for program in programs]
+    """Those of root alone are marked: of the others, what shows the same to every user is not run by root again."""
+    only = {program.name: [pytest.mark.as_root] if program.root else [] for program in programs}
+    return [pytest.param(program, id=program.name, marks=only[program.name]) for program in programs]
 
 
 def seen_boxed(program: Program, level: str, *without: str) -> dict[str, str]:
@@ -67,6 +69,7 @@ def test_bites_without_the_sandbox(program: Program) -> None:
     raise AssertionError(f"{program.judges} saw nothing: {found}\n{said}")
 
 
+@pytest.mark.as_root
 @pytest.mark.process
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_is_contained_at_full(program: Program) -> None:
@@ -87,6 +90,7 @@ def with_layers() -> list[object]:
     return [pytest.param(layer, program, id=f"{layer}-{program.name}") for layer, program in sorted(found, key=str)]
 
 
+@pytest.mark.as_root
 @pytest.mark.process
 @pytest.mark.parametrize(("layer", "program"), with_layers())
 def test_a_missing_layer_lets_it_bite(layer: str, program: Program) -> None:
@@ -99,6 +103,7 @@ def test_a_missing_layer_lets_it_bite(layer: str, program: Program) -> None:
     assert set(program.judges) & found.keys(), found
 
 
+@pytest.mark.as_root
 def test_every_layer_has_a_program_that_needs_it() -> None:
     """As an ordinary user nobody can be anybody else, and there are no capabilities to take away."""
     applicable = set(LAYERS) if os.geteuid() == 0 else set(LAYERS) - {"uid", "capabilities"}
@@ -117,6 +122,7 @@ BOMB = Program(
 )
 
 
+@pytest.mark.as_root
 @pytest.mark.process
 def test_status_answers_within_a_second_during_a_bomb(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS))
@@ -149,7 +155,6 @@ def test_status_answers_within_a_second_during_a_bomb(tmp_path: Path) -> None:
     assert max(took) < 1.0, took
 
 
-@pytest.mark.process
 def test_every_program_is_one_of_its_own() -> None:
     assert len({program.name for program in EVERY}) == len({program.code for program in EVERY}) == len(EVERY) >= 120
 
