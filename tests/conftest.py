@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ _watching = [False]
 
 def pytest_configure(config: pytest.Config) -> None:
     if QUICK in config.option.markexpr:
+        platform.processor()  # starts `uname -p` once a process, for whichever library asks first
         sys.addaudithook(_refuse)
 
 
