@@ -56,9 +56,9 @@ REFUSED = {
 @pytest.mark.process
 @pytest.mark.parametrize(("words", "refused"), [(["-m", "not process"], REFUSED), ([], set())])
 def test_an_unmarked_test_that_starts_a_process_fails_with_a_line_that_says_what_to_add(
-    tmp_path: Path, words: list[str], refused: set[str]
+    repository: Path, tmp_path: Path, words: list[str], refused: set[str]
 ) -> None:
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    shutil.copy(repository / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_it.py").write_text(TESTS.replace("os.fork()", "os._exit(0) if os.fork() == 0 else os.wait()"))
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = process\n")
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", *words]

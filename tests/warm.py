@@ -96,7 +96,14 @@ class Warm:
 
     def close(self) -> None:
         if self._server is not None:
-            self._server.communicate()
+            assert self._server.stdin is not None and self._server.stdout is not None
+            self._server.stdin.close()
+            try:
+                self._server.wait(10)
+            except subprocess.TimeoutExpired:  # a process that a test left holds the other end
+                self._server.kill()
+                self._server.wait()
+            self._server.stdout.close()
             self._server = None
 
     def __enter__(self) -> Self:
