@@ -25,7 +25,7 @@ test: venv/.stamp  ## all tests but those of `make nightly` (ARGS="-k name" for 
 	$(PY) -m pytest -q -n auto --dist worksteal $(ARGS)
 
 nightly: venv/.stamp  ## what `make test` samples, whole: every crash point, `make crash`, `make hostile` (hours)
-	$(PY) -m pytest -q -n auto --dist worksteal -m nightly $(ARGS)
+	$(PY) -m pytest -q -n auto --dist worksteal -m nightly --ignore=tests/hostile $(ARGS)
 	$(MAKE) crash hostile
 	@echo "nightly: every part passed"
 
@@ -44,7 +44,7 @@ crash: venv/.stamp  ## kill -9 at every crash point of a loop with real training
 	$(PY) -m pytest -q -s -m crash_real
 
 hostile: venv/.stamp  ## the hostile programs, three times at level full, races fifty times (minutes)
-	HOSTILE_ROUNDS=3 RACE_ROUNDS=50 $(PY) -m pytest -q -n auto tests/hostile
+	HOSTILE_ROUNDS=3 RACE_ROUNDS=50 $(PY) -m pytest -q -n auto -m "not crash_real" tests/hostile
 
 bench-decisions: venv/.stamp  ## what is kept, and its price, on ideas of known truth: ours beside other policies (minutes)
 	$(PY) benchmarks/decisions.py $(ARGS)

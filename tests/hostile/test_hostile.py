@@ -16,7 +16,7 @@ from lab_kit import HELPS, make_lab, script
 
 from autolab import sandbox
 
-from .catalogue import EVERY, PROGRAMS
+from .catalogue import EVERY, PROGRAMS, by_family
 from .judges import began, harm
 from .program import Program
 from .runs import boxed, raw
@@ -56,8 +56,18 @@ def seen_boxed(program: Program, level: str, *without: str) -> dict[str, str]:
         return harm(world, run, program)
 
 
+def controls() -> list[object]:
+    """The first program of each family; the others bite nightly."""
+    first = {programs[0].name for programs in by_family().values()}
+    nightly = {program.name: [] if program.name in first else [pytest.mark.nightly] for program in PROGRAMS}
+    found = [
+        (program, [*nightly[program.name], *([pytest.mark.as_root] if program.root else [])]) for program in PROGRAMS
+    ]
+    return [pytest.param(program, id=program.name, marks=marks) for program, marks in found]
+
+
 @pytest.mark.process
-@pytest.mark.parametrize("program", each(PROGRAMS))
+@pytest.mark.parametrize("program", controls())
 def test_bites_without_the_sandbox(program: Program) -> None:
     for _ in range(10 if program.race else 1):  # one lost race does not make a program harmless
         with World() as world:
