@@ -40,6 +40,8 @@ class Warm:
     def __init__(self) -> None:
         self._server: subprocess.Popen[bytes] | None = None
         self._fixed: dict[str, str] = {}
+        self.free = threading.Lock()
+        """Held by whoever runs a command, where a test runs several at once: it takes one at a time."""
         self._read = b""
 
     def fits(self, env: dict[str, str]) -> bool:
