@@ -166,6 +166,7 @@ def sequence_lab(folder: Path, width: float) -> LabKit:
     path = template / ".autolab" / "config.yaml"
     config = yaml.safe_load(path.read_text()) | {"train": {"command": "{python} train.py"}}
     config |= {"predict": {"command": "{python} predict.py"}}
+    config["metric"]["success_delta"] = 0.1  # twice what three pairs resolve, whichever seeds the environment gives
     config["evaluate"] = {"script": "eval.py", "eval": "data/eval", "altered_suffix": True}
     path.write_text(yaml.safe_dump(config))
     answers = script(iteration(implementation=implementation(width)))
