@@ -24,10 +24,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from autolab import durable, init, interpreter, rig
+from autolab import files
+from autolab.cli import init
 from autolab.executors.base import Job, Step
 from autolab.executors.local import LocalExecutor
-from autolab.lab import Lab
+from autolab.lab.lab import Lab
+from autolab.trials import interpreter
+from autolab.trials.inputs import set_up
+from autolab.trials.job import checks_box, environment_of_trials
 
 RATIO, START_MS = 1.05, 100.0
 
@@ -36,13 +40,13 @@ class Bench:
     """A digits lab's training, run alone, one at a time."""
 
     def __init__(self, folder: Path, epochs: int) -> None:
-        init.init(folder / "lab", "digits", 0)
+        init.make_lab(folder / "lab", "digits", 0)
         lab = Lab(folder / "lab")
         config = lab.config()
         head = lab.git.head()
         assert head is not None
-        self.rig = rig.set_up(lab, config, head, head)
-        self.box = rig.checks_box(self.rig, config)
+        self.rig = set_up(lab, config, head, head)
+        self.box = checks_box(self.rig, config)
         self.folder, self.count = folder, 0
         self.settings = folder / "settings.json"
         self.settings.write_text(json.dumps({"epochs": epochs}))
@@ -52,7 +56,7 @@ class Bench:
         assert data is not None
         box = replace(self.box, level=level, reads=(*self.box.reads, "{code}", "{data}", "{config}"))
         box = replace(box, writes=("{folder}/train",))
-        env = rig.environment_of_trials(self.rig.python) | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
+        env = environment_of_trials(self.rig.python) | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
         env |= {"AUTOLAB_DATA": "{data}", "AUTOLAB_TRIAL_DIR": "{folder}/train"}
         step = Step("train", argv, "{code}", env, 600, 1 << 20, box)
         inputs = {"code": self.rig.code["base"], "data": data, "config": self.settings}
@@ -77,7 +81,7 @@ class Bench:
             home.parent.mkdir(exist_ok=True)
             executor.fetch(ref, home)
             weights = home / "train" / "model" / "weights.npz"
-            found[ref.key] = ended.seconds, durable.file_sha256(weights) if weights.exists() else ""
+            found[ref.key] = ended.seconds, files.sha256_of_file(weights) if weights.exists() else ""
         executor.discard()
         return found
 

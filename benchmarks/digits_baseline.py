@@ -22,7 +22,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from autolab import init
+from autolab.cli import init
 
 SCIKIT_LEARN = "scikit-learn==1.7.2"
 Scores = list[dict[str, float]]

@@ -40,7 +40,8 @@ from typing import Any
 
 import yaml
 
-from autolab import init, status
+from autolab.cli import status
+from autolab.lab import create
 
 SOFTDIGITS = Path(__file__).resolve().parent / "labs" / "softdigits"
 RULE: dict[str, Any] = {
@@ -98,10 +99,10 @@ def main() -> None:
 
 def compose(folder: Path, delta: float | None = None) -> None:
     """The lab's files in a new folder; `delta` in place of the smallest difference worth having."""
-    for source in (init.TEMPLATES / "base", SOFTDIGITS):
+    for source in (create.TEMPLATES / "base", SOFTDIGITS):
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(init.TEMPLATES / "pictures" / "eval.py", folder)
-    shutil.copytree(init.TEMPLATES / "digits" / "data", folder / "data")
+    shutil.copy(create.TEMPLATES / "pictures" / "eval.py", folder)
+    shutil.copytree(create.TEMPLATES / "digits" / "data", folder / "data")
     path = folder / ".autolab" / "config.yaml"
     config = yaml.safe_load(path.read_text()) | {"test": RULE}
     if delta is not None:

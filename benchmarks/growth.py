@@ -25,14 +25,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from autolab import cli
-from autolab.lab import Lab
+from autolab.cli import command_line
+from autolab.lab.lab import Lab
 
 
 def make_lab(root: Path, lines: int) -> Lab:
     """A lab whose ledger has `lines` lines, a transition every tenth, as an iteration has about."""
     with contextlib.redirect_stdout(io.StringIO()):
-        if cli.main(["init", str(root), "--seed", "0"]):
+        if command_line.main(["init", str(root), "--seed", "0"]):
             sys.exit("no lab could be made")
     lab = Lab(root)
     with lab.hold("benchmark"):

@@ -35,8 +35,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autolab import init
-from autolab.records.lab import Config
+from autolab.cli import init
+from autolab.lab.schemas.config import Config
 
 PARTS = 20
 FIRST_SEED = 710_000

@@ -41,11 +41,14 @@ import numpy as np
 import numpy.typing as npt
 from decisions import Check, Estimate, Progress, exact, table
 
-from autolab import champion, holdout, passages, stats
-from autolab.experiment import Judgement, Plan, PlannedArm, judge
-from autolab.records.experiment import Manifest, Trial
-from autolab.records.lab import StoppingRule
-from autolab.records.outcomes import Outcome
+from autolab.lab.schemas.config import StoppingRule
+from autolab.lab.schemas.experiment import Manifest, Trial
+from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.reports import passages
+from autolab.stats import holdout, rules
+from autolab.stats.plan import Plan, PlannedArm
+from autolab.stats.verdict import Judgement, judge
+from autolab.trials import champion
 
 Floats = npt.NDArray[np.float64]
 PAIRS, ALPHA, BOUND = 24, 0.005, 20.0
@@ -165,11 +168,11 @@ def draw(world: World, gain: float, luck: Floats, rng: np.random.Generator) -> t
 
 def critical(tail: float) -> Floats:
     """The engine's bound on t after each number of pairs; infinite where none can reach it."""
-    found = [stats._critical(n, tail) if n >= stats.FIRST else None for n in range(1, PAIRS + 1)]
+    found = [rules._critical(n, tail) if n >= rules.FIRST else None for n in range(1, PAIRS + 1)]
     return np.array([math.inf if one is None else one for one in found])
 
 
-KEEPS, GIVES_UP = critical(ALPHA), critical(1 / stats.FUTILE)
+KEEPS, GIVES_UP = critical(ALPHA), critical(1 / rules.FUTILE)
 
 
 def t_of(gains: Floats, step: float) -> tuple[Floats, Floats]:
@@ -243,7 +246,7 @@ def follow(world: World, gain: float, count: int, sample: int, seed: Sequence[in
     asked = [int(i) for i in np.flatnonzero(confirmed)]
     kept = [i for i in asked if holdout_passes(held[i, : pairs[i]], world.split_error, rng)]
     true_share = world.share if world.depth >= BOUND else 0.0
-    limits = [stats.share_at_most(int(cut), int(n)) for cut, n in zip(candidate_cut, pairs, strict=True)]
+    limits = [rules.share_at_most(int(cut), int(n)) for cut, n in zip(candidate_cut, pairs, strict=True)]
     disagreed = [
         *checked(world, searched, supported, ends, spread_over(supported, sample)),
         *checked(world, fresh, came_back, pairs, spread_over(came_back, sample), confirmed),
@@ -290,7 +293,7 @@ def _trial(arm: str, index: int, score: float) -> Trial:
         commit="0",
         key=f"{arm}{index}",
         content="0",
-        outcome=Outcome.COMPLETED,
+        outcome=TrialOutcome.COMPLETED,
         score={} if diverged else {"score": float(score)},
         diverged=("score",) if diverged else (),
         predictions_sha256=f"{arm}{index}",
@@ -312,13 +315,13 @@ def checked(
     for row in rows:
         judged = engine(world, found.base[row].tolist(), found.candidate[row].tolist())
         ruling = judged.rulings["new"]
-        other = (ruling.action is stats.Action.KEEP) != kept[row] or ruling.pairs != pairs[row]
+        other = (ruling.action is rules.RuleAction.KEEP) != kept[row] or ruling.pairs != pairs[row]
         if confirmed is not None:
             (compared,) = judged.comparisons
             manifest = _MANIFEST.model_copy(update={"comparisons": judged.comparisons})
             passed = kept[row] and not champion.too_many_cut(manifest)
             line = passages.cuts(compared)
-            most = stats.share_at_most(compared.cut[1].cut, compared.cut[1].trials)
+            most = rules.share_at_most(compared.cut[1].cut, compared.cut[1].trials)
             other |= passed != confirmed[row] or f"at most {100 * most:.3g}% (95%)" not in line.partition("new:")[2]
         yield bool(other)
 

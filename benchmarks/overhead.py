@@ -70,10 +70,10 @@ def program(argv: list[str], *_: Any) -> str:
 def loop(root: Path, iterations: int) -> float:
     """Run the command; the seconds that it took, imports included."""
     began = time.perf_counter()
-    from autolab import cli
+    from autolab.cli import command_line
 
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        code = cli.main(["loop", "--max-iterations", str(iterations), "--dir", str(root)])
+        code = command_line.main(["loop", "--max-iterations", str(iterations), "--dir", str(root)])
     if code:
         sys.exit(f"the loop ended with {code}:\n{said.getvalue()}")
     return time.perf_counter() - began
@@ -82,23 +82,25 @@ def loop(root: Path, iterations: int) -> float:
 def watched() -> tuple[Watch, float]:
     """The watch, and the seconds that importing what it wraps took."""
     watch, began = Watch(), time.perf_counter()
-    from autolab import commands, durable, ledger, plumbing, process  # noqa: F401
+    from autolab import files
     from autolab.executors.local import LocalExecutor
+    from autolab.lab import ledger, plumbing
+    from autolab.sandbox import programs
 
     imports = time.perf_counter() - began
     watch.wrap(LocalExecutor, "poll", lambda *_: "trials")
-    watch.wrap(process, "run", program)
+    watch.wrap(programs, "run", program)
     watch.wrap(plumbing, "call_git", lambda *_: "git")
     watch.wrap(ledger.Ledger, "append", lambda *_: "ledger")
-    watch.wrap(durable, "write", lambda *_: "files")
+    watch.wrap(files, "write_whole", lambda *_: "files")
     return watch, imports
 
 
 def make_lab(root: Path, pairs: int) -> None:
-    from autolab import cli
+    from autolab.cli import command_line
 
     with contextlib.redirect_stdout(io.StringIO()):
-        if cli.main(["init", str(root), "--seed", "0"]):
+        if command_line.main(["init", str(root), "--seed", "0"]):
             sys.exit("no lab could be made")
     config = root / ".autolab" / "config.yaml"
     told = re.sub(r"(max|confirm)_pairs: \d+", rf"\1_pairs: {pairs}", config.read_text())

@@ -120,7 +120,7 @@ def state(lab: Path) -> dict[str, Any]:
 
 
 def row(lab: Path, seed: int, policy: str, python: Path) -> str:
-    from autolab import stats
+    from autolab.stats import rules
 
     records = [json.loads(path.read_text()) for path in sorted((lab / "experiments").glob("*/record.json"))]
     kept = [record for record in records if record["outcome"] == "kept"]
@@ -136,7 +136,7 @@ def row(lab: Path, seed: int, policy: str, python: Path) -> str:
         return head + "| 0 | 0 | |"
     after = fresh(lab, best, python)
     gains = [a[metric] - b[metric] for a, b in zip(before, after, strict=True)]
-    found = stats.student_interval(gains, 0.025)
+    found = rules.student_interval(gains, 0.025)
     claimed = baseline_mean(lab, records[0], metric) - kept[-1]["eval_metrics"][metric]
     accuracy = sum(score["accuracy"] for score in after) / len(after)
     was = sum(score["accuracy"] for score in before) / len(before)

@@ -15,11 +15,12 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import stdtrit as t_quantile
 
-from autolab import stats
-from autolab.experiment import Plan, PlannedArm, judge
-from autolab.records.experiment import Trial
-from autolab.records.lab import StoppingRule
-from autolab.records.outcomes import Outcome
+from autolab.lab.schemas.config import StoppingRule
+from autolab.lab.schemas.experiment import Trial
+from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.stats import rules
+from autolab.stats.plan import Plan, PlannedArm
+from autolab.stats.verdict import judge
 
 PAIRS, ALPHA, IDEAS, HOLDOUT_NOISE = 24, 0.005, 100, 0.2
 FIELDS = ("ideas", "good", "found", "kept", "false", "trials", "gain", "claimed")
@@ -66,8 +67,8 @@ def engine(name: str, planned: int = PAIRS) -> Look:
 
     def look(differences: list[float], world: World) -> tuple[bool, int]:
         delta = world.effect / 2 if name == "fixed" else world.effect
-        said = stats.decide(differences[:planned], delta=delta, rule=rule(name, world), planned=planned, arms=1)
-        return said.action is stats.Action.KEEP, said.pairs
+        said = rules.decide(differences[:planned], delta=delta, rule=rule(name, world), planned=planned, arms=1)
+        return said.action is rules.RuleAction.KEEP, said.pairs
 
     return look
 
@@ -107,7 +108,7 @@ class Policy:
         """What is said of a kept candidate."""
         if not self.name.startswith("autolab"):
             return float(np.mean(confirmed))
-        return stats.shrunken(confirmed, 2**0.5 * world.own if self.declared else None)
+        return rules.shrunken(confirmed, 2**0.5 * world.own if self.declared else None)
 
 
 def policies() -> list[Policy]:
@@ -213,7 +214,7 @@ def parallel(world: World, effect: float, pace: float, count: int, rng: np.rando
             ruling = judge(plan, there).rulings["new"]
             if ruling.final:
                 break
-        kept["prefix"] += ruling.action is stats.Action.KEEP
+        kept["prefix"] += ruling.action is rules.RuleAction.KEEP
         kept["arrival"] += engine("sequential")([float(candidate[i] - base[i]) for i in order], world)[0]
     return kept
 
@@ -228,6 +229,6 @@ def _trial(arm: str, index: int, value: float) -> Trial:
         commit="0",
         key=f"{arm}{index}",
         content="0",
-        outcome=Outcome.COMPLETED,
+        outcome=TrialOutcome.COMPLETED,
         score={"score": float(value)},
     )

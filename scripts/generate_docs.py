@@ -48,7 +48,7 @@ def cli_page(commands: Iterable[str], help_of: Callable[[tuple[str, ...]], str] 
     calls: list[tuple[str, ...]] = [(), *((name,) for name in commands)]
     with ThreadPoolExecutor(max_workers=2) as pool:
         texts = list(pool.map(help_of, calls))
-    parts = ["# Command line", MADE, "Source: `src/autolab/cli.py`."]
+    parts = ["# Command line", MADE, "Source: `src/autolab/cli/`."]
     for call, text in zip(calls, texts, strict=True):
         parts += [f"## `{' '.join(['autolab', *call])}`", f"```text\n{text}\n```"]
     return "\n\n".join(parts) + "\n"
@@ -108,7 +108,7 @@ def body(schema: Mapping[str, Any]) -> list[str]:
 
 def files_page(schemas: Mapping[str, Any]) -> str:
     """One section a document (a pydantic model, its path in the ClassVar `FILE`), then their parts, by name."""
-    parts = ["# Files", MADE, "Source: `src/autolab/records/`. A key that is not named here is refused."]
+    parts = ["# Files", MADE, "Source: `src/autolab/lab/schemas/`. A key that is not named here is refused."]
     parts.append("A lab holds the JSON schema of each document as `.autolab/schemas/<name>.schema.json`.")
     documents = {model.__name__ for model in schemas.values()}
     shared: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def files_page(schemas: Mapping[str, Any]) -> str:
         for part, definition in schema.pop("$defs", {}).items():
             if shared.setdefault(part, definition) != definition:
                 raise SystemExit(
-                    f"generate_docs: two different models are called {part}: rename one in autolab.records"
+                    f"generate_docs: two different models are called {part}: rename one in autolab.lab.schemas"
                 )
         parts += [f"## {model.__name__}", f"`{model.FILE}` · schema `{name}`", *body(schema)]
     parts += ["## Parts", "What the documents above are made of."]
@@ -127,8 +127,8 @@ def files_page(schemas: Mapping[str, Any]) -> str:
 
 
 def pages() -> dict[Path, str]:
-    from autolab.cli import COMMANDS
-    from autolab.records import SCHEMAS
+    from autolab.cli.command_line import COMMANDS
+    from autolab.lab.schemas import SCHEMAS
 
     return {ROOT / "docs/cli.md": cli_page(COMMANDS), ROOT / "docs/files.md": files_page(SCHEMAS)}
 

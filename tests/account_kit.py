@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from autolab.passages import Account
-from autolab.records.experiment import (
+from autolab.lab.schemas.experiment import (
     ArmMetrics,
     Assessment,
     Comparison,
@@ -19,8 +18,9 @@ from autolab.records.experiment import (
     RunMetrics,
     SubExperiments,
 )
-from autolab.records.outcomes import Recommendation, Verdict
-from autolab.records.replies import DocsOutput
+from autolab.lab.schemas.outcomes import Recommendation, Verdict
+from autolab.lab.schemas.replies import DocsOutput
+from autolab.reports.passages import Account
 
 ID = "2026-02-12T23-30-00Z_h1"
 FIGURES = tuple(f"analysis/figures/{name}.{end}" for name in ("comparison", "loss", "acc") for end in ("png", "pdf"))

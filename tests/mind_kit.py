@@ -7,10 +7,10 @@ from typing import Any
 
 from lab_kit import LabKit, make_lab
 
-from autolab.records.lab import Stage
-from autolab.records.replies import AgentResult
-from autolab.researchers import Context, Task
-from autolab.standin import StandIn
+from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.replies import AgentResult
+from autolab.researchers.base import Context, Task
+from autolab.researchers.standin import StandIn
 
 
 def thinking_lab(folder: Path, *, config: dict[str, Any] | None = None, **more: Any) -> LabKit:

@@ -12,7 +12,7 @@ import yaml
 from lab_kit import Finished, LabKit, iteration
 from mind_kit import thinking_lab
 
-from autolab.standin import Asked, Scripted, StandIn
+from autolab.researchers.standin import Asked, Scripted, StandIn
 
 PAPER = "0_docs/papers/slopes.md"
 SACRED = (

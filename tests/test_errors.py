@@ -8,7 +8,7 @@ import re
 import pytest
 
 from autolab import errors
-from autolab.errors import AutolabError, BudgetSpent, ExecutorError, Parked, UsageError
+from autolab.errors import AutolabError, BudgetSpent, ExecutorError, Paused, UsageError
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
@@ -28,7 +28,7 @@ def test_a_message_is_one_line(kind: type[AutolabError]) -> None:
 
 def test_only_usage_exits_with_2_and_only_what_the_engine_takes_up_with_0_or_4() -> None:
     others = {kind: kind.exit_code for kind in AutolabError.__subclasses__() if kind.exit_code != 1}
-    assert others == {UsageError: 2, BudgetSpent: 4, Parked: 0}
+    assert others == {UsageError: 2, BudgetSpent: 4, Paused: 0}
 
 
 def test_an_executors_error_is_final_unless_it_says_otherwise() -> None:

@@ -173,7 +173,7 @@ def test_imports_the_standard_library_only(unit: str) -> None:
 
 @pytest.mark.process
 def test_help_and_the_command_line_itself_load_nothing_heavy(tmp_path: Path) -> None:
-    assert loaded_by("-c", "import autolab.cli", cwd=tmp_path) & HEAVY == set()
+    assert loaded_by("-c", "import autolab.cli.command_line", cwd=tmp_path) & HEAVY == set()
     assert loaded_by("-m", "autolab", "--help", cwd=tmp_path) & HEAVY == set()
 
 

@@ -3,7 +3,7 @@
     python tests/warm.py      one JSON request a line; the command's pid and its exit status, a line each
 
 The suite runs some thousand commands, and half of what a command costs is imports. What runs in the fork is
-`autolab.cli.main` with the words of a real command, in a process of its own, with nothing shared but imported code.
+`autolab.cli.command_line.main` with the words of a real command, in a process of its own, with nothing shared but imported code.
 Three things differ from `python -m autolab`: nothing is fsynced, because no test looks at the disk after a power cut;
 figures are empty files unless asked for; an environment that the interpreter reads as it starts (`FIXED`) cannot be
 another than at the start of the server, which `run` refuses: such a test starts a process.
@@ -127,7 +127,7 @@ def fixed(env: dict[str, str]) -> dict[str, str]:
 def _serve() -> None:
     import scipy.stats  # noqa: F401
 
-    from autolab import commands, fault, figures  # noqa: F401
+    pass
 
     for model in _below(BaseModel):
         model.model_rebuild(raise_errors=False)
@@ -175,7 +175,9 @@ def _become(request: dict[str, Any], tells: int) -> None:
 
 
 def _command(request: dict[str, Any]) -> int:
-    from autolab import cli, fault, figures
+    from autolab.cli import command_line
+    from autolab.lab import crash_points
+    from autolab.reports.figures import draw, progress
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     atexit._clear()
@@ -193,11 +195,11 @@ def _command(request: dict[str, Any]) -> int:
     sys.path[0] = request["cwd"]
     sys.argv = ["autolab", *request["words"]]
     os.fsync = os.fstat  # type: ignore[assignment]
-    importlib.reload(fault)
+    importlib.reload(crash_points)
     if not request["figures"]:
-        figures.draw = _empty_figures
-        figures.progress = _no_progress
-    return cli.main(request["words"])
+        draw = _empty_figures
+        progress = _no_progress
+    return command_line.main(request["words"])
 
 
 def _empty_figures(_: object, folder: Path) -> tuple[str, ...]:

@@ -2,6 +2,6 @@
 
 import sys
 
-from autolab.cli import main
+from autolab.cli.command_line import main
 
 sys.exit(main())

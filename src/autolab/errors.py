@@ -68,5 +68,5 @@ class BudgetSpent(AutolabError):
     exit_code = 4
 
 
-class Parked(AutolabError):
+class Paused(AutolabError):
     exit_code = 0

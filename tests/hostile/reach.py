@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from autolab import interpreter, leaks
+from autolab.trials import interpreter, leaks
 
 from .program import Program
 from .world import World
@@ -79,7 +79,7 @@ def launch(ground: Ground, reads: tuple[str, ...]) -> interpreter.Places:
     """What the engine binds for this lab. LabError where it refuses to launch."""
     found = interpreter.places(Path(ground.start[0]), ground.root)
     leaks.refuse_reads(ground.root, ground.root / ".git" / "autolab", {"train.reads": reads}, HIDDEN)
-    places = [leaks.Place(path, "what is bound", "take it away") for path in (*found.reads, *reads)]
+    places = [leaks.SearchedPlace(path, "what is bound", "take it away") for path in (*found.reads, *reads)]
     leaks.refuse_copies({"labels": ground.labels}, places, found.covers, ground.root, keep=False)
     return found
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autolab import evaluation
 from autolab.errors import ExecutorError, LabError
 from autolab.executors.base import Exit, Job, Step
 from autolab.executors.local import LocalExecutor
-from autolab.records.outcomes import Outcome
-from autolab.sandbox import Box
+from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.sandbox.box import Box
+from autolab.trials.evaluator import Problem, check_predictions, read_metrics, score
 
 from . import reach
 from .program import Program
@@ -137,7 +137,7 @@ def boxed(world: World, program: Program, level: str, without: tuple[str, ...] =
         run.seconds = time.monotonic() - started
     run.exit = status.exit
     run.overstayed = run.seconds > program.limit_s + 5
-    run.killed = run.exit is None or run.exit.outcome is Outcome.LOST
+    run.killed = run.exit is None or run.exit.outcome is TrialOutcome.LOST
     try:
         executor.fetch(ref, world.root / "collected")
     except (ExecutorError, OSError, RecursionError) as error:
@@ -327,20 +327,20 @@ def _import(world: World, run: Run) -> None:
 def _score(world: World, run: Run) -> None:
     """As the engine scores: collected files only, the frozen evaluator by its hash, in a folder of its own."""
     evaluator, predictions = world.host / "evaluator", run.collected / "predictions.npy"
-    problem = evaluation.check_predictions(predictions, 32)
-    if isinstance(problem, evaluation.Problem):
+    problem = check_predictions(predictions, 32)
+    if isinstance(problem, Problem):
         return
     frozen = world.before[str(evaluator / "eval.py")][5]
     assert isinstance(frozen, str)
     python, labels = Path(sys.executable), evaluator / "labels.npy"
-    scored = evaluation.score(python, evaluator / "eval.py", frozen, predictions, labels, world.root / "scored", 5.0)
+    scored = score(python, evaluator / "eval.py", frozen, predictions, labels, world.root / "scored", 5.0)
     if isinstance(scored, dict):
         run.record = scored["accuracy"]
 
 
 def _believe(world: World, run: Run) -> None:
     """As the engine reads what a trial says of itself: it is no score, and must still be read without harm."""
-    told = evaluation.read_metrics(run.collected / "metrics.json")
+    told = read_metrics(run.collected / "metrics.json")
     if isinstance(told, dict) and not all(abs(value) < 1e308 for value in told.values()):
         run.heard.append("a number that is none was taken")
     _score(world, run)

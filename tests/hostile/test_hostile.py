@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from lab_kit import HELPS, make_lab, script
 
-from autolab import sandbox
+from autolab.sandbox import box
 
 from .catalogue import EVERY, PROGRAMS, by_family
 from .judges import began, harm
@@ -48,7 +48,7 @@ def each(programs: list[Program] | tuple[Program, ...]) -> list[object]:
 
 
 def seen_boxed(program: Program, level: str, *without: str) -> dict[str, str]:
-    if level == "full" and shutil.which("bwrap", path=sandbox.PROGRAMS) is None:
+    if level == "full" and shutil.which("bwrap", path=box.PROGRAMS) is None:
         pytest.fail("level full needs bubblewrap, which is not here: apt-get install bubblewrap", pytrace=False)
     with World() as world:
         run = boxed(world, program, level, without)

@@ -24,7 +24,7 @@ import tty
 from pathlib import Path
 from typing import Any
 
-from autolab.collection import remove_tree
+from autolab.sandbox.collect import remove_tree
 
 LABELS = 32
 EVALUATOR = """\

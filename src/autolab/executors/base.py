@@ -15,10 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
-from autolab.collection import ARCHIVE, EXIT_FILE, LEFT_OUT_FILE, LOGS
 from autolab.errors import ExecutorError
-from autolab.records.outcomes import Outcome
-from autolab.sandbox import OPEN, Box
+from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.sandbox.box import OPEN, Box
+from autolab.sandbox.collect import ARCHIVE, EXIT_FILE, LEFT_OUT_FILE, LOGS
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED = frozenset({EXIT_FILE, LEFT_OUT_FILE, ARCHIVE, LOGS})
@@ -89,7 +89,7 @@ class Exit:
     """How an attempt ended: `step` is the last that ran ("" if none did), numbers are totals, the peak a maximum."""
 
     key: str
-    outcome: Outcome
+    outcome: TrialOutcome
     step: str
     returncode: int | None
     signal: int | None
@@ -110,7 +110,7 @@ class Exit:
         try:
             fields: dict[str, Any] = json.loads(path.read_bytes())
             steps = tuple(StepExit(**step) for step in fields.pop("steps"))
-            return cls(**fields | {"outcome": Outcome(fields["outcome"]), "steps": steps})
+            return cls(**fields | {"outcome": TrialOutcome(fields["outcome"]), "steps": steps})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ExecutorError(
                 f"{path} is not an exit document: {error}; run the trial again as a new attempt"

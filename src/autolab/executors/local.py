@@ -1,4 +1,4 @@
-"""Trials on this machine, under a detached supervisor (`autolab.supervisor`) that outlives the engine.
+"""Trials on this machine, under a detached supervisor (`autolab.executors.supervisor`) that outlives the engine.
 
 The work folder is all that the two sides share: jobs and cancels are files with a byte to wake the supervisor, exits
 are files with a byte to wake the engine. So a new object on the same folder knows all that the old one knew. Whenever
@@ -21,13 +21,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
-from autolab import keeper, supervisor, workdir
-from autolab.collection import Known, Limits, collect, remove_tree
 from autolab.errors import ExecutorError
+from autolab.executors import supervisor
 from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, fill
-from autolab.records.outcomes import Outcome
+from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.sandbox import runner
+from autolab.sandbox.collect import Known, Limits, collect, remove_tree
+from autolab.sandbox.workdir import Document, Workdir, drain, listen, names, read_json, ring, take_lock, write_json
 from autolab.text import last_line
-from autolab.workdir import Workdir
 
 NET_S = 1.0  # a byte may go to another reader of the same pipe, a supervisor may be killed: look at least this often
 HELD_S = 0.05  # a dead supervisor's keepers are still killing
@@ -77,10 +78,10 @@ class LocalExecutor:
             check(job)
         with _in_one_line(self._place.root):
             self._place.make()
-            queue = workdir.take_lock(self._place.queue, wait=True)
+            queue = take_lock(self._place.queue, wait=True)
             assert queue is not None
             try:
-                workdir.write_json(self._place.settings, {"slots": self._slots})  # for the next one to be started
+                write_json(self._place.settings, {"slots": self._slots})  # for the next one to be started
                 refs = [self._add(job) for job in jobs]
             finally:
                 os.close(queue)
@@ -110,7 +111,7 @@ class LocalExecutor:
             folder = self._place.folder(trial, int(attempt))
             if not self._place.start(ref.handle).exists():
                 folder.mkdir(parents=True, exist_ok=True)  # cancelled in the queue: nothing but the exit
-            job = workdir.read_json(self._place.job(ref.handle))
+            job = read_json(self._place.job(ref.handle))
             collect(folder, self._place.exit(ref.handle), destination, _limits(job["steps"]), _known(job))
 
     def cancel(self, refs: Sequence[Ref]) -> None:
@@ -131,9 +132,9 @@ class LocalExecutor:
         with _in_one_line(self._place.root):
             if self._place.root.exists():
                 self._place.make()  # a run whose trials were all known submits nothing
-                if open_jobs := workdir.names(self._place.jobs) - workdir.names(self._place.exits):
+                if open_jobs := names(self._place.jobs) - names(self._place.exits):
                     raise ExecutorError(f"{self._place.root}: {len(open_jobs)} jobs are not over; cancel them first")
-                lock = workdir.take_lock(self._place.lock, wait=True)  # a supervisor without jobs is leaving
+                lock = take_lock(self._place.lock, wait=True)  # a supervisor without jobs is leaving
                 assert lock is not None
                 remove_tree(trash)
                 self._place.root.rename(trash)  # at one blow: half a work folder would look like lost jobs
@@ -147,7 +148,7 @@ class LocalExecutor:
         name = f"{job.trial}.a{job.attempt}"
         path = self._place.job(name)
         if path.exists():
-            if (key := workdir.read_json(path)["key"]) != job.key:
+            if (key := read_json(path)["key"]) != job.key:
                 raise ExecutorError(f"{path} is already job {key}, and cannot be {job.key} too; use the next attempt")
             return Ref(job.key, name)
         for earlier in range(1, job.attempt):
@@ -158,27 +159,27 @@ class LocalExecutor:
                 )
         folder = self._place.folder(job.trial, job.attempt)
         places = {"folder": str(folder)} | {name: os.path.abspath(path) for name, path in job.inputs.items()}
-        scratch = {step.name: keeper.scratch(step.box.level, str(folder)) for step in job.steps}
+        scratch = {step.name: runner.scratch_folder(step.box.level, str(folder)) for step in job.steps}
         steps = [asdict(fill(step, places | {"scratch": scratch[step.name]})) for step in job.steps]
         document = {
             "key": job.key,
             "trial": job.trial,
             "attempt": job.attempt,
-            "order": len(workdir.names(self._place.jobs)),
+            "order": len(names(self._place.jobs)),
             "cores": job.cores,
             "folder": str(folder),
             "steps": steps,
             "results": list(job.results),
             "discarded": list(job.discarded),
         }
-        workdir.write_json(path, document)
+        write_json(path, document)
         return Ref(job.key, name)
 
     def _known(self) -> dict[str, str]:
         """Key to job name of all that was ever submitted here. Job files never change, so each is read once."""
         if self._place.jobs.exists():
-            for name in workdir.names(self._place.jobs) - set(self._keys.values()):
-                self._keys[workdir.read_json(self._place.job(name))["key"]] = name
+            for name in names(self._place.jobs) - set(self._keys.values()):
+                self._keys[read_json(self._place.job(name))["key"]] = name
         return self._keys
 
     def _over(self, name: str) -> bool:
@@ -190,7 +191,7 @@ class LocalExecutor:
             self._exits[name] = Exit.read(self._place.exit(name))
             self._starts = 0
         if ended := self._exits.get(name):
-            return Status(Phase.LOST if ended.outcome is Outcome.LOST else Phase.FINISHED, ended)
+            return Status(Phase.LOST if ended.outcome is TrialOutcome.LOST else Phase.FINISHED, ended)
         if self._place.start(name).exists():
             return Status(Phase.RUNNING)
         if self._place.job(name).exists():
@@ -216,12 +217,12 @@ class LocalExecutor:
                 bell = select.poll()
                 bell.register(events, select.POLLIN)
                 if bell.poll(1000 * min(left, net)):
-                    workdir.drain(events)
+                    drain(events)
 
     @contextmanager
     def _events(self) -> Iterator[int]:
         """Open before the first look, so that nothing can happen between a look and the wait for the next."""
-        descriptor = workdir.listen(self._place.events)
+        descriptor = listen(self._place.events)
         try:
             yield descriptor
         finally:
@@ -229,7 +230,7 @@ class LocalExecutor:
 
     def _wake(self) -> float:
         """Makes the supervisor look at its queue, or starts one. Returns the seconds after which to do so again."""
-        if workdir.ring(self._place.wake):
+        if ring(self._place.wake):
             return NET_S
         if self._starts >= FRUITLESS_STARTS:
             raise ExecutorError(f"the supervisor died {self._starts} times without a result; see {self._place.log}")
@@ -260,7 +261,7 @@ class LocalExecutor:
         return done.returncode
 
 
-def _limits(steps: Sequence[workdir.Document]) -> Limits:
+def _limits(steps: Sequence[Document]) -> Limits:
     """What a job may leave: the disk shares of its steps and what they print; the default if one has no share."""
     shares = [step["box"]["disk_bytes"] for step in steps]
     if not all(shares):
@@ -268,7 +269,7 @@ def _limits(steps: Sequence[workdir.Document]) -> Limits:
     return Limits(total_bytes=sum(shares) + sum(step["output_bytes"] for step in steps))
 
 
-def _known(job: workdir.Document) -> Known:
+def _known(job: Document) -> Known:
     """What the job says of its files; jobs of versions before this one say nothing."""
-    discarded = frozenset(job.get("discarded", ())) | {keeper.SCRATCH}
+    discarded = frozenset(job.get("discarded", ())) | {runner.SCRATCH_FOLDER}
     return Known(results=frozenset(job.get("results", ())), discarded=discarded)

@@ -6,12 +6,12 @@ import importlib
 from collections.abc import Iterable
 
 from autolab.errors import AutolabError, ResearcherError
-from autolab.records.lab import Who
+from autolab.lab.schemas.config import ResearcherConfig
 from autolab.researchers.base import Answer, Context, Researcher, Task
-from autolab.researchers.command import CommandResearcher, PresetResearcher
-from autolab.researchers.llm import LLMResearcher
+from autolab.researchers.command.agent import CommandResearcher, PresetResearcher
+from autolab.researchers.command.presets import presets
+from autolab.researchers.llm.chat_model import LLMResearcher
 from autolab.researchers.offline.researcher import OfflineResearcher
-from autolab.researchers.presets import presets
 from autolab.researchers.scripted import ScriptedResearcher
 
 __all__ = ["RESEARCHERS", "Answer", "Context", "Researcher", "Task", "load_researcher"]
@@ -25,11 +25,11 @@ RESEARCHERS: dict[str, _Kind] = {
 }
 
 
-def load_researcher(who: Who) -> Researcher:
+def load_researcher(who: ResearcherConfig) -> Researcher:
     """The researcher that the configuration names; ResearcherError lists the known ones."""
     if who.name in RESEARCHERS or who.name in presets():
         kind = RESEARCHERS.get(who.name, PresetResearcher)
-        given = [key for key, part in who.value().items() if key != "name" and part != Who().value()[key]]
+        given = [key for key, part in who.value().items() if key != "name" and part != ResearcherConfig().value()[key]]
         unknown = [key for key in given if key not in kind.options]
         if unknown:
             raise ResearcherError(f"researcher: {who.name} has no option {unknown[0]}; it has: {_list(kind.options)}")

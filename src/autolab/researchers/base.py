@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from autolab.records.experiment import Design, Hypothesis, Lesson, Results
-from autolab.records.lab import Config, Stage
+from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
+from autolab.lab.schemas.outcomes import Stage
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from autolab.errors import ResearcherError
-from autolab.records.base import Record
-from autolab.records.lab import Stage, Who
+from autolab.lab.schemas.config import ResearcherConfig
+from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.record import Record
 from autolab.researchers.base import Answer, Task
 
 
@@ -27,7 +28,7 @@ class ScriptedAnswer(Record):
     raw: str | None = None
 
 
-class Script(Record):
+class AnswerScript(Record):
     iterations: tuple[dict[Stage, tuple[ScriptedAnswer, ...]], ...]
 
 
@@ -36,10 +37,10 @@ class ScriptedResearcher:
     options = frozenset({"script"})
     works_in_folder = False
 
-    def __init__(self, who: Who) -> None:
+    def __init__(self, who: ResearcherConfig) -> None:
         if who.script is None:
             raise ResearcherError("researcher: scripted needs `script: FILE` (or --script FILE)")
-        self._script = Script.load(Path(who.script), who.script)
+        self._script = AnswerScript.load(Path(who.script), who.script)
 
     def perform(self, task: Task) -> Answer:
         answer = self._find(task)

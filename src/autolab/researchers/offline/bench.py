@@ -17,14 +17,14 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from autolab import assembler
 from autolab.errors import ResearcherError
-from autolab.records.lab import Config
-from autolab.records.method import Method
-from autolab.records.replies import Edit, NewFile
+from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.method import Method
+from autolab.lab.schemas.replies import Edit, NewFile
+from autolab.researchers import assembler
 from autolab.researchers.offline import catalogue
 from autolab.researchers.offline.catalogue import Mechanism
-from autolab.researchers.offline.changes import CHANGES, Unfit, apply
+from autolab.researchers.offline.changes import CHANGES, NotApplicable, apply
 
 METHOD = "method.json"
 _CONSTANT = re.compile(
@@ -35,7 +35,7 @@ _NO_KNOB = re.compile(r"SEED|PORT|VERSION|VOCAB|TIME|EVAL|INTERVAL|DEVICE|PATH|D
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenMethod:
     """A candidate's code: whole files and edits, and what changed in a line each."""
 
     files: tuple[NewFile, ...]
@@ -69,7 +69,7 @@ class Bench(Protocol):
         """What the candidate's model is, for design.yaml. Unfit."""
         ...
 
-    def write(self, changes: Mapping[str, JsonValue], name: str) -> Written:
+    def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
         """The candidate's code. Unfit."""
         ...
 
@@ -116,7 +116,7 @@ class Pictures:
     def fits(self, changes: dict[str, JsonValue]) -> bool:
         try:
             apply(self.method, changes, "candidate")
-        except Unfit:
+        except NotApplicable:
             return False
         return True
 
@@ -127,7 +127,7 @@ class Pictures:
         made = apply(self.method, changes, name)
         return {"model_config": made.model.value(), "recipe": made.recipe.value()}
 
-    def write(self, changes: Mapping[str, JsonValue], name: str) -> Written:
+    def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
         return method_files(self.method, apply(self.method, changes, name), self.read)
 
     def parameters(self, changes: Mapping[str, JsonValue]) -> tuple[int, int]:
@@ -135,7 +135,7 @@ class Pictures:
         return assembler.parameters(self.method.model), assembler.parameters(made.model)
 
 
-def method_files(base: Method, made: Method, read: Callable[[str], str | None]) -> Written:
+def method_files(base: Method, made: Method, read: Callable[[str], str | None]) -> WrittenMethod:
     """A method as the files of a picture lab: what the assembler writes, and the name of the default model."""
     files, edits, told = [], [], []
     if made.model != base.model:
@@ -144,7 +144,7 @@ def method_files(base: Method, made: Method, read: Callable[[str], str | None]) 
         told.append(f"`{source.path}`: the new model, assembled (sha256 {source.sha256[:12]})")
         default = re.search(r'(?m)^DEFAULT = ".*"$', read("models/__init__.py") or "")
         if default is None:
-            raise Unfit('models/__init__.py: no line `DEFAULT = "..."` that names the default model')
+            raise NotApplicable('models/__init__.py: no line `DEFAULT = "..."` that names the default model')
         edits.append(Edit(path="models/__init__.py", search=default[0], replace=f'DEFAULT = "{made.model.name}"'))
         told.append("`models/__init__.py`: it becomes the default, so that later work builds on it")
     if made.recipe != base.recipe:
@@ -156,7 +156,7 @@ def method_files(base: Method, made: Method, read: Callable[[str], str | None]) 
     source = assembler.method_source(made)
     files.append(NewFile(path=source.path, content=source.text))
     told.append(f"`{source.path}`: says so")
-    return Written(tuple(files), tuple(edits), tuple(told))
+    return WrittenMethod(tuple(files), tuple(edits), tuple(told))
 
 
 def _constants(script: str) -> dict[str, str]:
@@ -212,7 +212,7 @@ class Constants:
     def model(self, changes: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
         return {change.split()[0]: json.loads(self._new(change, factor)) for change, factor in changes.items()}
 
-    def write(self, changes: Mapping[str, JsonValue], name: str) -> Written:
+    def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
         edits, told = [], []
         for change, factor in changes.items():
             constant = change.split()[0]
@@ -221,7 +221,7 @@ class Constants:
             new = line[0].replace(self.found[constant], self._new(change, factor), 1)
             edits.append(Edit(path=self.script, search=line[0], replace=new))
             told.append(f"`{self.script}`: {constant} = {self.found[constant]} becomes {self._new(change, factor)}")
-        return Written((), tuple(edits), tuple(told))
+        return WrittenMethod((), tuple(edits), tuple(told))
 
     def parameters(self, changes: Mapping[str, JsonValue]) -> None:
         return None

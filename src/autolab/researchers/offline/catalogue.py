@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import Field, JsonValue, model_validator
 
 from autolab.errors import RecordError
-from autolab.records.base import Record
-from autolab.records.lab import Positive
+from autolab.lab.schemas.config import Positive
+from autolab.lab.schemas.record import Record
 
 SHIPPED = Path(__file__).with_name("catalogue.yaml")
 

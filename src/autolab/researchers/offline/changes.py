@@ -12,15 +12,15 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from autolab import assembler
 from autolab.errors import RecordError
-from autolab.records.method import Method
+from autolab.lab.schemas.method import Method
+from autolab.researchers import assembler
 
 Layers = list[dict[str, Any]]
 _CONVOLUTIONS = ("conv", "depthwise_separable", "residual")
 
 
-class Unfit(Exception):
+class NotApplicable(Exception):
     """A change that cannot be made here, or changes nothing: why, in words that follow the change's name."""
 
 
@@ -34,14 +34,14 @@ def apply(method: Method, changes: Mapping[str, JsonValue], name: str) -> Method
         before = {part: repr(value[part]) for part in ("model", "recipe")}
         CHANGES[change](value, changes[change])
         if all(repr(value[part]) == before[part] for part in before):
-            raise Unfit(f"{change}: changes nothing here")
+            raise NotApplicable(f"{change}: changes nothing here")
     if value["model"] != method.value()["model"]:
         value["model"]["name"] = name
     try:
         made = Method.from_value(value, "method.json")
         assembler.shapes(made.model)
     except RecordError as error:
-        raise Unfit(str(error)) from None
+        raise NotApplicable(str(error)) from None
     return made
 
 
@@ -61,7 +61,7 @@ def _convolution(value: dict[str, Any], channels: Any) -> None:
     """A model without convolutions gets one with pooling in front of everything."""
     layers: Layers = value["model"]["layers"]
     if _convolutions(layers):
-        raise Unfit("convolution: the model has convolutions already")
+        raise NotApplicable("convolution: the model has convolutions already")
     kind = _kind(layers, "activation", "relu")
     layers[:0] = [_conv(channels), {"type": "activation", "kind": kind}, {"type": "pool", "kind": "max", "size": 2}]
 
@@ -75,7 +75,7 @@ def _depthwise_separable(value: dict[str, Any], _: Any) -> None:
     layers: Layers = value["model"]["layers"]
     found = _convolutions(layers)
     if not found:
-        raise Unfit("depthwise_separable: the model has no convolution")
+        raise NotApplicable("depthwise_separable: the model has no convolution")
     if len(found) == 1:
         block = _block_end(layers, found[0])
         added = [_conv(2 * layers[found[0]]["channels"], "depthwise_separable"), *_after(layers, found[0], block)]
@@ -106,7 +106,7 @@ def _residual(value: dict[str, Any], _: Any) -> None:
     layers: Layers = value["model"]["layers"]
     plain = [index for index in _convolutions(layers) if layers[index]["type"] != "residual"]
     if not plain:
-        raise Unfit("residual: the model has no plain convolution")
+        raise NotApplicable("residual: the model has no plain convolution")
     start = plain[-1]
     end = _block_end(layers, start)
     old = layers[start]
@@ -129,7 +129,7 @@ def _depth(value: dict[str, Any], _: Any) -> None:
     layers: Layers = value["model"]["layers"]
     found = _convolutions(layers) or [i for i, layer in enumerate(layers) if layer["type"] == "linear"]
     if not found:
-        raise Unfit("depth: the model has no layer to repeat")
+        raise NotApplicable("depth: the model has no layer to repeat")
     start = found[-1]
     end = _block_end(layers, start)
     again = dict(layers[start]) | ({"stride": 1} if "stride" in layers[start] else {})
@@ -147,7 +147,7 @@ def _kernel(value: dict[str, Any], size: Any) -> None:
     layers: Layers = value["model"]["layers"]
     first = next((layer for layer in layers if layer["type"] == "conv"), None)
     if first is None:
-        raise Unfit("kernel: the model has no convolution")
+        raise NotApplicable("kernel: the model has no convolution")
     first["kernel"] = size
 
 
@@ -160,7 +160,7 @@ def _pooling(value: dict[str, Any], kind: Any) -> None:
 def _head(value: dict[str, Any], _: Any) -> None:
     layers: Layers = value["model"]["layers"]
     if not _convolutions(layers):
-        raise Unfit("head: without a convolution there are no maps to average")
+        raise NotApplicable("head: without a convolution there are no maps to average")
     value["model"]["layers"] = [
         {"type": "global_pool", "kind": "avg"} if layer["type"] == "flatten" else layer for layer in layers
     ]
@@ -170,7 +170,7 @@ def _norm(value: dict[str, Any], kind: Any) -> None:
     """After every convolution; what is there already changes its kind."""
     layers: Layers = value["model"]["layers"]
     if not _convolutions(layers):
-        raise Unfit("norm: the model has no convolution")
+        raise NotApplicable("norm: the model has no convolution")
     made: Layers = []
     for layer in layers:
         if layer["type"] == "norm":
@@ -198,7 +198,7 @@ def _dropout(value: dict[str, Any], more: Any) -> None:
     for layer in found:
         layer["p"] = round(layer["p"] + more, 3)
     if any(not 0 <= layer["p"] <= 0.8 for layer in found):
-        raise Unfit("dropout: the rate would leave 0 to 0.8")
+        raise NotApplicable("dropout: the rate would leave 0 to 0.8")
     value["model"]["layers"] = [layer for layer in layers if layer.get("p") != 0]
 
 
@@ -230,7 +230,7 @@ def _pixels(key: str) -> Callable[[dict[str, Any], Any], None]:
         side = min(value["model"]["input"][1:])
         pixels = round(side * amount) if amount < 1 else amount
         if not 0 < pixels <= side // (4 if key == "shift" else 2):
-            raise Unfit(f"{key}: {pixels} pixels are too many for a side of {side}")
+            raise NotApplicable(f"{key}: {pixels} pixels are too many for a side of {side}")
         value["recipe"][key] = pixels
 
     return change

@@ -19,12 +19,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from autolab import target
 from autolab.errors import RecordError
-from autolab.records.experiment import Arm, Finding
-from autolab.records.lab import Stage, Who
-from autolab.records.outcomes import Decision, Verdict
-from autolab.records.replies import (
+from autolab.lab.schemas.config import ResearcherConfig
+from autolab.lab.schemas.experiment import Arm, Finding
+from autolab.lab.schemas.outcomes import Decision, Stage, Verdict
+from autolab.lab.schemas.replies import (
     DecisionOutput,
     DesignOutput,
     HypothesisOutput,
@@ -34,11 +33,12 @@ from autolab.records.replies import (
     ReviewOutput,
 )
 from autolab.researchers.base import Answer, Context, Task
-from autolab.researchers.offline import policy, words
-from autolab.researchers.offline.bench import Bench, Written, bench
+from autolab.researchers.offline import bandit, words
+from autolab.researchers.offline.bandit import Idea
+from autolab.researchers.offline.bench import Bench, WrittenMethod, bench
 from autolab.researchers.offline.catalogue import Understood, understand
-from autolab.researchers.offline.changes import Unfit
-from autolab.researchers.offline.policy import Idea
+from autolab.researchers.offline.changes import NotApplicable
+from autolab.stats import target
 
 REFINEMENTS = 2
 """How often one hypothesis is tried again in its next dose."""
@@ -55,7 +55,7 @@ class OfflineResearcher:
     options = frozenset({"catalogue", "policy"})
     works_in_folder = False
 
-    def __init__(self, who: Who) -> None:
+    def __init__(self, who: ResearcherConfig) -> None:
         self._policy = who.policy
         self._catalogue = Path(who.catalogue) if who.catalogue else None
 
@@ -64,7 +64,7 @@ class OfflineResearcher:
         try:
             desk = bench(context.base, context.config, self._catalogue)
             output, note = self._answer(task, context, desk)
-        except (GaveUp, Unfit) as error:
+        except (GaveUp, NotApplicable) as error:
             return Answer(_result("failed", str(error), None))
         return Answer(_result("complete", note or "answered from the catalogue", output), note)
 
@@ -89,7 +89,7 @@ class OfflineResearcher:
 
     def _hypothesis(self, context: Context, desk: Bench, iteration: int) -> tuple[HypothesisOutput, str]:
         asked, note = _asked_for(context, desk)
-        found = policy.without(self._ideas(context, desk), context.avoid)
+        found = bandit.without(self._ideas(context, desk), context.avoid)
         idea = asked or self._choose(found, context, iteration)
         if idea is None:
             raise GaveUp("every mechanism of the catalogue that fits was tried on this base")
@@ -97,13 +97,13 @@ class OfflineResearcher:
 
     def _ideas(self, context: Context, desk: Bench, base: str | None = None) -> list[Idea]:
         commit = context.base_commit if base is None else base
-        return policy.ideas(desk.mechanisms, context.lessons, commit, desk.fits)
+        return bandit.ideas(desk.mechanisms, context.lessons, commit, desk.fits)
 
     def _choose(self, found: list[Idea], context: Context, iteration: int) -> Idea | None:
         draw = random.Random(f"{context.seed} {iteration}")
         if self._policy == "random":
             return draw.choice(found) if found else None
-        return policy.choose(found, context.lessons, draw)
+        return bandit.choose(found, context.lessons, draw)
 
     def _decide(self, context: Context, desk: Bench) -> DecisionOutput:
         assert context.results is not None and context.design is not None
@@ -112,7 +112,7 @@ class OfflineResearcher:
             return DecisionOutput(decision=Decision.ACHIEVE, reason=f"the measured mean meets {context.target}")
         supported = results.assessment.verdict is Verdict.SUPPORTED
         if not supported and _close(context) and context.refinement < REFINEMENTS:
-            again = policy.next_dose(changes, desk.mechanisms)
+            again = bandit.next_dose(changes, desk.mechanisms)
             if again and desk.fits(again.changes):
                 reason = f"the mean is on the good side without proof; next dose: {words.title(again)}"
                 return DecisionOutput(decision=Decision.REFINE, reason=reason)
@@ -131,8 +131,8 @@ def _asked_for(context: Context, desk: Bench) -> tuple[Idea | None, str]:
     if not understood.mechanisms:
         return None, f"goal {context.goal!r}: names no mechanism of the catalogue, so the search chooses"
     idea = _fitting(understood, desk)
-    done = {policy.key(lesson.changes) for lesson in context.lessons if lesson.base == context.base_commit}
-    if idea is None or policy.key(idea.changes) in done:
+    done = {bandit.key(lesson.changes) for lesson in context.lessons if lesson.base == context.base_commit}
+    if idea is None or bandit.key(idea.changes) in done:
         return None, ""
     rest = f"; not understood: {' '.join(understood.rest)}" if understood.rest else ""
     return idea, f"goal {context.goal!r}: understood as {words.title(idea)}{rest}"
@@ -156,7 +156,7 @@ def _close(context: Context) -> bool:
     if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason in ("no_change", "suspicious"):
         return False
     delta = context.design.metrics.success_delta
-    return any(c.difference.mean >= policy.PROMISING * delta for c in assessment.comparisons)
+    return any(c.difference.mean >= bandit.PROMISING * delta for c in assessment.comparisons)
 
 
 # how it is measured
@@ -167,7 +167,7 @@ def _design(context: Context, desk: Bench) -> DesignOutput:
     changes = context.hypothesis.changes
     _refuse_others(changes, desk)
     if context.refinement:
-        idea = policy.next_dose(context.lessons[0].changes, desk.mechanisms)
+        idea = bandit.next_dose(context.lessons[0].changes, desk.mechanisms)
         if idea is None:
             raise GaveUp("there is no further dose of what is to be refined")
         changes = idea.changes
@@ -201,7 +201,7 @@ def _refuse_others(changes: Mapping[str, JsonValue], desk: Bench) -> None:
 
 def _arm(changes: Mapping[str, JsonValue], desk: Bench) -> str:
     """The arm's name, from the mechanisms that make it, as the title says them: it becomes a folder and a row."""
-    parts = policy.parts_of(changes, desk.mechanisms)
+    parts = bandit.parts_of(changes, desk.mechanisms)
     names = [re.sub(r"[^a-z0-9]+", "_", (one.called(value) or one.name).lower()) for one, value in parts]
     return "_".join(names)[:40] or "candidate"
 
@@ -233,7 +233,7 @@ def _implementation(context: Context, desk: Bench, *, first: bool) -> tuple[Impl
     ), "withdrawn: the change does not run here"
 
 
-def _write(context: Context, desk: Bench) -> Written:
+def _write(context: Context, desk: Bench) -> WrittenMethod:
     assert context.design is not None
     changes = context.design.changes
     return desk.write(changes, _module(_arm(changes, desk), context))
@@ -248,7 +248,7 @@ def _review(context: Context, desk: Bench) -> ReviewOutput:
         return ReviewOutput(findings=(), notes=note)
     try:
         expected = _texts(_write(context, desk), context)
-    except (Unfit, RecordError) as error:
+    except (NotApplicable, RecordError) as error:
         return ReviewOutput(findings=(), notes=f"The design's changes are not the catalogue's: {error}")
     found = {path: context.candidate(path) for path in expected}
     if all(text == context.base(path) for path, text in found.items()):
@@ -266,7 +266,7 @@ def _review(context: Context, desk: Bench) -> ReviewOutput:
     return ReviewOutput(findings=tuple(findings), notes=note)
 
 
-def _texts(written: Written, context: Context) -> dict[str, str]:
+def _texts(written: WrittenMethod, context: Context) -> dict[str, str]:
     """Every file that a candidate's code comes to, whole."""
     texts = {file.path: file.content for file in written.files}
     for edit in written.edits:
@@ -279,7 +279,7 @@ def _parameters(context: Context, desk: Bench) -> tuple[int, int] | None:
     assert context.design is not None
     try:
         return desk.parameters(context.design.changes)
-    except Unfit:
+    except NotApplicable:
         return None
 
 

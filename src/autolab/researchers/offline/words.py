@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from autolab.records.experiment import Confirmation, Lesson, Results
-from autolab.records.lab import Metric
-from autolab.records.outcomes import Verdict
-from autolab.records.replies import DocsOutput, HypothesisOutput, PaperUpdate
+from autolab.lab.schemas.config import Metric
+from autolab.lab.schemas.experiment import Confirmation, Lesson, Results
+from autolab.lab.schemas.outcomes import Verdict
+from autolab.lab.schemas.replies import DocsOutput, HypothesisOutput, PaperUpdate
 from autolab.researchers.base import Context
-from autolab.researchers.offline import policy
+from autolab.researchers.offline import bandit
+from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench
 from autolab.researchers.offline.catalogue import Mechanism
-from autolab.researchers.offline.policy import Idea
 
 
 def title(idea: Idea) -> str:
@@ -34,7 +34,7 @@ def _named(mechanism: Mechanism, value: JsonValue) -> str:
 
 def told(changes: Mapping[str, JsonValue], desk: Bench) -> str:
     """Changes as a title."""
-    parts = policy.parts_of(changes, desk.mechanisms)
+    parts = bandit.parts_of(changes, desk.mechanisms)
     return title(Idea(tuple(parts))) if parts else ", ".join(changes)
 
 
@@ -58,7 +58,7 @@ def _grounds(idea: Idea, lessons: Sequence[Lesson]) -> str:
     """Why this and why now: what is known of the families."""
     said = []
     for family in idea.families:
-        of = [lesson for lesson in lessons if family in policy.families_of(lesson)]
+        of = [lesson for lesson in lessons if family in bandit.families_of(lesson)]
         good = sum(lesson.verdict is Verdict.SUPPORTED for lesson in of)
         word = "iteration" if len(of) == 1 else "iterations"
         said.append(

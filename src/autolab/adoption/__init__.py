@@ -1,0 +1,1 @@
+"""A training repository of the user's becomes a lab."""

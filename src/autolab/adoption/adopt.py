@@ -1,0 +1,527 @@
+"""`autolab init --from-existing`: a repository with a training program of its own becomes a lab.
+
+Every guess is said in a line and stands in `.autolab/config.yaml`, where it can be changed. Only new files are written,
+nothing is committed, nothing of the person's is changed; what git is to ignore goes into `.git/info/exclude`. All that
+can be refused is refused before the first file; killed in between, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from autolab.errors import LabError, UsageError
+from autolab.files import write_whole
+from autolab.lab.create import TEMPLATES, ignore, refuse_nested, register, write_schemas
+from autolab.lab.git import Git, common_dir, find_root
+from autolab.lab.lab import OWN_PYTHON, Lab, command_words
+from autolab.lab.schemas.config import Config, Direction, VerifierPolicy
+from autolab.reports import journal
+from autolab.sandbox.collect import remove_tree
+from autolab.text import decode
+from autolab.trials import inputs, job, metrics
+
+BASE = TEMPLATES / "base"
+DOCUMENTS = (
+    *("RESEARCH_JOURNAL.md", "FINDINGS.md", "human_journal.md", "meta_journal.md"),
+    *("1_ideas/_TEMPLATE.md", "9_reports/_TEMPLATE.md", "paper/paperbanana.md", "paper/ralph.md"),
+)
+INTERPRETER = ".autolab/interpreter.sh"
+MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py", "metrics.py")
+"""Files that say what is asked or how it is measured, by their usual names: frozen where they are committed."""
+FROZEN = ("program.md", "meta_journal.md")
+"""What a lab always freezes; both are written where the repository has none."""
+BUILDERS = (
+    r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])"
+)
+"""Build backends, and what they require, that compile."""
+DELTA = 0.01
+PAIRS = 24
+
+LOWER = {"loss", "bpb", "bpc", "nll", "perplexity", "ppl", "error", "err", "mse", "rmse", "mae", "wer", "cer", "fid"}
+HIGHER = {"accuracy", "acc", "f1", "score", "auc", "auroc", "bleu", "rouge", "iou", "precision", "recall", "reward"}
+"""Words of a metric's name that say which way is good."""
+_PRINTED = re.compile(r"""["'](?:\\n)?([A-Za-z_][\w./-]*)[ \t]*:[ \t]*(?:[{%$]|["'][ \t]*[,+.\w])""")
+_ELSEWHERE = re.compile(r"\blog(ger|ging)?\.|stderr|>&2")
+_AT_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrained|load_dataset")
+
+
+@dataclass(frozen=True)
+class AdoptionRequest:
+    """What the person says; None is to be guessed."""
+
+    train_command: str | None = None
+    metric: str | None = None
+    direction: Direction | None = None
+    delta: float | None = None
+    data: Path | None = None
+    python: Path | None = None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The repository as it was found: its root, the commit that is checked out, what is in neither."""
+
+    root: Path
+    git: Git
+    head: str
+    untracked: tuple[str, ...]
+
+    def holds(self, path: str) -> bool:
+        return self.git.has_path(self.head, path) is not None
+
+
+@dataclass(frozen=True)
+class Program:
+    """The training command as the configuration has it, and its script, if it names one that is committed."""
+
+    command: str
+    script: str | None
+    text: str
+    beside: str
+    """The committed files beside the script that end alike."""
+    env: tuple[str, ...]
+
+
+def adopt(folder: Path, wish: AdoptionRequest, seed: int | None, tell: Callable[[str], None]) -> Lab:
+    """Make a lab of the repository at `folder`. LabError, GitError, UsageError: why it cannot be, and the way out."""
+    ground = _ground(folder.resolve())
+    program = _program(ground, wish.train_command)
+    said = list(_guesses(ground, program, wish))
+    text = _config_text({key: value for key, value, _ in said}, program)
+    config = Config.from_text(text, Config.FILE)
+    _try_export(ground, config)
+    for key, value, why in said:
+        tell(f"  {key:<21} {_shown(value)}  ({why})")
+    for line in _notes(ground, program, config):
+        tell(f"note: {line}")
+    written = _write(ground, program, config, text)
+    lab = register(ground.root, seed)
+    tell(f"written, and yours to commit: {', '.join(written)}")
+    return lab
+
+
+# what cannot be adopted
+
+
+def _ground(root: Path) -> Repository:
+    """The repository, or why no lab can be made of it as it stands."""
+    found = find_root(root) if root.is_dir() else None
+    if found is None:
+        raise LabError(f"{root}: not a git repository; run `git init` there and commit the training program")
+    refuse_nested(root)
+    if found != root:
+        raise LabError(f"{root}: lies in the repository {found}; adopt that one: a lab is a whole repository")
+    if common_dir(root) != root / ".git":
+        raise LabError(f"{root}: a worktree or a submodule of {common_dir(root)}; adopt the main checkout")
+    if (root / ".autolab" / "config.yaml").exists():
+        raise LabError(f"{root}: has .autolab/config.yaml already; `autolab init {root}` makes it a lab")
+    git = Git(root)
+    head, busy = git.head(), git.busy()
+    if head is None:
+        raise LabError(f"{root}: has no commit yet; experiments start from one: commit the training program")
+    if git.branch() is None:
+        raise LabError(f"{root}: no branch is checked out (HEAD is detached); run `git switch BRANCH`")
+    if busy is not None:
+        raise LabError(f"{root}: a {busy} is in progress; end it first")
+    dirty = git.dirty()
+    changed = [path for path in dirty if git.has_path(head, path)]
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise LabError(
+            f"{changed[0]}{more}: changed since the last commit, which experiments start from; commit or stash"
+        )
+    taken = next((path for path in ("experiments", "5_worktrees") if git.has_path(head, path)), None)
+    if taken:
+        raise LabError(f"{taken}: the repository has it, and a lab keeps its own record there; rename it, commit")
+    return Repository(root, git, head, tuple(dirty))
+
+
+def _try_export(ground: Repository, config: Config) -> None:
+    """Refuse now what the first trial would be refused for: submodules, links that lead out, no room."""
+    place = common_dir(ground.root) / "autolab.export"
+    try:
+        ground.git.export(ground.head, place / "code", None, inputs.hidden_from_trials(config))
+    finally:
+        remove_tree(place)
+
+
+# the training program
+
+
+def _program(ground: Repository, given: str | None) -> Program:
+    words = _words(ground, given)
+    script = _script(ground, words)
+    text = beside = ""
+    if script is not None:
+        path = ground.root / script
+        others = [one for one in sorted(path.parent.glob(f"*{path.suffix}")) if one != path and one.is_file()]
+        text = _read(path)
+        beside = "\n".join(_read(one) for one in others if ground.holds(str(one.relative_to(ground.root))))
+    env = (*_path_needed(ground, words[0]), *(["HOME"] if _AT_HOME.search(text + beside) else []))
+    return Program(shlex.join(words).replace("'{python}'", "{python}"), script, text, beside, env)
+
+
+def _read(path: Path) -> str:
+    return decode(path.read_bytes())
+
+
+def _words(ground: Repository, given: str | None) -> list[str]:
+    if given is None:
+        if not ground.holds("train.py"):
+            raise UsageError("--train-command: missing, and the last commit has no train.py; such as 'python main.py'")
+        return ["{python}", "train.py"]
+    try:
+        words = command_words(given)
+    except ValueError as error:
+        raise UsageError(f"--train-command: {given!r}: {error}") from None
+    if words[:2] == ["uv", "run"] and _own_python(ground) and len(words) > 2:
+        words = [*([] if words[2].startswith("python") else ["{python}"]), *words[2:]]
+    if not words:
+        raise UsageError("--train-command: empty; such as 'python train.py'")
+    return ["{python}" if words[0] in ("python", "python3") else words[0], *words[1:]]
+
+
+def _script(ground: Repository, words: list[str]) -> str | None:
+    """The first word that is a committed file; UsageError where a word must be one and is not."""
+    module = words[words.index("-m") + 1] if "-m" in words[:-1] else None
+    if module is not None:
+        path = module.replace(".", "/")
+        found = [name for name in (f"{path}.py", f"{path}/__main__.py", f"{path}/__init__.py") if ground.holds(name)]
+    else:
+        found = [str(PurePosixPath(word)) for word in words if not word.startswith("-") and _is_file(ground, word)]
+    if found:
+        return found[0]
+    meant = module or next((word for word in words if re.search(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$", word)), None)
+    if meant is None and words[0] != "{python}":
+        return None  # `make train`: what it runs is not said
+    missing = f"{meant}: not in the last commit" if meant else "no script is named"
+    raise UsageError(f"--train-command: {missing}; name a committed one, by its path in {ground.root}")
+
+
+def _is_file(ground: Repository, word: str) -> bool:
+    plain = not word.startswith(("/", "..")) and "\0" not in word
+    return plain and (ground.root / word).is_file() and ground.holds(str(PurePosixPath(word)))
+
+
+def _path_needed(ground: Repository, program: str) -> list[str]:
+    """PATH, if the program is found on the person's only. UsageError: it is not there, or cannot be run."""
+    if program == "{python}":
+        return []
+    if "/" in program:
+        if os.access(ground.root / program, os.X_OK) and (program.startswith("/") or _is_file(ground, program)):
+            return []
+        raise UsageError(f"--train-command: {program}: not a committed program that may be run; chmod +x, commit")
+    if shutil.which(program, path=job.environment_of_trials("")["PATH"]):
+        return []
+    if shutil.which(program):
+        return ["PATH"]
+    raise UsageError(f"--train-command: {program}: no such program on PATH")
+
+
+def _own_python(ground: Repository, command: str | None = None) -> str | None:
+    """The repository's own interpreter: the one that `command` names, else the first there is."""
+    named = [path for path in OWN_PYTHON if command and command.strip().removeprefix("./").startswith(f"{path} ")]
+    return next((path for path in (*named, *OWN_PYTHON) if os.access(ground.root / path, os.X_OK)), None)
+
+
+def _python(ground: Repository, given: Path) -> str:
+    """The interpreter that the person names, as the configuration has it. UsageError: it is no program."""
+    path = ground.root / os.path.expanduser(given)
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise UsageError(f"--python: {given}: no such program, in {ground.root} or absolute")
+    return os.path.abspath(path) if given.is_absolute() or str(given).startswith("~") else str(given)
+
+
+# guesses
+
+Said = tuple[str, object, str]
+"""A key of the configuration, its value, and why."""
+
+
+def _guesses(ground: Repository, program: Program, wish: AdoptionRequest) -> Iterator[Said]:
+    yield "train.command", program.command, "given" if wish.train_command else "the last commit has it"
+    if wish.python is not None:
+        yield "python", _python(ground, wish.python), "given"
+    elif "{python}" in program.command:
+        own = _own_python(ground, wish.train_command)
+        yield "python", own, "the repository's own" if own else "the one that runs Autolab: there is no .venv or venv"
+    metric, why = (wish.metric, "given") if wish.metric else _metric(program)
+    yield "metric.primary", metric, why
+    yield "metric.direction", *((wish.direction, "given") if wish.direction else _direction(metric))
+    if wish.delta is not None and not 0 < wish.delta < float("inf"):
+        raise UsageError(f"--delta: {wish.delta:g} is not a positive number")
+    why = "given" if wish.delta else f"the least difference in {metric} that is worth having: yours to say"
+    yield "metric.success_delta", wish.delta or DELTA, why
+    yield "train.metrics", *_source(program, metric)
+    yield "train.in_copy", True, "what it writes beside itself goes into a copy of the code, thrown away"
+    if program.env:
+        yield (
+            "train.env",
+            list(program.env),
+            "it reads below your home folder" if "HOME" in program.env else "to be found",
+        )
+    data = _data(ground, program, wish.data)
+    if data is not None:
+        yield "data", data, "given" if wish.data else "the script names it, and it is not committed"
+    named = (path for path in MEASURES if path != program.script and ground.holds(path))
+    frozen = list(dict.fromkeys([*named, *FROZEN]))
+    yield "files.frozen", frozen, "say what is asked and how it is measured; add what else measures"
+    table = _table(ground, program)
+    why = "a name that is free" if table == "results.tsv" else "results.tsv is yours and stays as it is"
+    yield "files.global", ["RESEARCH_JOURNAL.md", table, "FINDINGS.md"], why
+    yield "executor.options", {"slots": 1}, "one training at a time; more where cores and memory allow"
+
+
+def _metric(program: Program) -> tuple[str, str]:
+    printed = _printed(program)
+    likely = [name for name in printed if _side(name)]
+    if len(likely) == 1:
+        return likely[0], f"{program.script} prints it"
+    such = f"{program.script or program.command} prints {', '.join(printed)}" if printed else "no metric was found"
+    raise UsageError(f"--metric: {such}; name the one that decides, such as --metric {(likely or ['val_loss'])[0]}")
+
+
+def _printed(program: Program) -> list[str]:
+    """Names that the program prints at the beginning of a text, followed by a colon and a value."""
+    lines = [line for line in program.text.split("\n") if not _ELSEWHERE.search(line)]
+    return list(dict.fromkeys(name for line in lines for name in _PRINTED.findall(line)))
+
+
+def _side(metric: str) -> Direction | None:
+    words = set(re.split(r"[\W_\d]+", metric.lower())) | set(re.split(r"[\W_]+", metric.lower()))
+    if bool(words & LOWER) == bool(words & HIGHER):
+        return None
+    return "minimize" if words & LOWER else "maximize"
+
+
+def _direction(metric: str) -> tuple[Direction, str]:
+    side = _side(metric)
+    if side is None:
+        raise UsageError(f"--direction: {metric} does not say which way is good; give minimize or maximize")
+    return side, "by its name"
+
+
+def _source(program: Program, metric: str) -> tuple[str, str]:
+    if metric in _printed(program):
+        return metrics.STDOUT, f"lines `{metric}: NUMBER`, the last one counts"
+    files = dict.fromkeys(re.findall(r"""["']([\w./-]*\w\.json)["']""", program.text))
+    likely = [path for path in files if re.search("metric|result|score|summary", path) and ".." not in path]
+    if len(likely) == 1 and not likely[0].startswith("/"):
+        return likely[0], "the script names it; relative to the folder it runs in"
+    return metrics.STDOUT, f"a line `{metric}: NUMBER` has to be printed; none was seen, so look at this"
+
+
+def _data(ground: Repository, program: Program, given: Path | None) -> str | None:
+    """The training data: what is given, or the one folder that the script names and that git does not hold."""
+    if given is not None:
+        path = Path(os.path.normpath(ground.root / given))
+        if not path.is_dir():
+            raise UsageError(f"--data: {given}: no such folder, in {ground.root} or absolute")
+        return str(path.relative_to(ground.root)) if path.is_relative_to(ground.root) else str(path)
+    named = re.findall(r"""["'](\w[\w.-]*)(?:/[\w./-]*)?["']""", program.text)
+    folders = [name for name in dict.fromkeys(named) if (ground.root / name).is_dir() and not ground.holds(name)]
+    return folders[0] if len(folders) == 1 else None
+
+
+def _table(ground: Repository, program: Program) -> str:
+    """results.tsv, unless there is one of another kind, or the repository speaks of one."""
+    header = "\t".join(journal.COLUMNS)
+    about = ground.root / "program.md"
+    told = program.text + program.beside + (_read(about) if about.is_file() else "")
+    names = (["results.tsv"] if "results.tsv" not in told else []) + ["autolab_results.tsv"]
+    for name in (*names, *(f"autolab_results_{number}.tsv" for number in range(2, 100))):
+        path = ground.root / name
+        if not os.path.lexists(path):
+            return name
+        if path.is_file() and path.read_bytes().split(b"\n", 1)[0].decode(errors="replace") == header:
+            return name
+    raise LabError(f"{ground.root}: a hundred results tables and none of a lab; move them away")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _notes(ground: Repository, program: Program, config: Config) -> Iterator[str]:
+    """What the person should know or do, a line each."""
+    name = program.script or program.command
+    if program.script is not None and "AUTOLAB_SEED" not in program.text + program.beside:
+        python = program.script.endswith(".py")
+        how = 'SEED = int(os.environ.get("AUTOLAB_SEED", "0"))' if python else "the environment variable AUTOLAB_SEED"
+        yield (
+            f"{name} never reads AUTOLAB_SEED, so each trial repeats the same training and nothing can be told from"
+            f" chance: let it seed its random numbers from {how}, and commit"
+        )
+    built = _compiled(ground)
+    if built:
+        yield (
+            f"{built}: the package has to be compiled, and a trial imports the candidate's code as git holds it, where"
+            " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
+            " --python /path/to/env/bin/python; candidates then change what lies outside of it"
+        )
+    unseen = [path for path in ground.untracked if not (config.data and path.rstrip("/") == config.data)]
+    if unseen:
+        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+        yield f"not committed, so trials do not see: {', '.join(unseen[:3])}{more}"
+    for path in DOCUMENTS:
+        if path in config.files.global_ and os.path.lexists(ground.root / path):
+            yield f"{path} is yours; the lab's entries will go above what it holds"
+    yield f"no evaluator measures {config.metric.primary}: the numbers are what {name} says, and marked self-reported"
+
+
+def _compiled(ground: Repository) -> str:
+    """What says that the repository's own package is built by a compiler, in words; empty where nothing does."""
+    if ground.holds("setup.py"):
+        found = re.search(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b", _read(ground.root / "setup.py"))
+        if found:
+            return f"setup.py: {found[1]}"
+    if ground.holds("pyproject.toml"):
+        try:
+            system = tomllib.loads(_read(ground.root / "pyproject.toml")).get("build-system", {})
+        except tomllib.TOMLDecodeError:
+            system = {}
+        named = [str(system.get("build-backend", "")), *map(str, system.get("requires", ()))]
+        for name in named:
+            if re.match(BUILDERS, name, re.IGNORECASE):
+                return f"pyproject.toml: build-system: {name}"
+    for folder in sorted({str(PurePosixPath(path).parent) for path in ground.git.files(ground.head)}):
+        for pattern in ("*.so", "*.pyd", "*.pyx"):
+            for path in sorted((ground.root / folder).glob(pattern)):
+                return str(path.relative_to(ground.root))
+    return ""
+
+
+# what is written
+
+
+def _config_text(said: dict[str, object], program: Program) -> str:
+    """config.yaml; the values are JSON, which YAML reads."""
+    value = {key: json.dumps(one, ensure_ascii=False) for key, one in said.items()}
+    train = [f"{key.partition('.')[2]}: {value[key]}" for key in value if key.startswith("train.")]
+    metric = [f"{key.partition('.')[2]}: {value[key]}" for key in value if key.startswith("metric.")]
+    rows = [
+        "# Made by `autolab init --from-existing`; change what was guessed wrongly. Limits are in seconds, GB and MB.",
+        f"goal: {json.dumps(_goal(said), ensure_ascii=False)}",
+        f"metric: {{{', '.join(metric)}}}",
+        *([f"python: {value['python']}"] if said.get("python") else []),
+        f"train: {{{', '.join(train)}, time_limit_s: 3600, output_mb: 50}}",
+        *([f"data: {value['data']}"] if "data" in said else []),
+        "run_time_minutes: [0, 60]",
+        "researcher: {name: offline}",
+        f"executor: {{name: local, options: {value['executor.options']}}}",
+        "containment: full",
+        "files:",
+        f"  frozen: {value['files.frozen']}",
+        "  human: [human_journal.md]",
+        f"  global: {value['files.global']}",
+        f"test: {{rule: sequential, alpha: 0.005, max_pairs: {PAIRS}, confirm_pairs: {PAIRS}}}",
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _goal(said: dict[str, object]) -> str:
+    return f"{'Lower' if said['metric.direction'] == 'minimize' else 'Raise'} {said['metric.primary']}"
+
+
+def _write(ground: Repository, program: Program, config: Config, text: str) -> list[str]:
+    """The lab's files, as far as there are none of these names; the configuration last. What is new, shortened."""
+    new = {path: (BASE / path).read_text(encoding="utf-8") for path in DOCUMENTS}
+    new |= {"program.md": _program_text(program, config), "0_docs/problem.md": _problem_text(program, config)}
+    new |= _recipes(ground, program)
+    new |= {path: "\t".join(journal.COLUMNS) + "\n" for path in config.files.global_ if path.endswith(".tsv")}
+    new = {path: content for path, content in new.items() if not os.path.lexists(ground.root / path)}
+    ignore(ground.root)
+    write_schemas(ground.root)
+    for prompt in sorted((BASE / ".autolab" / "prompts").iterdir()):
+        write_whole(ground.root / ".autolab" / "prompts" / prompt.name, prompt.read_bytes())
+    write_whole(ground.root / VerifierPolicy.FILE, _policy_text(program))
+    write_whole(ground.root / INTERPRETER, (BASE / INTERPRETER).read_bytes())
+    for path, content in new.items():
+        write_whole(ground.root / path, content)
+    write_whole(ground.root / Config.FILE, text)
+    return [".autolab/", *new]
+
+
+def _smoke(program: Program, python: str) -> str | None:
+    """A command that only reads the script, if it is one in Python."""
+    if program.script is None or not program.script.endswith(".py"):
+        return None
+    code = f'import ast; ast.parse(open({json.dumps(program.script)}, "rb").read())'
+    return f"{python} -c {shlex.quote(code)}"
+
+
+def _recipes(ground: Repository, program: Program) -> dict[str, str]:
+    """A justfile with `smoke`, where the repository has no recipes of its own and there is something to try."""
+    smoke = _smoke(program, "{{quote(python)}}")
+    theirs = [path for path in ground.root.iterdir() if path.name.lower() in ("justfile", ".justfile")]
+    if smoke is None or theirs:
+        return {}
+    lines = (BASE / "justfile").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    head = "\n".join(line for line in lines[: lines.index("_list:")] if not line.startswith("seed"))
+    why = "# only reads the script; better: a flag of the program that takes one step"
+    return {"justfile": f"{head}\n_list:\n    @just --list\n\n{why}\nsmoke:\n    {smoke}\n"}
+
+
+def _policy_text(program: Program) -> str:
+    rows = [
+        "# What a candidate must pass before review. An exit code decides; {python} is the interpreter of the trials."
+    ]
+    command = _smoke(program, "{python}")
+    if command is not None:
+        rows += ["# Only reads the script. Better: a flag of the program that takes one step."]
+        rows += [f"dry_run_command: {json.dumps(command)}", "require_dry_run: true"]
+    return "\n".join([*rows, "require_env_smoke: true", ""])
+
+
+def _program_text(program: Program, config: Config) -> str:
+    metric, frozen = config.metric, ", ".join(f"`{path}`" for path in config.files.frozen) or "none yet"
+    better = "lower" if metric.direction == "minimize" else "higher"
+    source = "on its standard output" if config.train.metrics == metrics.STDOUT else f"in `{config.train.metrics}`"
+    return f"""# Research program
+
+Project: what `{program.command}` trains in this repository.
+Metric: {metric.primary} ({better} is better), as the training says it {source}. No evaluator measures it apart, so
+numbers are self-reported. The least difference worth having is {metric.success_delta:g}.
+
+Hypothesis space: model, optimiser, schedule and settings in `{program.script or "the training code"}`.
+Out of scope: how the metric is computed, the data, the time a training is given, new packages.
+
+## Files
+
+| class | files | rule |
+| --- | --- | --- |
+| FROZEN | {frozen} | not without `META_MODE=1` in the newest entry of `human_journal.md` |
+| HUMAN | `human_journal.md` | the person's alone |
+| GLOBAL | {" ".join(f"`{path}`" for path in config.files.global_)} | written by the engine, in the main checkout |
+| REGULAR | everything else | free, in the candidate's worktree |
+
+## Conventions
+
+A change is as small as its hypothesis allows. The seed comes from the environment variable `AUTOLAB_SEED`; the same
+seed gives the same result. The line with the metric stays as it is.
+"""
+
+
+def _problem_text(program: Program, config: Config) -> str:
+    metric, data = config.metric, f"`{config.data}`" if config.data else "what the program reads; say which"
+    return f"""# The problem
+
+{config.goal}.
+
+- Data: {data}. <Where they are from, how they are split.>
+- Metric: `{metric.primary}`, as `{program.command}` says it. <What it measures, and why it and no other.>
+- Baseline: what `{program.script or program.command}` does as it stands. <How long it takes, how well it does.>
+- What is known: <what was tried, what papers claim>
+- What would count: `{metric.primary}` {"lower" if metric.direction == "minimize" else "higher"} by \
+{metric.success_delta:g} or more, over several seeds.
+"""

@@ -1,0 +1,7 @@
+"""Exit codes of the commands that drive the loop."""
+
+from __future__ import annotations
+
+from autolab.loop.engine import End
+
+EXIT_CODES = {End.DONE: 0, End.PARKED: 0, End.PERSON: 3, End.BUDGET: 4}

@@ -1,0 +1,99 @@
+"""Make a lab: from a template in an empty folder, or of a clone that carries a lab's files."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from autolab.errors import LabError, UsageError
+from autolab.lab.create import TEMPLATES, refuse_nested, register, write_schemas
+from autolab.lab.git import Git, find_root
+from autolab.lab.lab import Lab
+from autolab.lab.ledger import machine
+from autolab.text import last_line, many_lines
+
+LAYERS = {
+    "digits": ("base", "pictures", "digits"),
+    "cifar10": ("base", "pictures", "download", "cifar10"),
+    "shakespeare": ("base", "download", "shakespeare"),
+    "empty": ("base", "empty"),
+}
+"""What a lab is copied from, in this order: a file of a later layer replaces that of an earlier one."""
+
+
+def templates() -> list[str]:
+    """The names that `--template` knows."""
+    return list(LAYERS)
+
+
+def make_lab(folder: Path, template: str, seed: int | None = None) -> Lab:
+    """A new lab in `folder`: empty or new for a template, or a clone of a lab, whose files are kept.
+
+    `template` is a known name or, with a slash in it, a folder of your own that holds a lab's files. Its program
+    `prepare.py`, if there is one, makes the lab's data; LabError if that fails, and the lab is made all the same.
+    """
+    if "/" not in template and template not in LAYERS:
+        raise UsageError(f"--template: {template!r} is not known; known: {', '.join(templates())}, or a lab's folder")
+    if "/" in template and not (Path(template) / ".autolab" / "config.yaml").exists():
+        raise UsageError(f"--template: {template!r} holds no .autolab/config.yaml; give a lab's folder")
+    folder = folder.resolve()
+    refuse_nested(folder)
+    name = Path(template).resolve().name if "/" in template else template
+    begun = folder / f".autolab.init.{name}"  # an empty folder, which git does not see: killed, init goes on
+    if not begun.exists():
+        if (folder / ".autolab" / "config.yaml").exists() and find_root(folder) == folder:
+            return register(folder, seed)
+        if folder.exists() and any(folder.iterdir()):
+            raise LabError(
+                f"{folder}: not empty; a template goes into a new folder; a repository takes --from-existing"
+            )
+    begun.mkdir(parents=True, exist_ok=True)
+    compose(template, folder)
+    write_schemas(folder)
+    Git.init(folder).commit_all(f"autolab init: {name}")
+    begun.rmdir()
+    lab = register(folder, seed)
+    _prepare(folder)
+    return lab
+
+
+def compose(template: str, folder: Path) -> None:
+    """Copy the template's files into `folder`: the layers of a known name, or a folder of your own as it is."""
+    for source in [Path(template)] if "/" in template else [TEMPLATES / layer for layer in LAYERS[template]]:
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".git")
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=ignored)
+
+
+def fork_lab(folder: Path) -> Lab:
+    """Make a copied lab one of its own, with a new id."""
+    lab = Lab.find(folder)
+    head = lab.ledger.open(repair=True)
+    if head.path == str(lab.root) and head.machine == machine():
+        raise LabError(f"{lab.root}: not a copy: the lab has always stood here")
+    lab.fork(secrets.token_hex(4))
+    return lab
+
+
+def _prepare(root: Path) -> None:
+    """Run the template's `prepare.py`, which shows how far it is. LabError with its last line if it fails."""
+    if not (root / "prepare.py").is_file():
+        return
+    print(f"making the lab's data: {root / 'prepare.py'}", flush=True)
+    try:
+        done = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, check=False)
+    except KeyboardInterrupt:
+        raise LabError(_without_data(root, "interrupted")) from None
+    printed = many_lines(done.stderr)
+    if done.returncode:
+        # What it printed before its last line: that line is the error's own.
+        sys.stderr.write(printed.rstrip().rpartition("\n")[0] + "\n" if "\n" in printed.rstrip() else "")
+        last = last_line(printed) or f"prepare.py ended with exit code {done.returncode}"
+        raise LabError(_without_data(root, last))
+    sys.stderr.write(printed)
+
+
+def _without_data(root: Path, why: str) -> str:
+    return f"{root}: the lab is made, its data is not: {why}; `python prepare.py` in the lab goes on"

@@ -1,0 +1,109 @@
+"""Commands that look at machine, lab and record: verify, registry, publish, doctor, standin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from autolab.cli.doctor import check_models, examine_machine, verify_lab
+from autolab.cli.session import print_findings, print_line, to_json, with_researcher
+from autolab.errors import UsageError
+from autolab.lab.lab import Lab
+from autolab.loop.document import write_documents
+from autolab.loop.preflight import relative
+from autolab.reports.registry import publishable, registry_records
+from autolab.researchers.standin import server
+
+
+def verify(*, dir: Path = Path("."), json: bool = False) -> int:
+    """Check documents, ledger, frozen files, prompts and the lab's own programs; writes nothing.
+
+    Args:
+        dir: A folder in the lab.
+        json: One JSON object.
+    """
+    return print_findings(verify_lab(Lab.find(dir)), json)
+
+
+def registry(*, dir: Path = Path("."), json: bool = False) -> int:
+    """Every finished iteration, oldest first.
+
+    Args:
+        dir: A folder in the lab.
+        json: A JSON array with prompts' and replies' places, model settings and metrics.
+    """
+    records = registry_records(Lab.find(dir))
+    if json:
+        print(to_json(records))
+        return 0
+    for record in records:
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in record["eval_metrics"].items())
+        decision = record["planning_decision"]["action"]
+        print(f"{record['iteration_id']}  {record['verdict'] or record['status']:<12}  {metrics}  -> {decision}")
+    return 0
+
+
+def publish(*, dir: Path = Path("."), message: str = "autolab: record of the experiments") -> int:
+    """Commit the record on your branch: specs, manifests, aggregates, findings, reports, paper, figures.
+
+    Everything else of yours, staged or not, stays as it is.
+
+    Args:
+        dir: A folder in the lab.
+        message: The commit's message.
+    """
+    lab = Lab.find(dir)
+    with lab.hold("autolab publish"):
+        write_documents(lab, lab.load()[1], print_line)
+        paths = publishable(lab)
+        sha = lab.git.publish(paths, message)
+        if sha is not None:
+            lab.ledger.append("published", {"commit": sha, "files": len(paths)})
+    print(f"committed {sha[:12]}" if sha else "nothing new to publish")
+    return 0
+
+
+def doctor(
+    *,
+    dir: Path = Path("."),
+    fix: bool = False,
+    llm: bool = False,
+    researcher: str | None = None,
+    model: Annotated[str | None, arg(aliases=["--llm-model"])] = None,
+    base_url: Annotated[str | None, arg(aliases=["--llm-base-url"])] = None,
+    json: bool = False,
+) -> int:
+    """What this machine and this lab lack.
+
+    Args:
+        dir: A folder in the lab.
+        fix: Mend what can be mended: views, state, ledger, worktrees, cleaned files; with copies.
+        llm: Ask the models that think here for a sample decision: address, key, model, form. Costs one short call each.
+        researcher: With --llm, look at this one, in place of config.yaml's.
+        model: With --llm, look at this model.
+        base_url: With --llm, its address.
+        json: One JSON object.
+    """
+    if not llm:
+        if researcher or model or base_url:
+            raise UsageError("doctor: --researcher, --model and --base-url go with --llm")
+        return print_findings(examine_machine(dir, fix), json)
+    lab = Lab.find(dir)
+    config = with_researcher(lab.config(), researcher, model=model, base_url=base_url)
+    return print_findings(check_models(relative(lab, config), lab.control / "prompts"), json)
+
+
+def standin(script: Positional[Path], /, *, port: int = 0, log: Path | None = None) -> int:
+    """Serve scripted replies on loopback as OpenAI and Anthropic would, until Ctrl-C.
+
+    Args:
+        script: A YAML file; docs/standin.md has its form.
+        port: Where to listen; 0 takes any free port and says which.
+        log: A file that gets one JSON line a request.
+    """
+    if not 0 <= port <= 65_535:
+        raise UsageError(f"--port: {port} is not a port")
+    server.serve(script, port, log)
+    return 0

@@ -1,0 +1,129 @@
+"""What commands share: how they print, what their flags change, how they watch and stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from autolab.cli.view import choose
+from autolab.errors import UsageError
+from autolab.ideas.lessons import recall
+from autolab.lab.lab import Lab
+from autolab.lab.location import holder
+from autolab.lab.schemas.config import Config, ResearcherConfig
+from autolab.lab.schemas.experiment import Lesson
+from autolab.trials.progress import View
+
+
+def print_findings(findings: list[Any], as_json: bool) -> int:
+    """Print findings; exit 1 if one blocks."""
+    blocking = [finding for finding in findings if finding.severity == "blocking"]
+    if as_json:
+        print(to_json({"ok": not blocking, "findings": [finding.value() for finding in findings]}))
+    else:
+        for finding in findings:
+            mark = "FAIL" if finding.severity == "blocking" else "note"
+            print(f"{mark}  {finding.check}: {finding.message}")
+        print(f"{len(blocking)} problems" if blocking else "all is well")
+    return 1 if blocking else 0
+
+
+def to_json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+def print_aside(line: str) -> None:
+    """Where standard output is for a document."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def with_researcher(
+    config: Config,
+    researcher: str | None,
+    script: str | None = None,
+    command: str | None = None,
+    model: str | None = None,
+    base_url: str | None = None,
+    timeout_s: float | None = None,
+) -> Config:
+    """The configuration with the researcher that this command's flags name."""
+    if timeout_s is not None and not 0 < timeout_s < float("inf"):
+        raise UsageError(f"--llm-timeout: {timeout_s:g} is not a positive number of seconds")
+    given = {"script": script, "command": command, "model": model, "base_url": base_url, "timeout_s": timeout_s}
+    update = {key: value for key, value in given.items() if value is not None}
+    if not (researcher or update):
+        return config
+    kinds = {"script": "scripted", "command": "command"}
+    meant = next((kind for key, kind in kinds.items() if key in update), "llm")
+    known = config.researcher.name
+    name = researcher or (known if not {"script", "command"} & set(update) and known not in _PLAIN else meant)
+    old = config.researcher if name == known else ResearcherConfig(name=name)
+    return config.model_copy(update={"researcher": old.model_copy(update={"name": name} | update)})
+
+
+_PLAIN = ("offline", "scripted", "command")
+"""Researchers that take no model: --model beside them in the configuration means the llm."""
+
+
+def with_flags(config: Config, executor: str | None, level: str | None, resolve: bool) -> Config:
+    """The configuration with this command's flags in place of its keys."""
+    update: dict[str, Any] = {}
+    if executor:
+        update["executor"] = config.executor.model_copy(update={"name": executor})
+    if level:
+        update["containment"] = level
+    if resolve:
+        update["test"] = config.test.model_copy(update={"resolve": True})
+    return config.model_copy(update=update)
+
+
+@contextlib.contextmanager
+def watched(
+    lab: Lab, config: Config, plain: bool, say: Callable[[str], None] | None = None
+) -> Iterator[tuple[View, Callable[[], bool]]]:
+    """Where a person sees what a command does, and whether they asked it to park."""
+
+    def lessons() -> tuple[Lesson, ...]:
+        return recall(lab.store, lab.ledger, lab.load()[1].learned)
+
+    view = choose(plain or say is not None, say or print_line, config.budget, lessons)
+    with _Stopping(lab, view) as stop, view:
+        yield view, stop
+
+
+class _Stopping:
+    """Ctrl-C and SIGTERM ask to park at a safe point; a second one leaves at once. So does `autolab stop`."""
+
+    def __init__(self, lab: Lab, view: View) -> None:
+        self._lab, self._view = lab, view
+        self._asked = False
+
+    def __enter__(self) -> Callable[[], bool]:
+        self._me = holder(self._lab.store)
+        self._before = {number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self._stop
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._lab.store.joinpath("stop").unlink(missing_ok=True)
+
+    def _stop(self) -> bool:
+        if self._lab.asked_to_stop(self._me):
+            self._asked = True
+            self._view.park()
+        return self._asked
+
+    def _on(self, number: int, _: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        self._view.park()

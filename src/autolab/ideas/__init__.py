@@ -1,0 +1,1 @@
+"""What was tried, what it taught, what is not tried again."""

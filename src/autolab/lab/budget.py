@@ -1,0 +1,66 @@
+"""What the lab may still spend: pure arithmetic over the campaign's counts.
+
+A cap is held against what was spent and what the next step may take at most, before that step is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autolab.lab.schemas.campaign import Campaign
+from autolab.lab.schemas.config import Budget
+
+WARN = 0.8
+"""Share of a cap from which on a person is told."""
+
+
+def spent(budget: Budget, campaign: Campaign) -> str:
+    """Which cap is reached before another iteration or run, as one phrase; empty while there is something left."""
+    if budget.iterations is not None and campaign.iterations >= budget.iterations:
+        return f"iterations: {campaign.iterations} of {budget.iterations}"
+    return spent_within(budget, campaign, trials=1)
+
+
+def spent_within(budget: Budget, campaign: Campaign, trials: int = 0) -> str:
+    """As `spent`, for an iteration that has begun; `trials` more are wanted."""
+    if budget.trials is not None and campaign.trials + trials > budget.trials:
+        return f"trials: {campaign.trials} done, {trials} wanted, {budget.trials} allowed"
+    hours, gpu_hours = campaign.seconds / 3600, campaign.gpu_seconds / 3600
+    if budget.wall_hours is not None and hours >= budget.wall_hours:
+        return f"wall_hours: {hours:.2f} of {budget.wall_hours:g}"
+    if budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours:
+        return f"gpu_hours: {gpu_hours:.2f} of {budget.gpu_hours:g}"
+    return spent_by_calls(budget, campaign.tokens, campaign.dollars, 1, 0.0)
+
+
+def spent_by_calls(budget: Budget, tokens: int, dollars: float, more_tokens: int, more_dollars: float | None) -> str:
+    """Which cap the next model call would pass, that takes so much more at most; its price may be unknown."""
+    if budget.tokens is not None and tokens + more_tokens > budget.tokens:
+        return f"tokens: {tokens:,} used, up to {more_tokens:,} wanted by the next call, {budget.tokens:,} allowed"
+    more = more_dollars or 0.0
+    if budget.dollars is not None and (dollars >= budget.dollars or dollars + more > budget.dollars):
+        return f"dollars: {dollars:.4f} used, up to {more:.4f} wanted by the next call, {budget.dollars:g} allowed"
+    return ""
+
+
+def trials_left(budget: Budget, campaign: Campaign, gpus: int, seconds: float | None) -> int | None:
+    """Trials that budget.gpu_hours still pays for, each of `gpus` GPUs and about `seconds`; None: it caps none."""
+    if budget.gpu_hours is None or not gpus or not seconds:
+        return None
+    return max(0, int((budget.gpu_hours * 3600 - campaign.gpu_seconds) / (gpus * seconds)))
+
+
+def near(budget: Budget, campaign: Campaign) -> Iterator[tuple[str, str]]:
+    """The caps of which `WARN` is spent, each with a phrase that says how much."""
+    counts = {
+        "iterations": float(campaign.iterations),
+        "trials": float(campaign.trials),
+        "wall_hours": campaign.seconds / 3600,
+        "gpu_hours": campaign.gpu_seconds / 3600,
+        "tokens": float(campaign.tokens),
+        "dollars": campaign.dollars,
+    }
+    for name, count in counts.items():
+        cap = getattr(budget, name)
+        if cap and count >= WARN * cap:
+            yield name, f"{name} {count / cap:.0%} spent ({count:,.6g} of {cap:,.6g})"

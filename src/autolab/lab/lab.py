@@ -1,0 +1,449 @@
+"""The lab on disk: every path, the lock, the state, the configuration that holds.
+
+What must survive `checkout`, `stash` and `clean -fdx` lies in the git common dir (`Lab.store`); what
+`.autolab/` shows of it is a view, written again from the ledger when it is missing. Only code inside
+`Lab.hold()` (which owns the flock) writes; everyone else reads what was last made durable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from autolab import files
+from autolab.errors import GitError, LabError, LedgerError, RecordError
+from autolab.lab import crash_points, pytest_guard
+from autolab.lab.git import Git, common_dir
+from autolab.lab.ledger import Ledger, Line, machine
+from autolab.lab.location import holder, is_locked, locate
+from autolab.lab.schemas.campaign import Backlog, Campaign, State
+from autolab.lab.schemas.config import Config, VerifierPolicy
+
+CONTROL = ("config.yaml", "verifier_policy.yaml")
+"""What a person says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
+OWN_PYTHON = (".venv/bin/python", "venv/bin/python", ".venv/bin/python3", "venv/bin/python3")
+"""Interpreters of a lab's own, as a command may name them. Git does not hold them, so an export has none."""
+SECRET_BYTES = 32
+LOOKS = 2000
+"""How often, a millisecond apart, the lock is tried while only readers look at it."""
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Everything of one run, below `experiments/<ITERATION_ID>/runs/<RUN_ID>/`."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "run_manifest.json"
+
+    def trial(self, trial: str, attempt: int) -> Path:
+        return self.folder / "trials" / trial / f"a{attempt}"
+
+
+@dataclass(frozen=True)
+class IterationPaths:
+    """Everything of one iteration, below `experiments/<ITERATION_ID>/`."""
+
+    folder: Path
+
+    def __getattr__(self, name: str) -> Path:
+        try:
+            return self.folder / _ITERATION_FILES[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def run(self, run_id: str) -> RunPaths:
+        return RunPaths(self.folder / "runs" / run_id)
+
+
+_ITERATION_FILES = {
+    "hypothesis": "hypothesis.md",
+    "design": "design.yaml",
+    "plan": "implementation_plan.md",
+    "review": "implementation_review.md",
+    "review_result": "review_result.json",
+    "candidate": "candidate.json",
+    "summary_json": "summary.json",
+    "docs_update": "docs_update.md",
+    "results": "results.yaml",
+    "findings": "FINDINGS.md",
+    "record": "record.json",
+    "summary": "analysis/summary.md",
+    "failure": "failure_report.md",
+    "launch_script": "launch/run_local.sh",
+}
+
+
+class Lab:
+    """A git repository with an `.autolab/` folder. `root` is its main checkout."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = common_dir(root) / "autolab"
+        self.control = root / ".autolab"
+        self.state_path = self.control / "state.json"
+        self.killed = ""
+        """The command that held the lab last, if it was killed while it did; known once the lab is held."""
+        self.backlog_path = self.control / "backlog.yaml"
+        self.worktrees = root / "5_worktrees"
+        self.documents_path = self.store / "documents.json"
+        self.ledger = Ledger(self.store)
+        self.git = Git(root)
+
+    @classmethod
+    def find(cls, start: Path) -> Lab:
+        """The lab that `start` lies in; LabError with the way out where there is none."""
+        root, _ = locate(start)
+        return cls(root)
+
+    # paths
+
+    def iteration(self, iteration_id: str) -> IterationPaths:
+        return IterationPaths(self.root / "experiments" / iteration_id)
+
+    def logs(self, iteration_id: str) -> Path:
+        return self.control / "logs" / "iterations" / iteration_id
+
+    def run_store(self, iteration_id: str, run_id: str) -> Path:
+        """Where an executor keeps one run's queue, exits and working folders."""
+        return self.store / "runs" / f"{iteration_id}.{run_id}"
+
+    @property
+    def secret(self) -> bytes:
+        """What seeds are derived from; no trial ever sees it."""
+        path = self.store / "secret"
+        try:
+            found = bytes.fromhex(path.read_text(encoding="utf-8").strip())
+        except (OSError, ValueError):
+            found = b""
+        if len(found) != SECRET_BYTES:
+            raise LabError(f"{path}: missing or broken; the lab's seeds come from it: put it back from a copy")
+        return found
+
+    @property
+    def lab_id(self) -> str:
+        return self.ledger.head.lab_id
+
+    def config(self) -> Config:
+        """The configuration in the checkout, or the last one that was held if the checkout has none."""
+        return Config.load(self._control_file("config.yaml"), ".autolab/config.yaml")
+
+    def policy(self) -> VerifierPolicy:
+        path = self._control_file("verifier_policy.yaml")
+        return VerifierPolicy.load(path, ".autolab/verifier_policy.yaml") if path.exists() else VerifierPolicy()
+
+    def prompt(self, name: str) -> Path:
+        """The prompt file `name`, from the checkout or as it was last held."""
+        shown = self.control / "prompts" / name
+        return shown if shown.exists() else self.store / "control" / "prompts" / name
+
+    def _control_file(self, name: str) -> Path:
+        shown = self.control / name
+        held = self.store / "control" / name
+        return shown if shown.exists() or not held.exists() else held
+
+    def python(self, config: Config) -> str:
+        """The trials' interpreter: named in the config, else ./venv/bin/python, else the one that runs Autolab."""
+        if config.python:
+            path = Path(config.python)
+            named = str(path if path.is_absolute() or "/" not in config.python else self.root / path)
+            if "/" in named and not os.access(named, os.X_OK):
+                raise LabError(
+                    f".autolab/config.yaml: python: {config.python}: no such program; name one or remove the key"
+                )
+            return named
+        own = self.root / "venv" / "bin" / "python"
+        return str(own) if os.access(own, os.X_OK) else sys.executable
+
+    # state
+
+    def load(self) -> tuple[State, Campaign]:
+        """State and campaign of the newest transition."""
+        line = self.ledger.transition()
+        if line is None:
+            raise LedgerError(f"{self.ledger.path}: no transition in it; `autolab doctor --fix` begins it anew")
+        return read_transition(line)
+
+    def transition(self, state: State, campaign: Campaign, **why: object) -> None:
+        """Make a new state durable: one ledger line, then its copy in `.autolab/state.json`."""
+        line = self.ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), **why})
+        last = {"n": line.n, "state": line.data["state"], "campaign": line.data["campaign"]}
+        files.write_whole(self.store / "campaign.json", json.dumps(last), sync=False)  # for a lab that loses its ledger
+        self.show_state(read_transition(line)[0])  # as recorded: without secrets
+        self._show_views()
+
+    def last_log(self) -> dict[str, object]:
+        """The commit of the record that the newest transition names, for one that changes nothing in it."""
+        line = self.ledger.transition()
+        return {"log": line.data["log"]} if line and "log" in line.data else {}
+
+    def show_state(self, state: State) -> None:
+        files.write_whole(self.state_path, state.to_json())
+        crash_points.point("state.after_write")
+
+    def check_state(self, *, fix: bool = False) -> None:
+        """Roll `.autolab/state.json` forward to the ledger; refuse one that somebody edited.
+
+        With `fix`, an edited or broken one is kept as a copy beside it and written again.
+        """
+        state, _ = self.load()
+        if not self.state_path.exists():
+            return self.show_state(state)
+        try:
+            shown = State.load(self.state_path, ".autolab/state.json")
+            trouble = "" if shown == state or self._was_once(shown) else _difference(shown, state)
+        except RecordError as error:
+            trouble, shown = str(error), None
+        if trouble and not fix:
+            raise LedgerError(
+                f"{trouble}; the ledger holds the state: `autolab doctor --fix` writes it again, with a copy"
+            )
+        if trouble and self.state_path.is_file():
+            text = self.state_path.read_bytes()
+            files.write_whole(self.state_path.with_name(f"state.edited.{files.sha256_of(text)[:8]}.json"), text)
+        if shown != state:
+            self.show_state(state)
+
+    def _was_once(self, shown: State) -> bool:
+        value = shown.value()
+        return any(line.event == "transition" and line.data["state"] == value for line in self.ledger.lines())
+
+    # the lock
+
+    @contextlib.contextmanager
+    def hold(self, command: str) -> Iterator[Lab]:
+        """Own the lab and find it in order."""
+        with self.own(command):
+            self.ledger.open(repair=True)
+            self.take_up()
+            yield self
+
+    @contextlib.contextmanager
+    def own(self, command: str, *, take: bool = False) -> Iterator[None]:
+        """One at a time, by flock; the second is refused in one line that names the first.
+
+        Not every shared file system carries a flock to other machines: what one of them left in the file is obeyed
+        too, unless the person says by `take` that it is over.
+        """
+        path = self.store / "lock"
+        with _open_lock(path) as file:
+            self._take(file)
+            if not take:
+                self._refuse_elsewhere(file)
+            held = {"pid": os.getpid(), "command": command, "since": files.utc_now(), "machine": machine()}
+            file.seek(0)
+            self.killed = _field(file.read(), "command")
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(held))
+            file.flush()
+            try:
+                files.write_whole(self.control / "lock", json.dumps(held) + "\n", sync=False)
+                yield
+            finally:
+                file.seek(0)
+                file.truncate()
+                (self.control / "lock").unlink(missing_ok=True)
+
+    def _refuse_elsewhere(self, file: IO[str]) -> None:
+        """LabError where a command of another machine holds the lab, or was killed while it did."""
+        file.seek(0)
+        text = file.read()
+        host = _field(text, "machine")
+        if not host or host == machine():
+            return
+        who = f"`{_field(text, 'command')}` (pid {_field(text, 'pid')} on {host}, since {_field(text, 'since')})"
+        raise LabError(
+            f"{self.root}: held by {who}, another machine than this one ({machine()}): end it there; if it is over,"
+            " `autolab doctor --fix` takes the lock"
+        )
+
+    def take_up(self, *, fix: bool = False) -> None:
+        """Notice what happened to the lab since it was last held, and show what somebody cleaned away."""
+        self._settle()
+        self.check_state(fix=fix)
+        self._hold_control()
+        self._show_views()
+
+    def _take(self, file: IO[str]) -> None:
+        """The flock on `file`. A reader that asks who holds the lab has it for an instant: that is waited out."""
+        for _ in range(LOOKS):
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                who = holder(self.store)
+            if who is not None:
+                raise LabError(f"{self.root}: held by {who}; wait for it or `autolab stop`")
+            time.sleep(0.001)
+        raise LabError(f"{self.root}: its lock is held without pause by something else; {self.store / 'lock'}")
+
+    def _settle(self) -> None:
+        """Notice that the lab was moved or copied since its last line."""
+        head = self.ledger.head
+        if head.path == str(self.root) and head.machine == machine():
+            return
+        if head.path != str(self.root):
+            if _stands_at(Path(head.path), head.lab_id):
+                raise LabError(
+                    f"{self.root}: a copy of the lab at {head.path}, which still stands; "
+                    "`autolab init --fork` makes it a lab of its own"
+                )
+            self._leave_old_runs()
+            self.git.repair_worktrees()
+        self.ledger.append("lab_moved", {"from": head.path, "to": str(self.root), "machine": machine()})
+        self.ledger.relocate(self.root)
+
+    def fork(self, lab_id: str) -> None:
+        """Make a copied lab one of its own: new id, own worktrees, what was under way forgotten."""
+        old = self.ledger.head
+        self._leave_old_runs()
+        self.git.repair_worktrees()
+        self.ledger.rename(lab_id)
+        self.ledger.relocate(self.root)
+        self.ledger.append("forked", {"from": old.path, "was": old.lab_id, "lab_id": lab_id})
+
+    def _leave_old_runs(self) -> None:
+        """Queues name absolute paths of the old place: put them aside, trials under way are measured again."""
+        runs = self.store / "runs"
+        for lock in sorted(runs.glob("*/lock")):
+            if is_locked(lock):
+                raise LabError(
+                    f"{lock.parent}: trials of the old place still run there; wait until they end, then try again"
+                )
+        if runs.exists():
+            number = len(list(self.store.glob("runs.left.*")))
+            runs.rename(self.store / f"runs.left.{number}")
+
+    def _hold_control(self) -> None:
+        """Keep a copy of what the person said, and note in the ledger that it changed."""
+        names = [*CONTROL, *(f"prompts/{p.name}" for p in sorted((self.control / "prompts").glob("*.md")))]
+        for name in names:
+            shown, held = self.control / name, self.store / "control" / name
+            if not shown.exists():
+                continue
+            text = shown.read_bytes()
+            if held.exists() and held.read_bytes() == text:
+                continue
+            if name == "config.yaml":
+                Config.load(shown, ".autolab/config.yaml")
+            elif name == "verifier_policy.yaml":
+                VerifierPolicy.load(shown, ".autolab/verifier_policy.yaml")
+            # Noted first: a crash between the two notes it twice, not never.
+            self.ledger.append("control_changed", {"file": f".autolab/{name}", "sha256": files.sha256_of(text)})
+            files.write_whole(held, text)
+
+    def _show_views(self) -> None:
+        """What somebody cleaned away of `.autolab/`, shown again, and what keeps pytest out of candidates' files."""
+        self.link_ledger()
+        self.note_interpreter()
+        pytest_guard.write(self.root)
+        if not self.backlog_path.exists():
+            self.show_backlog(self.backlog())
+
+    def link_ledger(self) -> None:
+        """`.autolab/ledger.jsonl` is a link for readers; the file itself lies out of reach of `clean`."""
+        link = self.control / "ledger.jsonl"
+        if not link.is_symlink() and not link.exists():
+            link.symlink_to(os.path.relpath(self.ledger.path, self.control))
+
+    def note_interpreter(self) -> None:
+        """Which interpreter runs Autolab, for the lab's `.autolab/interpreter.sh`."""
+        path, text = self.store / "interpreter", sys.executable + "\n"
+        if not path.is_file() or path.read_bytes() != os.fsencode(text):
+            files.write_whole(path, os.fsencode(text), sync=False)
+
+    # the checkout, which is the person's
+
+    def away(self, campaign: Campaign) -> str | None:
+        """Why documents cannot be written into the checkout now, or None if it stands on the lab's branch."""
+        busy = self.git.busy()
+        if busy:
+            return f"a {busy} is in progress"
+        branch = self.git.branch()
+        if branch == campaign.home_branch:
+            return None
+        return f"{branch or 'a detached commit'} is checked out, the lab's branch is {campaign.home_branch}"
+
+    def require_here(self) -> None:
+        """LabError if the lab was moved away while a command works on it: nothing is to be made in its old place."""
+        if not self.ledger.path.exists():
+            raise LabError(f"{self.root}: the lab was moved or deleted meanwhile; run the command again where it is")
+
+    def ask_to_stop(self, who: str) -> None:
+        """Leave word for the command that holds the lab; `who` names it, so that no later one obeys."""
+        files.write_whole(self.store / "stop", who)
+
+    def asked_to_stop(self, who: str | None) -> bool:
+        path = self.store / "stop"
+        return who is not None and path.is_file() and path.read_bytes() == who.encode()
+
+    def backlog(self) -> Backlog:
+        """The newest hypotheses and experiments, as the engine last noted them."""
+        path = self.store / "backlog.yaml"
+        try:
+            return Backlog.load(path, str(path)) if path.exists() else Backlog()
+        except RecordError as error:
+            raise RecordError(f"{error}; `autolab doctor --fix` makes it again") from None
+
+    def show_backlog(self, backlog: Backlog) -> None:
+        for path in (self.store / "backlog.yaml", self.backlog_path):
+            files.write_whole(path, backlog.to_yaml())
+
+
+def command_words(command: str) -> list[str]:
+    """The words of a command line. `./venv/bin/python` in front means the trials' interpreter, as `{python}` does.
+
+    ValueError where quotes do not fit.
+    """
+    words = shlex.split(command)
+    return ["{python}", *words[1:]] if words and words[0].removeprefix("./") in OWN_PYTHON else words
+
+
+def read_transition(line: Line) -> tuple[State, Campaign]:
+    state = State.from_value(line.data["state"], f"ledger.jsonl line {line.n}: state")
+    return state, Campaign.from_value(line.data["campaign"], f"ledger.jsonl line {line.n}: campaign")
+
+
+def _open_lock(path: Path) -> IO[str]:
+    """The lock file, made if need be. LabError: a link or something else lies there, which is left as it is."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        raise LabError(f"{path}: not a file of its own; `autolab doctor --fix` puts it aside") from None
+    return open(descriptor, "a+", encoding="utf-8", errors="replace")
+
+
+def _field(held: str, name: str) -> str:
+    """What a lock file's text says of its holder; empty where there is none, as after an orderly end."""
+    try:
+        return str(json.loads(held)[name])
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
+def _stands_at(root: Path, lab_id: str) -> bool:
+    try:
+        head = json.loads((common_dir(root) / "autolab" / "head").read_text(encoding="utf-8"))
+    except (OSError, ValueError, GitError):
+        return False
+    return bool(head.get("lab_id") == lab_id and head.get("path") == str(root))
+
+
+def _difference(shown: State, state: State) -> str:
+    a, b = shown.value(), state.value()
+    key = next(key for key in a if a[key] != b[key])
+    return f".autolab/state.json: {key}: is {a[key]!r}, never was so: edited by hand (the ledger says {b[key]!r})"

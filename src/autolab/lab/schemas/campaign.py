@@ -1,0 +1,145 @@
+"""Documents that change while a lab works: state, loop, champions, claims, campaign, backlog."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from autolab.lab.schemas.config import Config, Count
+from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.record import Record
+
+
+class State(Record):
+    """Where the lab stands. A copy of the newest transition in the ledger, which alone is the truth."""
+
+    FILE: ClassVar[str] = ".autolab/state.json"
+
+    iteration_id: str | None
+    stage: Stage
+    stage_attempt: Annotated[int, Field(ge=1)] = 1
+    last_run_id: str | None = None
+    sync_status: Literal["pending", "ok", "failed", "na"] = "na"
+    max_stage_attempts: Annotated[int, Field(ge=1)] = 5
+    max_total_iterations: Count | None = 50
+    bounces: Count = 0
+    max_bounces: Count = 5
+    from_stage: Stage | None = None
+    reason: str = ""
+
+    @classmethod
+    def first(cls, config: Config) -> State:
+        """Before the first iteration, with the limits that the configuration names."""
+        return cls(
+            iteration_id=None,
+            stage=Stage.HYPOTHESIS,
+            max_stage_attempts=config.attempts.stage,
+            max_bounces=config.attempts.bounces,
+            max_total_iterations=config.budget.iterations,
+        )
+
+
+class Loop(Record):
+    """An `autolab loop` that has begun and not ended: its wishes and how far it is."""
+
+    max_iterations: Annotated[int, Field(ge=1)]
+    goal: str
+    target: str | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
+    first_iteration: Count
+    since_gain: Count = 0
+
+
+class Champion(Record):
+    """A kept candidate: confirmed on fresh seeds against `parent`, the commit that it branched from."""
+
+    iteration_id: str
+    run_id: str
+    """The confirmation."""
+    commit: str
+    parent: str
+    epoch: str
+    gain: float
+    evaluation_only: bool = False
+    """Claimed on the evaluation alone: the lab has no holdout."""
+    metrics: dict[str, float]
+    home_commit: str | None = None
+    """The commit of the lab's branch that it was made from: what the person commits later is not in it."""
+
+
+LINEAGE = 50
+"""Champions that the campaign remembers: so far back can a retraction return."""
+
+
+class Claims(Record):
+    """What the confirmations of a campaign have been, and how often the holdout of an epoch was asked.
+
+    `alpha` sums the errors that they were allowed: so many false ones are to be expected among the kept at most.
+    """
+
+    confirmations: Count = 0
+    kept: Count = 0
+    alpha: float = 0.0
+    epoch: str = ""
+    questions: Count = 0
+
+    @property
+    def false_share(self) -> float | None:
+        """The estimated share of false ones among the kept, at most; None before one was kept."""
+        return min(1.0, self.alpha / self.kept) if self.kept else None
+
+
+class Campaign(Record):
+    """What the engine remembers between iterations; bounded in size, part of every transition in the ledger."""
+
+    iterations: Count = 0
+    hypotheses: Count = 0
+    trials: Count = 0
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    tokens: Count = 0
+    dollars: float = 0.0
+    """Of the calls whose price is known; a call that was sent and never answered counts as it was reserved."""
+    iteration_offset: Count = 0
+    hypothesis_id: str | None = None
+    experiment_id: str | None = None
+    refinement: Count = 0
+    parent: str | None = None
+    base_commit: str | None = None
+    home_branch: str | None = None
+    home_commit: str | None = None
+    champions: tuple[Champion, ...] = ()
+    """The newest `LINEAGE` kept candidates that stand, oldest first."""
+    claims: Claims = Claims()
+    suspicious: tuple[str, ...] = ()
+    """Iterations whose candidates were set aside and wait for the user, oldest first."""
+    approved: tuple[str, ...] = ()
+    """Those that the user approved while another iteration was under way: taken when it is over."""
+    learned: str | None = None
+    """The iteration that the newest `learned` line of the ledger is about."""
+    loop: Loop | None = None
+
+
+class BacklogHypothesis(Record):
+    id: str
+    status: str
+    title: str
+    success_metric: str
+    target_delta: float
+
+
+class BacklogExperiment(Record):
+    id: str
+    hypothesis_id: str
+    status: str
+    iteration_id: str
+
+
+class Backlog(Record):
+    """Hypotheses and experiments of the lab, newest last; a view that the engine writes."""
+
+    FILE: ClassVar[str] = ".autolab/backlog.yaml"
+
+    hypotheses: tuple[BacklogHypothesis, ...] = ()
+    experiments: tuple[BacklogExperiment, ...] = ()

@@ -1,0 +1,289 @@
+"""Documents of the lab itself: configuration, policy, state, campaign, backlog."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.record import Record
+from autolab.sandbox.executed_names import runs_by_itself
+
+Direction = Literal["minimize", "maximize"]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Metric(Record):
+    """What is optimised: the metric that decides, its direction, the least difference worth having (in its units)."""
+
+    primary: str
+    direction: Direction
+    success_delta: Positive
+    report: tuple[str, ...] = ()
+
+
+class Command(Record):
+    """A program of the lab; `{python}` stands for the trials' interpreter. Limits: seconds, GB, MB, processes.
+
+    Memory (1 GB = 2^30 bytes; shared memory and temporary files count), processes and threads are sums over all that
+    it starts. `reads` names files and folders outside of the lab that it needs beside the system and the interpreter:
+    at containment `full` nothing else is there.
+    """
+
+    command: str
+    time_limit_s: Positive = 3600
+    memory_gb: Positive = 4
+    output_mb: Positive = 10
+    disk_mb: Positive = 2000
+    processes: Annotated[int, Field(ge=1)] = 512
+    reads: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Command:
+        for path in self.reads:
+            if not path.startswith("/") or path == "/":
+                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
+        return self
+
+
+class Train(Command):
+    """The training program.
+
+    `metrics` is where it says its numbers: a `.json` file with one flat object, any other file with lines
+    `name: value`, or `stdout` with such lines; files lie in AUTOLAB_TRIAL_DIR. `env` names variables of the
+    person's environment that it gets. With `in_copy` it runs in a writable copy of the code, thrown away
+    afterwards: for a program that writes beside itself. A metrics file that it leaves in the copy is kept.
+    `gpus` is how many one training uses: what `budget.gpu_hours` counts.
+    """
+
+    metrics: str = "metrics.json"
+    env: tuple[str, ...] = ()
+    in_copy: bool = False
+    gpus: Count = 0
+
+    @model_validator(mode="after")
+    def _can_be_given(self) -> Train:
+        parts = PurePosixPath(self.metrics).parts
+        if not parts or self.metrics.startswith("/") or ".." in parts:
+            raise ValueError(f"metrics: {self.metrics!r} is neither stdout nor a path inside AUTOLAB_TRIAL_DIR")
+        if runs_by_itself(self.metrics):
+            raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
+        for name in self.env:
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name.startswith("AUTOLAB_"):
+                raise ValueError(f"env: {name!r} is not the name of a variable that can be passed on")
+        return self
+
+
+class Evaluate(Record):
+    """The frozen evaluator and the folders (inputs.npy, labels.npy) of the evaluation and the holdout split.
+
+    `altered_suffix` is for sequences, inputs [n, T]: *predict* runs once more on inputs whose ends were
+    exchanged, and a prediction that changes before the exchange looks ahead.
+    """
+
+    script: str = "eval.py"
+    eval: str = "data/eval"
+    holdout: str | None = None
+    altered_suffix: bool = False
+
+
+class Price(Record):
+    """What a model costs, in dollars for a million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+class ResearcherConfig(Record):
+    """Which researcher answers. Options that the named one does not know are refused when it starts.
+
+    For `llm`: `model` is `provider:name`, `stages` names another one for a stage, `fallback` the one that is asked
+    where it cannot be had. `base_url` is that of any OpenAI-compatible server. The key is read from the environment
+    variable `api_key_env` alone, by default the provider's. `timeout_s` is for one call, `retries` how often one
+    that failed is made again, `max_tokens` the longest reply, `settings` what else the service is told (temperature).
+    `price` is for a model whose price is not known.
+
+    For a command, `env`, `reads` and `writes` are variables that it gets, files and folders that it sees beside its
+    workspace, the system and its own program; `~` is the person's home. It may add up to `disk_mb` and `max_files`
+    files and folders; what `writes` names is not counted.
+    """
+
+    name: str = "offline"
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    fallback: str | None = None
+    stages: dict[Stage, str] = {}
+    timeout_s: Positive = 300
+    retries: Count = 5
+    max_tokens: Annotated[int, Field(ge=1)] = 16_000
+    settings: dict[str, JsonValue] = {}
+    price: Price | None = None
+    script: str | None = None
+    command: str | None = None
+    env: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    catalogue: str | None = None
+    policy: Literal["bandit", "random"] = "bandit"
+    time_limit_s: Positive = 1800
+    disk_mb: Positive = 2000
+    max_files: Annotated[int, Field(ge=1)] = 20_000
+
+
+class ExecutorConfig(Record):
+    """Which executor runs the trials: `local`, or `package.module:Class`, with its own options."""
+
+    name: str = "local"
+    options: dict[str, JsonValue] = {}
+
+
+class Files(Record):
+    """Who may change which file: nobody, the person, the engine; what is not named is the researcher's."""
+
+    frozen: tuple[str, ...] = ("eval.py", "program.md", "meta_journal.md")
+    human: tuple[str, ...] = ("human_journal.md",)
+    global_: tuple[str, ...] = Field(("RESEARCH_JOURNAL.md", "results.tsv", "FINDINGS.md"), alias="global")
+
+    @property
+    def table(self) -> str:
+        """The table of results: the `.tsv` file among those that the engine writes."""
+        return next((path for path in self.global_ if path.endswith(".tsv")), "results.tsv")
+
+
+class StoppingRule(Record):
+    """The stopping rule and its error rates; pairs are (baseline, variant) trials that share a seed.
+
+    `alpha` is the chance that a candidate without a gain is kept, over all variants of a run together. `resolve`
+    goes on where a gain has become unlikely, until it is refuted. `deviation` is that of a pair's difference, in the
+    metric's units, and `beta` the chance that a gain of success_delta is missed: both are for `sprt` alone. With `fdr`
+    the confirmations of the whole campaign keep the expected share of false ones among the kept below it (e-LOND).
+    `bound` is the worst score that counts, in the metric's units: a trial beyond it, or one whose metric is no finite
+    number, counts as the bound (it is *cut*). null: the score of a constant prediction, or where calibration knows none
+    its worst less ten deviations; a design has the number. What is kept has no more cut trials than the baseline, or
+    `max_failure_share` of its trials at most.
+    """
+
+    rule: Literal["sequential", "fixed", "sprt"] = "sequential"
+    alpha: Annotated[float, Field(ge=1e-9, lt=0.5)] = 0.005
+    beta: Annotated[float, Field(ge=1e-9, lt=0.5)] = 0.25
+    deviation: Annotated[float, Field(gt=1e-100, lt=1e100)] | None = None
+    max_pairs: Annotated[int, Field(ge=2)] = 24
+    confirm_pairs: Annotated[int, Field(ge=2)] = 24
+    holdout_questions: Count = 20
+    resolve: bool = False
+    fdr: Annotated[float, Field(ge=1e-6, lt=1)] | None = None
+    bound: Annotated[float, Field(gt=-1e100, lt=1e100)] | None = None
+    max_failure_share: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _can_decide(self) -> StoppingRule:
+        if self.rule == "sprt" and self.deviation is None:
+            raise ValueError("deviation: missing; sprt needs that of a pair's difference, declared by you")
+        if self.rule == "sequential" and min(self.max_pairs, self.confirm_pairs) < 3:
+            raise ValueError("max_pairs and confirm_pairs: the sequential rule decides from 3 pairs on")
+        return self
+
+
+class Calibrate(Record):
+    """How the baseline is calibrated: over how many seeds, and which settings make the altered arm beside it."""
+
+    seeds: Annotated[int, Field(ge=3)] = 5
+    altered: dict[str, JsonValue] = {}
+
+
+class Attempts(Record):
+    """How often a stage may be tried, and how often the review may send back, before a person is asked.
+
+    `same_error` of one iteration ask a person too. `same_idea` is how often an idea may be tried on one base. After
+    `rethink` iterations without a gain the next idea has to be of another family; 0 is never.
+    """
+
+    stage: Annotated[int, Field(ge=1)] = 5
+    bounces: Count = 5
+    same_error: Annotated[int, Field(ge=1)] = 3
+    same_idea: Annotated[int, Field(ge=1)] = 1
+    rethink: Count = 3
+
+
+class Budget(Record):
+    """Caps over the life of the lab; null is no cap."""
+
+    iterations: Count | None = 50
+    trials: Count | None = None
+    wall_hours: Positive | None = None
+    gpu_hours: Positive | None = None
+    tokens: Count | None = None
+    dollars: Positive | None = None
+
+
+class Docs(Record):
+    """Paper files that an iteration updates, and where final figures go."""
+
+    paper_targets: tuple[str, ...] = ("paper/paperbanana.md", "paper/ralph.md")
+    figures: str = "paper/figures"
+
+
+class Config(Record):
+    """What a person says once about the lab. Only `metric` has no default."""
+
+    FILE: ClassVar[str] = ".autolab/config.yaml"
+
+    metric: Metric
+    goal: str = ""
+    target: str | None = None
+    python: str | None = None
+    train: Train = Train(command="{python} train.py")
+    predict: Command | None = None
+    evaluate: Evaluate | None = None
+    data: str | None = None
+    run_time_minutes: tuple[float, float] = (5.0, 40.0)
+    researcher: ResearcherConfig = ResearcherConfig()
+    reviewer: ResearcherConfig | None = None
+    executor: ExecutorConfig = ExecutorConfig()
+    containment: Literal["full", "partial", "none"] = "full"
+    files: Files = Files()
+    test: StoppingRule = StoppingRule()
+    calibrate: Calibrate = Calibrate()
+    attempts: Attempts = Attempts()
+    budget: Budget = Budget()
+    docs: Docs = Docs()
+    push: Literal["never", "kept", "always"] = "never"
+    tracking: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _splits_apart(self) -> Config:
+        """Trials read all of `data`: what they are measured on must not lie in it."""
+        splits = {"eval": self.evaluate.eval, "holdout": self.evaluate.holdout} if self.evaluate else {}
+        for name, path in splits.items():
+            if self.data and path and PurePosixPath(path).is_relative_to(PurePosixPath(self.data)):
+                lies = f"{path} lies in data ({self.data}), which trainings read"
+                raise ValueError(f"evaluate.{name}: {lies}: move it out")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluator_needs_predictions(self) -> Config:
+        if (self.evaluate is None) != (self.predict is None):
+            raise ValueError("evaluate and predict go together: give both (sealed evaluation) or none (self-reported)")
+        return self
+
+
+class VerifierPolicy(Record):
+    """Which programs judge a candidate before review. An exit code alone decides; `<ITERATION_ID>` is filled in."""
+
+    FILE: ClassVar[str] = ".autolab/verifier_policy.yaml"
+
+    test_command: str | None = None
+    dry_run_command: str | None = None
+    smoke_command: str | None = None
+    summary_command: str | None = None
+    require_tests: bool = False
+    require_dry_run: bool = False
+    require_env_smoke: bool = True
+    require_docs_target_update: bool = False
+    time_limit_s: Positive = 120
+    python_versions: str | None = None

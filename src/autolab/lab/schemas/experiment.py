@@ -1,0 +1,572 @@
+"""Documents of one iteration: hypothesis, design, review, run, results, record."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+
+from autolab.lab.schemas.config import Count, Direction, Positive, StoppingRule
+from autolab.lab.schemas.outcomes import Decision, Recommendation, RunKind, TrialOutcome, Verdict
+from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
+from autolab.text import short_name
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
+"""An arm's name: it becomes a folder, a row and part of a job's name."""
+
+
+class Hypothesis(Record):
+    """The front matter of `hypothesis.md`: one testable claim."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/hypothesis.md"
+
+    id: str
+    title: str
+    metric: str
+    direction: Direction
+    success_delta: Positive
+    success: str
+    risk_bounds: tuple[str, ...]
+    mechanism: str
+    references: tuple[str, ...] = ()
+    parent: str | None = None
+    family: str | None = None
+    """The family of mechanisms that it belongs to, by which what was learned is counted."""
+    changes: dict[str, JsonValue] = {}
+    """What it would change in the base, mechanism by mechanism."""
+
+
+class Arm(Record):
+    """A baseline or a variant: the settings it overrides, and whose code it runs."""
+
+    name: Name
+    config_overrides: Settings = {}
+    code: Literal["base", "candidate"] | None = None
+
+
+class Entrypoint(Record):
+    """What a trial runs: a module with arguments (`python -m module --key value`) or a command line."""
+
+    module: str | None = None
+    command: str | None = None
+    args: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Entrypoint:
+        if (self.module is None) == (self.command is None):
+            raise ValueError("name either module or command")
+        return self
+
+
+class Slurm(Record):
+    partition: str | None = None
+    time: str | None = None
+    cpus_per_task: int | None = None
+    cpus: int | None = None
+    mem_gb: float | None = None
+    gpus: int | None = None
+    job_id: str | None = None
+
+
+class Compute(Record):
+    location: str = "local"
+    slurm: Slurm | None = None
+
+
+class MaxPairs(Record):
+    """Seeds are drawn by the lab, as many pairs as the rule needs up to this."""
+
+    max_pairs: Annotated[int, Field(ge=2)]
+
+
+class Reproducibility(Record):
+    seeds: tuple[int, ...] | MaxPairs
+    deterministic: bool = True
+
+    @model_validator(mode="after")
+    def _seeds_are_different(self) -> Reproducibility:
+        if isinstance(self.seeds, tuple):
+            if not self.seeds:
+                raise ValueError("seeds: none given")
+            if len(set(self.seeds)) != len(self.seeds):
+                raise ValueError("seeds: a seed is given twice, which would count one training as two")
+        return self
+
+
+class DesignMetrics(Record):
+    primary: str
+    secondary: tuple[str, ...] = ()
+    success_delta: Positive
+    direction: Direction | None = None
+
+
+class Criterion(Record):
+    """A threshold on a metric; direction given, or derived from target against failure."""
+
+    metric: Annotated[str, Field(max_length=200), AfterValidator(short_name)]
+    target: float
+    acceptable: float | None = None
+    failure: float | None = None
+    direction: Direction | None = None
+
+
+class Design(Record):
+    """The executable spec of an experiment."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/design.yaml"
+
+    id: str
+    iteration_id: str
+    hypothesis_id: str
+    description: str = ""
+    entrypoint: Entrypoint
+    compute: Compute = Compute()
+    reproducibility: Reproducibility
+    metrics: DesignMetrics
+    baselines: tuple[Arm, ...] = ()
+    variants: tuple[Arm, ...] = ()
+    model: dict[str, JsonValue] | None = None
+    """What the candidate's model is. With a `model_config` in it, the assembler can write its code."""
+    changes: dict[str, JsonValue] = {}
+    """What the variants change against the base, mechanism by mechanism."""
+    dataset: str | None = None
+    train: dict[str, JsonValue] = {}
+    aggregation: Literal["mean"] = "mean"
+    criteria: tuple[Criterion, ...] = ()
+    test: StoppingRule | None = None
+    base_commit: str | None = None
+
+    @model_validator(mode="after")
+    def _arms_are_named_once(self) -> Design:
+        names = [arm.name for arm in (*self.baselines, *self.variants)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"arm name used twice: {', '.join(twice)}")
+        return self
+
+
+class Finding(Record):
+    """What a verifier or a reviewer reports."""
+
+    check: Sentence
+    severity: Literal["blocking", "advisory"]
+    message: Prose
+    file: Sentence | None = None
+
+
+class Calibration(Record):
+    """What the baseline's own trials say of the lab: its noise, its price, and what it can resolve.
+
+    Metric and deviations are in the metric's units, times in seconds. `deterministic`: the same seed gave the same
+    predictions to the byte; `rerun_difference` is by how much the metric moved. `correlation` is that of the baseline
+    and the altered arm over shared seeds. `pairs` are those that a gain of `success_delta` will take, four times in
+    five; None: more than any budget. `refused` says why nothing may be measured before something changes.
+    """
+
+    FILE: ClassVar[str] = ".autolab/calibration.json"
+
+    epoch: str
+    commit: str
+    run_id: str
+    at: str
+    metric: str
+    success_delta: float
+    seeds: Annotated[int, Field(ge=1)]
+    mean: float
+    deviation: float
+    quantum: float
+    seconds: float
+    slowest_seconds: float
+    max_rss_bytes: Count
+    deterministic: bool
+    rerun_difference: float
+    seeds_differ: bool
+    altered: dict[str, JsonValue] = {}
+    altered_effect: float | None = None
+    """Its mean difference from the baseline over shared seeds, in the direction of good."""
+    correlation: float | None = None
+    difference_deviation: float
+    worst: float | None = None
+    """The worst of the baseline's trials."""
+    constant: float | None = None
+    """What the evaluator says of a constant prediction; None where it takes none, or where there is no evaluator."""
+    bound: float | None = None
+    """The worst score that counts, where `test.bound` names none."""
+    pairs: Count | None
+    max_pairs: Count
+    advice: tuple[str, ...] = ()
+    refused: str = ""
+
+
+class ReviewResult(Record):
+    """The gate before launch. Without `commit` it never opens."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/review_result.json"
+
+    status: Literal["pass", "needs_retry", "failed"]
+    blocking_findings: tuple[Finding | str, ...] = ()
+    required_checks: dict[str, Literal["pass", "skip", "fail"]]
+    reviewed_at: str
+    commit: str | None = None
+    reviewer: str | None = None
+
+
+class Interval(Record):
+    """A mean difference in the direction of good, with the interval of the rule that judged it."""
+
+    n: Count
+    mean: float
+    low: float | None
+    high: float | None
+    level: float
+
+
+class CutTrials(Record):
+    """How many of an arm's trials count as the bound: `diverged` ended without a finite score, the others lie beyond.
+
+    `at_most` is the one-sided 95% upper limit of the share of such trainings (Clopper-Pearson).
+    """
+
+    arm: str
+    trials: Annotated[int, Field(ge=1)]
+    cut: Count
+    diverged: Count
+    at_most: float
+
+
+class Comparison(Record):
+    """One variant against the first baseline, as judged by the rule that was fixed before launch."""
+
+    arm: str
+    baseline: str
+    metric: str
+    difference: Interval
+    verdict: Verdict
+    reason: str = ""
+    pairs: Count | None = None
+    """Pairs of trials that were read; `difference.n` counts parts of the evaluation where the seed changes nothing."""
+    e_plus: float | None = None
+    e_minus: float | None = None
+    """Evidence against "no gain" and against "a gain of at least success_delta", under a sequential rule."""
+    bound: float | None = None
+    """The worst score that counts; None: scores count as they are, and one that is no finite number fails its run."""
+    cut: tuple[CutTrials, ...] = ()
+    """The baseline's trials and the variant's, where there is a bound."""
+
+
+class Trial(Record):
+    """One cell of a run: an arm at a seed, with the attempt that counts."""
+
+    trial: str
+    arm: str
+    index: Count
+    seed: int
+    attempt: Annotated[int, Field(ge=1)]
+    commit: str
+    key: str
+    content: str
+    outcome: TrialOutcome
+    score: dict[str, float] = {}
+    self_reported: dict[str, float] = {}
+    diverged: tuple[str, ...] = ()
+    """The metric that is compared, where the trial ended well and it came out as no finite number."""
+    parts: tuple[float, ...] = ()
+    """The primary metric on equal parts of the evaluation, where another seed gave the same predictions."""
+    predictions_sha256: str | None = None
+    rows: Count = 0
+    """Predictions that were scored; 0 where there are none or nobody counted."""
+    agreement: float | None = None
+    """The share of them whose largest value stands at the label, where labels are classes."""
+    suspicions: tuple[str, ...] = ()
+    """What of this trial alone looks too good or too easy, in words that follow its name."""
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of the train step; 0 where nobody measured."""
+    contained: dict[str, str] = {}
+    max_rss_bytes: Count = 0
+    output_bytes: Count = 0
+    message: str = ""
+    reused_from: str | None = None
+
+
+class ManifestGit(Record):
+    control_plane_commit: str
+    remote_commit: str | None = None
+    candidate_commit: str | None = None
+    base_commit: str | None = None
+    dirty: bool
+
+
+class SyncStep(Record):
+    status: Literal["pending", "ok", "failed", "na"]
+    completed_at: str | None = None
+
+
+class ManifestSync(Record):
+    artifact_sync_to_local: SyncStep
+
+
+class Environment(Record):
+    """The interpreter of the trials and the hash of the packages it has."""
+
+    python: str
+    version: str
+    packages_sha256: str
+
+
+class FileHash(Record):
+    path: str
+    sha256: str
+
+
+class RunArm(Record):
+    """An arm as it ran: whose code, and its resolved settings."""
+
+    name: Name
+    role: Literal["baseline", "variant"]
+    code: Literal["base", "candidate"]
+    settings: dict[str, JsonValue] = {}
+
+
+class Manifest(Record):
+    """Everything a run's numbers are tied to."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/run_manifest.json"
+
+    run_id: str
+    iteration_id: str
+    kind: RunKind = RunKind.SEARCH
+    lab_id: str | None = None
+    status: Literal["running", "completed", "failed"] | None = None
+    git: ManifestGit
+    location: str
+    slurm: Slurm | None = None
+    command: str
+    sync: ManifestSync
+    verifier_results: dict[str, str]
+    started_at: str
+    ended_at: str | None = None
+    artifacts: dict[str, str]
+    design_sha256: str | None = None
+    rule: StoppingRule | None = None
+    metric: str | None = None
+    direction: Direction | None = None
+    success_delta: float | None = None
+    arms: tuple[RunArm, ...] = ()
+    pairs: Count | None = None
+    """Pairs that were planned at most."""
+    epoch: str | None = None
+    lab: dict[str, JsonValue] = {}
+    """Keys of config.yaml that say how a trial ran and was measured, as they were."""
+    environment: Environment | None = None
+    evaluator: FileHash | None = None
+    data: dict[str, str] | None = None
+    frozen: dict[str, str] = {}
+    containment: Literal["full", "partial", "none"] | None = None
+    self_reported: bool = False
+    trials: tuple[Trial, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    reason: str = ""
+
+
+class ArmMetrics(Record):
+    """Mean, sample deviation and number of trials of one metric of one arm."""
+
+    mean: float
+    std: float | None
+    n: Count
+
+
+class RunMetrics(Record):
+    """A run's aggregate, made by the engine from the scores of its trials."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/metrics.json"
+
+    run_id: str
+    primary: str
+    self_reported: bool
+    arms: dict[str, dict[str, ArmMetrics]]
+    comparisons: tuple[Comparison, ...]
+
+
+class Repeated(Record):
+    """One trial that ran once more: the primary metric then and now."""
+
+    trial: str
+    was: float
+    now: float | None
+    standing: Literal["identical", "within_noise", "different"]
+
+
+class Reproduction(Record):
+    """What came of a run's trials when they ran once more, in fresh exports of its commits.
+
+    identical: the same predictions to the byte (or numbers, where a lab has none). within_noise: no trial moved by more
+    than 3 sqrt(2) deviations, nor their mean by more than 3 sqrt(2 / n). `noise` is that deviation, from `noise_of`.
+    """
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/reproduction.json"
+
+    of: str
+    run_id: str
+    metric: str
+    noise: float | None
+    noise_of: str
+    trials: tuple[Repeated, ...]
+    standing: Literal["identical", "within_noise", "different"]
+    differs: tuple[str, ...] = ()
+    """What is not as it was: the environment."""
+
+
+class SubExperiment(Record):
+    status: Literal["completed", "failed", "skipped"]
+    finding: str = ""
+    metrics: dict[str, float] = {}
+    artifacts: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class SubExperiments(Record):
+    experiments: dict[str, SubExperiment]
+
+
+class Confirmation(Record):
+    """What became of a supported variant that was measured again on fresh seeds, and then asked of the holdout.
+
+    `shrunken` is the gain to be claimed: the confirmation's mean, drawn towards 0. `alpha` is the error that it was
+    allowed, `claim` its number in the campaign. `outcome`: kept; retracted where fresh seeds did not repeat the gain;
+    search_only where they did and the holdout did not, or has no questions left. `holdout_error` says what the
+    holdout's error was taken from; no number of the holdout is kept.
+    """
+
+    run_id: str
+    arm: str
+    difference: Interval
+    shrunken: float
+    reason: str
+    holdout: Literal["passed", "failed", "none", "used_up", "not_asked"]
+    holdout_error: Literal["rows and seeds", "rows", "seeds", "nothing"] | None = None
+    outcome: Literal["kept", "retracted", "search_only", "suspicious"]
+    claim: Annotated[int, Field(ge=1)]
+    alpha: float
+    suspicions: tuple[str, ...] = ()
+    """Why a claim that would be kept is set aside for a person: a line a reason."""
+
+    @property
+    def evaluation_only(self) -> bool:
+        """Kept in a lab without a holdout: claimed on its evaluation alone."""
+        return self.outcome == "kept" and self.holdout == "none"
+
+
+class Assessment(Record):
+    """How the verdict came about: comparisons and, per criterion, how far it was met."""
+
+    verdict: Verdict | None
+    reason: str
+    comparisons: tuple[Comparison, ...] = ()
+    criteria: dict[str, Literal["target", "acceptable", "below_acceptable", "failed", "unmeasured"]] = {}
+
+
+class Results(Record):
+    """The outcome of an iteration's experiment."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/results.yaml"
+
+    experiment_id: str
+    iteration_id: str
+    run_id: str
+    status: Literal["completed", "failed"]
+    results: SubExperiments
+    findings: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
+    artifacts: tuple[str, ...] = ()
+    error: str | None = None
+    assessment: Assessment
+    confirmation: Confirmation | None = None
+    recommendation: Recommendation
+
+
+class Summary(Record):
+    """What generated code says of its model, from a process of its own: number of parameters and shapes."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/summary.json"
+
+    parameters: Count
+    layers: tuple[dict[str, JsonValue], ...] = ()
+    input_shape: tuple[int, ...] = ()
+    output_shape: tuple[int, ...] = ()
+
+
+class Assembler(Record):
+    via: str
+
+
+class PlanningDecision(Record):
+    action: Decision
+    reason: str
+    next_config: dict[str, JsonValue] | None = None
+
+
+class Reply(Record):
+    """Where one answer of the researcher lies, with its hash."""
+
+    stage: str
+    ask: int
+    path: str
+    sha256: str
+
+
+class IterationRecord(Record):
+    """One iteration in the registry's form, with the paths of every prompt and reply."""
+
+    FILE: ClassVar[str] = "experiments/<ITERATION_ID>/record.json"
+
+    run_id: str | None
+    iteration: int
+    iteration_id: str
+    hypothesis_id: str
+    timestamp: str
+    model_settings: dict[str, JsonValue] = Field(alias="model_config")
+    assembler: Assembler
+    llm_response: tuple[Reply, ...]
+    code_path: str
+    code_checksum: str
+    commit: str
+    summary: Summary | None
+    eval_metrics: dict[str, float]
+    status: Literal["completed", "failed"]
+    verdict: Verdict | None
+    outcome: str | None = None
+    evaluation_only: bool = False
+    """Kept, and claimed on the evaluation alone: the lab has no holdout."""
+    planning_decision: PlanningDecision
+
+
+class Lesson(Record):
+    """What one iteration taught, as a `learned` line of the ledger keeps it for whoever proposes the next.
+
+    `gain` is the lead variant's paired difference in the direction of good, `measured` and `baseline` the
+    means of the primary metric with a 95% interval, `seconds` the mean time of its trials and of the baseline's.
+    """
+
+    iteration: Count
+    iteration_id: str
+    hypothesis_id: str
+    title: str
+    family: str | None
+    changes: dict[str, JsonValue]
+    base: str
+    commit: str | None
+    status: Literal["completed", "failed"]
+    verdict: Verdict | None
+    outcome: str | None = None
+    evaluation_only: bool = False
+    """Kept, and claimed on the evaluation alone: the lab has no holdout."""
+    reason: str
+    delta: float
+    gain: Interval | None = None
+    measured: Interval | None = None
+    baseline: Interval | None = None
+    seconds: float | None = None
+    baseline_seconds: float | None = None
+    decision: Decision

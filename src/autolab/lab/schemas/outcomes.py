@@ -1,0 +1,80 @@
+"""The words for results: how a trial ended, what the evidence says, what the loop does next.
+
+Standard library only, so that a supervisor or a cluster job can import it alone.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class TrialOutcome(StrEnum):
+    """How a trial ended. There is no `unknown`."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_LIMIT = "disk_limit"
+    PROCESS_LIMIT = "process_limit"
+    OUTPUT_LIMIT = "output_limit"
+    INVALID_ARTIFACT = "invalid_artifact"
+    TAMPERED = "tampered"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class Verdict(StrEnum):
+    """What the evidence says; only a completed, measured, unstubbed run has one."""
+
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Recommendation(StrEnum):
+    PROCEED = "proceed"
+    PIVOT = "pivot"
+    INVESTIGATE = "investigate"
+
+
+class Decision(StrEnum):
+    """What an iteration's last stage decides."""
+
+    REFINE = "refine"
+    NEW_HYPOTHESIS = "new_hypothesis"
+    ACHIEVE = "achieve"
+    STOP = "stop"
+    HUMAN_REVIEW = "human_review"
+
+
+class RunKind(StrEnum):
+    CALIBRATE = "calibrate"
+    SEARCH = "search"
+    CONFIRM = "confirm"
+    REPRODUCE = "reproduce"
+    STUB = "stub"
+
+
+def recommend(verdict: Verdict | None) -> Recommendation:
+    """The recommendation that follows from a verdict; None is a failed or unmeasured run."""
+    if verdict is Verdict.SUPPORTED:
+        return Recommendation.PROCEED
+    if verdict is Verdict.REFUTED:
+        return Recommendation.PIVOT
+    return Recommendation.INVESTIGATE
+
+
+class Stage(StrEnum):
+    """Where an iteration is. Exactly one is active."""
+
+    HYPOTHESIS = "hypothesis"
+    DESIGN = "design"
+    IMPLEMENTATION = "implementation"
+    IMPLEMENTATION_REVIEW = "implementation_review"
+    LAUNCH = "launch"
+    EXTRACT_RESULTS = "extract_results"
+    UPDATE_DOCS = "update_docs"
+    DECIDE_REPEAT = "decide_repeat"
+    HUMAN_REVIEW = "human_review"
+    STOP = "stop"

@@ -1,0 +1,156 @@
+"""What a researcher answers: four keys and, per stage, a typed output."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, AliasChoices, Field, JsonValue
+
+from autolab.lab.schemas.config import Direction, Positive
+from autolab.lab.schemas.experiment import Arm, Criterion, Finding, MaxPairs
+from autolab.lab.schemas.outcomes import Decision, Stage
+from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
+from autolab.text import many_lines, one_line, short_name
+
+FILE_CHARACTERS = 1_000_000
+"""Characters of a file that an answer writes."""
+PAPER_CHARACTERS = 50_000
+MANY = 100
+"""Entries of a list in an answer."""
+
+Metric = Annotated[str, Field(max_length=200), AfterValidator(short_name)]
+Sentences = Annotated[tuple[Sentence, ...], Field(max_length=MANY)]
+Code = Annotated[str, Field(max_length=FILE_CHARACTERS)]
+"""A file's content or a part of it: no character is changed."""
+Path = Annotated[str, Field(max_length=2_000)]
+"""Judged by `edits.py`, by the characters that it has."""
+
+
+class AgentResult(Record):
+    """The answer of one ask. A completion token is noted, and proves nothing."""
+
+    FILE: ClassVar[str] = ".autolab/agent_result.json"
+
+    status: Literal["complete", "needs_retry", "failed"]
+    summary: Prose
+    changed_files: tuple[Sentence, ...]
+    completion_token_seen: bool
+    output: dict[str, JsonValue] | None = None
+
+
+Title = Annotated[
+    str,
+    Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
+    AfterValidator(one_line),
+]
+"""One line that says something: it becomes a heading, a branch and a row of tables."""
+
+
+class HypothesisOutput(Record):
+    """One testable claim; metric, direction and delta default to the lab's.
+
+    `model` (or `model_config`) is the network proposed, for a lab with a method.json; `action` may say what this is.
+    """
+
+    action: Literal["propose"] = "propose"
+    title: Title
+    mechanism: Prose
+    success: Prose
+    risk_bounds: Sentences
+    references: Sentences = ()
+    metric: Metric | None = None
+    direction: Direction | None = None
+    success_delta: Positive | None = None
+    family: Metric | None = None
+    changes: Settings = {}
+    model: Settings | None = Field(None, validation_alias=AliasChoices("model", "model_config"))
+    assumptions: Sentences = ()
+    notes: Prose = ""
+    body: Prose = ""
+
+
+class DesignOutput(Record):
+    """The experiment; ids, entrypoint, base commit and seeds come from the lab where not given."""
+
+    description: Prose
+    baselines: tuple[Arm, ...]
+    variants: tuple[Arm, ...]
+    train: Settings = {}
+    model: Settings | None = None
+    changes: Settings = {}
+    dataset: Sentence | None = None
+    seeds: tuple[int, ...] | MaxPairs | None = None
+    secondary: Annotated[tuple[Metric, ...], Field(max_length=MANY)] = ()
+    success_delta: Positive | None = None
+    criteria: tuple[Criterion, ...] = ()
+
+
+class NewFile(Record):
+    path: Path
+    content: Code
+
+
+class Edit(Record):
+    """Replace the one place where `search` stands in `path`."""
+
+    path: Path
+    search: Code
+    replace: Code
+
+
+class ImplementationOutput(Record):
+    """Changes for the worktree, applied all or none. An agent that edited the worktree itself leaves them empty.
+
+    `via` says who wrote the code, where it was not the researcher itself.
+    """
+
+    plan: Prose
+    via: Sentence | None = None
+    files: tuple[NewFile, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    delete: tuple[Path, ...] = ()
+
+
+class ReviewOutput(Record):
+    """The reviewer's findings. The checks are the verifiers', the gate is the engine's."""
+
+    findings: Annotated[tuple[Finding, ...], Field(max_length=MANY)]
+    notes: Prose = ""
+
+
+class PaperUpdate(Record):
+    path: Path
+    text: Annotated[str, Field(max_length=PAPER_CHARACTERS), AfterValidator(many_lines)]
+
+
+class DocsOutput(Record):
+    """The reader's words about the numbers: observation, inference and claim apart."""
+
+    observation: Prose
+    inference: Prose
+    claim: Prose
+    paper: Annotated[tuple[PaperUpdate, ...], Field(max_length=MANY)] = ()
+    no_changes: Prose | None = None
+
+
+class DecisionOutput(Record):
+    """What to do next, and why. `achieve` holds only if the measured metric meets the target.
+
+    `decision` may be called `action`. `next_config` is the network that a refinement is to try.
+    """
+
+    decision: Decision = Field(validation_alias=AliasChoices("decision", "action"))
+    reason: Prose
+    next_config: Settings | None = None
+
+
+Output = HypothesisOutput | DesignOutput | ImplementationOutput | ReviewOutput | DocsOutput | DecisionOutput
+
+OUTPUTS: dict[Stage, type[Output]] = {
+    Stage.HYPOTHESIS: HypothesisOutput,
+    Stage.DESIGN: DesignOutput,
+    Stage.IMPLEMENTATION: ImplementationOutput,
+    Stage.IMPLEMENTATION_REVIEW: ReviewOutput,
+    Stage.UPDATE_DOCS: DocsOutput,
+    Stage.DECIDE_REPEAT: DecisionOutput,
+}

@@ -1,0 +1,124 @@
+"""The loop as data: a table of stages and a pure function from state and outcome to the next state.
+
+    hypothesis -> design -> implementation -> implementation_review -> launch
+        -> extract_results -> update_docs -> decide_repeat -> (hypothesis | design | stop)
+
+Nothing here reads a file or a clock, so every path through the loop can be tried in a test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from autolab.lab.schemas.campaign import State
+from autolab.lab.schemas.outcomes import Stage
+
+
+class StageAction(StrEnum):
+    """The four things that are ever done in a stage."""
+
+    ASK = "ask"
+    MEASURE = "measure"
+    EXTRACT = "extract"
+    DECIDE = "decide"
+
+
+class StageOutcome(StrEnum):
+    """What came of one attempt at a stage."""
+
+    COMPLETE = "complete"
+    RETRY = "retry"
+    SEND_BACK = "send_back"
+    ESCALATE = "escalate"
+    REFINE = "refine"
+    NEW_HYPOTHESIS = "new_hypothesis"
+    STOP = "stop"
+    SUSPEND = "suspend"
+    """Stopped where it is, with the stage still to be done: a budget is spent."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage: what is done, where a complete one leads, where one leads that sends back."""
+
+    action: StageAction
+    complete: Stage | None
+    send_back: Stage | None = None
+
+
+TABLE: dict[Stage, StageSpec] = {
+    Stage.HYPOTHESIS: StageSpec(StageAction.ASK, Stage.DESIGN),
+    Stage.DESIGN: StageSpec(StageAction.ASK, Stage.IMPLEMENTATION),
+    Stage.IMPLEMENTATION: StageSpec(StageAction.ASK, Stage.IMPLEMENTATION_REVIEW),
+    Stage.IMPLEMENTATION_REVIEW: StageSpec(StageAction.ASK, Stage.LAUNCH, Stage.IMPLEMENTATION),
+    Stage.LAUNCH: StageSpec(StageAction.MEASURE, Stage.EXTRACT_RESULTS, Stage.IMPLEMENTATION),
+    Stage.EXTRACT_RESULTS: StageSpec(StageAction.EXTRACT, Stage.UPDATE_DOCS),
+    Stage.UPDATE_DOCS: StageSpec(StageAction.ASK, Stage.DECIDE_REPEAT),
+    Stage.DECIDE_REPEAT: StageSpec(StageAction.DECIDE, None),
+}
+"""Every stage that does something; HUMAN_REVIEW and STOP wait."""
+
+_DECIDED = {
+    StageOutcome.REFINE: Stage.DESIGN,
+    StageOutcome.NEW_HYPOTHESIS: Stage.HYPOTHESIS,
+    StageOutcome.STOP: Stage.STOP,
+}
+
+
+def waits(stage: Stage) -> bool:
+    return stage not in TABLE
+
+
+def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
+    """The state after `outcome` at `state.stage`; ValueError if the table has no such way.
+
+    A retry counts an attempt and a way back counts a bounce; past their limits a person is asked. The
+    reason of a failure stays in the state until a stage completes, so that it can be read in `status`. Only a
+    decision ends an iteration; one that is stopped elsewhere goes on where it was.
+    """
+    spec = TABLE.get(state.stage)
+    if spec is None:
+        raise ValueError(f"stage {state.stage} waits for a person")
+    if outcome is StageOutcome.SUSPEND or (outcome is StageOutcome.STOP and spec.action is not StageAction.DECIDE):
+        return _enter(state, Stage.STOP, reason)
+    if outcome is StageOutcome.ESCALATE:
+        return _enter(state, Stage.HUMAN_REVIEW, reason)
+    if outcome is StageOutcome.RETRY:
+        if state.stage_attempt >= state.max_stage_attempts:
+            return _enter(state, Stage.HUMAN_REVIEW, f"{state.stage_attempt} attempts used up: {reason}")
+        return state.model_copy(update={"stage_attempt": state.stage_attempt + 1, "reason": reason})
+    if outcome is StageOutcome.SEND_BACK and spec.send_back is not None:
+        if state.bounces >= state.max_bounces:
+            return _enter(state, Stage.HUMAN_REVIEW, f"sent back {state.bounces} times: {reason}")
+        return _enter(state, spec.send_back, reason).model_copy(update={"bounces": state.bounces + 1})
+    if outcome is StageOutcome.COMPLETE and spec.complete is not None:
+        return _enter(state, spec.complete, "")
+    if spec.action is StageAction.DECIDE and outcome in _DECIDED:
+        # The next iteration gets its id when it is opened, not now: it may begin days later.
+        update = {"iteration_id": None, "last_run_id": None, "sync_status": "na", "bounces": 0, "from_stage": None}
+        said = reason if outcome is StageOutcome.STOP else ""
+        return _enter(state, _DECIDED[outcome], said).model_copy(update=update)
+    raise ValueError(f"no way from {state.stage} by {outcome}")
+
+
+def resume(state: State, answer: str) -> State:
+    """What a person's `review approve|retry|stop` makes of a state that waits; ValueError says why not."""
+    if answer == "stop":
+        return _enter(state, Stage.STOP, "stopped by a person")
+    if not waits(state.stage):
+        raise ValueError(f"nothing waits for a person: the lab is at {state.stage}")
+    back = state.from_stage
+    if answer == "approve":
+        if back is not Stage.IMPLEMENTATION_REVIEW:
+            raise ValueError(f"there is no review to approve: the lab came here from {back or 'the start'}")
+        return _enter(state, Stage.LAUNCH, "").model_copy(update={"from_stage": None, "bounces": 0})
+    stage = back if back in TABLE else Stage.HYPOTHESIS
+    return _enter(state, stage, "").model_copy(update={"from_stage": None, "bounces": 0})
+
+
+def _enter(state: State, stage: Stage, reason: str) -> State:
+    update: dict[str, object] = {"stage": stage, "stage_attempt": 1, "reason": reason}
+    if waits(stage):
+        update["from_stage"] = state.stage if not waits(state.stage) else state.from_stage
+    return state.model_copy(update=update)

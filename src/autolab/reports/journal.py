@@ -1,0 +1,322 @@
+"""The engine's documents in the person's checkout: how an entry gets in, once, and what waits for it.
+
+An `Entry` is put into its file by its id; what stood there stays, byte for byte. Entries wait in `Pending`
+while the checkout is not the lab's (another branch, a merge), and every step may be killed and done again.
+
+Cost: a journal is read and written whole and is bounded by its roll-over; `results.tsv` and the paper
+targets are copied whole on each entry (they have no roll-over), but searched in their last 256 KiB only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+from autolab.errors import LabError, RecordError
+from autolab.files import sha256_of, sync_folder, write_whole
+from autolab.lab import crash_points
+from autolab.text import many_lines
+
+Place = Literal["top", "row", "section", "file"]
+
+COLUMNS = (
+    *("commit", "iteration", "run", "arm", "n", "metric", "value", "ci_low", "ci_high"),
+    *("verdict", "status", "memory_gb", "seconds", "description"),
+)
+ROLL_OVER = 256 * 1024
+"""Bytes past which a journal closes its older part; KEPT bytes of whole entries, at least one, stay."""
+KEPT = 64 * 1024
+SEARCHED = 256 * 1024
+"""Bytes from the head or the tail of a file in which an id is looked for."""
+LONGEST = 1_000_000
+"""Characters of an entry."""
+ROUNDS = 5
+"""How often a write starts again because a person's program changed the file meanwhile."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+_BEGIN = "<!-- autolab:"
+
+
+@dataclass(frozen=True)
+class DocumentEntry:
+    """One text for one document.
+
+    `path` is relative to the lab. `place`: `top` (above everything), `row` (lines of results.tsv, at the
+    end), `section` (at the end, between markers), `file` (the whole file, written once).
+    """
+
+    id: str
+    path: str
+    text: str
+    place: Place
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", many_lines(self.text, LONGEST))
+        if not _ID.fullmatch(self.id):
+            raise RecordError(f"document entry: {self.id!r} is not an id; use letters, digits and . _ : -")
+        parts = PurePosixPath(self.path).parts
+        if not parts or self.path.startswith("/") or ".." in parts or "\0" in self.path:
+            raise RecordError(f"document entry {self.id}: {self.path!r} is not a path inside the lab")
+
+    @property
+    def marker(self) -> str:
+        return f"{_BEGIN}{self.id} -->"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, file: str) -> DocumentEntry:
+        """RecordError, naming `file`, on anything that `to_json` did not write."""
+        try:
+            fields = json.loads(text)
+            if not all(isinstance(field, str) for field in fields.values()) or fields["place"] not in get_args(Place):
+                raise ValueError("a field has the wrong type")
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RecordError(f"{file}: not a waiting document entry: {error}") from None
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The part of a journal that a roll-over closed."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class WrittenEntry:
+    """What became of an entry; hashes are of the whole file. `changed` is False if the id was there already."""
+
+    path: str
+    sha256_before: str | None
+    sha256_after: str
+    changed: bool
+    closed: Closed | None = None
+
+
+# into the file
+
+
+def write(root: Path, entry: DocumentEntry) -> WrittenEntry:
+    """Put `entry` into its file under `root`, atomically, if its id is not there yet.
+
+    The file keeps its mode. A `file` that exists is never touched, whoever wrote it. LabError on a
+    symbolic link, a path that is no plain file, a full disk or a read-only folder, a table with other
+    columns, and a file that keeps changing while it is written.
+    """
+    path = _inside(root, entry.path)
+    try:
+        for _ in range(ROUNDS):
+            written = _attempt(path, entry)
+            if written is not None:
+                return written
+    except OSError as error:
+        reason = error.strerror or error
+        raise LabError(f"{entry.path}: cannot be written: {reason}: make room or access, then run again") from None
+    raise LabError(
+        f"{entry.path}: keeps changing while an entry is added: end the program that writes it, then run again"
+    )
+
+
+def _attempt(path: Path, entry: DocumentEntry) -> WrittenEntry | None:
+    """One try; None if the file changed between reading and renaming."""
+    old = _Snapshot.of(path)
+    before = None if old.data is None else sha256_of(old.data)
+    new = _joined(old.data, entry, path)
+    if new is None:
+        assert before is not None
+        return WrittenEntry(entry.path, before, before, changed=False)
+    closed = None
+    if entry.place == "top" and len(new) > ROLL_OVER:
+        new, closed = _roll(path, entry, new, old.data or b"")
+    if not _replace(path, new, old):
+        return None
+    return WrittenEntry(entry.path, before, sha256_of(new), changed=True, closed=closed)
+
+
+def _joined(old: bytes | None, entry: DocumentEntry, path: Path) -> bytes | None:
+    """The file with the entry in it; None if the entry is there already."""
+    if entry.place == "row":
+        return _with_rows(old, entry)
+    text = entry.text.strip("\r\n").replace("\r\n", "\n").replace(_BEGIN, "&lt;!-- autolab:")
+    text = text.replace("<!-- /autolab:", "&lt;!-- /autolab:")
+    if entry.place == "file":
+        return None if old is not None else f"{text}\n\n{entry.marker}\n".encode()
+    marker, old = entry.marker.encode(), old or b""
+    if entry.place == "section":
+        if marker in old[-SEARCHED:]:
+            return None
+        section = f"{entry.marker}\n{text}\n<!-- /autolab:{entry.id} -->\n".encode()
+        return old + (b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n") + section
+    if marker in old[:SEARCHED] or marker in (_last_closed(path)[1] or b"")[:SEARCHED]:
+        return None  # a roll-over may have closed it since it was written
+    return f"{entry.marker}\n{text}\n".encode() + (b"\n" + old if old else b"")
+
+
+def _with_rows(old: bytes | None, entry: DocumentEntry) -> bytes | None:
+    """Append the rows that the tail does not hold yet; iteration, run and arm are a row's identity."""
+    old = old or b""
+    header = "\t".join(COLUMNS).encode()
+    if old and old.split(b"\n", 1)[0].removesuffix(b"\r") != header:
+        columns = " ".join(COLUMNS)
+        raise LabError(f"{entry.path}: line 1: other columns than {columns}: move the file away, then run again")
+    here = {tuple(line.split(b"\t")[1:4]) for line in old[-SEARCHED:].split(b"\n")}
+    rows = [row.encode() for row in entry.text.split("\n") if row.strip()]
+    missing = [row for row in rows if tuple(row.split(b"\t")[1:4]) not in here]
+    if not missing:
+        return None if old else header + b"\n"
+    start = header + b"\n" if not old else old if old.endswith(b"\n") else old + b"\n"
+    return start + b"\n".join(missing) + b"\n"
+
+
+def _roll(path: Path, entry: DocumentEntry, new: bytes, old: bytes) -> tuple[bytes, Closed | None]:
+    """Close the older entries of `new` into `<name>.<n>.md`; newest part + closed part are `new`, byte for byte.
+
+    The closed part is on disk before the journal loses it. If a roll-over was killed in between, the
+    closed part is still the end of the journal: it is taken as it is.
+    """
+    entry_ends = len(new) - len(old)
+    number, last = _last_closed(path)
+    if last and old.endswith(last) and (old == last or last.startswith(_BEGIN.encode())):
+        kept, older, target = new[: -len(last)], last, path.with_name(f"{path.stem}.{number}{path.suffix}")
+    else:
+        starts = [match.start() for match in re.finditer(rb"(?m)^<!-- autolab:", new) if match.start() >= entry_ends]
+        cut = max((start for start in starts if start <= KEPT), default=entry_ends)
+        kept, older = new[:cut], new[cut:]
+        if not older:
+            return new, None
+        target = path.with_name(f"{path.stem}.{number + 1}{path.suffix}")
+        if not _replace(target, older, _Snapshot.of(target)):
+            raise LabError(f"{target.name}: was made by another program meanwhile: move it away, then run again")
+        crash_points.point("document.after_write")
+    shown = str(PurePosixPath(entry.path).with_name(target.name))
+    return kept, Closed(shown, sha256_of(older))
+
+
+def _last_closed(path: Path) -> tuple[int, bytes | None]:
+    """Number and content of the newest closed part; 0 and None if there is none."""
+    pattern = re.compile(rf"{re.escape(path.stem)}\.([1-9][0-9]*){re.escape(path.suffix)}")
+    matches = (pattern.fullmatch(name) for name in (os.listdir(path.parent) if path.parent.is_dir() else ()))
+    number = max((int(match[1]) for match in matches if match), default=0)
+    if number == 0:
+        return 0, None
+    return number, _Snapshot.of(path.with_name(f"{path.stem}.{number}{path.suffix}")).data
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """A file as it was read, and what tells whether it is still the same; `data` None is no file."""
+
+    data: bytes | None
+    mode: int = 0
+    identity: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path) -> _Snapshot:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return cls(None)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise LabError(f"{path.name}: not a plain file: move it away, then run again")
+            return cls(file.read(), stat.S_IMODE(status.st_mode), _identity(status))
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _replace(path: Path, data: bytes, old: _Snapshot) -> bool:
+    """Put `data` in the place of `old`; False, and nothing done, if the file is no longer what was read."""
+    mode = None if old.data is None else old.mode
+    return write_whole(path, data, mode=mode, unchanged=lambda: _now(path) == old.identity)
+
+
+def _now(path: Path) -> tuple[int, ...]:
+    try:
+        return _identity(os.lstat(path))
+    except FileNotFoundError:
+        return ()
+
+
+def _inside(root: Path, relative: str) -> Path:
+    """The path under `root`; LabError if a part of it is a symbolic link or the end is no plain file."""
+    path = root
+    for part in PurePosixPath(relative).parts:
+        path = path / part
+        if path.is_symlink():
+            shown = path.relative_to(root)
+            raise LabError(f"{shown}: is a symbolic link; the engine writes plain files only: replace it by the file")
+    if path.exists() and not path.is_file():
+        raise LabError(f"{relative}: not a plain file: move it away, then run again")
+    return path
+
+
+# the queue
+
+
+def known(path: Path) -> dict[str, str]:
+    """The hash of each document as the engine left it. LabError where the file that keeps them is damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(sha, str) for sha in value.values()):
+        raise LabError(f"{path}: not as Autolab wrote it; `autolab doctor --fix` makes it again")
+    return value
+
+
+class Pending:
+    """Entries that wait for the checkout, one file each (`<seq>-<id>.json`), in the order they were added.
+
+    Killed anywhere, nothing is lost or doubled: an entry leaves the queue after it is in its document,
+    and a document takes an id once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, entry: DocumentEntry) -> None:
+        """Queue `entry`, unless one with its id for its path waits already."""
+        files = self._files()
+        twins = [path for path in files if path.name.partition("-")[2] == f"{entry.id}.json"]
+        if any(self.read(path).path == entry.path for path in twins):
+            return
+        number = int(files[-1].name.partition("-")[0]) + 1 if files else 1
+        write_whole(self.folder / f"{number:012d}-{entry.id}.json", entry.to_json())
+        crash_points.point("document.after_queue")
+
+    def waiting(self) -> list[DocumentEntry]:
+        return [self.read(path) for path in self._files()]
+
+    def forget(self, entry: DocumentEntry) -> None:
+        """Take a written entry out of the queue; nothing if it is not there."""
+        for path in self._files():
+            if path.name.partition("-")[2] == f"{entry.id}.json" and self.read(path).path == entry.path:
+                path.unlink()
+                sync_folder(self.folder)
+
+    def _files(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if re.match(r"\d{12}-.+\.json$", path.name))
+
+    def read(self, path: Path) -> DocumentEntry:
+        """One waiting entry; RecordError where the file is none."""
+        try:
+            return DocumentEntry.from_json(path.read_text(encoding="utf-8"), path.name)
+        except (OSError, UnicodeDecodeError, RecordError) as error:
+            why = f"cannot be read: {error}" if isinstance(error, OSError | UnicodeDecodeError) else str(error)
+            why = why.removeprefix(f"{path.name}: ")
+            raise RecordError(f"{path}: {why}; `autolab doctor --fix` puts it aside") from None

@@ -1,0 +1,233 @@
+"""Layers in their places: what comes out of each, what it learns, the code that builds it.
+
+A shape is `(channels, height, width)` of maps, or `(n,)` of values. All of it is known before anything runs: a layer
+that does not fit is a RecordError of one line that names it and says the way out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd, prod
+
+from autolab.errors import RecordError
+from autolab.lab.schemas.method import (
+    Activation,
+    AnyLayer,
+    Conv,
+    DepthwiseSeparable,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Linear,
+    ModelConfig,
+    Norm,
+    Pool,
+    Residual,
+)
+
+Shape = tuple[int, ...]
+
+MAX_PARAMETERS = 50_000_000
+MAX_VALUES = 4_000_000
+"""Values that one layer may make of one picture."""
+MIN_NORMALISED = 4
+"""Fewer values than these are nearly alike once their mean and deviation are taken away."""
+
+ACTIVATIONS = {
+    "relu": "nn.ReLU()",
+    "gelu": "nn.GELU()",
+    "silu": "nn.SiLU()",
+    "leaky_relu": "nn.LeakyReLU()",
+    "mish": "nn.Mish()",
+    "elu": "nn.ELU()",
+}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One layer in its place: `words` name it to a reader, `code` builds it, `shape` comes out of it."""
+
+    layer: AnyLayer
+    words: str
+    code: str
+    shape: Shape
+    parameters: int = 0
+
+
+def place(config: ModelConfig) -> tuple[Placed, ...]:
+    """Every layer of `config`, and after them the linear one to the classes. RecordError for what does not fit."""
+    shape: Shape = config.input
+    placed: list[Placed] = []
+    for index, layer in enumerate(config.layers):
+        # A norm takes away the bias of the layer before it, and brings its own.
+        bias = not any(isinstance(following, Norm) for following in config.layers[index + 1 : index + 2])
+        try:
+            placed.append(_place(layer, shape, bias))
+            _refuse_giants(placed)
+        except RecordError as error:
+            raise RecordError(f"model_config: layers.{index}: {error}") from None
+        shape = placed[-1].shape
+    if len(shape) == 3:
+        raise RecordError(
+            f"model_config: layers: they end in maps of {sizes(shape)}, the last linear layer takes values; "
+            "end with flatten or global_pool"
+        )
+    return (*placed, _linear(Linear(units=config.classes), shape, True))
+
+
+def sizes(shape: Shape) -> str:
+    return " x ".join(str(size) for size in shape)
+
+
+def _place(layer: AnyLayer, shape: Shape, bias: bool) -> Placed:
+    match layer:
+        case Conv() | DepthwiseSeparable():
+            return _convolution(layer, shape, bias)
+        case Residual():
+            return _residual(layer, shape)
+        case Norm():
+            return _norm(layer, shape)
+        case Activation():
+            return Placed(layer, layer.kind.replace("_", " "), ACTIVATIONS[layer.kind], shape)
+        case Pool():
+            return _pool(layer, shape)
+        case GlobalPool():
+            channels, _, _ = _maps(layer, shape)
+            how = "mean" if layer.kind == "avg" else "max"
+            return Placed(layer, f"global {layer.kind}-pool", f'Reduce("b c h w -> b c", "{how}")', (channels,))
+        case Flatten():
+            return Placed(layer, "flatten", 'Rearrange("b c h w -> b (c h w)")', (prod(_maps(layer, shape)),))
+        case Dropout():
+            return Placed(layer, f"dropout {layer.p}", f"nn.Dropout({layer.p})", shape)
+        case Linear():
+            return _linear(layer, shape, bias)
+
+
+def _maps(layer: AnyLayer, shape: Shape) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise RecordError(
+            f"{layer.type} takes maps, and the layers before it leave {sizes(shape)} values; "
+            f"{'take it out' if isinstance(layer, Flatten) else 'put it before flatten and global_pool'}"
+        )
+    channels, height, width = shape
+    return channels, height, width
+
+
+def _refuse_giants(placed: list[Placed]) -> None:
+    """RecordError if the last of `placed` makes the model larger than a lab can want."""
+    last = placed[-1]
+    if prod(last.shape) > MAX_VALUES:
+        raise RecordError(
+            f"{last.words} makes {prod(last.shape):,} values of one picture, more than {MAX_VALUES:,}; "
+            "take fewer channels, or a stride or a pool before it"
+        )
+    if sum(layer.parameters for layer in placed) > MAX_PARAMETERS:
+        raise RecordError(
+            f"{last.words} has {last.parameters:,} parameters, which makes the model larger than "
+            f"{MAX_PARAMETERS:,}; take fewer units or channels, or pool before it"
+        )
+
+
+def _convolution(layer: Conv | DepthwiseSeparable, shape: Shape, bias: bool) -> Placed:
+    channels, height, width = _maps(layer, shape)
+    out = (layer.channels, *_strided(height, width, layer.stride))
+    if isinstance(layer, Conv):
+        words, code = "conv", "nn.Conv2d"
+        parameters = channels * layer.channels * layer.kernel**2 + bias * layer.channels
+    else:
+        words, code = "depthwise-separable conv", "DepthwiseSeparable"
+        parameters = channels * layer.kernel**2 + channels * layer.channels + bias * layer.channels
+    words += f" {layer.channels}" + (f" of {layer.kernel} x {layer.kernel}" if layer.kernel != 3 else "")
+    options = [str(channels), str(layer.channels), f"kernel_size={layer.kernel}"]
+    if layer.stride != 1:
+        words += f" at stride {layer.stride}"
+        options.append(f"stride={layer.stride}")
+    if isinstance(layer, Conv) and layer.kernel != 1:
+        options.append(f"padding={layer.kernel // 2}")
+    if not bias:
+        options.append("bias=False")
+    return Placed(layer, words, f"{code}({', '.join(options)})", out, parameters)
+
+
+def _strided(height: int, width: int, stride: int) -> tuple[int, int]:
+    """A map after a convolution that is padded by half its kernel."""
+    return (height - 1) // stride + 1, (width - 1) // stride + 1
+
+
+def residual_name(layer: Residual) -> str:
+    """The class of a residual block: one for each combination of convolution, norm and activation."""
+    separable = "Separable" if layer.convolution == "depthwise_separable" else ""
+    norm = layer.norm.title() if layer.norm != "none" else ""
+    return f"Residual{separable}{norm}{layer.activation.title().replace('_', '')}"
+
+
+def _residual(layer: Residual, shape: Shape) -> Placed:
+    channels, height, width = _maps(layer, shape)
+    out = (layer.channels, *_strided(height, width, layer.stride))
+    if layer.norm == "group":
+        _refuse_small_groups(out)
+    bias = layer.norm == "none"
+    halves = (Conv, DepthwiseSeparable)[layer.convolution == "depthwise_separable"]
+    first = _convolution(halves(channels=layer.channels, stride=layer.stride), shape, bias)
+    second = _convolution(halves(channels=layer.channels), out, bias)
+    parameters = first.parameters + second.parameters
+    norms = 0 if bias else 2
+    if layer.stride != 1 or channels != layer.channels:
+        parameters += _convolution(Conv(channels=layer.channels, kernel=1), shape, bias).parameters
+        norms += 0 if bias else 1
+    parameters += norms * 2 * layer.channels
+    words, options = f"residual {layer.channels}", f"{channels}, {layer.channels}"
+    if layer.stride != 1:
+        words += f" at stride {layer.stride}"
+        options += f", stride={layer.stride}"
+    return Placed(layer, words, f"{residual_name(layer)}({options})", out, parameters)
+
+
+def groups(channels: int) -> int:
+    """Groups of a group norm: eight, or as many of them as divide the channels evenly."""
+    return gcd(8, channels)
+
+
+def _refuse_small_groups(shape: Shape) -> None:
+    values = prod(shape) // groups(shape[0])
+    if values < MIN_NORMALISED:
+        raise RecordError(
+            f"group norm of maps of {sizes(shape)} takes {values} values at a time, too few to normalise; "
+            "use batch norm here, or pool and stride less before it"
+        )
+
+
+def _norm(layer: Norm, shape: Shape) -> Placed:
+    if len(shape) == 3:
+        if layer.kind == "group":
+            _refuse_small_groups(shape)
+        code = {
+            "batch": f"nn.BatchNorm2d({shape[0]})",
+            "group": f"nn.GroupNorm({groups(shape[0])}, {shape[0]})",
+            "layer": f"nn.GroupNorm(1, {shape[0]})",
+        }[layer.kind]
+    else:
+        if layer.kind == "group":
+            raise RecordError(f"group norm takes maps, and gets {sizes(shape)} values; use batch or layer here")
+        code = f"nn.BatchNorm1d({shape[0]})" if layer.kind == "batch" else f"nn.LayerNorm({shape[0]})"
+    if layer.kind == "layer" and prod(shape) < MIN_NORMALISED:
+        raise RecordError(f"layer norm gets {prod(shape)} values, too few to normalise; use batch norm here")
+    return Placed(layer, f"{layer.kind} norm", code, shape, 2 * shape[0])
+
+
+def _pool(layer: Pool, shape: Shape) -> Placed:
+    channels, height, width = _maps(layer, shape)
+    if layer.size > min(height, width):
+        raise RecordError(
+            f"pool {layer.size} does not fit on maps of {sizes(shape)}; take it out, or pool and stride less before it"
+        )
+    code = f"nn.{'MaxPool2d' if layer.kind == 'max' else 'AvgPool2d'}({layer.size})"
+    out = (channels, height // layer.size, width // layer.size)
+    return Placed(layer, f"{layer.kind}-pool {layer.size}", code, out)
+
+
+def _linear(layer: Linear, shape: Shape, bias: bool) -> Placed:
+    if len(shape) == 3:
+        raise RecordError(f"linear takes values, and gets maps of {sizes(shape)}; put flatten or global_pool before it")
+    code = f"nn.Linear({shape[0]}, {layer.units}{'' if bias else ', bias=False'})"
+    return Placed(layer, f"linear {layer.units}", code, (layer.units,), shape[0] * layer.units + bias * layer.units)

@@ -1,0 +1,1 @@
+"""An external coding agent as researcher."""

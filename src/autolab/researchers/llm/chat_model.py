@@ -1,0 +1,175 @@
+"""A chat model as researcher: OpenAI, Anthropic, or whatever speaks like OpenAI.
+
+For each ask it is told how to answer (`task.contract`) and what is asked (`task.prompt`), and replies with one JSON
+object of the stage's form, bare or in one code fence; nothing of it is repaired. The first reply that does not fit goes
+back once with what is wrong; after that the stage counts an attempt. A service that cannot be had is tried again with
+growing pauses, or as long as it asks for, then the fall-back model is asked. What a person has to mend (a key, a name,
+a quota) is `failed`, and a person is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from autolab.errors import RecordError, ResearcherError
+from autolab.lab.schemas.config import ResearcherConfig
+from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.record import parse_json
+from autolab.lab.schemas.replies import OUTPUTS, AgentResult
+from autolab.researchers.base import Answer, Calls, Task
+from autolab.researchers.llm.services import Model, installed, named_model
+from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, shown
+from autolab.text import whole
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+LONGEST_WAIT_S = 6 * 3600.0
+"""A service that asks to wait longer than this is out of reach: a person is told."""
+RATE_WAITS = 200
+"""Waits for one ask's rate limits; with the longest pause each, some hours."""
+LONGEST_QUOTED = 100_000
+"""Characters of a reply that does not fit, as it is sent back."""
+_FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
+
+
+class LLMResearcher:
+    name, kind = "llm", "llm"
+    options = frozenset(
+        ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "retries", "max_tokens", "settings")
+    ) | {"price"}
+    works_in_folder = False
+
+    def __init__(self, who: ResearcherConfig, *, keyless: bool = False) -> None:
+        """`keyless` is for a replay, which asks nobody."""
+        if not installed():
+            raise ResearcherError("researcher: llm needs the extra `llm`: pip install 'autolab[llm]'")
+        if who.model is None:
+            raise ResearcherError("researcher: llm needs `model: PROVIDER:NAME` (or --model openai:gpt-5)")
+        self._who = who
+        self.name = f"llm {who.model}"
+        self._model = named_model(who.model, who, keyless)
+        self._stages = {stage: named_model(name, who, keyless) for stage, name in who.stages.items()}
+        self._fallback = named_model(who.fallback, who, keyless) if who.fallback else None
+
+    @property
+    def minds(self) -> tuple[Model, ...]:
+        """Every model that it may ask, each once."""
+        last = (self._fallback,) if self._fallback else ()
+        return tuple(dict.fromkeys((self._model, *self._stages.values(), *last)))
+
+    @property
+    def counts(self) -> frozenset[str]:
+        """What of its spending is known: tokens always, dollars where every model has a price."""
+        priced = all(one.dollars_at_most(1, 1) is not None for one in self.minds)
+        return frozenset({"tokens", "dollars"} if priced else {"tokens"})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know before it is asked."""
+        unknown = [one.name for one in self.minds if one.dollars_at_most(1, 1) is None]
+        way = "its calls are counted in tokens alone (researcher.price says it)"
+        return tuple(f"no price is known for {name}: {way}" for name in unknown)
+
+    def perform(self, task: Task) -> Answer:
+        assert task.calls is not None
+        first = self._stages.get(task.stage, self._model)
+        talk = [Message("system", task.contract), Message("user", task.prompt)]
+        said, problem = self._ask(first, talk, task.calls, task.stage)
+        if said.reason in CONTENT or problem:
+            wrong = problem or said.told
+            if said.text:
+                talk += [Message("model", _quoted(said.text))]
+            talk += [Message("user", f"{wrong}. Answer again, as it was said: one JSON object, nothing around it.")]
+            again = self._fallback if said.reason == "refused" and self._fallback else first
+            said, problem = self._ask(again, talk, task.calls, task.stage)
+        return _answer(said, problem, task.stage)
+
+    def _ask(self, one: Model, talk: list[Message], calls: Calls, stage: Stage) -> tuple[ModelReply, str]:
+        """One model's answer, or the fall-back's where it cannot be had; and what does not fit in its text."""
+        said, problem = self._try(one, talk, calls, stage)
+        if said.failed and self._fallback and self._fallback != one:
+            calls.wait(0.0, f"{said.told}; asking {self._fallback.name}")
+            return self._try(self._fallback, talk, calls, stage)
+        return said, problem
+
+    def _try(self, one: Model, talk: list[Message], calls: Calls, stage: Stage) -> tuple[ModelReply, str]:
+        who, tries, limited = self._who, 0, 0
+        while True:
+            said = call(one, talk, calls, timeout_s=who.timeout_s, max_tokens=who.max_tokens, settings=who.settings)
+            reason, problem = fits(said.text, stage) if said.reason == "ok" else ("", "")
+            calls.book(said.booked(reason, problem))
+            if said.reason == "rate_limited" and limited < RATE_WAITS:
+                limited += 1
+                pause = said.wait_s or _pause(limited)
+            elif said.reason in AGAIN and tries < who.retries:
+                tries += 1
+                pause = said.wait_s or _pause(tries)
+            else:
+                return said, problem
+            if pause > LONGEST_WAIT_S:
+                return said, problem
+            calls.wait(pause, f"{said.reason}: {said.told}")
+
+
+def _pause(number: int) -> float:
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (number - 1))
+
+
+def _quoted(text: str) -> str:
+    """A reply as it goes back: not at any length, and no half characters, which no request can hold."""
+    return whole(text[:LONGEST_QUOTED])
+
+
+def unfenced(text: str) -> str:
+    text = text.strip().removeprefix("\ufeff")
+    found = _FENCE.match(text)
+    return found[1] if found else text
+
+
+def fits(text: str, stage: Stage) -> tuple[str, str]:
+    """The kind of what is wrong with a reply and a line about it; both empty where it is the stage's output."""
+    try:
+        value = parse_json(unfenced(text), "reply.json")
+    except RecordError as error:
+        return "not_json", shown(str(error))
+    try:
+        if not _gives_up(value):
+            OUTPUTS[stage].from_value(value, "reply.json")
+        if isinstance(value, dict) and "via" in value:  # who wrote the code is the engine's to say
+            raise RecordError("reply.json: via: unknown key")
+        AgentResult.from_text(_result(value), "reply.json")
+    except RecordError as error:
+        return "invalid", shown(str(error))
+    return "", ""
+
+
+def _gives_up(value: Any) -> bool:
+    """Whether a reply says that the stage cannot be done: `{"status": "failed", "summary": why}` and no more."""
+    return isinstance(value, dict) and set(value) == {"status", "summary"} and value["status"] == "failed"
+
+
+def _answer(said: ModelReply, problem: str, stage: Stage) -> Answer:
+    if problem:
+        return Answer(None, f"the reply does not fit: {problem}")
+    if said.reason == "ok":
+        return Answer(_result(parse_json(unfenced(said.text), "reply.json")))
+    if said.reason in AGAIN or said.reason in CONTENT or said.reason == "too_large":
+        return Answer(None, f"{said.reason}: {said.told}")
+    way = WAYS.get(said.reason, "")
+    return Answer(_result({"status": "failed", "summary": f"{said.reason}: {said.told}{way}"}))
+
+
+WAYS = {
+    "unauthorized": "; set the key that this service wants, then `autolab review retry`",
+    "not_found": "; check model and base_url (`autolab doctor --llm`), then `autolab review retry`",
+    "quota": "; top up the account or name another model, then `autolab review retry`",
+    "redirect": "; give the address that it redirects to as base_url",
+    "too_long": "; choose a model with a longer context, or lower max_tokens",
+}
+
+
+def _result(value: Any) -> str:
+    """A reply as an agent result."""
+    said = value if _gives_up(value) else {"status": "complete", "summary": "answered", "output": value}
+    return json.dumps(said | {"changed_files": [], "completion_token_seen": False}, ensure_ascii=False)

@@ -1,0 +1,264 @@
+"""The server itself: what came, which reply it gets, and how that goes over the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from email.message import Message
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from autolab.errors import UsageError
+from autolab.researchers.standin.forms import (
+    CHAT,
+    MESSAGES,
+    MODELS,
+    Asked,
+    Wire,
+    models,
+    on_wire,
+    read_as,
+    refused,
+    understood,
+    wrong,
+)
+from autolab.researchers.standin.script import Script, Scripted
+
+HOST = "127.0.0.1"
+NO_REPLY = "the script has no reply for this request"
+DEFAULT_MODEL = "scripted"
+_PIECES = 20
+_POLL_S = 0.05
+
+
+def _key(headers: Message) -> str:
+    """The key that came, empty if none did."""
+    return headers.get("x-api-key") or (headers.get("Authorization") or "").removeprefix("Bearer ").strip()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection, one request: every answer closes it."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "autolab-standin", ""
+    server: _Server
+
+    def do_POST(self) -> None:
+        """Any request: what it asks for decides."""
+        length = self.headers.get("Content-Length") or ""
+        size = int(length) if length.isdecimal() else 0
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise ConnectionAbortedError("the request was not sent to its end")
+        # Anthropic's clients name their version with every request, also with one for the models.
+        path, version = self.path.partition("?")[0], "anthropic-version" in self.headers
+        wire = self.server.settle(self.command, path, version or path.startswith(MESSAGES), _key(self.headers), data)
+        self.close_connection = True
+        if not self.server.closing.wait(wire.scripted.delay_s) and not wire.scripted.drop:
+            self._send(wire)
+
+    do_GET = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST
+
+    def _send(self, wire: Wire) -> None:
+        scripted, body = wire.scripted, wire.body
+        self.send_response(wire.status)
+        for name, value in wire.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if scripted.cut is not None:
+            body = body[: scripted.cut]
+        if scripted.cut_chunked is not None:
+            body = body[: scripted.cut_chunked]
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""  # a chunk of no bytes would be the end
+        if not scripted.slow_s:
+            self.wfile.write(body)
+            return
+        size = max(1, -(-len(body) // _PIECES))
+        for start in range(0, len(body), size):
+            self.wfile.write(body[start : start + size])
+            if self.server.closing.wait(scripted.slow_s / _PIECES):
+                return
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: `--log` tells what came."""
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """A thread a connection. `end` breaks those that are open, and returns when all threads are through."""
+
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, port: int, settle: Callable[[str, str, bool, str, bytes], Wire]) -> None:
+        self.settle, self.closing = settle, threading.Event()
+        self.bugs: list[BaseException] = []
+        self._open: set[Any] = set()
+        super().__init__((HOST, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is nothing to speak of; all else is a bug."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            self.bugs.append(error)
+            super().handle_error(request, client_address)
+
+    def end(self) -> None:
+        self.closing.set()
+        self.shutdown()
+        for request in list(self._open):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                request.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+
+
+class StandIn:
+    """The server while the `with` block lasts: `url` is what an OpenAI client takes as its base, `origin` Anthropic's.
+
+    `answer` is asked first, and may give a reply of its own or None; the script, or a list of its replies as plain
+    values, comes after it. `requests` is what came. `log` gets a JSON line a request, before the answer. What `answer`
+    raises is shown, breaks that connection, and is raised again at the end of the block.
+    """
+
+    def __init__(
+        self,
+        script: Script | Sequence[Mapping[str, Any]] = (),
+        log: Path | None = None,
+        answer: Callable[[Asked], Scripted | None] | None = None,
+        port: int = 0,
+    ) -> None:
+        if not isinstance(script, Script):
+            script = Script.from_value({"replies": [dict(one) for one in script]}, "script")
+        self.requests: list[Asked] = []
+        self._script, self._log, self._answer, self._port = script, log, answer, port
+        self._left = [one.times or None for one in script.replies]
+        self._lock = threading.Lock()
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._log is not None:
+            # Half a character, which UTF-8 has not, is written as JSON's escape of it.
+            self._file = self._log.open("a", encoding="utf-8", errors="backslashreplace")
+        try:
+            self._server = _Server(self._port, self._settle)
+        except OSError as error:
+            self._close_log()
+            said = f"port {self._port} on {HOST}: {error.strerror}"
+            raise UsageError(f"{said}; choose another, or 0 for any free one") from None
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="standin")
+        self._thread.start()
+        self.origin = f"http://{HOST}:{self._server.server_address[1]}"
+        self.url = f"{self.origin}/v1"
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        self._server.end()
+        self._thread.join()
+        self._close_log()
+        if self._server.bugs and kind is None:
+            raise self._server.bugs[0]
+
+    def _close_log(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _settle(self, method: str, path: str, anthropic: bool, key: str, data: bytes) -> Wire:
+        """Note the request, choose its reply, log both."""
+        value = read_as(data)
+        with self._lock:
+            asked = understood(len(self.requests) + 1, path, bool(key), value)
+            self.requests.append(asked)
+        index, reply = None, self._outside(method, asked, anthropic, key)
+        if reply is None and self._answer is not None:
+            reply = self._answer(asked)
+        if reply is None:
+            index, reply = self._take(asked)
+        wire = on_wire(asked, reply, anthropic)
+        self._write(asked, index, reply)
+        return wire
+
+    def _outside(self, method: str, asked: Asked, anthropic: bool, key: str) -> Scripted | None:
+        """What is answered without asking the script: the models, and what a service refuses."""
+        if (method, asked.path) not in (("GET", MODELS), ("POST", CHAT), ("POST", MESSAGES)):
+            return refused(404, f"no such address: {method} {asked.path}")
+        if self._script.key is not None and key != self._script.key:
+            return refused(401, "the key is missing or wrong")
+        if method == "GET":
+            return Scripted(body=json.dumps(models(self._script.models or (DEFAULT_MODEL,), anthropic)))
+        if reason := wrong(asked):
+            return refused(400, reason)
+        if self._script.models and asked.model not in self._script.models:
+            return refused(404, f"the model {asked.model!r} does not exist", "model_not_found")
+        return None
+
+    def _take(self, asked: Asked) -> tuple[int | None, Scripted]:
+        """The first reply that fits and is not used up; an error where there is none."""
+        with self._lock:
+            for index, reply in enumerate(self._script.replies):
+                left = self._left[index]
+                if left == 0 or (reply.when is not None and not re.search(reply.when, asked.text)):
+                    continue
+                self._left[index] = None if left is None else left - 1
+                return index, reply
+        return None, refused(500, NO_REPLY)
+
+    def _write(self, asked: Asked, index: int | None, reply: Scripted) -> None:
+        if self._file is None:
+            return
+        line = {
+            "number": asked.number,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "path": asked.path,
+            "model": asked.model,
+            "key": asked.key,
+            "system": asked.system,
+            "messages": asked.messages,
+            "reply": index,
+            "status": None if reply.drop else reply.status,
+            "note": reply.error.message if index is None and reply.error else None,
+        }
+        with self._lock:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+
+def serve(script: Path, port: int, log: Path | None) -> None:
+    """Answer by the script until SIGINT or SIGTERM; one line says where, as soon as requests are taken."""
+    read = Script.load(script, str(script))
+    with _told() as told, StandIn(read, log, port=port) as server:
+        print(f"standin on {server.url}", flush=True)
+        told.recv(1)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[socket.socket]:
+    """A socket on which something comes as soon as the process is asked to end, whichever thread the signal meets."""
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        handlers = [signal.signal(number, lambda *_: None) for number in numbers]
+        before = signal.set_wakeup_fd(sender.fileno())
+        try:
+            yield receiver
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)

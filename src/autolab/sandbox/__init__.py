@@ -1,0 +1,1 @@
+"""How one program is enclosed, limited, ended and collected. Standard library only."""

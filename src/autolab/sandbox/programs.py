@@ -1,0 +1,185 @@
+"""Runs one program to its end for the engine: a check of the ladder, the evaluator, a question to an interpreter.
+
+A `keeper` of its own runs it, as the supervisor's run the trials: enclosed as its box says, within its limits, and all
+that it started is dead when it is over. If the engine dies meanwhile, so does the keeper, with everything below it.
+Keepers are forked by one server, which starts with the first program and ends with the engine.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from autolab.errors import LabError
+from autolab.sandbox import kill_reasons, runner
+from autolab.sandbox.box import Box
+from autolab.sandbox.collect import remove_tree
+from autolab.sandbox.workdir import Document
+from autolab.text import many_lines
+
+LOG_LIMIT = 256 * 1024
+"""Bytes of output that a log keeps from its beginning; past them it keeps the last TAIL_BYTES."""
+OUTPUT_LIMIT = 64 * 1024 * 1024
+"""Bytes of output past which a program is ended."""
+TAIL_LINES, TAIL_CHARACTERS, TAIL_BYTES = 20, 2_000, 8_192
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended. `code` is its exit status, or minus the signal that killed it.
+
+    `missing` says why it could not be started at all, `passed` which limit but time it passed, `killed` which signal
+    ended it and who may have sent that. `tail` is the end of what it printed, printable. `contained`: its level, and
+    what held each limit.
+    """
+
+    code: int
+    tail: str = ""
+    timed_out: bool = False
+    missing: str | None = None
+    passed: str | None = None
+    killed: str | None = None
+    contained: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0 and not self.timed_out and self.missing is None and self.passed is None
+
+    @property
+    def last_line(self) -> str:
+        return self.tail.rpartition("\n")[2][:500]
+
+
+def run(
+    argv: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, limit_s: float, box: Box | None = None
+) -> Ended:
+    """Run `argv` in `folder` with exactly `environment`, no input, and its output in `log`; without a box as we are.
+
+    `{scratch}` in the environment is filled with a folder for temporary files. When it ends, or after `limit_s`
+    seconds, nothing of it is alive. OSError if the log cannot be written; LabError if it could not be enclosed.
+    """
+    missing = _missing(argv[0], folder, environment)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if missing is not None:
+        log.write_bytes(b"")
+        return missing
+    place = log.absolute().parent.with_name(f".{log.parent.name}.{log.name}.run")  # no program writes there
+    remove_tree(place)
+    box = box or Box()
+    scratch = runner.scratch_folder(box.level, str(place))
+    step = {
+        "name": "run",
+        "argv": list(argv),
+        "cwd": str(folder.absolute()),
+        "env": {name: value.replace("{scratch}", scratch) for name, value in environment.items()},
+        "time_limit_s": limit_s,
+        "output_bytes": OUTPUT_LIMIT,
+        "merged": True,
+        "box": asdict(box),
+    }
+    try:
+        document = _kept({"key": log.name, "folder": str(place), "steps": [step]})
+        tail = _shorten(place / "logs" / "run.out", log)
+    finally:
+        remove_tree(place)
+    return _ended(document, tail)
+
+
+def _missing(program: str, folder: Path, environment: Mapping[str, str]) -> Ended | None:
+    path = folder / program if "/" in program else None
+    found = shutil.which(path or program, path=environment.get("PATH", os.defpath))
+    if found is not None:
+        return None
+    if path is not None and path.exists():
+        return Ended(126, missing="program cannot be started (Permission denied)")
+    return Ended(127, missing="program not found")
+
+
+def _kept(job: Document) -> Document:
+    """The exit document of a job that a keeper in a process of its own has run."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            socket.send_fds(_server(), [b"j"], [theirs.fileno()])
+        try:
+            ours.sendall(json.dumps(job).encode() + b"\n")
+            said = _to_the_end(ours)
+        except BaseException:  # an interrupt: the keeper ends what it runs, and then itself
+            ours.shutdown(socket.SHUT_WR)
+            _to_the_end(ours)
+            raise
+    if not said:
+        raise LabError(f"{job['key']}: its keeper was killed, and what it kept with it; try again")
+    document: Document = json.loads(said)
+    return document
+
+
+def _to_the_end(source: socket.socket) -> bytes:
+    said = b""
+    while block := source.recv(65536):
+        said += block
+    return said
+
+
+_servers: dict[int, tuple[subprocess.Popen[bytes], socket.socket]] = {}
+"""The keepers' server of this process, by its pid: a fork of it needs one of its own."""
+
+
+def _server() -> socket.socket:
+    """The socket of the server that forks keepers, started with the first program; it ends with this process."""
+    known = _servers.get(os.getpid())
+    if known is not None:
+        if known[0].poll() is None:
+            return known[1]
+        known[1].close()
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-I", "-S", "-B", str(runner.__file__)]
+    with theirs:
+        server = subprocess.Popen(
+            command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True
+        )
+    _servers[os.getpid()] = server, ours
+    atexit.register(_end, server, ours)
+    return ours
+
+
+def _end(server: subprocess.Popen[bytes], ours: socket.socket) -> None:
+    """At the end of the process that started the server, not of its forks."""
+    if _servers.get(os.getpid(), (None,))[0] is server:
+        ours.close()
+        server.wait()
+
+
+def _ended(document: Document, tail: str) -> Ended:
+    outcome, message, signal = document["outcome"], str(document["message"]), document["signal"]
+    if outcome == runner.LOST:
+        raise LabError(f"{document['key']}: {message}; `autolab doctor` shows what can be enclosed here")
+    code, contained = document["returncode"] if signal is None else -signal, document["contained"]
+    over = outcome not in (runner.COMPLETED, runner.FAILED, runner.TIMEOUT)
+    was_killed = outcome == runner.FAILED and kill_reasons.signal_of(code or 0) is not None
+    killed = message.removeprefix("run ") if was_killed else None
+    return Ended(code, tail, outcome == runner.TIMEOUT, None, message if over else None, killed, contained)
+
+
+def _shorten(output: Path, log: Path) -> str:
+    """Put the output in its log, without the middle where it is long; its last lines, made visible."""
+    size = output.stat().st_size
+    with output.open("rb") as source:
+        head = source.read(LOG_LIMIT)
+        left_out = size - len(head)
+        source.seek(max(0, size - TAIL_BYTES))
+        last = source.read()
+    if left_out > 0:
+        note = f"\n[{left_out} bytes past {LOG_LIMIT} are left out; the last ones follow]\n"
+        head += note.encode() + last[-left_out:]
+    log.write_bytes(head)
+    lines = many_lines(last).rstrip().split("\n")
+    return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]

@@ -1,0 +1,1 @@
+"""Plans, rules, verdicts. Pure functions of numbers."""

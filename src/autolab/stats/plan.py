@@ -1,0 +1,285 @@
+"""From a design to what is to be measured: arms, seeds, rule. Pure: no file, no clock, no random number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import JsonValue
+
+from autolab.errors import RecordError
+from autolab.lab.schemas.config import Config, Direction, Metric, StoppingRule
+from autolab.lab.schemas.experiment import Arm, Criterion, Design, Hypothesis, Manifest, MaxPairs, Trial
+from autolab.lab.schemas.outcomes import RunKind
+from autolab.stats import rules
+from autolab.stats.criteria import resolve_criteria
+from autolab.stats.scores import Scale
+from autolab.stats.seeds import search_seeds
+
+AGAIN, ALTERED = "again", "altered"
+"""Arms of a calibration: the baseline's first seed once more, the baseline with settings that the lab names."""
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """A baseline or a variant with its resolved settings; `code` says whose code runs it.
+
+    A `fresh` one is run in any case, also where its result is known.
+    """
+
+    name: str
+    role: Literal["baseline", "variant"]
+    code: Literal["base", "candidate"]
+    settings: dict[str, JsonValue]
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be measured and how it will be judged, fixed before the first trial.
+
+    `delta` is in the metric's units. `fixed` says that the design itself names the seeds. `self_reported`
+    says that the lab has no evaluator, so that the numbers are what the trials say of themselves. A plan without
+    a rule compares nothing: it is done when every cell is. `only` names the (arm, index) that run; None: all.
+    `bound` is the worst score that counts: one beyond it, or of a diverged training, counts as the bound.
+    """
+
+    arms: tuple[PlannedArm, ...]
+    seeds: tuple[int, ...]
+    metric: str
+    direction: Direction
+    delta: float
+    rule: StoppingRule | None
+    fixed: bool
+    criteria: tuple[Criterion, ...] = ()
+    self_reported: bool = False
+    only: frozenset[tuple[str, int]] | None = None
+    bound: float | None = None
+
+    @property
+    def baseline(self) -> PlannedArm:
+        """The first baseline: what every variant is compared with."""
+        return next(arm for arm in self.arms if arm.role == "baseline")
+
+    @property
+    def scale(self) -> Scale:
+        """How its trials are read."""
+        return Scale(self.metric, self.direction, self.self_reported, self.bound)
+
+    @property
+    def variants(self) -> tuple[PlannedArm, ...]:
+        return tuple(arm for arm in self.arms if arm.role == "variant")
+
+
+def plan_design(
+    design: Design, config: Config, hypothesis: Hypothesis | None, secret: bytes, epoch: str, base_tree: str
+) -> Plan:
+    """Resolve a design. RecordError in one line names the field of design.yaml that cannot be run as it stands."""
+    wanted = design.reproducibility.seeds
+    seeds = search_seeds(secret, epoch, base_tree, wanted.max_pairs) if isinstance(wanted, MaxPairs) else wanted
+    rule = design.test or config.test
+    return _plan_of(design, hypothesis, seeds, rule, config.metric, config.evaluate is None)
+
+
+def recorded_plan(manifest: Manifest, design: Design, hypothesis: Hypothesis | None, metric: Metric | None) -> Plan:
+    """The plan of a run that was made, from its documents: seeds and rule as the manifest has them.
+
+    The seed of a cell that never ran is not in a manifest; -1 stands for it. RecordError like `plan`, and
+    where the manifest names another metric than the design or no rule.
+    """
+    if manifest.metric not in (None, design.metrics.primary):
+        raise RecordError(
+            f"run_manifest.json: metric: {manifest.metric!r}, but design.yaml has {design.metrics.primary!r}"
+        )
+    if manifest.success_delta not in (None, design.metrics.success_delta):
+        was, now = manifest.success_delta, design.metrics.success_delta
+        raise RecordError(
+            f"design.yaml: metrics.success_delta: {now:g}, but {was:g} was fixed before launch; restore it"
+        )
+    rule = manifest.rule or design.test
+    if rule is None:
+        raise RecordError(
+            "run_manifest.json: rule: missing; the run cannot be judged without the rule it was made under"
+        )
+    if design.test is not None and design.test.bound != rule.bound:
+        raise RecordError(
+            f"design.yaml: test.bound: {design.test.bound}, but {rule.bound} was fixed before launch; restore it"
+        )
+    wanted = design.reproducibility.seeds
+    count = manifest.pairs or (wanted.max_pairs if isinstance(wanted, MaxPairs) else len(wanted))
+    seeds = wanted if manifest.kind is RunKind.SEARCH and not isinstance(wanted, MaxPairs) else _drawn(manifest, count)
+    plan = _plan_of(design, hypothesis, seeds, rule, metric, manifest.self_reported)
+    return replace(plan, arms=_arms_of(manifest)) if manifest.arms else plan
+
+
+def _drawn(manifest: Manifest, count: int) -> tuple[int, ...]:
+    """The seed of each index; -1 where none of its trials was recorded."""
+    known = {trial.index: trial.seed for trial in manifest.trials}
+    return tuple(known.get(index, -1) for index in range(count))
+
+
+def _arms_of(manifest: Manifest, fresh: bool = False) -> tuple[PlannedArm, ...]:
+    return tuple(PlannedArm(arm.name, arm.role, arm.code, dict(arm.settings), fresh) for arm in manifest.arms)
+
+
+def plan_within(plan: Plan, left: int | None) -> Plan | None:
+    """The plan with as many pairs as `left` trials (None: no cap) allow; None where that decides nothing.
+
+    A rule that looks after each pair can do with fewer; one that looks once needs all of them.
+    """
+    if left is None or len(planned_cells(plan)) <= left:
+        return plan
+    pairs = left // len(plan.arms)
+    early = plan.rule is not None and plan.rule.rule != "fixed"
+    return replace(plan, seeds=plan.seeds[:pairs]) if early and pairs >= rules.FIRST else None
+
+
+def confirmation_plan(search: Plan, lead: str, rule: StoppingRule, seeds: tuple[int, ...]) -> Plan:
+    """The lead variant against the baseline once more: the search's question on seeds that no search has used."""
+    arms = tuple(replace(arm, fresh=True) for arm in search.arms if arm.name in (search.baseline.name, lead))
+    return replace(search, arms=arms, seeds=seeds, rule=rule)
+
+
+def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
+    """The baseline over seeds, its first seed once more, and where the lab names one the altered arm beside it."""
+    arms = [PlannedArm("baseline", "baseline", "base", {}), PlannedArm(AGAIN, "variant", "base", {}, fresh=True)]
+    if config.calibrate.altered:
+        arms.append(PlannedArm(ALTERED, "variant", "base", dict(config.calibrate.altered)))
+    only = {(arm.name, index) for arm in arms for index in range(len(seeds)) if arm.name != AGAIN or index == 0}
+    return Plan(
+        arms=tuple(arms),
+        seeds=seeds,
+        metric=config.metric.primary,
+        direction=config.metric.direction,
+        delta=config.metric.success_delta,
+        rule=None,
+        fixed=True,
+        self_reported=config.evaluate is None,
+        only=frozenset(only),
+    )
+
+
+def reconfirmation_plan(manifest: Manifest) -> Plan:
+    """A confirmation's question on its own seeds, to be judged once more. RecordError: the manifest does not say it."""
+    if not manifest.arms or manifest.metric is None or manifest.direction is None or manifest.rule is None:
+        raise RecordError("run_manifest.json: arms, metric, direction or rule: missing; it cannot be confirmed anew")
+    drawn = [seed for seed in _drawn(manifest, manifest.pairs or 0) if seed >= 0]
+    return Plan(
+        arms=_arms_of(manifest),
+        seeds=tuple(drawn),
+        metric=manifest.metric,
+        direction=manifest.direction,
+        delta=manifest.success_delta or 0.0,
+        rule=manifest.rule,
+        fixed=True,
+        self_reported=manifest.self_reported,
+        bound=manifest.rule.bound,
+    )
+
+
+def reproduction_plan(manifest: Manifest, trials: Sequence[Trial]) -> Plan:
+    """These trials of a run once more, as its manifest says, whatever is known of them.
+
+    RecordError: the manifest does not say how its trials ran.
+    """
+    if not manifest.arms or manifest.metric is None or manifest.direction is None:
+        raise RecordError("run_manifest.json: arms, metric or direction: missing; such a run cannot be reproduced")
+    return Plan(
+        arms=_arms_of(manifest, fresh=True),
+        seeds=_drawn(manifest, 1 + max(trial.index for trial in trials)),
+        metric=manifest.metric,
+        direction=manifest.direction,
+        delta=manifest.success_delta or 0.0,
+        rule=None,
+        fixed=True,
+        self_reported=manifest.self_reported,
+        only=frozenset((trial.arm, trial.index) for trial in trials),
+        bound=manifest.rule.bound if manifest.rule else None,
+    )
+
+
+def _plan_of(
+    design: Design,
+    hypothesis: Hypothesis | None,
+    seeds: tuple[int, ...],
+    rule: StoppingRule,
+    metric: Metric | None,
+    self_reported: bool,
+) -> Plan:
+    for name, arms in (("baselines", design.baselines), ("variants", design.variants)):
+        if not arms:
+            raise RecordError(
+                f"design.yaml: {name}: none given; a comparison needs at least one baseline and one variant"
+            )
+    given = not isinstance(design.reproducibility.seeds, MaxPairs)
+    if len(seeds) < 2:
+        raise RecordError(
+            "design.yaml: reproducibility.seeds: one seed shows no spread;"
+            " give at least 2, or {max_pairs: n} to have them drawn"
+        )
+    if given:
+        # A list of seeds is a fixed-n design, whatever rule the lab uses otherwise.
+        rule = rule.model_copy(update={"rule": "fixed"})
+    direction = _direction(design, hypothesis, metric)
+    return Plan(
+        arms=tuple(_arms(design)),
+        seeds=seeds,
+        metric=design.metrics.primary,
+        direction=direction,
+        delta=design.metrics.success_delta,
+        rule=rule,
+        fixed=given,
+        criteria=tuple(resolve_criteria(design, direction, metric)),
+        self_reported=self_reported,
+        bound=rule.bound,
+    )
+
+
+def _arms(design: Design) -> Iterator[PlannedArm]:
+    shared: dict[str, JsonValue] = dict(design.train)
+    if design.dataset is not None:
+        shared["dataset"] = design.dataset
+
+    def resolved(arm: Arm, role: Literal["baseline", "variant"]) -> PlannedArm:
+        code = arm.code or ("base" if role == "baseline" else "candidate")
+        return PlannedArm(arm.name, role, code, {**shared, **arm.config_overrides})
+
+    yield from (resolved(arm, "baseline") for arm in design.baselines)
+    yield from (resolved(arm, "variant") for arm in design.variants)
+
+
+def _direction(design: Design, hypothesis: Hypothesis | None, metric: Metric | None) -> Direction:
+    """The one direction in which the primary metric is good; every document that names it must agree."""
+    primary = design.metrics.primary
+    if hypothesis is not None and hypothesis.metric != primary:
+        raise RecordError(
+            f"design.yaml: metrics.primary: {primary!r}, but hypothesis.md claims something about"
+            f" {hypothesis.metric!r}; test the metric that was claimed"
+        )
+    named: dict[str, Direction] = {}
+    if design.metrics.direction is not None:
+        named["design.yaml"] = design.metrics.direction
+    if hypothesis is not None:
+        named["hypothesis.md"] = hypothesis.direction
+    if metric is not None and metric.primary == primary:
+        named["config.yaml"] = metric.direction
+    if not named:
+        raise RecordError(
+            f"design.yaml: metrics.direction: missing for {primary!r};"
+            " write minimize or maximize here or in hypothesis.md"
+        )
+    if len(set(named.values())) > 1:
+        told = ", ".join(f"{file} says {direction}" for file, direction in named.items())
+        raise RecordError(f"design.yaml: metrics.direction: contradiction for {primary!r}: {told}")
+    return next(iter(named.values()))
+
+
+def planned_cells(plan: Plan) -> list[tuple[str, int, int]]:
+    """Every (arm, index, seed), pair by pair in seed order and baselines first, so that the read prefix grows."""
+    return [
+        (arm.name, index, seed)
+        for index, seed in enumerate(plan.seeds)
+        for arm in plan.arms
+        if plan.only is None or (arm.name, index) in plan.only
+    ]

@@ -1,0 +1,443 @@
+"""What paired differences say: a stopping rule reads them in seed order and rules on one variant.
+
+A difference is candidate minus baseline at one seed, in the direction of good (a lower loss is a positive
+difference), in the metric's units. Nothing here reads a file, a clock or a random number, so equal
+differences always get an equal ruling; and as a rule stands by the first pair at which it decides, the ruling
+is the same whether the pairs came one by one or all at once.
+
+    sequential   two t e-processes: E+ against "the mean is <= 0", E- against "the mean is >= delta"
+    sprt         Wald's test of 0 against delta, for a deviation that the lab declares
+    fixed        one look at the planned number of pairs, with Student's t interval
+
+Covered: differences that are independent, about normal and of one variance. By Ville's inequality a null candidate
+is ever kept with probability at most alpha over all arms together (sequential, sprt), however long it is looked
+at. Not covered: a metric with few distinct values (a deviation below the metric's quantum counts as the quantum),
+single outliers far beyond normal (they cost power: benchmarks/decisions.py), a declared deviation that is too small.
+
+E+ is the Bayes factor of the group-invariant t test (right Haar prior on the deviation), mixed with equal weights over
+the effects `EFFECTS`, in deviations: Perez-Ortiz, Lardy, de Heide and Grunwald, "E-statistics, group invariance and
+anytime-valid testing", Annals of Statistics 52 (2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from functools import lru_cache
+
+from autolab.errors import RecordError
+from autolab.lab.schemas.config import StoppingRule
+from autolab.lab.schemas.experiment import Interval
+
+LIMIT = 1e150
+"""Metrics and differences must be smaller, so that no square of one overflows."""
+EFFECTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""The effects that E+ and E- bet on, in deviations of a difference."""
+FIRST = 3
+"""Pairs before which the sequential rule does not decide."""
+REFUTED = 20.0
+"""E- from which "at least delta" is refuted: wrongly with probability at most 1 in 20."""
+SETTLED = 6
+"""Pairs after which equal values that look rounded are taken for a training that no seed changes."""
+ROUNDED = 6
+"""Decimals up to which a value looks rounded."""
+FUTILE = 4.0
+"""E- from which going on is not worth its price: a real gain of delta is given up with probability at most 1 in 4."""
+
+
+class RuleAction(StrEnum):
+    """What a rule says after the newest pair. Only CONTINUE leaves the question open."""
+
+    CONTINUE = "continue"
+    KEEP = "keep"
+    REFUTED = "refuted"
+    FUTILE = "futile"
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """An action with the interval it rests on, and one word why.
+
+    The word is one of keep refuted futile pending budget no_change deterministic. `pairs` is the number of pairs that
+    were read, which are all only while the question is open. Each end of the interval errs with probability
+    `tail`, at any number of pairs under the sequential rules, at the last planned one under the fixed rule; an end
+    that the rule cannot give yet is None. `e_plus` and `e_minus` are the evidence against "mean <= 0" and against
+    "mean >= delta"; None under a rule without them.
+    """
+
+    action: RuleAction
+    interval: Interval
+    pairs: int
+    reason: str
+    e_plus: float | None = None
+    e_minus: float | None = None
+
+    @property
+    def final(self) -> bool:
+        """No further pair can change it: the rule has decided, or the pairs are used up."""
+        return self.action is not RuleAction.CONTINUE or self.reason == "budget"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a variant's differences: `delta` > 0 in the metric's units, `tail` the error of a keep,
+    `planned` pairs at most, `quantum` the smallest step of the metric (0: continuous), `scores` those of each pair."""
+
+    delta: float
+    tail: float
+    planned: int
+    quantum: float
+    rule: StoppingRule
+    scores: Scores | None = None
+
+    def step(self, n: int) -> float:
+        """The metric's smallest step as the first `n` pairs show it: what a deviation counts as at least."""
+        return self.quantum if self.scores is None else max(self.quantum, self.scores.step(n))
+
+    def repeats(self, differences: Sequence[float]) -> bool:
+        """Whether these equal differences say nothing of the spread: no seed, or no change, moved a score."""
+        if self.quantum > 0 or self.scores is None:
+            return self.quantum == 0
+        if self.scores.seeds_matter and self.scores.rounded(len(differences)):
+            return False
+        return not any(differences) or self.scores.constant(len(differences))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores behind the differences, arm by arm in the order of the pairs.
+
+    `printed` are as they were measured, without those that are no number; `counted` as they were subtracted.
+    `seeds_matter` says that an arm's predictions are known to differ from seed to seed.
+    """
+
+    counted: tuple[Sequence[float], Sequence[float]]
+    printed: tuple[Sequence[float | None], Sequence[float | None]]
+    seeds_matter: bool = False
+
+    def step(self, n: int) -> float:
+        """One unit of the last decimal that any of the first `n` pairs is printed with; 0 where none is a number."""
+        decimals = self._decimals(n)
+        return 0.0 if decimals is None else 10.0**-decimals
+
+    def rounded(self, n: int) -> bool:
+        decimals = self._decimals(n)
+        return decimals is not None and decimals <= ROUNDED
+
+    def constant(self, n: int) -> bool:
+        """Whether each arm has one score, whatever the seed."""
+        return all(min(arm[:n]) == max(arm[:n]) for arm in self.counted)
+
+    def _decimals(self, n: int) -> int | None:
+        known = [value for arm in self.printed for value in arm[:n] if value is not None]
+        return max(map(decimals, known), default=None)
+
+
+def decimals(value: float) -> int:
+    """Digits after the point in the shortest text that reads as this finite number: 2 for 0.05, 0 for 1500.0."""
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    assert isinstance(exponent, int)
+    return max(0, -exponent)
+
+
+def decide(
+    differences: Sequence[float],
+    *,
+    delta: float,
+    rule: StoppingRule,
+    planned: int,
+    arms: int,
+    quantum: float = 0.0,
+    scores: Scores | None = None,
+) -> Ruling:
+    """Rule on one variant from the longest completed prefix of its pairs, in seed order.
+
+    `delta` is the least difference worth having (> 0, metric's units), `planned` the number of pairs (>= 2),
+    `arms` the number of variants that share this baseline (alpha is divided among them), `quantum` the smallest
+    step of the metric. With `scores` equal differences are told apart from trainings that no seed changes; without
+    them they are taken for such. RecordError: a difference that is not a finite number, a plan of fewer than two pairs.
+    """
+    if planned < (least := FIRST if rule.rule == "sequential" else 2):
+        raise RecordError(f"design.yaml: reproducibility.seeds: {planned} are too few pairs; plan at least {least}")
+    if arms < 1 or not 0 < delta < LIMIT or len(differences) > planned or not 0 <= quantum < LIMIT:
+        raise ValueError(f"arms {arms}, delta {delta}, {len(differences)} differences for {planned} planned pairs")
+    for index, difference in enumerate(differences):
+        if not abs(difference) < LIMIT:
+            raise RecordError(f"difference of pair {index}: {difference} is not a finite number below {LIMIT:g}")
+    return _RULES[rule.rule](differences, Question(delta, rule.alpha / arms, planned, quantum, rule, scores))
+
+
+# The sequential rules
+
+
+def _sequential(differences: Sequence[float], asked: Question) -> Ruling:
+    return _first(differences, asked, FIRST, _t_ruling)
+
+
+def _sprt(differences: Sequence[float], asked: Question) -> Ruling:
+    return _first(differences, asked, 1, _sprt_ruling)
+
+
+def _first(differences: Sequence[float], asked: Question, first: int, look: _Look) -> Ruling:
+    """The ruling at the first number of pairs that decides, or at the last there is."""
+    for n in range(first, len(differences) + 1):
+        ruling = look(differences[:n], asked)
+        if ruling.final:
+            return ruling
+    if len(differences) < first:
+        return Ruling(RuleAction.CONTINUE, _open(differences, 1 - 2 * asked.tail), len(differences), "pending")
+    return ruling
+
+
+def _t_ruling(differences: Sequence[float], asked: Question) -> Ruling:
+    level, n, step = 1 - 2 * asked.tail, len(differences), asked.step(len(differences))
+    if min(differences) == max(differences) and (asked.repeats(differences) or step == 0):
+        # The seeds did not replicate anything: n equal numbers are one number, and say nothing of the spread.
+        if asked.scores is not None and asked.scores.rounded(n) and n < min(SETTLED, asked.planned):
+            # Rounding hides small differences between seeds, so a few more pairs may yet show one.
+            return Ruling(RuleAction.CONTINUE, _open(differences, level), n, "pending")
+        reason = "deterministic" if any(differences) else "no_change"
+        return Ruling(RuleAction.FUTILE, _open(differences, level), n, reason)
+    e_plus = t_evidence(differences, step)
+    e_minus = t_evidence([asked.delta - difference for difference in differences], step)
+    interval = t_interval(differences, asked.tail, step)
+    worth = interval.mean >= asked.delta / 2
+    action, reason = RuleAction.CONTINUE, "pending"
+    if worth and e_plus >= 1 / asked.tail:
+        action = RuleAction.KEEP
+    elif not worth and e_minus >= REFUTED:
+        action = RuleAction.REFUTED
+    elif not worth and e_minus >= FUTILE and (not asked.rule.resolve or n == asked.planned):
+        action = RuleAction.FUTILE
+    elif n == asked.planned:
+        reason = "budget"
+    return Ruling(action, interval, n, reason if action is RuleAction.CONTINUE else action.value, e_plus, e_minus)
+
+
+def _sprt_ruling(differences: Sequence[float], asked: Question) -> Ruling:
+    """A. Wald, "Sequential tests of statistical hypotheses", Annals of Mathematical Statistics 16 (1945).
+
+    Stops above at 1 / tail and below at beta, which bounds both errors; Wald's own limits do so only about.
+    """
+    deviation, delta, n = asked.rule.deviation, asked.delta, len(differences)
+    assert deviation is not None
+    mean = mean_and_deviation(differences)[0]
+    ratio = n * delta / deviation**2 * (mean - delta / 2)
+    half = delta / 2 - deviation**2 * math.log(asked.tail) / (n * delta)
+    interval = Interval(n=n, mean=mean, low=mean - half, high=mean + half, level=1 - 2 * asked.tail)
+    e_plus, e_minus = _exp(ratio), _exp(-ratio)
+    if ratio >= -math.log(asked.tail):
+        return Ruling(RuleAction.KEEP, interval, n, "keep", e_plus, e_minus)
+    if ratio <= math.log(asked.rule.beta):
+        return Ruling(RuleAction.FUTILE, interval, n, "futile", e_plus, e_minus)
+    return Ruling(RuleAction.CONTINUE, interval, n, "budget" if n == asked.planned else "pending", e_plus, e_minus)
+
+
+def t_evidence(differences: Sequence[float], quantum: float = 0.0) -> float:
+    """E+ of at least one difference, against "the mean is <= 0": 1 at none, unchanged by a change of units.
+
+    As an e-process its expectation at any stopping time is at most 1 where the mean is 0 or less. A deviation below
+    `quantum` counts as the quantum; a deviation and a quantum of 0 together are a ValueError.
+    """
+    n = len(differences)
+    mean, deviation = mean_and_deviation(differences)
+    spread = max(deviation or 0.0, quantum)
+    if spread == 0:
+        raise ValueError("equal differences of a metric without a quantum have no deviation to be measured in")
+    return _evidence(n, n * mean / math.hypot(math.sqrt(n) * mean, math.sqrt(n - 1) * spread))
+
+
+def _evidence(n: int, t: float) -> float:
+    """E+ from the sum of the differences over the root of the sum of their squares, -sqrt(n) <= t <= sqrt(n)."""
+    return math.fsum(_exp(_log_factor(n, t, effect)) for effect in EFFECTS) / len(EFFECTS)
+
+
+def _log_factor(n: int, t: float, effect: float) -> float:
+    """Log Bayes factor of `effect` against 0: exp(-n g^2 / 2) I(g t) / I(0), I(b) = int r^(n-1) exp(b r - r^2 / 2) dr.
+
+    The integral by the trapezoidal rule over log r, where the integrand is analytic and falls off on both sides, so
+    that the error shrinks exponentially with the step; a quarter of the integrand's own width leaves rounding.
+    """
+    b = effect * t
+    mode = (b + math.sqrt(b * b + 4 * n)) / 2
+    at, step = math.log(mode), 0.25 / math.sqrt(mode * mode + n)
+    peak = n * at + b * mode - mode * mode / 2
+    total = 1.0
+    for direction in (step, -step):
+        x, term = at, 1.0
+        while term > 1e-17:
+            x += direction
+            r = math.exp(x)
+            term = math.exp(n * x + b * r - r * r / 2 - peak)
+            total += term
+    log_zero = (n / 2 - 1) * math.log(2) + math.lgamma(n / 2)
+    return peak + math.log(step * total) - n * effect * effect / 2 - log_zero
+
+
+def t_interval(differences: Sequence[float], tail: float, quantum: float = 0.0) -> Interval:
+    """The means that E+ and its mirror image do not reject at 1 / `tail`; valid at any number of pairs.
+
+    A few pairs can reject no mean at a small tail: then there are no ends.
+    """
+    n, (mean, deviation) = len(differences), mean_and_deviation(differences)
+    bound, spread = _critical(n, tail), max(deviation or 0.0, quantum)
+    if bound is None:
+        return _open(differences, 1 - 2 * tail)
+    half = bound * spread * math.sqrt((n - 1) / (n * (n - bound * bound)))
+    return Interval(n=n, mean=mean, low=mean - half, high=mean + half, level=1 - 2 * tail)
+
+
+@lru_cache(maxsize=4096)
+def _critical(n: int, tail: float) -> float | None:
+    """The t at which `_evidence` reaches 1 / tail; None if it never does."""
+    low, high = 0.0, math.sqrt(n)
+    if n < 2 or _evidence(n, high) <= 1 / tail:
+        return None
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _evidence(n, middle) > 1 / tail else (middle, high)
+    return low
+
+
+def _exp(x: float) -> float:
+    """Evidence is told up to 1e300, which no rule can tell from more."""
+    return math.exp(min(x, 690.0))
+
+
+# The fixed rule
+
+
+def _fixed(differences: Sequence[float], asked: Question) -> Ruling:
+    """One look, at the planned number of pairs; each end of the interval errs with probability `tail`."""
+    level, n = 1 - 2 * asked.tail, len(differences)
+    if len(differences) < asked.planned:
+        return Ruling(RuleAction.CONTINUE, _open(differences, level), n, "pending")
+    if not any(differences):
+        return Ruling(RuleAction.FUTILE, _open(differences, level), n, "no_change")
+    if min(differences) == max(differences) and (asked.scores is None or asked.repeats(differences)):
+        # The seeds did not replicate anything: n equal numbers are one number, and a t interval of width 0 would lie.
+        return Ruling(RuleAction.FUTILE, _open(differences, level), n, "deterministic")
+    interval = student_interval(differences, asked.tail, asked.step(n) if asked.scores is not None else 0.0)
+    low, high = interval.low, interval.high
+    assert low is not None and high is not None
+    if low > 0 and interval.mean >= asked.delta:
+        return Ruling(RuleAction.KEEP, interval, n, "keep")
+    if high < asked.delta:
+        return Ruling(RuleAction.REFUTED, interval, n, "refuted")
+    return Ruling(RuleAction.CONTINUE, interval, n, "budget")
+
+
+_Look = Callable[[Sequence[float], Question], Ruling]
+_RULES: dict[str, Callable[[Sequence[float], Question], Ruling]] = {
+    "sequential": _sequential,
+    "sprt": _sprt,
+    "fixed": _fixed,
+}
+
+
+def student_interval(values: Sequence[float], tail: float, quantum: float = 0.0) -> Interval:
+    """Mean of at least two finite values, with a Student t interval that misses with `tail` at each end.
+
+    A deviation below `quantum` counts as the quantum.
+
+    The mean's distribution under a normal sample: W. S. Gosset, "The probable error of a mean", Biometrika 6 (1908).
+    """
+    from scipy.special import stdtrit
+
+    n = len(values)
+    mean, deviation = mean_and_deviation(values)
+    assert deviation is not None
+    # The lower quantile, negated: 1 - tail would round a small tail away.
+    half = -float(stdtrit(n - 1, tail)) * max(deviation, quantum) / math.sqrt(n)
+    return Interval(n=n, mean=mean, low=mean - half, high=mean + half, level=1 - 2 * tail)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample deviation (n - 1); the deviation of a single value is None. ValueError without values.
+
+    Values are scaled by a power of two first, which is exact, so that squares neither overflow nor vanish.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values")
+    exponent = math.frexp(max(abs(value) for value in values))[1]
+    scaled = [math.ldexp(value, -exponent) for value in values]
+    mean = math.fsum(scaled) / n
+    if n == 1:
+        return values[0], None
+    variance = math.fsum((value - mean) ** 2 for value in scaled) / (n - 1)
+    return math.ldexp(mean, exponent), math.ldexp(math.sqrt(variance), exponent)
+
+
+def share_at_most(count: int, of: int, error: float = 0.05) -> float:
+    """The largest share that is not ruled out by `count` in `of` (> 0), one-sided, at this error.
+
+    C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
+    """
+    from scipy.special import betaincinv
+
+    return 1.0 if count == of else float(betaincinv(count + 1, of - count, 1 - error))
+
+
+def _open(differences: Sequence[float], level: float) -> Interval:
+    """The mean so far, without ends; `n` 0 means that there is no mean yet (it is written as 0)."""
+    mean = mean_and_deviation(differences)[0] if differences else 0.0
+    return Interval(n=len(differences), mean=mean, low=None, high=None, level=level)
+
+
+# Before and after
+
+
+def pairs_wanted(effect: float, rule: StoppingRule, most: int = 400) -> int | None:
+    """Pairs within which four in five candidates of a true `effect` > 0, in deviations of a difference, are kept.
+
+    Found where the t of such a sample, taken at its lower fifth, reaches the rule's bound; None: more than `most`.
+    """
+    for n in range(2 if rule.rule == "fixed" else FIRST, most + 1):
+        seen = effect - 0.8416 / math.sqrt(n)
+        if seen > 0 and _reaches(n, seen, rule):
+            return n
+    return None
+
+
+def _reaches(n: int, seen: float, rule: StoppingRule) -> bool:
+    if rule.rule == "sprt":
+        # The declared deviation is the unit, and the effect that is looked for is the one that is there.
+        effect = seen + 0.8416 / math.sqrt(n)
+        return n * effect * (seen - effect / 2) >= -math.log(rule.alpha)
+    if rule.rule == "fixed":
+        from scipy.special import stdtrit
+
+        return seen * math.sqrt(n) >= -float(stdtrit(n - 1, rule.alpha))
+    bound = _critical(n, rule.alpha)
+    return bound is not None and n * seen / math.sqrt(n * seen * seen + n - 1) >= bound
+
+
+def shrunken(differences: Sequence[float], declared: float | None = None) -> float:
+    """A measured mean drawn towards 0, since what was kept for being large is on average less than it seems.
+
+    The factor t^2 / (1 + t^2), t the mean over its standard error, is that of a normal prior around 0 as wide as the
+    mean itself. A single difference is measured against the `declared` deviation, and without one counts for nothing;
+    equal ones are not drawn anywhere.
+    """
+    n, (mean, deviation) = len(differences), mean_and_deviation(differences)
+    spread = declared if deviation is None else deviation
+    if spread is None:
+        return 0.0
+    signal = math.sqrt(n) * mean
+    return mean * (signal / math.hypot(signal, spread)) ** 2 if spread or signal else 0.0
+
+
+def claim_alpha(fdr: float, claim: int, kept: int) -> float:
+    """The error that confirmation number `claim` (from 1) may have, `kept` of those before it having passed.
+
+    e-LOND with the weights of LOND: over any number of confirmations, however they depend on each other, the
+    expected share of false ones among those kept is at most `fdr`. Z. Xu and A. Ramdas, "Online multiple testing with
+    e-values", AISTATS 2024; weights c log(max(t, 2)) / (t exp(sqrt(log t))) of A. Javanmard and A. Montanari,
+    "On online control of false discovery rate", arXiv:1502.06197 (2015), which sum to 0.976.
+    """
+    weight = 0.07720838 * math.log(max(claim, 2)) / (claim * math.exp(math.sqrt(math.log(claim))))
+    return fdr * weight * (kept + 1)

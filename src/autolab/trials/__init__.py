@@ -1,0 +1,1 @@
+"""One run: inputs, jobs, scores, seals, calibration, champion."""

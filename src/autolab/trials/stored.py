@@ -1,0 +1,175 @@
+"""Finished trials by content, for reuse: `trials/<content>.json`, each a copy of the ledger line that recorded it.
+
+A copy says where its line begins and what the line's hash is. What is reused is held against that line, which costs one
+read whatever the ledger's length; a copy that says anything else is not taken over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from autolab import files
+from autolab.errors import RecordError
+from autolab.lab.lab import Lab
+from autolab.lab.ledger import Line, seal
+from autolab.lab.schemas.experiment import Trial
+from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.stats.plan import AGAIN
+
+RECORDS = ("trial", "trial_known")
+"""Events that record a trial: one that ended here, or that a replay takes over from the ledger it replays."""
+WAY_OUT = "`autolab doctor --fix` takes it from the ledger again"
+
+
+class InvalidEntry(RecordError):
+    """A stored trial that its ledger line does not bear out."""
+
+
+def place(lab: Lab, content: str) -> Path:
+    return lab.store / "trials" / content[:2] / f"{content}.json"
+
+
+def keep(lab: Lab, line: Line, iteration_id: str) -> None:
+    """Store the trial that `line` records. The same line again writes the same file."""
+    trial = line.data["trial"]
+    where = {"ledger": {"offset": line.offset, "hash": line.hash}}
+    told = where | {"iteration_id": iteration_id, "run_id": line.data["run_id"]} | trial
+    path = place(lab, trial["content"])
+    aside(path)
+    files.write_whole(path, json.dumps(told))
+
+
+def aside(path: Path) -> None:
+    """Make room for a file where something lies that a file cannot replace; what lies there is kept beside it."""
+    if path.is_dir() and not path.is_symlink():
+        number = len(list(path.parent.glob(f"{path.name}.aside.*")))
+        path.rename(path.with_name(f"{path.name}.aside.{number}"))
+
+
+def find(lab: Lab, content: str) -> tuple[Trial, str] | None:
+    """The stored trial and where it ran (`<iteration>/<run>/<trial>`); None where there is none. Unfit."""
+    path = place(lab, content)
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise _unfit(lab, path, f"cannot be read: {why}") from None
+    if not isinstance(value, dict) or not isinstance(value.get("ledger"), dict):
+        raise _unfit(lab, path, "names no line of the ledger")
+    line = _line(lab, value.pop("ledger"))
+    if line is None:
+        raise _unfit(lab, path, "the ledger has no such line")
+    iteration_id, run_id = str(value.pop("iteration_id", "")), value.pop("run_id", "")
+    recorded = line.data["trial"]
+    if recorded.get("content") != content:
+        raise _unfit(lab, path, f"line {line.n} of the ledger, which it names, records another trial")
+    if (value, run_id) != (recorded, line.data["run_id"]):
+        raise _unfit(lab, path, f"{_difference(value, recorded)}: edited since line {line.n} of the ledger recorded it")
+    if f".{iteration_id}.{run_id}." not in recorded["key"]:
+        raise _unfit(lab, path, f"iteration_id: is not that of line {line.n} of the ledger")
+    return Trial.from_value(value, str(path)), f"{iteration_id}/{run_id}/{recorded['trial']}"
+
+
+def _unfit(lab: Lab, path: Path, why: str) -> InvalidEntry:
+    return InvalidEntry(f"stored trial .git/autolab/{path.relative_to(lab.store)}: {why}")
+
+
+def _line(lab: Lab, where: dict[str, Any]) -> Line | None:
+    """The ledger line that a stored trial names, if it stands there and is what its hash says."""
+    offset = where.get("offset")
+    if type(offset) is not int or offset < 0:
+        return None
+    line = next(lab.ledger.lines(offset), None)
+    if line is None or line.offset != offset or line.event not in RECORDS or line.hash != where.get("hash"):
+        return None
+    return line if line.hash == seal(line.n, line.time, line.event, line.data, line.prev) else None
+
+
+def _difference(value: dict[str, Any], recorded: dict[str, Any]) -> str:
+    names = [*recorded, *value]
+    return next((name for name in names if value.get(name) != recorded.get(name)), "run_id")
+
+
+def contents(lab: Lab) -> list[str]:
+    """The content keys of all that is stored."""
+    return sorted(path.stem for path in (lab.store / "trials").glob("??/*.json"))
+
+
+def check(lab: Lab) -> Iterator[str]:
+    """A line for each stored trial that its ledger line does not bear out."""
+    for content in contents(lab):
+        try:
+            find(lab, content)
+        except RecordError as error:
+            yield f"{error}; {WAY_OUT}"
+
+
+def mend(lab: Lab) -> Iterator[str]:
+    """Write again what the ledger does not bear out, keeping what was there; a line for each.
+
+    What no line of the ledger records is put aside: the trial is measured anew when it is wanted.
+    """
+    wrong = {}
+    for content in contents(lab):
+        try:
+            find(lab, content)
+        except RecordError as error:
+            wrong[content] = str(error)
+    if not wrong:
+        return
+    recorded: dict[str, Line] = {}
+    for line in lab.ledger.lines():
+        if line.event in RECORDS and (content := _reusable(line)) in wrong:
+            recorded.setdefault(content, line)
+    for content, why in wrong.items():
+        path = place(lab, content)
+        copy = path.with_name(f"{path.name}.edited.{len(list(path.parent.glob(f'{path.name}.edited.*')))}")
+        path.rename(copy)
+        if content in recorded:
+            line = recorded[content]
+            keep(lab, line, line.data["trial"]["key"].split(".")[1])
+        what = "written again from the ledger" if content in recorded else "no line of the ledger records it: put aside"
+        yield f"{why}; {what}, the old one is {copy.name}"
+
+
+def _reusable(line: Line) -> str:
+    """The content of a trial that may stand for another of the same content; empty where it may not."""
+    trial = line.data["trial"]
+    # Calibration's second training of one seed has the content of the first, and is never what is stored.
+    own = trial["reused_from"] is None and trial["arm"] != AGAIN
+    return str(trial["content"]) if own and trial["outcome"] == TrialOutcome.COMPLETED else ""
+
+
+def content_key(
+    *,
+    tree: str,
+    command: JsonValue,
+    settings: dict[str, JsonValue],
+    seed: int,
+    data: JsonValue,
+    evaluator: str | None,
+    environment: str | None,
+) -> str:
+    """SHA-256 of everything a trial's result depends on: trials with equal keys need to run once.
+
+    `tree` is the git tree of the code (not the commit), the others are the commands and hashes in force.
+    """
+    parts: dict[str, JsonValue] = {
+        "tree": tree,
+        "command": command,
+        "settings": settings,
+        "seed": seed,
+        "data": data,
+        "evaluator": evaluator,
+        "environment": environment,
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

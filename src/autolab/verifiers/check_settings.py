@@ -1,0 +1,196 @@
+"""What configures the lab's own checks, and so is the user's: a candidate is judged as the base commit says.
+
+A change to a test runner's configuration, to the program that a check runs, or to a build file that a check goes
+through blocks; the lab's own tests run as the base has them (`with_base_tests`), whatever the candidate made of them.
+`pyproject.toml` and `setup.cfg` are also where dependencies stand: of those only the tools' sections count.
+
+Not covered: the code under test runs in the process of its test, and can end it with status 0 or change the test runner
+in memory; expected values in files outside of folders called `tests`. Both stand in the diff that the reviewer reads.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from autolab.lab.git import Change
+from autolab.lab.schemas.config import Config, VerifierPolicy
+from autolab.lab.schemas.experiment import Finding
+from autolab.sandbox.executed_names import fold
+from autolab.verifiers.findings import blocking_finding
+
+Read = Callable[[str], bytes | None]
+"""A file's bytes in one commit; None where it has no such file."""
+
+_ALWAYS = frozenset(
+    {
+        *("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "noxfile.py", "conftest.py"),
+        *(".coveragerc", ".coveragerc.toml", "unittest.cfg", "nose2.cfg", ".noserc"),
+    }
+)
+_OF_TOOL = {
+    "ruff": ("ruff.toml", ".ruff.toml"),
+    "mypy": ("mypy.ini", ".mypy.ini"),
+    "flake8": (".flake8",),
+    "pylint": (".pylintrc", "pylintrc", "pylintrc.toml", ".pylintrc.toml"),
+    "pyright": ("pyrightconfig.json",),
+    "ty": ("ty.toml",),
+    "make": ("makefile", "gnumakefile"),
+    "gmake": ("makefile", "gnumakefile"),
+    "just": ("justfile", ".justfile"),
+    "task": ("taskfile.yml", "taskfile.yaml"),
+    "invoke": ("tasks.py", "invoke.yaml"),
+    "inv": ("tasks.py", "invoke.yaml"),
+    "doit": ("dodo.py",),
+    "npm": ("package.json",),
+    "yarn": ("package.json",),
+    "pnpm": ("package.json",),
+    "hatch": ("hatch.toml",),
+    "pixi": ("pixi.toml",),
+    "uv": ("uv.toml",),
+    "poe": ("poe_tasks.toml",),
+}
+"""Files by which a program of a check is told what to do, if the policy's commands name that program."""
+_PACKAGING = frozenset(
+    ("setuptools", "setuptools_scm", "setuptools-scm", "poetry", "pdm", "uv", "flit", "hatch", "pixi")
+)
+"""Tools whose sections of pyproject.toml say what is installed, unless a check runs them."""
+_TESTS = re.compile(r"test_.*\.py|.*_test\.py|conftest\.py", re.DOTALL)
+_FOLDERS = frozenset(("tests", "test"))
+_WAY = "put the change back: only the user changes how candidates are judged"
+
+
+def is_test(path: str) -> bool:
+    """Whether a file of the lab is one of its tests, or lies beside them for them."""
+    pure = PurePosixPath(fold(path))
+    return not _FOLDERS.isdisjoint(pure.parts[:-1]) or _TESTS.fullmatch(pure.name) is not None
+
+
+def findings(changes: Iterable[Change], policy: VerifierPolicy, config: Config, base: Read, new: Read) -> list[Finding]:
+    """A blocking finding for each change, from `base` to `new`, of a file by which the lab's checks are configured."""
+    tools, programs = _tools(policy), _programs(policy, config, base)
+    found = []
+    for change in changes:
+        what = _configures(change.path, tools, programs) or _changed_section(change.path, tools, base, new)
+        if what is not None:
+            found.append(
+                blocking_finding("tests", f"{ascii(change.path)[1:-1]}: {what}; {_WAY}", ascii(change.path)[1:-1])
+            )
+    return found
+
+
+def _configures(path: str, tools: Collection[str], programs: Collection[str]) -> str | None:
+    name = PurePosixPath(fold(path)).name
+    if name in _ALWAYS:
+        return "configures the lab's own tests"
+    for tool in sorted(tools):
+        if name in _OF_TOOL.get(tool, ()) or (tool in ("make", "gmake") and name.endswith(".mk")):
+            return f"says what {tool} does, which a check of the lab runs"
+    return "a program by which the lab checks candidates" if path in programs else None
+
+
+def _commands(policy: VerifierPolicy) -> list[str]:
+    commands = (policy.test_command, policy.smoke_command, policy.dry_run_command, policy.summary_command)
+    return [command for command in commands if command]
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []  # the ladder says so
+
+
+def _tools(policy: VerifierPolicy) -> set[str]:
+    """The names of all programs and modules that the checks' commands may run."""
+    words = [word for command in _commands(policy) for word in _words(command)]
+    return {PurePosixPath(word).name for word in words}
+
+
+def _programs(policy: VerifierPolicy, config: Config, base: Read) -> set[str]:
+    """Files of the base that the tests' and the smoke test's commands name, without those that candidates may change.
+
+    The dry run and the summary are the candidate's own program, and so is what trains and predicts."""
+    theirs = {config.train.command, config.predict.command if config.predict else ""}
+    theirs |= {policy.dry_run_command or "", policy.summary_command or ""}
+    free = {path for command in theirs for path in _named(command)}
+    judged = {path for command in (policy.test_command, policy.smoke_command) if command for path in _named(command)}
+    return {path for path in judged - free if not is_test(path) and base(path) is not None}
+
+
+def _named(command: str) -> Iterator[str]:
+    """Relative paths that a command may mean: its words, and the files of `-m module`."""
+    words = _words(command)
+    for word in words:
+        path = os.path.normpath(word)
+        if word.isprintable() and not path.startswith(("-", "/", "..")) and path != ".":
+            yield path
+    if "-m" in words[:-1]:
+        module = words[words.index("-m") + 1].replace(".", "/")
+        yield from (f"{module}.py", f"{module}/__main__.py", f"{module}/__init__.py")
+
+
+def _changed_section(path: str, tools: Collection[str], base: Read, new: Read) -> str | None:
+    """What a change to pyproject.toml or setup.cfg changes for the checks."""
+    read = {"pyproject.toml": _toml_sections, "setup.cfg": _cfg_sections}.get(PurePosixPath(fold(path)).name)
+    if read is None:
+        return None
+    try:
+        old, now = read(base(path) or b"", tools), read(new(path) or b"", tools)
+    except (ValueError, RecursionError, configparser.Error):  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        return "cannot be read, and may configure the lab's own tests"
+    changed = sorted(name for name in old.keys() | now.keys() if old.get(name) != now.get(name))
+    return f"[{changed[0][:60]}] may configure the lab's own tests" if changed else None
+
+
+def _toml_sections(content: bytes, tools: Collection[str]) -> dict[str, Any]:
+    tool = tomllib.loads(content.decode("utf-8")).get("tool", {})
+    if not isinstance(tool, dict):
+        return {"tool": tool}
+    return {f"tool.{name}": value for name, value in tool.items() if name not in _PACKAGING or name in tools}
+
+
+def _cfg_sections(content: bytes, tools: Collection[str]) -> dict[str, Any]:
+    parser = configparser.RawConfigParser(strict=True)
+    parser.read_string(content.decode("utf-8"))
+    every = {name: dict(parser.items(name)) for name in parser.sections()}
+    return {name: value for name, value in every.items() if name != "metadata" and not name.startswith("options")}
+
+
+def with_base_tests(candidate: Path, base: Path, folder: Path) -> None:
+    """Fills `folder`, which is not there yet, with the candidate's code and the base's tests. Raises OSError.
+
+    `candidate` and `base` are exports. None of the candidate's own tests is taken: a new one could end the run."""
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    for source, tests in ((candidate, False), (base, True)):
+        for path in _files(source):
+            if is_test(path) is tests:
+                _copy(source / path, folder, path)
+
+
+def _files(top: Path) -> Iterator[str]:
+    for folder, folders, names in os.walk(top):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in sorted((*names, *links)):
+            yield os.path.relpath(os.path.join(folder, name), top)
+
+
+def _copy(source: Path, top: Path, path: str) -> None:
+    target = top / path
+    for parent in reversed(target.relative_to(top).parents[:-1]):
+        if not (top / parent).is_dir():
+            (top / parent).mkdir()
+            (top / parent).chmod(0o755)  # whatever the umask: the check may run as another user
+    if source.is_symlink():
+        os.symlink(os.readlink(source), target)
+        return
+    shutil.copyfile(source, target)
+    target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)

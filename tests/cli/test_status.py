@@ -1,0 +1,68 @@
+"""What `autolab status` says of the kept candidates and of the claims of a campaign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from autolab.cli import status
+from autolab.lab.schemas.campaign import Campaign, Champion, Claims, State
+from autolab.lab.schemas.outcomes import Stage
+
+CHAMPION = Champion(
+    iteration_id="2026-02-12T23-30-00Z_h1",
+    run_id="run_0002",
+    commit="c" * 40,
+    parent="b" * 40,
+    epoch="e",
+    gain=0.0195,
+    metrics={},
+)
+
+
+def rows(champion: Champion | None = None, **claims: Any) -> dict[str, str]:
+    """The text's rows, for a ledger whose newest transition holds this."""
+    campaign = Campaign(champions=(champion,) if champion else (), claims=Claims(**claims)).value()
+    value = {
+        "lab": "/lab",
+        "lab_id": "x",
+        "state": State(iteration_id=None, stage=Stage.HYPOTHESIS).value(),
+        "since": "now",
+    }
+    value |= {"iterations": 3, "trials": 40, "loop": None, "run": None, "held_by": None, "documents_waiting": 0}
+    value |= {"champion": (campaign["champions"] or [None])[-1], "claims": campaign["claims"]}
+    return {line[:10].strip(): line[11:] for line in status.text(value).split("\n")}
+
+
+def test_a_campaign_without_a_claim_says_nothing_of_it() -> None:
+    assert not {"champion", "kept", "holdout"} & rows().keys()
+
+
+def test_the_champion_stands_with_its_commit_iteration_and_shrunken_gain() -> None:
+    assert (
+        rows(CHAMPION)["champion"] == "cccccccccccc of 2026-02-12T23-30-00Z_h1, gain +0.0195 on fresh seeds, shrunken"
+    )
+
+
+@pytest.mark.parametrize(
+    ("claims", "says"),
+    [
+        (
+            {"confirmations": 3, "kept": 2, "alpha": 0.015},
+            "2 of 3 %s; at most 0.75% of the kept expected false",
+        ),
+        ({"confirmations": 1, "kept": 0, "alpha": 0.005}, "0 of 1 %s"),
+        (
+            {"confirmations": 900, "kept": 1, "alpha": 4.5},
+            "1 of 900 %s; at most 100% of the kept expected false",
+        ),
+    ],
+)
+def test_the_share_of_false_ones_is_the_allowed_errors_over_the_kept(claims: dict[str, Any], says: str) -> None:
+    assert rows(**claims)["kept"] == says.replace("%s", "confirmed claims kept")
+
+
+def test_questions_to_the_holdout_are_counted() -> None:
+    assert rows(questions=1)["holdout"] == "1 question asked"
+    assert rows(questions=4)["holdout"] == "4 questions asked"

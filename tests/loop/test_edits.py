@@ -1,0 +1,142 @@
+"""A researcher's answer is a value: what it may not write is said, and nothing is written."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from autolab.lab.git import Git
+from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.replies import ImplementationOutput
+from autolab.loop import edits
+
+pytestmark = pytest.mark.process
+
+CONFIG = Config.from_text("metric: {primary: a, direction: minimize, success_delta: 1}\n", "config.yaml")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Any:
+    """A worktree of a small lab, as far as `apply` looks at it."""
+    root = tmp_path / "lab"
+    (root / "models").mkdir(parents=True)
+    for name, text in {
+        "train.py": "a = 1\nb = 1\n",
+        "models/width.py": "WIDTH = 1\n",
+        "eval.py": "",
+        "empty.py": "",
+    }.items():
+        (root / name).write_text(text)
+    git = Git.init(root)
+    base = git.commit_all("begin")
+    git.add_worktree(root / "5_worktrees" / "x", "exp/x", base)
+    worktree = root / "5_worktrees" / "x"
+    lab = SimpleNamespace(git=git, root=root)
+    return SimpleNamespace(lab=lab, config=CONFIG, worktree=worktree, campaign=SimpleNamespace(base_commit=base))
+
+
+def apply(desk: Any, **output: Any) -> str:
+    return edits.apply(
+        desk, ImplementationOutput.from_value({"plan": "p", **output}, "output"), desk.campaign.base_commit
+    )
+
+
+def changed(desk: Any) -> list[str]:
+    command = ["git", "status", "--porcelain", "-uall"]
+    done = subprocess.run(command, cwd=desk.worktree, capture_output=True, text=True, check=True)
+    return sorted(row[3:] for row in done.stdout.splitlines())
+
+
+def test_files_edits_and_deletions_are_applied_and_twice_is_as_once(desk: Any) -> None:
+    output = {
+        "files": [{"path": "models/new.py", "content": "NEW\n"}],
+        "edits": [
+            {"path": "train.py", "search": "a = 1", "replace": "a = 2"},
+            {"path": "train.py", "search": "b = 1", "replace": "b = 3"},
+            {"path": "models/new.py", "search": "NEW", "replace": "NEWER"},
+        ],
+        "delete": ["models/width.py"],
+    }
+    for _ in range(2):
+        assert apply(desk, **output) == ""
+        assert (desk.worktree / "train.py").read_text() == "a = 2\nb = 3\n"
+        assert (desk.worktree / "models" / "new.py").read_text() == "NEWER\n"
+        assert changed(desk) == ["models/new.py", "models/width.py", "train.py"]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("../outside.py", "not a plain path below the worktree"),
+        ("/etc/passwd", "not a plain path below the worktree"),
+        ("models/../../x", "not a plain path below the worktree"),
+        ("./train.py", "not a plain path below the worktree"),
+        ("models//width.py", "not a plain path below the worktree"),
+        ("models\\width.py", "not a plain path below the worktree"),
+        ("nul\0.py", "not a plain path below the worktree"),
+        ("", "not a plain path below the worktree"),
+        (".", "is a folder, not a file"),
+        ("models", "is a folder, not a file"),
+        ("train.py/inside.py", "train.py is a file, so that nothing can lie below it"),
+        ("x" * 300, "too long for a file's name"),
+        ("x/" * 900 + "x", "too long for a file's name"),
+        ("link/x.py", "link is a symbolic link, which is not written through"),
+        ("eval.py", "eval.py: "),
+        ("EVAL.py", "EVAL.py: "),
+        (".git", ".git: "),
+        (".git/hooks/pre-commit", ".git"),
+        (".autolab/config.yaml", ".autolab/config.yaml: "),
+        ("human_journal.md", "human_journal.md: "),
+        ("results.tsv", "results.tsv: "),
+    ],
+)
+def test_a_path_that_is_not_the_researchers_is_refused_and_nothing_is_written(
+    desk: Any, path: str, reason: str
+) -> None:
+    (desk.worktree / "link").symlink_to(desk.worktree / "models")
+    before = changed(desk)
+    good = {"path": "other/good.py", "content": "x"}
+    for output in (
+        {"files": [good, {"path": path, "content": "x"}]},
+        {"files": [good], "delete": [path]},
+    ):
+        said = apply(desk, **output)
+        assert reason in said
+        assert "\n" not in said
+        assert len(said) < 400
+        assert changed(desk) == before, "all or none"
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        ({"path": "nowhere.py", "search": "a", "replace": "b"}, "edit of nowhere.py: no such file in"),
+        ({"path": "train.py", "search": "zzz", "replace": "b"}, "stands there 0 times, not once"),
+        ({"path": "train.py", "search": " = 1", "replace": "b"}, "stands there 2 times, not once"),
+        ({"path": "train.py", "search": "", "replace": "b"}, "not once"),
+        ({"path": "empty.py", "search": "a", "replace": "b"}, "stands there 0 times, not once"),
+        ({"path": "models", "search": "a", "replace": "b"}, "models: "),
+    ],
+)
+def test_an_edit_that_has_no_one_place_is_refused(desk: Any, edit: dict[str, str], reason: str) -> None:
+    assert reason in apply(desk, edits=[edit])
+    assert changed(desk) == []
+
+
+def test_an_edit_of_a_file_that_the_same_answer_emptied_does_not_see_the_old_text(desk: Any) -> None:
+    said = apply(
+        desk,
+        files=[{"path": "train.py", "content": ""}],
+        edits=[{"path": "train.py", "search": "a = 1", "replace": ""}],
+    )
+    assert "stands there 0 times, not once" in said
+
+
+def test_a_file_and_a_folder_of_one_name_in_one_answer_are_refused(desk: Any) -> None:
+    said = apply(desk, files=[{"path": "n", "content": "x"}, {"path": "n/inside.py", "content": "x"}])
+    assert "n is a file, so that nothing can lie below it" in said
+    assert changed(desk) == []

@@ -1,0 +1,109 @@
+"""A program is run apart, to its end, and nothing of its group is alive afterwards."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from autolab.sandbox import programs
+from autolab.sandbox.programs import Ended
+
+pytestmark = pytest.mark.process
+
+needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its own")
+
+
+def run(folder: Path, code: str, limit_s: float = 30, **environment: str) -> Ended:
+    return programs.run([sys.executable, "-S", "-c", code], folder, environment, folder / "a" / "log", limit_s)
+
+
+def dies(pid: int) -> bool:
+    """True once the process has ended; the kernel tears down a killed one in its own time."""
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([watched], [], [], 10)[0])
+    finally:
+        os.close(watched)
+
+
+def test_exit_status_signal_and_both_streams_are_told(tmp_path: Path) -> None:
+    ended = run(tmp_path, "import os, sys; os.write(1, b'one\\n'); os.write(2, b'two\\n'); sys.exit(3)")
+    assert ended == Ended(3, "one\ntwo") and ended.last_line == "two" and not ended.ok
+    assert (tmp_path / "a" / "log").read_text() == "one\ntwo\n"
+    assert run(tmp_path, "import os; os.abort()").code == -6
+    assert run(tmp_path, "") == Ended(0) and Ended(0).ok
+
+
+def test_nothing_but_the_given_environment_folder_and_an_empty_input_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    code = "import os, sys; print(os.environ.get('SECRET_TOKEN'), os.environ['A'], os.getcwd(), len(sys.stdin.read()))"
+    assert run(tmp_path, code, A="b").tail == f"None b {tmp_path} 0"
+
+
+def test_what_cannot_be_started_is_missing_and_says_why(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("no program")
+    missing = programs.run(["no-such-program"], tmp_path, {}, tmp_path / "log", 5)
+    assert missing == Ended(127, missing="program not found") and not missing.ok
+    found = programs.run([str(plain)], tmp_path, {}, tmp_path / "log", 5)
+    assert found.missing == "program cannot be started (Permission denied)"
+
+
+@needs_pidfd
+@pytest.mark.parametrize("ending", ["while True: pass", "while True: print('x')", "raise SystemExit(0)"])
+def test_the_whole_group_is_dead_at_the_end_and_a_limit_holds(tmp_path: Path, ending: str) -> None:
+    code = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+{ending}
+"""
+    ended = run(tmp_path, code, 1.5)
+    assert ended.timed_out is ("while" in ending) and ended.ok is not ended.timed_out
+    assert dies(int((tmp_path / "a" / "log").read_text().split()[0]))
+
+
+@needs_pidfd
+def test_who_leaves_the_session_and_holds_the_output_open_is_dead_too(tmp_path: Path) -> None:
+    code = """
+import os, time
+told, tell = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    print(os.getpid(), flush=True)
+    os.write(tell, b"x")
+    time.sleep(600)
+os.read(told, 1)
+"""
+    began = time.monotonic()
+    ended = run(tmp_path, code, 100)
+    assert ended.ok and time.monotonic() - began < 60
+    assert dies(int(ended.tail))
+
+
+def test_output_without_end_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "OUTPUT_LIMIT", 1_000_000)
+    ended = run(tmp_path, "while True: print('x' * 9999)")
+    assert ended.passed == "run printed more than 1000000 bytes" and not ended.ok
+
+
+def test_the_log_is_capped_and_still_ends_with_the_last_lines(tmp_path: Path) -> None:
+    ended = run(tmp_path, "import sys; sys.stdout.write('x' * 3_000_000); print('\\nlast words')")
+    log = (tmp_path / "a" / "log").read_bytes()
+    assert len(log) < programs.LOG_LIMIT + 2 * programs.TAIL_BYTES
+    assert log.endswith(b"last words\n") and b"are left out" in log
+    assert ended.last_line == "last words" and len(ended.tail) <= programs.TAIL_CHARACTERS
+
+
+def test_control_characters_do_not_reach_the_reader(tmp_path: Path) -> None:
+    assert run(tmp_path, r"print('\x1b[31mred\x07\rnext')").tail == "\\x1b[31mred\\x07\nnext"

@@ -1,0 +1,117 @@
+"""The words of a verdict: each has its heading and one plain sentence, with the numbers of the experiment."""
+
+from __future__ import annotations
+
+import pytest
+from account_kit import account, compared, confirmed
+
+from autolab.lab.schemas.config import StoppingRule
+from autolab.lab.schemas.experiment import Comparison, Results
+from autolab.lab.schemas.outcomes import Verdict
+from autolab.stats import wording
+
+SEQUENTIAL = StoppingRule()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "reason", "outcome", "heading"),
+    [
+        ("supported", "completed", "", "kept", "supported, kept"),
+        ("inconclusive", "completed", "retracted", "retracted", "inconclusive, retracted"),
+        ("inconclusive", "completed", "search_only", "search_only", "inconclusive, search only"),
+        ("inconclusive", "completed", "suspicious", "suspicious", "inconclusive, suspicious"),
+        ("supported", "completed", "", None, "supported, unconfirmed"),
+        ("supported", "completed", "deterministic", None, "supported, unconfirmed"),
+        ("refuted", "completed", "", None, "refuted"),
+        ("refuted", "completed", "accuracy below_acceptable", None, "refuted"),
+        ("inconclusive", "completed", "futile", None, "inconclusive, futile"),
+        ("inconclusive", "completed", "no_change", None, "inconclusive, no change"),
+        ("inconclusive", "completed", "accuracy unmeasured", None, "inconclusive"),
+        (None, "failed", "trial a-s0: failed", None, "failed, no verdict"),
+        (None, "completed", "stub: nothing was measured", None, "no verdict"),
+    ],
+)
+def test_every_end_of_an_iteration_has_its_heading(
+    verdict: str | None, status: str, reason: str, outcome: str | None, heading: str
+) -> None:
+    assert wording.heading(Verdict(verdict) if verdict else None, status, reason, outcome) == heading
+
+
+def ended(verdict: Verdict, reason: str = "", *, pairs: int = 4, parts: int = 0, **changes: object) -> Results:
+    one = compared(verdict)
+    counted = one.difference.model_copy(update={"n": parts or pairs})
+    one = one.model_copy(update={"difference": counted, "pairs": pairs, "reason": reason, **changes})
+    results = account(verdict, one).results
+    return results.model_copy(update={"assessment": results.assessment.model_copy(update={"reason": reason})})
+
+
+def explained(results: Results, rule: StoppingRule = SEQUENTIAL) -> dict[str, str]:
+    return wording.explained(results, rule, "val_loss", 0.01)
+
+
+def test_every_word_that_can_be_used_has_one_sentence() -> None:
+    for word, sentence in wording.MEANINGS.items():
+        assert sentence.endswith(".") and ". " not in sentence, word
+
+
+@pytest.mark.parametrize(
+    ("results", "word", "says"),
+    [
+        (ended(Verdict.INCONCLUSIVE, "futile", pairs=5), "futile", "After 5 pairs a gain of at least 0.01 in val_loss"),
+        (ended(Verdict.INCONCLUSIVE, "futile"), "futile", "given up at most 1 time in 4); it was not shown"),
+        (ended(Verdict.INCONCLUSIVE, "budget", pairs=24), "budget", "The 24 pairs that were planned are used up"),
+        (ended(Verdict.INCONCLUSIVE, "no_change"), "no_change", "it does nothing that shows."),
+        (ended(Verdict.INCONCLUSIVE, "deterministic"), "deterministic", "more seeds prove nothing."),
+        (ended(Verdict.SUPPORTED, "deterministic", pairs=2, parts=20), "deterministic", "; 20 equal parts of the"),
+        (ended(Verdict.REFUTED), "refuted", "is ruled out (wrongly at most 1 time in 20)."),
+        (ended(Verdict.SUPPORTED), "supported", "1 time in 200), and the mean gain is at least 0.005."),
+        (ended(Verdict.SUPPORTED), "unconfirmed", "Not measured again on fresh seeds"),
+        (confirmed("kept").results, "kept", "nobody had seen, and passed the holdout; later candidates branch"),
+        (confirmed("kept", "none").results, "kept", "nobody had seen; later candidates branch from it."),
+        (confirmed("retracted", "not_asked").results, "retracted", "did not come back on fresh seeds, so it is not"),
+        (confirmed("retracted", "failed").results, "retracted", "did not come back on the holdout, so it is not"),
+        (confirmed("search_only", "used_up").results, "search_only", "but the holdout has no questions left"),
+        (confirmed("search_only", "failed").results, "search_only", "but not on the holdout, beyond the error over"),
+        (confirmed("suspicious").results, "suspicious", "you decide with `autolab review`."),
+        (confirmed("kept", "none").results, "alone", "on this evaluation alone"),
+    ],
+)
+def test_a_sentence_has_the_numbers_of_the_experiment(results: Results, word: str, says: str) -> None:
+    sentence = explained(results)[word]
+    assert says in sentence and "{" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("rule", "word", "says"),
+    [
+        ({"rule": "fixed"}, "refuted", "wrongly at most 1 time in 200"),
+        ({"rule": "fixed"}, "supported", "the mean gain is at least 0.01."),
+        ({"rule": "sprt", "deviation": 0.01, "beta": 0.1}, "futile", "given up at most 1 time in 10)"),
+    ],
+)
+def test_the_errors_are_those_of_the_rule(rule: dict[str, object], word: str, says: str) -> None:
+    verdict = Verdict.INCONCLUSIVE if word == "futile" else Verdict(word)
+    results = ended(verdict, "futile" if word == "futile" else "")
+    assert says in explained(results, StoppingRule.from_value(rule, "rule"))[word]
+
+
+def test_only_the_words_that_were_used_are_explained_in_the_order_of_the_heading() -> None:
+    assert list(explained(confirmed("kept").results)) == ["supported", "kept", "confirmed"]
+    assert list(explained(confirmed("kept", "none").results)) == ["supported", "kept", "alone", "confirmed"]
+    fell = explained(confirmed("retracted", "not_asked").results)
+    assert list(fell) == ["inconclusive", "retracted", "supported"], "the table still says what the search found"
+    assert list(explained(ended(Verdict.INCONCLUSIVE, "futile"))) == ["inconclusive", "futile"]
+    assert list(explained(account(None).results)) == ["failed"]
+
+
+def test_the_word_of_another_variant_is_explained_with_its_own_pairs() -> None:
+    other = compared(Verdict.INCONCLUSIVE, 0.001, arm="other").model_copy(update={"reason": "futile", "pairs": 7})
+    told: tuple[Comparison, ...] = (compared(Verdict.SUPPORTED), other)
+    assert explained(account(Verdict.SUPPORTED, *told).results)["futile"].startswith("After 7 pairs")
+
+
+def test_what_a_limit_refuted_is_not_said_to_be_ruled_out_by_the_gain() -> None:
+    results = account(Verdict.SUPPORTED).results
+    assessment = results.assessment.model_copy(update={"verdict": Verdict.REFUTED, "reason": "accuracy failed"})
+    told = explained(results.model_copy(update={"assessment": assessment}))
+    assert told["refuted"].startswith("A limit that was set before the run is not met")
