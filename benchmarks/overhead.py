@@ -85,11 +85,11 @@ def watched() -> tuple[Watch, float]:
     from autolab import files
     from autolab.executors.local import LocalExecutor
     from autolab.lab import ledger, plumbing
-    from autolab.sandbox import programs
+    from autolab.sandbox import execute
 
     imports = time.perf_counter() - began
     watch.wrap(LocalExecutor, "poll", lambda *_: "trials")
-    watch.wrap(programs, "run", program)
+    watch.wrap(execute, "run", program)
     watch.wrap(plumbing, "call_git", lambda *_: "git")
     watch.wrap(ledger.Ledger, "append", lambda *_: "ledger")
     watch.wrap(files, "write_whole", lambda *_: "files")

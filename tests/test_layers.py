@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -14,38 +15,39 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "autolab"
 
-# From the top down, a unit (a file or a folder of src/autolab) may import from any line below it, and from its own line
-# as long as no cycle comes of it. docs/architecture.md quotes this table.
+# From the top down, a room (a folder or a file of src/autolab) may import from any floor below it, and from its own
+# floor as long as no cycle comes of it. docs/architecture.md quotes this table.
 LAYERS = """
 __main__
 cli
-commands
-adopt doctor init mending registry replay status
-engine conclusion quarantine reproduction calibration champion candidate blueprint edits calls desk preflight
-researchers
-analysis accounts passages
-runs scoring rig figures curves seal
-excerpts prompts ladder workspace lookups documents view board meanings progress containment
-executors metrics suffix verifiers check_settings sanity suspicion assembler standin
-experiment holdout scores lab stored ideas lessons target evaluation interpreter leaks
-ledger git plumbing place process collection markup pytest_guard site_paths
-criteria seeds stages stats budget supervisor keeper sandbox limits syscalls processes workdir fault durable redaction
-records
-executed_names path_names kill_reasons
+loop
+adoption
+reports
+researchers trials
+verifiers
+ideas stats executors
+lab
+sandbox
+files
 errors
 text
 """.strip()
+FLOORS = 12
+"""Floors of rooms at most; `__main__` only starts the first."""
+TOP_LEVEL_FILES = {"__init__", "__main__", "errors", "files", "text"}
 
-# The supervisor runs under `python -I -S` and outlives the engine; crash points are passed by everything.
+# The supervisor and the runner are started under `python -I -S` and outlive the engine; crash points are passed by all.
 STANDARD_LIBRARY_ONLY = (
-    *("supervisor", "keeper", "sandbox", "limits", "syscalls", "processes", "workdir"),
-    *("fault", "redaction", "executed_names", "path_names", "site_paths", "kill_reasons", "text"),
+    *("errors", "files", "text", "executors.supervisor", "lab.crash_points", "lab.redaction"),
+    *("sandbox", "trials.site_paths"),
 )
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich", "markdown_it"}
 HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices"}
 
 
+PROTOCOLS = {"base"}
+"""What a room with several implementations calls the file of its Protocol."""
 PYDANTIC_AI = "pydantic-ai-slim[openai,anthropic]"
 PYDANTIC_AI_BRINGS = {"pydantic-ai", "openai", "anthropic"}
 
@@ -60,10 +62,14 @@ def sources(package: Path) -> dict[str, Path]:
     return found
 
 
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
 def imported(path: Path) -> list[tuple[int, str]]:
     """Every import of a file, wherever it stands, as (line, dotted name); `from a import b` gives a.b."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -161,14 +167,50 @@ def test_sideways_cycle_is_found(tmp_path: Path) -> None:
     assert {"a", "b", "c"} <= set(cycle(package))
 
 
-@pytest.mark.parametrize("unit", STANDARD_LIBRARY_ONLY)
-def test_imports_the_standard_library_only(unit: str) -> None:
+def in_list(module: str, names: tuple[str, ...]) -> bool:
+    """Whether a module, or a name imported from it, is one of `names` or lies in one of these rooms."""
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+@pytest.mark.parametrize("module", sorted(m for m in sources(PACKAGE) if in_list(m, STANDARD_LIBRARY_ONLY)))
+def test_imports_the_standard_library_only(module: str) -> None:
     outside = [
         (line, name)
-        for line, name in imported(PACKAGE / f"{unit}.py")
-        if name.partition(".")[0] not in sys.stdlib_module_names and name.split(".")[1] not in STANDARD_LIBRARY_ONLY
+        for line, name in imported(sources(PACKAGE)[module])
+        if name.partition(".")[0] not in sys.stdlib_module_names
+        and not in_list(name.removeprefix("autolab."), STANDARD_LIBRARY_ONLY)
     ]
     assert outside == []
+
+
+def test_every_name_of_the_standard_library_list_exists() -> None:
+    assert [name for name in STANDARD_LIBRARY_ONLY if not any(in_list(m, (name,)) for m in sources(PACKAGE))] == []
+
+
+def test_the_top_level_holds_rooms_and_few_files() -> None:
+    files = {path.stem for path in PACKAGE.glob("*.py")}
+    assert files == TOP_LEVEL_FILES and len(files) <= 6
+    assert len(LAYERS.splitlines()) - 1 <= FLOORS
+
+
+def test_no_two_modules_and_no_two_classes_have_one_name() -> None:
+    modules, classes = Counter[str](), Counter[str]()
+    for module, path in sources(PACKAGE).items():
+        leaf = module.rpartition(".")[2]
+        modules[leaf] += leaf not in PROTOCOLS and path.name != "__init__.py"
+        classes.update(node.name for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in (modules + classes).items() if count > 1] == []
+
+
+def test_no_module_is_renamed_on_import_and_none_hides_what_it_lacks() -> None:
+    problems = []
+    for path in sources(PACKAGE).values():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("autolab"):
+                problems += [f"{path}:{node.lineno}: {alias.name}" for alias in node.names if alias.asname]
+            if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
+                problems.append(f"{path}:{node.lineno}: __getattr__")
+    assert problems == []
 
 
 @pytest.mark.process

@@ -74,14 +74,17 @@ def test_changelog_begins_with_unreleased(repository: Path) -> None:
         assert re.fullmatch(r"\d+\.\d+\.\d+ \(\d{4}-\d{2}-\d{2}\)", heading), heading
 
 
-def test_readme_has_a_line_for_every_source_file(repository: Path) -> None:
-    readme = repository / "README.md"
-    lines = readme.read_text(encoding="utf-8").splitlines()
-    package = repository / "src" / "autolab"
-    names = [path.name for path in package.rglob("*.py") if "templates" not in path.parts and path.name[:2] != "__"]
-    assert [
-        name for name in names if not any(re.search(rf"(^|[\s/`─]){re.escape(name)}\b", line) for line in lines)
-    ] == []
+def test_the_architecture_page_has_a_line_for_every_source_file(repository: Path) -> None:
+    page = (repository / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package, room, listed = repository / "src" / "autolab", "", set()
+    for line in page.partition("## The tree")[2].partition("\n## ")[0].splitlines():
+        if opened := re.match(r"(\w[\w/]*)/\s", line):
+            room = opened[1]
+        for name in re.findall(r"(\w+)\.py\b", line.split("  ")[0] if not line.startswith(" ") else line):
+            listed.add(f"{room}/{name}" if line.startswith(" ") else name)
+    sources = {path.relative_to(package).with_suffix("") for path in package.rglob("*.py")}
+    wanted = {str(path) for path in sources if "templates" not in path.parts and path.name[:2] != "__"}
+    assert (wanted - listed, listed - wanted) == (set(), set())
 
 
 def test_readme_and_ci_name_only_make_targets_that_exist(repository: Path) -> None:

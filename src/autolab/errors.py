@@ -9,7 +9,7 @@
     ├── ExecutorError       exit 1   a place where trials run; `transient` says whether to try again
     ├── ResearcherError     exit 1   who thinks could not be reached or is not known
     ├── BudgetSpent         exit 4   the next call would go past a cap of the budget; the engine stops the lab
-    └── Parked              exit 0   a person asked to stop while the engine waited; the engine parks the lab
+    └── Paused              exit 0   a person asked to stop while the engine waited; the engine parks the lab
 
 What a trial, a reviewer or a verifier says is a value, never an exception. Anything else that is
 raised is a bug, and shows its traceback.

@@ -173,7 +173,7 @@ def test_engine_killed_while_jobs_run_and_the_next_adopts_them(bench: Bench) -> 
 
 
 DIE = "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
-NTH = "from autolab import workdir as s\nwrite, n = s.write_json, []\n"
+NTH = "from autolab.executors import local as s\nwrite, n = s.write_json, []\n"
 BEFORE = "def nth(path, doc): n.append(1); die() if len(n) == {0} else write(path, doc)\ns.write_json = nth\n"
 
 

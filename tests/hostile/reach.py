@@ -95,7 +95,7 @@ def _package(ground: Ground) -> tuple[str, ...]:
     """Autolab is installed in the trials' environment, with the lab that this one was copied from."""
     template = ground.site / "autolab" / "templates" / "digits"
     template.mkdir(parents=True)
-    (ground.site / "autolab" / "sandbox.py").touch()
+    (ground.site / "autolab" / "errors.py").touch()
     (template / "labels.npy").write_bytes(ground.labels.read_bytes())
     (template / f"{ground.labels.read_bytes()[:24].decode()}.name").touch()
     return ()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab_kit import LabKit, hypothesis, implementation, iteration, make_lab, script
-from test_lessons import lesson
+from lesson_kit import lesson
 
 from autolab.ideas import policy
 from autolab.lab.schemas.campaign import Campaign, Loop

@@ -12,7 +12,7 @@ import pytest
 
 from autolab.lab import crash_points
 
-PASSES = "from autolab.lab import crash_points\nfor name in crash_points.POINTS[:4]: crash_points.point(name)\nprint('lived')"
+PASSES = "from autolab.lab.crash_points import *\nfor name in POINTS[:4]: point(name)\nprint('lived')"
 
 
 def passing(tmp_path: Path, code: str = PASSES, **env: str) -> tuple[int, str, list[str]]:

@@ -3,46 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from autolab.lab.git import Git
-from autolab.lab.schemas.config import Config
-from autolab.lab.schemas.replies import ImplementationOutput
-from autolab.loop import edits
+from edit_kit import apply
+from edit_kit import desk as desk  # the fixture
 
 pytestmark = pytest.mark.process
-
-CONFIG = Config.from_text("metric: {primary: a, direction: minimize, success_delta: 1}\n", "config.yaml")
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Any:
-    """A worktree of a small lab, as far as `apply` looks at it."""
-    root = tmp_path / "lab"
-    (root / "models").mkdir(parents=True)
-    for name, text in {
-        "train.py": "a = 1\nb = 1\n",
-        "models/width.py": "WIDTH = 1\n",
-        "eval.py": "",
-        "empty.py": "",
-    }.items():
-        (root / name).write_text(text)
-    git = Git.init(root)
-    base = git.commit_all("begin")
-    git.add_worktree(root / "5_worktrees" / "x", "exp/x", base)
-    worktree = root / "5_worktrees" / "x"
-    lab = SimpleNamespace(git=git, root=root)
-    return SimpleNamespace(lab=lab, config=CONFIG, worktree=worktree, campaign=SimpleNamespace(base_commit=base))
-
-
-def apply(desk: Any, **output: Any) -> str:
-    return edits.apply(
-        desk, ImplementationOutput.from_value({"plan": "p", **output}, "output"), desk.campaign.base_commit
-    )
 
 
 def changed(desk: Any) -> list[str]:

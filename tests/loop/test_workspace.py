@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_kit import AGENTS, configure
 from lab_kit import LabKit, implementation, iteration, make_lab, script
-from test_agents import AGENTS, configure
 
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config

@@ -11,22 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from agent_kit import AGENTS, FAKE, KEY, configure
 from lab_kit import Finished, Kept, LabKit, make_lab, script
 
 from autolab.researchers.command.agent import RESULT
 from autolab.researchers.standin import StandIn
 
 pytestmark = pytest.mark.process
-
-AGENTS = Path(__file__).parents[1] / "agents"
-FAKE = f"{AGENTS / 'fake_agent'} {{prompt_file}}"
-KEY = "sk-proj-" + "k3Y9" * 10
-
-
-def configure(kit: LabKit, **parts: Any) -> None:
-    path = kit.root / ".autolab" / "config.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | parts, sort_keys=False))
 
 
 def test_an_agent_walks_a_whole_iteration_and_every_run_is_on_record(tmp_path: Path) -> None:

@@ -209,10 +209,10 @@ def test_an_agent_that_is_installed_beside_autolab_does_not_see_the_labs_that_it
     package = tmp_path / "venv" / "lib" / "python3.11" / "site-packages" / "autolab"
     (package / "templates" / "digits").mkdir(parents=True)
     (package / "templates" / "digits" / "labels.npy").write_text("labels")
-    (package / "sandbox.py").write_text("module")
+    (package / "errors.py").write_text("module")
     (tmp_path / "venv" / "bin").mkdir()
     (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
-    look = f"cat {package}/sandbox.py {package}/templates/digits/labels.npy > seen.txt"
+    look = f"cat {package}/errors.py {package}/templates/digits/labels.npy > seen.txt"
     agent = fake(tmp_path / "venv" / "bin", "agent", f'#!/bin/sh\n{look}\nexec {AGENTS / "good"} "$1"\n')
     program = load_researcher(
         ResearcherConfig(name="command", command=f"{agent} {{prompt_file}}", reads=(str(AGENTS),))

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from autolab.errors import LabError
-from autolab.sandbox import landlock, limits, process_tree, programs, runner
+from autolab.sandbox import execute, landlock, limits, process_tree, runner
 from autolab.sandbox.box import FIRST_UID, Box, NotEnclosed, enclose, seatbelt
 from autolab.sandbox.collect import remove_tree
-from autolab.sandbox.programs import Ended
+from autolab.sandbox.execute import Ended
 
 pytestmark = pytest.mark.as_root
 
@@ -40,7 +40,7 @@ def boxed(place: Path, level: str, code: str, *words: str, **more: Any) -> Ended
     box = Box(level=level, reads=(sys.base_prefix, str(place / "seen")), writes=(str(place / "own"),))
     environment = {"HOME": "{scratch}", "TMPDIR": "{scratch}", "PATH": "/usr/bin:/bin"}
     argv = [*PYTHON, code, *words]
-    return programs.run(argv, place / "own", environment, place / "logs" / "log", 60, replace(box, **more))
+    return execute.run(argv, place / "own", environment, place / "logs" / "log", 60, replace(box, **more))
 
 
 HONEST = {
@@ -121,7 +121,7 @@ def test_signals_and_statuses_are_told_apart_at_full_too(place: Path) -> None:
 def test_a_sandbox_that_cannot_be_put_up_is_not_the_programs_failure(place: Path) -> None:
     box = Box(level="full", reads=(sys.base_prefix,))
     with pytest.raises(LabError, match=r"the sandbox could not be put up: bwrap: Can't chdir to .*own"):
-        programs.run([*PYTHON, "pass"], place / "own", {"PATH": "/usr/bin"}, place / "log", 60, box)
+        execute.run([*PYTHON, "pass"], place / "own", {"PATH": "/usr/bin"}, place / "log", 60, box)
 
 
 def test_without_bubblewrap_nothing_runs_and_the_way_is_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_a_link_that_an_earlier_step_left_is_not_mounted(place: Path) -> None:
         box = _plain("full", reads=[sys.base_prefix, *seen], writes=[own])
         step = {"name": name, "argv": [*PYTHON, code], "cwd": own, "env": {}, "time_limit_s": 30, "output_bytes": 999}
         steps.append(step | {"box": box})
-    document = programs._kept({"key": "k", "folder": str(place / "job"), "steps": steps})
+    document = execute._kept({"key": "k", "folder": str(place / "job"), "steps": steps})
     assert (document["outcome"], document["step"]) == (runner.INVALID, "train")
     assert document["message"] == "train/model: a link, where a folder of its own was expected"
 
@@ -214,7 +214,7 @@ def test_an_ordinary_user_gets_every_layer_but_the_user_of_its_own(tmp_path: Pat
         hog = step | {"name": "hog", "cwd": "/", "box": box | {"writes": []}}
         hog["argv"] = ["/usr/bin/python3", "-I", "-S", "-c", greed]
         job = json.dumps({"key": "k", "folder": str(work), "steps": [step, hog]})
-        document = _as_somebody(["/usr/bin/python3", "-I", "-S", "-B", str(node / "keeper.py")], job)
+        document = _as_somebody(["/usr/bin/python3", "-I", "-S", "-B", str(node / "sandbox" / "runner.py")], job)
         said = (work / "logs" / "run.out").read_text()
         assert said.split() == [str(os.geteuid() or 65534), "-1", "True", "False", "2"], said + document["message"]
         assert document["outcome"] == limits.OUT_OF_MEMORY
@@ -235,7 +235,7 @@ def _as_somebody(argv: list[str], job: str) -> dict[str, Any]:
         with answer:
             socket.send_fds(ours, [b"j"], [answer.fileno()])
         call.sendall(job.encode() + b"\n")
-        said = programs._to_the_end(call)
+        said = execute._to_the_end(call)
     server.wait(30)
     document: dict[str, Any] = json.loads(said)
     return document
@@ -330,8 +330,8 @@ def test_what_a_killed_engine_ran_dies_with_it(place: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from autolab import process
-process.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}, Path({str(place / "log")!r}), 600)
+from autolab.sandbox import execute
+execute.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}, Path({str(place / "log")!r}), 600)
 """
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as engine:
         said = place.parent / f".{place.name}.log.run" / "logs" / "run.out"
@@ -349,8 +349,8 @@ process.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}
 @pytest.mark.process
 def test_the_server_of_keepers_is_started_once_and_again_if_it_is_killed(place: Path) -> None:
     assert boxed(place, "none", "print(1)").ok
-    first, _ = programs._servers[os.getpid()]
-    assert boxed(place, "none", "print(1)").ok and programs._servers[os.getpid()][0] is first
+    first, _ = execute._servers[os.getpid()]
+    assert boxed(place, "none", "print(1)").ok and execute._servers[os.getpid()][0] is first
     first.kill()
     first.wait()
-    assert boxed(place, "none", "print(1)").ok and programs._servers[os.getpid()][0] is not first
+    assert boxed(place, "none", "print(1)").ok and execute._servers[os.getpid()][0] is not first

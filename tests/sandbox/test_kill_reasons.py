@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from lab_kit import implementation, iteration, make_lab, script
 
-from autolab.sandbox import kill_reasons, limits, programs
+from autolab.sandbox import execute, kill_reasons, limits
 from autolab.sandbox.box import PROGRAMS, Box
+from autolab.sandbox.execute import Ended
 from autolab.sandbox.kill_reasons import signal_of, told
 from autolab.sandbox.limits import OUT_OF_MEMORY, Group
-from autolab.sandbox.programs import Ended
 
 UNKNOWN = "by itself or by somebody outside of Autolab; perhaps the machine ran out of memory"
 
@@ -58,7 +58,7 @@ def test_a_group_that_met_its_limit_says_so_in_kernels_that_do_not_count_kills(t
 
 def run(folder: Path, code: str, box: Box | None = None) -> Ended:
     argv = [sys.executable, "-S", "-c", code]
-    return programs.run(argv, folder, {"PATH": "/usr/bin:/bin"}, folder / "a" / "log", 60, box)
+    return execute.run(argv, folder, {"PATH": "/usr/bin:/bin"}, folder / "a" / "log", 60, box)
 
 
 @pytest.mark.process

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edit_kit import apply
+from edit_kit import desk as desk  # the fixture
 from hypothesis import given
 from hypothesis import strategies as st
 from lab_kit import implementation, iteration, make_lab, script
-from test_edits import apply
-from test_edits import desk as desk  # the fixture
 
 from autolab.errors import RecordError
 from autolab.lab.git import Change

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from autolab.sandbox import programs
-from autolab.sandbox.programs import Ended
+from autolab.sandbox import execute
+from autolab.sandbox.execute import Ended
 
 pytestmark = pytest.mark.process
 
@@ -19,7 +19,7 @@ needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits fo
 
 
 def run(folder: Path, code: str, limit_s: float = 30, **environment: str) -> Ended:
-    return programs.run([sys.executable, "-S", "-c", code], folder, environment, folder / "a" / "log", limit_s)
+    return execute.run([sys.executable, "-S", "-c", code], folder, environment, folder / "a" / "log", limit_s)
 
 
 def dies(pid: int) -> bool:
@@ -53,9 +53,9 @@ def test_nothing_but_the_given_environment_folder_and_an_empty_input_is_seen(
 def test_what_cannot_be_started_is_missing_and_says_why(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("no program")
-    missing = programs.run(["no-such-program"], tmp_path, {}, tmp_path / "log", 5)
+    missing = execute.run(["no-such-program"], tmp_path, {}, tmp_path / "log", 5)
     assert missing == Ended(127, missing="program not found") and not missing.ok
-    found = programs.run([str(plain)], tmp_path, {}, tmp_path / "log", 5)
+    found = execute.run([str(plain)], tmp_path, {}, tmp_path / "log", 5)
     assert found.missing == "program cannot be started (Permission denied)"
 
 
@@ -92,7 +92,7 @@ os.read(told, 1)
 
 
 def test_output_without_end_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "OUTPUT_LIMIT", 1_000_000)
+    monkeypatch.setattr(execute, "OUTPUT_LIMIT", 1_000_000)
     ended = run(tmp_path, "while True: print('x' * 9999)")
     assert ended.passed == "run printed more than 1000000 bytes" and not ended.ok
 
@@ -100,9 +100,9 @@ def test_output_without_end_is_a_limit(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_log_is_capped_and_still_ends_with_the_last_lines(tmp_path: Path) -> None:
     ended = run(tmp_path, "import sys; sys.stdout.write('x' * 3_000_000); print('\\nlast words')")
     log = (tmp_path / "a" / "log").read_bytes()
-    assert len(log) < programs.LOG_LIMIT + 2 * programs.TAIL_BYTES
+    assert len(log) < execute.LOG_LIMIT + 2 * execute.TAIL_BYTES
     assert log.endswith(b"last words\n") and b"are left out" in log
-    assert ended.last_line == "last words" and len(ended.tail) <= programs.TAIL_CHARACTERS
+    assert ended.last_line == "last words" and len(ended.tail) <= execute.TAIL_CHARACTERS
 
 
 def test_control_characters_do_not_reach_the_reader(tmp_path: Path) -> None:

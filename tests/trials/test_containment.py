@@ -178,7 +178,7 @@ def test_what_works_is_asked_once_for_a_machine(tmp_path: Path, monkeypatch: pyt
 
 def test_a_layer_that_does_not_hold_costs_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [probe.Layer("network", False, "a probe got through")]
-    monkeypatch.setattr(probe, "probe", lambda level: layers if level == "full" else [])
+    monkeypatch.setattr("autolab.trials.containment.probe", lambda level: layers if level == "full" else [])
     why = "network: a probe got through"
     assert containment._tried() == containment.Ability("partial", why, "`autolab doctor` shows each layer")
 

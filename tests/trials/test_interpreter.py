@@ -151,7 +151,7 @@ def test_a_path_above_the_lab_is_refused_in_a_line_that_says_where_it_stands(gro
 def test_every_autolab_that_is_installed_has_its_labs_covered(ground: Ground) -> None:
     package_ = ground.site / "autolab"
     (package_ / "templates").mkdir(parents=True)
-    (package_ / "sandbox.py").touch()
+    (package_ / "errors.py").touch()
     found = ground.places()
     assert found.covers == (str(package_ / "templates"),)
     shutil.rmtree(package_)
@@ -222,3 +222,7 @@ def test_a_link_into_the_lab_is_no_way_around(ground: Ground) -> None:
     link(ground.site, ground.root)
     assert ground.imported().startswith("2 ")
     assert not any(path.startswith(f"{ground.root}/src") for path in ground.places().reads)
+
+
+def test_the_file_by_which_the_package_is_known_is_there() -> None:
+    assert (Path(interpreter.__file__).parents[1] / interpreter.MARK).is_file()

@@ -25,7 +25,7 @@ from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import Record
 from autolab.loop import document, preflight
 from autolab.loop.engine import LOG
-from autolab.reports import campaign
+from autolab.reports import progress_figure
 from autolab.reports.journal import COLUMNS
 from autolab.researchers import load_researcher, prompts
 from autolab.researchers.llm import checkup
@@ -336,7 +336,7 @@ def _progress(lab: Lab) -> list[str]:
     config = lab.config()
     if (lab.root / config.docs.figures / "progress.png").exists():
         return []
-    return campaign.show_progress(lab, config, lab.load()[1])
+    return progress_figure.show_progress(lab, config, lab.load()[1])
 
 
 def _missing(lab: Lab) -> list[Finding]:

@@ -37,6 +37,9 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
+if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
 from autolab.sandbox import kill_reasons, limits
 from autolab.sandbox.landlock import PR_SET_CHILD_SUBREAPER, prctl
 from autolab.sandbox.process_tree import end_children, end_recorded
@@ -54,9 +57,6 @@ from autolab.sandbox.workdir import (
     take_lock,
     write_json,
 )
-
-if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 HELD = 3  # exit status: another supervisor (or a keeper of a dead one) has this work folder
 

@@ -192,6 +192,11 @@ class Git(Plumbing):
             return None
         return next(self._blobs(found[:1]))[1]
 
+    def text(self, commit: str, path: str) -> str | None:
+        """A file as `commit` has it, as text; None where there is none."""
+        content = self.read(commit, path)
+        return None if content is None else decode(content)
+
     def files(self, commit: str) -> list[str]:
         """The path of every file in a commit."""
         return [entry.name for entry in self._files_in(self._known(commit))]

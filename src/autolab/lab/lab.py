@@ -58,32 +58,64 @@ class IterationPaths:
 
     folder: Path
 
-    def __getattr__(self, name: str) -> Path:
-        try:
-            return self.folder / _ITERATION_FILES[name]
-        except KeyError:
-            raise AttributeError(name) from None
+    @property
+    def hypothesis(self) -> Path:
+        return self.folder / "hypothesis.md"
+
+    @property
+    def design(self) -> Path:
+        return self.folder / "design.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "implementation_plan.md"
+
+    @property
+    def review(self) -> Path:
+        return self.folder / "implementation_review.md"
+
+    @property
+    def review_result(self) -> Path:
+        return self.folder / "review_result.json"
+
+    @property
+    def candidate(self) -> Path:
+        return self.folder / "candidate.json"
+
+    @property
+    def summary_json(self) -> Path:
+        return self.folder / "summary.json"
+
+    @property
+    def docs_update(self) -> Path:
+        return self.folder / "docs_update.md"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results.yaml"
+
+    @property
+    def findings(self) -> Path:
+        return self.folder / "FINDINGS.md"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "record.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.folder / "analysis/summary.md"
+
+    @property
+    def failure(self) -> Path:
+        return self.folder / "failure_report.md"
+
+    @property
+    def launch_script(self) -> Path:
+        return self.folder / "launch/run_local.sh"
 
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.folder / "runs" / run_id)
-
-
-_ITERATION_FILES = {
-    "hypothesis": "hypothesis.md",
-    "design": "design.yaml",
-    "plan": "implementation_plan.md",
-    "review": "implementation_review.md",
-    "review_result": "review_result.json",
-    "candidate": "candidate.json",
-    "summary_json": "summary.json",
-    "docs_update": "docs_update.md",
-    "results": "results.yaml",
-    "findings": "FINDINGS.md",
-    "record": "record.json",
-    "summary": "analysis/summary.md",
-    "failure": "failure_report.md",
-    "launch_script": "launch/run_local.sh",
-}
 
 
 class Lab:

@@ -27,7 +27,7 @@ from autolab.loop.iteration import Iteration, StageResult, quoted, recorded_mani
 from autolab.loop.request import answered, ask
 from autolab.loop.stages import StageOutcome
 from autolab.reports import iteration_documents, tables
-from autolab.reports.campaign import show_progress
+from autolab.reports.progress_figure import show_progress
 from autolab.researchers.assembler import blueprint
 from autolab.stats import rules, target, wording
 from autolab.stats.scores import Scale

@@ -28,7 +28,7 @@ def apply(desk: Iteration, output: ImplementationOutput, parent: str) -> str:
     for file in output.files:
         contents[file.path] = file.content
     for edit in output.edits:
-        old = contents[edit.path] if edit.path in contents else text_at(desk, parent, edit.path)
+        old = contents[edit.path] if edit.path in contents else desk.lab.git.text(parent, edit.path)
         if old is None:
             return f"edit of {edit.path}: no such file in {parent[:12]}"
         if edit.path not in contents and not _is_utf8(desk, parent, edit.path):
@@ -108,9 +108,3 @@ def _is_utf8(desk: Iteration, commit: str, path: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def text_at(desk: Iteration, commit: str, path: str) -> str | None:
-    """A file as `commit` has it; None where there is none."""
-    content = desk.lab.git.read(commit, path) if desk.lab.git.has_path(commit, path) else None
-    return None if content is None else decode(content)

@@ -21,7 +21,6 @@ from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Config, VerifierPolicy
 from autolab.lab.schemas.experiment import Confirmation, Design, Hypothesis, Lesson, Manifest, Results, RunMetrics
 from autolab.lab.schemas.record import Record
-from autolab.loop import edits
 from autolab.loop.stages import StageOutcome
 from autolab.researchers.assembler import blueprint
 from autolab.researchers.base import Researcher
@@ -201,7 +200,7 @@ def history(desk: Iteration) -> str:
 
 
 def in_base(desk: Iteration) -> blueprint.Read:
-    return lambda path: edits.text_at(desk, desk.campaign.base_commit or "HEAD", path)
+    return lambda path: desk.lab.git.text(desk.campaign.base_commit or "HEAD", path)
 
 
 def recorded_confirmation(desk: Iteration) -> Confirmation | None:

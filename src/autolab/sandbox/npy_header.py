@@ -7,6 +7,7 @@ from typing import IO, NamedTuple
 
 from autolab.sandbox.collect import InvalidFile
 
+PREDICTIONS_BYTES = 2 * 1024**3
 NPY_HEADER_BYTES = 4096
 
 

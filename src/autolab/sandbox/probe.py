@@ -14,7 +14,7 @@ from subprocess import PIPE, Popen
 from typing import Any
 
 from autolab.errors import LabError
-from autolab.sandbox import programs
+from autolab.sandbox import execute
 from autolab.sandbox.box import Box
 
 PROBE_LIMIT_S = 30.0
@@ -139,7 +139,7 @@ def _claims(place: Path, box: Box) -> dict[str, Any]:
     target = str(place / "target.json")
     box = replace(box, reads=(sys.base_prefix, target), writes=())
     argv = [os.path.realpath(sys.executable), "-I", "-S", "-c", _PROBE, target]
-    ended = programs.run(argv, Path("/"), {}, place / "logs" / "probe.log", PROBE_LIMIT_S, box)
+    ended = execute.run(argv, Path("/"), {}, place / "logs" / "probe.log", PROBE_LIMIT_S, box)
     if not ended.ok:
         raise LabError(f"a probe at level {box.level} failed: {ended.last_line or ended.code}")
     claims: dict[str, Any] = json.loads(ended.tail.rpartition("\n")[2])
@@ -163,7 +163,7 @@ def probe_limits(level: str) -> list[Layer]:
             (place / "own").mkdir()
             box = replace(_SHARE, level=level, reads=(sys.base_prefix,), writes=(str(place / "own"),))
             argv = [os.path.realpath(sys.executable), "-I", "-S", "-c", code, str(place / "own")]
-            ended = programs.run(argv, Path("/"), {}, place / "logs" / "probe.log", PROBE_LIMIT_S, box)
+            ended = execute.run(argv, Path("/"), {}, place / "logs" / "probe.log", PROBE_LIMIT_S, box)
         holds = ended.passed is not None or (name == "processes" and "BlockingIOError" in ended.tail)
         by = ended.contained.get(name, "nothing")
         layers.append(Layer(name, holds, f"held by {by}" if holds else "a probe took more than its share"))

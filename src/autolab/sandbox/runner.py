@@ -19,6 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
 from autolab.sandbox import kill_reasons
 from autolab.sandbox.box import SCRATCH_MOUNT, Enclosure, InvalidFolder, enclose
 from autolab.sandbox.landlock import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
@@ -26,9 +29,6 @@ from autolab.sandbox.limits import DISK_LIMIT, OUT_OF_MEMORY, PROCESS_LIMIT
 from autolab.sandbox.process_tree import LINUX, below, boot, end_children, process_table, start_of
 from autolab.sandbox.workdir import Document, Workdir, drain, note, now, ring, write_json
 from autolab.text import last_line, one_line
-
-if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 EXITED, COMPLETED, FAILED, TIMEOUT = "exited", "completed", "failed", "timeout"
 OUTPUT_LIMIT, CANCELLED, LOST, INVALID = "output_limit", "cancelled", "lost", "invalid_artifact"

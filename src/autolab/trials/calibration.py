@@ -32,7 +32,7 @@ from autolab.sandbox import collect, npy_header
 from autolab.stats import rules, scores
 from autolab.stats.plan import AGAIN, ALTERED, Plan, calibration_plan, planned_cells
 from autolab.stats.seeds import search_seeds
-from autolab.trials import evaluator, inputs, measurement, score
+from autolab.trials import inputs, measurement, score
 from autolab.trials.progress import View
 
 FOLDER = "calibration"
@@ -102,7 +102,7 @@ def _of_constant(lab: Lab, config: Config, base: str, manifest: Manifest) -> flo
     if setup.evaluator is None:
         return None
     try:
-        with collect.open_regular(predictions, evaluator.PREDICTIONS_BYTES) as file:
+        with collect.open_regular(predictions, npy_header.PREDICTIONS_BYTES) as file:
             shape = npy_header.npy_header(file).shape
     except collect.InvalidFile:  # the person has cleaned it away meanwhile
         return None

@@ -23,15 +23,14 @@ from autolab import files
 from autolab.errors import LabError, RecordError
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.lab.schemas.record import parse_json
-from autolab.sandbox import programs
+from autolab.sandbox import execute
 from autolab.sandbox.box import OPEN, Box
 from autolab.sandbox.collect import InvalidFile, open_regular, remove_tree
-from autolab.sandbox.npy_header import npy_header
+from autolab.sandbox.npy_header import PREDICTIONS_BYTES, npy_header
 from autolab.text import decode_json, one_line, short_names
 
 METRICS_BYTES = 64 * 1024
 METRICS_KEYS = 200
-PREDICTIONS_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def score(
     argv += ["--predictions", str(given[1]), "--labels", str(given[2]), "--out", str(work / "score.json")]
     box = replace(box, reads=(*box.reads, *map(str, given)), writes=(str(work), str(compiled)))
     try:
-        ended = programs.run(argv, work, {}, folder / "score.log", time_limit_s, box)
+        ended = execute.run(argv, work, {}, folder / "score.log", time_limit_s, box)
         if ended.missing is not None:
             raise LabError(f"{python}: evaluator could not be started: {ended.missing}")
         problem = _changed(evaluator, sha256) or _complaint(ended, predictions, time_limit_s)
@@ -180,7 +179,7 @@ def _changed(evaluator: Path, sha256: str) -> Problem | None:
     return Problem(TrialOutcome.TAMPERED, told)
 
 
-def _complaint(ended: programs.Ended, predictions: Path, time_limit_s: float) -> Problem | None:
+def _complaint(ended: execute.Ended, predictions: Path, time_limit_s: float) -> Problem | None:
     if ended.ok:
         return None
     how = ended.killed or f"ended with exit status {ended.code}"

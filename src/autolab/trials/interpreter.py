@@ -21,7 +21,7 @@ from typing import Any
 from autolab import files
 from autolab.errors import LabError
 from autolab.lab.schemas.experiment import Environment
-from autolab.sandbox import programs
+from autolab.sandbox import execute
 from autolab.sandbox.box import SYSTEM
 from autolab.text import decode_json
 from autolab.trials import site_paths
@@ -32,6 +32,8 @@ PACKAGED_DATA = frozenset({"scikit-learn"})
 """Distributions with the evaluation data of a shipped lab inside: sklearn.datasets.load_digits has the labels too."""
 TEMPLATES = "templates"
 """The folder of Autolab's own package that holds the shipped labs, with the labels of their evaluation."""
+MARK = "errors.py"
+"""A file by which a folder called `autolab` is known as this package, of whatever version."""
 _SYSTEM_SITES = ("/usr/lib/python3*", "/usr/local/lib/python3*")
 
 
@@ -225,7 +227,7 @@ def shipped_labs(folders: Sequence[str], reads: Sequence[str]) -> tuple[str, ...
     found = []
     for package in packages:
         folder = os.path.join(package, TEMPLATES)
-        if os.path.isdir(folder) and os.path.isfile(os.path.join(package, "sandbox.py")):
+        if os.path.isdir(folder) and os.path.isfile(os.path.join(package, MARK)):
             found.append(_as_bound(folder, (*reads, *SYSTEM)))
     return tuple(dict.fromkeys(found))
 
@@ -259,7 +261,7 @@ def _ask(python: Path) -> _Answer:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "answer.json"
         argv = [str(python), "-I", "-B", str(site_paths.__file__)]
-        ended = programs.run(argv, log.parent, {}, log, ANSWER_LIMIT_S)
+        ended = execute.run(argv, log.parent, {}, log, ANSWER_LIMIT_S)
         text = decode_json(log.read_bytes())
     if ended.missing is not None or ended.timed_out:
         why = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"

@@ -22,8 +22,8 @@ from autolab import files
 from autolab.errors import LabError
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.collect import InvalidFile, open_regular
-from autolab.sandbox.npy_header import NpyHeader, npy_header
-from autolab.trials.evaluator import PREDICTIONS_BYTES, Problem
+from autolab.sandbox.npy_header import PREDICTIONS_BYTES, NpyHeader, npy_header
+from autolab.trials.evaluator import Problem
 
 TRUE, ALTERED = "inputs", "altered"
 """The two inputs, as a job names them."""

@@ -20,7 +20,7 @@ from autolab.lab import redaction
 from autolab.lab.lab import OWN_PYTHON
 from autolab.lab.schemas.config import Config, VerifierPolicy
 from autolab.lab.schemas.experiment import Design, Finding, Hypothesis, Summary
-from autolab.sandbox import programs
+from autolab.sandbox import execute
 from autolab.sandbox.box import OPEN, Box
 from autolab.sandbox.collect import InvalidFile, open_regular
 from autolab.verifiers.findings import blocking_finding
@@ -183,7 +183,7 @@ def _run_check(
     folder = folder or _fresh(ground.scratch, name)
     argv, environment = _argv(name, command, ground), _environment(ground, folder)
     log = ground.logs / f"{name}.log"
-    run = programs.run(argv, ground.folder, environment, log, policy.time_limit_s, ground.boxed(folder))
+    run = execute.run(argv, ground.folder, environment, log, policy.time_limit_s, ground.boxed(folder))
     redaction.clean_file(log)
     if run.ok:
         return None
@@ -276,9 +276,7 @@ def _python_version(policy: VerifierPolicy, ground: CheckInputs) -> Finding | No
     argv = [ground.python, "-I", "-c", "import sys; print(*sys.version_info[:3])"]
     folder = _fresh(ground.scratch, "python_version")
     log = ground.logs / "python_version.log"
-    run = programs.run(
-        argv, ground.folder, _environment(ground, folder), log, policy.time_limit_s, ground.boxed(folder)
-    )
+    run = execute.run(argv, ground.folder, _environment(ground, folder), log, policy.time_limit_s, ground.boxed(folder))
     words = run.tail.split()
     if not run.ok or len(words) != 3:
         return blocking_finding("env_smoke", f"{ground.python}: does not say its version{_quoted(run.tail)}")

@@ -32,10 +32,9 @@ from statistics import mean, median
 from autolab.lab.schemas.experiment import Calibration, Comparison, Design, Manifest, Trial
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.collect import open_regular
-from autolab.sandbox.npy_header import npy_header
+from autolab.sandbox.npy_header import PREDICTIONS_BYTES, npy_header
 from autolab.stats.rules import mean_and_deviation
 from autolab.stats.scores import SHARES, measured
-from autolab.trials.evaluator import PREDICTIONS_BYTES
 
 ROWS = 20
 """Of fewer rows equal predictions and a perfect score can be honest."""
