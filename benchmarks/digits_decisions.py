@@ -10,7 +10,7 @@ iteration a call, a scripted researcher in both:
     noops     each candidate changes STREAM to a number of its own: other draws, the same distribution
     planted   each candidate changes NOISE from the measured worse level to the better one
 
-No score is touched. Nothing is used twice: before each iteration the driver, as the person, commits a new `base.txt`,
+No score is touched. Nothing is used twice: before each iteration the driver, as the user, commits a new `base.txt`,
 so that the candidate branches from the worse level again and the baseline runs anew, on seeds of its own.
 
 Resumable: killed anywhere, the same command goes on; what counts is what the labs have on disk. A later call may ask

@@ -1,4 +1,4 @@
-"""What every test shares: an environment that does not depend on the person who runs it."""
+"""What every test shares: an environment that does not depend on the user who runs it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Git without the person's configuration, no AUTOLAB_* or GIT_* from outside, one thread, plain output.
+    """Git without the user's configuration, no AUTOLAB_* or GIT_* from outside, one thread, plain output.
 
     And no fsync: nobody here looks at the disk after a power cut, and on a busy disk each costs a tenth of a second.
     """

@@ -50,7 +50,7 @@ class LabKit:
             SHARED.free.release()
 
     def exec(self, *words: str, timeout: float = 120, **env: str) -> Finished:
-        """The same as a person starts it: an interpreter from its first line, fsync and figures as they are."""
+        """The same as a user starts it: an interpreter from its first line, fsync and figures as they are."""
         ended = subprocess.run(
             [sys.executable, "-m", "autolab", *words],
             cwd=self.root,

@@ -22,7 +22,7 @@ SACRED = (
 )
 """What no answer and no trial may change, and the engine does not."""
 ENGINES = ("FINDINGS.md", "RESEARCH_JOURNAL.md", "results.tsv", "9_reports/", "experiments/", "paper/")
-"""The engine's documents: all that may be new or changed in the person's checkout."""
+"""The engine's documents: all that may be new or changed in the user's checkout."""
 PLANTED = re.compile(r"INSTRUCTION: (\w+)")
 FENCED = re.compile(r"^(`{3,})data \w+\n.*?^\1$", re.DOTALL | re.MULTILINE)
 BYSTANDER = "kept as it was\n"
@@ -145,7 +145,7 @@ def configure(kit: LabKit, **keys: Any) -> None:
 
 
 def lab(folder: Path, model: Obedient, *words: str, **config: Any) -> Obeyed:
-    """A lab with a paper that somebody fetched, in which `words` are planted, and a person's files around it."""
+    """A lab with a paper that somebody fetched, in which `words` are planted, and a user's files around it."""
     attempts = {"stage": 100, "bounces": 10, "same_error": 100, "same_idea": 100, "rethink": 0}
     kit = thinking_lab(folder, config={"attempts": attempts} | config)
     (kit.root / PAPER).parent.mkdir(parents=True)

@@ -19,7 +19,7 @@ CACHES = {"__pycache__", ".ruff_cache", ".mypy_cache", ".pytest_cache", ".hypoth
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Every file below `folder` that a person or a script of ours put there."""
+    """Every file below `folder` that a user or a script of ours put there."""
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and CACHES.isdisjoint(path.parts)]
 
 

@@ -1,6 +1,6 @@
 """Every exception that Autolab raises on purpose, and who sees it.
 
-    AutolabError            exit 1   one line for a person: what is wrong, where, the way out
+    AutolabError            exit 1   one line for a user: what is wrong, where, the way out
     ├── UsageError          exit 2   the command line asks for something that does not exist
     ├── LabError            exit 1   the lab on disk: missing, locked, moved, copied, unwritable
     ├── RecordError         exit 1   a document that does not fit its form: file, field, reason
@@ -9,7 +9,7 @@
     ├── ExecutorError       exit 1   a place where trials run; `transient` says whether to try again
     ├── ResearcherError     exit 1   who thinks could not be reached or is not known
     ├── BudgetSpent         exit 4   the next call would go past a cap of the budget; the engine stops the lab
-    └── Paused              exit 0   a person asked to stop while the engine waited; the engine parks the lab
+    └── Paused              exit 0   a user asked to stop while the engine waited; the engine pauses the lab
 
 What a trial, a reviewer or a verifier says is a value, never an exception. Anything else that is
 raised is a bug, and shows its traceback.
@@ -24,7 +24,7 @@ MESSAGE = 4_000
 
 
 class AutolabError(Exception):
-    """One line for a person: the message is made one by `text.one_line`, whatever was quoted in it."""
+    """One line for a user: the message is made one by `text.one_line`, whatever was quoted in it."""
 
     exit_code = 1
 

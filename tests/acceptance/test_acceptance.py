@@ -66,7 +66,7 @@ def step_to(kit: LabKit, wanted: str) -> None:
 
 
 def calibrated(kit: LabKit) -> LabKit:
-    """What a loop does by itself, and a person before `autolab run`."""
+    """What a loop does by itself, and a user before `autolab run`."""
     done = kit.autolab("calibrate")
     assert done.code == 0, done.err
     return kit
@@ -75,7 +75,7 @@ def calibrated(kit: LabKit) -> LabKit:
 # the seven scenarios
 
 
-def test_1_a_blocking_finding_sends_the_candidate_back_to_implementation_and_the_mended_one_passes(
+def test_1_a_blocking_finding_sends_the_candidate_back_to_implementation_and_the_fixed_one_passes(
     tmp_path: Path, unbroken: dict[str, Any]
 ) -> None:
     answers = iteration(
@@ -147,7 +147,7 @@ def test_2_a_failed_sync_keeps_the_lab_in_launch_and_later_fetches_the_same_tria
     assert (manifest["location"], manifest["sync"]["artifact_sync_to_local"]["status"]) == ("elsewhere", "ok")
 
 
-def test_2_a_sync_that_never_comes_back_waits_for_a_person_and_retry_reruns_nothing(tmp_path: Path) -> None:
+def test_2_a_sync_that_never_comes_back_waits_for_a_user_and_retry_reruns_nothing(tmp_path: Path) -> None:
     (tmp_path / "faraway.py").write_text(SYNC_BREAKS)
     broken = tmp_path / "no_sync"
     config = {"executor": {"name": "faraway:Elsewhere"}, "attempts": {"stage": 2, "bounces": 1}}
@@ -264,7 +264,7 @@ def test_4_a_command_that_leaves_no_whole_fresh_result_is_asked_again(tmp_path: 
 
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    """A lab whose review has refused the candidate until the limit: it waits for a person."""
+    """A lab whose review has refused the candidate until the limit: it waits for a user."""
     answers = iteration(
         implementation=[implementation(3.0), implementation()],
         implementation_review=[review(WRONG_SCOPE), review(WRONG_SCOPE), review()],
@@ -278,7 +278,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     return Kept(kit)
 
 
-def test_5_an_exhausted_review_waits_for_a_person_and_destroys_nothing(waiting: Kept) -> None:
+def test_5_an_exhausted_review_waits_for_a_user_and_destroys_nothing(waiting: Kept) -> None:
     kit = waiting.back()
     state = kit.state()
     assert (state["stage"], state["from_stage"]) == ("human_review", "implementation_review")
@@ -302,13 +302,13 @@ def test_5_an_exhausted_review_waits_for_a_person_and_destroys_nothing(waiting: 
     assert kit.state() == state
 
 
-def test_5_approve_launches_the_candidate_on_the_persons_word(waiting: Kept, unbroken: dict[str, Any]) -> None:
+def test_5_approve_launches_the_candidate_on_the_users_word(waiting: Kept, unbroken: dict[str, Any]) -> None:
     kit = waiting.back()
     assert kit.autolab("review", "approve").code == 0
     assert stage(kit) == "launch"
     (folder,) = kit.iterations()
     signed = json.loads((folder / "review_result.json").read_text())
-    assert (signed["status"], signed["reviewer"]) == ("pass", "person")
+    assert (signed["status"], signed["reviewer"]) == ("pass", "user")
     assert kit.autolab(*LOOP).code == 0
     assert kit.tables() == unbroken
 

@@ -330,7 +330,7 @@ def test_an_archive_that_holds_no_set_is_refused_though_its_checksum_is_right(
 
 
 @pytest.mark.process
-def test_a_damaged_archive_in_its_place_is_named_and_left_to_the_person(lab: Path) -> None:
+def test_a_damaged_archive_in_its_place_is_named_and_left_to_the_user(lab: Path) -> None:
     mine = lab / "data" / "cifar-10-python.tar.gz"
     mine.write_bytes(WHOLE[:1000])
     with Server(WHOLE) as server:

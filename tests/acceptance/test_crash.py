@@ -1,7 +1,7 @@
 """kill -9 at every crash point, at every process, and what the same command makes of it.
 
 The loop under test crosses everything: a calibration, an iteration whose first candidate breaks in training, is sent
-back, mended, measured again, confirmed, asked about on the holdout and kept, and one whose candidate edits a file.
+back, fixed, measured again, confirmed, asked about on the holdout and kept, and one whose candidate edits a file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from autolab.lab import crash_points
 from autolab.lab.ledger import Ledger
 from autolab.sandbox import workdir
 
-MENDED = iteration(
+FIXED = iteration(
     implementation=[implementation(400.0), implementation(4.0)], implementation_review=[review(), review()]
 )
 TWO_PAIRS = {"test": {"rule": "fixed", "alpha": 0.02, "max_pairs": 2, "confirm_pairs": 2}}
@@ -73,7 +73,7 @@ class Reference:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("crash")
-    return Reference.make(make_lab(folder, script(MENDED, NOTHING), config=TWO_PAIRS, holdout=True), *LOOP)
+    return Reference.make(make_lab(folder, script(FIXED, NOTHING), config=TWO_PAIRS, holdout=True), *LOOP)
 
 
 @pytest.fixture(scope="module")
@@ -451,12 +451,12 @@ def test_a_reproduction_killed_once_it_is_recorded_retracts_nothing_and_runs_aga
     assert lab.autolab("verify").code == 0
 
 
-# A person who stops it
+# A user who stops it
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stop"])
-def test_stopped_it_parks_and_the_same_command_goes_on(how: str, slow: Reference) -> None:
+def test_stopped_it_pauses_and_the_same_command_goes_on(how: str, slow: Reference) -> None:
     lab = slow.begin()
     loop = lab.start(*ONE)
     mid_trial(lab, loop)
@@ -467,7 +467,7 @@ def test_stopped_it_parks_and_the_same_command_goes_on(how: str, slow: Reference
         loop.send_signal(getattr(signal, how))
     out, err = loop.communicate(timeout=PATIENCE_S)
     assert loop.returncode == 0, err
-    assert re.search("parked|paused", out)
+    assert re.search("paused|paused", out)
     assert lab.state()["stage"] == "launch"
     assert alive_in(lab.root) == []
     assert lab.executed("start") == lab.executed("done"), "what ran when it was asked is brought home"
@@ -483,7 +483,7 @@ def test_a_second_signal_leaves_at_once_and_nothing_is_lost(slow: Reference) -> 
     mid_trial(lab, loop)
     loop.send_signal(signal.SIGINT)
     assert loop.stderr
-    assert re.search("parking|pausing", loop.stderr.readline())
+    assert re.search("pausing|pausing", loop.stderr.readline())
     loop.send_signal(signal.SIGINT)
     _, err = loop.communicate(timeout=PATIENCE_S)
     assert loop.returncode == 1 and "interrupted" in err and "Traceback" not in err

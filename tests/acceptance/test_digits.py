@@ -321,7 +321,7 @@ def test_splits_are_whole_disjoint_and_stratified(lab: Path) -> None:
 
 
 def test_data_files_are_the_ones_that_were_made(lab: Path) -> None:
-    """A changed split is another epoch: nothing measured before could be compared with it."""
+    """A changed split is another protocol: nothing measured before could be compared with it."""
     digest = hashlib.sha256()
     for name in SPLITS:
         for part in ("inputs.npy", "labels.npy"):

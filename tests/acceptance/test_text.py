@@ -205,7 +205,7 @@ def test_a_line_that_holds_a_result_is_named_and_kept_by_a_rebuild(tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """After all doors: the whole of the lab is looked at, and mended where nothing is broken."""
+    """After all doors: the whole of the lab is looked at, and fixed where nothing is broken."""
     kit = make_lab(tmp_path_factory.mktemp("doors"), script(iteration()))
     made = Lab(kit.root)
     yield made

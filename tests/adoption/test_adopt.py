@@ -256,7 +256,7 @@ def test_numbers_in_a_file_and_data_outside_of_git_are_found_where_the_script_ha
 
 
 @pytest.mark.process
-def test_a_comma_in_the_metric_is_one_clear_line_for_the_person(repository: Callable[..., LabKit]) -> None:
+def test_a_comma_in_the_metric_is_one_clear_line_for_the_user(repository: Callable[..., LabKit]) -> None:
     comma = TRAIN.replace(
         'print(f"val_bpb:          {val_bpb:.6f}")', 'print("val_bpb: " + f"{val_bpb:.3f}".replace(".", ","))'
     )

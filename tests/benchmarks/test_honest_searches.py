@@ -119,7 +119,7 @@ def manifest(metric: str, trials: list[Trial], comparisons: Any) -> Manifest:
         **{"run_id": "run_0001", "iteration_id": "i1", "status": "completed", "location": "local", "command": "c"},
         "git": {"control_plane_commit": "a", "dirty": False, "base_commit": "b"},
         "sync": {"artifact_sync_to_local": {"status": "ok"}},
-        **{"verifier_results": {}, "started_at": "t", "artifacts": {}, "metric": metric, "epoch": "e"},
+        **{"verifier_results": {}, "started_at": "t", "artifacts": {}, "metric": metric, "protocol": "e"},
         "rule": StoppingRule(rule="fixed", alpha=0.05).value(),
         "trials": [trial.value() for trial in trials],
         "comparisons": list(comparisons),
@@ -248,7 +248,7 @@ np.save(Path(os.environ["AUTOLAB_TRIAL_DIR"]) / "predictions.npy", np.log(chance
 
 @pytest.mark.nightly
 @pytest.mark.process
-def test_a_lookup_of_the_labels_on_digits_is_set_aside_the_loop_goes_on_and_a_person_decides(tmp_path: Path) -> None:
+def test_a_lookup_of_the_labels_on_digits_is_set_aside_the_loop_goes_on_and_a_user_decides(tmp_path: Path) -> None:
     """It passes fresh seeds and the holdout, whose labels it has too, and is not perfect: the gain gives it away."""
     campaign = benchmark("campaign")
     lab, template, script = tmp_path / "lab", tmp_path / "template", tmp_path / "script.yaml"

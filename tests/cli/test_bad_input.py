@@ -1,4 +1,4 @@
-"""What a person, a researcher, a trial or a disk can get wrong: one line, the right exit code, and nothing is lost."""
+"""What a user, a researcher, a trial or a disk can get wrong: one line, the right exit code, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_without_git_every_command_says_so_and_loses_nothing(midway: Kept, unbro
     goes_on(kit, unbroken)
 
 
-# documents, by a person's hand between two commands
+# documents, by a user's hand between two commands
 
 
 def in_file(pattern: str, old: str, new: str) -> Callable[[LabKit], None]:
@@ -203,7 +203,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("case", BY_HAND)
-def test_a_document_broken_by_hand_is_refused_with_its_place_and_mended_goes_on(
+def test_a_document_broken_by_hand_is_refused_with_its_place_and_fixed_goes_on(
     midway: Kept, unbroken: dict[str, Any], case: str
 ) -> None:
     kit = midway.back()
@@ -255,7 +255,7 @@ CONTROL = {
 
 
 @pytest.mark.parametrize("case", CONTROL)
-def test_a_broken_configuration_is_refused_with_its_place_and_mended_goes_on(
+def test_a_broken_configuration_is_refused_with_its_place_and_fixed_goes_on(
     midway: Kept, unbroken: dict[str, Any], case: str
 ) -> None:
     kit = midway.back()
@@ -315,7 +315,7 @@ def test_a_design_whose_program_is_missing_is_sent_back(tmp_path: Path) -> None:
     assert "entrypoint: gone.py is not in the base commit" in kit.state()["reason"]
 
 
-def test_a_baseline_that_does_not_run_ends_the_calibration_in_one_line_and_mended_it_goes_on(tmp_path: Path) -> None:
+def test_a_baseline_that_does_not_run_ends_the_calibration_in_one_line_and_fixed_it_goes_on(tmp_path: Path) -> None:
     kit = make_twin(tmp_path, script(HELPS))
     train = kit.root / "train.py"
     whole = train.read_text()
@@ -325,7 +325,7 @@ def test_a_baseline_that_does_not_run_ends_the_calibration_in_one_line_and_mende
         refused(kit.autolab(*words), 1, "calibrate: calibration_000", "baseline-s0", "then calibrate again")
     assert not kit.iterations() and kit.state()["stage"] == "hypothesis"
     train.write_text(whole)
-    kit.git("commit", "-qam", "mended")
+    kit.git("commit", "-qam", "fixed")
     assert kit.autolab(*LOOP).code == 0
     assert set(kit.executed("start").values()) == {1}
 
@@ -422,9 +422,9 @@ def test_a_broken_ledger_is_refused_and_doctor_makes_the_chain_anew_with_a_copy(
     for words in (("run",), ("status",)):
         refused(kit.autolab(*words), 1, "ledger.jsonl", said, "autolab doctor --fix")
     assert path.read_bytes() == broken, "refusing must not repair"
-    mended = kit.autolab("doctor", "--fix")
-    lost = re.findall(r"FAIL.*line \d+ \(trial \w+/[\w-]+\): .*, kept in (\S+)", mended.out)
-    assert mended.code == (1 if lost else 0), mended.out + mended.err
+    fixed = kit.autolab("doctor", "--fix")
+    lost = re.findall(r"FAIL.*line \d+ \(trial \w+/[\w-]+\): .*, kept in (\S+)", fixed.out)
+    assert fixed.code == (1 if lost else 0), fixed.out + fixed.err
     if case == "changed trial":
         assert len(lost) == 1 and Path(lost[0]).read_bytes() in broken, "the line, as it was, beside the ledger"
     assert broken in [copy.read_bytes() for copy in kit.store.glob("ledger.broken.*")]
@@ -446,7 +446,7 @@ def test_a_line_that_was_never_finished_is_set_aside_by_the_next_command(
     assert [torn.read_bytes() for torn in kit.store.glob("ledger.torn.*")] == [b'{"n":99,"time":"2026']
 
 
-def test_a_ledger_without_its_head_is_refused_and_mended(midway: Kept, unbroken: dict[str, Any]) -> None:
+def test_a_ledger_without_its_head_is_refused_and_fixed(midway: Kept, unbroken: dict[str, Any]) -> None:
     kit = midway.back()
     lab_id = json.loads((kit.store / "head").read_text())["lab_id"]
     (kit.store / "head").write_text('{"lab_id": "')
@@ -476,7 +476,7 @@ NO_METRIC = {
 def test_a_trial_without_a_usable_metric_goes_back_to_its_author(
     tmp_path: Path, unbroken: dict[str, Any], case: str
 ) -> None:
-    answers = iteration(implementation=[NO_METRIC[case], mended(case)], implementation_review=[review()] * 2)
+    answers = iteration(implementation=[NO_METRIC[case], fixed(case)], implementation_review=[review()] * 2)
     kit = make_twin(tmp_path, script(answers))
     ended = kit.autolab(*LOOP)
     assert ended.code == 0 and ended.err == "", ended.out + ended.err
@@ -490,7 +490,7 @@ def test_a_trial_without_a_usable_metric_goes_back_to_its_author(
     assert [kit.tables()[f"0/run_000{n}"] for n in (2, 3)] == [unbroken[f"0/run_000{n}"] for n in (1, 2)]
 
 
-def mended(case: str) -> dict[str, Any]:
+def fixed(case: str) -> dict[str, Any]:
     """The helpful candidate again: the edit of the case taken back."""
     edit = NO_METRIC[case]["output"]["edits"][0]
     return edited(edit["path"], edit["replace"], edit["search"])

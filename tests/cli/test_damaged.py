@@ -1,4 +1,4 @@
-"""Every file of a lab's record, damaged in every way: one line, no traceback, and `doctor --fix` mends or says how."""
+"""Every file of a lab's record, damaged in every way: one line, no traceback, and `doctor --fix` fixes or says how."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def midway(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 
 def call(kit: LabKit, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
-    """A command in this process; an exception that a person would see as a traceback fails the test."""
+    """A command in this process; an exception that a user would see as a traceback fails the test."""
     monkeypatch.chdir(kit.root)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -119,7 +119,7 @@ def complaints(midway: Kept, name: str, damages: Iterable[str], monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_damage_is_one_line_with_a_way_out_and_doctor_mends_it_or_says_what_to_do(
+def test_damage_is_one_line_with_a_way_out_and_doctor_fixes_it_or_says_what_to_do(
     midway: Kept, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each file in every third way, the next file in the next ways: every way meets many files."""
@@ -138,7 +138,7 @@ def test_any_damage_of_any_file_is_one_line_with_a_way_out(
 
 
 def trouble(kit: LabKit, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """What a person could complain of, a line each."""
+    """What a user could complain of, a line each."""
     for command in ("status", "verify"):
         code, out, err = call(kit, monkeypatch, command)
         if err.count("\n") > 1 or code not in (0, 1):

@@ -1,4 +1,4 @@
-"""What a person meets in the first hour: the recipes, the way a training is named, what a document says of itself."""
+"""What a user meets in the first hour: the recipes, the way a training is named, what a document says of itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JUST = BIN / "just"
 
 
 def just(root: Path, *recipe: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """`just` as a person calls it, with neither the interpreter nor Autolab on the path."""
+    """`just` as a user calls it, with neither the interpreter nor Autolab on the path."""
     clean = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(root.parent), **env}
     return subprocess.run([JUST, *recipe], cwd=root, env=clean, capture_output=True, text=True, check=False)
 

@@ -15,7 +15,7 @@ CHAMPION = Champion(
     run_id="run_0002",
     commit="c" * 40,
     parent="b" * 40,
-    epoch="e",
+    protocol="e",
     gain=0.0195,
     metrics={},
 )

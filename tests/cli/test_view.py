@@ -1,4 +1,4 @@
-"""What a person sees: counts and estimates that are honest, rows that fit, a terminal that is left as it was found."""
+"""What a user sees: counts and estimates that are honest, rows that fit, a terminal that is left as it was found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gates import Gate
 from lab_kit import LabKit, design, implementation, iteration, make_twin, script
 
 from autolab.cli import view
-from autolab.cli.board import Board, parking
+from autolab.cli.board import Board, pausing
 from autolab.executors.base import Phase
 from autolab.lab.schemas.campaign import Campaign, Loop, State
 from autolab.lab.schemas.config import Budget, StoppingRule
@@ -160,20 +160,20 @@ def test_pairs_are_trials_and_not_the_parts_of_an_evaluation_that_no_seed_change
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.2, "1 s"), (55.4, "55 s"), (100, "2 min"), (5000, "83 min"), (57600, "16.0 h")]
 )
-def test_lengths_of_time_are_said_as_a_person_says_them(seconds: float, said: str) -> None:
+def test_lengths_of_time_are_said_as_a_user_says_them(seconds: float, said: str) -> None:
     assert spell(seconds) == said
 
 
-def test_parking_names_what_it_waits_for_and_for_how_long() -> None:
+def test_pausing_names_what_it_waits_for_and_for_how_long() -> None:
     run = Run(over("baseline-s0"), over("gelu-s0", 1e6))
     now = time.monotonic()
     progress = replace(run.watch.progress(), running=(RunningTrial("a", now - 8, 20.0), RunningTrial("b", now, 5.0)))
-    assert parking(Stage.LAUNCH, progress).endswith("in about 12 s after the present trials: a, b")
+    assert pausing(Stage.LAUNCH, progress).endswith("in about 12 s after the present trials: a, b")
     progress = replace(
         progress, running=(*progress.running, RunningTrial("c", now, None), RunningTrial("d", now, None))
     )
-    assert parking(Stage.LAUNCH, progress).endswith("after the present trials: a, b, c and 1 more")
-    assert parking(Stage.DESIGN, None).endswith("after the present step, design")
+    assert pausing(Stage.LAUNCH, progress).endswith("after the present trials: a, b, c and 1 more")
+    assert pausing(Stage.DESIGN, None).endswith("after the present step, design")
 
 
 # Verdicts
@@ -275,7 +275,7 @@ def test_a_verdict_takes_the_place_of_the_gain_so_far() -> None:
 def test_no_row_is_wider_and_no_picture_higher_than_the_terminal_has_room_for(width: int, height: int) -> None:
     title = "用深度可分离卷积 and GELU, a title that goes on and on " * 3
     many = tuple(RunningTrial(f"a_variant_with_a_long_name-s{i}", 0.0, None if i % 2 else 1e5) for i in range(64))
-    made = board(title=title, parking=True, verdicts=[replace(judged(f"i{i}"), title=title) for i in range(9)])
+    made = board(title=title, pausing=True, verdicts=[replace(judged(f"i{i}"), title=title) for i in range(9)])
     assert made.progress is not None
     made.progress = replace(made.progress, running=many, pairs=made.progress.pairs * 8)
     made.note("line\n\x1b[A" * 40)
@@ -469,7 +469,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> dict[str,
 
 
 @pytest.mark.process
-def test_live_ctrl_c_parks_and_the_same_command_ends_with_the_same_tables(
+def test_live_ctrl_c_pauses_and_the_same_command_ends_with_the_same_tables(
     tmp_path: Path, terminal: Terminal, place: Path, unbroken: dict[str, Any]
 ) -> None:
     with gate_at(place) as gate:
@@ -480,7 +480,7 @@ def test_live_ctrl_c_parks_and_the_same_command_ends_with_the_same_tables(
         terminal.until("steep-s0  [2-9] s, the first of its arm")  # nothing happens, and it moves
         terminal.press(b"\x1ahello\r")
         terminal.press(b"\x03")
-        asked = terminal.until("asked .*(park|paus)ing .*after the present trials: steep-s0")
+        asked = terminal.until("asked .*(pause|paus)ing .*after the present trials: steep-s0")
         assert "hello" not in asked and "^C" not in asked
         gate.open()
         assert terminal.ended() == 0
@@ -497,7 +497,7 @@ def test_live_ctrl_c_parks_and_the_same_command_ends_with_the_same_tables(
 
 
 @pytest.mark.process
-def test_live_sigterm_parks_too_and_a_second_signal_leaves_at_once_and_loses_nothing(
+def test_live_sigterm_pauses_too_and_a_second_signal_leaves_at_once_and_loses_nothing(
     tmp_path: Path, terminal: Terminal, place: Path, unbroken: dict[str, Any]
 ) -> None:
     with gate_at(place) as gate:
@@ -507,7 +507,7 @@ def test_live_sigterm_parks_too_and_a_second_signal_leaves_at_once_and_loses_not
         gate.reached()
         terminal.until("steep-s0 ")
         terminal.process.send_signal(signal.SIGTERM)
-        terminal.until("(park|paus)ing ")
+        terminal.until("(pause|paus)ing ")
         terminal.press(b"\x03")
         assert terminal.ended() == 1, "though the trial still waits at the gate"
         assert terminal.as_found()
@@ -528,8 +528,8 @@ def test_a_dumb_terminal_gets_lines_and_an_answer_to_ctrl_c_and_an_error_is_one_
         terminal.start(kit, *LOOP, TERM="dumb")
         gate.reached()
         terminal.press(b"\x03")
-        said = terminal.until("autolab: (park|paus)ing .*once more leaves at once")
-        assert re.search(r"(park|paus)ing after the present (trials: .*steep-s0|step, launch)", said)
+        said = terminal.until("autolab: (pause|paus)ing .*once more leaves at once")
+        assert re.search(r"(pause|paus)ing after the present (trials: .*steep-s0|step, launch)", said)
         gate.open()
         assert terminal.ended() == 0
     assert "\x1b" not in said + terminal.said.decode()

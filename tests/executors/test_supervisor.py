@@ -389,12 +389,12 @@ def test_its_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
     workdir.write_json(place.settings, {"slots": 1})
     made = {"folder": str(place.folder("t", 1)), "steps": [asdict(shell("train", "echo done")) | {"cwd": "/"}]}
     workdir.write_json(place.job("t.a1"), {"key": "k.t.a1", "order": 0, "cores": 1} | made)
-    bell = workdir.listen(place.events)
+    wakeup = workdir.listen(place.events)
     command = [sys.executable, "-I", "-S", "-B", str(node / "executors" / "supervisor.py"), str(bench.workdir)]
     told = subprocess.run(command, capture_output=True, env={}, cwd="/", timeout=PATIENCE_S, check=False)
     assert (told.returncode, told.stderr) == (0, b"")
     wait_for(place.exit("t.a1").exists, "the job did not end")
-    os.close(bell)
+    os.close(wakeup)
     assert workdir.read_json(place.exit("t.a1"))["outcome"] == runner.COMPLETED
     assert (place.folder("t", 1) / "logs" / "train.out").read_text() == "done\n"
 

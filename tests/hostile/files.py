@@ -11,7 +11,7 @@ PROGRAMS = [
     Program(
         "read_by_path",
         FILES,
-        "reads a file of the person and keeps a copy among its results",
+        "reads a file of the user and keeps a copy among its results",
         "loot(open(F['secret'], 'rb').read())\n",
         ("secret_read",),
         layers=("uid+mounts", "partial:landlock"),
@@ -39,7 +39,7 @@ loot(open(os.open(F['secret'][1:], os.O_RDONLY, dir_fd=fd), 'rb').read())
     Program(
         "read_a_link",
         FILES,
-        "reads where a link of the person points to",
+        "reads where a link of the user points to",
         "loot(os.readlink(F['pointer']))\n",
         ("secret_read",),
         partial=False,
@@ -47,7 +47,7 @@ loot(open(os.open(F['secret'][1:], os.O_RDONLY, dir_fd=fd), 'rb').read())
     Program(
         "measure_a_file",
         FILES,
-        "learns size and time of a file of the person without opening it",
+        "learns size and time of a file of the user without opening it",
         "loot(repr(os.stat(F['secret'])))\nheld()\n",
         ("held",),
         partial=False,
@@ -55,12 +55,12 @@ loot(open(os.open(F['secret'][1:], os.O_RDONLY, dir_fd=fd), 'rb').read())
     Program(
         "overwrite",
         FILES,
-        "overwrites a file of the person",
+        "overwrites a file of the user",
         "open(F['keep'], 'w').write('gone')\n",
         ("host_changed",),
         layers=("uid+mounts", "partial:landlock"),
     ),
-    Program("unlink", FILES, "deletes a file of the person", "os.unlink(F['keep'])\n", ("host_changed",)),
+    Program("unlink", FILES, "deletes a file of the user", "os.unlink(F['keep'])\n", ("host_changed",)),
     Program(
         "truncate_by_proc",
         FILES,
@@ -89,14 +89,14 @@ call(libc.linkat(-100, f'/proc/self/fd/{fd}'.encode(), -100, (F['outside'] + '/n
     Program(
         "move_in",
         FILES,
-        "moves a file of the person into its own folder",
+        "moves a file of the user into its own folder",
         "os.rename(F['keep'], 'keep')\n",
         ("host_changed",),
     ),
     Program(
         "exchange_folders",
         FILES,
-        "exchanges its folder's content with a folder of the person in one call",
+        "exchanges its folder's content with a folder of the user in one call",
         """
 os.mkdir('mine')
 call(libc.renameat2(-100, b'mine', -100, F['private'].encode(), 2))
@@ -106,21 +106,21 @@ call(libc.renameat2(-100, b'mine', -100, F['private'].encode(), 2))
     Program(
         "hard_link_write",
         FILES,
-        "gives a file of the person a second name among its results and writes through it",
+        "gives a file of the user a second name among its results and writes through it",
         "os.link(F['keep'], 'mine')\nopen('mine', 'w').write('gone')\n",
         ("host_changed",),
     ),
     Program(
         "symbolic_link_write",
         FILES,
-        "writes to a file of the person through a link of its own",
+        "writes to a file of the user through a link of its own",
         "os.symlink(F['keep'], 'result.txt')\nopen('result.txt', 'a').write('more')\n",
         ("host_changed",),
     ),
     Program(
         "shared_map_write",
         FILES,
-        "changes a file of the person in memory, without a write",
+        "changes a file of the user in memory, without a write",
         """
 import mmap
 with open(F['keep'], 'r+b') as file, mmap.mmap(file.fileno(), 0) as there:
@@ -145,7 +145,7 @@ with open(F['keep'], 'r+b') as file, mmap.mmap(file.fileno(), 0) as there:
     Program(
         "attribute",
         FILES,
-        "hangs an attribute on a file of the person",
+        "hangs an attribute on a file of the user",
         "os.setxattr(F['keep'], 'user.note', b'seen')\n",
         ("host_changed",),
     ),
@@ -166,9 +166,9 @@ with open(F['keep'], 'r+b') as file, mmap.mmap(file.fileno(), 0) as there:
         layers=("partial:landlock",),
     ),
     Program(
-        "watch_the_person",
+        "watch_the_user",
         FILES,
-        "is told by the kernel whenever a file of the person is touched",
+        "is told by the kernel whenever a file of the user is touched",
         """
 fd = call(libc.inotify_init())
 call(libc.inotify_add_watch(fd, F['private'].encode(), 0x3b))

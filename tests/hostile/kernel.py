@@ -117,7 +117,7 @@ while pid > 1:
     Program(
         "password_file",
         ENVIRONMENT,
-        "looks for passwords in the person's home",
+        "looks for passwords in the user's home",
         "loot(open(os.path.join(F['home'], '.netrc'), 'rb').read())\n",
         ("secret_read",),
         layers=("partial:landlock",),
@@ -138,7 +138,7 @@ loot(there.raw)
     Program(
         "plant_a_key",
         ENVIRONMENT,
-        "replaces a key in the keyring by one of its own, which the person will then use",
+        "replaces a key in the keyring by one of its own, which the user will then use",
         """
 call(libc.syscall(number(248, 217), b'user', F['key_name'].encode(), b'mine', 4, -3))
 held()
@@ -184,7 +184,7 @@ os.waitpid(pid, 0)
     Program(
         "mount_over",
         RIGHTS,
-        "mounts an empty folder over the person's",
+        "mounts an empty folder over the user's",
         "call(libc.mount(b'x', F['outside'].encode(), b'tmpfs', 0, b'size=1m'))\ntime.sleep(0.1)\n",
         ("mounted",),
         root=True,
@@ -280,7 +280,7 @@ held()
     Program(
         "terminal",
         DEVICES,
-        "types on the person's terminal",
+        "types on the user's terminal",
         "os.write(os.open(F['terminal'], os.O_WRONLY | os.O_NOCTTY), F['plant'].encode())\n",
         ("heard",),
     ),

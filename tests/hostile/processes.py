@@ -270,7 +270,7 @@ os._exit(0)
     Program(
         "kill_another",
         SIGNALS,
-        "kills another process of the person",
+        "kills another process of the user",
         "import signal\nos.kill(F['pid'], signal.SIGKILL)\ntime.sleep(0.05)\n",
         ("sentinel_harmed",),
     ),

@@ -45,7 +45,7 @@ class Ground:
 
 
 def make(world: World, place: str) -> tuple[Ground, tuple[str, ...]]:
-    """The lab that a program finds, and the paths that a person has added to `reads`; the program is told of both."""
+    """The lab that a program finds, and the paths that a user has added to `reads`; the program is told of both."""
     root, outside = world.root / "lab", world.root / "elsewhere"
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     site = root / "venv" / "lib" / version / "site-packages"
@@ -233,7 +233,7 @@ for path in sys.path + [F['lab'] + '/src']:
     ),
     _program(
         "labels_in_an_added_folder",
-        "finds a copy of the labels deep in a folder that the person added to reads",
+        "finds a copy of the labels deep in a folder that the user added to reads",
         "for folder, _, names in os.walk(F['elsewhere']):\n"
         "    [loot(open(folder + '/' + name, 'rb').read()) for name in names]\n",
         "copy",
@@ -246,25 +246,25 @@ for path in sys.path + [F['lab'] + '/src']:
     ),
     _program(
         "labels_of_an_added_lab",
-        "opens the labels where the person added the lab to reads",
+        "opens the labels where the user added the lab to reads",
         "loot(open(F['lab'] + '/data/eval/labels.npy', 'rb').read())\n",
         "whole_lab",
     ),
     _program(
         "labels_below_an_added_folder",
-        "opens the labels where the person added a folder above the lab to reads",
+        "opens the labels where the user added a folder above the lab to reads",
         "loot(open(os.path.dirname(F['lab']) + '/lab/data/eval/labels.npy', 'rb').read())\n",
         "above_the_lab",
     ),
     _program(
         "labels_behind_an_added_link",
-        "opens the labels through a link that the person added to reads",
+        "opens the labels through a link that the user added to reads",
         "loot(open(F['elsewhere'] + '/pictures/labels.npy', 'rb').read())\n",
         "link_to_the_split",
     ),
     _program(
         "labels_by_an_added_root",
-        "opens the labels below a process's root that the person added to reads",
+        "opens the labels below a process's root that the user added to reads",
         "loot(open('/proc/self/root' + F['truth'], 'rb').read() + b'added')\n",
         "all_of_proc",
     ),

@@ -186,7 +186,7 @@ time.sleep(0.2)
     Program(
         "read_a_segment",
         SHARED,
-        "reads a segment of another program of the person",
+        "reads a segment of another program of the user",
         """
 libc.shmat.restype = ctypes.c_void_p
 segment = call(libc.shmget(F['key'], 0, 0))
@@ -198,7 +198,7 @@ loot(ctypes.string_at(libc.shmat(segment, None, 0), 100))
     Program(
         "write_a_segment",
         SHARED,
-        "changes a segment of another program of the person",
+        "changes a segment of another program of the user",
         """
 libc.shmat.restype = ctypes.c_void_p
 segment = call(libc.shmget(F['key'], 0, 0))

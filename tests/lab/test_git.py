@@ -31,7 +31,7 @@ NAMES = [
 
 
 def user(root: Path, *args: str, ok: tuple[int, ...] = (0,)) -> str:
-    """git as the person runs it."""
+    """git as the user runs it."""
     done = subprocess.run(["git", *args], cwd=root, capture_output=True, check=False)
     assert done.returncode in ok, done.stderr.decode()
     return os.fsdecode(done.stdout).rstrip("\n")
@@ -49,7 +49,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 
 def state(root: Path) -> dict[str, object]:
-    """All that is the person's: index, stash, branches, configuration, files; read without a refresh."""
+    """All that is the user's: index, stash, branches, configuration, files; read without a refresh."""
     refs = user(root, "for-each-ref").splitlines()
     return {
         "index": hashlib.sha256((root / ".git/index").read_bytes()).hexdigest(),
@@ -62,7 +62,7 @@ def state(root: Path) -> dict[str, object]:
 
 
 @pytest.fixture(autouse=True)
-def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "gitconfig"
     config.write_text("[user]\n\tname = Pat\n\temail = pat@example.org\n[init]\n\tdefaultBranch = main\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
@@ -181,7 +181,7 @@ def test_folders_of_path_that_this_user_cannot_enter_are_passed_over(
 
 
 @pytest.mark.process
-def test_first_commit_is_made_once_and_in_the_persons_name(lab: Git) -> None:
+def test_first_commit_is_made_once_and_in_the_users_name(lab: Git) -> None:
     assert lab.commit_all("again") == base(lab)
     assert user(lab.root, "log", "--format=%an <%ae> %s") == "Pat <pat@example.org> first"
     assert user(lab.root, "status", "--porcelain") == ""
@@ -191,7 +191,7 @@ def test_first_commit_is_made_once_and_in_the_persons_name(lab: Git) -> None:
 
 
 @pytest.mark.process
-def test_first_commit_without_a_known_person_is_autolabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_commit_without_a_known_user_is_autolabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     git = Git.init(tmp_path / "new")
     git.commit_all("empty")
@@ -269,7 +269,7 @@ def test_a_touched_file_is_not_dirty_and_the_index_is_not_refreshed(lab: Git) ->
     assert state(lab.root) == before
 
 
-# --- nothing of the person's is touched ---
+# --- nothing of the user's is touched ---
 
 
 def engine_calls(lab: Git) -> dict[str, Callable[[], object]]:
@@ -303,7 +303,7 @@ def engine_calls(lab: Git) -> dict[str, Callable[[], object]]:
 
 
 @pytest.mark.process
-def test_engine_calls_leave_the_person_alone_and_run_none_of_their_programs(hostile: Git, tmp_path: Path) -> None:
+def test_engine_calls_leave_the_user_alone_and_run_none_of_their_programs(hostile: Git, tmp_path: Path) -> None:
     root = hostile.root
     user(root, "config", "--unset", "core.worktree")
     quiet = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.attributesFile=/dev/null"]
@@ -319,7 +319,7 @@ def test_engine_calls_leave_the_person_alone_and_run_none_of_their_programs(host
     (root / "untracked").write_text("untracked\n")
     (root / "crlf.txt").unlink()
     (tmp_path / "MARK").unlink(missing_ok=True)
-    user(root, "config", "core.fsmonitor", "false")  # the person's own reading below would run it
+    user(root, "config", "core.fsmonitor", "false")  # the user's own reading below would run it
     user(root, "config", "core.hooksPath", "/dev/null")
     before = state(root)
     engine_only = {"core.fsmonitor": str(tmp_path / "evil"), "core.worktree": str(tmp_path / "elsewhere")}
@@ -424,7 +424,7 @@ def test_a_deleted_folder_comes_back_from_its_branch(lab: Git, tree: Path) -> No
 
 
 @pytest.mark.process
-def test_another_missing_worktree_of_the_person_keeps_its_entry(lab: Git, tree: Path, tmp_path: Path) -> None:
+def test_another_missing_worktree_of_the_user_keeps_its_entry(lab: Git, tree: Path, tmp_path: Path) -> None:
     user(lab.root, "worktree", "add", "-q", "-b", "usb", str(tmp_path / "usb"))
     shutil.rmtree(tmp_path / "usb")
     shutil.rmtree(tree)
@@ -807,7 +807,7 @@ def test_restore_writes_what_is_missing_and_nothing_else(lab: Git) -> None:
     (lab.root / "crlf.txt").unlink()
     shutil.rmtree(lab.root / "data")
     (lab.root / "run.sh").unlink()
-    (lab.root / "run.sh").symlink_to("/nowhere")  # a dangling link is the person's, too
+    (lab.root / "run.sh").symlink_to("/nowhere")  # a dangling link is the user's, too
     assert lab.restore_missing(tip, lab.root) == ["crlf.txt", "data/link"]
     assert (lab.root / "train.py").read_text() == "private" and os.readlink(lab.root / "run.sh") == "/nowhere"
     assert (lab.root / "crlf.txt").read_bytes() == b"one\r\ntwo\n"
@@ -833,9 +833,9 @@ def test_a_snapshot_on_a_log_that_moves_meanwhile_is_refused(lab: Git, monkeypat
     first = lab.snapshot(LOG, lab.root, ["train.py"], "one")
     commit = Git._commit
 
-    def slow(self: Git, tree: str, parents: list[str], message: str, *, person: bool = False) -> str:
+    def slow(self: Git, tree: str, parents: list[str], message: str, *, user: bool = False) -> str:
         user(lab.root, "update-ref", LOG, base(lab))
-        return commit(self, tree, parents, message, person=person)
+        return commit(self, tree, parents, message, user=user)
 
     monkeypatch.setattr(Git, "_commit", slow)
     with pytest.raises(GitError, match=f"expected {first}"):
@@ -855,7 +855,7 @@ def test_a_pin_is_made_once_and_never_moved(lab: Git, tree: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize("ref", ["refs/heads/main", "HEAD", "main", "refs/tags/v1", "refs/stash"])
-def test_the_persons_refs_cannot_be_written(lab: Git, ref: str) -> None:
+def test_the_users_refs_cannot_be_written(lab: Git, ref: str) -> None:
     before = state(lab.root)
     for call in (
         lambda: lab.update_ref(ref, base(lab), None),
@@ -927,7 +927,7 @@ def test_publish_on_an_unborn_branch_leaves_the_rest_staged(tmp_path: Path) -> N
 
 
 @pytest.mark.process
-def test_publish_stores_what_the_persons_own_git_would(lab: Git) -> None:
+def test_publish_stores_what_the_users_own_git_would(lab: Git) -> None:
     (lab.root / ".gitattributes").write_text("*.up filter=upper\n*.md text\n")
     user(lab.root, "config", "filter.upper.clean", "tr a-z A-Z")
     (lab.root / "x.up").write_text("abc\n")

@@ -185,7 +185,7 @@ def test_a_copy_of_the_state_that_is_missing_or_behind_is_rolled_forward(lab: La
         ('"stage": 1, "stage": 2', "stage: key given twice"),
     ],
 )
-def test_an_edited_state_is_refused_and_kept_as_a_copy_when_mended(lab: Lab, text: str, reason: str) -> None:
+def test_an_edited_state_is_refused_and_kept_as_a_copy_when_fixed(lab: Lab, text: str, reason: str) -> None:
     good = lab.state_path.read_text()
     edited = good.replace('"stage": "hypothesis"', text)
     lab.state_path.write_text(edited)
@@ -222,7 +222,7 @@ def test_a_transition_is_in_the_ledger_before_it_is_shown(lab: Lab, monkeypatch:
         assert State.load(lab.state_path).stage is Stage.DESIGN
 
 
-# What a person says in .autolab/
+# What a user says in .autolab/
 
 
 def test_the_held_copy_serves_while_the_checkout_lacks_it(lab: Lab) -> None:

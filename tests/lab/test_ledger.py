@@ -61,7 +61,7 @@ def test_lines_come_back_in_order_with_number_time_and_chain(tmp_path: Path) -> 
     assert lines[4].data["text"] == "Größe \n\u2028 x" * 4
 
 
-def test_a_line_is_one_line_of_plain_json_a_person_can_read(tmp_path: Path) -> None:
+def test_a_line_is_one_line_of_plain_json_a_user_can_read(tmp_path: Path) -> None:
     raw = made(tmp_path).path.read_text(encoding="utf-8")
     assert raw.count("\n") == 6
     assert "Größe" in raw

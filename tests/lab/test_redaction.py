@@ -74,7 +74,7 @@ PLAIN = "planted" + "-value-" + "7261"
 
 @pytest.fixture(autouse=True)
 def _planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two secrets in the environment, and nothing else of the person's."""
+    """Two secrets in the environment, and nothing else of the user's."""
     for name in list(os.environ):
         if redaction._TELLING.search(name):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""Traps for git: each one bites the person's ordinary git here, and none of them the engine's.
+"""Traps for git: each one bites the user's ordinary git here, and none of them the engine's.
 
 A trap runs a program or makes git write, read or believe something else. `BITTEN` is the file that tells.
 """
@@ -25,7 +25,7 @@ BITTEN = "BITTEN"
 
 @dataclass
 class Ground:
-    """A lab with a candidate's worktree, a program that leaves the mark, and the person's environment."""
+    """A lab with a candidate's worktree, a program that leaves the mark, and the user's environment."""
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -46,8 +46,8 @@ class Ground:
     def bitten(self) -> bool:
         return (self.outside / BITTEN).exists()
 
-    def person(self, *words: str, at: Path | None = None) -> str:
-        """git as the person runs it; its failure is no matter here, what it left is."""
+    def user(self, *words: str, at: Path | None = None) -> str:
+        """git as the user runs it; its failure is no matter here, what it left is."""
         env = {**os.environ, **self.env}
         done = subprocess.run(["git", *words], cwd=at or self.root, env=env, capture_output=True, check=False)
         return os.fsdecode(done.stdout).strip()
@@ -170,8 +170,8 @@ def _nested(ground: Ground) -> None:
     (nested / "x").write_text("x\n")
     subprocess.run(["git", "add", "x"], cwd=nested, check=True)
     subprocess.run(["git", "commit", "-qm", "x"], cwd=nested, check=True)
-    ground.person("add", "nested")
-    ground.person("commit", "-qm", "nested")
+    ground.user("add", "nested")
+    ground.user("commit", "-qm", "nested")
     ground.config("core.fsmonitor", ground.evil, at=nested)
 
 
@@ -213,19 +213,19 @@ def does(*words: str, file: str = "") -> Control:
     def control(ground: Ground) -> None:
         if file:
             (ground.root / file).write_text("print(2)\n")
-        ground.person(*words)
+        ground.user(*words)
 
     return control
 
 
 def _commit_there(ground: Ground) -> None:
-    ground.person("commit", "--allow-empty", "-m", "x", at=ground.tree)
+    ground.user("commit", "--allow-empty", "-m", "x", at=ground.tree)
 
 
 def _diff_of_commits(ground: Ground) -> None:
     (ground.root / "train.py").write_text("print(2)\n")
-    ground.person("-c", "core.hooksPath=/dev/null", "commit", "-qam", "two")
-    ground.person("show", "HEAD")
+    ground.user("-c", "core.hooksPath=/dev/null", "commit", "-qam", "two")
+    ground.user("show", "HEAD")
 
 
 CHECKOUT, COMMIT = does("checkout", "-q", "-b", "other"), does("commit", "-qam", "x", file="train.py")
@@ -240,7 +240,7 @@ PROGRAMS: dict[str, tuple[Setter, Control]] = {
     "fsmonitor": (_config({"core.fsmonitor": "EVIL"}), STATUS),
     "fsmonitor of a worktree": (_worktree_config, STATUS),
     "fsmonitor of a nested repository": (_nested, STATUS),
-    "fsmonitor of the person's configuration": (_personal, STATUS),
+    "fsmonitor of the user's configuration": (_personal, STATUS),
     "clean filter": (_config({"filter.x.clean": "EVIL"}, "* filter=x"), ADD),
     "smudge filter": (_config({"filter.x.smudge": "EVIL"}, "* filter=x"), does("worktree", "add", "-f", "w", "HEAD")),
     "filter process": (_config({"filter.x.process": "EVIL", "filter.x.required": "true"}, "* filter=x"), ADD),
@@ -263,13 +263,13 @@ PROGRAMS: dict[str, tuple[Setter, Control]] = {
 
 
 def _checks_out_above(ground: Ground) -> None:
-    ground.person("reset", "--hard")
+    ground.user("reset", "--hard")
     if (ground.outside / "train.py").exists():
         (ground.outside / BITTEN).touch()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_trap_that_bites_the_persons_git_never_bites_the_engines(
+def test_a_trap_that_bites_the_users_git_never_bites_the_engines(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setter, control = PROGRAMS[name]
@@ -302,11 +302,11 @@ PROMISES = {
 @pytest.mark.parametrize("name", PROMISES)
 def test_a_missing_object_is_fetched_from_nowhere(name: str, ground: Ground) -> None:
     values = {"promisor": "true"} | PROMISES[name]
-    blob = ground.person("rev-parse", "HEAD:train.py")
+    blob = ground.user("rev-parse", "HEAD:train.py")
     (ground.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
     named = {key if "." in key else f"remote.far.{key}": value for key, value in values.items()}
     _config({"core.repositoryFormatVersion": "1", "extensions.partialClone": "far"} | named)(ground)
-    ground.person("cat-file", "-p", blob)
+    ground.user("cat-file", "-p", blob)
     assert ground.bitten, "the trap does not work"
     (ground.outside / BITTEN).unlink()
     git = Git(ground.root)
@@ -322,7 +322,7 @@ def test_a_template_of_hooks_gets_into_no_repository_that_the_engine_makes(
 ) -> None:
     ground.hook(ground.outside / "template" / "hooks", "post-checkout")
     monkeypatch.setenv("GIT_TEMPLATE_DIR", str(ground.outside / "template"))
-    ground.person("init", "-q", str(ground.outside / "theirs"))
+    ground.user("init", "-q", str(ground.outside / "theirs"))
     assert (ground.outside / "theirs" / ".git" / "hooks" / "post-checkout").exists()
     Git.init(ground.outside / "ours")
     assert not (ground.outside / "ours" / ".git" / "hooks" / "post-checkout").exists()
@@ -364,7 +364,7 @@ def test_a_git_that_others_can_put_on_the_path_is_not_run(place: Callable[[Groun
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ground.root, env=env, capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith(ground.person("rev-parse", "HEAD")) and not ground.bitten
+    assert done.stdout.startswith(ground.user("rev-parse", "HEAD")) and not ground.bitten
 
 
 def test_only_a_git_of_others_on_the_path_is_refused_in_one_line(ground: Ground) -> None:
@@ -378,10 +378,10 @@ def test_only_a_git_of_others_on_the_path_is_refused_in_one_line(ground: Ground)
 
 
 def test_a_replaced_object_is_read_as_what_its_id_says(ground: Ground) -> None:
-    honest = ground.person("rev-parse", "HEAD:train.py")
+    honest = ground.user("rev-parse", "HEAD:train.py")
     (ground.outside / "other").write_text("print('other')\n")
-    ground.person("replace", honest, ground.person("hash-object", "-w", str(ground.outside / "other")))
-    assert ground.person("cat-file", "-p", honest) == "print('other')"
+    ground.user("replace", honest, ground.user("hash-object", "-w", str(ground.outside / "other")))
+    assert ground.user("cat-file", "-p", honest) == "print('other')"
     git = Git(ground.root)
     assert git.read("HEAD", "train.py") == b"print(1)\n"
     git.export("HEAD", ground.outside / "export")
@@ -389,10 +389,10 @@ def test_a_replaced_object_is_read_as_what_its_id_says(ground: Ground) -> None:
 
 
 def test_grafted_parents_are_not_believed(ground: Ground) -> None:
-    head = ground.person("rev-parse", "HEAD")
-    stranger = ground.person("commit-tree", "HEAD^{tree}", "-m", "stranger")
+    head = ground.user("rev-parse", "HEAD")
+    stranger = ground.user("commit-tree", "HEAD^{tree}", "-m", "stranger")
     (ground.root / ".git" / "info" / "grafts").write_text(f"{head} {stranger}\n")
-    assert stranger in ground.person("rev-list", "HEAD")
+    assert stranger in ground.user("rev-list", "HEAD")
     assert not Git(ground.root).is_ancestor(stranger, head)
 
 
@@ -401,17 +401,17 @@ def test_objects_of_another_store_are_not_found_by_environment(
 ) -> None:
     other = make(tmp_path / "other")
     (other.root / "new").write_text("x")
-    stranger = other.person("commit-tree", other.person("mktree"), "-m", "stranger")
+    stranger = other.user("commit-tree", other.user("mktree"), "-m", "stranger")
     monkeypatch.setenv("GIT_ALTERNATE_OBJECT_DIRECTORIES", str(other.root / ".git" / "objects"))
-    assert ground.person("rev-parse", "--verify", "-q", f"{stranger}^{{commit}}") == stranger
+    assert ground.user("rev-parse", "--verify", "-q", f"{stranger}^{{commit}}") == stranger
     assert Git(ground.root).resolve(stranger) is None
 
 
 @pytest.mark.parametrize("name", ["--output=OUTSIDE/BITTEN", "-oOUTSIDE/BITTEN"])
 def test_a_name_like_an_option_is_a_name(name: str, ground: Ground) -> None:
     name = name.replace("OUTSIDE", str(ground.outside))
-    ground.person(*("format-patch" if name.startswith("-o") else "log", name, "--root", "HEAD"))
-    ground.person("log", name.replace("-o/", "--output=/"), "HEAD")
+    ground.user(*("format-patch" if name.startswith("-o") else "log", name, "--root", "HEAD"))
+    ground.user("log", name.replace("-o/", "--output=/"), "HEAD")
     assert ground.bitten, "the trap does not work"
     bitten = ground.outside / BITTEN
     shutil.rmtree(bitten) if bitten.is_dir() else bitten.unlink()
@@ -436,11 +436,11 @@ def tree_of(ground: Ground, *entries: tuple[str, str, str]) -> str:
 
 
 def commit_of(ground: Ground, tree: str) -> str:
-    return ground.person("commit-tree", tree, "-m", "made by hand")
+    return ground.user("commit-tree", tree, "-m", "made by hand")
 
 
 def unpack(ground: Ground, commit: str, folder: Path) -> None:
-    """What a person may do who wants a commit's files: list them, and write each."""
+    """What a user may do who wants a commit's files: list them, and write each."""
     folder.mkdir(exist_ok=True)
     loop = f'while IFS= read -r f; do mkdir -p "$(dirname "{folder}/$f")"; git show "{commit}:$f" > "{folder}/$f"; done'
     command = f"git ls-tree -r --name-only {commit} | {loop}"
@@ -449,7 +449,7 @@ def unpack(ground: Ground, commit: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [".git", "..", ".GIT"])
 def test_a_tree_that_names_gits_folder_or_the_one_above_is_written_nowhere(name: str, ground: Ground) -> None:
-    evil = ground.person("hash-object", "-w", ground.evil)
+    evil = ground.user("hash-object", "-w", ground.evil)
     inner = tree_of(ground, ("100755", "config", evil))
     commit = commit_of(ground, tree_of(ground, ("40000", name, inner)))
     unpack(ground, commit, ground.outside / "theirs")
@@ -506,10 +506,10 @@ def test_files_behind_a_candidates_link_are_neither_taken_in_nor_looked_at(groun
 
 
 def test_a_tree_without_end_is_refused_before_anything_is_written(ground: Ground) -> None:
-    blob = ground.person("rev-parse", "HEAD:train.py")
+    blob = ground.user("rev-parse", "HEAD:train.py")
     ground.env["GIT_INDEX_FILE"] = str(ground.outside / "index")
-    ground.person("update-index", "--add", "--cacheinfo", f"100644,{blob},{'d/' * 1_500}x")
-    commit = commit_of(ground, ground.person("write-tree"))
+    ground.user("update-index", "--add", "--cacheinfo", f"100644,{blob},{'d/' * 1_500}x")
+    commit = commit_of(ground, ground.user("write-tree"))
     unpack(ground, commit, ground.outside / "theirs")
     assert (ground.outside / "theirs" / "d" / "d" / "d").is_dir(), "the trap does not work"
     git = Git(ground.root)
@@ -534,7 +534,7 @@ def test_names_that_are_no_text_survive_every_call(ground: Ground) -> None:
     names = [os.fsdecode(name) for name in (b"caf\xe9.py", b"\xff\xfe", b"a\nb", b'q"\\', b"tab\t")]
     for name in names:
         (ground.tree / name).write_bytes(os.fsencode(name))
-    shown = ground.person("status", "--porcelain", at=ground.tree)
+    shown = ground.user("status", "--porcelain", at=ground.tree)
     assert all(name not in shown for name in names), "the trap does not work: git would quote them"
     git = Git(ground.root)
     commit = git.commit_worktree(ground.tree, "candidate", "exp/h1").sha

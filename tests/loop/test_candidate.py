@@ -181,8 +181,8 @@ def test_a_network_that_cannot_be_built_goes_back_and_code_of_ones_own_is_taken_
 
 @pytest.mark.process
 def test_each_stage_is_shown_what_it_needs_and_the_reviewer_no_word_of_the_author(tmp_path: Path) -> None:
-    mended = implementation(4.0, plan="TRUST-ME") | {"summary": "WELL-DONE"}
-    told = HELPS | {"implementation": [implementation("'x"), mended]}
+    fixed = implementation(4.0, plan="TRUST-ME") | {"summary": "WELL-DONE"}
+    told = HELPS | {"implementation": [implementation("'x"), fixed]}
     kit = make_lab(tmp_path, script(told), config={"target": "accuracy>=2"})
     loop(kit, 1)
     first, second = (prompt(kit, 0, f"implementation-{number}") for number in (1, 2))

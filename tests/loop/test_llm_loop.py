@@ -120,7 +120,7 @@ def test_a_loop_stops_at_its_number_of_iterations(tmp_path: Path) -> None:
 
 
 def test_achieve_is_refused_where_the_metric_is_not_there(tmp_path: Path) -> None:
-    """The model insists: the loop asks a person, and nothing is recorded as achieved."""
+    """The model insists: the loop asks a user, and nothing is recorded as achieved."""
     kit = thinking_lab(tmp_path)
     insists = reply("decide_repeat", {"action": "achieve", "reason": "surely"}, times=0)
     script = [one for one in KEPT if "decide_repeat" not in one["when"]] + [insists]
@@ -200,7 +200,7 @@ def test_dollars_are_counted_by_a_price_and_capped(tmp_path: Path) -> None:
     assert "dollars 4.8000 used" not in ended.out and "dollars: 3.6000 used, up to 1.6" in ended.out
 
 
-def test_a_person_is_told_when_four_fifths_of_a_cap_are_spent(tmp_path: Path) -> None:
+def test_a_user_is_told_when_four_fifths_of_a_cap_are_spent(tmp_path: Path) -> None:
     kit = thinking_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 130_000}})
     told = [one | {"usage": {"input": 18_000, "output": 0}} for one in KEPT]
     with StandIn(told) as server:
@@ -229,7 +229,7 @@ def test_an_unknown_price_is_said_and_a_cap_on_it_is_refused(tmp_path: Path) -> 
 # Faults on the way
 
 
-def test_a_rate_limit_is_waited_for_and_the_person_told_until_when(tmp_path: Path) -> None:
+def test_a_rate_limit_is_waited_for_and_the_user_told_until_when(tmp_path: Path) -> None:
     kit = thinking_lab(tmp_path)
     limited = reply("hypothesis", status=429, headers={"Retry-After": 1})
     with StandIn([limited, *KEPT]) as server:
@@ -239,7 +239,7 @@ def test_a_rate_limit_is_waited_for_and_the_person_told_until_when(tmp_path: Pat
     assert [line["data"]["reason"] for line in kit.events("call")][:2] == ["rate_limited", "ok"]
 
 
-def test_a_wait_ends_when_the_person_asks_to_park_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_wait_ends_when_the_user_asks_to_pause_and_the_same_command_goes_on(tmp_path: Path) -> None:
     kit = thinking_lab(tmp_path)
     limited = reply("hypothesis", status=429, headers={"Retry-After": 600})
     with StandIn([limited, *KEPT]) as server:
@@ -251,7 +251,7 @@ def test_a_wait_ends_when_the_person_asks_to_park_and_the_same_command_goes_on(t
                 break
         assert kit.autolab("stop").code == 0
         out, err = running.communicate(timeout=60)
-        assert running.returncode == 0 and re.search("parked|paused", out), out + err
+        assert running.returncode == 0 and re.search("paused|paused", out), out + err
         assert kit.state()["stage"] == "hypothesis"
         assert len(server.requests) == 1
 
@@ -299,7 +299,7 @@ def test_another_model_reviews_without_the_authors_words_and_sends_back(tmp_path
         assert "TRUST ME" not in one.text, "the diff and the design, not the author's talk"
         assert "WIDTH = " in one.text and "e1" in one.text
     (again,) = [one for one in by.values() if "stage: implementation\n" in one.system][1:]
-    assert "set 4.0, not 5.0" in again.text, "the author reads what is to be mended"
+    assert "set 4.0, not 5.0" in again.text, "the author reads what is to be fixed"
     result = json.loads((kit.iterations()[0] / "review_result.json").read_text())
     assert (result["status"], result["reviewer"]) == ("pass", "llm openai:critic")
 
@@ -402,7 +402,7 @@ def test_an_iteration_is_replayed_without_a_service_to_the_same_decisions(tmp_pa
     assert snapshot(kit) == before, "the lab is read only"
 
 
-def test_a_replay_gives_the_answers_that_a_person_gave_and_says_what_was_changed_since(tmp_path: Path) -> None:
+def test_a_replay_gives_the_answers_that_a_user_gave_and_says_what_was_changed_since(tmp_path: Path) -> None:
     kit = thinking_lab(tmp_path)
     nonsense = [reply("decide_repeat", text="Well done!", times=2), reply("decide_repeat", text="No?", times=4)]
     script = [one for one in KEPT if "decide_repeat" not in one["when"]] + nonsense
@@ -445,7 +445,7 @@ def test_a_scripted_iteration_is_replayed_too_and_an_unknown_one_refused(tmp_pat
     assert unknown.code == 1 and "`autolab registry` lists them" in unknown.err
 
 
-# What a person is told before it costs
+# What a user is told before it costs
 
 
 def test_doctor_asks_each_model_for_a_sample_decision(tmp_path: Path) -> None:

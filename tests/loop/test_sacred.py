@@ -25,7 +25,7 @@ SECOND = iteration(hypothesis=hypothesis("A slope of five"), implementation=impl
 
 
 def theirs(lab: LabKit) -> dict[str, object]:
-    """What belongs to the person in `.git`, as bytes; the refs that Autolab owns are left out."""
+    """What belongs to the user in `.git`, as bytes; the refs that Autolab owns are left out."""
     git = lab.root / ".git"
     refs = lab.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
     own = ("refs/autolab/", "refs/heads/autolab/", "refs/heads/exp/")
@@ -99,7 +99,7 @@ def lab(tmp_path: Path) -> LabKit:
 
 
 def listen_in(lab: LabKit, witness: Path) -> None:
-    """Hooks, filters, drivers and programs of the person's, each of which would leave a line in `witness`."""
+    """Hooks, filters, drivers and programs of the user's, each of which would leave a line in `witness`."""
     say = witness.with_name("say.sh")
     say.write_text(f'#!/bin/sh\necho "$0 $*" >> {witness}\ncat\n')
     say.chmod(0o755)
@@ -116,7 +116,7 @@ def listen_in(lab: LabKit, witness: Path) -> None:
     lab.git("config", "alias.rev-parse", f"!{say}")
 
 
-def test_two_iterations_leave_everything_uncommitted_as_it_was_and_run_no_program_of_the_persons(lab: LabKit) -> None:
+def test_two_iterations_leave_everything_uncommitted_as_it_was_and_run_no_program_of_the_users(lab: LabKit) -> None:
     (lab.root / "README.md").write_text("stashed\n")
     lab.git("stash", "--quiet")
     (lab.root / "README.md").write_text("staged\n")
@@ -171,7 +171,7 @@ def test_private_lines_in_the_engines_documents_survive_and_are_recorded(lab: La
         assert [entries(lab, document, name) for name in names(lab)] == [1, 1], document
 
 
-# what the person does with the checkout while trials run
+# what the user does with the checkout while trials run
 
 
 def conflict(lab: LabKit) -> None:
@@ -343,7 +343,7 @@ def test_candidates_whose_branches_were_deleted_are_still_built_upon(lab: LabKit
     assert lab.events("candidate")[-1]["data"]["base"] == first["data"]["commit"]
 
 
-def test_code_that_the_person_commits_in_mid_loop_is_what_the_next_candidate_branches_from(tmp_path: Path) -> None:
+def test_code_that_the_user_commits_in_mid_loop_is_what_the_next_candidate_branches_from(tmp_path: Path) -> None:
     with at_gates(tmp_path) as (lab, first, second):
         loop = lab.start("loop", "--max-iterations", "2")
         first.reached()
@@ -502,7 +502,7 @@ def test_publish_in_a_merge_is_refused_in_one_line_and_changes_nothing(lab: LabK
     assert tree(lab.root, ".git", ".autolab/") == files
 
 
-def test_what_publish_committed_does_not_count_as_the_persons_code(lab: LabKit) -> None:
+def test_what_publish_committed_does_not_count_as_the_users_code(lab: LabKit) -> None:
     well(lab.autolab("loop", "--max-iterations", "1"))
     (first,) = lab.events("candidate")
     well(lab.autolab("publish"))

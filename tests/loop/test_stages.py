@@ -98,7 +98,7 @@ def test_there_are_four_actions_and_each_is_used() -> None:
 
 
 @pytest.mark.parametrize("stage", list(TABLE))
-def test_attempts_used_up_lead_to_a_person(stage: Stage) -> None:
+def test_attempts_used_up_lead_to_a_user(stage: Stage) -> None:
     now = state(stage)
     for attempt in range(2, ATTEMPTS + 1):
         now = advance(now, StageOutcome.RETRY, "once more")
@@ -109,15 +109,15 @@ def test_attempts_used_up_lead_to_a_person(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("stage", [Stage.IMPLEMENTATION_REVIEW, Stage.LAUNCH])
-def test_bounces_used_up_lead_to_a_person(stage: Stage) -> None:
+def test_bounces_used_up_lead_to_a_user(stage: Stage) -> None:
     now = state(stage)
     for bounce in range(1, BOUNCES + 1):
-        now = advance(now, StageOutcome.SEND_BACK, "mend it")
+        now = advance(now, StageOutcome.SEND_BACK, "fix it")
         assert (now.stage, now.bounces, now.stage_attempt) == (Stage.IMPLEMENTATION, bounce, 1)
         now = now.model_copy(update={"stage": stage})
-    now = advance(now, StageOutcome.SEND_BACK, "mend it")
+    now = advance(now, StageOutcome.SEND_BACK, "fix it")
     assert (now.stage, now.from_stage) == (Stage.HUMAN_REVIEW, stage)
-    assert now.reason == f"sent back {BOUNCES} times: mend it"
+    assert now.reason == f"sent back {BOUNCES} times: fix it"
 
 
 def test_a_completed_stage_forgets_its_attempts_and_its_reason_but_not_the_bounces() -> None:
@@ -149,7 +149,7 @@ def test_a_suspended_stage_is_still_to_be_done_the_decision_too(stage: Stage) ->
     assert (back.stage, back.iteration_id, back.from_stage) == (stage, "i1", None)
 
 
-# A person's answer
+# A user's answer
 
 
 @pytest.mark.parametrize("stage", list(TABLE))

@@ -182,7 +182,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_document_whole(tmp_path: Path, m
     assert os.listdir(tmp_path) == ["FINDINGS.md"] and (tmp_path / "FINDINGS.md").read_text() == "old\n"
 
 
-def test_a_line_that_the_person_adds_during_the_write_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_the_user_adds_during_the_write_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, real, edits = tmp_path / "RESEARCH_JOURNAL.md", os.fsync, iter([b"private line\nold\n"])
     path.write_bytes(b"old\n")
 

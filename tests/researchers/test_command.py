@@ -139,7 +139,7 @@ def test_an_ask_that_was_answered_is_never_asked_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["no-such-agent", "./no-such-agent", "/no/such/agent", str(AGENTS)])
-def test_a_missing_program_is_what_no_retry_can_mend(tmp_path: Path, program: str) -> None:
+def test_a_missing_program_is_what_no_retry_can_fix(tmp_path: Path, program: str) -> None:
     researcher = load_researcher(ResearcherConfig(name="command", command=f"{program} {{prompt_file}}"))
     with pytest.raises(ResearcherError, match="no such program"):
         researcher.perform(task(tmp_path))

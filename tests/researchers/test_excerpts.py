@@ -75,7 +75,7 @@ def test_what_is_named_comes_first_then_source_then_the_rest_the_smallest_first(
     wanted = "Change models/cnn.py; not main.py, ain.pyx or xain.py."
     text = excerpts.told(tmp_path, CONFIG, wanted)
     assert heads(text) == ["models/cnn.py", "small.py", "ain.py", "big.py", "models/rnn.py", "notes.md"]
-    assert heads(excerpts.told(tmp_path, CONFIG, "mend rnn.py"))[0] == "models/rnn.py"
+    assert heads(excerpts.told(tmp_path, CONFIG, "fix rnn.py"))[0] == "models/rnn.py"
 
 
 def test_what_does_not_fit_is_named_and_smaller_files_still_fit(tmp_path: Path) -> None:

@@ -40,12 +40,12 @@ LIMITS = {"stage": 1000, "same_error": 1000, "same_idea": 100, "rethink": 0}
 
 @dataclass(frozen=True)
 class Case:
-    """Replies, of which the last is given for ever; the reasons that the ledger has then; whether a person is asked."""
+    """Replies, of which the last is given for ever; the reasons that the ledger has then; whether a user is asked."""
 
     name: str
     replies: tuple[dict[str, Any], ...]
     reasons: tuple[str, ...]
-    person: bool = False
+    user: bool = False
     who: dict[str, Any] = field(default_factory=dict)
     stage: str = "hypothesis"
 
@@ -158,9 +158,9 @@ def gave(name: str, output: Any, reason: str = "invalid", stage: str = "hypothes
     return Case(f"{stage}: {name}", ({"text": json.dumps(output)},), (reason, reason), stage=stage)
 
 
-def came(name: str, reason: str, *, person: bool = False, who: dict[str, Any] | None = None, **reply: Any) -> Case:
+def came(name: str, reason: str, *, user: bool = False, who: dict[str, Any] | None = None, **reply: Any) -> Case:
     """A failure of the service or the way to it."""
-    return Case(name, (reply,), (reason,), person, who or {})
+    return Case(name, (reply,), (reason,), user, who or {})
 
 
 def without(key: str) -> dict[str, Any]:
@@ -389,8 +389,8 @@ OPENAI_USAGE = [
 ]
 
 STATUS = [
-    came(f"status {status}", reason, person=person, status=status)
-    for status, reason, person in [
+    came(f"status {status}", reason, user=user, status=status)
+    for status, reason, user in [
         (201, "server_error", False), (202, "server_error", False), (204, "server_error", False),
         (206, "server_error", False), (300, "redirect", True), (304, "redirect", True),
         (400, "rejected", True), (401, "unauthorized", True), (402, "quota", True), (403, "unauthorized", True),
@@ -401,24 +401,24 @@ STATUS = [
         (507, "server_error", False), (529, "overloaded", False), (599, "server_error", False),
     ]
 ] + [
-    came(f"redirect {status}", "redirect", person=True, status=status, headers={"Location": "TRAP"}, text="x")
+    came(f"redirect {status}", "redirect", user=True, status=status, headers={"Location": "TRAP"}, text="x")
     for status in (301, 302, 303, 307, 308)
 ]  # fmt: skip
 LONG = {"message": "This model's maximum context length is 8192 tokens", "code": "context_length_exceeded"}
 ERRORS = [
-    came("too long a prompt", "too_long", person=True, status=400, error=LONG),
-    came("too long a prompt, in words", "too_long", person=True, status=400, error={"message": "prompt is too long"}),
+    came("too long a prompt", "too_long", user=True, status=400, error=LONG),
+    came("too long a prompt, in words", "too_long", user=True, status=400, error={"message": "prompt is too long"}),
     came("a page as error", "server_error", status=502, body="<html><h1>Bad gateway</h1></html>"),
     came("an empty error", "server_error", status=500, body=""),
     came("an error in a list", "server_error", status=500, body='[{"error": "x"}]'),
     came("an error as text", "server_error", status=500, body='{"error": "it is broken"}'),
-    came("an error that is a number", "rejected", person=True, status=400, body='{"error": {"message": 7}}'),
+    came("an error that is a number", "rejected", user=True, status=400, body='{"error": {"message": 7}}'),
     came("control signs in an error", "server_error", status=500, error={"message": "\x1b[2J\x1b]0;o\x07bad\r\nnews"}),
     came("a megabyte of error", "server_error", status=500, error={"message": "bad "}, pad=1 << 20),
     came("half a character in an error", "server_error", status=500, error={"message": "\ud800 bad"}),
     came("an error of bytes", "server_error", status=500, body_base64=b64encode(bytes(range(128, 256))).decode()),
-    came("an error of brackets", "rejected", person=True, status=400, body="[" * 100_000),
-    came("the key told back", "unauthorized", person=True, status=401, error={"message": f"wrong key: {KEY}"}),
+    came("an error of brackets", "rejected", user=True, status=400, body="[" * 100_000),
+    came("the key told back", "unauthorized", user=True, status=401, error={"message": f"wrong key: {KEY}"}),
     came("the key told back in bytes", "server_error", status=500,
          body_base64=b64encode(b"\xff\xfe" + KEY.encode() + b"\xff").decode()),
     Case("the key told back as answer", ({"text": f"Bearer {KEY}"},), ("not_json",) * 2),
@@ -426,10 +426,10 @@ ERRORS = [
 ]  # fmt: skip
 
 
-def limited(name: str, retry_after: Any, reasons: tuple[str, ...], person: bool = False) -> Case:
+def limited(name: str, retry_after: Any, reasons: tuple[str, ...], user: bool = False) -> Case:
     """A rate limit, and when that is over an answer that is none."""
     headers = {} if retry_after is None else {"Retry-After": retry_after}
-    return Case(name, ({"status": 429, "headers": headers}, {"text": "no"}), reasons, person)
+    return Case(name, ({"status": 429, "headers": headers}, {"text": "no"}), reasons, user)
 
 
 AFTER = ("rate_limited", "not_json", "not_json")
@@ -450,8 +450,8 @@ RATES = [
     limited("a rate limit of ages", 10**30, ("rate_limited",), True),
     Case("a rate limit that names the billing page", (BILLING, {"text": "no"}), AFTER),
     limited("a rate limit in the year 99999", "Fri, 01 Jan 99999 00:00:00 GMT", AFTER),
-    came("no quota", "quota", person=True, status=429, error={"message": "insufficient_quota: no money"}),
-    came("no credit", "quota", person=True, status=400, error={"message": "Your credit balance is too low"}),
+    came("no quota", "quota", user=True, status=429, error={"message": "insufficient_quota: no money"}),
+    came("no credit", "quota", user=True, status=400, error={"message": "Your credit balance is too low"}),
     Case("a rate limit that stays", ({"status": 429, "headers": {"Retry-After": 0.001}},), ("rate_limited",) * 4, True),
     came("overloaded for ages", "overloaded", status=503, headers={"Retry-After": 10**9}, who={"retries": 2}),
     Case("broken, again and again", ({"status": 500},), ("server_error",) * 3, False, {"retries": 2}),
@@ -480,7 +480,7 @@ WAY = [
     came("nobody there", "unreachable", text=J, who={"base_url": "http://127.0.0.1:1/v1"}),
     came("no such host", "unreachable", text=J, who={"base_url": "http://nobody.invalid/v1"}),
     came("TLS where there is none", "unreachable", text=J, who={"base_url": "TLS"}),
-    came("another address", "not_found", text=J, person=True, who={"base_url": "ELSEWHERE"}),
+    came("another address", "not_found", text=J, user=True, who={"base_url": "ELSEWHERE"}),
 ]  # fmt: skip
 
 HYPOTHESIS = [*NOT_JSON, *ROOTS, *MISSING, *UNKNOWN, *TYPES, *SHAPES, *KINDS]
@@ -544,7 +544,7 @@ OTHERS = [
         "the evaluator deleted": {"plan": "x", "delete": ["eval.py"]},
         "the data": write("data/eval/x.csv", "1,1\n"),
         "the table of results": write("results.tsv"),
-        "the person's journal": write("human_journal.md", "META_MODE: on\n"),
+        "the user's journal": write("human_journal.md", "META_MODE: on\n"),
         "the program": write("program.md"),
         "an empty path": write(""),
         "a path that is a dot": write("."),
@@ -630,7 +630,7 @@ def test_a_bad_answer_is_on_record_and_the_lab_as_it_was(
     count = len(rig.kit.events())
     code, out, err = rig.autolab("run")
     new = rig.kit.events()[count:]
-    assert code == (3 if case.person else 0), out + err
+    assert code == (3 if case.user else 0), out + err
     assert "Traceback" not in out + err
     calls = [line["data"] for line in new if line["event"] == "call"]
     assert tuple(one["reason"] for one in calls) == case.reasons, [one["said"] for one in calls]
@@ -638,7 +638,7 @@ def test_a_bad_answer_is_on_record_and_the_lab_as_it_was(
     assert all(one["said"].isprintable() for one in calls)
     assert out.replace("\n", "").isprintable() and KEY not in out + err + json.dumps(new)
     state = rig.kit.state()
-    if case.person:
+    if case.user:
         assert (state["stage"], state["from_stage"]) == ("human_review", case.stage)
         assert rig.autolab("review", "retry")[0] == 0
     assert rig.kit.state()["stage"] == case.stage

@@ -181,7 +181,7 @@ def test_words_that_are_no_answer_of_the_stage_change_nothing(answers: Obeyed) -
     assert len(said) == len(MISFITS) + 4
 
 
-def test_a_design_gets_no_more_trials_than_the_person_allowed(answers: Obeyed) -> None:
+def test_a_design_gets_no_more_trials_than_the_user_allowed(answers: Obeyed) -> None:
     (refused,) = [reason for reason in answers.refusals() if "budget.trials" in reason]
     assert "up to 2000 trials" in refused
     campaign = answers.kit.events("transition")[-1]["data"]["campaign"]

@@ -150,7 +150,7 @@ def test_a_folder_exchanged_for_a_link_in_mid_collection_leads_nowhere(tmp_path:
     """Somebody who still lives swaps a folder and a link to another's files, as fast as it can, fifty times over."""
     secret = tmp_path / "secret"
     secret.mkdir()
-    (secret / "key").write_text("the person's key")
+    (secret / "key").write_text("the user's key")
     (tmp_path / "exit").write_text("{}")
     attempt = tmp_path / "attempt"
     (attempt / "a" / "in").mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_a_folder_exchanged_for_a_link_in_mid_collection_leads_nowhere(tmp_path:
         for number in range(50):
             got = tmp_path / f"got{number}"
             collect(attempt, tmp_path / "exit", got, Limits())
-            assert not [name for name, content in files(got).items() if content == b"the person's key"]
+            assert not [name for name, content in files(got).items() if content == b"the user's key"]
     finally:
         over.set()
         swapping.join()
@@ -183,7 +183,7 @@ def test_what_is_exchanged_between_look_and_opening_is_named(
 ) -> None:
     """The positive control of the race: exchanged at the worst moment, every time."""
     (tmp_path / "secret").mkdir()
-    (tmp_path / "secret" / "key").write_text("the person's key")
+    (tmp_path / "secret" / "key").write_text("the user's key")
     (attempt / "folder").mkdir()
     (attempt / "file").write_text("mine")
     opened = os.open
@@ -197,7 +197,7 @@ def test_what_is_exchanged_between_look_and_opening_is_named(
     monkeypatch.setattr(os, "open", exchange)
     got = home()
     assert left_out(got) == {exchanged: "exchanged while it was collected"}
-    assert b"the person's key" not in files(got).values()
+    assert b"the user's key" not in files(got).values()
 
 
 # What programs would run
@@ -479,8 +479,8 @@ def test_removing_a_tree_leaves_what_its_links_point_to(tmp_path: Path) -> None:
 
 SAFE_LOADS = {name: ("allow_pickle", "False") for name in ("np.load", "numpy.load")}
 SAFE_LOADS |= {"torch.load": ("weights_only", "True")}
-# A person's command in their lab, not the engine's: a data set comes as a pickle, and nothing but data is built of it.
-PERSONS_OWN = {"templates/cifar10/batches.py"}
+# A user's command in their lab, not the engine's: a data set comes as a pickle, and nothing but data is built of it.
+USERS_OWN = {"templates/cifar10/batches.py"}
 FORBIDDEN = {"extractall", "unpack_archive", "pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
 
 
@@ -505,7 +505,7 @@ def unsafe(source: str) -> list[str]:
 def test_nothing_in_the_sources_unpacks_an_archive_or_unpickles() -> None:
     paths = {str(path.relative_to(SOURCES)): path for path in SOURCES.rglob("*.py")}
     assert len(paths) > 60
-    assert {name for name, path in paths.items() if unsafe(path.read_text())} == PERSONS_OWN
+    assert {name for name, path in paths.items() if unsafe(path.read_text())} == USERS_OWN
 
 
 @pytest.mark.parametrize(

@@ -125,15 +125,15 @@ def test_search_seeds_are_pinned() -> None:
 
 @given(st.binary(), st.text(), st.text(), st.integers(0, 40))
 def test_search_seeds_are_distinct_31_bit_and_longer_lists_begin_with_shorter(
-    secret: bytes, epoch: str, tree: str, count: int
+    secret: bytes, protocol: str, tree: str, count: int
 ) -> None:
-    seeds = search_seeds(secret, epoch, tree, count)
+    seeds = search_seeds(secret, protocol, tree, count)
     assert len(set(seeds)) == count
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert search_seeds(secret, epoch, tree, count + 3)[:count] == seeds
+    assert search_seeds(secret, protocol, tree, count + 3)[:count] == seeds
 
 
-def test_secret_epoch_and_tree_each_change_the_seeds() -> None:
+def test_secret_protocol_and_tree_each_change_the_seeds() -> None:
     lists = {
         search_seeds(*which, 2)  # type: ignore[arg-type]
         for which in [(b"a", "e", "t"), (b"b", "e", "t"), (b"a", "f", "t"), (b"a", "e", "u"), (b"a", "et", "")]
@@ -1028,7 +1028,7 @@ def test_a_reproduction_and_a_confirmation_read_scores_as_the_run_did() -> None:
 
 
 CALIBRATED: dict[str, Any] = {
-    **{"epoch": "e", "commit": "c", "run_id": "calibration_0001", "at": "t", "metric": "val_loss"},
+    **{"protocol": "e", "commit": "c", "run_id": "calibration_0001", "at": "t", "metric": "val_loss"},
     **{"success_delta": 0.01, "seeds": 5, "mean": 0.5, "deviation": 0.02, "quantum": 0.0, "seconds": 1.0},
     **{"slowest_seconds": 1.0, "max_rss_bytes": 1, "deterministic": True, "rerun_difference": 0.0},
     **{"seeds_differ": True, "difference_deviation": 0.02, "pairs": 5, "max_pairs": 24, "worst": 0.53},

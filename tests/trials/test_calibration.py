@@ -115,7 +115,7 @@ def calibration_refusal(kit: LabKit) -> str:
     return str(refused)
 
 
-def test_a_run_is_not_launched_without_a_calibration_of_this_epoch(tmp_path: Path) -> None:
+def test_a_run_is_not_launched_without_a_calibration_of_this_protocol(tmp_path: Path) -> None:
     kit = lab(tmp_path)
     for _ in range(4):
         assert kit.autolab("run").code == 0
@@ -129,14 +129,14 @@ def test_a_run_is_not_launched_without_a_calibration_of_this_epoch(tmp_path: Pat
     assert kit.autolab("calibrate").code == 0 and kit.autolab("run").code == 0
 
 
-def test_another_evaluator_in_mid_campaign_is_a_new_epoch(tmp_path: Path) -> None:
+def test_another_evaluator_in_mid_campaign_is_a_new_protocol(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS, HELPS), config={"test": SEQUENTIAL})
     assert kit.autolab("loop", "--max-iterations", "1").code == 0
-    first = calibration(kit)["epoch"]
+    first = calibration(kit)["protocol"]
     committed(kit, "eval.py", '"""The frozen evaluator', '"""The evaluator')
     said = kit.autolab("loop", "--max-iterations", "1")
     assert said.code == 0 and "evaluator, data, metric or environment changed" in said.out
-    assert calibration(kit)["epoch"] != first
+    assert calibration(kit)["protocol"] != first
     newest = [line["data"]["trial"] for line in kit.events("trial") if line["data"]["run_id"] == "calibration_0002"]
     assert newest and all(trial["reused_from"] is None for trial in newest), "nothing is compared across epochs"
 

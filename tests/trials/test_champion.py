@@ -61,7 +61,13 @@ def test_a_gain_that_comes_back_on_fresh_seeds_makes_the_champion(tmp_path: Path
     first, second = campaign["champions"]
     assert second["parent"] == first["commit"], "the second candidate branched from the first champion"
     assert kit.git("rev-parse", "autolab/champion").strip() == second["commit"]
-    assert campaign["claims"] == {"confirmations": 2, "kept": 2, "alpha": 0.01, "epoch": first["epoch"], "questions": 2}
+    assert campaign["claims"] == {
+        "confirmations": 2,
+        "kept": 2,
+        "alpha": 0.01,
+        "protocol": first["protocol"],
+        "questions": 2,
+    }
     manifest = json.loads(next(kit.root.glob("experiments/*h1/runs/run_0002/run_manifest.json")).read_text())
     search = json.loads(next(kit.root.glob("experiments/*h1/runs/run_0001/run_manifest.json")).read_text())
     assert manifest["kind"] == "confirm" and all(trial["reused_from"] is None for trial in manifest["trials"])
@@ -91,8 +97,8 @@ def test_a_search_that_was_lucky_is_retracted(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, {}, config={"test": RULE})
     assert kit.autolab("calibrate").code == 0
     lab = Lab.find(kit.root)
-    epoch = json.loads((kit.root / ".autolab" / "calibration.json").read_text())["epoch"]
-    seeds = search_seeds(lab.secret, epoch, lab.git.tree("HEAD"), 12)
+    protocol = json.loads((kit.root / ".autolab" / "calibration.json").read_text())["protocol"]
+    seeds = search_seeds(lab.secret, protocol, lab.git.tree("HEAD"), 12)
     luck = f'4.0 if int(__import__("os").environ.get("AUTOLAB_SEED", "0")) in {set(seeds)} else 2.0'
     answers = script(iteration(implementation=implementation(luck)))
     (kit.root / ".autolab" / "script.yaml").write_text(yaml.safe_dump(answers))
@@ -236,7 +242,7 @@ def test_the_best_of_several_arms_is_confirmed_and_no_other(tmp_path: Path) -> N
 
 def kept(commit: str, parent: str) -> Champion:
     return Champion(
-        iteration_id=f"i{commit}", run_id="run_0002", commit=commit, parent=parent, epoch="e", gain=1.0, metrics={}
+        iteration_id=f"i{commit}", run_id="run_0002", commit=commit, parent=parent, protocol="e", gain=1.0, metrics={}
     )
 
 
@@ -260,7 +266,7 @@ def test_the_false_share_is_the_errors_allowed_over_the_kept(alpha: float, numbe
     assert Claims(confirmations=3, kept=number, alpha=alpha).false_share == share
 
 
-def test_another_epoch_opens_the_holdout_anew() -> None:
+def test_another_protocol_opens_the_holdout_anew() -> None:
     from autolab.lab.schemas.experiment import Confirmation, Interval
 
     found = Confirmation(

@@ -120,7 +120,7 @@ def test_without_bubblewrap_the_built_in_researcher_goes_on_at_partial_and_says_
 
 
 @pytest.mark.process
-def test_without_bubblewrap_a_models_code_is_refused_unless_the_person_says_so(tmp_path: Path) -> None:
+def test_without_bubblewrap_a_models_code_is_refused_unless_the_user_says_so(tmp_path: Path) -> None:
     kit = lab(tmp_path, script(HELPS))
     ended = without_bubblewrap(kit, *LOOP)
     assert ended.code == 1 and len(ended.err.splitlines()) == 1, ended.err

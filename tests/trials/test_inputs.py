@@ -82,7 +82,7 @@ def test_without_a_copy_the_program_itself_is_the_step(lab: Lab) -> None:
     assert made.steps[0].env["HOME"] == "{scratch}"
 
 
-def test_named_variables_of_the_person_are_passed_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_variables_of_the_user_are_passed_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("SECRET", "sesame")
     _, made = job(lab, "true", env=["HOME"])
@@ -176,7 +176,7 @@ def test_the_code_export_holds_no_holdout(with_holdout: tuple[inputs.TrialInputs
 def test_exports_of_another_place_are_made_anew_there_and_tell_the_same(lab: Lab, tmp_path: Path) -> None:
     config, head = lab.config(), lab.git.head() or ""
     usual, other = inputs.set_up(lab, config, head, head), inputs.set_up(lab, config, head, head, tmp_path / "place")
-    assert (other.epoch, other.data_sha256, other.trees) == (usual.epoch, usual.data_sha256, usual.trees)
+    assert (other.protocol, other.data_sha256, other.trees) == (usual.protocol, usual.data_sha256, usual.trees)
     assert other.evaluator_sha256 == usual.evaluator_sha256
     places = [*other.code.values(), other.data, other.inputs, other.labels, other.evaluator, other.configs]
     assert all(path is not None and path.is_relative_to(tmp_path / "place") for path in places)
@@ -192,7 +192,7 @@ def test_exports_of_another_place_are_made_anew_there_and_tell_the_same(lab: Lab
         ({"direction": "maximize"}, False),
     ],
 )
-def test_an_epoch_is_one_metric_in_one_direction(lab: Lab, change: dict[str, Any], same: bool) -> None:
+def test_an_protocol_is_one_metric_in_one_direction(lab: Lab, change: dict[str, Any], same: bool) -> None:
     config, head = lab.config(), lab.git.head() or ""
     other = config.model_copy(update={"metric": config.metric.model_copy(update=change)})
-    assert (inputs.set_up(lab, other, head, head).epoch == inputs.set_up(lab, config, head, head).epoch) is same
+    assert (inputs.set_up(lab, other, head, head).protocol == inputs.set_up(lab, config, head, head).protocol) is same

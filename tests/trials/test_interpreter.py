@@ -203,8 +203,8 @@ def test_modules_of_the_environment_and_of_the_standard_library_go_before_the_la
     assert ground.imported("import colorsys; print(colorsys.__file__)").endswith("colorsys.py")
 
 
-def test_a_path_of_the_persons_into_the_checkout_is_sent_to_the_export(ground: Ground) -> None:
-    assert ground.imported(person=f"{ground.root}/src").startswith("2 ")
+def test_a_path_of_the_users_into_the_checkout_is_sent_to_the_export(ground: Ground) -> None:
+    assert ground.imported(user=f"{ground.root}/src").startswith("2 ")
 
 
 def test_the_environments_own_sitecustomize_runs_too(ground: Ground) -> None:

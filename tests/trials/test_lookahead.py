@@ -202,7 +202,7 @@ def test_an_honest_candidate_is_measured_and_nothing_of_the_check_is_kept(tmp_pa
 
 
 @pytest.mark.process
-def test_a_candidate_that_looks_ahead_waits_for_a_person(tmp_path: Path) -> None:
+def test_a_candidate_that_looks_ahead_waits_for_a_user(tmp_path: Path) -> None:
     kit = sequence_lab(tmp_path, 1.25)
     ended = kit.autolab("loop", "--max-iterations", "1")
     assert ended.code == 3, ended.out + ended.err

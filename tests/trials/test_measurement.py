@@ -1,4 +1,4 @@
-"""A measurement: each cell once, whatever is lost on the way; the ending says whose it is to mend."""
+"""A measurement: each cell once, whatever is lost on the way; the ending says whose it is to fix."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Bench:
                 lab=lab,
                 config=told,
                 iteration_id=iteration_id,
-                plan=lambda setup: plan(plan_design(spec, told, None, lab.secret, setup.epoch, tree)),
+                plan=lambda setup: plan(plan_design(spec, told, None, lab.secret, setup.protocol, tree)),
                 command=train_command(spec, told),
                 base=head,
                 candidate=head,
@@ -297,28 +297,28 @@ def test_a_trial_lost_again_and_again_is_the_infrastructures_and_counts_on(bench
     assert bench.trials()["steep-s1"]["attempt"] == MAX_LOST + 2
 
 
-def test_parking_again_and_again_is_no_loss(bench: Bench) -> None:
+def test_pausing_again_and_again_is_no_loss(bench: Bench) -> None:
     bench.world.queued = {"steep-s2"}
     for _ in range(MAX_LOST + 1):
         looks = iter([False, True])
-        assert bench.measure(stop=lambda looks=looks: next(looks)).ending is Ending.PARKED
+        assert bench.measure(stop=lambda looks=looks: next(looks)).ending is Ending.PAUSED
     bench.world.queued = set()
     assert bench.measure().ending is Ending.DONE
     assert bench.trials()["steep-s2"]["attempt"] == MAX_LOST + 2
     assert len(bench.trials()) == 6
 
 
-def test_parking_a_trial_that_was_lost_before_is_parking(bench: Bench) -> None:
+def test_pausing_a_trial_that_was_lost_before_is_pausing(bench: Bench) -> None:
     bench.world.outcomes = {"steep-s2": ["lost"] * (MAX_LOST - 1) + ["completed"]}
 
     def stop() -> bool:
-        """Once the next attempt would be one too many to lose, it stays in the queue; then a person stops the loop."""
+        """Once the next attempt would be one too many to lose, it stays in the queue; then a user stops the loop."""
         asked = "steep-s2" in bench.world.queued
         if sum(".steep-s2." in key for key in bench.world.submitted) == MAX_LOST - 1:
             bench.world.queued.add("steep-s2")
         return asked
 
-    assert bench.measure(stop=stop).ending is Ending.PARKED
+    assert bench.measure(stop=stop).ending is Ending.PAUSED
 
 
 def test_results_that_cannot_be_fetched_are_fetched_later_and_not_made_again(bench: Bench) -> None:
@@ -332,7 +332,7 @@ def test_results_that_cannot_be_fetched_are_fetched_later_and_not_made_again(ben
     assert len(bench.world.submitted) == 6
 
 
-# Whose it is to mend
+# Whose it is to fix
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_a_failed_trial_is_never_reused(bench: Bench) -> None:
 def test_a_run_whose_ground_changed_under_it_is_abandoned_and_measured_anew(bench: Bench) -> None:
     bench.world.queued = {"steep-s2"}
     looks = iter([False, True])
-    assert bench.measure(stop=lambda: next(looks)).ending is Ending.PARKED
+    assert bench.measure(stop=lambda: next(looks)).ending is Ending.PAUSED
     before = bench.trials()
     config = bench.root / ".autolab" / "config.yaml"
     config.write_text(config.read_text().replace("data: data/train", "data: models"))

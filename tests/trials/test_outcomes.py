@@ -1,4 +1,4 @@
-"""Every word for how a trial ends: what the loop does next, and where a person reads the word and its reason."""
+"""Every word for how a trial ends: what the loop does next, and where a user reads the word and its reason."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_what_a_candidate_did_to_itself_goes_back_to_who_wrote_it_with_the_word_
 
 @pytest.mark.process
 @pytest.mark.parametrize(("trial", "outcome"), [("steep-s1", "tampered"), ("baseline-s3", "out_of_memory")])
-def test_tampering_and_a_baseline_that_breaks_are_a_persons(reviewed: Kept, trial: str, outcome: str) -> None:
+def test_tampering_and_a_baseline_that_breaks_are_a_users(reviewed: Kept, trial: str, outcome: str) -> None:
     kit = launched(reviewed, trial, outcome)
     state = kit.state()
     said = f"trial {trial}: {outcome}: train ran into its limit ({outcome})"
@@ -171,7 +171,7 @@ def test_completed_trials_lead_to_a_verdict_and_a_supported_one_to_a_confirmatio
         ("run_0002.steep-s1", "tampered", "human_review"),
     ],
 )
-def test_what_breaks_in_a_confirmation_is_mended_by_the_same_as_in_a_search(
+def test_what_breaks_in_a_confirmation_is_fixed_by_the_same_as_in_a_search(
     reviewed: Kept, trial: str, outcome: str, stage: str
 ) -> None:
     kit = launched(reviewed, trial, outcome)

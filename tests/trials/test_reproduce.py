@@ -107,10 +107,10 @@ def test_a_search_that_cannot_be_reproduced_is_said_and_takes_nothing_with_it(ki
 
 
 @pytest.mark.parametrize("holds", [True, False], ids=["it holds", "it does not hold"])
-def test_a_champion_of_another_epoch_is_confirmed_anew_before_it_is_built_on(
+def test_a_champion_of_another_protocol_is_confirmed_anew_before_it_is_built_on(
     holds: bool, kit: LabKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other packages are a new epoch; what they do to the trainings is told to them by a variable of the person's."""
+    """Other packages are a new protocol; what they do to the trainings is told to them by a variable of the user's."""
     first, second = campaign(kit)["champions"]
     asked = interpreter.packages_hash
     monkeypatch.setattr(
@@ -130,7 +130,7 @@ def test_a_champion_of_another_epoch_is_confirmed_anew_before_it_is_built_on(
     if holds:
         assert [(one["standing"], one["retracted"]) for one in said] == [("kept", [])]
         held = campaign(kit)["champions"][1]
-        assert held["commit"] == second["commit"] and held["epoch"] != second["epoch"]
+        assert held["commit"] == second["commit"] and held["protocol"] != second["protocol"]
         assert held["run_id"] == "reproduction_0001"
     else:
         assert [one["retracted"] for one in said] == [[second["commit"]], [first["commit"]]], "the newest first"

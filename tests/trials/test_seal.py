@@ -196,7 +196,7 @@ def test_of_the_settings_only_the_broken_file_is_put_away(seals: Seals) -> None:
     assert [path.name for path in configs.iterdir()] == ["two.json"]
 
 
-def test_a_persons_own_folder_may_change_between_runs_but_not_in_one(
+def test_a_users_own_folder_may_change_between_runs_but_not_in_one(
     seals: Seals, tmp_path: Path, hashed: Hashed
 ) -> None:
     own = tmp_path / "data"
@@ -209,7 +209,7 @@ def test_a_persons_own_folder_may_change_between_runs_but_not_in_one(
     assert later.add_own("data/train", own) == first and hashed == []
     (own / "b" / "x.npy").write_bytes(b"z")
     assert "data/train: b/x.npy was changed" in later.broken()
-    assert later.put_away() == [] and (own / "b" / "x.npy").read_bytes() == b"z", "a person's files stay where they are"
+    assert later.put_away() == [] and (own / "b" / "x.npy").read_bytes() == b"z", "a user's files stay where they are"
     next_run = Seals(seals.exports, seals.kept)
     assert next_run.add_own("data/train", own) != first and next_run.broken() == ""
     files = sorted(path for path in own.rglob("*") if path.is_file())
@@ -263,7 +263,7 @@ def tampers(body: str) -> str:
 
 
 def loop(kit: LabKit) -> str:
-    """Runs one iteration; it ends waiting for a person, whose reason comes back."""
+    """Runs one iteration; it ends waiting for a user, whose reason comes back."""
     ended = kit.autolab("loop", "--max-iterations", "1", "--containment", "none")
     assert ended.code == 3, ended.out + ended.err
     state = kit.state()
@@ -273,7 +273,7 @@ def loop(kit: LabKit) -> str:
 
 @pytest.mark.process
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_trial_that_overwrites_what_is_shared_is_caught_and_a_person_is_asked(tmp_path: Path, target: str) -> None:
+def test_a_trial_that_overwrites_what_is_shared_is_caught_and_a_user_is_asked(tmp_path: Path, target: str) -> None:
     pattern, change, said = TARGETS[target]
     body = OVERWRITE.format(pattern=pattern, change=change)
     kit = make_twin(tmp_path, script(iteration(implementation=implementation(tampers(body)))))

@@ -1,4 +1,4 @@
-"""Stored trials: reused is what the ledger recorded; an edited one is said and measured anew, found and mended."""
+"""Stored trials: reused is what the ledger recorded; an edited one is said and measured anew, found and fixed."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", EDITS)
-def test_an_edited_one_is_found_by_verify_and_mended_from_the_ledger(kit: LabKit, case: str) -> None:
+def test_an_edited_one_is_found_by_verify_and_fixed_from_the_ledger(kit: LabKit, case: str) -> None:
     edit, says = EDITS[case]
     path = files(kit)[0]
     whole = path.read_bytes()
@@ -108,18 +108,18 @@ def test_an_edited_one_is_found_by_verify_and_mended_from_the_ledger(kit: LabKit
     told = list(stored.check(lab))
     (line,) = told
     assert says in line and str(path.relative_to(kit.store)) in line and "doctor --fix" in line
-    (fixed,) = stored.mend(lab)
+    (fixed,) = stored.fix(lab)
     assert says in fixed and "written again from the ledger" in fixed
     assert path.read_bytes() == whole
     assert [one.name for one in path.parent.iterdir() if "edited" in one.name], "the old one is kept"
-    assert list(stored.check(lab)) == [] and list(stored.mend(lab)) == []
+    assert list(stored.check(lab)) == [] and list(stored.fix(lab)) == []
 
 
 def test_what_no_line_records_is_put_aside(kit: LabKit) -> None:
     path = kit.store / "trials" / "ab" / f"{'ab' * 32}.json"
     path.parent.mkdir(exist_ok=True)
     shutil.copy(files(kit)[0], path)
-    (fixed,) = stored.mend(Lab(kit.root))
+    (fixed,) = stored.fix(Lab(kit.root))
     assert "no line of the ledger records it: put aside" in fixed and not path.exists()
     assert stored.find(Lab(kit.root), "ab" * 32) is None
 

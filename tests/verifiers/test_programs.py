@@ -116,7 +116,7 @@ def test_a_missing_program_is_one_line_with_the_way_out(ground: CheckInputs) -> 
     assert finding.message == "/no/such/python: program not found: install it or change python in .autolab/config.yaml"
 
 
-def test_an_unreadable_command_line_is_the_persons_and_raises_one_line(ground: CheckInputs) -> None:
+def test_an_unreadable_command_line_is_the_users_and_raises_one_line(ground: CheckInputs) -> None:
     with pytest.raises(RecordError, match=r"verifier_policy\.yaml: dry_run: .* is not a command line: No closing"):
         run_checks(policy(dry_run_command="echo 'open"), ground)
 
@@ -128,7 +128,7 @@ def test_a_python_of_the_wrong_version_is_named(ground: CheckInputs) -> None:
         run_checks(policy(python_versions="new"), ground)
 
 
-def test_a_check_sees_a_small_environment_and_nothing_of_the_persons(
+def test_a_check_sees_a_small_environment_and_nothing_of_the_users(
     ground: CheckInputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")

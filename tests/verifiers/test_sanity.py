@@ -129,7 +129,7 @@ def compared(**changes: object) -> dict[str, object]:
 
 
 CALIBRATION = Calibration(
-    epoch="e" * 64,
+    protocol="e" * 64,
     commit="c" * 40,
     run_id="calibration_0001",
     at="2026-02-12T23:30:00Z",
@@ -223,8 +223,8 @@ def test_durations_up_to_ten_times_the_calibrated_one_either_way_are_usual() -> 
     assert run(full(seconds=0.001)) == [], "nothing was calibrated"
 
 
-def test_a_run_of_another_epoch_than_the_calibrations_is_blocked_with_the_way_out() -> None:
-    assert run(full(seconds=30.0), calibration=CALIBRATION, epoch="e" * 64) == []
-    (message,) = messages(run(full(seconds=30.0), calibration=CALIBRATION, epoch="f" * 64), "blocking")
+def test_a_run_of_another_protocol_than_the_calibrations_is_blocked_with_the_way_out() -> None:
+    assert run(full(seconds=30.0), calibration=CALIBRATION, protocol="e" * 64) == []
+    (message,) = messages(run(full(seconds=30.0), calibration=CALIBRATION, protocol="f" * 64), "blocking")
     assert "evaluator, data, metric or" in message
     assert "run `autolab calibrate`" in message

@@ -270,7 +270,7 @@ def manifest_of(kit: LabKit, run: str = "run_0001") -> dict[str, Any]:
 
 
 def busy(kit: LabKit, seconds: float) -> None:
-    """The person's own training takes so much processor time."""
+    """The user's own training takes so much processor time."""
     path = kit.root / "train.py"
     burn = f"    while time.process_time() < {seconds}:\n        pass\n"
     path.write_text(path.read_text().replace('    time.sleep(settings.get("seconds", 0))\n', burn))
@@ -401,7 +401,7 @@ elif "--dry-run" not in __import__("sys").argv:
 
 
 @pytest.mark.process
-def test_a_candidate_that_does_not_train_is_set_aside_and_a_person_takes_it(tmp_path: Path) -> None:
+def test_a_candidate_that_does_not_train_is_set_aside_and_a_user_takes_it(tmp_path: Path) -> None:
     files = {"output": {"plan": "Skip it.", "files": [{"path": "train.py", "content": NO_TRAINING}]}}
     kit = make_twin(tmp_path, script(iteration(implementation=files), NOTHING))
     busy(kit, 0.5)
@@ -422,7 +422,7 @@ def test_a_candidate_that_does_not_train_is_set_aside_and_a_person_takes_it(tmp_
     ended = kit.autolab(*LOOP)
     assert ended.code == 0 and "kept by your word: autolab/champion is" in ended.out, ended.out + ended.err
     now = campaign(kit)
-    assert [one["iteration_id"] for one in now["champions"]] == [first.name], "a person has looked, and said so"
+    assert [one["iteration_id"] for one in now["champions"]] == [first.name], "a user has looked, and said so"
     assert kit.git("rev-parse", "autolab/champion").strip() == now["champions"][0]["commit"]
     assert (now["suspicious"], now["approved"], now["claims"]["kept"]) == ([], [], 1)
     assert kit.autolab("review").out == "nothing waits for you\n"

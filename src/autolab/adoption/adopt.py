@@ -1,7 +1,7 @@
 """`autolab init --from-existing`: a repository with a training program of its own becomes a lab.
 
 Every guess is said in a line and stands in `.autolab/config.yaml`, where it can be changed. Only new files are written,
-nothing is committed, nothing of the person's is changed; what git is to ignore goes into `.git/info/exclude`. All that
+nothing is committed, nothing of the user's is changed; what git is to ignore goes into `.git/info/exclude`. All that
 can be refused is refused before the first file; killed in between, the same command goes on.
 """
 
@@ -55,7 +55,7 @@ _AT_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrai
 
 @dataclass(frozen=True)
 class AdoptionRequest:
-    """What the person says; None is to be guessed."""
+    """What the user says; None is to be guessed."""
 
     train_command: str | None = None
     metric: str | None = None
@@ -212,7 +212,7 @@ def _is_file(ground: Repository, word: str) -> bool:
 
 
 def _path_needed(ground: Repository, program: str) -> list[str]:
-    """PATH, if the program is found on the person's only. UsageError: it is not there, or cannot be run."""
+    """PATH, if the program is found on the user's only. UsageError: it is not there, or cannot be run."""
     if program == "{python}":
         return []
     if "/" in program:
@@ -233,7 +233,7 @@ def _own_python(ground: Repository, command: str | None = None) -> str | None:
 
 
 def _python(ground: Repository, given: Path) -> str:
-    """The interpreter that the person names, as the configuration has it. UsageError: it is no program."""
+    """The interpreter that the user names, as the configuration has it. UsageError: it is no program."""
     path = ground.root / os.path.expanduser(given)
     if not path.is_file() or not os.access(path, os.X_OK):
         raise UsageError(f"--python: {given}: no such program, in {ground.root} or absolute")
@@ -353,7 +353,7 @@ def _shown(value: object) -> str:
 
 
 def _notes(ground: Repository, program: Program, config: Config) -> Iterator[str]:
-    """What the person should know or do, a line each."""
+    """What the user should know or do, a line each."""
     name = program.script or program.command
     if program.script is not None and "AUTOLAB_SEED" not in program.text + program.beside:
         python = program.script.endswith(".py")
@@ -501,7 +501,7 @@ Out of scope: how the metric is computed, the data, the time a training is given
 | class | files | rule |
 | --- | --- | --- |
 | FROZEN | {frozen} | not without `META_MODE=1` in the newest entry of `human_journal.md` |
-| HUMAN | `human_journal.md` | the person's alone |
+| HUMAN | `human_journal.md` | the user's alone |
 | GLOBAL | {" ".join(f"`{path}`" for path in config.files.global_)} | written by the engine, in the main checkout |
 | REGULAR | everything else | free, in the candidate's worktree |
 

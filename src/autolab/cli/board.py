@@ -58,7 +58,7 @@ class Board:
     since: float = field(default_factory=time.monotonic)
     """When the stage began."""
     progress: Progress | None = None
-    parking: bool = False
+    pausing: bool = False
     event: tuple[float, str, str] = (0.0, "", "")
     """The newest sign of life: when, the time of day, what."""
     drawn: tuple[int, ...] = ()
@@ -123,7 +123,7 @@ class Board:
         space = max(0, room - 1 - len(pairs))
         shown = progress.running if len(progress.running) <= space else progress.running[: max(0, space - 1)]
         rows = [
-            _whole_row(progress, width, None if self.parking else progress.left(now), now),
+            _whole_row(progress, width, None if self.pausing else progress.left(now), now),
             *(_trial_row(one, width, now) for one in shown),
         ]
         if space and (more := len(progress.running) - len(shown)):
@@ -145,9 +145,9 @@ class Board:
         when, clock, what = self.event
         said: list[Part] = [(f"{clock}, {spell(now - when)} ago  ", "dim"), what] if what else []
         rows = [_row("spent", " · ".join(self._spent(now))), _row("last", *said)]
-        if self.parking:
+        if self.pausing:
             stage = self.state.stage if self.state else None
-            rows.append(_row("asked", (parking(stage, self.progress, " (Ctrl-C: at once)"), "bold yellow")))
+            rows.append(_row("asked", (pausing(stage, self.progress, " (Ctrl-C: at once)"), "bold yellow")))
         return rows
 
     def _spent(self, now: float) -> Iterator[str]:
@@ -165,15 +165,15 @@ class Board:
             yield f"${self.campaign.dollars:.2f}{'' if cap.dollars is None else f' of ${cap.dollars:g}'}"
 
 
-def parking(stage: Stage | None, progress: Progress | None, aside: str = "") -> str:
+def pausing(stage: Stage | None, progress: Progress | None, aside: str = "") -> str:
     """What a command that was asked to stop waits for, and how long where that is known."""
     if progress is None or not progress.running:
-        return f"parking{aside} after the present step{f', {stage}' if stage else ''}"
+        return f"pausing{aside} after the present step{f', {stage}' if stage else ''}"
     names = [one.trial for one in progress.running]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    left = progress.parked_in(time.monotonic())
+    left = progress.paused_in(time.monotonic())
     when = f" in about {spell(left)}" if left is not None else ""
-    return f"parking{when}{aside} after the present trials: {', '.join(names[:3])}{more}"
+    return f"pausing{when}{aside} after the present trials: {', '.join(names[:3])}{more}"
 
 
 def logged(line: str) -> Table:

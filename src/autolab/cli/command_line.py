@@ -2,7 +2,7 @@
 
 `autolab`, `autolab --help` and `autolab status` import the standard library only; everything else is
 imported by the command that needs it. Exit codes: 0 done, 1 error in one line, 2 usage, 3 waits for a
-person, 4 budget spent.
+user, 4 budget spent.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ COMMANDS = {
     "status": "where the lab stands (reads only)",
     "verify": "check the lab's documents, ledger, prompts and programs",
     "review": "answer a lab that waits: approve, retry or stop",
-    "stop": "ask a running loop to park after the present trial",
+    "stop": "ask a running loop to pause after the present trial",
     "reproduce": "run a run's trials again: identical, within the noise, or different",
     "replay": "an iteration again from its recorded replies: the same decisions?",
     "registry": "every iteration with its prompts, replies, numbers and decision",
     "publish": "commit the record of the iterations on your branch",
-    "doctor": "what this machine and this lab lack; --fix mends what can be mended",
+    "doctor": "what this machine and this lab lack; --fix fixes what can be fixed",
     "standin": "a server on loopback that answers as a model's service would, from a script",
 }
 
@@ -103,7 +103,7 @@ def _disk(error: OSError) -> str:
     place = error.filename or "the disk"
     said = one_line(f"{place}: {error.strerror or error}")
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
-        return f"{said}; something else was put in its place: `autolab doctor --fix` mends the lab's own files"
+        return f"{said}; something else was put in its place: `autolab doctor --fix` fixes the lab's own files"
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
             f"{said}; give yourself access (`autolab doctor --fix` for the lab's own files), then run the command again"

@@ -1,4 +1,4 @@
-"""`verify` reads and judges the lab; `doctor` looks at machine and lab, and with `fix` mends what can be.
+"""`verify` reads and judges the lab; `doctor` looks at machine and lab, and with `fix` fixes what can be.
 
 Nothing is thrown away by a fix: what it replaces is kept beside it as a copy.
 """
@@ -159,7 +159,7 @@ def _frozen(lab: Lab) -> list[Finding]:
 
 
 def examine_machine(start: Path, fix: bool) -> list[Finding]:
-    """The machine, then the lab at `start` if there is one; with `fix`, mended under the lock."""
+    """The machine, then the lab at `start` if there is one; with `fix`, fixed under the lock."""
     found = _machine()
     if find_root(start.resolve()) is None:
         return [*found, findings.advisory_finding("lab", f"{start}: no lab here; `autolab init DIR` makes one")]
@@ -238,7 +238,7 @@ def _mind(role: str, who: ResearcherConfig, folder: Path) -> list[Finding]:
 
 
 def _fix(start: Path) -> list[Finding]:
-    """Mend a broken ledger first (without it there is no lock to hold), then everything that hangs on it."""
+    """Fix a broken ledger first (without it there is no lock to hold), then everything that hangs on it."""
     found: list[Finding] = []
     root = find_root(start.resolve())
     assert root is not None
@@ -246,7 +246,7 @@ def _fix(start: Path) -> list[Finding]:
     root = common.parent if common.name == ".git" else root
     store = common / "autolab"
     if not store.exists():
-        raise LabError(f"{root}: no record to mend; `autolab init` makes a clone a lab")
+        raise LabError(f"{root}: no record to fix; `autolab init` makes a clone a lab")
     lab = Lab(root)
     found += [findings.advisory_finding("fixed", said) for said in fixes.straighten(store, lab.control)]
     with lab.own("autolab doctor --fix", take=True):
@@ -257,9 +257,9 @@ def _fix(start: Path) -> list[Finding]:
             found += _rebuilt(error, lab.ledger.rebuild(_lab_id(lab.ledger), root))
         if not fixes.has_transition(lab.ledger):
             found.append(findings.advisory_finding("fixed", fixes.begin_anew(lab, lost)))
-        found += [findings.advisory_finding("fixed", said) for said in fixes.mend(lab)]
+        found += [findings.advisory_finding("fixed", said) for said in fixes.fix(lab)]
         lab.take_up(fix=True)
-        found += [findings.advisory_finding("fixed", said) for said in stored.mend(lab)]
+        found += [findings.advisory_finding("fixed", said) for said in stored.fix(lab)]
         lab.git.repair_worktrees()
         newest = _newest_logs(lab)
         for path in _broken_documents(lab):
@@ -267,7 +267,7 @@ def _fix(start: Path) -> list[Finding]:
             found.append(findings.advisory_finding("fixed", f"{path.relative_to(lab.root)}: {said}"))
         for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
             found.append(findings.advisory_finding("fixed", f"{name}: brought back from the record"))
-        found += [findings.advisory_finding("fixed", said) for said in fixes.mend_table(lab)]
+        found += [findings.advisory_finding("fixed", said) for said in fixes.fix_table(lab)]
         document.write_documents(
             lab, lab.load()[1], lambda line: found.append(findings.advisory_finding("documents", line))
         )

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from autolab.loop.engine import End
 
-EXIT_CODES = {End.DONE: 0, End.PARKED: 0, End.PERSON: 3, End.BUDGET: 4}
+EXIT_CODES = {End.DONE: 0, End.PAUSED: 0, End.USER: 3, End.BUDGET: 4}

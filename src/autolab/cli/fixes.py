@@ -1,6 +1,6 @@
 """What `doctor --fix` does about damaged files of a lab's record: each is put aside and, where it can be, made again.
 
-    PLAIN      files of the store and views of `.autolab/`, which have to be regular files that the person may read
+    PLAIN      files of the store and views of `.autolab/`, which have to be regular files that the user may read
     FOLDERS    the folders beside them
     CONTENTS   files whose form is known, and how each is made again from the ledger, from git or from its other copy
 
@@ -66,7 +66,7 @@ def _odd(path: Path, folder: bool) -> str:
 
 
 def odd(lab: Lab) -> Iterator[str]:
-    """A line for each path of the record that is of the wrong kind, or that the person has no access to."""
+    """A line for each path of the record that is of the wrong kind, or that the user has no access to."""
     for path, folder in _places(lab.store, lab.control):
         why = _odd(path, folder)
         if why:
@@ -81,7 +81,7 @@ def straighten(store: Path, control: Path) -> Iterator[str]:
             continue
         if "read and written" in why:
             path.chmod(stat.S_IMODE(path.stat().st_mode) | (0o700 if folder else 0o600))
-            yield f"{path}: {why}: its permissions were mended"
+            yield f"{path}: {why}: its permissions were fixed"
             continue
         content = (
             path.read_bytes() if path.is_symlink() and path.is_file() and not folder and path.name != "lock" else None
@@ -189,7 +189,7 @@ def damaged(lab: Lab) -> Iterator[tuple[Path, str, Maker]]:
                 continue  # of the wrong kind, which is said elsewhere
 
 
-def mend(lab: Lab) -> Iterator[str]:
+def fix(lab: Lab) -> Iterator[str]:
     """Put aside what is not of its form and make it again; a line for each. The caller holds the lock."""
     for path, why, again in list(damaged(lab)):
         copy = put_aside(lab.store, path)
@@ -335,7 +335,7 @@ def short_rows(lab: Lab) -> list[int]:
     return [number for number, row in enumerate(lines, 1) if row.strip() and row.count(b"\t") != len(COLUMNS) - 1]
 
 
-def mend_table(lab: Lab) -> Iterator[str]:
+def fix_table(lab: Lab) -> Iterator[str]:
     """Take out rows that lack cells and write those of the iterations again from their records; a line, if it does."""
     wrong = short_rows(lab)
     if not wrong:

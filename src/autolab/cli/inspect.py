@@ -79,7 +79,7 @@ def doctor(
 
     Args:
         dir: A folder in the lab.
-        fix: Mend what can be mended: views, state, ledger, worktrees, cleaned files; with copies.
+        fix: Fix what can be fixed: views, state, ledger, worktrees, cleaned files; with copies.
         llm: Ask the models that think here for a sample decision: address, key, model, form. Costs one short call each.
         researcher: With --llm, look at this one, in place of config.yaml's.
         model: With --llm, look at this model.

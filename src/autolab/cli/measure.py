@@ -33,7 +33,7 @@ def calibrate(*, dir: Path = Path("."), json: bool = False, plain: bool = False)
             base, _ = base_of(lab, config, lab.load()[1], view)
             found = calibration.calibrate(lab, config, base, view, stop)
     if found is None:
-        print("parked; `autolab calibrate` goes on from here")
+        print("paused; `autolab calibrate` goes on from here")
         return 0
     print(to_json(found.value()) if json else "\n".join(calibration.calibration_text(found)))
     if found.refused:
@@ -67,7 +67,7 @@ def reproduce(
             config = in_force(lab, config, view)
             found = reproduce_run(lab, config, manifest, trial, view, stop)
     if found is None:
-        print("parked; the same command goes on from here")
+        print("paused; the same command goes on from here")
         return 0
     print(to_json(found.value()) if json else "\n".join(reproduction_text(found)))
     return 1 if found.standing == "different" else 0

@@ -36,11 +36,11 @@ def run(dir: Annotated[Path, arg(metavar="DIR")] = Path("."), *, plain: bool = F
             engine = Engine(lab, config, view, stop)
             before, _ = lab.load()
             if before.stage is Stage.HUMAN_REVIEW:
-                view(f"waits for a person: {before.reason}")
-                return EXIT_CODES[End.PERSON]
+                view(f"waits for a user: {before.reason}")
+                return EXIT_CODES[End.USER]
             moved = engine.step()
         state, _ = lab.load()
-    print(f"{before.stage} -> {state.stage}" if moved else "parked; `autolab run` goes on from here")
+    print(f"{before.stage} -> {state.stage}" if moved else "paused; `autolab run` goes on from here")
     return EXIT_CODES[ended(state)]
 
 
@@ -150,7 +150,7 @@ def review(
 
 
 def stop(*, dir: Path = Path(".")) -> int:
-    """Ask the running loop to end after the present trials and to park the lab.
+    """Ask the running loop to end after the present trials and to pause the lab.
 
     Args:
         dir: A folder in the lab.
@@ -158,7 +158,7 @@ def stop(*, dir: Path = Path(".")) -> int:
     lab = Lab.find(dir)
     who = holder(lab.store)
     if who is None:
-        raise LabError(f"{lab.root}: nothing runs here; the lab is parked already")
+        raise LabError(f"{lab.root}: nothing runs here; the lab is paused already")
     lab.ask_to_stop(who)
-    print(f"asked {who} to park after the present trials")
+    print(f"asked {who} to pause after the present trials")
     return 0

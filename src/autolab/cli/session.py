@@ -89,7 +89,7 @@ def with_flags(config: Config, executor: str | None, level: str | None, resolve:
 def watched(
     lab: Lab, config: Config, plain: bool, say: Callable[[str], None] | None = None
 ) -> Iterator[tuple[View, Callable[[], bool]]]:
-    """Where a person sees what a command does, and whether they asked it to park."""
+    """Where a user sees what a command does, and whether they asked it to pause."""
 
     def lessons() -> tuple[Lesson, ...]:
         return recall(lab.store, lab.ledger, lab.load()[1].learned)
@@ -100,7 +100,7 @@ def watched(
 
 
 class _Stopping:
-    """Ctrl-C and SIGTERM ask to park at a safe point; a second one leaves at once. So does `autolab stop`."""
+    """Ctrl-C and SIGTERM ask to pause at a safe point; a second one leaves at once. So does `autolab stop`."""
 
     def __init__(self, lab: Lab, view: View) -> None:
         self._lab, self._view = lab, view
@@ -119,11 +119,11 @@ class _Stopping:
     def _stop(self) -> bool:
         if self._lab.asked_to_stop(self._me):
             self._asked = True
-            self._view.park()
+            self._view.pause()
         return self._asked
 
     def _on(self, number: int, _: object) -> None:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        self._view.park()
+        self._view.pause()

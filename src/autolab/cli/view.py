@@ -1,4 +1,4 @@
-"""What a person sees while a command works: plain lines, or on a terminal lines above a picture that moves.
+"""What a user sees while a command works: plain lines, or on a terminal lines above a picture that moves.
 
 The engine and its runs speak to a `View`; which one it is changes nothing that is recorded. Only the live view loads
 rich, and only it has a thread, which draws four times a second and ends with it.
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from autolab.cli.board import VERDICTS, Board, logged, parking, printable
+from autolab.cli.board import VERDICTS, Board, logged, pausing, printable
 from autolab.lab.redaction import clean
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Budget
@@ -33,7 +33,7 @@ class Plain:
         self._say = say
         self._stage: Stage | None = None
         self._progress: Progress | None = None
-        self._parking = False
+        self._pausing = False
 
     def __enter__(self) -> Self:
         return self
@@ -56,11 +56,11 @@ class Plain:
     def judged(self, judged: JudgedIteration) -> None:
         pass
 
-    def park(self) -> None:
-        if not self._parking:
-            self._parking = True
-            said = parking(self._stage, self._progress)
-            with contextlib.suppress(OSError):  # nobody reads it: no reason not to park
+    def pause(self) -> None:
+        if not self._pausing:
+            self._pausing = True
+            said = pausing(self._stage, self._progress)
+            with contextlib.suppress(OSError):  # nobody reads it: no reason not to pause
                 os.write(2, f"autolab: {said}; once more leaves at once\n".encode())
 
 
@@ -126,8 +126,8 @@ class Live:
         others = [one for one in self.board.verdicts if one.iteration_id != judged.iteration_id]
         self.board.verdicts = [judged, *others][:VERDICTS]
 
-    def park(self) -> None:
-        self.board.parking = True
+    def pause(self) -> None:
+        self.board.pausing = True
 
     def _suspend(self, number: int, _: object) -> None:
         """Ctrl-Z: the shell gets its terminal, and afterwards the picture stands below what the shell said."""
@@ -172,7 +172,7 @@ class Live:
 def choose(
     plain: bool, say: Callable[[str], None], budget: Budget, lessons: Callable[[], Iterable[Lesson]]
 ) -> Plain | Live:
-    """The live view where a person looks at a terminal that can show it, else plain lines."""
+    """The live view where a user looks at a terminal that can show it, else plain lines."""
     named = os.environ.get("TERM", "")
     if plain or os.environ.get("NO_COLOR") or named in ("", "dumb", "unknown") or not sys.stdout.isatty():
         return Plain(say)

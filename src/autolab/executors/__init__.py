@@ -25,7 +25,7 @@ def load_executor(name: str) -> type[Executor]:
         raise ExecutorError(f"executor {name!r} is not known; {known}")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a user's module may fail in any way: the person wants the line, not our traceback
+    except Exception as error:  # a user's module may fail in any way: the user wants the line, not our traceback
         raise ExecutorError(
             f"executor {name!r} could not be loaded ({type(error).__name__}: {error}); {known}"
         ) from error

@@ -27,7 +27,7 @@ from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, fill
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox import runner
 from autolab.sandbox.collect import Known, Limits, collect, remove_tree
-from autolab.sandbox.workdir import Document, Workdir, drain, listen, names, read_json, ring, take_lock, write_json
+from autolab.sandbox.workdir import Document, Workdir, drain, listen, names, read_json, notify, take_lock, write_json
 from autolab.text import last_line
 
 NET_S = 1.0  # a byte may go to another reader of the same pipe, a supervisor may be killed: look at least this often
@@ -214,9 +214,9 @@ class LocalExecutor:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return
-                bell = select.poll()
-                bell.register(events, select.POLLIN)
-                if bell.poll(1000 * min(left, net)):
+                wakeup = select.poll()
+                wakeup.register(events, select.POLLIN)
+                if wakeup.poll(1000 * min(left, net)):
                     drain(events)
 
     @contextmanager
@@ -230,7 +230,7 @@ class LocalExecutor:
 
     def _wake(self) -> float:
         """Makes the supervisor look at its queue, or starts one. Returns the seconds after which to do so again."""
-        if ring(self._place.wake):
+        if notify(self._place.wake):
             return NET_S
         if self._starts >= FRUITLESS_STARTS:
             raise ExecutorError(f"the supervisor died {self._starts} times without a result; see {self._place.log}")

@@ -53,7 +53,7 @@ from autolab.sandbox.workdir import (
     note,
     now,
     read_json,
-    ring,
+    notify,
     take_lock,
     write_json,
 )
@@ -105,7 +105,7 @@ class Supervisor:
                 if key.fd == self.wake:
                     drain(self.wake)
                 else:
-                    self.bury(key.data)
+                    self.reap(key.data)
 
     def admit(self) -> None:
         """Takes in the jobs that were added. A file that is no job is over before it starts."""
@@ -161,13 +161,13 @@ class Supervisor:
             status = 0
         except SupervisorDied:
             note(f"{name}: killed, its supervisor is gone")
-            ring(self.place.events)
+            notify(self.place.events)
         except BaseException:  # a forked process must not return into its parent's stack
             traceback.print_exc()
         finally:
             os._exit(status)
 
-    def bury(self, name: str) -> None:
+    def reap(self, name: str) -> None:
         """A keeper has ended. Without an exit it was killed: then what it kept has fallen to us."""
         one = self.running.pop(name)
         self.selector.unregister(one.control)
@@ -189,7 +189,7 @@ class Supervisor:
         document = exit_document(job, outcome, message, [], started, {}) | {"step": step}
         write_json(self.place.exit(name), document)
         note(f"{name}: {outcome}: {message}")
-        ring(self.place.events)
+        notify(self.place.events)
 
     def leave(self) -> bool:
         """Ends the supervisor unless a job came in. The queue is locked: none can come between the look and the end."""

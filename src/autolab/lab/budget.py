@@ -11,7 +11,7 @@ from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Budget
 
 WARN = 0.8
-"""Share of a cap from which on a person is told."""
+"""Share of a cap from which on a user is told."""
 
 
 def spent(budget: Budget, campaign: Campaign) -> str:

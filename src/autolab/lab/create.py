@@ -63,7 +63,7 @@ def register(root: Path, seed: int | None) -> Lab:
 
 
 def ignore(root: Path) -> None:
-    """Autolab's own patterns into .git/info/exclude, but for those in .gitignore, which stays the person's.
+    """Autolab's own patterns into .git/info/exclude, but for those in .gitignore, which stays the user's.
 
     Written for this repository alone: a clone has them again from its own `init`.
     """

@@ -2,12 +2,12 @@
 
 It has no reset, no clean, no force, no merge and no stash. Nothing of the user's is touched: not
 their branches, index, stash, uncommitted files or configuration. What it writes are the refs in
-`OWN_REFS`, worktree entries and objects; only `publish` and `commit_all`, the person's own commands,
-write to the person's branch.
+`OWN_REFS`, worktree entries and objects; only `publish` and `commit_all`, the user's own commands,
+write to the user's branch.
 
 Bytes are bytes: a worktree, an export and the log hold what the commit holds, without filters or
 end-of-line conversion, whatever the configuration or `.gitattributes` say. (So files kept in Git LFS
-appear as pointers.) `publish` and `commit_all` alone convert and filter as the person's own git would.
+appear as pointers.) `publish` and `commit_all` alone convert and filter as the user's own git would.
 
 Errors are `GitError`, one line. git 2.34 or newer, refs of any backend. A power loss is not covered:
 files are renamed into place, but not fsynced.
@@ -132,16 +132,16 @@ class Git(Plumbing):
     def commit_all(self, message: str) -> str:
         """The first commit of a repository that `init` made: everything not ignored. Its id.
 
-        In the person's name if git knows one, else Autolab's. Again: the same commit. A repository
+        In the user's name if git knows one, else Autolab's. Again: the same commit. A repository
         that has commits already and something uncommitted is refused: it is not Autolab's to commit."""
         head = self.head()
         if head is not None:
             if self.dirty():
                 raise GitError(f"{self.root} has commits of its own and uncommitted files: commit them, then go on")
             return head
-        self._run("add", "--all", person=True)
-        tree = self._line("write-tree", person=True)
-        commit = self._commit(tree, [], message, person=self._knows_person())
+        self._run("add", "--all", user=True)
+        tree = self._line("write-tree", user=True)
+        commit = self._commit(tree, [], message, user=self._knows_user())
         self._run("update-ref", "-m", "commit (initial): autolab init", "HEAD", commit, "")
         return commit
 
@@ -156,7 +156,7 @@ class Git(Plumbing):
         return self._branch(self._checkout)
 
     def busy(self) -> str | None:
-        """The operation the person is in the middle of: merge, rebase, cherry-pick, revert or bisect."""
+        """The operation the user is in the middle of: merge, rebase, cherry-pick, revert or bisect."""
         return next((name for file, name in _BUSY if (self._checkout.git_dir / file).exists()), None)
 
     def resolve(self, rev: str) -> str | None:
@@ -237,15 +237,15 @@ class Git(Plumbing):
         return many_lines(kept) + f"[diff cut after {len(kept)} bytes]\n"
 
     def dirty(self, paths: Sequence[str] | None = None) -> list[str]:
-        """Paths of the person's checkout with staged, unstaged or untracked changes; reads only.
+        """Paths of the user's checkout with staged, unstaged or untracked changes; reads only.
 
-        An untracked folder is one entry, `name/`. The person's ignore rules and line endings apply,
+        An untracked folder is one entry, `name/`. The user's ignore rules and line endings apply,
         their filters do not run: a filtered file that was touched counts as changed."""
         if paths is not None and not paths:
             return []
         args = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal"]
         args += ["--ignore-submodules=dirty", "--", *(paths or ())]
-        return [os.fsdecode(field[3:]) for field in self._fields(*args, person=True, config=self._no_filters())]
+        return [os.fsdecode(field[3:]) for field in self._fields(*args, user=True, config=self._no_filters())]
 
     # --- candidates ---
 
@@ -409,16 +409,16 @@ class Git(Plumbing):
     def update_ref(self, ref: str, new: str, old: str | None) -> None:
         """Move one of Autolab's refs from `old` (None: it must not exist) to `new`, or refuse.
 
-        A branch that is checked out somewhere is not moved under the person's feet."""
+        A branch that is checked out somewhere is not moved under the user's feet."""
         if _own(ref) in self._checked_out(ref):
             raise GitError(f"{ref} is checked out and must move: switch to another branch there, then try again")
         wanted = self._known(new)
         self._run("update-ref", "-m", "autolab", ref, wanted, "" if old is None else self._known(old))
 
-    # --- the person's own command ---
+    # --- the user's own command ---
 
     def publish(self, paths: Sequence[str], message: str) -> str | None:
-        """Commit exactly these files (new, changed or deleted) on the person's branch; None: no change.
+        """Commit exactly these files (new, changed or deleted) on the user's branch; None: no change.
 
         Like `git commit --only`, without hooks: whatever else is staged, changed or untracked stays as
         it is. A path that neither exists nor is tracked is nothing. The index is written before the
@@ -427,20 +427,20 @@ class Git(Plumbing):
         head = self._publishable(paths)
         with self._index() as index:
             if head is not None:
-                self._run("read-tree", head, index=index, person=True)
+                self._run("read-tree", head, index=index, user=True)
             listed = b"".join(os.fsencode(path) + b"\0" for path in paths)
             self._run(
                 *("update-index", "--add", "--remove", "-z", "--stdin"),
-                stdin=listed, index=index, person=True,
+                stdin=listed, index=index, user=True,
             )  # fmt: skip
-            tree = self._line("write-tree", index=index, person=True)
-            staged = [staged_entry(f) for f in self._fields("ls-files", "--stage", "-z", index=index, person=True)]
+            tree = self._line("write-tree", index=index, user=True)
+            staged = [staged_entry(f) for f in self._fields("ls-files", "--stage", "-z", index=index, user=True)]
         if tree == (self.tree(head) if head else self._line("mktree")):
             return None
-        commit = self._commit(tree, [head] if head else [], message, person=True)
+        commit = self._commit(tree, [head] if head else [], message, user=True)
         self._stage(paths, {entry.name: entry for entry in staged}, zeros="0" * len(tree))
         log = f"commit: {one_line(message.strip().partition(chr(10))[0]) or 'autolab publish'}"
-        self._run("update-ref", "-m", log, "HEAD", commit, head or "", person=True)
+        self._run("update-ref", "-m", log, "HEAD", commit, head or "", user=True)
         return commit
 
     def _publishable(self, paths: Sequence[str]) -> str | None:
@@ -451,23 +451,23 @@ class Git(Plumbing):
             raise GitError(f"publish: a {busy} is in progress in {self.root}: end it with {out}, then publish again")
         if self.branch() is None:
             raise GitError(f"publish: HEAD is detached in {self.root}: run git switch <branch>, then publish again")
-        if not self._knows_person():
+        if not self._knows_user():
             raise GitError("publish: git has no name for you: run git config --global user.name and user.email first")
         for path in paths:
             if os.path.isabs(path) or path.startswith("..") or (self.root / path).is_dir():
                 raise GitError(f"publish: {path} is no file of {self.root}: name files by their path in it")
-        if paths and self._run("ls-files", "--unmerged", "-z", "--", *paths, person=True):
+        if paths and self._run("ls-files", "--unmerged", "-z", "--", *paths, user=True):
             raise GitError("publish: a file to publish has conflicts: resolve and git add it, then publish again")
         return self.head()
 
     def _stage(self, paths: Iterable[str], committed: Mapping[str, TreeEntry], zeros: str) -> None:
-        """Put these paths, as committed, into the person's index; every other entry keeps its bytes."""
+        """Put these paths, as committed, into the user's index; every other entry keeps its bytes."""
         entries = [committed.get(path, TreeEntry(path, "0", zeros)) for path in paths]
-        self._run("update-index", "-z", "--index-info", stdin=b"".join(map(index_line, entries)), person=True)
+        self._run("update-index", "-z", "--index-info", stdin=b"".join(map(index_line, entries)), user=True)
 
-    def _knows_person(self) -> bool:
+    def _knows_user(self) -> bool:
         asked = ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT")
-        return all(self._call("var", what, ok=range(256), person=True).returncode == 0 for what in asked)
+        return all(self._call("var", what, ok=range(256), user=True).returncode == 0 for what in asked)
 
     # --- worktrees inside ---
 

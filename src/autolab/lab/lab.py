@@ -30,7 +30,7 @@ from autolab.lab.schemas.campaign import Backlog, Campaign, State
 from autolab.lab.schemas.config import Config, VerifierPolicy
 
 CONTROL = ("config.yaml", "verifier_policy.yaml")
-"""What a person says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
+"""What a user says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
 OWN_PYTHON = (".venv/bin/python", "venv/bin/python", ".venv/bin/python3", "venv/bin/python3")
 """Interpreters of a lab's own, as a command may name them. Git does not hold them, so an export has none."""
 SECRET_BYTES = 32
@@ -267,7 +267,7 @@ class Lab:
         """One at a time, by flock; the second is refused in one line that names the first.
 
         Not every shared file system carries a flock to other machines: what one of them left in the file is obeyed
-        too, unless the person says by `take` that it is over.
+        too, unless the user says by `take` that it is over.
         """
         path = self.store / "lock"
         with _open_lock(path) as file:
@@ -359,7 +359,7 @@ class Lab:
             runs.rename(self.store / f"runs.left.{number}")
 
     def _hold_control(self) -> None:
-        """Keep a copy of what the person said, and note in the ledger that it changed."""
+        """Keep a copy of what the user said, and note in the ledger that it changed."""
         names = [*CONTROL, *(f"prompts/{p.name}" for p in sorted((self.control / "prompts").glob("*.md")))]
         for name in names:
             shown, held = self.control / name, self.store / "control" / name
@@ -396,7 +396,7 @@ class Lab:
         if not path.is_file() or path.read_bytes() != os.fsencode(text):
             files.write_whole(path, os.fsencode(text), sync=False)
 
-    # the checkout, which is the person's
+    # the checkout, which is the user's
 
     def away(self, campaign: Campaign) -> str | None:
         """Why documents cannot be written into the checkout now, or None if it stands on the lab's branch."""

@@ -31,7 +31,7 @@ from autolab.text import decode, many_lines
 
 LINK, SUBMODULE = "120000", "160000"
 SYSTEM_PATH = "/usr/bin:/bin"
-"""What git finds programs in beside its own; the person's PATH may hold folders that others write."""
+"""What git finds programs in beside its own; the user's PATH may hold folders that others write."""
 _CONFIG = {  # for every call
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",
@@ -51,7 +51,7 @@ _ENGINE_CONFIG = _CONFIG | {
     "core.commitGraph": "false",  # parents are what the commits say
     "diff.external": "false",
 }
-_PERSON_CONFIG = _CONFIG | {"user.useConfigOnly": "true"}  # a guessed name@host is nobody's identity
+_USER_CONFIG = _CONFIG | {"user.useConfigOnly": "true"}  # a guessed name@host is nobody's identity
 _ENV = {
     "LC_ALL": "C",
     "GIT_TERMINAL_PROMPT": "0",
@@ -73,7 +73,7 @@ ENGINE_ENV = _ENV | {
     "GIT_COMMITTER_NAME": "Autolab",
     "GIT_COMMITTER_EMAIL": "autolab@localhost",
 }
-_PERSON_KEEPS = {
+_USER_KEEPS = {
     *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"),
     *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
 }
@@ -105,9 +105,9 @@ class GitPlace:
 class Options(TypedDict, total=False):
     stdin: bytes
     ok: Collection[int]  # exit statuses that are answers
-    at: GitPlace  # default: the person's checkout
+    at: GitPlace  # default: the user's checkout
     index: Path  # default: the one of the place
-    person: bool  # in the person's environment and configuration, not the engine's
+    user: bool  # in the user's environment and configuration, not the engine's
     config: Mapping[str, str]  # more of it
 
 
@@ -163,10 +163,10 @@ class Plumbing:
         self._run("update-index", "-z", "--index-info", stdin=lines, index=index)
         return self._line("write-tree", index=index)
 
-    def _commit(self, tree: str, parents: Sequence[str], message: str, *, person: bool = False) -> str:
+    def _commit(self, tree: str, parents: Sequence[str], message: str, *, user: bool = False) -> str:
         args = [arg for parent in parents for arg in ("-p", parent)]
         text = message.strip() + "\n"
-        return self._line("commit-tree", tree, *args, "-F", "-", stdin=many_lines(text).encode(), person=person)
+        return self._line("commit-tree", tree, *args, "-F", "-", stdin=many_lines(text).encode(), user=user)
 
     def _message(self, commit: str) -> str:
         return decode(self._run("cat-file", "commit", commit).partition(b"\n\n")[2]).strip()
@@ -199,7 +199,7 @@ class Plumbing:
     def _no_filters(self) -> dict[str, str]:
         """Configuration that leaves every configured filter without a program."""
         wanted = r"^filter\..*\.(clean|smudge|process|required)$"
-        names = self._call("config", "-z", "--name-only", "--get-regexp", wanted, ok=(0, 1), person=True).stdout
+        names = self._call("config", "-z", "--name-only", "--get-regexp", wanted, ok=(0, 1), user=True).stdout
         keys = [os.fsdecode(name) for name in names.split(b"\0") if name]
         return {key: "false" if key.endswith(".required") else "" for key in keys}
 
@@ -221,9 +221,9 @@ class Plumbing:
 
     def _env(self, options: Options) -> dict[str, str]:
         place = options.get("at", self._checkout)
-        person = options.get("person", False)
-        config = {**(_PERSON_CONFIG if person else _ENGINE_CONFIG), **options.get("config", {})}
-        env = (_person_env() if person else ENGINE_ENV) | _as_env(config)
+        user = options.get("user", False)
+        config = {**(_USER_CONFIG if user else _ENGINE_CONFIG), **options.get("config", {})}
+        env = (_user_env() if user else ENGINE_ENV) | _as_env(config)
         env |= {"GIT_DIR": str(place.git_dir), "GIT_WORK_TREE": str(place.folder)}
         if "index" in options:
             env["GIT_INDEX_FILE"] = str(options["index"])
@@ -328,9 +328,9 @@ def _as_env(config: Mapping[str, str]) -> dict[str, str]:
     return env
 
 
-def _person_env() -> dict[str, str]:
-    """The person's own, for their filters and identity, less what would steer git or lead it to others' programs."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in _PERSON_KEEPS}
+def _user_env() -> dict[str, str]:
+    """The user's own, for their filters and identity, less what would steer git or lead it to others' programs."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in _USER_KEEPS}
     return kept | _ENV | {"PATH": _sound_path()}
 
 

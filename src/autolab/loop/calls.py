@@ -26,7 +26,7 @@ from autolab.lab.schemas.record import Record
 from autolab.researchers.base import Booked, Received, Sent
 
 SLICE_S = 0.5
-"""How often a wait looks whether the person asked to stop."""
+"""How often a wait looks whether the user asked to stop."""
 
 
 class StoredReply(Record):
@@ -112,7 +112,7 @@ class MeteredCalls:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if self._stop():
-                raise Paused("a person asked to stop")
+                raise Paused("a user asked to stop")
             time.sleep(min(SLICE_S, left))
 
     def _next(self) -> int:
@@ -190,7 +190,7 @@ class MeteredCalls:
 
 
 def _heard(booked: Booked, seconds: float) -> str:
-    """One call in a few words, for the person who watches."""
+    """One call in a few words, for the user who watches."""
     tokens = f"{booked.input_tokens:,} + {booked.output_tokens:,} tokens"
     price = f", ${booked.dollars:.4f}" if booked.dollars else ""
     return f"{'answered' if booked.reason == 'ok' else booked.reason} in {seconds:.1f} s, {tokens}{price}"

@@ -105,7 +105,7 @@ def _remember(desk: Iteration, output: DecisionOutput) -> dict[str, object]:
 
 
 def _merge_request(desk: Iteration, made: Champion) -> str:
-    """Write what a person needs to take a candidate over; where it lies."""
+    """Write what a user needs to take a candidate over; where it lies."""
     changed = desk.lab.git.changed_paths(made.parent, made.commit)
     share = desk.campaign.claims.false_share
     text = iteration_documents.merge_request(account_of(desk), made.commit, made.parent, changed, share)
@@ -130,7 +130,7 @@ def _champion(desk: Iteration, results: Results) -> Champion:
         run_id=found.run_id,
         commit=desk.candidate() or "",
         parent=desk.campaign.base_commit or "",
-        epoch=recorded_manifest(desk, found.run_id).epoch or "",
+        protocol=recorded_manifest(desk, found.run_id).protocol or "",
         gain=found.shrunken,
         evaluation_only=found.evaluation_only,
         metrics=results.metrics,

@@ -94,7 +94,7 @@ def _refused(desk: Iteration, contents: Mapping[str, str | None]) -> str:
 
 
 def unlocked(desk: Iteration) -> bool:
-    """META_MODE, read from the person's journal in the checkout."""
+    """META_MODE, read from the user's journal in the checkout."""
     for name in desk.config.files.human:
         path = desk.lab.root / name
         if path.exists() and paths.meta_mode(decode(path.read_bytes())):

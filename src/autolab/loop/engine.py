@@ -61,14 +61,14 @@ class End(StrEnum):
     """How a command that drives the loop ended; each has its exit code."""
 
     DONE = "done"
-    PARKED = "parked"
-    PERSON = "person"
+    PAUSED = "paused"
+    USER = "user"
     BUDGET = "budget"
 
 
 @dataclass(frozen=True)
 class LoopRequest:
-    """What a person asks of one `autolab loop`."""
+    """What a user asks of one `autolab loop`."""
 
     max_iterations: int
     goal: str = ""
@@ -81,7 +81,7 @@ class LoopRequest:
 
 
 class Engine:
-    """Works on a lab whose lock the caller holds. `tell` is where a person sees what it does."""
+    """Works on a lab whose lock the caller holds. `tell` is where a user sees what it does."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Engine:
     # one step
 
     def step(self) -> bool:
-        """One stage transition; False if the person asked to stop before there was one."""
+        """One stage transition; False if the user asked to stop before there was one."""
         state, campaign = self.lab.load()
         if waits(state.stage):
             raise LabError(f"the lab is at {state.stage}: {state.reason or 'nothing to do'}; {way_on(state)}")
@@ -197,21 +197,21 @@ class Engine:
     # calibration
 
     def _calibrated(self, base: str) -> bool:
-        """Whether the lab is calibrated as it stands; a loop does it first. False if the person asked to stop.
+        """Whether the lab is calibrated as it stands; a loop does it first. False if the user asked to stop.
 
         LabError: it is not, or nothing can be resolved in it.
         """
         preflight.require(preflight.TRIALS, self._ground)
-        epoch = inputs.set_up(self.lab, self.config, base, base).epoch
+        protocol = inputs.set_up(self.lab, self.config, base, base).protocol
         found = calibration.current_calibration(self.lab)
-        if self._loops and (found is None or found.refused or not calibration.holds(found, self.config, epoch)):
-            if found is not None and found.epoch != epoch:
-                self.tell("a new epoch: evaluator, data, metric or environment changed; nothing is compared across")
+        if self._loops and (found is None or found.refused or not calibration.holds(found, self.config, protocol)):
+            if found is not None and found.protocol != protocol:
+                self.tell("a new protocol: evaluator, data, metric or environment changed; nothing is compared across")
             found = calibration.calibrate(self.lab, self.config, base, self.tell, self.stop)
             if found is None:
                 return False
-        calibration.require(found, self.config, epoch)
-        return not self._loops or reproduce.renew(self.lab, self.config, base, epoch, self.tell, self.stop)
+        calibration.require(found, self.config, protocol)
+        return not self._loops or reproduce.renew(self.lab, self.config, base, protocol, self.tell, self.stop)
 
     # transitions
 
@@ -291,17 +291,17 @@ class Engine:
             if state.iteration_id is None and (why := _loop_over(loop, campaign)):
                 return self._end(state, campaign, why)
             if self.stop() or not self.step():
-                self.tell("parked; the same command goes on from here")
-                return End.PARKED
+                self.tell("paused; the same command goes on from here")
+                return End.PAUSED
             state, campaign = self.lab.load()
         if state.stage is Stage.HUMAN_REVIEW:
-            self.tell(f"waits for a person: {state.reason}")
-            return End.PERSON
+            self.tell(f"waits for a user: {state.reason}")
+            return End.USER
         self._end(state, campaign, state.reason)
         return ended(state)
 
     def _ended_unseen(self, wish: LoopRequest) -> str | None:
-        """Why the wished loop ended, where it was killed after it had ended and before the person heard of it."""
+        """Why the wished loop ended, where it was killed after it had ended and before the user heard of it."""
         line = self.lab.ledger.transition()
         if line is None or line.data.get("why") != "loop_ended" or not self.lab.killed.startswith("autolab loop"):
             return None
@@ -370,12 +370,12 @@ def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
 def ended(state: State) -> End:
     """How a command ends that has left the lab in `state`."""
     if state.stage is Stage.HUMAN_REVIEW:
-        return End.PERSON
+        return End.USER
     return End.BUDGET if state.stage is Stage.STOP and state.reason.startswith("budget") else End.DONE
 
 
 def _again(desk: Iteration, result: StageResult) -> StageResult:
-    """The result, or a person's turn where the same error has come back too often since one was asked."""
+    """The result, or a user's turn where the same error has come back too often since one was asked."""
     if result.outcome not in (StageOutcome.RETRY, StageOutcome.SEND_BACK):
         return result
     told = [line.data for line in desk.events() if line.event == "transition"]

@@ -10,7 +10,7 @@ from autolab.reports.markup import inert
 
 
 def failure_report(desk: Iteration, stage: Stage, reason: str) -> str:
-    """What a person needs to settle what the loop could not."""
+    """What a user needs to settle what the loop could not."""
     ways = ["`autolab review retry` tries the stage again", "`autolab review stop` ends the campaign"]
     if stage is Stage.IMPLEMENTATION_REVIEW:
         ways.insert(0, "`autolab review approve` launches it on your word, if the required checks passed")
@@ -18,7 +18,7 @@ def failure_report(desk: Iteration, stage: Stage, reason: str) -> str:
     return (
         "\n\n".join(
             [
-                f"# {desk.iteration_id} waits for a person",
+                f"# {desk.iteration_id} waits for a user",
                 f"Stage {stage}, attempt {desk.state.stage_attempt}, sent back {desk.state.bounces} times.",
                 inert(reason),
                 f"Nothing was reset; {kept}. Prompts, replies and check logs: `{_logs(desk)}`.",

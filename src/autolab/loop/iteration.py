@@ -80,7 +80,7 @@ class Iteration:
     def acted(self) -> int:
         """Number of the newest line that acted on what a stage did; what was recorded since is still to be used.
 
-        Not simply the newest transition: a loop that begins or a person's answer acts on no answer and no trial.
+        Not simply the newest transition: a loop that begins or a user's answer acts on no answer and no trial.
         """
         acts = (line.n for line in self.events() if line.event == "transition" and "outcome" in line.data)
         return max(acts, default=0)
@@ -104,7 +104,7 @@ class Iteration:
 
     @property
     def goal(self) -> str:
-        """What the person wants: the loop's goal, or else the lab's."""
+        """What the user wants: the loop's goal, or else the lab's."""
         loop = self.campaign.loop
         return loop.goal if loop and loop.goal else self.config.goal
 
@@ -120,15 +120,15 @@ class Iteration:
     def hypothesis(self) -> Hypothesis:
         path = self.paths.hypothesis
         shown = self.shown(path)
-        with _mendable():
+        with _fixable():
             return Hypothesis.from_text(front_matter(read(path, shown), shown), shown)
 
     def design(self) -> Design:
         return self.load(Design, self.paths.design)
 
     def load(self, kind: type[Document], path: Path) -> Document:
-        """A document of the iteration that the engine wrote and a person may have edited since."""
-        with _mendable():
+        """A document of the iteration that the engine wrote and a user may have edited since."""
+        with _fixable():
             return kind.load(path, self.shown(path))
 
     @property
@@ -156,12 +156,12 @@ class Iteration:
 
 
 @contextmanager
-def _mendable() -> Iterator[None]:
+def _fixable() -> Iterator[None]:
     """Add the way out to what is wrong with a document that the record holds too."""
     try:
         yield
     except RecordError as error:
-        raise RecordError(f"{error}; mend it, or remove the file: the recorded one comes back") from None
+        raise RecordError(f"{error}; fix it, or remove the file: the recorded one comes back") from None
 
 
 def front_matter(text: str, shown: str) -> str:
@@ -182,7 +182,7 @@ def read(path: Path, shown: str) -> str:
 
 
 def quoted(desk: Iteration, path: Path) -> str:
-    """A document of the iteration as a prompt quotes it, whatever a person has made of its characters."""
+    """A document of the iteration as a prompt quotes it, whatever a user has made of its characters."""
     try:
         return many_lines(path.read_bytes())
     except OSError as error:

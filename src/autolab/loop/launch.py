@@ -21,7 +21,7 @@ from autolab.verifiers import suspicion
 
 
 def run(desk: Iteration) -> StageResult | None:
-    """Measure behind the gate; None if the person asked to stop before the run was judged."""
+    """Measure behind the gate; None if the user asked to stop before the run was judged."""
     forbidden = review.gate(desk)
     if forbidden:
         return StageResult(StageOutcome.SEND_BACK, f"launch is forbidden: {forbidden}")
@@ -37,7 +37,7 @@ def run(desk: Iteration) -> StageResult | None:
     if search.ending is not measurement.Ending.DONE:
         return _measured(desk, search, search.run_id)
     assert search.manifest is not None
-    desk.restore()  # what a person cleaned away while trials ran
+    desk.restore()  # what a user cleaned away while trials ran
     found = champion.lead(search.manifest, desk.design(), desk.hypothesis())
     return _confirm(desk, search.manifest, *found) if found else _measured(desk, search, search.run_id)
 
@@ -57,7 +57,7 @@ def _confirm(desk: Iteration, search: Manifest, plan: Plan, variant: str) -> Sta
     path = desk.paths.run(search.run_id).manifest
     made = path.read_text(encoding="utf-8")
     measured = champion.measure(order, again)
-    files.write_whole(path, made)  # no state holds it yet: a person may have cleaned it away meanwhile
+    files.write_whole(path, made)  # no state holds it yet: a user may have cleaned it away meanwhile
     if measured.ending is not measurement.Ending.DONE or measured.manifest is None:
         return _measured(desk, measured, search.run_id)
     desk.restore()
@@ -65,7 +65,7 @@ def _confirm(desk: Iteration, search: Manifest, plan: Plan, variant: str) -> Sta
     both = (search, measured.manifest)
     doubts = suspicion.reasons(both, desk.design(), calibration.current_calibration(desk.lab), variant)
     found = champion.conclude(_order(desk), search, measured.manifest, claims, passed, doubts)
-    counted = champion.after(claims, found, measured.manifest.epoch)
+    counted = champion.after(claims, found, measured.manifest.protocol)
     result = _measured(desk, measured, search.run_id)
     return result and dataclasses.replace(result, campaign=result.campaign | {"claims": counted})
 
@@ -104,7 +104,7 @@ def _measured(desk: Iteration, measured: measurement.Measured, shown: str) -> St
     if measured.manifest is not None and measured.manifest.status == "failed":
         queue_rows(desk, measured.manifest, None)
     match measured.ending:
-        case measurement.Ending.PARKED:
+        case measurement.Ending.PAUSED:
             return (
                 StageResult(StageOutcome.STOP, f"budget: wall_hours: {_hours(desk)}", counts) if desk.late() else None
             )
@@ -117,7 +117,7 @@ def _measured(desk: Iteration, measured: measurement.Measured, shown: str) -> St
         case measurement.Ending.INFRASTRUCTURE:
             return StageResult(StageOutcome.RETRY, measured.reason, counts, state | {"sync_status": "pending"})
         case measurement.Ending.BASELINE:
-            reason = f"{measured.run_id}: the baseline itself fails, which no candidate can mend: {measured.reason}"
+            reason = f"{measured.run_id}: the baseline itself fails, which no candidate can fix: {measured.reason}"
             return StageResult(StageOutcome.ESCALATE, reason, counts, state)
         case measurement.Ending.TAMPERED:
             return StageResult(StageOutcome.ESCALATE, f"{measured.run_id}: {measured.reason}", counts, state)
@@ -128,7 +128,7 @@ def _order(desk: Iteration, left: int | None = None) -> measurement.RunRequest:
     base_tree = lab.git.tree(desk.campaign.base_commit or "")
 
     def plan(setup: inputs.TrialInputs) -> Plan:
-        whole = plan_design(spec, desk.config, desk.hypothesis(), lab.secret, setup.epoch, base_tree)
+        whole = plan_design(spec, desk.config, desk.hypothesis(), lab.secret, setup.protocol, base_tree)
         return plan_within(whole, left) or whole
 
     return measurement.RunRequest(
@@ -159,7 +159,7 @@ def _executed(desk: Iteration) -> dict[str, object]:
 
 
 def _write_script(desk: Iteration) -> None:
-    """`launch/run_local.sh`: one trial of the candidate by hand, for a person who wants to look."""
+    """`launch/run_local.sh`: one trial of the candidate by hand, for a user who wants to look."""
     command = shlex.join(job.argv_of(job.train_command(desk.design(), desk.config), desk.lab.python(desk.config)))
     data = f'export AUTOLAB_DATA="$PWD/{desk.config.data}"\n' if desk.config.data else ""
     text = (

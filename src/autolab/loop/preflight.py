@@ -1,6 +1,6 @@
 """What a lab must have before anything is spent in it: one list, which `loop` obeys and `verify` and `doctor` report.
 
-A check raises an AutolabError with the one line that a person reads. `START` holds before any stage of any command;
+A check raises an AutolabError with the one line that a user reads. `START` holds before any stage of any command;
 `TRIALS` before the first trial of a calibration or a run. Nothing is changed by looking.
 """
 
@@ -19,7 +19,7 @@ from autolab.researchers import load_researcher, prompts
 from autolab.researchers.base import Researcher
 from autolab.stats import target
 from autolab.trials import calibration, champion, containment, interpreter, leak_checks, lookahead
-from autolab.trials.inputs import from_person, require_committed, require_folder, require_open
+from autolab.trials.inputs import from_user, require_committed, require_folder, require_open
 
 REPORTS = "9_reports"
 
@@ -119,7 +119,7 @@ def _researcher(ground: Conditions) -> None:
             way = "researcher.price says it" if name == "dollars" else "it does not tell"
             raise RecordError(
                 f".autolab/config.yaml: budget.{name}: what {who.name} takes is not known ({way}), so nothing would"
-                " hold the cap; mend that, or set it to null"
+                " hold the cap; fix that, or set it to null"
             )
 
 
@@ -187,7 +187,7 @@ def _split(ground: Conditions, base: str, split: str) -> None:
 
 
 def _environment(ground: Conditions) -> None:
-    from_person(ground.config.train.env)
+    from_user(ground.config.train.env)
 
 
 def _affordable(ground: Conditions) -> None:

@@ -44,7 +44,7 @@ COMPARED = ("code_checksum", "status", "verdict", "outcome", "eval_metrics", "pl
 class Replayed:
     """What a replay came to.
 
-    `prompts` counts those asked again, `other_prompts` names those that differ, `changed` what the person has changed
+    `prompts` counts those asked again, `other_prompts` names those that differ, `changed` what the user has changed
     of `.autolab/` since: the replay uses it as it is now.
     """
 
@@ -71,7 +71,7 @@ class _Past:
     lines: tuple[Line, ...]
     calibration: object | None
     changed: tuple[str, ...] = ()
-    """What of `.autolab/` the person has changed since."""
+    """What of `.autolab/` the user has changed since."""
     asked: dict[tuple[str, int], Line] = field(default_factory=dict)
 
     @property
@@ -90,7 +90,7 @@ class _Past:
         return self.lab.store / "asks" / self.iteration_id / f"{stage}-{number}"
 
     def answers(self) -> list[str]:
-        """What a person answered meanwhile: approve, retry."""
+        """What a user answered meanwhile: approve, retry."""
         whys = (str(line.data.get("why", "")) for line in self.lines if line.event == "transition")
         return [why.removeprefix("review ") for why in whys if why.startswith("review ")]
 
@@ -232,7 +232,7 @@ def _take_over(past: _Past, scratch: Lab, tell: View) -> None:
 
 
 def _said(lab: Lab) -> Iterator[Path]:
-    """What the person says in `.autolab/`, committed or not."""
+    """What the user says in `.autolab/`, committed or not."""
     for pattern in ("config.yaml", "verifier_policy.yaml", "prompts/*.md"):
         yield from (path.relative_to(lab.root) for path in lab.control.glob(pattern))
 
@@ -243,7 +243,7 @@ def _data(config: Config) -> list[str]:
 
 
 def _walk(past: _Past, scratch: Lab, config: Config, tell: View, stop: Callable[[], bool]) -> None:
-    """Every stage of the iteration again, with the answers that a person gave where it waited."""
+    """Every stage of the iteration again, with the answers that a user gave where it waited."""
     answers = past.answers()
     minds = (Recorded(past, scratch, False), Recorded(past, scratch, True))
     config = config.model_copy(update={"researcher": past.who or config.researcher})
@@ -265,7 +265,7 @@ def _compared(past: _Past, scratch: Lab, into: Path | None) -> Replayed:
     differences = []
     if now is None:
         state = scratch.load()[0]
-        differences.append(f"it ended at {state.stage}: {state.reason or 'parked'}")
+        differences.append(f"it ended at {state.stage}: {state.reason or 'paused'}")
     else:
         before, after = was.value(), now.value()
         differences += [f"{key}: {before[key]} -> {after[key]}" for key in COMPARED if before[key] != after[key]]
@@ -295,7 +295,7 @@ def replay_value(found: Replayed) -> dict[str, object]:
 
 
 def replay_text(found: Replayed) -> list[str]:
-    """What a person reads of it."""
+    """What a user reads of it."""
     rows = [f"replayed {found.iteration_id}: {found.prompts} asks answered from the record, nothing sent"]
     if found.record is not None:
         decision = found.record.planning_decision

@@ -280,7 +280,7 @@ def _note_answer(desk: Iteration, stage: Stage, number: int, folder: Path, raw: 
 
 
 def _read(stage: Stage, answer: Answer, shown: str) -> tuple[AgentResult, Output | None] | str:
-    """Strict, without repair: what is missing or malformed is said, and is the researcher's to mend."""
+    """Strict, without repair: what is missing or malformed is said, and is the researcher's to fix."""
     if answer.raw is None:
         return f"there is no answer: {answer.note}"
     try:

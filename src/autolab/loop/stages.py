@@ -73,13 +73,13 @@ def waits(stage: Stage) -> bool:
 def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
     """The state after `outcome` at `state.stage`; ValueError if the table has no such way.
 
-    A retry counts an attempt and a way back counts a bounce; past their limits a person is asked. The
+    A retry counts an attempt and a way back counts a bounce; past their limits a user is asked. The
     reason of a failure stays in the state until a stage completes, so that it can be read in `status`. Only a
     decision ends an iteration; one that is stopped elsewhere goes on where it was.
     """
     spec = TABLE.get(state.stage)
     if spec is None:
-        raise ValueError(f"stage {state.stage} waits for a person")
+        raise ValueError(f"stage {state.stage} waits for a user")
     if outcome is StageOutcome.SUSPEND or (outcome is StageOutcome.STOP and spec.action is not StageAction.DECIDE):
         return _enter(state, Stage.STOP, reason)
     if outcome is StageOutcome.ESCALATE:
@@ -103,11 +103,11 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
 
 
 def resume(state: State, answer: str) -> State:
-    """What a person's `review approve|retry|stop` makes of a state that waits; ValueError says why not."""
+    """What a user's `review approve|retry|stop` makes of a state that waits; ValueError says why not."""
     if answer == "stop":
-        return _enter(state, Stage.STOP, "stopped by a person")
+        return _enter(state, Stage.STOP, "stopped by a user")
     if not waits(state.stage):
-        raise ValueError(f"nothing waits for a person: the lab is at {state.stage}")
+        raise ValueError(f"nothing waits for a user: the lab is at {state.stage}")
     back = state.from_stage
     if answer == "approve":
         if back is not Stage.IMPLEMENTATION_REVIEW:

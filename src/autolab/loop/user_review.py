@@ -26,7 +26,7 @@ def base_of(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], 
 
 
 def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
-    """A person's answer to a lab that waits: approve, retry or stop."""
+    """A user's answer to a lab that waits: approve, retry or stop."""
     state, campaign = lab.load()
     if answer == "approve":
         _sign(lab, state, campaign)
@@ -44,7 +44,7 @@ def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
 
 
 def waiting_for_user(lab: Lab, named: str | None) -> list[str]:
-    """What waits for a person, a line a fact: the lab itself, and candidates that were set aside; reads only.
+    """What waits for a user, a line a fact: the lab itself, and candidates that were set aside; reads only.
 
     With `named` that candidate alone; LabError if it does not wait.
     """
@@ -58,7 +58,7 @@ def waiting_for_user(lab: Lab, named: str | None) -> list[str]:
 
 
 def review_suspicious(lab: Lab, config: Config, answer: str, named: str, tell: Callable[[str], None]) -> None:
-    """A person's answer to a candidate that was set aside: approve or stop.
+    """A user's answer to a candidate that was set aside: approve or stop.
 
     LabError: none is named so, or it cannot be taken as it was tested.
     """
@@ -90,9 +90,9 @@ def take_approved(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[
 
 
 def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
-    """A pass signed by the person, only where the required checks passed on the candidate's commit."""
+    """A pass signed by the user, only where the required checks passed on the candidate's commit."""
     if state.iteration_id is None or state.stage is not Stage.HUMAN_REVIEW:
-        raise LabError(f"review approve: nothing waits for a person: the lab is at {state.stage}")
+        raise LabError(f"review approve: nothing waits for a user: the lab is at {state.stage}")
     path = lab.iteration(state.iteration_id).review_result
     events = list(lab.ledger.lines(campaign.iteration_offset))
     try:
@@ -104,8 +104,8 @@ def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
     failed = [name for name, value in review.required_checks.items() if value == "fail"]
     if failed or not review.required_checks:
         what = f"failed: {', '.join(failed)}" if failed else "were not run"
-        raise LabError(f"review approve: required checks {what}; `autolab review retry` sends it back to be mended")
-    signed = review.model_copy(update={"status": "pass", "reviewer": "person", "reviewed_at": utc_now()})
+        raise LabError(f"review approve: required checks {what}; `autolab review retry` sends it back to be fixed")
+    signed = review.model_copy(update={"status": "pass", "reviewer": "user", "reviewed_at": utc_now()})
     over = [finding if isinstance(finding, str) else finding.message for finding in review.blocking_findings]
     sha = sha256_of(signed.to_json())
     lab.ledger.append("approved", {"commit": review.commit, "over": over, "sha256": sha})

@@ -139,7 +139,7 @@ def _containment(manifest: Manifest) -> str:
     level = manifest.containment or "unknown"
     weaker = {what for trial in manifest.trials for what, by in trial.contained.items() if by == "watcher"}
     by = f"; {', '.join(sorted(weaker))} watched a few times a second, not held by the kernel" if weaker else ""
-    free = "; programs ran with the rights of the person who started them" if level == "none" else ""
+    free = "; programs ran with the rights of the user who started them" if level == "none" else ""
     return level + free + by
 
 
@@ -178,7 +178,7 @@ def _limits(account: Account) -> str:
 
 
 def merge_request(account: Account, commit: str, base: str, changed: Sequence[str], false_share: float | None) -> str:
-    """experiments/<ID>/merge_request.md: what a person needs to take over a kept candidate, and why they may.
+    """experiments/<ID>/merge_request.md: what a user needs to take over a kept candidate, and why they may.
 
     `changed` are the paths that differ between `base` and `commit`, or a diffstat's lines; `false_share` is the
     campaign's estimate of false ones among the kept (0 to 1), None where there is none.
@@ -203,7 +203,7 @@ def merge_request(account: Account, commit: str, base: str, changed: Sequence[st
 
 
 def _why_suspicious(account: Account) -> tuple[str, ...]:
-    """Why a candidate was set aside, and what a person can do; nothing of one that was not."""
+    """Why a candidate was set aside, and what a user can do; nothing of one that was not."""
     again = account.confirmation
     if again is None or again.outcome != "suspicious":
         return ()

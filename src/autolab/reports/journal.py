@@ -1,4 +1,4 @@
-"""The engine's documents in the person's checkout: how an entry gets in, once, and what waits for it.
+"""The engine's documents in the user's checkout: how an entry gets in, once, and what waits for it.
 
 An `Entry` is put into its file by its id; what stood there stays, byte for byte. Entries wait in `Pending`
 while the checkout is not the lab's (another branch, a merge), and every step may be killed and done again.
@@ -36,7 +36,7 @@ SEARCHED = 256 * 1024
 LONGEST = 1_000_000
 """Characters of an entry."""
 ROUNDS = 5
-"""How often a write starts again because a person's program changed the file meanwhile."""
+"""How often a write starts again because a user's program changed the file meanwhile."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 _BEGIN = "<!-- autolab:"

@@ -1,4 +1,4 @@
-"""From finished runs to what a person reads: aggregates, results, tables, figures, summary.
+"""From finished runs to what a user reads: aggregates, results, tables, figures, summary.
 
 An iteration has a search, and where that supported a variant a confirmation. Everything is made from their manifests,
 the trials' histories and the iteration's own documents, whole files at a time, so it can be made again at any moment

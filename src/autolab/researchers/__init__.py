@@ -42,7 +42,7 @@ def load_researcher(who: ResearcherConfig) -> Researcher:
         made: Researcher = getattr(importlib.import_module(module), name)(who)
     except AutolabError:
         raise
-    except Exception as error:  # a user's module may fail in any way: the person wants the line, not our traceback
+    except Exception as error:  # a user's module may fail in any way: the user wants the line, not our traceback
         raise ResearcherError(f"researcher: {who.name}: {type(error).__name__}: {error}") from error
     missing = [part for part in ("name", "works_in_folder", "perform") if not hasattr(made, part)]
     if missing:

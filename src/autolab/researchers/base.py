@@ -17,7 +17,7 @@ class Context:
     """What the lab knows, for a researcher that does not read its prompt.
 
     `seed` is drawn from the lab's secret and fixed for its life. `lessons` are newest first and bounded. `intent`
-    says that the person gave the goal with this loop. `trouble` is what sent the stage back or went wrong in the
+    says that the user gave the goal with this loop. `trouble` is what sent the stage back or went wrong in the
     attempt before. `base` and `candidate` read a file of the commit that the iteration branches from, and of its
     candidate; None where there is no such file or no candidate. `avoid` are the families that wait on a plateau.
     """
@@ -93,7 +93,7 @@ class Calls(Protocol):
     def book(self, booked: Booked) -> None: ...
 
     def wait(self, seconds: float, why: str) -> None:
-        """Wait, and tell the person until when; Parked if they ask to stop meanwhile."""
+        """Wait, and tell the user until when; Paused if they ask to stop meanwhile."""
         ...
 
 
@@ -129,17 +129,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """The raw text of an agent result, or None with the reason why there is none; or a note for the person."""
+    """The raw text of an agent result, or None with the reason why there is none; or a note for the user."""
 
     raw: str | None
     note: str = ""
 
 
 class Researcher(Protocol):
-    """Raises ResearcherError only for what a retry cannot mend (a missing program, a missing script).
+    """Raises ResearcherError only for what a retry cannot fix (a missing program, a missing script).
 
     It may also have `kind`, whose contract it reads (`prompts.CONTRACTS`); `counts`, which of tokens and dollars it
-    tells of its spending (none, if missing: such caps are refused with it); `notes`, lines for the person at the start.
+    tells of its spending (none, if missing: such caps are refused with it); `notes`, lines for the user at the start.
     """
 
     @property

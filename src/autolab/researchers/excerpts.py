@@ -17,7 +17,7 @@ from autolab.text import one_line
 from autolab.verifiers.paths import path_policy
 
 LONGEST = 64 * 1024
-"""Bytes of a file that could be quoted; a larger one is not source that a person wrote."""
+"""Bytes of a file that could be quoted; a larger one is not source that a user wrote."""
 _ROOM = prompts.LIMITS["files"]
 _NAMES = 150
 """Characters that a path may take."""

@@ -73,7 +73,7 @@ class Box:
     `full`. `covers` are folders below them, or below the system's, of which no file can be read: at `full` they are
     empty, at `partial` their names are still seen. A path that does not exist when the step starts is left out. Memory,
     processes and threads count over all that the step starts; disk counts over `writes`. Without `own_user` a step
-    started by root stays user 0, without capabilities: for one that works in folders of the person's. With `new_files`
+    started by root stays user 0, without capabilities: for one that works in folders of the user's. With `new_files`
     what was there before does not count for the disk, lengths of files do and not their blocks alone, and so many files
     and folders may be added; `uncounted` are those of `writes` that do not count. `without` names layers to leave out:
     for tests that show what each of them is good for, and for nothing else."""

@@ -27,7 +27,7 @@ from autolab.sandbox.box import SCRATCH_MOUNT, Enclosure, InvalidFolder, enclose
 from autolab.sandbox.landlock import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from autolab.sandbox.limits import DISK_LIMIT, OUT_OF_MEMORY, PROCESS_LIMIT
 from autolab.sandbox.process_tree import LINUX, below, boot, end_children, process_table, start_of
-from autolab.sandbox.workdir import Document, Workdir, drain, note, now, ring, write_json
+from autolab.sandbox.workdir import Document, Workdir, drain, note, now, notify, write_json
 from autolab.text import last_line, one_line
 
 EXITED, COMPLETED, FAILED, TIMEOUT = "exited", "completed", "failed", "timeout"
@@ -164,10 +164,10 @@ class JobRunner:
         """To the exit, which is written too; raises SupervisorDied, with everything below killed, if nobody is left
         to tell."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        self.children, bell = os.pipe()
-        for descriptor in (self.children, bell):
+        self.children, wakeup = os.pipe()
+        for descriptor in (self.children, wakeup):
             os.set_blocking(descriptor, False)
-        signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         outcome, message = COMPLETED, "all steps exited with status 0"
         try:
@@ -186,7 +186,7 @@ class JobRunner:
         if self.place is not None:
             write_json(self.place.exit(self.name), document)
             note(f"{self.name}: {outcome}: {message}")
-            ring(self.place.events)
+            notify(self.place.events)
         return document
 
     def prepare(self) -> None:
@@ -267,7 +267,7 @@ class JobRunner:
         what = {"key": self.job["key"], "step": step["name"], "started": self.begun}
         write_json(self.place.start(self.name), what | who)
         if not self.steps:
-            ring(self.place.events)
+            notify(self.place.events)
 
     def watch(self, step: Document, enclosure: Enclosure, leader: Leader, output: Output) -> str:
         """Waits for the first of: the leader's exit, its limits, a cancel. Raises SupervisorDied."""

@@ -1,4 +1,4 @@
-"""A run's work folder: its paths, documents, locks and bells, shared by executor and supervisor.
+"""A run's work folder: its paths, documents, locks and notifications, shared by executor and supervisor.
 
 Standard library only, as the supervisor is.
 """
@@ -99,11 +99,11 @@ def take_lock(path: Path, *, wait: bool) -> int | None:
 
 
 def listen(fifo: Path) -> int:
-    """A descriptor that turns readable at each `ring`. Open for writing too: else the first ring would also end it."""
+    """A descriptor that turns readable at each `notify`. Open for writing too: else the first notify would also end it."""
     return os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
 
 
-def ring(fifo: Path) -> bool:
+def notify(fifo: Path) -> bool:
     """Wakes whoever listens; False if nobody does."""
     try:
         descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)

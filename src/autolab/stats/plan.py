@@ -73,11 +73,11 @@ class Plan:
 
 
 def plan_design(
-    design: Design, config: Config, hypothesis: Hypothesis | None, secret: bytes, epoch: str, base_tree: str
+    design: Design, config: Config, hypothesis: Hypothesis | None, secret: bytes, protocol: str, base_tree: str
 ) -> Plan:
     """Resolve a design. RecordError in one line names the field of design.yaml that cannot be run as it stands."""
     wanted = design.reproducibility.seeds
-    seeds = search_seeds(secret, epoch, base_tree, wanted.max_pairs) if isinstance(wanted, MaxPairs) else wanted
+    seeds = search_seeds(secret, protocol, base_tree, wanted.max_pairs) if isinstance(wanted, MaxPairs) else wanted
     rule = design.test or config.test
     return _plan_of(design, hypothesis, seeds, rule, config.metric, config.evaluate is None)
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 
 
-def search_seeds(secret: bytes, epoch: str, base_tree: str, count: int) -> tuple[int, ...]:
+def search_seeds(secret: bytes, protocol: str, base_tree: str, count: int) -> tuple[int, ...]:
     """The first `count` seeds of a base: the same for every candidate on it, so that baseline trials run once."""
-    return _seeds(secret, ("search", epoch, base_tree), count)
+    return _seeds(secret, ("search", protocol, base_tree), count)
 
 
 def confirmation_seeds(secret: bytes, candidate_tree: str, count: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ It plans and never decides: a deviation from a handful of seeds is far too rough
 refused before a researcher is asked, with what to change. The seeds are the first search seeds of the base, so the
 first experiment finds its baseline measured.
 
-A calibration holds for one epoch: evaluator, data, metric and environment by hash.
+A calibration holds for one protocol: evaluator, data, metric and environment by hash.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FOLDER = "calibration"
 
 
 def current_calibration(lab: Lab) -> Calibration | None:
-    """The newest calibration, of whichever epoch; None before the first."""
+    """The newest calibration, of whichever protocol; None before the first."""
     path = lab.store / "calibration.json"
     try:
         return Calibration.load(path, ".git/autolab/calibration.json") if path.exists() else None
@@ -49,7 +49,7 @@ def current_calibration(lab: Lab) -> Calibration | None:
 
 
 def calibrate(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[], bool]) -> Calibration | None:
-    """Measure the baseline, commit `base`, over its first search seeds; None if the person asked to stop.
+    """Measure the baseline, commit `base`, over its first search seeds; None if the user asked to stop.
 
     The campaign counts its trials. LabError: the budget does not allow them, or the baseline itself fails.
     """
@@ -62,15 +62,15 @@ def calibrate(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[]
         return _show(lab, Calibration.from_value(done[-1].data["calibration"], "ledger.jsonl: calibration"), tell)
     counted_at = done[-1].n if done else 0
     over = measurement.lines_of([line for line in events if line.event == "run_ended"], [RunKind.CALIBRATE])
-    # A run that failed was told to the person; what they mended shows in none of its trials.
+    # A run that failed was told to the user; what they fixed shows in none of its trials.
     acted = max([counted_at, *(line.n + 1 for line in over if line.data["status"] == "failed")])
     tell(f"calibrating: the baseline over {config.calibrate.seeds} seeds")
     measured = measurement.measure(_order(lab, config, base, events, acted, tell, stop))
-    if measured.ending is measurement.Ending.PARKED:
+    if measured.ending is measurement.Ending.PAUSED:
         return None
     if measured.manifest is None or measured.ending is not measurement.Ending.DONE:
         fails = measured.ending in (measurement.Ending.CODE, measurement.Ending.BASELINE)
-        way = "mend the baseline, then calibrate again" if fails else "then calibrate again"
+        way = "fix the baseline, then calibrate again" if fails else "then calibrate again"
         raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; {way}")
     lines = lab.ledger.lines(campaign.iteration_offset)
     spent = measurement.count_trials(lines, RunKind.CALIBRATE, counted_at, campaign, config.train.gpus)
@@ -104,7 +104,7 @@ def _of_constant(lab: Lab, config: Config, base: str, manifest: Manifest) -> flo
     try:
         with collect.open_regular(predictions, npy_header.PREDICTIONS_BYTES) as file:
             shape = npy_header.npy_header(file).shape
-    except collect.InvalidFile:  # the person has cleaned it away meanwhile
+    except collect.InvalidFile:  # the user has cleaned it away meanwhile
         return None
     found = score.of_constant(setup, shape, lab.store / "constant").get(config.metric.primary)
     return None if found is None or not abs(found) < rules.LIMIT else found
@@ -130,7 +130,7 @@ def _order(
     tree = lab.git.tree(base)
 
     def plan(setup: inputs.TrialInputs) -> Plan:
-        seeds = search_seeds(lab.secret, setup.epoch, tree, config.calibrate.seeds)
+        seeds = search_seeds(lab.secret, setup.protocol, tree, config.calibrate.seeds)
         return calibration_plan(config, seeds)
 
     return measurement.RunRequest(
@@ -165,7 +165,7 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
     pair_deviation, correlation = _paired(values["baseline"], values[ALTERED], deviation)
     pair_deviation = max(pair_deviation, step)
     found = Calibration(
-        epoch=manifest.epoch or "",
+        protocol=manifest.protocol or "",
         commit=manifest.git.base_commit or "",
         run_id=manifest.run_id,
         at=files.utc_now(),
@@ -246,7 +246,7 @@ def _pairs(config: Config, deviation: float) -> int | None:
 
 
 def _advice(found: Calibration, config: Config) -> list[str]:
-    """What a person should know although the work can go on."""
+    """What a user should know although the work can go on."""
     told = []
     if not found.deterministic:
         told.append(
@@ -313,14 +313,14 @@ def _resolvable(config: Config) -> float:
     return high
 
 
-def holds(found: Calibration | None, config: Config, epoch: str) -> bool:
-    """Whether a calibration is of this epoch and of the gain that is asked for now."""
-    return found is not None and (found.epoch, found.success_delta) == (epoch, config.metric.success_delta)
+def holds(found: Calibration | None, config: Config, protocol: str) -> bool:
+    """Whether a calibration is of this protocol and of the gain that is asked for now."""
+    return found is not None and (found.protocol, found.success_delta) == (protocol, config.metric.success_delta)
 
 
-def require(found: Calibration | None, config: Config, epoch: str) -> None:
+def require(found: Calibration | None, config: Config, protocol: str) -> None:
     """LabError with the way out: nothing may be measured, as there is no calibration that holds, or it refuses."""
-    if found is None or not holds(found, config, epoch):
+    if found is None or not holds(found, config, protocol):
         other = "was calibrated with another evaluator, data, metric or environment"
         why = "has not been calibrated" if found is None else other
         raise LabError(f"the lab {why}: run `autolab calibrate` first (`autolab loop` does it by itself)")
@@ -340,7 +340,7 @@ def _altered(found: Calibration) -> list[tuple[str, str]]:
 
 
 def calibration_text(found: Calibration) -> list[str]:
-    """What a person reads of it, a line a fact."""
+    """What a user reads of it, a line a fact."""
     paired = "not measured" if found.correlation is None else f"{found.correlation:.2f}"
     noise = found.difference_deviation
     effect = f"{found.success_delta / noise:.2g}" if noise else "any number of"

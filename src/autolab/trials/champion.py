@@ -3,7 +3,7 @@
 A search picks what looked best, so its own numbers flatter. What it supports is measured once more under the same rule
 on seeds that no search has seen (else `retracted`), and passes the holdout if the same trained models gain there too,
 beyond the error over its rows and the seeds (`holdout.py`; else `search_only`). The holdout answers yes or no, and
-every question is counted before it is put: after `test.holdout_questions` of them in an epoch it has leaked too much,
+every question is counted before it is put: after `test.holdout_questions` of them in a protocol it has leaked too much,
 and claims are `search_only`. Without a holdout a claim is made on the evaluation alone, and says so.
 
 Covered: a search that was lucky, a candidate tuned to the evaluation split (as far as the holdout can tell), two who
@@ -45,9 +45,9 @@ OUTCOMES = {
 
 
 def base(lab: Lab, campaign: Campaign, owned: Callable[[str], bool]) -> tuple[str, str, str]:
-    """The commit that the next candidate branches from, that of the lab's branch, and what a person should hear.
+    """The commit that the next candidate branches from, that of the lab's branch, and what a user should hear.
 
-    The champion, unless the person has committed code since it was made (`owned` tells the engine's own files): then
+    The champion, unless the user has committed code since it was made (`owned` tells the engine's own files): then
     their commit, because their work goes first. GitError: the lab's branch is gone.
     """
     git = lab.git
@@ -66,7 +66,7 @@ def base(lab: Lab, campaign: Campaign, owned: Callable[[str], bool]) -> tuple[st
 
 
 def show(lab: Lab, campaign: Campaign, fallen: Sequence[Champion] = ()) -> str:
-    """Put the branch `autolab/champion` where the record says; what a person should hear if somebody moved it.
+    """Put the branch `autolab/champion` where the record says; what a user should hear if somebody moved it.
 
     Where none stands any more, it goes back to what the first of the `fallen` branched from.
     """
@@ -198,15 +198,15 @@ def recorded(events: Sequence[Line], search: str | None) -> Confirmation | None:
     return Confirmation.from_value(said[-1].data["confirmation"], f"ledger.jsonl line {said[-1].n}: confirmation")
 
 
-def after(claims: Claims, found: Confirmation, epoch: str | None) -> Claims:
+def after(claims: Claims, found: Confirmation, protocol: str | None) -> Claims:
     """The campaign's count with one more confirmation."""
     asked = found.holdout in ("passed", "failed")
     return Claims(
         confirmations=claims.confirmations + 1,
         kept=claims.kept + (found.outcome == "kept"),
         alpha=claims.alpha + found.alpha,
-        epoch=epoch or "",
-        questions=(claims.questions if claims.epoch == epoch else 0) + asked,
+        protocol=protocol or "",
+        questions=(claims.questions if claims.protocol == protocol else 0) + asked,
     )
 
 
@@ -220,12 +220,12 @@ def _holdout(order: measurement.RunRequest, confirm: Manifest, claims: Claims) -
     if setup.holdout is None:
         return "none", None
     asked = [line for line in order.events if line.event == "holdout_asked" and line.data["run_id"] == confirm.run_id]
-    before = claims.questions if claims.epoch == setup.epoch else 0
+    before = claims.questions if claims.protocol == setup.protocol else 0
     if not asked:
         if before >= order.config.test.holdout_questions:
             return "used_up", None
         # Counted before it is opened: an answer that a crash swallowed has been paid for.
-        about = {"run_id": confirm.run_id, "epoch": setup.epoch, "question": before + 1}
+        about = {"run_id": confirm.run_id, "protocol": setup.protocol, "question": before + 1}
         order.lab.ledger.append("holdout_asked", about)
         crash_points.point("holdout.after_debit")
     tested = _tested(order, setup, confirm)

@@ -44,7 +44,7 @@ class Ability:
 
 
 def settle(config: Config, store: Path, *, note: bool = True) -> tuple[Config, str]:
-    """The configuration with the level that is really used, and a line for the person where it is not the one asked.
+    """The configuration with the level that is really used, and a line for the user where it is not the one asked.
 
     LabError: the level asked for cannot be had, and what is to run may not run at a lower one."""
     asked = config.containment

@@ -55,10 +55,10 @@ class TrialInputs:
     bytecode: Path
     """The scorer's own, which no trial can write."""
     predict_limit_s: float
-    epoch: str
+    protocol: str
     configs: Path
-    person: dict[str, str]
-    """What `train.env` passes on of the person's environment."""
+    user: dict[str, str]
+    """What `train.env` passes on of the user's environment."""
     altered: lookahead.Altered | None
     seals: Seals
     """What all of this held; broken where a trial changed it."""
@@ -86,8 +86,8 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         lab.git.export(commits[name], folder, None, hidden)
         seals.add(f"code of the {name}", folder)
     crash_points.point("export.after_write")
-    person = from_person(config.train.env)
-    imports = _imports(lab, places.redirection, code, person) if places.redirection or person.get(PATH_KEY) else {}
+    user = from_user(config.train.env)
+    imports = _imports(lab, places.redirection, code, user) if places.redirection or user.get(PATH_KEY) else {}
     for name, folder in imports.items():
         seals.add(f"import paths of the {name}", folder)
     data, hashes = None, {}
@@ -110,7 +110,7 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         seals.add("the altered inputs", altered.inputs)
     about = {"evaluator": sha, "data": hashes, "metric": [config.metric.primary, config.metric.direction]}
     about |= {"environment": environment.value() | {"python": ""}}
-    epoch = files.sha256_of(json.dumps(about, sort_keys=True))
+    protocol = files.sha256_of(json.dumps(about, sort_keys=True))
     return TrialInputs(
         python=python,
         environment=environment,
@@ -131,15 +131,15 @@ def set_up(lab: Lab, config: Config, base: str, candidate: str, exports: Path | 
         scoring=_scoring(config, places),
         bytecode=lab.store / "bytecode",
         predict_limit_s=config.predict.time_limit_s if config.predict else 60.0,
-        epoch=epoch,
+        protocol=protocol,
         configs=exports / CONFIGS,
-        person=person,
+        user=user,
         altered=altered,
         seals=seals,
     )
 
 
-def from_person(names: Sequence[str]) -> dict[str, str]:
+def from_user(names: Sequence[str]) -> dict[str, str]:
     """The variables that `train.env` passes on. LabError names one that is not set."""
     for name in names:
         if name not in os.environ:
@@ -148,11 +148,11 @@ def from_person(names: Sequence[str]) -> dict[str, str]:
 
 
 def _imports(
-    lab: Lab, redirection: interpreter.Redirection, code: Mapping[str, Path], person: Mapping[str, str]
+    lab: Lab, redirection: interpreter.Redirection, code: Mapping[str, Path], user: Mapping[str, str]
 ) -> dict[str, Path]:
     """A folder beside each code export, whose `sitecustomize.py` sends imports from the checkout to that export."""
     roots = interpreter.spellings(lab.root)
-    if not redirection and not any(root in person[PATH_KEY] for root in roots):
+    if not redirection and not any(root in user[PATH_KEY] for root in roots):
         return {}
     found = {}
     for name, export in code.items():

@@ -62,7 +62,7 @@ def ways_of_training(setup: TrialInputs, train: Train) -> list[str]:
     """What else in the configuration can change a trial's numbers; nothing where it says nothing about it."""
     found = [f"metrics {train.metrics}"] if train.metrics != "metrics.json" else []
     found += ["in a copy"] if train.in_copy else []
-    return found + [f"{name}={value}" for name, value in setup.person.items()]
+    return found + [f"{name}={value}" for name, value in setup.user.items()]
 
 
 def trial_job(
@@ -79,13 +79,13 @@ def trial_job(
     """One attempt of one trial: train, then predict on inputs without labels, with `holdout` on that split's too."""
     inputs: dict[str, Path] = {"code": rig.code[arm.code], "config": settings_file(rig, arm)}
     env = environment_of_trials(rig.python)
-    person = dict(rig.person)
+    user = dict(rig.user)
     if rig.imports:
         inputs["imports"] = rig.imports[arm.code]
         env[PATH_KEY] = "{imports}"
-        if PATH_KEY in person:
-            person[PATH_KEY] = f"{{imports}}:{person[PATH_KEY]}"
-    train = env | person | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
+        if PATH_KEY in user:
+            user[PATH_KEY] = f"{{imports}}:{user[PATH_KEY]}"
+    train = env | user | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
     train["AUTOLAB_TRIAL_DIR"] = "{folder}/train"
     if rig.data is not None:
         inputs["data"] = rig.data

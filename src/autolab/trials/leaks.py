@@ -35,7 +35,7 @@ class Copy:
     equals: str
 
 
-# the paths that a person adds
+# the paths that a user adds
 
 
 def refuse_reads(root: Path, store: Path, reads: Mapping[str, Sequence[str]], hidden: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ def _why_not(path: str, root: str, kept: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class SearchedPlace:
-    """A file or folder that a trial reads: what it is, and how a person takes a copy of the labels out of it."""
+    """A file or folder that a trial reads: what it is, and how a user takes a copy of the labels out of it."""
 
     path: str
     what: str

@@ -62,7 +62,7 @@ class Ending(StrEnum):
     INFRASTRUCTURE = "infrastructure"
     SYNC = "sync"
     TAMPERED = "tampered"
-    PARKED = "parked"
+    PAUSED = "paused"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class _OpenRun:
 
 
 def measure(order: RunRequest) -> Measured:
-    """Bring a run to an end, or park it. Only bugs and unwritable files raise."""
+    """Bring a run to an end, or pause it. Only bugs and unwritable files raise."""
     run = _take_up(order)
     try:
         judgement = _until_judged(run)
@@ -130,7 +130,7 @@ def measure(order: RunRequest) -> Measured:
         ending = Ending.SYNC if isinstance(error, SyncError) else Ending.INFRASTRUCTURE
         return Measured(ending, str(error), run.run_id, None, run.executed)
     if judgement is None:
-        return Measured(Ending.PARKED, "stopped before the run was judged", run.run_id, None, run.executed)
+        return Measured(Ending.PAUSED, "stopped before the run was judged", run.run_id, None, run.executed)
     _cancel(run, list(run.flying))
     return _end(run, _manifest(run, judgement), judgement)
 
@@ -161,7 +161,7 @@ def _take_up(order: RunRequest) -> _OpenRun:
     open_runs = [line for line in started if line.data["kind"] == order.kind and line.data["run_id"] not in ended]
     setup = leak_checks.launched(lab, order.config, order.base, order.candidate, order.exports)
     plan = order.plan(setup)
-    registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "epoch": setup.epoch}
+    registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "protocol": setup.protocol}
     registered |= {"design_sha256": order.design_sha256, "rule": plan.rule.value() if plan.rule else None}
     registered |= {"cells": [list(cell) for cell in sorted(plan.only)]} if plan.only else {}
     for arm in plan.arms:
@@ -235,7 +235,7 @@ def _remember(run: _OpenRun) -> None:
 
 
 def _until_judged(run: _OpenRun) -> verdict.Judgement | None:
-    """Keep the executor busy until the rule has what it needs; None if the person asked to stop first."""
+    """Keep the executor busy until the rule has what it needs; None if the user asked to stop first."""
     _reuse(run, planned_cells(run.plan))
     while True:
         trials = list(run.trials.values())
@@ -243,7 +243,7 @@ def _until_judged(run: _OpenRun) -> verdict.Judgement | None:
         if judgement.done:
             return judgement
         if run.order.stop():
-            _park(run)
+            _pause(run)
             return None
         cells = verdict.cells_wanted(run.plan, trials)
         _cancel(run, run.flying.keys() - {_id(cell) for cell in cells})
@@ -308,7 +308,7 @@ def _collect_finished(run: _OpenRun) -> None:
 
 
 def _repeat(run: _OpenRun, trial: str, exit_: Exit | None) -> None:
-    """An attempt was lost to infrastructure or cancelled to park: the same seed runs again as the next attempt."""
+    """An attempt was lost to infrastructure or cancelled to pause: the same seed runs again as the next attempt."""
     attempt = run.attempts.get(trial, 1)
     message = exit_.message if exit_ else "the executor lost it"
     lost = {"run_id": run.run_id, "trial": trial, "attempt": attempt, "message": message}
@@ -323,7 +323,7 @@ def _repeat(run: _OpenRun, trial: str, exit_: Exit | None) -> None:
 def _bring_home(run: _OpenRun, trial: str, ref: Ref, exit_: Exit) -> Trial:
     """Fetch an attempt's files into the store, score its predictions there, show the files in the checkout.
 
-    Nothing is read from the checkout, where a person may clean them away at any moment.
+    Nothing is read from the checkout, where a user may clean them away at any moment.
     """
     name, index, seed = next(cell for cell in planned_cells(run.plan) if _id(cell) == trial)
     arm = _arm(run, name)
@@ -438,7 +438,7 @@ def _reuse(run: _OpenRun, cells: Sequence[Cell]) -> None:
         run.order.tell(f"{len(reused)} trials reused, not run again: {reused[0]}{' ...' if reused[1:] else ''}")
 
 
-def _park(run: _OpenRun) -> None:
+def _pause(run: _OpenRun) -> None:
     """End after the trials that run now: what is queued is cancelled, what runs is brought home."""
     statuses = run.executor.poll([ref for _, ref in run.flying.values()], 0.0)
     queued = [ref for key, ref in run.flying.values() if key in statuses and statuses[key].phase is Phase.QUEUED]
@@ -478,7 +478,7 @@ def _recorded_end(run: _OpenRun) -> Line | None:
 
 
 def _ending(run: _OpenRun, judgement: verdict.Judgement) -> Ending:
-    """A candidate's own failure is its author's to mend; a baseline's, or tampering, a person's.
+    """A candidate's own failure is its author's to fix; a baseline's, or tampering, a user's.
 
     Read off the one trial that the judgement names, so that it is the same whoever finished first.
     """
@@ -565,7 +565,7 @@ def _manifest(run: _OpenRun, judgement: verdict.Judgement | None) -> Manifest:
         success_delta=run.plan.delta,
         arms=tuple(RunArm(name=a.name, role=a.role, code=a.code, settings=a.settings) for a in run.plan.arms),
         pairs=len(run.plan.seeds),
-        epoch=setup.epoch,
+        protocol=setup.protocol,
         lab={key: order.config.value()[key] for key in CONFIGURED},
         environment=setup.environment,
         evaluator=FileHash(path=evaluate.script, sha256=setup.evaluator_sha256) if evaluate else None,

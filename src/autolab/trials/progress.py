@@ -1,4 +1,4 @@
-"""A run under way, counted for a person who watches: what runs and since when, pairs so far, how long it may take.
+"""A run under way, counted for a user who watches: what runs and since when, pairs so far, how long it may take.
 
 Nothing here decides anything: the rule reads trials and not these counts. Times are `time.monotonic()` of this
 process, in seconds.
@@ -107,7 +107,7 @@ class Progress:
         said = f", {self.most or 'about '}{spell(left)} left" if left is not None else ""
         return f"  {self.done:>2} of {self.most}{self.planned}  {outcome(ended)}{said}"
 
-    def parked_in(self, now: float) -> float | None:
+    def paused_in(self, now: float) -> float | None:
         """Seconds until what runs now may be over; None where a trial's time is not known yet."""
         lefts = [one.left(now) for one in self.running]
         known = [left for left in lefts if left is not None]
@@ -200,7 +200,7 @@ def outcome(trial: Trial) -> str:
 
 
 def spell(seconds: float) -> str:
-    """A length of time as a person says it: 8 s, 12 min, 3.4 h."""
+    """A length of time as a user says it: 8 s, 12 min, 3.4 h."""
     if seconds < 99.5:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
@@ -247,5 +247,5 @@ class View(Protocol):
     def judged(self, judged: JudgedIteration) -> None:
         """The present iteration has its verdict."""
 
-    def park(self) -> None:
-        """The person asked to stop; said once. Signal handlers call it, so it takes no lock."""
+    def pause(self) -> None:
+        """The user asked to stop; said once. Signal handlers call it, so it takes no lock."""

@@ -2,7 +2,7 @@
 
 Code and data are exported anew into a folder of its own; nothing that is known of a trial is taken over. What comes out
 is identical to the byte, or within the noise of the lab, or different. A champion whose confirmation comes out
-different is retracted, and with it what was built on it. So is one that was kept in another epoch, where its claim does
+different is retracted, and with it what was built on it. So is one that was kept in another protocol, where its claim does
 not hold in this one.
 """
 
@@ -63,7 +63,7 @@ def reproduce_run(
     tell(f"reproducing {manifest.iteration_id}/{manifest.run_id}: {len(trials)} trials in fresh exports of its commits")
     order = _order(lab, config, manifest, reproduction_plan(manifest, trials), tell, stop)
     measured = measurement.measure(replace(order, exports=place))
-    if measured.ending is measurement.Ending.PARKED:
+    if measured.ending is measurement.Ending.PAUSED:
         return None
     if measured.manifest is None:
         raise LabError(f"reproduce: {measured.run_id}: {measured.reason}; run it again")
@@ -78,22 +78,22 @@ def reproduce_run(
     return found
 
 
-def renew(lab: Lab, config: Config, base: str, epoch: str, tell: View, stop: Callable[[], bool]) -> bool:
-    """Confirm the champion once more where `base` is one that was kept in another epoch; retracted if it does not hold.
+def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: Callable[[], bool]) -> bool:
+    """Confirm the champion once more where `base` is one that was kept in another protocol; retracted if it does not hold.
 
-    An evaluator that the person has committed since makes their commit the base: then nothing is claimed of the
-    champion. False if the person asked to stop. LabError: its confirmation cannot be measured.
+    An evaluator that the user has committed since makes their commit the base: then nothing is claimed of the
+    champion. False if the user asked to stop. LabError: its confirmation cannot be measured.
     """
     state, campaign = lab.load()
     newest = campaign.champions[-1] if campaign.champions else None
-    if newest is None or newest.epoch == epoch or newest.commit != base:
+    if newest is None or newest.protocol == protocol or newest.commit != base:
         return True
     path = lab.iteration(newest.iteration_id).run(newest.run_id).manifest
     manifest = Manifest.load(path, str(path.relative_to(lab.root)))
-    tell(f"the champion {newest.commit[:12]} was kept in another epoch: confirmed anew")
+    tell(f"the champion {newest.commit[:12]} was kept in another protocol: confirmed anew")
     order = _order(lab, config, manifest, reconfirmation_plan(manifest), tell, stop)
     measured = measurement.measure(order)
-    if measured.ending is measurement.Ending.PARKED:
+    if measured.ending is measurement.Ending.PAUSED:
         return False
     if measured.manifest is None:
         raise LabError(f"confirmation of the champion: {measured.run_id}: {measured.reason}; run it again")
@@ -101,15 +101,17 @@ def renew(lab: Lab, config: Config, base: str, epoch: str, tell: View, stop: Cal
     counted = _counted(lab, config, campaign, order.acted)
     fallen: tuple[Champion, ...] = ()
     if verdicts == [Verdict.SUPPORTED]:
-        held = newest.model_copy(update={"epoch": epoch, "run_id": measured.run_id})
+        held = newest.model_copy(update={"protocol": protocol, "run_id": measured.run_id})
         counted = counted.model_copy(update={"champions": (*campaign.champions[:-1], held)})
     else:
         counted, fallen = champion.retract(counted, newest.commit)
     about = {"of": f"{newest.iteration_id}/{newest.run_id}", "standing": "kept" if not fallen else "retracted"}
     _conclude(lab, state, counted, about, fallen, tell)
-    tell(f"the champion {newest.commit[:12]} {'holds in this epoch too' if not fallen else 'does not hold any more'}")
-    # What it stood on is of another epoch too, if it is a champion.
-    return not fallen or renew(lab, config, newest.parent, epoch, tell, stop)
+    tell(
+        f"the champion {newest.commit[:12]} {'holds in this protocol too' if not fallen else 'does not hold any more'}"
+    )
+    # What it stood on is of another protocol too, if it is a champion.
+    return not fallen or renew(lab, config, newest.parent, protocol, tell, stop)
 
 
 def _order(
@@ -212,9 +214,9 @@ def _compare(
 
 
 def _noise(lab: Lab, manifest: Manifest) -> tuple[float | None, str]:
-    """The deviation from seed to seed: the calibration's where it is of the run's epoch, else the own baseline's."""
+    """The deviation from seed to seed: the calibration's where it is of the run's protocol, else the own baseline's."""
     known = calibration.current_calibration(lab)
-    if known is not None and known.epoch == manifest.epoch and known.metric == manifest.metric:
+    if known is not None and known.protocol == manifest.protocol and known.metric == manifest.metric:
         return known.deviation, f"calibration {known.run_id}"
     names = [arm.name for arm in manifest.arms if arm.role == "baseline"]
     own = [_number(t, manifest) for t in manifest.trials if t.arm in names and t.outcome is TrialOutcome.COMPLETED]
@@ -250,7 +252,7 @@ SAID = {
 
 
 def reproduction_text(found: Reproduction) -> list[str]:
-    """What a person reads of it."""
+    """What a user reads of it."""
     rows = [
         f"{one.trial:<24} {one.was:<14.8g} {'failed' if one.now is None else f'{one.now:<14.8g}'} {one.standing}"
         for one in found.trials

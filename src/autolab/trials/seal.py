@@ -117,7 +117,7 @@ class Seals:
             write_whole(record, json.dumps(self.seals[what].files))
 
     def add_own(self, what: str, path: Path) -> str:
-        """Seal a person's own folder as it is now, which may be another than last time; its hash."""
+        """Seal a user's own folder as it is now, which may be another than last time; its hash."""
         record = self.kept / f"own-{sha256_of(os.fsencode(path))[:16]}.json"
         known = read(record)
         self.seals[what] = Seal.of(path, known)
@@ -134,7 +134,7 @@ class Seals:
         return ""
 
     def put_away(self) -> list[Path]:
-        """Move every broken export aside, so that it is made again; where they lie now. A person's own stays."""
+        """Move every broken export aside, so that it is made again; where they lie now. A user's own stays."""
         moved = []
         for seal in self.seals.values():
             if seal.path.is_relative_to(self.exports) and seal.broken():

@@ -112,7 +112,7 @@ def check(lab: Lab) -> Iterator[str]:
             yield f"{error}; {WAY_OUT}"
 
 
-def mend(lab: Lab) -> Iterator[str]:
+def fix(lab: Lab) -> Iterator[str]:
     """Write again what the ledger does not bear out, keeping what was there; a line for each.
 
     What no line of the ledger records is put aside: the trial is measured anew when it is wanted.

@@ -34,7 +34,7 @@ class Protected:
 
 
 APPEND_ONLY = "*_journal.md"
-_PERSON = "put the change back; only the person edits it"
+_USER = "put the change back; only the user edits it"
 _FROZEN = "put the change back; META_MODE=1 in the newest entry of human_journal.md unlocks it"
 _ENGINE = "put the change back; the engine writes it in the lab's own checkout"
 _CONTROL = "put the change back; it belongs to the lab, not to a candidate"
@@ -45,7 +45,7 @@ def protected(config: Config, *, unlocked: bool = False) -> list[Protected]:
     """What a candidate may not change, the strictest class first; `unlocked` opens FROZEN only."""
     files, evaluate = config.files, config.evaluate
     rules = [Protected(path, "control plane", _CONTROL) for path in (".autolab", "experiments", "5_worktrees")]
-    rules += [Protected(path, "HUMAN", _PERSON) for path in files.human]
+    rules += [Protected(path, "HUMAN", _USER) for path in files.human]
     if evaluate is not None:
         data = (evaluate.eval, evaluate.holdout)
         rules += [Protected(path, "evaluation data", _CONTROL) for path in data if path is not None]

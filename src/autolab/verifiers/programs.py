@@ -1,7 +1,7 @@
 """The policy ladder: the lab's own programs, run on a read-only export of a candidate.
 
 Nothing that a candidate wrote is imported here: its tests, dry run and model summary run in processes of their
-own (`process`), and their exit codes alone decide. What they find are values; what the person wrote wrongly in
+own (`process`), and their exit codes alone decide. What they find are values; what the user wrote wrongly in
 the policy raises one line.
 """
 
@@ -227,7 +227,7 @@ def _argv(name: str, command: str, ground: CheckInputs) -> list[str]:
 
 
 def _environment(ground: CheckInputs, folder: Path) -> dict[str, str]:
-    """The whole environment of a check: nothing of the person's."""
+    """The whole environment of a check: nothing of the user's."""
     beside = f"{Path(ground.python).parent}:" if "/" in ground.python else ""
     values = {
         "PATH": f"{beside}/usr/local/bin:/usr/bin:/bin",

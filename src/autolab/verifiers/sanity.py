@@ -18,10 +18,10 @@ def results_sanity(manifest: Manifest, design: Design, calibration: Calibration 
     """Findings on a run's trials, one line each. Blocking: what makes its comparisons mean nothing.
 
     Baseline and seeds present, paired and different; what is compared an unbroken row of pairs from the first seed on;
-    values finite and in their natural range; durations like those of the `calibration`, which must be of this epoch.
+    values finite and in their natural range; durations like those of the `calibration`, which must be of this protocol.
     """
     arms = {name: _prefix(manifest.trials, name) for name in _arms(manifest, design)}
-    found = list(_epoch_findings(manifest, calibration))
+    found = list(_protocol_findings(manifest, calibration))
     baselines = design.baselines[:1] if manifest.kind is RunKind.CONFIRM else design.baselines
     found += [
         _blocking(f"baseline {arm.name}: no completed trial, so nothing is compared")
@@ -54,11 +54,11 @@ def _declared(manifest: Manifest, design: Design) -> tuple[int, ...] | None:
     return None if any(one.reason == "deterministic" for one in manifest.comparisons) else seeds
 
 
-def _epoch_findings(manifest: Manifest, calibration: Calibration | None) -> Iterator[Finding]:
-    if calibration is not None and manifest.epoch not in (None, calibration.epoch):
-        was, now = calibration.epoch[:12], str(manifest.epoch)[:12]
+def _protocol_findings(manifest: Manifest, calibration: Calibration | None) -> Iterator[Finding]:
+    if calibration is not None and manifest.protocol not in (None, calibration.protocol):
+        was, now = calibration.protocol[:12], str(manifest.protocol)[:12]
         way_out = "evaluator, data, metric or environment changed; run `autolab calibrate`, then measure again"
-        yield _blocking(f"epoch {now}: the calibration is of epoch {was}: {way_out}")
+        yield _blocking(f"protocol {now}: the calibration is of protocol {was}: {way_out}")
 
 
 def _prefix(trials: Iterable[Trial], arm: str) -> list[Trial]:

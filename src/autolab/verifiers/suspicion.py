@@ -1,5 +1,5 @@
 """What looks too good or too easy to be true, in predictions and in a run's trials. It proves nothing: it is said, and
-where a result would be built on, a candidate that calls for it is set aside until a person has looked.
+where a result would be built on, a candidate that calls for it is set aside until a user has looked.
 
     ignores inputs   every row of the predictions is the same                                             alone
     jump             the gain is beyond JUMP_DEVIATIONS deviations of the baseline's trials, and          alone
@@ -138,9 +138,9 @@ def _repeats(file: BufferedReader, size: int, times: int) -> bool:
 def find(manifest: Manifest, design: Design, known: Calibration | None = None) -> list[Suspicion]:
     """All that is odd about a run's arms, from the trials that its comparisons rest on, arm by arm.
 
-    A calibration of another epoch says nothing of them.
+    A calibration of another protocol says nothing of them.
     """
-    mine = known if known is not None and known.epoch == manifest.epoch else None
+    mine = known if known is not None and known.protocol == manifest.protocol else None
     found = list(_ignored(manifest))
     for compared in manifest.comparisons:
         found += _Pairs.of(manifest, design, compared, mine).suspicions()
@@ -148,7 +148,7 @@ def find(manifest: Manifest, design: Design, known: Calibration | None = None) -
 
 
 def reasons(manifests: Iterable[Manifest], design: Design, known: Calibration | None, arm: str) -> tuple[str, ...]:
-    """Why a person is to look before `arm` is believed, a line each, from the runs that support it; empty if nothing
+    """Why a user is to look before `arm` is believed, a line each, from the runs that support it; empty if nothing
     calls for it. What a training claims is no measurement, and does not count."""
     found = [odd for manifest in manifests for odd in find(manifest, design, known) if odd.arm == arm]
     counted = [odd for odd in found if odd.kind is not Kind.CLAIM]

@@ -59,13 +59,13 @@ class Champion(Record):
     """The confirmation."""
     commit: str
     parent: str
-    epoch: str
+    protocol: str
     gain: float
     evaluation_only: bool = False
     """Claimed on the evaluation alone: the lab has no holdout."""
     metrics: dict[str, float]
     home_commit: str | None = None
-    """The commit of the lab's branch that it was made from: what the person commits later is not in it."""
+    """The commit of the lab's branch that it was made from: what the user commits later is not in it."""
 
 
 LINEAGE = 50
@@ -73,7 +73,7 @@ LINEAGE = 50
 
 
 class Claims(Record):
-    """What the confirmations of a campaign have been, and how often the holdout of an epoch was asked.
+    """What the confirmations of a campaign have been, and how often the holdout of a protocol was asked.
 
     `alpha` sums the errors that they were allowed: so many false ones are to be expected among the kept at most.
     """
@@ -81,7 +81,7 @@ class Claims(Record):
     confirmations: Count = 0
     kept: Count = 0
     alpha: float = 0.0
-    epoch: str = ""
+    protocol: str = ""
     questions: Count = 0
 
     @property

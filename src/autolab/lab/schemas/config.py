@@ -55,7 +55,7 @@ class Train(Command):
 
     `metrics` is where it says its numbers: a `.json` file with one flat object, any other file with lines
     `name: value`, or `stdout` with such lines; files lie in AUTOLAB_TRIAL_DIR. `env` names variables of the
-    person's environment that it gets. With `in_copy` it runs in a writable copy of the code, thrown away
+    user's environment that it gets. With `in_copy` it runs in a writable copy of the code, thrown away
     afterwards: for a program that writes beside itself. A metrics file that it leaves in the copy is kept.
     `gpus` is how many one training uses: what `budget.gpu_hours` counts.
     """
@@ -108,7 +108,7 @@ class ResearcherConfig(Record):
     `price` is for a model whose price is not known.
 
     For a command, `env`, `reads` and `writes` are variables that it gets, files and folders that it sees beside its
-    workspace, the system and its own program; `~` is the person's home. It may add up to `disk_mb` and `max_files`
+    workspace, the system and its own program; `~` is the user's home. It may add up to `disk_mb` and `max_files`
     files and folders; what `writes` names is not counted.
     """
 
@@ -143,7 +143,7 @@ class ExecutorConfig(Record):
 
 
 class Files(Record):
-    """Who may change which file: nobody, the person, the engine; what is not named is the researcher's."""
+    """Who may change which file: nobody, the user, the engine; what is not named is the researcher's."""
 
     frozen: tuple[str, ...] = ("eval.py", "program.md", "meta_journal.md")
     human: tuple[str, ...] = ("human_journal.md",)
@@ -197,9 +197,9 @@ class Calibrate(Record):
 
 
 class Attempts(Record):
-    """How often a stage may be tried, and how often the review may send back, before a person is asked.
+    """How often a stage may be tried, and how often the review may send back, before a user is asked.
 
-    `same_error` of one iteration ask a person too. `same_idea` is how often an idea may be tried on one base. After
+    `same_error` of one iteration ask a user too. `same_idea` is how often an idea may be tried on one base. After
     `rethink` iterations without a gain the next idea has to be of another family; 0 is never.
     """
 
@@ -229,7 +229,7 @@ class Docs(Record):
 
 
 class Config(Record):
-    """What a person says once about the lab. Only `metric` has no default."""
+    """What a user says once about the lab. Only `metric` has no default."""
 
     FILE: ClassVar[str] = ".autolab/config.yaml"
 

@@ -165,7 +165,7 @@ class Calibration(Record):
 
     FILE: ClassVar[str] = ".autolab/calibration.json"
 
-    epoch: str
+    protocol: str
     commit: str
     run_id: str
     at: str
@@ -355,7 +355,7 @@ class Manifest(Record):
     arms: tuple[RunArm, ...] = ()
     pairs: Count | None = None
     """Pairs that were planned at most."""
-    epoch: str | None = None
+    protocol: str | None = None
     lab: dict[str, JsonValue] = {}
     """Keys of config.yaml that say how a trial ran and was measured, as they were."""
     environment: Environment | None = None
@@ -450,7 +450,7 @@ class Confirmation(Record):
     claim: Annotated[int, Field(ge=1)]
     alpha: float
     suspicions: tuple[str, ...] = ()
-    """Why a claim that would be kept is set aside for a person: a line a reason."""
+    """Why a claim that would be kept is set aside for a user: a line a reason."""
 
     @property
     def evaluation_only(self) -> bool:

@@ -39,7 +39,7 @@ TAIL_BYTES = 1 << 20
 """How much of what the program printed is kept on record, from its end."""
 OUTPUT_BYTES = 50 << 20
 LAST_LINE = 200
-"""Characters of a failed program's last line that a person is shown."""
+"""Characters of a failed program's last line that a user is shown."""
 DONE = 200
 """The status of a call whose program ended well; that of any other is 0."""
 
@@ -183,7 +183,7 @@ def _refuse_lab(name: str, paths: Iterable[str], lab: Path) -> None:
 
 
 def _folder(path: str) -> str:
-    """A path of the person's that the program may write; one that ends in `/` is made, as the program would."""
+    """A path of the user's that the program may write; one that ends in `/` is made, as the program would."""
     whole = path
     if path.endswith("/"):
         os.makedirs(whole, exist_ok=True)

@@ -3,8 +3,8 @@
 For each ask it is told how to answer (`task.contract`) and what is asked (`task.prompt`), and replies with one JSON
 object of the stage's form, bare or in one code fence; nothing of it is repaired. The first reply that does not fit goes
 back once with what is wrong; after that the stage counts an attempt. A service that cannot be had is tried again with
-growing pauses, or as long as it asks for, then the fall-back model is asked. What a person has to mend (a key, a name,
-a quota) is `failed`, and a person is asked.
+growing pauses, or as long as it asks for, then the fall-back model is asked. What a user has to fix (a key, a name,
+a quota) is `failed`, and a user is asked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from autolab.text import whole
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 LONGEST_WAIT_S = 6 * 3600.0
-"""A service that asks to wait longer than this is out of reach: a person is told."""
+"""A service that asks to wait longer than this is out of reach: a user is told."""
 RATE_WAITS = 200
 """Waits for one ask's rate limits; with the longest pause each, some hours."""
 LONGEST_QUOTED = 100_000
@@ -66,7 +66,7 @@ class LLMResearcher:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know before it is asked."""
+        """What a user should know before it is asked."""
         unknown = [one.name for one in self.minds if one.dollars_at_most(1, 1) is None]
         way = "its calls are counted in tokens alone (researcher.price says it)"
         return tuple(f"no price is known for {name}: {way}" for name in unknown)

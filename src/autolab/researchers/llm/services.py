@@ -49,7 +49,7 @@ class Model:
     url: str
     key: str
     price: Price | None
-    """Dollars for a million tokens, where the person says it."""
+    """Dollars for a million tokens, where the user says it."""
     own_url: bool
     local: bool
 

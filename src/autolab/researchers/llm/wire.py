@@ -196,7 +196,7 @@ def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Re
 
     What goes wrong on the way is a Received with status 0 and `fault` as "kind: what". The call has a loop of its own,
     as only so it can be ended at any point, and a thread for it, as in the caller's the clients' loop is running; a
-    person who leaves at once does not wait for that thread.
+    user who leaves at once does not wait for that thread.
     """
     found: Future[Received] = Future()
 
@@ -365,5 +365,5 @@ def _error(body: bytes) -> str:
 
 
 def shown(text: str) -> str:
-    """What somebody else says, as one line for a person: `text.one_line`, 300 characters at most."""
+    """What somebody else says, as one line for a user: `text.one_line`, 300 characters at most."""
     return one_line(text, 300)

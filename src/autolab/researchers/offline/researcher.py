@@ -69,7 +69,7 @@ class OfflineResearcher:
         return Answer(_result("complete", note or "answered from the catalogue", output), note)
 
     def _answer(self, task: Task, context: Context, desk: Bench) -> tuple[Output, str]:
-        """The stage's output, and a line for the person or nothing."""
+        """The stage's output, and a line for the user or nothing."""
         match task.stage:
             case Stage.HYPOTHESIS:
                 return self._hypothesis(context, desk, task.iteration)
@@ -124,7 +124,7 @@ class OfflineResearcher:
 
 
 def _asked_for(context: Context, desk: Bench) -> tuple[Idea | None, str]:
-    """What the person's goal names, if it was not measured on this base yet; and what was understood of it."""
+    """What the user's goal names, if it was not measured on this base yet; and what was understood of it."""
     if not context.intent or context.refinement:
         return None, ""
     understood = understand(context.goal, desk.mechanisms)
@@ -216,7 +216,7 @@ def _module(arm: str, context: Context) -> str:
 
 
 def _implementation(context: Context, desk: Bench, *, first: bool) -> tuple[ImplementationOutput, str]:
-    """The code of the design. Once that has failed there is nothing to mend by thought: it is withdrawn.
+    """The code of the design. Once that has failed there is nothing to fix by thought: it is withdrawn.
 
     A withdrawn candidate is the base again, whose trials are known, so the iteration ends without further cost.
     """
