@@ -4,7 +4,7 @@ DEMO ?= demo-lab
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format crash hostile planted bench-decisions bench-noise docs clean
+.PHONY: help setup demo quick test nightly check format crash hostile planted bench-decisions bench-noise docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -18,8 +18,16 @@ setup: venv/.stamp  ## venv/ with everything in it
 demo: venv/.stamp  ## a lab in demo-lab/ (DEMO=folder): three iterations on real data
 	venv/bin/autolab demo $(DEMO)
 
-test: venv/.stamp  ## all tests but `make crash` (ARGS="-k name" for some)
+quick: venv/.stamp  ## the tests that start no process (a minute)
+	$(PY) -m pytest -q -n auto --dist worksteal -m "not process and not nightly and not crash_real" $(ARGS)
+
+test: venv/.stamp  ## all tests but those of `make nightly` (ARGS="-k name" for some)
 	$(PY) -m pytest -q -n auto --dist worksteal $(ARGS)
+
+nightly: venv/.stamp  ## what `make test` samples, whole: every crash point, `make crash`, `make hostile`, `make planted` (hours)
+	$(PY) -m pytest -q -n auto --dist worksteal -m nightly --ignore=tests/hostile $(ARGS)
+	$(MAKE) crash hostile planted
+	@echo "nightly: every part passed"
 
 check: venv/.stamp  ## lint, format, types, import layers, generated docs
 	$(PY) -m ruff check .
@@ -33,10 +41,10 @@ format: venv/.stamp  ## let ruff write the format and the simple fixes
 	$(PY) -m ruff format .
 
 crash: venv/.stamp  ## kill -9 at every crash point of a loop with real trainings (minutes)
-	$(PY) -m pytest -q -s -m crash_real tests/acceptance/test_crash.py
+	$(PY) -m pytest -q -s -m crash_real
 
 hostile: venv/.stamp  ## the hostile programs, three times at level full, races fifty times (minutes)
-	HOSTILE_ROUNDS=3 RACE_ROUNDS=50 $(PY) -m pytest -q -n auto tests/hostile
+	HOSTILE_ROUNDS=3 RACE_ROUNDS=50 $(PY) -m pytest -q -n auto -m "not crash_real" tests/hostile
 
 planted: venv/.stamp  ## does a test catch each known bug? one a guard, planted in a copy (minutes; ARGS="--only NAME")
 	$(PY) scripts/plant_bugs.py $(ARGS)

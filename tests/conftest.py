@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,55 @@ settings.register_profile("autolab", deadline=None, derandomize=True, database=N
 settings.load_profile("autolab")
 
 
+QUICK = "not process"
+"""What stands in `-m` of `make quick`; then no test may start a process."""
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
+_started: list[str] = []
+_watching = [False]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if QUICK in config.option.markexpr:
+        platform.processor()  # starts `uname -p` once a process, for whichever library asks first
+        sys.addaudithook(_refuse)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Under `make quick` a file whose tests all start processes is not even imported."""
+    if QUICK in config.option.markexpr and collection_path.suffix == ".py":
+        return True if "\npytestmark = pytest.mark.process\n" in collection_path.read_text("utf-8") else None
+    return None
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    if event in STARTS and _watching[0]:
+        _started.append(f"{event} {arguments[:2]}")
+        _fail()
+
+
+def _fail() -> None:
+    told = "mark it `@pytest.mark.process`, or its file `pytestmark = pytest.mark.process`: `make quick` starts none"
+    pytest.fail(f"starts a process ({_started[0]:.200}); {told}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _watching[0] = True
+    _started.clear()
+    try:
+        return (yield)
+    finally:
+        _watching[0] = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    yield
+    if _started:  # and the code under test kept the refusal to itself
+        _fail()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     needed = item.get_closest_marker("root")
     if needed is not None and os.geteuid() != 0:
@@ -22,11 +73,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Git without the user's configuration, no AUTOLAB_* or GIT_* from outside, one thread, plain output."""
+    """Git without the user's configuration, no AUTOLAB_* or GIT_* from outside, one thread, plain output.
+
+    And no fsync: nobody here looks at the disk after a power cut, and on a busy disk each costs a tenth of a second.
+    """
     configuration = tmp_path_factory.mktemp("git") / "config"
     configuration.write_text(
         "[user]\n\tname = Test\n\temail = test@example.org\n[init]\n\tdefaultBranch = main\n"
-        "[gc]\n\tauto = 0\n[commit]\n\tgpgSign = false\n[advice]\n\tdetachedHead = false\n",
+        "[gc]\n\tauto = 0\n[core]\n\tfsync = none\n[commit]\n\tgpgSign = false\n[advice]\n\tdetachedHead = false\n",
         encoding="utf-8",
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -40,6 +94,7 @@ def _environment_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setenv("COLUMNS", "100")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        patch.setattr(os, "fsync", os.fstat)
         yield
 
 

@@ -213,17 +213,20 @@ def test_no_module_is_renamed_on_import_and_none_hides_what_it_lacks() -> None:
     assert problems == []
 
 
+@pytest.mark.process
 def test_help_and_the_command_line_itself_load_nothing_heavy(tmp_path: Path) -> None:
     assert loaded_by("-c", "import autolab.cli.command_line", cwd=tmp_path) & HEAVY == set()
     assert loaded_by("-m", "autolab", "--help", cwd=tmp_path) & HEAVY == set()
 
 
+@pytest.mark.process
 def test_status_of_a_lab_loads_nothing_heavy(tmp_path: Path) -> None:
     lab = tmp_path / "lab"
     subprocess.run([sys.executable, "-m", "autolab", "init", str(lab)], check=True, capture_output=True)
     assert loaded_by("-m", "autolab", "status", cwd=lab) & HEAVY == set()
 
 
+@pytest.mark.process
 def test_heavy_imports_are_seen(tmp_path: Path) -> None:
     assert loaded_by("-c", "import yaml", cwd=tmp_path) & HEAVY == {"yaml"}
 

@@ -112,6 +112,7 @@ def test_readme_and_ci_name_only_make_targets_that_exist(repository: Path) -> No
             assert used <= targets, name
 
 
+@pytest.mark.process
 def test_ci_started_by_root_fails_where_no_plain_user_can_be_made(repository: Path, tmp_path: Path) -> None:
     """Fakes of the system's programs, so that nothing is made on this machine."""
     if not (repository / ".ci").exists():
@@ -126,6 +127,7 @@ def test_ci_started_by_root_fails_where_no_plain_user_can_be_made(repository: Pa
     assert ended.stderr == "ci: useradd cannot make the user autolab-ci: start .ci/run as a plain user\n"
 
 
+@pytest.mark.process
 def test_generated_pages_are_current(repository: Path) -> None:
     done = subprocess.run(
         [sys.executable, "scripts/generate_docs.py", "--check"],
@@ -186,6 +188,7 @@ def test_cli_page_has_a_section_for_every_command(generator: ModuleType) -> None
     assert "```text\nusage: status\n```" in page
 
 
+@pytest.mark.process
 def test_git_ignores_no_file_of_a_template(repository: Path) -> None:
     if not (repository / ".git").exists():
         pytest.skip("not a git checkout")
@@ -211,6 +214,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_wheel_holds_every_template_file_and_the_types_marker(repository: Path, wheel: Path) -> None:
     source = repository / "src"
@@ -238,6 +242,7 @@ print(json.dumps([execute.__file__, ended.tail, status.exit.outcome]))
 """
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_installed_package_starts_runner_and_supervisor_by_their_paths(wheel: Path, tmp_path: Path) -> None:
     installed = tmp_path / "site"

@@ -100,6 +100,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done, list[int
     return folder, done, server.asked
 
 
+@pytest.mark.process
 def test_init_downloads_checks_and_splits_and_git_sees_no_data(made: tuple[Path, Done, list[int]]) -> None:
     lab, done, asked = made
     assert asked == [0]
@@ -118,6 +119,7 @@ def test_init_downloads_checks_and_splits_and_git_sees_no_data(made: tuple[Path,
     ]
 
 
+@pytest.mark.process
 def test_splits_follow_from_the_pixels_alone_and_test_pictures_are_dealt_out_by_class(
     made: tuple[Path, Done, list[int]],
 ) -> None:
@@ -134,6 +136,7 @@ def test_splits_follow_from_the_pixels_alone_and_test_pictures_are_dealt_out_by_
     assert len(set(seen)) == 260
 
 
+@pytest.mark.process
 def test_prepare_again_downloads_nothing_and_makes_smaller_splits(made: tuple[Path, Done, list[int]]) -> None:
     whole, _, _ = made
     lab = whole.with_name("again")
@@ -149,6 +152,7 @@ def test_prepare_again_downloads_nothing_and_makes_smaller_splits(made: tuple[Pa
     assert len(split(lab, "train")[1]) == 50, "what was there stays"
 
 
+@pytest.mark.process
 def test_a_folder_of_unpacked_sets_is_read_in_place(made: tuple[Path, Done, list[int]], lab: Path) -> None:
     whole, _, _ = made
     datasets = unpacked(lab.parent / "sets", FILES)
@@ -159,6 +163,7 @@ def test_a_folder_of_unpacked_sets_is_read_in_place(made: tuple[Path, Done, list
     assert not list((lab / "data").glob("*.gz*"))
 
 
+@pytest.mark.process
 def test_a_file_that_python_3_wrote_is_read_too(lab: Path) -> None:
     def again(content: bytes, protocol: int) -> bytes:
         pixels = np.frombuffer(content[-4 - 40 * 3072 : -4], np.uint8).reshape(40, 3072)
@@ -169,6 +174,7 @@ def test_a_file_that_python_3_wrote_is_read_too(lab: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.process
 def test_a_download_that_breaks_off_goes_on_where_it_was(lab: Path) -> None:
     with Server(WHOLE, cuts=(100_000, 200_000)) as server:
         done = prepare(lab, **server.env)
@@ -178,6 +184,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(lab: Path) -> None:
     assert (lab / "data" / "cifar-10-python.tar.gz").read_bytes() == WHOLE
 
 
+@pytest.mark.process
 def test_the_next_call_goes_on_with_what_the_last_one_got(lab: Path) -> None:
     with Server(WHOLE, cuts=(100_000, 0)) as server:
         said = one_line(prepare(lab, **server.env))
@@ -186,12 +193,14 @@ def test_the_next_call_goes_on_with_what_the_last_one_got(lab: Path) -> None:
     assert server.asked == [0, 100_000, 100_000]
 
 
+@pytest.mark.process
 def test_a_server_that_knows_no_ranges_sends_the_whole_again(lab: Path) -> None:
     with Server(WHOLE, cuts=(100_000,), ranges=False) as server:
         assert prepare(lab, **server.env).returncode == 0
     assert server.asked == [0, 0]
 
 
+@pytest.mark.process
 def test_a_whole_part_file_is_only_checked(lab: Path) -> None:
     (lab / "data" / "cifar-10-python.tar.gz.part").write_bytes(WHOLE)
     with Server(WHOLE) as server:
@@ -199,6 +208,7 @@ def test_a_whole_part_file_is_only_checked(lab: Path) -> None:
     assert server.asked == [len(WHOLE)]
 
 
+@pytest.mark.process
 def test_a_terminal_sees_one_line_that_moves(lab: Path) -> None:
     ours, theirs = pty.openpty()
     with Server(WHOLE) as server:
@@ -246,6 +256,7 @@ BAD_FILES: dict[str, tuple[bytes | tarfile.TarInfo, str]] = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_a_batch_file_that_is_none_is_named_and_not_run(lab: Path, case: str) -> None:
     content, said = BAD_FILES[case]
@@ -255,6 +266,7 @@ def test_a_batch_file_that_is_none_is_named_and_not_run(lab: Path, case: str) ->
     assert nothing_made(lab)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -284,6 +296,7 @@ BAD_WAYS: dict[str, tuple[Callable[[Server], dict[str, str]], str]] = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", BAD_WAYS)
 def test_an_archive_that_does_not_come_is_said_in_one_line(lab: Path, case: str) -> None:
     change, said = BAD_WAYS[case]
@@ -293,11 +306,13 @@ def test_an_archive_that_does_not_come_is_said_in_one_line(lab: Path, case: str)
     assert nothing_made(lab) and not list((lab / "data").glob("*.gz*"))
 
 
+@pytest.mark.process
 def test_an_answer_that_is_no_file_is_said(lab: Path) -> None:
     with Server(WHOLE, status=404) as server:
         assert "the server answers 404 Not Found" in one_line(prepare(lab, **server.env))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -314,6 +329,7 @@ def test_an_archive_that_holds_no_set_is_refused_though_its_checksum_is_right(
     assert nothing_made(lab)
 
 
+@pytest.mark.process
 def test_a_damaged_archive_in_its_place_is_named_and_left_to_the_user(lab: Path) -> None:
     mine = lab / "data" / "cifar-10-python.tar.gz"
     mine.write_bytes(WHOLE[:1000])
@@ -323,6 +339,7 @@ def test_a_damaged_archive_in_its_place_is_named_and_left_to_the_user(lab: Path)
     assert mine.read_bytes() == WHOLE[:1000] and server.asked == []
 
 
+@pytest.mark.process
 def test_a_full_disk_keeps_what_was_received_and_the_next_call_goes_on(lab: Path) -> None:
     with Server(WHOLE) as server:
         line = one_line(prepare(lab, full_disk=True, **server.env))
@@ -343,6 +360,7 @@ def test_a_download_that_cannot_fit_is_not_begun(lab: Path, monkeypatch: pytest.
     assert nothing_made(lab) and not list(path.parent.glob("*.gz*"))
 
 
+@pytest.mark.process
 def test_a_disk_that_is_full_for_the_splits_leaves_none(lab: Path) -> None:
     datasets = unpacked(lab.parent / "sets", FILES)
     line = one_line(prepare(lab, full_disk=True, AUTOLAB_DATASETS=str(datasets)))
@@ -350,6 +368,7 @@ def test_a_disk_that_is_full_for_the_splits_leaves_none(lab: Path) -> None:
     assert nothing_made(lab)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("case", "full_disk", "said"),
     [("cut off", False, "cut off, damaged"), ("refused", False, "Connection refused"), (None, True, "File too large")],
@@ -381,6 +400,7 @@ def nothing_made(lab: Path) -> bool:
 # The models.
 
 
+@pytest.mark.process
 @needs_torch
 def test_both_baselines_train_predict_and_are_scored(made: tuple[Path, Done, list[int]], tmp_path: Path) -> None:
     trials = Trials(made[0], tmp_path)
@@ -394,6 +414,7 @@ def test_both_baselines_train_predict_and_are_scored(made: tuple[Path, Done, lis
             assert result["accuracy"] > 0.3, "a class is a level of grey: easily told apart"
 
 
+@pytest.mark.process
 @needs_torch
 def test_resnet18_with_64_channels_has_as_many_parameters_as_the_papers(lab: Path, tmp_path: Path) -> None:
     done = run("train.py", lab, "--summary", "--model", "resnet18", "--width", "64", trial_dir=tmp_path)

@@ -45,6 +45,7 @@ def trained(trials: Trials) -> Path:
 # The three commands.
 
 
+@pytest.mark.process
 @needs_torch
 def test_train_predict_and_eval_give_a_score_that_beats_guessing(trials: Trials, trained: Path) -> None:
     result = trials.result(trained)
@@ -60,6 +61,7 @@ def test_train_predict_and_eval_give_a_score_that_beats_guessing(trials: Trials,
     assert 0.1 < history[0]["train_accuracy"] < history[-1]["train_accuracy"] <= 1
 
 
+@pytest.mark.process
 @needs_torch
 def test_a_seed_gives_the_same_bytes_twice_and_another_seed_others(trials: Trials, trained: Path) -> None:
     again, other = trials.train(11, "again", epochs=8), trials.train(12, "other", epochs=8)
@@ -68,6 +70,7 @@ def test_a_seed_gives_the_same_bytes_twice_and_another_seed_others(trials: Trial
     assert (other / "model/weights.npz").read_bytes() != (trained / "model/weights.npz").read_bytes()
 
 
+@pytest.mark.process
 @needs_torch
 def test_order_and_noise_of_a_step_do_not_depend_on_what_was_drawn_before(trials: Trials) -> None:
     program = """
@@ -92,6 +95,7 @@ assert seen(1, 10) != seen(2, 10), "the seed does nothing"
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.process
 @needs_torch
 def test_train_refuses_an_unknown_setting_in_one_line(trials: Trials, tmp_path: Path) -> None:
     config = settings(tmp_path, learning_rate=0.1)
@@ -112,6 +116,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.process
 @needs_torch
 def test_train_says_which_setting_cannot_be(trials: Trials, tmp_path: Path) -> None:
     """All in one process, since each would import torch."""
@@ -137,11 +142,13 @@ for given in json.loads(sys.argv.pop()):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.process
 @needs_torch
 def test_train_names_the_variable_that_is_missing(trials: Trials, tmp_path: Path) -> None:
     assert "AUTOLAB_DATA is not set" in one_line(run("train.py", trials.code, trial_dir=tmp_path, seed=0))
 
 
+@pytest.mark.process
 @needs_torch
 def test_dry_run_needs_no_data_and_leaves_nothing(trials: Trials, tmp_path: Path) -> None:
     done = run("train.py", trials.code, "--dry-run", trial_dir=tmp_path)
@@ -149,6 +156,7 @@ def test_dry_run_needs_no_data_and_leaves_nothing(trials: Trials, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 @needs_torch
 def test_summary_says_parameters_and_shapes(trials: Trials, tmp_path: Path) -> None:
     done = run("train.py", trials.code, "--summary", trial_dir=tmp_path)
@@ -174,6 +182,7 @@ class Model(nn.Module):
 """
 
 
+@pytest.mark.process
 @needs_torch
 def test_a_model_is_added_by_a_file_and_may_take_a_width(lab: Path, tmp_path: Path) -> None:
     code = copy(lab, tmp_path / "code", *CODE)
@@ -197,6 +206,7 @@ def test_a_model_is_added_by_a_file_and_may_take_a_width(lab: Path, tmp_path: Pa
     assert np.load(tmp_path / "predictions.npy").shape == (598, 10)
 
 
+@pytest.mark.process
 @needs_torch
 def test_predict_unpickles_nothing(trials: Trials, trained: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
@@ -226,6 +236,7 @@ def answers(lab: Path, tmp_path: Path) -> Callable[..., Done]:
     return make
 
 
+@pytest.mark.process
 def test_eval_agrees_with_a_calculation_by_hand(answers: Callable[..., Done], tmp_path: Path) -> None:
     assert answers().returncode == 0
     result = json.loads((tmp_path / "score.json").read_text())
@@ -240,6 +251,7 @@ def _with_nan(p: np.ndarray) -> np.ndarray:
     return p
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -262,6 +274,7 @@ def test_eval_refuses_what_are_not_predictions(
     assert not (tmp_path / "score.json").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
@@ -274,6 +287,7 @@ def test_eval_refuses_labels_that_do_not_fit(answers: Callable[..., Done], label
     assert said in one_line(answers(labels=labels))
 
 
+@pytest.mark.process
 def test_eval_never_unpickles(answers: Callable[..., Done], tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -284,6 +298,7 @@ def test_eval_never_unpickles(answers: Callable[..., Done], tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.process
 def test_eval_names_a_file_that_is_missing(lab: Path, tmp_path: Path) -> None:
     done = score(lab, tmp_path / "none.npy", lab / "data" / "eval" / "labels.npy", tmp_path / "score.json")
     assert "none.npy" in one_line(done)

@@ -25,6 +25,7 @@ def kit(tmp_path: Path) -> LabKit:
     return kit
 
 
+@pytest.mark.process
 def test_as_it_is_it_verifies_and_a_loop_says_what_to_fill_in(kit: LabKit) -> None:
     verified = kit.autolab("verify")
     assert (verified.code, verified.out) == (0, "all is well\n")
@@ -34,6 +35,7 @@ def test_as_it_is_it_verifies_and_a_loop_says_what_to_fill_in(kit: LabKit) -> No
     assert not kit.iterations(), "nobody is asked for an idea before the baseline runs"
 
 
+@pytest.mark.process
 def test_one_line_filled_in_makes_a_loop_run(kit: LabKit) -> None:
     train, config = kit.root / "train.py", kit.root / Config.FILE
     lines = [EDIT if line.startswith("val_loss = None") else line for line in train.read_text().splitlines()]

@@ -80,6 +80,7 @@ def split(lab: Path, name: str) -> tuple[str, list[str], list[str]]:
     return "".join(rows[0]), *rows
 
 
+@pytest.mark.process
 def test_the_text_is_split_by_position(lab: Path) -> None:
     train, inputs, labels = split(lab, "train")
     ends = len(TEXT) * 8 // 10, len(TEXT) * 9 // 10
@@ -102,6 +103,7 @@ def test_the_characters_are_those_of_the_real_text() -> None:
     assert len(CHARACTERS) == len(set(CHARACTERS)) == 65 and sorted(CHARACTERS) == list(CHARACTERS)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -122,6 +124,7 @@ def test_a_text_that_will_not_do_is_one_line_and_the_data_stay(
 SPLITS = ("eval", "holdout", "train")
 
 
+@pytest.mark.process
 def test_another_text_than_the_real_one_has_to_be_allowed(lab: Path, tmp_path: Path) -> None:
     told = variables(tmp_path / "sets")
     del told["AUTOLAB_SHAKESPEARE_SHA256"]
@@ -131,6 +134,7 @@ def test_another_text_than_the_real_one_has_to_be_allowed(lab: Path, tmp_path: P
     assert "holds no tinyshakespeare.txt" in message
 
 
+@pytest.mark.process
 def test_without_its_data_the_lab_is_made_all_the_same(tmp_path: Path) -> None:
     kit = LabKit(tmp_path, tmp_path / "count.txt", {"AUTOLAB_DATASETS": str(tmp_path / "none")})
     made = kit.autolab("init", "lab", "--template", "shakespeare")
@@ -168,6 +172,7 @@ def score(predictions: Path, labels: Path, out: Path) -> Done:
     )
 
 
+@pytest.mark.process
 @needs_torch
 def test_train_predict_and_eval_give_bits_a_character_that_beat_counting(lab: Path, tmp_path: Path) -> None:
     trial = train(lab, tmp_path / "a", 11)
@@ -218,6 +223,7 @@ for name in ("gru", "ahead"):
 """
 
 
+@pytest.mark.process
 @needs_torch
 def test_the_labs_model_passes_the_altered_suffix_check_and_one_that_reads_backwards_does_not(
     lab: Path, tmp_path: Path
@@ -254,12 +260,14 @@ assert seen(1, 10) != seen(2, 10), "the seed does nothing"
 """
 
 
+@pytest.mark.process
 @needs_torch
 def test_order_and_noise_of_a_step_do_not_depend_on_what_was_drawn_before(lab: Path) -> None:
     done = python("-c", STREAMS, str(lab / "data" / "train"), cwd=lab)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.process
 @needs_torch
 def test_summary_says_parameters_and_shapes(lab: Path, tmp_path: Path) -> None:
     done = python("train.py", "--summary", cwd=lab, **environment(lab, tmp_path))
@@ -269,6 +277,7 @@ def test_summary_says_parameters_and_shapes(lab: Path, tmp_path: Path) -> None:
     assert summary.parameters == sum(layer["parameters"] for layer in summary.layers)  # type: ignore[misc]
 
 
+@pytest.mark.process
 @needs_torch
 @pytest.mark.parametrize(
     ("given", "said"),
@@ -301,6 +310,7 @@ def judged(tmp_path: Path) -> Callable[..., Done]:
     return make
 
 
+@pytest.mark.process
 def test_eval_agrees_with_a_calculation_by_hand(judged: Callable[..., Done], tmp_path: Path) -> None:
     assert judged().returncode == 0
     result = json.loads((tmp_path / "score.json").read_text())
@@ -308,6 +318,7 @@ def test_eval_agrees_with_a_calculation_by_hand(judged: Callable[..., Done], tmp
     assert result["accuracy"] == 0.75
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("predictions", "labels", "kind", "said"),
     [
@@ -331,6 +342,7 @@ def test_eval_refuses_what_is_not_exactly_right(
 # the documents
 
 
+@pytest.mark.process
 def test_configuration_policy_and_prompts_are_valid(lab: Path) -> None:
     config = Config.load(lab / Config.FILE)
     assert config.metric.primary == "val_bpb" and config.evaluate and config.evaluate.altered_suffix

@@ -51,14 +51,6 @@ from autolab.verifiers.findings import advisory_finding
 TRIAL = {"trial": "a-s1", "arm": "a", "index": 0, "seed": 1, "attempt": 1, "commit": "c", "key": "k", "content": "c"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_power_cut() -> Iterator[None]:
-    """Nobody here looks at the disk after a power cut, and a shared disk makes each fsync cost a tenth of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
-
-
 # the functions
 
 
@@ -258,6 +250,7 @@ def _output(stage: Stage, text: str) -> dict[str, Any]:
     }[stage]
 
 
+@pytest.mark.process
 @DOOR
 @given(TEXTS, st.sampled_from(sorted(OUTPUTS)), st.booleans())
 def test_door_reply(lab: Lab, text: str, stage: Stage, escaped: bool) -> None:
@@ -301,6 +294,7 @@ def _report(told: Account) -> DocumentEntry:
     return iteration_documents.report(told, None)
 
 
+@pytest.mark.process
 @DOOR
 @given(BYTES, BYTES)
 def test_door_log(lab: Lab, before: bytes, last: bytes) -> None:
@@ -320,6 +314,7 @@ def test_door_log(lab: Lab, before: bytes, last: bytes) -> None:
     )
 
 
+@pytest.mark.process
 @DOOR
 @given(TEXTS, st.booleans())
 def test_door_metric_name(lab: Lab, text: str, escaped: bool) -> None:
@@ -352,6 +347,7 @@ def test_door_metric_name(lab: Lab, text: str, escaped: bool) -> None:
     assert len(headings(iteration_documents.iteration_findings(told).text)) == 6
 
 
+@pytest.mark.process
 @DOOR
 @given(BYTES)
 def test_door_file_name(lab: Lab, raw: bytes) -> None:
@@ -368,6 +364,7 @@ def test_door_file_name(lab: Lab, raw: bytes) -> None:
     sound(command_line._disk(OSError(errno.EACCES, "Permission denied", path)))
 
 
+@pytest.mark.process
 @DOOR
 @given(TEXTS, BYTES)
 def test_door_error_message(lab: Lab, text: str, raw: bytes) -> None:
@@ -383,6 +380,7 @@ def test_door_error_message(lab: Lab, text: str, raw: bytes) -> None:
         _recorded(lab, error=sound(one_line(str(error))))
 
 
+@pytest.mark.process
 @DOOR
 @given(BYTES, TEXTS)
 def test_door_journal(lab: Lab, raw: bytes, text: str) -> None:
@@ -428,6 +426,7 @@ def _appended(kit: LabKit, more: str) -> dict[str, Any]:
     return {"output": {"plan": NASTY, "files": files}}
 
 
+@pytest.mark.process
 def test_one_of_each_through_the_command_line(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, {}, config={"attempts": {"bounces": 1}})
     claim = hypothesis(f"Steeper {NASTY}", mechanism=f"# Forged\n\n{NASTY}\n\n```\nnever closed", risk_bounds=[NASTY])

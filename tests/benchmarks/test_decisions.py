@@ -75,6 +75,7 @@ def test_a_promise_that_is_broken_fails(benchmark: Any, results: dict[str, Any])
     assert "- FAIL false share" in benchmark.report(broken, benchmark.checks(broken))
 
 
+@pytest.mark.process
 def test_the_numbers_are_told_with_their_command_and_the_figure_is_drawn(
     benchmark: Any,
     results: dict[str, Any],

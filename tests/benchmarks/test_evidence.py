@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from lab_kit import HELPS, LabKit, design, iteration, make_lab, script
 
+pytestmark = pytest.mark.process
+
 SEQUENTIAL = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 METRIC = {"primary": "val_loss", "direction": "minimize", "success_delta": 0.05, "report": ["accuracy"]}
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -97,6 +99,7 @@ def test_trials_that_are_taken_out_of_a_manifest_are_missed(tmp_path: Path) -> N
     assert said.code != 0 and ("baseline" in whole or "do not follow" in whole), whole
 
 
+@pytest.mark.nightly
 def test_ideas_with_known_truth_become_what_they_are(tmp_path: Path) -> None:
     """Real digits, real trainings: what helps is kept, other draws are not, a cheat fails the holdout."""
     campaign = benchmark("campaign")

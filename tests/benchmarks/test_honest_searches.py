@@ -246,6 +246,8 @@ np.save(Path(os.environ["AUTOLAB_TRIAL_DIR"]) / "predictions.npy", np.log(chance
 '''
 
 
+@pytest.mark.nightly
+@pytest.mark.process
 def test_a_lookup_of_the_labels_on_digits_is_set_aside_the_loop_goes_on_and_a_user_decides(tmp_path: Path) -> None:
     """It passes fresh seeds and the holdout, whose labels it has too, and is not perfect: the gain gives it away."""
     campaign = benchmark("campaign")

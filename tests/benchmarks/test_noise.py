@@ -105,6 +105,7 @@ def test_noise_of_every_kind_has_mean_0_and_deviation_1(noise: Any, kind: str) -
     assert float(np.std(drawn)) == pytest.approx(1, rel=0.1)
 
 
+@pytest.mark.process
 def test_the_numbers_are_told_with_their_command(
     noise: Any, results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,8 @@ from lab_kit import (
     script,
 )
 
+pytestmark = pytest.mark.process
+
 LOOP = ("loop", "--max-iterations", "1")
 
 
@@ -320,7 +322,7 @@ def test_a_baseline_that_does_not_run_ends_the_calibration_in_one_line_and_fixed
     train.write_text(whole.replace("def main() -> None:", "def main() -> None:\n    raise SystemExit('no such thing')"))
     kit.git("commit", "-qam", "broken")
     for words in (LOOP, ("calibrate",)):
-        refused(kit.autolab(*words), 1, "calibrate: calibration_000", "baseline-s0", "fix the baseline")
+        refused(kit.autolab(*words), 1, "calibrate: calibration_000", "baseline-s0", "then calibrate again")
     assert not kit.iterations() and kit.state()["stage"] == "hypothesis"
     train.write_text(whole)
     kit.git("commit", "-qam", "fixed")

@@ -35,6 +35,7 @@ def just(root: Path, *recipe: str, **env: str) -> subprocess.CompletedProcess[st
 # recipes
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("template", init.LAYERS)
 def test_just_smoke_passes_in_a_new_lab_of_every_template(template: str, tmp_path: Path) -> None:
     root = tmp_path / "a lab"
@@ -53,6 +54,7 @@ def empty(tmp_path: Path) -> Path:
     return tmp_path / "lab"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("named", "venv", "wanted"),
     [
@@ -110,6 +112,7 @@ print(f"val_loss: {LR * (1 + seed % 7 / 1000)}")
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("named", ["./venv/bin/python", "venv/bin/python", "./.venv/bin/python"])
 def test_a_training_may_be_named_by_the_venv_of_the_lab(tmp_path: Path, named: str) -> None:
     kit = repository(tmp_path / "mine", {"train.py": TRAIN, ".gitignore": "venv/\n.venv/\n"})
@@ -123,6 +126,7 @@ def test_a_training_may_be_named_by_the_venv_of_the_lab(tmp_path: Path, named: s
     assert just(kit.root, "smoke").returncode == 0
 
 
+@pytest.mark.process
 def test_a_design_may_name_the_venv_of_the_lab(tmp_path: Path) -> None:
     """Seed 003 writes `./venv/bin/python train.py`; an export has no venv, so the trials' interpreter is meant."""
     entry = design()
@@ -168,6 +172,7 @@ def test_a_claim_agrees_with_what_became_of_it(of: Account, says: str) -> None:
     assert "better here" not in text or of.confirmation is None or of.confirmation.outcome != "retracted"
 
 
+@pytest.mark.process
 def test_no_document_of_a_kept_candidate_says_that_it_was_not_measured_again(tmp_path: Path) -> None:
     kit = repository(tmp_path / "mine", {"train.py": TRAIN})
     assert kit.autolab("init", "--from-existing", "--delta", "0.05", "--seed", "1").code == 0

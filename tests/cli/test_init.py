@@ -104,6 +104,7 @@ pathlib.Path("data/train/inputs.npy").write_text("made")
 """
 
 
+@pytest.mark.process
 def test_init_runs_the_programs_of_a_template_of_ones_own_and_copies_no_layer(tmp_path: Path) -> None:
     template = own_template(tmp_path / "mine", MAKES)
     done = autolab(tmp_path, "init", "lab", "--template", "./mine")
@@ -114,6 +115,7 @@ def test_init_runs_the_programs_of_a_template_of_ones_own_and_copies_no_layer(tm
     assert not (template / "data" / "train").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("prepare", "why", "shown"),
     [
@@ -138,6 +140,7 @@ def test_a_lab_without_its_data_is_made_and_says_how_to_go_on(
     assert status.returncode == 0 and json.loads(status.stdout)
 
 
+@pytest.mark.process
 def test_a_lab_in_a_lab_is_refused(tmp_path: Path) -> None:
     template = own_template(tmp_path / "mine", "pass")
     init.make_lab(tmp_path / "lab", str(template), 1)
@@ -146,6 +149,7 @@ def test_a_lab_in_a_lab_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "lab" / "models" / "inner").exists()
 
 
+@pytest.mark.process
 def test_a_launch_without_data_names_the_program_that_makes_it(tmp_path: Path) -> None:
     own_template(tmp_path / "mine", "raise SystemExit('prepare.py: no flour')")
     with pytest.raises(LabError, match="no flour"):

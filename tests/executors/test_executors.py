@@ -104,6 +104,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         made[-1].discard()
 
 
+@pytest.mark.process
 def test_jobs_of_one_slot_run_in_the_order_of_submission(make: Make, tmp_path: Path) -> None:
     executor = make(slots=1)
     trials = ["zeta", "alpha", "mid", "beta"]
@@ -112,6 +113,7 @@ def test_jobs_of_one_slot_run_in_the_order_of_submission(make: Make, tmp_path: P
     assert (tmp_path / "order").read_text().split() == trials
 
 
+@pytest.mark.process
 def test_two_slots_hold_two_jobs_and_never_three(make: Make, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "meet")
     log = f"{tmp_path}/log"
@@ -127,6 +129,7 @@ def test_two_slots_hold_two_jobs_and_never_three(make: Make, tmp_path: Path) -> 
     assert (beside, most) == (0, 2)
 
 
+@pytest.mark.process
 def test_a_wide_job_runs_alone_and_one_wider_than_the_machine_runs(make: Make, tmp_path: Path) -> None:
     executor = make(slots=2)
     narrow = shell("train", f"echo n >> {tmp_path}/log; sleep 0.1; echo n >> {tmp_path}/log")
@@ -135,6 +138,7 @@ def test_a_wide_job_runs_alone_and_one_wider_than_the_machine_runs(make: Make, t
     assert (tmp_path / "log").read_text().split() == ["n", "n", "w", "w", "n", "n"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("script", "outcome", "returncode", "signal"),
     [("exit 0", "completed", 0, None), ("exit 7", "failed", 7, None), ("kill -11 $$", "failed", None, 11)],
@@ -150,6 +154,7 @@ def test_the_exit_says_how_the_process_ended(
     assert ended.started.endswith("Z")
 
 
+@pytest.mark.process
 def test_steps_run_in_order_and_stop_at_the_first_that_fails(make: Make, tmp_path: Path) -> None:
     executor = make()
     steps = [
@@ -160,6 +165,7 @@ def test_steps_run_in_order_and_stop_at_the_first_that_fails(make: Make, tmp_pat
     assert (tmp_path / "log").read_text().split() == ["a", "b"]
 
 
+@pytest.mark.process
 def test_time_and_memory_are_those_of_the_step(make: Make) -> None:
     executor = make()
     busy = "import time\nx = b'x' * 60_000_000\nwhile time.process_time() < 0.2: pass"
@@ -171,6 +177,7 @@ def test_time_and_memory_are_those_of_the_step(make: Make) -> None:
     assert ended.seconds == pytest.approx(train.seconds + predict.seconds, abs=1e-5)
 
 
+@pytest.mark.process
 def test_a_step_past_its_limit_is_killed_and_its_children_with_it(make: Make, tmp_path: Path) -> None:
     executor = make()
     script = f"sleep 600 & echo $! > {tmp_path}/child; trap '' TERM; wait"
@@ -181,6 +188,7 @@ def test_a_step_past_its_limit_is_killed_and_its_children_with_it(make: Make, tm
     assert not alive(int((tmp_path / "child").read_text()))
 
 
+@pytest.mark.process
 def test_output_up_to_the_cap_is_kept_and_what_exceeds_it_counted(make: Make, tmp_path: Path) -> None:
     executor = make()
     fits = shell("train", "printf 12345; printf 67890 >&2", cap=10)
@@ -200,6 +208,7 @@ def test_output_up_to_the_cap_is_kept_and_what_exceeds_it_counted(make: Make, tm
     assert (tmp_path / refs[0].handle / "logs" / "train.err").read_text() == "67890"
 
 
+@pytest.mark.process
 def test_environment_and_input_are_exactly_what_the_step_says(make: Make, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "x").write_text("payload")
@@ -223,6 +232,7 @@ def test_environment_and_input_are_exactly_what_the_step_says(make: Make, tmp_pa
     assert rest == f"{tmp_path}/data/x {tmp_path}/data True"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("argv", "cwd"),
     [(("/nonexistent/program",), "{folder}"), (("no-such-program",), "{folder}"), (("true",), "/nonexistent")],
@@ -235,6 +245,7 @@ def test_a_command_that_cannot_be_run_fails_and_says_which(make: Make, argv: tup
     assert "No such file" in ended.message
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
 def test_a_daemon_that_left_its_session_is_dead_when_the_step_is_over(make: Make, tmp_path: Path) -> None:
     executor = make(slots=2)
@@ -249,6 +260,7 @@ def test_a_daemon_that_left_its_session_is_dead_when_the_step_is_over(make: Make
     assert not alive(int(other.read_text()))
 
 
+@pytest.mark.process
 def test_a_key_submitted_twice_is_one_job(make: Make, tmp_path: Path) -> None:
     one = job("t", shell("train", f"echo x >> {tmp_path}/count; sleep 0.1"))
     executor = make()
@@ -261,12 +273,14 @@ def test_a_key_submitted_twice_is_one_job(make: Make, tmp_path: Path) -> None:
     assert (tmp_path / "count").read_text() == "x\n"
 
 
+@pytest.mark.process
 def test_find_knows_what_another_object_submitted_and_nothing_else(make: Make) -> None:
     assert make().find(["0badcafe.it.run_0001.t.a1"]) == {}
     refs = make().submit([job("t", shell("train", "true"))])
     assert make().find([refs[0].key, "0badcafe.it.run_0001.u.a1"]) == {refs[0].key: refs[0]}
 
 
+@pytest.mark.process
 def test_poll_answers_at_a_change_and_waits_for_one_otherwise(make: Make, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "go")
     executor = make()
@@ -283,6 +297,7 @@ def test_poll_answers_at_a_change_and_waits_for_one_otherwise(make: Make, tmp_pa
     assert time.monotonic() - begun < PATIENCE_S
 
 
+@pytest.mark.process
 def test_cancel_ends_the_running_leaves_the_queued_unstarted_and_the_finished_alone(make: Make, tmp_path: Path) -> None:
     executor = make(slots=1)
     script = f"sleep 600 & echo $! > {tmp_path}/child; wait"
@@ -303,6 +318,7 @@ def test_cancel_ends_the_running_leaves_the_queued_unstarted_and_the_finished_al
     assert [file.name for file in (tmp_path / "got").iterdir()] == ["exit.json"]
 
 
+@pytest.mark.process
 def test_a_new_attempt_waits_for_the_end_of_the_last(make: Make, tmp_path: Path) -> None:
     executor = make()
     first = executor.submit([job("t", shell("train", "sleep 600"))])
@@ -313,6 +329,7 @@ def test_a_new_attempt_waits_for_the_end_of_the_last(make: Make, tmp_path: Path)
     assert ends(executor, executor.submit([second]))[0].outcome is TrialOutcome.COMPLETED
 
 
+@pytest.mark.process
 def test_an_attempt_cannot_be_two_jobs(make: Make) -> None:
     executor = make()
     executor.submit([job("t", shell("train", "true"))])
@@ -320,6 +337,7 @@ def test_an_attempt_cannot_be_two_jobs(make: Make) -> None:
         executor.submit([Job("another.key.t.a1", "t", 1, (shell("train", "true"),), {})])
 
 
+@pytest.mark.process
 def test_a_ref_that_was_never_submitted_is_refused(make: Make) -> None:
     executor = make()
     executor.submit([job("t", shell("train", "true"))])
@@ -334,6 +352,7 @@ echo forged > exit.json; echo x > left_out.json; ln -s /etc model/etc
 """
 
 
+@pytest.mark.process
 def test_fetch_takes_regular_files_and_names_what_it_left_out(make: Make, tmp_path: Path) -> None:
     executor = make()
     refs = executor.submit([job("t", shell("train", MESS), shell("predict", "exit 0"))])
@@ -359,6 +378,7 @@ def test_fetch_takes_regular_files_and_names_what_it_left_out(make: Make, tmp_pa
     assert Exit.read(got / "exit.json") == ended
 
 
+@pytest.mark.process
 def test_fetch_is_whole_or_nothing_and_may_be_repeated(make: Make, tmp_path: Path) -> None:
     executor = make()
     os.mkfifo(tmp_path / "go")
@@ -384,6 +404,7 @@ def test_fetch_is_whole_or_nothing_and_may_be_repeated(make: Make, tmp_path: Pat
     assert sorted(file.name for file in tmp_path.iterdir()) == ["go", "got", "workdir"]
 
 
+@pytest.mark.process
 def test_discard_waits_for_the_end_of_all_and_leaves_nothing(make: Make, tmp_path: Path) -> None:
     executor = make()
     nest = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')\nos.symlink('/etc', 'l'); os.chmod('.', 0)"

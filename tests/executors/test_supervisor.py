@@ -27,6 +27,8 @@ from autolab.executors.supervisor import HELD
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox import limits, process_tree, runner, workdir
 
+pytestmark = pytest.mark.as_root
+
 PATIENCE_S = 30.0
 
 DAEMON = """
@@ -154,6 +156,7 @@ def test_outcomes_are_words_of_the_records() -> None:
     assert words | {runner.OUTPUT_LIMIT, runner.CANCELLED, runner.LOST} <= set(TrialOutcome)
 
 
+@pytest.mark.process
 def test_engine_killed_while_jobs_run_and_the_next_adopts_them(bench: Bench) -> None:
     os.mkfifo(bench.outside / "go")
     process = engine(bench, "refs = ex.submit(jobs); print('up', flush=True)\nwhile True: ex.poll(refs, 60)")
@@ -174,6 +177,7 @@ NTH = "from autolab.executors import local as s\nwrite, n = s.write_json, []\n"
 BEFORE = "def nth(path, doc): n.append(1); die() if len(n) == {0} else write(path, doc)\ns.write_json = nth\n"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("fault", "files"),
     [
@@ -197,6 +201,7 @@ def test_engine_killed_on_the_way_to_submit_and_the_same_submit_ends_it(bench: B
     assert sorted(content(bench.outside / "count")) == ["end", "end", "start", "start"]
 
 
+@pytest.mark.process
 def test_jobs_without_a_supervisor_are_run_by_whoever_polls(bench: Bench) -> None:
     os.mkfifo(bench.outside / "go")
     process = engine(bench, DIE + "LocalExecutor._wake = die\nex.submit(jobs)")
@@ -208,6 +213,7 @@ def test_jobs_without_a_supervisor_are_run_by_whoever_polls(bench: Bench) -> Non
     assert {one.outcome for one in bench.ends(refs).values()} == {TrialOutcome.COMPLETED}
 
 
+@pytest.mark.process
 def test_supervisor_killed_in_mid_job_loses_that_one_and_the_next_runs_the_queued(bench: Bench) -> None:
     count = bench.outside / "count"
     refs = bench.executor(slots=1).submit(
@@ -228,6 +234,7 @@ def test_supervisor_killed_in_mid_job_loses_that_one_and_the_next_runs_the_queue
     assert content(count) == ["done", "mid", "queued"]
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
 def test_supervisor_killed_takes_a_daemon_along_that_left_its_session(bench: Bench) -> None:
     refs = bench.executor().submit([job("t", daemon(bench.outside / "pid"))])
@@ -237,6 +244,7 @@ def test_supervisor_killed_takes_a_daemon_along_that_left_its_session(bench: Ben
     assert not alive(int(content(bench.outside / "pid")[0]))
 
 
+@pytest.mark.process
 def test_supervisor_killed_between_steps_and_the_next_step_does_not_end(bench: Bench) -> None:
     os.mkfifo(bench.outside / "who")
     killer = job("t", f"read s < {bench.outside}/who; kill -9 $s", f"sleep 1; touch {bench.outside}/ended")
@@ -247,6 +255,7 @@ def test_supervisor_killed_between_steps_and_the_next_step_does_not_end(bench: B
     assert not (bench.outside / "ended").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kill_supervisor", [False, True])
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
 def test_runner_killed_loses_its_job_alone(bench: Bench, kill_supervisor: bool) -> None:
@@ -268,6 +277,7 @@ def test_runner_killed_loses_its_job_alone(bench: Bench, kill_supervisor: bool) 
         assert not alive(int(content(bench.outside / "pid")[0]))
 
 
+@pytest.mark.process
 def test_both_killed_and_the_rest_of_the_session_is_found_by_its_record(bench: Bench) -> None:
     refs = bench.executor().submit([job("t", f"trap '' HUP; sleep 600 & echo $! > {bench.outside}/child; wait")])
     wait_for(lambda: content(bench.outside / "child"), "no child")
@@ -281,6 +291,7 @@ def test_both_killed_and_the_rest_of_the_session_is_found_by_its_record(bench: B
     assert not alive(child)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("change", [{"start": "1"}, {"boot": "another"}])
 def test_a_record_of_a_pid_that_is_now_anothers_kills_nobody(bench: Bench, change: dict[str, str]) -> None:
     bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -296,6 +307,7 @@ def test_a_record_of_a_pid_that_is_now_anothers_kills_nobody(bench: Bench, chang
         bystander.wait()
 
 
+@pytest.mark.process
 def test_a_cancel_that_nobody_heard_is_kept_by_the_next_supervisor(bench: Bench) -> None:
     executor = bench.executor(slots=1)
     refs = executor.submit([job("runs", "sleep 600"), job("waits", f"touch {bench.outside}/never")])
@@ -309,6 +321,7 @@ def test_a_cancel_that_nobody_heard_is_kept_by_the_next_supervisor(bench: Bench)
     assert not (bench.outside / "never").exists()
 
 
+@pytest.mark.process
 def test_kills_at_many_moments_and_no_attempt_starts_or_ends_twice(bench: Bench) -> None:
     count, trials, attempts = bench.outside / "count", [f"t{i}" for i in range(6)], {}
     lost = kills = 0
@@ -346,6 +359,7 @@ def test_kills_at_many_moments_and_no_attempt_starts_or_ends_twice(bench: Bench)
         assert marks == sorted(marks, key=lambda mark: int(mark.split(".a")[1][:-1]))
 
 
+@pytest.mark.process
 def test_a_second_supervisor_leaves_at_once(bench: Bench) -> None:
     refs = bench.executor().submit([job("t", "sleep 600")])
     first = bench.supervisor()
@@ -363,6 +377,7 @@ def test_a_second_supervisor_leaves_at_once(bench: Bench) -> None:
     assert bench.executor().poll(refs, 0)[refs[0].key].phase in (Phase.QUEUED, Phase.RUNNING)
 
 
+@pytest.mark.process
 def test_its_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
     package, node = Path(text.__file__).parent, bench.outside / "node" / "autolab"
     shutil.copytree(package / "sandbox", node / "sandbox")
@@ -384,6 +399,7 @@ def test_its_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
     assert (place.folder("t", 1) / "logs" / "train.out").read_text() == "done\n"
 
 
+@pytest.mark.process
 def test_the_supervisor_leaves_when_its_queue_is_empty_and_the_next_job_has_a_new_one(bench: Bench) -> None:
     executor = bench.executor()
     bench.ends(executor.submit([job("t", "true")]))
@@ -393,6 +409,7 @@ def test_the_supervisor_leaves_when_its_queue_is_empty_and_the_next_job_has_a_ne
     assert bench.supervisor() != first
 
 
+@pytest.mark.process
 def test_many_small_batches_meet_a_leaving_supervisor_and_none_is_forgotten(bench: Bench) -> None:
     executor = bench.executor()
     for i in range(25):
@@ -403,6 +420,7 @@ def test_many_small_batches_meet_a_leaving_supervisor_and_none_is_forgotten(benc
     assert content(bench.outside / "count") == [str(i) for i in range(25)]
 
 
+@pytest.mark.process
 def test_a_job_inherits_no_descriptor_and_no_signal_setting(bench: Bench) -> None:
     show = (
         "import os, signal\nprint(sorted(os.listdir('/proc/self/fd'), key=int))\nprint(signal.getsignal(signal.SIGHUP))"
@@ -419,6 +437,7 @@ def test_a_job_inherits_no_descriptor_and_no_signal_setting(bench: Bench) -> Non
         assert out.splitlines()[0] == "['0', '1', '2', '3']", "3 is the listing itself"
 
 
+@pytest.mark.process
 def test_a_file_that_is_no_job_is_lost_and_the_others_run(bench: Bench) -> None:
     executor = bench.executor(slots=1)
     refs = executor.submit([job("t", "sleep 600"), job("u", "true"), job("v", "true")])
@@ -449,6 +468,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.process
 @pytest.mark.root("mounts a small disk")
 def test_a_full_disk_is_one_line_and_work_goes_on_when_there_is_room(small_disk: Path, tmp_path: Path) -> None:
     executor = LocalExecutor(small_disk / "w", {"slots": 1})
@@ -468,6 +488,7 @@ def test_a_full_disk_is_one_line_and_work_goes_on_when_there_is_room(small_disk:
     executor.discard()
 
 
+@pytest.mark.process
 @pytest.mark.root("mounts a small disk")
 def test_a_read_only_folder_is_refused_in_one_line_that_names_it(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
@@ -485,6 +506,7 @@ def test_a_work_folder_that_cannot_be_is_refused_in_one_line_that_names_it(tmp_p
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.process
 def test_a_supervisor_that_cannot_start_says_why(bench: Bench) -> None:
     (bench.workdir / "lock").mkdir(parents=True)
     with pytest.raises(ExecutorError, match=r"the supervisor cannot run.*lock"):

@@ -16,7 +16,7 @@ from lab_kit import HELPS, make_lab, script
 
 from autolab.sandbox import box
 
-from .catalogue import EVERY, PROGRAMS
+from .catalogue import EVERY, PROGRAMS, by_family
 from .judges import began, harm
 from .program import Program
 from .runs import boxed, raw
@@ -42,7 +42,9 @@ LAYERS = (
 
 
 def each(programs: list[Program] | tuple[Program, ...]) -> list[object]:
-    return [pytest.param(program, id=program.name) for program in programs]
+    """Those of root alone are marked: of the others, what shows the same to every user is not run by root again."""
+    only = {program.name: [pytest.mark.as_root] if program.root else [] for program in programs}
+    return [pytest.param(program, id=program.name, marks=only[program.name]) for program in programs]
 
 
 def seen_boxed(program: Program, level: str, *without: str) -> dict[str, str]:
@@ -54,7 +56,18 @@ def seen_boxed(program: Program, level: str, *without: str) -> dict[str, str]:
         return harm(world, run, program)
 
 
-@pytest.mark.parametrize("program", each(PROGRAMS))
+def controls() -> list[object]:
+    """The first program of each family; the others bite nightly."""
+    first = {programs[0].name for programs in by_family().values()}
+    nightly = {program.name: [] if program.name in first else [pytest.mark.nightly] for program in PROGRAMS}
+    found = [
+        (program, [*nightly[program.name], *([pytest.mark.as_root] if program.root else [])]) for program in PROGRAMS
+    ]
+    return [pytest.param(program, id=program.name, marks=marks) for program, marks in found]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("program", controls())
 def test_bites_without_the_sandbox(program: Program) -> None:
     for _ in range(10 if program.race else 1):  # one lost race does not make a program harmless
         with World() as world:
@@ -66,12 +79,15 @@ def test_bites_without_the_sandbox(program: Program) -> None:
     raise AssertionError(f"{program.judges} saw nothing: {found}\n{said}")
 
 
+@pytest.mark.as_root
+@pytest.mark.process
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_is_contained_at_full(program: Program) -> None:
     for _ in range(RACE_ROUNDS if program.race else HOSTILE_ROUNDS):
         assert seen_boxed(program, "full") == {}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_partial_is_what_the_table_says(program: Program) -> None:
     """With the user who runs Autolab, as it is for everybody but root: a user of its own stops some more."""
@@ -84,6 +100,8 @@ def with_layers() -> list[object]:
     return [pytest.param(layer, program, id=f"{layer}-{program.name}") for layer, program in sorted(found, key=str)]
 
 
+@pytest.mark.as_root
+@pytest.mark.process
 @pytest.mark.parametrize(("layer", "program"), with_layers())
 def test_a_missing_layer_lets_it_bite(layer: str, program: Program) -> None:
     """`uid+mounts`: the user of its own is left out too, and is shown not to be what held it; else both hold it."""
@@ -95,6 +113,7 @@ def test_a_missing_layer_lets_it_bite(layer: str, program: Program) -> None:
     assert set(program.judges) & found.keys(), found
 
 
+@pytest.mark.as_root
 def test_every_layer_has_a_program_that_needs_it() -> None:
     """As an ordinary user nobody can be anybody else, and there are no capabilities to take away."""
     applicable = set(LAYERS) if os.geteuid() == 0 else set(LAYERS) - {"uid", "capabilities"}
@@ -113,6 +132,8 @@ BOMB = Program(
 )
 
 
+@pytest.mark.as_root
+@pytest.mark.process
 def test_status_answers_within_a_second_during_a_bomb(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS))
     worlds: list[World] = []

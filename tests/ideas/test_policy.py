@@ -122,6 +122,7 @@ def refused(kit: LabKit) -> list[str]:
     return [e["data"]["reason"] for e in kit.events("transition") if e["data"].get("outcome") == "retry"]
 
 
+@pytest.mark.process
 def test_the_loop_refuses_an_idea_that_was_tried_on_this_base(tmp_path: Any) -> None:
     again = [hypothesis("A COMMENT"), hypothesis("Another", changes={"a": 1}), hypothesis("New")]
     told = script(idea("A comment", changes={"a": 1}), idea("x") | {"hypothesis": again})
@@ -137,6 +138,7 @@ def test_the_loop_refuses_an_idea_that_was_tried_on_this_base(tmp_path: Any) -> 
     assert tail in (asked / "hypothesis-2" / "prompt.md").read_text(), "the trouble"
 
 
+@pytest.mark.process
 def test_the_loop_changes_the_family_on_a_plateau(tmp_path: Any) -> None:
     answers = [hypothesis("C", family="width"), hypothesis("D"), hypothesis("E", family="depth")]
     told = script(idea("A", "width"), idea("B", "norm"), idea("x") | {"hypothesis": answers}, idea("F", "width"))

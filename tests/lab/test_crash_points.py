@@ -33,10 +33,12 @@ def test_off_a_point_does_nothing_and_knows_nothing() -> None:
     crash_points.point("a name that nobody knows")
 
 
+@pytest.mark.process
 def test_on_without_a_number_the_points_are_only_counted(tmp_path: Path) -> None:
     assert passing(tmp_path, AUTOLAB_FAULT="0") == (0, "lived\n", list(crash_points.POINTS[:4]))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [1, 3])
 def test_the_process_dies_at_the_nth_point_by_a_signal_that_nothing_softens(tmp_path: Path, number: int) -> None:
     code = "import signal, atexit\natexit.register(print, 'softened')\n" + PASSES
@@ -44,6 +46,7 @@ def test_the_process_dies_at_the_nth_point_by_a_signal_that_nothing_softens(tmp_
     assert ended == (-signal.SIGKILL, "", list(crash_points.POINTS[:number]))
 
 
+@pytest.mark.process
 def test_a_point_that_is_not_in_the_list_is_a_bug(tmp_path: Path) -> None:
     code, said, _ = passing(
         tmp_path, "from autolab.lab import crash_points\ncrash_points.point('nowhere')", AUTOLAB_FAULT="0"

@@ -62,7 +62,7 @@ def state(root: Path) -> dict[str, object]:
 
 
 @pytest.fixture(autouse=True)
-def configured_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "gitconfig"
     config.write_text("[user]\n\tname = Pat\n\temail = pat@example.org\n[init]\n\tdefaultBranch = main\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
@@ -130,6 +130,7 @@ def hostile(lab: Git, tmp_path: Path) -> Iterator[Git]:
 # --- finding ---
 
 
+@pytest.mark.process
 def test_root_is_the_nearest_checkout_above(lab: Git, tmp_path: Path) -> None:
     deep = lab.root / "data/a/b"
     deep.mkdir(parents=True)
@@ -138,6 +139,7 @@ def test_root_is_the_nearest_checkout_above(lab: Git, tmp_path: Path) -> None:
     assert find_root(tmp_path / "plain") is None
 
 
+@pytest.mark.process
 def test_common_dir_of_a_worktree_is_that_of_the_main_checkout(lab: Git) -> None:
     lab.add_worktree(lab.root / "5_worktrees/h1", "exp/h1", base(lab))
     assert common_dir(lab.root / "5_worktrees/h1") == lab.root / ".git" == common_dir(lab.root)
@@ -148,6 +150,7 @@ def test_a_folder_that_is_no_checkout_is_refused_with_the_way_out(tmp_path: Path
         Git(tmp_path)
 
 
+@pytest.mark.process
 def test_missing_git_says_how_to_go_on(lab: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     plumbing._program.cache_clear()
     monkeypatch.setenv("PATH", "")
@@ -165,6 +168,7 @@ def closed(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o700)
 
 
+@pytest.mark.process
 def test_folders_of_path_that_this_user_cannot_enter_are_passed_over(
     lab: Git, closed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +180,7 @@ def test_folders_of_path_that_this_user_cannot_enter_are_passed_over(
         assert str(closed) not in plumbing._sound_path()
 
 
+@pytest.mark.process
 def test_first_commit_is_made_once_and_in_the_users_name(lab: Git) -> None:
     assert lab.commit_all("again") == base(lab)
     assert user(lab.root, "log", "--format=%an <%ae> %s") == "Pat <pat@example.org> first"
@@ -185,6 +190,7 @@ def test_first_commit_is_made_once_and_in_the_users_name(lab: Git) -> None:
         lab.commit_all("not ours")
 
 
+@pytest.mark.process
 def test_first_commit_without_a_known_user_is_autolabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     git = Git.init(tmp_path / "new")
@@ -192,11 +198,13 @@ def test_first_commit_without_a_known_user_is_autolabs(tmp_path: Path, monkeypat
     assert user(git.root, "log", "--format=%an <%ae>") == "Autolab <autolab@localhost>"
 
 
+@pytest.mark.process
 def test_asking_of_an_unborn_branch_gives_none(tmp_path: Path) -> None:
     git = Git.init(tmp_path / "new")
     assert (git.head(), git.branch(), git.resolve("main"), git.dirty()) == (None, "main", None, [])
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("rev", ["nope", "0" * 40, "-h", "--all", "", "a b", "x\ny"])
 def test_a_name_of_no_commit_resolves_to_none(lab: Git, rev: str) -> None:
     assert lab.resolve(rev) is None
@@ -204,6 +212,7 @@ def test_a_name_of_no_commit_resolves_to_none(lab: Git, rev: str) -> None:
         lab.tree(rev)
 
 
+@pytest.mark.process
 def test_inherited_git_variables_are_not_obeyed(lab: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = base(lab)
     for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"):
@@ -211,6 +220,7 @@ def test_inherited_git_variables_are_not_obeyed(lab: Git, tmp_path: Path, monkey
     assert lab.head() == head and lab.dirty() == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("commands", "expected"),
     [
@@ -238,6 +248,7 @@ def conflict(lab: Git) -> None:
     user(lab.root, "commit", "-qam", "main")
 
 
+@pytest.mark.process
 def test_dirty_names_staged_unstaged_untracked_and_deleted(lab: Git) -> None:
     for name in NAMES:
         (lab.root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -250,6 +261,7 @@ def test_dirty_names_staged_unstaged_untracked_and_deleted(lab: Git) -> None:
     assert lab.dirty(["train.py", "run.sh"]) == ["train.py"] and lab.dirty([]) == lab.dirty(["*.py"]) == []
 
 
+@pytest.mark.process
 def test_a_touched_file_is_not_dirty_and_the_index_is_not_refreshed(lab: Git) -> None:
     os.utime(lab.root / "train.py", (1, 1))
     before = state(lab.root)
@@ -290,6 +302,7 @@ def engine_calls(lab: Git) -> dict[str, Callable[[], object]]:
     }
 
 
+@pytest.mark.process
 def test_engine_calls_leave_the_user_alone_and_run_none_of_their_programs(hostile: Git, tmp_path: Path) -> None:
     root = hostile.root
     user(root, "config", "--unset", "core.worktree")
@@ -329,6 +342,7 @@ def test_engine_calls_leave_the_user_alone_and_run_none_of_their_programs(hostil
         assert not list((root / ".git").rglob("sharedindex*")), name
 
 
+@pytest.mark.process
 def test_raw_bytes_survive_filters_line_endings_and_ident(hostile: Git, tmp_path: Path) -> None:
     tree = hostile.root / "5_worktrees/h1"
     hostile.add_worktree(tree, "exp/h1", "HEAD")
@@ -352,6 +366,7 @@ def tree(lab: Git) -> Path:
     return path
 
 
+@pytest.mark.process
 def test_a_new_worktree_holds_the_base_and_is_clean_for_its_worker(lab: Git, tree: Path) -> None:
     assert files(tree) == files(lab.root)
     assert os.access(tree / "run.sh", os.X_OK) and not os.access(tree / "train.py", os.X_OK)
@@ -360,18 +375,21 @@ def test_a_new_worktree_holds_the_base_and_is_clean_for_its_worker(lab: Git, tre
     assert "locked" not in user(lab.root, "worktree", "list", "--porcelain")
 
 
+@pytest.mark.process
 def test_adding_again_adopts_the_work_in_it(lab: Git, tree: Path) -> None:
     (tree / "train.py").write_text("work in progress")
     lab.add_worktree(tree, "exp/h1", base(lab))
     assert (tree / "train.py").read_text() == "work in progress"
 
 
+@pytest.mark.process
 def test_a_branch_without_worktree_is_adopted_after_a_crash(lab: Git) -> None:
     lab.update_ref("refs/heads/exp/h1", base(lab), None)
     lab.add_worktree(lab.root / "5_worktrees/h1", "exp/h1", base(lab))
     assert lab.worktree_equals(lab.root / "5_worktrees/h1", base(lab))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("crash", ["before the index", "half a file", "before the .git file", "before HEAD"])
 def test_a_half_made_worktree_is_finished(lab: Git, tree: Path, crash: str) -> None:
     admin = lab.common / "worktrees/h1"
@@ -393,6 +411,7 @@ def test_a_half_made_worktree_is_finished(lab: Git, tree: Path, crash: str) -> N
     assert lab.worktree_equals(tree, base(lab)) and files(tree) == files(lab.root)
 
 
+@pytest.mark.process
 def test_a_deleted_folder_comes_back_from_its_branch(lab: Git, tree: Path) -> None:
     (tree / "new.py").write_text("x")
     commit = lab.commit_worktree(tree, "h1").sha
@@ -404,6 +423,7 @@ def test_a_deleted_folder_comes_back_from_its_branch(lab: Git, tree: Path) -> No
     assert lab.worktree_equals(lab.root / "5_worktrees/h2", base(lab))
 
 
+@pytest.mark.process
 def test_another_missing_worktree_of_the_user_keeps_its_entry(lab: Git, tree: Path, tmp_path: Path) -> None:
     user(lab.root, "worktree", "add", "-q", "-b", "usb", str(tmp_path / "usb"))
     shutil.rmtree(tmp_path / "usb")
@@ -412,6 +432,7 @@ def test_another_missing_worktree_of_the_user_keeps_its_entry(lab: Git, tree: Pa
     assert (lab.common / "worktrees/usb/HEAD").exists()
 
 
+@pytest.mark.process
 def test_foreign_files_in_the_way_are_never_overwritten(lab: Git, tree: Path) -> None:
     foreign = lab.root / "5_worktrees/h2"
     foreign.mkdir()
@@ -426,6 +447,7 @@ def test_foreign_files_in_the_way_are_never_overwritten(lab: Git, tree: Path) ->
     assert files(foreign) == files(tree) == {"train.py": b"theirs"}
 
 
+@pytest.mark.process
 def test_refused_worktrees_say_the_way_out(lab: Git, tree: Path, tmp_path: Path) -> None:
     (tree / "a").write_text("a")
     moved = lab.commit_worktree(tree, "a").sha
@@ -442,6 +464,7 @@ def test_refused_worktrees_say_the_way_out(lab: Git, tree: Path, tmp_path: Path)
         lab.add_worktree(tree, "exp/h1", base(lab))
 
 
+@pytest.mark.process
 def test_commit_holds_everything_not_ignored_and_is_idempotent(lab: Git, tree: Path) -> None:
     for name in NAMES:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -462,6 +485,7 @@ def test_commit_holds_everything_not_ignored_and_is_idempotent(lab: Git, tree: P
     assert user(tree, "log", "-1", "--format=%an %s") == "Autolab work"
 
 
+@pytest.mark.process
 def test_commit_does_not_depend_on_what_the_worker_left_in_the_index(lab: Git, tree: Path) -> None:
     (tree / "train.py").write_text("staged")
     user(tree, "add", "train.py")
@@ -475,6 +499,7 @@ def test_commit_does_not_depend_on_what_the_worker_left_in_the_index(lab: Git, t
     assert lab.read(commit, "train.py") == b"final" and lab.worktree_equals(tree, commit)
 
 
+@pytest.mark.process
 def test_work_is_not_committed_to_another_branch(lab: Git, tree: Path) -> None:
     user(lab.root, "switch", "-q", "-c", "feature")
     user(tree, "switch", "-q", "main")
@@ -485,6 +510,7 @@ def test_work_is_not_committed_to_another_branch(lab: Git, tree: Path) -> None:
         lab.add_worktree(tree, "exp/h1", base(lab))
 
 
+@pytest.mark.process
 def test_a_repository_inside_the_worktree_is_refused(lab: Git, tree: Path) -> None:
     Git.init(tree / "vendor").commit_all("x")
     assert not lab.worktree_equals(tree, base(lab))
@@ -492,6 +518,7 @@ def test_a_repository_inside_the_worktree_is_refused(lab: Git, tree: Path) -> No
         lab.commit_worktree(tree, "work")
 
 
+@pytest.mark.process
 def test_files_behind_a_link_are_not_taken_in(lab: Git, tree: Path, tmp_path: Path) -> None:
     shutil.rmtree(tree / "data")
     (tmp_path / "secret").mkdir()
@@ -506,6 +533,7 @@ def test_files_behind_a_link_are_not_taken_in(lab: Git, tree: Path, tmp_path: Pa
     }
 
 
+@pytest.mark.process
 def test_a_worktree_whose_git_file_was_replaced_is_not_obeyed(lab: Git, tree: Path, tmp_path: Path) -> None:
     (tree / ".git").unlink()
     Git.init(tree)
@@ -514,6 +542,7 @@ def test_a_worktree_whose_git_file_was_replaced_is_not_obeyed(lab: Git, tree: Pa
         lab.commit_worktree(tree, "work")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "change",
     ["modified", "hidden", "untracked", "staged", "deleted", "mode", "index only", "conflicted", "moved on"],
@@ -545,6 +574,7 @@ def test_worktree_equals_sees_every_difference(lab: Git, tree: Path, change: str
     assert not lab.worktree_equals(tree, base(lab))
 
 
+@pytest.mark.process
 def test_a_touched_or_ignored_file_makes_no_difference(lab: Git, tree: Path) -> None:
     os.utime(tree / "train.py", (1, 1))
     (tree / "__pycache__").mkdir()
@@ -552,6 +582,7 @@ def test_a_touched_or_ignored_file_makes_no_difference(lab: Git, tree: Path) -> 
     assert lab.worktree_equals(tree, base(lab))
 
 
+@pytest.mark.process
 def test_a_moved_lab_gets_its_worktrees_back(lab: Git, tree: Path, tmp_path: Path) -> None:
     (tree / "train.py").write_text("work")
     moved = tmp_path / "elsewhere/lab"
@@ -566,6 +597,7 @@ def test_a_moved_lab_gets_its_worktrees_back(lab: Git, tree: Path, tmp_path: Pat
     assert user(path, "status", "--porcelain") == ""
 
 
+@pytest.mark.process
 def test_repair_in_a_copy_never_writes_to_the_original(lab: Git, tree: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(lab.root, copy, symlinks=True)
@@ -580,6 +612,7 @@ def test_repair_in_a_copy_never_writes_to_the_original(lab: Git, tree: Path, tmp
     assert lab.resolve("exp/h1") == base(lab) and lab.worktree_equals(tree, base(lab))
 
 
+@pytest.mark.process
 def test_repair_restores_a_lost_git_file(lab: Git, tree: Path) -> None:
     (tree / ".git").unlink()
     assert lab.repair_worktrees() == [tree]
@@ -589,6 +622,7 @@ def test_repair_restores_a_lost_git_file(lab: Git, tree: Path) -> None:
 # --- reading commits ---
 
 
+@pytest.mark.process
 def test_diff_tells_modes_ids_and_renames_as_delete_and_add(lab: Git, tree: Path) -> None:
     (tree / "train.py").rename(tree / "moved.py")
     (tree / "crlf.txt").unlink()
@@ -603,6 +637,7 @@ def test_diff_tells_modes_ids_and_renames_as_delete_and_add(lab: Git, tree: Path
     assert changes["moved.py"].new_id == changes["train.py"].old_id == lab.has_path(base(lab), "train.py")
 
 
+@pytest.mark.process
 def test_diff_text_is_cut_at_a_line_and_says_so(lab: Git, tree: Path) -> None:
     (tree / "train.py").write_text("line\n" * 1000)
     commit = lab.commit_worktree(tree, "work").sha
@@ -613,6 +648,7 @@ def test_diff_text_is_cut_at_a_line_and_says_so(lab: Git, tree: Path) -> None:
     assert whole.startswith(kept) and kept.endswith("\n") and 490 < len(kept) <= 500
 
 
+@pytest.mark.process
 def test_has_path_and_read_tell_files_from_folders_and_nothing(lab: Git) -> None:
     assert lab.read("HEAD", "train.py") == b"print(1)\n" and lab.read("HEAD", "data/eval.npy") == bytes(range(256))
     assert lab.read("HEAD", "data") is None and lab.read("HEAD", "nope") is None
@@ -620,6 +656,7 @@ def test_has_path_and_read_tell_files_from_folders_and_nothing(lab: Git) -> None
     assert lab.has_path("HEAD", "*.py") is None
 
 
+@pytest.mark.process
 def test_export_is_byte_exact_read_only_and_idempotent(lab: Git, tree: Path, tmp_path: Path) -> None:
     for name in NAMES:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -638,6 +675,7 @@ def test_export_is_byte_exact_read_only_and_idempotent(lab: Git, tree: Path, tmp
     assert not out.exists()
 
 
+@pytest.mark.process
 def test_export_of_a_part_and_without_a_part(lab: Git, tmp_path: Path) -> None:
     lab.export("HEAD", tmp_path / "a", only=["data", "train.py"], exclude=["data/link"])
     assert files(tmp_path / "a").keys() == {"data/eval.npy", "train.py"}
@@ -647,6 +685,7 @@ def test_export_of_a_part_and_without_a_part(lab: Git, tmp_path: Path) -> None:
         lab.export("HEAD", tmp_path / "c", only=["models"])
 
 
+@pytest.mark.process
 def test_what_a_crash_left_of_an_export_is_replaced(lab: Git, tmp_path: Path) -> None:
     partial = tmp_path / ".export.partial"
     partial.mkdir()
@@ -656,6 +695,7 @@ def test_what_a_crash_left_of_an_export_is_replaced(lab: Git, tmp_path: Path) ->
     assert files(tmp_path / "export") == files(lab.root) and not partial.exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("links", [{"x": "/etc/passwd"}, {"x": "../out"}, {"up": "data/..", "x": "up/../out"}])
 def test_a_link_out_of_the_export_is_refused(lab: Git, tree: Path, tmp_path: Path, links: dict[str, str]) -> None:
     for name, target in links.items():
@@ -667,6 +707,7 @@ def test_a_link_out_of_the_export_is_refused(lab: Git, tree: Path, tmp_path: Pat
     lab.export(commit, tmp_path / "without", exclude=["x"])
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["..", ".git", ".GIT", "."])
 def test_a_tree_made_by_hand_writes_nowhere_else(lab: Git, tmp_path: Path, name: str) -> None:
     blob = user(lab.root, "hash-object", "-w", "train.py")
@@ -679,6 +720,7 @@ def test_a_tree_made_by_hand_writes_nowhere_else(lab: Git, tmp_path: Path, name:
     assert not list(tmp_path.rglob("evil"))
 
 
+@pytest.mark.process
 def test_a_tree_with_a_link_and_a_folder_of_one_name_writes_nowhere_else(lab: Git, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (lab.root / "target").write_text(str(tmp_path / "out"))
@@ -699,6 +741,7 @@ def make_tree(lab: Git, raw: bytes) -> str:
 # --- record ---
 
 
+@pytest.mark.process
 def test_snapshot_holds_just_these_files_on_top_of_the_last(lab: Git) -> None:
     (lab.root / "new\nline").write_text("untracked")
     first = lab.snapshot(LOG, lab.root, ["train.py", "new\nline"], "iteration 1")
@@ -710,12 +753,14 @@ def test_snapshot_holds_just_these_files_on_top_of_the_last(lab: Git) -> None:
     assert list(lab.log_entries("refs/autolab/none")) == []
 
 
+@pytest.mark.process
 def test_the_same_snapshot_again_is_the_tip(lab: Git) -> None:
     first = lab.snapshot(LOG, lab.root, ["train.py"], "one")
     assert lab.snapshot(LOG, lab.root, ["train.py"], "one\n") == first
     assert lab.snapshot(LOG, lab.root, ["train.py"], "two") != first
 
 
+@pytest.mark.process
 def test_an_index_that_a_killed_call_left_is_in_nobodys_way(lab: Git) -> None:
     for name in (f"index-{os.getpid()}", f"index-{os.getpid()}.lock"):
         (lab.common / "autolab").mkdir(exist_ok=True)
@@ -723,6 +768,7 @@ def test_an_index_that_a_killed_call_left_is_in_nobodys_way(lab: Git) -> None:
     assert lab.snapshot(LOG, lab.root, ["train.py"], "x") == lab.resolve(LOG)
 
 
+@pytest.mark.process
 def test_a_missing_file_is_not_recorded_silently(lab: Git) -> None:
     for name in ("gone", "data"):
         with pytest.raises(GitError, match=f"{name} is not there to be recorded"):
@@ -730,6 +776,7 @@ def test_a_missing_file_is_not_recorded_silently(lab: Git) -> None:
     assert lab.resolve(LOG) is None
 
 
+@pytest.mark.process
 def test_the_cost_of_a_snapshot_does_not_grow_with_history(lab: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
     call = plumbing.call_git
@@ -753,6 +800,7 @@ def test_the_cost_of_a_snapshot_does_not_grow_with_history(lab: Git, monkeypatch
     assert list((lab.common / "autolab").iterdir()) == []
 
 
+@pytest.mark.process
 def test_restore_writes_what_is_missing_and_nothing_else(lab: Git) -> None:
     tip = lab.snapshot(LOG, lab.root, ["train.py", "crlf.txt", "data/link", "run.sh"], "x")
     (lab.root / "train.py").write_text("private")
@@ -767,6 +815,7 @@ def test_restore_writes_what_is_missing_and_nothing_else(lab: Git) -> None:
     assert not list(lab.root.rglob("*.autolab-partial"))
 
 
+@pytest.mark.process
 def test_a_ref_that_moved_is_not_overwritten(lab: Git, tree: Path) -> None:
     (tree / "new").touch()
     newer, ref = lab.commit_worktree(tree, "x").sha, "refs/heads/autolab/champion"
@@ -779,6 +828,7 @@ def test_a_ref_that_moved_is_not_overwritten(lab: Git, tree: Path) -> None:
     assert lab.resolve(ref) == newer
 
 
+@pytest.mark.process
 def test_a_snapshot_on_a_log_that_moves_meanwhile_is_refused(lab: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     first = lab.snapshot(LOG, lab.root, ["train.py"], "one")
     commit = Git._commit
@@ -793,6 +843,7 @@ def test_a_snapshot_on_a_log_that_moves_meanwhile_is_refused(lab: Git, monkeypat
     assert lab.resolve(LOG) == base(lab)
 
 
+@pytest.mark.process
 def test_a_pin_is_made_once_and_never_moved(lab: Git, tree: Path) -> None:
     lab.pin("refs/autolab/keep/a", base(lab))
     lab.pin("refs/autolab/keep/a", base(lab))
@@ -802,6 +853,7 @@ def test_a_pin_is_made_once_and_never_moved(lab: Git, tree: Path) -> None:
         lab.pin("refs/autolab/keep/a", newer)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("ref", ["refs/heads/main", "HEAD", "main", "refs/tags/v1", "refs/stash"])
 def test_the_users_refs_cannot_be_written(lab: Git, ref: str) -> None:
     before = state(lab.root)
@@ -815,6 +867,7 @@ def test_the_users_refs_cannot_be_written(lab: Git, ref: str) -> None:
     assert state(lab.root) == before
 
 
+@pytest.mark.process
 def test_a_branch_that_is_checked_out_is_not_moved_under_its_reader(lab: Git, tree: Path) -> None:
     (tree / "new").touch()
     newer, ref = lab.commit_worktree(tree, "x").sha, "refs/heads/autolab/champion"
@@ -827,6 +880,7 @@ def test_a_branch_that_is_checked_out_is_not_moved_under_its_reader(lab: Git, tr
 # --- publish ---
 
 
+@pytest.mark.process
 def test_publish_commits_exactly_these_files(lab: Git) -> None:
     root = lab.root
     user(root, "mv", "crlf.txt", "renamed.txt")  # staged: a deletion and an addition
@@ -860,6 +914,7 @@ def test_publish_commits_exactly_these_files(lab: Git) -> None:
     assert "results of h1" in user(root, "reflog", "-1")
 
 
+@pytest.mark.process
 def test_publish_on_an_unborn_branch_leaves_the_rest_staged(tmp_path: Path) -> None:
     git = Git.init(tmp_path / "new")
     (git.root / "a").write_text("a")
@@ -871,6 +926,7 @@ def test_publish_on_an_unborn_branch_leaves_the_rest_staged(tmp_path: Path) -> N
     assert user(git.root, "status", "--porcelain") == "A  b"
 
 
+@pytest.mark.process
 def test_publish_stores_what_the_users_own_git_would(lab: Git) -> None:
     (lab.root / ".gitattributes").write_text("*.up filter=upper\n*.md text\n")
     user(lab.root, "config", "filter.upper.clean", "tr a-z A-Z")
@@ -881,6 +937,7 @@ def test_publish_stores_what_the_users_own_git_would(lab: Git) -> None:
     assert user(lab.root, "status", "--porcelain") == "?? .gitattributes"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("operation", ["merge", "rebase", "cherry-pick"])
 def test_publish_in_the_middle_of_an_operation_is_refused(lab: Git, operation: str) -> None:
     conflict(lab)
@@ -893,6 +950,7 @@ def test_publish_in_the_middle_of_an_operation_is_refused(lab: Git, operation: s
     assert state(lab.root) == before
 
 
+@pytest.mark.process
 def test_refused_publishing_says_the_way_out_and_changes_nothing(lab: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     before = state(lab.root)
     for path in ("data", "../x", "/etc/passwd", ""):
@@ -915,6 +973,7 @@ def test_refused_publishing_says_the_way_out_and_changes_nothing(lab: Git, monke
         lab.publish(["train.py"], "x")
 
 
+@pytest.mark.process
 def test_a_publish_that_was_cut_short_is_finished_by_the_next(lab: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     (lab.root / "train.py").write_text("new")
     stage = Git._stage
@@ -935,6 +994,7 @@ def test_a_publish_that_was_cut_short_is_finished_by_the_next(lab: Git, monkeypa
 # --- errors ---
 
 
+@pytest.mark.process
 def test_every_refusal_is_one_line(lab: Git, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -951,6 +1011,7 @@ def test_every_refusal_is_one_line(lab: Git, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value) and len(str(caught.value)) > 20
 
 
+@pytest.mark.process
 def test_a_damaged_object_is_named(lab: Git, tmp_path: Path) -> None:
     blob = user(lab.root, "rev-parse", "HEAD:train.py")
     (lab.common / "objects" / blob[:2] / blob[2:]).unlink()

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,15 +23,9 @@ from autolab.lab.schemas.campaign import State
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.outcomes import Stage
 
+pytestmark = pytest.mark.process
+
 TINY = str(Path(__file__).parents[1] / "labs" / "tiny")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_power_cut() -> Iterator[None]:
-    """Nobody here looks at the disk after a power cut, and a shared disk makes each fsync cost a tenth of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture

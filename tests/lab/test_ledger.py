@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,6 @@ from hypothesis import strategies as st
 
 from autolab.errors import LedgerError
 from autolab.lab.ledger import Head, Ledger, Line, parse, seal
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_power_cut() -> Iterator[None]:
-    """Nobody here looks at the disk after a power cut, and a shared disk makes each fsync cost a tenth of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 def made(folder: Path, count: int = 6) -> Ledger:
@@ -433,6 +425,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("room", [0, 1, 500, 5_000])
 def test_a_write_that_finds_no_room_leaves_the_file_as_it_was(tmp_path: Path, room: int) -> None:
     ledger = made(tmp_path)
@@ -461,6 +454,7 @@ for n in range(6, 206):
 """
 
 
+@pytest.mark.process
 def test_a_reader_beside_a_writer_sees_what_is_or_what_was_just_before(tmp_path: Path) -> None:
     ledger = made(tmp_path)
     writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)])

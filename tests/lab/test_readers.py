@@ -46,6 +46,7 @@ def files(folder: Path) -> dict[str, tuple[int, str]]:
 # one at a time
 
 
+@pytest.mark.process
 def test_while_a_loop_runs_every_other_writer_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
     with Gate(tmp_path) as gate:
         lab = make_lab(tmp_path, script(iteration(implementation=implementation(gate.code()))))
@@ -67,6 +68,7 @@ def test_while_a_loop_runs_every_other_writer_is_refused_in_one_line_that_names_
     well(lab.autolab("publish"))
 
 
+@pytest.mark.process
 def test_readers_that_look_at_the_lock_keep_no_writer_out(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, script(HELPS))
     look = (
@@ -117,6 +119,7 @@ class Hammer:
         self._thread.join()
 
 
+@pytest.mark.process
 def test_status_during_a_loop_is_always_a_state_of_the_ledger_and_never_goes_back(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, script(HELPS, NOTHING))
 
@@ -168,6 +171,7 @@ def test_a_reader_between_any_two_writes_of_the_ledger_is_right_or_one_line_behi
         assert len(set(given)) > 5
 
 
+@pytest.mark.process
 def test_status_writes_nothing_whether_the_lab_is_whole_or_its_last_line_torn(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, script(HELPS))
     well(lab.autolab("loop", "--max-iterations", "1"))
@@ -186,6 +190,7 @@ def test_status_writes_nothing_whether_the_lab_is_whole_or_its_last_line_torn(tm
     assert list(lab.store.glob("ledger.torn.*")), "the holder of the lock sets it aside"
 
 
+@pytest.mark.process
 def test_status_outside_of_a_lab_says_so_in_one_line(tmp_path: Path) -> None:
     nowhere = LabKit(tmp_path, tmp_path / "count")
     refused(nowhere.autolab("status"), "not in a lab", "`autolab init DIR`")
@@ -194,6 +199,7 @@ def test_status_outside_of_a_lab_says_so_in_one_line(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".git"]
 
 
+@pytest.mark.process
 def test_status_in_a_worktree_of_the_lab_shows_the_lab(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, script(HELPS))
     well(lab.autolab("loop", "--max-iterations", "1"))
@@ -201,6 +207,7 @@ def test_status_in_a_worktree_of_the_lab_shows_the_lab(tmp_path: Path) -> None:
     assert json.loads(well(lab.autolab("status", str(worktree), "--json")).out)["lab"] == str(lab.root)
 
 
+@pytest.mark.process
 def test_status_imports_the_standard_library_only(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, script(HELPS))
     show = (
@@ -225,6 +232,7 @@ def cost(*command: str, cwd: Path) -> tuple[float, float]:
     return time.perf_counter() - began, used.ru_utime + used.ru_stime
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_status_takes_less_than_a_fifth_of_a_second_and_a_few_starts_of_python(tmp_path: Path, form: list[str]) -> None:
     """Measured in turns with an interpreter that does nothing; the least of each, as other programs can only add."""

@@ -346,6 +346,7 @@ def telling() -> dict[str, list[dict[str, Any]]]:
     return {name: [one if "raw" in one else one | {"summary": SAID} for one in said] for name, said in answers.items()}
 
 
+@pytest.mark.process
 def test_what_a_scripted_researcher_says_is_nowhere_in_the_lab(tmp_path: Path) -> None:
     (tmp_path / "script.yaml").write_text(json.dumps(script(telling())))
     who = {"researcher": {"name": "scripted", "script": str(tmp_path / "script.yaml")}}
@@ -382,6 +383,7 @@ Path(".autolab/agent_result.json").write_text(text)
 """
 
 
+@pytest.mark.process
 def test_what_an_agent_prints_writes_and_answers_is_nowhere_in_the_lab(tmp_path: Path) -> None:
     said = {name: answers[-1] for name, answers in iteration().items()}
     said["implementation"] = {"output": {"plan": "Set the slope. PLANTED"}}
@@ -417,6 +419,7 @@ def printing(where: str) -> str:
     return f"WIDTH = 4.0\nSAID = ' '.join(a + b for a, b in {halves!r})\n{where}\n"
 
 
+@pytest.mark.process
 def test_what_a_candidates_programs_print_is_nowhere_in_the_lab(tmp_path: Path) -> None:
     fails = printing("raise ValueError(SAID)")
     prints = printing("import sys; print(SAID); print(SAID * 3, file=sys.stderr)")
@@ -429,6 +432,7 @@ def test_what_a_candidates_programs_print_is_nowhere_in_the_lab(tmp_path: Path) 
     assert [one for one in SECRETS if one in ended.out + ended.err] == []
 
 
+@pytest.mark.process
 def test_an_error_says_no_secret(tmp_path: Path) -> None:
     kit = LabKit(tmp_path, tmp_path / "count")
     ended = kit.autolab("status", str(tmp_path / PLAIN))
@@ -436,16 +440,15 @@ def test_an_error_says_no_secret(tmp_path: Path) -> None:
     assert "[redacted:PLANTED_API_KEY]" in ended.err and PLAIN not in ended.err
 
 
+@pytest.mark.process
 def test_a_bug_shows_its_traceback_without_secrets() -> None:
-    code = (
-        "import os; from autolab.cli.command_line import main\n"
-        "main(['--version']); raise ValueError(os.environ['PLANTED_API_KEY'])"
-    )
+    code = "import os; from autolab.cli import command_line; command_line.main(['--version']); raise ValueError(os.environ['PLANTED_API_KEY'])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "Traceback" in ended.stderr
     assert "ValueError: [redacted:PLANTED_API_KEY]" in ended.stderr and PLAIN not in ended.stderr
 
 
+@pytest.mark.process
 def test_nothing_that_an_honest_lab_records_is_changed(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS, NOTHING))
     ended = kit.autolab("loop", "--max-iterations", "2")

@@ -404,6 +404,7 @@ def test_a_verdict_recommends_and_a_failure_asks_to_investigate() -> None:
 # Schemas
 
 
+@pytest.mark.process
 def test_init_writes_the_schemas_that_the_models_have(tmp_path: Path) -> None:
     lab = init.make_lab(tmp_path / "lab", str(Path(__file__).parents[1] / "labs" / "tiny"), seed=1)
     written = {path.name: path.read_text(encoding="utf-8") for path in (lab.control / "schemas").iterdir()}

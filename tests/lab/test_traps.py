@@ -18,6 +18,8 @@ import pytest
 from autolab.errors import GitError
 from autolab.lab.git import Git
 
+pytestmark = pytest.mark.process
+
 BITTEN = "BITTEN"
 
 

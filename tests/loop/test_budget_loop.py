@@ -8,6 +8,8 @@ import pytest
 import yaml
 from lab_kit import HELPS, LabKit, make_lab, script
 
+pytestmark = pytest.mark.process
+
 SLOW = "import time\ntime.sleep(0.4)\n"
 
 

@@ -161,6 +161,7 @@ def prompt(kit: LabKit, number: int, ask: str) -> str:
     return (kit.store / "asks" / kit.iterations()[number].name / ask / "prompt.md").read_text()
 
 
+@pytest.mark.process
 def test_a_network_is_proposed_assembled_and_refined_without_a_line_of_code(tmp_path: Path) -> None:
     claim = hypothesis("A small CNN", model_config=CNN, assumptions=["Pixels have neighbours."], notes="Seen nowhere.")
     wrong, again = (decision("refine")["output"] | {"next_config": given} for given in ({"layers": [1]}, WIDER))
@@ -187,6 +188,7 @@ def test_a_network_is_proposed_assembled_and_refined_without_a_line_of_code(tmp_
     assert said.startswith("next_config: model: model_config: layers.0: ") and said in prompt(kit, 0, "decide_repeat-2")
 
 
+@pytest.mark.process
 def test_a_network_that_cannot_be_built_goes_back_and_code_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
     flat = {"name": "flat", "layers": [{"type": "conv", "channels": 8}]}
     claims = [hypothesis("Flat", model_config=flat), hypothesis("CNN", model_config=CNN)]
@@ -207,6 +209,7 @@ def test_a_network_that_cannot_be_built_goes_back_and_code_of_ones_own_is_taken_
 # What the prompts quote
 
 
+@pytest.mark.process
 def test_each_stage_is_shown_what_it_needs_and_the_reviewer_no_word_of_the_author(tmp_path: Path) -> None:
     fixed = implementation(4.0, plan="TRUST-ME") | {"summary": "WELL-DONE"}
     told = HELPS | {"implementation": [implementation("'x"), fixed]}

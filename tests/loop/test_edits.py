@@ -9,6 +9,8 @@ import pytest
 from edit_kit import apply
 from edit_kit import desk as desk  # the fixture
 
+pytestmark = pytest.mark.process
+
 
 def changed(desk: Any) -> list[str]:
     command = ["git", "status", "--porcelain", "-uall"]

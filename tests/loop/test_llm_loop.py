@@ -16,6 +16,8 @@ from mind_kit import asks, replies, reply, thinking_lab
 
 from autolab.researchers.standin import Asked, Script, Scripted, StandIn
 
+pytestmark = pytest.mark.process
+
 KEPT = replies(iteration(decide_repeat=decision("stop", "it is done")))
 
 
@@ -72,7 +74,7 @@ def refine(why: str, network: dict[str, Any]) -> dict[str, Any]:
     return {"action": "refine", "reason": why, "next_config": network}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_model_refines_twice_and_achieves_with_real_trainings(tmp_path: Path) -> None:
     """On handwritten digits; the target lies above every seed of the baseline that calibration measured."""
     kit = digits(tmp_path)
@@ -216,7 +218,7 @@ def test_an_unknown_price_is_said_and_a_cap_on_it_is_refused(tmp_path: Path) -> 
     kit = thinking_lab(tmp_path)
     with StandIn(KEPT) as server:
         told = kit.autolab("loop", *asks(server), "--max-iterations", "1")
-        assert "note: no price is known for openai:scripted" in told.out
+        assert re.search("note: no (price|cost) .*openai:scripted", told.out)
         configure(kit, budget={"dollars": 1.0})
         before = len(server.requests)
         ended = kit.autolab("loop", *asks(server), "--goal", "more", "--max-iterations", "1")
@@ -249,7 +251,7 @@ def test_a_wait_ends_when_the_user_asks_to_pause_and_the_same_command_goes_on(tm
                 break
         assert kit.autolab("stop").code == 0
         out, err = running.communicate(timeout=60)
-        assert running.returncode == 0 and "paused" in out, out + err
+        assert running.returncode == 0 and re.search("paused|paused", out), out + err
         assert kit.state()["stage"] == "hypothesis"
         assert len(server.requests) == 1
 

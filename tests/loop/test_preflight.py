@@ -145,6 +145,7 @@ REFUSED: dict[str, tuple[str, Callable[[LabKit], None], str]] = {
 """What is wrong -> the check that finds it, how it came, words of the line."""
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_loop_is_refused_for_verify_says_in_the_same_line(
     kit: LabKit, case: str, monkeypatch: pytest.MonkeyPatch
@@ -167,6 +168,7 @@ def test_every_check_of_the_list_has_a_case() -> None:
     assert {check for check, _, _ in REFUSED.values()} - {"policy"} == (START | TRIALS).keys() - {"containment"}
 
 
+@pytest.mark.process
 def test_it_is_so_through_the_command_line(kit: LabKit) -> None:
     case = "executor"
     REFUSED[case][1](kit)
@@ -178,6 +180,7 @@ def test_it_is_so_through_the_command_line(kit: LabKit) -> None:
         assert (told.code, told.err) == (1, "") and line_of in told.out
 
 
+@pytest.mark.process
 def test_a_level_that_cannot_be_had_is_refused_and_said(kit: LabKit, monkeypatch: pytest.MonkeyPatch) -> None:
     line("containment: full")(kit)
     able = containment.Ability("partial", "bubblewrap was not found")
@@ -189,5 +192,6 @@ def test_a_level_that_cannot_be_had_is_refused_and_said(kit: LabKit, monkeypatch
     assert ("containment", str(refused.value)) in told
 
 
+@pytest.mark.process
 def test_a_lab_as_it_was_made_is_refused_nothing(kit: LabKit) -> None:
     assert doctor.verify_lab(Lab(kit.root)) == []

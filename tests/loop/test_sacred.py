@@ -14,6 +14,8 @@ import pytest
 from gates import Gate, ended
 from lab_kit import HELPS, Finished, LabKit, design, hypothesis, implementation, iteration, make_lab, script
 
+pytestmark = pytest.mark.process
+
 DOCUMENTS = ("RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv", "paper/paperbanana.md")
 HOOKS = (
     *("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "post-checkout", "post-merge", "pre-push"),
@@ -270,7 +272,7 @@ def test_what_a_clean_takes_away_comes_back_and_nothing_is_doubled(tmp_path: Pat
         for name in ("hypothesis.md", "design.yaml", "review_result.json", "launch/run_local.sh", "record.json"):
             assert (two[0] / name).exists(), name
         assert lab.state()["stage"] == "hypothesis"
-        well(lab.autolab("doctor", "--fix"))
+        well(lab.autolab("doctor", "--fix", figures=True))
 
         def record() -> dict[str, str]:
             raw = tuple(f"experiments/{run.relative_to(lab.root / 'experiments')}" for run in trials())
@@ -285,7 +287,7 @@ def test_what_a_clean_takes_away_comes_back_and_nothing_is_doubled(tmp_path: Pat
         replies = {path.name: path.read_bytes() for path in (lab.root / ".autolab/logs").rglob("*.reply.json")}
         lab.git("clean", how, "--quiet")
         assert record() != whole
-        well(lab.autolab("doctor", "--fix"))
+        well(lab.autolab("doctor", "--fix", figures=True))
         assert record() == whole
         again = {path.name: path.read_bytes() for path in (lab.root / ".autolab/logs").rglob("*.reply.json")}
         assert again == replies

@@ -61,7 +61,7 @@ def test_a_stage_leads_where_the_design_says_and_nowhere_else(stage: Stage) -> N
 @pytest.mark.parametrize("now", list(states()), ids=lambda s: f"{s.stage}-{s.stage_attempt}-{s.bounces}-{s.from_stage}")
 def test_every_state_has_one_next_state_or_waits(now: State) -> None:
     if waits(now.stage):
-        with pytest.raises(ValueError, match="waits for a user"):
+        with pytest.raises(ValueError, match="waits for"):
             advance(now, StageOutcome.COMPLETE)
         return
     for outcome in {*WAYS[now.stage][1], *EVERYWHERE}:
@@ -171,7 +171,7 @@ def test_human_review_is_reached_from_everywhere_and_left_by_each_answer(stage: 
 @pytest.mark.parametrize("stage", list(TABLE))
 def test_a_lab_that_does_not_wait_can_only_be_stopped(stage: Stage) -> None:
     for answer in ("approve", "retry"):
-        with pytest.raises(ValueError, match=f"nothing waits for a user: the lab is at {stage}"):
+        with pytest.raises(ValueError, match=f"nothing waits for .*: the lab is at {stage}"):
             resume(state(stage), answer)
     assert resume(state(stage), "stop").stage is Stage.STOP
 

@@ -93,11 +93,13 @@ def listed(place: Path) -> set[str]:
     return {name for path in files if not (name := str(path.relative_to(place))).startswith(".git/")}
 
 
+@pytest.mark.process
 def test_labels_inputs_copies_of_them_and_the_record_are_not_there(ground: Ground) -> None:
     place = ground.make()
     assert listed(place) == {"train.py", "eval.py", "0_docs/problem.md", ".gitignore", "data/train/inputs.npy"}
 
 
+@pytest.mark.process
 def test_its_repository_has_one_commit_and_no_object_of_the_labs(ground: Ground) -> None:
     place = ground.make()
     theirs = ["git", "-C", str(place)]
@@ -112,6 +114,7 @@ def test_its_repository_has_one_commit_and_no_object_of_the_labs(ground: Ground)
     assert status.stdout == ""
 
 
+@pytest.mark.process
 def test_what_was_hidden_is_no_deletion_and_stays_the_bases(ground: Ground) -> None:
     place = ground.make()
     fill(place, {"train.py": "print(3)\n", "models/new.py": "X = 1\n", "run.log": "ignored"})
@@ -123,6 +126,7 @@ def test_what_was_hidden_is_no_deletion_and_stays_the_bases(ground: Ground) -> N
     assert not (ground.tree / "run.log").exists() and not (ground.tree / "0_docs").exists()
 
 
+@pytest.mark.process
 def test_a_file_at_a_hidden_path_is_a_change_that_the_next_round_does_not_inherit(ground: Ground) -> None:
     place = ground.make()
     fill(place, {"data/eval/labels.npy": "mine", "experiments/new.md": "mine", "backup/old_labels.npy": "mine"})
@@ -133,6 +137,7 @@ def test_a_file_at_a_hidden_path_is_a_change_that_the_next_round_does_not_inheri
     assert ground.carry() == ({}, [])
 
 
+@pytest.mark.process
 def test_a_file_in_the_place_of_a_hidden_folder_is_a_change_too(ground: Ground) -> None:
     place = ground.make()
     fill(place, {"data/holdout": "mine"})
@@ -141,6 +146,7 @@ def test_a_file_in_the_place_of_a_hidden_folder_is_a_change_too(ground: Ground) 
     assert changes == {"data/holdout": "A", "data/holdout/inputs.npy": "D", "data/holdout/labels.npy": "D"}
 
 
+@pytest.mark.process
 def test_a_folder_takes_the_place_of_a_file_and_back(ground: Ground) -> None:
     place = ground.make()
     (place / "train.py").unlink()
@@ -152,6 +158,7 @@ def test_a_folder_takes_the_place_of_a_file_and_back(ground: Ground) -> None:
     assert ground.carry() == ({}, [])
 
 
+@pytest.mark.process
 def test_training_data_that_git_does_not_hold_is_there_as_a_link(tmp_path: Path) -> None:
     """A split that lies in it is refused by the configuration, so there is none to leave out."""
     ground = Ground(tmp_path)
@@ -164,6 +171,7 @@ def test_training_data_that_git_does_not_hold_is_there_as_a_link(tmp_path: Path)
     assert ground.carry(config)[0] == {"train.py": "M"}
 
 
+@pytest.mark.process
 def test_an_interrupted_copy_is_made_again_and_a_whole_one_stays(ground: Ground) -> None:
     new = ground.place.with_name(f".{ground.place.name}.new")
     fill(new, {"rubbish": "x"})
@@ -187,6 +195,7 @@ def test_rights_that_were_taken_away_are_given_back(tmp_path: Path, mode: int) -
 # Through the command line
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("containment", ["none", "full"])
 def test_an_agent_that_copies_labels_finds_none_at_any_stage(
     tmp_path: Path, containment: str, monkeypatch: pytest.MonkeyPatch
@@ -228,6 +237,7 @@ def labels_of(kit: LabKit, split: str) -> list[int]:
     return [int(label) for label in struct.unpack(f"<{len(raw) // 4}f", raw)]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("split", ["eval", "holdout"])
 def test_a_candidate_with_labels_in_its_code_is_refused_and_goes_back_to_its_author(tmp_path: Path, split: str) -> None:
     kit = labelled_lab(tmp_path, script())
@@ -252,6 +262,7 @@ def test_a_candidate_with_labels_in_its_code_is_refused_and_goes_back_to_its_aut
     assert kit.state()["stage"] == "implementation_review"
 
 
+@pytest.mark.process
 def test_a_model_folder_that_leads_away_is_the_candidates_fault(tmp_path: Path) -> None:
     edit = {"path": "train.py", "search": '(folder / "model").mkdir()', "replace": 'aside = folder / "aside"'}
     more = [

@@ -623,6 +623,7 @@ def test_the_figures_are_drawn_for_real_and_the_summary_shows_them(tmp_path: Pat
         assert f"](figures/{name}.png)" in summary(tmp_path)
 
 
+@pytest.mark.process
 def test_importing_analysis_imports_neither_matplotlib_nor_scipy() -> None:
     code = "import autolab.reports.tables, sys; sys.exit(bool({'matplotlib', 'scipy', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -17,6 +17,8 @@ from lab_kit import Finished, Kept, LabKit, make_lab, script
 from autolab.researchers.command.agent import RESULT
 from autolab.researchers.standin import StandIn
 
+pytestmark = pytest.mark.process
+
 
 def test_an_agent_walks_a_whole_iteration_and_every_run_is_on_record(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(), config={"researcher": {"name": "command", "command": FAKE}})

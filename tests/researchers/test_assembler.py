@@ -167,6 +167,7 @@ def test_every_other_recipe_is_another_text() -> None:
     assert Source("a", "x").sha256 != Source("a", "y").sha256
 
 
+@pytest.mark.process
 def test_sources_are_what_ruff_would_have_written(tmp_path: Path) -> None:
     """One of each layer in several combinations, and every kind of recipe, under the repository's own rules."""
     folder = tmp_path / "src" / "autolab" / "templates"
@@ -230,6 +231,7 @@ def test_method_json_has_a_line_for_each_layer() -> None:
     assert '    "input": [2, 8, 6],\n' in text
 
 
+@pytest.mark.process
 def test_assembling_needs_no_torch() -> None:
     code = "import sys, autolab.researchers.assembler; print({'torch', 'numpy', 'einops'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -36,6 +36,7 @@ def given(folder: Path) -> dict[str, str]:
     return dict(row.split("=", 1) for row in rows if "=" in row)
 
 
+@pytest.mark.process
 def test_a_program_that_answers_is_heard_and_its_file_taken_away(tmp_path: Path) -> None:
     said = answer(command("good").perform(task(tmp_path)).raw)
     assert (said.status, said.output) == ("complete", {"reason": "it holds", "decision": "stop"})
@@ -44,6 +45,7 @@ def test_a_program_that_answers_is_heard_and_its_file_taken_away(tmp_path: Path)
     assert (tmp_path / "scratch-decide_repeat-1" / "agent_result.json").is_file()
 
 
+@pytest.mark.process
 def test_a_program_sees_its_own_environment_and_nothing_of_the_engines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +65,7 @@ def test_a_program_sees_its_own_environment_and_nothing_of_the_engines(
     assert (seen["AGENT_TOKEN"], seen["AUTOLAB_STAGE"]) == ("meant for it", "decide_repeat")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("stale", ["file", "link", "folder"])
 def test_a_stale_result_is_deleted_before_the_program_starts(tmp_path: Path, stale: str) -> None:
     ask = task(tmp_path)
@@ -81,6 +84,7 @@ def test_a_stale_result_is_deleted_before_the_program_starts(tmp_path: Path, sta
     assert none == Answer(None, f"the command left no {RESULT}"), "an answer is used for its own ask only"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("agent", "note"),
     [
@@ -100,6 +104,7 @@ def test_what_is_no_answer_is_said_in_a_word_and_again_the_same(tmp_path: Path, 
     assert command(agent).perform(task(tmp_path)) == said, "an engine that comes later finds the same"
 
 
+@pytest.mark.process
 def test_a_truncated_answer_is_handed_on_as_it_is(tmp_path: Path) -> None:
     said = command("truncated").perform(task(tmp_path))
     assert said.raw == '{"status": "complete", "summary": "do'
@@ -107,12 +112,14 @@ def test_a_truncated_answer_is_handed_on_as_it_is(tmp_path: Path) -> None:
         answer(said.raw)
 
 
+@pytest.mark.process
 def test_a_program_may_work_in_its_folder(tmp_path: Path) -> None:
     ask = task(tmp_path, Stage.IMPLEMENTATION)
     assert answer(command("edits").perform(ask).raw).changed_files == ("models/width.py",)
     assert (ask.workspace / "models" / "width.py").read_text() == "WIDTH = 4.0\n"
 
 
+@pytest.mark.process
 def test_a_program_that_never_ends_is_ended_with_its_children(tmp_path: Path) -> None:
     said = command("endless", time_limit_s=1.0).perform(task(tmp_path))
     assert said.raw is None
@@ -122,6 +129,7 @@ def test_a_program_that_never_ends_is_ended_with_its_children(tmp_path: Path) ->
         assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
 
 
+@pytest.mark.process
 def test_an_ask_that_was_answered_is_never_asked_again(tmp_path: Path) -> None:
     ask = task(tmp_path)
     first = command("good").perform(ask)
@@ -137,6 +145,7 @@ def test_a_missing_program_is_what_no_retry_can_fix(tmp_path: Path, program: str
         researcher.perform(task(tmp_path))
 
 
+@pytest.mark.process
 def test_words_of_the_command_are_filled_in_one_by_one(tmp_path: Path) -> None:
     code = "import json,sys; json.dump(sys.argv[1:], open('words.json','w'))"
     words = f'{sys.executable} -c "{code}" {{stage}} "{{workspace}} x" {{prompt_file}} {{{{other}}}} "$HOME"'
@@ -151,6 +160,7 @@ def test_words_of_the_command_are_filled_in_one_by_one(tmp_path: Path) -> None:
     ], "no shell reads them"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("level", ["full", "partial"])
 def test_a_contained_agent_works_in_its_workspace_and_sees_what_it_is_given(tmp_path: Path, level: str) -> None:
     (tmp_path / "given").mkdir()
@@ -171,6 +181,7 @@ def test_a_contained_agent_works_in_its_workspace_and_sees_what_it_is_given(tmp_
     assert (tmp_path / "diary.txt").read_text() == "private"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["reads", "writes"])
 @pytest.mark.parametrize(
     ("path", "how"), [("..", "holds the lab"), (".", "holds the lab"), (".git", "lies in the lab")]
@@ -190,6 +201,7 @@ def test_a_path_that_would_show_it_the_lab_is_refused(tmp_path: Path, name: str,
     assert said.perform(beside).raw is not None
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("level", ["full", "partial"])
 def test_an_agent_that_is_installed_beside_autolab_does_not_see_the_labs_that_it_ships(
     tmp_path: Path, level: str
@@ -210,6 +222,7 @@ def test_an_agent_that_is_installed_beside_autolab_does_not_see_the_labs_that_it
     assert (ask.workspace / "seen.txt").read_text() == "module"
 
 
+@pytest.mark.process
 def test_training_data_that_its_folder_leads_to_can_be_read_and_not_written(tmp_path: Path) -> None:
     (tmp_path / "lab" / "data").mkdir(parents=True)
     (tmp_path / "lab" / "data" / "x.txt").write_text("training")
@@ -239,6 +252,7 @@ def words(folder: Path, rest: str, ask: Task | None = None, **who: Any) -> list[
     return found
 
 
+@pytest.mark.process
 def test_every_placeholder_has_its_value(tmp_path: Path) -> None:
     ask = task(tmp_path)
     (ask.workspace / "train.py").write_text("")
@@ -262,6 +276,7 @@ def test_every_placeholder_has_its_value(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.process
 def test_a_prompt_is_one_argument_as_it_stands(tmp_path: Path) -> None:
     text = "# ROLE\n`$(echo x)` \"q\" 'p' $HOME {folder} {scratch} {stage} {{x}} \\n ü\n\n- end\n"
     ask = replace(task(tmp_path), prompt=text, contract="stage: decide_repeat\nAnswer {folder}.\n")
@@ -270,6 +285,7 @@ def test_a_prompt_is_one_argument_as_it_stands(tmp_path: Path) -> None:
     assert (ask.scratch / "prompt.md").read_text() == told, "the contract follows the prompt"
 
 
+@pytest.mark.process
 def test_a_prompt_that_no_argument_holds_is_refused_and_nothing_is_started(tmp_path: Path) -> None:
     most = 128 * 1024 - 1
     ask = replace(task(tmp_path), prompt="x" * most)
@@ -343,6 +359,7 @@ def test_a_preset_whose_program_is_missing_says_how_to_get_it(
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_a_preset_runs_with_its_own_keys_and_configuration_and_those_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -447,6 +464,7 @@ def paid(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, prints: str, 
     return record.booked[-1], said, record
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "prints", "took"),
     [
@@ -545,6 +563,7 @@ def test_a_trajectory_that_is_a_link_is_not_read(tmp_path: Path) -> None:
     assert usage.read("mini", b"", tmp_path) is None
 
 
+@pytest.mark.process
 def test_that_its_costs_are_not_known_is_told_once(tmp_path: Path) -> None:
     record, agent = Record(), command("good")
     first = agent.perform(replace(task(tmp_path), calls=record))
@@ -563,6 +582,7 @@ def test_it_says_which_caps_can_be_held(name: str, counts: set[str]) -> None:
     assert command("good").counts == frozenset()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("agent", "reason", "said"),
     [
@@ -583,6 +603,7 @@ def test_each_run_is_booked_as_one_call_with_its_reason(tmp_path: Path, agent: s
     assert (heard.raw is None) == (reason != "ok")
 
 
+@pytest.mark.process
 def test_a_run_that_is_on_record_is_answered_from_there_and_its_result_from_the_scratch(tmp_path: Path) -> None:
     record = Record()
     ask = replace(task(tmp_path), calls=record)
@@ -593,6 +614,7 @@ def test_a_run_that_is_on_record_is_answered_from_there_and_its_result_from_the_
     assert not (ask.workspace / "environment.txt").exists(), "the program did not run a second time"
 
 
+@pytest.mark.process
 def test_a_run_under_way_when_the_engine_died_is_adopted_and_booked(tmp_path: Path) -> None:
     ask = task(tmp_path)
     command("good").perform(ask)  # ended, but never recorded
@@ -604,6 +626,7 @@ def test_a_run_under_way_when_the_engine_died_is_adopted_and_booked(tmp_path: Pa
     assert not (ask.workspace / "environment.txt").exists()
 
 
+@pytest.mark.process
 def test_a_program_that_fails_is_quoted_in_one_line(tmp_path: Path) -> None:
     told = "printf 'Traceback\\n\\033[31mNoKey: %0300d\\n\\n' 7 >&2; exit 3"
     agent = fake(tmp_path / "bin", "agent", f"#!/bin/sh\n{told}\n")
@@ -616,6 +639,7 @@ def test_a_program_that_fails_is_quoted_in_one_line(tmp_path: Path) -> None:
 # What it may not do
 
 
+@pytest.mark.process
 def test_a_result_behind_a_link_is_neither_taken_nor_deleted(tmp_path: Path) -> None:
     lab = tmp_path / "lab"
     lab.mkdir()
@@ -630,6 +654,7 @@ def test_a_result_behind_a_link_is_neither_taken_nor_deleted(tmp_path: Path) -> 
     assert kept.exists(), "an older link is taken away, and nothing behind it"
 
 
+@pytest.mark.process
 def test_a_daemon_that_it_leaves_behind_is_ended_and_changes_nothing_more(tmp_path: Path) -> None:
     ask = task(tmp_path)
     said = command("daemon").perform(ask)

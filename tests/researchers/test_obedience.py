@@ -23,6 +23,8 @@ import yaml
 from lab_kit import decision, design, docs, hypothesis, iteration, review
 from obedience_kit import Obedient, Obeyed, Said, lab, prompt, says, stage_of
 
+pytestmark = pytest.mark.process
+
 # what an answer asks to be written
 
 OUTSIDE = Path(gettempdir()) / f"autolab-obedience-{os.getpid()}"

@@ -157,7 +157,5 @@ def test_a_researcher_counts_dollars_only_where_every_model_has_a_price(monkeypa
     assert LLMResearcher(who("openai:gpt-5")).counts == {"tokens", "dollars"}
     mixed = LLMResearcher(who("openai:gpt-5", fallback="openai:gpt-nobody-knows"))
     assert mixed.counts == {"tokens"}
-    assert mixed.notes == (
-        "no price is known for openai:gpt-nobody-knows: its calls are counted in tokens alone"
-        " (researcher.price says it)",
-    )
+    (note,) = mixed.notes
+    assert "openai:gpt-nobody-knows" in note and "tokens alone" in note and "researcher." in note

@@ -568,6 +568,7 @@ def test_taken_port_is_one_line() -> None:
 # The command
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_command_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "s.yaml").write_text("replies:\n  - {text: served}\n", encoding="utf-8")
@@ -594,6 +595,7 @@ def test_command_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.S
     assert len((tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
+@pytest.mark.process
 def test_server_loads_neither_client_library(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import autolab.researchers.standin"],

@@ -21,6 +21,8 @@ from autolab.sandbox.box import FIRST_UID, Box, NotEnclosed, enclose, seatbelt
 from autolab.sandbox.collect import remove_tree
 from autolab.sandbox.execute import Ended
 
+pytestmark = pytest.mark.as_root
+
 LEVELS = ("full", "partial", "none")
 PYTHON = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c"]
 
@@ -57,6 +59,7 @@ HONEST = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_programs_do_the_same_at_every_level(place: Path, name: str) -> None:
     said = {}
@@ -69,6 +72,7 @@ def test_honest_programs_do_the_same_at_every_level(place: Path, name: str) -> N
     assert len(set(said.values())) == 1, said
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("level", "found"), [("full", "FileNotFoundError"), ("partial", "PermissionError")])
 def test_what_is_not_named_cannot_be_read(place: Path, level: str, found: str) -> None:
     ended = boxed(place, level, "import sys; open(sys.argv[1])", str(place / "hidden" / "secret.txt"))
@@ -76,12 +80,14 @@ def test_what_is_not_named_cannot_be_read(place: Path, level: str, found: str) -
     assert boxed(place, "none", "import sys; open(sys.argv[1])", str(place / "hidden" / "secret.txt")).ok
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("level", ["full", "partial"])
 def test_what_is_read_cannot_be_written(place: Path, level: str) -> None:
     ended = boxed(place, level, "import sys; open(sys.argv[1], 'w')", str(place / "seen" / "given.txt"))
     assert ended.code == 1 and (place / "seen" / "given.txt").read_text() == "given"
 
 
+@pytest.mark.process
 def test_at_full_nothing_of_the_machine_is_there_but_what_programs_need(place: Path) -> None:
     code = "import json, os; print(json.dumps([os.listdir('/'), os.listdir('/proc/self/fd')]))"
     top, descriptors = json.loads(boxed(place, "full", code).tail)
@@ -90,6 +96,7 @@ def test_at_full_nothing_of_the_machine_is_there_but_what_programs_need(place: P
     assert len(descriptors) == 4, "input, output, errors and the listing itself: no other descriptor came along"
 
 
+@pytest.mark.process
 @pytest.mark.root("a step becomes another user")
 def test_started_by_root_a_step_is_a_user_of_its_own_without_capabilities(place: Path) -> None:
     code = (
@@ -104,11 +111,13 @@ def test_started_by_root_a_step_is_a_user_of_its_own_without_capabilities(place:
     assert (place / "own").stat().st_uid >= FIRST_UID
 
 
+@pytest.mark.process
 def test_signals_and_statuses_are_told_apart_at_full_too(place: Path) -> None:
     assert boxed(place, "full", "import os; os.kill(os.getpid(), 11)").code == -11
     assert boxed(place, "full", "raise SystemExit(77)").code == 77
 
 
+@pytest.mark.process
 def test_a_sandbox_that_cannot_be_put_up_is_not_the_programs_failure(place: Path) -> None:
     box = Box(level="full", reads=(sys.base_prefix,))
     with pytest.raises(LabError, match=r"the sandbox could not be put up: bwrap: Can't chdir to .*own"):
@@ -136,6 +145,7 @@ def _plain(level: str, **more: object) -> dict[str, object]:
     return {"level": level} | none | more
 
 
+@pytest.mark.process
 def test_a_link_that_an_earlier_step_left_is_not_mounted(place: Path) -> None:
     """Else the next step would find a folder of the host in place of its weights."""
     steps = []
@@ -152,6 +162,7 @@ def test_a_link_that_an_earlier_step_left_is_not_mounted(place: Path) -> None:
     assert document["message"] == "train/model: a link, where a folder of its own was expected"
 
 
+@pytest.mark.process
 def test_the_group_of_a_step_is_gone_with_it(place: Path) -> None:
     ended = boxed(place, "none", "pass", memory_bytes=100 << 20, processes=50)
     assert ended.ok and set(ended.contained) == {"level", "memory", "processes"}
@@ -162,6 +173,7 @@ def test_the_group_of_a_step_is_gone_with_it(place: Path) -> None:
     assert [folder for folder in left if int(folder.name.split("-")[1]) not in alive] == []
 
 
+@pytest.mark.process
 def test_a_sweep_takes_the_groups_of_the_dead_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_bases", lambda controller: [(1, tmp_path)])
     ended = subprocess.run(
@@ -174,6 +186,7 @@ def test_a_sweep_takes_the_groups_of_the_dead_alone(tmp_path: Path, monkeypatch:
     assert alive.exists() and not dead.exists()
 
 
+@pytest.mark.process
 def test_an_ordinary_user_gets_every_layer_but_the_user_of_its_own(tmp_path: Path) -> None:
     """The same files, run by somebody without rights, with the system's interpreter."""
     node = Path(
@@ -231,6 +244,7 @@ def _as_somebody(argv: list[str], job: str) -> dict[str, Any]:
 # the watcher
 
 
+@pytest.mark.process
 def test_memory_is_counted_once_however_many_share_it() -> None:
     code = (
         "import os; held = b'x' * (80 << 20)\n"
@@ -311,6 +325,7 @@ def test_a_seatbelt_profile_names_what_is_allowed_and_refuses_the_rest() -> None
     assert r'(allow file-write* (subpath "/tmp/own \"x\""))' in profile and "network" not in profile
 
 
+@pytest.mark.process
 def test_what_a_killed_engine_ran_dies_with_it(place: Path) -> None:
     code = f"""
 import sys
@@ -331,6 +346,7 @@ execute.run(["/bin/sh", "-c", "sleep 600 & echo up; sleep 600"], Path("/"), {{}}
         os.close(descriptor)
 
 
+@pytest.mark.process
 def test_the_server_of_runners_is_started_once_and_again_if_it_is_killed(place: Path) -> None:
     assert boxed(place, "none", "print(1)").ok
     first, _ = execute._servers[os.getpid()]

@@ -88,6 +88,7 @@ def folders_of_trials(kit: LabKit) -> list[Path]:
     return [folder for folder in found if (folder.parent / "not_results.zip").exists()]
 
 
+@pytest.mark.process
 def test_git_status_and_pytest_run_nothing_of_what_a_training_left(left: LabKit) -> None:
     folders = folders_of_trials(left)
     assert len(folders) >= 3
@@ -101,6 +102,7 @@ def test_git_status_and_pytest_run_nothing_of_what_a_training_left(left: LabKit)
     assert not (left.root.parent / "canary.ran").exists()
 
 
+@pytest.mark.process
 def test_what_was_left_lies_in_one_archive_and_is_named(left: LabKit) -> None:
     folder = folders_of_trials(left)[0].parent
     with zipfile.ZipFile(folder / "not_results.zip") as archive:
@@ -112,6 +114,7 @@ def test_what_was_left_lies_in_one_archive_and_is_named(left: LabKit) -> None:
     assert told.keys() == kept and "git runs what it names" in told["train/.git/config"]
 
 
+@pytest.mark.process
 def test_the_canary_runs_where_the_files_lie_as_they_were(tmp_path: Path) -> None:
     """The positive control: stored as they are, each of git and pytest runs it."""
     for number, command in enumerate((["git", "status"], [sys.executable, "-m", "pytest", "-q"])):
@@ -124,6 +127,7 @@ def test_the_canary_runs_where_the_files_lie_as_they_were(tmp_path: Path) -> Non
         assert (folder / "canary.ran").exists(), command
 
 
+@pytest.mark.process
 def test_verify_names_what_an_older_version_stored_and_a_guard_that_was_changed(left: LabKit) -> None:
     assert left.autolab("verify").code == 0, left.autolab("verify").out
     old = folders_of_trials(left)[0] / "model" / ".envrc"
@@ -139,6 +143,7 @@ def test_verify_names_what_an_older_version_stored_and_a_guard_that_was_changed(
     assert guard.read_text() == pytest_guard.TEXT and left.autolab("verify").code == 0
 
 
+@pytest.mark.process
 def test_an_adopted_repository_keeps_its_own_configuration_of_pytest(tmp_path: Path) -> None:
     """Its own tests run as before, also those that import from their conftest.py; nothing of a candidate's does."""
     root = tmp_path / "repo"
@@ -171,6 +176,7 @@ def test_an_adopted_repository_keeps_its_own_configuration_of_pytest(tmp_path: P
     ).replace("experiments/x", "")
 
 
+@pytest.mark.process
 def test_a_template_says_so_in_a_configuration_of_its_own(tmp_path: Path) -> None:
     kit = LabKit(tmp_path, tmp_path / "count")
     assert kit.autolab("init", "lab", "--template", "empty").code == 0

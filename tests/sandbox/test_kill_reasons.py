@@ -61,6 +61,7 @@ def run(folder: Path, code: str, box: Box | None = None) -> Ended:
     return execute.run(argv, folder, {"PATH": "/usr/bin:/bin"}, folder / "a" / "log", 60, box)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("level", ["none", "partial", "full"])
 def test_every_level_tells_of_it_alike(tmp_path: Path, level: str) -> None:
     if level == "full" and shutil.which("bwrap", path=PROGRAMS) is None:
@@ -75,6 +76,7 @@ def test_every_level_tells_of_it_alike(tmp_path: Path, level: str) -> None:
     assert run(tmp_path, "raise SystemExit(3)", box).killed is None
 
 
+@pytest.mark.process
 def test_a_limit_of_ours_is_said_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     box = Box(level="none", writes=(str(tmp_path / "w"),), memory_bytes=200_000_000)
@@ -84,6 +86,7 @@ def test_a_limit_of_ours_is_said_in_its_place(tmp_path: Path) -> None:
     assert ended.killed is None and ended.passed == "run used more than 200000000 bytes of memory"
 
 
+@pytest.mark.process
 def test_through_the_command_line_a_wrapped_training_that_was_killed_is_no_status_137(tmp_path: Path) -> None:
     """`sh` ends with 137 for its child's SIGKILL: the trial's message names the signal."""
     code = "4.0\n\nimport os, sys\n\nif not sys.argv[1:]:\n    os.kill(os.getpid(), 9)\n"

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from edit_kit import apply
 from edit_kit import desk as desk  # the fixture
 from hypothesis import given
@@ -139,6 +140,7 @@ def refusal(desk: Any, path: str) -> str:
         return str(error)
 
 
+@pytest.mark.process
 def test_of_the_bad_paths_none_is_written_and_each_gets_one_line(desk: Any) -> None:
     before = everything(desk.lab.root.parent)
     accepted, long = [], []
@@ -150,12 +152,14 @@ def test_of_the_bad_paths_none_is_written_and_each_gets_one_line(desk: Any) -> N
     assert everything(desk.lab.root.parent) == before
 
 
+@pytest.mark.process
 def test_of_the_honest_paths_all_are_written(desk: Any) -> None:
     said = {path: apply(desk, files=[{"path": path, "content": path}]) for path in HONEST}
     assert {path: why for path, why in said.items() if why} == {}
     assert {path: (desk.worktree / path).read_text() for path in HONEST} == {path: path for path in HONEST}
 
 
+@pytest.mark.process
 def test_an_agents_commit_is_held_to_the_same(desk: Any) -> None:
     """The policy alone, for what git can hold: without the spellings that no commit has, such as `a//x`."""
     never = {"./x.py", "a//x.py", "a/./x.py", "", ".", "a/", "a\x00b.py", "x\x00.py"}
@@ -188,6 +192,7 @@ def test_any_text_has_an_answer(path: str) -> None:
         assert said is None or said.isprintable()
 
 
+@pytest.mark.process
 def test_through_the_command_line_a_bad_path_goes_back_to_its_author(tmp_path: Path) -> None:
     bad = [{"path": path, "content": "x"} for path in ("-rf", "aux.py", ".env", "\uff0e\uff0e/x")]
     answers = [implementation(files=[one]) for one in bad]

@@ -13,6 +13,8 @@ import pytest
 from autolab.sandbox import execute
 from autolab.sandbox.execute import Ended
 
+pytestmark = pytest.mark.process
+
 needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its own")
 
 

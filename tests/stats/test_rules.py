@@ -225,6 +225,7 @@ def test_a_large_effect_is_kept_and_a_negative_one_refuted() -> None:
     assert _rate(-3.0, 0.005, 8, RuleAction.REFUTED) > 0.99
 
 
+@pytest.mark.process
 def test_importing_it_does_not_import_scipy() -> None:
     code = "import autolab.stats.rules, sys; sys.exit('scipy' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -48,6 +48,7 @@ def committed(kit: LabKit, path: str, old: str, new: str) -> None:
     kit.git("commit", "-qam", "change")
 
 
+@pytest.mark.process
 def test_the_bound_stands_in_the_design_before_the_run_and_in_every_report(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS), config={"test": RULE})
     said = kit.autolab(*LOOP)
@@ -76,6 +77,7 @@ def test_the_bound_stands_in_the_design_before_the_run_and_in_every_report(tmp_p
     assert "cut" in trials[0].split(",")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("allowed", [None, 0.5])
 def test_a_gain_with_more_cut_trials_than_the_champions_is_not_kept_unless_the_lab_allows_their_share(
     allowed: float | None, tmp_path: Path
@@ -108,6 +110,7 @@ def test_a_gain_with_more_cut_trials_than_the_champions_is_not_kept_unless_the_l
 REFUSES = 'import math\nif any(map(math.isnan, rows)):\n    sys.exit("predictions: not finite")\nchosen = ['
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("evaluator", ["scores it", "refuses it"])
 def test_a_candidate_that_always_diverges_is_measured_as_the_worst(evaluator: str, tmp_path: Path) -> None:
     """Its predictions are no numbers: whether the evaluator says so by NaN or refuses them, the training diverged."""
@@ -134,6 +137,7 @@ SELF_REPORTED: dict[str, Any] = {
 OWN_LOSS = hypothesis(metric="train_loss", direction="minimize")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("bound", [2.0, None])
 def test_a_self_reported_nan_is_cut_where_there_is_a_bound_and_a_failure_where_there_is_none(
     bound: float | None, tmp_path: Path
@@ -158,6 +162,7 @@ def test_a_self_reported_nan_is_cut_where_there_is_a_bound_and_a_failure_where_t
     assert run["comparisons"][0]["difference"]["mean"] == pytest.approx(0.5 - bound)
 
 
+@pytest.mark.process
 def test_a_bound_that_would_cut_the_baseline_itself_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS), config={"test": RULE | {"bound": 0.1}})
     said = kit.autolab(*LOOP)

@@ -52,6 +52,7 @@ def with_holdout(kit: LabKit, *, flipped: bool) -> None:
     kit.git("commit", "-qm", "holdout")
 
 
+@pytest.mark.process
 def test_a_gain_that_comes_back_on_fresh_seeds_makes_the_champion(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS, STEEPER), config={"test": RULE})
     with_holdout(kit, flipped=False)
@@ -82,6 +83,7 @@ def test_a_gain_that_comes_back_on_fresh_seeds_makes_the_champion(tmp_path: Path
     assert "2 of 2 confirmed claims kept; at most 0.5% of the kept expected false" in status
 
 
+@pytest.mark.process
 def test_a_branch_that_somebody_moved_is_put_where_the_record_says(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS, STEEPER), config={"test": RULE})
     assert kit.autolab("loop", "--max-iterations", "1").code == 0
@@ -92,6 +94,7 @@ def test_a_branch_that_somebody_moved_is_put_where_the_record_says(tmp_path: Pat
     assert kit.events("transition")[-1]["data"]["campaign"]["champions"][1]["parent"] == kept
 
 
+@pytest.mark.process
 def test_a_search_that_was_lucky_is_retracted(tmp_path: Path) -> None:
     """The candidate is better on the search's own seeds alone, as a lucky draw would be."""
     kit = make_lab(tmp_path, {}, config={"test": RULE})
@@ -114,6 +117,7 @@ def test_a_search_that_was_lucky_is_retracted(tmp_path: Path) -> None:
     assert kit.events("holdout_asked") == []
 
 
+@pytest.mark.process
 def test_what_is_worse_on_the_holdout_is_search_only_and_the_champion_stays(tmp_path: Path) -> None:
     # Far off: on flipped labels both arms are worse than a constant prediction, and all their trials would be cut.
     kit = make_lab(tmp_path, script(HELPS), config={"test": RULE | {"bound": 50.0}})
@@ -135,6 +139,7 @@ def test_what_is_worse_on_the_holdout_is_search_only_and_the_champion_stays(tmp_
     assert shown == [] and not (kit.store / "held").exists(), "predictions for the holdout are nobody's to look at"
 
 
+@pytest.mark.process
 def test_a_holdout_without_questions_left_leaves_the_claim_to_the_search(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS, STEEPER), config={"test": RULE | {"holdout_questions": 1}})
     with_holdout(kit, flipped=False)
@@ -148,6 +153,7 @@ def test_a_holdout_without_questions_left_leaves_the_claim_to_the_search(tmp_pat
     assert len(kit.events("holdout_asked")) == 1
 
 
+@pytest.mark.process
 def test_a_gain_within_the_error_of_the_holdouts_rows_does_not_pass(tmp_path: Path) -> None:
     """A mean above 0 passed once: here a few rows carry it, and the others say nothing."""
     kit = make_lab(tmp_path, script(HELPS), config={"test": RULE})
@@ -165,6 +171,7 @@ def test_a_gain_within_the_error_of_the_holdouts_rows_does_not_pass(tmp_path: Pa
     assert results(kit)["confirmation"]["outcome"] == "search_only", "whether its mean is above 0 is not enough"
 
 
+@pytest.mark.process
 def test_without_a_holdout_the_champion_moves_and_the_claim_says_on_what(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS), config={"test": RULE})
     said = kit.autolab("loop", "--max-iterations", "1")
@@ -180,6 +187,7 @@ def test_without_a_holdout_the_champion_moves_and_the_claim_says_on_what(tmp_pat
     assert "claimed on this evaluation alone" in kit.autolab("status").out
 
 
+@pytest.mark.process
 def test_with_fdr_each_confirmation_gets_what_the_campaign_has_left_for_it(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS, STEEPER), config={"test": RULE | {"fdr": 0.05}})
     assert kit.autolab("loop", "--max-iterations", "2").code == 0
@@ -188,6 +196,7 @@ def test_with_fdr_each_confirmation_gets_what_the_campaign_has_left_for_it(tmp_p
     assert max(alphas) < 0.005
 
 
+@pytest.mark.process
 def test_the_holdout_is_paid_for_before_it_is_opened_and_once(tmp_path: Path) -> None:
     kits = []
     for name in ("whole", "killed"):
@@ -207,6 +216,7 @@ def test_the_holdout_is_paid_for_before_it_is_opened_and_once(tmp_path: Path) ->
     assert killed.events("transition")[-1]["data"]["campaign"]["claims"]["questions"] == 1
 
 
+@pytest.mark.process
 def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they_are_used_up(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, {}, holdout=True)
     lab = Lab(kit.root)
@@ -235,6 +245,7 @@ def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they
     assert len(kit.events("holdout_asked")) == 1
 
 
+@pytest.mark.process
 def test_a_budget_that_ends_before_the_confirmation_leaves_the_claim_open(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, script(HELPS), config={"test": RULE | {"max_pairs": 5}, "budget": {"trials": 27}})
     said = kit.autolab("loop", "--max-iterations", "1")
@@ -245,6 +256,7 @@ def test_a_budget_that_ends_before_the_confirmation_leaves_the_claim_open(tmp_pa
     assert "verdict: supported, kept" in kit.autolab("loop", "--max-iterations", "1").out
 
 
+@pytest.mark.process
 def test_the_best_of_several_arms_is_confirmed_and_no_other(tmp_path: Path) -> None:
     arms = [{"name": name, "config_overrides": {"width": width}} for name, width in (("steep", 3.0), ("steeper", 4.0))]
     kit = make_lab(tmp_path, script(iteration(design=design(variants=arms))), config={"test": RULE})

@@ -208,12 +208,14 @@ class Bench:
         return score(PYTHON, self.evaluator, self.sha256, self.predictions, self.labels, self.folder, limit)
 
 
+@pytest.mark.process
 def test_the_evaluators_numbers_are_the_score(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     assert bench.run() == {"val_loss": 2.0}
     assert json.loads((bench.folder / "score.json").read_text()) == {"val_loss": 2.0}
 
 
+@pytest.mark.process
 def test_an_earlier_score_is_made_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.folder.mkdir()
@@ -221,6 +223,7 @@ def test_an_earlier_score_is_made_again(tmp_path: Path) -> None:
     assert bench.run() == {"val_loss": 2.0}
 
 
+@pytest.mark.process
 def test_a_score_planted_as_a_link_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
@@ -231,6 +234,7 @@ def test_a_score_planted_as_a_link_is_not_followed(tmp_path: Path) -> None:
     assert victim.read_text() == "untouched"
 
 
+@pytest.mark.process
 def test_nothing_of_our_environment_or_folder_reaches_the_evaluator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +249,7 @@ def test_nothing_of_our_environment_or_folder_reaches_the_evaluator(
     assert Bench(tmp_path, source).run() == {"variables": 0.0, "here": 1.0, "leader": 1.0, "input": 0.0}
 
 
+@pytest.mark.process
 def test_byte_code_that_lies_beside_a_module_is_not_believed(tmp_path: Path) -> None:
     """A module of the evaluator's interpreter whose byte code somebody has exchanged: length and time fit."""
     module = tmp_path / "site" / "ruler.py"
@@ -261,6 +266,7 @@ def test_byte_code_that_lies_beside_a_module_is_not_believed(tmp_path: Path) -> 
     assert Bench(tmp_path, source).run() == {"m": 2.0}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -277,6 +283,7 @@ def test_an_evaluator_that_refuses_or_breaks_makes_an_invalid_artifact(tmp_path:
     refused(Bench(tmp_path, source).run(), words)
 
 
+@pytest.mark.process
 def test_a_failed_evaluator_leaves_no_score(tmp_path: Path) -> None:
     bench = Bench(tmp_path, GOOD + "sys.stdout.flush(); sys.exit(1)")
     refused(bench.run())
@@ -292,6 +299,7 @@ def test_a_changed_evaluator_is_tampered_and_not_run(tmp_path: Path) -> None:
     assert bench.labels.read_text() == "l"
 
 
+@pytest.mark.process
 def test_an_evaluator_changed_while_it_runs_is_tampered(tmp_path: Path) -> None:
     bench = Bench(tmp_path, GOOD + "open(__file__, 'a').write('#')")
     found = bench.run()
@@ -300,6 +308,7 @@ def test_an_evaluator_changed_while_it_runs_is_tampered(tmp_path: Path) -> None:
     assert not (bench.folder / "score.json").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("missing", ["evaluator", "labels"])
 def test_what_the_lab_lacks_is_the_labs_error(tmp_path: Path, missing: str) -> None:
     bench = Bench(tmp_path)
@@ -314,12 +323,14 @@ def test_a_missing_interpreter_is_the_labs_error(tmp_path: Path) -> None:
         score(tmp_path / "python", bench.evaluator, bench.sha256, bench.predictions, bench.labels, bench.folder, 5)
 
 
+@pytest.mark.process
 def test_an_evaluator_that_hangs_is_over_at_the_limit(tmp_path: Path) -> None:
     bench = Bench(tmp_path, GOOD + "while True: pass")
     refused(bench.run(1), "p.npy: not scored within 1 s")
     assert not (bench.folder / "score.json").exists()
 
 
+@pytest.mark.process
 def test_the_last_thing_that_an_evaluator_says_is_the_reason(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "print('reading'); raise ValueError('shape')")
     refused(bench.run(), "p.npy: ValueError: shape")

@@ -20,6 +20,8 @@ from autolab.stats.plan import PlannedArm
 from autolab.trials import inputs, lookahead
 from autolab.trials.job import tidy, trial_job
 
+pytestmark = pytest.mark.process
+
 TINY = Path(__file__).parents[1] / "labs" / "tiny"
 BASELINE = PlannedArm("baseline", "baseline", "base", {})
 

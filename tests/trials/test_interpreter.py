@@ -16,6 +16,8 @@ from editable_kit import WAYS, clear, finder, link, make_venv, newer, package, p
 from autolab.errors import LabError
 from autolab.trials import interpreter
 
+pytestmark = pytest.mark.process
+
 PYTHON = Path(sys.executable)
 
 # what it has

@@ -200,6 +200,7 @@ def configure(kit: LabKit, step: str, reads: list[str]) -> None:
     path.write_text(yaml.safe_dump(config))
 
 
+@pytest.mark.process
 def test_a_copy_in_the_environment_refuses_the_launch_until_it_is_taken_away(tmp_path: Path) -> None:
     kit = full_lab(tmp_path)
     found = kit.root / "venv" / "share" / "pictures.bin"
@@ -223,6 +224,7 @@ def test_a_copy_in_the_environment_refuses_the_launch_until_it_is_taken_away(tmp
     assert kit.autolab("verify").code == 0
 
 
+@pytest.mark.process
 def test_reads_that_hold_the_lab_or_a_copy_are_refused_at_once(tmp_path: Path) -> None:
     kit = full_lab(tmp_path)
     (tmp_path / "assets").mkdir()
@@ -241,6 +243,7 @@ def test_reads_that_hold_the_lab_or_a_copy_are_refused_at_once(tmp_path: Path) -
     assert kit.executions() == []
 
 
+@pytest.mark.process
 def test_a_candidate_that_holds_a_copy_goes_back_to_its_author(tmp_path: Path) -> None:
     """The labels come as text, so they are given some that text can hold."""
     kit = full_lab(tmp_path)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,17 +28,11 @@ from autolab.trials import measurement, score
 from autolab.trials.job import train_command
 from autolab.trials.measurement import MAX_LOST, Ending, Measured, RunRequest
 
+pytestmark = pytest.mark.process
+
 TINY = Path(__file__).parents[1] / "labs" / "tiny"
 LABELS = np.load(TINY / "data" / "eval" / "labels.npy")
 TRIALS = [f"{arm}-s{index}" for index in range(3) for arm in ("baseline", "steep")]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_power_cut() -> Iterator[None]:
-    """Nobody here looks at the disk after a power cut, and a shared disk makes each fsync cost a tenth of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @dataclass

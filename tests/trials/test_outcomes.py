@@ -76,6 +76,7 @@ def rows(kit: LabKit) -> list[dict[str, str]]:
 OWN = ("failed", "timeout", "out_of_memory", "disk_limit", "process_limit", "output_limit", "invalid_artifact")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("outcome", OWN)
 def test_what_a_candidate_did_to_itself_goes_back_to_who_wrote_it_with_the_word_and_the_reason(
     reviewed: Kept, outcome: str
@@ -92,6 +93,7 @@ def test_what_a_candidate_did_to_itself_goes_back_to_who_wrote_it_with_the_word_
     assert all(row["description"].endswith(said) for row in rows(kit)), rows(kit)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("trial", "outcome"), [("steep-s1", "tampered"), ("baseline-s3", "out_of_memory")])
 def test_tampering_and_a_baseline_that_breaks_are_a_users(reviewed: Kept, trial: str, outcome: str) -> None:
     kit = launched(reviewed, trial, outcome)
@@ -106,6 +108,7 @@ def test_tampering_and_a_baseline_that_breaks_are_a_users(reviewed: Kept, trial:
     assert said in kit.autolab("status").out.replace("\n", " ")
 
 
+@pytest.mark.process
 def test_a_lost_trial_is_repeated_and_then_the_stage_tried_again(reviewed: Kept) -> None:
     kit = launched(reviewed, "steep-s1", "lost")
     state = kit.state()
@@ -116,6 +119,7 @@ def test_a_lost_trial_is_repeated_and_then_the_stage_tried_again(reviewed: Kept)
     assert kit.state()["stage"] == "extract_results"
 
 
+@pytest.mark.process
 def test_a_cancelled_trial_counts_nowhere_and_is_repeated(tmp_path: Path, reviewed: Kept) -> None:
     kit = reviewed.back()
     once = STAND_IN.replace("not in key:", 'not in key or not key.endswith(".a1"):')
@@ -128,6 +132,7 @@ def test_a_cancelled_trial_counts_nowhere_and_is_repeated(tmp_path: Path, review
     assert next(trial["attempt"] for trial in manifest["trials"] if trial["trial"] == "steep-s1") == 2
 
 
+@pytest.mark.process
 def test_a_trial_that_leaves_more_than_it_may_ends_as_disk_limit(tmp_path: Path) -> None:
     """Holes take no room while it runs; by their lengths its files are beyond the cap when they are collected."""
     huge = "import os, sys\nif not sys.argv[1:]:\n    for number in range(40):\n"
@@ -144,6 +149,7 @@ def test_a_trial_that_leaves_more_than_it_may_ends_as_disk_limit(tmp_path: Path)
     assert "trial steep-s0: disk_limit: it left more than 22000000 bytes" in state["reason"]
 
 
+@pytest.mark.process
 def test_completed_trials_lead_to_a_verdict_and_a_supported_one_to_a_confirmation(reviewed: Kept) -> None:
     kit = launched(reviewed, "none", "completed")
     assert kit.state()["stage"] == "extract_results"
@@ -156,6 +162,7 @@ def test_completed_trials_lead_to_a_verdict_and_a_supported_one_to_a_confirmatio
         assert {row["outcome"] for row in csv.DictReader(table)} == {"completed"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("trial", "outcome", "stage"),
     [

@@ -15,6 +15,8 @@ import yaml
 from editable_kit import WAYS, WIDTH, make_venv, package
 from lab_kit import TINY, LabKit, iteration, script
 
+pytestmark = pytest.mark.process
+
 LOOP = ("loop", "--max-iterations", "1")
 THIEF = """
 def stolen(lab):

@@ -17,6 +17,8 @@ from autolab.lab.schemas.experiment import Manifest
 from autolab.stats import scores
 from autolab.trials import calibration, interpreter, reproduce
 
+pytestmark = pytest.mark.process
+
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 STEEPER = iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0))
 

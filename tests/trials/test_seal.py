@@ -271,6 +271,7 @@ def loop(kit: LabKit) -> str:
     return str(state["reason"])
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_trial_that_overwrites_what_is_shared_is_caught_and_a_user_is_asked(tmp_path: Path, target: str) -> None:
     pattern, change, said = TARGETS[target]
@@ -288,6 +289,7 @@ def test_a_trial_that_overwrites_what_is_shared_is_caught_and_a_user_is_asked(tm
     assert not whole.exists()
 
 
+@pytest.mark.process
 def test_code_changed_for_the_others_is_caught_and_retry_measures_on_a_fresh_export(tmp_path: Path) -> None:
     """One trial writes into the code that it shares with those that come after it, once."""
     mark = tmp_path / "mark"
@@ -311,6 +313,7 @@ def test_code_changed_for_the_others_is_caught_and_retry_measures_on_a_fresh_exp
     assert not list((kit.store / "exports").glob("code-*/models/random.py"))
 
 
+@pytest.mark.process
 def test_an_engine_that_was_killed_before_it_looked_finds_the_broken_seal_later(tmp_path: Path) -> None:
     """Killed when the candidate's first trial is fetched and not yet judged, with the labels changed meanwhile."""
     kit = make_twin(tmp_path, script(iteration()))
@@ -331,6 +334,7 @@ def test_an_engine_that_was_killed_before_it_looked_finds_the_broken_seal_later(
     assert "data/eval: labels.npy was changed" in loop(kit)
 
 
+@pytest.mark.process
 def test_a_calibration_with_what_was_changed_counts_for_nothing_and_the_next_is_measured_anew(tmp_path: Path) -> None:
     kit = make_twin(tmp_path, script(iteration()))
     assert kit.autolab("calibrate").code == 0

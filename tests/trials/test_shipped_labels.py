@@ -13,6 +13,8 @@ from lab_kit import TINY, LabKit
 
 from autolab.lab.create import TEMPLATES
 
+pytestmark = pytest.mark.process
+
 TRAIN = """\
 import json, os
 folder = os.environ["AUTOLAB_TRIAL_DIR"]

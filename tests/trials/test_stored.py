@@ -14,6 +14,8 @@ from lab_kit import LabKit, decision, design, docs, hypothesis, implementation, 
 from autolab.lab.lab import Lab
 from autolab.trials import stored
 
+pytestmark = pytest.mark.process
+
 CALIBRATE = ("calibrate", "--plain")
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from lab_kit import implementation, iteration, make_lab, script
+
+pytestmark = pytest.mark.process
 
 CODE = """4.0
 

@@ -203,6 +203,7 @@ def lab_with_a_failing_test(folder: Path, answers: list[dict[str, Any]]) -> LabK
         return make_lab(folder, script(iteration(implementation=answers)), config={"attempts": attempts})
 
 
+@pytest.mark.process
 def test_a_failing_test_stays_a_failing_test_whatever_the_candidate_brings(tmp_path: Path) -> None:
     """One iteration in which the researcher tries every trick; the last answer is an honest one, and is measured."""
     answers = [*(answer(files) for files, _ in TRICKS.values()), answer(HONEST)]

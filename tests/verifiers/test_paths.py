@@ -124,6 +124,7 @@ def test_an_append_only_file_may_be_made_and_grow_but_not_lose_its_text() -> Non
     assert [finding.file for finding in found] == ["b_journal.md", "a_journal.md"]
 
 
+@pytest.mark.process
 def test_the_policy_reads_a_real_diff_with_a_rename_and_a_link(tmp_path: Path) -> None:
     git, tree = Git.init(tmp_path / "lab"), tmp_path / "tree"
     (tmp_path / "lab" / "eval.py").write_text("score\n")
@@ -255,6 +256,7 @@ def test_meta_mode_opens_no_name_that_runs_or_shadows() -> None:
     assert [finding.file is not None for finding in path_policy(changes, CONFIG, unlocked=True)] == [True] * len(paths)
 
 
+@pytest.mark.process
 def test_the_policy_reads_a_real_diff_with_links_modes_twins_and_odd_names(tmp_path: Path) -> None:
     git, tree = Git.init(tmp_path / "lab"), tmp_path / "tree"
     root = tmp_path / "lab"

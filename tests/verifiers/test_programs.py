@@ -13,6 +13,8 @@ from autolab.errors import RecordError
 from autolab.lab.schemas.config import VerifierPolicy
 from autolab.verifiers.programs import CheckInputs, run_checks
 
+pytestmark = pytest.mark.process
+
 ID = "2026-02-12T23-30-00Z_h1"
 HYPOTHESIS = """\
 ---

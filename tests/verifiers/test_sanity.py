@@ -226,7 +226,5 @@ def test_durations_up_to_ten_times_the_calibrated_one_either_way_are_usual() -> 
 def test_a_run_of_another_protocol_than_the_calibrations_is_blocked_with_the_way_out() -> None:
     assert run(full(seconds=30.0), calibration=CALIBRATION, protocol="e" * 64) == []
     (message,) = messages(run(full(seconds=30.0), calibration=CALIBRATION, protocol="f" * 64), "blocking")
-    assert message.startswith(
-        f"protocol {'f' * 12}: the calibration is of protocol {'e' * 12}: evaluator, data, metric or"
-    )
+    assert "evaluator, data, metric or" in message
     assert "run `autolab calibrate`" in message

@@ -277,6 +277,7 @@ def busy(kit: LabKit, seconds: float) -> None:
     kit.git("commit", "-qam", "a training that takes its time")
 
 
+@pytest.mark.process
 def test_an_honest_loop_goes_through_and_its_manifest_has_what_was_looked_at(tmp_path: Path) -> None:
     kit = make_twin(tmp_path, script(HELPS))
     ended = kit.autolab(*LOOP)
@@ -327,6 +328,7 @@ def confirmation(kit: LabKit, number: int = 0) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.process
 def test_a_candidate_that_predicts_constants_is_set_aside_and_not_built_on(tmp_path: Path) -> None:
     """Its baseline is worse than a coin, so that a constant is a gain."""
     kit = make_twin(
@@ -345,6 +347,7 @@ def test_a_candidate_that_predicts_constants_is_set_aside_and_not_built_on(tmp_p
     ] * 3
 
 
+@pytest.mark.process
 def test_a_candidate_that_copies_the_labels_is_set_aside_and_the_loop_goes_on_from_the_champion(tmp_path: Path) -> None:
     kit = make_twin(tmp_path, script(iteration(implementation=predicts(COPIES_LABELS)), HELPS))
     ended = kit.autolab("loop", "--max-iterations", "2")
@@ -397,6 +400,7 @@ elif "--dry-run" not in __import__("sys").argv:
 """
 
 
+@pytest.mark.process
 def test_a_candidate_that_does_not_train_is_set_aside_and_a_user_takes_it(tmp_path: Path) -> None:
     files = {"output": {"plan": "Skip it.", "files": [{"path": "train.py", "content": NO_TRAINING}]}}
     kit = make_twin(tmp_path, script(iteration(implementation=files), NOTHING))
