@@ -121,6 +121,7 @@ def test_an_entry_with_other_keys_is_refused(plant_bugs: ModuleType, tree: Tree)
         plant_bugs.load(root / plant_bugs.LIST)
 
 
+@pytest.mark.process
 def test_check_runs_no_test(tree: Tree) -> None:
     root = tree(CAUGHT, UNCAUGHT)
     ended = run(root, "--check")
@@ -131,6 +132,7 @@ def test_check_runs_no_test(tree: Tree) -> None:
     assert ended.stderr.count("old: found 0 times in src/autolab/caps.py, not once") == 2
 
 
+@pytest.mark.process
 def test_a_bug_that_no_test_catches_is_missed(tree: Tree) -> None:
     root = tree(CAUGHT, UNCAUGHT)
     ended = run(root)
@@ -143,12 +145,14 @@ def test_a_bug_that_no_test_catches_is_missed(tree: Tree) -> None:
     assert (root / "src" / "autolab" / "caps.py").read_text() == SOURCE
 
 
+@pytest.mark.process
 def test_bugs_that_are_all_caught_end_with_0(tree: Tree) -> None:
     ended = run(tree(CAUGHT, UNCAUGHT), "--only", "cap")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "1 of 1 bugs bite" in ended.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("instead", ["raise ValueError", "import pytest; pytest.skip('not here')"])
 def test_a_listed_test_that_fails_or_is_skipped_without_a_bug_proves_nothing(tree: Tree, instead: str) -> None:
     ended = run(tree(CAUGHT, tests=TESTS.replace("assert not fits(4, 3)", instead)))

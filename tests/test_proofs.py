@@ -12,6 +12,8 @@ import proof_kit
 import pytest
 from proof_kit import compared, differences, proof, run_loop, trials
 
+pytestmark = pytest.mark.process
+
 CLOSE = 1e-9
 """Relative; for another scipy, whose quantiles of Student's t are off by up to 1e-11."""
 

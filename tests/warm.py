@@ -4,9 +4,10 @@
 
 The suite runs some thousand commands, and half of what a command costs is imports. What runs in the fork is
 the command line's `main` with the words of a real command, in a process of its own, with nothing shared but
-imported code. Three things differ from `python -m autolab`: nothing is fsynced, because no test looks at the disk after a power cut;
-figures are empty files unless asked for; an environment that the interpreter reads as it starts (`FIXED`) cannot be
-another than at the start of the server, which `run` refuses: such a test starts a process.
+imported code. Three things differ from
+`python -m autolab`: nothing is fsynced, because no test looks at the disk after a power cut; figures are empty files
+unless asked for; an environment that the interpreter reads as it starts (`FIXED`) cannot be another than at the start
+of the server, which `run` refuses: such a test starts a process.
 """
 
 from __future__ import annotations

@@ -442,7 +442,10 @@ def test_an_error_says_no_secret(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_bug_shows_its_traceback_without_secrets() -> None:
-    code = "import os; from autolab.cli import command_line; command_line.main(['--version']); raise ValueError(os.environ['PLANTED_API_KEY'])"
+    code = (
+        "import os; from autolab.cli.command_line import main\n"
+        "main(['--version']); raise ValueError(os.environ['PLANTED_API_KEY'])"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "Traceback" in ended.stderr
     assert "ValueError: [redacted:PLANTED_API_KEY]" in ended.stderr and PLAIN not in ended.stderr

@@ -11,6 +11,8 @@ from lab_kit import NOTHING, LabKit, make_lab, script
 from autolab import __version__
 from autolab.lab.ledger import BEFORE_VERSIONS, READABLE
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> LabKit:

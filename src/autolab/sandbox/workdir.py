@@ -99,7 +99,7 @@ def take_lock(path: Path, *, wait: bool) -> int | None:
 
 
 def listen(fifo: Path) -> int:
-    """A descriptor that turns readable at each `notify`. Open for writing too: else the first notify would also end it."""
+    """A descriptor that turns readable at each `notify`. Open for writing too: the first one would end it."""
     return os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
 
 

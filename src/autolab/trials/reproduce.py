@@ -2,8 +2,8 @@
 
 Code and data are exported anew into a folder of its own; nothing that is known of a trial is taken over. What comes out
 is identical to the byte, or within the noise of the lab, or different. A champion whose confirmation comes out
-different is retracted, and with it what was built on it. So is one that was kept in another protocol, where its claim does
-not hold in this one.
+different is retracted, and with it what was built on it. So is one that was kept in another protocol and does not hold
+in this one.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def reproduce_run(
 
 
 def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: Callable[[], bool]) -> bool:
-    """Confirm the champion once more where `base` is one that was kept in another protocol; retracted if it does not hold.
+    """Confirm the champion again where `base` is one that was kept in another protocol; retracted if it does not hold.
 
     An evaluator that the user has committed since makes their commit the base: then nothing is claimed of the
     champion. False if the user asked to stop. LabError: its confirmation cannot be measured.
