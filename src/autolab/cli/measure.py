@@ -10,7 +10,7 @@ from autolab.cli.session import print_aside, to_json, watched
 from autolab.errors import LabError
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.experiment import Manifest
-from autolab.loop.engine import in_force
+from autolab.loop.preflight import in_force
 from autolab.loop.replay import find_iteration, replay_iteration, replay_text, replay_value
 from autolab.loop.user_review import base_of
 from autolab.trials import calibration
