@@ -38,7 +38,7 @@ PLAIN = (
 )
 VIEWS = ("state.json", "backlog.yaml", "calibration.json", "lock", "agent_result.json")
 FOLDERS = (
-    *("aside", "bytecode", "control", "exports", "fetched", "held", "pending", "requests"),
+    *("aside", "bytecode", "control", "exports", "fetched", "held", "pending", "plans", "requests"),
     *("runs", "seals", "trials"),
 )
 WAY_OUT = "`autolab doctor --fix` puts it aside and makes it again"

@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from autolab.errors import BudgetSpent, LabError, Paused
@@ -36,6 +35,7 @@ from autolab.loop import (
 )
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Iteration, StageResult
+from autolab.loop.opening import Entry, adopt, open_iteration, with_limits
 from autolab.loop.request import Requests
 from autolab.loop.stages import StageOutcome, advance, waits
 from autolab.loop.user_review import base_of, take_approved, way_on
@@ -107,13 +107,14 @@ class Engine:
                 return True
             if self._loops and not self._calibrated(base_of(self.lab, self.config, campaign, self.tell)[0]):
                 return False
-            self._open(*self.lab.load())
+            self.open(Entry.after(*self.lab.load()))
         iteration = Iteration.read(self.lab, self.config)
         if iteration.state.stage is Stage.LAUNCH:
             if not self._calibrated(iteration.base_commit):
                 return False
             iteration = Iteration.read(self.lab, self.config)
         iteration.restore(self.tell)
+        adopt(iteration)
         document.write_documents(self.lab, iteration.campaign, self.tell)
         began = time.monotonic()
         self.tell.stage(iteration.state, iteration.campaign, iteration.title)
@@ -158,37 +159,10 @@ class Engine:
             case Stage.HUMAN_REVIEW | Stage.STOP:
                 raise LabError(f"the lab is at {iteration.state.stage}: nothing is done there")
 
-    def _open(self, state: State, campaign: Campaign) -> None:
-        """Begin an iteration: its id, its base commit, its place in the ledger, in one transition."""
-        refines = state.stage is Stage.DESIGN
-        hypotheses = campaign.hypotheses + (0 if refines else 1)
-        hypothesis_id = campaign.hypothesis_id if refines else f"h{hypotheses}"
-        base, home = base_of(self.lab, self.config, campaign, self.tell)
-        number = campaign.iterations + 1
-        begun = campaign.model_copy(
-            update={
-                "iterations": number,
-                "hypotheses": hypotheses,
-                "hypothesis_id": hypothesis_id,
-                "experiment_id": f"e{number}",
-                "refinement": campaign.refinement + 1 if refines else 0,
-                "parent": campaign.parent if refines else None,
-                "iteration_offset": self.lab.ledger.head.size,
-                "base_commit": base,
-                "home_commit": home,
-            }
-        )
-        iteration_id = self._fresh_id(hypothesis_id or "h0")
-        opened = self._with_limits(state).model_copy(update={"iteration_id": iteration_id, "reason": ""})
-        self.lab.transition(opened, begun, why="opened")
-
-    def _fresh_id(self, hypothesis_id: str) -> str:
-        now = datetime.now(UTC)
-        while True:
-            name = f"{now:%Y-%m-%dT%H-%M-%SZ}_{hypothesis_id}"
-            if not self.lab.iteration(name).folder.exists():
-                return name
-            now += timedelta(seconds=1)
+    def open(self, entry: Entry) -> str:
+        """Begin an iteration, whose id is returned; `step` goes on from where it enters."""
+        base, home = base_of(self.lab, self.config, self.lab.load()[1], self.tell)
+        return open_iteration(self.lab, self.config, entry, base, home)
 
     # calibration
 
@@ -293,16 +267,11 @@ class Engine:
             patience=request.patience,
             first_iteration=campaign.iterations - under_way,
         )
-        state = self._with_limits(state)
+        state = with_limits(state, self.config)
         campaign = campaign.model_copy(update={"loop": loop})
         log = self.lab.last_log()
         self.lab.transition(state, campaign, why="loop_started", n=request.max_iterations, **log)
         return state, campaign
-
-    def _with_limits(self, state: State) -> State:
-        limits = self.config.attempts
-        update = {"max_stage_attempts": limits.stage, "max_bounces": limits.bounces}
-        return state.model_copy(update=update | {"max_total_iterations": self.config.budget.iterations})
 
     def _end(self, state: State, campaign: Campaign, why: str) -> End:
         assert campaign.loop is not None

@@ -14,6 +14,7 @@ from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import ImplementationOutput
 from autolab.loop import edits
 from autolab.loop.iteration import Iteration, StageResult
+from autolab.loop.opening import brought_commit
 from autolab.loop.request import BUILT_IN, Requests, output_of, source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, unreadable
@@ -33,8 +34,11 @@ from autolab.verifiers.findings import blocking_finding
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     base, spec = iteration.base_commit, iteration.design()
-    iteration.lab.git.add_worktree(iteration.worktree, f"exp/{iteration.slug}", base)
+    brought = brought_commit(iteration)
+    iteration.lab.git.add_worktree(iteration.worktree, f"exp/{iteration.slug}", brought or base)
     crash_points.point("worktree.after_add")
+    if brought is not None:
+        return _judged(iteration, view, brought, ())
     parent = iteration.parent_commit
     wanted = f"{iteration.hypothesis().to_yaml()}\n{spec.to_yaml()}\n{iteration.state.reason}"
     values = {
@@ -118,18 +122,9 @@ def _made(
     message = f"exp({slug}): {one_line(title, 300)}"
     commit = iteration.lab.git.commit_worktree(iteration.worktree, message, f"exp/{slug}").sha
     crash_points.point("candidate.after_commit")
-    record_candidate(iteration, commit, output.via or "")
+    iteration.record_candidate(commit, output.via or "")
     iteration.write(iteration.paths.plan, f"# Plan of {slug}\n\n{inert(output.plan.strip())}\n\nCommit {commit}\n")
     return _judged(iteration, view, commit, left_behind)
-
-
-def record_candidate(iteration: Iteration, commit: str, via: str) -> None:
-    """Keep a commit from git's pruning and record it as the candidate, once; `via` says who wrote its code."""
-    iteration.lab.git.pin(f"refs/autolab/keep/{iteration.iteration_id}/{commit[:12]}", commit)
-    crash_points.point("candidate.after_pin")
-    if iteration.candidate() != commit:
-        candidate = {"commit": commit, "base": iteration.base_commit, "slug": iteration.slug, "via": via}
-        iteration.lab.ledger.append("candidate", candidate)
 
 
 def _feedback(iteration: Iteration) -> str:

@@ -222,6 +222,14 @@ class Iteration:
         commits = [line.data["commit"] for line in lines if line.event == "candidate"]
         return commits[-1] if commits else None
 
+    def record_candidate(self, commit: str, via: str) -> None:
+        """Pin a commit against git's pruning and record it as the candidate, once; `via` says who wrote its code."""
+        self.lab.git.pin(f"refs/autolab/keep/{self.iteration_id}/{commit[:12]}", commit)
+        crash_points.point("candidate.after_pin")
+        if self.candidate() != commit:
+            candidate = {"commit": commit, "base": self.base_commit, "slug": self.slug, "via": via}
+            self.lab.ledger.append("candidate", candidate)
+
 
 @contextmanager
 def _fixable() -> Iterator[None]:
