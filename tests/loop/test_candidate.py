@@ -14,7 +14,7 @@ from lab_kit import HELPS, LabKit, decision, design, hypothesis, implementation,
 from autolab import files
 from autolab.lab.ledger import FIRST, Line
 from autolab.lab.schemas.experiment import Hypothesis, ReviewResult
-from autolab.loop.hypothesis import carry_hypothesis, write_hypothesis
+from autolab.loop.hypothesis import carry_hypothesis, hypothesis_text
 from autolab.loop.iteration import front_matter
 from autolab.loop.review import gate
 
@@ -63,7 +63,7 @@ def refining(folder: Path, next_config: dict[str, Any] | None = None) -> Any:
 
 def carried(refinement: Any, claim: Hypothesis, body: str = "Prose.") -> tuple[Hypothesis, str]:
     """The claim of the new iteration, and its whole text."""
-    write_hypothesis(refinement, claim, body)
+    refinement.paths.hypothesis.write_text(hypothesis_text(claim, body))
     refinement.paths = refinement.lab.iteration("new")
     carry_hypothesis(refinement)
     text = refinement.paths.hypothesis.read_text()

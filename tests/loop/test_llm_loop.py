@@ -321,7 +321,7 @@ def test_a_model_that_speaks_as_anthropic_does_walks_an_iteration(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("point", "paid"),
-    [("ask.after_intent", 6), ("call.after_intent", 6), ("call.after_reply", 6), ("call.after_book", 6)],
+    [("request.after_intent", 6), ("call.after_intent", 6), ("call.after_reply", 6), ("call.after_book", 6)],
 )
 def test_killed_at_a_call_the_same_command_asks_nothing_twice(tmp_path: Path, point: str, paid: int) -> None:
     kit = thinking_lab(tmp_path)

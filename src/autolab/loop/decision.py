@@ -51,7 +51,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     output = output_of(requests.send(iteration, RequestKind.DECIDE_REPEAT, values), DecisionOutput)
     if isinstance(output, StageResult):
         return output
-    refused = _refused(iteration, output, missed)
+    refused = _refused(output, missed, iteration.read_base, iteration.slug)
     if refused:
         return StageResult(StageOutcome.RETRY, refused)
     lab = iteration.lab
@@ -73,12 +73,12 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     return StageResult(outcomes[output.decision], f"{output.decision}: {output.reason}", _remember(iteration, view))
 
 
-def _refused(iteration: Iteration, output: DecisionOutput, missed: str) -> str:
+def _refused(output: DecisionOutput, missed: str, read_base: blueprint.Read, slug: str) -> str:
     """Why the wish cannot be granted: the target is `missed`, or the network to refine cannot be built."""
     if output.decision is Decision.ACHIEVE:
         return f"achieve is refused: {missed}" if missed else ""
     if output.decision is Decision.REFINE and output.next_config is not None:
-        unfit = blueprint.unfit(iteration.read_base, {blueprint.MODEL: output.next_config}, iteration.slug)
+        unfit = blueprint.unfit(read_base, {blueprint.MODEL: output.next_config}, slug)
         return f"next_config: {unfit}" if unfit else ""
     return ""
 

@@ -42,7 +42,9 @@ def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> st
         problem = _misplaced(iteration.worktree, path, contents)
         if problem:
             return problem
-    problem = _refused(iteration, contents)
+    lab, config = iteration.lab, iteration.config
+    in_base = set(lab.git.files(iteration.base_commit))
+    problem = _refused(contents, config, in_base, unlocked=unlocked(lab.root, config))
     if problem:
         return problem
     for path, text in contents.items():
@@ -83,15 +85,13 @@ def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
     return f"{path}: is a folder, not a file" if place.is_dir() and not place.is_symlink() else ""
 
 
-def _refused(iteration: Iteration, contents: Mapping[str, str | None]) -> str:
+def _refused(contents: Mapping[str, str | None], config: Config, in_base: Collection[str], *, unlocked: bool) -> str:
     """Why an answer's changes may not be written: the first path that is not the researcher's."""
-    there = set(iteration.lab.git.files(iteration.base_commit))
     changes = [
-        Change("D" if text is None else "M" if path in there else "A", path, "100644", "100644", "", "")
+        Change("D" if text is None else "M" if path in in_base else "A", path, "100644", "100644", "", "")
         for path, text in contents.items()
     ]
-    config = iteration.config
-    findings = paths.path_policy(changes, config, unlocked=unlocked(iteration.lab.root, config), existing=there)
+    findings = paths.path_policy(changes, config, unlocked=unlocked, existing=in_base)
     return next((finding.message for finding in findings if finding.severity == "blocking"), "")
 
 

@@ -35,10 +35,10 @@ from autolab.loop import (
 )
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.opening import Entry, adopt, open_iteration, with_limits
+from autolab.loop.opening import Entry, adopt, base_of, open_iteration, with_limits
 from autolab.loop.request import Requests
 from autolab.loop.stages import StageOutcome, advance, waits
-from autolab.loop.user_review import base_of, take_approved, way_on
+from autolab.loop.user_review import take_approved, way_on
 from autolab.researchers.base import Researcher
 from autolab.stats.target import parse
 from autolab.trials import calibration, inputs, reproduce

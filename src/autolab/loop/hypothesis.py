@@ -43,7 +43,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     refused = _unwanted(iteration, claim, learned, families_waiting)
     if refused:
         return StageResult(StageOutcome.RETRY, f"hypothesis: {refused}")
-    write_hypothesis(iteration, claim, _prose(output))
+    iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, _prose(output)))
     view(f"{claim.id}: {claim.title}")
     return StageResult(StageOutcome.COMPLETE)
 
@@ -99,11 +99,6 @@ def hypothesis_text(claim: Hypothesis, body: str = "") -> str:
     """A claim as `hypothesis.md` holds it. `body` is Markdown of the engine's; empty: the mechanism takes its place."""
     prose = body.strip() or inert(claim.mechanism)
     return f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n"
-
-
-def write_hypothesis(iteration: Iteration, claim: Hypothesis, body: str) -> None:
-    """`body` is Markdown of the engine's."""
-    iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, body))
 
 
 def carry_hypothesis(iteration: Iteration) -> None:

@@ -40,11 +40,12 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     if brought is not None:
         return _judged(iteration, view, brought, ())
     parent = iteration.parent_commit
+    review = iteration.paths.review
     wanted = f"{iteration.hypothesis().to_yaml()}\n{spec.to_yaml()}\n{iteration.state.reason}"
     values = {
         "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
         "design_yaml": spec.to_yaml(),
-        "review_feedback": _feedback(iteration),
+        "review_feedback": iteration.quote(review) if review.exists() and iteration.state.bounces else "",
         "verifier_errors": iteration.state.reason,
         "files": source_for_prompt(iteration.lab, iteration.config, parent, wanted),
     }
@@ -125,11 +126,6 @@ def _made(
     iteration.record_candidate(commit, output.via or "")
     iteration.write(iteration.paths.plan, f"# Plan of {slug}\n\n{inert(output.plan.strip())}\n\nCommit {commit}\n")
     return _judged(iteration, view, commit, left_behind)
-
-
-def _feedback(iteration: Iteration) -> str:
-    path = iteration.paths.review
-    return iteration.quote(path) if path.exists() and iteration.state.bounces else ""
 
 
 def _judged(iteration: Iteration, view: View, commit: str, left_behind: Sequence[Finding]) -> StageResult:

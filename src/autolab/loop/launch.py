@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from autolab import files
 from autolab.lab import budget
-from autolab.lab.schemas.config import Budget
+from autolab.lab.schemas.config import Budget, Config
 from autolab.lab.schemas.experiment import Manifest
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.loop import design, review
@@ -91,7 +91,10 @@ class _Launch:
         """What an ended run means for the stage; `run_id` is the run that the next stage reads."""
         iteration = self.iteration
         iteration.restore(self.view)
-        _write_script(iteration)
+        config = iteration.config
+        words = job.argv_of(job.train_command(iteration.design(), config), iteration.lab.python(config))
+        script = _script(shlex.join(words), config, iteration.relative(iteration.worktree))
+        iteration.write(iteration.paths.launch_script, script)
         counts = _counts(iteration)
         state = {"last_run_id": run_id, "sync_status": "ok"}
         if measured.manifest is not None and measured.manifest.status == "failed":
@@ -172,16 +175,12 @@ def _counts(iteration: Iteration) -> dict[str, object]:
     return measurement.count_trials(iteration.events(), RunKind.SEARCH, iteration.acted, iteration.campaign, gpus)
 
 
-def _write_script(iteration: Iteration) -> None:
+def _script(command: str, config: Config, folder: str) -> str:
     """`launch/run_local.sh`: one trial of the candidate by hand, for a user who wants to look."""
-    config = iteration.config
-    folder = iteration.relative(iteration.worktree)
-    words = job.argv_of(job.train_command(iteration.design(), config), iteration.lab.python(config))
     data = f'export AUTOLAB_DATA="$PWD/{config.data}"\n' if config.data else ""
-    text = (
+    return (
         "#!/bin/sh\n# One training of this candidate by hand, outside of the record; from the lab's folder.\nset -eu\n"
         f'export AUTOLAB_SEED="${{AUTOLAB_SEED:-0}}" AUTOLAB_TRIAL_DIR="$(mktemp -d)"\n{data}'
         'export AUTOLAB_CONFIG="$AUTOLAB_TRIAL_DIR/config.json"\necho "{}" > "$AUTOLAB_CONFIG"\n'
-        f'echo "files go to $AUTOLAB_TRIAL_DIR"\ncd "{folder}"\nexec {shlex.join(words)}\n'
+        f'echo "files go to $AUTOLAB_TRIAL_DIR"\ncd "{folder}"\nexec {command}\n'
     )
-    iteration.write(iteration.paths.launch_script, text)

@@ -11,6 +11,7 @@ records it there, so that nothing is lost if the engine dies in between, and the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from autolab.errors import LabError
@@ -21,9 +22,11 @@ from autolab.lab.schemas.config import Config, Count
 from autolab.lab.schemas.experiment import Design, Hypothesis, ReviewResult
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import Record
-from autolab.loop.hypothesis import write_hypothesis
+from autolab.loop import preflight
+from autolab.loop.hypothesis import hypothesis_text
 from autolab.loop.iteration import Iteration
 from autolab.loop.review import record_review, recorded_checks
+from autolab.trials import champion
 
 ENTRIES = (Stage.HYPOTHESIS, Stage.DESIGN, Stage.IMPLEMENTATION, Stage.LAUNCH)
 
@@ -67,6 +70,15 @@ class Entry(Record):
     @property
     def brings(self) -> bool:
         return self.hypothesis is not None
+
+
+def base_of(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> tuple[str, str]:
+    """What the next candidate branches from, and the commit of the lab's branch now."""
+    base, home, note = champion.base(lab, campaign, lambda path: preflight.engine_owned(path, config))
+    for line in (note, champion.show(lab, campaign)):
+        if line:
+            tell(line)
+    return base, home
 
 
 def open_iteration(lab: Lab, config: Config, entry: Entry, base: str, home: str) -> str:
@@ -195,7 +207,7 @@ def adopt(iteration: Iteration) -> None:
     campaign, paths, ledger = iteration.campaign, iteration.paths, iteration.lab.ledger
     if entry.hypothesis is not None and not paths.hypothesis.exists():
         update = {"id": campaign.hypothesis_id, "parent": entry.parent}
-        write_hypothesis(iteration, entry.hypothesis.model_copy(update=update), "")
+        iteration.write(paths.hypothesis, hypothesis_text(entry.hypothesis.model_copy(update=update)))
     if entry.design is not None and not paths.design.exists():
         ids = {
             "id": campaign.experiment_id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from autolab.ideas.policy import avoided, tired
 from autolab.lab import crash_points, redaction
 from autolab.lab.git import Git
 from autolab.lab.lab import Lab
+from autolab.lab.ledger import Line
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.outcomes import RequestKind, Stage
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output, request_kind
@@ -116,7 +117,7 @@ class Requests:
         gets a copy (`agent_folder` of the reply).
         """
         self._sent[kind] += 1
-        number = _acted_on(iteration, kind) + self._sent[kind]
+        number = _acted_on(iteration.events(), iteration.acted, kind) + self._sent[kind]
         request = RequestId(iteration.iteration_id, iteration.state.stage, kind, number)
         folder = request.folder(iteration.lab.store)
         answer = _recorded(folder)
@@ -142,7 +143,7 @@ class Requests:
         intent |= {"who": _configured(config, kind).value(), "prompt_sha256": files.sha256_of(prompt)}
         intent["prompt_version"] = prompts.version(_prompt_file(lab, kind)[1])
         lab.ledger.append("asked", intent)
-        crash_points.point("ask.after_intent")
+        crash_points.point("request.after_intent")
         data: tuple[Path, ...] = ()
         if researcher.works_in_folder:
             workspace, data = _copy_for_agent(iteration, request)
@@ -172,7 +173,7 @@ class Requests:
             files.write_whole(folder / "reply.json", answer.raw)
             if answer.note:
                 self.view(answer.note)
-        crash_points.point("ask.after_reply")
+        crash_points.point("request.after_reply")
         return answer
 
     def _calls(self, iteration: Iteration, request: RequestId) -> calls.MeteredCalls:
@@ -182,9 +183,9 @@ class Requests:
         return calls.MeteredCalls(iteration.lab.ledger, folder, fields, budget, self.view, self.stop)
 
 
-def _acted_on(iteration: Iteration, kind: RequestKind) -> int:
-    """How many requests of a kind were answered and acted on in this iteration: those of a step that died are not."""
-    answered = [line for line in iteration.events() if line.event == "answered" and line.n < iteration.acted]
+def _acted_on(events: Iterable[Line], acted: int, kind: RequestKind) -> int:
+    """How many requests of a kind were answered and acted on: what a step that died was answered is not among them."""
+    answered = [line for line in events if line.event == "answered" and line.n < acted]
     return sum(request_kind(line.data) == kind for line in answered)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from autolab.errors import RecordError
 from autolab.files import sha256_of, sha256_of_file, utc_now
 from autolab.lab.ledger import Line
-from autolab.lab.schemas.experiment import Finding, ReviewResult
+from autolab.lab.schemas.experiment import Calibration, Finding, ReviewResult
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import ReviewOutput
 from autolab.loop.iteration import Iteration, StageResult
@@ -27,13 +27,14 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     commit = iteration.candidate() or ""
     checks = recorded_checks(iteration.events(), commit)
     git, paths = iteration.lab.git, iteration.paths
+    model_summary = iteration.quote(paths.summary_json) if paths.summary_json.exists() else "none\n"
     values = {
         "hypothesis_md": iteration.quote(paths.hypothesis),
         "design_yaml": iteration.design().to_yaml(),
         "diff_summary": git.diff_text(iteration.base_commit, commit, 20_000),
         "verifier_outputs": json.dumps(checks, indent=1),
         "dry_run_output": _log_tail(iteration.lab.logs(iteration.iteration_id) / "checks" / "dry_run.log"),
-        "evidence": _evidence(iteration),
+        "evidence": _evidence(iteration.calibration(), model_summary),
     }
     reply = requests.send(iteration, RequestKind.IMPLEMENTATION_REVIEW, values)
     if isinstance(reply, str):
@@ -72,14 +73,12 @@ def record_review(iteration: Iteration, review: ReviewResult) -> None:
     iteration.lab.ledger.append("reviewed", reviewed)
 
 
-def _evidence(iteration: Iteration) -> str:
+def _evidence(calibration: Calibration | None, model_summary: str) -> str:
     """What was measured before the review, none of it by the author: the lab's calibration, the candidate's summary."""
-    calibration, summary = iteration.calibration(), iteration.paths.summary_json
     measured = "The lab is not calibrated yet.\n"
     if calibration is not None:
         measured = f"calibration, made of the base's own trials:\n{calibration.to_yaml()}"
-    claimed = iteration.quote(summary) if summary.exists() else "none\n"
-    return f"{measured}\nsummary.json, which the candidate says of its model:\n{claimed}"
+    return f"{measured}\nsummary.json, which the candidate says of its model:\n{model_summary}"
 
 
 Checks = dict[str, dict[str, Literal["pass", "skip", "fail"]]]
