@@ -105,18 +105,18 @@ def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -
     if away:
         tell(f"{len(waiting)} document entries wait: {away}")
         return
-    known_path = lab.documents_path
-    known = journal.known(known_path)
+    hashes_path = lab.documents_path
+    hashes = journal.known(hashes_path)
     for entry in waiting:
         written = journal.write(lab.root, entry)
         crash_points.point("document.after_write")
-        if written.changed and known.get(entry.path, written.sha256_before) != written.sha256_before:
+        if written.changed and hashes.get(entry.path, written.sha256_before) != written.sha256_before:
             lab.ledger.append("document_edited", {"path": entry.path, "sha256": written.sha256_before})
             tell(f"{entry.path}: was changed outside of the loop; the entry stands above that text")
-        known[entry.path] = written.sha256_after
-        files.write_whole(known_path, json.dumps(known))
-        said = {"path": entry.path, "entry": entry.id, "sha256": written.sha256_after}
+        hashes[entry.path] = written.sha256_after
+        files.write_whole(hashes_path, json.dumps(hashes))
+        written_line = {"path": entry.path, "entry": entry.id, "sha256": written.sha256_after}
         if written.closed is not None:
-            said |= {"closed": written.closed.path, "closed_sha256": written.closed.sha256}
-        lab.ledger.append("document_written", said)
+            written_line |= {"closed": written.closed.path, "closed_sha256": written.closed.sha256}
+        lab.ledger.append("document_written", written_line)
         pending.forget(entry)

@@ -64,8 +64,8 @@ class LoopRequest:
     patience: int | None = None
 
     def began(self, loop: Loop) -> bool:
-        asked = (self.max_iterations, self.goal, self.target, self.patience)
-        return asked == (loop.max_iterations, loop.goal, loop.target, loop.patience)
+        requested = (self.max_iterations, self.goal, self.target, self.patience)
+        return requested == (loop.max_iterations, loop.goal, loop.target, loop.patience)
 
 
 class Engine:
@@ -173,14 +173,15 @@ class Engine:
         """
         preflight.require(preflight.TRIALS, self._ground)
         protocol = inputs.set_up(self.lab, self.config, base, base).protocol
-        found = calibration.current_calibration(self.lab)
-        if self._loops and (found is None or found.refused or not calibration.holds(found, self.config, protocol)):
-            if found is not None and found.protocol != protocol:
+        present = calibration.current_calibration(self.lab)
+        stands = present is not None and not present.refused and calibration.holds(present, self.config, protocol)
+        if self._loops and not stands:
+            if present is not None and present.protocol != protocol:
                 self.tell("a new protocol: evaluator, data, metric or environment changed; nothing is compared across")
-            found = calibration.calibrate(self.lab, self.config, base, self.tell, self.stop)
-            if found is None:
+            present = calibration.calibrate(self.lab, self.config, base, self.tell, self.stop)
+            if present is None:
                 return False
-        calibration.require(found, self.config, protocol)
+        calibration.require(present, self.config, protocol)
         return not self._loops or reproduce.renew(self.lab, self.config, base, protocol, self.tell, self.stop)
 
     # transitions
@@ -282,8 +283,8 @@ class Engine:
 
     def _warn_uncommitted(self) -> None:
         aside = (".autolab/", *self.config.files.human)  # read from the checkout, committed or not
-        found = [path for path in self.lab.git.dirty() if not preflight.engine_owned(path, self.config)]
-        dirty = [path for path in found if not path.startswith(aside)]
+        changed = [path for path in self.lab.git.dirty() if not preflight.engine_owned(path, self.config)]
+        dirty = [path for path in changed if not path.startswith(aside)]
         if dirty:
             more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
             self.tell(f"note: {dirty[0]}{more} is not committed, so experiments do not see it")

@@ -184,10 +184,10 @@ def _copied_labels(iteration: Iteration, commit: str, changed: Collection[str]) 
     splits = [lookups.Split("the evaluation", ground.labels, ground.inputs)]
     if ground.holdout is not None:
         splits.append(lookups.Split("the holdout", ground.holdout[1], ground.holdout[0]))
-    known = lookups.Lookups(splits, sorted(ground.data.rglob("*.npy")) if ground.data is not None else ())
+    labels = lookups.Lookups(splits, sorted(ground.data.rglob("*.npy")) if ground.data is not None else ())
     git = Workspaces(lab.root)
     files, before = (git.contents(one, changed, lookups.SEARCHED) for one in (commit, base))
-    return known.findings(files, before)
+    return labels.findings(files, before)
 
 
 def _climb(iteration: Iteration, commit: str, tests_changed: bool) -> programs.CheckResults:

@@ -158,15 +158,15 @@ def replay_iteration(
 
 def find_iteration(lab: Lab, named: str) -> str:
     """The finished iteration that `named` means: its id, a unique part of it, or its number."""
-    known = sorted(path.parent.name for path in (lab.root / "experiments").glob("[0-9]*/record.json"))
+    finished = sorted(path.parent.name for path in (lab.root / "experiments").glob("[0-9]*/record.json"))
     if named.isdecimal():
-        found = known[int(named) - 1 : int(named)] if int(named) else []
+        matches = finished[int(named) - 1 : int(named)] if int(named) else []
     else:
-        found = [one for one in known if named == one] or [one for one in known if named in one]
-    if len(found) != 1:
-        what = f"{named!r} means {len(found)} of them" if found else f"none is called {named!r}"
-        raise LabError(f"replay: {len(known)} finished iterations, {what}; `autolab registry` lists them")
-    return found[0]
+        matches = [one for one in finished if named == one] or [one for one in finished if named in one]
+    if len(matches) != 1:
+        what = f"{named!r} means {len(matches)} of them" if matches else f"none is called {named!r}"
+        raise LabError(f"replay: {len(finished)} finished iterations, {what}; `autolab registry` lists them")
+    return matches[0]
 
 
 def _past(lab: Lab, iteration_id: str) -> _Past:
@@ -291,39 +291,38 @@ def _compared(past: _Past, scratch: Lab, into: Path | None) -> Replayed:
     return Replayed(past.iteration_id, tuple(differences), len(again), tuple(other), past.changed, now, into)
 
 
-def replay_value(found: Replayed) -> dict[str, object]:
+def replay_value(replayed: Replayed) -> dict[str, object]:
     """The same as one JSON object."""
-    record = found.record.value() if found.record else None
+    record = replayed.record.value() if replayed.record else None
     return {
-        "iteration_id": found.iteration_id,
-        "same": found.same,
-        "differences": list(found.differences),
-        "prompts": found.prompts,
-        "other_prompts": list(found.other_prompts),
-        "changed": list(found.changed),
+        "iteration_id": replayed.iteration_id,
+        "same": replayed.same,
+        "differences": list(replayed.differences),
+        "prompts": replayed.prompts,
+        "other_prompts": list(replayed.other_prompts),
+        "changed": list(replayed.changed),
         "record": record,
     }
 
 
-def replay_text(found: Replayed) -> list[str]:
+def replay_text(replayed: Replayed) -> list[str]:
     """What a user reads of it."""
-    rows = [f"replayed {found.iteration_id}: {found.prompts} requests answered from the record, nothing sent"]
-    if found.record is not None:
-        decision = found.record.planning_decision
+    record, others = replayed.record, replayed.other_prompts
+    rows = [f"replayed {replayed.iteration_id}: {replayed.prompts} requests answered from the record, nothing sent"]
+    if record is not None:
+        decision = record.planning_decision
+        rows.append(f"verdict {record.verdict or record.status}, decision {decision.action}: {decision.reason}")
+    if others:
         rows.append(
-            f"verdict {found.record.verdict or found.record.status}, decision {decision.action}: {decision.reason}"
+            f"note: {len(others)} of the prompts are not those of then, as where commits or times stand in"
+            f" them: {', '.join(others)}"
         )
-    if found.other_prompts:
-        rows.append(
-            f"note: {len(found.other_prompts)} of the prompts are not those of then, as where commits or times stand in"
-            f" them: {', '.join(found.other_prompts)}"
-        )
-    if found.changed:
-        rows.append(f"note: changed since, and used as it is now: {', '.join(found.changed)}")
-    rows += [f"differs: {line}" for line in found.differences]
-    rows.append("the same decisions" if found.same else "not the same decisions")
-    if found.place is not None:
-        rows.append(f"the replay's lab: {found.place}")
+    if replayed.changed:
+        rows.append(f"note: changed since, and used as it is now: {', '.join(replayed.changed)}")
+    rows += [f"differs: {line}" for line in replayed.differences]
+    rows.append("the same decisions" if replayed.same else "not the same decisions")
+    if replayed.place is not None:
+        rows.append(f"the replay's lab: {replayed.place}")
     return rows
 
 

@@ -109,12 +109,12 @@ def _log_tail(path: Path) -> str:
     return many_lines(path.read_bytes())[-4_000:] if path.exists() else "not run"
 
 
-def recorded_review(path: Path, shown: str, events: Iterable[Line]) -> ReviewResult:
+def recorded_review(path: Path, name: str, events: Iterable[Line]) -> ReviewResult:
     """A review of the iteration as it was recorded; RecordError where it is missing, malformed or was changed since."""
-    review = ReviewResult.load(path, shown)
+    review = ReviewResult.load(path, name)
     recorded = [line.data["sha256"] for line in events if line.event in ("reviewed", "approved")]
     if sha256_of_file(path) not in recorded:
-        raise RecordError(f"{shown}: changed since the review was recorded; it has to be made again")
+        raise RecordError(f"{name}: changed since the review was recorded; it has to be made again")
     return review
 
 

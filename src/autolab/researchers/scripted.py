@@ -1,7 +1,7 @@
 """A researcher that replays given answers: for audits, demonstrations and tests.
 
 The script is a YAML file: `iterations:` is a list, one entry an iteration of the lab, each a mapping from
-stage to a list of answers; the nth answer of a stage answers its nth ask in that iteration. An answer has
+stage to a list of answers; the nth answer of a kind answers its nth request in that iteration. An answer has
 `output` and, optionally, `status` and `summary`; or `raw`, a text given back as it is, to show what a
 malformed answer does. Where the script says nothing, the answer is `needs_retry` with that reason.
 """
