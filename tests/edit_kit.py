@@ -17,7 +17,7 @@ CONFIG = Config.from_text("metric: {primary: a, direction: minimize, success_del
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Any:
+def candidate(tmp_path: Path) -> Any:
     """A worktree of a small lab, as far as `apply` looks at it."""
     root = tmp_path / "lab"
     (root / "models").mkdir(parents=True)
@@ -33,10 +33,10 @@ def desk(tmp_path: Path) -> Any:
     git.add_worktree(root / "5_worktrees" / "x", "exp/x", base)
     worktree = root / "5_worktrees" / "x"
     lab = SimpleNamespace(git=git, root=root)
-    return SimpleNamespace(lab=lab, config=CONFIG, worktree=worktree, campaign=SimpleNamespace(base_commit=base))
+    return SimpleNamespace(lab=lab, config=CONFIG, worktree=worktree, base_commit=base)
 
 
-def apply(desk: Any, **output: Any) -> str:
+def apply(candidate: Any, **output: Any) -> str:
     return edits.apply(
-        desk, ImplementationOutput.from_value({"plan": "p", **output}, "output"), desk.campaign.base_commit
+        candidate, ImplementationOutput.from_value({"plan": "p", **output}, "output"), candidate.base_commit
     )

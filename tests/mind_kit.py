@@ -7,7 +7,7 @@ from typing import Any
 
 from lab_kit import LabKit, make_lab
 
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import AgentResult
 from autolab.researchers.base import Context, Task
 from autolab.researchers.standin import StandIn
@@ -34,12 +34,12 @@ def replies(scripted: dict[str, Any]) -> list[dict[str, Any]]:
     return [reply(stage, one["output"]) for stage, answers in scripted.items() for one in answers]
 
 
-def task(folder: Path, stage: Stage = Stage.DECIDE_REPEAT, iteration: int = 1, number: int = 1) -> Task:
+def task(folder: Path, stage: RequestKind = RequestKind.DECIDE_REPEAT, iteration: int = 1, number: int = 1) -> Task:
     workspace = folder / "workspace"
     (workspace / "models").mkdir(parents=True, exist_ok=True)
     return Task(
         key=f"0123abcd.i1.{stage}-{number}.a1",
-        stage=stage,
+        kind=stage,
         iteration_id="i1",
         iteration=iteration,
         number=number,

@@ -132,7 +132,7 @@ class Obeyed:
         """Unchanged, though all that was planted was obeyed; and the record holds the prompts with it."""
         self.unchanged()
         self.model.obeyed()
-        told = [path.read_text() for path in self.kit.store.glob("asks/*/*/prompt.md")]
+        told = [path.read_text() for path in self.kit.store.glob("requests/*/*/prompt.md")]
         known = {line["data"]["prompt_sha256"] for line in self.kit.events("asked")}
         assert {hashlib.sha256(text.encode()).hexdigest() for text in told} == known
         assert {word for _, word in self.model.done} <= {word for text in told for word in PLANTED.findall(text)}

@@ -93,7 +93,9 @@ def test_1_a_blocking_finding_sends_the_candidate_back_to_implementation_and_the
 
     ended = kit.autolab(*LOOP)
     assert ended.code == 0, ended.err
-    assert WRONG_SCOPE["message"] in (kit.store / "asks" / folder.name / "implementation-2" / "prompt.md").read_text()
+    assert (
+        WRONG_SCOPE["message"] in (kit.store / "requests" / folder.name / "implementation-2" / "prompt.md").read_text()
+    )
     assert json.loads((folder / "review_result.json").read_text())["status"] == "pass"
     assert kit.tables() == unbroken
 
@@ -544,7 +546,7 @@ def test_achieve_with_a_met_target_ends_the_loop_and_a_goal_begins_again(tmp_pat
     assert refused.code == 1 and refused.err.count("\n") == 1 and "--goal" in refused.err
     again = kit.autolab(*LOOP, "--goal", "Something else")
     assert again.code == 0 and len(kit.iterations()) == 2
-    assert "Something else" in next(kit.store.glob("asks/*_h2/hypothesis-1/prompt.md")).read_text()
+    assert "Something else" in next(kit.store.glob("requests/*_h2/hypothesis-1/prompt.md")).read_text()
 
 
 def test_achieve_is_refused_where_the_candidate_is_not_supported(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from autolab.lab.lab import Lab
 from autolab.lab.ledger import Ledger, parse
 from autolab.lab.plumbing import _last_word
 from autolab.lab.schemas.experiment import ArmMetrics, Lesson, Trial
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import PROSE
 from autolab.lab.schemas.replies import OUTPUTS, DocsOutput, HypothesisOutput
 from autolab.loop import request
@@ -155,7 +155,7 @@ def test_a_foreign_line_with_escaped_pairs_is_read_and_one_with_half_a_pair_is_n
 def test_a_lesson_with_any_title_is_recalled(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ledger = _ledger(folder)
-        title = HypothesisOutput.from_value(_output(Stage.HYPOTHESIS, "t"), "x").title + one_line(text, 200)
+        title = HypothesisOutput.from_value(_output(RequestKind.HYPOTHESIS, "t"), "x").title + one_line(text, 200)
         value = {"iteration": 1, "iteration_id": "i1", "hypothesis_id": "h1", "title": title, "family": None}
         value |= {
             "base": "b" * 40,
@@ -229,40 +229,40 @@ def _recorded(lab: Lab, **data: Any) -> None:
     json.dumps(found)
 
 
-def _output(stage: Stage, text: str) -> dict[str, Any]:
+def _output(stage: RequestKind, text: str) -> dict[str, Any]:
     """An answer with the text wherever there is room for one."""
     arm, finding = {"name": "a", "config_overrides": {"key": text}}, {"check": text, "severity": "advisory"}
     return {
-        Stage.HYPOTHESIS: {"title": "A" + text, "mechanism": text, "success": text, "risk_bounds": [text]}
+        RequestKind.HYPOTHESIS: {"title": "A" + text, "mechanism": text, "success": text, "risk_bounds": [text]}
         | {"references": [text], "assumptions": [text], "notes": text, "body": text, "changes": {text: text}},
-        Stage.DESIGN: {
+        RequestKind.DESIGN: {
             "description": text,
             "baselines": [arm],
             "variants": [arm | {"name": "b"}],
             "train": {text: text},
         }
         | {"secondary": [text], "criteria": [{"metric": text, "target": 1.0}], "dataset": text},
-        Stage.IMPLEMENTATION: {"plan": text, "files": [{"path": text, "content": text}], "delete": [text]},
-        Stage.IMPLEMENTATION_REVIEW: {"findings": [finding | {"message": text, "file": text}], "notes": text},
-        Stage.UPDATE_DOCS: {"observation": text, "inference": text, "claim": text, "no_changes": text}
+        RequestKind.IMPLEMENTATION: {"plan": text, "files": [{"path": text, "content": text}], "delete": [text]},
+        RequestKind.IMPLEMENTATION_REVIEW: {"findings": [finding | {"message": text, "file": text}], "notes": text},
+        RequestKind.UPDATE_DOCS: {"observation": text, "inference": text, "claim": text, "no_changes": text}
         | {"paper": [{"path": "paper/paperbanana.md", "text": text}]},
-        Stage.DECIDE_REPEAT: {"decision": "stop", "reason": text},
+        RequestKind.DECIDE_REPEAT: {"decision": "stop", "reason": text},
     }[stage]
 
 
 @pytest.mark.process
 @DOOR
 @given(TEXTS, st.sampled_from(sorted(OUTPUTS)), st.booleans())
-def test_door_reply(lab: Lab, text: str, stage: Stage, escaped: bool) -> None:
+def test_door_reply(lab: Lab, text: str, stage: RequestKind, escaped: bool) -> None:
     answer = {"status": "complete", "summary": text, "changed_files": [text], "completion_token_seen": False}
     raw = json.dumps(answer | {"output": _output(stage, text)}, ensure_ascii=escaped)
-    found = request._read(stage, Answer(raw), "agent_result.json")
+    found = request._read(stage, Answer(raw), "agent_result.json", None)
     if isinstance(found, str):
         _recorded(lab, problem=sound(found))
         return
-    result, output = found
+    output = found.output
     assert output is not None
-    _recorded(lab, summary=result.summary, output=output.value())
+    _recorded(lab, summary=found.result.summary, output=output.value())
     if isinstance(output, HypothesisOutput | DocsOutput):
         _documents(output, lab.root)
 

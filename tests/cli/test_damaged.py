@@ -86,7 +86,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "unreadable": unreadable,
     "missing": remove,
 }
-STORE = (*fixes.PLAIN, "seals", "pending", "trials", "asks", "control", "exports")
+STORE = (*fixes.PLAIN, "seals", "pending", "trials", "requests", "control", "exports")
 """Of the folders with many files of a kind, the first file stands for all."""
 OWN = ("lock", "stop", "interpreter")
 

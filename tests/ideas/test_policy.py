@@ -133,7 +133,7 @@ def test_the_loop_refuses_an_idea_that_was_tried_on_this_base(tmp_path: Any) -> 
     assert refused(kit) == [f"hypothesis: {tail}"] * 2
     titles = [event["data"]["lesson"]["title"] for event in kit.events("learned")]
     assert titles == ["A comment", "New"]
-    asked = kit.store / "asks" / kit.iterations()[1].name
+    asked = kit.store / "requests" / kit.iterations()[1].name
     assert "A comment" in (asked / "hypothesis-1" / "prompt.md").read_text(), "the history"
     assert tail in (asked / "hypothesis-2" / "prompt.md").read_text(), "the trouble"
 
@@ -151,7 +151,7 @@ def test_the_loop_changes_the_family_on_a_plateau(tmp_path: Any) -> None:
     ]
     learned = [event["data"]["lesson"] for event in kit.events("learned")]
     assert [one["family"] for one in learned] == ["width", "norm", "depth", "width"], "width may come back"
-    asked = [kit.store / "asks" / folder.name / "hypothesis-1" / "prompt.md" for folder in kit.iterations()]
+    asked = [kit.store / "requests" / folder.name / "hypothesis-1" / "prompt.md" for folder in kit.iterations()]
     shown = ["The last 2 iterations brought no gain" in path.read_text() for path in asked]
     assert shown == [False, False, True, True]
     assert json.loads((kit.iterations()[3] / "record.json").read_text())["iteration"] == 4

@@ -14,7 +14,7 @@ from lab_kit import HELPS, LabKit, decision, design, hypothesis, implementation,
 from autolab import files
 from autolab.lab.ledger import FIRST, Line
 from autolab.lab.schemas.experiment import Hypothesis, ReviewResult
-from autolab.loop.hypothesis import carry_hypothesis, write_hypothesis
+from autolab.loop.hypothesis import carry_hypothesis, hypothesis_text
 from autolab.loop.iteration import front_matter
 from autolab.loop.review import gate
 
@@ -42,7 +42,7 @@ RECORD = {
 
 
 def refining(folder: Path, next_config: dict[str, Any] | None = None) -> Any:
-    """The desk of an iteration that refines `old`, as far as `carry_hypothesis` looks at it."""
+    """An iteration that refines `old`, as far as `carry_hypothesis` looks at it."""
     for name in ("old", "new"):
         (folder / name).mkdir()
     decided = RECORD["planning_decision"] | {"next_config": next_config}  # type: ignore[operator]
@@ -55,18 +55,18 @@ def refining(folder: Path, next_config: dict[str, Any] | None = None) -> Any:
         paths=parts["old"],
         campaign=SimpleNamespace(parent="old"),
         lab=SimpleNamespace(iteration=parts.__getitem__),
-        shown=str,
+        relative=str,
         load=lambda kind, path: kind.load(path),
         write=Path.write_text,
     )
 
 
-def carried(desk: Any, claim: Hypothesis, body: str = "Prose.") -> tuple[Hypothesis, str]:
+def carried(refinement: Any, claim: Hypothesis, body: str = "Prose.") -> tuple[Hypothesis, str]:
     """The claim of the new iteration, and its whole text."""
-    write_hypothesis(desk, claim, body)
-    desk.paths = desk.lab.iteration("new")
-    carry_hypothesis(desk)
-    text = desk.paths.hypothesis.read_text()
+    refinement.paths.hypothesis.write_text(hypothesis_text(claim, body))
+    refinement.paths = refinement.lab.iteration("new")
+    carry_hypothesis(refinement)
+    text = refinement.paths.hypothesis.read_text()
     return Hypothesis.from_text(front_matter(text, "hypothesis.md"), "hypothesis.md"), text
 
 
@@ -102,7 +102,7 @@ def test_a_refinement_takes_the_network_that_was_decided_on(tmp_path: Path) -> N
 
 
 def at_the_gate(folder: Path, reviewed: str) -> Any:
-    """The desk of an iteration whose candidate is commit aaa…, with a recorded review that passed `reviewed`."""
+    """An iteration whose candidate is commit aaa…, with a recorded review that passed `reviewed`."""
     path = folder / "review_result.json"
     review = ReviewResult(status="pass", required_checks={}, reviewed_at="2026-01-01T00:00:00Z", commit=reviewed)
     path.write_text(review.to_json())
@@ -111,7 +111,7 @@ def at_the_gate(folder: Path, reviewed: str) -> Any:
     return SimpleNamespace(
         paths=SimpleNamespace(review_result=path),
         candidate=lambda: "a" * 40,
-        shown=lambda one: one.name,
+        relative=lambda one: one.name,
         events=lambda: [recorded],
         lab=SimpleNamespace(git=git),
         worktree=folder,
@@ -158,7 +158,7 @@ def refused(kit: LabKit) -> list[str]:
 
 
 def prompt(kit: LabKit, number: int, ask: str) -> str:
-    return (kit.store / "asks" / kit.iterations()[number].name / ask / "prompt.md").read_text()
+    return (kit.store / "requests" / kit.iterations()[number].name / ask / "prompt.md").read_text()
 
 
 @pytest.mark.process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,22 +19,23 @@ def event(
     return SimpleNamespace(n=n, event=event, data=data | more.get(event, {}))
 
 
-def desk(acted: int, *events: SimpleNamespace, trials: int = 0, budget: int | None = 100) -> Any:
+def iteration_of(acted: int, *events: SimpleNamespace, trials: int = 0, budget: int | None = 100) -> Any:
     campaign = Campaign(trials=trials)
     config = SimpleNamespace(budget=Budget(trials=budget), train=SimpleNamespace(gpus=0))
-    lab = SimpleNamespace(store=Path("nowhere"))  # not calibrated
-    return SimpleNamespace(acted=acted, events=lambda: list(events), campaign=campaign, config=config, lab=lab)
+    return SimpleNamespace(
+        acted=acted, events=lambda: list(events), campaign=campaign, config=config, calibration=lambda: None
+    )
 
 
 def left(kind: RunKind, acted: int, *events: SimpleNamespace, trials: int = 0) -> int | None:
-    return launch._left(desk(acted, *events, trials=trials), kind)
+    return launch._trials_left(iteration_of(acted, *events, trials=trials), kind)
 
 
 BEGUN = event(1, "run_started")
 
 
 def test_without_a_cap_there_is_no_end() -> None:
-    assert launch._left(desk(0, budget=None), RunKind.SEARCH) is None
+    assert launch._trials_left(iteration_of(0, budget=None), RunKind.SEARCH) is None
 
 
 def test_what_a_run_may_take_is_the_same_at_each_look_at_it() -> None:
@@ -60,5 +60,5 @@ def test_a_confirmation_has_what_the_search_of_the_same_launch_leaves() -> None:
 
 def test_trials_of_a_calibration_are_counted_by_the_calibration_alone() -> None:
     events = [event(6, "trial", "calibration_0001"), event(7, "trial")]
-    assert launch._executed(desk(5, *events)) == {"trials": 1, "gpu_seconds": 0.0}
+    assert launch._counts(iteration_of(5, *events)) == {"trials": 1, "gpu_seconds": 0.0}
     assert left(RunKind.CONFIRM, 5, *events, trials=4) == 95

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 from edit_kit import apply
-from edit_kit import desk as desk  # the fixture
+from edit_kit import candidate as candidate  # the fixture
 
 pytestmark = pytest.mark.process
 
 
-def changed(desk: Any) -> list[str]:
+def changed(candidate: Any) -> list[str]:
     command = ["git", "status", "--porcelain", "-uall"]
-    done = subprocess.run(command, cwd=desk.worktree, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=candidate.worktree, capture_output=True, text=True, check=True)
     return sorted(row[3:] for row in done.stdout.splitlines())
 
 
-def test_files_edits_and_deletions_are_applied_and_twice_is_as_once(desk: Any) -> None:
+def test_files_edits_and_deletions_are_applied_and_twice_is_as_once(candidate: Any) -> None:
     output = {
         "files": [{"path": "models/new.py", "content": "NEW\n"}],
         "edits": [
@@ -29,10 +29,10 @@ def test_files_edits_and_deletions_are_applied_and_twice_is_as_once(desk: Any) -
         "delete": ["models/width.py"],
     }
     for _ in range(2):
-        assert apply(desk, **output) == ""
-        assert (desk.worktree / "train.py").read_text() == "a = 2\nb = 3\n"
-        assert (desk.worktree / "models" / "new.py").read_text() == "NEWER\n"
-        assert changed(desk) == ["models/new.py", "models/width.py", "train.py"]
+        assert apply(candidate, **output) == ""
+        assert (candidate.worktree / "train.py").read_text() == "a = 2\nb = 3\n"
+        assert (candidate.worktree / "models" / "new.py").read_text() == "NEWER\n"
+        assert changed(candidate) == ["models/new.py", "models/width.py", "train.py"]
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_files_edits_and_deletions_are_applied_and_twice_is_as_once(desk: Any) -
     ],
 )
 def test_a_path_that_is_not_the_researchers_is_refused_and_nothing_is_written(
-    desk: Any, path: str, reason: str
+    candidate: Any, path: str, reason: str
 ) -> None:
-    (desk.worktree / "link").symlink_to(desk.worktree / "models")
-    before = changed(desk)
+    (candidate.worktree / "link").symlink_to(candidate.worktree / "models")
+    before = changed(candidate)
     good = {"path": "other/good.py", "content": "x"}
     for output in (
         {"files": [good, {"path": path, "content": "x"}]},
         {"files": [good], "delete": [path]},
     ):
-        said = apply(desk, **output)
+        said = apply(candidate, **output)
         assert reason in said
         assert "\n" not in said
         assert len(said) < 400
-        assert changed(desk) == before, "all or none"
+        assert changed(candidate) == before, "all or none"
 
 
 @pytest.mark.parametrize(
@@ -89,21 +89,21 @@ def test_a_path_that_is_not_the_researchers_is_refused_and_nothing_is_written(
         ({"path": "models", "search": "a", "replace": "b"}, "models: "),
     ],
 )
-def test_an_edit_that_has_no_one_place_is_refused(desk: Any, edit: dict[str, str], reason: str) -> None:
-    assert reason in apply(desk, edits=[edit])
-    assert changed(desk) == []
+def test_an_edit_that_has_no_one_place_is_refused(candidate: Any, edit: dict[str, str], reason: str) -> None:
+    assert reason in apply(candidate, edits=[edit])
+    assert changed(candidate) == []
 
 
-def test_an_edit_of_a_file_that_the_same_answer_emptied_does_not_see_the_old_text(desk: Any) -> None:
+def test_an_edit_of_a_file_that_the_same_answer_emptied_does_not_see_the_old_text(candidate: Any) -> None:
     said = apply(
-        desk,
+        candidate,
         files=[{"path": "train.py", "content": ""}],
         edits=[{"path": "train.py", "search": "a = 1", "replace": ""}],
     )
     assert "stands there 0 times, not once" in said
 
 
-def test_a_file_and_a_folder_of_one_name_in_one_answer_are_refused(desk: Any) -> None:
-    said = apply(desk, files=[{"path": "n", "content": "x"}, {"path": "n/inside.py", "content": "x"}])
+def test_a_file_and_a_folder_of_one_name_in_one_answer_are_refused(candidate: Any) -> None:
+    said = apply(candidate, files=[{"path": "n", "content": "x"}, {"path": "n/inside.py", "content": "x"}])
     assert "n is a file, so that nothing can lie below it" in said
-    assert changed(desk) == []
+    assert changed(candidate) == []

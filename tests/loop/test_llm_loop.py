@@ -323,7 +323,7 @@ def test_a_model_that_speaks_as_anthropic_does_walks_an_iteration(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("point", "paid"),
-    [("ask.after_intent", 6), ("call.after_intent", 6), ("call.after_reply", 6), ("call.after_book", 6)],
+    [("request.after_intent", 6), ("call.after_intent", 6), ("call.after_reply", 6), ("call.after_book", 6)],
 )
 def test_killed_at_a_call_the_same_command_asks_nothing_twice(tmp_path: Path, point: str, paid: int) -> None:
     kit = thinking_lab(tmp_path)
@@ -430,7 +430,7 @@ def test_a_record_that_was_changed_replays_to_other_decisions_and_says_which(tmp
     kit = thinking_lab(tmp_path)
     with StandIn(KEPT) as server:
         assert kit.autolab("loop", *asks(server), "--max-iterations", "1").code == 0
-    kept = next(kit.store.glob("asks/*/implementation-1/calls/1.reply.json"))
+    kept = next(kit.store.glob("requests/*/implementation-1/calls/1.reply.json"))
     kept.write_text(kept.read_text().replace("WIDTH = 4.0", "WIDTH = 3.5"))
     replayed = kit.autolab("replay", "1")
     assert replayed.code == 1

@@ -79,7 +79,7 @@ def test_prompts_may_use_what_their_stage_knows_and_nothing_else(tmp_path: Path)
     found = messages(tmp_path)
     assert len(found) == 4
     assert any("{{dif_summary}} is not known in decide_repeat; known: " in message for message in found)
-    assert any("stage_dream.md: names no stage" in message for message in found)
+    assert any("stage_dream.md: names no kind of request" in message for message in found)
 
 
 @pytest.mark.parametrize("stage", list(FILES))

@@ -50,7 +50,7 @@ class Mine:
     name = "mine"
     works_in_folder = False
     def __init__(self, who): self.model = who.model
-    def perform(self, task): return f"{self.model} on {task.stage}"
+    def perform(self, task): return f"{self.model} on {task.kind}"
 class Lacks:
     def __init__(self, who): pass
 class Breaks:
@@ -129,7 +129,7 @@ def test_an_exhausted_script_asks_to_retry_and_says_where_it_ended(tmp_path: Pat
     researcher = scripted(tmp_path, {"design": [{"output": {}}]})
     said = answer(researcher.perform(task(tmp_path, Stage.DESIGN, iteration, number)).raw)
     assert said.status == "needs_retry"
-    assert said.summary == f"the script has no answer for iteration {iteration}, stage design, ask {number}"
+    assert said.summary == f"the script has no answer for iteration {iteration}, design, request {number}"
 
 
 def test_a_raw_answer_is_given_back_as_it_is(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from edit_kit import apply
-from edit_kit import desk as desk  # the fixture
+from edit_kit import candidate as candidate  # the fixture
 from hypothesis import given
 from hypothesis import strategies as st
 from lab_kit import implementation, iteration, make_lab, script
@@ -132,35 +132,35 @@ def everything(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
-def refusal(desk: Any, path: str) -> str:
+def refusal(candidate: Any, path: str) -> str:
     """Why an answer with this file is refused: as an answer, where it is no text at all, else at the edit's door."""
     try:
-        return apply(desk, files=[{"path": "good.py", "content": "x"}, {"path": path, "content": "x"}])
+        return apply(candidate, files=[{"path": "good.py", "content": "x"}, {"path": path, "content": "x"}])
     except RecordError as error:
         return str(error)
 
 
 @pytest.mark.process
-def test_of_the_bad_paths_none_is_written_and_each_gets_one_line(desk: Any) -> None:
-    before = everything(desk.lab.root.parent)
+def test_of_the_bad_paths_none_is_written_and_each_gets_one_line(candidate: Any) -> None:
+    before = everything(candidate.lab.root.parent)
     accepted, long = [], []
     for path in BAD:
-        said = refusal(desk, path)
+        said = refusal(candidate, path)
         accepted += [path] if not said else []
         long += [path] if "\n" in said or len(said) > 1_500 or not said.isprintable() else []
     assert (accepted, long) == ([], [])
-    assert everything(desk.lab.root.parent) == before
+    assert everything(candidate.lab.root.parent) == before
 
 
 @pytest.mark.process
-def test_of_the_honest_paths_all_are_written(desk: Any) -> None:
-    said = {path: apply(desk, files=[{"path": path, "content": path}]) for path in HONEST}
+def test_of_the_honest_paths_all_are_written(candidate: Any) -> None:
+    said = {path: apply(candidate, files=[{"path": path, "content": path}]) for path in HONEST}
     assert {path: why for path, why in said.items() if why} == {}
-    assert {path: (desk.worktree / path).read_text() for path in HONEST} == {path: path for path in HONEST}
+    assert {path: (candidate.worktree / path).read_text() for path in HONEST} == {path: path for path in HONEST}
 
 
 @pytest.mark.process
-def test_an_agents_commit_is_held_to_the_same(desk: Any) -> None:
+def test_an_agents_commit_is_held_to_the_same(candidate: Any) -> None:
     """The policy alone, for what git can hold: without the spellings that no commit has, such as `a//x`."""
     never = {"./x.py", "a//x.py", "a/./x.py", "", ".", "a/", "a\x00b.py", "x\x00.py"}
     passed = []

@@ -21,10 +21,10 @@ from autolab.lab.ledger import Ledger, Rebuilt
 from autolab.lab.schemas.campaign import Backlog, State
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
 from autolab.loop import document, preflight
-from autolab.loop.engine import LOG
+from autolab.loop.snapshot import LOG
 from autolab.reports import progress_figure
 from autolab.reports.results_table import COLUMNS
 from autolab.researchers import load_researcher, prompts
@@ -227,7 +227,7 @@ def _mind(role: str, who: ResearcherConfig, folder: Path) -> list[Finding]:
         path = folder / prompts.CONTRACTS["llm"]
         if not path.exists():
             return [findings.blocking_finding("llm", f"{path}: missing; copy it from a new lab")]
-        contract = prompts.contract(decode(path.read_bytes()), Stage.DECIDE_REPEAT)
+        contract = prompts.contract(decode(path.read_bytes()), RequestKind.DECIDE_REPEAT)
         looked = list(checkup.look(who, contract))
     except AutolabError as error:
         return [findings.blocking_finding("llm", f"{role}: {error}")]
@@ -265,7 +265,7 @@ def _fix(start: Path) -> list[Finding]:
         for path in _broken_documents(lab):
             said = fixes.restore(lab, lab.git, path, newest)
             found.append(findings.advisory_finding("fixed", f"{path.relative_to(lab.root)}: {said}"))
-        for name in (*_restore(lab), *_show_asks(lab), *_progress(lab)):
+        for name in (*_restore(lab), *_show_requests(lab), *_progress(lab)):
             found.append(findings.advisory_finding("fixed", f"{name}: brought back from the record"))
         found += [findings.advisory_finding("fixed", said) for said in fixes.fix_table(lab)]
         document.write_documents(
@@ -316,7 +316,7 @@ def _restore(lab: Lab) -> list[str]:
     return [name for sha in _newest_logs(lab).values() for name in lab.git.restore_missing(sha, lab.root)]
 
 
-def _show_asks(lab: Lab) -> list[str]:
+def _show_requests(lab: Lab) -> list[str]:
     """Prompts and replies that are missing in `.autolab`, copied from the store again."""
     views: dict[Path, Path] = {}
     for line in lab.ledger.lines():

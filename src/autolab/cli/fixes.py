@@ -38,7 +38,10 @@ PLAIN = (
     *("interpreter", "campaign.json", "control/config.yaml", "control/verifier_policy.yaml"),
 )
 VIEWS = ("state.json", "backlog.yaml", "calibration.json", "lock", "agent_result.json")
-FOLDERS = ("aside", "asks", "bytecode", "control", "exports", "fetched", "held", "pending", "runs", "seals", "trials")
+FOLDERS = (
+    *("aside", "bytecode", "control", "exports", "fetched", "held", "pending", "plans", "requests"),
+    *("runs", "seals", "trials"),
+)
 WAY_OUT = "`autolab doctor --fix` puts it aside and makes it again"
 
 

@@ -10,9 +10,9 @@ from autolab.cli.session import print_aside, to_json, watched
 from autolab.errors import LabError
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.experiment import Manifest
-from autolab.loop.engine import in_force
+from autolab.loop.opening import base_of
+from autolab.loop.preflight import in_force
 from autolab.loop.replay import find_iteration, replay_iteration, replay_text, replay_value
-from autolab.loop.user_review import base_of
 from autolab.trials import calibration
 from autolab.trials.reproduce import find_run, reproduce_run, reproduction_text
 

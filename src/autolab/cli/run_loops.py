@@ -93,7 +93,7 @@ def loop(
         raise UsageError("--no-keep: the record is never thrown away; leave the flag out")
     if not llm_raw:
         raise UsageError("--no-llm-raw: every reply is kept as it came; leave the flag out")
-    wish = _wish(
+    request = _loop_request(
         max_iterations, goal, target if target_accuracy is None else f"accuracy>={target_accuracy:g}", patience
     )
     lab = Lab.find(dir)
@@ -101,11 +101,11 @@ def loop(
         config = with_researcher(lab.config(), researcher, script, command, model, base_url, llm_timeout)
         config = relative(lab, with_flags(config, executor, containment, resolve))
         with watched(lab, config, plain) as (view, stop):
-            end = Engine(lab, config, view, stop).loop(wish)
+            end = Engine(lab, config, view, stop).loop(request)
     return EXIT_CODES[end]
 
 
-def _wish(max_iterations: int, goal: str, target: str | None, patience: int | None) -> LoopRequest:
+def _loop_request(max_iterations: int, goal: str, target: str | None, patience: int | None) -> LoopRequest:
     """What the flags of a loop ask for; UsageError names the one that asks for nothing."""
     if max_iterations < 1:
         raise UsageError(f"--max-iterations: {max_iterations} is not a positive number")

@@ -5,71 +5,81 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from autolab.errors import RecordError
-from autolab.lab.schemas.experiment import Compute, Design, DesignMetrics, Entrypoint, Finding, Hypothesis, MaxPairs
-from autolab.lab.schemas.outcomes import RunKind
+from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.experiment import (
+    Calibration,
+    Compute,
+    Design,
+    DesignMetrics,
+    Entrypoint,
+    Finding,
+    Hypothesis,
+    MaxPairs,
+)
+from autolab.lab.schemas.outcomes import RequestKind, RunKind
 from autolab.lab.schemas.replies import DesignOutput
 from autolab.loop.hypothesis import carry_hypothesis, proposed_model
-from autolab.loop.iteration import Iteration, StageResult, history, in_base, quoted
-from autolab.loop.request import answered, ask, source_for_prompt
+from autolab.loop.iteration import Iteration, StageResult
+from autolab.loop.request import Requests, output_of, source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.researchers.assembler import blueprint
 from autolab.stats.plan import plan_design
-from autolab.trials import calibration
+from autolab.trials.progress import View
 from autolab.verifiers import design_checks
 
 # design
 
 
-def run(desk: Iteration) -> StageResult:
-    carry_hypothesis(desk)
-    claim = desk.hypothesis()
+def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
+    carry_hypothesis(iteration)
+    claim, config = iteration.hypothesis(), iteration.config
     values = {
-        "hypothesis_md": quoted(desk, desk.paths.hypothesis),
-        "config": desk.config.to_yaml(),
-        "history": history(desk),
-        "method": blueprint.told(in_base(desk)),
-        "files": source_for_prompt(desk, desk.campaign.base_commit or "HEAD", claim.to_yaml()),
+        "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
+        "config": config.to_yaml(),
+        "history": iteration.history(),
+        "method": blueprint.told(iteration.read_base),
+        "files": source_for_prompt(iteration.lab, config, iteration.base_commit, claim.to_yaml()),
     }
-    output = answered(ask(desk, values), DesignOutput)
+    output = output_of(requests.send(iteration, RequestKind.DESIGN, values), DesignOutput)
     if isinstance(output, StageResult):
         return output
     try:
-        spec = _design_of(desk, claim, output)
-        plan_design(spec, desk.config, claim, b"", "", "")
+        spec = _design_of(iteration, claim, output)
+        plan_design(spec, config, claim, b"", "", "")
     except RecordError as error:
         return StageResult(StageOutcome.RETRY, str(error))
-    unfit = blueprint.unfit(in_base(desk), spec.model, desk.slug)
+    unfit = blueprint.unfit(iteration.read_base, spec.model, iteration.slug)
     if unfit:
         return StageResult(StageOutcome.RETRY, f"design: {unfit}")
-    findings = _design_findings(desk, spec, claim)
-    told_before = desk.state.stage_attempt > 1
-    if findings and told_before and all(finding.check == "budget" for finding in findings):
+    findings = _blocking_findings(iteration, spec, claim)
+    asked_before = iteration.state.stage_attempt > 1
+    if findings and asked_before and all(finding.check == "budget" for finding in findings):
         return StageResult(
             StageOutcome.STOP, f"budget: {findings[0].message}"
         )  # asked for less, the designer found no less
     if findings:
         return StageResult(StageOutcome.RETRY, "; ".join(finding.message for finding in findings))
-    desk.write(desk.paths.design, spec.to_yaml())
+    iteration.write(iteration.paths.design, spec.to_yaml())
     arms = ", ".join(arm.name for arm in (*spec.baselines, *spec.variants))
-    desk.tell(f"{spec.id}: {arms} over {_seed_count(spec)} seeds")
+    view(f"{spec.id}: {arms} over {_seed_count(spec)} seeds")
     return StageResult(StageOutcome.COMPLETE)
 
 
-def _design_of(desk: Iteration, claim: Hypothesis, output: DesignOutput) -> Design:
-    test = desk.config.test
+def _design_of(iteration: Iteration, claim: Hypothesis, output: DesignOutput) -> Design:
+    test = iteration.config.test
     seeds = MaxPairs(max_pairs=test.max_pairs) if output.seeds is None else output.seeds
     model, changes = _model(claim, output)
     value = {
-        "id": desk.campaign.experiment_id,
-        "iteration_id": desk.iteration_id,
+        "id": iteration.campaign.experiment_id,
+        "iteration_id": iteration.iteration_id,
         "hypothesis_id": claim.id,
         "description": output.description,
-        "entrypoint": Entrypoint(command=desk.config.train.command).value(),
+        "entrypoint": Entrypoint(command=iteration.config.train.command).value(),
         "compute": Compute(location="local").value(),
         "reproducibility": {"seeds": seeds.value() if isinstance(seeds, MaxPairs) else seeds},
         "metrics": DesignMetrics(
             primary=claim.metric,
-            secondary=output.secondary or desk.config.metric.report,
+            secondary=output.secondary or iteration.config.metric.report,
             success_delta=output.success_delta or claim.success_delta,
             direction=claim.direction,
         ).value(),
@@ -80,32 +90,31 @@ def _design_of(desk: Iteration, claim: Hypothesis, output: DesignOutput) -> Desi
         "dataset": output.dataset,
         "train": output.train,
         "criteria": [criterion.value() for criterion in output.criteria],
-        "test": test.value() | {"bound": _bound(desk, claim.metric)},
-        "base_commit": desk.campaign.base_commit,
+        "test": test.value() | {"bound": _bound(iteration.config, iteration.calibration(), claim.metric)},
+        "base_commit": iteration.campaign.base_commit,
     }
-    return Design.from_value(value, desk.shown(desk.paths.design))
+    return Design.from_value(value, iteration.relative(iteration.paths.design))
 
 
-def _bound(desk: Iteration, metric: str) -> float | None:
+def _bound(config: Config, calibration: Calibration | None, metric: str) -> float | None:
     """The worst score that counts, fixed here, before the run. Another metric than the lab's has none."""
-    config, known = desk.config, calibration.current_calibration(desk.lab)
     if metric != config.metric.primary:
         return None
-    if config.test.bound is not None or known is None or known.metric != metric:
+    if config.test.bound is not None or calibration is None or calibration.metric != metric:
         return config.test.bound
-    return known.bound
+    return calibration.bound
 
 
-def fix_bound(desk: Iteration) -> None:
+def fix_bound(iteration: Iteration) -> None:
     """Write the bound into a design that was made before the lab was calibrated; nothing once a run has begun."""
-    spec = desk.design()
-    begun = any(one.event == "run_started" and one.data["kind"] == RunKind.SEARCH for one in desk.events())
+    spec = iteration.design()
+    begun = any(one.event == "run_started" and one.data["kind"] == RunKind.SEARCH for one in iteration.events())
     if begun or spec.test is None or spec.test.bound is not None:
         return
-    bound = _bound(desk, spec.metrics.primary)
+    bound = _bound(iteration.config, iteration.calibration(), spec.metrics.primary)
     if bound is not None:
         test = spec.test.model_copy(update={"bound": bound})
-        desk.write(desk.paths.design, spec.model_copy(update={"test": test}).to_yaml())
+        iteration.write(iteration.paths.design, spec.model_copy(update={"test": test}).to_yaml())
 
 
 def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:
@@ -117,16 +126,16 @@ def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue
     return model or None, changes
 
 
-def _design_findings(desk: Iteration, spec: Design, claim: Hypothesis) -> list[Finding]:
-    base = desk.campaign.base_commit or "HEAD"
-    found = design_checks.design_checks(
+def _blocking_findings(iteration: Iteration, spec: Design, claim: Hypothesis) -> list[Finding]:
+    base, git = iteration.base_commit, iteration.lab.git
+    findings = design_checks.design_checks(
         spec,
         claim,
-        desk.config,
-        lambda path: desk.lab.git.has_path(base, path) is not None,
-        trials_spent=desk.campaign.trials,
+        iteration.config,
+        lambda path: git.has_path(base, path) is not None,
+        trials_spent=iteration.campaign.trials,
     )
-    return [finding for finding in found if finding.severity == "blocking"]
+    return [finding for finding in findings if finding.severity == "blocking"]
 
 
 def _seed_count(spec: Design) -> int:

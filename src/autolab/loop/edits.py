@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from autolab import files
-from autolab.lab.git import Change
+from autolab.lab.git import Change, Git
+from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.replies import ImplementationOutput
 from autolab.loop.iteration import Iteration
 from autolab.sandbox.path_names import LONGEST_NAME, LONGEST_PATH
@@ -15,7 +16,7 @@ from autolab.text import decode
 from autolab.verifiers import paths
 
 
-def apply(desk: Iteration, output: ImplementationOutput, parent: str) -> str:
+def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> str:
     """Write an answer's changes into the worktree, all or none; the reason where none were.
 
     Contents are computed from `parent`, not from what lies in the folder, so that applying twice is the
@@ -28,24 +29,26 @@ def apply(desk: Iteration, output: ImplementationOutput, parent: str) -> str:
     for file in output.files:
         contents[file.path] = file.content
     for edit in output.edits:
-        old = contents[edit.path] if edit.path in contents else desk.lab.git.text(parent, edit.path)
+        old = contents[edit.path] if edit.path in contents else iteration.lab.git.text(parent, edit.path)
         if old is None:
             return f"edit of {edit.path}: no such file in {parent[:12]}"
-        if edit.path not in contents and not _is_utf8(desk, parent, edit.path):
+        if edit.path not in contents and not _is_utf8(iteration.lab.git, parent, edit.path):
             return f"edit of {edit.path}: is not UTF-8, so that what is not replaced could not be kept; write it whole"
         if old.count(edit.search) != 1 or not edit.search:
             return f"edit of {edit.path}: the text to replace stands there {old.count(edit.search)} times, not once"
         contents[edit.path] = old.replace(edit.search, edit.replace)
     contents |= dict.fromkeys(output.delete)
     for path in contents:
-        problem = _misplaced(desk.worktree, path, contents)
+        problem = _misplaced(iteration.worktree, path, contents)
         if problem:
             return problem
-    problem = _refused(desk, contents)
+    lab, config = iteration.lab, iteration.config
+    in_base = set(lab.git.files(iteration.base_commit))
+    problem = _refused(contents, config, in_base, unlocked=unlocked(lab.root, config))
     if problem:
         return problem
     for path, text in contents.items():
-        place = desk.worktree / path
+        place = iteration.worktree / path
         if text is None:
             place.unlink(missing_ok=True)
         else:
@@ -82,29 +85,28 @@ def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
     return f"{path}: is a folder, not a file" if place.is_dir() and not place.is_symlink() else ""
 
 
-def _refused(desk: Iteration, contents: Mapping[str, str | None]) -> str:
+def _refused(contents: Mapping[str, str | None], config: Config, in_base: Collection[str], *, unlocked: bool) -> str:
     """Why an answer's changes may not be written: the first path that is not the researcher's."""
-    there = set(desk.lab.git.files(desk.campaign.base_commit or "HEAD"))
     changes = [
-        Change("D" if text is None else "M" if path in there else "A", path, "100644", "100644", "", "")
+        Change("D" if text is None else "M" if path in in_base else "A", path, "100644", "100644", "", "")
         for path, text in contents.items()
     ]
-    found = paths.path_policy(changes, desk.config, unlocked=unlocked(desk), existing=there)
-    return next((finding.message for finding in found if finding.severity == "blocking"), "")
+    findings = paths.path_policy(changes, config, unlocked=unlocked, existing=in_base)
+    return next((finding.message for finding in findings if finding.severity == "blocking"), "")
 
 
-def unlocked(desk: Iteration) -> bool:
-    """META_MODE, read from the user's journal in the checkout."""
-    for name in desk.config.files.human:
-        path = desk.lab.root / name
+def unlocked(root: Path, config: Config) -> bool:
+    """META_MODE, read from the user's journal in the checkout at `root`."""
+    for name in config.files.human:
+        path = root / name
         if path.exists() and paths.meta_mode(decode(path.read_bytes())):
             return True
     return False
 
 
-def _is_utf8(desk: Iteration, commit: str, path: str) -> bool:
+def _is_utf8(git: Git, commit: str, path: str) -> bool:
     try:
-        (desk.lab.git.read(commit, path) or b"").decode()
+        (git.read(commit, path) or b"").decode()
     except UnicodeDecodeError:
         return False
     return True

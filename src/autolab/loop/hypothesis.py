@@ -8,35 +8,53 @@ from pydantic import JsonValue
 
 from autolab.ideas import lessons
 from autolab.ideas.policy import plateau, repeated, tired, worn_family
+from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import HypothesisOutput
-from autolab.loop.iteration import Iteration, StageResult, front_matter, in_base, read, recalled
-from autolab.loop.request import BUILT_IN, answered, ask
+from autolab.loop.iteration import Iteration, StageResult, front_matter, read_document
+from autolab.loop.request import BUILT_IN, Requests, output_of
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import inert, plain
 from autolab.researchers.assembler import blueprint
+from autolab.trials.progress import View
 
 # hypothesis
 
 
-def run(desk: Iteration) -> StageResult:
-    known = recalled(desk)
-    waiting = tired(known, desk.campaign, desk.config)
+def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
+    learned = iteration.lessons()
+    waiting = tired(learned, iteration.campaign, iteration.config)
     values = {
-        "history": lessons.told(known),
+        "history": lessons.told(learned),
         "plateau": plateau(waiting),
-        "method": blueprint.told(in_base(desk)),
+        "method": blueprint.told(iteration.read_base),
     }
-    output = answered(ask(desk, values), HypothesisOutput)
+    output = output_of(requests.send(iteration, RequestKind.HYPOTHESIS, values), HypothesisOutput)
     if isinstance(output, StageResult):
         return output
-    metric = desk.config.metric
+    metric = iteration.config.metric
     if output.metric is not None and output.metric != metric.primary and output.direction is None:
         return StageResult(
             StageOutcome.RETRY, f"hypothesis: direction: missing for {output.metric}, which is not the lab's"
         )
-    claim = Hypothesis(
-        id=desk.campaign.hypothesis_id or "",
+    claim = _claim(iteration.campaign.hypothesis_id or "", output, metric)
+    families_waiting = () if requests.researcher.name == BUILT_IN else waiting
+    refused = _unwanted(iteration, claim, learned, families_waiting)
+    if refused:
+        return StageResult(StageOutcome.RETRY, f"hypothesis: {refused}")
+    iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, _prose(output)))
+    view(f"{claim.id}: {claim.title}")
+    return StageResult(StageOutcome.COMPLETE)
+
+
+def _claim(hypothesis_id: str, output: HypothesisOutput, metric: Metric) -> Hypothesis:
+    """The answer as a claim; what it leaves out about the metric is the lab's."""
+    model: dict[str, JsonValue] = {}
+    if output.model is not None:
+        model[blueprint.MODEL] = output.model
+    return Hypothesis(
+        id=hypothesis_id,
         title=output.title,
         metric=output.metric or metric.primary,
         direction=output.direction or metric.direction,
@@ -47,22 +65,19 @@ def run(desk: Iteration) -> StageResult:
         references=output.references,
         parent=None,
         family=output.family,
-        changes=output.changes | ({blueprint.MODEL: output.model} if output.model is not None else {}),
+        changes=output.changes | model,
     )
-    refused = _unwanted(desk, claim, known, waiting)
-    if refused:
-        return StageResult(StageOutcome.RETRY, f"hypothesis: {refused}")
-    write_hypothesis(desk, claim, _prose(output))
-    desk.tell(f"{claim.id}: {claim.title}")
-    return StageResult(StageOutcome.COMPLETE)
 
 
-def _unwanted(desk: Iteration, claim: Hypothesis, known: Sequence[Lesson], waiting: Sequence[Lesson]) -> str:
-    """Why the claim is not to be tried: it was, its family is tired, or its network cannot be built."""
-    base, allowed = desk.campaign.base_commit or "", desk.config.attempts.same_idea
-    worn = "" if desk.researcher.name == BUILT_IN else worn_family(claim, waiting)
+def _unwanted(iteration: Iteration, claim: Hypothesis, learned: Sequence[Lesson], waiting: Sequence[Lesson]) -> str:
+    """Why the claim is not to be tried: it was, its family is tired, or its network cannot be built.
+
+    `waiting` are the lessons whose families have to wait; empty for a researcher that leaves them out by itself.
+    """
     return (
-        repeated(claim, known, base, allowed) or worn or blueprint.unfit(in_base(desk), proposed_model(claim), claim.id)
+        repeated(claim, learned, iteration.base_commit, iteration.config.attempts.same_idea)
+        or worn_family(claim, waiting)
+        or blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
     )
 
 
@@ -80,26 +95,28 @@ def _prose(output: HypothesisOutput) -> str:
     return "\n\n".join(parts)
 
 
-def write_hypothesis(desk: Iteration, claim: Hypothesis, body: str) -> None:
-    """`body` is Markdown of the engine's."""
+def hypothesis_text(claim: Hypothesis, body: str = "") -> str:
+    """A claim as `hypothesis.md` holds it. `body` is Markdown of the engine's; empty: the mechanism takes its place."""
     prose = body.strip() or inert(claim.mechanism)
-    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n")
+    return f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n"
 
 
-def carry_hypothesis(desk: Iteration) -> None:
+def carry_hypothesis(iteration: Iteration) -> None:
     """A refinement keeps its hypothesis: copy it from the iteration before, with `parent` set.
 
     The network that the decision to refine named takes the place of the hypothesis's.
     """
-    parent = desk.campaign.parent
-    if desk.paths.hypothesis.exists() or parent is None:
+    parent = iteration.campaign.parent
+    if iteration.paths.hypothesis.exists() or parent is None:
         return
-    source = desk.lab.iteration(parent).hypothesis
-    text = read(source, desk.shown(source))
-    front = front_matter(text, desk.shown(source))
-    claim = Hypothesis.from_text(front, desk.shown(source)).model_copy(update={"parent": parent})
-    decided = desk.load(IterationRecord, desk.lab.iteration(parent).record).planning_decision.next_config
-    if decided is not None:
-        claim = claim.model_copy(update={"changes": claim.changes | {blueprint.MODEL: decided}})
+    source = iteration.lab.iteration(parent).hypothesis
+    name = iteration.relative(source)
+    text = read_document(source, name)
+    front = front_matter(text, name)
+    claim = Hypothesis.from_text(front, name).model_copy(update={"parent": parent})
+    record = iteration.load(IterationRecord, iteration.lab.iteration(parent).record)
+    network = record.planning_decision.next_config
+    if network is not None:
+        claim = claim.model_copy(update={"changes": claim.changes | {blueprint.MODEL: network}})
     body = text.removeprefix(f"---\n{front}")
-    desk.write(desk.paths.hypothesis, f"---\n{claim.to_yaml()}{body}")
+    iteration.write(iteration.paths.hypothesis, f"---\n{claim.to_yaml()}{body}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,18 +14,25 @@ from autolab import files
 from autolab.errors import RecordError
 from autolab.ideas import lessons
 from autolab.lab import crash_points, redaction
-from autolab.lab.lab import IterationPaths, Lab
+from autolab.lab.lab import IterationPaths, Lab, RunPaths
 from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Config, VerifierPolicy
-from autolab.lab.schemas.experiment import Confirmation, Design, Hypothesis, Lesson, Manifest, Results, RunMetrics
+from autolab.lab.schemas.experiment import (
+    Calibration,
+    Confirmation,
+    Design,
+    Hypothesis,
+    Lesson,
+    Manifest,
+    Results,
+    RunMetrics,
+    Summary,
+)
 from autolab.lab.schemas.record import Record
 from autolab.loop.stages import StageOutcome
-from autolab.researchers.assembler import blueprint
-from autolab.researchers.base import Researcher
 from autolab.text import many_lines
-from autolab.trials import champion
-from autolab.trials.progress import View
+from autolab.trials import calibration, champion
 
 Document = TypeVar("Document", bound=Record)
 
@@ -43,7 +49,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One step's view of the lab. Everything on it was read under the lock."""
+    """One iteration as it is on record. Everything on it was read under the lock."""
 
     lab: Lab
     config: Config
@@ -52,16 +58,14 @@ class Iteration:
     campaign: Campaign
     line: Line
     """The newest transition."""
-    researcher: Researcher
-    reviewer: Researcher
-    tell: View
-    stop: Callable[[], bool]
-    began: float = field(default_factory=time.monotonic)
 
-    def late(self) -> bool:
-        """Whether budget.wall_hours is over, this step's time counted."""
-        cap = self.config.budget.wall_hours
-        return cap is not None and self.campaign.seconds + time.monotonic() - self.began >= cap * 3600
+    @classmethod
+    def read(cls, lab: Lab, config: Config) -> Iteration:
+        """The lab's present iteration, as its newest transition says."""
+        line = lab.ledger.transition()
+        assert line is not None
+        state, campaign = lab.load()
+        return cls(lab, config, lab.policy(), state, campaign, line)
 
     @property
     def iteration_id(self) -> str:
@@ -85,11 +89,11 @@ class Iteration:
         acts = (line.n for line in self.events() if line.event == "transition" and "outcome" in line.data)
         return max(acts, default=0)
 
-    def shown(self, path: Path) -> str:
+    def relative(self, path: Path) -> str:
         """A path as messages name it: from the lab's root where it lies in it."""
         return str(path.relative_to(self.lab.root)) if path.is_relative_to(self.lab.root) else str(path)
 
-    def restore(self) -> None:
+    def restore(self, tell: Callable[[str], None]) -> None:
         """Make the iteration's folder, and bring back recorded files of it that somebody cleaned away.
 
         Before a stage and after anything that took long, so that nobody misses what they read or record.
@@ -100,7 +104,7 @@ class Iteration:
         recorded = self.line.data.get("log")
         if recorded and self.lab.git.resolve(recorded):
             for name in self.lab.git.restore_missing(recorded, self.lab.root):
-                self.tell(f"{name}: was missing, restored from the record")
+                tell(f"{name}: was missing, restored from the record")
 
     @property
     def goal(self) -> str:
@@ -117,25 +121,89 @@ class Iteration:
         files.write_whole(path, redaction.clean(text))
         crash_points.point("artifact.after_write")
 
+    # documents
+
     def hypothesis(self) -> Hypothesis:
         path = self.paths.hypothesis
-        shown = self.shown(path)
+        name = self.relative(path)
         with _fixable():
-            return Hypothesis.from_text(front_matter(read(path, shown), shown), shown)
+            return Hypothesis.from_text(front_matter(read_document(path, name), name), name)
 
     def design(self) -> Design:
         return self.load(Design, self.paths.design)
 
+    def results(self) -> Results:
+        return self.load(Results, self.paths.results)
+
+    def manifest(self, run_id: str | None = None) -> Manifest:
+        """The manifest of a run; without an id, of the run that the next stage reads."""
+        return self.load(Manifest, self._run(run_id).manifest)
+
+    def metrics(self, run_id: str | None = None) -> RunMetrics:
+        """What a run measured, by arm; without an id, of the run that the next stage reads."""
+        return self.load(RunMetrics, self._run(run_id).folder / "metrics.json")
+
+    def model_summary(self) -> Summary | None:
+        """What the candidate says of its model; None if its checks left no summary.json."""
+        path = self.paths.summary_json
+        return self.load(Summary, path) if path.exists() else None
+
+    def confirmation(self) -> Confirmation | None:
+        """The confirmation of the last run, by the ledger; None if it was not confirmed."""
+        return champion.recorded(self.events(), self.state.last_run_id)
+
+    def calibration(self) -> Calibration | None:
+        """The lab's calibration; None before there is one."""
+        return calibration.current_calibration(self.lab)
+
     def load(self, kind: type[Document], path: Path) -> Document:
         """A document of the iteration that the engine wrote and a user may have edited since."""
         with _fixable():
-            return kind.load(path, self.shown(path))
+            return kind.load(path, self.relative(path))
+
+    def quote(self, path: Path) -> str:
+        """A document of the iteration as a prompt quotes it, whatever a user has made of its characters."""
+        try:
+            return many_lines(path.read_bytes())
+        except OSError as error:
+            name = self.relative(path)
+            way = "`autolab doctor --fix` brings it back"
+            raise RecordError(f"{name}: cannot be read: {error.strerror}; {way}") from None
+
+    def _run(self, run_id: str | None) -> RunPaths:
+        return self.paths.run(run_id or self.state.last_run_id or "")
+
+    # what the lab knows
+
+    def lessons(self) -> tuple[Lesson, ...]:
+        """What the lab has learned, newest first."""
+        return lessons.recall(self.lab.store, self.lab.ledger, self.campaign.learned)
+
+    def history(self) -> str:
+        """The lessons in words, for a prompt."""
+        return lessons.told(self.lessons())
+
+    # the code
+
+    @property
+    def base_commit(self) -> str:
+        """The commit that the candidate branches from."""
+        return self.campaign.base_commit or "HEAD"
+
+    @property
+    def parent_commit(self) -> str:
+        """The commit that the implementation stage goes on from: its candidate so far, or the base."""
+        return self.candidate(before=self.acted) or self.base_commit
+
+    def read_base(self, path: str) -> str | None:
+        """A file of the base commit; None if it has none of that name."""
+        return self.lab.git.text(self.base_commit, path)
 
     @property
     def title(self) -> str:
         """The hypothesis's title, as the backlog has it; empty before there is one."""
-        known = {one.id: one.title for one in self.lab.backlog().hypotheses}
-        return known.get(self.campaign.hypothesis_id or "", "")
+        titles = {one.id: one.title for one in self.lab.backlog().hypotheses}
+        return titles.get(self.campaign.hypothesis_id or "", "")
 
     @property
     def slug(self) -> str:
@@ -151,8 +219,16 @@ class Iteration:
     def candidate(self, before: int | None = None) -> str | None:
         """The newest commit of this iteration's candidate, by the ledger, or by its lines below number `before`."""
         lines = [line for line in self.events() if before is None or line.n < before]
-        found = [line.data["commit"] for line in lines if line.event == "candidate"]
-        return found[-1] if found else None
+        commits = [line.data["commit"] for line in lines if line.event == "candidate"]
+        return commits[-1] if commits else None
+
+    def record_candidate(self, commit: str, via: str) -> None:
+        """Pin a commit against git's pruning and record it as the candidate, once; `via` says who wrote its code."""
+        self.lab.git.pin(f"refs/autolab/keep/{self.iteration_id}/{commit[:12]}", commit)
+        crash_points.point("candidate.after_pin")
+        if self.candidate() != commit:
+            candidate = {"commit": commit, "base": self.base_commit, "slug": self.slug, "via": via}
+            self.lab.ledger.append("candidate", candidate)
 
 
 @contextmanager
@@ -164,58 +240,18 @@ def _fixable() -> Iterator[None]:
         raise RecordError(f"{error}; fix it, or remove the file: the recorded one comes back") from None
 
 
-def front_matter(text: str, shown: str) -> str:
+def front_matter(text: str, name: str) -> str:
     """The YAML between the first two `---` lines; RecordError where there is none."""
-    found = re.match(r"\A---\n(.*?\n)---\n", text, re.DOTALL)
-    if not found:
-        raise RecordError(f"{shown}: line 1: has no front matter between two `---` lines")
-    return found[1]
+    match = re.match(r"\A---\n(.*?\n)---\n", text, re.DOTALL)
+    if not match:
+        raise RecordError(f"{name}: line 1: has no front matter between two `---` lines")
+    return match[1]
 
 
-def read(path: Path, shown: str) -> str:
+def read_document(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecordError(f"{shown}: not found; `autolab doctor --fix` brings back what the record holds") from None
+        raise RecordError(f"{name}: not found; `autolab doctor --fix` brings back what the record holds") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{shown}: cannot be read: {error}") from None
-
-
-def quoted(desk: Iteration, path: Path) -> str:
-    """A document of the iteration as a prompt quotes it, whatever a user has made of its characters."""
-    try:
-        return many_lines(path.read_bytes())
-    except OSError as error:
-        shown = desk.shown(path)
-        raise RecordError(f"{shown}: cannot be read: {error.strerror}; `autolab doctor --fix` brings it back") from None
-
-
-def recalled(desk: Iteration) -> tuple[Lesson, ...]:
-    """What the lab has learned, newest first."""
-    return lessons.recall(desk.lab.store, desk.lab.ledger, desk.campaign.learned)
-
-
-def history(desk: Iteration) -> str:
-    return lessons.told(recalled(desk))
-
-
-def in_base(desk: Iteration) -> blueprint.Read:
-    return lambda path: desk.lab.git.text(desk.campaign.base_commit or "HEAD", path)
-
-
-def recorded_confirmation(desk: Iteration) -> Confirmation | None:
-    return champion.recorded(desk.events(), desk.state.last_run_id)
-
-
-def recorded_manifest(desk: Iteration, run_id: str | None = None) -> Manifest:
-    path = desk.paths.run(run_id or desk.state.last_run_id or "").manifest
-    return desk.load(Manifest, path)
-
-
-def recorded_metrics(desk: Iteration, run_id: str | None = None) -> RunMetrics:
-    path = desk.paths.run(run_id or desk.state.last_run_id or "").folder / "metrics.json"
-    return desk.load(RunMetrics, path)
-
-
-def recorded_results(desk: Iteration) -> Results:
-    return desk.load(Results, desk.paths.results)
+        raise RecordError(f"{name}: cannot be read: {error}") from None

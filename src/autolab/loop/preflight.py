@@ -110,6 +110,16 @@ def refuse_unbuilt(config: Config) -> None:
             raise RecordError(f".autolab/config.yaml: {error}") from None
 
 
+def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
+    """The configuration as it can be acted on, or a RecordError that says why it cannot."""
+    refuse_unbuilt(config)
+    leak_checks.refuse_reads(lab, config)
+    settled, lower = containment.settle(config, lab.store)
+    if lower:
+        tell(lower)
+    return settled
+
+
 def _researcher(ground: Conditions) -> None:
     """Both can be asked, and every cap on what they take is counted: a cap that nothing counts is worse than none."""
     config = ground.config

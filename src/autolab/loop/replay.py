@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.experiment import IterationRecord
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
+from autolab.lab.schemas.replies import request_kind
 from autolab.loop.calls import MeteredCalls
 from autolab.loop.engine import Engine
 from autolab.loop.stages import waits
@@ -72,7 +73,8 @@ class _Past:
     calibration: object | None
     changed: tuple[str, ...] = ()
     """What of `.autolab/` the user has changed since."""
-    asked: dict[tuple[str, int], Line] = field(default_factory=dict)
+    requests: dict[tuple[str, int], Line] = field(default_factory=dict)
+    """The line of each request, by its kind and number."""
 
     @property
     def campaign(self) -> Campaign:
@@ -81,13 +83,17 @@ class _Past:
     @property
     def who(self) -> ResearcherConfig | None:
         """The author, as the configuration and the command's flags named it then."""
-        asked = [line for (stage, _), line in self.asked.items() if not _reviews(stage)]
-        return (
-            ResearcherConfig.from_value(asked[0].data["who"], f"ledger.jsonl line {asked[0].n}: who") if asked else None
-        )
+        lines = [line for (kind, _), line in self.requests.items() if not _is_review(kind)]
+        if not lines:
+            return None
+        return ResearcherConfig.from_value(lines[0].data["who"], f"ledger.jsonl line {lines[0].n}: who")
 
-    def folder(self, stage: Stage, number: int) -> Path:
-        return self.lab.store / "asks" / self.iteration_id / f"{stage}-{number}"
+    def folder(self, kind: RequestKind, number: int) -> Path:
+        """Where the reply to a request lies, with the calls behind it."""
+        for line in self.lines:
+            if line.event == "answered" and (request_kind(line.data), line.data["number"]) == (kind, number):
+                return (self.lab.store / str(line.data["reply"])).parent
+        return self.lab.store / "requests" / self.iteration_id / f"{kind}-{number}"
 
     def answers(self) -> list[str]:
         """What a user answered meanwhile: approve, retry."""
@@ -95,10 +101,10 @@ class _Past:
         return [why.removeprefix("review ") for why in whys if why.startswith("review ")]
 
     def made(self, number: int) -> str | None:
-        """The candidate's commit that came of the implementation stage's ask `number`."""
+        """The candidate's commit that came of the request `number` for an implementation."""
         now = 0
         for line in self.lines:
-            if line.event == "answered" and line.data["stage"] == Stage.IMPLEMENTATION:
+            if line.event == "answered" and request_kind(line.data) == RequestKind.IMPLEMENTATION:
                 now = line.data["number"]
             if line.event == "candidate" and now == number:
                 return str(line.data["commit"])
@@ -112,20 +118,21 @@ class Recorded:
     counts = frozenset({"tokens", "dollars"})
 
     def __init__(self, past: _Past, scratch: Lab, reviews: bool) -> None:
-        names = [line.data["researcher"] for (stage, _), line in past.asked.items() if _reviews(stage) == reviews]
+        lines = [line for (kind, _), line in past.requests.items() if _is_review(kind) == reviews]
+        names = [str(line.data["researcher"]) for line in lines]
         self.name = names[0] if names else "nobody"
         self._past, self._scratch = past, scratch
 
     def perform(self, task: Task) -> Answer:
-        past, asked = self._past, self._past.asked.get((str(task.stage), task.number))
-        if asked is None:
-            raise ResearcherError(f"replay: the record has no ask {task.number} of {task.stage}: it went another way")
-        folder = past.folder(task.stage, task.number)
-        who = ResearcherConfig.from_value(asked.data["who"], f"ledger.jsonl line {asked.n}: who")
+        past, line = self._past, self._past.requests.get((str(task.kind), task.number))
+        if line is None:
+            raise ResearcherError(f"replay: the record has no request {task.kind}-{task.number}: it went another way")
+        folder = past.folder(task.kind, task.number)
+        who = ResearcherConfig.from_value(line.data["who"], f"ledger.jsonl line {line.n}: who")
         if (folder / "calls").exists() and who.name == "llm":
             kept = MeteredCalls(self._scratch.ledger, folder / "calls", {}, None, _quiet, lambda: False)
             return LLMResearcher(who, keyless=True).perform(_with(task, kept))
-        if task.stage is Stage.IMPLEMENTATION and (commit := past.made(task.number)):
+        if task.kind is RequestKind.IMPLEMENTATION and (commit := past.made(task.number)):
             _bring(self._scratch.git, past.campaign.base_commit or "", commit, task.workspace)
         return _kept(folder)
 
@@ -151,15 +158,15 @@ def replay_iteration(
 
 def find_iteration(lab: Lab, named: str) -> str:
     """The finished iteration that `named` means: its id, a unique part of it, or its number."""
-    known = sorted(path.parent.name for path in (lab.root / "experiments").glob("[0-9]*/record.json"))
+    finished = sorted(path.parent.name for path in (lab.root / "experiments").glob("[0-9]*/record.json"))
     if named.isdecimal():
-        found = known[int(named) - 1 : int(named)] if int(named) else []
+        matches = finished[int(named) - 1 : int(named)] if int(named) else []
     else:
-        found = [one for one in known if named == one] or [one for one in known if named in one]
-    if len(found) != 1:
-        what = f"{named!r} means {len(found)} of them" if found else f"none is called {named!r}"
-        raise LabError(f"replay: {len(known)} finished iterations, {what}; `autolab registry` lists them")
-    return found[0]
+        matches = [one for one in finished if named == one] or [one for one in finished if named in one]
+    if len(matches) != 1:
+        what = f"{named!r} means {len(matches)} of them" if matches else f"none is called {named!r}"
+        raise LabError(f"replay: {len(finished)} finished iterations, {what}; `autolab registry` lists them")
+    return matches[0]
 
 
 def _past(lab: Lab, iteration_id: str) -> _Past:
@@ -183,8 +190,12 @@ def _past(lab: Lab, iteration_id: str) -> _Past:
             mine.append(line)
     if opened is None:
         raise LabError(f"replay: {iteration_id}: the ledger does not say how it began")
-    asked = {(str(line.data["stage"]), int(line.data["number"])): line for line in mine if line.event == "asked"}
-    return _Past(lab, iteration_id, opened, tuple(mine), calibration, tuple(changed), asked)
+    return _Past(lab, iteration_id, opened, tuple(mine), calibration, tuple(changed), _requests(mine))
+
+
+def _requests(lines: Iterable[Line]) -> dict[tuple[str, int], Line]:
+    """The line of each request, by its kind and number."""
+    return {(request_kind(line.data), int(line.data["number"])): line for line in lines if line.event == "asked"}
 
 
 def _scratch(past: _Past, config: Config, root: Path, rerun: bool, tell: View) -> Lab:
@@ -270,54 +281,53 @@ def _compared(past: _Past, scratch: Lab, into: Path | None) -> Replayed:
         before, after = was.value(), now.value()
         differences += [f"{key}: {before[key]} -> {after[key]}" for key in COMPARED if before[key] != after[key]]
     lines = list(scratch.ledger.lines(past.opened.offset))
-    again = {(str(line.data["stage"]), int(line.data["number"])): line for line in lines if line.event == "asked"}
+    again = _requests(lines)
     other = [
-        f"{stage}-{number}"
-        for (stage, number), line in again.items()
-        if (stage, number) in past.asked
-        and line.data["prompt_sha256"] != past.asked[stage, number].data["prompt_sha256"]
+        f"{kind}-{number}"
+        for (kind, number), line in again.items()
+        if (kind, number) in past.requests
+        and line.data["prompt_sha256"] != past.requests[kind, number].data["prompt_sha256"]
     ]
     return Replayed(past.iteration_id, tuple(differences), len(again), tuple(other), past.changed, now, into)
 
 
-def replay_value(found: Replayed) -> dict[str, object]:
+def replay_value(replayed: Replayed) -> dict[str, object]:
     """The same as one JSON object."""
-    record = found.record.value() if found.record else None
+    record = replayed.record.value() if replayed.record else None
     return {
-        "iteration_id": found.iteration_id,
-        "same": found.same,
-        "differences": list(found.differences),
-        "prompts": found.prompts,
-        "other_prompts": list(found.other_prompts),
-        "changed": list(found.changed),
+        "iteration_id": replayed.iteration_id,
+        "same": replayed.same,
+        "differences": list(replayed.differences),
+        "prompts": replayed.prompts,
+        "other_prompts": list(replayed.other_prompts),
+        "changed": list(replayed.changed),
         "record": record,
     }
 
 
-def replay_text(found: Replayed) -> list[str]:
+def replay_text(replayed: Replayed) -> list[str]:
     """What a user reads of it."""
-    rows = [f"replayed {found.iteration_id}: {found.prompts} asks answered from the record, nothing sent"]
-    if found.record is not None:
-        decision = found.record.planning_decision
+    record, others = replayed.record, replayed.other_prompts
+    rows = [f"replayed {replayed.iteration_id}: {replayed.prompts} requests answered from the record, nothing sent"]
+    if record is not None:
+        decision = record.planning_decision
+        rows.append(f"verdict {record.verdict or record.status}, decision {decision.action}: {decision.reason}")
+    if others:
         rows.append(
-            f"verdict {found.record.verdict or found.record.status}, decision {decision.action}: {decision.reason}"
+            f"note: {len(others)} of the prompts are not those of then, as where commits or times stand in"
+            f" them: {', '.join(others)}"
         )
-    if found.other_prompts:
-        rows.append(
-            f"note: {len(found.other_prompts)} of the prompts are not those of then, as where commits or times stand in"
-            f" them: {', '.join(found.other_prompts)}"
-        )
-    if found.changed:
-        rows.append(f"note: changed since, and used as it is now: {', '.join(found.changed)}")
-    rows += [f"differs: {line}" for line in found.differences]
-    rows.append("the same decisions" if found.same else "not the same decisions")
-    if found.place is not None:
-        rows.append(f"the replay's lab: {found.place}")
+    if replayed.changed:
+        rows.append(f"note: changed since, and used as it is now: {', '.join(replayed.changed)}")
+    rows += [f"differs: {line}" for line in replayed.differences]
+    rows.append("the same decisions" if replayed.same else "not the same decisions")
+    if replayed.place is not None:
+        rows.append(f"the replay's lab: {replayed.place}")
     return rows
 
 
-def _reviews(stage: str) -> bool:
-    return stage == Stage.IMPLEMENTATION_REVIEW
+def _is_review(kind: str) -> bool:
+    return kind == RequestKind.IMPLEMENTATION_REVIEW
 
 
 def _with(task: Task, calls: MeteredCalls) -> Task:

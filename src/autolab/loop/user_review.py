@@ -10,19 +10,10 @@ from autolab.lab.lab import Lab
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.outcomes import Stage
-from autolab.loop import preflight, quarantine
+from autolab.loop import quarantine
+from autolab.loop.opening import base_of
 from autolab.loop.review import recorded_review
 from autolab.loop.stages import resume
-from autolab.trials import champion
-
-
-def base_of(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> tuple[str, str]:
-    """What the next candidate branches from, and the commit of the lab's branch now."""
-    base, home, said = champion.base(lab, campaign, lambda path: preflight.engine_owned(path, config))
-    for line in (said, champion.show(lab, campaign)):
-        if line:
-            tell(line)
-    return base, home
 
 
 def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
@@ -52,8 +43,8 @@ def waiting_for_user(lab: Lab, named: str | None) -> list[str]:
     if named is not None:
         name = quarantine.find(lab, campaign, named).iteration_id
         campaign = campaign.model_copy(update={"suspicious": (name,), "approved": ()})
-    asks = named is None and state.stage is Stage.HUMAN_REVIEW
-    rows = [f"the lab waits at {state.from_stage}: {state.reason}; {way_on(state)}"] if asks else []
+    waits = named is None and state.stage is Stage.HUMAN_REVIEW
+    rows = [f"the lab waits at {state.from_stage}: {state.reason}; {way_on(state)}"] if waits else []
     return [*rows, *quarantine.text(lab, campaign)] or ["nothing waits for you"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from autolab.errors import RecordError
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord
+from autolab.lab.schemas.replies import request_kind
 from autolab.stats.wording import heading
 from autolab.text import decode, many_lines
 
@@ -45,8 +46,8 @@ def registry_records(lab: Lab) -> list[dict[str, Any]]:
     calls: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for line in lab.ledger.lines():
         if line.event == "call":
-            ask = (line.data["iteration_id"], line.data["stage"], line.data["number"])
-            calls.setdefault(ask, []).append(line.data)
+            request = (line.data["iteration_id"], request_kind(line.data), line.data["number"])
+            calls.setdefault(request, []).append(line.data)
     return [
         record.value() | {"llm_response": [_reply(lab, record, one.value(), calls) for one in record.llm_response]}
         for record in finished(lab)
@@ -64,7 +65,8 @@ def _reply(
 
 def _call(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
     """One model call: what the ledger booked, the request as it was sent, the reply as it came."""
-    booked = {key: value for key, value in data.items() if key not in ("iteration_id", "stage", "number", "path")}
+    of_request = ("iteration_id", "stage", "kind", "number", "path")
+    booked = {key: value for key, value in data.items() if key not in of_request}
     number = data["call"]
     kept = folder / f"{number}.reply.json"
     raw = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Booked:
 
 
 class Calls(Protocol):
-    """Where the calls of one ask are paid for and recorded: each is sent, then booked, before the next one.
+    """Where the calls of one request are paid for and recorded: each is sent, then booked, before the next one.
 
     A call that was answered before (by an engine that died, or in the iteration that is replayed) is answered from the
     record, in order, and not sent.
@@ -99,10 +99,10 @@ class Calls(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """One ask.
+    """One request.
 
-    `number` counts the asks of this stage in this iteration, from 1; `iteration` counts the lab's
-    iterations, from 1. `workspace` is where the researcher may look and, in the implementation stage,
+    `number` counts the requests of this kind in this iteration, from 1; `iteration` counts the lab's
+    iterations, from 1. `workspace` is where the researcher may look and, for an implementation,
     change files; elsewhere what it changes there is thrown away. `scratch` keeps what must survive a
     crash of the engine. `key` names the effect, so that one under way is adopted and not repeated. `context` is
     gathered when it is called for. `containment` is the level at which a program that it starts is to run.
@@ -112,7 +112,7 @@ class Task:
     """
 
     key: str
-    stage: Stage
+    kind: RequestKind
     iteration_id: str
     iteration: int
     number: int

@@ -1,4 +1,4 @@
-"""The prompts that a lab gives its researchers: which file a stage reads, what it may quote, and how it is filled.
+"""The prompts that a lab gives its researchers: which file a request reads, what it may quote, and how it is filled.
 
 A prompt begins with `<!-- autolab prompt NAME version N -->`, which is not sent. A *contract* is what a kind of
 researcher reads beside the stage's prompt: how to answer, with the schema of the answer.
@@ -14,7 +14,7 @@ from typing import Any
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.experiment import Finding
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
 from autolab.lab.schemas.replies import OUTPUTS, HypothesisOutput
 from autolab.text import decode
@@ -25,50 +25,50 @@ VALUE_LIMIT = 20_000
 LIMITS = {"files": 40_000}
 """Of those that have a limit of their own."""
 
-FILES: dict[Stage, tuple[str, ...]] = {
-    Stage.HYPOTHESIS: ("stage_hypothesis.md",),
-    Stage.DESIGN: ("stage_design.md",),
-    Stage.IMPLEMENTATION: ("stage_implementation.md",),
-    Stage.IMPLEMENTATION_REVIEW: ("stage_implementation_review.md",),
-    Stage.UPDATE_DOCS: ("stage_docs.md", "stage_update_docs.md"),
-    Stage.DECIDE_REPEAT: ("stage_decide.md", "stage_decide_repeat.md"),
+FILES: dict[RequestKind, tuple[str, ...]] = {
+    RequestKind.HYPOTHESIS: ("stage_hypothesis.md",),
+    RequestKind.DESIGN: ("stage_design.md",),
+    RequestKind.IMPLEMENTATION: ("stage_implementation.md",),
+    RequestKind.IMPLEMENTATION_REVIEW: ("stage_implementation_review.md",),
+    RequestKind.UPDATE_DOCS: ("stage_docs.md", "stage_update_docs.md"),
+    RequestKind.DECIDE_REPEAT: ("stage_decide.md", "stage_decide_repeat.md"),
 }
-"""Each stage's prompt in `.autolab/prompts`; of two names the first that is there."""
+"""The prompt of each kind of request, in `.autolab/prompts`; of two names the first that is there."""
 
 CONTRACTS = {"llm": "contract_llm.md", "command": "contract_command.md"}
 """What each kind of researcher that reads prompts is told of how to answer: a file beside the prompts."""
 
 _EVERYWHERE = "iteration_id goal metric state_json trouble program"
-REQUIRED: dict[Stage, frozenset[str]] = {
-    stage: frozenset(names.split())
-    for stage, names in {
-        Stage.HYPOTHESIS: "goal metric history plateau trouble",
-        Stage.DESIGN: "hypothesis_md files trouble",
-        Stage.IMPLEMENTATION: "design_yaml files review_feedback verifier_errors",
-        Stage.IMPLEMENTATION_REVIEW: "design_yaml diff_summary evidence",
-        Stage.UPDATE_DOCS: "summary_md paper_targets trouble",
-        Stage.DECIDE_REPEAT: "summary_md standing history trouble",
+REQUIRED: dict[RequestKind, frozenset[str]] = {
+    kind: frozenset(names.split())
+    for kind, names in {
+        RequestKind.HYPOTHESIS: "goal metric history plateau trouble",
+        RequestKind.DESIGN: "hypothesis_md files trouble",
+        RequestKind.IMPLEMENTATION: "design_yaml files review_feedback verifier_errors",
+        RequestKind.IMPLEMENTATION_REVIEW: "design_yaml diff_summary evidence",
+        RequestKind.UPDATE_DOCS: "summary_md paper_targets trouble",
+        RequestKind.DECIDE_REPEAT: "summary_md standing history trouble",
     }.items()
 }
-"""What a prompt of each stage has to quote: without it an answer would be a guess."""
+"""What a prompt of each kind has to quote: without it an answer would be a guess."""
 
-PLACEHOLDERS: dict[Stage, frozenset[str]] = {
-    stage: REQUIRED[stage] | frozenset((*_EVERYWHERE.split(), *names.split()))
-    for stage, names in {
-        Stage.HYPOTHESIS: "method",
-        Stage.DESIGN: "config history method",
-        Stage.IMPLEMENTATION: "hypothesis_md",
-        Stage.IMPLEMENTATION_REVIEW: "hypothesis_md verifier_outputs dry_run_output",
-        Stage.UPDATE_DOCS: "results_yaml",
-        Stage.DECIDE_REPEAT: "target method",
+PLACEHOLDERS: dict[RequestKind, frozenset[str]] = {
+    kind: REQUIRED[kind] | frozenset((*_EVERYWHERE.split(), *names.split()))
+    for kind, names in {
+        RequestKind.HYPOTHESIS: "method",
+        RequestKind.DESIGN: "config history method",
+        RequestKind.IMPLEMENTATION: "hypothesis_md",
+        RequestKind.IMPLEMENTATION_REVIEW: "hypothesis_md verifier_outputs dry_run_output",
+        RequestKind.UPDATE_DOCS: "results_yaml",
+        RequestKind.DECIDE_REPEAT: "target method",
     }.items()
 }
-"""What a prompt of each stage may quote."""
+"""What a prompt of each kind may quote."""
 
 PARTS = ("ROLE", "INPUTS", "TASK", "DONE WHEN")
 """The headings of a prompt: its contract with whoever answers."""
 
-_STAGES = {name: stage for stage, names in FILES.items() for name in names}
+_KINDS = {name: kind for kind, names in FILES.items() for name in names}
 _INLINE = ("iteration_id", "goal", "metric", "target", "standing")
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _FIRST = re.compile(r"\A<!-- autolab prompt (\S+) version (\d{1,9}) -->\n")
@@ -81,7 +81,7 @@ def check(folder: Path) -> list[Finding]:
     found = []
     for path in sorted(folder.glob("*.md")):
         text = decode(path.read_bytes())
-        said = _wrong(path.name, text) or _role(text, _STAGES.get(path.name))
+        said = _wrong(path.name, text) or _role(text, _KINDS.get(path.name))
         found += [blocking_finding("prompts", f"{_shown(path.name)}: {why}", _shown(path.name)) for why in said]
     wanted = [*FILES.values(), *((name,) for name in CONTRACTS.values())]
     missing = [names[0] for names in wanted if not any((folder / name).exists() for name in names)]
@@ -113,9 +113,9 @@ def compose(name: str, text: str, values: Mapping[str, str]) -> str:
     return render(text, values)
 
 
-def contract(text: str, stage: Stage) -> str:
-    """A contract for one stage. The placeholders are `stage` and `schema`, that of the stage's answer."""
-    told = {"stage": str(stage), "schema": schema(OUTPUTS[stage])}
+def contract(text: str, kind: RequestKind) -> str:
+    """A contract for one kind of request. The placeholders are `stage` and `schema`, that of the stage's answer."""
+    told = {"stage": str(kind), "schema": schema(OUTPUTS[kind])}
 
     def fill(match: re.Match[str]) -> str:
         if match[1] not in told:
@@ -148,15 +148,15 @@ def _plain(value: Any, *, top: bool = False) -> Any:
 
 def _wrong(name: str, text: str) -> list[str]:
     """What keeps a file from being used, each as one line that follows its name."""
-    stage = _STAGES.get(name)
-    if stage is None and name not in CONTRACTS.values():
-        return [f"names no stage; known: {', '.join((*_STAGES, *CONTRACTS.values()))}"]
+    kind = _KINDS.get(name)
+    if kind is None and name not in CONTRACTS.values():
+        return [f"names no kind of request; known: {', '.join((*_KINDS, *CONTRACTS.values()))}"]
     stem = name.removesuffix(".md")
     first = _FIRST.match(text)
     said = [] if first and first[1] == stem else [f"line 1: has to be <!-- autolab prompt {stem} version 1 -->"]
     named = set(_PLACEHOLDER.findall(text))
-    known, needed = (PLACEHOLDERS[stage], REQUIRED[stage]) if stage else (_FOR_CONTRACTS, _FOR_CONTRACTS)
-    of = str(stage) if stage else "a contract"
+    known, needed = (PLACEHOLDERS[kind], REQUIRED[kind]) if kind else (_FOR_CONTRACTS, _FOR_CONTRACTS)
+    of = str(kind) if kind else "a contract"
     listed = ", ".join(sorted(known))
     said += [f"{{{{{one}}}}} is not known in {of}; known: {listed}" for one in sorted(named - known)]
     return said + [f"quotes no {{{{{one}}}}}, which {of} needs; put it under INPUTS" for one in sorted(needed - named)]
@@ -165,9 +165,9 @@ def _wrong(name: str, text: str) -> list[str]:
 _FOR_CONTRACTS = frozenset(("stage", "schema"))
 
 
-def _role(text: str, stage: Stage | None) -> list[str]:
+def _role(text: str, kind: RequestKind | None) -> list[str]:
     """A prompt says who answers, with what, what is to be done and when that is the case; rendered, in this order."""
-    if stage is None:
+    if kind is None:
         return []
     rendered = _PLACEHOLDER.sub("an example", text)
     heads = re.findall(r"(?m)^# (ROLE|INPUTS|TASK|DONE WHEN)$", rendered)

@@ -1,7 +1,7 @@
 """A researcher that replays given answers: for audits, demonstrations and tests.
 
 The script is a YAML file: `iterations:` is a list, one entry an iteration of the lab, each a mapping from
-stage to a list of answers; the nth answer of a stage answers its nth ask in that iteration. An answer has
+stage to a list of answers; the nth answer of a kind answers its nth request in that iteration. An answer has
 `output` and, optionally, `status` and `summary`; or `raw`, a text given back as it is, to show what a
 malformed answer does. Where the script says nothing, the answer is `needs_retry` with that reason.
 """
@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from autolab.errors import ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
 from autolab.researchers.base import Answer, Task
 
@@ -29,7 +29,7 @@ class ScriptedAnswer(Record):
 
 
 class AnswerScript(Record):
-    iterations: tuple[dict[Stage, tuple[ScriptedAnswer, ...]], ...]
+    iterations: tuple[dict[RequestKind, tuple[ScriptedAnswer, ...]], ...]
 
 
 class ScriptedResearcher:
@@ -45,7 +45,7 @@ class ScriptedResearcher:
     def perform(self, task: Task) -> Answer:
         answer = self._find(task)
         if answer is None:
-            place = f"iteration {task.iteration}, stage {task.stage}, ask {task.number}"
+            place = f"iteration {task.iteration}, {task.kind}, request {task.number}"
             return Answer(_result("needs_retry", f"the script has no answer for {place}", None))
         if answer.raw is not None:
             return Answer(answer.raw)
@@ -54,7 +54,7 @@ class ScriptedResearcher:
     def _find(self, task: Task) -> ScriptedAnswer | None:
         if task.iteration > len(self._script.iterations):
             return None
-        answers = self._script.iterations[task.iteration - 1].get(task.stage, ())
+        answers = self._script.iterations[task.iteration - 1].get(task.kind, ())
         return answers[task.number - 1] if task.number <= len(answers) else None
 
 

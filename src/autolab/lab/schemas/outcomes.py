@@ -78,3 +78,14 @@ class Stage(StrEnum):
     DECIDE_REPEAT = "decide_repeat"
     HUMAN_REVIEW = "human_review"
     STOP = "stop"
+
+
+class RequestKind(StrEnum):
+    """What a researcher is asked for. It names the prompt, the form of the answer, and where both are kept."""
+
+    HYPOTHESIS = "hypothesis"
+    DESIGN = "design"
+    IMPLEMENTATION = "implementation"
+    IMPLEMENTATION_REVIEW = "implementation_review"
+    UPDATE_DOCS = "update_docs"
+    DECIDE_REPEAT = "decide_repeat"

@@ -1,14 +1,15 @@
-"""What a researcher answers: four keys and, per stage, a typed output."""
+"""What a researcher answers: four keys and, per kind of request, a typed output."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, JsonValue
 
 from autolab.lab.schemas.config import Direction, Positive
 from autolab.lab.schemas.experiment import Arm, Criterion, Finding, MaxPairs
-from autolab.lab.schemas.outcomes import Decision, Stage
+from autolab.lab.schemas.outcomes import Decision, RequestKind
 from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
 from autolab.text import many_lines, one_line, short_name
 
@@ -27,7 +28,7 @@ Path = Annotated[str, Field(max_length=2_000)]
 
 
 class AgentResult(Record):
-    """The answer of one ask. A completion token is noted, and proves nothing."""
+    """The answer to one request. A completion token is noted, and proves nothing."""
 
     FILE: ClassVar[str] = ".autolab/agent_result.json"
 
@@ -146,11 +147,16 @@ class DecisionOutput(Record):
 
 Output = HypothesisOutput | DesignOutput | ImplementationOutput | ReviewOutput | DocsOutput | DecisionOutput
 
-OUTPUTS: dict[Stage, type[Output]] = {
-    Stage.HYPOTHESIS: HypothesisOutput,
-    Stage.DESIGN: DesignOutput,
-    Stage.IMPLEMENTATION: ImplementationOutput,
-    Stage.IMPLEMENTATION_REVIEW: ReviewOutput,
-    Stage.UPDATE_DOCS: DocsOutput,
-    Stage.DECIDE_REPEAT: DecisionOutput,
+OUTPUTS: dict[RequestKind, type[Output]] = {
+    RequestKind.HYPOTHESIS: HypothesisOutput,
+    RequestKind.DESIGN: DesignOutput,
+    RequestKind.IMPLEMENTATION: ImplementationOutput,
+    RequestKind.IMPLEMENTATION_REVIEW: ReviewOutput,
+    RequestKind.UPDATE_DOCS: DocsOutput,
+    RequestKind.DECIDE_REPEAT: DecisionOutput,
 }
+
+
+def request_kind(data: Mapping[str, JsonValue]) -> str:
+    """The kind of the request that a ledger line is about. Lines of earlier versions name the stage alone."""
+    return str(data.get("kind", data["stage"]))

@@ -91,7 +91,7 @@ class CommandResearcher:
             pass
         place = Workdir(task.scratch)
         _forget_keys(place.job(ref.handle))
-        logs = place.folder(str(task.stage), 1) / "logs"
+        logs = place.folder(str(task.kind), 1) / "logs"
         printed = _tail(logs / "agent.out")
         if status.exit is None:
             return Received(0, {}, printed, 0.0, "lost")
@@ -125,14 +125,14 @@ class CommandResearcher:
         values = {
             "prompt_file": str(prompt),
             "workspace": str(task.workspace),
-            "stage": str(task.stage),
+            "stage": str(task.kind),
             "model": self._model or "",
             "result_file": str(task.workspace / RESULT),
             "time_limit_s": f"{self._time_limit_s:g}",
             "folder": str(own),
         }
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
-        env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.stage), "AUTOLAB_PROMPT_FILE": str(prompt)}
+        env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.kind), "AUTOLAB_PROMPT_FILE": str(prompt)}
         given = {name: tuple(map(os.path.expanduser, getattr(preset, name))) for name in ("reads", "writes")}
         if task.containment != "none" and task.lab is not None:
             for name, paths in given.items():
@@ -153,7 +153,7 @@ class CommandResearcher:
         )
         words = argv(preset.command, values, sources(task.workspace))
         step = Step("agent", words, str(task.workspace), env | preset.given, self._time_limit_s, OUTPUT_BYTES, box)
-        return Job(key=task.key, trial=str(task.stage), attempt=1, steps=(step,), inputs={})
+        return Job(key=task.key, trial=str(task.kind), attempt=1, steps=(step,), inputs={})
 
 
 class PresetResearcher(CommandResearcher):

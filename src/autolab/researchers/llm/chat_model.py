@@ -15,7 +15,7 @@ from typing import Any
 
 from autolab.errors import RecordError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
 from autolab.researchers.base import Answer, Calls, Task
@@ -27,7 +27,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 LONGEST_WAIT_S = 6 * 3600.0
 """A service that asks to wait longer than this is out of reach: a user is told."""
 RATE_WAITS = 200
-"""Waits for one ask's rate limits; with the longest pause each, some hours."""
+"""Waits for one request's rate limits; with the longest pause each, some hours."""
 LONGEST_QUOTED = 100_000
 """Characters of a reply that does not fit, as it is sent back."""
 _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
@@ -49,7 +49,7 @@ class LLMResearcher:
         self._who = who
         self.name = f"llm {who.model}"
         self._model = named_model(who.model, who, keyless)
-        self._stages = {stage: named_model(name, who, keyless) for stage, name in who.stages.items()}
+        self._stages: dict[str, Model] = {stage: named_model(name, who, keyless) for stage, name in who.stages.items()}
         self._fallback = named_model(who.fallback, who, keyless) if who.fallback else None
 
     @property
@@ -73,31 +73,31 @@ class LLMResearcher:
 
     def perform(self, task: Task) -> Answer:
         assert task.calls is not None
-        first = self._stages.get(task.stage, self._model)
+        first = self._stages.get(task.kind, self._model)
         talk = [Message("system", task.contract), Message("user", task.prompt)]
-        said, problem = self._ask(first, talk, task.calls, task.stage)
+        said, problem = self._ask(first, talk, task.calls, task.kind)
         if said.reason in CONTENT or problem:
             wrong = problem or said.told
             if said.text:
                 talk += [Message("model", _quoted(said.text))]
             talk += [Message("user", f"{wrong}. Answer again, as it was said: one JSON object, nothing around it.")]
             again = self._fallback if said.reason == "refused" and self._fallback else first
-            said, problem = self._ask(again, talk, task.calls, task.stage)
-        return _answer(said, problem, task.stage)
+            said, problem = self._ask(again, talk, task.calls, task.kind)
+        return _answer(said, problem, task.kind)
 
-    def _ask(self, one: Model, talk: list[Message], calls: Calls, stage: Stage) -> tuple[ModelReply, str]:
+    def _ask(self, one: Model, talk: list[Message], calls: Calls, kind: RequestKind) -> tuple[ModelReply, str]:
         """One model's answer, or the fall-back's where it cannot be had; and what does not fit in its text."""
-        said, problem = self._try(one, talk, calls, stage)
+        said, problem = self._try(one, talk, calls, kind)
         if said.failed and self._fallback and self._fallback != one:
             calls.wait(0.0, f"{said.told}; asking {self._fallback.name}")
-            return self._try(self._fallback, talk, calls, stage)
+            return self._try(self._fallback, talk, calls, kind)
         return said, problem
 
-    def _try(self, one: Model, talk: list[Message], calls: Calls, stage: Stage) -> tuple[ModelReply, str]:
+    def _try(self, one: Model, talk: list[Message], calls: Calls, kind: RequestKind) -> tuple[ModelReply, str]:
         who, tries, limited = self._who, 0, 0
         while True:
             said = call(one, talk, calls, timeout_s=who.timeout_s, max_tokens=who.max_tokens, settings=who.settings)
-            reason, problem = fits(said.text, stage) if said.reason == "ok" else ("", "")
+            reason, problem = fits(said.text, kind) if said.reason == "ok" else ("", "")
             calls.book(said.booked(reason, problem))
             if said.reason == "rate_limited" and limited < RATE_WAITS:
                 limited += 1
@@ -127,7 +127,7 @@ def unfenced(text: str) -> str:
     return found[1] if found else text
 
 
-def fits(text: str, stage: Stage) -> tuple[str, str]:
+def fits(text: str, kind: RequestKind) -> tuple[str, str]:
     """The kind of what is wrong with a reply and a line about it; both empty where it is the stage's output."""
     try:
         value = parse_json(unfenced(text), "reply.json")
@@ -135,7 +135,7 @@ def fits(text: str, stage: Stage) -> tuple[str, str]:
         return "not_json", shown(str(error))
     try:
         if not _gives_up(value):
-            OUTPUTS[stage].from_value(value, "reply.json")
+            OUTPUTS[kind].from_value(value, "reply.json")
         if isinstance(value, dict) and "via" in value:  # who wrote the code is the engine's to say
             raise RecordError("reply.json: via: unknown key")
         AgentResult.from_text(_result(value), "reply.json")
@@ -149,7 +149,7 @@ def _gives_up(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"status", "summary"} and value["status"] == "failed"
 
 
-def _answer(said: ModelReply, problem: str, stage: Stage) -> Answer:
+def _answer(said: ModelReply, problem: str, kind: RequestKind) -> Answer:
     if problem:
         return Answer(None, f"the reply does not fit: {problem}")
     if said.reason == "ok":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
 from autolab.researchers.base import Booked, Received, Sent
 from autolab.researchers.llm.chat_model import WAYS, LLMResearcher, fits, unfenced
@@ -85,7 +85,7 @@ def _decide(one: Model, who: ResearcherConfig, contract: str) -> Iterator[Checke
     yield Checked(
         True, f"{one.name}: takes the key, knows the model; {said.input_tokens}+{said.output_tokens} tokens, {cost}"
     )
-    _, problem = fits(said.text, Stage.DECIDE_REPEAT) if said.reason == "ok" else ("", said.told)
+    _, problem = fits(said.text, RequestKind.DECIDE_REPEAT) if said.reason == "ok" else ("", said.told)
     if problem:
         way = "a larger model, or settings that ask for JSON, may help"
         yield Checked(False, f"{one.name}: structured output: {problem}; {way}")

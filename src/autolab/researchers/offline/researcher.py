@@ -22,7 +22,7 @@ from pydantic import JsonValue
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.experiment import Arm, Finding
-from autolab.lab.schemas.outcomes import Decision, Stage, Verdict
+from autolab.lab.schemas.outcomes import Decision, RequestKind, Verdict
 from autolab.lab.schemas.replies import (
     DecisionOutput,
     DesignOutput,
@@ -70,17 +70,17 @@ class OfflineResearcher:
 
     def _answer(self, task: Task, context: Context, desk: Bench) -> tuple[Output, str]:
         """The stage's output, and a line for the user or nothing."""
-        match task.stage:
-            case Stage.HYPOTHESIS:
+        match task.kind:
+            case RequestKind.HYPOTHESIS:
                 return self._hypothesis(context, desk, task.iteration)
-            case Stage.DESIGN:
+            case RequestKind.DESIGN:
                 return _design(context, desk), ""
-            case Stage.IMPLEMENTATION:
+            case RequestKind.IMPLEMENTATION:
                 _refuse_others(context.design.changes if context.design else {}, desk)
                 return _implementation(context, desk, first=task.number == 1)
-            case Stage.IMPLEMENTATION_REVIEW:
+            case RequestKind.IMPLEMENTATION_REVIEW:
                 return _review(context, desk), ""
-            case Stage.UPDATE_DOCS:
+            case RequestKind.UPDATE_DOCS:
                 return words.docs(context, _parameters(context, desk)), ""
             case _:
                 return self._decide(context, desk), ""
