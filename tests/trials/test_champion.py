@@ -20,7 +20,8 @@ from autolab.lab.schemas.campaign import Campaign, Champion, Claims
 from autolab.lab.schemas.config import StoppingRule
 from autolab.stats import rules
 from autolab.stats.seeds import search_seeds
-from autolab.trials import champion, inputs
+from autolab.trials import champion
+from autolab.trials.lab_inputs import inputs_of
 
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 STEEPER = iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0))
@@ -211,7 +212,7 @@ def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they
     kit = make_lab(tmp_path, {}, holdout=True)
     lab = Lab(kit.root)
     config, head = lab.config(), lab.git.head() or ""
-    protocol = inputs.set_up(lab, config, head, head).protocol
+    protocol = inputs_of(lab, config, head, head).protocol
     search = account_kit.manifest()
     trials = [trial.value() | {"score": {"val_loss": 0.1}} for trial in search.trials]
     compared = search.comparisons[0].model_copy(update={"pairs": 1})

@@ -38,7 +38,8 @@ from autolab.loop.stages import StageOutcome, advance, waits
 from autolab.loop.user_review import base_of, take_approved, way_on
 from autolab.researchers.base import Researcher
 from autolab.stats.target import parse
-from autolab.trials import calibration, containment, inputs, leak_checks, reproduce
+from autolab.trials import calibration, containment, leak_checks, reproduce
+from autolab.trials.lab_inputs import inputs_of
 from autolab.trials.progress import View
 
 LOG = "refs/autolab/log"
@@ -202,7 +203,7 @@ class Engine:
         LabError: it is not, or nothing can be resolved in it.
         """
         preflight.require(preflight.TRIALS, self._ground)
-        protocol = inputs.set_up(self.lab, self.config, base, base).protocol
+        protocol = inputs_of(self.lab, self.config, base, base).protocol
         found = calibration.current_calibration(self.lab)
         if self._loops and (found is None or found.refused or not calibration.holds(found, self.config, protocol)):
             if found is not None and found.protocol != protocol:
@@ -360,7 +361,7 @@ class Engine:
 def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
     """The configuration as it can be acted on, or a RecordError that says why it cannot."""
     preflight.refuse_unbuilt(config)
-    leak_checks.refuse_reads(lab, config)
+    leak_checks.refuse_reads(lab.root, lab.store, config)
     settled, lower = containment.settle(config, lab.store)
     if lower:
         tell(lower)

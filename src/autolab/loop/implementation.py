@@ -20,7 +20,8 @@ from autolab.researchers.offline.changes import NotApplicable
 from autolab.sandbox.collect import remove_tree
 from autolab.stats.plan import plan_design
 from autolab.text import one_line
-from autolab.trials import inputs, job, leak_checks
+from autolab.trials import job, leak_checks
+from autolab.trials.lab_inputs import inputs_of
 from autolab.verifiers import check_settings, lookups, paths, programs
 from autolab.verifiers.findings import blocking_finding
 
@@ -167,10 +168,13 @@ def _judged(desk: Iteration, commit: str, spec: Design, left: Sequence[Finding])
 def _copied_labels(desk: Iteration, commit: str, changed: Collection[str]) -> list[Finding]:
     """Findings on files of the candidate that hold labels of the evaluation or the holdout."""
     lab, base = desk.lab, desk.campaign.base_commit or ""
-    ground = inputs.set_up(lab, desk.config, base, commit)
-    splits = [lookups.Split("the evaluation", ground.labels, ground.inputs)]
-    if ground.holdout is not None:
-        splits.append(lookups.Split("the holdout", ground.holdout[1], ground.holdout[0]))
+    ground = inputs_of(lab, desk.config, base, commit)
+    evaluation = ground.evaluation
+    if evaluation is None:
+        return []
+    splits = [lookups.Split("the evaluation", evaluation.split.labels, evaluation.split.inputs)]
+    if evaluation.holdout is not None:
+        splits.append(lookups.Split("the holdout", evaluation.holdout.labels, evaluation.holdout.inputs))
     known = lookups.Lookups(splits, sorted(ground.data.rglob("*.npy")) if ground.data is not None else ())
     git = Workspaces(lab.root)
     files, before = (git.contents(one, changed, lookups.SEARCHED) for one in (commit, base))
@@ -179,34 +183,34 @@ def _copied_labels(desk: Iteration, commit: str, changed: Collection[str]) -> li
 
 def _climb(desk: Iteration, commit: str, spec: Design, tests_changed: bool) -> programs.CheckResults:
     lab, base = desk.lab, desk.campaign.base_commit or ""
-    ground = inputs.set_up(lab, desk.config, base, commit)
+    ground = inputs_of(lab, desk.config, base, commit)
     copied = leak_checks.copied_labels(desk.config, ground)
     if copied:
         told = "equals {}, which no candidate may hold: take the file out"
         findings = tuple(blocking_finding("labels", f"{c.path}: {told.format(c.equals)}", c.path) for c in copied)
         return programs.CheckResults({"labels": "fail"}, findings, None)
     plan = plan_design(spec, desk.config, desk.hypothesis(), lab.secret, "", "")
-    variant = plan.variants[0]
+    variant, candidate = plan.variants[0], ground.code["candidate"]
     checks = lab.store / "asks" / desk.iteration_id / "checks"
     with_base_tests = None
     if tests_changed:
         with_base_tests = checks / f"{commit[:12]}.base_tests"
         remove_tree(with_base_tests)
-        check_settings.with_base_tests(ground.code["candidate"], ground.code["base"], with_base_tests)
+        check_settings.with_base_tests(candidate.folder, ground.code["base"].folder, with_base_tests)
     climbed = programs.run_checks(
         desk.policy,
         programs.CheckInputs(
-            folder=ground.code["candidate"],
-            python=ground.python,
+            folder=candidate.folder,
+            python=ground.interpreter.path,
             iteration_id=desk.iteration_id,
             scratch=checks / commit[:12],
             logs=lab.logs(desk.iteration_id) / "checks",
-            config=inputs.settings_file(ground, variant),
+            config=ground.settings_file(variant),
             data=ground.data,
             experiment=desk.paths.folder,
-            imports=ground.imports.get("candidate"),
+            imports=candidate.imports,
             with_base_tests=with_base_tests,
-            box=job.checks_box(ground, desk.config),
+            box=job.checks_box(ground, desk.config.train),
         ),
     )
     if with_base_tests is not None:

@@ -17,6 +17,8 @@ from autolab.stats.criteria import resolve_criteria
 from autolab.stats.scores import Scale
 from autolab.stats.seeds import search_seeds
 
+BASE, CANDIDATE = "base", "candidate"
+"""Names of the code that arms run: what is compared with, and what was changed. `base` holds evaluator and data too."""
 AGAIN, ALTERED = "again", "altered"
 """Arms of a calibration: the baseline's first seed once more, the baseline with settings that the lab names."""
 

@@ -32,7 +32,8 @@ from autolab.sandbox import collect, npy_header
 from autolab.stats import rules, scores
 from autolab.stats.plan import AGAIN, ALTERED, Plan, calibration_plan, planned_cells
 from autolab.stats.seeds import search_seeds
-from autolab.trials import inputs, measurement, score
+from autolab.trials import inputs, measurement
+from autolab.trials.lab_inputs import inputs_of
 from autolab.trials.progress import View
 
 FOLDER = "calibration"
@@ -98,15 +99,15 @@ def _of_constant(lab: Lab, config: Config, base: str, manifest: Manifest) -> flo
     again = _trials(manifest, AGAIN)[0]
     shown = lab.iteration(FOLDER).run(manifest.run_id).trial(again.trial, again.attempt)
     predictions = shown / "predict" / "predictions.npy"
-    setup = inputs.set_up(lab, config, base, base)
-    if setup.evaluator is None:
+    evaluation = inputs_of(lab, config, base, base).evaluation
+    if evaluation is None:
         return None
     try:
         with collect.open_regular(predictions, npy_header.PREDICTIONS_BYTES) as file:
             shape = npy_header.npy_header(file).shape
     except collect.InvalidFile:  # the user has cleaned it away meanwhile
         return None
-    found = score.of_constant(setup, shape, lab.store / "constant").get(config.metric.primary)
+    found = evaluation.of_constant(shape, lab.store / "constant").get(config.metric.primary)
     return None if found is None or not abs(found) < rules.LIMIT else found
 
 

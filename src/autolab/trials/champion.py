@@ -28,7 +28,9 @@ from autolab.stats import holdout, rules, verdict, wording
 from autolab.stats.plan import Plan, confirmation_plan, plan_within, recorded_plan
 from autolab.stats.scores import Scale
 from autolab.stats.seeds import confirmation_seeds
-from autolab.trials import evaluator, inputs, measurement, score
+from autolab.trials import evaluator, measurement, score
+from autolab.trials.evaluation import DataSplit, Evaluation, rows_of
+from autolab.trials.lab_inputs import inputs_of
 
 BRANCH = "refs/heads/autolab/champion"
 OUTCOMES = {
@@ -216,8 +218,9 @@ def after(claims: Claims, found: Confirmation, protocol: str | None) -> Claims:
 def _holdout(order: measurement.RunRequest, confirm: Manifest, claims: Claims) -> tuple[str, holdout.Replicates | None]:
     """passed or failed, with what its error was taken from; none in a lab without a holdout, used_up where no question
     is left. Nothing else of it is said or written: a number would tell a researcher where to go on."""
-    setup = inputs.set_up(order.lab, order.config, order.base, order.candidate)
-    if setup.holdout is None:
+    setup = inputs_of(order.lab, order.config, order.base, order.candidate)
+    evaluation = setup.evaluation
+    if evaluation is None or evaluation.holdout is None:
         return "none", None
     asked = [line for line in order.events if line.event == "holdout_asked" and line.data["run_id"] == confirm.run_id]
     before = claims.questions if claims.protocol == setup.protocol else 0
@@ -228,27 +231,28 @@ def _holdout(order: measurement.RunRequest, confirm: Manifest, claims: Claims) -
         about = {"run_id": confirm.run_id, "protocol": setup.protocol, "question": before + 1}
         order.lab.ledger.append("holdout_asked", about)
         crash_points.point("holdout.after_debit")
-    tested = _tested(order, setup, confirm)
+    tested = _tested(order, evaluation, evaluation.holdout, confirm)
     if tested is None:
         return "failed", None
     return "passed" if tested.passed else "failed", tested.replicates
 
 
-def _tested(order: measurement.RunRequest, setup: inputs.TrialInputs, confirm: Manifest) -> holdout.HoldoutTest | None:
+def _tested(
+    order: measurement.RunRequest, evaluation: Evaluation, split: DataSplit, confirm: Manifest
+) -> holdout.HoldoutTest | None:
     """The test of the confirmation's pairs on the holdout; None if the candidate's predictions cannot be scored there.
 
     LabError: the baseline's cannot. Every pair is scored as a whole, the first few on parts of the rows too.
     """
-    assert setup.holdout is not None
     compared, sign = confirm.comparisons[0], 1 if confirm.direction == "maximize" else -1
-    pairs, count = compared.pairs or 0, holdout.parts_of(score.rows_of(setup.holdout[1]))
+    pairs, count = compared.pairs or 0, holdout.parts_of(rows_of(split.labels))
     scores = 2 * pairs + 2 * count * min(holdout.PAIRS, pairs)
     order.tell(f"{compared.arm} held on fresh seeds: {pairs} pairs scored on the holdout, {scores} scores in all")
     gains: list[float] = []
     parts: list[tuple[float, ...]] = []
     for index in range(pairs):
         before, after = (_trial(confirm, arm, index) for arm in (compared.baseline, compared.arm))
-        base, new = (_whole(order.lab, setup, confirm, trial) for trial in (before, after))
+        base, new = (_whole(order.lab, evaluation, confirm, trial) for trial in (before, after))
         if isinstance(base, evaluator.Problem):
             raise LabError(f"holdout: trial {before.trial} of {confirm.run_id}: {base.message}")
         if isinstance(new, evaluator.Problem):
@@ -256,7 +260,7 @@ def _tested(order: measurement.RunRequest, setup: inputs.TrialInputs, confirm: M
             return None
         gains.append(sign * (new - base))
         if count and index < holdout.PAIRS:
-            sides = [_on_parts(order.lab, setup, confirm, trial, count) for trial in (before, after)]
+            sides = [_on_parts(order.lab, evaluation, confirm, trial, count) for trial in (before, after)]
             # An evaluator that takes the whole and not a part leaves the seeds alone.
             parts += [tuple(sign * (y - x) for x, y in zip(*sides, strict=True))] if all(sides) else []
     tested = holdout.passes(gains, parts)
@@ -269,17 +273,17 @@ def _trial(confirm: Manifest, arm: str, index: int) -> Trial:
     return next(trial for trial in confirm.trials if (trial.arm, trial.index) == (arm, index))
 
 
-def _whole(lab: Lab, setup: inputs.TrialInputs, confirm: Manifest, trial: Trial) -> float | evaluator.Problem:
+def _whole(lab: Lab, evaluation: Evaluation, confirm: Manifest, trial: Trial) -> float | evaluator.Problem:
     """The metric of one trial of the confirmation on the holdout, cut at the bound as on the evaluation."""
     scale = Scale.of(confirm)
     if scale.bound is not None and scale.cut(trial) == "diverged":
         return scale.bound
     predictions, folder = measurement.held(lab, trial.key), lab.store / "held" / f"{trial.key}.score"
     checked = evaluator.check_predictions(predictions, None)
-    assert setup.holdout is not None and confirm.metric is not None
+    assert evaluation.holdout is not None and confirm.metric is not None
     if isinstance(checked, evaluator.Problem):
         return checked
-    measured = score.numbers(setup, predictions, setup.holdout[1], folder, confirm.metric)
+    measured = evaluation.score(predictions, evaluation.holdout.labels, folder, confirm.metric)
     if isinstance(measured, evaluator.Problem):
         diverged = measured.outcome is TrialOutcome.INVALID_ARTIFACT and not score.finite(predictions)
         return scale.bound if scale.bound is not None and diverged else measured
@@ -289,11 +293,11 @@ def _whole(lab: Lab, setup: inputs.TrialInputs, confirm: Manifest, trial: Trial)
     return value
 
 
-def _on_parts(lab: Lab, setup: inputs.TrialInputs, confirm: Manifest, trial: Trial, count: int) -> tuple[float, ...]:
+def _on_parts(lab: Lab, evaluation: Evaluation, confirm: Manifest, trial: Trial, count: int) -> tuple[float, ...]:
     """The same on each part of the holdout's rows; empty if they cannot be told apart."""
-    assert setup.holdout is not None and confirm.metric is not None
-    split = measurement.held(lab, trial.key), setup.holdout[1]
-    return score.parts(setup, confirm.metric, split, lab.store / "held" / f"{trial.key}.parts", count)
+    assert evaluation.holdout is not None and confirm.metric is not None
+    predictions, folder = measurement.held(lab, trial.key), lab.store / "held" / f"{trial.key}.parts"
+    return evaluation.parts(confirm.metric, predictions, evaluation.holdout.labels, folder, count)
 
 
 # The champion

@@ -30,7 +30,8 @@ from autolab.sandbox.collect import remove_tree
 from autolab.stats import verdict
 from autolab.stats.plan import Plan, PlannedArm, planned_cells
 from autolab.trials import inputs, leak_checks, lookahead, score, stored
-from autolab.trials.job import HOLDOUT, tidy, trial_job, ways_of_training
+from autolab.trials.job import HOLDOUT, Attempt, TrialCommands, content_key, tidy, trial_job
+from autolab.trials.lab_inputs import inputs_of
 from autolab.trials.progress import View, Watch
 
 NAMES = {
@@ -159,13 +160,14 @@ def _take_up(order: RunRequest) -> _OpenRun:
     started = [line for line in mine if line.event == "run_started"]
     ended = {line.data["run_id"] for line in mine if line.event == "run_ended" and line.n < order.acted}
     open_runs = [line for line in started if line.data["kind"] == order.kind and line.data["run_id"] not in ended]
-    setup = leak_checks.launched(lab, order.config, order.base, order.candidate, order.exports)
+    setup = inputs_of(lab, order.config, order.base, order.candidate, order.exports)
+    leak_checks.refuse_copied_labels(order.config, setup, lab.store)
     plan = order.plan(setup)
     registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "protocol": setup.protocol}
     registered |= {"design_sha256": order.design_sha256, "rule": plan.rule.value() if plan.rule else None}
     registered |= {"cells": [list(cell) for cell in sorted(plan.only)]} if plan.only else {}
     for arm in plan.arms:
-        setup.seals.add(f"settings of {arm.name}", inputs.settings_file(setup, arm))
+        setup.seals.add(f"settings of {arm.name}", setup.settings_file(arm))
     if open_runs and any(open_runs[-1].data.get(key) != value for key, value in registered.items()):
         _abandon(order, open_runs.pop().data["run_id"])
     run_id = open_runs[-1].data["run_id"] if open_runs else f"{NAMES[order.kind]}_{_next(order, started):04d}"
@@ -224,7 +226,7 @@ def _remember(run: _OpenRun) -> None:
         if line.event == "trial":
             trial = Trial.from_value(line.data["trial"], f"ledger.jsonl line {line.n}: trial")
             run.trials[trial.trial] = trial
-            if not stored.place(run.order.lab, trial.content).exists():  # a crash came before it
+            if not _stored(run).place(trial.content).exists():  # a crash came before it
                 _store(run, trial, line)
             uncounted += line.n > run.order.acted and trial.reused_from is None
         elif line.event == "submitted":
@@ -334,7 +336,7 @@ def _bring_home(run: _OpenRun, trial: str, ref: Ref, exit_: Exit) -> Trial:
     except ExecutorError as error:
         raise SyncError(f"trial {trial}: {error}", transient=error.transient) from None
     crash_points.point("trial.after_fetch")
-    tidy(run.setup, ref.key, folder)
+    tidy(run.setup.evaluation.altered if run.setup.evaluation else None, ref.key, folder)
     scored = score.judge(run.setup, run.order.config, run.plan.scale, exit_, folder)
     parts = _parts(run, name, seed, scored, folder)
     if run.order.kind is RunKind.CONFIRM:
@@ -350,9 +352,9 @@ def _bring_home(run: _OpenRun, trial: str, ref: Ref, exit_: Exit) -> Trial:
         index=index,
         seed=seed,
         attempt=attempt,
-        commit=run.setup.commits[arm.code],
+        commit=run.setup.code[arm.code].commit,
         key=ref.key,
-        content=_content(run, arm, seed),
+        content=content_key(run.setup, _commands(run), arm, seed),
         outcome=scored.outcome,
         score=scored.score,
         self_reported=scored.self_reported,
@@ -378,7 +380,9 @@ def _parts(run: _OpenRun, arm: str, seed: int, scored: score.Scored, folder: Pat
     if scored.outcome is not TrialOutcome.COMPLETED or scored.diverged or sha is None or not alike:
         return ()
     known = next((trial.parts for trial in alike if trial.parts), None)
-    return known or score.on_parts(run.setup, run.plan.metric, folder)
+    if known or run.setup.evaluation is None:
+        return known or ()
+    return run.setup.evaluation.on_parts(run.plan.metric, folder)
 
 
 def _hold(run: _OpenRun, key: str, folder: Path) -> None:
@@ -407,7 +411,7 @@ def _record(run: _OpenRun, trial: Trial) -> None:
 def _store(run: _OpenRun, trial: Trial, line: Line) -> None:
     """Let later runs find a trial that ended here."""
     if trial.outcome is TrialOutcome.COMPLETED and trial.reused_from is None and not _arm(run, trial.arm).fresh:
-        stored.keep(run.order.lab, line, run.order.iteration_id)
+        _stored(run).keep(line, run.order.iteration_id)
         crash_points.point("trial.after_store")
 
 
@@ -422,9 +426,9 @@ def _reuse(run: _OpenRun, cells: Sequence[Cell]) -> None:
             or any(key.rpartition(".")[0].endswith(f".{trial}") for key in run.submitted)
         ):
             continue
-        content = _content(run, arm, seed)
+        content = content_key(run.setup, _commands(run), arm, seed)
         try:
-            found = stored.find(run.order.lab, content)
+            found = _stored(run).find(content)
         except RecordError as error:
             run.order.tell(f"note: {error}; measured anew")
             continue
@@ -499,28 +503,19 @@ def _arm(run: _OpenRun, name: str) -> PlannedArm:
     return next(arm for arm in run.plan.arms if arm.name == name)
 
 
-def _content(run: _OpenRun, arm: PlannedArm, seed: int) -> str:
-    setup, config = run.setup, run.order.config
-    return stored.content_key(
-        tree=setup.trees[arm.code],
-        command=[
-            run.order.command,
-            config.predict.command if config.predict else "",
-            *ways_of_training(run.setup, config.train),
-        ],
-        settings=arm.settings,
-        seed=seed,
-        data=dict(setup.data_sha256),
-        evaluator=setup.evaluator_sha256 + (" altered suffix" if setup.altered else ""),
-        environment=setup.content,
-    )
+def _commands(run: _OpenRun) -> TrialCommands:
+    return TrialCommands.of(run.order.command, run.order.config)
+
+
+def _stored(run: _OpenRun) -> stored.StoredTrials:
+    return stored.StoredTrials(run.order.lab.store, run.order.lab.ledger)
 
 
 def _job(run: _OpenRun, cell: Cell) -> Job:
     name, _, seed = cell
     order, trial, key = run.order, _id(cell), _key(run, cell)
     attempt, holdout = run.attempts.get(trial, 1), order.kind is RunKind.CONFIRM
-    return trial_job(run.setup, order.command, order.config, key, trial, attempt, _arm(run, name), seed, holdout)
+    return trial_job(run.setup, _commands(run), Attempt(key, trial, attempt, _arm(run, name), seed, holdout))
 
 
 def _key(run: _OpenRun, cell: Cell) -> str:
@@ -567,12 +562,12 @@ def _manifest(run: _OpenRun, judgement: verdict.Judgement | None) -> Manifest:
         pairs=len(run.plan.seeds),
         protocol=setup.protocol,
         lab={key: order.config.value()[key] for key in CONFIGURED},
-        environment=setup.environment,
+        environment=setup.interpreter.environment,
         evaluator=FileHash(path=evaluate.script, sha256=setup.evaluator_sha256) if evaluate else None,
-        data=setup.data_sha256,
+        data=dict(setup.data_sha256),
         frozen=_frozen_hashes(order),
         containment=order.config.containment,
-        self_reported=setup.evaluator is None,
+        self_reported=setup.evaluation is None,
         trials=tuple(sorted(run.trials.values(), key=lambda t: (t.index, t.arm))),
         comparisons=judgement.comparisons if judgement else (),
         reason=judgement.reason if judgement else "",

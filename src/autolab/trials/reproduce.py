@@ -26,6 +26,7 @@ from autolab.stats import rules
 from autolab.stats.plan import Plan, reconfirmation_plan, reproduction_plan
 from autolab.stats.scores import Scale
 from autolab.trials import calibration, champion, inputs, measurement
+from autolab.trials.lab_inputs import inputs_of
 from autolab.trials.progress import View
 
 
@@ -59,7 +60,7 @@ def reproduce_run(
     config = Config.from_value(config.value() | manifest.lab, "run_manifest.json: lab")
     base, candidate = _commits(lab, manifest)
     place = lab.store / "reproduce"
-    differs = _differences(manifest, inputs.set_up(lab, config, base, candidate, place))
+    differs = _differences(manifest, inputs_of(lab, config, base, candidate, place))
     tell(f"reproducing {manifest.iteration_id}/{manifest.run_id}: {len(trials)} trials in fresh exports of its commits")
     order = _order(lab, config, manifest, reproduction_plan(manifest, trials), tell, stop)
     measured = measurement.measure(replace(order, exports=place))
@@ -183,9 +184,9 @@ def _differences(manifest: Manifest, setup: inputs.TrialInputs) -> tuple[str, ..
         if setup.data_sha256.get(name) != sha:
             raise LabError(f"data: the {name} split is not the one of {manifest.run_id}; put those files back")
     told, then = [], manifest.environment
-    if then is not None and then.version != setup.environment.version:
-        told.append(f"Python {setup.environment.version}, was {then.version}")
-    if then is not None and then.packages_sha256 != setup.environment.packages_sha256:
+    if then is not None and then.version != setup.interpreter.environment.version:
+        told.append(f"Python {setup.interpreter.environment.version}, was {then.version}")
+    if then is not None and then.packages_sha256 != setup.interpreter.environment.packages_sha256:
         told.append("other packages are installed than then")
     return tuple(told)
 
