@@ -25,7 +25,7 @@ from autolab.lab.schemas.experiment import Design, Manifest
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
 from autolab.stats import rules
 from autolab.stats.plan import Plan, confirmation_plan, plan_design
-from autolab.trials import measurement, score
+from autolab.trials import evaluation, measurement
 from autolab.trials.job import train_command
 from autolab.trials.measurement import MAX_LOST, Ending, Measured, RunRequest
 
@@ -516,16 +516,16 @@ def test_a_decided_arm_gets_no_more_trials_while_another_goes_on(bench: Bench) -
 def test_trainings_whose_seed_changes_nothing_are_decided_over_parts_of_the_evaluation(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score, "LEAST", len(LABELS) // score.PARTS)
+    monkeypatch.setattr(evaluation, "LEAST", len(LABELS) // evaluation.PARTS)
     rows = np.random.default_rng(0).uniform(-0.05, 0.05, size=(2, len(LABELS)))
     bench.world.right = lambda arm, seed: 0.6 + rows[0] if arm == "baseline" else 0.8 + rows[1]
     measured = bench.measure(**SEQUENTIAL)
     (compared,) = bench.manifest().comparisons
     assert (compared.verdict, compared.reason) == (Verdict.SUPPORTED, "deterministic")
-    assert (compared.pairs, compared.difference.n, measured.executed) == (2, score.PARTS, 4)
+    assert (compared.pairs, compared.difference.n, measured.executed) == (2, evaluation.PARTS, 4)
     for arm in ("baseline", "steep"):
         first, second = (trial for trial in bench.manifest().trials if trial.arm == arm)
-        assert (first.parts, len(second.parts)) == ((), score.PARTS)
+        assert (first.parts, len(second.parts)) == ((), evaluation.PARTS)
         assert np.mean(second.parts) == pytest.approx(second.score["val_loss"]), "equal parts of the same rows"
     shown = bench.root / "experiments" / "i1" / "runs" / "run_0001" / "trials"
     assert not list(shown.rglob("parts"))
