@@ -478,7 +478,7 @@ def test_later_trials_never_change_a_judgement_that_is_done(states: list[str], l
 @given(cell_states)
 def test_counted_trials_are_the_settled_cells_before_the_first_gap_or_failure(states: list[str]) -> None:
     read = trials_read(TWO, in_states(TWO, states))
-    names = [f"{arm}-s{index}" for arm, index, _ in planned_cells(TWO)]
+    names = [cell.trial for cell in planned_cells(TWO)]
     assert [trial.trial for trial in read] == names[: len(read)]
     good = len(list(itertools.takewhile(lambda state: state == "completed", states)))
     assert len(read) == good + (good < 12 and states[good] == "failed")
@@ -608,11 +608,11 @@ def test_only_the_cells_that_may_still_be_needed_are_wanted() -> None:
     trials = run_all(plan, score)
     (clear,) = (c.pairs for c in judge(plan, trials).comparisons if c.arm == "clear")
     some = up_to(trials, clear or 0)
-    assert [cell[:2] for cell in cells_wanted(plan, some)] == [
+    assert [cell.key for cell in cells_wanted(plan, some)] == [
         (arm, index) for index in range(clear or 0, 12) for arm in ("baseline", "open")
     ]
     gap = [trial for trial in some if trial.trial != "open-s1"]
-    assert cells_wanted(plan, gap)[0][:2] == ("open", 1)
+    assert cells_wanted(plan, gap)[0].key == ("open", 1)
     assert cells_wanted(plan, trials) == []
 
 
@@ -765,7 +765,7 @@ def test_a_calibration_runs_the_baseline_its_first_seed_again_and_the_altered_ar
 
 def test_only_the_named_cells_of_a_plan_run() -> None:
     plan = replace(make_plan(), rule=None, only=frozenset({("gelu", 2), ("baseline", 0)}))
-    assert [cell[:2] for cell in planned_cells(plan)] == [("baseline", 0), ("gelu", 2)]
+    assert [cell.key for cell in planned_cells(plan)] == [("baseline", 0), ("gelu", 2)]
     trials = [trial for trial in run_all(make_plan(), gain(0.1)) if (trial.arm, trial.index) in (plan.only or ())]
     assert judge(plan, trials).done and cells_wanted(plan, trials) == []
 

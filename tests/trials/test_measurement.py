@@ -24,7 +24,7 @@ from autolab.lab.schemas.config import ExecutorConfig
 from autolab.lab.schemas.experiment import Design, Manifest
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
 from autolab.stats import rules
-from autolab.stats.plan import Plan, confirmation_plan, plan_design
+from autolab.stats.plan import Cell, Plan, confirmation_plan, plan_design
 from autolab.trials import evaluation, measurement
 from autolab.trials.job import train_command
 from autolab.trials.measurement import MAX_LOST, Ending, Measured, RunRequest
@@ -584,7 +584,7 @@ def test_reuse_is_far_cheaper_than_a_trial_that_costs_nothing_to_run(
     took: dict[str, float] = {}
     reuse = measurement._reuse
 
-    def timed(run: Any, cells: Sequence[measurement.Cell]) -> None:
+    def timed(run: Any, cells: Sequence[Cell]) -> None:
         began = time.perf_counter()
         reuse(run, cells)
         took["reuse"] = (time.perf_counter() - began) / len(cells)

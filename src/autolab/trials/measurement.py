@@ -28,7 +28,7 @@ from autolab.lab.schemas.experiment import FileHash, Manifest, ManifestGit, Mani
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.sandbox.collect import remove_tree
 from autolab.stats import verdict
-from autolab.stats.plan import Plan, PlannedArm, planned_cells
+from autolab.stats.plan import BASE, Cell, Plan, PlannedArm, planned_cells
 from autolab.trials import inputs, leak_checks, lookahead, score, stored
 from autolab.trials.job import HOLDOUT, Attempt, TrialCommands, content_key, tidy, trial_job
 from autolab.trials.lab_inputs import inputs_of
@@ -48,10 +48,6 @@ AHEAD = 2
 """Pairs that wait for a place while others run: what a rule that may stop early is offered beyond what it has."""
 MAX_LOST = 3
 """Attempts that one trial may lose to infrastructure before the stage itself is tried again."""
-
-
-Cell = tuple[str, int, int]
-"""Arm, index in the seed list, seed."""
 
 
 class Ending(StrEnum):
@@ -248,7 +244,7 @@ def _until_judged(run: _OpenRun) -> verdict.Judgement | None:
             _pause(run)
             return None
         cells = verdict.cells_wanted(run.plan, trials)
-        _cancel(run, run.flying.keys() - {_id(cell) for cell in cells})
+        _cancel(run, run.flying.keys() - {cell.trial for cell in cells})
         _launch(run, _due(run, cells))
         _collect_finished(run)
 
@@ -258,7 +254,7 @@ def _due(run: _OpenRun, cells: Sequence[Cell]) -> list[Cell]:
 
     Those that an earlier command has submitted are among them, so that they are adopted.
     """
-    waiting = [cell for cell in cells if _id(cell) not in run.flying]
+    waiting = [cell for cell in cells if cell.trial not in run.flying]
     if run.plan.rule is None or run.plan.rule.rule == "fixed":
         return waiting
     known = [cell for cell in waiting if _key(run, cell) in run.submitted]
@@ -270,7 +266,7 @@ def _launch(run: _OpenRun, cells: Sequence[Cell]) -> None:
     """Submit cells under keys that are in the ledger first; keys that the executor knows are adopted."""
     if not cells:
         return
-    jobs = {_id(cell): _job(run, cell) for cell in cells}
+    jobs = {cell.trial: _job(run, cell) for cell in cells}
     keys = [job.key for job in jobs.values()]
     fresh = [key for key in keys if key not in run.submitted]
     run.watch.adopt(trial for trial, job in jobs.items() if job.key in run.submitted)
@@ -327,7 +323,7 @@ def _bring_home(run: _OpenRun, trial: str, ref: Ref, exit_: Exit) -> Trial:
 
     Nothing is read from the checkout, where a user may clean them away at any moment.
     """
-    name, index, seed = next(cell for cell in planned_cells(run.plan) if _id(cell) == trial)
+    name, index, seed = next(cell for cell in planned_cells(run.plan) if cell.trial == trial)
     arm = _arm(run, name)
     attempt = run.attempts.get(trial, 1)
     folder = run.order.lab.store / "fetched" / ref.key
@@ -418,8 +414,9 @@ def _store(run: _OpenRun, trial: Trial, line: Line) -> None:
 def _reuse(run: _OpenRun, cells: Sequence[Cell]) -> None:
     """Take over completed trials of the same code, settings, seed, data, evaluator and environment."""
     reused: list[str] = []
-    for name, index, seed in cells:
-        trial, arm = _id((name, index, seed)), _arm(run, name)
+    for cell in cells:
+        name, index, seed = cell
+        trial, arm = cell.trial, _arm(run, name)
         if (
             arm.fresh
             or trial in run.trials
@@ -491,12 +488,7 @@ def _ending(run: _OpenRun, judgement: verdict.Judgement) -> Ending:
     bad = verdict.trials_read(run.plan, run.trials.values())[-1]
     if bad.outcome is TrialOutcome.TAMPERED:
         return Ending.TAMPERED
-    return Ending.BASELINE if _arm(run, bad.arm).code == "base" else Ending.CODE
-
-
-def _id(cell: Cell) -> str:
-    arm, index, _ = cell
-    return f"{arm}-s{index}"
+    return Ending.BASELINE if _arm(run, bad.arm).code == BASE else Ending.CODE
 
 
 def _arm(run: _OpenRun, name: str) -> PlannedArm:
@@ -513,13 +505,13 @@ def _stored(run: _OpenRun) -> stored.StoredTrials:
 
 def _job(run: _OpenRun, cell: Cell) -> Job:
     name, _, seed = cell
-    order, trial, key = run.order, _id(cell), _key(run, cell)
+    order, trial, key = run.order, cell.trial, _key(run, cell)
     attempt, holdout = run.attempts.get(trial, 1), order.kind is RunKind.CONFIRM
     return trial_job(run.setup, _commands(run), Attempt(key, trial, attempt, _arm(run, name), seed, holdout))
 
 
 def _key(run: _OpenRun, cell: Cell) -> str:
-    order, trial = run.order, _id(cell)
+    order, trial = run.order, cell.trial
     return f"{order.lab.lab_id}.{order.iteration_id}.{run.run_id}.{trial}.a{run.attempts.get(trial, 1)}"
 
 

@@ -23,7 +23,7 @@ from autolab.lab.schemas.experiment import Manifest, Repeated, Reproduction, Tri
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
 from autolab.sandbox.collect import remove_tree
 from autolab.stats import rules
-from autolab.stats.plan import Plan, reconfirmation_plan, reproduction_plan
+from autolab.stats.plan import BASE, CANDIDATE, Plan, reconfirmation_plan, reproduction_plan
 from autolab.stats.scores import Scale
 from autolab.trials import calibration, champion, inputs, measurement
 from autolab.trials.lab_inputs import inputs_of
@@ -169,6 +169,9 @@ def _commits(lab: Lab, manifest: Manifest) -> tuple[str, str]:
     base, candidate = manifest.git.base_commit, manifest.git.candidate_commit
     if base is None or candidate is None or not manifest.lab:
         raise RecordError("run_manifest.json: git or lab: does not say what ran; such a run cannot be reproduced")
+    for arm in manifest.arms:
+        if arm.code not in (BASE, CANDIDATE):
+            raise RecordError(f"run_manifest.json: arms: {arm.name}: code: {arm.code!r} is neither base nor candidate")
     for commit in (base, candidate):
         if lab.git.resolve(commit) is None:
             raise LabError(f"commit {commit[:12]} of {manifest.run_id} is not in this repository any more; fetch it")
