@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +27,10 @@ from autolab.stats import rules
 from autolab.stats.plan import Cell, Plan, confirmation_plan, plan_design
 from autolab.trials import evaluation, measurement
 from autolab.trials.job import train_command
-from autolab.trials.measurement import MAX_LOST, Ending, Measured, RunRequest
+from autolab.trials.lab_inputs import code_commits, record_of, source_of
+from autolab.trials.measurement import Ending, Measured
+from autolab.trials.run_record import RunObserver, RunSpec
+from autolab.trials.trial_log import MAX_LOST, TrialLog
 
 TINY = Path(__file__).parents[1] / "labs" / "tiny"
 LABELS = np.load(TINY / "data" / "eval" / "labels.npy")
@@ -157,27 +160,21 @@ class Bench:
         with Lab(self.root).hold("a test") as lab:
             offset = self.begins.setdefault(iteration_id, lab.ledger.head.size)
             head = lab.git.head() or ""
-            spec = design(iteration_id, **more)
+            spec_of_arms = design(iteration_id, **more)
             update: dict[str, Any] = {"executor": ExecutorConfig(name=f"{__name__}:Elsewhere")} | dict(config or {})
             told = lab.config().model_copy(update=update)
             tree = lab.git.tree(head)
-            order = RunRequest(
-                lab=lab,
-                config=told,
-                iteration_id=iteration_id,
-                plan=lambda setup: plan(plan_design(spec, told, None, lab.secret, setup.protocol, tree)),
-                command=train_command(spec, told),
-                base=head,
-                candidate=head,
-                checks={"tests": "skip"},
-                events=list(lab.ledger.lines(offset)),
-                acted=0,
-                tell=Plain(tell or (lambda text: None)),
-                stop=stop or (lambda: False),
+            spec = RunSpec(
                 kind=kind,
-                design_sha256=files.sha256_of(spec.to_yaml()),
+                plan=lambda inputs: plan(plan_design(spec_of_arms, told, None, lab.secret, inputs.protocol, tree)),
+                command=train_command(spec_of_arms, told),
+                commits=code_commits(head, head),
+                design_sha256=files.sha256_of(spec_of_arms.to_yaml()),
+                checks={"tests": "skip"},
             )
-            return measurement.measure(order)
+            record = record_of(lab, iteration_id, list(lab.ledger.lines(offset)), 0)
+            observer = RunObserver(Plain(tell or (lambda text: None)), stop or (lambda: False))
+            return measurement.measure(source_of(lab), told, spec, record, observer)
 
     def events(self, event: str, iteration_id: str = "i1") -> list[dict[str, Any]]:
         begin = self.begins[iteration_id]
@@ -534,6 +531,10 @@ def test_trainings_whose_seed_changes_nothing_are_decided_over_parts_of_the_eval
 # Fresh arms, and the holdout of a confirmation
 
 
+def held(lab: Lab, key: str) -> Path:
+    return record_of(lab, "i1", (), 0).held(key)
+
+
 def stored(bench: Bench) -> dict[str, bytes]:
     folder = bench.root / ".git" / "autolab" / "trials"
     return {path.name: path.read_bytes() for path in folder.rglob("*.json")}
@@ -570,9 +571,9 @@ def test_a_confirmation_predicts_for_the_holdout_and_keeps_that_out_of_sight(ben
     assert (manifest.kind, {trial.seed for trial in manifest.trials}) == (RunKind.CONFIRM, {11, 12, 13})
     for trial in manifest.trials:
         assert [step.name for step in bench.world.jobs[trial.key].steps] == ["train", "predict", "holdout"]
-        kept = measurement.held(lab, trial.key)
+        kept = held(lab, trial.key)
         assert kept.is_relative_to(lab.store) and np.load(kept).shape == (len(LABELS), 2)
-    assert not any(measurement.held(lab, key).exists() for key in searched)
+    assert not any(held(lab, key).exists() for key in searched)
     shown = bench.root / "experiments" / "i1" / "runs"
     assert len(list(shown.glob("run_0002/trials/*/a1/predict/predictions.npy"))) == 6
     assert not list(shown.rglob("holdout*"))
@@ -582,17 +583,17 @@ def test_reuse_is_far_cheaper_than_a_trial_that_costs_nothing_to_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took: dict[str, float] = {}
-    reuse = measurement._reuse
+    reuse = TrialLog.reuse
 
-    def timed(run: Any, cells: Sequence[Cell]) -> None:
+    def timed(log: TrialLog, cells: Collection[Cell], *others: Any) -> None:
         began = time.perf_counter()
-        reuse(run, cells)
+        reuse(log, cells, *others)
         took["reuse"] = (time.perf_counter() - began) / len(cells)
 
     began = time.perf_counter()
     assert bench.measure("i1").executed == 6
     executing = (time.perf_counter() - began) / 6
-    monkeypatch.setattr(measurement, "_reuse", timed)
+    monkeypatch.setattr(TrialLog, "reuse", timed)
     assert bench.measure("i2").executed == 0
     assert took["reuse"] < executing / 5, "even where the training itself takes no time at all"
     assert took["reuse"] < 0.020

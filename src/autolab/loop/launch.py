@@ -14,7 +14,12 @@ from autolab.loop.document import queue_rows
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.stats.plan import Plan, plan_design, plan_within, planned_cells
-from autolab.trials import calibration, champion, inputs, job, measurement
+from autolab.stats.seeds import confirmation_seeds
+from autolab.trials import calibration, champion, job, measurement
+from autolab.trials.holdout_question import HoldoutQuestion
+from autolab.trials.inputs import TrialInputs, set_up
+from autolab.trials.lab_inputs import code_commits, record_of, source_of
+from autolab.trials.run_record import RunObserver, RunRecord, RunSpec, count_trials, lines_of
 from autolab.verifiers import suspicion
 
 # launch
@@ -32,8 +37,7 @@ def run(desk: Iteration) -> StageResult | None:
     if short or plan_within(planned, left) is None:
         short = short or _short(desk, len(planned_cells(planned)), left)
         return StageResult(StageOutcome.STOP, f"budget: {short}")
-    order = _order(desk, left)
-    search = measurement.measure(order)
+    search = _run(desk, _spec(desk, left))
     if search.ending is not measurement.Ending.DONE:
         return _measured(desk, search, search.run_id)
     assert search.manifest is not None
@@ -46,17 +50,19 @@ def _confirm(desk: Iteration, search: Manifest, plan: Plan, variant: str) -> Sta
     """A supported variant once more on fresh seeds; the claim counts in the campaign whatever comes of it."""
     left, taken = _left(desk, RunKind.CONFIRM), max(one.pairs or 0 for one in search.comparisons)
     tested = champion.rule(desk.config, plan.rule or desk.config.test, desk.campaign.claims)
-    again = champion.plan(_order(desk), plan, variant, tested, left)
+    tree, count = desk.lab.git.tree(desk.candidate() or ""), champion.pairs(plan, desk.config)
+    again = champion.plan(plan, variant, tested, confirmation_seeds(desk.lab.secret, tree, count), left)
     # As many pairs again as the search took may not do: chance made them few.
-    if again is None or len(again.seeds) < min(2 * taken, champion.pairs(plan, desk.config)):
+    if again is None or len(again.seeds) < min(2 * taken, count):
         desk.tell(f"{variant} is supported, and not confirmed: the budget ends here")
-        short = _short(desk, 2 * champion.pairs(plan, desk.config), left)
+        short = _short(desk, 2 * count, left)
         return StageResult(StageOutcome.STOP, f"budget: {short}", _executed(desk))
-    order, claims = _order(desk), desk.campaign.claims
+    claims = desk.campaign.claims
     desk.tell(f"{variant} is supported: measured again on fresh seeds, beside a fresh baseline")
     path = desk.paths.run(search.run_id).manifest
     made = path.read_text(encoding="utf-8")
-    measured = champion.measure(order, again)
+    spec = dataclasses.replace(_spec(desk, None), plan=lambda _: again, kind=RunKind.CONFIRM)
+    measured = _run(desk, spec)
     files.write_whole(path, made)  # no state holds it yet: a user may have cleaned it away meanwhile
     if measured.ending is not measurement.Ending.DONE or measured.manifest is None:
         return _measured(desk, measured, search.run_id)
@@ -64,7 +70,15 @@ def _confirm(desk: Iteration, search: Manifest, plan: Plan, variant: str) -> Sta
     passed = champion.lead(measured.manifest, desk.design(), desk.hypothesis()) is not None
     both = (search, measured.manifest)
     doubts = suspicion.reasons(both, desk.design(), calibration.current_calibration(desk.lab), variant)
-    found = champion.conclude(_order(desk), search, measured.manifest, claims, passed, doubts)
+    question = HoldoutQuestion(
+        record=_record(desk),
+        confirm=measured.manifest,
+        claims=claims,
+        allowed=desk.config.test.holdout_questions,
+        inputs=lambda: set_up(source_of(desk.lab), desk.config, spec.commits),
+        tell=desk.tell,
+    )
+    found = champion.conclude(question, search, passed, doubts)
     counted = champion.after(claims, found, measured.manifest.protocol)
     result = _measured(desk, measured, search.run_id)
     return result and dataclasses.replace(result, campaign=result.campaign | {"claims": counted})
@@ -79,7 +93,7 @@ def _left(desk: Iteration, kind: RunKind) -> int | None:
     caps = [cap for cap in (None if allowed is None else allowed - desk.campaign.trials, priced) if cap is not None]
     if not caps:
         return None
-    events = measurement.lines_of(desk.events(), [kind])
+    events = lines_of(desk.events(), [kind])
     over = {line.data["run_id"] for line in events if line.event == "run_ended" and line.n < desk.acted}
     begun = [line.data for line in events if line.event == "run_started" and line.data["kind"] == kind]
     mine = {data["run_id"] for data in begun} - over
@@ -123,28 +137,32 @@ def _measured(desk: Iteration, measured: measurement.Measured, shown: str) -> St
             return StageResult(StageOutcome.ESCALATE, f"{measured.run_id}: {measured.reason}", counts, state)
 
 
-def _order(desk: Iteration, left: int | None = None) -> measurement.RunRequest:
-    commit, spec, lab = desk.candidate() or "", desk.design(), desk.lab
-    base_tree = lab.git.tree(desk.campaign.base_commit or "")
+def _run(desk: Iteration, spec: RunSpec) -> measurement.Measured:
+    observer = RunObserver(desk.tell, lambda: desk.stop() or desk.late())
+    return measurement.measure(source_of(desk.lab), desk.config, spec, _record(desk), observer)
 
-    def plan(setup: inputs.TrialInputs) -> Plan:
-        whole = plan_design(spec, desk.config, desk.hypothesis(), lab.secret, setup.protocol, base_tree)
+
+def _record(desk: Iteration) -> RunRecord:
+    return record_of(desk.lab, desk.iteration_id, desk.events(), desk.acted)
+
+
+def _spec(desk: Iteration, left: int | None) -> RunSpec:
+    """The search of the design, within `left` trials."""
+    commit, spec, lab = desk.candidate() or "", desk.design(), desk.lab
+    base = desk.campaign.base_commit or ""
+    base_tree = lab.git.tree(base)
+
+    def plan(inputs: TrialInputs) -> Plan:
+        whole = plan_design(spec, desk.config, desk.hypothesis(), lab.secret, inputs.protocol, base_tree)
         return plan_within(whole, left) or whole
 
-    return measurement.RunRequest(
-        lab=lab,
-        config=desk.config,
-        iteration_id=desk.iteration_id,
+    return RunSpec(
+        kind=RunKind.SEARCH,
         plan=plan,
         command=job.train_command(spec, desk.config),
+        commits=code_commits(base, commit),
         design_sha256=files.sha256_of(spec.to_yaml()),
-        base=desk.campaign.base_commit or "",
-        candidate=commit,
         checks=review.checked(desk, commit)["checks"],
-        events=desk.events(),
-        acted=desk.acted,
-        tell=desk.tell,
-        stop=lambda: desk.stop() or desk.late(),
     )
 
 
@@ -155,7 +173,7 @@ def _hours(desk: Iteration) -> str:
 def _executed(desk: Iteration) -> dict[str, object]:
     """The campaign's counts with the trials brought to an end since the newest transition: the same after a crash."""
     gpus = desk.config.train.gpus
-    return measurement.count_trials(desk.events(), RunKind.SEARCH, desk.acted, desk.campaign, gpus)
+    return count_trials(desk.events(), RunKind.SEARCH, desk.acted, desk.campaign, gpus)
 
 
 def _write_script(desk: Iteration) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -27,7 +27,8 @@ CellKey = tuple[str, int]
 """A cell without its seed: arm and index."""
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
     """The smallest thing that a run measures: an arm at a seed, `index` being the seed's place in the plan.
 
     What a cell is called is `trial` alone: nothing reads arm or index off that name, so that a cell of another kind,
