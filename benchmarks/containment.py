@@ -30,8 +30,8 @@ from autolab.executors.base import Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab.lab import Lab
 from autolab.trials import interpreter
-from autolab.trials.inputs import set_up
 from autolab.trials.job import checks_box, environment_of_trials
+from autolab.trials.lab_inputs import inputs_of
 
 RATIO, START_MS = 1.05, 100.0
 
@@ -45,21 +45,24 @@ class Bench:
         config = lab.config()
         head = lab.git.head()
         assert head is not None
-        self.rig = set_up(lab, config, head, head)
-        self.box = checks_box(self.rig, config)
+        self.inputs = inputs_of(lab, config, head, head)
+        self.box = checks_box(self.inputs, config.train)
         self.folder, self.count = folder, 0
         self.settings = folder / "settings.json"
         self.settings.write_text(json.dumps({"epochs": epochs}))
 
     def job(self, level: str, argv: tuple[str, ...], seed: int) -> Job:
-        data = self.rig.data
+        data = self.inputs.data
         assert data is not None
         box = replace(self.box, level=level, reads=(*self.box.reads, "{code}", "{data}", "{config}"))
         box = replace(box, writes=("{folder}/train",))
-        env = environment_of_trials(self.rig.python) | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
+        env = environment_of_trials(self.inputs.interpreter.path) | {
+            "AUTOLAB_SEED": str(seed),
+            "AUTOLAB_CONFIG": "{config}",
+        }
         env |= {"AUTOLAB_DATA": "{data}", "AUTOLAB_TRIAL_DIR": "{folder}/train"}
         step = Step("train", argv, "{code}", env, 600, 1 << 20, box)
-        inputs = {"code": self.rig.code["base"], "data": data, "config": self.settings}
+        inputs = {"code": self.inputs.code["base"].folder, "data": data, "config": self.settings}
         return Job(level, level, 1, (step,), inputs)
 
     def run(self, levels: tuple[str, ...], argv: tuple[str, ...], seed: int) -> dict[str, tuple[float, str]]:
@@ -119,7 +122,7 @@ def main() -> int:
     held = True
     with tempfile.TemporaryDirectory(prefix="autolab-bench-") as place:
         bench = Bench(Path(place), asked.epochs)
-        python = bench.rig.python
+        python = bench.inputs.interpreter.path
         print(f"python {interpreter.packages_hash(Path(python)).version}, trainings of {asked.epochs} epochs")
         print("| level | training, inside / outside | 95% | a training outside, s | start, ms more | outside, ms |")
         print("| --- | --- | --- | --- | --- | --- |")

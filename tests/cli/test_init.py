@@ -16,7 +16,7 @@ from autolab.lab import create
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config, VerifierPolicy
 from autolab.researchers import prompts
-from autolab.trials import inputs
+from autolab.trials.lab_inputs import inputs_of
 
 CACHES = ("__pycache__", ".ruff_cache")
 
@@ -158,4 +158,4 @@ def test_a_launch_without_data_names_the_program_that_makes_it(tmp_path: Path) -
     head = lab.git.head()
     assert head is not None
     with pytest.raises(LabError, match=r"data/train: no such folder, .*; run `python prepare.py` in the lab"):
-        inputs.set_up(lab, lab.config(), head, head)
+        inputs_of(lab, lab.config(), head, head)

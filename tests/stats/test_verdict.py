@@ -94,8 +94,16 @@ def make_trial(arm: str, index: int, score: float | dict[str, float] | None, **c
     return Trial.from_value(value | changes, "trial")
 
 
+def keys(plan: Plan) -> list[tuple[str, int]]:
+    return [cell.key for cell in planned_cells(plan)]
+
+
+def triples(plan: Plan) -> list[tuple[str, int, int]]:
+    return [(cell.arm, cell.index, cell.seed) for cell in planned_cells(plan)]
+
+
 def run_all(plan: Plan, score: Score) -> list[Trial]:
-    return [make_trial(arm, index, score(arm, index)) for arm, index, _ in planned_cells(plan)]
+    return [make_trial(arm, index, score(arm, index)) for arm, index in keys(plan)]
 
 
 def noise(index: int) -> float:
@@ -202,7 +210,7 @@ def test_a_lab_without_evaluator_is_self_reported() -> None:
 
 def test_cells_go_pair_by_pair_in_seed_order() -> None:
     plan = make_plan(reproducibility={"seeds": [7, 5]}, variants=[{"name": "a"}, {"name": "b"}])
-    assert planned_cells(plan) == [
+    assert triples(plan) == [
         ("baseline", 0, 7),
         ("a", 0, 7),
         ("b", 0, 7),
@@ -332,7 +340,7 @@ def test_equal_predictions_of_every_pair_are_no_change_even_if_scores_differ() -
     plan = make_plan(make_config(evaluate=None, predict=None))
     trials = [
         make_trial(arm, i, None, self_reported={"val_loss": gain(0.1)(arm, i)}, predictions_sha256=f"p{i}")
-        for arm, i, _ in planned_cells(plan)
+        for arm, i in keys(plan)
     ]
     judgement = judge(plan, trials)
     assert (judgement.verdict, judgement.reason) == (Verdict.INCONCLUSIVE, "no_change")
@@ -445,7 +453,7 @@ cell_states = st.lists(st.sampled_from(["completed", "failed", "lost", "absent"]
 def in_states(plan: Plan, states: Sequence[str]) -> list[Trial]:
     return [
         make_trial(arm, i, gain(0.1)(arm, i) if state == "completed" else None, outcome=state)
-        for (arm, i, _), state in zip(planned_cells(plan), states, strict=True)
+        for (arm, i), state in zip(keys(plan), states, strict=True)
         if state != "absent"
     ]
 
@@ -478,7 +486,7 @@ def test_later_trials_never_change_a_judgement_that_is_done(states: list[str], l
 @given(cell_states)
 def test_counted_trials_are_the_settled_cells_before_the_first_gap_or_failure(states: list[str]) -> None:
     read = trials_read(TWO, in_states(TWO, states))
-    names = [f"{arm}-s{index}" for arm, index, _ in planned_cells(TWO)]
+    names = [cell.trial for cell in planned_cells(TWO)]
     assert [trial.trial for trial in read] == names[: len(read)]
     good = len(list(itertools.takewhile(lambda state: state == "completed", states)))
     assert len(read) == good + (good < 12 and states[good] == "failed")
@@ -521,9 +529,7 @@ IOU = {"metric": "iou", "target": 0.7, "acceptable": 0.6, "failure": 0.5}
 def judged(iou: float | None, size: float = 0.1, **changes: Any) -> Judgement:
     plan = make_plan(criteria=[IOU], **changes)
     extra = {} if iou is None else {"iou": iou}
-    return judge(
-        plan, [make_trial(arm, i, {"val_loss": gain(size)(arm, i)} | extra) for arm, i, _ in planned_cells(plan)]
-    )
+    return judge(plan, [make_trial(arm, i, {"val_loss": gain(size)(arm, i)} | extra) for arm, i in keys(plan)])
 
 
 @pytest.mark.parametrize(
@@ -549,7 +555,7 @@ def test_a_metric_that_one_trial_lacks_is_unmeasured() -> None:
     plan = make_plan(criteria=[IOU])
     trials = [
         make_trial(arm, i, {"val_loss": gain(0.1)(arm, i)} | ({"iou": 0.9} if (arm, i) != ("gelu", 3) else {}))
-        for arm, i, _ in planned_cells(plan)
+        for arm, i in keys(plan)
     ]
     assert judge(plan, trials).criteria == {"iou": "unmeasured"}
 
@@ -559,7 +565,7 @@ def test_a_variant_that_meets_its_criteria_is_supported_beside_a_larger_gain_tha
     sizes = {"small": 0.05, "large": 0.1, "baseline": 0.0}
     trials = [
         make_trial(arm, i, {"val_loss": gain(sizes[arm])(arm, i), "iou": 0.9 if arm == "small" else 0.1})
-        for arm, i, _ in planned_cells(plan)
+        for arm, i in keys(plan)
     ]
     judgement = judge(plan, trials)
     assert (judgement.verdict, judgement.lead, judgement.criteria) == (Verdict.SUPPORTED, "small", {"iou": "target"})
@@ -608,11 +614,11 @@ def test_only_the_cells_that_may_still_be_needed_are_wanted() -> None:
     trials = run_all(plan, score)
     (clear,) = (c.pairs for c in judge(plan, trials).comparisons if c.arm == "clear")
     some = up_to(trials, clear or 0)
-    assert [cell[:2] for cell in cells_wanted(plan, some)] == [
+    assert [cell.key for cell in cells_wanted(plan, some)] == [
         (arm, index) for index in range(clear or 0, 12) for arm in ("baseline", "open")
     ]
     gap = [trial for trial in some if trial.trial != "open-s1"]
-    assert cells_wanted(plan, gap)[0][:2] == ("open", 1)
+    assert cells_wanted(plan, gap)[0].key == ("open", 1)
     assert cells_wanted(plan, trials) == []
 
 
@@ -671,7 +677,7 @@ def same(plan: Plan, size: float, spread: float = 0.0, parts: bool = True, **cha
         make_trial(arm, i, {plan.metric: sum(of(arm)) / PARTS}, predictions_sha256=f"p-{arm}").model_copy(
             update={"parts": of(arm) if parts and i else ()} | changes
         )
-        for arm, i, _ in planned_cells(plan)
+        for arm, i in keys(plan)
     ]
 
 
@@ -749,9 +755,9 @@ def test_a_plan_without_a_rule_is_done_when_every_cell_is_and_compares_nothing()
 
 def test_a_calibration_runs_the_baseline_its_first_seed_again_and_the_altered_arm() -> None:
     bare = calibration_plan(make_config(), (5, 6, 7))
-    assert planned_cells(bare) == [("baseline", 0, 5), ("again", 0, 5), ("baseline", 1, 6), ("baseline", 2, 7)]
+    assert triples(bare) == [("baseline", 0, 5), ("again", 0, 5), ("baseline", 1, 6), ("baseline", 2, 7)]
     altered = calibration_plan(make_config(calibrate={"altered": {"lr": 0.2}}), (5, 6, 7))
-    assert planned_cells(altered) == [
+    assert triples(altered) == [
         ("baseline", 0, 5),
         ("again", 0, 5),
         ("altered", 0, 5),
@@ -765,7 +771,7 @@ def test_a_calibration_runs_the_baseline_its_first_seed_again_and_the_altered_ar
 
 def test_only_the_named_cells_of_a_plan_run() -> None:
     plan = replace(make_plan(), rule=None, only=frozenset({("gelu", 2), ("baseline", 0)}))
-    assert [cell[:2] for cell in planned_cells(plan)] == [("baseline", 0), ("gelu", 2)]
+    assert keys(plan) == [("baseline", 0), ("gelu", 2)]
     trials = [trial for trial in run_all(make_plan(), gain(0.1)) if (trial.arm, trial.index) in (plan.only or ())]
     assert judge(plan, trials).done and cells_wanted(plan, trials) == []
 
@@ -812,7 +818,7 @@ def test_a_reproduction_runs_the_chosen_trials_with_the_seeds_and_settings_of_th
     value = MANIFEST | {"trials": [trial.value() for trial in trials]}
     manifest = Manifest.from_value(value, "run_manifest.json")
     plan = reproduction_plan(manifest, [trials[0], trials[5]])
-    assert planned_cells(plan) == [("baseline", 0, 100), ("gelu", 2, 102)]
+    assert triples(plan) == [("baseline", 0, 100), ("gelu", 2, 102)]
     assert [(arm.code, arm.settings, arm.fresh) for arm in plan.arms] == [
         ("base", {"lr": 1}, True),
         ("candidate", {"lr": 2}, True),
@@ -845,7 +851,7 @@ def constant_share(plan: Plan, **changes: Any) -> list[Trial]:
     share = {"baseline": 0.51, "gelu": 0.61}
     return [
         make_trial(arm, i, {"accuracy": share[arm]}, **{"predictions_sha256": f"{arm}{i}"} | changes)
-        for arm, i, _ in planned_cells(plan)
+        for arm, i in keys(plan)
     ]
 
 
@@ -929,8 +935,8 @@ def test_streams_with_a_true_gain_are_found_although_the_metric_is_rounded(
 @settings(max_examples=30)
 def test_a_rounded_stream_is_judged_the_same_whoever_finished_first(steps: list[int], order: list[int]) -> None:
     plan = sequential()
-    cells = planned_cells(plan)
-    trials = [make_trial(arm, i, steps[n] / 100) for n, (arm, i, _) in enumerate(cells)]
+    cells = keys(plan)
+    trials = [make_trial(arm, i, steps[n] / 100) for n, (arm, i) in enumerate(cells)]
     there: list[Trial] = []
     for place in order:
         there.append(trials[place])

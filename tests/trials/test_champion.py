@@ -6,7 +6,6 @@ import json
 import shutil
 import struct
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import account_kit
@@ -20,7 +19,9 @@ from autolab.lab.schemas.campaign import Campaign, Champion, Claims
 from autolab.lab.schemas.config import StoppingRule
 from autolab.stats import rules
 from autolab.stats.seeds import search_seeds
-from autolab.trials import champion, inputs
+from autolab.trials import champion
+from autolab.trials.holdout_question import HoldoutQuestion
+from autolab.trials.lab_inputs import inputs_of, record_of
 
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 STEEPER = iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0))
@@ -221,7 +222,7 @@ def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they
     kit = make_lab(tmp_path, {}, holdout=True)
     lab = Lab(kit.root)
     config, head = lab.config(), lab.git.head() or ""
-    protocol = inputs.set_up(lab, config, head, head).protocol
+    protocol = inputs_of(lab, config, head, head).protocol
     search = account_kit.manifest()
     trials = [trial.value() | {"score": {"val_loss": 0.1}} for trial in search.trials]
     compared = search.comparisons[0].model_copy(update={"pairs": 1})
@@ -230,10 +231,15 @@ def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they
     confirm = account_kit.manifest(run_id="run_0002", **about)
 
     def concluded(questions: int) -> Any:
-        order: Any = SimpleNamespace(
-            lab=lab, config=config, base=head, candidate=head, events=list(lab.ledger.lines()), tell=print
+        question = HoldoutQuestion(
+            record=record_of(lab, "i1", list(lab.ledger.lines()), 0),
+            confirm=confirm,
+            claims=Claims(protocol=protocol, questions=questions),
+            allowed=config.test.holdout_questions,
+            inputs=lambda: inputs_of(lab, config, head, head),
+            tell=print,
         )
-        return champion.conclude(order, search, confirm, Claims(protocol=protocol, questions=questions), passed=True)
+        return champion.conclude(question, search, passed=True)
 
     for _ in range(2):
         with pytest.raises(LabError, match="holdout: trial base-s0 of run_0002"):  # whose predictions nobody kept

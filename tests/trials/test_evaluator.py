@@ -20,7 +20,7 @@ from autolab import files
 from autolab.errors import LabError
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.trials import evaluator
-from autolab.trials.evaluator import Problem, check_predictions, read_metrics, score
+from autolab.trials.evaluator import FrozenEvaluator, Problem, check_predictions, read_metrics
 
 PYTHON = Path(sys.executable)
 
@@ -205,7 +205,8 @@ class Bench:
         self.sha256 = files.sha256_of_file(self.evaluator)
 
     def run(self, limit: float = 30) -> dict[str, float] | Problem:
-        return score(PYTHON, self.evaluator, self.sha256, self.predictions, self.labels, self.folder, limit)
+        frozen = FrozenEvaluator(PYTHON, self.evaluator, self.sha256, limit)
+        return frozen.score(self.predictions, self.labels, self.folder)
 
 
 @pytest.mark.process
@@ -320,7 +321,8 @@ def test_what_the_lab_lacks_is_the_labs_error(tmp_path: Path, missing: str) -> N
 def test_a_missing_interpreter_is_the_labs_error(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     with pytest.raises(LabError, match="not found"):
-        score(tmp_path / "python", bench.evaluator, bench.sha256, bench.predictions, bench.labels, bench.folder, 5)
+        frozen = FrozenEvaluator(tmp_path / "python", bench.evaluator, bench.sha256, 5)
+        frozen.score(bench.predictions, bench.labels, bench.folder)
 
 
 @pytest.mark.process

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.stats.plan import PlannedArm
 from autolab.trials import inputs, lookahead
-from autolab.trials.job import tidy, trial_job
+from autolab.trials.job import Attempt, TrialCommands, tidy, trial_job
+from autolab.trials.lab_inputs import inputs_of
 
 pytestmark = pytest.mark.process
 
@@ -31,13 +31,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return init.make_lab(tmp_path_factory.mktemp("lab") / "lab", str(TINY), 1)
 
 
+def attempt(*, holdout: bool = False) -> Attempt:
+    return Attempt("lab.i1.run.b-s0.a1", "b-s0", 1, BASELINE, 7, holdout)
+
+
 def job(lab: Lab, command: str, **train: Any) -> tuple[inputs.TrialInputs, Job]:
     """The first attempt of a trial whose training runs `command`."""
     told = {"metric": {"primary": "a", "direction": "minimize", "success_delta": 1}, "data": "data/train"}
     config = Config.from_value(told | {"train": {"command": command, **train}}, Config.FILE)
     head = lab.git.head() or ""
-    setup = inputs.set_up(lab, config, head, head)
-    return setup, trial_job(setup, command, config, "lab.i1.run.b-s0.a1", "b-s0", 1, BASELINE, 7)
+    setup = inputs_of(lab, config, head, head)
+    return setup, trial_job(setup, TrialCommands.of(command, config), attempt())
 
 
 def train(job: Job, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -55,12 +59,12 @@ def names(folder: Path) -> list[str]:
 def test_a_copy_is_written_to_and_thrown_away_and_the_metrics_file_is_kept(lab: Lab, tmp_path: Path) -> None:
     command = "sh -c 'echo changed >> train.py && mkdir out && echo \"a: 1\" > out/m.txt && pwd && ls -d data/train/*'"
     setup, made = job(lab, command, in_copy=True, metrics="out/m.txt")
-    exported = (setup.code["base"] / "train.py").read_bytes()
+    exported = (setup.code["base"].folder / "train.py").read_bytes()
     done = train(made, tmp_path / "a1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "a1" / "copy"), "data/train/points.json"]
     assert names(tmp_path / "a1") == ["train", "train/out", "train/out/m.txt"]
-    assert (setup.code["base"] / "train.py").read_bytes() == exported
+    assert (setup.code["base"].folder / "train.py").read_bytes() == exported
 
 
 def test_a_metrics_file_of_the_commit_is_not_taken_for_a_result(lab: Lab, tmp_path: Path) -> None:
@@ -78,7 +82,7 @@ def test_in_a_copy_too_the_programs_own_status_and_last_words_count(lab: Lab, tm
 
 def test_without_a_copy_the_program_itself_is_the_step(lab: Lab) -> None:
     setup, made = job(lab, "{python} train.py --fast")
-    assert made.steps[0].argv == (setup.python, "train.py", "--fast")
+    assert made.steps[0].argv == (setup.interpreter.path, "train.py", "--fast")
     assert made.steps[0].env["HOME"] == "{scratch}"
 
 
@@ -109,19 +113,18 @@ def test_what_a_configuration_may_not_ask_of_a_training(lab: Lab, train_keys: di
 
 
 def test_a_fetched_attempt_is_tidied_once_and_again(lab: Lab, tmp_path: Path) -> None:
-    setup, made = job(lab, "true")
+    _, made = job(lab, "true")
     np.save(tmp_path / "inputs.npy", np.arange(12, dtype=np.uint8).reshape(3, 4))
-    setup = replace(setup, altered=lookahead.alter(tmp_path / "inputs.npy", b"s", tmp_path / "exports"))
-    assert setup.altered
-    attempt = tmp_path / "a1"
+    altered = lookahead.alter(tmp_path / "inputs.npy", b"s", tmp_path / "exports")
+    folder = tmp_path / "a1"
     for path in ("copy/deep/file", "predict_1/inputs.npy", "predict_2/inputs.npy", "altered/planted"):
-        (attempt / path).parent.mkdir(parents=True)
-        (attempt / path).touch()
-    for step, source in setup.altered.order(made.key).items():
-        (attempt / step / source).touch()
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).touch()
+    for step, source in altered.order(made.key).items():
+        (folder / step / source).touch()
     for _ in range(2):
-        tidy(setup, made.key, attempt)
-        assert names(attempt) == ["altered", "altered/altered", "predict", "predict/inputs"]
+        tidy(altered, made.key, folder)
+        assert names(folder) == ["altered", "altered/altered", "predict", "predict/inputs"]
 
 
 # The holdout, and exports of another place
@@ -135,23 +138,23 @@ def with_holdout(lab: Lab) -> tuple[inputs.TrialInputs, Config]:
     evaluate = config.evaluate.model_copy(update={"holdout": "data/holdout"})
     config = config.model_copy(update={"evaluate": evaluate})
     head = lab.git.head() or ""
-    return inputs.set_up(lab, config, head, head), config
+    return inputs_of(lab, config, head, head), config
 
 
 def test_only_when_asked_a_trial_predicts_for_the_holdout_and_never_sees_its_labels(
     lab: Lab, with_holdout: tuple[inputs.TrialInputs, Config]
 ) -> None:
     setup, config = with_holdout
-    assert setup.holdout is not None
+    assert setup.evaluation is not None and setup.evaluation.holdout is not None
+    holdout = setup.evaluation.holdout
     plain, asked = (
-        trial_job(setup, "true", config, "lab.i1.run.b-s0.a1", "b-s0", 1, BASELINE, 7, holdout=asked)
-        for asked in (False, True)
+        trial_job(setup, TrialCommands.of("true", config), attempt(holdout=asked)) for asked in (False, True)
     )
     assert [step.name for step in plain.steps] == ["train", "predict"] and "holdout" not in plain.inputs
     assert [step.name for step in asked.steps] == ["train", "predict", "holdout"]
     assert asked.steps[:2] == plain.steps, "training and prediction are as in a search"
     train, predict, held = asked.steps
-    assert asked.inputs["holdout"] == setup.holdout[0] and setup.holdout[1] not in asked.inputs.values()
+    assert asked.inputs["holdout"] == holdout.inputs and holdout.labels not in asked.inputs.values()
     assert held.argv == predict.argv and held.env["AUTOLAB_INPUTS"] == "{holdout}"
     assert held.env["AUTOLAB_MODEL"] == predict.env["AUTOLAB_MODEL"] == "{folder}/train/model"
     assert held.box.writes == ("{folder}/holdout",) and held.time_limit_s == predict.time_limit_s
@@ -160,9 +163,9 @@ def test_only_when_asked_a_trial_predicts_for_the_holdout_and_never_sees_its_lab
 
 def test_a_lab_without_a_holdout_has_nothing_to_predict_for_it(lab: Lab) -> None:
     config, head = lab.config(), lab.git.head() or ""
-    setup = inputs.set_up(lab, config, head, head)
-    assert setup.holdout is None
-    made = trial_job(setup, "true", config, "lab.i1.run.b-s0.a1", "b-s0", 1, BASELINE, 7, holdout=True)
+    setup = inputs_of(lab, config, head, head)
+    assert setup.evaluation is not None and setup.evaluation.holdout is None
+    made = trial_job(setup, TrialCommands.of("true", config), attempt(holdout=True))
     assert [step.name for step in made.steps] == ["train", "predict"]
 
 
@@ -170,15 +173,25 @@ def test_the_code_export_holds_no_holdout(with_holdout: tuple[inputs.TrialInputs
     setup, config = with_holdout
     assert "data/holdout" in inputs.hidden_from_trials(config)
     assert setup.data_sha256.keys() == {"train", "eval", "holdout"}
-    assert not (setup.code["base"] / "data").exists()
+    assert not (setup.code["base"].folder / "data").exists()
 
 
 def test_exports_of_another_place_are_made_anew_there_and_tell_the_same(lab: Lab, tmp_path: Path) -> None:
     config, head = lab.config(), lab.git.head() or ""
-    usual, other = inputs.set_up(lab, config, head, head), inputs.set_up(lab, config, head, head, tmp_path / "place")
-    assert (other.protocol, other.data_sha256, other.trees) == (usual.protocol, usual.data_sha256, usual.trees)
+    usual, other = inputs_of(lab, config, head, head), inputs_of(lab, config, head, head, tmp_path / "place")
+    assert (other.protocol, other.data_sha256) == (usual.protocol, usual.data_sha256)
+    assert [one.tree for one in other.code.values()] == [one.tree for one in usual.code.values()]
     assert other.evaluator_sha256 == usual.evaluator_sha256
-    places = [*other.code.values(), other.data, other.inputs, other.labels, other.evaluator, other.configs]
+    assert other.evaluation is not None
+    split, script = other.evaluation.split, other.evaluation.evaluator.script
+    places = [
+        *(one.folder for one in other.code.values()),
+        other.data,
+        split.inputs,
+        split.labels,
+        script,
+        other.configs,
+    ]
     assert all(path is not None and path.is_relative_to(tmp_path / "place") for path in places)
     assert other.seals.broken() == ""
 
@@ -192,7 +205,7 @@ def test_exports_of_another_place_are_made_anew_there_and_tell_the_same(lab: Lab
         ({"direction": "maximize"}, False),
     ],
 )
-def test_an_protocol_is_one_metric_in_one_direction(lab: Lab, change: dict[str, Any], same: bool) -> None:
+def test_a_protocol_is_one_metric_in_one_direction(lab: Lab, change: dict[str, Any], same: bool) -> None:
     config, head = lab.config(), lab.git.head() or ""
     other = config.model_copy(update={"metric": config.metric.model_copy(update=change)})
-    assert (inputs.set_up(lab, other, head, head).protocol == inputs.set_up(lab, config, head, head).protocol) is same
+    assert (inputs_of(lab, other, head, head).protocol == inputs_of(lab, config, head, head).protocol) is same

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,10 +23,13 @@ from autolab.lab.schemas.config import ExecutorConfig
 from autolab.lab.schemas.experiment import Design, Manifest
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
 from autolab.stats import rules
-from autolab.stats.plan import Plan, confirmation_plan, plan_design
-from autolab.trials import measurement, score
+from autolab.stats.plan import Cell, Plan, confirmation_plan, plan_design
+from autolab.trials import evaluation, measurement
 from autolab.trials.job import train_command
-from autolab.trials.measurement import MAX_LOST, Ending, Measured, RunRequest
+from autolab.trials.lab_inputs import code_commits, record_of, source_of
+from autolab.trials.measurement import Ending, Measured
+from autolab.trials.run_record import RunObserver, RunSpec
+from autolab.trials.trial_log import MAX_LOST, TrialLog
 
 pytestmark = pytest.mark.process
 
@@ -150,27 +153,21 @@ class Bench:
         with Lab(self.root).hold("a test") as lab:
             offset = self.begins.setdefault(iteration_id, lab.ledger.head.size)
             head = lab.git.head() or ""
-            spec = design(iteration_id, **more)
+            spec_of_arms = design(iteration_id, **more)
             update: dict[str, Any] = {"executor": ExecutorConfig(name=f"{__name__}:Elsewhere")} | dict(config or {})
             told = lab.config().model_copy(update=update)
             tree = lab.git.tree(head)
-            order = RunRequest(
-                lab=lab,
-                config=told,
-                iteration_id=iteration_id,
-                plan=lambda setup: plan(plan_design(spec, told, None, lab.secret, setup.protocol, tree)),
-                command=train_command(spec, told),
-                base=head,
-                candidate=head,
-                checks={"tests": "skip"},
-                events=list(lab.ledger.lines(offset)),
-                acted=0,
-                tell=Plain(tell or (lambda text: None)),
-                stop=stop or (lambda: False),
+            spec = RunSpec(
                 kind=kind,
-                design_sha256=files.sha256_of(spec.to_yaml()),
+                plan=lambda inputs: plan(plan_design(spec_of_arms, told, None, lab.secret, inputs.protocol, tree)),
+                command=train_command(spec_of_arms, told),
+                commits=code_commits(head, head),
+                design_sha256=files.sha256_of(spec_of_arms.to_yaml()),
+                checks={"tests": "skip"},
             )
-            return measurement.measure(order)
+            record = record_of(lab, iteration_id, list(lab.ledger.lines(offset)), 0)
+            observer = RunObserver(Plain(tell or (lambda text: None)), stop or (lambda: False))
+            return measurement.measure(source_of(lab), told, spec, record, observer)
 
     def events(self, event: str, iteration_id: str = "i1") -> list[dict[str, Any]]:
         begin = self.begins[iteration_id]
@@ -509,22 +506,26 @@ def test_a_decided_arm_gets_no_more_trials_while_another_goes_on(bench: Bench) -
 def test_trainings_whose_seed_changes_nothing_are_decided_over_parts_of_the_evaluation(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score, "LEAST", len(LABELS) // score.PARTS)
+    monkeypatch.setattr(evaluation, "LEAST", len(LABELS) // evaluation.PARTS)
     rows = np.random.default_rng(0).uniform(-0.05, 0.05, size=(2, len(LABELS)))
     bench.world.right = lambda arm, seed: 0.6 + rows[0] if arm == "baseline" else 0.8 + rows[1]
     measured = bench.measure(**SEQUENTIAL)
     (compared,) = bench.manifest().comparisons
     assert (compared.verdict, compared.reason) == (Verdict.SUPPORTED, "deterministic")
-    assert (compared.pairs, compared.difference.n, measured.executed) == (2, score.PARTS, 4)
+    assert (compared.pairs, compared.difference.n, measured.executed) == (2, evaluation.PARTS, 4)
     for arm in ("baseline", "steep"):
         first, second = (trial for trial in bench.manifest().trials if trial.arm == arm)
-        assert (first.parts, len(second.parts)) == ((), score.PARTS)
+        assert (first.parts, len(second.parts)) == ((), evaluation.PARTS)
         assert np.mean(second.parts) == pytest.approx(second.score["val_loss"]), "equal parts of the same rows"
     shown = bench.root / "experiments" / "i1" / "runs" / "run_0001" / "trials"
     assert not list(shown.rglob("parts"))
 
 
 # Fresh arms, and the holdout of a confirmation
+
+
+def held(lab: Lab, key: str) -> Path:
+    return record_of(lab, "i1", (), 0).held(key)
 
 
 def stored(bench: Bench) -> dict[str, bytes]:
@@ -563,9 +564,9 @@ def test_a_confirmation_predicts_for_the_holdout_and_keeps_that_out_of_sight(ben
     assert (manifest.kind, {trial.seed for trial in manifest.trials}) == (RunKind.CONFIRM, {11, 12, 13})
     for trial in manifest.trials:
         assert [step.name for step in bench.world.jobs[trial.key].steps] == ["train", "predict", "holdout"]
-        kept = measurement.held(lab, trial.key)
+        kept = held(lab, trial.key)
         assert kept.is_relative_to(lab.store) and np.load(kept).shape == (len(LABELS), 2)
-    assert not any(measurement.held(lab, key).exists() for key in searched)
+    assert not any(held(lab, key).exists() for key in searched)
     shown = bench.root / "experiments" / "i1" / "runs"
     assert len(list(shown.glob("run_0002/trials/*/a1/predict/predictions.npy"))) == 6
     assert not list(shown.rglob("holdout*"))
@@ -575,17 +576,17 @@ def test_reuse_is_far_cheaper_than_a_trial_that_costs_nothing_to_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took: dict[str, float] = {}
-    reuse = measurement._reuse
+    reuse = TrialLog.reuse
 
-    def timed(run: Any, cells: Sequence[measurement.Cell]) -> None:
+    def timed(log: TrialLog, cells: Collection[Cell], *others: Any) -> None:
         began = time.perf_counter()
-        reuse(run, cells)
+        reuse(log, cells, *others)
         took["reuse"] = (time.perf_counter() - began) / len(cells)
 
     began = time.perf_counter()
     assert bench.measure("i1").executed == 6
     executing = (time.perf_counter() - began) / 6
-    monkeypatch.setattr(measurement, "_reuse", timed)
+    monkeypatch.setattr(TrialLog, "reuse", timed)
     assert bench.measure("i2").executed == 0
     assert took["reuse"] < executing / 5, "even where the training itself takes no time at all"
     assert took["reuse"] < 0.020

@@ -12,7 +12,7 @@ import pytest
 from lab_kit import LabKit, decision, design, docs, hypothesis, implementation, iteration, make_lab, script
 
 from autolab.lab.lab import Lab
-from autolab.trials import stored
+from autolab.trials.stored import StoredTrials
 
 pytestmark = pytest.mark.process
 
@@ -48,6 +48,11 @@ def kit(calibrated: Path, tmp_path: Path) -> LabKit:
 
 def files(kit: LabKit) -> list[Path]:
     return sorted((kit.store / "trials").glob("??/*.json"))
+
+
+def stored_trials(kit: LabKit) -> StoredTrials:
+    lab = Lab(kit.root)
+    return StoredTrials(lab.store, lab.ledger)
 
 
 def edited(**values: Any) -> Callable[[Path], None]:
@@ -104,24 +109,24 @@ def test_an_edited_one_is_found_by_verify_and_fixed_from_the_ledger(kit: LabKit,
     path = files(kit)[0]
     whole = path.read_bytes()
     edit(path)
-    lab = Lab(kit.root)
-    told = list(stored.check(lab))
+    trials = stored_trials(kit)
+    told = list(trials.check())
     (line,) = told
     assert says in line and str(path.relative_to(kit.store)) in line and "doctor --fix" in line
-    (fixed,) = stored.fix(lab)
+    (fixed,) = trials.fix()
     assert says in fixed and "written again from the ledger" in fixed
     assert path.read_bytes() == whole
     assert [one.name for one in path.parent.iterdir() if "edited" in one.name], "the old one is kept"
-    assert list(stored.check(lab)) == [] and list(stored.fix(lab)) == []
+    assert list(trials.check()) == [] and list(trials.fix()) == []
 
 
 def test_what_no_line_records_is_put_aside(kit: LabKit) -> None:
     path = kit.store / "trials" / "ab" / f"{'ab' * 32}.json"
     path.parent.mkdir(exist_ok=True)
     shutil.copy(files(kit)[0], path)
-    (fixed,) = stored.fix(Lab(kit.root))
+    (fixed,) = stored_trials(kit).fix()
     assert "no line of the ledger records it: put aside" in fixed and not path.exists()
-    assert stored.find(Lab(kit.root), "ab" * 32) is None
+    assert stored_trials(kit).find("ab" * 32) is None
 
 
 def test_through_the_command_line_an_edited_one_is_said_and_measured_anew(tmp_path: Path) -> None:
@@ -149,7 +154,7 @@ def test_a_crash_between_the_line_and_the_stored_trial_loses_neither(tmp_path: P
     assert crashed.autolab(*CALIBRATE).code == 0
     completed = [line["data"]["trial"] for line in crashed.events("trial")]
     assert {path.stem for path in files(crashed)} == {trial["content"] for trial in completed}
-    assert list(stored.check(Lab(crashed.root))) == []
+    assert list(stored_trials(crashed).check()) == []
 
 
 def test_a_rebuilt_ledger_and_its_stored_trials_fit_again_after_doctor(tmp_path: Path) -> None:

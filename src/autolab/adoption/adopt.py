@@ -21,8 +21,9 @@ from autolab.errors import LabError, UsageError
 from autolab.files import write_whole
 from autolab.lab.create import TEMPLATES, ignore, refuse_nested, register, write_schemas
 from autolab.lab.git import Git, common_dir, find_root
-from autolab.lab.lab import OWN_PYTHON, Lab, command_words
+from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config, Direction, VerifierPolicy
+from autolab.lab.trial_python import OWN_PYTHON, command_words
 from autolab.reports import results_table
 from autolab.sandbox.collect import remove_tree
 from autolab.text import decode

@@ -66,7 +66,8 @@ def verify_lab(lab: Lab) -> list[Finding]:
             _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
     _try(found, "manifest", lambda: found.extend(_manifests(lab)))
     _try(found, "table", lambda: found.extend(_table(lab)))
-    _try(found, "trials", lambda: found.extend(findings.blocking_finding("trials", said) for said in stored.check(lab)))
+    trials = stored.StoredTrials(lab.store, lab.ledger)
+    _try(found, "trials", lambda: found.extend(findings.blocking_finding("trials", said) for said in trials.check()))
     found += [*_pytest_guard(lab), *_executed(lab), *prompts.check(lab.control / "prompts")]
     # What a loop would be refused for hangs on both: they have to be whole before it can be looked for.
     if not any(finding.check in ("config", "ledger") for finding in found):
@@ -259,7 +260,7 @@ def _fix(start: Path) -> list[Finding]:
             found.append(findings.advisory_finding("fixed", fixes.begin_anew(lab, lost)))
         found += [findings.advisory_finding("fixed", said) for said in fixes.fix(lab)]
         lab.take_up(fix=True)
-        found += [findings.advisory_finding("fixed", said) for said in stored.fix(lab)]
+        found += [findings.advisory_finding("fixed", said) for said in stored.StoredTrials(lab.store, lab.ledger).fix()]
         lab.git.repair_worktrees()
         newest = _newest_logs(lab)
         for path in _broken_documents(lab):

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -28,11 +27,10 @@ from autolab.lab.ledger import Ledger, Line, machine
 from autolab.lab.location import holder, is_locked, locate
 from autolab.lab.schemas.campaign import Backlog, Campaign, State
 from autolab.lab.schemas.config import Config, VerifierPolicy
+from autolab.lab.trial_python import trial_python
 
 CONTROL = ("config.yaml", "verifier_policy.yaml")
 """What a user says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
-OWN_PYTHON = (".venv/bin/python", "venv/bin/python", ".venv/bin/python3", "venv/bin/python3")
-"""Interpreters of a lab's own, as a command may name them. Git does not hold them, so an export has none."""
 SECRET_BYTES = 32
 LOOKS = 2000
 """How often, a millisecond apart, the lock is tried while only readers look at it."""
@@ -187,17 +185,8 @@ class Lab:
         return shown if shown.exists() or not held.exists() else held
 
     def python(self, config: Config) -> str:
-        """The trials' interpreter: named in the config, else ./venv/bin/python, else the one that runs Autolab."""
-        if config.python:
-            path = Path(config.python)
-            named = str(path if path.is_absolute() or "/" not in config.python else self.root / path)
-            if "/" in named and not os.access(named, os.X_OK):
-                raise LabError(
-                    f".autolab/config.yaml: python: {config.python}: no such program; name one or remove the key"
-                )
-            return named
-        own = self.root / "venv" / "bin" / "python"
-        return str(own) if os.access(own, os.X_OK) else sys.executable
+        """The trials' interpreter. LabError: the config names a program that does not exist."""
+        return trial_python(self.root, config)
 
     # state
 
@@ -432,15 +421,6 @@ class Lab:
     def show_backlog(self, backlog: Backlog) -> None:
         for path in (self.store / "backlog.yaml", self.backlog_path):
             files.write_whole(path, backlog.to_yaml())
-
-
-def command_words(command: str) -> list[str]:
-    """The words of a command line. `./venv/bin/python` in front means the trials' interpreter, as `{python}` does.
-
-    ValueError where quotes do not fit.
-    """
-    words = shlex.split(command)
-    return ["{python}", *words[1:]] if words and words[0].removeprefix("./") in OWN_PYTHON else words
 
 
 def read_transition(line: Line) -> tuple[State, Campaign]:

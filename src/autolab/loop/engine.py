@@ -41,7 +41,8 @@ from autolab.loop.stages import StageOutcome, advance, waits
 from autolab.loop.user_review import take_approved, way_on
 from autolab.researchers.base import Researcher
 from autolab.stats.target import parse
-from autolab.trials import calibration, inputs, reproduce
+from autolab.trials import calibration, reproduce
+from autolab.trials.lab_inputs import inputs_of
 from autolab.trials.progress import View
 
 
@@ -172,7 +173,7 @@ class Engine:
         LabError: it is not, or nothing can be resolved in it.
         """
         preflight.require(preflight.TRIALS, self._ground)
-        protocol = inputs.set_up(self.lab, self.config, base, base).protocol
+        protocol = inputs_of(self.lab, self.config, base, base).protocol
         present = calibration.current_calibration(self.lab)
         stands = present is not None and not present.refused and calibration.holds(present, self.config, protocol)
         if self._loops and not stands:

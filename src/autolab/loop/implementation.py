@@ -24,7 +24,8 @@ from autolab.researchers.offline.changes import NotApplicable
 from autolab.sandbox.collect import remove_tree
 from autolab.stats.plan import plan_design
 from autolab.text import one_line
-from autolab.trials import inputs, job, leak_checks
+from autolab.trials import job, leak_checks
+from autolab.trials.lab_inputs import inputs_of
 from autolab.trials.progress import View
 from autolab.verifiers import check_settings, lookups, paths, programs
 from autolab.verifiers.findings import blocking_finding
@@ -179,12 +180,15 @@ def _policy_findings(iteration: Iteration, commit: str, changes: Sequence[Change
 
 def _copied_labels(iteration: Iteration, commit: str, changed: Collection[str]) -> list[Finding]:
     """Findings on files of the candidate that hold labels of the evaluation or the holdout."""
-    lab, base = iteration.lab, iteration.base_commit
-    ground = inputs.set_up(lab, iteration.config, base, commit)
-    splits = [lookups.Split("the evaluation", ground.labels, ground.inputs)]
-    if ground.holdout is not None:
-        splits.append(lookups.Split("the holdout", ground.holdout[1], ground.holdout[0]))
-    labels = lookups.Lookups(splits, sorted(ground.data.rglob("*.npy")) if ground.data is not None else ())
+    lab, config, base = iteration.lab, iteration.config, iteration.base_commit
+    inputs = inputs_of(lab, config, base, commit)
+    evaluation = inputs.evaluation
+    if evaluation is None:
+        return []
+    splits = [lookups.Split("the evaluation", evaluation.split.labels, evaluation.split.inputs)]
+    if evaluation.holdout is not None:
+        splits.append(lookups.Split("the holdout", evaluation.holdout.labels, evaluation.holdout.inputs))
+    labels = lookups.Lookups(splits, sorted(inputs.data.rglob("*.npy")) if inputs.data is not None else ())
     git = Workspaces(lab.root)
     files, before = (git.contents(one, changed, lookups.SEARCHED) for one in (commit, base))
     return labels.findings(files, before)
@@ -193,34 +197,34 @@ def _copied_labels(iteration: Iteration, commit: str, changed: Collection[str]) 
 def _climb(iteration: Iteration, commit: str, tests_changed: bool) -> programs.CheckResults:
     """The verifier ladder; with the base's own tests too, if the candidate changed tests."""
     lab, config = iteration.lab, iteration.config
-    ground = inputs.set_up(lab, config, iteration.base_commit, commit)
-    copied = leak_checks.copied_labels(config, ground)
+    inputs = inputs_of(lab, config, iteration.base_commit, commit)
+    copied = leak_checks.copied_labels(config, inputs)
     if copied:
         message = "equals {}, which no candidate may hold: take the file out"
         findings = tuple(blocking_finding("labels", f"{c.path}: {message.format(c.equals)}", c.path) for c in copied)
         return programs.CheckResults({"labels": "fail"}, findings, None)
     plan = plan_design(iteration.design(), config, iteration.hypothesis(), lab.secret, "", "")
-    variant = plan.variants[0]
+    variant, candidate = plan.variants[0], inputs.code["candidate"]
     checks = lab.store / "requests" / iteration.iteration_id / "checks"
     with_base_tests = None
     if tests_changed:
         with_base_tests = checks / f"{commit[:12]}.base_tests"
         remove_tree(with_base_tests)
-        check_settings.with_base_tests(ground.code["candidate"], ground.code["base"], with_base_tests)
+        check_settings.with_base_tests(candidate.folder, inputs.code["base"].folder, with_base_tests)
     climbed = programs.run_checks(
         iteration.policy,
         programs.CheckInputs(
-            folder=ground.code["candidate"],
-            python=ground.python,
+            folder=candidate.folder,
+            python=inputs.interpreter.path,
             iteration_id=iteration.iteration_id,
             scratch=checks / commit[:12],
             logs=lab.logs(iteration.iteration_id) / "checks",
-            config=inputs.settings_file(ground, variant),
-            data=ground.data,
+            config=inputs.settings_file(variant),
+            data=inputs.data,
             experiment=iteration.paths.folder,
-            imports=ground.imports.get("candidate"),
+            imports=candidate.imports,
             with_base_tests=with_base_tests,
-            box=job.checks_box(ground, config),
+            box=job.checks_box(inputs, config.train),
         ),
     )
     if with_base_tests is not None:

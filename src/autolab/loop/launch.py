@@ -18,8 +18,13 @@ from autolab.loop.document import queue_failed_run
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.stats.plan import Plan, plan_design, plan_within, planned_cells
-from autolab.trials import champion, inputs, job, measurement
+from autolab.stats.seeds import confirmation_seeds
+from autolab.trials import champion, job, measurement
+from autolab.trials.holdout_question import HoldoutQuestion
+from autolab.trials.inputs import TrialInputs, set_up
+from autolab.trials.lab_inputs import code_commits, record_of, source_of
 from autolab.trials.progress import View
+from autolab.trials.run_record import RunObserver, RunRecord, RunSpec, count_trials, lines_of
 from autolab.verifiers import suspicion
 
 # launch
@@ -39,7 +44,7 @@ def run(iteration: Iteration, view: View, stop: Callable[[], bool], deadline: De
         short = short or _short(config.budget, len(planned_cells(planned)), trials_left)
         return StageResult(StageOutcome.STOP, f"budget: {short}")
     launch = _Launch(iteration, view, stop, deadline)
-    search = measurement.measure(launch.run_request(trials_left))
+    search = launch.measure(launch.run_spec(trials_left))
     if search.ending is not measurement.Ending.DONE:
         return launch.result(search, search.run_id)
     assert search.manifest is not None
@@ -63,18 +68,19 @@ class _Launch:
         trials_left = _trials_left(iteration, RunKind.CONFIRM)
         searched_pairs = max(one.pairs or 0 for one in search.comparisons)
         rule = champion.rule(config, plan.rule or config.test, claims)
-        confirmation = champion.plan(self.run_request(), plan, variant, rule, trials_left)
-        wanted_pairs = champion.pairs(plan, config)
+        tree, wanted_pairs = iteration.lab.git.tree(iteration.candidate() or ""), champion.pairs(plan, config)
+        seeds = confirmation_seeds(iteration.lab.secret, tree, wanted_pairs)
+        confirmation = champion.plan(plan, variant, rule, seeds, trials_left)
         # As many pairs again as the search took may not do: chance made them few.
         if confirmation is None or len(confirmation.seeds) < min(2 * searched_pairs, wanted_pairs):
             self.view(f"{variant} is supported, and not confirmed: the budget ends here")
             short = _short(config.budget, 2 * wanted_pairs, trials_left)
             return StageResult(StageOutcome.STOP, f"budget: {short}", _counts(iteration))
-        request = self.run_request()
         self.view(f"{variant} is supported: measured again on fresh seeds, beside a fresh baseline")
         path = iteration.paths.run(search.run_id).manifest
         text = path.read_text(encoding="utf-8")
-        measured = champion.measure(request, confirmation)
+        spec = dataclasses.replace(self.run_spec(), plan=lambda _: confirmation, kind=RunKind.CONFIRM)
+        measured = self.measure(spec)
         files.write_whole(path, text)  # no state holds it yet: a user may have cleaned it away meanwhile
         if measured.ending is not measurement.Ending.DONE or measured.manifest is None:
             return self.result(measured, search.run_id)
@@ -82,7 +88,15 @@ class _Launch:
         passed = champion.lead(measured.manifest, iteration.design(), iteration.hypothesis()) is not None
         manifests = (search, measured.manifest)
         doubts = suspicion.reasons(manifests, iteration.design(), iteration.calibration(), variant)
-        concluded = champion.conclude(self.run_request(), search, measured.manifest, claims, passed, doubts)
+        question = HoldoutQuestion(
+            record=self.record(),
+            confirm=measured.manifest,
+            claims=claims,
+            allowed=config.test.holdout_questions,
+            inputs=lambda: set_up(source_of(iteration.lab), config, spec.commits),
+            tell=self.view,
+        )
+        concluded = champion.conclude(question, search, passed, doubts)
         counted = champion.after(claims, concluded, measured.manifest.protocol)
         result = self.result(measured, search.run_id)
         return result and dataclasses.replace(result, campaign=result.campaign | {"claims": counted})
@@ -118,29 +132,32 @@ class _Launch:
             case measurement.Ending.TAMPERED:
                 return StageResult(StageOutcome.ESCALATE, f"{measured.run_id}: {measured.reason}", counts, state)
 
-    def run_request(self, trials_left: int | None = None) -> measurement.RunRequest:
+    def measure(self, spec: RunSpec) -> measurement.Measured:
+        """Bring a run to an end, or pause it when the user asks to stop or the time is over."""
+        lab, observer = self.iteration.lab, RunObserver(self.view, lambda: self.stop() or self.deadline.is_over())
+        return measurement.measure(source_of(lab), self.iteration.config, spec, self.record(), observer)
+
+    def record(self) -> RunRecord:
+        iteration = self.iteration
+        return record_of(iteration.lab, iteration.iteration_id, iteration.events(), iteration.acted)
+
+    def run_spec(self, trials_left: int | None = None) -> RunSpec:
+        """The search of the design, within `trials_left` trials."""
         iteration, config, lab = self.iteration, self.iteration.config, self.iteration.lab
-        commit, spec, events = iteration.candidate() or "", iteration.design(), iteration.events()
+        commit, design = iteration.candidate() or "", iteration.design()
         base_tree = lab.git.tree(iteration.base_commit)
 
-        def plan(setup: inputs.TrialInputs) -> Plan:
-            whole = plan_design(spec, config, iteration.hypothesis(), lab.secret, setup.protocol, base_tree)
+        def plan(inputs: TrialInputs) -> Plan:
+            whole = plan_design(design, config, iteration.hypothesis(), lab.secret, inputs.protocol, base_tree)
             return plan_within(whole, trials_left) or whole
 
-        return measurement.RunRequest(
-            lab=lab,
-            config=config,
-            iteration_id=iteration.iteration_id,
+        return RunSpec(
+            kind=RunKind.SEARCH,
             plan=plan,
-            command=job.train_command(spec, config),
-            design_sha256=files.sha256_of(spec.to_yaml()),
-            base=iteration.base_commit,
-            candidate=commit,
-            checks=review.recorded_checks(events, commit)["checks"],
-            events=events,
-            acted=iteration.acted,
-            tell=self.view,
-            stop=lambda: self.stop() or self.deadline.is_over(),
+            command=job.train_command(design, config),
+            commits=code_commits(iteration.base_commit, commit),
+            design_sha256=files.sha256_of(design.to_yaml()),
+            checks=review.recorded_checks(iteration.events(), commit)["checks"],
         )
 
 
@@ -154,7 +171,7 @@ def _trials_left(iteration: Iteration, kind: RunKind) -> int | None:
     if not caps:
         return None
     acted = iteration.acted
-    events = measurement.lines_of(iteration.events(), [kind])
+    events = lines_of(iteration.events(), [kind])
     over = {line.data["run_id"] for line in events if line.event == "run_ended" and line.n < acted}
     begun = {line.data["run_id"] for line in events if line.event == "run_started" and line.data["kind"] == kind}
     under_way = begun - over
@@ -172,7 +189,7 @@ def _short(cap: Budget, wanted: int, left: int | None) -> str:
 def _counts(iteration: Iteration) -> dict[str, object]:
     """The campaign's counts with the trials brought to an end since the newest transition: the same after a crash."""
     gpus = iteration.config.train.gpus
-    return measurement.count_trials(iteration.events(), RunKind.SEARCH, iteration.acted, iteration.campaign, gpus)
+    return count_trials(iteration.events(), RunKind.SEARCH, iteration.acted, iteration.campaign, gpus)
 
 
 def _script(command: str, config: Config, folder: str) -> str:

@@ -19,7 +19,8 @@ from autolab.researchers import load_researcher, prompts
 from autolab.researchers.base import Researcher
 from autolab.stats import target
 from autolab.trials import calibration, champion, containment, interpreter, leak_checks, lookahead
-from autolab.trials.inputs import from_user, require_committed, require_folder, require_open
+from autolab.trials.exports import require_committed, require_folder
+from autolab.trials.inputs import from_user, require_open
 
 REPORTS = "9_reports"
 
@@ -113,7 +114,7 @@ def refuse_unbuilt(config: Config) -> None:
 def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
     """The configuration as it can be acted on, or a RecordError that says why it cannot."""
     refuse_unbuilt(config)
-    leak_checks.refuse_reads(lab, config)
+    leak_checks.refuse_reads(lab.root, lab.store, config)
     settled, lower = containment.settle(config, lab.store)
     if lower:
         tell(lower)
@@ -153,7 +154,7 @@ START: dict[str, Check] = {
         ground.lab.store / "runs", ground.config.executor.options
     ),
     "python": lambda ground: ground.lab.python(ground.config),
-    "reads": lambda ground: leak_checks.refuse_reads(ground.lab, ground.config),
+    "reads": lambda ground: leak_checks.refuse_reads(ground.lab.root, ground.lab.store, ground.config),
     "secret": lambda ground: ground.lab.secret,
     "prompts": _prompts,
 }
@@ -165,20 +166,20 @@ START: dict[str, Check] = {
 def _data(ground: Conditions) -> None:
     """Training data and splits are in the base commit or on disk, and the evaluator is committed."""
     lab, config, base = ground.lab, ground.config, ground.base()
-    if config.data is not None and not require_folder(lab, base, config.data):
+    if config.data is not None and not require_folder(lab.git, lab.root, base, config.data):
         require_open(lab.root / config.data, config)
     if config.evaluate is None:
         return
     for split in (config.evaluate.eval, config.evaluate.holdout):
         if split is not None:
             _split(ground, base, split)
-    require_committed(lab, base, config.evaluate.script)
+    require_committed(lab.git, base, config.evaluate.script)
 
 
 def _split(ground: Conditions, base: str, split: str) -> None:
     """Inputs and labels are there; a trial can read the inputs, and cut them where the lab looks for look-ahead."""
     lab, config = ground.lab, ground.config
-    held = require_folder(lab, base, split)
+    held = require_folder(lab.git, lab.root, base, split)
     for name in ("inputs.npy", "labels.npy"):
         there = lab.git.has_path(base, f"{split}/{name}") if held else (lab.root / split / name).is_file()
         if not there:
@@ -210,6 +211,8 @@ TRIALS: dict[str, Check] = {
     "packages": lambda ground: interpreter.packages_hash(Path(ground.lab.python(ground.config))),
     "environment": _environment,
     "data": _data,
-    "labels": lambda ground: leak_checks.look_for_leaks(ground.lab, ground.config, note=ground.note),
+    "labels": lambda ground: leak_checks.look_for_leaks(
+        ground.lab.root, ground.lab.store, ground.config, note=ground.note
+    ),
     "budget": _affordable,
 }

@@ -34,8 +34,8 @@ from autolab.researchers.base import Answer, Task
 from autolab.researchers.llm.chat_model import LLMResearcher
 from autolab.sandbox.collect import remove_tree
 from autolab.text import decode
-from autolab.trials import stored
 from autolab.trials.progress import View
+from autolab.trials.stored import StoredTrials
 
 COMPARED = ("code_checksum", "status", "verdict", "outcome", "eval_metrics", "planning_decision")
 """Of the iteration's record: what its replies and its trials come to."""
@@ -231,7 +231,7 @@ def _take_over(past: _Past, scratch: Lab, tell: View) -> None:
     ended = [line.data["trial"] for line in past.lines if line.event == "trial"]
     for content in dict.fromkeys(trial["content"] for trial in ended):
         try:
-            found = stored.find(past.lab, content)
+            found = StoredTrials(past.lab.store, past.lab.ledger).find(content)
         except RecordError as error:
             tell(f"note: {error}; measured anew")
             continue
@@ -239,7 +239,7 @@ def _take_over(past: _Past, scratch: Lab, tell: View) -> None:
             trial, source = found
             iteration_id, run_id, _ = source.split("/")
             line = scratch.ledger.append("trial_known", {"run_id": run_id, "trial": trial.value()})
-            stored.keep(scratch, line, iteration_id)
+            StoredTrials(scratch.store, scratch.ledger).keep(line, iteration_id)
 
 
 def _said(lab: Lab) -> Iterator[Path]:

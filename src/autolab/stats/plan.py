@@ -17,20 +17,48 @@ from autolab.stats.criteria import resolve_criteria
 from autolab.stats.scores import Scale
 from autolab.stats.seeds import search_seeds
 
+BASE, CANDIDATE = "base", "candidate"
+"""Names of the code that arms run: what is compared with, and what was changed. `base` holds evaluator and data too."""
 AGAIN, ALTERED = "again", "altered"
 """Arms of a calibration: the baseline's first seed once more, the baseline with settings that the lab names."""
 
 
+CellKey = tuple[str, int]
+"""A cell without its seed: arm and index."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The smallest thing that a run measures: an arm at a seed, `index` being the seed's place in the plan.
+
+    What a cell is called is `trial` alone: nothing reads arm or index off that name, so that a cell of another kind,
+    such as a sub-experiment, can have an id of its own.
+    """
+
+    arm: str
+    index: int
+    seed: int
+
+    @property
+    def trial(self) -> str:
+        """The name of the trial that measures it."""
+        return f"{self.arm}-s{self.index}"
+
+    @property
+    def key(self) -> CellKey:
+        return self.arm, self.index
+
+
 @dataclass(frozen=True)
 class PlannedArm:
-    """A baseline or a variant with its resolved settings; `code` says whose code runs it.
+    """A baseline or a variant with its resolved settings; `code` names the code that runs it, one of the run's commits.
 
     A `fresh` one is run in any case, also where its result is known.
     """
 
     name: str
     role: Literal["baseline", "variant"]
-    code: Literal["base", "candidate"]
+    code: str
     settings: dict[str, JsonValue]
     fresh: bool = False
 
@@ -41,7 +69,7 @@ class Plan:
 
     `delta` is in the metric's units. `fixed` says that the design itself names the seeds. `self_reported`
     says that the lab has no evaluator, so that the numbers are what the trials say of themselves. A plan without
-    a rule compares nothing: it is done when every cell is. `only` names the (arm, index) that run; None: all.
+    a rule compares nothing: it is done when every cell is. `only` names the cells that run; None: all.
     `bound` is the worst score that counts: one beyond it, or of a diverged training, counts as the bound.
     """
 
@@ -54,13 +82,16 @@ class Plan:
     fixed: bool
     criteria: tuple[Criterion, ...] = ()
     self_reported: bool = False
-    only: frozenset[tuple[str, int]] | None = None
+    only: frozenset[CellKey] | None = None
     bound: float | None = None
 
     @property
     def baseline(self) -> PlannedArm:
         """The first baseline: what every variant is compared with."""
         return next(arm for arm in self.arms if arm.role == "baseline")
+
+    def arm(self, name: str) -> PlannedArm:
+        return next(arm for arm in self.arms if arm.name == name)
 
     @property
     def scale(self) -> Scale:
@@ -143,9 +174,9 @@ def confirmation_plan(search: Plan, lead: str, rule: StoppingRule, seeds: tuple[
 
 def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
     """The baseline over seeds, its first seed once more, and where the lab names one the altered arm beside it."""
-    arms = [PlannedArm("baseline", "baseline", "base", {}), PlannedArm(AGAIN, "variant", "base", {}, fresh=True)]
+    arms = [PlannedArm("baseline", "baseline", BASE, {}), PlannedArm(AGAIN, "variant", BASE, {}, fresh=True)]
     if config.calibrate.altered:
-        arms.append(PlannedArm(ALTERED, "variant", "base", dict(config.calibrate.altered)))
+        arms.append(PlannedArm(ALTERED, "variant", BASE, dict(config.calibrate.altered)))
     only = {(arm.name, index) for arm in arms for index in range(len(seeds)) if arm.name != AGAIN or index == 0}
     return Plan(
         arms=tuple(arms),
@@ -242,7 +273,7 @@ def _arms(design: Design) -> Iterator[PlannedArm]:
         shared["dataset"] = design.dataset
 
     def resolved(arm: Arm, role: Literal["baseline", "variant"]) -> PlannedArm:
-        code = arm.code or ("base" if role == "baseline" else "candidate")
+        code = arm.code or (BASE if role == "baseline" else CANDIDATE)
         return PlannedArm(arm.name, role, code, {**shared, **arm.config_overrides})
 
     yield from (resolved(arm, "baseline") for arm in design.baselines)
@@ -275,11 +306,7 @@ def _direction(design: Design, hypothesis: Hypothesis | None, metric: Metric | N
     return next(iter(named.values()))
 
 
-def planned_cells(plan: Plan) -> list[tuple[str, int, int]]:
-    """Every (arm, index, seed), pair by pair in seed order and baselines first, so that the read prefix grows."""
-    return [
-        (arm.name, index, seed)
-        for index, seed in enumerate(plan.seeds)
-        for arm in plan.arms
-        if plan.only is None or (arm.name, index) in plan.only
-    ]
+def planned_cells(plan: Plan) -> list[Cell]:
+    """Every cell, pair by pair in seed order and baselines first, so that the read prefix grows."""
+    cells = [Cell(arm.name, index, seed) for index, seed in enumerate(plan.seeds) for arm in plan.arms]
+    return [cell for cell in cells if plan.only is None or cell.key in plan.only]

@@ -15,7 +15,7 @@ from autolab.lab.schemas.experiment import Assessment, Comparison, CutTrials, In
 from autolab.lab.schemas.outcomes import TrialOutcome, Verdict
 from autolab.stats import rules
 from autolab.stats.criteria import Level, criteria_levels, criteria_verdict
-from autolab.stats.plan import Plan, planned_cells
+from autolab.stats.plan import Cell, CellKey, Plan, planned_cells
 from autolab.stats.scores import aggregate, quantum
 
 SAME = 2
@@ -47,8 +47,8 @@ class Judgement:
 # What trials say
 
 
-def settled(trials: Iterable[Trial]) -> dict[tuple[str, int], Trial]:
-    """Trials by (arm, index), without those that say nothing: cancelled by the rule, or lost and to be repeated."""
+def settled(trials: Iterable[Trial]) -> dict[CellKey, Trial]:
+    """Trials by cell, without those that say nothing: cancelled by the rule, or lost and to be repeated."""
     return {
         (trial.arm, trial.index): trial
         for trial in trials
@@ -66,27 +66,29 @@ def trials_read(plan: Plan, trials: Iterable[Trial]) -> list[Trial]:
     return _read(plan, found, _needed(plan, _rulings(plan, found)))
 
 
-def _needed(plan: Plan, rulings: dict[str, rules.Ruling]) -> list[tuple[str, int]]:
+def _needed(plan: Plan, rulings: dict[str, rules.Ruling]) -> list[Cell]:
     """The cells that a verdict needs: a decided variant's pairs, and as many of each baseline as any variant has."""
     ends = {name: ruling.pairs if ruling.final else len(plan.seeds) for name, ruling in rulings.items()}
     longest = max(ends.values(), default=len(plan.seeds))
-    return [(arm, index) for arm, index, _ in planned_cells(plan) if index < ends.get(arm, longest)]
+    return [cell for cell in planned_cells(plan) if cell.index < ends.get(cell.arm, longest)]
 
 
-def cells_wanted(plan: Plan, trials: Iterable[Trial]) -> list[tuple[str, int, int]]:
+def cells_wanted(plan: Plan, trials: Iterable[Trial]) -> list[Cell]:
     """The cells, in order, that may still be needed beyond the trials that are there."""
     found = settled(trials)
-    needed = set(_needed(plan, _rulings(plan, found)))
-    return [cell for cell in planned_cells(plan) if cell[:2] in needed and cell[:2] not in found]
+    needed = _needed(plan, _rulings(plan, found))
+    return [cell for cell in needed if cell.key not in found]
 
 
-def _read(plan: Plan, found: dict[tuple[str, int], Trial], needed: list[tuple[str, int]]) -> list[Trial]:
+def _read(plan: Plan, found: dict[CellKey, Trial], needed: Sequence[Cell]) -> list[Trial]:
+    """The trials of the needed cells, up to the first that is missing, or that failed."""
     read: list[Trial] = []
     for cell in needed:
-        if cell not in found:
+        trial = found.get(cell.key)
+        if trial is None:
             break
-        read.append(found[cell])
-        if plan.scale.failure(found[cell]):
+        read.append(trial)
+        if plan.scale.failure(trial):
             break
     return read
 
@@ -109,13 +111,13 @@ def judge(plan: Plan, trials: Sequence[Trial]) -> Judgement:
     return _verdict(plan, rulings, read) if rulings else Judgement("completed", "", rulings)
 
 
-def _rulings(plan: Plan, found: dict[tuple[str, int], Trial]) -> dict[str, rules.Ruling]:
+def _rulings(plan: Plan, found: dict[CellKey, Trial]) -> dict[str, rules.Ruling]:
     if plan.rule is None:
         return {}
     return {arm.name: _ruling(plan, plan.rule, arm.name, found) for arm in plan.variants}
 
 
-def _ruling(plan: Plan, rule: StoppingRule, variant: str, found: dict[tuple[str, int], Trial]) -> rules.Ruling:
+def _ruling(plan: Plan, rule: StoppingRule, variant: str, found: dict[CellKey, Trial]) -> rules.Ruling:
     """The rule on one variant's prefix; but outputs that do not depend on the seed are one result, however many.
 
     That is seen from the first pairs alone, so that it does not matter how many more have arrived.
@@ -152,7 +154,7 @@ def _scores(plan: Plan, pairs: Sequence[tuple[Trial, Trial]]) -> rules.Scores:
     )
 
 
-def _prefix(plan: Plan, variant: str, found: dict[tuple[str, int], Trial]) -> Iterator[tuple[Trial, Trial]]:
+def _prefix(plan: Plan, variant: str, found: dict[CellKey, Trial]) -> Iterator[tuple[Trial, Trial]]:
     """The longest row of pairs, from the first seed on, whose trials both measured the metric."""
     for index in range(len(plan.seeds)):
         base, other = (found.get((name, index)) for name in (plan.baseline.name, variant))

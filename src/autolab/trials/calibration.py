@@ -23,7 +23,6 @@ from autolab import files
 from autolab.errors import LabError, RecordError
 from autolab.lab import budget, crash_points
 from autolab.lab.lab import Lab
-from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Calibration, Manifest, Trial
@@ -32,8 +31,11 @@ from autolab.sandbox import collect, npy_header
 from autolab.stats import rules, scores
 from autolab.stats.plan import AGAIN, ALTERED, Plan, calibration_plan, planned_cells
 from autolab.stats.seeds import search_seeds
-from autolab.trials import inputs, measurement, score
+from autolab.trials import measurement
+from autolab.trials.inputs import TrialInputs
+from autolab.trials.lab_inputs import code_commits, inputs_of, record_of, source_of
 from autolab.trials.progress import View
+from autolab.trials.run_record import RunObserver, RunSpec, count_trials, lines_of
 
 FOLDER = "calibration"
 """Under experiments/, where an iteration's id would stand."""
@@ -61,11 +63,13 @@ def calibrate(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[]
         # A crash came between the record and the files that show it.
         return _show(lab, Calibration.from_value(done[-1].data["calibration"], "ledger.jsonl: calibration"), tell)
     counted_at = done[-1].n if done else 0
-    over = measurement.lines_of([line for line in events if line.event == "run_ended"], [RunKind.CALIBRATE])
+    over = lines_of([line for line in events if line.event == "run_ended"], [RunKind.CALIBRATE])
     # A run that failed was told to the user; what they fixed shows in none of its trials.
     acted = max([counted_at, *(line.n + 1 for line in over if line.data["status"] == "failed")])
     tell(f"calibrating: the baseline over {config.calibrate.seeds} seeds")
-    measured = measurement.measure(_order(lab, config, base, events, acted, tell, stop))
+    record = record_of(lab, FOLDER, events, acted)
+    spec = _spec(lab, config, base)
+    measured = measurement.measure(source_of(lab), config, spec, record, RunObserver(tell, stop))
     if measured.ending is measurement.Ending.PAUSED:
         return None
     if measured.manifest is None or measured.ending is not measurement.Ending.DONE:
@@ -73,10 +77,10 @@ def calibrate(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[]
         way = "fix the baseline, then calibrate again" if fails else "then calibrate again"
         raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; {way}")
     lines = lab.ledger.lines(campaign.iteration_offset)
-    spent = measurement.count_trials(lines, RunKind.CALIBRATE, counted_at, campaign, config.train.gpus)
-    constant = _of_constant(lab, config, base, measured.manifest)
-    found = assess(config, measured.manifest, spent["trials"], constant)
+    spent = count_trials(lines, RunKind.CALIBRATE, counted_at, campaign, config.train.gpus)
     counted = campaign.model_copy(update=spent)
+    constant = _of_constant(lab, config, base, measured.manifest)
+    found = assess(config, measured.manifest, counted.trials, constant)
     lab.transition(state, counted, why="calibrated", calibration=found.value(), **lab.last_log())
     crash_points.point("calibrate.after_record")
     return _show(lab, found, tell)
@@ -98,15 +102,15 @@ def _of_constant(lab: Lab, config: Config, base: str, manifest: Manifest) -> flo
     again = _trials(manifest, AGAIN)[0]
     shown = lab.iteration(FOLDER).run(manifest.run_id).trial(again.trial, again.attempt)
     predictions = shown / "predict" / "predictions.npy"
-    setup = inputs.set_up(lab, config, base, base)
-    if setup.evaluator is None:
+    evaluation = inputs_of(lab, config, base, base).evaluation
+    if evaluation is None:
         return None
     try:
         with collect.open_regular(predictions, npy_header.PREDICTIONS_BYTES) as file:
             shape = npy_header.npy_header(file).shape
     except collect.InvalidFile:  # the user has cleaned it away meanwhile
         return None
-    found = score.of_constant(setup, shape, lab.store / "constant").get(config.metric.primary)
+    found = evaluation.of_constant(shape, lab.store / "constant").get(config.metric.primary)
     return None if found is None or not abs(found) < rules.LIMIT else found
 
 
@@ -124,30 +128,13 @@ def _shown(lab: Lab) -> object:
     return found.value() if found else None
 
 
-def _order(
-    lab: Lab, config: Config, base: str, events: Sequence[Line], acted: int, tell: View, stop: Callable[[], bool]
-) -> measurement.RunRequest:
-    tree = lab.git.tree(base)
+def _spec(lab: Lab, config: Config, base: str) -> RunSpec:
+    secret, tree = lab.secret, lab.git.tree(base)
 
-    def plan(setup: inputs.TrialInputs) -> Plan:
-        seeds = search_seeds(lab.secret, setup.protocol, tree, config.calibrate.seeds)
-        return calibration_plan(config, seeds)
+    def plan(inputs: TrialInputs) -> Plan:
+        return calibration_plan(config, search_seeds(secret, inputs.protocol, tree, config.calibrate.seeds))
 
-    return measurement.RunRequest(
-        lab=lab,
-        config=config,
-        iteration_id=FOLDER,
-        plan=plan,
-        command=config.train.command,
-        base=base,
-        candidate=base,
-        checks={},
-        events=events,
-        acted=acted,
-        tell=tell,
-        stop=stop,
-        kind=RunKind.CALIBRATE,
-    )
+    return RunSpec(RunKind.CALIBRATE, plan, config.train.command, code_commits(base, base))
 
 
 def assess(config: Config, manifest: Manifest, spent: int, constant: float | None = None) -> Calibration:

@@ -13,22 +13,20 @@ move the champion at once. Not covered: a holdout that resembles the evaluation 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from autolab.errors import GitError, LabError
+from autolab.errors import GitError
 from autolab.lab import crash_points
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import LINEAGE, Campaign, Champion, Claims
 from autolab.lab.schemas.config import Config, StoppingRule
-from autolab.lab.schemas.experiment import Confirmation, Design, Hypothesis, Manifest, Trial
-from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
+from autolab.lab.schemas.experiment import Confirmation, Design, Hypothesis, Manifest
+from autolab.lab.schemas.outcomes import TrialOutcome, Verdict
 from autolab.sandbox.collect import remove_tree
-from autolab.stats import holdout, rules, verdict, wording
+from autolab.stats import rules, verdict, wording
 from autolab.stats.plan import Plan, confirmation_plan, plan_within, recorded_plan
 from autolab.stats.scores import Scale
-from autolab.stats.seeds import confirmation_seeds
-from autolab.trials import evaluator, inputs, measurement, score
+from autolab.trials.holdout_question import HoldoutAnswer, HoldoutQuestion
 
 BRANCH = "refs/heads/autolab/champion"
 OUTCOMES = {
@@ -104,65 +102,52 @@ def pairs(plan: Plan, config: Config) -> int:
     return len(plan.seeds) if plan.fixed else config.test.confirm_pairs
 
 
-def plan(
-    order: measurement.RunRequest, search: Plan, variant: str, tested: StoppingRule, left: int | None
-) -> Plan | None:
+def plan(search: Plan, variant: str, tested: StoppingRule, seeds: tuple[int, ...], left: int | None) -> Plan | None:
     """The search's question once more: `variant` against a freshly run baseline, on seeds of the candidate's own.
 
     None where `left` trials decide nothing.
     """
-    lab, count = order.lab, pairs(search, order.config)
-    seeds = confirmation_seeds(lab.secret, lab.git.tree(order.candidate), count)
     return plan_within(confirmation_plan(search, variant, tested, seeds), left)
 
 
-def measure(order: measurement.RunRequest, again: Plan) -> measurement.Measured:
-    """Run a confirmation; what of it was measured before a crash stands."""
-    return measurement.measure(replace(order, plan=lambda _: again, kind=RunKind.CONFIRM))
-
-
-def conclude(
-    order: measurement.RunRequest,
-    search: Manifest,
-    confirm: Manifest,
-    claims: Claims,
-    passed: bool,
-    doubts: tuple[str, ...] = (),
-) -> Confirmation:
+def conclude(question: HoldoutQuestion, search: Manifest, passed: bool, doubts: tuple[str, ...] = ()) -> Confirmation:
     """What became of the claim; the holdout is asked where fresh seeds repeated the gain (`passed`). Recorded once.
 
     What would be kept in spite of `doubts` is set aside as `suspicious`.
     """
-    known = recorded(order.events, search.run_id)
+    record, confirm = question.record, question.confirm
+    known = recorded(record.events, search.run_id)
     if known is not None and known.run_id == confirm.run_id:
         return known
     compared = confirm.comparisons[0]
     more_cut = too_many_cut(confirm) if passed else ""
-    answer, replicates = _holdout(order, confirm, claims) if passed and not more_cut else ("not_asked", None)
-    outcome = "suspicious" if doubts and OUTCOMES[answer] == "kept" else OUTCOMES[answer]
+    holdout = question.put() if passed and not more_cut else HoldoutAnswer("not_asked")
+    outcome = OUTCOMES[holdout.answer]
+    if doubts and outcome == "kept":
+        outcome = "suspicious"
     gains = _differences(confirm)
     assert confirm.rule is not None
-    found = Confirmation.from_value(
+    confirmation = Confirmation.from_value(
         {
             "run_id": confirm.run_id,
             "arm": compared.arm,
             "difference": compared.difference.value(),
             "shrunken": rules.shrunken(gains[: compared.pairs], confirm.rule.deviation),
             "reason": more_cut or compared.reason or compared.verdict.value,
-            "holdout": answer,
-            "holdout_error": replicates,
+            "holdout": holdout.answer,
+            "holdout_error": holdout.replicates,
             "outcome": outcome,
-            "claim": claims.confirmations + 1,
+            "claim": question.claims.confirmations + 1,
             "alpha": confirm.rule.alpha,
             "suspicions": list(doubts) if outcome == "suspicious" else [],
         },
         "confirmation",
     )
-    about = {"run_id": confirm.run_id, "of": search.run_id, "confirmation": found.value()}
-    order.lab.ledger.append("confirmed", about)
+    about = {"run_id": confirm.run_id, "of": search.run_id, "confirmation": confirmation.value()}
+    record.ledger.append("confirmed", about)
     crash_points.point("confirm.after_record")
-    remove_tree(order.lab.store / "held")
-    return found
+    remove_tree(record.held_folder)
+    return confirmation
 
 
 def too_many_cut(confirm: Manifest) -> str:
@@ -208,92 +193,6 @@ def after(claims: Claims, found: Confirmation, protocol: str | None) -> Claims:
         protocol=protocol or "",
         questions=(claims.questions if claims.protocol == protocol else 0) + asked,
     )
-
-
-# The holdout
-
-
-def _holdout(order: measurement.RunRequest, confirm: Manifest, claims: Claims) -> tuple[str, holdout.Replicates | None]:
-    """passed or failed, with what its error was taken from; none in a lab without a holdout, used_up where no question
-    is left. Nothing else of it is said or written: a number would tell a researcher where to go on."""
-    setup = inputs.set_up(order.lab, order.config, order.base, order.candidate)
-    if setup.holdout is None:
-        return "none", None
-    asked = [line for line in order.events if line.event == "holdout_asked" and line.data["run_id"] == confirm.run_id]
-    before = claims.questions if claims.protocol == setup.protocol else 0
-    if not asked:
-        if before >= order.config.test.holdout_questions:
-            return "used_up", None
-        # Counted before it is opened: an answer that a crash swallowed has been paid for.
-        about = {"run_id": confirm.run_id, "protocol": setup.protocol, "question": before + 1}
-        order.lab.ledger.append("holdout_asked", about)
-        crash_points.point("holdout.after_debit")
-    tested = _tested(order, setup, confirm)
-    if tested is None:
-        return "failed", None
-    return "passed" if tested.passed else "failed", tested.replicates
-
-
-def _tested(order: measurement.RunRequest, setup: inputs.TrialInputs, confirm: Manifest) -> holdout.HoldoutTest | None:
-    """The test of the confirmation's pairs on the holdout; None if the candidate's predictions cannot be scored there.
-
-    LabError: the baseline's cannot. Every pair is scored as a whole, the first few on parts of the rows too.
-    """
-    assert setup.holdout is not None
-    compared, sign = confirm.comparisons[0], 1 if confirm.direction == "maximize" else -1
-    pairs, count = compared.pairs or 0, holdout.parts_of(score.rows_of(setup.holdout[1]))
-    scores = 2 * pairs + 2 * count * min(holdout.PAIRS, pairs)
-    order.tell(f"{compared.arm} held on fresh seeds: {pairs} pairs scored on the holdout, {scores} scores in all")
-    gains: list[float] = []
-    parts: list[tuple[float, ...]] = []
-    for index in range(pairs):
-        before, after = (_trial(confirm, arm, index) for arm in (compared.baseline, compared.arm))
-        base, new = (_whole(order.lab, setup, confirm, trial) for trial in (before, after))
-        if isinstance(base, evaluator.Problem):
-            raise LabError(f"holdout: trial {before.trial} of {confirm.run_id}: {base.message}")
-        if isinstance(new, evaluator.Problem):
-            order.tell(f"note: holdout: trial {after.trial} of {confirm.run_id}: {new.message}")
-            return None
-        gains.append(sign * (new - base))
-        if count and index < holdout.PAIRS:
-            sides = [_on_parts(order.lab, setup, confirm, trial, count) for trial in (before, after)]
-            # An evaluator that takes the whole and not a part leaves the seeds alone.
-            parts += [tuple(sign * (y - x) for x, y in zip(*sides, strict=True))] if all(sides) else []
-    tested = holdout.passes(gains, parts)
-    if tested.replicates in ("seeds", "nothing"):
-        order.tell("note: the holdout's rows cannot be told apart, so its error is over the seeds alone")
-    return tested
-
-
-def _trial(confirm: Manifest, arm: str, index: int) -> Trial:
-    return next(trial for trial in confirm.trials if (trial.arm, trial.index) == (arm, index))
-
-
-def _whole(lab: Lab, setup: inputs.TrialInputs, confirm: Manifest, trial: Trial) -> float | evaluator.Problem:
-    """The metric of one trial of the confirmation on the holdout, cut at the bound as on the evaluation."""
-    scale = Scale.of(confirm)
-    if scale.bound is not None and scale.cut(trial) == "diverged":
-        return scale.bound
-    predictions, folder = measurement.held(lab, trial.key), lab.store / "held" / f"{trial.key}.score"
-    checked = evaluator.check_predictions(predictions, None)
-    assert setup.holdout is not None and confirm.metric is not None
-    if isinstance(checked, evaluator.Problem):
-        return checked
-    measured = score.numbers(setup, predictions, setup.holdout[1], folder, confirm.metric)
-    if isinstance(measured, evaluator.Problem):
-        diverged = measured.outcome is TrialOutcome.INVALID_ARTIFACT and not score.finite(predictions)
-        return scale.bound if scale.bound is not None and diverged else measured
-    value = scale.counted(measured[confirm.metric]) if confirm.metric in measured else None
-    if value is None:
-        return evaluator.Problem(TrialOutcome.INVALID_ARTIFACT, f"score.json: {confirm.metric} is no finite number")
-    return value
-
-
-def _on_parts(lab: Lab, setup: inputs.TrialInputs, confirm: Manifest, trial: Trial, count: int) -> tuple[float, ...]:
-    """The same on each part of the holdout's rows; empty if they cannot be told apart."""
-    assert setup.holdout is not None and confirm.metric is not None
-    split = measurement.held(lab, trial.key), setup.holdout[1]
-    return score.parts(setup, confirm.metric, split, lab.store / "held" / f"{trial.key}.parts", count)
 
 
 # The champion

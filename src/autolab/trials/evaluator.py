@@ -108,53 +108,68 @@ def check_predictions(path: Path, rows: int | None) -> str | Problem:
         return _invalid(path, error)
 
 
-def score(
-    python: Path,
-    evaluator: Path,
-    sha256: str,
-    predictions: Path,
-    labels: Path,
-    folder: Path,
-    time_limit_s: float,
-    box: Box = OPEN,
-    bytecode: Path | None = None,
-    compared: str | None = None,
-) -> dict[str, float] | Problem:
-    """Run the frozen evaluator; its numbers, or why there are none. Leaves `folder`/score.json and score.log.
+@dataclass(frozen=True)
+class FrozenEvaluator:
+    """The evaluator as it was frozen: `sha256` is that of `script`.
 
-    `compared` names the metric that may come out as no finite number (`read_metrics`).
-
-    The engine calls it with a folder of its own that no trial can write. Nothing of the engine's environment reaches
-    the evaluator; `box` gives its level, limits and interpreter, to which this adds its three files. Byte code
-    that lies beside modules is not believed: what it imports is compiled into `bytecode`, or anew where there is none.
-    An earlier score.json is not believed but made again. An
-    evaluator that is not the frozen one (`sha256`) is a Problem `tampered`. LabError: it, the interpreter or the
-    labels are missing.
+    `box` gives level, limits and interpreter. Byte code that lies beside modules is not believed: what the evaluator
+    imports is compiled into the folder `bytecode`, or anew if there is none.
     """
-    changed = _changed(evaluator, sha256)
-    if changed:
-        return changed
-    for needed in (python, labels):
-        if not needed.exists():
-            raise LabError(f"{needed}: not found; the evaluator needs it")
-    work = folder.absolute() / "work"
-    remove_tree(work)
-    work.mkdir(parents=True)
-    given = evaluator.resolve(), predictions.absolute(), labels.resolve()
-    compiled = (bytecode or work / "bytecode").absolute()
-    compiled.mkdir(exist_ok=True)
-    argv = [str(python.absolute()), "-I", "-X", f"pycache_prefix={compiled}"]
-    argv += ["-u", str(given[0])]  # -u: what it prints stays in order
-    argv += ["--predictions", str(given[1]), "--labels", str(given[2]), "--out", str(work / "score.json")]
-    box = replace(box, reads=(*box.reads, *map(str, given)), writes=(str(work), str(compiled)))
-    try:
-        ended = execute.run(argv, work, {}, folder / "score.log", time_limit_s, box)
-        if ended.missing is not None:
-            raise LabError(f"{python}: evaluator could not be started: {ended.missing}")
-        problem = _changed(evaluator, sha256) or _complaint(ended, predictions, time_limit_s)
-        return problem or _taken(work / "score.json", folder / "score.json", compared)
-    finally:
+
+    python: Path
+    script: Path
+    sha256: str
+    time_limit_s: float
+    box: Box = OPEN
+    bytecode: Path | None = None
+
+    def score(
+        self, predictions: Path, labels: Path, folder: Path, compared: str | None = None
+    ) -> dict[str, float] | Problem:
+        """The evaluator's numbers for predictions, or why there are none. Leaves `folder`/score.json and score.log.
+
+        `compared` names the metric that may come out as no finite number (`read_metrics`).
+
+        The engine calls it with a folder of its own that no trial can write. Nothing of the engine's environment
+        reaches the evaluator. An earlier score.json is not believed but made again. An evaluator that is not the
+        frozen one is a Problem `tampered`. LabError: it, the interpreter or the labels are missing.
+        """
+        changed = self._changed()
+        if changed:
+            return changed
+        for needed in (self.python, labels):
+            if not needed.exists():
+                raise LabError(f"{needed}: not found; the evaluator needs it")
+        work = folder.absolute() / "work"
         remove_tree(work)
+        work.mkdir(parents=True)
+        compiled = (self.bytecode or work / "bytecode").absolute()
+        compiled.mkdir(exist_ok=True)
+        files_read = [str(self.script.resolve()), str(predictions.absolute()), str(labels.resolve())]
+        script, predictions_path, labels_path = files_read
+        argv = [str(self.python.absolute()), "-I", "-X", f"pycache_prefix={compiled}"]
+        argv += ["-u", script]  # -u: what it prints stays in order
+        argv += ["--predictions", predictions_path, "--labels", labels_path, "--out", str(work / "score.json")]
+        box = replace(self.box, reads=(*self.box.reads, *files_read), writes=(str(work), str(compiled)))
+        try:
+            ended = execute.run(argv, work, {}, folder / "score.log", self.time_limit_s, box)
+            if ended.missing is not None:
+                raise LabError(f"{self.python}: evaluator could not be started: {ended.missing}")
+            problem = self._changed() or _complaint(ended, predictions, self.time_limit_s)
+            return problem or _taken(work / "score.json", folder / "score.json", compared)
+        finally:
+            remove_tree(work)
+
+    def _changed(self) -> Problem | None:
+        """`tampered` if the script is not the frozen one. LabError: it cannot be read."""
+        try:
+            present = files.sha256_of_file(self.script)
+        except OSError as error:
+            raise LabError(f"{self.script}: evaluator cannot be read: {error.strerror}") from None
+        if present == self.sha256:
+            return None
+        frozen = f"the frozen evaluator's {self.sha256[:12]}; put the frozen file back"
+        return Problem(TrialOutcome.TAMPERED, f"{self.script.name}: sha256 {present[:12]} is not {frozen}")
 
 
 def _taken(left: Path, kept: Path, compared: str | None) -> dict[str, float] | Problem:
@@ -164,19 +179,6 @@ def _taken(left: Path, kept: Path, compared: str | None) -> dict[str, float] | P
         with open_regular(left, METRICS_BYTES) as file:
             files.write_whole(kept, file.read())
     return numbers
-
-
-def _changed(evaluator: Path, sha256: str) -> Problem | None:
-    try:
-        found = files.sha256_of_file(evaluator)
-    except OSError as error:
-        raise LabError(f"{evaluator}: evaluator cannot be read: {error.strerror}") from None
-    if found == sha256:
-        return None
-    told = (
-        f"{evaluator.name}: sha256 {found[:12]} is not the frozen evaluator's {sha256[:12]}; put the frozen file back"
-    )
-    return Problem(TrialOutcome.TAMPERED, told)
 
 
 def _complaint(ended: execute.Ended, predictions: Path, time_limit_s: float) -> Problem | None:

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from autolab import files
 from autolab.errors import LabError
 from autolab.lab.schemas.experiment import Environment
 from autolab.sandbox import execute
-from autolab.sandbox.box import SYSTEM
+from autolab.sandbox.box import SYSTEM, Box
 from autolab.text import decode_json
 from autolab.trials import site_paths
 
@@ -90,6 +90,35 @@ class Places:
     reads: tuple[str, ...]
     covers: tuple[str, ...]
     redirection: Redirection
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python of a run's trials: what is installed, where it runs from, and the folders that no trial may read."""
+
+    path: str
+    environment: Environment
+    reads: tuple[str, ...]
+    covers: tuple[str, ...]
+    """The shipped labs, with their labels."""
+
+    def identity(self, redirected: bool) -> str:
+        """What of the environment a trial's numbers depend on. `redirected`: imports are sent to the code export."""
+        installed = f"{self.environment.version} {self.environment.packages_sha256}"
+        return f"{installed} imports from the export" if redirected else installed
+
+    def enclosed(self, box: Box) -> Box:
+        """A box in which this interpreter runs."""
+        return replace(box, reads=(*box.reads, *self.reads), covers=self.covers)
+
+
+def inspect(python: str, root: Path) -> tuple[Interpreter, Redirection]:
+    """The interpreter as trials use it, with the checkout at `root`, and what it would import from there.
+
+    LabError: it does not start, or a path of its own holds the whole checkout.
+    """
+    environment, needed = packages_hash(Path(python)), places(Path(python), root)
+    return Interpreter(python, environment, needed.reads, needed.covers), needed.redirection
 
 
 def packages_hash(python: Path) -> Environment:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from autolab.executors.base import Job, Step
 from autolab.lab import redaction
-from autolab.lab.lab import command_words
 from autolab.lab.schemas.config import Command, Config, Train
 from autolab.lab.schemas.experiment import Design
+from autolab.lab.trial_python import command_words
 from autolab.sandbox.box import Box
 from autolab.sandbox.collect import remove_tree
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.stats.plan import PlannedArm
-from autolab.trials import lookahead, metrics
-from autolab.trials.inputs import PATH_KEY, TrialInputs, limits_box, settings_file
+from autolab.trials import lookahead, metrics, stored
+from autolab.trials.evaluation import Evaluation
+from autolab.trials.inputs import PATH_KEY, TrialInputs, limits_box
 
 HOLDOUT = "holdout"
 """The step, and its folder, that predicts for the holdout."""
@@ -58,91 +61,151 @@ def train_command(design: Design, config: Config) -> str:
     return shlex.join(["{python}", "-m", entry.module, *words])
 
 
-def ways_of_training(setup: TrialInputs, train: Train) -> list[str]:
-    """What else in the configuration can change a trial's numbers; nothing where it says nothing about it."""
-    found = [f"metrics {train.metrics}"] if train.metrics != "metrics.json" else []
-    found += ["in a copy"] if train.in_copy else []
-    return found + [f"{name}={value}" for name, value in setup.user.items()]
+@dataclass(frozen=True)
+class TrialCommands:
+    """What a run's trials execute, with the limits of each step.
+
+    `command` is the training's command line, `{python}` standing for the interpreter; `train` has its other settings.
+    `data`: the folder of the training data as the configuration names it.
+    """
+
+    command: str
+    train: Train
+    predict: Command | None
+    data: str | None
+
+    @classmethod
+    def of(cls, command: str, config: Config) -> TrialCommands:
+        return cls(command, config.train, config.predict, config.data)
+
+    def identity(self, user: Mapping[str, str]) -> list[JsonValue]:
+        """What of it, and of the user's variables, a trial's numbers depend on."""
+        ways = [f"metrics {self.train.metrics}"] if self.train.metrics != "metrics.json" else []
+        ways += ["in a copy"] if self.train.in_copy else []
+        ways += [f"{name}={value}" for name, value in user.items()]
+        return [self.command, self.predict.command if self.predict else "", *ways]
+
+    def training(self, python: str) -> list[str]:
+        """The training's arguments, wrapped where it is to run in a copy of its own."""
+        arguments = argv_of(self.command, python)
+        if not self.train.in_copy:
+            return arguments
+        metrics_file = "" if self.train.metrics == metrics.STDOUT else self.train.metrics
+        own_data = [self.data, "{data}"] if self.data is not None and not Path(self.data).is_absolute() else ["", ""]
+        copied = ["{code}", f"{{folder}}/{COPY}", metrics_file, *own_data]
+        return ["/bin/sh", "-c", _IN_COPY, "autolab", *copied, *arguments]
 
 
-def trial_job(
-    rig: TrialInputs,
-    command: str,
-    config: Config,
-    key: str,
-    trial: str,
-    attempt: int,
-    arm: PlannedArm,
-    seed: int,
-    holdout: bool = False,
-) -> Job:
-    """One attempt of one trial: train, then predict on inputs without labels, with `holdout` on that split's too."""
-    inputs: dict[str, Path] = {"code": rig.code[arm.code], "config": settings_file(rig, arm)}
-    env = environment_of_trials(rig.python)
-    user = dict(rig.user)
-    if rig.imports:
-        inputs["imports"] = rig.imports[arm.code]
-        env[PATH_KEY] = "{imports}"
-        if PATH_KEY in user:
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of one trial: an arm at a seed. `key` is the effect key; with `holdout` it predicts there too."""
+
+    key: str
+    trial: str
+    number: int
+    arm: PlannedArm
+    seed: int
+    holdout: bool = False
+
+
+def content_key(inputs: TrialInputs, commands: TrialCommands, arm: PlannedArm, seed: int) -> str:
+    """The key of everything that the result of an arm at a seed depends on (`stored.content_key`)."""
+    altered = inputs.evaluation is not None and inputs.evaluation.altered is not None
+    return stored.content_key(
+        tree=inputs.code[arm.code].tree,
+        command=commands.identity(inputs.user),
+        settings=arm.settings,
+        seed=seed,
+        data=dict(inputs.data_sha256),
+        evaluator=inputs.evaluator_sha256 + (" altered suffix" if altered else ""),
+        environment=inputs.environment_identity,
+    )
+
+
+def trial_job(inputs: TrialInputs, commands: TrialCommands, attempt: Attempt) -> Job:
+    """Train, then predict on inputs without labels, with `attempt.holdout` on that split's too."""
+    builder = _JobBuilder(inputs, commands, attempt)
+    builder.train()
+    if commands.predict is not None and inputs.evaluation is not None:
+        builder.predict(commands.predict, inputs.evaluation)
+    return builder.job()
+
+
+class _JobBuilder:
+    """The steps of one attempt, and the files and folders that they are given, by the name they have there."""
+
+    def __init__(self, inputs: TrialInputs, commands: TrialCommands, attempt: Attempt) -> None:
+        self._inputs, self._commands, self._attempt = inputs, commands, attempt
+        self._code = inputs.code[attempt.arm.code]
+        self._files: dict[str, Path] = {"code": self._code.folder, "config": inputs.settings_file(attempt.arm)}
+        self._steps: list[Step] = []
+        self._environment = environment_of_trials(inputs.interpreter.path)
+        if self._code.imports is not None:
+            self._files["imports"] = self._code.imports
+            self._environment[PATH_KEY] = "{imports}"
+
+    def train(self) -> None:
+        user = dict(self._inputs.user)
+        if self._code.imports is not None and PATH_KEY in user:
             user[PATH_KEY] = f"{{imports}}:{user[PATH_KEY]}"
-    train = env | user | {"AUTOLAB_SEED": str(seed), "AUTOLAB_CONFIG": "{config}"}
-    train["AUTOLAB_TRIAL_DIR"] = "{folder}/train"
-    if rig.data is not None:
-        inputs["data"] = rig.data
-        train["AUTOLAB_DATA"] = "{data}"
-    sees = ["{code}", "{config}", *(["{data}"] if rig.data is not None else [])]
-    steps = [_step(rig, "train", _copied(argv_of(command, rig.python), config), train, config.train, sees)]
-    if config.predict is not None:
-        inputs[lookahead.TRUE] = rig.inputs
-        predict = env | {"AUTOLAB_MODEL": "{folder}/train/model"}
-        words = argv_of(config.predict.command, rig.python)
-        sees = ["{code}", "{folder}/train/model"]
-        if rig.altered is None:
-            predict |= {"AUTOLAB_TRIAL_DIR": "{folder}/predict", "AUTOLAB_INPUTS": "{inputs}"}
-            steps.append(_step(rig, "predict", words, predict, config.predict, [*sees, "{inputs}"]))
+        environment = self._environment | user
+        environment |= {"AUTOLAB_SEED": str(self._attempt.seed), "AUTOLAB_CONFIG": "{config}"}
+        environment["AUTOLAB_TRIAL_DIR"] = "{folder}/train"
+        sees = ["{code}", "{config}"]
+        if self._inputs.data is not None:
+            self._files["data"] = self._inputs.data
+            environment["AUTOLAB_DATA"] = "{data}"
+            sees.append("{data}")
+        arguments = self._commands.training(self._inputs.interpreter.path)
+        self._step("train", arguments, environment, self._commands.train, sees)
+
+    def predict(self, command: Command, evaluation: Evaluation) -> None:
+        """On the evaluation's inputs, where it alters them on both, and for the holdout if the attempt is to."""
+        self._files[lookahead.TRUE] = evaluation.split.inputs
+        arguments = argv_of(command.command, self._inputs.interpreter.path)
+        if evaluation.altered is None:
+            self._predict("predict", arguments, command, lookahead.TRUE)
         else:
-            inputs[lookahead.ALTERED] = rig.altered.inputs
-            for name, source in rig.altered.order(key).items():
-                own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{name}", "AUTOLAB_INPUTS": f"{{folder}}/{name}/inputs.npy"}
-                argv = ["/bin/sh", "-c", _ON_OWN_INPUTS, "autolab", f"{{{source}}}", *words]
-                steps.append(_step(rig, name, argv, predict | own, config.predict, [*sees, f"{{{source}}}"]))
-        if holdout and rig.holdout is not None:
-            inputs[HOLDOUT] = rig.holdout[0]
-            own = {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{HOLDOUT}", "AUTOLAB_INPUTS": f"{{{HOLDOUT}}}"}
-            env = env | {"AUTOLAB_MODEL": "{folder}/train/model"} | own
-            steps.append(_step(rig, HOLDOUT, words, env, config.predict, [*sees, f"{{{HOLDOUT}}}"]))
-    results = () if config.train.metrics == metrics.STDOUT else (f"train/{config.train.metrics}",)
-    return Job(key, trial, attempt, tuple(steps), inputs, results=results, discarded=(COPY,))
+            self._files[lookahead.ALTERED] = evaluation.altered.inputs
+            for name, source in evaluation.altered.order(self._attempt.key).items():
+                copying = ["/bin/sh", "-c", _ON_OWN_INPUTS, "autolab", f"{{{source}}}", *arguments]
+                self._predict(name, copying, command, source, f"{{folder}}/{name}/inputs.npy")
+        if self._attempt.holdout and evaluation.holdout is not None:
+            self._files[HOLDOUT] = evaluation.holdout.inputs
+            self._predict(HOLDOUT, arguments, command, HOLDOUT)
+
+    def _predict(self, name: str, arguments: Sequence[str], limits: Command, source: str, inputs: str = "") -> None:
+        """A step that reads the file `source`, under the path `inputs` where it has a copy of its own."""
+        environment = self._environment | {"AUTOLAB_MODEL": "{folder}/train/model"}
+        environment |= {"AUTOLAB_TRIAL_DIR": f"{{folder}}/{name}", "AUTOLAB_INPUTS": inputs or f"{{{source}}}"}
+        sees = ["{code}", "{folder}/train/model", f"{{{source}}}"]
+        self._step(name, arguments, environment, limits, sees)
+
+    def _step(
+        self, name: str, arguments: Sequence[str], environment: dict[str, str], limits: Command, sees: Sequence[str]
+    ) -> None:
+        """A step that may write in its own folder alone, and for a training in its copy of the code."""
+        writes = [f"{{folder}}/{name}"]
+        if isinstance(limits, Train) and limits.in_copy:
+            writes.append(f"{{folder}}/{COPY}")
+        imports = ["{imports}"] if self._code.imports is not None else []
+        box = self._inputs.interpreter.enclosed(limits_box(limits, self._inputs.containment))
+        box = replace(box, reads=(*box.reads, *imports, *sees), writes=tuple(writes))
+        output_bytes = int(limits.output_mb * 1e6)
+        step = Step(name, tuple(arguments), "{code}", environment, limits.time_limit_s, output_bytes, box)
+        self._steps.append(step)
+
+    def job(self) -> Job:
+        metrics_file = self._commands.train.metrics
+        results = () if metrics_file == metrics.STDOUT else (f"train/{metrics_file}",)
+        one = self._attempt
+        steps = tuple(self._steps)
+        return Job(one.key, one.trial, one.number, steps, self._files, results=results, discarded=(COPY,))
 
 
-def _copied(command: Sequence[str], config: Config) -> list[str]:
-    """The training's command, wrapped where it is to run in a copy of its own."""
-    train, data = config.train, config.data
-    if not train.in_copy:
-        return list(command)
-    given = ["{code}", f"{{folder}}/{COPY}", "" if train.metrics == metrics.STDOUT else train.metrics]
-    given += [data, "{data}"] if data is not None and not Path(data).is_absolute() else ["", ""]
-    return ["/bin/sh", "-c", _IN_COPY, "autolab", *given, *command]
-
-
-def _step(
-    rig: TrialInputs, name: str, argv: Sequence[str], env: Mapping[str, str], limits: Command, sees: Sequence[str]
-) -> Step:
-    """A step that may write in its own folder alone, and for a training in its copy of the code."""
-    writes = [f"{{folder}}/{name}"]
-    if isinstance(limits, Train) and limits.in_copy:
-        writes.append(f"{{folder}}/{COPY}")
-    box = limits_box(limits, rig.containment)
-    imports = ["{imports}"] if rig.imports else []
-    reads = (*box.reads, *rig.reads, *imports, *sees)
-    box = replace(box, reads=reads, writes=tuple(writes), covers=rig.covers)
-    return Step(name, tuple(argv), "{code}", dict(env), limits.time_limit_s, int(limits.output_mb * 1e6), box)
-
-
-def checks_box(rig: TrialInputs, config: Config) -> Box:
+def checks_box(inputs: TrialInputs, train: Train) -> Box:
     """In what a candidate's checks run: the training's level and limits."""
-    box = limits_box(config.train, rig.containment)
-    return replace(box, reads=(*box.reads, *rig.reads), covers=rig.covers)
+    return inputs.interpreter.enclosed(limits_box(train, inputs.containment))
 
 
 def argv_of(command: str, python: str) -> list[str]:
@@ -150,7 +213,7 @@ def argv_of(command: str, python: str) -> list[str]:
     return [python if word == "{python}" else word for word in command_words(command)]
 
 
-def tidy(rig: TrialInputs, key: str, attempt: Path) -> None:
+def tidy(altered: lookahead.Altered | None, key: str, attempt: Path) -> None:
     """Take out of a fetched attempt what is no result, secrets too, and call the predictions that count `predict/`.
 
     A copy of the code stays behind where a training was killed. May be killed itself, and called again.
@@ -159,7 +222,7 @@ def tidy(rig: TrialInputs, key: str, attempt: Path) -> None:
         _remove(attempt / name)
     for log in (attempt / "logs").glob("*"):
         redaction.clean_file(log)
-    for step, source in rig.altered.order(key).items() if rig.altered else ():
+    for step, source in altered.order(key).items() if altered is not None else ():
         if (attempt / step).exists():
             shown = attempt / ("predict" if source == lookahead.TRUE else lookahead.ALTERED)
             _remove(attempt / step / "inputs.npy")

@@ -9,48 +9,33 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from autolab import files
-from autolab.errors import ExecutorError, RecordError
-from autolab.executors import load_executor
-from autolab.executors.base import Executor, Exit, Job, Phase, Ref
+from autolab.errors import ExecutorError
+from autolab.executors.base import Executor, Exit, Phase, Ref
 from autolab.lab import crash_points
-from autolab.lab.lab import Lab
-from autolab.lab.ledger import Line
-from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config
-from autolab.lab.schemas.experiment import FileHash, Manifest, ManifestGit, ManifestSync, RunArm, SyncStep, Trial
+from autolab.lab.schemas.experiment import Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.sandbox.collect import remove_tree
 from autolab.stats import verdict
-from autolab.stats.plan import Plan, PlannedArm, planned_cells
-from autolab.trials import inputs, leak_checks, lookahead, score, stored
-from autolab.trials.job import HOLDOUT, tidy, trial_job, ways_of_training
-from autolab.trials.progress import View, Watch
+from autolab.stats.plan import BASE, Cell, Plan, planned_cells
+from autolab.trials import leak_checks, lookahead, manifest, score
+from autolab.trials.inputs import InputSource, TrialInputs, set_up
+from autolab.trials.job import HOLDOUT, Attempt, TrialCommands, content_key, tidy, trial_job
+from autolab.trials.manifest import RunManifest
+from autolab.trials.progress import Watch
+from autolab.trials.run_record import RunObserver, RunRecord, RunSpec
+from autolab.trials.trial_log import TrialLog
 
-NAMES = {
-    RunKind.SEARCH: "run",
-    RunKind.CONFIRM: "run",
-    RunKind.STUB: "run",
-    RunKind.CALIBRATE: "calibration",
-    RunKind.REPRODUCE: "reproduction",
-}
-"""How the id of a run begins, by its kind."""
-CONFIGURED = ("metric", "train", "predict", "evaluate", "data")
-"""Keys of config.yaml that a manifest repeats, so that its trials can run once more."""
 AHEAD = 2
 """Pairs that wait for a place while others run: what a rule that may stop early is offered beyond what it has."""
-MAX_LOST = 3
-"""Attempts that one trial may lose to infrastructure before the stage itself is tried again."""
-
-
-Cell = tuple[str, int, int]
-"""Arm, index in the seed list, seed."""
+POLL_S = 1.0
+"""Seconds to wait for a change of the trials' phases, at most."""
 
 
 class Ending(StrEnum):
@@ -75,519 +60,308 @@ class Measured:
     """Trials that this call brought to an end (reused ones are not among them)."""
 
 
-@dataclass(frozen=True)
-class RunRequest:
-    """What is to be measured, all of it fixed before the first trial starts."""
-
-    lab: Lab
-    config: Config
-    iteration_id: str
-    """Whose folder the run lies in: an iteration's, or `calibration`."""
-    plan: Callable[[inputs.TrialInputs], Plan]
-    command: str
-    """The training's, `{python}` standing for the interpreter."""
-    base: str
-    candidate: str
-    checks: Mapping[str, str]
-    events: Sequence[Line]
-    """The ledger lines since it may have begun, from which a measurement under way is taken up."""
-    acted: int
-    """Number of the newest line that acted on a stage's outcome: a run that ended after it is still to be used."""
-    tell: View
-    stop: Callable[[], bool]
-    kind: RunKind = RunKind.SEARCH
-    design_sha256: str | None = None
-    exports: Path | None = None
-    """Where commits and data are exported to, instead of the lab's store."""
-
-
-@dataclass
-class _OpenRun:
-    """One measurement while the engine works on it."""
-
-    order: RunRequest
-    run_id: str
-    plan: Plan
-    setup: inputs.TrialInputs
-    executor: Executor
-    started_at: str
-    trials: dict[str, Trial] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
-    submitted: set[str] = field(default_factory=set)
-    flying: dict[str, tuple[str, Ref]] = field(default_factory=dict)
-    queued: set[str] = field(default_factory=set)
-    losses: dict[str, int] = field(default_factory=dict)
-    executed: int = 0
-    watch: Watch = field(init=False)
-
-
-def measure(order: RunRequest) -> Measured:
-    """Bring a run to an end, or pause it. Only bugs and unwritable files raise."""
-    run = _take_up(order)
-    try:
-        judgement = _until_judged(run)
-    except ExecutorError as error:
-        ending = Ending.SYNC if isinstance(error, SyncError) else Ending.INFRASTRUCTURE
-        return Measured(ending, str(error), run.run_id, None, run.executed)
-    if judgement is None:
-        return Measured(Ending.PAUSED, "stopped before the run was judged", run.run_id, None, run.executed)
-    _cancel(run, list(run.flying))
-    return _end(run, _manifest(run, judgement), judgement)
-
-
-def lines_of(events: Sequence[Line], kinds: Iterable[RunKind]) -> list[Line]:
-    """The lines about runs of these kinds: a run's own name begins with what it is for."""
-    names = tuple(f"{NAMES[kind]}_" for kind in kinds)
-    return [line for line in events if str(line.data.get("run_id", "")).startswith(names)]
-
-
-def count_trials(events: Iterable[Line], kind: RunKind, since: int, campaign: Campaign, gpus: int) -> dict[str, Any]:
-    """The campaign's counts with the trials of such runs that ended after line `since`; reused ones cost nothing."""
-    ended = [line.data["trial"] for line in lines_of(list(events), [kind]) if line.event == "trial" and line.n > since]
-    own = [trial["seconds"] for trial in ended if trial["reused_from"] is None]
-    return {"trials": campaign.trials + len(own), "gpu_seconds": round(campaign.gpu_seconds + gpus * sum(own), 3)}
-
-
 class SyncError(ExecutorError):
     """Results exist where the trial ran, and could not be brought here."""
 
 
-def _take_up(order: RunRequest) -> _OpenRun:
+def measure(source: InputSource, config: Config, spec: RunSpec, record: RunRecord, observer: RunObserver) -> Measured:
+    """Bring a run to an end, or pause it. Only bugs and unwritable files raise.
+
+    LabError: the inputs cannot be made, or a trial could read a copy of the labels.
+    """
+    inputs = set_up(source, config, spec.commits)
+    leak_checks.refuse_copied_labels(config, inputs, source.store)
+    return _taken_up(source, config, spec, record, observer, inputs).measure()
+
+
+def _taken_up(
+    source: InputSource,
+    config: Config,
+    spec: RunSpec,
+    record: RunRecord,
+    observer: RunObserver,
+    inputs: TrialInputs,
+) -> _OpenRun:
     """The run that is under way, or a new one, registered before anything is spent."""
-    lab = order.lab
-    mine = lines_of(order.events, [order.kind])
-    started = [line for line in mine if line.event == "run_started"]
-    ended = {line.data["run_id"] for line in mine if line.event == "run_ended" and line.n < order.acted}
-    open_runs = [line for line in started if line.data["kind"] == order.kind and line.data["run_id"] not in ended]
-    setup = leak_checks.launched(lab, order.config, order.base, order.candidate, order.exports)
-    plan = order.plan(setup)
-    registered: dict[str, Any] = {"kind": order.kind, "seeds": list(plan.seeds), "protocol": setup.protocol}
-    registered |= {"design_sha256": order.design_sha256, "rule": plan.rule.value() if plan.rule else None}
-    registered |= {"cells": [list(cell) for cell in sorted(plan.only)]} if plan.only else {}
+    plan = spec.plan(inputs)
     for arm in plan.arms:
-        setup.seals.add(f"settings of {arm.name}", inputs.settings_file(setup, arm))
-    if open_runs and any(open_runs[-1].data.get(key) != value for key, value in registered.items()):
-        _abandon(order, open_runs.pop().data["run_id"])
-    run_id = open_runs[-1].data["run_id"] if open_runs else f"{NAMES[order.kind]}_{_next(order, started):04d}"
-    executor = _executor(order, run_id)
-    started_at = open_runs[-1].time if open_runs else files.utc_now()
-    run = _OpenRun(order, run_id, plan, setup, executor, started_at)
-    _remember(run)
-    if not open_runs:
-        lab.ledger.append("run_started", {"run_id": run_id} | registered)
-    if _recorded_end(run) is None:
-        _write_manifest(run, _manifest(run, None))
-    crash_points.point("run.after_manifest")
+        inputs.seals.add(f"settings of {arm.name}", inputs.settings_file(arm))
+    registered = _registered(spec, plan, inputs.protocol)
+    start = record.under_way(spec.kind)
+    if start is not None and any(start.data.get(key) != value for key, value in registered.items()):
+        _abandon(record, config, start.data["run_id"], observer)
+        start = None
+    run_id = record.next_id(spec.kind) if start is None else str(start.data["run_id"])
+    executor = record.executor(config.executor, run_id)
+    started_at = files.utc_now() if start is None else start.time
+    run_manifest = RunManifest(
+        run_id=run_id,
+        started_at=started_at,
+        location=executor.location,
+        spec=spec,
+        record=record,
+        config=config,
+        git=source.git,
+        inputs=inputs,
+        plan=plan,
+    )
+    run = _OpenRun(run_manifest, executor, observer)
+    if start is None:
+        record.ledger.append("run_started", {"run_id": run_id} | registered)
+    run.begin()
     return run
 
 
-def _next(order: RunRequest, started: Sequence[Line]) -> int:
-    """The number of a new run; of runs that stand between iterations the folder knows more than the lines."""
-    name = NAMES[order.kind]
-    shown = (order.lab.iteration(order.iteration_id).folder / "runs").glob(f"{name}_[0-9][0-9][0-9][0-9]")
-    known = [] if name == NAMES[RunKind.SEARCH] else [int(path.name[-4:]) for path in shown]
-    return 1 + max([len(started), *known])
+def _registered(spec: RunSpec, plan: Plan, protocol: str) -> dict[str, object]:
+    """What a run's first line says: a run whose line says otherwise is another run."""
+    rule = plan.rule.value() if plan.rule else None
+    registered: dict[str, object] = {"kind": spec.kind, "seeds": list(plan.seeds), "protocol": protocol}
+    registered |= {"design_sha256": spec.design_sha256, "rule": rule}
+    return registered | ({"cells": [list(key) for key in sorted(plan.only)]} if plan.only else {})
 
 
-def _executor(order: RunRequest, run_id: str) -> Executor:
-    store = order.lab.run_store(order.iteration_id, run_id)
-    store.mkdir(parents=True, exist_ok=True)
-    return load_executor(order.config.executor.name)(store, order.config.executor.options)
-
-
-def _abandon(order: RunRequest, run_id: str) -> None:
+def _abandon(record: RunRecord, config: Config, run_id: str, observer: RunObserver) -> None:
     """End a run whose design, rule, data, evaluator, metric or environment is not that of its first trial any more.
 
-    Its trials would be paired with others of other seeds; nothing is compared across epochs.
+    Its trials would be paired with others of other seeds; nothing is compared across protocols.
     """
-    submitted = [line.data for line in order.events if line.event == "submitted"]
+    submitted = [line.data for line in record.events if line.event == "submitted"]
     keys = [key for data in submitted if data["run_id"] == run_id for key in data["keys"]]
-    executor = _executor(order, run_id)
+    executor = record.executor(config.executor, run_id)
     executor.cancel(list(executor.find(keys).values()))
     executor.discard()
     reason = "abandoned: what it was measured with has changed since it began"
-    path = order.lab.iteration(order.iteration_id).run(run_id).manifest
-    if path.exists():
-        update = {"status": "failed", "reason": reason, "ended_at": files.utc_now()}
-        files.write_whole(path, Manifest.load(path).model_copy(update=update).to_json())
-    said = {"run_id": run_id, "status": "failed", "verdict": None, "reason": reason, "manifest_sha256": None}
-    order.lab.ledger.append("run_ended", said)
-    order.tell(f"{run_id} {reason}; measured anew")
+    manifest.abandon(record.paths_of(run_id).manifest, reason)
+    end = {"run_id": run_id, "status": "failed", "verdict": None, "reason": reason, "manifest_sha256": None}
+    record.ledger.append("run_ended", end)
+    observer.view(f"{run_id} {reason}; measured anew")
 
 
-def _remember(run: _OpenRun) -> None:
-    """What the ledger says of this run's trials."""
-    uncounted = 0
-    for line in run.order.events:
-        if line.data.get("run_id") != run.run_id:
-            continue
-        if line.event == "trial":
-            trial = Trial.from_value(line.data["trial"], f"ledger.jsonl line {line.n}: trial")
-            run.trials[trial.trial] = trial
-            if not stored.place(run.order.lab, trial.content).exists():  # a crash came before it
-                _store(run, trial, line)
-            uncounted += line.n > run.order.acted and trial.reused_from is None
-        elif line.event == "submitted":
-            run.submitted.update(line.data["keys"])
-        elif line.event == "trial_lost":
-            run.attempts[line.data["trial"]] = line.data["attempt"] + 1
-    run.watch = Watch(run.run_id, run.plan, run.trials, uncounted)
+class _OpenRun:
+    """One measurement while the engine works on it."""
+
+    def __init__(self, run_manifest: RunManifest, executor: Executor, observer: RunObserver) -> None:
+        self._manifest, self._executor, self._observer = run_manifest, executor, observer
+        self._run_id, self._record, self._plan = run_manifest.run_id, run_manifest.record, run_manifest.plan
+        self._commands = TrialCommands.of(run_manifest.spec.command, run_manifest.config)
+        self._log = TrialLog(self._record, self._run_id, self._plan)
+        self._cells = {cell.trial: cell for cell in planned_cells(self._plan)}
+        self._watch = Watch(self._run_id, self._plan, self._log.trials, self._log.uncounted)
+        self._flying: dict[str, Ref] = {}
+        """Submitted trials that are not over, by name."""
+        self._queued: set[str] = set()
+        """Those of them that wait for a place."""
+        self._executed = 0
+
+    def begin(self) -> None:
+        """Show the run in the checkout, unless it is over already."""
+        if self._record.recorded_end(self._run_id) is None:
+            self._manifest.write(self._manifest.of(self._log.trials.values(), None))
+        crash_points.point("run.after_manifest")
+
+    def measure(self) -> Measured:
+        """Bring the run to an end, or pause it."""
+        try:
+            judgement = self._until_judged()
+        except ExecutorError as error:
+            ending = Ending.SYNC if isinstance(error, SyncError) else Ending.INFRASTRUCTURE
+            return Measured(ending, str(error), self._run_id, None, self._executed)
+        if judgement is None:
+            reason = "stopped before the run was judged"
+            return Measured(Ending.PAUSED, reason, self._run_id, None, self._executed)
+        self._cancel(list(self._flying))
+        return self._end(judgement)
+
+    def _until_judged(self) -> verdict.Judgement | None:
+        """Keep the executor busy until the rule has what it needs; None if the user asked to stop first."""
+        self._log.reuse(self._cells.values(), self._content, self._observer.view)
+        while True:
+            trials = list(self._log.trials.values())
+            judgement = verdict.judge(self._plan, trials)
+            if judgement.done:
+                return judgement
+            if self._observer.stop():
+                self._pause()
+                return None
+            wanted = verdict.cells_wanted(self._plan, trials)
+            self._cancel(self._flying.keys() - {cell.trial for cell in wanted})
+            self._launch(self._due(wanted))
+            self._collect_finished()
+
+    # to the executor
+
+    def _due(self, wanted: Sequence[Cell]) -> list[Cell]:
+        """The next cells to be given to the executor: all of them, or under a rule that may stop early a few ahead.
+
+        Those that an earlier command has submitted are among them, so that they are adopted.
+        """
+        waiting = [cell for cell in wanted if cell.trial not in self._flying]
+        if self._plan.rule is None or self._plan.rule.rule == "fixed":
+            return waiting
+        known = [cell for cell in waiting if self._log.is_submitted(self._log.key(cell.trial))]
+        new = [cell for cell in waiting if cell not in known]
+        return known + new[: max(0, AHEAD * len(self._plan.arms) - len(self._queued) - len(known))]
+
+    def _launch(self, cells: Sequence[Cell]) -> None:
+        """Submit cells under keys that are in the ledger first; keys that the executor knows are adopted."""
+        if not cells:
+            return
+        attempts = [self._attempt(cell) for cell in cells]
+        jobs = [trial_job(self._manifest.inputs, self._commands, attempt) for attempt in attempts]
+        self._watch.adopt(job.trial for job in jobs if self._log.is_submitted(job.key))
+        self._log.announce([job.key for job in jobs])
+        refs = {ref.key: ref for ref in self._executor.submit(jobs)}
+        crash_points.point("submit.after_jobs")
+        for job in jobs:
+            self._flying[job.trial] = refs[job.key]
+            self._queued.add(job.trial)
+
+    def _attempt(self, cell: Cell) -> Attempt:
+        number, key = self._log.attempt(cell.trial), self._log.key(cell.trial)
+        holdout = self._manifest.spec.kind is RunKind.CONFIRM
+        return Attempt(key, cell.trial, number, self._plan.arm(cell.arm), cell.seed, holdout)
+
+    def _content(self, cell: Cell) -> str:
+        return content_key(self._manifest.inputs, self._commands, self._plan.arm(cell.arm), cell.seed)
+
+    def _pause(self) -> None:
+        """End after the trials that run now: what is queued is cancelled, what runs is brought home."""
+        statuses = self._executor.poll(list(self._flying.values()), 0.0)
+        queued = [key for key, status in statuses.items() if status.phase is Phase.QUEUED]
+        self._executor.cancel([ref for ref in self._flying.values() if ref.key in queued])
+        while self._flying:
+            self._collect_finished()
+
+    def _cancel(self, trials: Iterable[str]) -> None:
+        """End what the rule does not need any more; it leaves no trial behind."""
+        refs = [self._flying.pop(trial) for trial in list(trials)]
+        if refs:
+            self._executor.cancel(refs)
+
+    # from the executor
+
+    def _collect_finished(self) -> None:
+        """Wait for a change, then bring home every trial that has ended."""
+        statuses = self._executor.poll(list(self._flying.values()), POLL_S)
+        known = {trial: statuses[ref.key] for trial, ref in self._flying.items() if ref.key in statuses}
+        phases = {trial: status.phase for trial, status in known.items()}
+        self._queued = {trial for trial, phase in phases.items() if phase is Phase.QUEUED}
+        self._watch.look(phases)
+        self._observer.view.trials(self._watch.progress())
+        for trial, status in known.items():
+            if status.phase not in (Phase.FINISHED, Phase.LOST):
+                continue
+            ref = self._flying.pop(trial)
+            if status.exit is None or status.exit.outcome in (TrialOutcome.LOST, TrialOutcome.CANCELLED):
+                self._log.lose(trial, status.exit)
+                continue
+            crash_points.point("trial.after_exit")
+            ended = self._bring_home(self._cells[trial], ref, status.exit)
+            self._log.add(ended)
+            self._executed += 1
+            self._observer.view.trials(self._watch.progress(), ended)
+
+    def _bring_home(self, cell: Cell, ref: Ref, exit_: Exit) -> Trial:
+        """Fetch an attempt's files into the store, score its predictions there, show the files in the checkout.
+
+        Nothing is read from the checkout, where a user may clean them away at any moment.
+        """
+        inputs, attempt = self._manifest.inputs, self._attempt(cell)
+        folder = self._record.fetched(ref.key)
+        self._fetch(cell, ref, folder)
+        tidy(inputs.evaluation.altered if inputs.evaluation is not None else None, ref.key, folder)
+        scored = score.judge(inputs, self._manifest.config, self._plan.scale, exit_, folder)
+        parts = self._parts(cell, scored, folder)
+        if attempt.holdout:
+            _hold(folder, self._record.held(ref.key))
+        _show(folder, self._record.paths_of(self._run_id).trial(cell.trial, attempt.number))
+        return Trial(
+            trial=cell.trial,
+            arm=cell.arm,
+            index=cell.index,
+            seed=cell.seed,
+            attempt=attempt.number,
+            commit=inputs.code[attempt.arm.code].commit,
+            key=ref.key,
+            content=self._content(cell),
+            outcome=scored.outcome,
+            score=scored.score,
+            self_reported=scored.self_reported,
+            diverged=scored.diverged,
+            parts=parts,
+            predictions_sha256=scored.predictions_sha256,
+            rows=scored.rows,
+            agreement=scored.agreement,
+            suspicions=scored.suspicions,
+            contained=dict(exit_.contained),
+            cpu_seconds=round(sum(step.cpu_seconds for step in exit_.steps if step.name == "train"), 3),
+            seconds=round(exit_.seconds, 3),
+            max_rss_bytes=exit_.max_rss_bytes,
+            output_bytes=exit_.output_bytes,
+            message=scored.message,
+        )
+
+    def _fetch(self, cell: Cell, ref: Ref, folder: Path) -> None:
+        try:
+            self._executor.fetch(ref, folder)
+        except ExecutorError as error:
+            raise SyncError(f"trial {cell.trial}: {error}", transient=error.transient) from None
+        crash_points.point("trial.after_fetch")
+
+    def _parts(self, cell: Cell, scored: score.Scored, folder: Path) -> tuple[float, ...]:
+        """The metric on parts of the evaluation, where another seed of the arm has given the very same predictions."""
+        sha256, evaluation = scored.predictions_sha256, self._manifest.inputs.evaluation
+        if scored.outcome is not TrialOutcome.COMPLETED or scored.diverged or sha256 is None or evaluation is None:
+            return ()
+        others = [trial for trial in self._log.trials.values() if trial.arm == cell.arm and trial.seed != cell.seed]
+        alike = [trial for trial in others if trial.predictions_sha256 == sha256]
+        known = next((trial.parts for trial in alike if trial.parts), ())
+        return evaluation.on_parts(self._plan.metric, folder) if alike and not known else known
+
+    # the end
+
+    def _end(self, judgement: verdict.Judgement) -> Measured:
+        ended = self._manifest.of(self._log.trials.values(), judgement)
+        recorded, path = self._record.recorded_end(self._run_id), self._manifest.path
+        if recorded is None or not path.exists() or files.sha256_of_file(path) != recorded.data["manifest_sha256"]:
+            self._manifest.write(ended)
+            end = {"run_id": self._run_id, "status": ended.status, "verdict": judgement.verdict}
+            end |= {"reason": judgement.reason, "manifest_sha256": files.sha256_of(ended.to_json())}
+            self._record.ledger.append("run_ended", end)
+        crash_points.point("run.after_end")
+        self._executor.discard()
+        crash_points.point("run.after_discard")
+        ending = self._ending(judgement)
+        if ending is Ending.TAMPERED:
+            for aside in self._manifest.inputs.seals.put_away():
+                self._observer.view(f"note: what was changed lies at {aside}; the next run gets it anew")
+        return Measured(ending, judgement.reason, self._run_id, ended, self._executed)
+
+    def _ending(self, judgement: verdict.Judgement) -> Ending:
+        """A candidate's own failure is its author's to fix; a baseline's, or tampering, a user's.
+
+        Read off the one trial that the judgement names, so that it is the same whoever finished first.
+        """
+        if judgement.status == "completed":
+            return Ending.DONE
+        failed = verdict.trials_read(self._plan, self._log.trials.values())[-1]
+        if failed.outcome is TrialOutcome.TAMPERED:
+            return Ending.TAMPERED
+        return Ending.BASELINE if self._plan.arm(failed.arm).code == BASE else Ending.CODE
 
 
-def _until_judged(run: _OpenRun) -> verdict.Judgement | None:
-    """Keep the executor busy until the rule has what it needs; None if the user asked to stop first."""
-    _reuse(run, planned_cells(run.plan))
-    while True:
-        trials = list(run.trials.values())
-        judgement = verdict.judge(run.plan, trials)
-        if judgement.done:
-            return judgement
-        if run.order.stop():
-            _pause(run)
-            return None
-        cells = verdict.cells_wanted(run.plan, trials)
-        _cancel(run, run.flying.keys() - {_id(cell) for cell in cells})
-        _launch(run, _due(run, cells))
-        _collect_finished(run)
+def _hold(folder: Path, place: Path) -> None:
+    """Keep the predictions for the holdout at `place`, where nobody looks at them before the question is counted."""
+    predictions = folder / HOLDOUT / "predictions.npy"
+    if predictions.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(predictions, place)
+    remove_tree(folder / HOLDOUT)
 
 
-def _due(run: _OpenRun, cells: Sequence[Cell]) -> list[Cell]:
-    """The next cells to be given to the executor: all of them, or under a rule that may stop early a few ahead.
-
-    Those that an earlier command has submitted are among them, so that they are adopted.
-    """
-    waiting = [cell for cell in cells if _id(cell) not in run.flying]
-    if run.plan.rule is None or run.plan.rule.rule == "fixed":
-        return waiting
-    known = [cell for cell in waiting if _key(run, cell) in run.submitted]
-    new = [cell for cell in waiting if _key(run, cell) not in run.submitted]
-    return known + new[: max(0, AHEAD * len(run.plan.arms) - len(run.queued) - len(known))]
-
-
-def _launch(run: _OpenRun, cells: Sequence[Cell]) -> None:
-    """Submit cells under keys that are in the ledger first; keys that the executor knows are adopted."""
-    if not cells:
-        return
-    jobs = {_id(cell): _job(run, cell) for cell in cells}
-    keys = [job.key for job in jobs.values()]
-    fresh = [key for key in keys if key not in run.submitted]
-    run.watch.adopt(trial for trial, job in jobs.items() if job.key in run.submitted)
-    if fresh:
-        run.order.lab.ledger.append("submitted", {"run_id": run.run_id, "keys": fresh})
-        run.submitted.update(fresh)
-        crash_points.point("submit.after_intent")
-    refs = {ref.key: ref for ref in run.executor.submit(list(jobs.values()))}
-    crash_points.point("submit.after_jobs")
-    for trial, job in jobs.items():
-        run.flying[trial] = (job.key, refs[job.key])
-        run.queued.add(trial)
-
-
-def _collect_finished(run: _OpenRun) -> None:
-    """Wait for a change, then bring home every trial that has ended."""
-    refs = [ref for _, ref in run.flying.values()]
-    statuses = run.executor.poll(refs, 1.0)
-    phases = {trial: statuses[key].phase for trial, (key, _) in run.flying.items() if key in statuses}
-    run.queued = {trial for trial, phase in phases.items() if phase is Phase.QUEUED}
-    run.watch.look(phases)
-    run.order.tell.trials(run.watch.progress())
-    for trial, (key, ref) in list(run.flying.items()):
-        status = statuses.get(key)
-        if status is None or status.phase not in (Phase.FINISHED, Phase.LOST):
-            continue
-        exit_ = status.exit
-        del run.flying[trial]
-        if exit_ is None or exit_.outcome in (TrialOutcome.LOST, TrialOutcome.CANCELLED):
-            _repeat(run, trial, exit_)
-            continue
-        crash_points.point("trial.after_exit")
-        record = _bring_home(run, trial, ref, exit_)
-        _record(run, record)
-        run.executed += 1
-        run.order.tell.trials(run.watch.progress(), record)
-
-
-def _repeat(run: _OpenRun, trial: str, exit_: Exit | None) -> None:
-    """An attempt was lost to infrastructure or cancelled to pause: the same seed runs again as the next attempt."""
-    attempt = run.attempts.get(trial, 1)
-    message = exit_.message if exit_ else "the executor lost it"
-    lost = {"run_id": run.run_id, "trial": trial, "attempt": attempt, "message": message}
-    run.order.lab.ledger.append("trial_lost", lost)
-    run.attempts[trial] = attempt + 1
-    if exit_ is None or exit_.outcome is TrialOutcome.LOST:
-        run.losses[trial] = run.losses.get(trial, 0) + 1
-        if run.losses[trial] == MAX_LOST:
-            raise ExecutorError(f"trial {trial} was lost {MAX_LOST} times: {message}", transient=True)
-
-
-def _bring_home(run: _OpenRun, trial: str, ref: Ref, exit_: Exit) -> Trial:
-    """Fetch an attempt's files into the store, score its predictions there, show the files in the checkout.
-
-    Nothing is read from the checkout, where a user may clean them away at any moment.
-    """
-    name, index, seed = next(cell for cell in planned_cells(run.plan) if _id(cell) == trial)
-    arm = _arm(run, name)
-    attempt = run.attempts.get(trial, 1)
-    folder = run.order.lab.store / "fetched" / ref.key
-    try:
-        run.executor.fetch(ref, folder)
-    except ExecutorError as error:
-        raise SyncError(f"trial {trial}: {error}", transient=error.transient) from None
-    crash_points.point("trial.after_fetch")
-    tidy(run.setup, ref.key, folder)
-    scored = score.judge(run.setup, run.order.config, run.plan.scale, exit_, folder)
-    parts = _parts(run, name, seed, scored, folder)
-    if run.order.kind is RunKind.CONFIRM:
-        _hold(run, ref.key, folder)
-    shown = run.order.lab.iteration(run.order.iteration_id).run(run.run_id).trial(trial, attempt)
+def _show(folder: Path, shown: Path) -> None:
+    """Move an attempt's files into the checkout."""
     remove_tree(shown)
     shown.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(folder, shown)
     remove_tree(shown / lookahead.ALTERED)  # has served its comparison, and would say where the cuts are
-    return Trial(
-        trial=trial,
-        arm=arm.name,
-        index=index,
-        seed=seed,
-        attempt=attempt,
-        commit=run.setup.commits[arm.code],
-        key=ref.key,
-        content=_content(run, arm, seed),
-        outcome=scored.outcome,
-        score=scored.score,
-        self_reported=scored.self_reported,
-        diverged=scored.diverged,
-        parts=parts,
-        predictions_sha256=scored.predictions_sha256,
-        rows=scored.rows,
-        agreement=scored.agreement,
-        suspicions=scored.suspicions,
-        contained=dict(exit_.contained),
-        cpu_seconds=round(sum(step.cpu_seconds for step in exit_.steps if step.name == "train"), 3),
-        seconds=round(exit_.seconds, 3),
-        max_rss_bytes=exit_.max_rss_bytes,
-        output_bytes=exit_.output_bytes,
-        message=scored.message,
-    )
-
-
-def _parts(run: _OpenRun, arm: str, seed: int, scored: score.Scored, folder: Path) -> tuple[float, ...]:
-    """The metric on parts of the evaluation, where another seed of the arm has given the very same predictions."""
-    sha = scored.predictions_sha256
-    alike = [t for t in run.trials.values() if (t.arm, t.predictions_sha256) == (arm, sha) and t.seed != seed]
-    if scored.outcome is not TrialOutcome.COMPLETED or scored.diverged or sha is None or not alike:
-        return ()
-    known = next((trial.parts for trial in alike if trial.parts), None)
-    return known or score.on_parts(run.setup, run.plan.metric, folder)
-
-
-def _hold(run: _OpenRun, key: str, folder: Path) -> None:
-    """Keep the predictions for the holdout in the store, where nobody looks at them before the question is counted."""
-    made = folder / HOLDOUT / "predictions.npy"
-    if made.is_file():
-        kept = held(run.order.lab, key)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(made, kept)
-    remove_tree(folder / HOLDOUT)
-
-
-def held(lab: Lab, key: str) -> Path:
-    """Where a confirmation's trial keeps its predictions for the holdout until they are scored."""
-    return lab.store / "held" / f"{key}.npy"
-
-
-def _record(run: _OpenRun, trial: Trial) -> None:
-    """Make a finished trial durable: the ledger line that counts, then a file to find it by content."""
-    line = run.order.lab.ledger.append("trial", {"run_id": run.run_id, "trial": trial.value()})
-    crash_points.point("trial.after_record")
-    run.trials[trial.trial] = trial
-    _store(run, trial, line)
-
-
-def _store(run: _OpenRun, trial: Trial, line: Line) -> None:
-    """Let later runs find a trial that ended here."""
-    if trial.outcome is TrialOutcome.COMPLETED and trial.reused_from is None and not _arm(run, trial.arm).fresh:
-        stored.keep(run.order.lab, line, run.order.iteration_id)
-        crash_points.point("trial.after_store")
-
-
-def _reuse(run: _OpenRun, cells: Sequence[Cell]) -> None:
-    """Take over completed trials of the same code, settings, seed, data, evaluator and environment."""
-    reused: list[str] = []
-    for name, index, seed in cells:
-        trial, arm = _id((name, index, seed)), _arm(run, name)
-        if (
-            arm.fresh
-            or trial in run.trials
-            or any(key.rpartition(".")[0].endswith(f".{trial}") for key in run.submitted)
-        ):
-            continue
-        content = _content(run, arm, seed)
-        try:
-            found = stored.find(run.order.lab, content)
-        except RecordError as error:
-            run.order.tell(f"note: {error}; measured anew")
-            continue
-        if found is None:
-            continue
-        known, source = found
-        update = {"trial": trial, "arm": name, "index": index, "reused_from": source}
-        _record(run, known.model_copy(update=update))
-        reused.append(source)
-    if reused:
-        run.order.tell(f"{len(reused)} trials reused, not run again: {reused[0]}{' ...' if reused[1:] else ''}")
-
-
-def _pause(run: _OpenRun) -> None:
-    """End after the trials that run now: what is queued is cancelled, what runs is brought home."""
-    statuses = run.executor.poll([ref for _, ref in run.flying.values()], 0.0)
-    queued = [ref for key, ref in run.flying.values() if key in statuses and statuses[key].phase is Phase.QUEUED]
-    run.executor.cancel(queued)
-    while run.flying:
-        _collect_finished(run)
-
-
-def _cancel(run: _OpenRun, trials: Iterable[str]) -> None:
-    """End what the rule does not need any more; it leaves no trial behind."""
-    refs = [run.flying.pop(trial)[1] for trial in list(trials)]
-    if refs:
-        run.executor.cancel(refs)
-
-
-def _end(run: _OpenRun, manifest: Manifest, judgement: verdict.Judgement) -> Measured:
-    recorded, path = _recorded_end(run), _manifest_path(run)
-    if recorded is None or not path.exists() or files.sha256_of_file(path) != recorded.data["manifest_sha256"]:
-        _write_manifest(run, manifest)
-        said = {"run_id": run.run_id, "status": manifest.status, "verdict": judgement.verdict}
-        said |= {"reason": judgement.reason, "manifest_sha256": files.sha256_of(manifest.to_json())}
-        run.order.lab.ledger.append("run_ended", said)
-    crash_points.point("run.after_end")
-    run.executor.discard()
-    crash_points.point("run.after_discard")
-    ending = _ending(run, judgement)
-    if ending is Ending.TAMPERED:
-        for aside in run.setup.seals.put_away():
-            run.order.tell(f"note: what was changed lies at {aside}; the next run gets it anew")
-    return Measured(ending, judgement.reason, run.run_id, manifest, run.executed)
-
-
-def _recorded_end(run: _OpenRun) -> Line | None:
-    """The newest line that says how this run ended, where a crash came before the next state."""
-    lines = [line for line in run.order.events if line.event == "run_ended" and line.data["run_id"] == run.run_id]
-    return lines[-1] if lines else None
-
-
-def _ending(run: _OpenRun, judgement: verdict.Judgement) -> Ending:
-    """A candidate's own failure is its author's to fix; a baseline's, or tampering, a user's.
-
-    Read off the one trial that the judgement names, so that it is the same whoever finished first.
-    """
-    if judgement.status == "completed":
-        return Ending.DONE
-    bad = verdict.trials_read(run.plan, run.trials.values())[-1]
-    if bad.outcome is TrialOutcome.TAMPERED:
-        return Ending.TAMPERED
-    return Ending.BASELINE if _arm(run, bad.arm).code == "base" else Ending.CODE
-
-
-def _id(cell: Cell) -> str:
-    arm, index, _ = cell
-    return f"{arm}-s{index}"
-
-
-def _arm(run: _OpenRun, name: str) -> PlannedArm:
-    return next(arm for arm in run.plan.arms if arm.name == name)
-
-
-def _content(run: _OpenRun, arm: PlannedArm, seed: int) -> str:
-    setup, config = run.setup, run.order.config
-    return stored.content_key(
-        tree=setup.trees[arm.code],
-        command=[
-            run.order.command,
-            config.predict.command if config.predict else "",
-            *ways_of_training(run.setup, config.train),
-        ],
-        settings=arm.settings,
-        seed=seed,
-        data=dict(setup.data_sha256),
-        evaluator=setup.evaluator_sha256 + (" altered suffix" if setup.altered else ""),
-        environment=setup.content,
-    )
-
-
-def _job(run: _OpenRun, cell: Cell) -> Job:
-    name, _, seed = cell
-    order, trial, key = run.order, _id(cell), _key(run, cell)
-    attempt, holdout = run.attempts.get(trial, 1), order.kind is RunKind.CONFIRM
-    return trial_job(run.setup, order.command, order.config, key, trial, attempt, _arm(run, name), seed, holdout)
-
-
-def _key(run: _OpenRun, cell: Cell) -> str:
-    order, trial = run.order, _id(cell)
-    return f"{order.lab.lab_id}.{order.iteration_id}.{run.run_id}.{trial}.a{run.attempts.get(trial, 1)}"
-
-
-def _manifest(run: _OpenRun, judgement: verdict.Judgement | None) -> Manifest:
-    order, setup, lab = run.order, run.setup, run.order.lab
-    evaluate = order.config.evaluate
-    over = judgement is not None
-    status: Any = judgement.status if judgement else "running"
-    return Manifest(
-        run_id=run.run_id,
-        iteration_id=order.iteration_id,
-        kind=order.kind,
-        lab_id=lab.lab_id,
-        status=status,
-        git=ManifestGit(
-            control_plane_commit=lab.git.head() or "",
-            candidate_commit=order.candidate,
-            base_commit=order.base,
-            dirty=bool(lab.git.dirty()),
-        ),
-        location=run.executor.location,
-        command=order.command,
-        sync=ManifestSync(
-            artifact_sync_to_local=SyncStep(
-                status="ok" if over else "pending", completed_at=files.utc_now() if over else None
-            )
-        ),
-        verifier_results=dict(order.checks),
-        started_at=run.started_at,
-        ended_at=files.utc_now() if over else None,
-        artifacts={"metrics": "metrics.json", "trials": "trials", "design": "../../design.yaml"}
-        if NAMES[order.kind] == NAMES[RunKind.SEARCH]
-        else {"trials": "trials"},
-        design_sha256=order.design_sha256,
-        rule=run.plan.rule,
-        metric=run.plan.metric,
-        direction=run.plan.direction,
-        success_delta=run.plan.delta,
-        arms=tuple(RunArm(name=a.name, role=a.role, code=a.code, settings=a.settings) for a in run.plan.arms),
-        pairs=len(run.plan.seeds),
-        protocol=setup.protocol,
-        lab={key: order.config.value()[key] for key in CONFIGURED},
-        environment=setup.environment,
-        evaluator=FileHash(path=evaluate.script, sha256=setup.evaluator_sha256) if evaluate else None,
-        data=setup.data_sha256,
-        frozen=_frozen_hashes(order),
-        containment=order.config.containment,
-        self_reported=setup.evaluator is None,
-        trials=tuple(sorted(run.trials.values(), key=lambda t: (t.index, t.arm))),
-        comparisons=judgement.comparisons if judgement else (),
-        reason=judgement.reason if judgement else "",
-    )
-
-
-def _frozen_hashes(order: RunRequest) -> dict[str, str]:
-    git = order.lab.git
-    held = {path: git.has_path(order.base, path) for path in order.config.files.frozen}
-    return {path: oid for path, oid in held.items() if oid}
-
-
-def _manifest_path(run: _OpenRun) -> Path:
-    return run.order.lab.iteration(run.order.iteration_id).run(run.run_id).manifest
-
-
-def _write_manifest(run: _OpenRun, manifest: Manifest) -> None:
-    files.write_whole(_manifest_path(run), manifest.to_json())

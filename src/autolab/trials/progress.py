@@ -122,7 +122,7 @@ class Watch:
     ) -> None:
         """`trials` are those that are over, by name, and will grow; `spent` is what earlier commands left uncounted."""
         self._run_id, self._plan, self._trials, self._spent = run_id, plan, trials, spent
-        self._arm_of = {f"{arm}-s{index}": arm for arm, index, _ in planned_cells(plan)}
+        self._arm_of = {cell.trial: cell.arm for cell in planned_cells(plan)}
         self._before = set(trials)
         self._since: dict[str, float | None] = {}
         self._adopted: set[str] = set()

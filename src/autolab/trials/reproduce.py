@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from autolab import files
@@ -23,10 +22,13 @@ from autolab.lab.schemas.experiment import Manifest, Repeated, Reproduction, Tri
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
 from autolab.sandbox.collect import remove_tree
 from autolab.stats import rules
-from autolab.stats.plan import Plan, reconfirmation_plan, reproduction_plan
+from autolab.stats.plan import BASE, CANDIDATE, Plan, reconfirmation_plan, reproduction_plan
 from autolab.stats.scores import Scale
-from autolab.trials import calibration, champion, inputs, measurement
+from autolab.trials import calibration, champion, measurement
+from autolab.trials.inputs import TrialInputs
+from autolab.trials.lab_inputs import code_commits, inputs_of, record_of, source_of
 from autolab.trials.progress import View
+from autolab.trials.run_record import RunObserver, RunRecord, RunSpec, count_trials
 
 
 def find_run(lab: Lab, name: str) -> Path:
@@ -59,10 +61,10 @@ def reproduce_run(
     config = Config.from_value(config.value() | manifest.lab, "run_manifest.json: lab")
     base, candidate = _commits(lab, manifest)
     place = lab.store / "reproduce"
-    differs = _differences(manifest, inputs.set_up(lab, config, base, candidate, place))
+    differs = _differences(manifest, inputs_of(lab, config, base, candidate, place))
     tell(f"reproducing {manifest.iteration_id}/{manifest.run_id}: {len(trials)} trials in fresh exports of its commits")
-    order = _order(lab, config, manifest, reproduction_plan(manifest, trials), tell, stop)
-    measured = measurement.measure(replace(order, exports=place))
+    spec, record = _spec(lab, manifest, reproduction_plan(manifest, trials)), _record(lab, manifest)
+    measured = measurement.measure(source_of(lab, place), config, spec, record, RunObserver(tell, stop))
     if measured.ending is measurement.Ending.PAUSED:
         return None
     if measured.manifest is None:
@@ -70,7 +72,7 @@ def reproduce_run(
     found = _compare(lab, config, manifest, trials, measured.manifest, differs)
     folder = lab.iteration(manifest.iteration_id).run(found.run_id).folder
     files.write_whole(folder / "reproduction.json", found.to_json())
-    counted = _counted(lab, config, campaign, order.acted)
+    counted = _counted(lab, config, campaign, record.acted)
     counted, fallen = champion.fallen(counted, manifest) if found.standing == "different" else (counted, ())
     about = {"of": f"{manifest.iteration_id}/{manifest.run_id}", "standing": found.standing}
     _conclude(lab, state, counted, about, fallen, tell)
@@ -91,14 +93,14 @@ def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: 
     path = lab.iteration(newest.iteration_id).run(newest.run_id).manifest
     manifest = Manifest.load(path, str(path.relative_to(lab.root)))
     tell(f"the champion {newest.commit[:12]} was kept in another protocol: confirmed anew")
-    order = _order(lab, config, manifest, reconfirmation_plan(manifest), tell, stop)
-    measured = measurement.measure(order)
+    spec, record = _spec(lab, manifest, reconfirmation_plan(manifest)), _record(lab, manifest)
+    measured = measurement.measure(source_of(lab), config, spec, record, RunObserver(tell, stop))
     if measured.ending is measurement.Ending.PAUSED:
         return False
     if measured.manifest is None:
         raise LabError(f"confirmation of the champion: {measured.run_id}: {measured.reason}; run it again")
     verdicts = [one.verdict for one in measured.manifest.comparisons]
-    counted = _counted(lab, config, campaign, order.acted)
+    counted = _counted(lab, config, campaign, record.acted)
     fallen: tuple[Champion, ...] = ()
     if verdicts == [Verdict.SUPPORTED]:
         held = newest.model_copy(update={"protocol": protocol, "run_id": measured.run_id})
@@ -114,33 +116,19 @@ def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: 
     return not fallen or renew(lab, config, newest.parent, protocol, tell, stop)
 
 
-def _order(
-    lab: Lab, config: Config, manifest: Manifest, plan: Plan, tell: View, stop: Callable[[], bool]
-) -> measurement.RunRequest:
-    base, candidate = _commits(lab, manifest)
+def _spec(lab: Lab, manifest: Manifest, plan: Plan) -> RunSpec:
+    return RunSpec(RunKind.REPRODUCE, lambda _: plan, manifest.command, code_commits(*_commits(lab, manifest)))
+
+
+def _record(lab: Lab, manifest: Manifest) -> RunRecord:
     events = list(lab.ledger.lines(lab.load()[1].iteration_offset))
-    return measurement.RunRequest(
-        lab=lab,
-        config=config,
-        iteration_id=manifest.iteration_id,
-        plan=lambda _: plan,
-        command=manifest.command,
-        base=base,
-        candidate=candidate,
-        checks={},
-        events=events,
-        acted=max((line.n for line in events if line.data.get("why") == "reproduced"), default=0),
-        tell=tell,
-        stop=stop,
-        kind=RunKind.REPRODUCE,
-    )
+    acted = max((line.n for line in events if line.data.get("why") == "reproduced"), default=0)
+    return record_of(lab, manifest.iteration_id, events, acted)
 
 
 def _counted(lab: Lab, config: Config, campaign: Campaign, acted: int) -> Campaign:
     lines = lab.ledger.lines(campaign.iteration_offset)
-    return campaign.model_copy(
-        update=measurement.count_trials(lines, RunKind.REPRODUCE, acted, campaign, config.train.gpus)
-    )
+    return campaign.model_copy(update=count_trials(lines, RunKind.REPRODUCE, acted, campaign, config.train.gpus))
 
 
 def _conclude(
@@ -168,13 +156,16 @@ def _commits(lab: Lab, manifest: Manifest) -> tuple[str, str]:
     base, candidate = manifest.git.base_commit, manifest.git.candidate_commit
     if base is None or candidate is None or not manifest.lab:
         raise RecordError("run_manifest.json: git or lab: does not say what ran; such a run cannot be reproduced")
+    for arm in manifest.arms:
+        if arm.code not in (BASE, CANDIDATE):
+            raise RecordError(f"run_manifest.json: arms: {arm.name}: code: {arm.code!r} is neither base nor candidate")
     for commit in (base, candidate):
         if lab.git.resolve(commit) is None:
             raise LabError(f"commit {commit[:12]} of {manifest.run_id} is not in this repository any more; fetch it")
     return base, candidate
 
 
-def _differences(manifest: Manifest, setup: inputs.TrialInputs) -> tuple[str, ...]:
+def _differences(manifest: Manifest, setup: TrialInputs) -> tuple[str, ...]:
     """What is not as it was. LabError where that makes the numbers those of another question."""
     was = manifest.evaluator.sha256 if manifest.evaluator else ""
     if was != setup.evaluator_sha256:
@@ -183,9 +174,9 @@ def _differences(manifest: Manifest, setup: inputs.TrialInputs) -> tuple[str, ..
         if setup.data_sha256.get(name) != sha:
             raise LabError(f"data: the {name} split is not the one of {manifest.run_id}; put those files back")
     told, then = [], manifest.environment
-    if then is not None and then.version != setup.environment.version:
-        told.append(f"Python {setup.environment.version}, was {then.version}")
-    if then is not None and then.packages_sha256 != setup.environment.packages_sha256:
+    if then is not None and then.version != setup.interpreter.environment.version:
+        told.append(f"Python {setup.interpreter.environment.version}, was {then.version}")
+    if then is not None and then.packages_sha256 != setup.interpreter.environment.packages_sha256:
         told.append("other packages are installed than then")
     return tuple(told)
 

@@ -5,29 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from autolab.executors.base import Exit
 from autolab.lab import crash_points
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.outcomes import TrialOutcome
-from autolab.sandbox.collect import exceeded, reason_left_out, remove_tree, stored_path
+from autolab.sandbox.collect import exceeded, reason_left_out, stored_path
 from autolab.stats.scores import Scale
 from autolab.text import last_line
-from autolab.trials import evaluator, lookahead, metrics
+from autolab.trials import evaluator, metrics
+from autolab.trials.evaluation import Evaluation
 from autolab.trials.inputs import TrialInputs
 from autolab.verifiers import suspicion
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
 
 NOT_FINITE = "diverged: {} is not a finite number, counted as the bound"
 _AT_ONCE = 4096
 NOTE_LENGTH = 400
 """Characters of a note on a trial, at most."""
-PARTS, LEAST = 20, 5
-"""Parts of the evaluation that stand in for seeds, and the rows that each has to have at least."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +41,9 @@ class Scored:
     """The metric that is compared, where the attempt ended well and it is no finite number."""
 
 
-def judge(setup: TrialInputs, config: Config, scale: Scale, exit_: Exit, attempt: Path) -> Scored:
+def judge(inputs: TrialInputs, config: Config, scale: Scale, exit_: Exit, attempt: Path) -> Scored:
     """What a fetched attempt came to: how it ended, what it left, and before all whether it let the rest alone."""
-    broken = setup.seals.broken()
+    broken = inputs.seals.broken()
     if broken:
         return Scored(TrialOutcome.TAMPERED, broken)
     if exit_.outcome is not TrialOutcome.COMPLETED:
@@ -58,9 +52,9 @@ def judge(setup: TrialInputs, config: Config, scale: Scale, exit_: Exit, attempt
     too_much = exceeded(attempt)
     if too_much:
         return Scored(TrialOutcome.DISK_LIMIT, too_much)
-    scored = score(setup, config, scale, attempt)
+    scored = score(inputs.evaluation, config, scale, attempt)
     crash_points.point("trial.after_score")
-    broken = setup.seals.broken()  # other trials ran while this one was scored
+    broken = inputs.seals.broken()  # other trials ran while this one was scored
     return Scored(TrialOutcome.TAMPERED, broken) if broken else scored
 
 
@@ -75,14 +69,14 @@ def _last_words(attempt: Path, step: str) -> str:
     return f": {last}" if last else ""
 
 
-def score(setup: TrialInputs, config: Config, scale: Scale, attempt: Path) -> Scored:
+def score(evaluation: Evaluation | None, config: Config, scale: Scale, attempt: Path) -> Scored:
     """Read, check and score a fetched attempt whose steps all ended well; `scale` says what the run compares.
 
     Where scores are cut at a bound, a metric that comes out as no finite number is a result: the training diverged.
     So are predictions that are no finite numbers and that the evaluator therefore refuses.
     """
     metric, compared = scale.metric, None if scale.bound is None else scale.metric
-    if setup.evaluator is None:
+    if evaluation is None:
         return _self_reported(config, metric, compared, attempt)
     source = stored_path(config.train.metrics)
     found = metrics.read(attempt, source, ())
@@ -92,10 +86,10 @@ def score(setup: TrialInputs, config: Config, scale: Scale, attempt: Path) -> Sc
     sha = evaluator.check_predictions(predictions, None)
     if isinstance(sha, evaluator.Problem):
         return Scored(sha.outcome, sha.message, {}, said)
-    ahead = _looks_ahead(setup, predictions, attempt)
+    ahead = evaluation.look_ahead(predictions, attempt)
     if ahead is not None:
         return Scored(ahead.outcome, ahead.message, {}, said, sha)
-    measured = numbers(setup, predictions, setup.labels, attempt / "score", compared)
+    measured = evaluation.score(predictions, evaluation.split.labels, attempt / "score", compared)
     if isinstance(measured, evaluator.Problem):
         refused = measured.outcome is TrialOutcome.INVALID_ARTIFACT
         if compared is None or not refused or finite(predictions):
@@ -108,7 +102,7 @@ def score(setup: TrialInputs, config: Config, scale: Scale, attempt: Path) -> Sc
     if metric not in measured:
         return Scored(TrialOutcome.INVALID_ARTIFACT, f"score.json: {metric} is not in it", measured, said, sha)
     seen = suspicion.predictions(predictions)
-    equal = suspicion.agreement(predictions, setup.labels)
+    equal = suspicion.agreement(predictions, evaluation.split.labels)
     return Scored(TrialOutcome.COMPLETED, note, measured, said, sha, seen.rows, equal, seen.suspicions)
 
 
@@ -128,106 +122,12 @@ def _note(attempt: Path, source: str, found: dict[str, float] | evaluator.Proble
     return f"note: its own numbers are missing: {found.message}"[:NOTE_LENGTH]
 
 
-def numbers(
-    setup: TrialInputs, predictions: Path, labels: Path, folder: Path, compared: str | None = None
-) -> dict[str, float] | evaluator.Problem:
-    """What the lab's evaluator says of predictions for these labels; leaves score.json in `folder`.
-
-    The metric that is `compared` may come out as NaN.
-    """
-    assert setup.evaluator is not None
-    return evaluator.score(
-        Path(setup.python),
-        setup.evaluator,
-        setup.evaluator_sha256,
-        predictions,
-        labels,
-        folder,
-        setup.predict_limit_s,
-        setup.scoring,
-        setup.bytecode,
-        compared,
-    )
-
-
 def finite(predictions: Path) -> bool:
     """Whether a checked file of predictions holds finite numbers alone."""
     import numpy as np
 
     values = np.load(predictions, mmap_mode="r", allow_pickle=False)
     return all(bool(np.isfinite(values[first : first + _AT_ONCE]).all()) for first in range(0, len(values), _AT_ONCE))
-
-
-def of_constant(setup: TrialInputs, shape: tuple[int, ...], folder: Path) -> dict[str, float]:
-    """The evaluator's numbers for a constant prediction: uniform log-probabilities over the last axis of `shape`.
-
-    Empty where it does not take them. Leaves nothing in `folder`.
-    """
-    import numpy as np
-
-    values = np.full(shape, -math.log(shape[-1]), dtype=np.float32)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "predictions.npy", values, allow_pickle=False)
-        found = numbers(setup, folder / "predictions.npy", setup.labels, folder)
-    finally:
-        remove_tree(folder)
-    return {} if isinstance(found, evaluator.Problem) else found
-
-
-def on_parts(setup: TrialInputs, metric: str, attempt: Path) -> tuple[float, ...]:
-    """The metric on `PARTS` equal parts of the evaluation, each every `PARTS`-th row; empty where rows are too few.
-
-    For trainings that give the same output for every seed: then the rows are all that replicates.
-    """
-    if setup.evaluator is None or rows_of(setup.labels) < PARTS * LEAST:
-        return ()
-    return parts(setup, metric, (attempt / "predict" / "predictions.npy", setup.labels), attempt / "parts", PARTS)
-
-
-def parts(setup: TrialInputs, metric: str, split: tuple[Path, Path], folder: Path, count: int) -> tuple[float, ...]:
-    """The metric on `count` parts of a split's (predictions, labels), part k being every `count`-th row from row k on.
-
-    Empty where predictions and labels do not go row by row, where there are fewer rows than parts, or where the
-    evaluator does not take a part. `folder` is used and removed.
-    """
-    import numpy as np
-
-    if setup.evaluator is None:
-        return ()
-    try:
-        rows, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in split)
-    except (OSError, ValueError):  # a diverged trial need not have left any
-        return ()
-    if rows.ndim == 0 or labels.ndim == 0 or len(labels) != len(rows) or len(rows) < count:
-        return ()
-    try:
-        scored = [_part(setup, rows[part::count], labels[part::count], folder) for part in range(count)]
-    finally:
-        remove_tree(folder)
-    return tuple(one[metric] for one in scored) if all(metric in one for one in scored) else ()
-
-
-def rows_of(labels: Path) -> int:
-    """Rows of a file of labels; 0 where it is no array of rows."""
-    import numpy as np
-
-    try:
-        shape = np.load(labels, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError):
-        return 0
-    return int(shape[0]) if shape else 0
-
-
-def _part(setup: TrialInputs, rows: npt.NDArray[Any], labels: npt.NDArray[Any], folder: Path) -> dict[str, float]:
-    """The evaluator's numbers for some rows; none where it does not take them."""
-    import numpy as np
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, values in (("predictions", rows), ("labels", labels)):
-        np.save(folder / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
-    measured = numbers(setup, folder / "predictions.npy", folder / "labels.npy", folder)
-    return {} if isinstance(measured, evaluator.Problem) else measured
 
 
 def _self_reported(config: Config, metric: str, compared: str | None, attempt: Path) -> Scored:
@@ -240,12 +140,3 @@ def _self_reported(config: Config, metric: str, compared: str | None, attempt: P
         rest = {name: value for name, value in said.items() if name != metric}
         return Scored(TrialOutcome.COMPLETED, NOT_FINITE.format(metric), {}, rest, diverged=(metric,))
     return Scored(TrialOutcome.COMPLETED, _note(attempt, stored_path(config.train.metrics), said), {}, said)
-
-
-def _looks_ahead(setup: TrialInputs, predictions: Path, attempt: Path) -> evaluator.Problem | None:
-    """The altered-suffix check, where the lab asks for it."""
-    if setup.altered is None:
-        return None
-    altered = attempt / lookahead.ALTERED / "predictions.npy"
-    sha = evaluator.check_predictions(altered, None)
-    return sha if isinstance(sha, evaluator.Problem) else lookahead.compare(predictions, altered, setup.altered.cuts)

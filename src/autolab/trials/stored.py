@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from pydantic import JsonValue
 
 from autolab import files
 from autolab.errors import RecordError
-from autolab.lab.lab import Lab
-from autolab.lab.ledger import Line, seal
+from autolab.lab.ledger import Ledger, Line, seal
 from autolab.lab.schemas.experiment import Trial
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.stats.plan import AGAIN
@@ -31,18 +31,103 @@ class InvalidEntry(RecordError):
     """A stored trial that its ledger line does not bear out."""
 
 
-def place(lab: Lab, content: str) -> Path:
-    return lab.store / "trials" / content[:2] / f"{content}.json"
+@dataclass(frozen=True)
+class StoredTrials:
+    """The folder `trials/` of `store`, each file of which is held against its line in `ledger`."""
 
+    store: Path
+    ledger: Ledger
 
-def keep(lab: Lab, line: Line, iteration_id: str) -> None:
-    """Store the trial that `line` records. The same line again writes the same file."""
-    trial = line.data["trial"]
-    where = {"ledger": {"offset": line.offset, "hash": line.hash}}
-    told = where | {"iteration_id": iteration_id, "run_id": line.data["run_id"]} | trial
-    path = place(lab, trial["content"])
-    aside(path)
-    files.write_whole(path, json.dumps(told))
+    def place(self, content: str) -> Path:
+        return self.store / "trials" / content[:2] / f"{content}.json"
+
+    def keep(self, line: Line, iteration_id: str) -> None:
+        """Store the trial that `line` records. The same line again writes the same file."""
+        trial = line.data["trial"]
+        where = {"ledger": {"offset": line.offset, "hash": line.hash}}
+        told = where | {"iteration_id": iteration_id, "run_id": line.data["run_id"]} | trial
+        path = self.place(trial["content"])
+        aside(path)
+        files.write_whole(path, json.dumps(told))
+
+    def find(self, content: str) -> tuple[Trial, str] | None:
+        """The stored trial and where it ran (`<iteration>/<run>/<trial>`); None where there is none. Unfit."""
+        path = self.place(content)
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not JSON"
+            raise self._unfit(path, f"cannot be read: {why}") from None
+        if not isinstance(value, dict) or not isinstance(value.get("ledger"), dict):
+            raise self._unfit(path, "names no line of the ledger")
+        line = self._line(value.pop("ledger"))
+        if line is None:
+            raise self._unfit(path, "the ledger has no such line")
+        iteration_id, run_id = str(value.pop("iteration_id", "")), value.pop("run_id", "")
+        recorded = line.data["trial"]
+        if recorded.get("content") != content:
+            raise self._unfit(path, f"line {line.n} of the ledger, which it names, records another trial")
+        if (value, run_id) != (recorded, line.data["run_id"]):
+            since = f"edited since line {line.n} of the ledger recorded it"
+            raise self._unfit(path, f"{_difference(value, recorded)}: {since}")
+        if f".{iteration_id}.{run_id}." not in recorded["key"]:
+            raise self._unfit(path, f"iteration_id: is not that of line {line.n} of the ledger")
+        return Trial.from_value(value, str(path)), f"{iteration_id}/{run_id}/{recorded['trial']}"
+
+    def _unfit(self, path: Path, why: str) -> InvalidEntry:
+        return InvalidEntry(f"stored trial .git/autolab/{path.relative_to(self.store)}: {why}")
+
+    def _line(self, where: dict[str, Any]) -> Line | None:
+        """The ledger line that a stored trial names, if it stands there and is what its hash says."""
+        offset = where.get("offset")
+        if type(offset) is not int or offset < 0:
+            return None
+        line = next(self.ledger.lines(offset), None)
+        if line is None or line.offset != offset or line.event not in RECORDS or line.hash != where.get("hash"):
+            return None
+        return line if line.hash == seal(line.n, line.time, line.event, line.data, line.prev) else None
+
+    def contents(self) -> list[str]:
+        """The content keys of all that is stored."""
+        return sorted(path.stem for path in (self.store / "trials").glob("??/*.json"))
+
+    def check(self) -> Iterator[str]:
+        """A line for each stored trial that its ledger line does not bear out."""
+        for content in self.contents():
+            try:
+                self.find(content)
+            except RecordError as error:
+                yield f"{error}; {WAY_OUT}"
+
+    def fix(self) -> Iterator[str]:
+        """Write again what the ledger does not bear out, keeping what was there; a line for each.
+
+        What no line of the ledger records is put aside: the trial is measured anew when it is wanted.
+        """
+        wrong = {}
+        for content in self.contents():
+            try:
+                self.find(content)
+            except RecordError as error:
+                wrong[content] = str(error)
+        if not wrong:
+            return
+        recorded: dict[str, Line] = {}
+        for line in self.ledger.lines():
+            if line.event in RECORDS and (content := _reusable(line)) in wrong:
+                recorded.setdefault(content, line)
+        for content, why in wrong.items():
+            path = self.place(content)
+            copy = path.with_name(f"{path.name}.edited.{len(list(path.parent.glob(f'{path.name}.edited.*')))}")
+            path.rename(copy)
+            what = "no line of the ledger records it: put aside"
+            if content in recorded:
+                line = recorded[content]
+                self.keep(line, line.data["trial"]["key"].split(".")[1])
+                what = "written again from the ledger"
+            yield f"{why}; {what}, the old one is {copy.name}"
 
 
 def aside(path: Path) -> None:
@@ -52,92 +137,9 @@ def aside(path: Path) -> None:
         path.rename(path.with_name(f"{path.name}.aside.{number}"))
 
 
-def find(lab: Lab, content: str) -> tuple[Trial, str] | None:
-    """The stored trial and where it ran (`<iteration>/<run>/<trial>`); None where there is none. Unfit."""
-    path = place(lab, content)
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise _unfit(lab, path, f"cannot be read: {why}") from None
-    if not isinstance(value, dict) or not isinstance(value.get("ledger"), dict):
-        raise _unfit(lab, path, "names no line of the ledger")
-    line = _line(lab, value.pop("ledger"))
-    if line is None:
-        raise _unfit(lab, path, "the ledger has no such line")
-    iteration_id, run_id = str(value.pop("iteration_id", "")), value.pop("run_id", "")
-    recorded = line.data["trial"]
-    if recorded.get("content") != content:
-        raise _unfit(lab, path, f"line {line.n} of the ledger, which it names, records another trial")
-    if (value, run_id) != (recorded, line.data["run_id"]):
-        raise _unfit(lab, path, f"{_difference(value, recorded)}: edited since line {line.n} of the ledger recorded it")
-    if f".{iteration_id}.{run_id}." not in recorded["key"]:
-        raise _unfit(lab, path, f"iteration_id: is not that of line {line.n} of the ledger")
-    return Trial.from_value(value, str(path)), f"{iteration_id}/{run_id}/{recorded['trial']}"
-
-
-def _unfit(lab: Lab, path: Path, why: str) -> InvalidEntry:
-    return InvalidEntry(f"stored trial .git/autolab/{path.relative_to(lab.store)}: {why}")
-
-
-def _line(lab: Lab, where: dict[str, Any]) -> Line | None:
-    """The ledger line that a stored trial names, if it stands there and is what its hash says."""
-    offset = where.get("offset")
-    if type(offset) is not int or offset < 0:
-        return None
-    line = next(lab.ledger.lines(offset), None)
-    if line is None or line.offset != offset or line.event not in RECORDS or line.hash != where.get("hash"):
-        return None
-    return line if line.hash == seal(line.n, line.time, line.event, line.data, line.prev) else None
-
-
 def _difference(value: dict[str, Any], recorded: dict[str, Any]) -> str:
     names = [*recorded, *value]
     return next((name for name in names if value.get(name) != recorded.get(name)), "run_id")
-
-
-def contents(lab: Lab) -> list[str]:
-    """The content keys of all that is stored."""
-    return sorted(path.stem for path in (lab.store / "trials").glob("??/*.json"))
-
-
-def check(lab: Lab) -> Iterator[str]:
-    """A line for each stored trial that its ledger line does not bear out."""
-    for content in contents(lab):
-        try:
-            find(lab, content)
-        except RecordError as error:
-            yield f"{error}; {WAY_OUT}"
-
-
-def fix(lab: Lab) -> Iterator[str]:
-    """Write again what the ledger does not bear out, keeping what was there; a line for each.
-
-    What no line of the ledger records is put aside: the trial is measured anew when it is wanted.
-    """
-    wrong = {}
-    for content in contents(lab):
-        try:
-            find(lab, content)
-        except RecordError as error:
-            wrong[content] = str(error)
-    if not wrong:
-        return
-    recorded: dict[str, Line] = {}
-    for line in lab.ledger.lines():
-        if line.event in RECORDS and (content := _reusable(line)) in wrong:
-            recorded.setdefault(content, line)
-    for content, why in wrong.items():
-        path = place(lab, content)
-        copy = path.with_name(f"{path.name}.edited.{len(list(path.parent.glob(f'{path.name}.edited.*')))}")
-        path.rename(copy)
-        if content in recorded:
-            line = recorded[content]
-            keep(lab, line, line.data["trial"]["key"].split(".")[1])
-        what = "written again from the ledger" if content in recorded else "no line of the ledger records it: put aside"
-        yield f"{why}; {what}, the old one is {copy.name}"
 
 
 def _reusable(line: Line) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from autolab.lab.lab import command_words
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Finding, Hypothesis, MaxPairs
+from autolab.lab.trial_python import command_words
 from autolab.stats.rules import FIRST
 from autolab.verifiers.findings import advisory_finding, blocking_finding
 

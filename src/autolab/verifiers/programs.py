@@ -17,9 +17,9 @@ from typing import Literal
 
 from autolab.errors import RecordError
 from autolab.lab import redaction
-from autolab.lab.lab import OWN_PYTHON
 from autolab.lab.schemas.config import Config, VerifierPolicy
 from autolab.lab.schemas.experiment import Design, Finding, Hypothesis, Summary
+from autolab.lab.trial_python import OWN_PYTHON
 from autolab.sandbox import execute
 from autolab.sandbox.box import OPEN, Box
 from autolab.sandbox.collect import InvalidFile, open_regular

@@ -320,11 +320,11 @@ class FileHash(Record):
 
 
 class RunArm(Record):
-    """An arm as it ran: whose code, and its resolved settings."""
+    """An arm as it ran: the name of its code, and its resolved settings."""
 
     name: Name
     role: Literal["baseline", "variant"]
-    code: Literal["base", "candidate"]
+    code: str
     settings: dict[str, JsonValue] = {}
 
 

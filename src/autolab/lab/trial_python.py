@@ -1,0 +1,40 @@
+"""The trials' interpreter: which one it is, and how a command line names it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from autolab.errors import LabError
+from autolab.lab.schemas.config import Config
+
+OWN_PYTHON = (".venv/bin/python", "venv/bin/python", ".venv/bin/python3", "venv/bin/python3")
+"""Interpreters of a repository's own, as a command may name them. Git does not hold them, so an export has none."""
+
+
+def trial_python(root: Path, config: Config) -> str:
+    """The interpreter named in the config, else ./venv/bin/python, else the one that runs Autolab.
+
+    `root` is the checkout. LabError: the named program does not exist or cannot be run.
+    """
+    if config.python:
+        path = Path(config.python)
+        named = str(path if path.is_absolute() or "/" not in config.python else root / path)
+        if "/" in named and not os.access(named, os.X_OK):
+            raise LabError(
+                f".autolab/config.yaml: python: {config.python}: no such program; name one or remove the key"
+            )
+        return named
+    own = root / "venv" / "bin" / "python"
+    return str(own) if os.access(own, os.X_OK) else sys.executable
+
+
+def command_words(command: str) -> list[str]:
+    """The words of a command line. `./venv/bin/python` in front means the trials' interpreter, as `{python}` does.
+
+    ValueError where quotes do not fit.
+    """
+    words = shlex.split(command)
+    return ["{python}", *words[1:]] if words and words[0].removeprefix("./") in OWN_PYTHON else words

@@ -1,0 +1,117 @@
+"""Read-only exports of commits: the code that trials run, the evaluator, the data that git holds.
+
+Exports are addressed by git's own object ids and can be made again at any time. Each is sealed when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from autolab import files
+from autolab.errors import LabError
+from autolab.lab.git import Git
+from autolab.trials.interpreter import Redirection, spellings
+from autolab.trials.seal import Seals
+
+
+@dataclass(frozen=True)
+class CodeExport:
+    """One commit's code as trials run it. `imports` is the folder that sends imports of the repository's own package
+    to the export; None where the package is not installed."""
+
+    commit: str
+    tree: str
+    folder: Path
+    imports: Path | None = None
+
+
+class DataFolder(NamedTuple):
+    """A folder of data as trials read it, and the hash of its content: git's, or `Seal.sha256` of the user's own."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Exports what `git` holds to `folder`, and seals all that trials share. `root` is the checkout."""
+
+    git: Git
+    root: Path
+    folder: Path
+    seals: Seals
+
+    def code(self, commits: Mapping[str, str], hidden: Sequence[str]) -> dict[str, CodeExport]:
+        """The code of each commit (name of the code -> commit), without the paths in `hidden`."""
+        suffix = files.sha256_of("\n".join(hidden))[:8]
+        code = {}
+        for name, commit in commits.items():
+            tree = self.git.tree(commit)
+            code[name] = CodeExport(commit, tree, self.folder / f"code-{tree}-{suffix}")
+        for name, export in code.items():
+            self.git.export(export.commit, export.folder, None, hidden)
+            self.seals.add(f"code of the {name}", export.folder)
+        return code
+
+    def with_imports(
+        self, code: Mapping[str, CodeExport], redirection: Redirection, python_path: str
+    ) -> dict[str, CodeExport]:
+        """The exports, each with a folder whose `sitecustomize.py` sends imports from the checkout to it.
+
+        `python_path` is the user's PYTHONPATH. Where nothing would be imported from the checkout, nothing is added.
+        """
+        roots = spellings(self.root)
+        if not redirection and not any(root in python_path for root in roots):
+            return dict(code)
+        redirected = {}
+        for name, export in code.items():
+            text = redirection.text(roots, export.folder)
+            own_name = f"imports-{export.folder.name.removeprefix('code-')}-{files.sha256_of(text)[:8]}"
+            folder = export.folder.with_name(own_name)
+            path = folder / "sitecustomize.py"
+            if not path.exists():
+                files.write_whole(path, text, mode=0o644)
+                folder.chmod(0o755)  # whatever the umask: started by root, a trial is a user of its own
+            self.seals.add(f"import paths of the {name}", folder)
+            redirected[name] = replace(export, imports=folder)
+        return redirected
+
+    def data(self, commit: str, path: str) -> DataFolder:
+        """A data folder as it is in the commit, or where git does not hold it, as it lies on disk."""
+        git_object = require_folder(self.git, self.root, commit, path)
+        if git_object:
+            # Named by its path too: two splits may hold the same rows.
+            folder = self.folder / f"data-{git_object}-{files.sha256_of(path)[:8]}"
+            self.git.export(commit, folder, [path], [])
+            self.seals.add(path, folder / path)
+            return DataFolder(folder / path, git_object)
+        folder = self.root / path
+        return DataFolder(folder, self.seals.add_own(path, folder))
+
+    def file(self, commit: str, path: str, what: str) -> Path:
+        """A committed file; `what` is its name in messages. LabError: the commit does not have it."""
+        git_object = require_committed(self.git, commit, path)
+        folder = self.folder / f"file-{git_object}"
+        self.git.export(commit, folder, [path], [])
+        self.seals.add(what, folder / path)
+        return folder / path
+
+
+def require_folder(git: Git, root: Path, commit: str, path: str) -> str | None:
+    """What git calls the folder in the commit; None: it lies on disk. LabError: it does neither."""
+    git_object = None if Path(path).is_absolute() else git.has_path(commit, path)
+    if not git_object and not (root / path).is_dir():
+        way = "run `python prepare.py` in the lab" if (root / "prepare.py").is_file() else "put the data there"
+        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
+    return git_object
+
+
+def require_committed(git: Git, commit: str, path: str) -> str:
+    """What git calls the evaluator in the commit; LabError where that does not have it."""
+    git_object = git.has_path(commit, path)
+    if not git_object:
+        raise LabError(f".autolab/config.yaml: evaluate.script: {path} is not in commit {commit[:12]}; commit it")
+    return git_object

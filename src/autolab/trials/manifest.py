@@ -1,0 +1,109 @@
+"""A run's manifest: everything that its numbers are tied to, written when it begins and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from autolab import files
+from autolab.lab.git import Git
+from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.experiment import FileHash, Manifest, ManifestGit, ManifestSync, RunArm, SyncStep, Trial
+from autolab.lab.schemas.outcomes import RunKind
+from autolab.stats.plan import BASE, CANDIDATE, Plan
+from autolab.stats.verdict import Judgement
+from autolab.trials.inputs import TrialInputs
+from autolab.trials.run_record import NAMES, RunRecord, RunSpec
+
+CONFIGURED = ("metric", "train", "predict", "evaluate", "data")
+"""Keys of config.yaml that a manifest repeats, so that its trials can run once more."""
+SEARCH_ARTIFACTS = {"metrics": "metrics.json", "trials": "trials", "design": "../../design.yaml"}
+OTHER_ARTIFACTS = {"trials": "trials"}
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """What of a run is the same in its first manifest and its last.
+
+    `location` is the executor's, `started_at` the time of the run's first line.
+    """
+
+    run_id: str
+    started_at: str
+    location: str
+    spec: RunSpec
+    record: RunRecord
+    config: Config
+    git: Git
+    inputs: TrialInputs
+    plan: Plan
+
+    @property
+    def path(self) -> Path:
+        return self.record.paths_of(self.run_id).manifest
+
+    def write(self, manifest: Manifest) -> None:
+        files.write_whole(self.path, manifest.to_json())
+
+    def of(self, trials: Iterable[Trial], judgement: Judgement | None) -> Manifest:
+        """The manifest with these trials; without a judgement that of a run under way."""
+        plan, evaluate = self.plan, self.config.evaluate
+        status: Literal["running", "completed", "failed"] = judgement.status if judgement else "running"
+        ended_at = files.utc_now() if judgement else None
+        sync = SyncStep(status="ok" if judgement else "pending", completed_at=ended_at)
+        search = NAMES[self.spec.kind] == NAMES[RunKind.SEARCH]
+        return Manifest(
+            run_id=self.run_id,
+            iteration_id=self.record.iteration_id,
+            kind=self.spec.kind,
+            lab_id=self.record.lab_id,
+            status=status,
+            git=self._git(),
+            location=self.location,
+            command=self.spec.command,
+            sync=ManifestSync(artifact_sync_to_local=sync),
+            verifier_results=dict(self.spec.checks),
+            started_at=self.started_at,
+            ended_at=ended_at,
+            artifacts=dict(SEARCH_ARTIFACTS if search else OTHER_ARTIFACTS),
+            design_sha256=self.spec.design_sha256,
+            rule=plan.rule,
+            metric=plan.metric,
+            direction=plan.direction,
+            success_delta=plan.delta,
+            arms=tuple(RunArm(name=a.name, role=a.role, code=a.code, settings=a.settings) for a in plan.arms),
+            pairs=len(plan.seeds),
+            protocol=self.inputs.protocol,
+            lab={key: self.config.value()[key] for key in CONFIGURED},
+            environment=self.inputs.interpreter.environment,
+            evaluator=FileHash(path=evaluate.script, sha256=self.inputs.evaluator_sha256) if evaluate else None,
+            data=dict(self.inputs.data_sha256),
+            frozen=self._frozen(),
+            containment=self.config.containment,
+            self_reported=self.inputs.evaluation is None,
+            trials=tuple(sorted(trials, key=lambda trial: (trial.index, trial.arm))),
+            comparisons=judgement.comparisons if judgement else (),
+            reason=judgement.reason if judgement else "",
+        )
+
+    def _git(self) -> ManifestGit:
+        return ManifestGit(
+            control_plane_commit=self.git.head() or "",
+            candidate_commit=self.spec.commits.get(CANDIDATE),
+            base_commit=self.spec.commits[BASE],
+            dirty=bool(self.git.dirty()),
+        )
+
+    def _frozen(self) -> dict[str, str]:
+        """The frozen files as the base commit holds them: path -> git object id."""
+        objects = {path: self.git.has_path(self.spec.commits[BASE], path) for path in self.config.files.frozen}
+        return {path: oid for path, oid in objects.items() if oid}
+
+
+def abandon(path: Path, reason: str) -> None:
+    """Write into the manifest at `path`, if it is there, that its run was given up."""
+    if path.exists():
+        update = {"status": "failed", "reason": reason, "ended_at": files.utc_now()}
+        files.write_whole(path, Manifest.load(path).model_copy(update=update).to_json())

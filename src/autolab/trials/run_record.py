@@ -1,0 +1,145 @@
+"""What a run measures, who watches it, and where it is recorded: ids, effect keys, folders, ledger lines.
+
+A run that was killed anywhere goes on where it was, so all that is needed for that is read from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autolab.executors import load_executor
+from autolab.executors.base import Executor
+from autolab.lab.lab import IterationPaths, RunPaths
+from autolab.lab.ledger import Ledger, Line
+from autolab.lab.schemas.campaign import Campaign
+from autolab.lab.schemas.config import ExecutorConfig
+from autolab.lab.schemas.outcomes import RunKind
+from autolab.stats.plan import Plan
+from autolab.trials.inputs import TrialInputs
+from autolab.trials.progress import View
+from autolab.trials.stored import StoredTrials
+
+NAMES = {
+    RunKind.SEARCH: "run",
+    RunKind.CONFIRM: "run",
+    RunKind.STUB: "run",
+    RunKind.CALIBRATE: "calibration",
+    RunKind.REPRODUCE: "reproduction",
+}
+"""How the id of a run begins, by its kind."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is to be measured, all of it fixed before the first trial starts.
+
+    `plan` makes the plan once the inputs are known. `command` is the training's, `{python}` standing for the
+    interpreter. `commits`: by the name of the code. `checks`: what the candidate's checks said.
+    """
+
+    kind: RunKind
+    plan: Callable[[TrialInputs], Plan]
+    command: str
+    commits: Mapping[str, str]
+    design_sha256: str | None = None
+    checks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunObserver:
+    """Who watches a run: `view` is told how far it is, `stop` says whether the user asked to stop."""
+
+    view: View
+    stop: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Where a run is recorded.
+
+    `iteration_id`: whose folder (`paths`) the run lies in, an iteration's or `calibration`. `events`: the ledger lines
+    since the run may have begun. `acted`: the number of the newest line that acted on a stage's outcome; a run that
+    ended after it is still to be used.
+    """
+
+    ledger: Ledger
+    store: Path
+    paths: IterationPaths
+    lab_id: str
+    iteration_id: str
+    events: Sequence[Line]
+    acted: int
+
+    # runs
+
+    def paths_of(self, run_id: str) -> RunPaths:
+        return self.paths.run(run_id)
+
+    def started(self, kind: RunKind) -> list[Line]:
+        """The starts of all runs whose ids are counted together with this kind's."""
+        return [line for line in lines_of(self.events, [kind]) if line.event == "run_started"]
+
+    def under_way(self, kind: RunKind) -> Line | None:
+        """The start of the newest run of this kind whose end was not acted on."""
+        lines = lines_of(self.events, [kind])
+        over = {line.data["run_id"] for line in lines if line.event == "run_ended" and line.n < self.acted}
+        starts = [line for line in self.started(kind) if line.data["kind"] == kind]
+        open_starts = [line for line in starts if line.data["run_id"] not in over]
+        return open_starts[-1] if open_starts else None
+
+    def next_id(self, kind: RunKind) -> str:
+        """The id of a new run; of runs that stand between iterations the folder knows more than the lines."""
+        name = NAMES[kind]
+        numbers = [len(self.started(kind))]
+        if name != NAMES[RunKind.SEARCH]:
+            folders = (self.paths.folder / "runs").glob(f"{name}_[0-9][0-9][0-9][0-9]")
+            numbers += [int(path.name[-4:]) for path in folders]
+        return f"{name}_{1 + max(numbers):04d}"
+
+    def recorded_end(self, run_id: str) -> Line | None:
+        """The newest line that says how the run ended, where a crash came before the next state."""
+        lines = [line for line in self.events if line.event == "run_ended" and line.data["run_id"] == run_id]
+        return lines[-1] if lines else None
+
+    def executor(self, config: ExecutorConfig, run_id: str) -> Executor:
+        """The executor of one run, with its queue, exits and working folders in the store."""
+        folder = self.store / "runs" / f"{self.iteration_id}.{run_id}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return load_executor(config.name)(folder, config.options)
+
+    # trials
+
+    @property
+    def stored_trials(self) -> StoredTrials:
+        return StoredTrials(self.store, self.ledger)
+
+    def key(self, run_id: str, trial: str, attempt: int) -> str:
+        """The effect key of an attempt: by it an executor is asked whether it has the job."""
+        return f"{self.lab_id}.{self.iteration_id}.{run_id}.{trial}.a{attempt}"
+
+    def fetched(self, key: str) -> Path:
+        """Where the files of an attempt lie on their way into experiments/."""
+        return self.store / "fetched" / key
+
+    @property
+    def held_folder(self) -> Path:
+        return self.store / "held"
+
+    def held(self, key: str) -> Path:
+        """Where a confirmation's trial keeps its predictions for the holdout until they are scored."""
+        return self.held_folder / f"{key}.npy"
+
+
+def lines_of(events: Sequence[Line], kinds: Iterable[RunKind]) -> list[Line]:
+    """The lines about runs of these kinds: a run's own name begins with what it is for."""
+    names = tuple(f"{NAMES[kind]}_" for kind in kinds)
+    return [line for line in events if str(line.data.get("run_id", "")).startswith(names)]
+
+
+def count_trials(events: Iterable[Line], kind: RunKind, since: int, campaign: Campaign, gpus: int) -> dict[str, object]:
+    """The campaign's counts with the trials of such runs that ended after line `since`; reused ones cost nothing."""
+    ended = [line.data["trial"] for line in lines_of(list(events), [kind]) if line.event == "trial" and line.n > since]
+    own = [trial["seconds"] for trial in ended if trial["reused_from"] is None]
+    return {"trials": campaign.trials + len(own), "gpu_seconds": round(campaign.gpu_seconds + gpus * sum(own), 3)}

@@ -1,0 +1,127 @@
+"""What the ledger says of a run's trials, and how more of it is recorded.
+
+A line stands in the ledger before the effect (`submitted`) or after it (`trial`, `trial_lost`), so a new process knows
+which trials are over, which may be under way, and which attempt of a trial is the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from autolab.errors import ExecutorError, RecordError
+from autolab.executors.base import Exit
+from autolab.lab import crash_points
+from autolab.lab.ledger import Line
+from autolab.lab.schemas.experiment import Trial
+from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.stats.plan import Cell, Plan
+from autolab.trials.run_record import RunRecord
+
+MAX_LOST = 3
+"""Attempts that one trial may lose to infrastructure before the stage itself is tried again."""
+
+
+class TrialLog:
+    """The trials of one run, as recorded."""
+
+    def __init__(self, record: RunRecord, run_id: str, plan: Plan) -> None:
+        self._record, self._run_id, self._plan = record, run_id, plan
+        self._stored = record.stored_trials
+        self._attempts: dict[str, int] = {}
+        self._losses: dict[str, int] = {}
+        self._submitted: set[str] = set()
+        self.trials: dict[str, Trial] = {}
+        """Those that are over, by name."""
+        self.uncounted = 0
+        """Trials that ended in an earlier command and that the campaign does not count yet."""
+        for line in record.events:
+            if line.data.get("run_id") == run_id:
+                self._read(line)
+
+    def _read(self, line: Line) -> None:
+        if line.event == "trial":
+            trial = Trial.from_value(line.data["trial"], f"ledger.jsonl line {line.n}: trial")
+            self.trials[trial.trial] = trial
+            if not self._stored.place(trial.content).exists():  # a crash came before it
+                self._store(trial, line)
+            self.uncounted += line.n > self._record.acted and trial.reused_from is None
+        elif line.event == "submitted":
+            self._submitted.update(line.data["keys"])
+        elif line.event == "trial_lost":
+            self._attempts[line.data["trial"]] = line.data["attempt"] + 1
+
+    def attempt(self, trial: str) -> int:
+        """The number of a trial's present attempt, 1 being the first."""
+        return self._attempts.get(trial, 1)
+
+    def key(self, trial: str) -> str:
+        """The effect key of a trial's present attempt."""
+        return self._record.key(self._run_id, trial, self.attempt(trial))
+
+    def is_submitted(self, key: str) -> bool:
+        """Whether the attempt with this key was announced, so that an executor may have it."""
+        return key in self._submitted
+
+    def announce(self, keys: Sequence[str]) -> None:
+        """Record that jobs with these keys will be submitted, as far as that is not on record."""
+        fresh = [key for key in keys if key not in self._submitted]
+        if fresh:
+            self._record.ledger.append("submitted", {"run_id": self._run_id, "keys": fresh})
+            self._submitted.update(fresh)
+            crash_points.point("submit.after_intent")
+
+    def lose(self, trial: str, exit_: Exit | None) -> None:
+        """Record an attempt that was lost, or cancelled to pause: the same seed runs again as the next attempt.
+
+        ExecutorError: the trial was lost too often.
+        """
+        attempt = self.attempt(trial)
+        message = exit_.message if exit_ else "the executor lost it"
+        lost = {"run_id": self._run_id, "trial": trial, "attempt": attempt, "message": message}
+        self._record.ledger.append("trial_lost", lost)
+        self._attempts[trial] = attempt + 1
+        if exit_ is None or exit_.outcome is TrialOutcome.LOST:
+            self._losses[trial] = self._losses.get(trial, 0) + 1
+            if self._losses[trial] == MAX_LOST:
+                raise ExecutorError(f"trial {trial} was lost {MAX_LOST} times: {message}", transient=True)
+
+    def add(self, trial: Trial) -> None:
+        """Make a finished trial durable: the ledger line that counts, then a file to find it by content."""
+        line = self._record.ledger.append("trial", {"run_id": self._run_id, "trial": trial.value()})
+        crash_points.point("trial.after_record")
+        self.trials[trial.trial] = trial
+        self._store(trial, line)
+
+    def _store(self, trial: Trial, line: Line) -> None:
+        """Let later runs find a trial that ended here."""
+        ended_here = trial.outcome is TrialOutcome.COMPLETED and trial.reused_from is None
+        if ended_here and not self._plan.arm(trial.arm).fresh:
+            self._stored.keep(line, self._record.iteration_id)
+            crash_points.point("trial.after_store")
+
+    def reuse(self, cells: Iterable[Cell], content: Callable[[Cell], str], tell: Callable[[str], None]) -> None:
+        """Take over completed trials of the same code, settings, seed, data, evaluator and environment.
+
+        `content` gives the content key of a cell.
+        """
+        sources: list[str] = []
+        for cell in cells:
+            if self._plan.arm(cell.arm).fresh or cell.trial in self.trials or self._was_submitted(cell.trial):
+                continue
+            try:
+                stored = self._stored.find(content(cell))
+            except RecordError as error:
+                tell(f"note: {error}; measured anew")
+                continue
+            if stored is None:
+                continue
+            known, source = stored
+            update = {"trial": cell.trial, "arm": cell.arm, "index": cell.index, "reused_from": source}
+            self.add(known.model_copy(update=update))
+            sources.append(source)
+        if sources:
+            tell(f"{len(sources)} trials reused, not run again: {sources[0]}{' ...' if sources[1:] else ''}")
+
+    def _was_submitted(self, trial: str) -> bool:
+        """Whether any attempt of the trial was announced."""
+        return any(key.rpartition(".")[0].endswith(f".{trial}") for key in self._submitted)
