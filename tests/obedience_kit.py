@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from lab_kit import Finished, LabKit, iteration
-from mind_kit import thinking_lab
+from model_kit import thinking_lab
 
 from autolab.researchers.standin import Asked, Scripted, StandIn
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from lab_kit import HELPS, LabKit, decision, design, docs, hypothesis, implementation, iteration, make_lab, review
-from mind_kit import asks, replies, reply, thinking_lab
+from model_kit import asks, replies, reply, thinking_lab
 
 from autolab.researchers.standin import Asked, Script, Scripted, StandIn
 

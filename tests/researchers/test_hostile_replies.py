@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from lab_kit import LabKit, decision, design, docs, hypothesis, implementation, review
-from mind_kit import thinking_lab
+from model_kit import thinking_lab
 
 from autolab.cli import command_line
 from autolab.lab.schemas.outcomes import Stage

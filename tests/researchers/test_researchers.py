@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from mind_kit import answer, task
+from model_kit import answer, task
 
 from autolab.errors import RecordError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig

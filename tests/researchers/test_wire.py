@@ -23,7 +23,7 @@ from autolab.lab.schemas.config import Price, ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
-from autolab.researchers.base import Booked, Received, Sent, Task
+from autolab.researchers.base import Booked, Received, Sent, Task, TaskFolders
 from autolab.researchers.llm import chat_model, wire
 from autolab.researchers.llm.services import Model, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, post
@@ -393,12 +393,12 @@ def perform(text: str, tmp_path: Path) -> tuple[chat_model.Answer, Recorded]:
     who = ResearcherConfig(
         name="llm", model="openai:m", base_url="http://127.0.0.1:1/v1", price=Price(input=1, output=1)
     )
-    task = Task("k", Stage.HYPOTHESIS, "i", 1, 1, "What?", tmp_path, tmp_path, contract="So.", calls=paid, context=none)
+    task = Task("k", Stage.HYPOTHESIS, "i", 1, 1, "What?", TaskFolders(tmp_path, tmp_path), none, "So.", paid)
     return chat_model.LLMResearcher(who).perform(task), paid
 
 
 def none() -> Any:
-    raise AssertionError("a model reads its prompt, not the context")
+    raise AssertionError("a model reads its prompt, not the lab's snapshot")
 
 
 @settings(max_examples=120)

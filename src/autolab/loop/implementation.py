@@ -16,7 +16,6 @@ from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, unreadable
 from autolab.reports.markup import inert
 from autolab.researchers.assembler import blueprint
-from autolab.researchers.offline.changes import NotApplicable
 from autolab.sandbox.collect import remove_tree
 from autolab.stats.plan import plan_design
 from autolab.text import one_line
@@ -87,7 +86,7 @@ def _assembled(desk: Iteration, spec: Design) -> ImplementationOutput | None:
     base, read = desk.campaign.base_commit or "", in_base(desk)
     try:
         made = blueprint.written(read, spec.model, desk.slug)
-    except (RecordError, NotApplicable) as error:
+    except RecordError as error:
         desk.tell(f"  no assembled code in place of the researcher's: {error}")
         return None
     changed = desk.lab.git.changed_paths(base, desk.candidate() or base)

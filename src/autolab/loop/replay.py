@@ -126,7 +126,7 @@ class Recorded:
             kept = MeteredCalls(self._scratch.ledger, folder / "calls", {}, None, _quiet, lambda: False)
             return LLMResearcher(who, keyless=True).perform(_with(task, kept))
         if task.stage is Stage.IMPLEMENTATION and (commit := past.made(task.number)):
-            _bring(self._scratch.git, past.campaign.base_commit or "", commit, task.workspace)
+            _bring(self._scratch.git, past.campaign.base_commit or "", commit, task.folders.workspace)
         return _kept(folder)
 
 

@@ -6,7 +6,6 @@ So an answer that was received is never asked for again: after a crash the same 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +24,18 @@ from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, open_up
 from autolab.researchers import excerpts, prompts
-from autolab.researchers.base import Answer, Context, Researcher, Task
+from autolab.researchers.base import (
+    Answer,
+    Code,
+    Documents,
+    Goal,
+    History,
+    LabSnapshot,
+    ReadFile,
+    Researcher,
+    Task,
+    TaskFolders,
+)
 from autolab.sandbox.collect import remove_any, remove_tree
 from autolab.text import decode, many_lines
 from autolab.trials import inputs
@@ -142,6 +152,13 @@ def _perform(desk: Iteration, stage: Stage, number: int, folder: Path, prompt: s
     data: tuple[Path, ...] = ()
     if who.works_in_folder:
         workspace, data = _copy(desk, stage)
+    folders = TaskFolders(
+        workspace=workspace or folder,
+        scratch=folder / "work",
+        containment=desk.config.containment,
+        lab=desk.lab.root,
+        data=data,
+    )
     task = Task(
         key=key,
         stage=stage,
@@ -149,14 +166,10 @@ def _perform(desk: Iteration, stage: Stage, number: int, folder: Path, prompt: s
         iteration=desk.campaign.iterations,
         number=number,
         prompt=prompt,
-        workspace=workspace or folder,
-        scratch=folder / "work",
-        context=lambda: _context(desk),
-        containment=desk.config.containment,
+        folders=folders,
+        snapshot=lambda: _snapshot(desk),
         contract=_contract(desk, who, stage),
         calls=_calls(desk, folder, {"iteration_id": desk.iteration_id, "stage": str(stage), "number": number}),
-        lab=desk.lab.root,
-        data=data,
     )
     answer = _without_secrets(desk, task, who.perform(task), who.works_in_folder)
     if answer.raw is None:
@@ -183,14 +196,14 @@ def _calls(desk: Iteration, folder: Path, who: dict[str, object]) -> calls.Meter
 def _without_secrets(desk: Iteration, task: Task, answer: Answer, worked: bool) -> Answer:
     """The answer as it may be kept and read, after what the researcher wrote in its folders was made so too."""
     if worked and answer.raw is None:
-        remove_tree(task.workspace)  # nobody reads it, and it may be as large as it could be made
+        remove_tree(task.folders.workspace)  # nobody reads it, and it may be as large as it could be made
     elif worked:
         base = desk.campaign.base_commit or "HEAD"
-        remove_any(task.workspace / ".git")  # served the program alone, which may have set it to run others
-        open_up(task.workspace)
+        remove_any(task.folders.workspace / ".git")  # served the program alone, which may have set it to run others
+        open_up(task.folders.workspace)
     if worked:
-        written = [path for path in task.scratch.rglob("*") if path.is_file() and not path.is_symlink()]
-        changed = desk.lab.git.strays(task.workspace, base) if answer.raw is not None else []
+        written = [path for path in task.folders.scratch.rglob("*") if path.is_file() and not path.is_symlink()]
+        changed = desk.lab.git.strays(task.folders.workspace, base) if answer.raw is not None else []
         for path in (*written, *changed):
             if redaction.clean_file(path):
                 desk.tell(f"{desk.shown(path)}: held a secret, which was taken out")
@@ -198,37 +211,48 @@ def _without_secrets(desk: Iteration, task: Task, answer: Answer, worked: bool) 
     return Answer(raw, redaction.clean(answer.note))
 
 
-def _context(desk: Iteration) -> Context:
+def _snapshot(desk: Iteration) -> LabSnapshot:
     """All that the lab knows at this step, for a researcher that asks."""
-    paths, loop = desk.paths, desk.campaign.loop
-    known = lessons.recall(desk.lab.store, desk.lab.ledger, desk.campaign.learned)
-
-    def reader(commit: str | None) -> Callable[[str], str | None]:
-        def read_file(path: str) -> str | None:
-            held = commit is not None and desk.lab.git.has_path(commit, path)
-            content = desk.lab.git.read(commit, path) if commit is not None and held else None
-            return None if content is None else decode(content)
-
-        return read_file
-
-    return Context(
-        config=desk.config,
-        goal=desk.goal,
-        intent=bool(loop and loop.goal),
-        target=desk.target,
+    lessons_known = lessons.recall(desk.lab.store, desk.lab.ledger, desk.campaign.learned)
+    loop = desk.campaign.loop
+    history = History(
+        lessons=lessons_known,
+        avoided_families=avoided(tired(lessons_known, desk.campaign, desk.config)),
         seed=int.from_bytes(hmac.digest(desk.lab.secret, b"researcher", "sha256")[:8], "big"),
-        lessons=known,
-        base_commit=desk.campaign.base_commit or "",
+    )
+    return LabSnapshot(
+        config=desk.config,
+        goal=Goal(desk.goal, bool(loop and loop.goal), desk.target),
+        history=history,
+        documents=_documents(desk),
+        code=_code(desk),
+        trouble=desk.state.reason,
+    )
+
+
+def _documents(desk: Iteration) -> Documents:
+    paths = desk.paths
+    return Documents(
         hypothesis_id=desk.campaign.hypothesis_id or "",
         refinement=desk.campaign.refinement,
         hypothesis=desk.hypothesis() if paths.hypothesis.exists() else None,
         design=desk.design() if paths.design.exists() else None,
         results=desk.load(Results, paths.results) if paths.results.exists() else None,
-        trouble=desk.state.reason,
-        base=reader(desk.campaign.base_commit),
-        candidate=reader(desk.candidate()),
-        avoid=avoided(tired(known, desk.campaign, desk.config)),
     )
+
+
+def _code(desk: Iteration) -> Code:
+    def reader(commit: str | None) -> ReadFile:
+        def read_file(path: str) -> str | None:
+            if commit is None or not desk.lab.git.has_path(commit, path):
+                return None
+            content = desk.lab.git.read(commit, path)
+            return None if content is None else decode(content)
+
+        return read_file
+
+    base = desk.campaign.base_commit
+    return Code(base_commit=base or "", read_base=reader(base), read_candidate=reader(desk.candidate()))
 
 
 def agent_folder(desk: Iteration) -> Path:

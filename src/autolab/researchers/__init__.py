@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 from autolab.errors import AutolabError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.researchers.base import Answer, Context, Researcher, Task
+from autolab.researchers.base import Answer, LabSnapshot, Researcher, Task
 from autolab.researchers.command.agent import CommandResearcher, PresetResearcher
 from autolab.researchers.command.presets import presets
 from autolab.researchers.llm.chat_model import LLMResearcher
 from autolab.researchers.offline.researcher import OfflineResearcher
 from autolab.researchers.scripted import ScriptedResearcher
 
-__all__ = ["RESEARCHERS", "Answer", "Context", "Researcher", "Task", "load_researcher"]
+__all__ = ["RESEARCHERS", "Answer", "LabSnapshot", "Researcher", "Task", "load_researcher"]
 
 _Kind = type[ScriptedResearcher] | type[CommandResearcher] | type[OfflineResearcher] | type[LLMResearcher]
 RESEARCHERS: dict[str, _Kind] = {

@@ -11,33 +11,64 @@ from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import Stage
 
+ReadFile = Callable[[str], str | None]
+"""Reads a file of one commit by its path; None if the file or the commit is missing."""
+
 
 @dataclass(frozen=True)
-class Context:
-    """What the lab knows, for a researcher that does not read its prompt.
+class Goal:
+    """What the user wants. `given_with_loop`: the text came with this loop, not from the lab's configuration."""
 
-    `seed` is drawn from the lab's secret and fixed for its life. `lessons` are newest first and bounded. `intent`
-    says that the user gave the goal with this loop. `trouble` is what sent the stage back or went wrong in the
-    attempt before. `base` and `candidate` read a file of the commit that the iteration branches from, and of its
-    candidate; None where there is no such file or no candidate. `avoid` are the families that wait on a plateau.
+    text: str
+    given_with_loop: bool
+    target: str | None
+
+
+@dataclass(frozen=True)
+class History:
+    """What the lab has learned. `lessons` are newest first and bounded.
+
+    `avoided_families` wait on a plateau. `seed` is drawn from the lab's secret and fixed for its life.
     """
 
-    config: Config
-    goal: str
-    intent: bool
-    target: str | None
-    seed: int
     lessons: tuple[Lesson, ...]
-    base_commit: str
+    avoided_families: frozenset[str]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of this iteration; None before they are written. `refinement` counts from 0."""
+
     hypothesis_id: str
     refinement: int
     hypothesis: Hypothesis | None
     design: Design | None
     results: Results | None
+
+
+@dataclass(frozen=True)
+class Code:
+    """The commit that the iteration branches from, with readers of it and of its candidate."""
+
+    base_commit: str
+    read_base: ReadFile
+    read_candidate: ReadFile
+
+
+@dataclass(frozen=True)
+class LabSnapshot:
+    """What the lab knows at one request, for a researcher that does not read its prompt.
+
+    `trouble` is what sent the stage back, or what went wrong in the attempt before.
+    """
+
+    config: Config
+    goal: Goal
+    history: History
+    documents: Documents
+    code: Code
     trouble: str
-    base: Callable[[str], str | None]
-    candidate: Callable[[str], str | None]
-    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,7 +111,7 @@ class Booked:
 
 
 class Calls(Protocol):
-    """Where the calls of one ask are paid for and recorded: each is sent, then booked, before the next one.
+    """Where the calls of one request are paid for and recorded: each is sent, then booked, before the next one.
 
     A call that was answered before (by an engine that died, or in the iteration that is replayed) is answered from the
     record, in order, and not sent.
@@ -98,17 +129,30 @@ class Calls(Protocol):
 
 
 @dataclass(frozen=True)
-class Task:
-    """One ask.
+class TaskFolders:
+    """Where a researcher works, and what a program that it starts may reach.
 
-    `number` counts the asks of this stage in this iteration, from 1; `iteration` counts the lab's
-    iterations, from 1. `workspace` is where the researcher may look and, in the implementation stage,
-    change files; elsewhere what it changes there is thrown away. `scratch` keeps what must survive a
-    crash of the engine. `key` names the effect, so that one under way is adopted and not repeated. `context` is
-    gathered when it is called for. `containment` is the level at which a program that it starts is to run.
-    `contract` says how to answer, for one that reads its prompt. `calls` is where one that pays for its answers has
-    them recorded. `lab` is the lab's folder, which a program that it starts is to be kept out of; `data` is where the
-    training data lies that the workspace has as links.
+    `workspace` is where it may look and, in the implementation stage, change files; elsewhere what it changes there is
+    thrown away. `scratch` keeps what must survive a crash of the engine. `containment` is the level at which its
+    program is to run. `lab` is the lab's folder, which that program is to be kept out of; `data` is where the training
+    data lies that the workspace has as links.
+    """
+
+    workspace: Path
+    scratch: Path
+    containment: str = "none"
+    lab: Path | None = None
+    data: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One request.
+
+    `key` names the effect, so that one under way is adopted and not repeated. `number` counts the requests of this
+    stage in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is gathered when it is
+    called for. `contract` says how to answer, for one that reads its prompt. `calls` is where one that pays for its
+    answers has them recorded.
     """
 
     key: str
@@ -117,14 +161,10 @@ class Task:
     iteration: int
     number: int
     prompt: str
-    workspace: Path
-    scratch: Path
-    context: Callable[[], Context]
-    containment: str = "none"
+    folders: TaskFolders
+    snapshot: Callable[[], LabSnapshot]
     contract: str = ""
     calls: Calls | None = None
-    lab: Path | None = None
-    data: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -79,17 +79,17 @@ class CommandResearcher:
 
     def _run(self, task: Task) -> Received:
         """Run the program, or wait for the one that an engine before this one started."""
-        executor = LocalExecutor(task.scratch, {})
+        executor = LocalExecutor(task.folders.scratch, {})
         found = executor.find([task.key])
         if task.key not in found:
             job = self._job(task)
-            _clear(task.workspace)
+            _clear(task.folders.workspace)
             executor.submit([job])
             found = executor.find([task.key])
         ref = found[task.key]
         while not (status := executor.poll([ref], 60.0)[task.key]).over:
             pass
-        place = Workdir(task.scratch)
+        place = Workdir(task.folders.scratch)
         _forget_keys(place.job(ref.handle))
         logs = place.folder(str(task.stage), 1) / "logs"
         printed = _tail(logs / "agent.out")
@@ -102,7 +102,7 @@ class CommandResearcher:
         """Move what the program left out of its reach, then read it; after a crash it may be there already."""
         if received.status != DONE:
             return Answer(None, f"the command ended as {received.fault}")
-        left, path = task.workspace / RESULT, task.scratch / "agent_result.json"
+        left, path = task.folders.workspace / RESULT, task.folders.scratch / "agent_result.json"
         if left.parent.is_symlink():
             return Answer(None, f"{RESULT}: lies behind a link")
         if os.path.lexists(left):
@@ -113,9 +113,9 @@ class CommandResearcher:
         return Answer(None, f"{RESULT}: {raw}") if isinstance(raw, str) else Answer(decode_json(raw))
 
     def _job(self, task: Task) -> Job:
-        preset, prompt, own = self._preset, task.scratch / "prompt.md", _own(task)
+        preset, prompt, own = self._preset, task.folders.scratch / "prompt.md", _own(task)
         path = os.environ.get("PATH")
-        found = program(preset, self.name, task.workspace, path)
+        found = program(preset, self.name, task.folders.workspace, path)
         told = _prompt(task)
         if "{prompt}" in preset.command and len(told.encode()) > LONGEST_ARGUMENT:
             size = f"{len(told.encode()):,} bytes are more than one argument holds ({LONGEST_ARGUMENT:,})"
@@ -124,26 +124,26 @@ class CommandResearcher:
         own.mkdir(exist_ok=True)
         values = {
             "prompt_file": str(prompt),
-            "workspace": str(task.workspace),
+            "workspace": str(task.folders.workspace),
             "stage": str(task.stage),
             "model": self._model or "",
-            "result_file": str(task.workspace / RESULT),
+            "result_file": str(task.folders.workspace / RESULT),
             "time_limit_s": f"{self._time_limit_s:g}",
             "folder": str(own),
         }
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
         env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.stage), "AUTOLAB_PROMPT_FILE": str(prompt)}
         given = {name: tuple(map(os.path.expanduser, getattr(preset, name))) for name in ("reads", "writes")}
-        if task.containment != "none" and task.lab is not None:
+        if task.folders.containment != "none" and task.folders.lab is not None:
             for name, paths in given.items():
-                _refuse_lab(name, paths, task.lab)
+                _refuse_lab(name, paths, task.folders.lab)
         own_settings = tuple(map(_folder, given["writes"]))
-        reads = (*installation(found), str(prompt), *map(str, task.data), *given["reads"])
+        reads = (*installation(found), str(prompt), *map(str, task.folders.data), *given["reads"])
         sites = [site for path in reads for site in glob.glob(f"{glob.escape(path)}/lib*/python*/*-packages")]
         box = Box(
-            level=task.containment,
+            level=task.folders.containment,
             reads=reads,
-            writes=(str(task.workspace), str(own), *own_settings),
+            writes=(str(task.folders.workspace), str(own), *own_settings),
             covers=shipped_labs(sites, reads),
             network=True,
             own_user=False,
@@ -151,8 +151,10 @@ class CommandResearcher:
             new_files=self._files,
             uncounted=own_settings,
         )
-        words = argv(preset.command, values, sources(task.workspace))
-        step = Step("agent", words, str(task.workspace), env | preset.given, self._time_limit_s, OUTPUT_BYTES, box)
+        words = argv(preset.command, values, sources(task.folders.workspace))
+        step = Step(
+            "agent", words, str(task.folders.workspace), env | preset.given, self._time_limit_s, OUTPUT_BYTES, box
+        )
         return Job(key=task.key, trial=str(task.stage), attempt=1, steps=(step,), inputs={})
 
 
@@ -168,7 +170,7 @@ def _prompt(task: Task) -> str:
 
 def _own(task: Task) -> Path:
     """A folder that the program may write in, beside the workspace: its notes are no part of the candidate."""
-    return task.scratch / "own"
+    return task.folders.scratch / "own"
 
 
 def _refuse_lab(name: str, paths: Iterable[str], lab: Path) -> None:

@@ -9,7 +9,7 @@ from lab_kit import LabKit, make_lab
 
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.replies import AgentResult
-from autolab.researchers.base import Context, Task
+from autolab.researchers.base import LabSnapshot, Task, TaskFolders
 from autolab.researchers.standin import StandIn
 
 
@@ -44,13 +44,12 @@ def task(folder: Path, stage: Stage = Stage.DECIDE_REPEAT, iteration: int = 1, n
         iteration=iteration,
         number=number,
         prompt="What next?\n",
-        workspace=workspace,
-        scratch=folder / f"scratch-{stage}-{number}",
-        context=_no_context,
+        folders=TaskFolders(workspace, folder / f"scratch-{stage}-{number}"),
+        snapshot=_no_snapshot,
     )
 
 
-def _no_context() -> Context:
+def _no_snapshot() -> LabSnapshot:
     raise AssertionError("this researcher reads its prompt")
 
 
