@@ -565,7 +565,7 @@ def test_that_its_costs_are_not_known_is_told_once(tmp_path: Path) -> None:
     [("claude", {"tokens", "dollars"}), ("codex", {"tokens"}), ("mini", {"tokens", "dollars"}), ("aider", set())],
 )
 def test_it_says_which_caps_can_be_held(name: str, counts: set[str]) -> None:
-    assert load_researcher(ResearcherConfig(name=name)).counts == counts  # type: ignore[attr-defined]
+    assert load_researcher(ResearcherConfig(name=name)).counts == counts
     assert command("good").counts == frozenset()
 
 

@@ -11,7 +11,7 @@ from autolab.ideas.policy import plateau, repeated, tired, worn_family
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
 from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.loop.iteration import Iteration, StageResult, front_matter, in_base, read, recalled
-from autolab.loop.request import BUILT_IN, answered, ask
+from autolab.loop.request import answered, ask
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import inert, plain
 from autolab.researchers.assembler import blueprint
@@ -60,7 +60,7 @@ def run(desk: Iteration) -> StageResult:
 def _unwanted(desk: Iteration, claim: Hypothesis, known: Sequence[Lesson], waiting: Sequence[Lesson]) -> str:
     """Why the claim is not to be tried: it was, its family is tired, or its network cannot be built."""
     base, allowed = desk.campaign.base_commit or "", desk.config.attempts.same_idea
-    worn = "" if desk.researcher.name == BUILT_IN else worn_family(claim, waiting)
+    worn = "" if desk.researcher.chooses_families else worn_family(claim, waiting)
     return (
         repeated(claim, known, base, allowed) or worn or blueprint.unfit(in_base(desk), proposed_model(claim), claim.id)
     )

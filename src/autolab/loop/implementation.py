@@ -11,7 +11,7 @@ from autolab.lab.schemas.experiment import Design, Finding
 from autolab.lab.schemas.replies import ImplementationOutput
 from autolab.loop import edits
 from autolab.loop.iteration import Iteration, StageResult, in_base, quoted
-from autolab.loop.request import BUILT_IN, agent_folder, answered, ask, parent_of_candidate, source_for_prompt
+from autolab.loop.request import agent_folder, answered, ask, parent_of_candidate, source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, unreadable
 from autolab.reports.markup import inert
@@ -43,7 +43,7 @@ def run(desk: Iteration) -> StageResult:
     output = answered(ask(desk, values, desk.worktree), ImplementationOutput)
     if isinstance(output, StageResult):
         return output
-    if desk.researcher.name != BUILT_IN:
+    if not desk.researcher.names_author:
         output = output.model_copy(update={"via": None})  # not on its own word
     carried = _carried(desk, parent)
     if isinstance(carried, str):

@@ -29,8 +29,8 @@ from autolab.loop.calls import MeteredCalls
 from autolab.loop.engine import Engine
 from autolab.loop.stages import waits
 from autolab.loop.user_review import review
-from autolab.researchers.base import Answer, Task
-from autolab.researchers.llm.chat_model import LLMResearcher
+from autolab.researchers import load_replayed, recorded_defaults
+from autolab.researchers.base import Answer, ResearcherDefaults, Task
 from autolab.sandbox.collect import remove_tree
 from autolab.text import decode
 from autolab.trials import stored
@@ -105,7 +105,7 @@ class _Past:
         return None
 
 
-class Recorded:
+class Recorded(ResearcherDefaults):
     """A researcher that gives the recorded replies of one iteration, and no other."""
 
     works_in_folder = False
@@ -114,6 +114,9 @@ class Recorded:
     def __init__(self, past: _Past, scratch: Lab, reviews: bool) -> None:
         names = [line.data["researcher"] for (stage, _), line in past.asked.items() if _reviews(stage) == reviews]
         self.name = names[0] if names else "nobody"
+        if past.who is not None:
+            author = recorded_defaults(past.who)
+            self.chooses_families, self.names_author = author.chooses_families, author.names_author
         self._past, self._scratch = past, scratch
 
     def perform(self, task: Task) -> Answer:
@@ -122,9 +125,9 @@ class Recorded:
             raise ResearcherError(f"replay: the record has no ask {task.number} of {task.stage}: it went another way")
         folder = past.folder(task.stage, task.number)
         who = ResearcherConfig.from_value(asked.data["who"], f"ledger.jsonl line {asked.n}: who")
-        if (folder / "calls").exists() and who.name == "llm":
+        if (folder / "calls").exists() and (researcher := load_replayed(who)) is not None:
             kept = MeteredCalls(self._scratch.ledger, folder / "calls", {}, None, _quiet, lambda: False)
-            return LLMResearcher(who, keyless=True).perform(_with(task, kept))
+            return researcher.perform(_with(task, kept))
         if task.stage is Stage.IMPLEMENTATION and (commit := past.made(task.number)):
             _bring(self._scratch.git, past.campaign.base_commit or "", commit, task.folders.workspace)
         return _kept(folder)

@@ -42,9 +42,6 @@ from autolab.trials import inputs
 
 Kind = TypeVar("Kind", bound=Output)
 
-BUILT_IN = "offline"
-"""The researcher that leaves out tired families by itself, and says truly who wrote its code."""
-
 
 def answered(answer: tuple[AgentResult, Output | None] | str, kind: type[Kind]) -> Kind | StageResult:
     """The output of a complete answer, or the outcome of one that is not to be read."""
@@ -129,9 +126,9 @@ def _program(desk: Iteration) -> str:
     return "there is no program.md" if text is None else many_lines(text)
 
 
-def _contract(desk: Iteration, who: Researcher, stage: Stage) -> str:
+def _contract(desk: Iteration, researcher: Researcher, stage: Stage) -> str:
     """How a researcher that reads its prompt is to answer; empty for one that does not."""
-    name = prompts.CONTRACTS.get(getattr(who, "kind", ""))
+    name = prompts.CONTRACTS.get(researcher.contract or "")
     if name is None:
         return ""
     path = desk.lab.prompt(name)

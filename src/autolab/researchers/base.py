@@ -175,12 +175,23 @@ class Answer:
     note: str = ""
 
 
-class Researcher(Protocol):
-    """Raises ResearcherError only for what a retry cannot fix (a missing program, a missing script).
+class ResearcherDefaults:
+    """What the engine assumes of a researcher that says nothing else; the built-in ones inherit it."""
 
-    It may also have `kind`, whose contract it reads (`prompts.CONTRACTS`); `counts`, which of tokens and dollars it
-    tells of its spending (none, if missing: such caps are refused with it); `notes`, lines for the user at the start.
-    """
+    contract: str | None = None
+    """Key of its contract in `prompts.CONTRACTS`; None if it does not read its prompt."""
+    counts: frozenset[str] = frozenset()
+    """Which of `tokens` and `dollars` it tells of its spending. A cap on anything else is refused with it."""
+    notes: tuple[str, ...] = ()
+    """Lines for the user when a command starts."""
+    chooses_families: bool = False
+    """Whether it leaves out tired families by itself, so that its hypothesis is not refused for one."""
+    names_author: bool = False
+    """Whether its word on who wrote the code (`via`) is believed."""
+
+
+class Researcher(Protocol):
+    """A researcher as the engine sees it. The loader completes a class of the user's from `ResearcherDefaults`."""
 
     @property
     def name(self) -> str: ...
@@ -190,4 +201,21 @@ class Researcher(Protocol):
         """Whether it wants files to look at; one that only answers is spared the copy."""
         ...
 
-    def perform(self, task: Task) -> Answer: ...
+    @property
+    def contract(self) -> str | None: ...
+
+    @property
+    def counts(self) -> frozenset[str]: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def chooses_families(self) -> bool: ...
+
+    @property
+    def names_author(self) -> bool: ...
+
+    def perform(self, task: Task) -> Answer:
+        """Answer one request. ResearcherError: only for what a retry cannot fix (a missing program or script)."""
+        ...

@@ -23,7 +23,7 @@ from autolab.executors.base import Exit, Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import TrialOutcome
-from autolab.researchers.base import Answer, Booked, Received, Sent, Task
+from autolab.researchers.base import Answer, Booked, Received, ResearcherDefaults, Sent, Task
 from autolab.researchers.command.presets import LONGEST_ARGUMENT, argv, installation, program, settled, sources
 from autolab.researchers.command.usage import COUNTS, read, regular
 from autolab.sandbox import workdir
@@ -44,19 +44,18 @@ DONE = 200
 """The status of a call whose program ended well; that of any other is 0."""
 
 
-class CommandResearcher:
+class CommandResearcher(ResearcherDefaults):
     name: str = "command"
-    kind = "command"
+    contract = "command"
     options = frozenset({"command", "model", "env", "reads", "writes", "time_limit_s", "disk_mb", "max_files"})
     works_in_folder = True
 
-    def __init__(self, who: ResearcherConfig) -> None:
-        self.name = who.name
-        self._preset = settled(who)
-        self._model, self._time_limit_s = who.model, who.time_limit_s
-        self._disk_bytes, self._files = int(who.disk_mb * 1e6), who.max_files
-        self.counts: frozenset[str] = COUNTS.get(self._preset.usage or "", frozenset())
-        """Which caps of the budget what it says of its own costs can be held against."""
+    def __init__(self, config: ResearcherConfig) -> None:
+        self.name = config.name
+        self._preset = settled(config)
+        self._model, self._time_limit_s = config.model, config.time_limit_s
+        self._disk_bytes, self._files = int(config.disk_mb * 1e6), config.max_files
+        self.counts = COUNTS.get(self._preset.usage or "", frozenset())
         self._told = False
 
     def perform(self, task: Task) -> Answer:

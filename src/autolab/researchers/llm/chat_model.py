@@ -18,7 +18,7 @@ from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
-from autolab.researchers.base import Answer, Calls, Task
+from autolab.researchers.base import Answer, Calls, ResearcherDefaults, Task
 from autolab.researchers.llm.services import Model, installed, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, shown
 from autolab.text import whole
@@ -33,8 +33,9 @@ LONGEST_QUOTED = 100_000
 _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
 
 
-class LLMResearcher:
-    name, kind = "llm", "llm"
+class LLMResearcher(ResearcherDefaults):
+    name: str = "llm"
+    contract = "llm"
     options = frozenset(
         ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "retries", "max_tokens", "settings")
     ) | {"price"}
@@ -51,25 +52,16 @@ class LLMResearcher:
         self._model = named_model(who.model, who, keyless)
         self._stages = {stage: named_model(name, who, keyless) for stage, name in who.stages.items()}
         self._fallback = named_model(who.fallback, who, keyless) if who.fallback else None
+        unpriced = [one.name for one in self.minds if one.dollars_at_most(1, 1) is None]
+        self.counts = frozenset({"tokens"} if unpriced else {"tokens", "dollars"})
+        way = "its calls are counted in tokens alone (researcher.price says it)"
+        self.notes = tuple(f"no price is known for {name}: {way}" for name in unpriced)
 
     @property
     def minds(self) -> tuple[Model, ...]:
         """Every model that it may ask, each once."""
         last = (self._fallback,) if self._fallback else ()
         return tuple(dict.fromkeys((self._model, *self._stages.values(), *last)))
-
-    @property
-    def counts(self) -> frozenset[str]:
-        """What of its spending is known: tokens always, dollars where every model has a price."""
-        priced = all(one.dollars_at_most(1, 1) is not None for one in self.minds)
-        return frozenset({"tokens", "dollars"} if priced else {"tokens"})
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know before it is asked."""
-        unknown = [one.name for one in self.minds if one.dollars_at_most(1, 1) is None]
-        way = "its calls are counted in tokens alone (researcher.price says it)"
-        return tuple(f"no price is known for {name}: {way}" for name in unknown)
 
     def perform(self, task: Task) -> Answer:
         assert task.calls is not None

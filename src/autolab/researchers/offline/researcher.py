@@ -33,7 +33,7 @@ from autolab.lab.schemas.replies import (
     ReviewOutput,
 )
 from autolab.researchers.assembler.written_method import NotApplicable, WrittenMethod
-from autolab.researchers.base import Answer, Code, Documents, History, LabSnapshot, Task
+from autolab.researchers.base import Answer, Code, Documents, History, LabSnapshot, ResearcherDefaults, Task
 from autolab.researchers.offline import bandit, words
 from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench, find_bench
@@ -53,14 +53,16 @@ class GaveUp(Exception):
     """Nothing can be answered: why, in one line."""
 
 
-class OfflineResearcher:
+class OfflineResearcher(ResearcherDefaults):
     name = "offline"
     options = frozenset({"catalogue", "policy"})
     works_in_folder = False
+    chooses_families = True
+    names_author = True
 
-    def __init__(self, who: ResearcherConfig) -> None:
-        self._policy = who.policy
-        self._catalogue = Path(who.catalogue) if who.catalogue else None
+    def __init__(self, config: ResearcherConfig) -> None:
+        self._policy = config.policy
+        self._catalogue = Path(config.catalogue) if config.catalogue else None
 
     def perform(self, task: Task) -> Answer:
         snapshot = task.snapshot()
