@@ -13,12 +13,12 @@ from autolab.researchers.base import LabSnapshot, Task, TaskFolders
 from autolab.researchers.standin import StandIn
 
 
-def thinking_lab(folder: Path, *, config: dict[str, Any] | None = None, **more: Any) -> LabKit:
+def model_lab(folder: Path, *, config: dict[str, Any] | None = None, **more: Any) -> LabKit:
     """A tiny lab whose configured researcher answers nothing: a model has to be named."""
     return make_lab(folder, {"iterations": []}, config=config, **more)
 
 
-def asks(server: StandIn, *more: str) -> tuple[str, ...]:
+def model_flags(server: StandIn, *more: str) -> tuple[str, ...]:
     """The flags that make `server` the researcher."""
     return ("--researcher", "llm", "--model", "openai:scripted", "--base-url", server.url, *more)
 

@@ -472,7 +472,7 @@ def test_what_it_took_is_read_from_what_it_says(
 ) -> None:
     booked, said, record = paid(tmp_path, monkeypatch, name, prints)
     assert (booked.input_tokens, booked.output_tokens, booked.dollars) == took
-    assert (booked.reason, booked.said, said.note) == ("ok", "", "")
+    assert (booked.reason, booked.detail, said.note) == ("ok", "", "")
     assert [(sent.model, sent.body, sent.tokens, sent.dollars) for sent in record.sent] == [
         (name, b"What next?\n", 0, None)
     ]
@@ -585,7 +585,7 @@ def test_each_run_is_booked_as_one_call_with_its_reason(tmp_path: Path, agent: s
     limit = {"time_limit_s": 0.5} if agent == "endless" else {}
     heard = command(agent, **limit).perform(replace(task(tmp_path), calls=record))
     assert [one.reason for one in record.booked] == [reason]
-    assert record.booked[0].said.startswith(said)
+    assert record.booked[0].detail.startswith(said)
     assert (heard.raw is None) == (reason != "ok")
 
 

@@ -27,7 +27,7 @@ from autolab.researchers.base import Booked, Received, Sent, Task, TaskFolders
 from autolab.researchers.llm import chat_model, wire
 from autolab.researchers.llm.services import Model, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, post
-from autolab.researchers.standin import Scripted, StandIn
+from autolab.researchers.standin import ScriptedReply, StandIn
 
 KEY = "wire-key-5f2c9a71d3e84b60aa17"
 ASKS = b'{"model": "m", "messages": [{"role": "user", "content": "hello"}]}'
@@ -315,8 +315,8 @@ def sound(told: ModelReply) -> None:
     assert told.reason in REASONS
     assert told.input_tokens >= 0 and told.output_tokens >= 0
     assert told.dollars is None or told.dollars >= 0
-    assert told.reason == "ok" or told.told
-    assert told.told.isprintable() and len(told.told) < 500
+    assert told.reason == "ok" or told.detail
+    assert told.detail.isprintable() and len(told.detail) < 500
 
 
 @settings(max_examples=120)
@@ -425,6 +425,6 @@ def test_a_long_reply_goes_back_shortened(tmp_path: Path) -> None:
 
 def test_a_script_of_faults_is_what_it_says(tmp_path: Path) -> None:
     """The stand-in and the reader agree on what a good reply is."""
-    with StandIn(answer=lambda _: Scripted(text="yes")) as server:
+    with StandIn(answer=lambda _: ScriptedReply(text="yes")) as server:
         got = post(f"{server.url}/chat/completions", HOW, ASKS, 10)
     assert judged(got).text == "yes"

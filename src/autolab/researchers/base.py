@@ -98,13 +98,13 @@ class Received:
 
 @dataclass(frozen=True)
 class Booked:
-    """What a call came to: `ok` or the kind of its failure, with what was said of it, and what it took.
+    """What a call came to: `ok` or the kind of its failure, with a line about it, and what it cost.
 
     `dollars` is None where no price is known.
     """
 
     reason: str
-    said: str
+    detail: str
     input_tokens: int
     output_tokens: int
     dollars: float | None

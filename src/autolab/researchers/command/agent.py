@@ -56,7 +56,7 @@ class CommandResearcher(ResearcherDefaults):
         self._model, self._time_limit_s = config.model, config.time_limit_s
         self._disk_bytes, self._files = int(config.disk_mb * 1e6), config.max_files
         self.counts = COUNTS.get(self._preset.usage or "", frozenset())
-        self._told = False
+        self._said_unknown = False
 
     def perform(self, task: Task) -> Answer:
         if task.calls is None:
@@ -66,12 +66,12 @@ class CommandResearcher(ResearcherDefaults):
         received = task.calls.send(sent, lambda: self._run(task))
         answer = self._answer(task, received)
         used = read(self._preset.usage, received.body, _own(task)) if self._preset.usage else None
-        said = "" if answer.raw is not None else answer.note
+        detail = "" if answer.raw is not None else answer.note
         tokens = (used.input_tokens, used.output_tokens) if used else (0, 0)
-        task.calls.book(Booked(_reason(received, answer), said, *tokens, used.dollars if used else None))
-        if used or self._told or answer.raw is None:
+        task.calls.book(Booked(_reason(received, answer), detail, *tokens, used.dollars if used else None))
+        if used or self._said_unknown or answer.raw is None:
             return answer
-        self._told = True
+        self._said_unknown = True
         return Answer(
             answer.raw, f"  {self.name}: what this took is not known: it does not say so in a form that is read"
         )
@@ -115,11 +115,11 @@ class CommandResearcher(ResearcherDefaults):
         preset, prompt, own = self._preset, task.folders.scratch / "prompt.md", _own(task)
         path = os.environ.get("PATH")
         found = program(preset, self.name, task.folders.workspace, path)
-        told = _prompt(task)
-        if "{prompt}" in preset.command and len(told.encode()) > LONGEST_ARGUMENT:
-            size = f"{len(told.encode()):,} bytes are more than one argument holds ({LONGEST_ARGUMENT:,})"
+        text = _prompt(task)
+        if "{prompt}" in preset.command and len(text.encode()) > LONGEST_ARGUMENT:
+            size = f"{len(text.encode()):,} bytes are more than one argument holds ({LONGEST_ARGUMENT:,})"
             raise ResearcherError(f"researcher: {self.name}: the prompt's {size}; use {{prompt_file}}")
-        files.write_whole(prompt, told)
+        files.write_whole(prompt, text)
         own.mkdir(exist_ok=True)
         values = {
             "prompt_file": str(prompt),
@@ -206,16 +206,16 @@ def _remove(path: Path) -> None:
 
 def _forget_keys(job: Path) -> None:
     """A job that is over keeps no variables: its file would hold keys for as long as the lab lives."""
-    told = workdir.read_json(job)
-    workdir.write_json(job, told | {"steps": [step | {"env": {}} for step in told["steps"]]})
+    kept = workdir.read_json(job)
+    workdir.write_json(job, kept | {"steps": [step | {"env": {}} for step in kept["steps"]]})
 
 
-def _fault(ended: Exit, said: bytes) -> str:
+def _fault(ended: Exit, printed: bytes) -> str:
     """Why a run is no answer, with the last line of a program that failed by itself."""
     if ended.outcome is TrialOutcome.COMPLETED:
         return ""
-    told = last_line(said, LAST_LINE) if ended.outcome is TrialOutcome.FAILED else ""
-    return f"{ended.outcome}: {ended.message}" + (f": {told}" if told else "")
+    reason = last_line(printed, LAST_LINE) if ended.outcome is TrialOutcome.FAILED else ""
+    return f"{ended.outcome}: {ended.message}" + (f": {reason}" if reason else "")
 
 
 def _reason(received: Received, answer: Answer) -> str:

@@ -146,7 +146,7 @@ class Constants:
     @property
     def mechanisms(self) -> tuple[Mechanism, ...]:
         """Each constant doubled and halved; a family is a constant, so that those which matter are found."""
-        said = (("doubled", "quadrupled", 2.0, "up"), ("halved", "quartered", 0.5, "down"))
+        directions = (("doubled", "quadrupled", 2.0, "up"), ("halved", "quartered", 0.5, "down"))
         return tuple(
             Mechanism(
                 name=f"{name.lower()[:15]}_{word}",
@@ -158,7 +158,7 @@ class Constants:
                 rationale=f"{name} = {text} was set by hand; whether a better value is near was not measured here.",
             )
             for name, text in self.found.items()
-            for word, again, factor, way in said
+            for word, again, factor, way in directions
         )
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:

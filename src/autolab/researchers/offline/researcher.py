@@ -187,7 +187,7 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
     baselines = tuple(Arm(name=name, config_overrides={"model": name}) for name in named)
     against = " and ".join(named) or "the base"
     return DesignOutput(
-        description=f"{words.told(changes, bench)}, against {against}; data, seeds and settings are the same.",
+        description=f"{words.changes_title(changes, bench)}, against {against}; data, seeds and settings are the same.",
         baselines=baselines or (Arm(name="baseline"),),
         variants=(Arm(name=arm),),
         secondary=snapshot.config.metric.report,

@@ -32,7 +32,7 @@ def _named(mechanism: Mechanism, value: JsonValue) -> str:
     return f"{mechanism.title} ({mechanism.dose.replace('{}', str(value))})"
 
 
-def told(changes: Mapping[str, JsonValue], bench: Bench) -> str:
+def changes_title(changes: Mapping[str, JsonValue], bench: Bench) -> str:
     """Changes as a title."""
     parts = bandit.parts_of(changes, bench.mechanisms)
     return title(Idea(tuple(parts))) if parts else ", ".join(changes)
@@ -56,17 +56,17 @@ def hypothesis(idea: Idea, metric: Metric, lessons: Sequence[Lesson]) -> Hypothe
 
 def _grounds(idea: Idea, lessons: Sequence[Lesson]) -> str:
     """Why this and why now: what is known of the families."""
-    said = []
+    sentences = []
     for family in idea.families:
         of = [lesson for lesson in lessons if family in bandit.families_of(lesson)]
         good = sum(lesson.verdict is Verdict.SUPPORTED for lesson in of)
         word = "iteration" if len(of) == 1 else "iterations"
-        said.append(
+        sentences.append(
             f"The family {family} was tried in {len(of)} {word} so far, {good} of them supported."
             if of
             else f"Nothing of the family {family} was tried here yet."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def docs(documents: Documents, paper_targets: Sequence[str], parameters: tuple[int, int] | None) -> DocsOutput:
@@ -116,8 +116,8 @@ def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) ->
         return inference, f"{name}: nothing is claimed."
     if reason == "search_only":
         again = results.confirmation
-        asked = again is not None and again.holdout == "failed"
-        why = "the holdout does not show it" if asked else "the holdout could not be asked any more"
+        holdout_answered = again is not None and again.holdout == "failed"
+        why = "the holdout does not show it" if holdout_answered else "the holdout could not be asked any more"
         inference = "The gain came back on fresh seeds: it is no luck of the search. It may fit this evaluation alone."
         return inference, f"{name}: better on this evaluation, and not claimed, since {why}."
     if verdict is Verdict.REFUTED:
@@ -133,8 +133,8 @@ def _standing(again: Confirmation | None) -> str:
     """What is known of a supported gain beyond the search that found it."""
     if again is None:
         return "not yet measured on fresh seeds"
-    told = {"passed": ", and the holdout agrees", "used_up": "; the holdout could not be asked any more"}
-    return f"measured on fresh seeds too{told.get(again.holdout, '')}"
+    holdout = {"passed": ", and the holdout agrees", "used_up": "; the holdout could not be asked any more"}
+    return f"measured on fresh seeds too{holdout.get(again.holdout, '')}"
 
 
 def onward(results: Results, supported: bool) -> str:
