@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 from lab_kit import Finished, LabKit, iteration
-from mind_kit import thinking_lab
+from model_kit import model_lab
 
-from autolab.researchers.standin import Asked, Scripted, StandIn
+from autolab.researchers.standin import ReceivedRequest, ScriptedReply, StandIn
 
 PAPER = "0_docs/papers/slopes.md"
 SACRED = (
@@ -45,17 +45,17 @@ class Obedient:
     harms: dict[tuple[str, str], list[Said]]
     good: dict[str, list[Said]] = field(default_factory=iteration)
     done: list[tuple[str, str]] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ReceivedRequest] = field(default_factory=list)
 
-    def __call__(self, asked: Asked) -> Scripted:
+    def __call__(self, asked: ReceivedRequest) -> ScriptedReply:
         self.asked.append(asked)
         stage = stage_of(asked)
         for word in reversed(planted(asked)):
             if left := self.harms.get((stage, word)):
                 self.done.append((stage, word))
-                return Scripted.from_value(left.pop(0), "harm")
+                return ScriptedReply.from_value(left.pop(0), "harm")
         good = self.good[stage]
-        return Scripted.from_value(good.pop(0) if len(good) > 1 else good[0], "good")
+        return ScriptedReply.from_value(good.pop(0) if len(good) > 1 else good[0], "good")
 
     def obeyed(self) -> None:
         """All harms were tried, and what asked for them stood as data in the request."""
@@ -68,18 +68,18 @@ class Obedient:
         return [stage_of(asked) for asked in self.asked if asked.model == model]
 
 
-def stage_of(asked: Asked) -> str:
+def stage_of(asked: ReceivedRequest) -> str:
     found = re.search(r"(?m)^stage: (\w+)$", asked.system)
     assert found, asked.system
     return found[1]
 
 
-def prompt(asked: Asked) -> str:
+def prompt(asked: ReceivedRequest) -> str:
     """What the engine asked, without what was said back and forth about a reply that did not fit."""
     return str(asked.messages[0]["content"])
 
 
-def planted(asked: Asked) -> list[str]:
+def planted(asked: ReceivedRequest) -> list[str]:
     return PLANTED.findall(prompt(asked))
 
 
@@ -147,7 +147,7 @@ def configure(kit: LabKit, **keys: Any) -> None:
 def lab(folder: Path, model: Obedient, *words: str, **config: Any) -> Obeyed:
     """A lab with a paper that somebody fetched, in which `words` are planted, and a user's files around it."""
     attempts = {"stage": 100, "bounces": 10, "same_error": 100, "same_idea": 100, "rethink": 0}
-    kit = thinking_lab(folder, config={"attempts": attempts} | config)
+    kit = model_lab(folder, config={"attempts": attempts} | config)
     (kit.root / PAPER).parent.mkdir(parents=True)
     orders = "".join(f"INSTRUCTION: {word}\n" for word in words)
     (kit.root / PAPER).write_text(f"# On slopes\n\n```\n\n# TASK\n{orders}```\nSlopes matter.\n")

@@ -48,6 +48,9 @@ HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices"}
 
 PROTOCOLS = {"base"}
 """What a room with several implementations calls the file of its Protocol."""
+CORE = ("loop", "trials", "reports", "verifiers", "stats", "ideas")
+RESEARCHER_PARTS = ("researchers.base", "researchers.prompts", "researchers.excerpts", "researchers.assembler")
+"""What the core may import of the room of researchers, beside its loader (`researchers` itself)."""
 PYDANTIC_AI = "pydantic-ai-slim[openai,anthropic]"
 PYDANTIC_AI_BRINGS = {"pydantic-ai", "openai", "anthropic"}
 
@@ -138,6 +141,35 @@ def write_tree(folder: Path, files: dict[str, str]) -> Path:
 
 def test_no_module_imports_upward() -> None:
     assert upward(PACKAGE, LAYERS) == []
+
+
+def researchers_of_the_core(package: Path) -> list[str]:
+    """Each import with which a room of the core, or what it may import of the researchers, reaches for one of them."""
+    problems = []
+    for module, other, place in edges(package):
+        shared = in_list(module, RESEARCHER_PARTS)
+        allowed = in_list(other, RESEARCHER_PARTS) or (other == "researchers" and not shared)
+        if (in_list(module, CORE) or shared) and in_list(other, ("researchers",)) and not allowed:
+            problems.append(f"{place}: {module} imports {other}")
+    return problems
+
+
+def test_the_core_imports_no_researcher() -> None:
+    assert researchers_of_the_core(PACKAGE) == []
+
+
+def test_an_import_of_a_researcher_by_the_core_is_found(tmp_path: Path) -> None:
+    bodies = {
+        "loop/request.py": "from p.researchers import load_researcher\nfrom p.researchers.offline.changes import x\n",
+        "researchers/base.py": "",
+        "researchers/assembler/written.py": "import p.researchers.llm\nfrom p.researchers.base import Task\n",
+    }
+    empty = ("researchers", "researchers/offline", "researchers/llm", "researchers/assembler", "loop")
+    folders = {f"{name}/__init__.py": "" for name in empty} | {"researchers/offline/changes.py": ""}
+    assert researchers_of_the_core(write_tree(tmp_path / "p", folders | bodies)) == [
+        "p/loop/request.py:2: loop.request imports researchers.offline.changes",
+        "p/researchers/assembler/written.py:1: researchers.assembler.written imports researchers.llm",
+    ]
 
 
 def test_no_import_cycle() -> None:

@@ -84,9 +84,9 @@ class Service:
 
     def engine(self) -> MeteredCalls:
         """What an engine that has just begun knows of these calls."""
-        wallet = CallBudget(self.caps, Campaign(), 0, lambda: list(self.ledger.lines()))
+        budget = CallBudget(self.caps, Campaign(), 0, lambda: list(self.ledger.lines()))
         asks = self.folder / "calls"
-        return MeteredCalls(self.ledger, asks, {"stage": "design"}, wallet, lambda line: None, lambda: False)
+        return MeteredCalls(self.ledger, asks, {"stage": "design"}, budget, lambda line: None, lambda: False)
 
     def transmit(self) -> Received:
         self.sent += 1

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from lab_kit import HELPS, LabKit, decision, design, docs, hypothesis, implementation, iteration, make_lab, review
-from mind_kit import asks, replies, reply, thinking_lab
+from model_kit import model_flags, model_lab, replies, reply
 
-from autolab.researchers.standin import Asked, Script, Scripted, StandIn
+from autolab.researchers.standin import ReceivedRequest, Script, ScriptedReply, StandIn
 
 pytestmark = pytest.mark.process
 
@@ -89,7 +89,7 @@ def test_a_model_refines_twice_and_achieves_with_real_trainings(tmp_path: Path) 
     )
     with StandIn(script) as server:
         goal = ("--goal", "Design a small CNN for digits", "--target", f"accuracy>={best + 0.001}")
-        ended = kit.autolab("loop", *asks(server), *goal, "--max-iterations", "3", timeout=600)
+        ended = kit.autolab("loop", *model_flags(server), *goal, "--max-iterations", "3", timeout=600)
     assert ended.code == 0, ended.out + ended.err
     assert "loop ended: achieve" in ended.out and measured["refused"] in (None, "")
     records = json.loads(kit.autolab("registry", "--json").out)
@@ -109,11 +109,11 @@ def test_a_model_refines_twice_and_achieves_with_real_trainings(tmp_path: Path) 
 
 
 def test_a_loop_stops_at_its_number_of_iterations(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     first = replies(HELPS)
     second = replies(iteration(hypothesis=hypothesis("Steeper still"), implementation=implementation(8.0)))
     with StandIn(first + second) as server:
-        ended = kit.autolab("loop", *asks(server), "--max-iterations", "2")
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "2")
     assert ended.code == 0, ended.err
     assert "loop ended: 2 of 2 iterations done" in ended.out
     assert len(kit.iterations()) == 2 and len(server.requests) == 12
@@ -121,11 +121,11 @@ def test_a_loop_stops_at_its_number_of_iterations(tmp_path: Path) -> None:
 
 def test_achieve_is_refused_where_the_metric_is_not_there(tmp_path: Path) -> None:
     """The model insists: the loop asks a user, and nothing is recorded as achieved."""
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     insists = reply("decide_repeat", {"action": "achieve", "reason": "surely"}, times=0)
     script = [one for one in KEPT if "decide_repeat" not in one["when"]] + [insists]
     with StandIn(script) as server:
-        ended = kit.autolab("loop", *asks(server), "--max-iterations", "3", "--target", "accuracy>=1.01")
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "3", "--target", "accuracy>=1.01")
     assert ended.code == 3, ended.out + ended.err
     assert "the same error 3 times: achieve is refused: accuracy is" in kit.state()["reason"]
     assert kit.state()["stage"] == "human_review" and not list(kit.root.glob("experiments/*/record.json"))
@@ -140,10 +140,10 @@ def spent(kit: LabKit) -> dict[str, Any]:
 
 
 def test_tokens_are_reserved_before_and_booked_after_each_call(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 1_000_000}})
+    kit = model_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 1_000_000}})
     told = [one | {"usage": {"input": 1000, "output": 100}} for one in KEPT]
     with StandIn(told) as server:
-        assert kit.autolab("loop", *asks(server), "--max-iterations", "1").code == 0
+        assert kit.autolab("loop", *model_flags(server), "--max-iterations", "1").code == 0
     assert spent(kit)["tokens"] == 6 * 1100
     sent, booked = kit.events("call_sent"), kit.events("call")
     assert [line["n"] < done["n"] for line, done in zip(sent, booked, strict=True)] == [True] * 6
@@ -151,30 +151,30 @@ def test_tokens_are_reserved_before_and_booked_after_each_call(tmp_path: Path) -
 
 
 def test_a_cap_on_tokens_ends_the_loop_before_the_call_that_could_pass_it(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 45_000}})
+    kit = model_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 45_000}})
     told = [one | {"usage": {"input": 9000, "output": 3000}} for one in KEPT]
     with StandIn(told) as server:
-        ended = kit.autolab("loop", *asks(server), "--max-iterations", "1")
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
         assert ended.code == 4, ended.out + ended.err
         assert re.search(
             r"budget: tokens: [\d,]+ used, up to [\d,]+ wanted by the next call, 45,000 allowed", ended.out
         )
         assert spent(kit)["tokens"] == 12_000 * len(server.requests) <= 45_000
-        assert kit.autolab("loop", *asks(server), "--max-iterations", "1").code == 1, "it stays spent"
+        assert kit.autolab("loop", *model_flags(server), "--max-iterations", "1").code == 1, "it stays spent"
         config = kit.root / ".autolab" / "config.yaml"
         config.write_text(config.read_text().replace("45000", "450000"))
         assert kit.autolab("review", "retry").code == 0
-        went_on = kit.autolab("loop", *asks(server), "--max-iterations", "1")
+        went_on = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
     assert went_on.code == 0, went_on.out + went_on.err
     assert len(server.requests) == 6, "nothing was asked twice"
 
 
 def test_a_cap_reached_at_the_decision_keeps_the_iteration_until_there_is_more(tmp_path: Path) -> None:
     """What was measured and confirmed is not lost: with more budget the decision is taken, and the candidate kept."""
-    kit = thinking_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 62_001}})
+    kit = model_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 62_001}})
     told = [one | {"usage": {"input": 10_000, "output": 0}} for one in KEPT]
     with StandIn(told) as server:
-        words = ("loop", *asks(server), "--max-iterations", "1")
+        words = ("loop", *model_flags(server), "--max-iterations", "1")
         ended = kit.autolab(*words)
         assert ended.code == 4 and len(server.requests) == 5, ended.out + ended.err
         state = kit.state()
@@ -189,7 +189,7 @@ def test_a_cap_reached_at_the_decision_keeps_the_iteration_until_there_is_more(t
 
 def test_dollars_are_counted_by_a_price_and_capped(tmp_path: Path) -> None:
     price = {"input": 10.0, "output": 100.0}
-    kit = thinking_lab(tmp_path, config={"budget": {"iterations": 50, "dollars": 5.0}})
+    kit = model_lab(tmp_path, config={"budget": {"iterations": 50, "dollars": 5.0}})
     told = [one | {"usage": {"input": 100_000, "output": 2000}} for one in KEPT]
     with StandIn(told) as server:
         who = {"name": "llm", "model": "openai:scripted", "base_url": server.url, "price": price}
@@ -201,10 +201,10 @@ def test_dollars_are_counted_by_a_price_and_capped(tmp_path: Path) -> None:
 
 
 def test_a_user_is_told_when_four_fifths_of_a_cap_are_spent(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 130_000}})
+    kit = model_lab(tmp_path, config={"budget": {"iterations": 50, "tokens": 130_000}})
     told = [one | {"usage": {"input": 18_000, "output": 0}} for one in KEPT]
     with StandIn(told) as server:
-        ended = kit.autolab("loop", *asks(server), "--max-iterations", "1")
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
     assert ended.code == 0, ended.out + ended.err
     assert ended.out.count("budget: tokens 83% spent (108,000 of 130,000)") == 1
 
@@ -215,13 +215,13 @@ def configure(kit: LabKit, **keys: Any) -> None:
 
 
 def test_an_unknown_price_is_said_and_a_cap_on_it_is_refused(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     with StandIn(KEPT) as server:
-        told = kit.autolab("loop", *asks(server), "--max-iterations", "1")
+        told = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
         assert re.search("note: no (price|cost) .*openai:scripted", told.out)
         configure(kit, budget={"dollars": 1.0})
         before = len(server.requests)
-        ended = kit.autolab("loop", *asks(server), "--goal", "more", "--max-iterations", "1")
+        ended = kit.autolab("loop", *model_flags(server), "--goal", "more", "--max-iterations", "1")
     assert ended.code == 1 and len(server.requests) == before
     assert re.fullmatch(r"autolab: \.autolab/config\.yaml: budget\.dollars: what llm openai:scripted .*\n", ended.err)
 
@@ -230,20 +230,20 @@ def test_an_unknown_price_is_said_and_a_cap_on_it_is_refused(tmp_path: Path) -> 
 
 
 def test_a_rate_limit_is_waited_for_and_the_user_told_until_when(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     limited = reply("hypothesis", status=429, headers={"Retry-After": 1})
     with StandIn([limited, *KEPT]) as server:
-        ended = kit.autolab("loop", *asks(server), "--max-iterations", "1")
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
     assert ended.code == 0, ended.err
     assert re.search(r"rate_limited: openai:scripted: HTTP 429: .*; waits 1 s, until \d\d:\d\d:\d\d", ended.out)
     assert [line["data"]["reason"] for line in kit.events("call")][:2] == ["rate_limited", "ok"]
 
 
 def test_a_wait_ends_when_the_user_asks_to_pause_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     limited = reply("hypothesis", status=429, headers={"Retry-After": 600})
     with StandIn([limited, *KEPT]) as server:
-        words = ("loop", *asks(server), "--max-iterations", "1")
+        words = ("loop", *model_flags(server), "--max-iterations", "1")
         running = kit.start(*words)
         assert running.stdout is not None
         for line in running.stdout:
@@ -257,7 +257,7 @@ def test_a_wait_ends_when_the_user_asks_to_pause_and_the_same_command_goes_on(tm
 
 
 def test_a_fallback_model_answers_where_the_first_cannot_be_had(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     known = Script.from_value({"models": ["here", "designer"], "replies": KEPT}, "script")
     with StandIn(known) as server:
         who = {"name": "llm", "model": "openai:gone", "fallback": "openai:here", "base_url": server.url}
@@ -277,7 +277,7 @@ def test_a_fallback_model_answers_where_the_first_cannot_be_had(tmp_path: Path) 
 
 
 def test_another_model_reviews_without_the_authors_words_and_sends_back(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     blocks = review({"check": "scope", "severity": "blocking", "message": "set 4.0, not 5.0", "file": None})
     first = implementation(5.0, plan="TRUST ME, this needs no review.")
     told = iteration(
@@ -288,7 +288,7 @@ def test_another_model_reviews_without_the_authors_words_and_sends_back(tmp_path
     with StandIn(replies(told)) as server:
         critic = {"name": "llm", "model": "openai:critic", "base_url": server.url}
         configure(kit, reviewer=critic)
-        ended = kit.autolab("loop", *asks(server), "--max-iterations", "1")
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
     assert ended.code == 0, ended.out + ended.err
     assert "review: set 4.0, not 5.0" in ended.out
     by = {one.number: one for one in server.requests}
@@ -305,7 +305,7 @@ def test_another_model_reviews_without_the_authors_words_and_sends_back(tmp_path
 
 
 def test_a_model_that_speaks_as_anthropic_does_walks_an_iteration(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     key = "sk-ant-" + "k3Y9" * 8
     with StandIn(Script.from_value({"key": key, "replies": KEPT}, "script")) as server:
         who = {"name": "llm", "model": "anthropic:scripted", "base_url": server.url, "api_key_env": "MY_KEY"}
@@ -326,9 +326,9 @@ def test_a_model_that_speaks_as_anthropic_does_walks_an_iteration(tmp_path: Path
     [("request.after_intent", 6), ("call.after_intent", 6), ("call.after_reply", 6), ("call.after_book", 6)],
 )
 def test_killed_at_a_call_the_same_command_asks_nothing_twice(tmp_path: Path, point: str, paid: int) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     with StandIn(KEPT) as server:
-        words = ("loop", *asks(server), "--max-iterations", "1")
+        words = ("loop", *model_flags(server), "--max-iterations", "1")
         killed = kit.autolab(*words, AUTOLAB_FAULT=point)
         assert killed.code == -9, killed.out + killed.err
         ended = kit.autolab(*words)
@@ -339,10 +339,10 @@ def test_killed_at_a_call_the_same_command_asks_nothing_twice(tmp_path: Path, po
 
 def test_killed_while_the_model_thinks_at_most_one_call_is_paid_twice(tmp_path: Path) -> None:
     """The service has the request, the engine dies: that call alone is made again, and booked as lost."""
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     arrived, release = threading.Event(), threading.Event()
 
-    def answer(asked: Asked) -> Scripted | None:
+    def answer(asked: ReceivedRequest) -> ScriptedReply | None:
         if asked.number == 2:
             arrived.set()
             release.wait(60)
@@ -350,7 +350,7 @@ def test_killed_while_the_model_thinks_at_most_one_call_is_paid_twice(tmp_path: 
 
     script = [KEPT[0], KEPT[1], *KEPT[1:]]  # the design is thought of twice
     with StandIn(script, answer=answer) as server:
-        words = ("loop", *asks(server), "--max-iterations", "1")
+        words = ("loop", *model_flags(server), "--max-iterations", "1")
         running = kit.start(*words)
         assert arrived.wait(60)
         running.kill()
@@ -368,10 +368,10 @@ def test_killed_while_the_model_thinks_at_most_one_call_is_paid_twice(tmp_path: 
 
 
 def test_every_received_reply_is_on_record_with_its_prompt(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     script = [reply("hypothesis", text="I think that a steeper slope helps."), *KEPT]
     with StandIn(script) as server:
-        assert kit.autolab("loop", *asks(server), "--max-iterations", "1").code == 0
+        assert kit.autolab("loop", *model_flags(server), "--max-iterations", "1").code == 0
         for asked, line in zip(server.requests, kit.events("call"), strict=True):
             data = line["data"]
             kept = kit.store / data["path"]
@@ -386,13 +386,13 @@ def test_every_received_reply_is_on_record_with_its_prompt(tmp_path: Path) -> No
 
 
 def test_an_iteration_is_replayed_without_a_service_to_the_same_decisions(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     broken = reply("design", text="{", finish="length")
     refined = replies(iteration(implementation=implementation(8.0), decide_repeat=decision("stop")))[1:]
     script = [*replies(iteration(decide_repeat=decision("refine")))[:1], broken, *replies(HELPS)[1:5]]
     script += [reply("decide_repeat", {"action": "refine", "reason": "steeper still"}), *refined]
     with StandIn(script) as server:
-        ended = kit.autolab("loop", *asks(server), "--max-iterations", "2")
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "2")
         assert ended.code == 0, ended.out + ended.err
     before = snapshot(kit)
     for number in ("1", "2"):
@@ -403,11 +403,11 @@ def test_an_iteration_is_replayed_without_a_service_to_the_same_decisions(tmp_pa
 
 
 def test_a_replay_gives_the_answers_that_a_user_gave_and_says_what_was_changed_since(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     nonsense = [reply("decide_repeat", text="Well done!", times=2), reply("decide_repeat", text="No?", times=4)]
     script = [one for one in KEPT if "decide_repeat" not in one["when"]] + nonsense
     with StandIn([*script, reply("decide_repeat", {"action": "stop", "reason": "done"})]) as server:
-        words = ("loop", *asks(server), "--max-iterations", "1")
+        words = ("loop", *model_flags(server), "--max-iterations", "1")
         assert kit.autolab(*words).code == 3
         assert kit.autolab("review", "retry").code == 0
         assert kit.autolab(*words).code == 0
@@ -427,9 +427,9 @@ def snapshot(kit: LabKit) -> dict[str, str]:
 
 
 def test_a_record_that_was_changed_replays_to_other_decisions_and_says_which(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     with StandIn(KEPT) as server:
-        assert kit.autolab("loop", *asks(server), "--max-iterations", "1").code == 0
+        assert kit.autolab("loop", *model_flags(server), "--max-iterations", "1").code == 0
     kept = next(kit.store.glob("requests/*/implementation-1/calls/1.reply.json"))
     kept.write_text(kept.read_text().replace("WIDTH = 4.0", "WIDTH = 3.5"))
     replayed = kit.autolab("replay", "1")
@@ -449,7 +449,7 @@ def test_a_scripted_iteration_is_replayed_too_and_an_unknown_one_refused(tmp_pat
 
 
 def test_doctor_asks_each_model_for_a_sample_decision(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     good = reply("decide_repeat", {"action": "refine", "reason": "not there yet"}, times=0)
     with StandIn([good]) as server:
         found = kit.autolab("doctor", "--llm", "--model", "openai:scripted", "--base-url", server.url)
@@ -470,14 +470,14 @@ def test_doctor_asks_each_model_for_a_sample_decision(tmp_path: Path) -> None:
     ],
 )
 def test_doctor_says_the_way_out_of_each_failure(tmp_path: Path, script: dict[str, Any], said: str) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     with StandIn(Script.from_value(script, "script")) as server:
         found = kit.autolab("doctor", "--llm", "--model", "openai:scripted", "--base-url", server.url)
     assert found.code == 1 and said in found.out, found.out + found.err
 
 
 def test_doctor_says_what_cannot_be_reached_and_which_key_is_missing(tmp_path: Path) -> None:
-    kit = thinking_lab(tmp_path)
+    kit = model_lab(tmp_path)
     with StandIn([]) as server:
         gone = server.url
     found = kit.autolab("doctor", "--llm", "--model", "openai:scripted", "--base-url", gone)

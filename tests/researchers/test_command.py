@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given as example
 from hypothesis import strategies as st
-from mind_kit import answer, task
+from model_kit import answer, task
 
 from autolab.errors import RecordError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
@@ -29,6 +29,12 @@ AGENTS = Path(__file__).parents[1] / "agents"
 
 def command(agent: str, **more: Any) -> Any:
     return load_researcher(ResearcherConfig(name="command", command=f"{AGENTS / agent} {{prompt_file}}", **more))
+
+
+def contained(folder: Path, containment: str, lab: Path | None = None, data: tuple[Path, ...] = ()) -> Task:
+    """A task whose program is enclosed."""
+    request = task(folder)
+    return replace(request, folders=replace(request.folders, containment=containment, lab=lab, data=data))
 
 
 def given(folder: Path) -> dict[str, str]:
@@ -69,7 +75,7 @@ def test_a_program_sees_its_own_environment_and_nothing_of_the_engines(
 @pytest.mark.parametrize("stale", ["file", "link", "folder"])
 def test_a_stale_result_is_deleted_before_the_program_starts(tmp_path: Path, stale: str) -> None:
     ask = task(tmp_path)
-    place = ask.workspace / RESULT
+    place = ask.folders.workspace / RESULT
     place.parent.mkdir()
     if stale == "file":
         place.write_text("{}")
@@ -79,7 +85,7 @@ def test_a_stale_result_is_deleted_before_the_program_starts(tmp_path: Path, sta
         (place / "inside").mkdir(parents=True)
     said = command("good").perform(ask)
     assert answer(said.raw).status == "complete"
-    assert not (ask.workspace / "stale.txt").exists()
+    assert not (ask.folders.workspace / "stale.txt").exists()
     none = command("leaves_none").perform(task(tmp_path, number=2))
     assert none == Answer(None, f"the command left no {RESULT}"), "an answer is used for its own ask only"
 
@@ -116,7 +122,7 @@ def test_a_truncated_answer_is_handed_on_as_it_is(tmp_path: Path) -> None:
 def test_a_program_may_work_in_its_folder(tmp_path: Path) -> None:
     ask = task(tmp_path, Stage.IMPLEMENTATION)
     assert answer(command("edits").perform(ask).raw).changed_files == ("models/width.py",)
-    assert (ask.workspace / "models" / "width.py").read_text() == "WIDTH = 4.0\n"
+    assert (ask.folders.workspace / "models" / "width.py").read_text() == "WIDTH = 4.0\n"
 
 
 @pytest.mark.process
@@ -133,9 +139,9 @@ def test_a_program_that_never_ends_is_ended_with_its_children(tmp_path: Path) ->
 def test_an_ask_that_was_answered_is_never_asked_again(tmp_path: Path) -> None:
     ask = task(tmp_path)
     first = command("good").perform(ask)
-    (ask.workspace / "environment.txt").unlink()
+    (ask.folders.workspace / "environment.txt").unlink()
     assert command("good").perform(ask) == first
-    assert not (ask.workspace / "environment.txt").exists(), "the program did not run a second time"
+    assert not (ask.folders.workspace / "environment.txt").exists(), "the program did not run a second time"
 
 
 @pytest.mark.parametrize("program", ["no-such-agent", "./no-such-agent", "/no/such/agent", str(AGENTS)])
@@ -151,10 +157,10 @@ def test_words_of_the_command_are_filled_in_one_by_one(tmp_path: Path) -> None:
     words = f'{sys.executable} -c "{code}" {{stage}} "{{workspace}} x" {{prompt_file}} {{{{other}}}} "$HOME"'
     load_researcher(ResearcherConfig(name="command", command=words)).perform(task(tmp_path))
     ask = task(tmp_path)
-    assert json.loads((ask.workspace / "words.json").read_text()) == [
+    assert json.loads((ask.folders.workspace / "words.json").read_text()) == [
         "decide_repeat",
-        f"{ask.workspace} x",
-        str(ask.scratch / "prompt.md"),
+        f"{ask.folders.workspace} x",
+        str(ask.folders.scratch / "prompt.md"),
         "{other}",
         "$HOME",
     ], "no shell reads them"
@@ -172,12 +178,12 @@ def test_a_contained_agent_works_in_its_workspace_and_sees_what_it_is_given(tmp_
     program.chmod(0o755)
     given = {"reads": (str(tmp_path / "given"), str(AGENTS))}
     researcher = load_researcher(ResearcherConfig(name="command", command=f"{program} {{prompt_file}}", **given))
-    ask = replace(task(tmp_path), containment=level)
+    ask = contained(tmp_path, containment=level)
     said = researcher.perform(ask)
     assert said.raw is not None, said.note
-    assert (ask.workspace / "rules.txt").read_text() == "be brief"
-    assert (ask.workspace / "prompt.txt").read_text() == "What next?\n"
-    assert "private" not in (ask.workspace / "diary.txt").read_text()
+    assert (ask.folders.workspace / "rules.txt").read_text() == "be brief"
+    assert (ask.folders.workspace / "prompt.txt").read_text() == "What next?\n"
+    assert "private" not in (ask.folders.workspace / "diary.txt").read_text()
     assert (tmp_path / "diary.txt").read_text() == "private"
 
 
@@ -191,11 +197,11 @@ def test_a_path_that_would_show_it_the_lab_is_refused(tmp_path: Path, name: str,
     (lab / ".git").mkdir(parents=True)
     (tmp_path / "link").symlink_to(lab)
     for given in (lab / path, tmp_path / "link" / path):
-        ask = replace(task(tmp_path), containment="full", lab=lab)
+        ask = contained(tmp_path, containment="full", lab=lab)
         with pytest.raises(ResearcherError, match=f"researcher: {name}: .* {how}, which an agent may not see; name"):
             command("good", **{name: (str(given),)}).perform(ask)
     assert not (tmp_path / "workspace" / "prompt.txt").exists()
-    beside = replace(task(tmp_path), containment="full", lab=lab)
+    beside = contained(tmp_path, containment="full", lab=lab)
     (tmp_path / "home" / "notes").mkdir()
     said = command("good", **{"reads": (str(AGENTS),), name: (str(AGENTS), str(tmp_path / "home" / "notes"))})
     assert said.perform(beside).raw is not None
@@ -217,9 +223,9 @@ def test_an_agent_that_is_installed_beside_autolab_does_not_see_the_labs_that_it
     program = load_researcher(
         ResearcherConfig(name="command", command=f"{agent} {{prompt_file}}", reads=(str(AGENTS),))
     )
-    ask = replace(task(tmp_path), containment=level)
+    ask = contained(tmp_path, containment=level)
     assert program.perform(ask).raw is not None
-    assert (ask.workspace / "seen.txt").read_text() == "module"
+    assert (ask.folders.workspace / "seen.txt").read_text() == "module"
 
 
 @pytest.mark.process
@@ -227,15 +233,15 @@ def test_training_data_that_its_folder_leads_to_can_be_read_and_not_written(tmp_
     (tmp_path / "lab" / "data").mkdir(parents=True)
     (tmp_path / "lab" / "data" / "x.txt").write_text("training")
     (tmp_path / "lab" / "labels.txt").write_text("labels")
-    ask = replace(task(tmp_path), containment="full", lab=tmp_path / "lab", data=(tmp_path / "lab" / "data",))
-    (ask.workspace / "data").symlink_to(tmp_path / "lab" / "data")
+    ask = contained(tmp_path, containment="full", lab=tmp_path / "lab", data=(tmp_path / "lab" / "data",))
+    (ask.folders.workspace / "data").symlink_to(tmp_path / "lab" / "data")
     look = f"cat data/x.txt {tmp_path}/lab/labels.txt > seen.txt; echo y > data/x.txt"
     agent = fake(tmp_path / "bin", "agent", f'#!/bin/sh\n{look}; exec {AGENTS / "good"} "$1"\n')
     program = load_researcher(
         ResearcherConfig(name="command", command=f"{agent} {{prompt_file}}", reads=(str(AGENTS),))
     )
     assert program.perform(ask).raw is not None
-    assert (ask.workspace / "seen.txt").read_text() == "training"
+    assert (ask.folders.workspace / "seen.txt").read_text() == "training"
     assert (tmp_path / "lab" / "data" / "x.txt").read_text() == "training"
 
 
@@ -255,18 +261,18 @@ def words(folder: Path, rest: str, ask: Task | None = None, **who: Any) -> list[
 @pytest.mark.process
 def test_every_placeholder_has_its_value(tmp_path: Path) -> None:
     ask = task(tmp_path)
-    (ask.workspace / "train.py").write_text("")
-    (ask.workspace / "--yes.py").write_text("")
-    (ask.workspace / "models" / "width.py").write_text("")
-    (ask.workspace / ".hidden").mkdir()
-    (ask.workspace / ".hidden" / "x.py").write_text("")
+    (ask.folders.workspace / "train.py").write_text("")
+    (ask.folders.workspace / "--yes.py").write_text("")
+    (ask.folders.workspace / "models" / "width.py").write_text("")
+    (ask.folders.workspace / ".hidden").mkdir()
+    (ask.folders.workspace / ".hidden" / "x.py").write_text("")
     named = "{workspace}/x {result_file} {model} {time_limit_s} {folder} {files} {prompt} {{}} {{stage}}"
     assert words(tmp_path, named, model="m1", time_limit_s=7.5) == [
-        f"{ask.workspace}/x",
-        f"{ask.workspace}/{RESULT}",
+        f"{ask.folders.workspace}/x",
+        f"{ask.folders.workspace}/{RESULT}",
         "m1",
         "7.5",
-        str(ask.scratch / "own"),
+        str(ask.folders.scratch / "own"),
         "./--yes.py",
         "models/width.py",
         "train.py",
@@ -282,7 +288,7 @@ def test_a_prompt_is_one_argument_as_it_stands(tmp_path: Path) -> None:
     ask = replace(task(tmp_path), prompt=text, contract="stage: decide_repeat\nAnswer {folder}.\n")
     told = f"{text.rstrip()}\n\nstage: decide_repeat\nAnswer {{folder}}.\n"
     assert words(tmp_path, "-p {prompt} after", ask) == ["-p", told.rstrip("\n"), "after"]
-    assert (ask.scratch / "prompt.md").read_text() == told, "the contract follows the prompt"
+    assert (ask.folders.scratch / "prompt.md").read_text() == told, "the contract follows the prompt"
 
 
 @pytest.mark.process
@@ -294,7 +300,7 @@ def test_a_prompt_that_no_argument_holds_is_refused_and_nothing_is_started(tmp_p
     researcher = load_researcher(ResearcherConfig(name="command", command=SHOW + "{prompt}"))
     with pytest.raises(ResearcherError, match=r"the prompt's 131,072 bytes are more .* use \{prompt_file\}"):
         researcher.perform(ask)
-    assert not (ask.scratch / "jobs").exists() or not list((ask.scratch / "jobs").iterdir())
+    assert not (ask.folders.scratch / "jobs").exists() or not list((ask.folders.scratch / "jobs").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -372,16 +378,16 @@ def test_a_preset_runs_with_its_own_keys_and_configuration_and_those_alone(
     monkeypatch.setenv("HF_TOKEN", "the lab's")
     own = presets()[name].env[0]
     monkeypatch.setenv(own, "its own")
-    ask = replace(task(tmp_path), containment="full")
+    ask = contained(tmp_path, containment="full")
     said = load_researcher(ResearcherConfig(name=name, model="m1")).perform(ask)
     assert answer(said.raw).status == "complete"
     seen = given(tmp_path)
     assert seen[own] == "its own"
     assert "HF_TOKEN" not in seen
     assert {key: seen[key] for key in presets()[name].given} == presets()[name].given
-    told = (ask.workspace / "prompt.txt").read_text()
+    told = (ask.folders.workspace / "prompt.txt").read_text()
     assert "m1" in told
-    assert "What next?" in told or str(ask.scratch / "prompt.md") in told
+    assert "What next?" in told or str(ask.folders.scratch / "prompt.md") in told
     assert not (tmp_path / "home" / "diary").exists()
     for path in presets()[name].writes:
         assert path.endswith(".json") or Path(os.path.expanduser(path)).is_dir(), "its configuration can be written"
@@ -484,7 +490,7 @@ def test_what_it_took_is_read_from_what_it_says(
 ) -> None:
     booked, said, record = paid(tmp_path, monkeypatch, name, prints)
     assert (booked.input_tokens, booked.output_tokens, booked.dollars) == took
-    assert (booked.reason, booked.said, said.note) == ("ok", "", "")
+    assert (booked.reason, booked.detail, said.note) == ("ok", "", "")
     assert [(sent.model, sent.body, sent.tokens, sent.dollars) for sent in record.sent] == [
         (name, b"What next?\n", 0, None)
     ]
@@ -578,7 +584,7 @@ def test_that_its_costs_are_not_known_is_told_once(tmp_path: Path) -> None:
     [("claude", {"tokens", "dollars"}), ("codex", {"tokens"}), ("mini", {"tokens", "dollars"}), ("aider", set())],
 )
 def test_it_says_which_caps_can_be_held(name: str, counts: set[str]) -> None:
-    assert load_researcher(ResearcherConfig(name=name)).counts == counts  # type: ignore[attr-defined]
+    assert load_researcher(ResearcherConfig(name=name)).counts == counts
     assert command("good").counts == frozenset()
 
 
@@ -599,7 +605,7 @@ def test_each_run_is_booked_as_one_call_with_its_reason(tmp_path: Path, agent: s
     limit = {"time_limit_s": 0.5} if agent == "endless" else {}
     heard = command(agent, **limit).perform(replace(task(tmp_path), calls=record))
     assert [one.reason for one in record.booked] == [reason]
-    assert record.booked[0].said.startswith(said)
+    assert record.booked[0].detail.startswith(said)
     assert (heard.raw is None) == (reason != "ok")
 
 
@@ -608,22 +614,22 @@ def test_a_run_that_is_on_record_is_answered_from_there_and_its_result_from_the_
     record = Record()
     ask = replace(task(tmp_path), calls=record)
     first = command("good").perform(ask)
-    (ask.workspace / "environment.txt").unlink()
+    (ask.folders.workspace / "environment.txt").unlink()
     again = command("good").perform(replace(ask, calls=Record(replies=record.replies)))
     assert again.raw == first.raw
-    assert not (ask.workspace / "environment.txt").exists(), "the program did not run a second time"
+    assert not (ask.folders.workspace / "environment.txt").exists(), "the program did not run a second time"
 
 
 @pytest.mark.process
 def test_a_run_under_way_when_the_engine_died_is_adopted_and_booked(tmp_path: Path) -> None:
     ask = task(tmp_path)
     command("good").perform(ask)  # ended, but never recorded
-    (ask.workspace / "environment.txt").unlink()
+    (ask.folders.workspace / "environment.txt").unlink()
     record = Record()
     said = command("good").perform(replace(ask, calls=record))
     assert answer(said.raw).status == "complete"
     assert [one.reason for one in record.booked] == ["ok"]
-    assert not (ask.workspace / "environment.txt").exists()
+    assert not (ask.folders.workspace / "environment.txt").exists()
 
 
 @pytest.mark.process
@@ -650,7 +656,8 @@ def test_a_result_behind_a_link_is_neither_taken_nor_deleted(tmp_path: Path) -> 
     said = load_researcher(ResearcherConfig(name="command", command=str(link))).perform(ask)
     assert said == Answer(None, f"{RESULT}: lies behind a link")
     assert kept.exists()
-    assert answer(command("good").perform(replace(ask, key="0123abcd.i1.x-2.a1", scratch=tmp_path / "s2")).raw)
+    folders = replace(ask.folders, scratch=tmp_path / "s2")
+    assert answer(command("good").perform(replace(ask, key="0123abcd.i1.x-2.a1", folders=folders)).raw)
     assert kept.exists(), "an older link is taken away, and nothing behind it"
 
 
@@ -659,6 +666,6 @@ def test_a_daemon_that_it_leaves_behind_is_ended_and_changes_nothing_more(tmp_pa
     ask = task(tmp_path)
     said = command("daemon").perform(ask)
     assert answer(said.raw).status == "complete"
-    pid = int((ask.workspace / "daemon.pid").read_text())
+    pid = int((ask.folders.workspace / "daemon.pid").read_text())
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"

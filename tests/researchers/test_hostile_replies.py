@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import yaml
 from lab_kit import LabKit, decision, design, docs, hypothesis, implementation, review
-from mind_kit import thinking_lab
+from model_kit import model_lab
 
 from autolab.cli import command_line
 from autolab.lab.schemas.outcomes import Stage
 from autolab.researchers.llm import chat_model
-from autolab.researchers.standin import Asked, Call, Fault, Scripted, StandIn, Usage
+from autolab.researchers.standin import Call, Fault, ReceivedRequest, ScriptedReply, StandIn, Usage
 
 KEY = "standin-5f2c9a71d3e84b60aa17"
 GOOD: dict[str, dict[str, Any]] = {
@@ -57,7 +57,7 @@ class Rig:
     kit: LabKit
     server: StandIn
     trap: StandIn
-    told: list[Scripted]
+    told: list[ScriptedReply]
     looked: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def tell(self, *replies: dict[str, Any]) -> None:
@@ -105,19 +105,19 @@ class Rig:
         }
 
 
-def _scripted(reply: dict[str, Any]) -> Scripted:
+def _scripted(reply: dict[str, Any]) -> ScriptedReply:
     """Unchecked: half characters and deep nests, which no script can hold, are sent as JSON escapes them."""
     parts = {"error": Fault, "usage": Usage, "tool_call": Call}
-    return Scripted.model_construct(
+    return ScriptedReply.model_construct(
         **{name: parts[name].model_construct(**one) if name in parts else one for name, one in reply.items()}
     )
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    told: list[Scripted] = []
+    told: list[ScriptedReply] = []
 
-    def next_reply(_: Asked) -> Scripted:
+    def next_reply(_: ReceivedRequest) -> ScriptedReply:
         return told.pop(0) if len(told) > 1 else told[0]
 
     with (
@@ -127,7 +127,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     ):
         patch.setenv("STANDIN_KEY", KEY)
         patch.setattr(chat_model, "FIRST_PAUSE_S", 0.01)
-        kit = thinking_lab(tmp_path_factory.mktemp("hostile"), config={"attempts": LIMITS})
+        kit = model_lab(tmp_path_factory.mktemp("hostile"), config={"attempts": LIMITS})
         kit.env["STANDIN_KEY"] = KEY
         yield Rig(kit, server, trap, told)
 

@@ -18,11 +18,12 @@ from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson
 from autolab.lab.schemas.method import Method
 from autolab.lab.schemas.outcomes import Stage, Verdict
 from autolab.researchers import assembler
-from autolab.researchers.base import Context, Task
+from autolab.researchers.assembler.written_method import NotApplicable
+from autolab.researchers.base import Code, Documents, Goal, History, LabSnapshot, Task, TaskFolders
 from autolab.researchers.offline.bandit import choose, ideas, without
-from autolab.researchers.offline.bench import Constants, bench
+from autolab.researchers.offline.bench import Constants, find_bench
 from autolab.researchers.offline.catalogue import SHIPPED, Mechanism, load, understand
-from autolab.researchers.offline.changes import CHANGES, NotApplicable, apply
+from autolab.researchers.offline.changes import CHANGES, apply
 from autolab.researchers.offline.researcher import OfflineResearcher
 
 SHIPPED_MECHANISMS = load(SHIPPED, "catalogue.yaml", tuple(CHANGES))
@@ -169,7 +170,7 @@ def test_constants_of_a_script_are_doubled_and_halved() -> None:
     script = (
         "import os\nLR = 3e-4  # step size\nBATCH = 16\nSEED = 42\nPADDING = 0\nDEPTH: int = 8\nWIDTH = 2 * DEPTH\n"
     )
-    found = bench(lab(train_py=script), config(), None)
+    found = find_bench(lab(train_py=script), config(), None)
     assert isinstance(found, Constants)
     assert [m.title for m in found.mechanisms] == ["LR doubled", "LR halved", "BATCH doubled", "BATCH halved"]
     assert [m.name for m in found.mechanisms] == ["lr_doubled", "lr_halved", "batch_doubled", "batch_halved"]
@@ -179,13 +180,13 @@ def test_constants_of_a_script_are_doubled_and_halved() -> None:
 
 
 def test_a_constant_that_rounding_leaves_as_it_is_is_no_experiment() -> None:
-    found = bench(lab(train_py="LAYERS = 1\n"), config(), None)
+    found = find_bench(lab(train_py="LAYERS = 1\n"), config(), None)
     assert not found.fits({"LAYERS down": 0.5}) and found.fits({"LAYERS up": 2.0})
 
 
 def test_a_lab_with_nothing_to_change_is_refused_with_the_way_out() -> None:
     with pytest.raises(ResearcherError, match=r"finds nothing to change: no method\.json, no `NAME = number` lines"):
-        bench(lab(train_py="print('hello')\n"), config(), None)
+        find_bench(lab(train_py="print('hello')\n"), config(), None)
 
 
 # What is tried next
@@ -266,14 +267,7 @@ def answer(stage: Stage, changes: dict[str, Any], **files: str) -> dict[str, Any
     }
     claim = {"id": "h1", "title": "t", "metric": "val_loss", "direction": "minimize", "success_delta": 0.01}
     read = lab(**files)
-    context = Context(
-        config=config(),
-        goal="",
-        intent=False,
-        target=None,
-        seed=1,
-        lessons=(),
-        base_commit="b",
+    documents = Documents(
         hypothesis_id="h1",
         refinement=0,
         hypothesis=Hypothesis.from_value(
@@ -281,12 +275,16 @@ def answer(stage: Stage, changes: dict[str, Any], **files: str) -> dict[str, Any
         ),
         design=Design.from_value(spec, "design.yaml"),
         results=None,
-        trouble="",
-        base=read,
-        candidate=read,
-        avoid=frozenset(["WIDTH"]),
     )
-    task = Task("k", stage, "i1", 1, 1, "", Path(), Path(), lambda: context)
+    snapshot = LabSnapshot(
+        config=config(),
+        goal=Goal(text="", given_with_loop=False, target=None),
+        history=History(lessons=(), avoided_families=frozenset(["WIDTH"]), seed=1),
+        documents=documents,
+        code=Code(base_commit="b", read_base=read, read_candidate=read),
+        trouble="",
+    )
+    task = Task("k", stage, "i1", 1, 1, "", TaskFolders(Path(), Path()), lambda: snapshot)
     raw = OfflineResearcher(ResearcherConfig()).perform(task).raw
     assert raw is not None
     value: dict[str, Any] = json.loads(raw)

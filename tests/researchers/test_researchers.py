@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from mind_kit import answer, task
+from model_kit import answer, task
 
 from autolab.errors import RecordError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
-from autolab.researchers import RESEARCHERS, load_researcher
-from autolab.researchers.base import Answer
+from autolab.researchers import RESEARCHERS, load_researcher, recorded_defaults
+from autolab.researchers.base import Answer, ResearcherDefaults
 
 # Which one
 
@@ -51,6 +51,11 @@ class Mine:
     works_in_folder = False
     def __init__(self, who): self.model = who.model
     def perform(self, task): return f"{self.model} on {task.kind}"
+class Says(Mine):
+    contract = "llm"
+    counts = frozenset({"tokens"})
+    notes = ("be patient",)
+    chooses_families = names_author = True
 class Lacks:
     def __init__(self, who): pass
 class Breaks:
@@ -69,6 +74,31 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_users_own_class_is_used_with_all_its_options(tmp_path: Path) -> None:
     mine = load_researcher(ResearcherConfig(name="own_researcher:Mine", model="m1"))
     assert (mine.name, mine.perform(task(tmp_path))) == ("mine", "m1 on decide_repeat")
+    assert (mine.contract, mine.counts, mine.notes) == (None, frozenset(), ())
+    assert (mine.chooses_families, mine.names_author) == (False, False)
+
+
+@pytest.mark.usefixtures("own")
+def test_what_a_users_own_class_says_of_itself_is_taken() -> None:
+    config = ResearcherConfig(name="own_researcher:Says")
+    mine, recorded = load_researcher(config), recorded_defaults(config)
+    assert (mine.contract, mine.counts, mine.notes) == ("llm", {"tokens"}, ("be patient",))
+    assert (mine.chooses_families, mine.names_author) == (True, True)
+    assert (recorded.chooses_families, recorded.names_author) == (True, True), "a replay goes the same way"
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("name", ["own_researcher:Mine", "own_broken:Mine", "own_nowhere:Mine", "llm", "command"])
+def test_a_replay_believes_no_class_that_does_not_say_so_or_is_gone(name: str) -> None:
+    recorded = recorded_defaults(ResearcherConfig(name=name))
+    assert (recorded.chooses_families, recorded.names_author) == (False, False)
+
+
+def test_the_built_in_researcher_alone_chooses_families_and_names_the_author() -> None:
+    assert {name for name, kind in RESEARCHERS.items() if kind.chooses_families} == {"offline"}
+    assert {name for name, kind in RESEARCHERS.items() if kind.names_author} == {"offline"}
+    recorded = recorded_defaults(ResearcherConfig(name="offline"))
+    assert (recorded.chooses_families, recorded.names_author) == (True, True)
 
 
 @pytest.mark.usefixtures("own")
@@ -96,6 +126,7 @@ def test_a_users_own_class_that_does_not_load_is_one_line(name: str, reason: str
 def test_every_known_researcher_has_the_whole_protocol() -> None:
     for name, kind in RESEARCHERS.items():
         assert (kind.name, isinstance(kind.works_in_folder, bool), callable(kind.perform)) == (name, True, True)
+        assert issubclass(kind, ResearcherDefaults)
         assert kind.options <= set(ResearcherConfig.model_fields), "an option is a key of the configuration"
 
 

@@ -48,8 +48,8 @@ def test_what_is_no_name_of_a_model_is_refused_with_the_known_ones(name: str) ->
 
 
 def test_a_models_name_may_hold_colons_and_slashes() -> None:
-    assert named("ollama:qwen3:8b").model == "qwen3:8b"
-    assert named("openai:org/model:free", base_url=OWN).model == "org/model:free"
+    assert named("ollama:qwen3:8b").model_id == "qwen3:8b"
+    assert named("openai:org/model:free", base_url=OWN).model_id == "org/model:free"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import pytest
 
 from autolab.cli import command_line
 from autolab.errors import RecordError, UsageError
-from autolab.researchers.standin import NO_REPLY, Asked, Script, Scripted, StandIn
+from autolab.researchers.standin import NO_REPLY, ReceivedRequest, Script, ScriptedReply, StandIn
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 HELLO: list[Any] = [{"role": "system", "content": "be short"}, {"role": "user", "content": "hello"}]
@@ -297,8 +297,8 @@ def test_each_reply_is_taken_once_by_many_at_a_time() -> None:
 
 
 def test_function_is_asked_before_the_script() -> None:
-    def obey(asked: Asked) -> Scripted | None:
-        return Scripted(text=f"obeyed {asked.system}") if "obey" in asked.text else None
+    def obey(asked: ReceivedRequest) -> ScriptedReply | None:
+        return ScriptedReply(text=f"obeyed {asked.system}") if "obey" in asked.text else None
 
     with StandIn([{"text": "scripted"}], answer=obey) as server:
         assert completion(server).choices[0].message.content == "scripted"
@@ -307,7 +307,7 @@ def test_function_is_asked_before_the_script() -> None:
 
 
 def test_what_the_function_raises_ends_the_block(capfd: pytest.CaptureFixture[str]) -> None:
-    def broken(asked: Asked) -> Scripted | None:
+    def broken(asked: ReceivedRequest) -> ScriptedReply | None:
         raise LookupError("no idea")
 
     with pytest.raises(LookupError, match="no idea"):  # noqa: SIM117
@@ -497,7 +497,7 @@ def test_end_of_the_block_ends_every_thread_and_connection() -> None:
     before = set(threading.enumerate())
     came = threading.Event()
 
-    def noted(asked: Asked) -> None:
+    def noted(asked: ReceivedRequest) -> None:
         came.set()
 
     with StandIn([{"text": "late", "delay_s": 600}], answer=noted) as server:

@@ -23,11 +23,11 @@ from autolab.lab.schemas.config import Price, ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
-from autolab.researchers.base import Booked, Received, Sent, Task
+from autolab.researchers.base import Booked, Received, Sent, Task, TaskFolders
 from autolab.researchers.llm import chat_model, wire
 from autolab.researchers.llm.services import Model, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, post
-from autolab.researchers.standin import Scripted, StandIn
+from autolab.researchers.standin import ScriptedReply, StandIn
 
 KEY = "wire-key-5f2c9a71d3e84b60aa17"
 ASKS = b'{"model": "m", "messages": [{"role": "user", "content": "hello"}]}'
@@ -315,8 +315,8 @@ def sound(told: ModelReply) -> None:
     assert told.reason in REASONS
     assert told.input_tokens >= 0 and told.output_tokens >= 0
     assert told.dollars is None or told.dollars >= 0
-    assert told.reason == "ok" or told.told
-    assert told.told.isprintable() and len(told.told) < 500
+    assert told.reason == "ok" or told.detail
+    assert told.detail.isprintable() and len(told.detail) < 500
 
 
 @settings(max_examples=120)
@@ -393,12 +393,12 @@ def perform(text: str, tmp_path: Path) -> tuple[chat_model.Answer, Recorded]:
     who = ResearcherConfig(
         name="llm", model="openai:m", base_url="http://127.0.0.1:1/v1", price=Price(input=1, output=1)
     )
-    task = Task("k", Stage.HYPOTHESIS, "i", 1, 1, "What?", tmp_path, tmp_path, contract="So.", calls=paid, context=none)
+    task = Task("k", Stage.HYPOTHESIS, "i", 1, 1, "What?", TaskFolders(tmp_path, tmp_path), none, "So.", paid)
     return chat_model.LLMResearcher(who).perform(task), paid
 
 
 def none() -> Any:
-    raise AssertionError("a model reads its prompt, not the context")
+    raise AssertionError("a model reads its prompt, not the lab's snapshot")
 
 
 @settings(max_examples=120)
@@ -425,6 +425,6 @@ def test_a_long_reply_goes_back_shortened(tmp_path: Path) -> None:
 
 def test_a_script_of_faults_is_what_it_says(tmp_path: Path) -> None:
     """The stand-in and the reader agree on what a good reply is."""
-    with StandIn(answer=lambda _: Scripted(text="yes")) as server:
+    with StandIn(answer=lambda _: ScriptedReply(text="yes")) as server:
         got = post(f"{server.url}/chat/completions", HOW, ASKS, 10)
     assert judged(got).text == "yes"

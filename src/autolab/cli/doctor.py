@@ -233,7 +233,7 @@ def _mind(role: str, who: ResearcherConfig, folder: Path) -> list[Finding]:
     except AutolabError as error:
         return [findings.blocking_finding("llm", f"{role}: {error}")]
     return [
-        (findings.advisory_finding if one.holds else findings.blocking_finding)("llm", f"{role} {one.said}")
+        (findings.advisory_finding if one.holds else findings.blocking_finding)("llm", f"{role} {one.finding}")
         for one in looked
     ]
 

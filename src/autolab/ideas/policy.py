@@ -3,8 +3,8 @@
 An idea is known by its title (without case, signs and spaces) or by its changes. A *plateau* is reached after
 `attempts.rethink` iterations of a loop without a gain. Then the families of the last so many iterations are *tired*:
 the next idea has to name a family, and another one. What was tired comes back once others were tried, so that a lab
-with few families is not stuck. The built-in researcher leaves them out by itself (`Context.avoid`), and goes on with
-them where its catalogue has no others; anybody else is refused.
+with few families is not stuck. The built-in researcher leaves them out by itself (`History.avoided_families`), and
+goes on with them where its catalogue has no others; anybody else is refused.
 """
 
 from __future__ import annotations

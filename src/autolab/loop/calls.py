@@ -44,44 +44,46 @@ class StoredReply(Record):
 class CallBudget:
     """What may be spent, and what was before this step; `events` gives the iteration's ledger lines."""
 
-    budget: Budget
+    caps: Budget
     campaign: Campaign
     acted: int
     events: Callable[[], Iterable[Line]]
 
 
 class MeteredCalls:
-    """The calls of one ask, numbered from 1, in `folder`. `who` is what their lines say of the ask.
+    """The calls of one request, numbered from 1, in `folder`.
 
-    With `wallet` None nothing may be sent: there are only the replies in `folder` (a replay).
+    `request` holds what their ledger lines say of the request that they serve.
+
+    With `budget` None nothing may be sent: there are only the replies in `folder` (a replay).
     """
 
     def __init__(
         self,
         ledger: Ledger,
         folder: Path,
-        who: dict[str, object],
-        wallet: CallBudget | None,
+        request: dict[str, object],
+        budget: CallBudget | None,
         tell: Callable[[str], None],
         stop: Callable[[], bool],
     ) -> None:
-        self._ledger, self._folder, self._who, self._wallet = ledger, folder, who, wallet
+        self._ledger, self._folder, self._request, self._budget = ledger, folder, request, budget
         self._tell, self._stop = tell, stop
         self._number, self._sent = 0, Sent("", "", b"", 0, None)
-        mine = [line for line in (wallet.events() if wallet else ()) if _is_of(line, who)]
-        self._reserved = {line.data["call"]: line.data for line in mine if line.event == "call_sent"}
-        self._booked = {line.data["call"] for line in mine if line.event == "call"}
+        of_request = [line for line in (budget.events() if budget else ()) if _is_of(line, request)]
+        self._reserved = {line.data["call"]: line.data for line in of_request if line.event == "call_sent"}
+        self._booked = {line.data["call"] for line in of_request if line.event == "call"}
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         self._number, self._sent = self._next(), sent
-        while (found := self._recorded(self._number)) is None and self._number in self._reserved:
+        while (recorded := self._recorded(self._number)) is None and self._number in self._reserved:
             self._lose(self._number)
             self._number += 1
-        if found is not None:
-            return found
-        if self._wallet is None:
+        if recorded is not None:
+            return recorded
+        if self._budget is None:
             raise ResearcherError(f"{self._folder}: the record has no reply to call {self._number}")
-        self._reserve(self._wallet, sent)
+        self._reserve(self._budget, sent)
         crash_points.point("call.after_intent")
         self._keep(transmit())
         crash_points.point("call.after_reply")
@@ -90,20 +92,20 @@ class MeteredCalls:
         return kept
 
     def book(self, booked: Booked) -> None:
-        if self._number in self._booked or self._wallet is None:
+        if self._number in self._booked or self._budget is None:
             return
         reply = self._path("reply.json")
-        said = {"reason": booked.reason, "said": booked.said[:500], "status": self._status()}
-        took = {"input_tokens": booked.input_tokens, "output_tokens": booked.output_tokens, "dollars": booked.dollars}
-        where = {"path": str(reply.relative_to(self._ledger.path.parent)), "sha256": files.sha256_of_file(reply)}
-        self._ledger.append("call", self._line() | said | took | where)
+        outcome = {"reason": booked.reason, "said": booked.detail[:500], "status": self._status()}
+        cost = {"input_tokens": booked.input_tokens, "output_tokens": booked.output_tokens, "dollars": booked.dollars}
+        place = {"path": str(reply.relative_to(self._ledger.path.parent)), "sha256": files.sha256_of_file(reply)}
+        self._ledger.append("call", self._line() | outcome | cost | place)
         self._booked.add(self._number)
         crash_points.point("call.after_book")
         if booked.input_tokens or booked.output_tokens:  # what cost nothing is told by whoever waits or goes on
             self._tell(f"  {self._sent.model}: {_heard(booked, self._seconds())}")
 
     def wait(self, seconds: float, why: str) -> None:
-        if self._wallet is None or self._recorded(self._number + 1) is not None:
+        if self._budget is None or self._recorded(self._number + 1) is not None:
             return
         if seconds <= 0:
             return self._tell(f"  {why}")
@@ -117,7 +119,7 @@ class MeteredCalls:
 
     def _next(self) -> int:
         """The number of the next call. In a replay there are none but those that were answered."""
-        if self._wallet is not None:
+        if self._budget is not None:
             return self._number + 1
         kept = (int(path.name.partition(".")[0]) for path in self._folder.glob("*.reply.json"))
         return min((number for number in kept if number > self._number), default=self._number + 1)
@@ -128,7 +130,7 @@ class MeteredCalls:
         return self._folder / f"{number or self._number}.{name}"
 
     def _line(self, number: int | None = None) -> dict[str, object]:
-        return self._who | {"call": number or self._number, "model": self._sent.model, "url": self._sent.url}
+        return self._request | {"call": number or self._number, "model": self._sent.model, "url": self._sent.url}
 
     def _recorded(self, number: int) -> Received | None:
         path = self._path("reply.json", number)
@@ -146,34 +148,34 @@ class MeteredCalls:
         kept = self._recorded(self._number)
         return kept.seconds if kept else 0.0
 
-    def _reserve(self, wallet: CallBudget, sent: Sent) -> None:
-        tokens, dollars = taken(wallet.events(), wallet.acted)
+    def _reserve(self, budget: CallBudget, sent: Sent) -> None:
+        tokens, dollars = taken(budget.events(), budget.acted)
         spent = spent_by_calls(
-            wallet.budget, wallet.campaign.tokens + tokens, wallet.campaign.dollars + dollars, sent.tokens, sent.dollars
+            budget.caps, budget.campaign.tokens + tokens, budget.campaign.dollars + dollars, sent.tokens, sent.dollars
         )
         if spent:
             raise BudgetSpent(spent)
-        request = self._path("request.json")
+        request_file = self._path("request.json")
         text = redaction.clean_json(sent.body.decode("utf-8", errors="replace"))
-        files.write_whole(request, text)
-        said = {"request_sha256": files.sha256_of(text), "tokens": sent.tokens, "dollars": sent.dollars}
-        self._ledger.append("call_sent", self._line() | said)
+        files.write_whole(request_file, text)
+        reserved = {"request_sha256": files.sha256_of(text), "tokens": sent.tokens, "dollars": sent.dollars}
+        self._ledger.append("call_sent", self._line() | reserved)
 
     def _keep(self, received: Received) -> None:
         try:
-            body, packed = redaction.clean_json(received.body.decode("utf-8")), False
+            body, is_packed = redaction.clean_json(received.body.decode("utf-8")), False
         except UnicodeDecodeError:
-            shown = redaction.clean(received.body.decode("latin-1"))  # each byte a sign: a key in it is found
-            body, packed = base64.b64encode(shown.encode("latin-1")).decode(), True
+            shown = redaction.clean(received.body.decode("latin-1"))  # each byte a character: a key in it is found
+            body, is_packed = base64.b64encode(shown.encode("latin-1")).decode(), True
         headers = {name: redaction.clean(value) for name, value in received.headers.items()}
-        fault_ = redaction.clean(received.fault)
+        fault = redaction.clean(received.fault)
         kept = StoredReply(
             status=received.status,
             headers=headers,
             body=body,
-            base64=packed,
+            base64=is_packed,
             seconds=round(received.seconds, 3),
-            fault=fault_,
+            fault=fault,
         )
         files.write_whole(self._path("reply.json"), kept.to_json())
 
@@ -182,18 +184,18 @@ class MeteredCalls:
         if number in self._booked:
             return
         reserved = self._reserved[number]
-        said = {"reason": "lost", "said": "the engine ended before the reply was kept", "status": 0}
-        took = {"input_tokens": reserved["tokens"], "output_tokens": 0, "dollars": reserved["dollars"]}
-        whose = {name: reserved[name] for name in ("model", "url")}
-        self._ledger.append("call", self._line(number) | whose | said | took | {"path": None, "sha256": None})
+        outcome = {"reason": "lost", "said": "the engine ended before the reply was kept", "status": 0}
+        cost = {"input_tokens": reserved["tokens"], "output_tokens": 0, "dollars": reserved["dollars"]}
+        recipient = {name: reserved[name] for name in ("model", "url")}
+        self._ledger.append("call", self._line(number) | recipient | outcome | cost | {"path": None, "sha256": None})
         self._booked.add(number)
 
 
 def _heard(booked: Booked, seconds: float) -> str:
     """One call in a few words, for the user who watches."""
     tokens = f"{booked.input_tokens:,} + {booked.output_tokens:,} tokens"
-    price = f", ${booked.dollars:.4f}" if booked.dollars else ""
-    return f"{'answered' if booked.reason == 'ok' else booked.reason} in {seconds:.1f} s, {tokens}{price}"
+    cost = f", ${booked.dollars:.4f}" if booked.dollars else ""
+    return f"{'answered' if booked.reason == 'ok' else booked.reason} in {seconds:.1f} s, {tokens}{cost}"
 
 
 def taken(events: Iterable[Line], since: int) -> tuple[int, float]:
@@ -207,8 +209,8 @@ def _booked(events: Iterable[Line], since: int) -> Iterator[Line]:
     return (line for line in events if line.event == "call" and line.n > since)
 
 
-def _is_of(line: Line, who: dict[str, object]) -> bool:
-    return line.event in ("call", "call_sent") and all(line.data.get(name) == value for name, value in who.items())
+def _is_of(line: Line, request: dict[str, object]) -> bool:
+    return line.event in ("call", "call_sent") and all(line.data.get(name) == value for name, value in request.items())
 
 
 def _span(seconds: float) -> str:

@@ -89,8 +89,8 @@ class Engine:
         self._researcher, self._reviewer = minds or preflight.load_researchers(config)
         self._ground = preflight.Conditions(lab, self.config, (self._researcher, self._reviewer))
         preflight.require(preflight.START, self._ground)
-        for who in dict.fromkeys((self._researcher, self._reviewer)):
-            for note in getattr(who, "notes", ()):
+        for researcher in dict.fromkeys((self._researcher, self._reviewer)):
+            for note in researcher.notes:
                 tell(f"note: {note}")
 
     # one step

@@ -13,7 +13,7 @@ from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.loop.iteration import Iteration, StageResult, front_matter, read_document
-from autolab.loop.request import BUILT_IN, Requests, output_of
+from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import inert, plain
 from autolab.researchers.assembler import blueprint
@@ -39,7 +39,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
             StageOutcome.RETRY, f"hypothesis: direction: missing for {output.metric}, which is not the lab's"
         )
     claim = _claim(iteration.campaign.hypothesis_id or "", output, metric)
-    families_waiting = () if requests.researcher.name == BUILT_IN else waiting
+    families_waiting = () if requests.researcher.chooses_families else waiting
     refused = _unwanted(iteration, claim, learned, families_waiting)
     if refused:
         return StageResult(StageOutcome.RETRY, f"hypothesis: {refused}")

@@ -15,12 +15,11 @@ from autolab.lab.schemas.replies import ImplementationOutput
 from autolab.loop import edits
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.opening import brought_commit
-from autolab.loop.request import BUILT_IN, Requests, output_of, source_for_prompt
+from autolab.loop.request import Requests, output_of, source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, unreadable
 from autolab.reports.markup import inert
 from autolab.researchers.assembler import blueprint
-from autolab.researchers.offline.changes import NotApplicable
 from autolab.sandbox.collect import remove_tree
 from autolab.stats.plan import plan_design
 from autolab.text import one_line
@@ -55,9 +54,9 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     if isinstance(output, StageResult):
         return output
     assert not isinstance(reply, str)
-    author = requests.researcher.name
-    by_assembler = output.via is not None and author == BUILT_IN  # no other one is believed who wrote the code
-    output = output.model_copy(update={"via": output.via if by_assembler else author})
+    author = requests.researcher
+    by_assembler = output.via is not None and author.names_author  # no other one is believed who wrote the code
+    output = output.model_copy(update={"via": output.via if by_assembler else author.name})
     left_behind = _carried(iteration, reply.agent_folder, parent)
     if isinstance(left_behind, str):
         return StageResult(StageOutcome.RETRY, left_behind)
@@ -102,7 +101,7 @@ def _assembled(iteration: Iteration, spec: Design, view: View) -> Implementation
     base = iteration.base_commit
     try:
         made = blueprint.written(iteration.read_base, spec.model, iteration.slug)
-    except (RecordError, NotApplicable) as error:
+    except RecordError as error:
         view(f"  no assembled code in place of the researcher's: {error}")
         return None
     changed = iteration.lab.git.changed_paths(base, iteration.candidate() or base)

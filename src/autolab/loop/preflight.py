@@ -124,20 +124,20 @@ def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
 def _researcher(ground: Conditions) -> None:
     """Both can be asked, and every cap on what they take is counted: a cap that nothing counts is worse than none."""
     config = ground.config
-    for who in dict.fromkeys(ground.minds or load_researchers(config)):
+    for researcher in dict.fromkeys(ground.minds or load_researchers(config)):
         capped = {name for name in ("tokens", "dollars") if getattr(config.budget, name) is not None}
-        for name in sorted(capped - getattr(who, "counts", frozenset())):
+        for name in sorted(capped - researcher.counts):
             way = "researcher.price says it" if name == "dollars" else "it does not tell"
             raise RecordError(
-                f".autolab/config.yaml: budget.{name}: what {who.name} takes is not known ({way}), so nothing would"
-                " hold the cap; fix that, or set it to null"
+                f".autolab/config.yaml: budget.{name}: what {researcher.name} takes is not known ({way}), so nothing"
+                " would hold the cap; fix that, or set it to null"
             )
 
 
 def _prompts(ground: Conditions) -> None:
     """Each stage's prompt, and the contract of a researcher that reads it, from the checkout or as last held."""
-    kinds = {getattr(who, "kind", "") for who in ground.minds or load_researchers(ground.config)}
-    contracts = [(prompts.CONTRACTS[kind],) for kind in sorted(kinds) if kind in prompts.CONTRACTS]
+    read = {researcher.contract for researcher in ground.minds or load_researchers(ground.config)}
+    contracts = [(file,) for key, file in sorted(prompts.CONTRACTS.items()) if key in read]
     for names in [*prompts.FILES.values(), *contracts]:
         path = next((path for path in map(ground.lab.prompt, names) if path.exists()), None)
         if path is None:

@@ -30,8 +30,8 @@ from autolab.loop.calls import MeteredCalls
 from autolab.loop.engine import Engine
 from autolab.loop.stages import waits
 from autolab.loop.user_review import review
-from autolab.researchers.base import Answer, Task
-from autolab.researchers.llm.chat_model import LLMResearcher
+from autolab.researchers import load_replayed, recorded_defaults
+from autolab.researchers.base import Answer, ResearcherDefaults, Task
 from autolab.sandbox.collect import remove_tree
 from autolab.text import decode
 from autolab.trials.progress import View
@@ -111,7 +111,7 @@ class _Past:
         return None
 
 
-class Recorded:
+class Recorded(ResearcherDefaults):
     """A researcher that gives the recorded replies of one iteration, and no other."""
 
     works_in_folder = False
@@ -121,6 +121,9 @@ class Recorded:
         lines = [line for (kind, _), line in past.requests.items() if _is_review(kind) == reviews]
         names = [str(line.data["researcher"]) for line in lines]
         self.name = names[0] if names else "nobody"
+        if past.who is not None:
+            author = recorded_defaults(past.who)
+            self.chooses_families, self.names_author = author.chooses_families, author.names_author
         self._past, self._scratch = past, scratch
 
     def perform(self, task: Task) -> Answer:
@@ -128,12 +131,12 @@ class Recorded:
         if line is None:
             raise ResearcherError(f"replay: the record has no request {task.kind}-{task.number}: it went another way")
         folder = past.folder(task.kind, task.number)
-        who = ResearcherConfig.from_value(line.data["who"], f"ledger.jsonl line {line.n}: who")
-        if (folder / "calls").exists() and who.name == "llm":
+        config = ResearcherConfig.from_value(line.data["who"], f"ledger.jsonl line {line.n}: who")
+        if (folder / "calls").exists() and (researcher := load_replayed(config)) is not None:
             kept = MeteredCalls(self._scratch.ledger, folder / "calls", {}, None, _quiet, lambda: False)
-            return LLMResearcher(who, keyless=True).perform(_with(task, kept))
+            return researcher.perform(_with(task, kept))
         if task.kind is RequestKind.IMPLEMENTATION and (commit := past.made(task.number)):
-            _bring(self._scratch.git, past.campaign.base_commit or "", commit, task.workspace)
+            _bring(self._scratch.git, past.campaign.base_commit or "", commit, task.folders.workspace)
         return _kept(folder)
 
 

@@ -29,7 +29,18 @@ from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, open_up
 from autolab.researchers import excerpts, prompts
-from autolab.researchers.base import Answer, Context, Researcher, Task
+from autolab.researchers.base import (
+    Answer,
+    Code,
+    Documents,
+    Goal,
+    History,
+    LabSnapshot,
+    ReadFile,
+    Researcher,
+    Task,
+    TaskFolders,
+)
 from autolab.sandbox.collect import remove_any, remove_tree
 from autolab.text import decode, many_lines
 from autolab.trials import inputs
@@ -37,8 +48,6 @@ from autolab.trials.progress import View
 
 Kind = TypeVar("Kind", bound=Output)
 
-BUILT_IN = "offline"
-"""The researcher that leaves out tired families by itself, and says truly who wrote its code."""
 AGENT_FOLDER = "agent-"
 """Begins the names of coding agents' folders; a candidate's worktree begins with its hypothesis's id."""
 
@@ -147,6 +156,13 @@ class Requests:
         data: tuple[Path, ...] = ()
         if researcher.works_in_folder:
             workspace, data = _copy_for_agent(iteration, request)
+        folders = TaskFolders(
+            workspace=workspace or folder,
+            scratch=folder / "work",
+            containment=config.containment,
+            lab=lab.root,
+            data=data,
+        )
         task = Task(
             key=key,
             kind=kind,
@@ -154,14 +170,10 @@ class Requests:
             iteration=iteration.campaign.iterations,
             number=request.number,
             prompt=prompt,
-            workspace=workspace or folder,
-            scratch=folder / "work",
-            context=lambda: _context(iteration),
-            containment=config.containment,
+            folders=folders,
+            snapshot=lambda: _snapshot(iteration),
             contract=_contract(lab, researcher, kind),
             calls=self._calls(iteration, request),
-            lab=lab.root,
-            data=data,
         )
         answer = researcher.perform(task)
         if researcher.works_in_folder:
@@ -227,7 +239,7 @@ def _program(git: Git, base: str) -> str:
 
 def _contract(lab: Lab, researcher: Researcher, kind: RequestKind) -> str:
     """How a researcher that reads its prompt is to answer; empty for one that does not."""
-    name = prompts.CONTRACTS.get(getattr(researcher, "kind", ""))
+    name = prompts.CONTRACTS.get(researcher.contract or "")
     if name is None:
         return ""
     path = lab.prompt(name)
@@ -246,13 +258,13 @@ def _clean_folders(iteration: Iteration, task: Task, answer: Answer, view: View)
     """Take out of the folders that a coding agent wrote in what must not be kept: its own git settings, secrets."""
     changed: list[Path] = []
     if answer.raw is None:
-        remove_tree(task.workspace)  # nobody reads it, and it may be as large as it could be made
+        remove_tree(task.folders.workspace)  # nobody reads it, and it may be as large as it could be made
     else:
-        remove_any(task.workspace / ".git")  # served the program alone, which may have set it to run others
-        open_up(task.workspace)
-    written = [path for path in task.scratch.rglob("*") if path.is_file() and not path.is_symlink()]
+        remove_any(task.folders.workspace / ".git")  # served the program alone, which may have set it to run others
+        open_up(task.folders.workspace)
+    written = [path for path in task.folders.scratch.rglob("*") if path.is_file() and not path.is_symlink()]
     if answer.raw is not None:
-        changed = iteration.lab.git.strays(task.workspace, iteration.base_commit)
+        changed = iteration.lab.git.strays(task.folders.workspace, iteration.base_commit)
     for path in (*written, *changed):
         if redaction.clean_file(path):
             view(f"{iteration.relative(path)}: held a secret, which was taken out")
@@ -264,37 +276,43 @@ def _without_secrets(answer: Answer) -> Answer:
     return Answer(raw, redaction.clean(answer.note))
 
 
-def _context(iteration: Iteration) -> Context:
+def _snapshot(iteration: Iteration) -> LabSnapshot:
     """All that the lab knows at this step, for a researcher that asks."""
-    paths, loop = iteration.paths, iteration.campaign.loop
-    learned = iteration.lessons()
-
-    def reader(commit: str | None) -> Callable[[str], str | None]:
-        def read_file(path: str) -> str | None:
-            held = commit is not None and iteration.lab.git.has_path(commit, path)
-            content = iteration.lab.git.read(commit, path) if commit is not None and held else None
-            return None if content is None else decode(content)
-
-        return read_file
-
-    return Context(
-        config=iteration.config,
-        goal=iteration.goal,
-        intent=bool(loop and loop.goal),
-        target=iteration.target,
+    lessons, loop = iteration.lessons(), iteration.campaign.loop
+    history = History(
+        lessons=lessons,
+        avoided_families=avoided(tired(lessons, iteration.campaign, iteration.config)),
         seed=int.from_bytes(hmac.digest(iteration.lab.secret, b"researcher", "sha256")[:8], "big"),
-        lessons=learned,
-        base_commit=iteration.base_commit,
+    )
+    return LabSnapshot(
+        config=iteration.config,
+        goal=Goal(iteration.goal, bool(loop and loop.goal), iteration.target),
+        history=history,
+        documents=_documents(iteration),
+        code=_code(iteration),
+        trouble=iteration.state.reason,
+    )
+
+
+def _documents(iteration: Iteration) -> Documents:
+    paths = iteration.paths
+    return Documents(
         hypothesis_id=iteration.campaign.hypothesis_id or "",
         refinement=iteration.campaign.refinement,
         hypothesis=iteration.hypothesis() if paths.hypothesis.exists() else None,
         design=iteration.design() if paths.design.exists() else None,
         results=iteration.results() if paths.results.exists() else None,
-        trouble=iteration.state.reason,
-        base=reader(iteration.campaign.base_commit),
-        candidate=reader(iteration.candidate()),
-        avoid=avoided(tired(learned, iteration.campaign, iteration.config)),
     )
+
+
+def _code(iteration: Iteration) -> Code:
+    git = iteration.lab.git
+
+    def reader(commit: str | None) -> ReadFile:
+        return lambda path: None if commit is None else git.text(commit, path)
+
+    base = iteration.campaign.base_commit
+    return Code(base_commit=base or "", read_base=reader(base), read_candidate=reader(iteration.candidate()))
 
 
 def _agent_folder(lab: Lab, request: RequestId) -> Path:

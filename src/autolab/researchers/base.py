@@ -11,33 +11,64 @@ from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import RequestKind
 
+ReadFile = Callable[[str], str | None]
+"""Reads a file of one commit by its path; None if the file or the commit is missing."""
+
 
 @dataclass(frozen=True)
-class Context:
-    """What the lab knows, for a researcher that does not read its prompt.
+class Goal:
+    """What the user wants. `given_with_loop`: the text came with this loop, not from the lab's configuration."""
 
-    `seed` is drawn from the lab's secret and fixed for its life. `lessons` are newest first and bounded. `intent`
-    says that the user gave the goal with this loop. `trouble` is what sent the stage back or went wrong in the
-    attempt before. `base` and `candidate` read a file of the commit that the iteration branches from, and of its
-    candidate; None where there is no such file or no candidate. `avoid` are the families that wait on a plateau.
+    text: str
+    given_with_loop: bool
+    target: str | None
+
+
+@dataclass(frozen=True)
+class History:
+    """What the lab has learned. `lessons` are newest first and bounded.
+
+    `avoided_families` wait on a plateau. `seed` is drawn from the lab's secret and fixed for its life.
     """
 
-    config: Config
-    goal: str
-    intent: bool
-    target: str | None
-    seed: int
     lessons: tuple[Lesson, ...]
-    base_commit: str
+    avoided_families: frozenset[str]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of this iteration; None before they are written. `refinement` counts from 0."""
+
     hypothesis_id: str
     refinement: int
     hypothesis: Hypothesis | None
     design: Design | None
     results: Results | None
+
+
+@dataclass(frozen=True)
+class Code:
+    """The commit that the iteration branches from, with readers of it and of its candidate."""
+
+    base_commit: str
+    read_base: ReadFile
+    read_candidate: ReadFile
+
+
+@dataclass(frozen=True)
+class LabSnapshot:
+    """What the lab knows at one request, for a researcher that does not read its prompt.
+
+    `trouble` is what sent the stage back, or what went wrong in the attempt before.
+    """
+
+    config: Config
+    goal: Goal
+    history: History
+    documents: Documents
+    code: Code
     trouble: str
-    base: Callable[[str], str | None]
-    candidate: Callable[[str], str | None]
-    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -67,13 +98,13 @@ class Received:
 
 @dataclass(frozen=True)
 class Booked:
-    """What a call came to: `ok` or the kind of its failure, with what was said of it, and what it took.
+    """What a call came to: `ok` or the kind of its failure, with a line about it, and what it cost.
 
     `dollars` is None where no price is known.
     """
 
     reason: str
-    said: str
+    detail: str
     input_tokens: int
     output_tokens: int
     dollars: float | None
@@ -98,17 +129,30 @@ class Calls(Protocol):
 
 
 @dataclass(frozen=True)
+class TaskFolders:
+    """Where a researcher works, and what a program that it starts may reach.
+
+    `workspace` is where it may look and, for an implementation, change files; elsewhere what it changes there is
+    thrown away. `scratch` keeps what must survive a crash of the engine. `containment` is the level at which its
+    program is to run. `lab` is the lab's folder, which that program is to be kept out of; `data` is where the training
+    data lies that the workspace has as links.
+    """
+
+    workspace: Path
+    scratch: Path
+    containment: str = "none"
+    lab: Path | None = None
+    data: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Task:
     """One request.
 
-    `number` counts the requests of this kind in this iteration, from 1; `iteration` counts the lab's
-    iterations, from 1. `workspace` is where the researcher may look and, for an implementation,
-    change files; elsewhere what it changes there is thrown away. `scratch` keeps what must survive a
-    crash of the engine. `key` names the effect, so that one under way is adopted and not repeated. `context` is
-    gathered when it is called for. `containment` is the level at which a program that it starts is to run.
-    `contract` says how to answer, for one that reads its prompt. `calls` is where one that pays for its answers has
-    them recorded. `lab` is the lab's folder, which a program that it starts is to be kept out of; `data` is where the
-    training data lies that the workspace has as links.
+    `key` names the effect, so that one under way is adopted and not repeated. `number` counts the requests of this
+    kind in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is gathered when it is
+    called for. `contract` says how to answer, for one that reads its prompt. `calls` is where one that pays for its
+    answers has them recorded.
     """
 
     key: str
@@ -117,14 +161,10 @@ class Task:
     iteration: int
     number: int
     prompt: str
-    workspace: Path
-    scratch: Path
-    context: Callable[[], Context]
-    containment: str = "none"
+    folders: TaskFolders
+    snapshot: Callable[[], LabSnapshot]
     contract: str = ""
     calls: Calls | None = None
-    lab: Path | None = None
-    data: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,12 +175,23 @@ class Answer:
     note: str = ""
 
 
-class Researcher(Protocol):
-    """Raises ResearcherError only for what a retry cannot fix (a missing program, a missing script).
+class ResearcherDefaults:
+    """What the engine assumes of a researcher that says nothing else; the built-in ones inherit it."""
 
-    It may also have `kind`, whose contract it reads (`prompts.CONTRACTS`); `counts`, which of tokens and dollars it
-    tells of its spending (none, if missing: such caps are refused with it); `notes`, lines for the user at the start.
-    """
+    contract: str | None = None
+    """Key of its contract in `prompts.CONTRACTS`; None if it does not read its prompt."""
+    counts: frozenset[str] = frozenset()
+    """Which of `tokens` and `dollars` it tells of its spending. A cap on anything else is refused with it."""
+    notes: tuple[str, ...] = ()
+    """Lines for the user when a command starts."""
+    chooses_families: bool = False
+    """Whether it leaves out tired families by itself, so that its hypothesis is not refused for one."""
+    names_author: bool = False
+    """Whether its word on who wrote the code (`via`) is believed."""
+
+
+class Researcher(Protocol):
+    """A researcher as the engine sees it. The loader completes a class of the user's from `ResearcherDefaults`."""
 
     @property
     def name(self) -> str: ...
@@ -150,4 +201,21 @@ class Researcher(Protocol):
         """Whether it wants files to look at; one that only answers is spared the copy."""
         ...
 
-    def perform(self, task: Task) -> Answer: ...
+    @property
+    def contract(self) -> str | None: ...
+
+    @property
+    def counts(self) -> frozenset[str]: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def chooses_families(self) -> bool: ...
+
+    @property
+    def names_author(self) -> bool: ...
+
+    def perform(self, task: Task) -> Answer:
+        """Answer one request. ResearcherError: only for what a retry cannot fix (a missing program or script)."""
+        ...

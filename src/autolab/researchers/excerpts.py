@@ -98,8 +98,8 @@ def _quoted(folder: Path, paths: Iterable[str], room: int) -> str:
             continue
         room -= len(part)
         parts.append(part)
-    told = ", ".join(left_out)
-    short = told if len(told) <= 300 else f"{told[:300]}..."
+    names = ", ".join(left_out)
+    short = names if len(names) <= 300 else f"{names[:300]}..."
     return "".join(parts) + (f"\n=== not quoted for want of room: {short} ===\n" if left_out else "")
 
 

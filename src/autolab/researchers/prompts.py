@@ -81,8 +81,8 @@ def check(folder: Path) -> list[Finding]:
     found = []
     for path in sorted(folder.glob("*.md")):
         text = decode(path.read_bytes())
-        said = _wrong(path.name, text) or _role(text, _KINDS.get(path.name))
-        found += [blocking_finding("prompts", f"{_shown(path.name)}: {why}", _shown(path.name)) for why in said]
+        problems = _wrong(path.name, text) or _role(text, _KINDS.get(path.name))
+        found += [blocking_finding("prompts", f"{_shown(path.name)}: {why}", _shown(path.name)) for why in problems]
     wanted = [*FILES.values(), *((name,) for name in CONTRACTS.values())]
     missing = [names[0] for names in wanted if not any((folder / name).exists() for name in names)]
     return found + [
@@ -92,9 +92,9 @@ def check(folder: Path) -> list[Finding]:
 
 def require(path: Path) -> None:
     """RecordError in one line for a prompt file that `compose` would refuse."""
-    said = _wrong(path.name, path.read_text(encoding="utf-8", errors="replace"))
-    if said:
-        raise RecordError(f"{_shown(path.name)}: {said[0]}")
+    problems = _wrong(path.name, path.read_text(encoding="utf-8", errors="replace"))
+    if problems:
+        raise RecordError(f"{_shown(path.name)}: {problems[0]}")
 
 
 def version(text: str) -> int:
@@ -114,13 +114,13 @@ def compose(name: str, text: str, values: Mapping[str, str]) -> str:
 
 
 def contract(text: str, kind: RequestKind) -> str:
-    """A contract for one kind of request. The placeholders are `stage` and `schema`, that of the stage's answer."""
-    told = {"stage": str(kind), "schema": schema(OUTPUTS[kind])}
+    """A contract for one stage. The placeholders are `stage` and `schema`, that of the stage's answer."""
+    values = {"stage": str(kind), "schema": schema(OUTPUTS[kind])}
 
     def fill(match: re.Match[str]) -> str:
-        if match[1] not in told:
+        if match[1] not in values:
             raise RecordError(f"contract: {{{{{match[1]}}}}} is not a known placeholder; known: schema, stage")
-        return told[match[1]]
+        return values[match[1]]
 
     return _PLACEHOLDER.sub(fill, _FIRST.sub("", text))
 
@@ -153,13 +153,15 @@ def _wrong(name: str, text: str) -> list[str]:
         return [f"names no kind of request; known: {', '.join((*_KINDS, *CONTRACTS.values()))}"]
     stem = name.removesuffix(".md")
     first = _FIRST.match(text)
-    said = [] if first and first[1] == stem else [f"line 1: has to be <!-- autolab prompt {stem} version 1 -->"]
+    problems = [] if first and first[1] == stem else [f"line 1: has to be <!-- autolab prompt {stem} version 1 -->"]
     named = set(_PLACEHOLDER.findall(text))
     known, needed = (PLACEHOLDERS[kind], REQUIRED[kind]) if kind else (_FOR_CONTRACTS, _FOR_CONTRACTS)
     of = str(kind) if kind else "a contract"
     listed = ", ".join(sorted(known))
-    said += [f"{{{{{one}}}}} is not known in {of}; known: {listed}" for one in sorted(named - known)]
-    return said + [f"quotes no {{{{{one}}}}}, which {of} needs; put it under INPUTS" for one in sorted(needed - named)]
+    problems += [f"{{{{{one}}}}} is not known in {of}; known: {listed}" for one in sorted(named - known)]
+    return problems + [
+        f"quotes no {{{{{one}}}}}, which {of} needs; put it under INPUTS" for one in sorted(needed - named)
+    ]
 
 
 _FOR_CONTRACTS = frozenset(("stage", "schema"))
@@ -171,8 +173,8 @@ def _role(text: str, kind: RequestKind | None) -> list[str]:
         return []
     rendered = _PLACEHOLDER.sub("an example", text)
     heads = re.findall(r"(?m)^# (ROLE|INPUTS|TASK|DONE WHEN)$", rendered)
-    told = ", ".join(f"`# {part}`" for part in PARTS)
-    return [] if heads == list(PARTS) else [f"needs the headings {told}, in this order and once each"]
+    headings = ", ".join(f"`# {part}`" for part in PARTS)
+    return [] if heads == list(PARTS) else [f"needs the headings {headings}, in this order and once each"]
 
 
 def _shown(name: str) -> str:

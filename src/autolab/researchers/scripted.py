@@ -18,7 +18,7 @@ from autolab.errors import ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
-from autolab.researchers.base import Answer, Task
+from autolab.researchers.base import Answer, ResearcherDefaults, Task
 
 
 class ScriptedAnswer(Record):
@@ -32,15 +32,15 @@ class AnswerScript(Record):
     iterations: tuple[dict[RequestKind, tuple[ScriptedAnswer, ...]], ...]
 
 
-class ScriptedResearcher:
+class ScriptedResearcher(ResearcherDefaults):
     name = "scripted"
     options = frozenset({"script"})
     works_in_folder = False
 
-    def __init__(self, who: ResearcherConfig) -> None:
-        if who.script is None:
+    def __init__(self, config: ResearcherConfig) -> None:
+        if config.script is None:
             raise ResearcherError("researcher: scripted needs `script: FILE` (or --script FILE)")
-        self._script = AnswerScript.load(Path(who.script), who.script)
+        self._script = AnswerScript.load(Path(config.script), config.script)
 
     def perform(self, task: Task) -> Answer:
         answer = self._find(task)

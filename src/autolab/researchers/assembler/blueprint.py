@@ -15,8 +15,7 @@ from autolab.errors import RecordError
 from autolab.lab.schemas.method import Method, ModelConfig, RecipeConfig
 from autolab.lab.schemas.replies import ImplementationOutput, NewFile
 from autolab.researchers import prompts
-from autolab.researchers.offline.bench import METHOD, WrittenMethod, method_files
-from autolab.researchers.offline.changes import NotApplicable
+from autolab.researchers.assembler.written_method import METHOD, NotApplicable, WrittenMethod, method_files
 
 MODEL, RECIPE = "model_config", "recipe"
 Read = Callable[[str], str | None]
@@ -41,7 +40,7 @@ def unfit(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> str:
     assert model is not None
     try:
         _files(read, model, name)
-    except (RecordError, NotApplicable) as error:
+    except RecordError as error:
         return str(error)
     return ""
 
@@ -49,13 +48,13 @@ def unfit(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> str:
 def written(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> ImplementationOutput | None:
     """A design's `model` as the assembler writes it; None where the lab has no method.json or it describes none.
 
-    RecordError or Unfit: it cannot be assembled.
+    RecordError: it cannot be assembled.
     """
     if not _describes(read, model):
         return None
     assert model is not None
     files = _files(read, model, name)
-    plan = "\n".join(f"- {line}" for line in files.told)
+    plan = "\n".join(f"- {line}" for line in files.plan)
     return ImplementationOutput(plan=plan, files=files.files, edits=files.edits, via="assembler")
 
 
@@ -74,7 +73,10 @@ def _describes(read: Read, model: Mapping[str, JsonValue] | None) -> bool:
 
 def _files(read: Read, model: Mapping[str, JsonValue], name: str) -> WrittenMethod:
     base = Method.from_text(read(METHOD) or "", METHOD)
-    return method_files(base, _made(base, model, name, read), read)
+    try:
+        return method_files(base, _made(base, model, name, read), read)
+    except NotApplicable as error:
+        raise RecordError(str(error)) from None
 
 
 def _made(base: Method, model: Mapping[str, JsonValue], name: str, read: Read) -> Method:

@@ -23,7 +23,7 @@ from autolab.executors.base import Exit, Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import TrialOutcome
-from autolab.researchers.base import Answer, Booked, Received, Sent, Task
+from autolab.researchers.base import Answer, Booked, Received, ResearcherDefaults, Sent, Task
 from autolab.researchers.command.presets import LONGEST_ARGUMENT, argv, installation, program, settled, sources
 from autolab.researchers.command.usage import COUNTS, read, regular
 from autolab.sandbox import workdir
@@ -44,20 +44,19 @@ DONE = 200
 """The status of a call whose program ended well; that of any other is 0."""
 
 
-class CommandResearcher:
+class CommandResearcher(ResearcherDefaults):
     name: str = "command"
-    kind = "command"
+    contract = "command"
     options = frozenset({"command", "model", "env", "reads", "writes", "time_limit_s", "disk_mb", "max_files"})
     works_in_folder = True
 
-    def __init__(self, who: ResearcherConfig) -> None:
-        self.name = who.name
-        self._preset = settled(who)
-        self._model, self._time_limit_s = who.model, who.time_limit_s
-        self._disk_bytes, self._files = int(who.disk_mb * 1e6), who.max_files
-        self.counts: frozenset[str] = COUNTS.get(self._preset.usage or "", frozenset())
-        """Which caps of the budget what it says of its own costs can be held against."""
-        self._told = False
+    def __init__(self, config: ResearcherConfig) -> None:
+        self.name = config.name
+        self._preset = settled(config)
+        self._model, self._time_limit_s = config.model, config.time_limit_s
+        self._disk_bytes, self._files = int(config.disk_mb * 1e6), config.max_files
+        self.counts = COUNTS.get(self._preset.usage or "", frozenset())
+        self._said_unknown = False
 
     def perform(self, task: Task) -> Answer:
         if task.calls is None:
@@ -67,29 +66,29 @@ class CommandResearcher:
         received = task.calls.send(sent, lambda: self._run(task))
         answer = self._answer(task, received)
         used = read(self._preset.usage, received.body, _own(task)) if self._preset.usage else None
-        said = "" if answer.raw is not None else answer.note
+        detail = "" if answer.raw is not None else answer.note
         tokens = (used.input_tokens, used.output_tokens) if used else (0, 0)
-        task.calls.book(Booked(_reason(received, answer), said, *tokens, used.dollars if used else None))
-        if used or self._told or answer.raw is None:
+        task.calls.book(Booked(_reason(received, answer), detail, *tokens, used.dollars if used else None))
+        if used or self._said_unknown or answer.raw is None:
             return answer
-        self._told = True
+        self._said_unknown = True
         return Answer(
             answer.raw, f"  {self.name}: what this took is not known: it does not say so in a form that is read"
         )
 
     def _run(self, task: Task) -> Received:
         """Run the program, or wait for the one that an engine before this one started."""
-        executor = LocalExecutor(task.scratch, {})
+        executor = LocalExecutor(task.folders.scratch, {})
         found = executor.find([task.key])
         if task.key not in found:
             job = self._job(task)
-            _clear(task.workspace)
+            _clear(task.folders.workspace)
             executor.submit([job])
             found = executor.find([task.key])
         ref = found[task.key]
         while not (status := executor.poll([ref], 60.0)[task.key]).over:
             pass
-        place = Workdir(task.scratch)
+        place = Workdir(task.folders.scratch)
         _forget_keys(place.job(ref.handle))
         logs = place.folder(str(task.kind), 1) / "logs"
         printed = _tail(logs / "agent.out")
@@ -102,7 +101,7 @@ class CommandResearcher:
         """Move what the program left out of its reach, then read it; after a crash it may be there already."""
         if received.status != DONE:
             return Answer(None, f"the command ended as {received.fault}")
-        left, path = task.workspace / RESULT, task.scratch / "agent_result.json"
+        left, path = task.folders.workspace / RESULT, task.folders.scratch / "agent_result.json"
         if left.parent.is_symlink():
             return Answer(None, f"{RESULT}: lies behind a link")
         if os.path.lexists(left):
@@ -113,37 +112,37 @@ class CommandResearcher:
         return Answer(None, f"{RESULT}: {raw}") if isinstance(raw, str) else Answer(decode_json(raw))
 
     def _job(self, task: Task) -> Job:
-        preset, prompt, own = self._preset, task.scratch / "prompt.md", _own(task)
+        preset, prompt, own = self._preset, task.folders.scratch / "prompt.md", _own(task)
         path = os.environ.get("PATH")
-        found = program(preset, self.name, task.workspace, path)
-        told = _prompt(task)
-        if "{prompt}" in preset.command and len(told.encode()) > LONGEST_ARGUMENT:
-            size = f"{len(told.encode()):,} bytes are more than one argument holds ({LONGEST_ARGUMENT:,})"
+        found = program(preset, self.name, task.folders.workspace, path)
+        text = _prompt(task)
+        if "{prompt}" in preset.command and len(text.encode()) > LONGEST_ARGUMENT:
+            size = f"{len(text.encode()):,} bytes are more than one argument holds ({LONGEST_ARGUMENT:,})"
             raise ResearcherError(f"researcher: {self.name}: the prompt's {size}; use {{prompt_file}}")
-        files.write_whole(prompt, told)
+        files.write_whole(prompt, text)
         own.mkdir(exist_ok=True)
         values = {
             "prompt_file": str(prompt),
-            "workspace": str(task.workspace),
+            "workspace": str(task.folders.workspace),
             "stage": str(task.kind),
             "model": self._model or "",
-            "result_file": str(task.workspace / RESULT),
+            "result_file": str(task.folders.workspace / RESULT),
             "time_limit_s": f"{self._time_limit_s:g}",
             "folder": str(own),
         }
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
         env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.kind), "AUTOLAB_PROMPT_FILE": str(prompt)}
         given = {name: tuple(map(os.path.expanduser, getattr(preset, name))) for name in ("reads", "writes")}
-        if task.containment != "none" and task.lab is not None:
+        if task.folders.containment != "none" and task.folders.lab is not None:
             for name, paths in given.items():
-                _refuse_lab(name, paths, task.lab)
+                _refuse_lab(name, paths, task.folders.lab)
         own_settings = tuple(map(_folder, given["writes"]))
-        reads = (*installation(found), str(prompt), *map(str, task.data), *given["reads"])
+        reads = (*installation(found), str(prompt), *map(str, task.folders.data), *given["reads"])
         sites = [site for path in reads for site in glob.glob(f"{glob.escape(path)}/lib*/python*/*-packages")]
         box = Box(
-            level=task.containment,
+            level=task.folders.containment,
             reads=reads,
-            writes=(str(task.workspace), str(own), *own_settings),
+            writes=(str(task.folders.workspace), str(own), *own_settings),
             covers=shipped_labs(sites, reads),
             network=True,
             own_user=False,
@@ -151,8 +150,10 @@ class CommandResearcher:
             new_files=self._files,
             uncounted=own_settings,
         )
-        words = argv(preset.command, values, sources(task.workspace))
-        step = Step("agent", words, str(task.workspace), env | preset.given, self._time_limit_s, OUTPUT_BYTES, box)
+        words = argv(preset.command, values, sources(task.folders.workspace))
+        step = Step(
+            "agent", words, str(task.folders.workspace), env | preset.given, self._time_limit_s, OUTPUT_BYTES, box
+        )
         return Job(key=task.key, trial=str(task.kind), attempt=1, steps=(step,), inputs={})
 
 
@@ -168,7 +169,7 @@ def _prompt(task: Task) -> str:
 
 def _own(task: Task) -> Path:
     """A folder that the program may write in, beside the workspace: its notes are no part of the candidate."""
-    return task.scratch / "own"
+    return task.folders.scratch / "own"
 
 
 def _refuse_lab(name: str, paths: Iterable[str], lab: Path) -> None:
@@ -205,16 +206,16 @@ def _remove(path: Path) -> None:
 
 def _forget_keys(job: Path) -> None:
     """A job that is over keeps no variables: its file would hold keys for as long as the lab lives."""
-    told = workdir.read_json(job)
-    workdir.write_json(job, told | {"steps": [step | {"env": {}} for step in told["steps"]]})
+    kept = workdir.read_json(job)
+    workdir.write_json(job, kept | {"steps": [step | {"env": {}} for step in kept["steps"]]})
 
 
-def _fault(ended: Exit, said: bytes) -> str:
+def _fault(ended: Exit, printed: bytes) -> str:
     """Why a run is no answer, with the last line of a program that failed by itself."""
     if ended.outcome is TrialOutcome.COMPLETED:
         return ""
-    told = last_line(said, LAST_LINE) if ended.outcome is TrialOutcome.FAILED else ""
-    return f"{ended.outcome}: {ended.message}" + (f": {told}" if told else "")
+    reason = last_line(printed, LAST_LINE) if ended.outcome is TrialOutcome.FAILED else ""
+    return f"{ended.outcome}: {ended.message}" + (f": {reason}" if reason else "")
 
 
 def _reason(received: Received, answer: Answer) -> str:

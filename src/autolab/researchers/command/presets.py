@@ -53,30 +53,34 @@ def presets() -> dict[str, Preset]:
     return Presets.load(Path(__file__).with_name("presets.yaml")).presets
 
 
-def settled(who: ResearcherConfig) -> Preset:
+def settled(config: ResearcherConfig) -> Preset:
     """What is run for a configuration, with the words for its model. ResearcherError on words that cannot be filled."""
-    known = presets().get(who.name)
-    preset = known or Preset(command=_split(who.command))
-    words = (*preset.command, *(preset.model if who.model is not None else ()))
+    known = presets().get(config.name)
+    preset = known or Preset(command=_split(config.command))
+    words = (*preset.command, *(preset.model if config.model is not None else ()))
     named = {name for word in words for name in _names(word)}
     for name in sorted(named - {*WITHIN_WORDS, *WHOLE_WORDS}):
-        told = ", ".join(f"{{{one}}}" for one in (*WHOLE_WORDS, *WITHIN_WORDS))
-        raise ResearcherError(f"researcher: command: {{{name}}} is no placeholder; there are: {told}; {_DOUBLED}")
+        placeholders = ", ".join(f"{{{one}}}" for one in (*WHOLE_WORDS, *WITHIN_WORDS))
+        raise ResearcherError(
+            f"researcher: command: {{{name}}} is no placeholder; there are: {placeholders}; {_DOUBLED}"
+        )
     for name in WHOLE_WORDS:
         holding = [word for word in words if name in _names(word)]
         if holding and holding != [f"{{{name}}}"]:
             raise ResearcherError(f"researcher: command: {{{name}}} has to stand once, as a word of its own")
-    if (who.model is None) == ("model" in named):
+    if (config.model is None) == ("model" in named):
         lacks = (
-            "{model} stands in it, and no `model:` is given" if who.model is None else "`model:` has no {model} in it"
+            "{model} stands in it, and no `model:` is given"
+            if config.model is None
+            else "`model:` has no {model} in it"
         )
         raise ResearcherError(f"researcher: command: {lacks}")
     return preset.model_copy(
         update={
             "command": words,
-            "env": (*preset.env, *who.env),
-            "reads": (*preset.reads, *who.reads),
-            "writes": (*preset.writes, *who.writes),
+            "env": (*preset.env, *config.env),
+            "reads": (*preset.reads, *config.reads),
+            "writes": (*preset.writes, *config.writes),
         }
     )
 

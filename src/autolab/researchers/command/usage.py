@@ -58,11 +58,11 @@ def regular(path: Path, limit: int) -> bytes | str:
 
 def _claude(printed: bytes, _: Path) -> AgentUsage:
     """The one object that `claude -p --output-format json` prints at its end."""
-    said = json.loads(printed.decode().strip().rpartition("\n")[2])
-    used = said["usage"]
+    output = json.loads(printed.decode().strip().rpartition("\n")[2])
+    used = output["usage"]
     cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
     read_in = _count(used["input_tokens"]) + sum(_count(used.get(name) or 0) for name in cached)
-    return AgentUsage(read_in, _count(used["output_tokens"]), _dollars(said["total_cost_usd"]))
+    return AgentUsage(read_in, _count(used["output_tokens"]), _dollars(output["total_cost_usd"]))
 
 
 def _codex(printed: bytes, _: Path) -> AgentUsage:
@@ -80,11 +80,11 @@ def _mini(_: bytes, folder: Path) -> AgentUsage:
     raw = regular(folder / "trajectory.json", MAX_TRAJECTORY_BYTES)
     if isinstance(raw, str):
         raise ValueError(raw)
-    said = json.loads(raw)
-    extras = [message.get("extra") or {} for message in said["messages"]]
+    output = json.loads(raw)
+    extras = [message.get("extra") or {} for message in output["messages"]]
     used = [extra["response"]["usage"] for extra in extras if extra.get("response")]
     read_in, written = (sum(_count(call[name]) for call in used) for name in ("prompt_tokens", "completion_tokens"))
-    return AgentUsage(read_in, written, _dollars(said["info"]["model_stats"]["instance_cost"]) or None)
+    return AgentUsage(read_in, written, _dollars(output["info"]["model_stats"]["instance_cost"]) or None)
 
 
 def _count(value: Any) -> int:

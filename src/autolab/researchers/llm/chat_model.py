@@ -1,6 +1,6 @@
 """A chat model as researcher: OpenAI, Anthropic, or whatever speaks like OpenAI.
 
-For each ask it is told how to answer (`task.contract`) and what is asked (`task.prompt`), and replies with one JSON
+For each request it reads how to answer (`task.contract`) and what to do (`task.prompt`), and replies with one JSON
 object of the stage's form, bare or in one code fence; nothing of it is repaired. The first reply that does not fit goes
 back once with what is wrong; after that the stage counts an attempt. A service that cannot be had is tried again with
 growing pauses, or as long as it asks for, then the fall-back model is asked. What a user has to fix (a key, a name,
@@ -18,7 +18,7 @@ from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
-from autolab.researchers.base import Answer, Calls, Task
+from autolab.researchers.base import Answer, Calls, ResearcherDefaults, Task
 from autolab.researchers.llm.services import Model, installed, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, shown
 from autolab.text import whole
@@ -33,83 +33,84 @@ LONGEST_QUOTED = 100_000
 _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
 
 
-class LLMResearcher:
-    name, kind = "llm", "llm"
+class LLMResearcher(ResearcherDefaults):
+    name: str = "llm"
+    contract = "llm"
     options = frozenset(
         ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "retries", "max_tokens", "settings")
     ) | {"price"}
     works_in_folder = False
 
-    def __init__(self, who: ResearcherConfig, *, keyless: bool = False) -> None:
+    def __init__(self, config: ResearcherConfig, *, keyless: bool = False) -> None:
         """`keyless` is for a replay, which asks nobody."""
         if not installed():
             raise ResearcherError("researcher: llm needs the extra `llm`: pip install 'autolab[llm]'")
-        if who.model is None:
+        if config.model is None:
             raise ResearcherError("researcher: llm needs `model: PROVIDER:NAME` (or --model openai:gpt-5)")
-        self._who = who
-        self.name = f"llm {who.model}"
-        self._model = named_model(who.model, who, keyless)
-        self._stages: dict[str, Model] = {stage: named_model(name, who, keyless) for stage, name in who.stages.items()}
-        self._fallback = named_model(who.fallback, who, keyless) if who.fallback else None
+        self._config = config
+        self.name = f"llm {config.model}"
+        self._model = named_model(config.model, config, keyless)
+        self._stages: dict[str, Model] = {
+            stage: named_model(name, config, keyless) for stage, name in config.stages.items()
+        }
+        self._fallback = named_model(config.fallback, config, keyless) if config.fallback else None
+        unpriced = [one.name for one in self.models if one.dollars_at_most(1, 1) is None]
+        self.counts = frozenset({"tokens"} if unpriced else {"tokens", "dollars"})
+        way = "its calls are counted in tokens alone (researcher.price says it)"
+        self.notes = tuple(f"no price is known for {name}: {way}" for name in unpriced)
 
     @property
-    def minds(self) -> tuple[Model, ...]:
+    def models(self) -> tuple[Model, ...]:
         """Every model that it may ask, each once."""
         last = (self._fallback,) if self._fallback else ()
         return tuple(dict.fromkeys((self._model, *self._stages.values(), *last)))
 
-    @property
-    def counts(self) -> frozenset[str]:
-        """What of its spending is known: tokens always, dollars where every model has a price."""
-        priced = all(one.dollars_at_most(1, 1) is not None for one in self.minds)
-        return frozenset({"tokens", "dollars"} if priced else {"tokens"})
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know before it is asked."""
-        unknown = [one.name for one in self.minds if one.dollars_at_most(1, 1) is None]
-        way = "its calls are counted in tokens alone (researcher.price says it)"
-        return tuple(f"no price is known for {name}: {way}" for name in unknown)
-
     def perform(self, task: Task) -> Answer:
         assert task.calls is not None
         first = self._stages.get(task.kind, self._model)
-        talk = [Message("system", task.contract), Message("user", task.prompt)]
-        said, problem = self._ask(first, talk, task.calls, task.kind)
-        if said.reason in CONTENT or problem:
-            wrong = problem or said.told
-            if said.text:
-                talk += [Message("model", _quoted(said.text))]
-            talk += [Message("user", f"{wrong}. Answer again, as it was said: one JSON object, nothing around it.")]
-            again = self._fallback if said.reason == "refused" and self._fallback else first
-            said, problem = self._ask(again, talk, task.calls, task.kind)
-        return _answer(said, problem, task.kind)
+        messages = [Message("system", task.contract), Message("user", task.prompt)]
+        reply, problem = self._ask(first, messages, task.calls, task.kind)
+        if reply.reason in CONTENT or problem:
+            wrong = problem or reply.detail
+            if reply.text:
+                messages += [Message("model", _quoted(reply.text))]
+            messages += [Message("user", f"{wrong}. Answer again, as it was said: one JSON object, nothing around it.")]
+            again = self._fallback if reply.reason == "refused" and self._fallback else first
+            reply, problem = self._ask(again, messages, task.calls, task.kind)
+        return _answer(reply, problem, task.kind)
 
-    def _ask(self, one: Model, talk: list[Message], calls: Calls, kind: RequestKind) -> tuple[ModelReply, str]:
+    def _ask(self, model: Model, messages: list[Message], calls: Calls, kind: RequestKind) -> tuple[ModelReply, str]:
         """One model's answer, or the fall-back's where it cannot be had; and what does not fit in its text."""
-        said, problem = self._try(one, talk, calls, kind)
-        if said.failed and self._fallback and self._fallback != one:
-            calls.wait(0.0, f"{said.told}; asking {self._fallback.name}")
-            return self._try(self._fallback, talk, calls, kind)
-        return said, problem
+        reply, problem = self._try(model, messages, calls, kind)
+        if reply.failed and self._fallback and self._fallback != model:
+            calls.wait(0.0, f"{reply.detail}; asking {self._fallback.name}")
+            return self._try(self._fallback, messages, calls, kind)
+        return reply, problem
 
-    def _try(self, one: Model, talk: list[Message], calls: Calls, kind: RequestKind) -> tuple[ModelReply, str]:
-        who, tries, limited = self._who, 0, 0
+    def _try(self, model: Model, messages: list[Message], calls: Calls, kind: RequestKind) -> tuple[ModelReply, str]:
+        config, tries, limited = self._config, 0, 0
         while True:
-            said = call(one, talk, calls, timeout_s=who.timeout_s, max_tokens=who.max_tokens, settings=who.settings)
-            reason, problem = fits(said.text, kind) if said.reason == "ok" else ("", "")
-            calls.book(said.booked(reason, problem))
-            if said.reason == "rate_limited" and limited < RATE_WAITS:
+            reply = call(
+                model,
+                messages,
+                calls,
+                timeout_s=config.timeout_s,
+                max_tokens=config.max_tokens,
+                settings=config.settings,
+            )
+            reason, problem = fits(reply.text, kind) if reply.reason == "ok" else ("", "")
+            calls.book(reply.booked(reason, problem))
+            if reply.reason == "rate_limited" and limited < RATE_WAITS:
                 limited += 1
-                pause = said.wait_s or _pause(limited)
-            elif said.reason in AGAIN and tries < who.retries:
+                pause = reply.wait_s or _pause(limited)
+            elif reply.reason in AGAIN and tries < config.retries:
                 tries += 1
-                pause = said.wait_s or _pause(tries)
+                pause = reply.wait_s or _pause(tries)
             else:
-                return said, problem
+                return reply, problem
             if pause > LONGEST_WAIT_S:
-                return said, problem
-            calls.wait(pause, f"{said.reason}: {said.told}")
+                return reply, problem
+            calls.wait(pause, f"{reply.reason}: {reply.detail}")
 
 
 def _pause(number: int) -> float:
@@ -149,15 +150,15 @@ def _gives_up(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"status", "summary"} and value["status"] == "failed"
 
 
-def _answer(said: ModelReply, problem: str, kind: RequestKind) -> Answer:
+def _answer(reply: ModelReply, problem: str, kind: RequestKind) -> Answer:
     if problem:
         return Answer(None, f"the reply does not fit: {problem}")
-    if said.reason == "ok":
-        return Answer(_result(parse_json(unfenced(said.text), "reply.json")))
-    if said.reason in AGAIN or said.reason in CONTENT or said.reason == "too_large":
-        return Answer(None, f"{said.reason}: {said.told}")
-    way = WAYS.get(said.reason, "")
-    return Answer(_result({"status": "failed", "summary": f"{said.reason}: {said.told}{way}"}))
+    if reply.reason == "ok":
+        return Answer(_result(parse_json(unfenced(reply.text), "reply.json")))
+    if reply.reason in AGAIN or reply.reason in CONTENT or reply.reason == "too_large":
+        return Answer(None, f"{reply.reason}: {reply.detail}")
+    way = WAYS.get(reply.reason, "")
+    return Answer(_result({"status": "failed", "summary": f"{reply.reason}: {reply.detail}{way}"}))
 
 
 WAYS = {
@@ -171,5 +172,5 @@ WAYS = {
 
 def _result(value: Any) -> str:
     """A reply as an agent result."""
-    said = value if _gives_up(value) else {"status": "complete", "summary": "answered", "output": value}
-    return json.dumps(said | {"changed_files": [], "completion_token_seen": False}, ensure_ascii=False)
+    result = value if _gives_up(value) else {"status": "complete", "summary": "answered", "output": value}
+    return json.dumps(result | {"changed_files": [], "completion_token_seen": False}, ensure_ascii=False)

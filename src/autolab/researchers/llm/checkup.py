@@ -30,7 +30,7 @@ class Checked:
     """One thing that was looked at: for which model, whether it holds, and what was found."""
 
     holds: bool
-    said: str
+    finding: str
 
 
 class _Unrecorded:
@@ -49,55 +49,59 @@ class _Unrecorded:
         """A check makes one call and tries nothing again."""
 
 
-def look(who: ResearcherConfig, contract: str) -> Iterator[Checked]:
-    """Look at each model of `who`; `contract` says how a decision is answered. ResearcherError: it cannot be asked."""
-    researcher = LLMResearcher(who)
+def look(config: ResearcherConfig, contract: str) -> Iterator[Checked]:
+    """Look at each model of `config`; `contract` says how to answer. ResearcherError: it cannot be asked."""
+    researcher = LLMResearcher(config)
     for note in researcher.notes:
         yield Checked(True, note)
-    for one in researcher.minds:
-        reached = _reach(one)
+    for model in researcher.models:
+        reached = _reach(model)
         yield reached
         if reached.holds:
-            yield from _decide(one, who, contract)
+            yield from _decide(model, config, contract)
 
 
-def _reach(one: Model) -> Checked:
-    parts = urlsplit(one.url)
+def _reach(model: Model) -> Checked:
+    parts = urlsplit(model.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     place = f"{parts.hostname}:{port}"
     try:
         with socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S):
-            return Checked(True, f"{one.name}: {place} answers")
+            return Checked(True, f"{model.name}: {place} answers")
     except OSError as error:
-        way = "start it" if one.local or parts.hostname in ("127.0.0.1", "localhost") else "check network and base_url"
-        return Checked(False, f"{one.name}: {place} cannot be reached ({error.strerror or error}): {way}")
+        way = (
+            "start it" if model.local or parts.hostname in ("127.0.0.1", "localhost") else "check network and base_url"
+        )
+        return Checked(False, f"{model.name}: {place} cannot be reached ({error.strerror or error}): {way}")
 
 
-def _decide(one: Model, who: ResearcherConfig, contract: str) -> Iterator[Checked]:
+def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[Checked]:
     """Key and model, then the form of the answer, then what it says: one call shows all three."""
     calls = _Unrecorded()
-    talk = [Message("system", contract), Message("user", QUESTION)]
-    said = call(one, talk, calls, timeout_s=who.timeout_s, max_tokens=who.max_tokens, settings=who.settings)
-    if said.failed:
-        yield Checked(False, f"{said.told} ({said.reason}){WAYS.get(said.reason, '')}")
-        return
-    cost = "price unknown" if said.dollars is None else f"${said.dollars:.4f}"
-    yield Checked(
-        True, f"{one.name}: takes the key, knows the model; {said.input_tokens}+{said.output_tokens} tokens, {cost}"
+    messages = [Message("system", contract), Message("user", QUESTION)]
+    reply = call(
+        model, messages, calls, timeout_s=config.timeout_s, max_tokens=config.max_tokens, settings=config.settings
     )
-    _, problem = fits(said.text, RequestKind.DECIDE_REPEAT) if said.reason == "ok" else ("", said.told)
+    if reply.failed:
+        yield Checked(False, f"{reply.detail} ({reply.reason}){WAYS.get(reply.reason, '')}")
+        return
+    cost = "price unknown" if reply.dollars is None else f"${reply.dollars:.4f}"
+    yield Checked(
+        True, f"{model.name}: takes the key, knows the model; {reply.input_tokens}+{reply.output_tokens} tokens, {cost}"
+    )
+    _, problem = fits(reply.text, RequestKind.DECIDE_REPEAT) if reply.reason == "ok" else ("", reply.detail)
     if problem:
         way = "a larger model, or settings that ask for JSON, may help"
-        yield Checked(False, f"{one.name}: structured output: {problem}; {way}")
+        yield Checked(False, f"{model.name}: structured output: {problem}; {way}")
         return
-    value = parse_json(unfenced(said.text), "reply.json")
+    value = parse_json(unfenced(reply.text), "reply.json")
     assert isinstance(value, dict)
     decision = value.get("decision", value.get("action", value.get("summary")))
-    yield Checked(True, f"{one.name}: structured output: fits its form")
+    yield Checked(True, f"{model.name}: structured output: fits its form")
     sound = decision != "achieve"
-    told = (
+    judgement = (
         "a sample decision"
         if sound
         else "a sample decision is wrong (the target was not met; the engine would refuse it)"
     )
-    yield Checked(sound, f"{one.name}: {told}: {decision}, {str(value.get('reason', ''))[:160]}")
+    yield Checked(sound, f"{model.name}: {judgement}: {decision}, {str(value.get('reason', ''))[:160]}")

@@ -44,7 +44,7 @@ class Model:
 
     name: str
     service: str
-    model: str
+    model_id: str
     speaks: Literal["openai", "anthropic"]
     url: str
     key: str
@@ -54,7 +54,7 @@ class Model:
     local: bool
 
     def __repr__(self) -> str:
-        return f"Mind({self.name} at {self.url})"
+        return f"Model({self.name} at {self.url})"
 
     def dollars(self, usage: Any) -> float | None:
         """What a call with this usage costs; None where no price is known.
@@ -70,7 +70,7 @@ class Model:
         import genai_prices
 
         try:
-            return float(genai_prices.calc_price(usage, self.model, provider_id=self.service).total_price)
+            return float(genai_prices.calc_price(usage, self.model_id, provider_id=self.service).total_price)
         except LookupError:
             return None
 
@@ -80,21 +80,21 @@ class Model:
         return self.dollars(genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens))
 
 
-def named_model(name: str, who: ResearcherConfig, keyless: bool = False) -> Model:
-    """The model `provider:name` as `who` configures it; ResearcherError where it cannot be asked."""
+def named_model(name: str, config: ResearcherConfig, keyless: bool = False) -> Model:
+    """The model `provider:name` as `config` configures it; ResearcherError where it cannot be asked."""
     service, colon, model = name.partition(":")
     if not colon or not model or service not in SERVICES:
         names = ", ".join(f"{one}:" for one in SERVICES)
         raise ResearcherError(f"researcher: model: {name!r} is not PROVIDER:NAME; known: {names}; any other"
                               " OpenAI-compatible service is openai:NAME with its base_url")  # fmt: skip
     known = SERVICES[service]
-    own = who.base_url is not None and service == (who.model or "").partition(":")[0]
-    url = known.url if not own or who.base_url is None else who.base_url
+    own = config.base_url is not None and service == (config.model or "").partition(":")[0]
+    url = known.url if not own or config.base_url is None else config.base_url
     if not _is_address(url):
         raise ResearcherError(f"researcher: base_url: {url!r} is not an address like http://127.0.0.1:8000/v1")
-    variable = who.api_key_env if service == (who.model or "").partition(":")[0] else None
+    variable = config.api_key_env if service == (config.model or "").partition(":")[0] else None
     key = _key(None if keyless else variable or (None if own else known.key))
-    return Model(name, service, model, known.speaks, url.rstrip("/"), key, who.price, own, known.local)
+    return Model(name, service, model, known.speaks, url.rstrip("/"), key, config.price, own, known.local)
 
 
 def _is_address(url: str) -> bool:

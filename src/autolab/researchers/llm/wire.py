@@ -55,7 +55,7 @@ class ModelReply:
 
     text: str
     reason: str
-    told: str = ""
+    detail: str = ""
     wait_s: float | None = None
     input_tokens: int = 0
     output_tokens: int = 0
@@ -66,22 +66,22 @@ class ModelReply:
         """Whether there was no reply of a model at all."""
         return self.reason != "ok" and self.reason not in CONTENT
 
-    def booked(self, reason: str = "", told: str = "") -> Booked:
-        """As it is booked; `reason` and `told` are of whoever read the text, where that found something."""
-        return Booked(reason or self.reason, told or self.told, self.input_tokens, self.output_tokens, self.dollars)
+    def booked(self, reason: str = "", detail: str = "") -> Booked:
+        """As it is booked; `reason` and `detail` are of whoever read the text, where that found something."""
+        return Booked(reason or self.reason, detail or self.detail, self.input_tokens, self.output_tokens, self.dollars)
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a talk: who says it (`system`, `user`, `model`), and what."""
+    """One message of a conversation: who says it (`system`, `user`, `model`), and what."""
 
-    who: str
+    role: str
     text: str
 
 
 def call(
-    mind: services.Model,
-    talk: list[Message],
+    model: services.Model,
+    messages: list[Message],
     calls: Calls,
     *,
     timeout_s: float,
@@ -89,24 +89,24 @@ def call(
     settings: dict[str, Any],
 ) -> ModelReply:
     """Make one call and say what it came to. The caller books it."""
-    most = sum(len(turn.text.encode()) for turn in talk) // 3 + max_tokens
+    most = sum(len(message.text.encode()) for message in messages) // 3 + max_tokens
     prompt = most - max_tokens
-    dollars = mind.dollars_at_most(prompt, max_tokens)
-    line = _Line(calls, Sent(mind.name, mind.url, b"", most, dollars), timeout_s, _own_headers(mind, settings))
+    dollars = model.dollars_at_most(prompt, max_tokens)
+    line = _Line(calls, Sent(model.name, model.url, b"", most, dollars), timeout_s, _own_headers(model, settings))
     response: ModelResponse | None = None
     trouble = ""
     try:
         with warnings.catch_warnings():  # of a usage that is none: it is booked as reserved
             warnings.simplefilter("ignore")
-            response = asyncio.run(_request(mind, talk, line.transport(), {"max_tokens": max_tokens} | settings))
+            response = asyncio.run(_request(model, messages, line.transport(), {"max_tokens": max_tokens} | settings))
     except Exception as error:  # clients read a hostile body in many ways; what came is on record, and judged below
         trouble = f"{type(error).__name__}: {error}"
     if line.raised is not None:
         raise line.raised
     received = line.received
     if received is None:
-        raise ResearcherError(f"researcher: {mind.name}: no request could be made of its settings: {shown(trouble)}")
-    return _judged(mind, received, response, trouble, (prompt, max_tokens))
+        raise ResearcherError(f"researcher: {model.name}: no request could be made of its settings: {shown(trouble)}")
+    return _judged(model, received, response, trouble, (prompt, max_tokens))
 
 
 class _Line:
@@ -144,49 +144,49 @@ class _Line:
         return self.received
 
 
-def _own_headers(mind: services.Model, settings: dict[str, Any]) -> dict[str, str]:
+def _own_headers(model: services.Model, settings: dict[str, Any]) -> dict[str, str]:
     """The key, and what the configuration adds. The clients' own would hold what they find in the environment."""
     more = settings.get("extra_headers")
-    key = {"authorization": f"Bearer {mind.key}"} if mind.speaks == "openai" else {"x-api-key": mind.key}
+    key = {"authorization": f"Bearer {model.key}"} if model.speaks == "openai" else {"x-api-key": model.key}
     return {str(name).lower(): str(value) for name, value in (more if isinstance(more, dict) else {}).items()} | key
 
 
 async def _request(
-    mind: services.Model, talk: list[Message], transport: Any, settings: dict[str, Any]
+    model: services.Model, messages: list[Message], transport: Any, settings: dict[str, Any]
 ) -> ModelResponse:
     import httpx2
+    from pydantic_ai import models
     from pydantic_ai.direct import model_request
-    from pydantic_ai.models import Model
 
     async with httpx2.AsyncClient(transport=transport, verify=_trusted()) as client:
-        model: Model[Any]
-        if mind.speaks == "openai":
+        client_model: models.Model[Any]
+        if model.speaks == "openai":
             from openai import AsyncOpenAI
             from pydantic_ai.models.openai import OpenAIChatModel
             from pydantic_ai.providers.openai import OpenAIProvider
 
-            sdk = AsyncOpenAI(api_key=mind.key, base_url=mind.url, http_client=client, max_retries=0)
-            model = OpenAIChatModel(mind.model, provider=OpenAIProvider(openai_client=sdk))
+            sdk = AsyncOpenAI(api_key=model.key, base_url=model.url, http_client=client, max_retries=0)
+            client_model = OpenAIChatModel(model.model_id, provider=OpenAIProvider(openai_client=sdk))
         else:
             from anthropic import AsyncAnthropic
             from pydantic_ai.models.anthropic import AnthropicModel
             from pydantic_ai.providers.anthropic import AnthropicProvider
 
-            root = mind.url.removesuffix("/v1")
-            own = AsyncAnthropic(api_key=mind.key, base_url=root, http_client=client, max_retries=0)
-            model = AnthropicModel(mind.model, provider=AnthropicProvider(anthropic_client=own))
-        return await model_request(model, _messages(talk), model_settings=settings)  # type: ignore[arg-type]
+            root = model.url.removesuffix("/v1")
+            own = AsyncAnthropic(api_key=model.key, base_url=root, http_client=client, max_retries=0)
+            client_model = AnthropicModel(model.model_id, provider=AnthropicProvider(anthropic_client=own))
+        return await model_request(client_model, _messages(messages), model_settings=settings)  # type: ignore[arg-type]
 
 
-def _messages(talk: list[Message]) -> list[Any]:
+def _messages(messages: list[Message]) -> list[Any]:
     from pydantic_ai.messages import ModelRequest, ModelResponse, SystemPromptPart, TextPart, UserPromptPart
 
     made: list[Any] = []
-    for turn in talk:
-        if turn.who == "model":
-            made.append(ModelResponse(parts=[TextPart(turn.text)]))
+    for message in messages:
+        if message.role == "model":
+            made.append(ModelResponse(parts=[TextPart(message.text)]))
         else:
-            part = SystemPromptPart(turn.text) if turn.who == "system" else UserPromptPart(turn.text)
+            part = SystemPromptPart(message.text) if message.role == "system" else UserPromptPart(message.text)
             made.append(ModelRequest(parts=[part]))
     return made
 
@@ -222,8 +222,8 @@ async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: flo
             client.stream("POST", url, headers=headers, content=body) as reply,
         ):
             whole = await _read(reply)
-            told = {name: reply.headers[name] for name in _KEPT if name in reply.headers}
-            return Received(reply.status_code, told, whole, time.monotonic() - began)
+            headers_kept = {name: reply.headers[name] for name in _KEPT if name in reply.headers}
+            return Received(reply.status_code, headers_kept, whole, time.monotonic() - began)
     except _TooLarge:
         fault = f"too_large: more than {MAX_BODY:,} bytes"
     except TimeoutError:
@@ -258,32 +258,32 @@ async def _read(reply: httpx2.Response) -> bytes:
 
 
 def _judged(
-    mind: services.Model, received: Received, response: ModelResponse | None, trouble: str, most: tuple[int, int]
+    model: services.Model, received: Received, response: ModelResponse | None, trouble: str, most: tuple[int, int]
 ) -> ModelReply:
     if received.status == 0:
-        reason, _, told = received.fault.partition(": ")
+        reason, _, detail = received.fault.partition(": ")
         paid = most if reason in ("timeout", "cut", "too_large") else (0, 0)  # a service may bill what it began
-        return _failed(mind, reason, told, paid)
+        return _failed(model, reason, detail, paid)
     if received.status != 200:
         reason, wait = _refusal(received)
-        return _failed(mind, reason, f"HTTP {received.status}: {_message(received.body)}", (0, 0), wait)
+        return _failed(model, reason, f"HTTP {received.status}: {_message(received.body)}", (0, 0), wait)
     if response is None:
         return _failed(
-            mind, "bad_body", f"not a reply of this service: {_error(received.body) or shown(trouble)}", most
+            model, "bad_body", f"not a reply of this service: {_error(received.body) or shown(trouble)}", most
         )
-    said = [part.content for part in response.parts if part.part_kind == "text"]
-    if not all(isinstance(one, str) for one in said):  # the clients do not look at every type
-        return _failed(mind, "bad_body", "not a reply of this service: its text is none", most)
-    used, text = _used(mind, response, most), "".join(said)
-    reason, told = _kind(response, text)
-    return ModelReply(text, reason, told, None, *used)
+    texts = [part.content for part in response.parts if part.part_kind == "text"]
+    if not all(isinstance(one, str) for one in texts):  # the clients do not look at every type
+        return _failed(model, "bad_body", "not a reply of this service: its text is none", most)
+    used, text = _used(model, response, most), "".join(texts)
+    reason, detail = _kind(response, text)
+    return ModelReply(text, reason, detail, None, *used)
 
 
 def _failed(
-    mind: services.Model, reason: str, told: str, paid: tuple[int, int], wait: float | None = None
+    model: services.Model, reason: str, detail: str, paid: tuple[int, int], wait: float | None = None
 ) -> ModelReply:
-    dollars = mind.dollars_at_most(*paid) if any(paid) else 0.0
-    return ModelReply("", reason, f"{mind.name}: {told}", wait, *paid, dollars)
+    dollars = model.dollars_at_most(*paid) if any(paid) else 0.0
+    return ModelReply("", reason, f"{model.name}: {detail}", wait, *paid, dollars)
 
 
 def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
@@ -300,16 +300,16 @@ def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
     return "ok", ""
 
 
-def _used(mind: services.Model, response: ModelResponse, most: tuple[int, int]) -> tuple[int, int, float | None]:
+def _used(model: services.Model, response: ModelResponse, most: tuple[int, int]) -> tuple[int, int, float | None]:
     """Tokens and dollars by the service's count; at most what was reserved where that cannot be believed."""
     usage = response.usage
     counts = (usage.input_tokens, usage.output_tokens)
     try:
         if any(counts) and all(0 <= count <= MAX_TOKENS_SAID for count in counts):
-            return (*counts, mind.dollars(usage))
+            return (*counts, model.dollars(usage))
     except ValueError:  # parts (cached tokens) that are more than the whole have no price
         pass
-    return (*most, mind.dollars_at_most(*most))
+    return (*most, model.dollars_at_most(*most))
 
 
 _TOO_LONG = ("context_length", "context length", "context window", "too long")

@@ -20,27 +20,18 @@ from pydantic import JsonValue
 from autolab.errors import ResearcherError
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.method import Method
-from autolab.lab.schemas.replies import Edit, NewFile
+from autolab.lab.schemas.replies import Edit
 from autolab.researchers import assembler
+from autolab.researchers.assembler.written_method import METHOD, NotApplicable, WrittenMethod, method_files
 from autolab.researchers.offline import catalogue
 from autolab.researchers.offline.catalogue import Mechanism
-from autolab.researchers.offline.changes import CHANGES, NotApplicable, apply
+from autolab.researchers.offline.changes import CHANGES, apply
 
-METHOD = "method.json"
 _CONSTANT = re.compile(
     r"(?m)^([A-Z][A-Z0-9_]*[A-Z0-9])[ \t]*=[ \t]*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=[ \t]*(?:#|$))"
 )
 _NO_KNOB = re.compile(r"SEED|PORT|VERSION|VOCAB|TIME|EVAL|INTERVAL|DEVICE|PATH|DIM_IN|NUM_CLASSES|CLASSES")
 """Constants that are no setting of a method: the seed is the lab's, time and evaluation are what is held equal."""
-
-
-@dataclass(frozen=True)
-class WrittenMethod:
-    """A candidate's code: whole files and edits, and what changed in a line each."""
-
-    files: tuple[NewFile, ...]
-    edits: tuple[Edit, ...]
-    told: tuple[str, ...]
 
 
 class Bench(Protocol):
@@ -66,11 +57,11 @@ class Bench(Protocol):
         ...
 
     def model(self, changes: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
-        """What the candidate's model is, for design.yaml. Unfit."""
+        """What the candidate's model is, for design.yaml. NotApplicable if they do not fit."""
         ...
 
     def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
-        """The candidate's code. Unfit."""
+        """The candidate's code. NotApplicable if they do not fit."""
         ...
 
     def parameters(self, changes: Mapping[str, JsonValue]) -> tuple[int, int] | None:
@@ -78,7 +69,7 @@ class Bench(Protocol):
         ...
 
 
-def bench(read: Callable[[str], str | None], config: Config, own: Path | None) -> Bench:
+def find_bench(read: Callable[[str], str | None], config: Config, own: Path | None) -> Bench:
     """The bench of the lab that `read` reads. `own` is a catalogue in place of the shipped one.
 
     ResearcherError where there is nothing to change.
@@ -135,30 +126,6 @@ class Pictures:
         return assembler.parameters(self.method.model), assembler.parameters(made.model)
 
 
-def method_files(base: Method, made: Method, read: Callable[[str], str | None]) -> WrittenMethod:
-    """A method as the files of a picture lab: what the assembler writes, and the name of the default model."""
-    files, edits, told = [], [], []
-    if made.model != base.model:
-        source = assembler.model_source(made.model)
-        files.append(NewFile(path=source.path, content=source.text))
-        told.append(f"`{source.path}`: the new model, assembled (sha256 {source.sha256[:12]})")
-        default = re.search(r'(?m)^DEFAULT = ".*"$', read("models/__init__.py") or "")
-        if default is None:
-            raise NotApplicable('models/__init__.py: no line `DEFAULT = "..."` that names the default model')
-        edits.append(Edit(path="models/__init__.py", search=default[0], replace=f'DEFAULT = "{made.model.name}"'))
-        told.append("`models/__init__.py`: it becomes the default, so that later work builds on it")
-    if made.recipe != base.recipe:
-        source = assembler.recipe_source(made.recipe)
-        files.append(NewFile(path=source.path, content=source.text))
-        old, new = base.recipe.value(), made.recipe.value()
-        changed = ", ".join(f"{key} {old[key]} to {new[key]}" for key in new if new[key] != old[key])
-        told.append(f"`{source.path}`: {changed} (sha256 {source.sha256[:12]})")
-    source = assembler.method_source(made)
-    files.append(NewFile(path=source.path, content=source.text))
-    told.append(f"`{source.path}`: says so")
-    return WrittenMethod(tuple(files), tuple(edits), tuple(told))
-
-
 def _constants(script: str) -> dict[str, str]:
     """Name and text of each constant that stands once at the start of a line and is not 0."""
     found = [(m[1], m[2]) for m in _CONSTANT.finditer(script) if not _NO_KNOB.search(m[1])]
@@ -179,7 +146,7 @@ class Constants:
     @property
     def mechanisms(self) -> tuple[Mechanism, ...]:
         """Each constant doubled and halved; a family is a constant, so that those which matter are found."""
-        said = (("doubled", "quadrupled", 2.0, "up"), ("halved", "quartered", 0.5, "down"))
+        directions = (("doubled", "quadrupled", 2.0, "up"), ("halved", "quartered", 0.5, "down"))
         return tuple(
             Mechanism(
                 name=f"{name.lower()[:15]}_{word}",
@@ -191,7 +158,7 @@ class Constants:
                 rationale=f"{name} = {text} was set by hand; whether a better value is near was not measured here.",
             )
             for name, text in self.found.items()
-            for word, again, factor, way in said
+            for word, again, factor, way in directions
         )
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:
@@ -213,15 +180,15 @@ class Constants:
         return {change.split()[0]: json.loads(self._new(change, factor)) for change, factor in changes.items()}
 
     def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
-        edits, told = [], []
+        edits, plan = [], []
         for change, factor in changes.items():
             constant = change.split()[0]
             line = re.search(rf"(?m)^{constant}[ \t]*=[ \t]*[^\n]*", self.text)
             assert line is not None
             new = line[0].replace(self.found[constant], self._new(change, factor), 1)
             edits.append(Edit(path=self.script, search=line[0], replace=new))
-            told.append(f"`{self.script}`: {constant} = {self.found[constant]} becomes {self._new(change, factor)}")
-        return WrittenMethod((), tuple(edits), tuple(told))
+            plan.append(f"`{self.script}`: {constant} = {self.found[constant]} becomes {self._new(change, factor)}")
+        return WrittenMethod((), tuple(edits), tuple(plan))
 
     def parameters(self, changes: Mapping[str, JsonValue]) -> None:
         return None

@@ -1,7 +1,7 @@
 """What a mechanism of the catalogue does to a method: pure functions from one model_config and recipe to the next.
 
 A change that says nothing about a method (an activation it has already, a pool where there is no convolution) is
-`Unfit`: it is no experiment. Several changes are applied in the order of `CHANGES`, so that the order in which
+`NotApplicable`: it is no experiment. Several changes are applied in the order of `CHANGES`, so that the order in which
 they were thought of does not matter.
 """
 
@@ -15,17 +15,14 @@ from pydantic import JsonValue
 from autolab.errors import RecordError
 from autolab.lab.schemas.method import Method
 from autolab.researchers import assembler
+from autolab.researchers.assembler.written_method import NotApplicable
 
 Layers = list[dict[str, Any]]
 _CONVOLUTIONS = ("conv", "depthwise_separable", "residual")
 
 
-class NotApplicable(Exception):
-    """A change that cannot be made here, or changes nothing: why, in words that follow the change's name."""
-
-
 def apply(method: Method, changes: Mapping[str, JsonValue], name: str) -> Method:
-    """The method after `changes`; a model that is changed gets `name`. Unfit says which change does not fit.
+    """The method after `changes`; a model that is changed gets `name`. NotApplicable says which change does not fit.
 
     The result's shapes are checked, so what comes back can be built.
     """

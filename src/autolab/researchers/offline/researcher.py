@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.experiment import Arm, Finding
+from autolab.lab.schemas.experiment import Arm, Design, Finding, Results
 from autolab.lab.schemas.outcomes import Decision, RequestKind, Verdict
 from autolab.lab.schemas.replies import (
     DecisionOutput,
@@ -32,12 +32,12 @@ from autolab.lab.schemas.replies import (
     Output,
     ReviewOutput,
 )
-from autolab.researchers.base import Answer, Context, Task
+from autolab.researchers.assembler.written_method import NotApplicable, WrittenMethod
+from autolab.researchers.base import Answer, Code, Documents, History, LabSnapshot, ResearcherDefaults, Task
 from autolab.researchers.offline import bandit, words
 from autolab.researchers.offline.bandit import Idea
-from autolab.researchers.offline.bench import Bench, WrittenMethod, bench
+from autolab.researchers.offline.bench import Bench, find_bench
 from autolab.researchers.offline.catalogue import Understood, understand
-from autolab.researchers.offline.changes import NotApplicable
 from autolab.stats import target
 
 REFINEMENTS = 2
@@ -46,219 +46,233 @@ MANY = 3.0
 """Times the base's parameters at which the review points out that capacity alone could explain a gain."""
 
 
+WITHDRAWN = "withdrawn: the change does not run here"
+
+
 class GaveUp(Exception):
     """Nothing can be answered: why, in one line."""
 
 
-class OfflineResearcher:
+class OfflineResearcher(ResearcherDefaults):
     name = "offline"
     options = frozenset({"catalogue", "policy"})
     works_in_folder = False
+    chooses_families = True
+    names_author = True
 
-    def __init__(self, who: ResearcherConfig) -> None:
-        self._policy = who.policy
-        self._catalogue = Path(who.catalogue) if who.catalogue else None
+    def __init__(self, config: ResearcherConfig) -> None:
+        self._policy = config.policy
+        self._catalogue = Path(config.catalogue) if config.catalogue else None
 
     def perform(self, task: Task) -> Answer:
-        context = task.context()
+        snapshot = task.snapshot()
         try:
-            desk = bench(context.base, context.config, self._catalogue)
-            output, note = self._answer(task, context, desk)
+            bench = find_bench(snapshot.code.read_base, snapshot.config, self._catalogue)
+            output, note = self._answer(task, snapshot, bench)
         except (GaveUp, NotApplicable) as error:
             return Answer(_result("failed", str(error), None))
         return Answer(_result("complete", note or "answered from the catalogue", output), note)
 
-    def _answer(self, task: Task, context: Context, desk: Bench) -> tuple[Output, str]:
+    def _answer(self, task: Task, snapshot: LabSnapshot, bench: Bench) -> tuple[Output, str]:
         """The stage's output, and a line for the user or nothing."""
+        documents, code = snapshot.documents, snapshot.code
         match task.kind:
             case RequestKind.HYPOTHESIS:
-                return self._hypothesis(context, desk, task.iteration)
+                return self._hypothesis(snapshot, bench, task.iteration)
             case RequestKind.DESIGN:
-                return _design(context, desk), ""
+                return _design(snapshot, bench), ""
             case RequestKind.IMPLEMENTATION:
-                _refuse_others(context.design.changes if context.design else {}, desk)
-                return _implementation(context, desk, first=task.number == 1)
+                _refuse_others(documents.design.changes if documents.design else {}, bench)
+                if task.number > 1 and snapshot.trouble:
+                    return _withdrawn(documents, code, bench, snapshot.trouble), WITHDRAWN
+                return _implementation(documents, bench), ""
             case RequestKind.IMPLEMENTATION_REVIEW:
-                return _review(context, desk), ""
+                return _review(documents, code, bench), ""
             case RequestKind.UPDATE_DOCS:
-                return words.docs(context, _parameters(context, desk)), ""
+                parameters = _parameters(documents, bench)
+                return words.docs(documents, snapshot.config.docs.paper_targets, parameters), ""
             case _:
-                return self._decide(context, desk), ""
+                return self._decide(snapshot, bench), ""
 
     # what is tried next
 
-    def _hypothesis(self, context: Context, desk: Bench, iteration: int) -> tuple[HypothesisOutput, str]:
-        asked, note = _asked_for(context, desk)
-        found = bandit.without(self._ideas(context, desk), context.avoid)
-        idea = asked or self._choose(found, context, iteration)
+    def _hypothesis(self, snapshot: LabSnapshot, bench: Bench, iteration: int) -> tuple[HypothesisOutput, str]:
+        history = snapshot.history
+        requested_idea, note = _requested_idea(snapshot, bench)
+        untried = bandit.ideas(bench.mechanisms, history.lessons, snapshot.code.base_commit, bench.fits)
+        allowed = bandit.without(untried, history.avoided_families)
+        idea = requested_idea or self._choose(allowed, history, iteration)
         if idea is None:
             raise GaveUp("every mechanism of the catalogue that fits was tried on this base")
-        return words.hypothesis(idea, context.config.metric, context.lessons), note
+        return words.hypothesis(idea, snapshot.config.metric, history.lessons), note
 
-    def _ideas(self, context: Context, desk: Bench, base: str | None = None) -> list[Idea]:
-        commit = context.base_commit if base is None else base
-        return bandit.ideas(desk.mechanisms, context.lessons, commit, desk.fits)
-
-    def _choose(self, found: list[Idea], context: Context, iteration: int) -> Idea | None:
-        draw = random.Random(f"{context.seed} {iteration}")
+    def _choose(self, ideas: list[Idea], history: History, iteration: int) -> Idea | None:
+        draw = random.Random(f"{history.seed} {iteration}")
         if self._policy == "random":
-            return draw.choice(found) if found else None
-        return bandit.choose(found, context.lessons, draw)
+            return draw.choice(ideas) if ideas else None
+        return bandit.choose(ideas, history.lessons, draw)
 
-    def _decide(self, context: Context, desk: Bench) -> DecisionOutput:
-        assert context.results is not None and context.design is not None
-        results, changes = context.results, context.design.changes
-        if context.target and not target.missed(context.target, context.config, results):
-            return DecisionOutput(decision=Decision.ACHIEVE, reason=f"the measured mean meets {context.target}")
+    def _decide(self, snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
+        documents, wanted = snapshot.documents, snapshot.goal.target
+        assert documents.results is not None and documents.design is not None
+        results, changes = documents.results, documents.design.changes
+        if wanted and not target.missed(wanted, snapshot.config, results):
+            return DecisionOutput(decision=Decision.ACHIEVE, reason=f"the measured mean meets {wanted}")
         supported = results.assessment.verdict is Verdict.SUPPORTED
-        if not supported and _close(context) and context.refinement < REFINEMENTS:
-            again = bandit.next_dose(changes, desk.mechanisms)
-            if again and desk.fits(again.changes):
+        if not supported and _close(results, documents.design) and documents.refinement < REFINEMENTS:
+            again = bandit.next_dose(changes, bench.mechanisms)
+            if again and bench.fits(again.changes):
                 reason = f"the mean is on the good side without proof; next dose: {words.title(again)}"
                 return DecisionOutput(decision=Decision.REFINE, reason=reason)
-        after = desk.after(_known(changes, desk)) if supported else desk
-        left = self._ideas(context, after, "" if supported else None)
+        after = bench.after(_known(changes, bench)) if supported else bench
+        base_commit = "" if supported else snapshot.code.base_commit
+        left = bandit.ideas(after.mechanisms, snapshot.history.lessons, base_commit, after.fits)
         if not [idea for idea in left if idea.changes != changes]:
             return DecisionOutput(decision=Decision.STOP, reason="every mechanism that fits was tried on this base")
         return DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=words.onward(results, supported))
 
 
-def _asked_for(context: Context, desk: Bench) -> tuple[Idea | None, str]:
+def _requested_idea(snapshot: LabSnapshot, bench: Bench) -> tuple[Idea | None, str]:
     """What the user's goal names, if it was not measured on this base yet; and what was understood of it."""
-    if not context.intent or context.refinement:
+    goal, base_commit = snapshot.goal, snapshot.code.base_commit
+    if not goal.given_with_loop or snapshot.documents.refinement:
         return None, ""
-    understood = understand(context.goal, desk.mechanisms)
+    understood = understand(goal.text, bench.mechanisms)
     if not understood.mechanisms:
-        return None, f"goal {context.goal!r}: names no mechanism of the catalogue, so the search chooses"
-    idea = _fitting(understood, desk)
-    done = {bandit.key(lesson.changes) for lesson in context.lessons if lesson.base == context.base_commit}
+        return None, f"goal {goal.text!r}: names no mechanism of the catalogue, so the search chooses"
+    idea = _fitting(understood, bench)
+    done = {bandit.key(lesson.changes) for lesson in snapshot.history.lessons if lesson.base == base_commit}
     if idea is None or bandit.key(idea.changes) in done:
         return None, ""
     rest = f"; not understood: {' '.join(understood.rest)}" if understood.rest else ""
-    return idea, f"goal {context.goal!r}: understood as {words.title(idea)}{rest}"
+    return idea, f"goal {goal.text!r}: understood as {words.title(idea)}{rest}"
 
 
-def _fitting(understood: Understood, desk: Bench) -> Idea | None:
+def _fitting(understood: Understood, bench: Bench) -> Idea | None:
     """The mechanisms that were named, in their first doses; those that the base has already are left out."""
     parts = tuple((mechanism, mechanism.values[0]) for mechanism in understood.mechanisms)
     for count in range(len(parts), 0, -1):
         for start in range(len(parts) - count + 1):
             idea = Idea(parts[start : start + count])
-            if len(idea.changes) == count and desk.fits(idea.changes):
+            if len(idea.changes) == count and bench.fits(idea.changes):
                 return idea
     return None
 
 
-def _close(context: Context) -> bool:
+def _close(results: Results, design: Design) -> bool:
     """Whether the comparison is inconclusive with a mean that promises something."""
-    assert context.results is not None and context.design is not None
-    assessment = context.results.assessment
+    assessment = results.assessment
     if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason in ("no_change", "suspicious"):
         return False
-    delta = context.design.metrics.success_delta
+    delta = design.metrics.success_delta
     return any(c.difference.mean >= bandit.PROMISING * delta for c in assessment.comparisons)
 
 
 # how it is measured
 
 
-def _design(context: Context, desk: Bench) -> DesignOutput:
-    assert context.hypothesis is not None
-    changes = context.hypothesis.changes
-    _refuse_others(changes, desk)
-    if context.refinement:
-        idea = bandit.next_dose(context.lessons[0].changes, desk.mechanisms)
+def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
+    documents = snapshot.documents
+    assert documents.hypothesis is not None
+    changes = documents.hypothesis.changes
+    _refuse_others(changes, bench)
+    if documents.refinement:
+        idea = bandit.next_dose(snapshot.history.lessons[0].changes, bench.mechanisms)
         if idea is None:
             raise GaveUp("there is no further dose of what is to be refined")
         changes = idea.changes
-    arm = _arm(changes, desk)
-    asked, _ = _asked_for(context, desk)
-    named = desk.baselines if asked is not None and asked.changes == changes else ()
+    arm = _arm(changes, bench)
+    requested_idea, _ = _requested_idea(snapshot, bench)
+    named = bench.baselines if requested_idea is not None and requested_idea.changes == changes else ()
     baselines = tuple(Arm(name=name, config_overrides={"model": name}) for name in named)
     against = " and ".join(named) or "the base"
     return DesignOutput(
-        description=f"{words.told(changes, desk)}, against {against}; data, seeds and settings are the same.",
+        description=f"{words.changes_title(changes, bench)}, against {against}; data, seeds and settings are the same.",
         baselines=baselines or (Arm(name="baseline"),),
         variants=(Arm(name=arm),),
-        secondary=context.config.metric.report,
-        model=desk.model(changes, _module(arm, context)),
+        secondary=snapshot.config.metric.report,
+        model=bench.model(changes, _module(arm, documents)),
         changes=changes,
     )
 
 
-def _known(changes: Mapping[str, JsonValue], desk: Bench) -> dict[str, JsonValue]:
+def _known(changes: Mapping[str, JsonValue], bench: Bench) -> dict[str, JsonValue]:
     """Those of the changes that the catalogue has: another researcher may have proposed others."""
-    names = {mechanism.change for mechanism in desk.mechanisms}
+    names = {mechanism.change for mechanism in bench.mechanisms}
     return {name: value for name, value in changes.items() if name in names}
 
 
-def _refuse_others(changes: Mapping[str, JsonValue], desk: Bench) -> None:
+def _refuse_others(changes: Mapping[str, JsonValue], bench: Bench) -> None:
     """GaveUp on a claim of another researcher, for which there is no code here."""
-    others = set(changes) - set(_known(changes, desk))
+    others = set(changes) - set(_known(changes, bench))
     if others:
         raise GaveUp(f"the claim is another researcher's: the catalogue has no change {min(others)}")
 
 
-def _arm(changes: Mapping[str, JsonValue], desk: Bench) -> str:
+def _arm(changes: Mapping[str, JsonValue], bench: Bench) -> str:
     """The arm's name, from the mechanisms that make it, as the title says them: it becomes a folder and a row."""
-    parts = bandit.parts_of(changes, desk.mechanisms)
+    parts = bandit.parts_of(changes, bench.mechanisms)
     names = [re.sub(r"[^a-z0-9]+", "_", (one.called(value) or one.name).lower()) for one, value in parts]
     return "_".join(names)[:40] or "candidate"
 
 
-def _module(arm: str, context: Context) -> str:
+def _module(arm: str, documents: Documents) -> str:
     """The name of a new model's file: no two hypotheses share one."""
-    again = f"_r{context.refinement}" if context.refinement else ""
-    return f"{arm[:32]}_{context.hypothesis_id}{again}"
+    again = f"_r{documents.refinement}" if documents.refinement else ""
+    return f"{arm[:32]}_{documents.hypothesis_id}{again}"
 
 
 # the code
 
 
-def _implementation(context: Context, desk: Bench, *, first: bool) -> tuple[ImplementationOutput, str]:
-    """The code of the design. Once that has failed there is nothing to fix by thought: it is withdrawn.
+def _implementation(documents: Documents, bench: Bench) -> ImplementationOutput:
+    """The code of the design."""
+    written = _write(documents, bench)
+    plan = "\n".join(f"- {line}" for line in written.plan)
+    return ImplementationOutput(plan=plan, files=written.files, edits=written.edits, via=bench.via)
 
-    A withdrawn candidate is the base again, whose trials are known, so the iteration ends without further cost.
+
+def _withdrawn(documents: Documents, code: Code, bench: Bench, trouble: str) -> ImplementationOutput:
+    """The base's files again. Once the design's code has failed there is nothing to fix by thought.
+
+    A withdrawn candidate is the base, whose trials are known, so the iteration ends without further cost.
     """
-    written = _write(context, desk)
-    if first or not context.trouble:
-        plan = "\n".join(f"- {line}" for line in written.told)
-        return ImplementationOutput(plan=plan, files=written.files, edits=written.edits, via=desk.via), ""
+    written = _write(documents, bench)
     paths = dict.fromkeys([file.path for file in written.files] + [edit.path for edit in written.edits])
-    base = {path: context.base(path) for path in paths}
+    base = {path: code.read_base(path) for path in paths}
     return ImplementationOutput(
-        plan=f"Withdrawn, the base's files are put back: {context.trouble}",
+        plan=f"Withdrawn, the base's files are put back: {trouble}",
         files=tuple(NewFile(path=path, content=text) for path, text in base.items() if text is not None),
         delete=tuple(path for path, text in base.items() if text is None),
-    ), "withdrawn: the change does not run here"
+    )
 
 
-def _write(context: Context, desk: Bench) -> WrittenMethod:
-    assert context.design is not None
-    changes = context.design.changes
-    return desk.write(changes, _module(_arm(changes, desk), context))
+def _write(documents: Documents, bench: Bench) -> WrittenMethod:
+    assert documents.design is not None
+    changes = documents.design.changes
+    return bench.write(changes, _module(_arm(changes, bench), documents))
 
 
-def _review(context: Context, desk: Bench) -> ReviewOutput:
+def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
     """Compare the candidate, file by file, with what its design comes to; and say what a gain would not show."""
-    assert context.design is not None
-    changes = context.design.changes
-    if not changes or len(_known(changes, desk)) < len(changes):
+    assert documents.design is not None
+    changes = documents.design.changes
+    if not changes or len(_known(changes, bench)) < len(changes):
         note = "The design names no changes of the catalogue, so what the code does was not compared with them."
         return ReviewOutput(findings=(), notes=note)
     try:
-        expected = _texts(_write(context, desk), context)
+        expected = _texts(_write(documents, bench), code)
     except (NotApplicable, RecordError) as error:
         return ReviewOutput(findings=(), notes=f"The design's changes are not the catalogue's: {error}")
-    found = {path: context.candidate(path) for path in expected}
-    if all(text == context.base(path) for path, text in found.items()):
+    candidate = {path: code.read_candidate(path) for path in expected}
+    if all(text == code.read_base(path) for path, text in candidate.items()):
         return ReviewOutput(findings=(), notes="The candidate was withdrawn: its code is the base's.")
-    wrong = [path for path, text in expected.items() if found[path] != text]
+    wrong = [path for path, text in expected.items() if candidate[path] != text]
     findings = [
         Finding(check="scope", severity="blocking", message=f"{path} is not what the design comes to", file=path)
         for path in wrong
     ]
-    counted = _parameters(context, desk)
+    counted = _parameters(documents, bench)
     if counted and counted[1] > MANY * counted[0]:
         message = f"{counted[1]:,} parameters against {counted[0]:,}: capacity alone could explain a gain"
         findings.append(Finding(check="fairness", severity="advisory", message=message))
@@ -266,19 +280,19 @@ def _review(context: Context, desk: Bench) -> ReviewOutput:
     return ReviewOutput(findings=tuple(findings), notes=note)
 
 
-def _texts(written: WrittenMethod, context: Context) -> dict[str, str]:
+def _texts(written: WrittenMethod, code: Code) -> dict[str, str]:
     """Every file that a candidate's code comes to, whole."""
     texts = {file.path: file.content for file in written.files}
     for edit in written.edits:
-        old = texts.get(edit.path, context.base(edit.path) or "")
+        old = texts.get(edit.path, code.read_base(edit.path) or "")
         texts[edit.path] = old.replace(edit.search, edit.replace)
     return texts
 
 
-def _parameters(context: Context, desk: Bench) -> tuple[int, int] | None:
-    assert context.design is not None
+def _parameters(documents: Documents, bench: Bench) -> tuple[int, int] | None:
+    assert documents.design is not None
     try:
-        return desk.parameters(context.design.changes)
+        return bench.parameters(documents.design.changes)
     except NotApplicable:
         return None
 

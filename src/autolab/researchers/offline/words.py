@@ -10,7 +10,7 @@ from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Confirmation, Lesson, Results
 from autolab.lab.schemas.outcomes import Verdict
 from autolab.lab.schemas.replies import DocsOutput, HypothesisOutput, PaperUpdate
-from autolab.researchers.base import Context
+from autolab.researchers.base import Documents
 from autolab.researchers.offline import bandit
 from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench
@@ -32,9 +32,9 @@ def _named(mechanism: Mechanism, value: JsonValue) -> str:
     return f"{mechanism.title} ({mechanism.dose.replace('{}', str(value))})"
 
 
-def told(changes: Mapping[str, JsonValue], desk: Bench) -> str:
+def changes_title(changes: Mapping[str, JsonValue], bench: Bench) -> str:
     """Changes as a title."""
-    parts = bandit.parts_of(changes, desk.mechanisms)
+    parts = bandit.parts_of(changes, bench.mechanisms)
     return title(Idea(tuple(parts))) if parts else ", ".join(changes)
 
 
@@ -56,33 +56,33 @@ def hypothesis(idea: Idea, metric: Metric, lessons: Sequence[Lesson]) -> Hypothe
 
 def _grounds(idea: Idea, lessons: Sequence[Lesson]) -> str:
     """Why this and why now: what is known of the families."""
-    said = []
+    sentences = []
     for family in idea.families:
         of = [lesson for lesson in lessons if family in bandit.families_of(lesson)]
         good = sum(lesson.verdict is Verdict.SUPPORTED for lesson in of)
         word = "iteration" if len(of) == 1 else "iterations"
-        said.append(
+        sentences.append(
             f"The family {family} was tried in {len(of)} {word} so far, {good} of them supported."
             if of
             else f"Nothing of the family {family} was tried here yet."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
-def docs(context: Context, parameters: tuple[int, int] | None) -> DocsOutput:
+def docs(documents: Documents, paper_targets: Sequence[str], parameters: tuple[int, int] | None) -> DocsOutput:
     """Observation, inference and claim apart; a section for each paper target."""
-    assert context.hypothesis is not None and context.results is not None and context.design is not None
-    claim, verdict = context.hypothesis, context.results.assessment.verdict
-    arm = context.design.variants[0].name
+    assert documents.hypothesis is not None and documents.results is not None and documents.design is not None
+    claim = documents.hypothesis
+    arm = documents.design.variants[0].name
     cost = _cost(parameters)
     observation = f"`{arm}` and its baseline were trained on the same seeds, data and settings.{cost}"
-    inference, held = _meaning(context, verdict, parameters)
+    inference, held = _meaning(claim.title, documents.results, parameters)
     paper = [
         f"### {claim.title}",
         f"{claim.mechanism}{_cited(claim.references)}",
         f"The arms differ in this alone.{cost} {held}",
     ]
-    updates = [PaperUpdate(path=path, text="\n\n".join(paper)) for path in context.config.docs.paper_targets[:1]]
+    updates = [PaperUpdate(path=path, text="\n\n".join(paper)) for path in paper_targets[:1]]
     return DocsOutput(
         observation=observation,
         inference=inference,
@@ -102,23 +102,22 @@ def _cited(references: Sequence[str]) -> str:
     return f" ({'; '.join(references)})" if references else ""
 
 
-def _meaning(context: Context, verdict: Verdict | None, parameters: tuple[int, int] | None) -> tuple[str, str]:
-    """Inference and claim for a verdict."""
-    assert context.hypothesis is not None and context.results is not None
-    name, reason = context.hypothesis.title, context.results.assessment.reason
+def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) -> tuple[str, str]:
+    """Inference and claim for the verdict on the hypothesis called `name`."""
+    verdict, reason = results.assessment.verdict, results.assessment.reason
     if verdict is Verdict.SUPPORTED:
         grown = parameters is not None and parameters[1] > 1.2 * parameters[0]
         other = " The candidate is larger too, and this design does not tell the two apart." if grown else ""
         inference = f"The difference fits the mechanism; nothing else differs between the arms.{other}"
-        again = context.results.confirmation
+        again = results.confirmation
         return inference, f"{name}: better here, at this training length and on this data; {_standing(again)}."
     if reason == "retracted":
         inference = "The gain of the search was picked for being large, and did not come back: chance fits it better."
         return inference, f"{name}: nothing is claimed."
     if reason == "search_only":
-        again = context.results.confirmation
-        asked = again is not None and again.holdout == "failed"
-        why = "the holdout does not show it" if asked else "the holdout could not be asked any more"
+        again = results.confirmation
+        holdout_answered = again is not None and again.holdout == "failed"
+        why = "the holdout does not show it" if holdout_answered else "the holdout could not be asked any more"
         inference = "The gain came back on fresh seeds: it is no luck of the search. It may fit this evaluation alone."
         return inference, f"{name}: better on this evaluation, and not claimed, since {why}."
     if verdict is Verdict.REFUTED:
@@ -134,8 +133,8 @@ def _standing(again: Confirmation | None) -> str:
     """What is known of a supported gain beyond the search that found it."""
     if again is None:
         return "not yet measured on fresh seeds"
-    told = {"passed": ", and the holdout agrees", "used_up": "; the holdout could not be asked any more"}
-    return f"measured on fresh seeds too{told.get(again.holdout, '')}"
+    holdout = {"passed": ", and the holdout agrees", "used_up": "; the holdout could not be asked any more"}
+    return f"measured on fresh seeds too{holdout.get(again.holdout, '')}"
 
 
 def onward(results: Results, supported: bool) -> str:

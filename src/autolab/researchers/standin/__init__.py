@@ -6,8 +6,8 @@ paying, and every fault of a service and of the way to it shown at will. Standar
 
 from __future__ import annotations
 
-from autolab.researchers.standin.forms import Asked
-from autolab.researchers.standin.script import Call, Fault, Script, Scripted, Usage
+from autolab.researchers.standin.forms import ReceivedRequest
+from autolab.researchers.standin.script import Call, Fault, Script, ScriptedReply, Usage
 from autolab.researchers.standin.server import NO_REPLY, StandIn, serve
 
-__all__ = ["NO_REPLY", "Asked", "Call", "Fault", "Script", "Scripted", "StandIn", "Usage", "serve"]
+__all__ = ["NO_REPLY", "Call", "Fault", "ReceivedRequest", "Script", "ScriptedReply", "StandIn", "Usage", "serve"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from autolab.researchers.standin.script import ANSWERS, Fault, Scripted, Usage
+from autolab.researchers.standin.script import ANSWERS, Fault, ScriptedReply, Usage
 
 CHAT, MESSAGES, MODELS = "/v1/chat/completions", "/v1/messages", "/v1/models"
 
@@ -33,7 +33,7 @@ _ERRORS: dict[int, tuple[str, str | None, str]] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request. `system` and `text` (system and messages) are plain text; `messages` and `body` are as they came.
 
     `key` says whether a key came. What is missing from a request that is refused is empty.
@@ -56,19 +56,23 @@ class Wire:
     status: int
     headers: dict[str, str]
     body: bytes
-    scripted: Scripted
+    scripted: ScriptedReply
 
 
-def understood(number: int, path: str, key: bool, value: Any) -> Asked:
-    """What was asked, of a body that may be anything."""
+def parse_request(number: int, path: str, key: bool, value: Any) -> ReceivedRequest:
+    """The request whose body is `value`, which may be anything."""
     body = value if isinstance(value, dict) else {}
     found = body.get("messages")
     messages = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-    told = [one for one in messages if one.get("role") in _SYSTEM]
+    system_messages = [one for one in messages if one.get("role") in _SYSTEM]
     rest = [one for one in messages if one.get("role") not in _SYSTEM]
-    system = "\n".join([_words(body.get("system")), *(_words(one.get("content")) for one in told)]).strip("\n")
-    said = [_words([one.get("content"), one.get("tool_calls")]) for one in rest]
-    return Asked(number, path, str(body.get("model", "")), key, system, rest, body, "\n".join([system, *said]))
+    system = "\n".join([_words(body.get("system")), *(_words(one.get("content")) for one in system_messages)]).strip(
+        "\n"
+    )
+    texts = [_words([one.get("content"), one.get("tool_calls")]) for one in rest]
+    return ReceivedRequest(
+        number, path, str(body.get("model", "")), key, system, rest, body, "\n".join([system, *texts])
+    )
 
 
 def _words(content: Any) -> str:
@@ -82,27 +86,27 @@ def _words(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
-def wrong(asked: Asked) -> str | None:
+def wrong(request: ReceivedRequest) -> str | None:
     """Why a service would refuse the body; None where it would not."""
-    body, messages = asked.body, asked.body.get("messages")
+    body, messages = request.body, request.body.get("messages")
     if not body:
         return "the body is not a JSON object that asks something"
     if not isinstance(body.get("model"), str):
         return "model: missing"
     if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
         return "messages: a list of messages is missing"
-    if asked.path == MESSAGES and not isinstance(body.get("max_tokens"), int):
+    if request.path == MESSAGES and not isinstance(body.get("max_tokens"), int):
         return "max_tokens: missing"
     return "stream: the stand-in answers whole; ask without it" if body.get("stream") else None
 
 
-def refused(status: int, message: str, code: str | None = None) -> Scripted:
-    return Scripted(status=status, error=Fault(message=message, code=code))
+def refused(status: int, message: str, code: str | None = None) -> ScriptedReply:
+    return ScriptedReply(status=status, error=Fault(message=message, code=code))
 
 
-def on_wire(asked: Asked, reply: Scripted, anthropic: bool) -> Wire:
+def on_wire(request: ReceivedRequest, reply: ScriptedReply, anthropic: bool) -> Wire:
     """The reply in the form of the service that was asked, padded, packed, with its headers."""
-    body = _body(asked, reply, anthropic)
+    body = _body(request, reply, anthropic)
     headers = {"Content-Type": "application/json"}
     if reply.gzip:
         body = gzip.compress(body)
@@ -116,21 +120,21 @@ def on_wire(asked: Asked, reply: Scripted, anthropic: bool) -> Wire:
     return Wire(reply.status, headers | given | {"Connection": "close"}, body, reply)
 
 
-def _body(asked: Asked, reply: Scripted, anthropic: bool) -> bytes:
+def _body(request: ReceivedRequest, reply: ScriptedReply, anthropic: bool) -> bytes:
     if reply.body is not None:
         return reply.body.encode() + b" " * reply.pad
     if reply.body_base64 is not None:
         return base64.b64decode(reply.body_base64) + b" " * reply.pad
-    value = _object(asked, reply, anthropic)
+    value = _object(request, reply, anthropic)
     return json.dumps({name: one for name, one in value.items() if name not in reply.without}).encode()
 
 
-def _object(asked: Asked, reply: Scripted, anthropic: bool) -> dict[str, Any]:
+def _object(request: ReceivedRequest, reply: ScriptedReply, anthropic: bool) -> dict[str, Any]:
     silent = all(getattr(reply, name) is None for name in ANSWERS)
     if reply.error is not None or (silent and reply.status != 200):
         value = _error(reply, reply.error or Fault(), anthropic)
     else:
-        value = _message(asked, reply) if anthropic else _completion(asked, reply)
+        value = _message(request, reply) if anthropic else _completion(request, reply)
     return _merged(value, reply.wrap)
 
 
@@ -143,7 +147,7 @@ def _merged(value: dict[str, Any], over: Mapping[str, JsonValue]) -> dict[str, A
     return both
 
 
-def _error(reply: Scripted, fault: Fault, anthropic: bool) -> dict[str, Any]:
+def _error(reply: ScriptedReply, fault: Fault, anthropic: bool) -> dict[str, Any]:
     kind, code, other = _ERRORS.get(reply.status, _BROKEN if reply.status >= 500 else _REJECTED)
     message = (f"scripted status {reply.status}" if fault.message is None else fault.message) + " " * reply.pad
     if anthropic:
@@ -151,34 +155,34 @@ def _error(reply: Scripted, fault: Fault, anthropic: bool) -> dict[str, Any]:
     return {"error": {"message": message, "type": fault.type or kind, "param": None, "code": fault.code or code}}
 
 
-def _said(reply: Scripted) -> str:
+def _reply_text(reply: ScriptedReply) -> str:
     """The text of a reply, its padding included: spaces at its end, so that JSON stays JSON."""
     text = reply.text if reply.output is None else json.dumps(reply.output, ensure_ascii=False)
     return (text or reply.refusal or "") + " " * reply.pad
 
 
-def _tokens(asked: Asked, reply: Scripted) -> Usage:
+def _tokens(request: ReceivedRequest, reply: ScriptedReply) -> Usage:
     """As scripted; else a token for each four characters begun."""
-    said = len(_said(reply)) + (len(reply.tool_call.arguments) if reply.tool_call else 0)
-    return reply.usage or Usage(input=-(-len(asked.text) // 4), output=-(-said // 4))
+    length = len(_reply_text(reply)) + (len(reply.tool_call.arguments) if reply.tool_call else 0)
+    return reply.usage or Usage(input=-(-len(request.text) // 4), output=-(-length // 4))
 
 
-def _completion(asked: Asked, reply: Scripted) -> dict[str, Any]:
+def _completion(request: ReceivedRequest, reply: ScriptedReply) -> dict[str, Any]:
     """OpenAI's chat completion object."""
-    usage, call = _tokens(asked, reply), reply.tool_call
-    message: dict[str, Any] = {"role": "assistant", "content": _said(reply), "refusal": None}
+    usage, call = _tokens(request, reply), reply.tool_call
+    message: dict[str, Any] = {"role": "assistant", "content": _reply_text(reply), "refusal": None}
     if reply.refusal is not None:
-        message |= {"content": None, "refusal": _said(reply)}
+        message |= {"content": None, "refusal": _reply_text(reply)}
     if call is not None:
         function = {"name": call.name, "arguments": call.arguments}
-        calls = [{"id": f"call_{asked.number}", "type": "function", "function": function}]
-        message |= {"content": _said(reply) or None, "tool_calls": calls}
+        calls = [{"id": f"call_{request.number}", "type": "function", "function": function}]
+        message |= {"content": _reply_text(reply) or None, "tool_calls": calls}
     finish = reply.finish or ("tool_calls" if call else "stop")
     return {
-        "id": f"chatcmpl-{asked.number}",
+        "id": f"chatcmpl-{request.number}",
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": asked.model,
+        "model": request.model,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
         "usage": {
             "prompt_tokens": usage.input,
@@ -188,19 +192,19 @@ def _completion(asked: Asked, reply: Scripted) -> dict[str, Any]:
     }
 
 
-def _message(asked: Asked, reply: Scripted) -> dict[str, Any]:
+def _message(request: ReceivedRequest, reply: ScriptedReply) -> dict[str, Any]:
     """Anthropic's message object."""
-    usage, call, said = _tokens(asked, reply), reply.tool_call, _said(reply)
-    content: list[dict[str, Any]] = [{"type": "text", "text": said}] if said else []
+    usage, call, text = _tokens(request, reply), reply.tool_call, _reply_text(reply)
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
     if call is not None:
-        block = {"type": "tool_use", "id": f"toolu_{asked.number}", "name": call.name}
+        block = {"type": "tool_use", "id": f"toolu_{request.number}", "name": call.name}
         content.append(block | {"input": read_as(call.arguments)})
     usual = "tool_calls" if call else "content_filter" if reply.refusal is not None else "stop"
     return {
-        "id": f"msg_{asked.number}",
+        "id": f"msg_{request.number}",
         "type": "message",
         "role": "assistant",
-        "model": asked.model,
+        "model": request.model,
         "content": content,
         "stop_reason": _STOP_REASONS[reply.finish or usual],
         "stop_sequence": None,

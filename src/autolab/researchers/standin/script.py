@@ -41,7 +41,7 @@ ANSWERS = ("output", "text", *RAW, "tool_call", "refusal", "error")
 _SHAPING = ("finish", "usage", "wrap", "without")
 
 
-class Scripted(Record):
+class ScriptedReply(Record):
     """One reply of a script: for which requests, how often, what is answered, and what goes wrong with it."""
 
     when: str | None = None
@@ -72,7 +72,7 @@ class Scripted(Record):
     drop: bool = False
 
     @model_validator(mode="after")
-    def _one_answer(self) -> Scripted:
+    def _one_answer(self) -> ScriptedReply:
         given = [name for name in ANSWERS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are given; a reply is one of them")
@@ -88,7 +88,7 @@ class Scripted(Record):
         return self
 
     @model_validator(mode="after")
-    def _can_be_sent(self) -> Scripted:
+    def _can_be_sent(self) -> ScriptedReply:
         try:
             re.compile(self.when or "")
         except re.error as error:
@@ -108,4 +108,4 @@ class Script(Record):
 
     models: tuple[str, ...] = ()
     key: str | None = None
-    replies: tuple[Scripted, ...]
+    replies: tuple[ScriptedReply, ...]

@@ -23,16 +23,16 @@ from autolab.researchers.standin.forms import (
     CHAT,
     MESSAGES,
     MODELS,
-    Asked,
+    ReceivedRequest,
     Wire,
     models,
     on_wire,
+    parse_request,
     read_as,
     refused,
-    understood,
     wrong,
 )
-from autolab.researchers.standin.script import Script, Scripted
+from autolab.researchers.standin.script import Script, ScriptedReply
 
 HOST = "127.0.0.1"
 NO_REPLY = "the script has no reply for this request"
@@ -141,12 +141,12 @@ class StandIn:
         self,
         script: Script | Sequence[Mapping[str, Any]] = (),
         log: Path | None = None,
-        answer: Callable[[Asked], Scripted | None] | None = None,
+        answer: Callable[[ReceivedRequest], ScriptedReply | None] | None = None,
         port: int = 0,
     ) -> None:
         if not isinstance(script, Script):
             script = Script.from_value({"replies": [dict(one) for one in script]}, "script")
-        self.requests: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self._script, self._log, self._answer, self._port = script, log, answer, port
         self._left = [one.times or None for one in script.replies]
         self._lock = threading.Lock()
@@ -160,8 +160,8 @@ class StandIn:
             self._server = _Server(self._port, self._settle)
         except OSError as error:
             self._close_log()
-            said = f"port {self._port} on {HOST}: {error.strerror}"
-            raise UsageError(f"{said}; choose another, or 0 for any free one") from None
+            problem = f"port {self._port} on {HOST}: {error.strerror}"
+            raise UsageError(f"{problem}; choose another, or 0 for any free one") from None
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="standin")
         self._thread.start()
         self.origin = f"http://{HOST}:{self._server.server_address[1]}"
@@ -183,53 +183,53 @@ class StandIn:
         """Note the request, choose its reply, log both."""
         value = read_as(data)
         with self._lock:
-            asked = understood(len(self.requests) + 1, path, bool(key), value)
-            self.requests.append(asked)
-        index, reply = None, self._outside(method, asked, anthropic, key)
+            request = parse_request(len(self.requests) + 1, path, bool(key), value)
+            self.requests.append(request)
+        index, reply = None, self._outside(method, request, anthropic, key)
         if reply is None and self._answer is not None:
-            reply = self._answer(asked)
+            reply = self._answer(request)
         if reply is None:
-            index, reply = self._take(asked)
-        wire = on_wire(asked, reply, anthropic)
-        self._write(asked, index, reply)
+            index, reply = self._take(request)
+        wire = on_wire(request, reply, anthropic)
+        self._write(request, index, reply)
         return wire
 
-    def _outside(self, method: str, asked: Asked, anthropic: bool, key: str) -> Scripted | None:
+    def _outside(self, method: str, request: ReceivedRequest, anthropic: bool, key: str) -> ScriptedReply | None:
         """What is answered without asking the script: the models, and what a service refuses."""
-        if (method, asked.path) not in (("GET", MODELS), ("POST", CHAT), ("POST", MESSAGES)):
-            return refused(404, f"no such address: {method} {asked.path}")
+        if (method, request.path) not in (("GET", MODELS), ("POST", CHAT), ("POST", MESSAGES)):
+            return refused(404, f"no such address: {method} {request.path}")
         if self._script.key is not None and key != self._script.key:
             return refused(401, "the key is missing or wrong")
         if method == "GET":
-            return Scripted(body=json.dumps(models(self._script.models or (DEFAULT_MODEL,), anthropic)))
-        if reason := wrong(asked):
+            return ScriptedReply(body=json.dumps(models(self._script.models or (DEFAULT_MODEL,), anthropic)))
+        if reason := wrong(request):
             return refused(400, reason)
-        if self._script.models and asked.model not in self._script.models:
-            return refused(404, f"the model {asked.model!r} does not exist", "model_not_found")
+        if self._script.models and request.model not in self._script.models:
+            return refused(404, f"the model {request.model!r} does not exist", "model_not_found")
         return None
 
-    def _take(self, asked: Asked) -> tuple[int | None, Scripted]:
+    def _take(self, request: ReceivedRequest) -> tuple[int | None, ScriptedReply]:
         """The first reply that fits and is not used up; an error where there is none."""
         with self._lock:
             for index, reply in enumerate(self._script.replies):
                 left = self._left[index]
-                if left == 0 or (reply.when is not None and not re.search(reply.when, asked.text)):
+                if left == 0 or (reply.when is not None and not re.search(reply.when, request.text)):
                     continue
                 self._left[index] = None if left is None else left - 1
                 return index, reply
         return None, refused(500, NO_REPLY)
 
-    def _write(self, asked: Asked, index: int | None, reply: Scripted) -> None:
+    def _write(self, request: ReceivedRequest, index: int | None, reply: ScriptedReply) -> None:
         if self._file is None:
             return
         line = {
-            "number": asked.number,
+            "number": request.number,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "path": asked.path,
-            "model": asked.model,
-            "key": asked.key,
-            "system": asked.system,
-            "messages": asked.messages,
+            "path": request.path,
+            "model": request.model,
+            "key": request.key,
+            "system": request.system,
+            "messages": request.messages,
             "reply": index,
             "status": None if reply.drop else reply.status,
             "note": reply.error.message if index is None and reply.error else None,
@@ -242,13 +242,13 @@ class StandIn:
 def serve(script: Path, port: int, log: Path | None) -> None:
     """Answer by the script until SIGINT or SIGTERM; one line says where, as soon as requests are taken."""
     read = Script.load(script, str(script))
-    with _told() as told, StandIn(read, log, port=port) as server:
+    with _end_requested() as ended, StandIn(read, log, port=port) as server:
         print(f"standin on {server.url}", flush=True)
-        told.recv(1)
+        ended.recv(1)
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[socket.socket]:
+def _end_requested() -> Iterator[socket.socket]:
     """A socket on which something comes as soon as the process is asked to end, whichever thread the signal meets."""
     receiver, sender = socket.socketpair()
     with receiver, sender:

@@ -9,16 +9,16 @@ from lab_kit import LabKit, make_lab
 
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import AgentResult
-from autolab.researchers.base import Context, Task
+from autolab.researchers.base import LabSnapshot, Task, TaskFolders
 from autolab.researchers.standin import StandIn
 
 
-def thinking_lab(folder: Path, *, config: dict[str, Any] | None = None, **more: Any) -> LabKit:
+def model_lab(folder: Path, *, config: dict[str, Any] | None = None, **more: Any) -> LabKit:
     """A tiny lab whose configured researcher answers nothing: a model has to be named."""
     return make_lab(folder, {"iterations": []}, config=config, **more)
 
 
-def asks(server: StandIn, *more: str) -> tuple[str, ...]:
+def model_flags(server: StandIn, *more: str) -> tuple[str, ...]:
     """The flags that make `server` the researcher."""
     return ("--researcher", "llm", "--model", "openai:scripted", "--base-url", server.url, *more)
 
@@ -44,13 +44,12 @@ def task(folder: Path, stage: RequestKind = RequestKind.DECIDE_REPEAT, iteration
         iteration=iteration,
         number=number,
         prompt="What next?\n",
-        workspace=workspace,
-        scratch=folder / f"scratch-{stage}-{number}",
-        context=_no_context,
+        folders=TaskFolders(workspace, folder / f"scratch-{stage}-{number}"),
+        snapshot=_no_snapshot,
     )
 
 
-def _no_context() -> Context:
+def _no_snapshot() -> LabSnapshot:
     raise AssertionError("this researcher reads its prompt")
 
 

@@ -1,0 +1,33 @@
+"""A researcher of the user's own: what it says of itself, and the defaults for what it leaves out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autolab.errors import ResearcherError
+from autolab.researchers.base import Answer, ResearcherDefaults, Task
+
+NEEDED = ("name", "works_in_folder", "perform")
+"""What such a class has to have; `ResearcherDefaults` lists what it may have."""
+
+
+class OwnResearcher(ResearcherDefaults):
+    """An object of a class that the user wrote, with everything that the engine asks of a researcher."""
+
+    def __init__(self, own: Any, class_name: str) -> None:
+        """ResearcherError if a needed part is missing; `class_name` is what the configuration calls it."""
+        missing = [part for part in NEEDED if not hasattr(own, part)]
+        if missing:
+            raise ResearcherError(f"researcher: {class_name} is no researcher: it lacks {', '.join(missing)}")
+        self._own = own
+        self.name: str = own.name
+        self.works_in_folder: bool = own.works_in_folder
+        self.contract = getattr(own, "contract", self.contract)
+        self.counts = getattr(own, "counts", self.counts)
+        self.notes = getattr(own, "notes", self.notes)
+        self.chooses_families = getattr(own, "chooses_families", self.chooses_families)
+        self.names_author = getattr(own, "names_author", self.names_author)
+
+    def perform(self, task: Task) -> Answer:
+        answer: Answer = self._own.perform(task)
+        return answer
