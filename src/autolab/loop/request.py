@@ -5,7 +5,6 @@ So an answer that was received is never asked for again: after a crash the same 
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +26,7 @@ from autolab.loop.workspace import Workspaces, open_up
 from autolab.researchers import excerpts, prompts
 from autolab.researchers.base import Answer, Context, Researcher, Task
 from autolab.sandbox.collect import remove_any, remove_tree
+from autolab.stats.seeds import researcher_seed
 from autolab.text import decode, many_lines
 from autolab.trials import inputs
 
@@ -216,7 +216,7 @@ def _context(desk: Iteration) -> Context:
         goal=desk.goal,
         intent=bool(loop and loop.goal),
         target=desk.target,
-        seed=int.from_bytes(hmac.digest(desk.lab.secret, b"researcher", "sha256")[:8], "big"),
+        seed=researcher_seed(desk.lab.secret),
         lessons=known,
         base_commit=desk.campaign.base_commit or "",
         hypothesis_id=desk.campaign.hypothesis_id or "",

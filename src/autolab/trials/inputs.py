@@ -30,6 +30,9 @@ from autolab.trials.seal import CONFIGS, Seals
 
 TRAIN_SPLIT, EVAL_SPLIT, HOLDOUT_SPLIT = "train", "eval", "holdout"
 """Names of the splits in `TrialInputs.data_sha256` and in manifests."""
+PROTOCOL_EVALUATOR, PROTOCOL_DATA = "evaluator", "data"
+PROTOCOL_METRIC, PROTOCOL_ENVIRONMENT = "metric", "environment"
+"""Keys of the hashed text of a protocol: if one of them changes, every lab is in a new protocol."""
 PATH_KEY = "PYTHONPATH"
 
 
@@ -155,10 +158,10 @@ def protocol_hash(
 ) -> str:
     """The hash of a protocol: numbers of two protocols are not compared. `evaluator_sha256` is empty without one."""
     parts = {
-        "evaluator": evaluator_sha256,
-        "data": dict(data_sha256),
-        "metric": [metric.primary, metric.direction],
-        "environment": environment.value() | {"python": ""},
+        PROTOCOL_EVALUATOR: evaluator_sha256,
+        PROTOCOL_DATA: dict(data_sha256),
+        PROTOCOL_METRIC: [metric.primary, metric.direction],
+        PROTOCOL_ENVIRONMENT: environment.value() | {"python": ""},  # wherever it lies
     }
     return files.sha256_of(json.dumps(parts, sort_keys=True))
 
