@@ -108,21 +108,11 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
     evaluation = None
     if config.evaluate is not None and config.predict is not None:  # they go together
         script = exporter.file(base, config.evaluate.script, "the evaluator")
-        box = python.enclosed(limits_box(config.predict, config.containment))
-        evaluator = FrozenEvaluator(
-            python=Path(python.path),
-            script=script,
-            sha256=files.sha256_of_file(script),
-            time_limit_s=config.predict.time_limit_s,
-            box=replace(box, disk_bytes=0),  # its byte code takes some
-            bytecode=source.store / "bytecode",
-        )
+        evaluator = _frozen_evaluator(script, config.predict, config.containment, python, source.store)
         evaluation = Evaluation(evaluator, *_splits(data))
     _require_readable(config, data.get(TRAIN_SPLIT), evaluation)
     if evaluation is not None and config.evaluate is not None and config.evaluate.altered_suffix:
-        altered = lookahead.alter(evaluation.split.inputs, source.secret, source.exports)
-        exporter.seals.add("the altered inputs", altered.inputs)
-        evaluation = replace(evaluation, altered=altered)
+        evaluation = _with_altered_inputs(evaluation, exporter, source.secret)
     evaluator_sha256 = evaluation.evaluator.sha256 if evaluation is not None else ""
     hashes = {name: folder.sha256 for name, folder in data.items()}
     return TrialInputs(
@@ -151,6 +141,21 @@ def _splits(data: Mapping[str, DataFolder]) -> tuple[DataSplit, DataSplit | None
     """The evaluation's files, and the holdout's if there is one."""
     holdout = DataSplit.of(data[HOLDOUT_SPLIT].path) if HOLDOUT_SPLIT in data else None
     return DataSplit.of(data[EVAL_SPLIT].path), holdout
+
+
+def _frozen_evaluator(
+    script: Path, predict: Command, containment: str, python: interpreter.Interpreter, store: Path
+) -> FrozenEvaluator:
+    """The evaluator, with level and limits of the prediction, but for the disk, which its byte code takes."""
+    box = replace(python.enclosed(limits_box(predict, containment)), disk_bytes=0)
+    sha256 = files.sha256_of_file(script)
+    return FrozenEvaluator(Path(python.path), script, sha256, predict.time_limit_s, box, store / "bytecode")
+
+
+def _with_altered_inputs(evaluation: Evaluation, exporter: Exporter, secret: bytes) -> Evaluation:
+    altered = lookahead.alter(evaluation.split.inputs, secret, exporter.folder)
+    exporter.seals.add("the altered inputs", altered.inputs)
+    return replace(evaluation, altered=altered)
 
 
 def protocol_hash(
