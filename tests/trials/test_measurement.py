@@ -411,6 +411,22 @@ def test_a_run_whose_ground_changed_under_it_is_abandoned_and_measured_anew(benc
     assert [line["run_id"] for line in bench.events("run_ended")] == ["run_0001", "run_0002"]
 
 
+def test_an_abandoned_run_is_not_taken_up_when_the_ground_changes_once_more(bench: Bench) -> None:
+    bench.world.queued = {"steep-s2"}
+    for data in ("data/train", "models"):
+        config = bench.root / ".autolab" / "config.yaml"
+        config.write_text(config.read_text().replace("data: data/train", f"data: {data}"))
+        looks = iter([False, True])
+        assert bench.measure(stop=lambda looks=looks: next(looks)).ending is Ending.PAUSED
+    config.write_text(config.read_text().replace("data: models", "data: paper"))
+    bench.world.queued = set()
+    measured = bench.measure()
+    assert (measured.ending, measured.run_id) == (Ending.DONE, "run_0003")
+    protocols = [line["protocol"] for line in bench.events("run_started")]
+    assert len(set(protocols)) == 3
+    assert [line["run_id"] for line in bench.events("run_ended")] == ["run_0001", "run_0002", "run_0003"]
+
+
 # A rule that may stop early
 
 

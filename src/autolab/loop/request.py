@@ -6,7 +6,6 @@ A request is known by its iteration, its kind and its number among those of that
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -42,6 +41,7 @@ from autolab.researchers.base import (
     TaskFolders,
 )
 from autolab.sandbox.collect import remove_any, remove_tree
+from autolab.stats.seeds import researcher_seed
 from autolab.text import decode, many_lines
 from autolab.trials import inputs
 from autolab.trials.progress import View
@@ -282,7 +282,7 @@ def _snapshot(iteration: Iteration) -> LabSnapshot:
     history = History(
         lessons=lessons,
         avoided_families=avoided(tired(lessons, iteration.campaign, iteration.config)),
-        seed=int.from_bytes(hmac.digest(iteration.lab.secret, b"researcher", "sha256")[:8], "big"),
+        seed=researcher_seed(iteration.lab.secret),
     )
     return LabSnapshot(
         config=iteration.config,

@@ -1,4 +1,7 @@
-"""The seeds of trials: made from the lab's secret, so that who does not know it cannot foretell them. Pure."""
+"""The seeds of trials and of the researcher: made from the lab's secret, so that nobody else can foretell them. Pure.
+
+The words below are parts of what is hashed: a lab in which one of them changes draws other seeds.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,25 @@ import hmac
 import json
 from collections.abc import Sequence
 
+SEARCH, CONFIRM = "search", "confirm"
+"""Say in the hashed message what the seeds are for."""
+RESEARCHER = b"researcher"
+"""The hashed message of the researcher's seed."""
+
 
 def search_seeds(secret: bytes, protocol: str, base_tree: str, count: int) -> tuple[int, ...]:
     """The first `count` seeds of a base: the same for every candidate on it, so that baseline trials run once."""
-    return _seeds(secret, ("search", protocol, base_tree), count)
+    return _seeds(secret, (SEARCH, protocol, base_tree), count)
 
 
 def confirmation_seeds(secret: bytes, candidate_tree: str, count: int) -> tuple[int, ...]:
     """Seeds that no search has used: the candidate's own, so that submitting it again draws no new luck."""
-    return _seeds(secret, (candidate_tree, "confirm"), count)
+    return _seeds(secret, (candidate_tree, CONFIRM), count)
+
+
+def researcher_seed(secret: bytes) -> int:
+    """The seed of a researcher's own choices, in [0, 2**64)."""
+    return int.from_bytes(hmac.digest(secret, RESEARCHER, "sha256")[:8], "big")
 
 
 def _seeds(secret: bytes, about: Sequence[str], count: int) -> tuple[int, ...]:

@@ -30,6 +30,9 @@ from autolab.trials.seal import CONFIGS, Seals
 
 TRAIN_SPLIT, EVAL_SPLIT, HOLDOUT_SPLIT = "train", "eval", "holdout"
 """Names of the splits in `TrialInputs.data_sha256` and in manifests."""
+PROTOCOL_EVALUATOR, PROTOCOL_DATA = "evaluator", "data"
+PROTOCOL_METRIC, PROTOCOL_ENVIRONMENT = "metric", "environment"
+"""Keys of the hashed text of a protocol: if one of them changes, every lab is in a new protocol."""
 PATH_KEY = "PYTHONPATH"
 
 
@@ -105,21 +108,11 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
     evaluation = None
     if config.evaluate is not None and config.predict is not None:  # they go together
         script = exporter.file(base, config.evaluate.script, "the evaluator")
-        box = python.enclosed(limits_box(config.predict, config.containment))
-        evaluator = FrozenEvaluator(
-            python=Path(python.path),
-            script=script,
-            sha256=files.sha256_of_file(script),
-            time_limit_s=config.predict.time_limit_s,
-            box=replace(box, disk_bytes=0),  # its byte code takes some
-            bytecode=source.store / "bytecode",
-        )
+        evaluator = _frozen_evaluator(script, config.predict, config.containment, python, source.store)
         evaluation = Evaluation(evaluator, *_splits(data))
     _require_readable(config, data.get(TRAIN_SPLIT), evaluation)
     if evaluation is not None and config.evaluate is not None and config.evaluate.altered_suffix:
-        altered = lookahead.alter(evaluation.split.inputs, source.secret, source.exports)
-        exporter.seals.add("the altered inputs", altered.inputs)
-        evaluation = replace(evaluation, altered=altered)
+        evaluation = _with_altered_inputs(evaluation, exporter, source.secret)
     evaluator_sha256 = evaluation.evaluator.sha256 if evaluation is not None else ""
     hashes = {name: folder.sha256 for name, folder in data.items()}
     return TrialInputs(
@@ -150,15 +143,30 @@ def _splits(data: Mapping[str, DataFolder]) -> tuple[DataSplit, DataSplit | None
     return DataSplit.of(data[EVAL_SPLIT].path), holdout
 
 
+def _frozen_evaluator(
+    script: Path, predict: Command, containment: str, python: interpreter.Interpreter, store: Path
+) -> FrozenEvaluator:
+    """The evaluator, with level and limits of the prediction, but for the disk, which its byte code takes."""
+    box = replace(python.enclosed(limits_box(predict, containment)), disk_bytes=0)
+    sha256 = files.sha256_of_file(script)
+    return FrozenEvaluator(Path(python.path), script, sha256, predict.time_limit_s, box, store / "bytecode")
+
+
+def _with_altered_inputs(evaluation: Evaluation, exporter: Exporter, secret: bytes) -> Evaluation:
+    altered = lookahead.alter(evaluation.split.inputs, secret, exporter.folder)
+    exporter.seals.add("the altered inputs", altered.inputs)
+    return replace(evaluation, altered=altered)
+
+
 def protocol_hash(
     evaluator_sha256: str, data_sha256: Mapping[str, str], metric: Metric, environment: Environment
 ) -> str:
     """The hash of a protocol: numbers of two protocols are not compared. `evaluator_sha256` is empty without one."""
     parts = {
-        "evaluator": evaluator_sha256,
-        "data": dict(data_sha256),
-        "metric": [metric.primary, metric.direction],
-        "environment": environment.value() | {"python": ""},
+        PROTOCOL_EVALUATOR: evaluator_sha256,
+        PROTOCOL_DATA: dict(data_sha256),
+        PROTOCOL_METRIC: [metric.primary, metric.direction],
+        PROTOCOL_ENVIRONMENT: environment.value() | {"python": ""},  # wherever it lies
     }
     return files.sha256_of(json.dumps(parts, sort_keys=True))
 

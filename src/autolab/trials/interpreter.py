@@ -34,6 +34,8 @@ TEMPLATES = "templates"
 """The folder of Autolab's own package that holds the shipped labs, with the labels of their evaluation."""
 MARK = "errors.py"
 """A file by which a folder called `autolab` is known as this package, of whatever version."""
+REDIRECTED = "imports from the export"
+"""Part of the hashed text of a content key."""
 _SYSTEM_SITES = ("/usr/lib/python3*", "/usr/local/lib/python3*")
 
 
@@ -105,7 +107,7 @@ class Interpreter:
     def identity(self, redirected: bool) -> str:
         """What of the environment a trial's numbers depend on. `redirected`: imports are sent to the code export."""
         installed = f"{self.environment.version} {self.environment.packages_sha256}"
-        return f"{installed} imports from the export" if redirected else installed
+        return f"{installed} {REDIRECTED}" if redirected else installed
 
     def enclosed(self, box: Box) -> Box:
         """A box in which this interpreter runs."""

@@ -26,7 +26,9 @@ HOLDOUT = "holdout"
 """The step, and its folder, that predicts for the holdout."""
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
-_IN_COPY = """
+ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
+"""Parts of the hashed text of a content key."""
+_COPYING_SCRIPT = """
 set -e
 code=$1 copy=$2 metrics=$3 place=$4 data=$5
 shift 5
@@ -48,7 +50,7 @@ exit $status
 """
 """Runs the command in a copy of the code that it may write to. The copy begins without a metrics file, which may be
 committed and of another day. Training data that lies in the lab is found at its place there."""
-_ON_OWN_INPUTS = 'cat "$1" > "$AUTOLAB_INPUTS" && shift && exec "$@"'
+_OWN_INPUTS_SCRIPT = 'cat "$1" > "$AUTOLAB_INPUTS" && shift && exec "$@"'
 """Runs the command on its own copy of the inputs, whose name and place say nothing."""
 
 
@@ -80,8 +82,8 @@ class TrialCommands:
 
     def identity(self, user: Mapping[str, str]) -> list[JsonValue]:
         """What of it, and of the user's variables, a trial's numbers depend on."""
-        ways = [f"metrics {self.train.metrics}"] if self.train.metrics != "metrics.json" else []
-        ways += ["in a copy"] if self.train.in_copy else []
+        ways = [f"{METRICS_FILE} {self.train.metrics}"] if self.train.metrics != "metrics.json" else []
+        ways += [IN_COPY] if self.train.in_copy else []
         ways += [f"{name}={value}" for name, value in user.items()]
         return [self.command, self.predict.command if self.predict else "", *ways]
 
@@ -93,7 +95,7 @@ class TrialCommands:
         metrics_file = "" if self.train.metrics == metrics.STDOUT else self.train.metrics
         own_data = [self.data, "{data}"] if self.data is not None and not Path(self.data).is_absolute() else ["", ""]
         copied = ["{code}", f"{{folder}}/{COPY}", metrics_file, *own_data]
-        return ["/bin/sh", "-c", _IN_COPY, "autolab", *copied, *arguments]
+        return ["/bin/sh", "-c", _COPYING_SCRIPT, "autolab", *copied, *arguments]
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def content_key(inputs: TrialInputs, commands: TrialCommands, arm: PlannedArm, s
         settings=arm.settings,
         seed=seed,
         data=dict(inputs.data_sha256),
-        evaluator=inputs.evaluator_sha256 + (" altered suffix" if altered else ""),
+        evaluator=inputs.evaluator_sha256 + (ALTERED_SUFFIX if altered else ""),
         environment=inputs.environment_identity,
     )
 
@@ -168,7 +170,7 @@ class _JobBuilder:
         else:
             self._files[lookahead.ALTERED] = evaluation.altered.inputs
             for name, source in evaluation.altered.order(self._attempt.key).items():
-                copying = ["/bin/sh", "-c", _ON_OWN_INPUTS, "autolab", f"{{{source}}}", *arguments]
+                copying = ["/bin/sh", "-c", _OWN_INPUTS_SCRIPT, "autolab", f"{{{source}}}", *arguments]
                 self._predict(name, copying, command, source, f"{{folder}}/{name}/inputs.npy")
         if self._attempt.holdout and evaluation.holdout is not None:
             self._files[HOLDOUT] = evaluation.holdout.inputs

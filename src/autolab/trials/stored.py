@@ -27,6 +27,11 @@ RECORDS = ("trial", "trial_known")
 WAY_OUT = "`autolab doctor --fix` takes it from the ledger again"
 
 
+TREE, COMMAND, SETTINGS, SEED = "tree", "command", "settings", "seed"
+DATA, EVALUATOR, ENVIRONMENT = "data", "evaluator", "environment"
+"""Keys of the hashed text of a content key: if one of them changes, no stored trial is found any more."""
+
+
 class InvalidEntry(RecordError):
     """A stored trial that its ledger line does not bear out."""
 
@@ -165,13 +170,13 @@ def content_key(
     `tree` is the git tree of the code (not the commit), the others are the commands and hashes in force.
     """
     parts: dict[str, JsonValue] = {
-        "tree": tree,
-        "command": command,
-        "settings": settings,
-        "seed": seed,
-        "data": data,
-        "evaluator": evaluator,
-        "environment": environment,
+        TREE: tree,
+        COMMAND: command,
+        SETTINGS: settings,
+        SEED: seed,
+        DATA: data,
+        EVALUATOR: evaluator,
+        ENVIRONMENT: environment,
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
