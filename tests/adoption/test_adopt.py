@@ -94,18 +94,18 @@ def adopted(kit: LabKit, *flags: str) -> str:
     return made.out
 
 
-def guessed(kit: LabKit, **wish: Any) -> str:
+def guessed(kit: LabKit, **options: Any) -> str:
     """What an adoption says, without the command line."""
     told: list[str] = []
-    adopt.adopt(kit.root, AdoptionRequest(**wish), 1, told.append)
+    adopt.adopt(kit.root, AdoptionRequest(**options), 1, told.append)
     return "\n".join(told)
 
 
-def refused(kit: LabKit, **wish: Any) -> str:
+def refused(kit: LabKit, **options: Any) -> str:
     """The message of a refusal, which says nothing else and leaves nothing behind."""
     before = everything(kit.root)
     with pytest.raises(AutolabError) as caught:
-        adopt.adopt(kit.root, AdoptionRequest(**wish), 1, lambda line: pytest.fail(line))
+        adopt.adopt(kit.root, AdoptionRequest(**options), 1, lambda line: pytest.fail(line))
     assert everything(kit.root) == before
     return str(caught.value)
 
@@ -303,7 +303,7 @@ LOSSES = 'print(f"train_loss: {a}")\nprint(f"val_loss: {b}")\nprint(f"steps: {c}
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("text", "wish", "said"),
+    ("text", "options", "said"),
     [
         ("print(1)\n", {}, "--metric: no metric was found; name the one that decides, such as --metric val_loss"),
         (LOSSES, {}, "--metric: train.py prints train_loss, val_loss, steps; name the one that decides"),
@@ -320,9 +320,9 @@ LOSSES = 'print(f"train_loss: {a}")\nprint(f"val_loss: {b}")\nprint(f"steps: {c}
     ],
 )
 def test_what_cannot_be_guessed_is_asked_in_one_line(
-    repository: Callable[..., LabKit], text: str, wish: dict[str, Any], said: str
+    repository: Callable[..., LabKit], text: str, options: dict[str, Any], said: str
 ) -> None:
-    assert said in refused(repository(train__py=text), **wish)
+    assert said in refused(repository(train__py=text), **options)
 
 
 @pytest.mark.process

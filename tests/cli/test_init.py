@@ -74,7 +74,7 @@ def test_a_later_layer_replaces_a_file_of_an_earlier_one(tmp_path: Path, monkeyp
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
     (tmp_path / "own" / "__pycache__").mkdir()
-    monkeypatch.setattr(create, "TEMPLATES", tmp_path)
+    monkeypatch.setattr(init, "TEMPLATES", tmp_path)
     monkeypatch.setattr(init, "LAYERS", {"own": ("base", "own")})
     init.compose("own", tmp_path / "lab")
     lab = {str(path.relative_to(tmp_path / "lab")): path for path in (tmp_path / "lab").rglob("*") if path.is_file()}

@@ -56,7 +56,16 @@ _AT_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrai
 
 @dataclass(frozen=True)
 class AdoptionRequest:
-    """What the user says; None is to be guessed."""
+    """What the user says; None is to be guessed.
+
+    Args:
+        train_command: What trains, such as "python train.py"; in any language.
+        metric: What decides: a name that the program prints as `name: value`, or writes into a JSON file.
+        direction: Which way is good.
+        delta: The least difference worth having, in the metric's units.
+        data: Folder of the training data.
+        python: The trials' interpreter; for a package that must be compiled, one in whose environment it is installed.
+    """
 
     train_command: str | None = None
     metric: str | None = None
@@ -91,20 +100,20 @@ class Program:
     env: tuple[str, ...]
 
 
-def adopt(folder: Path, wish: AdoptionRequest, seed: int | None, tell: Callable[[str], None]) -> Lab:
+def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callable[[str], None]) -> Lab:
     """Make a lab of the repository at `folder`. LabError, GitError, UsageError: why it cannot be, and the way out."""
-    ground = _ground(folder.resolve())
-    program = _program(ground, wish.train_command)
-    said = list(_guesses(ground, program, wish))
-    text = _config_text({key: value for key, value, _ in said}, program)
+    repository = _repository(folder.resolve())
+    program = _program(repository, request.train_command)
+    guesses = list(_guesses(repository, program, request))
+    text = _config_text({key: value for key, value, _ in guesses}, program)
     config = Config.from_text(text, Config.FILE)
-    _try_export(ground, config)
-    for key, value, why in said:
+    _try_export(repository, config)
+    for key, value, why in guesses:
         tell(f"  {key:<21} {_shown(value)}  ({why})")
-    for line in _notes(ground, program, config):
+    for line in _notes(repository, program, config):
         tell(f"note: {line}")
-    written = _write(ground, program, config, text)
-    lab = register(ground.root, seed)
+    written = _write(repository, program, config, text)
+    lab = register(repository.root, seed)
     tell(f"written, and yours to commit: {', '.join(written)}")
     return lab
 
@@ -112,7 +121,7 @@ def adopt(folder: Path, wish: AdoptionRequest, seed: int | None, tell: Callable[
 # what cannot be adopted
 
 
-def _ground(root: Path) -> Repository:
+def _repository(root: Path) -> Repository:
     """The repository, or why no lab can be made of it as it stands."""
     found = find_root(root) if root.is_dir() else None
     if found is None:
@@ -145,11 +154,11 @@ def _ground(root: Path) -> Repository:
     return Repository(root, git, head, tuple(dirty))
 
 
-def _try_export(ground: Repository, config: Config) -> None:
+def _try_export(repository: Repository, config: Config) -> None:
     """Refuse now what the first trial would be refused for: submodules, links that lead out, no room."""
-    place = common_dir(ground.root) / "autolab.export"
+    place = common_dir(repository.root) / "autolab.export"
     try:
-        ground.git.export(ground.head, place / "code", None, inputs.hidden_from_trials(config))
+        repository.git.export(repository.head, place / "code", None, inputs.hidden_from_trials(config))
     finally:
         remove_tree(place)
 
@@ -157,16 +166,16 @@ def _try_export(ground: Repository, config: Config) -> None:
 # the training program
 
 
-def _program(ground: Repository, given: str | None) -> Program:
-    words = _words(ground, given)
-    script = _script(ground, words)
+def _program(repository: Repository, command: str | None) -> Program:
+    words = _words(repository, command)
+    script = _script(repository, words)
     text = beside = ""
     if script is not None:
-        path = ground.root / script
+        path = repository.root / script
         others = [one for one in sorted(path.parent.glob(f"*{path.suffix}")) if one != path and one.is_file()]
         text = _read(path)
-        beside = "\n".join(_read(one) for one in others if ground.holds(str(one.relative_to(ground.root))))
-    env = (*_path_needed(ground, words[0]), *(["HOME"] if _AT_HOME.search(text + beside) else []))
+        beside = "\n".join(_read(one) for one in others if repository.holds(str(one.relative_to(repository.root))))
+    env = (*_path_needed(repository, words[0]), *(["HOME"] if _AT_HOME.search(text + beside) else []))
     return Program(shlex.join(words).replace("'{python}'", "{python}"), script, text, beside, env)
 
 
@@ -174,50 +183,52 @@ def _read(path: Path) -> str:
     return decode(path.read_bytes())
 
 
-def _words(ground: Repository, given: str | None) -> list[str]:
-    if given is None:
-        if not ground.holds("train.py"):
+def _words(repository: Repository, command: str | None) -> list[str]:
+    if command is None:
+        if not repository.holds("train.py"):
             raise UsageError("--train-command: missing, and the last commit has no train.py; such as 'python main.py'")
         return ["{python}", "train.py"]
     try:
-        words = command_words(given)
+        words = command_words(command)
     except ValueError as error:
-        raise UsageError(f"--train-command: {given!r}: {error}") from None
-    if words[:2] == ["uv", "run"] and _own_python(ground) and len(words) > 2:
+        raise UsageError(f"--train-command: {command!r}: {error}") from None
+    if words[:2] == ["uv", "run"] and _own_python(repository) and len(words) > 2:
         words = [*([] if words[2].startswith("python") else ["{python}"]), *words[2:]]
     if not words:
         raise UsageError("--train-command: empty; such as 'python train.py'")
     return ["{python}" if words[0] in ("python", "python3") else words[0], *words[1:]]
 
 
-def _script(ground: Repository, words: list[str]) -> str | None:
+def _script(repository: Repository, words: list[str]) -> str | None:
     """The first word that is a committed file; UsageError where a word must be one and is not."""
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else None
     if module is not None:
         path = module.replace(".", "/")
-        found = [name for name in (f"{path}.py", f"{path}/__main__.py", f"{path}/__init__.py") if ground.holds(name)]
+        found = [
+            name for name in (f"{path}.py", f"{path}/__main__.py", f"{path}/__init__.py") if repository.holds(name)
+        ]
     else:
-        found = [str(PurePosixPath(word)) for word in words if not word.startswith("-") and _is_file(ground, word)]
+        found = [str(PurePosixPath(word)) for word in words if not word.startswith("-") and _is_file(repository, word)]
     if found:
         return found[0]
     meant = module or next((word for word in words if re.search(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$", word)), None)
     if meant is None and words[0] != "{python}":
         return None  # `make train`: what it runs is not said
     missing = f"{meant}: not in the last commit" if meant else "no script is named"
-    raise UsageError(f"--train-command: {missing}; name a committed one, by its path in {ground.root}")
+    raise UsageError(f"--train-command: {missing}; name a committed one, by its path in {repository.root}")
 
 
-def _is_file(ground: Repository, word: str) -> bool:
+def _is_file(repository: Repository, word: str) -> bool:
     plain = not word.startswith(("/", "..")) and "\0" not in word
-    return plain and (ground.root / word).is_file() and ground.holds(str(PurePosixPath(word)))
+    return plain and (repository.root / word).is_file() and repository.holds(str(PurePosixPath(word)))
 
 
-def _path_needed(ground: Repository, program: str) -> list[str]:
+def _path_needed(repository: Repository, program: str) -> list[str]:
     """PATH, if the program is found on the user's only. UsageError: it is not there, or cannot be run."""
     if program == "{python}":
         return []
     if "/" in program:
-        if os.access(ground.root / program, os.X_OK) and (program.startswith("/") or _is_file(ground, program)):
+        if os.access(repository.root / program, os.X_OK) and (program.startswith("/") or _is_file(repository, program)):
             return []
         raise UsageError(f"--train-command: {program}: not a committed program that may be run; chmod +x, commit")
     if shutil.which(program, path=job.environment_of_trials("")["PATH"]):
@@ -227,40 +238,40 @@ def _path_needed(ground: Repository, program: str) -> list[str]:
     raise UsageError(f"--train-command: {program}: no such program on PATH")
 
 
-def _own_python(ground: Repository, command: str | None = None) -> str | None:
+def _own_python(repository: Repository, command: str | None = None) -> str | None:
     """The repository's own interpreter: the one that `command` names, else the first there is."""
     named = [path for path in OWN_PYTHON if command and command.strip().removeprefix("./").startswith(f"{path} ")]
-    return next((path for path in (*named, *OWN_PYTHON) if os.access(ground.root / path, os.X_OK)), None)
+    return next((path for path in (*named, *OWN_PYTHON) if os.access(repository.root / path, os.X_OK)), None)
 
 
-def _python(ground: Repository, given: Path) -> str:
+def _python(repository: Repository, named: Path) -> str:
     """The interpreter that the user names, as the configuration has it. UsageError: it is no program."""
-    path = ground.root / os.path.expanduser(given)
+    path = repository.root / os.path.expanduser(named)
     if not path.is_file() or not os.access(path, os.X_OK):
-        raise UsageError(f"--python: {given}: no such program, in {ground.root} or absolute")
-    return os.path.abspath(path) if given.is_absolute() or str(given).startswith("~") else str(given)
+        raise UsageError(f"--python: {named}: no such program, in {repository.root} or absolute")
+    return os.path.abspath(path) if named.is_absolute() or str(named).startswith("~") else str(named)
 
 
 # guesses
 
-Said = tuple[str, object, str]
+Guess = tuple[str, object, str]
 """A key of the configuration, its value, and why."""
 
 
-def _guesses(ground: Repository, program: Program, wish: AdoptionRequest) -> Iterator[Said]:
-    yield "train.command", program.command, "given" if wish.train_command else "the last commit has it"
-    if wish.python is not None:
-        yield "python", _python(ground, wish.python), "given"
+def _guesses(repository: Repository, program: Program, request: AdoptionRequest) -> Iterator[Guess]:
+    yield "train.command", program.command, "given" if request.train_command else "the last commit has it"
+    if request.python is not None:
+        yield "python", _python(repository, request.python), "given"
     elif "{python}" in program.command:
-        own = _own_python(ground, wish.train_command)
+        own = _own_python(repository, request.train_command)
         yield "python", own, "the repository's own" if own else "the one that runs Autolab: there is no .venv or venv"
-    metric, why = (wish.metric, "given") if wish.metric else _metric(program)
+    metric, why = (request.metric, "given") if request.metric else _metric(program)
     yield "metric.primary", metric, why
-    yield "metric.direction", *((wish.direction, "given") if wish.direction else _direction(metric))
-    if wish.delta is not None and not 0 < wish.delta < float("inf"):
-        raise UsageError(f"--delta: {wish.delta:g} is not a positive number")
-    why = "given" if wish.delta else f"the least difference in {metric} that is worth having: yours to say"
-    yield "metric.success_delta", wish.delta or DELTA, why
+    yield "metric.direction", *((request.direction, "given") if request.direction else _direction(metric))
+    if request.delta is not None and not 0 < request.delta < float("inf"):
+        raise UsageError(f"--delta: {request.delta:g} is not a positive number")
+    why = "given" if request.delta else f"the least difference in {metric} that is worth having: yours to say"
+    yield "metric.success_delta", request.delta or DELTA, why
     yield "train.metrics", *_source(program, metric)
     yield "train.in_copy", True, "what it writes beside itself goes into a copy of the code, thrown away"
     if program.env:
@@ -269,13 +280,13 @@ def _guesses(ground: Repository, program: Program, wish: AdoptionRequest) -> Ite
             list(program.env),
             "it reads below your home folder" if "HOME" in program.env else "to be found",
         )
-    data = _data(ground, program, wish.data)
+    data = _data(repository, program, request.data)
     if data is not None:
-        yield "data", data, "given" if wish.data else "the script names it, and it is not committed"
-    named = (path for path in MEASURES if path != program.script and ground.holds(path))
+        yield "data", data, "given" if request.data else "the script names it, and it is not committed"
+    named = (path for path in MEASURES if path != program.script and repository.holds(path))
     frozen = list(dict.fromkeys([*named, *FROZEN]))
     yield "files.frozen", frozen, "say what is asked and how it is measured; add what else measures"
-    table = _table(ground, program)
+    table = _table(repository, program)
     why = "a name that is free" if table == "results.tsv" else "results.tsv is yours and stays as it is"
     yield "files.global", ["RESEARCH_JOURNAL.md", table, "FINDINGS.md"], why
     yield "executor.options", {"slots": 1}, "one training at a time; more where cores and memory allow"
@@ -320,31 +331,33 @@ def _source(program: Program, metric: str) -> tuple[str, str]:
     return metrics.STDOUT, f"a line `{metric}: NUMBER` has to be printed; none was seen, so look at this"
 
 
-def _data(ground: Repository, program: Program, given: Path | None) -> str | None:
+def _data(repository: Repository, program: Program, folder: Path | None) -> str | None:
     """The training data: what is given, or the one folder that the script names and that git does not hold."""
-    if given is not None:
-        path = Path(os.path.normpath(ground.root / given))
+    if folder is not None:
+        path = Path(os.path.normpath(repository.root / folder))
         if not path.is_dir():
-            raise UsageError(f"--data: {given}: no such folder, in {ground.root} or absolute")
-        return str(path.relative_to(ground.root)) if path.is_relative_to(ground.root) else str(path)
+            raise UsageError(f"--data: {folder}: no such folder, in {repository.root} or absolute")
+        return str(path.relative_to(repository.root)) if path.is_relative_to(repository.root) else str(path)
     named = re.findall(r"""["'](\w[\w.-]*)(?:/[\w./-]*)?["']""", program.text)
-    folders = [name for name in dict.fromkeys(named) if (ground.root / name).is_dir() and not ground.holds(name)]
+    folders = [
+        name for name in dict.fromkeys(named) if (repository.root / name).is_dir() and not repository.holds(name)
+    ]
     return folders[0] if len(folders) == 1 else None
 
 
-def _table(ground: Repository, program: Program) -> str:
+def _table(repository: Repository, program: Program) -> str:
     """results.tsv, unless there is one of another kind, or the repository speaks of one."""
     header = "\t".join(results_table.COLUMNS)
-    about = ground.root / "program.md"
-    told = program.text + program.beside + (_read(about) if about.is_file() else "")
-    names = (["results.tsv"] if "results.tsv" not in told else []) + ["autolab_results.tsv"]
+    about = repository.root / "program.md"
+    texts = program.text + program.beside + (_read(about) if about.is_file() else "")
+    names = (["results.tsv"] if "results.tsv" not in texts else []) + ["autolab_results.tsv"]
     for name in (*names, *(f"autolab_results_{number}.tsv" for number in range(2, 100))):
-        path = ground.root / name
+        path = repository.root / name
         if not os.path.lexists(path):
             return name
         if path.is_file() and path.read_bytes().split(b"\n", 1)[0].decode(errors="replace") == header:
             return name
-    raise LabError(f"{ground.root}: a hundred results tables and none of a lab; move them away")
+    raise LabError(f"{repository.root}: a hundred results tables and none of a lab; move them away")
 
 
 def _shown(value: object) -> str:
@@ -353,7 +366,7 @@ def _shown(value: object) -> str:
     return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _notes(ground: Repository, program: Program, config: Config) -> Iterator[str]:
+def _notes(repository: Repository, program: Program, config: Config) -> Iterator[str]:
     """What the user should know or do, a line each."""
     name = program.script or program.command
     if program.script is not None and "AUTOLAB_SEED" not in program.text + program.beside:
@@ -363,60 +376,62 @@ def _notes(ground: Repository, program: Program, config: Config) -> Iterator[str
             f"{name} never reads AUTOLAB_SEED, so each trial repeats the same training and nothing can be told from"
             f" chance: let it seed its random numbers from {how}, and commit"
         )
-    built = _compiled(ground)
+    built = _compiled(repository)
     if built:
         yield (
             f"{built}: the package has to be compiled, and a trial imports the candidate's code as git holds it, where"
             " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
             " --python /path/to/env/bin/python; candidates then change what lies outside of it"
         )
-    unseen = [path for path in ground.untracked if not (config.data and path.rstrip("/") == config.data)]
+    unseen = [path for path in repository.untracked if not (config.data and path.rstrip("/") == config.data)]
     if unseen:
         more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
         yield f"not committed, so trials do not see: {', '.join(unseen[:3])}{more}"
     for path in DOCUMENTS:
-        if path in config.files.global_ and os.path.lexists(ground.root / path):
+        if path in config.files.global_ and os.path.lexists(repository.root / path):
             yield f"{path} is yours; the lab's entries will go above what it holds"
     yield f"no evaluator measures {config.metric.primary}: the numbers are what {name} says, and marked self-reported"
 
 
-def _compiled(ground: Repository) -> str:
+def _compiled(repository: Repository) -> str:
     """What says that the repository's own package is built by a compiler, in words; empty where nothing does."""
-    if ground.holds("setup.py"):
-        found = re.search(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b", _read(ground.root / "setup.py"))
+    if repository.holds("setup.py"):
+        found = re.search(
+            r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b", _read(repository.root / "setup.py")
+        )
         if found:
             return f"setup.py: {found[1]}"
-    if ground.holds("pyproject.toml"):
+    if repository.holds("pyproject.toml"):
         try:
-            system = tomllib.loads(_read(ground.root / "pyproject.toml")).get("build-system", {})
+            system = tomllib.loads(_read(repository.root / "pyproject.toml")).get("build-system", {})
         except tomllib.TOMLDecodeError:
             system = {}
         named = [str(system.get("build-backend", "")), *map(str, system.get("requires", ()))]
         for name in named:
             if re.match(BUILDERS, name, re.IGNORECASE):
                 return f"pyproject.toml: build-system: {name}"
-    for folder in sorted({str(PurePosixPath(path).parent) for path in ground.git.files(ground.head)}):
+    for folder in sorted({str(PurePosixPath(path).parent) for path in repository.git.files(repository.head)}):
         for pattern in ("*.so", "*.pyd", "*.pyx"):
-            for path in sorted((ground.root / folder).glob(pattern)):
-                return str(path.relative_to(ground.root))
+            for path in sorted((repository.root / folder).glob(pattern)):
+                return str(path.relative_to(repository.root))
     return ""
 
 
 # what is written
 
 
-def _config_text(said: dict[str, object], program: Program) -> str:
+def _config_text(settings: dict[str, object], program: Program) -> str:
     """config.yaml; the values are JSON, which YAML reads."""
-    value = {key: json.dumps(one, ensure_ascii=False) for key, one in said.items()}
+    value = {key: json.dumps(one, ensure_ascii=False) for key, one in settings.items()}
     train = [f"{key.partition('.')[2]}: {value[key]}" for key in value if key.startswith("train.")]
     metric = [f"{key.partition('.')[2]}: {value[key]}" for key in value if key.startswith("metric.")]
     rows = [
         "# Made by `autolab init --from-existing`; change what was guessed wrongly. Limits are in seconds, GB and MB.",
-        f"goal: {json.dumps(_goal(said), ensure_ascii=False)}",
+        f"goal: {json.dumps(_goal(settings), ensure_ascii=False)}",
         f"metric: {{{', '.join(metric)}}}",
-        *([f"python: {value['python']}"] if said.get("python") else []),
+        *([f"python: {value['python']}"] if settings.get("python") else []),
         f"train: {{{', '.join(train)}, time_limit_s: 3600, output_mb: 50}}",
-        *([f"data: {value['data']}"] if "data" in said else []),
+        *([f"data: {value['data']}"] if "data" in settings else []),
         "run_time_minutes: [0, 60]",
         "researcher: {name: offline}",
         f"executor: {{name: local, options: {value['executor.options']}}}",
@@ -430,26 +445,26 @@ def _config_text(said: dict[str, object], program: Program) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _goal(said: dict[str, object]) -> str:
-    return f"{'Lower' if said['metric.direction'] == 'minimize' else 'Raise'} {said['metric.primary']}"
+def _goal(settings: dict[str, object]) -> str:
+    return f"{'Lower' if settings['metric.direction'] == 'minimize' else 'Raise'} {settings['metric.primary']}"
 
 
-def _write(ground: Repository, program: Program, config: Config, text: str) -> list[str]:
+def _write(repository: Repository, program: Program, config: Config, text: str) -> list[str]:
     """The lab's files, as far as there are none of these names; the configuration last. What is new, shortened."""
     new = {path: (BASE / path).read_text(encoding="utf-8") for path in DOCUMENTS}
     new |= {"program.md": _program_text(program, config), "0_docs/problem.md": _problem_text(program, config)}
-    new |= _recipes(ground, program)
+    new |= _recipes(repository, program)
     new |= {path: "\t".join(results_table.COLUMNS) + "\n" for path in config.files.global_ if path.endswith(".tsv")}
-    new = {path: content for path, content in new.items() if not os.path.lexists(ground.root / path)}
-    ignore(ground.root)
-    write_schemas(ground.root)
+    new = {path: content for path, content in new.items() if not os.path.lexists(repository.root / path)}
+    ignore(repository.root)
+    write_schemas(repository.root)
     for prompt in sorted((BASE / ".autolab" / "prompts").iterdir()):
-        write_whole(ground.root / ".autolab" / "prompts" / prompt.name, prompt.read_bytes())
-    write_whole(ground.root / VerifierPolicy.FILE, _policy_text(program))
-    write_whole(ground.root / INTERPRETER, (BASE / INTERPRETER).read_bytes())
+        write_whole(repository.root / ".autolab" / "prompts" / prompt.name, prompt.read_bytes())
+    write_whole(repository.root / VerifierPolicy.FILE, _policy_text(program))
+    write_whole(repository.root / INTERPRETER, (BASE / INTERPRETER).read_bytes())
     for path, content in new.items():
-        write_whole(ground.root / path, content)
-    write_whole(ground.root / Config.FILE, text)
+        write_whole(repository.root / path, content)
+    write_whole(repository.root / Config.FILE, text)
     return [".autolab/", *new]
 
 
@@ -461,10 +476,10 @@ def _smoke(program: Program, python: str) -> str | None:
     return f"{python} -c {shlex.quote(code)}"
 
 
-def _recipes(ground: Repository, program: Program) -> dict[str, str]:
+def _recipes(repository: Repository, program: Program) -> dict[str, str]:
     """A justfile with `smoke`, where the repository has no recipes of its own and there is something to try."""
     smoke = _smoke(program, "{{quote(python)}}")
-    theirs = [path for path in ground.root.iterdir() if path.name.lower() in ("justfile", ".justfile")]
+    theirs = [path for path in repository.root.iterdir() if path.name.lower() in ("justfile", ".justfile")]
     if smoke is None or theirs:
         return {}
     lines = (BASE / "justfile").read_text(encoding="utf-8").rstrip("\n").split("\n")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from autolab.cli.doctor import check_models, examine_machine, verify_lab
+from autolab.cli.flags import FLAT, CheckedModelFlags, ResearcherFlags
 from autolab.cli.session import print_findings, print_line, to_json, with_researcher
 from autolab.errors import UsageError
 from autolab.lab.lab import Lab
@@ -70,10 +71,7 @@ def doctor(
     dir: Path = Path("."),
     fix: bool = False,
     llm: bool = False,
-    researcher: str | None = None,
-    model: Annotated[str | None, arg(aliases=["--llm-model"])] = None,
-    base_url: Annotated[str | None, arg(aliases=["--llm-base-url"])] = None,
-    json: bool = False,
+    models: Annotated[CheckedModelFlags, FLAT],
 ) -> int:
     """What this machine and this lab lack.
 
@@ -81,18 +79,15 @@ def doctor(
         dir: A folder in the lab.
         fix: Fix what can be fixed: views, state, ledger, worktrees, cleaned files; with copies.
         llm: Ask the models that think here for a sample decision: address, key, model, form. Costs one short call each.
-        researcher: With --llm, look at this one, in place of config.yaml's.
-        model: With --llm, look at this model.
-        base_url: With --llm, its address.
-        json: One JSON object.
     """
     if not llm:
-        if researcher or model or base_url:
+        if models.researcher or models.model or models.base_url:
             raise UsageError("doctor: --researcher, --model and --base-url go with --llm")
-        return print_findings(examine_machine(dir, fix), json)
+        return print_findings(examine_machine(dir, fix), models.json)
     lab = Lab.find(dir)
-    config = with_researcher(lab.config(), researcher, model=model, base_url=base_url)
-    return print_findings(check_models(relative(lab, config), lab.control / "prompts"), json)
+    flags = ResearcherFlags(models.researcher, model=models.model, base_url=models.base_url)
+    config = with_researcher(lab.config(), flags)
+    return print_findings(check_models(relative(lab, config), lab.control / "prompts"), models.json)
 
 
 def standin(script: Positional[Path], /, *, port: int = 0, log: Path | None = None) -> int:

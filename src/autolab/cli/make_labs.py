@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 from tyro.conf import Positional
 
-from autolab.adoption import adopt
+from autolab.adoption.adopt import AdoptionRequest, adopt
+from autolab.cli.flags import FLAT, LabFlags, RecordFlags, ResearcherFlags, SearchFlags, TrialFlags
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
 from autolab.cli.session import print_line
@@ -24,12 +25,7 @@ def init(
     seed: int | None = None,
     fork: bool = False,
     from_existing: bool = False,
-    train_command: str | None = None,
-    metric: str | None = None,
-    direction: Literal["minimize", "maximize"] | None = None,
-    delta: float | None = None,
-    data: Path | None = None,
-    python: Path | None = None,
+    adoption: Annotated[AdoptionRequest, FLAT],
 ) -> int:
     """Make a lab.
 
@@ -39,21 +35,14 @@ def init(
         seed: Derive the lab's secret, and with it every drawn seed, from this number.
         fork: Make a copied lab one of its own: new id, own worktrees.
         from_existing: Make a lab of a repository with a training program. What is not said below is guessed aloud.
-        train_command: What trains, such as "python train.py"; in any language.
-        metric: What decides: a name that the program prints as `name: value`, or writes into a JSON file.
-        direction: Which way is good.
-        delta: The least difference worth having, in the metric's units.
-        data: Folder of the training data.
-        python: The trials' interpreter; for a package that must be compiled, one in whose environment it is installed.
     """
-    wish = adopt.AdoptionRequest(train_command, metric, direction, delta, data, python)
-    if not from_existing and wish != adopt.AdoptionRequest():
+    if not from_existing and adoption != AdoptionRequest():
         flags = "--train-command, --metric, --direction, --delta, --data and --python"
         raise UsageError(f"init: {flags} go with --from-existing")
     if from_existing and (fork or template != "digits"):
         raise UsageError("init: --from-existing takes the repository as it is: leave --template and --fork out")
     if from_existing:
-        lab = adopt.adopt(dir, wish, seed, print_line)
+        lab = adopt(dir, adoption, seed, print_line)
     else:
         lab = fork_lab(dir) if fork else make_lab(dir, template, seed)
     print(f"lab {lab.lab_id} at {lab.root}\nnext: cd {dir} && autolab loop --max-iterations 3")
@@ -69,7 +58,7 @@ def demo(dir: Positional[Path] = Path("autolab-demo"), /, *, plain: bool = False
     """
     if not (dir / ".git" / "autolab" / "head").exists():
         make_lab(dir, "digits", 0)
-    code = loop(max_iterations=3, dir=dir, plain=plain)
+    code = loop(SearchFlags(max_iterations=3), ResearcherFlags(), TrialFlags(), RecordFlags(), LabFlags(plain, dir))
     if code:
         return code
     print("\n" + evidence(Lab.find(dir)))

@@ -7,19 +7,19 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
+from autolab.cli.flags import ResearcherFlags, TrialFlags
 from autolab.cli.view import choose
 from autolab.errors import UsageError
 from autolab.ideas.lessons import recall
 from autolab.lab.lab import Lab
 from autolab.lab.location import holder
 from autolab.lab.schemas.config import Config, ResearcherConfig
-from autolab.lab.schemas.experiment import Lesson
+from autolab.lab.schemas.experiment import Finding, Lesson
 from autolab.trials.progress import View
 
 
-def print_findings(findings: list[Any], as_json: bool) -> int:
+def print_findings(findings: list[Finding], as_json: bool) -> int:
     """Print findings; exit 1 if one blocks."""
     blocking = [finding for finding in findings if finding.severity == "blocking"]
     if as_json:
@@ -45,42 +45,47 @@ def print_aside(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def with_researcher(
-    config: Config,
-    researcher: str | None,
-    script: str | None = None,
-    command: str | None = None,
-    model: str | None = None,
-    base_url: str | None = None,
-    timeout_s: float | None = None,
-) -> Config:
+def with_researcher(config: Config, flags: ResearcherFlags) -> Config:
     """The configuration with the researcher that this command's flags name."""
+    timeout_s = flags.llm_timeout
     if timeout_s is not None and not 0 < timeout_s < float("inf"):
         raise UsageError(f"--llm-timeout: {timeout_s:g} is not a positive number of seconds")
-    given = {"script": script, "command": command, "model": model, "base_url": base_url, "timeout_s": timeout_s}
-    update = {key: value for key, value in given.items() if value is not None}
-    if not (researcher or update):
+    options = {
+        "script": flags.script,
+        "command": flags.command,
+        "model": flags.model,
+        "base_url": flags.base_url,
+        "timeout_s": timeout_s,
+    }
+    update = {key: value for key, value in options.items() if value is not None}
+    if not (flags.researcher or update):
         return config
-    kinds = {"script": "scripted", "command": "command"}
-    meant = next((kind for key, kind in kinds.items() if key in update), "llm")
-    known = config.researcher.name
-    name = researcher or (known if not {"script", "command"} & set(update) and known not in _PLAIN else meant)
-    old = config.researcher if name == known else ResearcherConfig(name=name)
+    name = flags.researcher or _implied_researcher(config.researcher.name, set(update))
+    old = config.researcher if name == config.researcher.name else ResearcherConfig(name=name)
     return config.model_copy(update={"researcher": old.model_copy(update={"name": name} | update)})
 
 
-_PLAIN = ("offline", "scripted", "command")
+def _implied_researcher(configured: str, options: set[str]) -> str:
+    """Which researcher the flags mean that name none, by their options."""
+    if "script" in options:
+        return "scripted"
+    if "command" in options:
+        return "command"
+    return "llm" if configured in _WITHOUT_MODEL else configured
+
+
+_WITHOUT_MODEL = ("offline", "scripted", "command")
 """Researchers that take no model: --model beside them in the configuration means the llm."""
 
 
-def with_flags(config: Config, executor: str | None, level: str | None, resolve: bool) -> Config:
+def with_trials(config: Config, flags: TrialFlags) -> Config:
     """The configuration with this command's flags in place of its keys."""
-    update: dict[str, Any] = {}
-    if executor:
-        update["executor"] = config.executor.model_copy(update={"name": executor})
-    if level:
-        update["containment"] = level
-    if resolve:
+    update: dict[str, object] = {}
+    if flags.executor:
+        update["executor"] = config.executor.model_copy(update={"name": flags.executor})
+    if flags.containment:
+        update["containment"] = flags.containment
+    if flags.resolve:
         update["test"] = config.test.model_copy(update={"resolve": True})
     return config.model_copy(update=update)
 

@@ -99,7 +99,10 @@ def call(
         with warnings.catch_warnings():  # of a usage that is none: it is booked as reserved
             warnings.simplefilter("ignore")
             response = asyncio.run(_request(model, messages, line.transport(), {"max_tokens": max_tokens} | settings))
-    except Exception as error:  # clients read a hostile body in many ways; what came is on record, and judged below
+    # All of them: pydantic-ai and the two clients document no common error, and a hostile body raises whatever their
+    # parsing meets (validation, type, key and unicode errors). What came is on record and is judged below; an error of
+    # ours that passed through the clients is raised again from `line.raised`.
+    except Exception as error:
         trouble = f"{type(error).__name__}: {error}"
     if line.raised is not None:
         raise line.raised
@@ -138,7 +141,9 @@ class _Line:
         headers = {name: value for name, value in headers.items() if name in _SENT} | self._own
         try:
             self.received = self._calls.send(sent, lambda: post(url, headers, body, self._timeout_s))
-        except BaseException as error:  # the clients would take it for a failed connection
+        # All of them, also KeyboardInterrupt: the clients would take BudgetSpent, Paused or a full disk for a failed
+        # connection. `call` raises it again.
+        except BaseException as error:
             self.raised = error
             raise
         return self.received
@@ -203,7 +208,8 @@ def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Re
     def work() -> None:
         try:
             found.set_result(asyncio.run(_posted(url, headers, body, timeout_s)))
-        except BaseException as error:  # whatever it is, the caller has it
+        # All of them: a future without a result would let the caller wait for ever; `result` raises it there.
+        except BaseException as error:
             found.set_exception(error)
 
     threading.Thread(target=work, name="call", daemon=True).start()
