@@ -15,7 +15,8 @@ import yaml
 from lab_kit import Finished, LabKit, decision, design, docs, hypothesis, iteration, script
 
 from autolab.adoption import adopt
-from autolab.adoption.adopt import HIGHER, LOWER, AdoptionRequest
+from autolab.adoption.adopt import AdoptionRequest
+from autolab.adoption.metric_direction import HIGHER, LOWER
 from autolab.errors import AutolabError
 from autolab.lab.schemas.config import Config
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from autolab.adoption.metric_direction import direction_of, side_of
 from autolab.errors import LabError, UsageError
 from autolab.files import write_whole
 from autolab.lab.create import TEMPLATES, ignore, refuse_nested, register, write_schemas
@@ -46,9 +47,6 @@ BUILDERS = (
 DELTA = 0.01
 PAIRS = 24
 
-LOWER = {"loss", "bpb", "bpc", "nll", "perplexity", "ppl", "error", "err", "mse", "rmse", "mae", "wer", "cer", "fid"}
-HIGHER = {"accuracy", "acc", "f1", "score", "auc", "auroc", "bleu", "rouge", "iou", "precision", "recall", "reward"}
-"""Words of a metric's name that say which way is good."""
 _PRINTED = re.compile(r"""["'](?:\\n)?([A-Za-z_][\w./-]*)[ \t]*:[ \t]*(?:[{%$]|["'][ \t]*[,+.\w])""")
 _ELSEWHERE = re.compile(r"\blog(ger|ging)?\.|stderr|>&2")
 _AT_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrained|load_dataset")
@@ -267,7 +265,7 @@ def _guesses(repository: Repository, program: Program, request: AdoptionRequest)
         yield "python", own, "the repository's own" if own else "the one that runs Autolab: there is no .venv or venv"
     metric, why = (request.metric, "given") if request.metric else _metric(program)
     yield "metric.primary", metric, why
-    yield "metric.direction", *((request.direction, "given") if request.direction else _direction(metric))
+    yield "metric.direction", *((request.direction, "given") if request.direction else direction_of(metric))
     if request.delta is not None and not 0 < request.delta < float("inf"):
         raise UsageError(f"--delta: {request.delta:g} is not a positive number")
     why = "given" if request.delta else f"the least difference in {metric} that is worth having: yours to say"
@@ -294,7 +292,7 @@ def _guesses(repository: Repository, program: Program, request: AdoptionRequest)
 
 def _metric(program: Program) -> tuple[str, str]:
     printed = _printed(program)
-    likely = [name for name in printed if _side(name)]
+    likely = [name for name in printed if side_of(name)]
     if len(likely) == 1:
         return likely[0], f"{program.script} prints it"
     such = f"{program.script or program.command} prints {', '.join(printed)}" if printed else "no metric was found"
@@ -305,20 +303,6 @@ def _printed(program: Program) -> list[str]:
     """Names that the program prints at the beginning of a text, followed by a colon and a value."""
     lines = [line for line in program.text.split("\n") if not _ELSEWHERE.search(line)]
     return list(dict.fromkeys(name for line in lines for name in _PRINTED.findall(line)))
-
-
-def _side(metric: str) -> Direction | None:
-    words = set(re.split(r"[\W_\d]+", metric.lower())) | set(re.split(r"[\W_]+", metric.lower()))
-    if bool(words & LOWER) == bool(words & HIGHER):
-        return None
-    return "minimize" if words & LOWER else "maximize"
-
-
-def _direction(metric: str) -> tuple[Direction, str]:
-    side = _side(metric)
-    if side is None:
-        raise UsageError(f"--direction: {metric} does not say which way is good; give minimize or maximize")
-    return side, "by its name"
 
 
 def _source(program: Program, metric: str) -> tuple[str, str]:

@@ -216,11 +216,11 @@ def check_models(config: Config, folder: Path) -> list[Finding]:
     found: list[Finding] = []
     for role, who in (("researcher", config.researcher), ("reviewer", config.reviewer)):
         if who is not None:
-            found += _mind(role, who, folder)
+            found += _model_findings(role, who, folder)
     return found
 
 
-def _mind(role: str, who: ResearcherConfig, folder: Path) -> list[Finding]:
+def _model_findings(role: str, who: ResearcherConfig, folder: Path) -> list[Finding]:
     try:
         load_researcher(who)
         if who.name != "llm":

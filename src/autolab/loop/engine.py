@@ -78,15 +78,15 @@ class Engine:
         config: Config,
         tell: View,
         stop: Callable[[], bool],
-        minds: tuple[Researcher, Researcher] | None = None,
+        researchers: tuple[Researcher, Researcher] | None = None,
     ) -> None:
-        """`minds` are researcher and reviewer in place of the configured ones."""
+        """`researchers` are researcher and reviewer in place of the configured ones."""
         self.lab = lab
         self.config = preflight.in_force(lab, config, tell)
         self.tell = tell
         self.stop = stop
         self._loops = False
-        self._researcher, self._reviewer = minds or preflight.load_researchers(config)
+        self._researcher, self._reviewer = researchers or preflight.load_researchers(config)
         self._ground = preflight.Conditions(lab, self.config, (self._researcher, self._reviewer))
         preflight.require(preflight.START, self._ground)
         for researcher in dict.fromkeys((self._researcher, self._reviewer)):

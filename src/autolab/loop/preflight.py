@@ -34,7 +34,7 @@ class Conditions:
 
     lab: Lab
     config: Config
-    minds: tuple[Researcher, Researcher] | None = None
+    researchers: tuple[Researcher, Researcher] | None = None
     note: bool = True
 
     def base(self) -> str:
@@ -124,7 +124,7 @@ def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
 def _researcher(ground: Conditions) -> None:
     """Both can be asked, and every cap on what they take is counted: a cap that nothing counts is worse than none."""
     config = ground.config
-    for researcher in dict.fromkeys(ground.minds or load_researchers(config)):
+    for researcher in dict.fromkeys(ground.researchers or load_researchers(config)):
         capped = {name for name in ("tokens", "dollars") if getattr(config.budget, name) is not None}
         for name in sorted(capped - researcher.counts):
             way = "researcher.price says it" if name == "dollars" else "it does not tell"
@@ -136,7 +136,7 @@ def _researcher(ground: Conditions) -> None:
 
 def _prompts(ground: Conditions) -> None:
     """Each stage's prompt, and the contract of a researcher that reads it, from the checkout or as last held."""
-    read = {researcher.contract for researcher in ground.minds or load_researchers(ground.config)}
+    read = {researcher.contract for researcher in ground.researchers or load_researchers(ground.config)}
     contracts = [(file,) for key, file in sorted(prompts.CONTRACTS.items()) if key in read]
     for names in [*prompts.FILES.values(), *contracts]:
         path = next((path for path in map(ground.lab.prompt, names) if path.exists()), None)

@@ -259,10 +259,10 @@ def _data(config: Config) -> list[str]:
 def _walk(past: _Past, scratch: Lab, config: Config, tell: View, stop: Callable[[], bool]) -> None:
     """Every stage of the iteration again, with the answers that a user gave where it waited."""
     answers = past.answers()
-    minds = (Recorded(past, scratch, False), Recorded(past, scratch, True))
+    researchers = (Recorded(past, scratch, False), Recorded(past, scratch, True))
     config = config.model_copy(update={"researcher": past.who or config.researcher})
     with scratch.hold(f"autolab replay {past.iteration_id}"):
-        engine = Engine(scratch, config, tell, stop, minds)
+        engine = Engine(scratch, config, tell, stop, researchers)
         while (state := scratch.load()[0]).iteration_id == past.iteration_id:
             if waits(state.stage):
                 if not answers:
