@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -41,6 +42,20 @@ STANDARD_LIBRARY_ONLY = (
     *("errors", "files", "text", "executors.supervisor", "lab.crash_points", "lab.redaction"),
     *("sandbox", "trials.site_paths"),
 )
+# Their values are JSON, YAML or a user's own class: data from outside, whose form is not known before it is read.
+READERS_OF_OUTSIDE_DATA = {
+    *("cli.status.read", "cli.status.text", "lab.ledger.seal", "lab.ledger.Ledger.append", "lab.redaction.clean_value"),
+    *("lab.schemas.record.Record.value", "reports.registry.registry_records", "text.has_surrogates"),
+    *("researchers.llm.services.Model.dollars", "researchers.llm.wire.call", "researchers.own_class.OwnResearcher"),
+    *(
+        "researchers.standin.forms.parse_request",
+        "researchers.standin.forms.read_as",
+        "researchers.standin.forms.models",
+    ),
+    *("researchers.standin.server.StandIn", "sandbox.box.enclose", "sandbox.process_tree.end_children"),
+    *("sandbox.runner.step_document", "sandbox.workdir.write_json"),
+    *("trials.site_paths.tables", "trials.site_paths.answer", "trials.site_paths.redirect"),
+}
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich", "markdown_it"}
 HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices"}
@@ -243,6 +258,32 @@ def test_no_module_is_renamed_on_import_and_none_hides_what_it_lacks() -> None:
             if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
                 problems.append(f"{path}:{node.lineno}: __getattr__")
     assert problems == []
+
+
+def functions_with_any(tree: ast.Module) -> Iterator[str]:
+    """Public functions and methods (a class for its `__init__`) whose parameters or result are annotated with Any."""
+    for node in tree.body:
+        owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        for inner in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if not isinstance(inner, ast.FunctionDef) or owner.startswith("_"):
+                continue
+            if inner.name.startswith("_") and inner.name != "__init__":
+                continue
+            arguments = [*inner.args.posonlyargs, *inner.args.args, *inner.args.kwonlyargs]
+            arguments += [one for one in (inner.args.vararg, inner.args.kwarg) if one is not None]
+            notes = [one.annotation for one in arguments if one.annotation is not None] + [inner.returns]
+            names = {part.id for note in notes if note for part in ast.walk(note) if isinstance(part, ast.Name)}
+            if "Any" in names:
+                yield owner.rstrip(".") if inner.name == "__init__" else f"{owner}{inner.name}"
+
+
+def test_no_public_signature_has_any_but_those_of_readers_of_outside_data() -> None:
+    found = {
+        f"{module}.{name}" for module, path in sources(PACKAGE).items() for name in functions_with_any(parsed(path))
+    }
+    assert found == READERS_OF_OUTSIDE_DATA
+    bad = "from typing import Any\n\ndef f(x: dict[str, Any]) -> None: ...\nclass C:\n    def __init__(self, x: Any): ...\n"
+    assert list(functions_with_any(ast.parse(bad))) == ["f", "C"]
 
 
 @pytest.mark.process
