@@ -26,7 +26,7 @@ from autolab.executors.base import Exit, Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.box import Box
-from autolab.trials.evaluator import Problem, check_predictions, read_metrics, score
+from autolab.trials.evaluator import FrozenEvaluator, Problem, check_predictions, read_metrics
 
 from . import reach
 from .program import Program
@@ -333,7 +333,8 @@ def _score(world: World, run: Run) -> None:
     frozen = world.before[str(evaluator / "eval.py")][5]
     assert isinstance(frozen, str)
     python, labels = Path(sys.executable), evaluator / "labels.npy"
-    scored = score(python, evaluator / "eval.py", frozen, predictions, labels, world.root / "scored", 5.0)
+    engine = FrozenEvaluator(python, evaluator / "eval.py", frozen, 5.0)
+    scored = engine.score(predictions, labels, world.root / "scored")
     if isinstance(scored, dict):
         run.record = scored["accuracy"]
 
