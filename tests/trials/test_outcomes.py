@@ -18,7 +18,7 @@ STAND_IN = '''
 import dataclasses, json, os
 from autolab.executors import LocalExecutor
 from autolab.executors.base import Phase, Status
-from autolab.lab.schemas.outcomes import Outcome
+from autolab.lab.schemas.outcomes import TrialOutcome
 
 class StandIn(LocalExecutor):
     name = location = "standin"
@@ -29,9 +29,9 @@ class StandIn(LocalExecutor):
     def _ended(self, key, status):
         if not status.over or f".{os.environ['TRIAL']}." not in key:
             return status
-        outcome = Outcome(os.environ["OUTCOME"])
+        outcome = TrialOutcome(os.environ["OUTCOME"])
         ended = dataclasses.replace(status.exit, outcome=outcome, message=f"train ran into its limit ({outcome})")
-        return Status(Phase.LOST if outcome is Outcome.LOST else Phase.FINISHED, ended)
+        return Status(Phase.LOST if outcome is TrialOutcome.LOST else Phase.FINISHED, ended)
 '''
 
 

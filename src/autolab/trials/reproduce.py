@@ -165,20 +165,20 @@ def _commits(lab: Lab, manifest: Manifest) -> tuple[str, str]:
     return base, candidate
 
 
-def _differences(manifest: Manifest, setup: TrialInputs) -> tuple[str, ...]:
+def _differences(manifest: Manifest, inputs: TrialInputs) -> tuple[str, ...]:
     """What is not as it was. LabError where that makes the numbers those of another question."""
     was = manifest.evaluator.sha256 if manifest.evaluator else ""
-    if was != setup.evaluator_sha256:
-        raise LabError(f"evaluator: {setup.evaluator_sha256[:12]} is not the one of {manifest.run_id}, {was[:12]}")
+    if was != inputs.evaluator_sha256:
+        raise LabError(f"evaluator: {inputs.evaluator_sha256[:12]} is not the one of {manifest.run_id}, {was[:12]}")
     for name, sha in (manifest.data or {}).items():
-        if setup.data_sha256.get(name) != sha:
+        if inputs.data_sha256.get(name) != sha:
             raise LabError(f"data: the {name} split is not the one of {manifest.run_id}; put those files back")
-    told, then = [], manifest.environment
-    if then is not None and then.version != setup.interpreter.environment.version:
-        told.append(f"Python {setup.interpreter.environment.version}, was {then.version}")
-    if then is not None and then.packages_sha256 != setup.interpreter.environment.packages_sha256:
-        told.append("other packages are installed than then")
-    return tuple(told)
+    differences, then = [], manifest.environment
+    if then is not None and then.version != inputs.interpreter.environment.version:
+        differences.append(f"Python {inputs.interpreter.environment.version}, was {then.version}")
+    if then is not None and then.packages_sha256 != inputs.interpreter.environment.packages_sha256:
+        differences.append("other packages are installed than then")
+    return tuple(differences)
 
 
 def _compare(
