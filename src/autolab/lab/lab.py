@@ -15,13 +15,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from autolab import files
 from autolab.errors import GitError, LabError, LedgerError, RecordError
 from autolab.lab import crash_points, pytest_guard
+from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.git import Git, common_dir
 from autolab.lab.ledger import Ledger, Line, machine
 from autolab.lab.location import holder, is_locked, locate
@@ -34,86 +34,6 @@ CONTROL = ("config.yaml", "verifier_policy.yaml")
 SECRET_BYTES = 32
 LOOKS = 2000
 """How often, a millisecond apart, the lock is tried while only readers look at it."""
-
-
-@dataclass(frozen=True)
-class RunPaths:
-    """Everything of one run, below `experiments/<ITERATION_ID>/runs/<RUN_ID>/`."""
-
-    folder: Path
-
-    @property
-    def manifest(self) -> Path:
-        return self.folder / "run_manifest.json"
-
-    def trial(self, trial: str, attempt: int) -> Path:
-        return self.folder / "trials" / trial / f"a{attempt}"
-
-
-@dataclass(frozen=True)
-class IterationPaths:
-    """Everything of one iteration, below `experiments/<ITERATION_ID>/`."""
-
-    folder: Path
-
-    @property
-    def hypothesis(self) -> Path:
-        return self.folder / "hypothesis.md"
-
-    @property
-    def design(self) -> Path:
-        return self.folder / "design.yaml"
-
-    @property
-    def plan(self) -> Path:
-        return self.folder / "implementation_plan.md"
-
-    @property
-    def review(self) -> Path:
-        return self.folder / "implementation_review.md"
-
-    @property
-    def review_result(self) -> Path:
-        return self.folder / "review_result.json"
-
-    @property
-    def candidate(self) -> Path:
-        return self.folder / "candidate.json"
-
-    @property
-    def summary_json(self) -> Path:
-        return self.folder / "summary.json"
-
-    @property
-    def docs_update(self) -> Path:
-        return self.folder / "docs_update.md"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results.yaml"
-
-    @property
-    def findings(self) -> Path:
-        return self.folder / "FINDINGS.md"
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "record.json"
-
-    @property
-    def summary(self) -> Path:
-        return self.folder / "analysis/summary.md"
-
-    @property
-    def failure(self) -> Path:
-        return self.folder / "failure_report.md"
-
-    @property
-    def launch_script(self) -> Path:
-        return self.folder / "launch/run_local.sh"
-
-    def run(self, run_id: str) -> RunPaths:
-        return RunPaths(self.folder / "runs" / run_id)
 
 
 class Lab:

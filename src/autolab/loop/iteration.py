@@ -14,7 +14,8 @@ from autolab import files
 from autolab.errors import RecordError
 from autolab.ideas import lessons
 from autolab.lab import crash_points, redaction
-from autolab.lab.lab import IterationPaths, Lab, RunPaths
+from autolab.lab.experiment_paths import IterationPaths, RunPaths
+from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Config, VerifierPolicy

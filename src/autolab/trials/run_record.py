@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autolab.executors import load_executor
 from autolab.executors.base import Executor
-from autolab.lab.lab import IterationPaths, RunPaths
+from autolab.lab.experiment_paths import IterationPaths, RunPaths
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import ExecutorConfig
