@@ -48,7 +48,7 @@ from autolab.reports import passages
 from autolab.stats import holdout, rules
 from autolab.stats.plan import Plan, PlannedArm
 from autolab.stats.verdict import Judgement, judge
-from autolab.trials import champion
+from autolab.trials.confirmation import too_many_cut
 
 Floats = npt.NDArray[np.float64]
 PAIRS, ALPHA, BOUND = 24, 0.005, 20.0
@@ -319,7 +319,7 @@ def checked(
         if confirmed is not None:
             (compared,) = judged.comparisons
             manifest = _MANIFEST.model_copy(update={"comparisons": judged.comparisons})
-            passed = kept[row] and not champion.too_many_cut(manifest)
+            passed = kept[row] and not too_many_cut(manifest)
             line = passages.cuts(compared)
             most = rules.share_at_most(compared.cut[1].cut, compared.cut[1].trials)
             other |= passed != confirmed[row] or f"at most {100 * most:.3g}% (95%)" not in line.partition("new:")[2]

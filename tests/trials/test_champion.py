@@ -20,6 +20,7 @@ from autolab.lab.schemas.config import StoppingRule
 from autolab.stats import rules
 from autolab.stats.seeds import search_seeds
 from autolab.trials import champion
+from autolab.trials.confirmation import conclude, confirmation_rule, count_claim
 from autolab.trials.holdout_question import HoldoutQuestion
 from autolab.trials.lab_inputs import inputs_of, record_of
 
@@ -239,7 +240,7 @@ def test_a_question_counts_although_it_finds_no_answer_and_none_is_put_when_they
             inputs=lambda: inputs_of(lab, config, head, head),
             tell=print,
         )
-        return champion.conclude(question, search, passed=True)
+        return conclude(question, search, passed=True)
 
     for _ in range(2):
         with pytest.raises(LabError, match="holdout: trial base-s0 of run_0002"):  # whose predictions nobody kept
@@ -318,8 +319,8 @@ def test_another_protocol_opens_the_holdout_anew() -> None:
         claim=1,
         alpha=0.005,
     )
-    once = champion.after(Claims(), found, "one")
-    assert (champion.after(once, found, "one").questions, champion.after(once, found, "two").questions) == (2, 1)
+    once = count_claim(Claims(), found, "one")
+    assert (count_claim(once, found, "one").questions, count_claim(once, found, "two").questions) == (2, 1)
 
 
 def test_the_rule_of_a_confirmation_is_the_searchs_where_nothing_is_asked_of_the_campaign() -> None:
@@ -327,4 +328,4 @@ def test_the_rule_of_a_confirmation_is_the_searchs_where_nothing_is_asked_of_the
 
     config = Config(metric=Metric(primary="val_loss", direction="minimize", success_delta=0.1))
     tested = StoppingRule(alpha=0.01)
-    assert champion.rule(config, tested, Claims(confirmations=9, kept=1)) == tested
+    assert confirmation_rule(config, tested, Claims(confirmations=9, kept=1)) == tested

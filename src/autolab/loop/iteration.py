@@ -33,7 +33,8 @@ from autolab.lab.schemas.experiment import (
 from autolab.lab.schemas.record import Record
 from autolab.loop.stages import StageOutcome
 from autolab.text import many_lines
-from autolab.trials import calibration, champion
+from autolab.trials import calibration
+from autolab.trials.confirmation import recorded_confirmation
 
 Document = TypeVar("Document", bound=Record)
 
@@ -151,7 +152,7 @@ class Iteration:
 
     def confirmation(self) -> Confirmation | None:
         """The confirmation of the last run, by the ledger; None if it was not confirmed."""
-        return champion.recorded(self.events(), self.state.last_run_id)
+        return recorded_confirmation(self.events(), self.state.last_run_id)
 
     def calibration(self) -> Calibration | None:
         """The lab's calibration; None before there is one."""

@@ -19,7 +19,15 @@ from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.stats.plan import Plan, plan_design, plan_within, planned_cells
 from autolab.stats.seeds import confirmation_seeds
-from autolab.trials import champion, job, measurement
+from autolab.trials import job, measurement
+from autolab.trials.confirmation import (
+    conclude,
+    confirmation_pairs,
+    confirmation_rule,
+    count_claim,
+    plan_confirmation,
+    supported_variant,
+)
 from autolab.trials.holdout_question import HoldoutQuestion
 from autolab.trials.inputs import TrialInputs, set_up
 from autolab.trials.lab_inputs import code_commits, record_of, source_of
@@ -49,7 +57,7 @@ def run(iteration: Iteration, view: View, stop: Callable[[], bool], deadline: De
         return launch.result(search, search.run_id)
     assert search.manifest is not None
     iteration.restore(view)  # what a user cleaned away while trials ran
-    lead = champion.lead(search.manifest, iteration.design(), iteration.hypothesis())
+    lead = supported_variant(search.manifest, iteration.design(), iteration.hypothesis())
     return launch.confirm(search.manifest, *lead) if lead else launch.result(search, search.run_id)
 
 
@@ -67,10 +75,10 @@ class _Launch:
         iteration, config, claims = self.iteration, self.iteration.config, self.iteration.campaign.claims
         trials_left = _trials_left(iteration, RunKind.CONFIRM)
         searched_pairs = max(one.pairs or 0 for one in search.comparisons)
-        rule = champion.rule(config, plan.rule or config.test, claims)
-        tree, wanted_pairs = iteration.lab.git.tree(iteration.candidate() or ""), champion.pairs(plan, config)
+        rule = confirmation_rule(config, plan.rule or config.test, claims)
+        tree, wanted_pairs = iteration.lab.git.tree(iteration.candidate() or ""), confirmation_pairs(plan, config)
         seeds = confirmation_seeds(iteration.lab.secret, tree, wanted_pairs)
-        confirmation = champion.plan(plan, variant, rule, seeds, trials_left)
+        confirmation = plan_confirmation(plan, variant, rule, seeds, trials_left)
         # As many pairs again as the search took may not do: chance made them few.
         if confirmation is None or len(confirmation.seeds) < min(2 * searched_pairs, wanted_pairs):
             self.view(f"{variant} is supported, and not confirmed: the budget ends here")
@@ -85,7 +93,7 @@ class _Launch:
         if measured.ending is not measurement.Ending.DONE or measured.manifest is None:
             return self.result(measured, search.run_id)
         iteration.restore(self.view)
-        passed = champion.lead(measured.manifest, iteration.design(), iteration.hypothesis()) is not None
+        passed = supported_variant(measured.manifest, iteration.design(), iteration.hypothesis()) is not None
         manifests = (search, measured.manifest)
         doubts = suspicion.reasons(manifests, iteration.design(), iteration.calibration(), variant)
         question = HoldoutQuestion(
@@ -96,8 +104,8 @@ class _Launch:
             inputs=lambda: set_up(source_of(iteration.lab), config, spec.commits),
             tell=self.view,
         )
-        concluded = champion.conclude(question, search, passed, doubts)
-        counted = champion.after(claims, concluded, measured.manifest.protocol)
+        concluded = conclude(question, search, passed, doubts)
+        counted = count_claim(claims, concluded, measured.manifest.protocol)
         result = self.result(measured, search.run_id)
         return result and dataclasses.replace(result, campaign=result.campaign | {"claims": counted})
 
