@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autolab.errors import RecordError
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, HypothesisOutput
 from autolab.researchers import prompts
 from autolab.researchers.prompts import (
@@ -38,7 +38,7 @@ CONTRACT = "<!-- autolab prompt {name} version 1 -->\nstage: {{{{stage}}}}\nAnsw
 SHIPPED = Path(prompts.__file__).parents[1] / "templates" / "base" / ".autolab" / "prompts"
 
 
-def prompt(stage: Stage, more: str = "", name: str = "") -> str:
+def prompt(stage: RequestKind, more: str = "", name: str = "") -> str:
     """A prompt that quotes what its stage needs, and `more`."""
     values = " ".join(f"{{{{{one}}}}}" for one in sorted(REQUIRED[stage])) + f" {more}"
     return PROMPT.format(name=name or FILES[stage][0].removesuffix(".md"), values=values)
@@ -83,7 +83,7 @@ def test_prompts_may_use_what_their_stage_knows_and_nothing_else(tmp_path: Path)
 
 
 @pytest.mark.parametrize("stage", list(FILES))
-def test_a_prompt_that_leaves_out_what_an_answer_needs_is_refused(tmp_path: Path, stage: Stage) -> None:
+def test_a_prompt_that_leaves_out_what_an_answer_needs_is_refused(tmp_path: Path, stage: RequestKind) -> None:
     for left_out in sorted(REQUIRED[stage]):
         write_prompts(tmp_path)
         path = tmp_path / FILES[stage][0]
@@ -115,9 +115,9 @@ def test_a_prompt_without_its_name_and_version_is_refused(tmp_path: Path, first:
 
 
 def test_the_version_is_read_and_its_line_not_sent(tmp_path: Path) -> None:
-    text = prompt(Stage.DESIGN)
+    text = prompt(RequestKind.DESIGN)
     assert version(text) == 3
-    sent = compose("stage_design.md", text, dict.fromkeys(PLACEHOLDERS[Stage.DESIGN], "x"))
+    sent = compose("stage_design.md", text, dict.fromkeys(PLACEHOLDERS[RequestKind.DESIGN], "x"))
     assert sent.startswith("# ROLE\n") and "version" not in sent
     with pytest.raises(RecordError, match="says no version"):
         version("# ROLE\n")
@@ -133,7 +133,7 @@ def test_a_stage_or_a_contract_without_its_file_is_named(tmp_path: Path) -> None
     ]
     write_prompts(tmp_path)
     (tmp_path / "stage_docs.md").unlink()
-    (tmp_path / "stage_update_docs.md").write_text(prompt(Stage.UPDATE_DOCS, name="stage_update_docs"))
+    (tmp_path / "stage_update_docs.md").write_text(prompt(RequestKind.UPDATE_DOCS, name="stage_update_docs"))
     assert messages(tmp_path) == [], "the stage's other name will do"
 
 
@@ -160,15 +160,14 @@ def test_a_prompt_without_its_role_contract_is_refused(tmp_path: Path, old: str,
 
 @pytest.mark.parametrize("kind", list(CONTRACTS))
 @pytest.mark.parametrize("stage", list(FILES))
-def test_a_contract_names_its_stage_and_holds_the_schema_of_its_answer(kind: str, stage: Stage) -> None:
+def test_a_contract_names_its_stage_and_holds_the_schema_of_its_answer(kind: str, stage: RequestKind) -> None:
     text = contract((SHIPPED / CONTRACTS[kind]).read_text(), stage)
     assert f"\nstage: {stage}\n" in text and "{{" not in text and "version" not in text.splitlines()[0]
     (line,) = [line for line in text.splitlines() if line.startswith('{"') and "additionalProperties" in line]
     fields = set(json.loads(line)["properties"])
     assert fields and not fields & {"via", "action", "changes"}
-    known = {
-        name if name != "model" or stage is Stage.DESIGN else "model_config" for name in OUTPUTS[stage].model_fields
-    }
+    own = "model" if stage is RequestKind.DESIGN else "model_config"
+    known = {own if name == "model" else name for name in OUTPUTS[stage].model_fields}
     assert fields == known - {"via", "action", "changes", "body"}
     assert "status" in text and "```data" in text
 
@@ -187,7 +186,7 @@ def test_a_contract_that_lacks_a_part_or_asks_for_more_is_refused(tmp_path: Path
     (said,) = messages(tmp_path)
     assert said.startswith(".autolab/prompts/contract_llm.md: ")
     with pytest.raises(RecordError, match="is not a known placeholder"):
-        contract("{{goal}}", Stage.DESIGN)
+        contract("{{goal}}", RequestKind.DESIGN)
 
 
 # How values stand in a prompt

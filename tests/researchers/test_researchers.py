@@ -139,7 +139,7 @@ def scripted(folder: Path, *iterations: dict[str, Any]) -> Any:
     return load_researcher(ResearcherConfig(name="scripted", script=str(path)))
 
 
-def test_the_nth_answer_answers_the_nth_ask_of_a_stage_in_its_iteration(tmp_path: Path) -> None:
+def test_the_nth_answer_answers_the_nth_request_of_a_kind_in_its_iteration(tmp_path: Path) -> None:
     first = {"design": [{"output": {"a": 1}}, {"output": {"a": 2}}], "launch": []}
     second = {"design": [{"output": {"a": 3}, "status": "failed", "summary": "no way"}]}
     researcher = scripted(tmp_path, first, second)
@@ -152,7 +152,7 @@ def test_the_nth_answer_answers_the_nth_ask_of_a_stage_in_its_iteration(tmp_path
     ]
     assert researcher.perform(task(tmp_path, Stage.DESIGN, 1, 2)) == researcher.perform(
         task(tmp_path, Stage.DESIGN, 1, 2)
-    ), "the same ask has the same answer"
+    ), "the same request has the same answer"
 
 
 @pytest.mark.parametrize(("iteration", "number"), [(1, 2), (2, 1), (99, 1)])

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from autolab.errors import ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.outcomes import RequestKind
+from autolab.lab.schemas.outcomes import RequestKind, Stage
 from autolab.lab.schemas.record import Record
 from autolab.researchers.base import Answer, ResearcherDefaults, Task
 
@@ -29,7 +29,7 @@ class ScriptedAnswer(Record):
 
 
 class AnswerScript(Record):
-    iterations: tuple[dict[RequestKind, tuple[ScriptedAnswer, ...]], ...]
+    iterations: tuple[dict[RequestKind | Stage, tuple[ScriptedAnswer, ...]], ...]
 
 
 class ScriptedResearcher(ResearcherDefaults):
