@@ -55,7 +55,7 @@ bench-decisions: venv/.stamp  ## what is kept, and its price, on ideas of known 
 bench-noise: venv/.stamp  ## false keeps and power under noise of every kind, with the truth known (minutes)
 	$(PY) benchmarks/noise.py $(ARGS)
 
-docs: venv/.stamp  ## write docs/cli.md and docs/files.md again
+docs: venv/.stamp  ## write the generated pages again: commands, files, the tree
 	$(PY) scripts/generate_docs.py
 
 clean:  ## remove venv/ and caches; a demo lab stays
