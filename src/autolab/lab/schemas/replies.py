@@ -158,5 +158,5 @@ OUTPUTS: dict[RequestKind, type[Output]] = {
 
 
 def request_kind(data: Mapping[str, JsonValue]) -> str:
-    """The kind of the request that a ledger line is about. Lines of earlier versions name the stage alone."""
-    return str(data.get("kind", data["stage"]))
+    """The kind of the request that a ledger line is about."""
+    return str(data["kind"])
