@@ -7,8 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from account_kit import account, confirmed
@@ -20,6 +18,7 @@ from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.outcomes import Verdict
 from autolab.reports.passages import Account
+from autolab.researchers.base import Documents
 from autolab.researchers.offline import words
 
 BIN = Path(sys.executable).parent
@@ -144,13 +143,8 @@ def test_a_design_may_name_the_venv_of_the_lab(tmp_path: Path) -> None:
 
 def told(of: Account) -> str:
     """All that the built-in researcher writes into the documents of an iteration."""
-    context: Any = SimpleNamespace(
-        hypothesis=of.hypothesis,
-        design=of.design,
-        results=of.results,
-        config=SimpleNamespace(docs=SimpleNamespace(paper_targets=("paper/ralph.md",))),
-    )
-    return json.dumps(words.docs(context, None).value())
+    documents = Documents("h1", 0, of.hypothesis, of.design, of.results)
+    return json.dumps(words.docs(documents, ("paper/ralph.md",), None).value())
 
 
 @pytest.mark.parametrize(

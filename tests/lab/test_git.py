@@ -831,10 +831,10 @@ def test_a_ref_that_moved_is_not_overwritten(lab: Git, tree: Path) -> None:
 @pytest.mark.process
 def test_a_snapshot_on_a_log_that_moves_meanwhile_is_refused(lab: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     first = lab.snapshot(LOG, lab.root, ["train.py"], "one")
-    commit = Git._commit
+    commit, as_user = Git._commit, user
 
     def slow(self: Git, tree: str, parents: list[str], message: str, *, user: bool = False) -> str:
-        user(lab.root, "update-ref", LOG, base(lab))
+        as_user(lab.root, "update-ref", LOG, base(lab))
         return commit(self, tree, parents, message, user=user)
 
     monkeypatch.setattr(Git, "_commit", slow)

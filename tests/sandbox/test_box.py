@@ -141,6 +141,7 @@ def _plain(level: str, **more: object) -> dict[str, object]:
         "disk_bytes": 0,
         "own_user": True,
         "without": [],
+        "covers": [],
     }
     return {"level": level} | none | more
 
