@@ -364,7 +364,7 @@ def test_ringing_for_an_engine_that_is_killed_at_that_instant_is_no_error(
         return descriptor
 
     monkeypatch.setattr(os, "open", killed_once_open)
-    assert workdir.ring(fifo) is False
+    assert workdir.notify(fifo) is False
 
 
 @pytest.mark.process

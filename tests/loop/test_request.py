@@ -20,13 +20,13 @@ from autolab.loop.opening import Entry
 from autolab.loop.preflight import relative
 from autolab.loop.request import Requests, ValidReply
 from autolab.researchers import prompts
-from autolab.researchers.base import Answer, Task
+from autolab.researchers.base import Answer, ResearcherDefaults, Task
 
 VALUES = {"history": "none", "plateau": "none", "method": "none"}
 DESIGN = {"hypothesis_md": "none", "config": "none", "history": "none", "method": "none", "files": "none"}
 
 
-class Numbered:
+class Numbered(ResearcherDefaults):
     """A researcher whose hypotheses are named after the request; it counts what it was asked."""
 
     name, works_in_folder = "numbered", False
@@ -88,6 +88,5 @@ def test_every_kind_has_a_prompt_what_it_quotes_and_a_form_of_its_answer(kind: R
     assert kind in OUTPUTS and prompts.FILES[kind] and prompts.REQUIRED[kind] <= prompts.PLACEHOLDERS[kind]
 
 
-def test_lines_of_earlier_versions_name_the_stage_alone() -> None:
-    assert request_kind({"stage": "design", "number": 1}) == RequestKind.DESIGN
+def test_a_line_of_a_request_is_known_by_its_kind_and_not_by_its_stage() -> None:
     assert request_kind({"stage": "hypothesis", "kind": "design", "number": 1}) == RequestKind.DESIGN
