@@ -129,7 +129,7 @@ def _made(
 
 
 def _judged(iteration: Iteration, view: View, commit: str, left_behind: Sequence[Finding]) -> StageResult:
-    """Path policy and the verifier ladder on a read-only export of the commit; recorded as `checked`."""
+    """Path policy and the lab's checks on a read-only export of the commit; recorded as `checked`."""
     changes = iteration.lab.git.diff(iteration.base_commit, commit)
     findings = [*left_behind, *_policy_findings(iteration, commit, changes)]
     refused = any(finding.severity == "blocking" for finding in findings)
@@ -140,11 +140,11 @@ def _judged(iteration: Iteration, view: View, commit: str, left_behind: Sequence
         findings, refused = [*findings, *copied], bool(copied)
     if not refused:
         tests_changed = any(check_settings.is_test(change.path) for change in changes)
-        climbed = _climb(iteration, commit, tests_changed)
-        checks |= climbed.checks
-        findings += climbed.findings
-        if climbed.summary is not None:
-            iteration.write(iteration.paths.summary_json, climbed.summary.to_json())
+        results = _run_checks(iteration, commit, tests_changed)
+        checks |= results.checks
+        findings += results.findings
+        if results.summary is not None:
+            iteration.write(iteration.paths.summary_json, results.summary.to_json())
     checked = {"commit": commit, "checks": checks, "findings": [finding.value() for finding in findings]}
     iteration.lab.ledger.append("checked", checked)
     blocking = [finding for finding in findings if finding.severity == "blocking"]
@@ -193,8 +193,8 @@ def _copied_labels(iteration: Iteration, commit: str, changed: Collection[str]) 
     return labels.findings(files, before)
 
 
-def _climb(iteration: Iteration, commit: str, tests_changed: bool) -> programs.CheckResults:
-    """The verifier ladder; with the base's own tests too, if the candidate changed tests."""
+def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> programs.CheckResults:
+    """The lab's checks; with the base's own tests too, if the candidate changed tests."""
     lab, config = iteration.lab, iteration.config
     inputs = inputs_of(lab, config, iteration.base_commit, commit)
     copied = leak_checks.copied_labels(config, inputs)
@@ -210,7 +210,7 @@ def _climb(iteration: Iteration, commit: str, tests_changed: bool) -> programs.C
         with_base_tests = checks / f"{commit[:12]}.base_tests"
         remove_tree(with_base_tests)
         check_settings.with_base_tests(candidate.folder, inputs.code["base"].folder, with_base_tests)
-    climbed = programs.run_checks(
+    results = programs.run_checks(
         iteration.policy,
         programs.CheckInputs(
             folder=candidate.folder,
@@ -228,4 +228,4 @@ def _climb(iteration: Iteration, commit: str, tests_changed: bool) -> programs.C
     )
     if with_base_tests is not None:
         remove_tree(with_base_tests)
-    return climbed
+    return results

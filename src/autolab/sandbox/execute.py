@@ -1,4 +1,4 @@
-"""Runs one program to its end for the engine: a check of the ladder, the evaluator, a question to an interpreter.
+"""Runs one program to its end for the engine: a candidate's check, the evaluator, a question to an interpreter.
 
 A `runner` of its own runs it, as the supervisor's run the trials: enclosed as its box says, within its limits, and all
 that it started is dead when it is over. If the engine dies meanwhile, so does the runner, with everything below it.

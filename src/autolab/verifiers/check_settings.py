@@ -105,7 +105,7 @@ def _words(command: str) -> list[str]:
     try:
         return shlex.split(command)
     except ValueError:
-        return []  # the ladder says so
+        return []  # the checks say so
 
 
 def _tools(policy: VerifierPolicy) -> set[str]:

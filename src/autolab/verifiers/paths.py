@@ -1,6 +1,6 @@
-"""Named checks of what a researcher did: which files it changed, what its answers say, whether results are sane.
+"""Which files a candidate may change, and in what form.
 
-Every check gives findings as values and never raises for what a candidate did. Programs are the `ladder`'s, what
+Every check gives findings as values and never raises for what a candidate did. Programs are run by `programs`, what
 trials measured is `sanity`'s.
 """
 

@@ -1,4 +1,4 @@
-"""The policy ladder: the lab's own programs, run on a read-only export of a candidate.
+"""The lab's checks: its own programs (tests, dry run, smoke, summary), run on a read-only export of a candidate.
 
 Nothing that a candidate wrote is imported here: its tests, dry run and model summary run in processes of their
 own (`process`), and their exit codes alone decide. What they find are values; what the user wrote wrongly in
@@ -32,7 +32,7 @@ SUMMARY_LIMIT = 1_000_000
 
 @dataclass(frozen=True)
 class CheckResults:
-    """What the ladder found: per check pass, skip or fail, the findings, and the model's summary."""
+    """What the checks found: per check pass, skip or fail, the findings, and the model's summary."""
 
     checks: dict[str, Check]
     findings: tuple[Finding, ...]
@@ -41,7 +41,7 @@ class CheckResults:
 
 @dataclass(frozen=True)
 class CheckInputs:
-    """Where and with what the ladder's programs run.
+    """Where and with what the checks' programs run.
 
     `folder`: read-only export of the candidate, the working folder. `python`: the trials' interpreter.
     `scratch`: one folder a check, which alone it may write (AUTOLAB_TRIAL_DIR). `logs`: `<check>.log`. `config`: the
