@@ -22,6 +22,8 @@ from autolab.loop.preflight import relative
 from autolab.loop.review import gate
 from autolab.loop.stored_plans import entry_of, find_plan, store_candidate, store_plan
 
+pytestmark = pytest.mark.process
+
 REFUTED = iteration(hypothesis=hypothesis("A flat slope"), implementation=implementation(0.5))
 """Its candidate is no champion, so that the lab's base stays what it was made from."""
 LATER = {"update_docs": [docs()], "decide_repeat": [decision()]}

@@ -56,6 +56,7 @@ def title(reply: ValidReply | str) -> str:
     return reply.output.title
 
 
+@pytest.mark.process
 def test_requests_of_one_step_are_numbered_by_kind_and_found_again_after_a_crash(tmp_path: Path) -> None:
     kit, researcher = make_lab(tmp_path, script(HELPS)), Numbered()
     with opened(kit) as iteration:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 PROGRAM = """
 import json
@@ -104,6 +105,7 @@ def committed(root: Path, value: str) -> str:
     return git(root, "rev-parse", "HEAD")
 
 
+@pytest.mark.process
 def test_trials_of_two_commits_run_in_a_repository_that_is_no_lab(tmp_path: Path) -> None:
     root, store = tmp_path / "repository", tmp_path / "store"
     (root / "eval").mkdir(parents=True)
