@@ -64,8 +64,9 @@ HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices"}
 PROTOCOLS = {"base"}
 """What a room with several implementations calls the file of its Protocol."""
 CORE = ("loop", "trials", "reports", "verifiers", "stats", "ideas")
+LOADER = "researchers.researcher_names"
 RESEARCHER_PARTS = ("researchers.base", "researchers.prompts", "researchers.excerpts", "researchers.assembler")
-"""What the core may import of the room of researchers, beside its loader (`researchers` itself)."""
+"""What the core may import of the room of researchers, beside its loader and the room's own docstring."""
 PYDANTIC_AI = "pydantic-ai-slim[openai,anthropic]"
 PYDANTIC_AI_BRINGS = {"pydantic-ai", "openai", "anthropic"}
 
@@ -127,11 +128,16 @@ def upward(package: Path, layers: str) -> list[str]:
 
 
 def cycle(package: Path) -> list[str]:
-    """The modules of one import cycle, empty if there is none. A package's own `__init__` counts as one module."""
-    graph: dict[str, set[str]] = {}
+    """The modules of one import cycle, empty if there is none. A package's own `__init__` counts as one module.
+
+    An import of a module runs the packages that it lies in, too, but for those that the importer lies in itself.
+    """
+    modules, graph = sources(package), dict[str, set[str]]()
     for module, other, _ in edges(package):
-        if module != other:
-            graph.setdefault(module, set()).add(other)
+        parts = other.split(".")
+        packages = {".".join(parts[:depth]) for depth in range(1, len(parts))} & modules.keys()
+        run = {other} | {outer for outer in packages if not in_list(module, (outer,))}
+        graph.setdefault(module, set()).update(run - {module})
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -163,7 +169,7 @@ def researchers_of_the_core(package: Path) -> list[str]:
     problems = []
     for module, other, place in edges(package):
         shared = in_list(module, RESEARCHER_PARTS)
-        allowed = in_list(other, RESEARCHER_PARTS) or (other == "researchers" and not shared)
+        allowed = in_list(other, RESEARCHER_PARTS) or (other == "researchers") or (other == LOADER and not shared)
         if (in_list(module, CORE) or shared) and in_list(other, ("researchers",)) and not allowed:
             problems.append(f"{place}: {module} imports {other}")
     return problems
@@ -175,12 +181,13 @@ def test_the_core_imports_no_researcher() -> None:
 
 def test_an_import_of_a_researcher_by_the_core_is_found(tmp_path: Path) -> None:
     bodies = {
-        "loop/request.py": "from p.researchers import load_researcher\nfrom p.researchers.offline.changes import x\n",
+        "loop/request.py": f"from p.{LOADER} import load_researcher\nfrom p.researchers.offline.changes import x\n",
         "researchers/base.py": "",
         "researchers/assembler/written.py": "import p.researchers.llm\nfrom p.researchers.base import Task\n",
     }
     empty = ("researchers", "researchers/offline", "researchers/llm", "researchers/assembler", "loop")
-    folders = {f"{name}/__init__.py": "" for name in empty} | {"researchers/offline/changes.py": ""}
+    folders = {f"{name}/__init__.py": "" for name in empty}
+    folders |= {"researchers/offline/changes.py": "", "researchers/researcher_names.py": ""}
     assert researchers_of_the_core(write_tree(tmp_path / "p", folders | bodies)) == [
         "p/loop/request.py:2: loop.request imports researchers.offline.changes",
         "p/researchers/assembler/written.py:1: researchers.assembler.written imports researchers.llm",
@@ -212,6 +219,11 @@ def test_sideways_cycle_is_found(tmp_path: Path) -> None:
     assert cycle(package) == []
     write_tree(package, {"c.py": "from p import a\n"})
     assert {"a", "b", "c"} <= set(cycle(package))
+
+
+def test_cycle_through_a_package_that_an_import_runs_is_found(tmp_path: Path) -> None:
+    files = {"q/__init__.py": "from p.r import x\n", "q/y.py": "", "r.py": "from p.q.y import z\n"}
+    assert {"q", "r"} <= set(cycle(write_tree(tmp_path / "p", files)))
 
 
 def in_list(module: str, names: tuple[str, ...]) -> bool:

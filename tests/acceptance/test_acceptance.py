@@ -104,7 +104,7 @@ SYNC_BREAKS = '''
 """Trials run here, as if they ran elsewhere: bringing their files home fails while the file $NO_SYNC exists."""
 import os
 from autolab.errors import ExecutorError
-from autolab.executors import LocalExecutor
+from autolab.executors.local import LocalExecutor
 
 class Elsewhere(LocalExecutor):
     name = location = "elsewhere"

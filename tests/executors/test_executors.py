@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from autolab.errors import ExecutorError
-from autolab.executors import EXECUTORS, load_executor
 from autolab.executors.base import Executor, Exit, Job, Phase, Ref, Step, check, fill
+from autolab.executors.executor_names import EXECUTORS, load_executor
 from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.outcomes import TrialOutcome
 

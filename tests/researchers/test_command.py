@@ -18,11 +18,11 @@ from model_kit import answer, task
 from autolab.errors import RecordError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
-from autolab.researchers import load_researcher
 from autolab.researchers.base import Answer, Booked, Received, Sent, Task
 from autolab.researchers.command import usage
 from autolab.researchers.command.agent import MAX_RESULT_BYTES, RESULT
 from autolab.researchers.command.presets import installation, presets, settled
+from autolab.researchers.researcher_names import load_researcher
 
 AGENTS = Path(__file__).parents[1] / "agents"
 

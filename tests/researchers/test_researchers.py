@@ -12,8 +12,8 @@ from model_kit import answer, task
 from autolab.errors import RecordError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
-from autolab.researchers import RESEARCHERS, load_researcher, recorded_defaults
 from autolab.researchers.base import Answer, ResearcherDefaults
+from autolab.researchers.researcher_names import RESEARCHERS, load_researcher, recorded_defaults
 
 # Which one
 

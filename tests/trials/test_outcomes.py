@@ -16,7 +16,7 @@ from autolab.lab.schemas.outcomes import Recommendation, TrialOutcome, Verdict, 
 STAND_IN = '''
 """Trials run here; the trial that $TRIAL names then counts as ended by $OUTCOME, as a runner would say it."""
 import dataclasses, json, os
-from autolab.executors import LocalExecutor
+from autolab.executors.local import LocalExecutor
 from autolab.executors.base import Phase, Status
 from autolab.lab.schemas.outcomes import TrialOutcome
 

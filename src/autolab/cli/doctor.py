@@ -27,8 +27,9 @@ from autolab.loop import document, preflight
 from autolab.loop.snapshot import LOG
 from autolab.reports import progress_figure
 from autolab.reports.results_table import COLUMNS
-from autolab.researchers import load_researcher, prompts
+from autolab.researchers import prompts
 from autolab.researchers.llm import checkup
+from autolab.researchers.researcher_names import load_researcher
 from autolab.sandbox import executed_names, probe
 from autolab.text import decode
 from autolab.trials import containment, interpreter, stored

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autolab.errors import AutolabError, LabError, RecordError, UsageError
-from autolab.executors import load_executor
+from autolab.executors.executor_names import load_executor
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
-from autolab.researchers import load_researcher, prompts
+from autolab.researchers import prompts
 from autolab.researchers.base import Researcher
+from autolab.researchers.researcher_names import load_researcher
 from autolab.stats import target
 from autolab.trials import calibration, champion, containment, interpreter, leak_checks, lookahead
 from autolab.trials.exports import require_committed, require_folder

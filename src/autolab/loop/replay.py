@@ -30,8 +30,8 @@ from autolab.loop.calls import MeteredCalls
 from autolab.loop.engine import Engine
 from autolab.loop.stages import waits
 from autolab.loop.user_review import review
-from autolab.researchers import load_replayed, recorded_defaults
 from autolab.researchers.base import Answer, ResearcherDefaults, Task
+from autolab.researchers.researcher_names import load_replayed, recorded_defaults
 from autolab.sandbox.collect import remove_tree
 from autolab.text import decode
 from autolab.trials.progress import View

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autolab.executors import load_executor
 from autolab.executors.base import Executor
+from autolab.executors.executor_names import load_executor
 from autolab.lab.experiment_paths import IterationPaths, RunPaths
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign
