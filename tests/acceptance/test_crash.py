@@ -200,6 +200,7 @@ def points_to_try(reference: Reference, every: int) -> list[int]:
 
 
 def sweep(reference: Reference, loop: Loop, tried: list[int]) -> None:
+    assert tried, "no point to kill at: such a sweep proves nothing"
     for n in tried:
         reference.begin()
         code, said = loop(AUTOLAB_FAULT=str(n))
