@@ -57,7 +57,7 @@ READERS_OF_OUTSIDE_DATA = {
     *("trials.site_paths.tables", "trials.site_paths.answer", "trials.site_paths.redirect"),
 }
 # `autolab --help` and `autolab status` answer before these could be loaded.
-HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich", "markdown_it"}
+HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich", "markdown_it", "jinja2"}
 HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices"}
 
 

@@ -1,0 +1,437 @@
+"""The events of the ledger: one strict class for each kind of line, and the way in and out of a line.
+
+`ledger.py` keeps lines of plain JSON and imports the standard library only. This module is the typed layer above it:
+`append(ledger, Candidate(...))` records an event, `read(line)` gives it back, `events_of(lines, Candidate)` picks one
+kind. A line that does not fit its class is refused with its number and field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field, JsonValue
+
+from autolab.errors import RecordError
+from autolab.lab.ledger import Ledger, Line
+from autolab.lab.schemas.campaign import Campaign, Champion, Loop, State
+from autolab.lab.schemas.config import Count
+from autolab.lab.schemas.experiment import Calibration, Confirmation, Finding, Lesson, Trial
+from autolab.lab.schemas.outcomes import RequestKind, RunKind, Stage
+from autolab.lab.schemas.record import Record
+
+Number = Annotated[int, Field(ge=1)]
+
+
+class Event(Record):
+    """Base of every event. `KIND` is the `event` of its lines, the class's fields are their `data`."""
+
+    KIND: ClassVar[str]
+
+    def value(self) -> dict[str, Any]:
+        """The line's data. A field that was not given is left out, so that an optional one costs nothing."""
+        names = {name: field.alias or name for name, field in type(self).model_fields.items()}
+        given = {names[name] for name in self.model_fields_set}
+        return {key: value for key, value in super().value().items() if key in given}
+
+
+E = TypeVar("E", bound=Event)
+
+
+# The lab
+
+
+class Init(Event):
+    """The lab was made, at `commit` of `branch`; `seed` is null where the lab's secret was drawn."""
+
+    KIND = "init"
+
+    lab_id: str
+    seed: int | None
+    branch: str
+    commit: str
+
+
+class LabMoved(Event):
+    """The lab was found in another folder or on another machine than its head names."""
+
+    KIND = "lab_moved"
+
+    source: str = Field(alias="from")
+    to: str
+    machine: str
+
+
+class Forked(Event):
+    """A copied lab became a lab of its own; `was` is the id of the original."""
+
+    KIND = "forked"
+
+    source: str = Field(alias="from")
+    was: str
+    lab_id: str
+
+
+class ControlChanged(Event):
+    """A file of `.autolab/` that the user may edit is another than at the last look."""
+
+    KIND = "control_changed"
+
+    file: str
+    sha256: str
+
+
+class LedgerRebuilt(Event):
+    """`doctor --fix` made the chain anew: `lines` taken over, those of `unverified` without a hash that fits."""
+
+    KIND = "ledger_rebuilt"
+
+    copy_name: str = Field(alias="copy")
+    lines: Count
+    unverified: tuple[int, ...]
+    dropped: Count
+    kept: str | None = None
+    left_out: tuple[str, ...] = ()
+
+
+class LedgerBegunAnew(Event):
+    """`doctor --fix` began a chain without an old one: `campaign` says where the campaign was taken from."""
+
+    KIND = "ledger_begun_anew"
+
+    lost: Count
+    iterations: Count
+    open: str | None
+    campaign: str | bool
+
+
+class Published(Event):
+    """`autolab publish` committed `files` files of the record on the user's branch."""
+
+    KIND = "published"
+
+    commit: str
+    files: Count
+
+
+# The loop
+
+
+class Reproduced(Record):
+    """What `autolab reproduce` found of a run, and the champions that it retracted, by commit."""
+
+    iteration_id: str
+    run_id: str
+    outcome: str
+    retracted: tuple[str, ...]
+
+
+class Transition(Event):
+    """The whole state of the lab, and why it became so: `outcome` of a stage, or `why` for everything else.
+
+    The other fields belong to one reason each: `entry` to `opened`, `calibration` to `calibrated`, `reproduced` to
+    `reproduced`, `n` to `loop_started`, `loop` to `loop_ended`, `of` (an iteration) to the user's word on a candidate
+    that was set aside. `log` is the commit of `refs/autolab/log` that holds the iteration's files.
+    """
+
+    KIND = "transition"
+
+    state: State
+    campaign: Campaign
+    why: str = ""
+    outcome: str | None = None
+    from_stage: Stage | None = Field(default=None, alias="from")
+    reason: str = ""
+    log: str | None = None
+    entry: dict[str, JsonValue] | None = None
+    calibration: Calibration | None = None
+    reproduced: Reproduced | None = None
+    n: Number | None = None
+    loop: Loop | None = None
+    of: str | None = None
+
+
+class Request(Event):
+    """A request to a researcher: `number` counts those of its kind within the iteration."""
+
+    stage: Stage
+    kind: RequestKind
+    number: Number
+
+
+class Asked(Request):
+    """A request is about to be made of `researcher`, configured as `who`."""
+
+    KIND = "asked"
+
+    key: str
+    researcher: str
+    who: dict[str, JsonValue]
+    prompt_sha256: str
+    prompt_version: str
+
+
+class Answered(Request):
+    """Its answer is kept in the file `reply`, relative to the store."""
+
+    KIND = "answered"
+
+    reply: str
+    sha256: str
+
+
+class CallSent(Request):
+    """A paid call of a request is about to be made; `tokens` and `dollars` are reserved for it."""
+
+    KIND = "call_sent"
+
+    iteration_id: str
+    call: Number
+    model: str
+    url: str
+    request_sha256: str
+    tokens: Count
+    dollars: float | None
+
+
+class Call(Request):
+    """What a paid call came to: `reason` is `ok` or the kind of its failure, `status` that of HTTP or 0."""
+
+    KIND = "call"
+
+    iteration_id: str
+    call: Number
+    model: str
+    url: str
+    reason: str
+    said: str
+    status: int
+    input_tokens: Count
+    output_tokens: Count
+    dollars: float | None
+    path: str | None
+    sha256: str | None
+
+
+class CandidateRecorded(Event):
+    """A commit became the iteration's candidate; `via` says who wrote its code."""
+
+    KIND = "candidate"
+
+    commit: str
+    base: str
+    slug: str
+    via: str
+
+
+class Checked(Event):
+    """What the verifiers said of a commit."""
+
+    KIND = "checked"
+
+    commit: str
+    checks: dict[str, Literal["pass", "skip", "fail"]]
+    findings: tuple[Finding, ...]
+
+
+class Reviewed(Event):
+    """A review of a commit was written; `sha256` is that of review_result.json."""
+
+    KIND = "reviewed"
+
+    commit: str | None
+    status: str
+    sha256: str
+
+
+class Approved(Event):
+    """The user let a candidate pass, against the findings `over`."""
+
+    KIND = "approved"
+
+    commit: str | None
+    over: tuple[str, ...]
+    sha256: str
+
+
+class SetAside(Event):
+    """A candidate is too good to believe, and waits for the user: the champion that it would be, and why."""
+
+    KIND = "set_aside"
+
+    candidate: Champion
+    title: str
+    reasons: tuple[str, ...]
+
+
+class Learned(Event):
+    """What an iteration taught."""
+
+    KIND = "learned"
+
+    lesson: Lesson
+
+
+class DocumentEdited(Event):
+    """Somebody else changed a document of the engine's; `sha256` is that of the text found."""
+
+    KIND = "document_edited"
+
+    path: str
+    sha256: str | None
+
+
+class DocumentWritten(Event):
+    """An entry stands in a document; `closed` is the file that took its older part, if it grew too long."""
+
+    KIND = "document_written"
+
+    path: str
+    entry: str
+    sha256: str
+    closed: str | None = None
+    closed_sha256: str | None = None
+
+
+class PlanStored(Event):
+    """A plan is kept under a short id, before an iteration tests it."""
+
+    KIND = "plan_stored"
+
+    id: str
+    title: str
+    sha256: str
+
+
+class CandidateStored(Event):
+    """A candidate's commit is kept for a stored plan."""
+
+    KIND = "candidate_stored"
+
+    id: str
+    plan: str
+    commit: str
+    sha256: str
+
+
+# Runs
+
+
+class RunStarted(Event):
+    """A run begins; its trials belong to it only as long as all this holds. `cells`: the arm and index of those it is
+    restricted to."""
+
+    KIND = "run_started"
+
+    run_id: str
+    kind: RunKind
+    seeds: tuple[int, ...]
+    protocol: str
+    design_sha256: str | None
+    rule: dict[str, JsonValue] | None
+    cells: tuple[tuple[str, int], ...] | None = None
+
+
+class Submitted(Event):
+    """Jobs with these effect keys are about to be handed to the executor."""
+
+    KIND = "submitted"
+
+    run_id: str
+    keys: tuple[str, ...]
+
+
+class TrialLost(Event):
+    """An attempt was lost, or cancelled to pause: the same seed runs again as the next attempt."""
+
+    KIND = "trial_lost"
+
+    run_id: str
+    trial: str
+    attempt: Number
+    message: str
+
+
+class TrialEnded(Event):
+    """A trial ended, with all that counts of it."""
+
+    KIND = "trial"
+
+    run_id: str
+    trial: Trial
+
+
+class TrialKnown(Event):
+    """A trial of the past that a replay takes over."""
+
+    KIND = "trial_known"
+
+    run_id: str
+    trial: Trial
+
+
+class RunEnded(Event):
+    """A run is over; `manifest_sha256` is that of its final manifest."""
+
+    KIND = "run_ended"
+
+    run_id: str
+    status: Literal["completed", "failed"]
+    verdict: str | None
+    reason: str
+    manifest_sha256: str
+
+
+class HoldoutAsked(Event):
+    """A question to the holdout, counted before it is opened."""
+
+    KIND = "holdout_asked"
+
+    run_id: str
+    protocol: str
+    question: Number
+
+
+class Confirmed(Event):
+    """What became of a supported variant of the run `of` on fresh seeds."""
+
+    KIND = "confirmed"
+
+    run_id: str
+    of: str
+    confirmation: Confirmation
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.KIND: event
+    for event in (
+        *(Init, LabMoved, Forked, ControlChanged, LedgerRebuilt, LedgerBegunAnew, Published),
+        *(Transition, Asked, Answered, CallSent, Call, CandidateRecorded, Checked, Reviewed, Approved, SetAside),
+        *(Learned, DocumentEdited, DocumentWritten, PlanStored, CandidateStored),
+        *(RunStarted, Submitted, TrialLost, TrialEnded, TrialKnown, RunEnded, HoldoutAsked, Confirmed),
+    )
+}
+"""Every kind of line that a ledger can hold, by the name in its `event`."""
+
+
+def append(ledger: Ledger, event: Event) -> Line:
+    """Record an event: one durable line of the ledger, secrets taken out. The caller holds the lab's lock."""
+    return ledger.append(event.KIND, event.value())
+
+
+def read(line: Line, kind: type[E]) -> E:
+    """The event of a line that is known to be of this kind. RecordError: its data does not fit; line and field."""
+    return kind.from_value(line.data, f"ledger.jsonl line {line.n}")
+
+
+def read_any(line: Line) -> Event:
+    """The event of a line of whatever kind. RecordError: no such kind, or data that does not fit."""
+    kind = EVENTS.get(line.event)
+    if kind is None:
+        raise RecordError(f"ledger.jsonl line {line.n}: {line.event}: no event of this Autolab")
+    return read(line, kind)
+
+
+def events_of(lines: Iterable[Line], kind: type[E]) -> Iterator[E]:
+    """The events of one kind, in the order of their lines."""
+    return (read(line, kind) for line in lines if line.event == kind.KIND)
