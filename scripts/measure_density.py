@@ -1,4 +1,4 @@
-"""How dense the source is to read: syntax a statement, conditional expressions, comprehensions, comments, long functions.
+"""How dense the source is: syntax a statement, conditional expressions, comprehensions, comments, longest function.
 
     python scripts/measure_density.py [FOLDER] [--rooms] [--files N]
 
