@@ -103,6 +103,21 @@ def test_where_would_you_change_is_answered_by_one_file_that_holds_the_name(repo
     assert lost == []
 
 
+def test_the_readme_is_short(repository: Path) -> None:
+    assert len((repository / "README.md").read_text(encoding="utf-8").split()) < 1200
+
+
+def test_every_link_of_the_pages_leads_somewhere(repository: Path) -> None:
+    pages = [*repository.glob("*.md"), *(repository / "docs").rglob("*.md")]
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.name}: {target}")
+    assert len(pages) > 20
+    assert broken == []
+
+
 def test_readme_and_ci_name_only_make_targets_that_exist(repository: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text(encoding="utf-8"), re.M))
     for name in ("README.md", "CONTRIBUTING.md", ".ci/run"):
