@@ -1,4 +1,4 @@
-"""What the pictures are, and what can be set for a training.
+"""The form of the pictures, and the settings of a training.
 
 The defaults are for two processor threads: seconds a trial. On a GPU, all pictures and wider models are affordable:
 `subset: 0, width: 64` (resnet18) and more epochs, as settings of a design or as defaults here.
@@ -17,21 +17,21 @@ CLASSES = 10
 WHITE = 255.0
 """The value of full intensity."""
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-"""A channel's mean and deviation over the 50,000 training pictures, taken out of intensities 0..1."""
+"""Mean and standard deviation of a channel over the 50,000 training pictures, for normalising intensities 0..1."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a training. The file AUTOLAB_CONFIG goes before these defaults, a flag before both."""
+    """Settings of a training. AUTOLAB_CONFIG overrides these defaults, and a flag overrides both."""
 
     model: str = DEFAULT
     """A file of `models/`."""
     width: int = 0
-    """Channels of the model's first stage; 0 keeps the model's own."""
+    """Channels of the model's first stage; 0 keeps its default."""
     epochs: int = 3
     batch_size: int = 128
     lr: float = LR
-    """The largest step size; the recipe says how it changes."""
+    """The largest step size; the recipe sets the schedule."""
     weight_decay: float = WEIGHT_DECAY
     subset: int = 4000
-    """Train on the first so many pictures of data/train, which lie in the order of their hash; 0 takes all."""
+    """Train on the first n pictures of data/train, in the order of their hash; 0 takes all."""

@@ -1,4 +1,4 @@
-"""What the pictures are, and what can be set for a training."""
+"""The form of the pictures, and the settings of a training."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ CLASSES = 10
 WHITE = 16.0
 """The grey value of full intensity."""
 MEAN, STD = (0.0,), (1.0,)
-"""A channel's mean and deviation, taken out of intensities 0..1: here nothing is taken out."""
+"""Mean and standard deviation of a channel, for normalising intensities 0..1: here nothing changes."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a training. The file AUTOLAB_CONFIG goes before these defaults, a flag before both."""
+    """Settings of a training. AUTOLAB_CONFIG overrides these defaults, and a flag overrides both."""
 
     model: str = DEFAULT
     """A file of `models/`."""
     width: int = 0
-    """Channels of the model's first stage; 0 keeps the model's own."""
+    """Channels of the model's first stage; 0 keeps its default."""
     epochs: int = 60
     batch_size: int = 64
     lr: float = LR
-    """The largest step size; the recipe says how it changes."""
+    """The largest step size; the recipe sets the schedule."""
     weight_decay: float = WEIGHT_DECAY
     subset: int = 0
-    """Train on the first so many pictures of data/train, which lie in the order of their hash; 0 takes all."""
+    """Train on the first n pictures of data/train, in the order of their hash; 0 takes all."""

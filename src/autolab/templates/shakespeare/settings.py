@@ -1,7 +1,7 @@
-"""What the text is made of, and how much of it a training sees."""
+"""The characters of the text, and how much of it a training sees."""
 
 CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-"""Every character of the text; a token is a place in this row."""
+"""Every character of the text; a token is an index into it."""
 LENGTH = 64
 """Characters of a row."""
 SEEN = 409_600

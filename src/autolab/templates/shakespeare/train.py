@@ -50,7 +50,7 @@ INTERVALS = 20
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a training. The file AUTOLAB_CONFIG goes before these defaults, a flag before both."""
+    """Settings of a training. AUTOLAB_CONFIG overrides these defaults, and a flag overrides both."""
 
     model: str = DEFAULT
     """A file of `models/`."""
@@ -63,7 +63,7 @@ class Settings:
     warmup: float = WARMUP
     """Share of the steps in which the step size rises."""
     clip: float = CLIP
-    """The longest gradient; 0 for any."""
+    """The largest norm of all gradients together; 0 for no limit."""
     seen: int = SEEN
     """Characters that the training sees."""
 
