@@ -83,8 +83,9 @@ def test_lines_from_an_offset_begin_there(tmp_path: Path) -> None:
     ledger = made(tmp_path)
     third = list(ledger.lines())[2]
     assert [line.n for line in ledger.lines(third.offset)] == [3, 4, 5, 6]
-    assert [line.n for line in ledger.lines(third.offset, before=True)] == [2]
-    assert next(ledger.lines(0, before=True)).n == 1, "before the first there is only the first"
+    second = ledger.line_before(third.offset)
+    assert second is not None and second.n == 2
+    assert ledger.line_before(0) is None
 
 
 @pytest.mark.parametrize("size", [1, 4094, 4095, 4096, 4097, 9000])
@@ -92,7 +93,8 @@ def test_the_line_before_is_found_however_long_it_is(tmp_path: Path, size: int) 
     ledger = made(tmp_path, 1)
     ledger.append("trial", {"state": "long", "text": "x" * size})
     last = ledger.append("trial", {"state": "last"})
-    assert [line.data["state"] for line in ledger.lines(last.offset, before=True)] == ["long"]
+    before = ledger.line_before(last.offset)
+    assert before is not None and before.data["state"] == "long"
 
 
 def test_numbers_that_json_lacks_are_never_written(tmp_path: Path) -> None:

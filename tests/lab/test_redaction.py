@@ -255,7 +255,7 @@ def test_a_stream_without_any_space_keeps_little_and_still_finds_what_is_cut() -
     data = b"x" * 100_000 + PLAIN.encode() + b"y" * 50_000 + b"." + SHAPES["aws"].encode() + b"." + b"z" * 100_000
     for at in range(0, len(data), 1_000):
         out += stream.feed(data[at : at + 1_000])
-        most = max(most, len(stream._held))
+        most = max(most, len(stream._waiting))
     out += stream.finish()
     assert most <= HOLD + 1_000
     assert bytes(out) == (

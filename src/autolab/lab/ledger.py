@@ -1,13 +1,13 @@
 """The append-only, hash-chained record of everything that happened in a lab.
 
-One JSON line an event: number, time, event, data, the hash of the line before, its own hash. A chain
-alone cannot see that it was cut back, so `head` (beside it) keeps number, hash, size and time of the last
-line, fsynced after each append. As long as size and time still fit, opening costs the same at line
-10,000 as at line 10; when they do not, something else wrote the file, and the whole chain is checked.
+An event is one line of JSON: number, time, event, data, the hash of the line before, its own hash. A chain cannot
+show that its end was cut off. So the file `head` beside it holds number, hash, size and time of the last line, and is
+fsynced after each append. While size and time of the ledger fit the head, opening reads two lines, however long the
+ledger is. If they do not fit, something else wrote the file, and the whole chain is checked.
 
-Only the holder of the lab's lock passes `repair=True`: a torn last line that was never in the head is set
-aside, a head that is one line behind is moved up. Readers skip such a line and repair nothing.
-Anything else raises LedgerError with its place. Standard library only.
+Only the holder of the lab's lock passes `repair=True`: it sets a torn last line aside that the head does not count,
+and moves up a head that is one line behind. Readers skip such a line and repair nothing. Any other damage raises a
+LedgerError that names its place. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ from autolab.lab import crash_points, redaction
 
 FIRST = "0" * 64
 READABLE = {"0.2.0"}
-"""Versions of Autolab whose records this one reads. There is no code for older forms."""
+"""Versions of Autolab whose records this one reads."""
 BEFORE_VERSIONS = "0.1.0"
-"""The version whose heads name none."""
+"""The version whose heads do not name a version."""
 WAY_OUT = "`autolab doctor --fix` keeps a copy and makes the chain anew"
 
 
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Head:
-    """What the ledger was after the last append, and where and on which machine the lab stood."""
+    """The end of the ledger after the last append, and where and on which machine the lab was."""
 
     lab_id: str
     path: str
@@ -62,7 +62,7 @@ class Head:
     transition: int = -1
     """Offset of the newest transition, -1 before the first."""
     version: str = __version__
-    """The Autolab that began the record: one of `READABLE`, or the lab is refused."""
+    """The Autolab that began the record: one of `READABLE`, else the lab is refused."""
 
 
 def seal(n: int, time: str, event: str, data: dict[str, Any], prev: str) -> str:
@@ -72,21 +72,23 @@ def seal(n: int, time: str, event: str, data: dict[str, Any], prev: str) -> str:
 
 
 def parse(raw: bytes, offset: int) -> Line | None:
-    """A line, or None where the bytes are no line of a ledger: no JSON, or what `append` never writes."""
+    """The line; None if the bytes are not JSON, or are nothing that `append` writes."""
     try:
         value = json.loads(raw.decode(), parse_constant=_refuse, parse_float=_finite)
         line = Line(offset=offset, **value)
     except (ValueError, TypeError, RecursionError):
         return None
-    words = (line.time, line.event, line.prev, line.hash)
-    fits = type(line.n) is int and isinstance(line.data, dict) and all(isinstance(word, str) for word in words)
-    # Judged by the value and not by its bytes: `\\ud83d` is a backslash and five letters, a text like any other.
-    half = _MAY_BE_HALF.search(raw) is not None and text.has_surrogates([*words, line.data])
-    return line if fits and not half else None
+    texts = (line.time, line.event, line.prev, line.hash)
+    if type(line.n) is not int or not isinstance(line.data, dict) or not all(isinstance(part, str) for part in texts):
+        return None
+    # The bytes alone do not tell: `\\ud83d` is a backslash and five letters, a text like any other.
+    if _MAY_BE_SURROGATE.search(raw) and text.has_surrogates([*texts, line.data]):
+        return None
+    return line
 
 
-_MAY_BE_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-"""Without these bytes no string of a line can hold a lone surrogate: `append` writes none, as none can be hashed."""
+_MAY_BE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""A line with a lone surrogate holds these bytes. `append` writes no such line: it could not be hashed."""
 
 
 def _refuse(name: str) -> float:
@@ -100,8 +102,10 @@ def _finite(digits: str) -> float:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A line of a broken ledger that is not in the new chain: its number, what it was as far as that can be read
-    (`trial` names run and trial), why it was left out, and its bytes."""
+    """A line of a broken ledger that is not in the new chain, why, and its bytes.
+
+    `event` and `trial` (run and trial) are empty if they cannot be read.
+    """
 
     number: int
     event: str
@@ -110,21 +114,32 @@ class LeftOut:
     raw: bytes
 
     def __str__(self) -> str:
-        of = f" {self.trial}" if self.trial else ""
-        return f"line {self.number} ({self.event or 'unknown event'}{of}): {self.reason}"
+        what = f"{self.event or 'unknown event'} {self.trial}".rstrip()
+        return f"line {self.number} ({what}): {self.reason}"
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What `rebuild` did: the copy of the old file, and the lines that are only in `kept` now (None without any)."""
+    """What `rebuild` did: the copy of the old file, the lines left out, and the file that holds them (if any)."""
 
     copy: Path
     left_out: tuple[LeftOut, ...] = ()
     kept: Path | None = None
 
 
+@dataclass(frozen=True)
+class _Chain:
+    """What the whole lines of a ledger come to: the number of the last, its hash and the one before, where it ends."""
+
+    n: int = 0
+    hash: str = FIRST
+    prev: str = FIRST
+    end: int = 0
+    transition: int = -1
+
+
 class Ledger:
-    """`folder` holds `ledger.jsonl` and `head`. One writer (the lock's holder), any number of readers."""
+    """The files `ledger.jsonl` and `head` in `folder`. One writer (the lock's holder), any number of readers."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "ledger.jsonl"
@@ -137,7 +152,7 @@ class Ledger:
         self._save_head(Head(lab_id, str(root), machine()))
 
     def begin_as(self, source: Ledger, last: Line, root: Path) -> None:
-        """Begin a ledger as `source` was right after its transition `last`, for a lab at `root`."""
+        """Begin as a copy of `source` up to its transition `last`, for a lab at `root`."""
         with open(source.path, "rb") as file:
             file.seek(last.offset)
             end = last.offset + len(file.readline())
@@ -153,90 +168,104 @@ class Ledger:
         return self._head
 
     def load_head(self) -> Head:
+        """The head on disk. LedgerError: it is missing or damaged. LabError: another version made it."""
         try:
             value = json.loads(self.head_path.read_text(encoding="utf-8"))
             head = Head(**value)
-            made_by = value.get("version", BEFORE_VERSIONS)
         except FileNotFoundError:
             raise LedgerError(f"{self.head_path}: missing, though the lab has a ledger; {WAY_OUT}") from None
         except (ValueError, TypeError, RecursionError):
-            head, value, made_by = None, {}, ""
-        kinds = {field.name: int if field.type == "int" else str for field in fields(Head)}
-        if head is None or any(type(part) is not kinds[name] for name, part in value.items()):
-            raise LedgerError(f"{self.head_path}: not a head of a ledger; {WAY_OUT}")
-        if made_by not in READABLE:
+            raise self._no_head() from None
+        for field in fields(Head):
+            kind = int if field.type == "int" else str
+            if type(getattr(head, field.name)) is not kind:
+                raise self._no_head()
+        version = value.get("version", BEFORE_VERSIONS)
+        if version not in READABLE:
             raise LabError(
-                f"{head.path}: made by Autolab {made_by}, whose record Autolab {__version__} does not read;"
-                f" go on with version {made_by}, or begin a new lab with `autolab init`"
+                f"{head.path}: made by Autolab {version}, whose record Autolab {__version__} does not read;"
+                f" go on with version {version}, or begin a new lab with `autolab init`"
             )
         return head
 
+    def _no_head(self) -> LedgerError:
+        return LedgerError(f"{self.head_path}: not a head of a ledger; {WAY_OUT}")
+
     def open(self, *, repair: bool = False) -> Head:
-        """Check that the chain is what the head says, and return the head that holds."""
+        """Check that the ledger ends as its head says; the head that holds. LedgerError: it is damaged."""
         while True:
             head = self.load_head()
             try:
-                found = self.path.stat()
+                facts = self.path.stat()
             except FileNotFoundError:
                 raise LedgerError(f"{self.path}: missing, though its head counts {head.n} lines; {WAY_OUT}") from None
-            if (found.st_size, found.st_mtime_ns) == (head.size, head.mtime_ns) and self._ends_as(head):
+            if (facts.st_size, facts.st_mtime_ns) == (head.size, head.mtime_ns) and self._ends_as(head):
                 break
             try:
                 head = self._reconcile(head, repair)
                 break
             except LedgerError:
-                if repair or self.load_head() == head:  # else the writer went on between our looks: look again
+                # A reader may have looked between two writes of the writer. If the head has moved, it looks again.
+                if repair or self.load_head() == head:
                     raise
         self._head = head
         return head
 
     def _ends_as(self, head: Head) -> bool:
         """Whether the last line and the newest transition are those that the head names."""
-        last = next(self.lines(head.size, before=True), None) if head.size else None
-        newest = next(self.lines(head.transition), None) if head.transition >= 0 else None
-        names_one = newest is not None and newest.event == "transition"
-        ends = (last.n, last.hash) if last else (0, FIRST)
-        return ends == (head.n, head.hash) and (names_one or head.transition == -1)
+        last = self.line_before(head.size)
+        if (head.n, head.hash) != ((last.n, last.hash) if last else (0, FIRST)):
+            return False
+        if head.transition < 0:
+            return head.transition == -1
+        newest = next(self.lines(head.transition), None)
+        return newest is not None and newest.event == "transition"
 
     def _reconcile(self, head: Head, repair: bool) -> Head:
-        last, end, transition = self._check_chain()
-        n, digest, known = (last.n, last.hash, last.prev) if last else (0, FIRST, FIRST)
-        if n < head.n:
+        """The head that fits the chain, if the chain goes at most one line beyond `head`; written with `repair`."""
+        chain = self._check_chain()
+        if chain.n < head.n:
             raise LedgerError(
-                f"{self.path}: has {n} lines, its head counts {head.n}: the end is missing or torn; {WAY_OUT}"
+                f"{self.path}: has {chain.n} lines, its head counts {head.n}: the end is missing or torn; {WAY_OUT}"
             )
-        if n > head.n + 1:
-            raise LedgerError(f"{self.path}: has {n} lines, its head counts {head.n}: not written here; {WAY_OUT}")
-        if head.hash != (digest if n == head.n else known):
+        if chain.n > head.n + 1:
+            raise LedgerError(
+                f"{self.path}: has {chain.n} lines, its head counts {head.n}: not written here; {WAY_OUT}"
+            )
+        if head.hash != (chain.hash if chain.n == head.n else chain.prev):
             raise LedgerError(f"{self.path}: line {head.n} is not the one its head knows; {WAY_OUT}")
+        actual = replace(head, n=chain.n, hash=chain.hash, transition=chain.transition)
         if not repair:
-            return replace(head, n=n, hash=digest, transition=transition)
-        if end < self.path.stat().st_size:
-            self._set_aside(end)
-        found = self.path.stat()
-        moved = replace(head, n=n, hash=digest, transition=transition, size=found.st_size, mtime_ns=found.st_mtime_ns)
-        self._save_head(moved)
-        return moved
+            return actual
+        if chain.end < self.path.stat().st_size:
+            self._set_aside(chain.end)
+        facts = self.path.stat()
+        actual = replace(actual, size=facts.st_size, mtime_ns=facts.st_mtime_ns)
+        self._save_head(actual)
+        return actual
 
-    def _check_chain(self) -> tuple[Line | None, int, int]:
-        """The last good line, where it ends, and where the newest transition begins; LedgerError at the first line
-        that breaks the chain."""
-        last, end, prev, transition = None, 0, FIRST, -1
+    def _check_chain(self) -> _Chain:
+        """Check every whole line against its hash and the line before. LedgerError at the first that does not fit."""
+        chain = _Chain()
         with open(self.path, "rb") as file:
             for number, raw in enumerate(file, 1):
                 if not raw.endswith(b"\n"):
                     break
-                line = parse(raw, end)
-                self._check_line(number, line, prev)
-                assert line is not None
-                transition = end if line.event == "transition" else transition
-                last, prev, end = line, line.hash, end + len(raw)
-        return last, end, transition
+                line = parse(raw, chain.end)
+                if line is None:
+                    raise LedgerError(f"{self.path}: line {number}: not a line of a ledger; {WAY_OUT}")
+                self._check_line(number, line, chain.hash)
+                chain = _Chain(
+                    n=number,
+                    hash=line.hash,
+                    prev=line.prev,
+                    end=chain.end + len(raw),
+                    transition=chain.end if line.event == "transition" else chain.transition,
+                )
+        return chain
 
-    def _check_line(self, number: int, line: Line | None, prev: str) -> None:
-        if line is None:
-            raise LedgerError(f"{self.path}: line {number}: not a line of a ledger; {WAY_OUT}")
-        if line.hash != seal(line.n, line.time, line.event, line.data, line.prev):
+    def _check_line(self, number: int, line: Line, prev: str) -> None:
+        if not _fits(line):
             raise LedgerError(f"{self.path}: line {number}: changed since it was written; {WAY_OUT}")
         if line.n == number - 1 and line.prev != prev:
             raise LedgerError(f"{self.path}: line {number}: doubled; {WAY_OUT}")
@@ -253,25 +282,25 @@ class Ledger:
             os.fsync(file.fileno())
 
     def append(self, event: str, data: dict[str, Any]) -> Line:
-        """Write one event, without secrets, fsynced before this returns. The caller holds the lab's lock.
+        """Write one event, fsynced before this returns. The caller holds the lab's lock.
 
-        Lone surrogates are made visible first (`text.whole_value`): neither a file nor a hash can hold one.
+        Secrets are taken out, and lone surrogates become visible escapes: neither a file nor a hash can hold one.
         """
-        head = self.head
-        time, data = files.utc_now(), text.whole_value(redaction.clean_value(data))
+        head, time = self.head, files.utc_now()
+        data = text.whole_value(redaction.clean_value(data))
         digest = seal(head.n + 1, time, event, data, head.hash)
         line = Line(head.n + 1, time, event, data, head.hash, digest, head.size)
-        found = self._write(_raw(line), head.size)
+        facts = self._write(_raw(line), head.size)
         crash_points.point("ledger.after_append")
-        transition = line.offset if event == "transition" else head.transition
-        self._save_head(
-            replace(head, n=line.n, hash=digest, size=found.st_size, mtime_ns=found.st_mtime_ns, transition=transition)
-        )
+        head = replace(head, n=line.n, hash=line.hash, size=facts.st_size, mtime_ns=facts.st_mtime_ns)
+        if event == "transition":
+            head = replace(head, transition=line.offset)
+        self._save_head(head)
         crash_points.point("ledger.after_head")
         return line
 
     def _write(self, raw: bytes, end: int) -> os.stat_result:
-        """Add bytes at `end`; a write that fails (a full disk) leaves the file as it was."""
+        """Add bytes at `end`. If the write fails (a full disk), the file is cut back to what it was."""
         with open(self.path, "r+b", buffering=0) as file:
             file.seek(end)
             try:
@@ -291,32 +320,29 @@ class Ledger:
         """Give the lab an id of its own (a fork)."""
         self._save_head(replace(self.head, lab_id=lab_id))
 
-    def lines(self, offset: int = 0, *, before: bool = False) -> Iterator[Line]:
-        """Events from `offset` on; with `before`, only the one that ends there. An unfinished last line is skipped."""
+    def lines(self, offset: int = 0) -> Iterator[Line]:
+        """The events from byte `offset` on. An unfinished last line is skipped."""
         with open(self.path, "rb") as file:
-            if before:
-                offset = self._line_start(file, offset)
             file.seek(offset)
             for raw in file:
                 line = parse(raw, offset) if raw.endswith(b"\n") else None
                 if line is not None:
                     yield line
                 offset += len(raw)
-                if before:
-                    return
 
-    @staticmethod
-    def _line_start(file: Any, end: int) -> int:
-        """Where the line begins that ends at byte `end`."""
+    def line_before(self, end: int) -> Line | None:
+        """The event whose line ends at byte `end`, found from there backwards; None if there is none."""
         start = end - 1
-        while start > 0:
-            block = min(4096, start)
-            file.seek(start - block)
-            at = file.read(block).rfind(b"\n")
-            if at >= 0:
-                return int(start - block + at + 1)
-            start -= block
-        return 0
+        with open(self.path, "rb") as file:
+            while start > 0:
+                block = min(4096, start)
+                file.seek(start - block)
+                newline = file.read(block).rfind(b"\n")
+                start -= block
+                if newline >= 0:
+                    start += newline + 1
+                    break
+        return next(self.lines(start), None) if end > 0 else None
 
     def transition(self) -> Line | None:
         """The newest transition, or None before the first."""
@@ -328,57 +354,82 @@ class Ledger:
         return line
 
     def check(self) -> int:
-        """Check every line against its hash and the chain; the number of lines."""
-        last, _, _ = self._check_chain()
-        return last.n if last else 0
+        """The number of lines. LedgerError: one of them does not fit its hash or the chain."""
+        return self._check_chain().n
 
     def rebuild(self, lab_id: str, root: Path) -> Rebuilt:
-        """Make the chain anew from every line that can still be read.
+        """Make a new chain of every line that can still be read. The old file is copied first.
 
-        Left out are exact doubles, lines that cannot be read, and `trial` lines that no longer fit their hash: a
-        score is measured, not edited in; of a run under way it is made again from the trial's files. Other lines that
-        do not fit are kept. The old file is copied, and what is left out (but the doubles) stands in a file of its own
-        beside the ledger. The new chain's last line names both, each line left out, and the lines not vouched for.
+        Left out are exact doubles, lines that cannot be read, and `trial` lines that do not fit their hash: a score is
+        measured and not edited in, and a run under way measures it again. Other lines that do not fit their hash are
+        taken over. What is left out (except doubles) is kept in a file beside the ledger. The last line of the new
+        chain names both files, each line left out, and the numbers of the lines that do not fit.
         """
         old = self.path.read_bytes() if self.path.exists() else b""
-        copy = self.path.with_name(f"ledger.broken.{files.sha256_of(old)[:12]}.jsonl")
+        digest = files.sha256_of(old)[:12]
+        copy = self.path.with_name(f"ledger.broken.{digest}.jsonl")
         files.write_whole(copy, old)
-        lines, left_out = _sorted_out(old)
-        out, head, unverified = bytearray(), Head(lab_id, str(root), machine()), []
-        begins, after = {0: 0}, 0
+        lines, left_out = _sort(old)
+        chain = _NewChain(Head(lab_id, str(root), machine()))
         for line in lines:
-            n = head.n + 1
-            if not _fits(line):
-                unverified.append(n)
-            data = _moved(line.data, begins, after)
-            digest = seal(n, line.time, line.event, data, head.hash)
-            transition = len(out) if line.event == "transition" else head.transition
-            out += _raw(Line(n, line.time, line.event, data, head.hash, digest))
-            head = replace(head, n=n, hash=digest, transition=transition, size=len(out))
-            after = len(out) if line.event == "transition" else after
-        kept = self._keep(left_out, copy) if left_out else None
-        files.write_whole(self.path, bytes(out))
-        self._save_head(replace(head, mtime_ns=self.path.stat().st_mtime_ns))
-        event = {"copy": copy.name, "lines": head.n, "unverified": unverified, "dropped": len(left_out)}
+            chain.add(line)
+        kept = self.path.with_name(f"ledger.left_out.{digest}.jsonl") if left_out else None
         if kept is not None:
-            event |= {"kept": kept.name, "left_out": [str(one) for one in left_out]}
+            files.write_whole(kept, b"".join(line.raw + b"\n" for line in left_out))
+        files.write_whole(self.path, bytes(chain.content))
+        self._save_head(replace(chain.head, mtime_ns=self.path.stat().st_mtime_ns))
+        event: dict[str, Any] = {"copy": copy.name, "lines": chain.head.n, "unverified": chain.unverified}
+        event["dropped"] = len(left_out)
+        if kept is not None:
+            event |= {"kept": kept.name, "left_out": [str(line) for line in left_out]}
         self.append("ledger_rebuilt", event)
         return Rebuilt(copy, tuple(left_out), kept)
-
-    def _keep(self, left_out: Sequence[LeftOut], copy: Path) -> Path:
-        """The lines left out, as they were, in a file beside the ledger."""
-        kept = copy.with_name(copy.name.replace("ledger.broken.", "ledger.left_out."))
-        files.write_whole(kept, b"".join(one.raw + b"\n" for one in left_out))
-        return kept
 
     def _save_head(self, head: Head) -> None:
         files.write_whole(self.head_path, json.dumps(asdict(head)))
         self._head = head
 
 
-def _sorted_out(old: bytes) -> tuple[list[Line], list[LeftOut]]:
+class _NewChain:
+    """The chain that a broken ledger's lines are put into, one after another."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.content = bytearray()
+        self.unverified: list[int] = []
+        self._begins = {0: 0}
+        self._after_transition = 0
+
+    def add(self, line: Line) -> None:
+        n, start = self.head.n + 1, len(self.content)
+        if not _fits(line):
+            self.unverified.append(n)
+        data = self._with_new_place(line.data)
+        digest = seal(n, line.time, line.event, data, self.head.hash)
+        self.content += _raw(Line(n, line.time, line.event, data, self.head.hash, digest))
+        end = len(self.content)
+        self.head = replace(self.head, n=n, hash=digest, size=end)
+        if line.event == "transition":
+            self.head = replace(self.head, transition=start)
+            self._after_transition = end
+
+    def _with_new_place(self, data: dict[str, Any]) -> dict[str, Any]:
+        """A transition's data with the offset in the new file at which its iteration begins.
+
+        The old offset only says which transitions belong together, as lines before it may be gone. The iteration
+        begins after the transition that precedes the first of them.
+        """
+        campaign = data.get("campaign")
+        if not isinstance(campaign, dict) or not isinstance(campaign.get("iteration_offset"), int):
+            return data
+        place = self._begins.setdefault(campaign["iteration_offset"], self._after_transition)
+        return data | {"campaign": campaign | {"iteration_offset": place}}
+
+
+def _sort(old: bytes) -> tuple[list[Line], list[LeftOut]]:
     """The lines of a broken ledger that go into a new chain, each once, and those that do not."""
-    lines: dict[str, tuple[Line, bytes]] = {}
+    lines: dict[str, Line] = {}
+    raw_lines: dict[str, bytes] = {}
     left_out: list[LeftOut] = []
     for number, raw in enumerate(old.split(b"\n"), 1):
         line = parse(raw, 0)
@@ -386,16 +437,17 @@ def _sorted_out(old: bytes) -> tuple[list[Line], list[LeftOut]]:
             if raw.strip():
                 left_out.append(_left_out(number, raw, "cannot be read as a line of a ledger"))
         elif line.hash in lines:
-            if raw != lines[line.hash][1]:
+            if raw != raw_lines[line.hash]:
                 left_out.append(_left_out(number, raw, "another line has its hash"))
         elif line.event == "trial" and not _fits(line):
             left_out.append(_left_out(number, raw, "changed since it was measured"))
         else:
-            lines[line.hash] = line, raw
-    return [line for line, _ in lines.values()], left_out
+            lines[line.hash], raw_lines[line.hash] = line, raw
+    return list(lines.values()), left_out
 
 
 def _fits(line: Line) -> bool:
+    """Whether a line has the hash of its content."""
     return line.hash == seal(line.n, line.time, line.event, line.data, line.prev)
 
 
@@ -405,29 +457,19 @@ _TRIAL = re.compile(r'"trial" ?: ?"([\w.-]{1,120})"')
 
 
 def _left_out(number: int, raw: bytes, reason: str) -> LeftOut:
-    """A line that is left out, with what can be seen of it even where it is torn."""
+    """A line that is left out, with the event, run and trial that can be seen in it even if it is torn."""
     shown = text.decode(raw)
-    event, run, trial = (found[1] if (found := form.search(shown)) else "" for form in (_EVENT, _RUN, _TRIAL))
-    return LeftOut(number, event, "/".join(part for part in (run, trial) if part), reason, raw)
+    matches = [form.search(shown) for form in (_EVENT, _RUN, _TRIAL)]
+    event, run, trial = (match[1] if match else "" for match in matches)
+    return LeftOut(number, event, f"{run}/{trial}".strip("/"), reason, raw)
 
 
 def _raw(line: Line) -> bytes:
-    body = {key: value for key, value in asdict(line).items() if key != "offset"}
+    body = asdict(line)
+    del body["offset"]
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _moved(data: dict[str, Any], begins: dict[int, int], after: int) -> dict[str, Any]:
-    """A transition's data with the place in the new file at which its iteration begins.
-
-    The old place says only which transitions belong together (lines before it may have come or gone): the
-    iteration begins `after` the transition before the first of them.
-    """
-    campaign = data.get("campaign")
-    if not isinstance(campaign, dict) or not isinstance(campaign.get("iteration_offset"), int):
-        return data
-    place = begins.setdefault(campaign["iteration_offset"], after)
-    return data | {"campaign": campaign | {"iteration_offset": place}}
-
-
 def machine() -> str:
+    """The name of this machine."""
     return platform.node() or "unnamed"

@@ -1,8 +1,9 @@
-"""The one sink for secrets: what text leaves the engine (record, transcripts, logs, messages) goes through here first.
+"""Takes secrets out of every text that leaves the engine: record, transcripts, logs, messages.
 
-Found are exact values (of the engine's environment variables with telling names, and registered ones; also as base64,
-URL-quoted and JSON-escaped) and shapes of well-known keys. `[redacted:NAME]` takes their place. Not found: values of
-fewer than `SHORTEST` bytes, other encodings, and what is longer than `HOLD` bytes. Standard library only.
+A secret is found by its exact value (environment variables of the engine whose name tells that they hold one, and
+registered values; also as base64, URL-quoted and JSON-escaped) or by the shape of a well-known kind of key.
+`[redacted:NAME]` takes its place. Not found: values of fewer than `SHORTEST` bytes, other encodings, and keys of more
+than `HOLD` bytes. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
 SHORTEST = 8
 HOLD = 32 * 1024
-"""Bytes that a stream keeps back at most; longer only where an exact value is."""
+"""Bytes that a stream keeps back at most, or the length of the longest exact value if that is more."""
 BLOCK = 1 << 20
 
 _TELLING = re.compile(
@@ -34,20 +35,34 @@ _registered: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class _Spelling:
-    """An exact value as it may be written. Base64 ends in a sign that holds the last bits only, and in padding."""
+    """A way to write the secret `name`."""
 
     raw: bytes
     name: str
-    encoded: bool = False
+    is_base64: bool = False
+    """More characters may follow: one that holds the last bits, and padding."""
+
+
+class _Span(NamedTuple):
+    """Where a secret lies in some bytes, and what it is called."""
+
+    start: int
+    stop: int
+    name: str
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """A kind of key. One of `hints` is in every match, in lower case; a group, if there is one, is the secret."""
+    """A kind of key. Every match contains one of `hints`, in lower case. A group of the pattern is the secret alone."""
 
     name: str
     hints: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
+
+    def matches(self, data: bytes, lower: bytes) -> Iterator[re.Match[bytes]]:
+        """Its matches in `data`; `lower` is the same in lower case."""
+        if any(hint in lower for hint in self.hints):
+            yield from self.pattern.finditer(data)
 
 
 _FOLLOWS = rb"""["'\\]{0,2}\s{0,4}(?::|=|,|\bis\b)\s{0,4}["'\\]{0,2}"""
@@ -98,86 +113,99 @@ _SHAPES = tuple(
         ("api key", (b"api-key",), rb"(?i:x-(?:[a-z]{1,12}-)?api-key)" + _FOLLOWS + rb"([\w.-]{16,500})"),
     )
 )
-_BEGUN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}")
-_TOLD = re.compile(rb"(?i:authorization|bearer|basic|token|wandb|key|login|password)[^\n]{0,160}\Z")
+_BLOCK_START = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}")
+_LABEL = re.compile(rb"(?i:authorization|bearer|basic|token|wandb|key|login|password)[^\n]{0,160}\Z")
+"""A word on the last line after which a secret may come."""
 
 
 def register(name: str, value: str) -> None:
-    """From now on `value` is a secret that is shown as `[redacted:name]`; for keys that are in no telling variable."""
+    """Make `value` a secret, shown as `[redacted:name]` from now on: for keys that no environment variable holds."""
     _registered[name] = value
     _spellings.cache_clear()
 
 
 def clean(text: str) -> str:
-    """The text with secrets replaced; the very same where there are none."""
+    """The text without secrets; the same object if it has none."""
     if len(text) < SHORTEST:
         return text
     data = text.encode("utf-8", "surrogatepass")
-    found = _spans(data)
-    return _replaced(data, found).decode("utf-8", "surrogatepass") if found else text
+    spans = _spans(data)
+    return _replace(data, spans).decode("utf-8", "surrogatepass") if spans else text
 
 
 def clean_value(value: Any) -> Any:
-    """A JSON value with every text in it clean, keys too."""
+    """A JSON value without secrets in its texts and keys; tuples become lists."""
     texts: list[str] = []
-    found = _gathered(value, texts)
-    # All texts at once first: what is a secret in one of them is one among the others too, a line each.
-    return _cleaned(found) if _spans("\n".join(texts).encode("utf-8", "surrogatepass")) else found
+    value = _gather(value, texts)
+    # One search over all texts, a line each, is quick. It finds whatever a search of each text would find.
+    has_secret = _spans("\n".join(texts).encode("utf-8", "surrogatepass"))
+    return _clean_parts(value) if has_secret else value
 
 
-def _gathered(value: Any, texts: list[str], key: str = "") -> Any:
-    """The value with its tuples as lists; its texts go to `texts`, each behind its key."""
+def _gather(value: Any, texts: list[str], key: str = "") -> Any:
+    """The value with lists for its tuples. Each of its texts is added to `texts`, after its key."""
     if isinstance(value, dict):
-        return {name: _gathered(one, texts, name) for name, one in value.items()}
-    if key or isinstance(value, str):
-        texts.append(f"{key}: {value}" if isinstance(value, str) else key)
-    return [_gathered(one, texts) for one in value] if isinstance(value, list | tuple) else value
+        return {name: _gather(part, texts, name) for name, part in value.items()}
+    if isinstance(value, str):
+        texts.append(f"{key}: {value}")
+        return value
+    if key:
+        texts.append(key)
+    if isinstance(value, list | tuple):
+        return [_gather(part, texts) for part in value]
+    return value
 
 
-def _cleaned(value: Any) -> Any:
+def _clean_parts(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
-        return {clean(key): _named(key, one) for key, one in value.items()}
-    return [_cleaned(one) for one in value] if isinstance(value, list) else value
+        return {clean(key): _clean_entry(key, part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_clean_parts(part) for part in value]
+    return value
 
 
-def _named(key: str, value: Any) -> Any:
-    """A value whose key may be the word that tells what it is."""
+def _clean_entry(key: str, value: Any) -> Any:
+    """A value of a dictionary. Its key may be the word that tells that it is a secret."""
     if not isinstance(value, str) or len(value) < SHORTEST:
-        return _cleaned(value)
-    head, both = f"{clean(key)}: ", clean(f"{key}: {value}")
-    return both.removeprefix(head) if both.startswith(head) and both != head + value else clean(value)
+        return _clean_parts(value)
+    label, entry = f"{clean(key)}: ", f"{key}: {value}"
+    cleaned = clean(entry)
+    if cleaned != entry and cleaned.startswith(label):
+        return cleaned.removeprefix(label)
+    return clean(value)
 
 
 def clean_json(text: str) -> str:
-    """A text that should be JSON: clean as it is written and as it reads, however its signs are escaped.
+    """A text that should be JSON, without secrets, however its characters are escaped.
 
-    Written anew only where that finds something; what is no JSON is clean as a text.
+    It is written anew only if a secret was found in its values. What is not JSON is cleaned as plain text.
     """
     try:
         value = json.loads(text)
-        shown = clean_value(value)
+        cleaned = clean_value(value)
     except (ValueError, RecursionError):
         return clean(text)
-    if shown == value:
+    if cleaned == value:
         return clean(text)
-    # Half a character, which no file can hold, stays the escape that it came as.
-    return clean(json.dumps(shown, ensure_ascii=False).encode("utf-8", errors="backslashreplace").decode())
+    # A lone surrogate, which no file can hold, stays the escape that it came as.
+    return clean(json.dumps(cleaned, ensure_ascii=False).encode("utf-8", errors="backslashreplace").decode())
 
 
 def clean_file(path: Path) -> bool:
-    """Replace a regular file by its clean copy, atomically and with its mode; False, and untouched, if it was clean.
+    """Take the secrets out of a regular file, atomically, keeping its mode; whether there were any.
 
-    Read in blocks. Nothing else may write it meanwhile.
+    A file without secrets is not touched. It is read in blocks, and nothing else may write it meanwhile.
     """
     status = path.lstat()
-    if not stat.S_ISREG(status.st_mode) or not any(True for _ in _streamed(path, found_only=True)):
+    if not stat.S_ISREG(status.st_mode) or not _has_secret(path):
         return False
+    # Not `files.write_whole`: a file may be larger than memory.
     partial = path.with_name(f".{path.name[:200]}.autolab-clean")
     partial.unlink(missing_ok=True)
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.writelines(_streamed(path))
+        file.writelines(_clean_blocks(path, Stream()))
         file.flush()
         os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
         os.fsync(file.fileno())
@@ -185,173 +213,184 @@ def clean_file(path: Path) -> bool:
     return True
 
 
-def _streamed(path: Path, *, found_only: bool = False) -> Iterator[bytes]:
-    """The clean content block by block, or only the blocks in which something was found."""
+def _has_secret(path: Path) -> bool:
     stream = Stream()
+    return any(stream.found for _ in _clean_blocks(path, stream))
+
+
+def _clean_blocks(path: Path, stream: Stream) -> Iterator[bytes]:
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         while block := file.read(BLOCK):
-            out = stream.feed(block)
-            if not found_only or stream.found:
-                yield out
-    out = stream.finish()
-    if not found_only or stream.found:
-        yield out
+            yield stream.feed(block)
+    yield stream.finish()
 
 
 class Stream:
-    """Bytes that come in pieces: a secret is found wherever it is cut.
+    """Bytes that come in pieces: a secret is found wherever it is cut. `found` counts the secrets.
 
-    Kept back is what a secret may have begun in: the last word, the line since a telling word, an open key block; at
-    most `HOLD` bytes, or the longest exact value. `found` counts what was replaced.
+    The stream keeps back what may be the beginning of a secret: the last word, the line since a word that announces
+    one, a key block without its end; at most `HOLD` bytes, or the length of the longest exact value.
     """
 
     def __init__(self) -> None:
-        self._held = b""
+        self._waiting = b""
         self.found = 0
 
     def feed(self, block: bytes) -> bytes:
-        """What is certain after `block`, clean."""
-        self._held += block
-        found = _spans(self._held)
-        return self._give(_cut(self._held, found), found)
+        """What cannot be changed by bytes after `block`, without secrets."""
+        self._waiting += block
+        spans = _spans(self._waiting)
+        return self._release(_cut(self._waiting, spans), spans)
 
     def finish(self) -> bytes:
-        """The rest, clean."""
-        return self._give(len(self._held), _spans(self._held))
+        """The rest, without secrets."""
+        return self._release(len(self._waiting), _spans(self._waiting))
 
-    def _give(self, cut: int, found: list[tuple[int, int, str]]) -> bytes:
-        given = [span for span in found if span[1] <= cut]
-        out, self._held = _replaced(self._held[:cut], given), self._held[cut:]
-        self.found += len(given)
+    def _release(self, cut: int, spans: list[_Span]) -> bytes:
+        before = [span for span in spans if span.stop <= cut]
+        out = _replace(self._waiting[:cut], before)
+        self._waiting = self._waiting[cut:]
+        self.found += len(before)
         return out
 
 
-def _cut(held: bytes, found: list[tuple[int, int, str]]) -> int:
-    """How much may leave: no secret that is there, or may still become one, lies across this place."""
-    cut, told = _open_block(held, found), _TOLD.search(held, max(0, len(held) - 200))
+def _cut(data: bytes, spans: list[_Span]) -> int:
+    """How many bytes may leave: no secret, nor what may become one, lies across this place."""
+    cut = _open_block(data, spans)
+    label = _LABEL.search(data, max(0, len(data) - 200))
+    if label:
+        cut = min(cut, label.start())
     longest = HOLD
-    if told:
-        cut = min(cut, told.start())
     for spelling in _spellings():
         longest = max(longest, len(spelling.raw))
-        if len(spelling.raw.split()) > 1:
-            cut = min(cut, len(held) - _overlap(held, spelling.raw))
-    cut = _word_start(held, cut)
-    whole = [(start, stop) for start, stop, _ in found] + list(_matches(held))
-    while across := [start for start, stop in whole if start < cut < stop]:
-        cut = _word_start(held, min(across))
-    forced = len(held) - longest
-    return cut if cut >= forced else next((stop for start, stop, _ in found if start < forced < stop), forced)
+        if len(spelling.raw.split()) > 1:  # the last word alone would not hold its beginning back
+            cut = min(cut, len(data) - _overlap(data, spelling.raw))
+    cut = _word_start(data, cut)
+    secrets = [(span.start, span.stop) for span in spans] + _labelled(data)
+    while across := [start for start, stop in secrets if start < cut < stop]:
+        cut = _word_start(data, min(across))
+    forced = len(data) - longest
+    if cut >= forced:
+        return cut
+    return next((span.stop for span in spans if span.start < forced < span.stop), forced)
 
 
-def _word_start(held: bytes, place: int) -> int:
+def _word_start(data: bytes, place: int) -> int:
     """Where the word begins that `place` is in or at the end of."""
-    return max(held.rfind(sign, 0, place) for sign in (b" ", b"\n", b"\t", b"\r")) + 1
+    return max(data.rfind(blank, 0, place) for blank in (b" ", b"\n", b"\t", b"\r")) + 1
 
 
-def _open_block(held: bytes, found: list[tuple[int, int, str]]) -> int:
-    """Where a key block begins whose end has not come; the end of `held` where there is none."""
-    for begun in _BEGUN.finditer(held):
-        ended = any(start <= begun.start() < stop and b"-----END" in held[start:stop] for start, stop, _ in found)
-        if not ended and (b"PRIVATE KEY" in begun[0] or begun.end() == len(held)):
-            return begun.start()
-    return len(held)
+def _open_block(data: bytes, spans: list[_Span]) -> int:
+    """Where a key block begins whose end has not come; the end of `data` if there is none."""
+    for begin in _BLOCK_START.finditer(data):
+        around = [span for span in spans if span.start <= begin.start() < span.stop]
+        has_ended = any(b"-----END" in data[span.start : span.stop] for span in around)
+        if not has_ended and (b"PRIVATE KEY" in begin[0] or begin.end() == len(data)):
+            return begin.start()
+    return len(data)
 
 
-def _overlap(held: bytes, spelling: bytes) -> int:
-    """Length of the longest end of `held` that `spelling` begins with."""
-    lengths = range(min(len(held), len(spelling)), 0, -1)
-    return next((length for length in lengths if held.endswith(spelling[:length])), 0)
+def _overlap(data: bytes, spelling: bytes) -> int:
+    """Length of the longest end of `data` that `spelling` begins with."""
+    for length in range(min(len(data), len(spelling)), 0, -1):
+        if data.endswith(spelling[:length]):
+            return length
+    return 0
 
 
-def _replaced(data: bytes, found: list[tuple[int, int, str]]) -> bytes:
-    out, at = bytearray(), 0
-    for start, stop, name in found:
-        out += data[at:start] + f"[redacted:{name}]".encode()
-        at = stop
-    return bytes(out + data[at:])
+def _replace(data: bytes, spans: list[_Span]) -> bytes:
+    out, end = bytearray(), 0
+    for span in spans:
+        out += data[end : span.start] + f"[redacted:{span.name}]".encode()
+        end = span.stop
+    return bytes(out + data[end:])
 
 
-def _spans(data: bytes) -> list[tuple[int, int, str]]:
-    """Where the secrets are: (start, stop, name), in order and apart. An exact value gives its name before a shape."""
-    found = [(start, 0, stop, name) for start, stop, name in _exact(data)]
-    low = data.lower()
-    for shape in _SHAPES:
-        if any(hint in low for hint in shape.hints):
-            spans = (match.span(shape.pattern.groups) for match in shape.pattern.finditer(data))
-            found += [(start, 1, stop, shape.name) for start, stop in spans]
-    apart: list[tuple[int, int, str]] = []
-    for start, _, stop, name in sorted(found):
-        if apart and start < apart[-1][1]:
-            begin, end, first = apart[-1]
-            apart[-1] = (begin, max(end, stop), first)
+def _spans(data: bytes) -> list[_Span]:
+    """The secrets in order, without overlap. Where an exact value and a shape begin together, the value names both."""
+    exact = sorted(_exact(data))
+    shaped = sorted(_Span(*match.span(shape.pattern.groups), shape.name) for shape, match in _shape_matches(data))
+    spans: list[_Span] = []
+    for span in sorted([*exact, *shaped], key=lambda span: span.start):
+        last = spans[-1] if spans else None
+        if last is not None and span.start < last.stop:
+            spans[-1] = last._replace(stop=max(last.stop, span.stop))
         else:
-            apart.append((start, stop, name))
-    return apart
+            spans.append(span)
+    return spans
 
 
-def _matches(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where shapes match, with the words before a secret that tell what it is."""
-    low = data.lower()
+def _labelled(data: bytes) -> list[tuple[int, int]]:
+    """Start and stop of each match of a shape, with the words before the secret that announce it."""
+    return [(match.start(), match.end(shape.pattern.groups)) for shape, match in _shape_matches(data)]
+
+
+def _shape_matches(data: bytes) -> Iterator[tuple[_Shape, re.Match[bytes]]]:
+    lower = data.lower()
     for shape in _SHAPES:
-        if any(hint in low for hint in shape.hints):
-            yield from ((match.start(), match.end(shape.pattern.groups)) for match in shape.pattern.finditer(data))
+        for match in shape.matches(data, lower):
+            yield shape, match
 
 
 _BASE64_END = re.compile(rb"[\w+/-]?={0,2}")
 
 
-def _exact(data: bytes) -> Iterator[tuple[int, int, str]]:
+def _exact(data: bytes) -> Iterator[_Span]:
     for spelling in _spellings():
         start = data.find(spelling.raw)
         while start >= 0:
             stop = start + len(spelling.raw)
-            if spelling.encoded:
-                end = _BASE64_END.match(data, stop)
-                stop = end.end() if end else stop
-            if not spelling.raw.isdigit() or _whole_number(data, start, stop):
-                yield start, stop, spelling.name
+            end = _BASE64_END.match(data, stop)
+            if spelling.is_base64 and end:
+                stop = end.end()
+            if not spelling.raw.isdigit() or _stands_alone(data, start, stop):
+                yield _Span(start, stop, spelling.name)
             start = data.find(spelling.raw, stop)
 
 
-def _whole_number(data: bytes, start: int, stop: int) -> bool:
-    """Digits alone may be part of a seed or a hash, so they count only where they stand alone."""
+def _stands_alone(data: bytes, start: int, stop: int) -> bool:
+    """Whether no letter or digit is beside it. Digits alone may otherwise be part of a seed or a hash."""
     return not data[max(0, start - 1) : start].isalnum() and not data[stop : stop + 1].isalnum()
 
 
 @functools.cache
 def _spellings() -> tuple[_Spelling, ...]:
     """Every spelling of every exact value, the longest first."""
-    named = {name: value for name, value in os.environ.items() if _is_secret(name, value)} | _registered
-    found: dict[bytes, _Spelling] = {}
-    for name, value in named.items():
-        raw = os.fsencode(value.strip())
-        if len(raw) >= SHORTEST:
-            for one in _plain(value.strip()):
-                found.setdefault(one, _Spelling(one, name))
-            for one in _base64(raw):
-                found.setdefault(one, _Spelling(one, name, encoded=True))
-    return tuple(sorted(found.values(), key=lambda one: -len(one.raw)))
+    values = {name: value for name, value in os.environ.items() if _is_secret(name, value)} | _registered
+    spellings: dict[bytes, _Spelling] = {}
+    for name, value in values.items():
+        value = value.strip()
+        raw = os.fsencode(value)
+        if len(raw) < SHORTEST:
+            continue
+        for text in _plain(value):
+            spellings.setdefault(text, _Spelling(text, name))
+        for text in _base64(raw):
+            spellings.setdefault(text, _Spelling(text, name, is_base64=True))
+    return tuple(sorted(spellings.values(), key=lambda spelling: -len(spelling.raw)))
 
 
 def _is_secret(name: str, value: str) -> bool:
-    """By the name; what names a file or a place is none itself."""
-    telling = _TELLING.search(name.upper()) and not _NO_SECRET.search(name.upper())
-    return bool(telling) and not (value.startswith(("/", "~", ".")) and os.path.exists(os.path.expanduser(value)))
+    """Whether a variable's name says that it holds a secret, and its value is not the path of a file."""
+    name = name.upper()
+    if not _TELLING.search(name) or _NO_SECRET.search(name):
+        return False
+    return not (value.startswith(("/", "~", ".")) and os.path.exists(os.path.expanduser(value)))
 
 
 def _plain(value: str) -> set[bytes]:
-    said = json.dumps(value)[1:-1]
+    escaped = json.dumps(value)[1:-1]
     quoted = {quote(value, safe=""), quote(value), quote_plus(value)}
-    lower = {re.sub("%[0-9A-F]{2}", lambda sign: sign[0].lower(), one) for one in quoted}
-    written = {value, said, said.replace("/", "\\/"), json.dumps(value, ensure_ascii=False)[1:-1]}
-    return {os.fsencode(one) for one in written | quoted | lower}
+    lower = {re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), text) for text in quoted}
+    written = {value, escaped, escaped.replace("/", "\\/"), json.dumps(value, ensure_ascii=False)[1:-1]}
+    return {os.fsencode(text) for text in written | quoted | lower}
 
 
 def _base64(raw: bytes) -> set[bytes]:
-    """As part of any base64 text: at three offsets, without the signs that depend on what stands beside it."""
-    found = set()
-    for before in range(3):
-        signs = base64.b64encode(b"\0" * before + raw)[(0, 2, 3)[before] : (before + len(raw)) * 8 // 6]
-        found |= {signs, signs.replace(b"+", b"-").replace(b"/", b"_")}
-    return found
+    """The secret within any base64 text: at three offsets, without the characters that depend on its neighbours."""
+    spellings = set()
+    for offset, first in enumerate((0, 2, 3)):
+        whole = base64.b64encode(b"\0" * offset + raw)
+        part = whole[first : (offset + len(raw)) * 8 // 6]
+        spellings |= {part, part.replace(b"+", b"-").replace(b"/", b"_")}
+    return spellings

@@ -18,6 +18,7 @@ from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign, Loop, State
 from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.events import Cause
 from autolab.lab.schemas.outcomes import Stage
 from autolab.loop import (
     calls,
@@ -205,11 +206,11 @@ class Engine:
         if new_state.stage is Stage.HUMAN_REVIEW and is_open:
             report = failure.failure_report(iteration, state.stage, new_state.reason)
             iteration.write(iteration.paths.failure, report)
-        why: dict[str, object] = {"outcome": result.outcome, "from": state.stage, "reason": result.reason}
+        cause: Cause = {"outcome": result.outcome, "from_stage": state.stage, "reason": result.reason}
         if is_open:
-            why["log"] = snapshot.snapshot(iteration)
+            cause["log"] = snapshot.snapshot(iteration)
             snapshot.show_backlog(iteration, result.outcome)
-        self.lab.transition(new_state, new_campaign, **why)
+        self.lab.transition(new_state, new_campaign, **cause)
         if result.outcome in (StageOutcome.RETRY, StageOutcome.SEND_BACK, StageOutcome.ESCALATE):
             self.tell(f"  {result.outcome}: {result.reason}")
 
@@ -271,14 +272,13 @@ class Engine:
         )
         state = with_limits(state, self.config)
         campaign = campaign.model_copy(update={"loop": loop})
-        log = self.lab.last_log()
-        self.lab.transition(state, campaign, why="loop_started", n=request.max_iterations, **log)
+        self.lab.transition(state, campaign, why="loop_started", n=request.max_iterations, log=self.lab.last_log())
         return state, campaign
 
     def _end(self, state: State, campaign: Campaign, why: str) -> End:
         assert campaign.loop is not None
         closed = campaign.model_copy(update={"loop": None})
-        self.lab.transition(state, closed, why="loop_ended", reason=why, loop=campaign.loop.value())
+        self.lab.transition(state, closed, why="loop_ended", reason=why, loop=campaign.loop)
         self.tell(f"loop ended: {why}")
         return End.DONE
 

@@ -8,11 +8,12 @@ from pydantic import JsonValue
 
 from autolab.ideas import lessons
 from autolab.ideas.policy import plateau, repeated, tired, worn_family
+from autolab.lab import front_matter
 from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import HypothesisOutput
-from autolab.loop.iteration import Iteration, StageResult, front_matter, read_document
+from autolab.loop.iteration import Iteration, StageResult, read_document
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import inert, plain
@@ -112,11 +113,10 @@ def carry_hypothesis(iteration: Iteration) -> None:
     source = iteration.lab.iteration(parent).hypothesis
     name = iteration.relative(source)
     text = read_document(source, name)
-    front = front_matter(text, name)
-    claim = Hypothesis.from_text(front, name).model_copy(update={"parent": parent})
+    yaml, body = front_matter.split(text, name)
+    claim = Hypothesis.from_text(yaml, name).model_copy(update={"parent": parent})
     record = iteration.load(IterationRecord, iteration.lab.iteration(parent).record)
     network = record.planning_decision.next_config
     if network is not None:
         claim = claim.model_copy(update={"changes": claim.changes | {blueprint.MODEL: network}})
-    body = text.removeprefix(f"---\n{front}")
-    iteration.write(iteration.paths.hypothesis, f"---\n{claim.to_yaml()}{body}")
+    iteration.write(iteration.paths.hypothesis, f"---\n{claim.to_yaml()}---\n{body}")

@@ -15,6 +15,7 @@ from autolab.errors import RecordError
 from autolab.ideas import lessons
 from autolab.lab import crash_points, redaction
 from autolab.lab.experiment_paths import IterationPaths, RunPaths
+from autolab.lab.front_matter import front_matter
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign, State
@@ -240,14 +241,6 @@ def _fixable() -> Iterator[None]:
         yield
     except RecordError as error:
         raise RecordError(f"{error}; fix it, or remove the file: the recorded one comes back") from None
-
-
-def front_matter(text: str, name: str) -> str:
-    """The YAML between the first two `---` lines; RecordError where there is none."""
-    match = re.match(r"\A---\n(.*?\n)---\n", text, re.DOTALL)
-    if not match:
-        raise RecordError(f"{name}: line 1: has no front matter between two `---` lines")
-    return match[1]
 
 
 def read_document(path: Path, name: str) -> str:

@@ -110,8 +110,7 @@ def open_iteration(lab: Lab, config: Config, entry: Entry, base: str, home: str)
     iteration_id = _fresh_id(lab, hypothesis_id)
     update = {"iteration_id": iteration_id, "stage": entry.stage, "reason": ""}
     opened = with_limits(state, config).model_copy(update=update)
-    brought: dict[str, object] = {"entry": entry.value()} if entry.brings else {}
-    lab.transition(opened, begun, why="opened", **brought)
+    lab.transition(opened, begun, why="opened", entry=entry.value() if entry.brings else None)
     return iteration_id
 
 

@@ -86,7 +86,7 @@ def reject(lab: Lab, campaign: Campaign, one: Waiting) -> None:
     """The user does not want it; it stays in the record and on its branch."""
     state, _ = lab.load()
     left = _without(campaign, one.iteration_id)
-    lab.transition(state, left, why="suspicious rejected", of=one.iteration_id, **lab.last_log())
+    lab.transition(state, left, why="suspicious rejected", of=one.iteration_id, log=lab.last_log())
 
 
 def postpone(lab: Lab, campaign: Campaign, one: Waiting) -> None:
@@ -95,7 +95,7 @@ def postpone(lab: Lab, campaign: Campaign, one: Waiting) -> None:
     kept = _without(campaign, one.iteration_id)
     update: dict[str, object] = {"approved": (*kept.approved, one.iteration_id)}
     lab.transition(
-        state, kept.model_copy(update=update), why="suspicious approved", of=one.iteration_id, **lab.last_log()
+        state, kept.model_copy(update=update), why="suspicious approved", of=one.iteration_id, log=lab.last_log()
     )
 
 
@@ -111,7 +111,7 @@ def take(lab: Lab, campaign: Campaign, one: Waiting, base: str) -> str:
         kept = _without(campaign, name)
         back = kept.model_copy(update={"suspicious": (*kept.suspicious, name)})
         if back != campaign:
-            lab.transition(state, back, why="suspicious not taken", of=name, **lab.last_log())
+            lab.transition(state, back, why="suspicious not taken", of=name, log=lab.last_log())
         return (
             f"{name} was tested against {made.parent[:12]}, and {base[:12]} stands now: it has to be tested again;"
             f' `autolab loop --max-iterations 1 --goal "{one.title}"` proposes it on what stands, its code is'
@@ -122,7 +122,7 @@ def take(lab: Lab, campaign: Campaign, one: Waiting, base: str) -> str:
     taken = _without(campaign, name).model_copy(update={"champions": champions, "claims": claims})
     if taken.loop is not None:
         taken = taken.model_copy(update={"loop": taken.loop.model_copy(update={"since_gain": 0})})
-    lab.transition(state, taken, why="suspicious taken", of=name, **lab.last_log())
+    lab.transition(state, taken, why="suspicious taken", of=name, log=lab.last_log())
     return ""
 
 

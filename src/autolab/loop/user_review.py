@@ -25,11 +25,9 @@ def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
         after = resume(state, answer)
     except ValueError as error:
         raise LabError(f"review {answer}: {error}") from None
-    line = lab.ledger.transition()
-    log = {"log": line.data["log"]} if line and "log" in line.data else {}
     if after.stage is Stage.STOP:
         campaign = campaign.model_copy(update={"loop": None})
-    lab.transition(after, campaign, why=f"review {answer}", **log)
+    lab.transition(after, campaign, why=f"review {answer}", log=lab.last_log())
     tell(f"{state.stage} -> {after.stage}")
     return after
 

@@ -8,7 +8,7 @@ kind. A line that does not fit its class is refused with its number and field.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, TypeVar
 
 from pydantic import Field, JsonValue
 
@@ -29,10 +29,13 @@ class Event(Record):
     KIND: ClassVar[str]
 
     def value(self) -> dict[str, Any]:
-        """The line's data. A field that was not given is left out, so that an optional one costs nothing."""
-        names = {name: field.alias or name for name, field in type(self).model_fields.items()}
-        given = {names[name] for name in self.model_fields_set}
-        return {key: value for key, value in super().value().items() if key in given}
+        """The line's data. An optional field that was not given, or was given as None, is left out."""
+        data = super().value()
+        for name, field in type(self).model_fields.items():
+            is_given = name in self.model_fields_set and getattr(self, name) is not None
+            if not is_given and not field.is_required():
+                del data[field.alias or name]
+        return data
 
 
 E = TypeVar("E", bound=Event)
@@ -95,14 +98,17 @@ class LedgerRebuilt(Event):
 
 
 class LedgerBegunAnew(Event):
-    """`doctor --fix` began a chain without an old one: `campaign` says where the campaign was taken from."""
+    """`doctor --fix` began a new chain: the old one held no state. `lost` counts its lines.
+
+    `campaign` is true if the campaign was read back from its copy, false if it was put together from the iterations.
+    """
 
     KIND = "ledger_begun_anew"
 
     lost: Count
     iterations: Count
     open: str | None
-    campaign: str | bool
+    campaign: bool
 
 
 class Published(Event):
@@ -118,20 +124,38 @@ class Published(Event):
 
 
 class Reproduced(Record):
-    """What `autolab reproduce` found of a run, and the champions that it retracted, by commit."""
+    """What `autolab reproduce` found for the run `of` (`ITERATION_ID/RUN_ID`).
 
-    iteration_id: str
-    run_id: str
-    outcome: str
+    `retracted` holds the commits of the champions that fell.
+    """
+
+    of: str
+    standing: str
     retracted: tuple[str, ...]
 
 
-class Transition(Event):
-    """The whole state of the lab, and why it became so: `outcome` of a stage, or `why` for everything else.
+class Cause(TypedDict, total=False):
+    """Why the state changed: the fields of `Transition` besides state and campaign."""
 
-    The other fields belong to one reason each: `entry` to `opened`, `calibration` to `calibrated`, `reproduced` to
-    `reproduced`, `n` to `loop_started`, `loop` to `loop_ended`, `of` (an iteration) to the user's word on a candidate
-    that was set aside. `log` is the commit of `refs/autolab/log` that holds the iteration's files.
+    why: str
+    outcome: str
+    from_stage: Stage
+    reason: str
+    log: str | None
+    entry: dict[str, JsonValue] | None
+    calibration: Calibration
+    reproduced: Reproduced
+    n: int
+    loop: Loop
+    of: str
+
+
+class Transition(Event):
+    """The new state of the lab, whole, and its cause: the `outcome` of the stage `from`, or else `why`.
+
+    Some causes have a field of their own: `opened` has `entry`, `calibrated` has `calibration`, `reproduced` has
+    `reproduced`, `loop_started` has `n` (its iterations), `loop_ended` has `loop`, and the user's decision on a
+    suspicious candidate has `of` (its iteration). `log` is the commit of `refs/autolab/log` with the iteration's files.
     """
 
     KIND = "transition"
@@ -168,7 +192,7 @@ class Asked(Request):
     researcher: str
     who: dict[str, JsonValue]
     prompt_sha256: str
-    prompt_version: str
+    prompt_version: int
 
 
 class Answered(Request):
@@ -371,7 +395,7 @@ class TrialKnown(Event):
 
 
 class RunEnded(Event):
-    """A run is over; `manifest_sha256` is that of its final manifest."""
+    """A run is over; `manifest_sha256` is the hash of its final manifest, null for an abandoned run."""
 
     KIND = "run_ended"
 
@@ -379,7 +403,7 @@ class RunEnded(Event):
     status: Literal["completed", "failed"]
     verdict: str | None
     reason: str
-    manifest_sha256: str
+    manifest_sha256: str | None
 
 
 class HoldoutAsked(Event):

@@ -1,20 +1,22 @@
-"""The form of every document on disk, and the one way in and out of it.
+"""The base class of every document on disk, and the strict readers of JSON and YAML.
 
-A document is a frozen, strict pydantic model that forbids unknown keys. `parse` turns text into it or
-raises one line that names file, line, field and reason; `to_json` and `to_yaml` are the way back.
-Nothing is repaired on the way: duplicate keys, NaN, infinities and wrong types are refused.
+A document is a frozen, strict pydantic model that forbids unknown keys. `from_text` makes one of a text, or raises one
+line that names file, line, field and reason; `to_json` and `to_yaml` write it. Nothing is repaired: duplicate keys,
+NaN, infinities and wrong types are refused.
 """
 
 from __future__ import annotations
 
-import functools
 import json
+import math
 import re
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
 
 from autolab.errors import RecordError
 from autolab.text import LINE, many_lines, one_line
@@ -23,34 +25,33 @@ _REASONS = {
     "missing": "missing",
     "extra_forbidden": "unknown key",
     "finite_number": "must be a finite number",
-    "json_invalid": "nested too deeply",  # all else that JSON could lack was refused before
+    "json_invalid": "nested too deeply",  # `_plain` has refused everything else that is no JSON
 }
 MAX_FIELDS = 200_000
-"""Fields of one YAML document, aliases counted as often as they stand for something."""
+"""Fields of one YAML document at most; what an alias stands for counts at each alias."""
 _SHOWN = 60
-
-
+"""Characters of a value that a message quotes."""
 PROSE = 20_000
-"""Characters of one answer's text of many lines."""
+"""Characters of a text of several lines in a researcher's answer."""
 SETTINGS = 20_000
-"""Characters of settings, written as JSON."""
+"""Characters of settings in a researcher's answer, written as JSON."""
 
 
 def _small(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     size = len(json.dumps(value, ensure_ascii=False))
     if size > SETTINGS:
-        raise ValueError(f"{size:,} characters as JSON, more than the {SETTINGS:,} allowed; name what differs alone")
+        raise ValueError(f"{size:,} characters as JSON, at most {SETTINGS:,} are allowed; name only what differs")
     return value
 
 
 Prose = Annotated[str, Field(max_length=PROSE), AfterValidator(many_lines)]
 Sentence = Annotated[str, Field(max_length=LINE), AfterValidator(one_line)]
 Settings = Annotated[dict[str, JsonValue], AfterValidator(_small)]
-"""Texts and settings as a researcher gives them: longer ones are refused, characters that nobody sees are shown."""
+"""Texts and settings in a researcher's answer. Longer ones are refused, invisible characters become visible escapes."""
 
 
 class Record(BaseModel):
-    """Base of every document. `FILE` is its path in a lab, for docs/files.md."""
+    """Base of every document. `FILE` is the path of the document in a lab."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -65,7 +66,7 @@ class Record(BaseModel):
 
     @classmethod
     def from_text(cls, text: str, file: str) -> Self:
-        """Parse YAML or JSON text (by the ending of `file`); RecordError names file, line, field, reason."""
+        """Parse YAML, or JSON if `file` ends so. RecordError: the text does not fit; file, line, field, reason."""
         if file.endswith((".json", ".jsonl")):
             return cls.from_value(parse_json(text, file), file)
         value, lines = parse_yaml(text, file)
@@ -73,7 +74,7 @@ class Record(BaseModel):
 
     @classmethod
     def from_value(cls, value: object, file: str, lines: dict[str, int] | None = None) -> Self:
-        """Validate a plain value with the strictness of JSON (a list is a tuple, "pass" an enum, 1 a float)."""
+        """Validate plain JSON: a list fits a tuple, a text an enumeration, 1 a float. RecordError as in `from_text`."""
         text = _plain(value, file, lines or {})
         try:
             return cls.model_validate_json(text)
@@ -82,7 +83,7 @@ class Record(BaseModel):
 
     @classmethod
     def load(cls, path: Path, shown: str | None = None) -> Self:
-        """Read and parse `path`; `shown` is the name that messages use (default: the file's name)."""
+        """Read and parse `path`. Messages call it `shown`, by default the file's name."""
         name = shown or path.name
         try:
             text = path.read_text(encoding="utf-8")
@@ -107,55 +108,74 @@ class Record(BaseModel):
 
 
 def _explain(error: ValidationError, value: object, file: str, lines: dict[str, int]) -> str:
-    """The first thing wrong as one line, with the number of further ones."""
-    problems = [(_field(p["loc"], value, p["type"] == "missing"), p) for p in error.errors(include_url=False)]
-    # Where a field may have one of two forms, both are complained of: the one that got further is the one meant.
-    within = [found for found in problems if _lies_in(found[0], problems[0][0])]
-    field, first = max(within, key=lambda found: found[0].count("."))
+    """The first problem as one line, with the number of other fields that have one."""
+    problems = [(_field(problem, value), problem) for problem in error.errors(include_url=False)]
+    # A field that may have one of two forms has problems with both. The form that fits down to a deeper field is meant.
+    first_field = problems[0][0]
+    same_place = [(field, problem) for field, problem in problems if _lies_in(field, first_field)]
+    field, first = max(same_place, key=lambda entry: entry[0].count("."))
     reason = _REASONS.get(first["type"], first["msg"].removeprefix("Value error, "))
-    if first["type"] not in ("missing", "extra_forbidden") and isinstance(first.get("input"), str | int | float | bool):
-        reason += f", got {_short(first['input'])}" if first["type"] != "json_invalid" else ""
-    others = len({name for name, _ in problems if not _lies_in(field, name)})
-    more = f" (and {others} more)" if others else ""
+    if first["type"] not in _SELF_EXPLAINING and isinstance(first.get("input"), str | int | float | bool):
+        reason += f", got {_quoted(first['input'])}"
+    others = {other for other, _ in problems if not _lies_in(field, other)}
+    more = f" (and {len(others)} more)" if others else ""
     return _place(file, field, lines) + reason + more
+
+
+_SELF_EXPLAINING = ("missing", "extra_forbidden", "json_invalid")
+"""Problems whose message quotes no value."""
 
 
 def _lies_in(field: str, other: str) -> bool:
     return not other or f"{field}.".startswith(f"{other}.")
 
 
-def _field(loc: tuple[int | str, ...], value: Any, missing: bool) -> str:
-    """The path of a field as its document has it: pydantic puts the names of types between."""
+def _field(problem: ErrorDetails, value: Any) -> str:
+    """The path of a problem's field in its document. pydantic puts the names of types between."""
     path: list[str] = []
-    for part in loc:
-        known = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
-        if part in known or (missing and part == loc[-1]):
-            value = known.get(part)
+    location = problem["loc"]
+    for part in location:
+        parts = _parts(value)
+        is_missing = problem["type"] == "missing" and part == location[-1]
+        if part in parts or is_missing:
+            value = parts.get(part)
             path.append(str(part))
     return ".".join(path)
 
 
+def _parts(value: Any) -> dict[Any, Any]:
+    """The entries of an object or a list by key or index; none for any other value."""
+    if isinstance(value, dict):
+        return value
+    return dict(enumerate(value)) if isinstance(value, list) else {}
+
+
 def _place(file: str, field: str, lines: dict[str, int]) -> str:
     """`file: line 3: field: `, as far as known."""
+    place = f"{file}: "
     line = lines.get(field) or lines.get(field.rpartition(".")[0])
-    return f"{file}: " + (f"line {line}: " if line else "") + (f"{field}: " if field else "")
+    if line:
+        place += f"line {line}: "
+    if field:
+        place += f"{field}: "
+    return place
 
 
-def _short(value: object) -> str:
-    text = repr(value) if not isinstance(value, str) else repr(value[:_SHOWN])
+def _quoted(value: object) -> str:
+    text = repr(value[:_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
 
 
 def _plain(value: object, file: str, lines: dict[str, int]) -> bytes:
-    """The value as JSON text; RecordError for what JSON does not have."""
+    """The value as JSON text. RecordError: it holds something that JSON does not have."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError:
         raise RecordError(f"{file}: nested too deeply") from None
     except UnicodeEncodeError:
-        raise RecordError(f"{file}: holds half a character (a lone surrogate), which no text can") from None
+        raise RecordError(f"{file}: holds a lone surrogate (half a character); take it out") from None
     except ValueError as error:
-        field = next(iter(_not_finite(value)), None)
+        field = next(_not_finite(value), None)
         if field is None:
             raise RecordError(f"{file}: {error}") from None
         raise RecordError(_place(file, field, lines) + "must be a finite number") from None
@@ -164,18 +184,18 @@ def _plain(value: object, file: str, lines: dict[str, int]) -> bytes:
 
 
 def parse_json(text: str, file: str, *, any_number: bool = False) -> JsonValue:
-    """JSON as the standard has it: duplicate keys, NaN and infinities (`1e999` is one) are refused.
+    """Strict JSON. RecordError: not JSON, a key given twice, NaN or an infinity (`1e999` is one).
 
-    With `any_number` NaN and infinities are read as Python writes them.
+    With `any_number`, NaN and infinities are read as Python writes them.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for key, value in pairs:
-            if key in found:
-                raise RecordError(f"{file}: {_short(key)[1:-1]}: key given twice")
-            found[key] = value
-        return found
+            if key in entries:
+                raise RecordError(f"{file}: {_quoted(key)[1:-1]}: key given twice")
+            entries[key] = value
+        return entries
 
     def finite(name: str) -> float:
         number = float(name)
@@ -193,18 +213,19 @@ def parse_json(text: str, file: str, *, any_number: bool = False) -> JsonValue:
         raise RecordError(f"{file}: a number has more digits than can be read") from None
 
 
-@functools.lru_cache(maxsize=16)  # a step reads its few documents again and again
+@lru_cache(maxsize=16)  # a step reads the same few documents many times
 def parse_yaml(text: str, file: str) -> tuple[JsonValue, dict[str, int]]:
-    """YAML as plain JSON values, and the line of each field (`a.b.0.c` -> line, from 1).
+    """YAML as a value of plain JSON, and the line of each field (`a.b.0.c` -> 7; lines count from 1).
 
-    Keys are text as written. `on`, `yes` and their like are booleans as YAML 1.1 has them; numbers are those of
-    JSON, with `1e-3` and `.5` besides: `010`, `0x1f`, `1_000`, `8:00:00` and dates stay text.
+    Keys are text as written. `on`, `yes` and their like are booleans, as in YAML 1.1. Numbers are written as in JSON,
+    or like `1e-3` and `.5`: `010`, `0x1f`, `1_000`, `8:00:00` and dates are text. RecordError: not such YAML.
     """
     import yaml
 
     loader = None
     try:
-        loader = _yaml()[0](text)
+        loader_class, _ = _yaml()
+        loader = loader_class(text)
         node = loader.get_single_node()
         lines: dict[str, int] = {}
         _walk(loader, node, "", lines, file)
@@ -253,38 +274,41 @@ def _yaml() -> tuple[Any, Any]:
 
 
 def _walk(loader: Any, node: Any, path: str, lines: dict[str, int], file: str) -> None:
-    """Note the line of every field; refuse what has no place in JSON, and a key given twice (PyYAML takes the last)."""
+    """Note the line of every field. Refuse what JSON does not have, and a key given twice (PyYAML takes the last)."""
     import yaml
 
     if node is None:
         return
-    where = f"{file}: line {node.start_mark.line + 1}: "
+    line = node.start_mark.line + 1
     if path:
-        lines.setdefault(path, node.start_mark.line + 1)
+        lines.setdefault(path, line)
     if len(lines) > MAX_FIELDS:
-        raise RecordError(f"{where}more than {MAX_FIELDS} fields, aliases counted")
+        raise RecordError(f"{file}: line {line}: more than {MAX_FIELDS} fields, aliases counted")
     if node.tag != _TAG + "str" and node.tag != loader.resolve(type(node), node.value, (True, False)):
-        raise RecordError(f"{where}{path}: a tag ({node.tag.replace(_TAG, '!!')}) is not read; write the plain value")
+        tag = node.tag.replace(_TAG, "!!")
+        raise RecordError(f"{file}: line {line}: {path}: a tag ({tag}) is not read; write the plain value")
+    prefix = f"{path}." if path else ""
     if isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _walk(loader, value, f"{path}.{index}" if path else str(index), lines, file)
+            _walk(loader, value, f"{prefix}{index}", lines, file)
     elif isinstance(node, yaml.MappingNode):
-        seen = set()
+        keys = set()
         for key, value in node.value:
-            where, name = f"{file}: line {key.start_mark.line + 1}: ", key.value
+            key_line, name = key.start_mark.line + 1, key.value
             if not isinstance(name, str):
-                raise RecordError(f"{where}a key has to be a plain text")
-            if name in seen:
-                raise RecordError(f"{where}{_short(name)[1:-1]}: key given twice")
-            seen.add(name)
-            key.tag = key.tag if key.tag == _TAG + "merge" else _TAG + "str"
-            field = f"{path}.{name}" if path else name
-            lines[field] = key.start_mark.line + 1
-            _walk(loader, value, field, lines, file)
+                raise RecordError(f"{file}: line {key_line}: a key has to be a plain text")
+            if name in keys:
+                raise RecordError(f"{file}: line {key_line}: {_quoted(name)[1:-1]}: key given twice")
+            keys.add(name)
+            if key.tag != _TAG + "merge":
+                key.tag = _TAG + "str"
+            lines[prefix + name] = key_line
+            _walk(loader, value, prefix + name, lines, file)
 
 
-def _not_finite(value: Any, path: str = "") -> list[str]:
-    if isinstance(value, float):
-        return [path] if value != value or value in (float("inf"), float("-inf")) else []
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for key, part in pairs for found in _not_finite(part, f"{path}.{key}" if path else str(key))]
+def _not_finite(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of the numbers in a value that are NaN or infinite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path
+    for key, part in _parts(value).items():
+        yield from _not_finite(part, f"{path}.{key}" if path else str(key))
