@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from autolab.cli.flags import ResearcherFlags, TrialFlags
-from autolab.cli.view import choose
+from autolab.cli.view import Plain, in_foreground
 from autolab.errors import UsageError
 from autolab.ideas.lessons import recall
 from autolab.lab.lab import Lab
 from autolab.lab.location import holder
 from autolab.lab.schemas.config import Config, ResearcherConfig
-from autolab.lab.schemas.experiment import Finding, Lesson
-from autolab.trials.progress import View
+from autolab.lab.schemas.experiment import Finding
+from autolab.trials.progress import JudgedIteration, View
+
+if TYPE_CHECKING:
+    from autolab.cli.live_view import LiveView
 
 
 def print_findings(findings: list[Finding], as_json: bool) -> int:
@@ -94,14 +99,29 @@ def with_trials(config: Config, flags: TrialFlags) -> Config:
 def watched(
     lab: Lab, config: Config, plain: bool, say: Callable[[str], None] | None = None
 ) -> Iterator[tuple[View, Callable[[], bool]]]:
-    """Where a user sees what a command does, and whether they asked it to pause."""
-
-    def lessons() -> tuple[Lesson, ...]:
-        return recall(lab.store, lab.ledger, lab.load()[1].learned)
-
-    view = choose(plain or say is not None, say or print_line, config.budget, lessons)
+    """Where a user sees what a command does, and whether they asked it to pause. With `say`, only lines go there."""
+    view = choose_view(lab, config, plain) if say is None else Plain(say)
     with _Stopping(lab, view) as stop, view:
         yield view, stop
+
+
+def choose_view(lab: Lab, config: Config, plain: bool) -> Plain | LiveView:
+    """The live view where a user looks at a terminal that can show it, else plain lines."""
+    if plain or not can_draw():
+        return Plain(print_line)
+    from autolab.cli.live_view import LiveView  # loads rich, which no other view needs
+
+    lessons = recall(lab.store, lab.ledger, lab.load()[1].learned)
+    return LiveView(config.budget, map(JudgedIteration.before, lessons))
+
+
+def can_draw() -> bool:
+    """Whether standard output is a terminal in the foreground with cursor movements, colours and UTF-8."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        return False
+    if not sys.stdout.isatty() or not sys.stdout.encoding.lower().startswith("utf"):
+        return False
+    return in_foreground(sys.stdout.fileno())
 
 
 class _Stopping:
