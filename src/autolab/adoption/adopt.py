@@ -54,16 +54,7 @@ _AT_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrai
 
 @dataclass(frozen=True)
 class AdoptionRequest:
-    """What the user says; None is to be guessed.
-
-    Args:
-        train_command: What trains, such as "python train.py"; in any language.
-        metric: What decides: a name that the program prints as `name: value`, or writes into a JSON file.
-        direction: Which way is good.
-        delta: The least difference worth having, in the metric's units.
-        data: Folder of the training data.
-        python: The trials' interpreter; for a package that must be compiled, one in whose environment it is installed.
-    """
+    """What the user says of the training program. What is None is detected."""
 
     train_command: str | None = None
     metric: str | None = None
