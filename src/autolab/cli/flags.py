@@ -1,4 +1,8 @@
-"""Options of the command line: how each is shown in the help, and those that belong together as one object each."""
+"""Options of the command line: how each is shown in the help, and those that belong together as one object each.
+
+A command marks a parameter of such a class with `OmitArgPrefixes`: its fields are then options of the command itself,
+and the help has a group with the parameter's name.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
+from tyro.conf import FlagCreatePairsOff, arg
 
-from autolab.adoption.adopt import AdoptionRequest
+from autolab.adoption.detection import AdoptionRequest
 from autolab.errors import UsageError
 from autolab.lab.schemas.config import Direction
 from autolab.lab.schemas.record import PROSE
@@ -26,8 +30,6 @@ def _default(value: str) -> str:
     return "" if value in ("None", "''", "") else f"(default: {value})"
 
 
-FLAT = OmitArgPrefixes
-"""Marks a parameter whose fields are options of the command itself. The help has a group of its name."""
 Switch = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
 
 LabFolder = Annotated[Path, option("DIR", help="A folder in the lab, if it is not this one.")]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from autolab.cli import flags
 from autolab.cli.doctor import check_models, examine_machine, verify_lab
-from autolab.cli.flags import FLAT, CheckedModelFlags, ResearcherFlags, Switch, option
+from autolab.cli.flags import CheckedModelFlags, ResearcherFlags, Switch, option
 from autolab.cli.session import print_findings, print_line, to_json, with_researcher
 from autolab.errors import ExitCode, UsageError
 from autolab.lab.lab import Lab
@@ -72,7 +72,7 @@ def doctor(
     *,
     fix: Switch = False,
     llm: Switch = False,
-    model: Annotated[CheckedModelFlags, FLAT],
+    model: Annotated[CheckedModelFlags, OmitArgPrefixes],
     dir: flags.LabFolder = Path("."),
     json: flags.Json = False,
 ) -> int:

@@ -6,11 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from autolab.adoption.adopt import adopt
 from autolab.cli import flags
-from autolab.cli.flags import FLAT, AdoptionFlags, RecordFlags, ResearcherFlags, SearchFlags, Switch, TrialFlags, option
+from autolab.cli.flags import AdoptionFlags, RecordFlags, ResearcherFlags, SearchFlags, Switch, TrialFlags, option
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
 from autolab.cli.session import print_line
@@ -27,7 +27,7 @@ def init(
     seed: Annotated[int | None, option("NUMBER")] = None,
     fork: Switch = False,
     from_existing: Switch = False,
-    adoption: Annotated[AdoptionFlags, FLAT],
+    adoption: Annotated[AdoptionFlags, OmitArgPrefixes],
 ) -> int:
     """Make a lab: from a template, a clone, a copy (--fork) or your own repository (--from-existing).
 

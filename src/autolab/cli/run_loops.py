@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from autolab.cli import flags
-from autolab.cli.flags import FLAT, RecordFlags, ResearcherFlags, SearchFlags, TrialFlags, option
+from autolab.cli.flags import RecordFlags, ResearcherFlags, SearchFlags, TrialFlags, option
 from autolab.cli.session import print_line, watched, with_researcher, with_trials
 from autolab.errors import ExitCode, LabError, UsageError
 from autolab.lab.lab import Lab
@@ -44,10 +44,10 @@ def run(*, dir: flags.LabFolder = Path("."), plain: flags.Plain = False) -> int:
 
 
 def loop(
-    search: Annotated[SearchFlags, FLAT],
-    researcher: Annotated[ResearcherFlags, FLAT],
-    trial: Annotated[TrialFlags, FLAT],
-    unused: Annotated[RecordFlags, FLAT],
+    search: Annotated[SearchFlags, OmitArgPrefixes],
+    researcher: Annotated[ResearcherFlags, OmitArgPrefixes],
+    trial: Annotated[TrialFlags, OmitArgPrefixes],
+    unused: Annotated[RecordFlags, OmitArgPrefixes],
     *,
     dir: flags.LabFolder = Path("."),
     plain: flags.Plain = False,

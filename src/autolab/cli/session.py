@@ -33,7 +33,8 @@ def print_findings(findings: list[Finding], as_json: bool) -> int:
         for finding in findings:
             mark = "FAIL" if finding.severity == "blocking" else "note"
             print(f"{mark}  {finding.check}: {finding.message}")
-        print(f"{len(blocking)} problems" if blocking else "all is well")
+        plural = "" if len(blocking) == 1 else "s"
+        print(f"{len(blocking)} problem{plural}" if blocking else "all is well")
     return 1 if blocking else 0
 
 
