@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
@@ -79,6 +80,7 @@ class Board:
         lines = console.render_lines(picture, options, pad=False)
         # rich moves the cursor up by the picture's height, so a picture must not be higher than the terminal.
         lines = lines[: max(1, height - 1)]
+        lines = [_without_trailing_blanks(line) for line in lines]
         self.widths = tuple(Segment.get_line_length(line) for line in lines)
         for line in lines:
             yield from line
@@ -214,6 +216,12 @@ def log_row(line: str) -> Table:
 def _row_text(text: str, style: str = "") -> Text:
     """Text of one row: names, titles and messages may hold line breaks, and what looks like rich's markup."""
     return Text(" ".join(many_lines(text).split("\n")), style, no_wrap=True, overflow="ellipsis")
+
+
+def _without_trailing_blanks(line: list[Segment]) -> list[Segment]:
+    """A terminal that gets narrower would break the blanks at the end of a row into a row of their own."""
+    text = "".join(segment.text for segment in line)
+    return list(Segment.adjust_line_length(line, cell_len(text.rstrip())))
 
 
 def _of(value: str, cap: float | None, unit: str = "") -> str:

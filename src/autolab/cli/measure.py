@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from tyro.conf import Positional
 
 from autolab.cli import flags
 from autolab.cli.flags import Switch, option
-from autolab.cli.session import print_aside, to_json, watched
+from autolab.cli.session import print_result, watched
 from autolab.errors import ExitCode, LabError
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.experiment import Manifest
@@ -30,14 +29,14 @@ def calibrate(*, dir: flags.LabFolder = Path("."), json: flags.Json = False, pla
     lab = Lab.find(dir)
     with lab.hold("autolab calibrate"):
         config = lab.config()
-        with watched(lab, config, plain, _lines(json)) as (view, stop):
+        with watched(lab, config, plain, json) as (view, stop):
             config = in_force(lab, config, view)
             base, _ = base_of(lab, config, lab.load()[1], view)
             result = calibration.calibrate(lab, config, base, view, stop)
     if result is None:
         print("paused; `autolab calibrate` goes on from here")
         return ExitCode.DONE
-    print(to_json(result.value()) if json else "\n".join(calibration.calibration_text(result)))
+    print_result(result.value(), calibration.calibration_text(result), json)
     if result.refused:
         raise LabError(f"calibration refuses: {result.refused}")
     return ExitCode.DONE
@@ -62,13 +61,13 @@ def reproduce(
     with lab.hold(f"autolab reproduce {run}"):
         path = find_run(lab, run)
         manifest, config = Manifest.load(path, str(path.relative_to(lab.root))), lab.config()
-        with watched(lab, config, plain, _lines(json)) as (view, stop):
+        with watched(lab, config, plain, json) as (view, stop):
             config = in_force(lab, config, view)
             result = reproduce_run(lab, config, manifest, trial, view, stop)
     if result is None:
         print("paused; the same command goes on from here")
         return ExitCode.DONE
-    print(to_json(result.value()) if json else "\n".join(reproduction_text(result)))
+    print_result(result.value(), reproduction_text(result), json)
     return ExitCode.ERROR if result.standing == "different" else ExitCode.DONE
 
 
@@ -93,12 +92,7 @@ def replay(
     config = lab.config()
     with lab.hold(f"autolab replay {iteration}"):
         record = find_iteration(lab, iteration)
-        with watched(lab, config, plain, _lines(json)) as (view, stop):
+        with watched(lab, config, plain, json) as (view, stop):
             result = replay_iteration(lab, config, record, view, stop, rerun=rerun, into=into)
-    print(to_json(replay_value(result)) if json else "\n".join(replay_text(result)))
+    print_result(replay_value(result), replay_text(result), json)
     return ExitCode.DONE if result.same else ExitCode.ERROR
-
-
-def _lines(json: bool) -> Callable[[str], None] | None:
-    """Where lines go if standard output is for a JSON document."""
-    return print_aside if json else None

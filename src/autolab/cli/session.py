@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from autolab.cli.flags import ResearcherFlags, TrialFlags
 from autolab.cli.view import Plain, in_foreground
-from autolab.errors import UsageError
+from autolab.errors import ExitCode, UsageError
 from autolab.ideas.lessons import recall
 from autolab.lab.lab import Lab
 from autolab.lab.location import holder
@@ -25,17 +25,25 @@ if TYPE_CHECKING:
 
 
 def print_findings(findings: list[Finding], as_json: bool) -> int:
-    """Print findings; exit 1 if one blocks."""
+    """Print findings; exit code 1 if one blocks."""
     blocking = [finding for finding in findings if finding.severity == "blocking"]
-    if as_json:
-        print(to_json({"ok": not blocking, "findings": [finding.value() for finding in findings]}))
+    lines = []
+    for finding in findings:
+        mark = "FAIL" if finding in blocking else "note"
+        lines.append(f"{mark}  {finding.check}: {finding.message}")
+    if not blocking:
+        lines.append("all is well")
+    elif len(blocking) == 1:
+        lines.append("1 problem")
     else:
-        for finding in findings:
-            mark = "FAIL" if finding.severity == "blocking" else "note"
-            print(f"{mark}  {finding.check}: {finding.message}")
-        plural = "" if len(blocking) == 1 else "s"
-        print(f"{len(blocking)} problem{plural}" if blocking else "all is well")
-    return 1 if blocking else 0
+        lines.append(f"{len(blocking)} problems")
+    print_result({"ok": not blocking, "findings": [finding.value() for finding in findings]}, lines, as_json)
+    return ExitCode.ERROR if blocking else ExitCode.DONE
+
+
+def print_result(value: object, lines: Iterable[str], as_json: bool) -> None:
+    """Print a result as JSON, or as lines for a reader."""
+    print(to_json(value) if as_json else "\n".join(lines))
 
 
 def to_json(value: object) -> str:
@@ -52,7 +60,7 @@ def print_aside(line: str) -> None:
 
 
 def with_researcher(config: Config, flags: ResearcherFlags) -> Config:
-    """The configuration with the researcher that this command's flags name."""
+    """The configuration with the researcher that this command's options name."""
     timeout_s = flags.llm_timeout
     if timeout_s is not None and not 0 < timeout_s < float("inf"):
         raise UsageError(f"--llm-timeout: {timeout_s:g} is not a positive number of seconds")
@@ -63,16 +71,18 @@ def with_researcher(config: Config, flags: ResearcherFlags) -> Config:
         "base_url": flags.base_url,
         "timeout_s": timeout_s,
     }
-    update = {key: value for key, value in options.items() if value is not None}
-    if not (flags.researcher or update):
+    options = {key: value for key, value in options.items() if value is not None}
+    if not flags.researcher and not options:
         return config
-    name = flags.researcher or _implied_researcher(config.researcher.name, set(update))
-    old = config.researcher if name == config.researcher.name else ResearcherConfig(name=name)
-    return config.model_copy(update={"researcher": old.model_copy(update={"name": name} | update)})
+    name = flags.researcher or _implied_researcher(config.researcher.name, set(options))
+    researcher = config.researcher
+    if name != researcher.name:
+        researcher = ResearcherConfig(name=name)
+    return config.model_copy(update={"researcher": researcher.model_copy(update={"name": name, **options})})
 
 
 def _implied_researcher(configured: str, options: set[str]) -> str:
-    """Which researcher the flags mean that name none, by their options."""
+    """The researcher that the options belong to, if none is named."""
     if "script" in options:
         return "scripted"
     if "command" in options:
@@ -85,7 +95,7 @@ _WITHOUT_MODEL = ("offline", "scripted", "command")
 
 
 def with_trials(config: Config, flags: TrialFlags) -> Config:
-    """The configuration with this command's flags in place of its keys."""
+    """The configuration with this command's options in place of its keys."""
     update: dict[str, object] = {}
     if flags.executor:
         update["executor"] = config.executor.model_copy(update={"name": flags.executor})
@@ -97,11 +107,12 @@ def with_trials(config: Config, flags: TrialFlags) -> Config:
 
 
 @contextlib.contextmanager
-def watched(
-    lab: Lab, config: Config, plain: bool, say: Callable[[str], None] | None = None
-) -> Iterator[tuple[View, Callable[[], bool]]]:
-    """Where a user sees what a command does, and whether they asked it to pause. With `say`, only lines go there."""
-    view = choose_view(lab, config, plain) if say is None else Plain(say)
+def watched(lab: Lab, config: Config, plain: bool, as_json: bool = False) -> Iterator[tuple[View, Callable[[], bool]]]:
+    """The view in which a user sees what a command does, and a function that says whether they asked it to pause.
+
+    If standard output is for a JSON document, lines go to standard error.
+    """
+    view = Plain(print_aside) if as_json else choose_view(lab, config, plain)
     with _Stopping(lab, view) as stop, view:
         yield view, stop
 
