@@ -1,4 +1,4 @@
-"""What commands share: how they print, what their flags change, how they watch and stop."""
+"""What commands share: how they print, what their options change, how they are watched and paused."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def watched(lab: Lab, config: Config, plain: bool, as_json: bool = False) -> Ite
     If standard output is for a JSON document, lines go to standard error.
     """
     view = Plain(print_aside) if as_json else choose_view(lab, config, plain)
-    with _Stopping(lab, view) as stop, view:
+    with _PauseRequests(lab, view) as stop, view:
         yield view, stop
 
 
@@ -136,31 +136,32 @@ def can_draw() -> bool:
     return in_foreground(sys.stdout.fileno())
 
 
-class _Stopping:
-    """Ctrl-C and SIGTERM ask to pause at a safe point; a second one leaves at once. So does `autolab stop`."""
+class _PauseRequests:
+    """Ctrl-C, SIGTERM and `autolab stop` ask to pause at a safe point; a second signal stops the command at once."""
 
     def __init__(self, lab: Lab, view: View) -> None:
         self._lab, self._view = lab, view
-        self._asked = False
+        self._is_pausing = False
 
     def __enter__(self) -> Callable[[], bool]:
-        self._me = holder(self._lab.store)
-        self._before = {number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self._stop
+        self._command = holder(self._lab.store)
+        self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self._is_requested
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._lab.store.joinpath("stop").unlink(missing_ok=True)
 
-    def _stop(self) -> bool:
-        if self._lab.asked_to_stop(self._me):
-            self._asked = True
+    def _is_requested(self) -> bool:
+        # A request of `autolab stop` names the command that it means: one that came too late must not stop the next.
+        if self._lab.asked_to_stop(self._command):
+            self._is_pausing = True
             self._view.pause()
-        return self._asked
+        return self._is_pausing
 
-    def _on(self, number: int, _: object) -> None:
-        if self._asked:
+    def _handle(self, number: int, _: object) -> None:
+        if self._is_pausing:
             raise KeyboardInterrupt
-        self._asked = True
+        self._is_pausing = True
         self._view.pause()
