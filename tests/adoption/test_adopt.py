@@ -14,8 +14,8 @@ import pytest
 import yaml
 from lab_kit import Finished, LabKit, decision, design, docs, hypothesis, iteration, script
 
-from autolab.adoption import adopt
-from autolab.adoption.adopt import AdoptionRequest
+from autolab.adoption import adopt, lab_files
+from autolab.adoption.detection import AdoptionRequest
 from autolab.adoption.metric_direction import HIGHER, LOWER
 from autolab.errors import AutolabError
 from autolab.lab.schemas.config import Config
@@ -348,7 +348,7 @@ def test_a_script_that_ignores_the_seed_is_told_what_to_add_and_why(repository: 
     told = guessed(repository(train__py='print(f"val_loss: {1}")\n'))
     (line,) = [line for line in told.splitlines() if "AUTOLAB_SEED" in line]
     assert line.startswith("note: train.py never reads AUTOLAB_SEED")
-    assert 'SEED = int(os.environ.get("AUTOLAB_SEED", "0"))' in line and "nothing can be told from chance" in line
+    assert 'SEED = int(os.environ.get("AUTOLAB_SEED", "0"))' in line and "a gain cannot be told from chance" in line
 
 
 @pytest.mark.process
@@ -509,7 +509,7 @@ def test_killed_in_between_the_same_command_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(adopt, "_policy_text", killed)
+        patch.setattr(lab_files, "policy_text", killed)
         with pytest.raises(KeyboardInterrupt):
             adopt.adopt(kit.root, AdoptionRequest(), 1, lambda line: None)
     assert not (kit.root / ".autolab" / "config.yaml").exists()

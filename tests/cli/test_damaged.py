@@ -43,7 +43,7 @@ def call(kit: LabKit, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int
 @pytest.fixture(autouse=True)
 def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is not what is asked about here."""
-    monkeypatch.setattr(doctor, "_machine", lambda: [])
+    monkeypatch.setattr(doctor, "_examine_machine", lambda report: None)
 
 
 def folder(path: Path) -> None:
@@ -174,8 +174,8 @@ def test_a_ledger_that_is_gone_is_begun_anew_and_what_is_lost_is_said(midway: Ke
     assert refused.code == 1 and refused.err.count("\n") == 1 and "autolab doctor --fix" in refused.err
     fixed = kit.autolab("doctor", "--fix")
     assert fixed.code == 0, fixed.out + fixed.err
-    (said,) = [line for line in fixed.out.splitlines() if "begun anew; " in line]
-    assert f"the open iteration {open_one}" in said and "2 iterations are counted, 1 lessons" in said
+    (said,) = [line for line in fixed.out.splitlines() if "was begun anew" in line]
+    assert f"the open iteration {open_one}" in said and "taken over: 2 iterations, 1 lessons" in said
     verified = kit.autolab("verify")
     assert f"after {lines} lines were lost" in verified.out, "it is told for as long as the lab lives"
     assert kit.state()["stage"] == "hypothesis"
@@ -216,7 +216,9 @@ def test_a_short_row_of_the_table_is_noticed_and_written_again(midway: Kept) -> 
     lines = whole.splitlines(keepends=True)
     path.write_text("".join([*lines[:2], lines[2][: len(lines[2]) // 2] + "\n", *lines[3:]]))
     verified = kit.autolab("verify")
-    assert verified.code == 1 and "FAIL  table: results.tsv: line 3: has not the 14 cells of a row" in verified.out
+    assert (
+        verified.code == 1 and "FAIL  table: results.tsv: line 3: does not have the 14 cells of a row" in verified.out
+    )
     fixed = kit.autolab("doctor", "--fix")
     assert fixed.code == 0 and "results.tsv: line 3: cells were missing; taken out, 1 rows written again" in fixed.out
     assert sorted(path.read_text().splitlines()) == sorted(whole.splitlines())

@@ -1,8 +1,7 @@
-"""The command line: names, exit codes, and one line for what goes wrong. No logic.
+"""The command line: the names of the commands, exit codes, and one line for an error.
 
-`autolab`, `autolab --help` and `autolab status` import the standard library only; everything else is
-imported by the command that needs it. Exit codes: 0 done, 1 error in one line, 2 usage, 3 waits for a
-user, 4 budget spent.
+`autolab`, `autolab --help` and `autolab status` import the standard library only; everything else is imported by the
+command that needs it. The exit codes are those of `errors.ExitCode`.
 """
 
 from __future__ import annotations
@@ -13,25 +12,34 @@ import os
 import sys
 from types import TracebackType
 
-from autolab.errors import AutolabError
+from autolab.errors import AutolabError, ExitCode
 
-COMMANDS = {
-    "init": "make a lab: from a template, of your own repository (--from-existing), of a clone or a copy (--fork)",
-    "demo": "a lab on digits, three iterations, with what to look at afterwards",
-    "run": "one stage transition",
-    "loop": "iterations until the count, the target, the patience or a budget ends them",
-    "calibrate": "measure the baseline's noise and price; refuse what the budget cannot resolve",
-    "status": "where the lab stands (reads only)",
-    "verify": "check the lab's documents, ledger, prompts and programs",
-    "review": "answer a lab that waits: approve, retry or stop",
-    "stop": "ask a running loop to pause after the present trial",
-    "reproduce": "run a run's trials again: identical, within the noise, or different",
-    "replay": "an iteration again from its recorded replies: the same decisions?",
-    "registry": "every iteration with its prompts, replies, numbers and decision",
-    "publish": "commit the record of the iterations on your branch",
-    "doctor": "what this machine and this lab lack; --fix fixes what can be fixed",
-    "standin": "a server on loopback that answers as a model's service would, from a script",
+GROUPS = {
+    "start": {
+        "demo": "make a lab on handwritten digits and run three iterations",
+        "init": "make a lab: from a template, a clone, a copy or your own repository",
+    },
+    "work": {
+        "loop": "run iterations until their number, a target or a budget ends the loop",
+        "run": "run one stage of the iteration",
+        "stop": "ask a running loop to pause after the running trials",
+        "review": "show what waits for you, or answer it",
+        "calibrate": "measure the noise and the cost of the baseline",
+    },
+    "look": {
+        "status": "show the state of the lab",
+        "registry": "list the finished iterations: verdict, metrics, decision",
+        "verify": "check the lab's documents, ledger, prompts and programs",
+        "doctor": "check this machine and this lab, or repair the lab's files (--fix)",
+    },
+    "check and share": {
+        "reproduce": "run the trials of a run again and compare",
+        "replay": "repeat an iteration from its recorded replies and compare its decisions",
+        "publish": "commit the record on your branch",
+        "standin": "a server on loopback that answers as a model's service would, from a script",
+    },
 }
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,33 +50,34 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(_help())
-        return 0
-    name, rest = words[0], words[1:]
+        return ExitCode.DONE
+    name, options = words[0], words[1:]
     if name == "--version":
         from autolab import __version__
 
         print(f"autolab {__version__}")
-        return 0
+        return ExitCode.DONE
     if name not in COMMANDS:
         print(f"autolab: no command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
+        return ExitCode.USAGE
     try:
-        return _run(name, rest)
+        return _run(name, options)
     except AutolabError as error:
-        _say(f"autolab: {error}\n")
+        _print_error(f"autolab: {error}\n")
         return error.exit_code
     except BrokenPipeError:
+        # The reader of standard output is gone. Python must not meet the same error again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return ExitCode.ERROR
     except OSError as error:
-        _say(f"autolab: {_disk(error)}\n")
-        return 1
+        _print_error(f"autolab: {_disk_message(error)}\n")
+        return ExitCode.ERROR
     except KeyboardInterrupt:
         print("autolab: interrupted; the same command goes on from here", file=sys.stderr)
-        return 1
+        return ExitCode.ERROR
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     """To standard error, without secrets."""
     from autolab.lab.redaction import clean
 
@@ -78,37 +87,40 @@ def _say(text: str) -> None:
 def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     import traceback
 
-    _say("".join(traceback.format_exception(kind, error, trace)))
+    _print_error("".join(traceback.format_exception(kind, error, trace)))
 
 
-def _run(name: str, rest: list[str]) -> int:
+def _run(name: str, options: list[str]) -> int:
     if name == "status":
         from autolab.cli import status
 
-        return status.main(rest)
+        return status.main(options)
     from autolab.cli import commands
 
-    return commands.call(name, rest)
+    return commands.call(name, options)
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
-    return f"usage: autolab COMMAND [...]\n\n{rows}\n\n`autolab COMMAND --help` shows a command's options."
+    lines = ["usage: autolab COMMAND [OPTIONS]", ""]
+    for title, group in GROUPS.items():
+        lines.append(f"{title}:")
+        lines += [f"  {name:<11} {text}" for name, text in group.items()]
+        lines.append("")
+    lines.append("`autolab COMMAND --help` shows a command's options. New here? `autolab demo` takes some minutes.")
+    return "\n".join(lines)
 
 
-def _disk(error: OSError) -> str:
+def _disk_message(error: OSError) -> str:
     """A full disk or a folder without access, in one line with the way out."""
     from autolab.text import one_line
 
-    place = error.filename or "the disk"
-    said = one_line(f"{place}: {error.strerror or error}")
+    problem = one_line(f"{error.filename or 'the disk'}: {error.strerror or error}")
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
-        return f"{said}; something else was put in its place: `autolab doctor --fix` fixes the lab's own files"
+        return f"{problem}; something else is in its place: `autolab doctor --fix` repairs the lab's own files"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return (
-            f"{said}; give yourself access (`autolab doctor --fix` for the lab's own files), then run the command again"
-        )
-    return f"{said}; make room or access, then run the same command again: nothing recorded is lost"
+        way_out = "give yourself access (`autolab doctor --fix` for the lab's own files), then run the command again"
+        return f"{problem}; {way_out}"
+    return f"{problem}; make room or give access, then run the same command again: nothing recorded is lost"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""`verify` reads and judges the lab; `doctor` looks at machine and lab, and with `fix` fixes what can be.
+"""`autolab verify` checks the lab; `autolab doctor` checks machine and lab, and repairs the lab with `--fix`.
 
-Nothing is thrown away by a fix: what it replaces is kept beside it as a copy.
+A repair throws nothing away: the file that it replaces is kept as a copy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from autolab.cli import fixes
@@ -20,6 +22,7 @@ from autolab.lab.lab import Lab
 from autolab.lab.ledger import Ledger, Rebuilt
 from autolab.lab.schemas.campaign import Backlog, State
 from autolab.lab.schemas.config import Config, ResearcherConfig
+from autolab.lab.schemas.events import Answered, Forked, Init, events_of
 from autolab.lab.schemas.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
@@ -33,7 +36,7 @@ from autolab.researchers.researcher_names import load_researcher
 from autolab.sandbox import executed_names, probe
 from autolab.text import decode
 from autolab.trials import containment, interpreter, stored
-from autolab.verifiers import findings
+from autolab.verifiers.findings import advisory_finding, blocking_finding
 
 CHECKED: dict[str, type[Record]] = {
     "design.yaml": Design,
@@ -48,247 +51,255 @@ EXECUTED_NAMED = 20
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
+class Report:
+    """Findings, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def problem(self, check: str, message: str, file: str | None = None) -> None:
+        self.findings.append(blocking_finding(check, message, file))
+
+    def note(self, check: str, message: str, file: str | None = None) -> None:
+        self.findings.append(advisory_finding(check, message, file))
+
+    @contextlib.contextmanager
+    def catch(self, check: str, way_out: str = "") -> Iterator[None]:
+        """Report an error of the block as a problem; `way_out` if its message names none."""
+        try:
+            yield
+        except AutolabError as error:
+            self.problem(check, f"{error}; {way_out}" if way_out else str(error))
+        except OSError as error:
+            self.problem(check, f"{error.filename or check}: {error.strerror or error}")
+
+
 def verify_lab(lab: Lab) -> list[Finding]:
-    """Every document against its form, the chain, the configuration, the prompts, the trials' interpreter and what its
-    trials could read of the labels."""
-    found = [findings.blocking_finding("record", said) for said in fixes.odd(lab)]
-    _try(found, "ledger", lambda: lab.ledger.open() and lab.ledger.check())
-    _try(found, "ledger", lab.load)
-    _try(found, "ledger", lambda: found.extend(_lost(lab)))
-    found += [findings.blocking_finding("record", f"{said}; {fixes.WAY_OUT}") for _, said, _ in fixes.damaged(lab)]
-    way = "`autolab doctor --fix` writes it again"
-    _try(found, "state", lambda: State.load(lab.state_path, ".autolab/state.json"), way)
+    """Problems of the lab's documents, ledger, configuration, prompts and programs, and what a loop would refuse."""
+    report = Report()
+    for message in fixes.misplaced(lab):
+        report.problem("record", message)
+    with report.catch("ledger"):
+        lab.ledger.open()
+        lab.ledger.check()
+    with report.catch("ledger"):
+        lab.load()
+    with report.catch("ledger"):
+        loss = fixes.lost_lines(lab)
+        if loss:
+            report.note("ledger", loss)
+    for damage in fixes.damages(lab):
+        report.problem("record", f"{damage.message}; {fixes.WAY_OUT}")
+    way_out = "`autolab doctor --fix` writes it again"
+    with report.catch("state", way_out):
+        State.load(lab.state_path, ".autolab/state.json")
     if lab.backlog_path.exists():
-        _try(found, "backlog", lambda: Backlog.load(lab.backlog_path, ".autolab/backlog.yaml"), way)
-    _try(found, "config", lab.config)
-    _try(found, "policy", lab.policy)
+        with report.catch("backlog", way_out):
+            Backlog.load(lab.backlog_path, ".autolab/backlog.yaml")
+    with report.catch("config"):
+        lab.config()
+    with report.catch("policy"):
+        lab.policy()
+    for path, kind in _documents(lab):
+        with report.catch("schema"):
+            kind.load(path, str(path.relative_to(lab.root)))
+    with report.catch("manifest"):
+        for path, problem in fixes.changed_manifests(lab):
+            way_out = "`autolab doctor --fix` brings the recorded one back"
+            report.problem("manifest", f"{path.relative_to(lab.root)}: {problem}; {way_out}")
+    with report.catch("table"):
+        for number in fixes.short_rows(lab):
+            place = f"{lab.config().files.table}: line {number}"
+            way_out = "`autolab doctor --fix` writes it again from the iteration's record"
+            report.problem("table", f"{place}: does not have the {len(COLUMNS)} cells of a row; {way_out}")
+    with report.catch("trials"):
+        for message in stored.StoredTrials(lab.store, lab.ledger).check():
+            report.problem("trials", message)
+    _verify_programs(lab, report)
+    # The rest needs a whole configuration and ledger.
+    if not any(finding.check in ("config", "ledger") for finding in report.findings):
+        _verify_start(lab, report)
+    return report.findings
+
+
+def _documents(lab: Lab) -> Iterator[tuple[Path, type[Record]]]:
+    """The documents of all iterations, with their schemas."""
     for pattern, kind in CHECKED.items():
         for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
-            _try(found, "schema", lambda p=path, k=kind: k.load(p, str(p.relative_to(lab.root))))
-    _try(found, "manifest", lambda: found.extend(_manifests(lab)))
-    _try(found, "table", lambda: found.extend(_table(lab)))
-    trials = stored.StoredTrials(lab.store, lab.ledger)
-    _try(found, "trials", lambda: found.extend(findings.blocking_finding("trials", said) for said in trials.check()))
-    found += [*_pytest_guard(lab), *_executed(lab), *prompts.check(lab.control / "prompts")]
-    # What a loop would be refused for hangs on both: they have to be whole before it can be looked for.
-    if not any(finding.check in ("config", "ledger") for finding in found):
-        found += _refusals(lab, {finding.message for finding in found})
-        found += _frozen(lab)
-    return found
+            yield path, kind
 
 
-def _lost(lab: Lab) -> list[Finding]:
-    said = fixes.lost_lines(lab)
-    return [findings.advisory_finding("ledger", said)] if said else []
+def _verify_programs(lab: Lab, report: Report) -> None:
+    """Files that programs run by themselves, and the prompts."""
+    for name in pytest_guard.missing(lab.root):
+        problem = "missing or changed, so pytest would run what trials and candidates wrote"
+        report.problem("pytest", f"{name}: {problem}; `autolab doctor --fix` writes it again", name)
+    for name in _executed(lab)[:EXECUTED_NAMED]:
+        report.problem("executed", f"{name}: a trial left it, and programs run it by themselves; move it away", name)
+    report.findings += prompts.check(lab.control / "prompts")
 
 
-def _manifests(lab: Lab) -> list[Finding]:
-    way = "`autolab doctor --fix` brings the recorded one back"
-    return [
-        findings.blocking_finding("manifest", f"{path.relative_to(lab.root)}: {why}; {way}")
-        for path, why in fixes.manifests(lab)
-    ]
-
-
-def _table(lab: Lab) -> list[Finding]:
-    table, way = lab.config().files.table, "`autolab doctor --fix` writes it again from the iteration's record"
-    return [
-        findings.blocking_finding("table", f"{table}: line {number}: has not the {len(COLUMNS)} cells of a row; {way}")
-        for number in fixes.short_rows(lab)
-    ]
-
-
-def _refusals(lab: Lab, said: set[str]) -> list[Finding]:
-    """What `autolab loop` would be refused for, but for what was `said` already."""
-    config = preflight.relative(lab, lab.config())
-    told = preflight.refusals(preflight.Conditions(lab, config, note=False))
-    return [findings.blocking_finding(name, line) for name, line in told if line not in said]
-
-
-def _pytest_guard(lab: Lab) -> list[Finding]:
-    say = "missing or changed, so that pytest would run what trials and candidates wrote"
-    way = "any command that works on the lab, such as `autolab doctor --fix`, writes it again"
-    return [
-        findings.blocking_finding("pytest", f"{path}: {say}; {way}", path) for path in pytest_guard.missing(lab.root)
-    ]
-
-
-def _executed(lab: Lab) -> list[Finding]:
-    """Files of trials that programs run by themselves: collected by a version that stored every name as it was."""
-    found: list[Finding] = []
+def _executed(lab: Lab) -> list[str]:
+    """Files of trials that programs run by themselves. Older versions of Autolab collected them under their names."""
+    paths = []
     for trials in sorted((lab.root / "experiments").glob("*/runs/*/trials")):
-        for folder, folders, files in os.walk(trials):
-            at = os.path.relpath(folder, lab.root)
-            executed = [name for name in (*folders, *files) if executed_names.runs_by_itself(name)]
+        for folder, folders, names in os.walk(trials):
+            executed = [name for name in (*folders, *names) if executed_names.runs_by_itself(name)]
             folders[:] = [name for name in folders if name not in executed]
-            for name in executed:
-                path = f"{at}/{name}"
-                message = f"{path}: left by a trial, and programs run it by themselves; move it out of the lab"
-                found.append(findings.blocking_finding("executed", message, path))
-                if len(found) == EXECUTED_NAMED:
-                    return found
-    return found
+            paths += [f"{os.path.relpath(folder, lab.root)}/{name}" for name in executed]
+    return paths
 
 
-def _broken_documents(lab: Lab) -> list[Path]:
-    """Documents of iterations that are not of their form, or not what the ledger recorded."""
-    broken = [path for path, _ in fixes.manifests(lab)]
-    for pattern, kind in CHECKED.items():
-        for path in sorted((lab.root / "experiments").glob(f"*/{pattern}")):
-            try:
-                kind.load(path)
-            except RecordError:
-                broken.append(path)
-    return list(dict.fromkeys(broken))
-
-
-def _try(found: list[Finding], check: str, action: object, way: str = "") -> None:
-    """Add what `action` raises as a finding, with the way out where its message names none."""
-    try:
-        action()  # type: ignore[operator]
-    except AutolabError as error:
-        found.append(findings.blocking_finding(check, f"{error}; {way}" if way else str(error)))
-    except OSError as error:
-        found.append(findings.blocking_finding(check, f"{error.filename or check}: {error.strerror or error}"))
-
-
-def _frozen(lab: Lab) -> list[Finding]:
-    """Frozen files in the checkout that differ from the lab's branch: experiments use what is committed."""
-    committed = [path for path in lab.config().files.frozen if lab.git.has_path("HEAD", path)]
-    files = [path for path in committed if path in lab.git.dirty([path])]
-    say = "differs from the commit; experiments use the committed one"
-    return [findings.advisory_finding("frozen", f"{path}: {say}", path) for path in files]
+def _verify_start(lab: Lab, report: Report) -> None:
+    """What `autolab loop` would refuse, and frozen files that differ from the commit that experiments use."""
+    messages = {finding.message for finding in report.findings}
+    config = preflight.relative(lab, lab.config())
+    for check, message in preflight.refusals(preflight.Conditions(lab, config, note=False)):
+        if message not in messages:
+            report.problem(check, message)
+    for path in lab.config().files.frozen:
+        if lab.git.has_path("HEAD", path) and path in lab.git.dirty([path]):
+            report.note("frozen", f"{path}: differs from the commit; experiments use the committed one", path)
 
 
 def examine_machine(start: Path, fix: bool) -> list[Finding]:
-    """The machine, then the lab at `start` if there is one; with `fix`, fixed under the lock."""
-    found = _machine()
+    """Findings about the machine, then about the lab at `start` if there is one; with `fix` it is repaired first."""
+    report = Report()
+    _examine_machine(report)
     if find_root(start.resolve()) is None:
-        return [*found, findings.advisory_finding("lab", f"{start}: no lab here; `autolab init DIR` makes one")]
+        report.note("lab", f"{start}: no lab here; `autolab init DIR` makes one")
+        return report.findings
     if fix:
-        found += _fix(start)
+        report.findings += _fix(start)
     lab = Lab.find(start)
-    judged = verify_lab(lab)
-    found += [*judged, *_missing(lab)]
-    if any(finding.check in ("config", "python", "packages") for finding in judged):
-        return found
+    problems = verify_lab(lab)
+    report.findings += problems
+    for iteration_id in _newest_logs(lab):
+        if not lab.iteration(iteration_id).folder.exists():
+            way_out = "`autolab doctor --fix` brings it back"
+            report.note("experiments", f"experiments/{iteration_id}: missing; {way_out}")
+    if any(problem.check in ("config", "python", "packages") for problem in problems):
+        return report.findings
     for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
-        message = f"the trials' environment has {name}, which carries copies of public data sets: use one without it"
-        found.append(findings.advisory_finding("data", message))
-    return found
+        problem = f"the trials' Python has the package {name}, which contains public data sets"
+        report.note("data", f"{problem}: use a Python without it")
+    return report.findings
 
 
-def _machine() -> list[Finding]:
-    found = []
-    version = sys.version_info[:2]
-    if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
-        found.append(
-            findings.blocking_finding("python", f"Python {platform.python_version()}: 3.11 to 3.13 are supported")
-        )
+def _examine_machine(report: Report) -> None:
+    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+        report.problem("python", f"Python {platform.python_version()}: use Python 3.11 to 3.13")
     if shutil.which("git") is None:
-        found.append(findings.blocking_finding("git", "git was not found on PATH; install it"))
-    return [*found, *_containment()]
-
-
-def _containment() -> list[Finding]:
-    """Each layer of the best level that can be had, by a probe that did harm without it."""
-    found, missing = [], []
+        report.problem("git", "git was not found on PATH; install it")
     for level in ("full", "partial"):
         try:
             layers = [*probe.probe(level), *probe.probe_limits(level)]
         except LabError as error:
-            missing.append(f"{level} cannot be had: {error}")
+            report.note("containment", f"{level} is not possible: {error}; {containment.way_to_full()}")
             continue
-        found += [
-            (findings.advisory_finding if layer.holds else findings.blocking_finding)(
-                "containment", f"{level}: {layer.name}: {layer.said}"
-            )
-            for layer in layers
-        ]
-        break
-    else:
-        missing.append("programs can only run with your rights (--containment none)")
-    way = f"; {containment.way_to_full()}" if missing else ""
-    return [findings.advisory_finding("containment", f"{said}{way}") for said in missing] + found
+        _report_layers(report, level, layers)
+        return
+    way_out = containment.way_to_full()
+    report.note("containment", f"programs can only run with all your rights (--containment none); {way_out}")
+
+
+def _report_layers(report: Report, level: str, layers: list[probe.Layer]) -> None:
+    """One line for the layers that hold; a problem for each that a probe got through."""
+    names = []
+    for layer in layers:
+        if layer.holds:
+            names.append(layer.name)
+        else:
+            report.problem("containment", f"{level}: {layer.name}: {layer.said}")
+    report.note("containment", f"{level} works; probes were stopped at: {', '.join(names)}")
 
 
 def check_models(config: Config, folder: Path) -> list[Finding]:
-    """Whether the configured researcher and reviewer can think here; `folder` holds the lab's prompts."""
-    found: list[Finding] = []
-    for role, who in (("researcher", config.researcher), ("reviewer", config.reviewer)):
-        if who is not None:
-            found += _model_findings(role, who, folder)
-    return found
+    """Whether the models of researcher and reviewer answer in the right form; `folder` holds the lab's prompts."""
+    report = Report()
+    for role, researcher in (("researcher", config.researcher), ("reviewer", config.reviewer)):
+        if researcher is None:
+            continue
+        try:
+            _check_model(report, role, researcher, folder)
+        except AutolabError as error:
+            report.problem("llm", f"{role}: {error}")
+    return report.findings
 
 
-def _model_findings(role: str, who: ResearcherConfig, folder: Path) -> list[Finding]:
-    try:
-        load_researcher(who)
-        if who.name != "llm":
-            return [findings.advisory_finding("llm", f"{role} {who.name}: asks no model service of its own")]
-        path = folder / prompts.CONTRACTS["llm"]
-        if not path.exists():
-            return [findings.blocking_finding("llm", f"{path}: missing; copy it from a new lab")]
-        contract = prompts.contract(decode(path.read_bytes()), RequestKind.DECIDE_REPEAT)
-        looked = list(checkup.look(who, contract))
-    except AutolabError as error:
-        return [findings.blocking_finding("llm", f"{role}: {error}")]
-    return [
-        (findings.advisory_finding if one.holds else findings.blocking_finding)("llm", f"{role} {one.finding}")
-        for one in looked
-    ]
+def _check_model(report: Report, role: str, researcher: ResearcherConfig, folder: Path) -> None:
+    load_researcher(researcher)
+    if researcher.name != "llm":
+        report.note("llm", f"{role} {researcher.name}: uses no model service that Autolab calls")
+        return
+    path = folder / prompts.CONTRACTS["llm"]
+    if not path.exists():
+        report.problem("llm", f"{path}: missing; copy it from a new lab")
+        return
+    contract = prompts.contract(decode(path.read_bytes()), RequestKind.DECIDE_REPEAT)
+    for check in checkup.look(researcher, contract):
+        if check.holds:
+            report.note("llm", f"{role} {check.finding}")
+        else:
+            report.problem("llm", f"{role} {check.finding}")
 
 
 def _fix(start: Path) -> list[Finding]:
-    """Fix a broken ledger first (without it there is no lock to hold), then everything that hangs on it."""
-    found: list[Finding] = []
+    """Repair the ledger first: all other repairs read it. LabError: there is no record to repair."""
     root = find_root(start.resolve())
     assert root is not None
     common = common_dir(root)
-    root = common.parent if common.name == ".git" else root
+    if common.name == ".git":
+        root = common.parent
     store = common / "autolab"
     if not store.exists():
-        raise LabError(f"{root}: no record to fix; `autolab init` makes a clone a lab")
+        raise LabError(f"{root}: no record to repair; `autolab init` makes a clone a lab")
     lab = Lab(root)
-    found += [findings.advisory_finding("fixed", said) for said in fixes.straighten(store, lab.control)]
+    report = Report()
+    # The lock itself may be of the wrong kind.
+    for message in fixes.restore_kinds(store, lab.control):
+        report.note("fixed", message)
     with lab.own("autolab doctor --fix", take=True):
-        lost = _lines_of(lab.ledger)
-        try:
-            lab.ledger.open(repair=True)
-        except LedgerError as error:
-            found += _rebuilt(error, lab.ledger.rebuild(_lab_id(lab.ledger), root))
-        if not fixes.has_transition(lab.ledger):
-            found.append(findings.advisory_finding("fixed", fixes.begin_anew(lab, lost)))
-        found += [findings.advisory_finding("fixed", said) for said in fixes.fix(lab)]
+        _fix_ledger(lab, report)
+        for message in fixes.fix_contents(lab):
+            report.note("fixed", message)
         lab.take_up(fix=True)
-        found += [findings.advisory_finding("fixed", said) for said in stored.StoredTrials(lab.store, lab.ledger).fix()]
+        for message in stored.StoredTrials(lab.store, lab.ledger).fix():
+            report.note("fixed", message)
         lab.git.repair_worktrees()
-        newest = _newest_logs(lab)
-        for path in _broken_documents(lab):
-            said = fixes.restore(lab, lab.git, path, newest)
-            found.append(findings.advisory_finding("fixed", f"{path.relative_to(lab.root)}: {said}"))
-        for name in (*_restore(lab), *_show_requests(lab), *_progress(lab)):
-            found.append(findings.advisory_finding("fixed", f"{name}: brought back from the record"))
-        found += [findings.advisory_finding("fixed", said) for said in fixes.fix_table(lab)]
-        document.write_documents(
-            lab, lab.load()[1], lambda line: found.append(findings.advisory_finding("documents", line))
-        )
-    return found
+        _restore_documents(lab, report)
+        for message in fixes.fix_table(lab):
+            report.note("fixed", message)
+        document.write_documents(lab, lab.load()[1], lambda line: report.note("documents", line))
+    return report.findings
 
 
-def _rebuilt(error: LedgerError, made: Rebuilt) -> list[Finding]:
-    """What a chain made anew has cost, a finding for each line that is not in it."""
-    found = [findings.advisory_finding("fixed", f"{error}; the chain was made anew, the old file is {made.copy}")]
-    for line in made.left_out:
-        say = (
-            findings.blocking_finding if line.event == "trial" else findings.advisory_finding
-        )  # a result has to be measured again
-        found.append(say("ledger", f"{line}: left out of the new chain, kept in {made.kept}"))
-    return found
+def _fix_ledger(lab: Lab, report: Report) -> None:
+    number_of_lines = _number_of_lines(lab.ledger)
+    try:
+        lab.ledger.open(repair=True)
+    except LedgerError as error:
+        report.findings += _rebuilt(error, lab.ledger.rebuild(_lab_id(lab.ledger), lab.root))
+    if not fixes.has_transition(lab.ledger):
+        report.note("fixed", fixes.begin_anew(lab, number_of_lines))
 
 
-def _lines_of(ledger: Ledger) -> int:
-    """How many lines the ledger had, by its head; 0 where that is not known."""
+def _rebuilt(error: LedgerError, rebuilt: Rebuilt) -> list[Finding]:
+    """What was repaired, and a finding for each line that is not in the new chain."""
+    report = Report()
+    report.note("fixed", f"{error}; the chain was made anew, the old file is {rebuilt.copy}")
+    for line in rebuilt.left_out:
+        message = f"{line}: left out of the new chain, kept in {rebuilt.kept}"
+        # A result that was lost has to be measured again.
+        if line.event == "trial":
+            report.problem("ledger", message)
+        else:
+            report.note("ledger", message)
+    return report.findings
+
+
+def _number_of_lines(ledger: Ledger) -> int:
+    """How many lines the ledger had, by its head; 0 if that cannot be read."""
     try:
         return ledger.load_head().n
     except (LedgerError, OSError):
@@ -296,54 +307,69 @@ def _lines_of(ledger: Ledger) -> int:
 
 
 def _lab_id(ledger: Ledger) -> str:
-    """The lab's id, without which trials under way would not be known again: from the head, else from the chain."""
+    """The lab's id from the head, else from the chain. Without it, trials under way could not be recognised."""
     try:
         return ledger.load_head().lab_id
     except LedgerError:
-        lines = ledger.lines() if ledger.path.exists() else iter(())
-        said = [line.data.get("lab_id") for line in lines if line.event in ("init", "forked")]
-        return str(said[-1]) if said and said[-1] else sha256_of(str(ledger.path))[:8]
+        pass
+    lab_id = None
+    if ledger.path.exists():
+        # The lines of a damaged ledger need not fit the classes of their events.
+        for line in ledger.lines():
+            if line.event in (Init.KIND, Forked.KIND):
+                lab_id = line.data.get("lab_id")
+    return str(lab_id) if lab_id else sha256_of(str(ledger.path))[:8]
+
+
+def _restore_documents(lab: Lab, report: Report) -> None:
+    """Bring back damaged documents, missing files of iterations, prompts, replies and the figure of progress."""
+    newest_logs = _newest_logs(lab)
+    for path in _broken_documents(lab):
+        message = fixes.restore(lab, path, newest_logs)
+        report.note("fixed", f"{path.relative_to(lab.root)}: {message}")
+    names = []
+    for commit in newest_logs.values():
+        names += lab.git.restore_missing(commit, lab.root)
+    names += _show_requests(lab)
+    config = lab.config()
+    if not (lab.root / config.docs.figures / "progress.png").exists():
+        names += progress_figure.show_progress(lab, config, lab.load()[1])
+    for name in names:
+        report.note("fixed", f"{name}: brought back from the record")
+
+
+def _broken_documents(lab: Lab) -> list[Path]:
+    """Documents of iterations that do not fit their schema, or differ from what the ledger recorded."""
+    broken = [path for path, _ in fixes.changed_manifests(lab)]
+    for path, kind in _documents(lab):
+        try:
+            kind.load(path)
+        except RecordError:
+            broken.append(path)
+    return list(dict.fromkeys(broken))
 
 
 def _newest_logs(lab: Lab) -> dict[str, str]:
     """Iteration -> the newest commit of refs/autolab/log that holds its files."""
     newest: dict[str, str] = {}
     if lab.git.resolve(LOG):
-        for sha, subject in lab.git.log_entries(LOG):
-            newest.setdefault(subject.partition(" ")[0], sha)
+        for commit, subject in lab.git.log_entries(LOG):
+            newest.setdefault(subject.partition(" ")[0], commit)
     return newest
 
 
-def _restore(lab: Lab) -> list[str]:
-    return [name for sha in _newest_logs(lab).values() for name in lab.git.restore_missing(sha, lab.root)]
-
-
 def _show_requests(lab: Lab) -> list[str]:
-    """Prompts and replies that are missing in `.autolab`, copied from the store again."""
-    views: dict[Path, Path] = {}
-    for line in lab.ledger.lines():
-        if line.event == "answered":
-            reply = lab.store / line.data["reply"]
-            logs, name = lab.logs(reply.parts[-3]), reply.parts[-2]
-            views[logs / f"{name}.reply.json"] = views[lab.control / "agent_result.json"] = reply
-            views[logs / f"{name}.prompt.md"] = reply.with_name("prompt.md")
-    missing = [view for view, source in views.items() if source.exists() and not view.exists()]
-    for view in missing:
-        write_whole(view, views[view].read_bytes())
-    return [str(view.relative_to(lab.root)) for view in missing]
-
-
-def _progress(lab: Lab) -> list[str]:
-    """The figure of progress, drawn again where it is missing."""
-    config = lab.config()
-    if (lab.root / config.docs.figures / "progress.png").exists():
-        return []
-    return progress_figure.show_progress(lab, config, lab.load()[1])
-
-
-def _missing(lab: Lab) -> list[Finding]:
-    gone = [name for name in _newest_logs(lab) if not lab.iteration(name).folder.exists()]
-    return [
-        findings.advisory_finding("experiments", f"experiments/{name}: missing; `autolab doctor --fix` brings it back")
-        for name in gone
-    ]
+    """Copy prompts and replies that are missing in `.autolab` from the store again; their names."""
+    sources: dict[Path, Path] = {}
+    for answered in events_of(lab.ledger.lines(), Answered):
+        reply = lab.store / answered.reply
+        logs, name = lab.logs(reply.parts[-3]), reply.parts[-2]
+        sources[logs / f"{name}.reply.json"] = reply
+        sources[logs / f"{name}.prompt.md"] = reply.with_name("prompt.md")
+        sources[lab.control / "agent_result.json"] = reply  # the newest reply, after the last event
+    names = []
+    for path, source in sources.items():
+        if source.exists() and not path.exists():
+            write_whole(path, source.read_bytes())
+            names.append(str(path.relative_to(lab.root)))
+    return names

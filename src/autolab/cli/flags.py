@@ -1,4 +1,8 @@
-"""Flags that belong together, as one object each. On the command line they stand flat, without a prefix."""
+"""Options of the command line: how each is shown in the help, and those that belong together as one object each.
+
+A command marks a parameter of such a class with `OmitArgPrefixes`: its fields are then options of the command itself,
+and the help has a group with the parameter's name.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +11,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
+from autolab.adoption.detection import AdoptionRequest
 from autolab.errors import UsageError
+from autolab.lab.schemas.config import Direction
 from autolab.lab.schemas.record import PROSE
 from autolab.loop.engine import LoopRequest
 from autolab.text import many_lines, one_line
 
-FLAT = arg(name="")
-"""Marks a parameter whose fields are flags of the command itself."""
+
+def option(metavar: str, *aliases: str, help: str | None = None) -> object:
+    """An option whose value the help shows as `metavar`, with its default if there is one."""
+    return arg(metavar=metavar, aliases=aliases or None, help=help, help_behavior_hint=_default)
+
+
+def _default(value: str) -> str:
+    return "" if value in ("None", "''", "") else f"(default: {value})"
+
+
+Switch = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
+
+LabFolder = Annotated[Path, option("DIR", help="A folder in the lab, if it is not this one.")]
+Plain = Annotated[Switch, arg(help="Print plain lines on a terminal too, without the moving picture.")]
+Json = Annotated[Switch, arg(help="Print JSON.")]
 
 
 @dataclass(frozen=True)
 class SearchFlags:
-    """How long a loop goes on, and what for.
+    """What the loop searches for, and when it ends.
 
     Args:
-        max_iterations: Iterations of this loop.
-        goal: What you want, in one sentence.
-        target: METRIC>=NUMBER, METRIC<=NUMBER, or a number for the primary metric.
-        target_accuracy: The same as --target "accuracy>=X".
-        patience: End after this many iterations without a supported gain.
+        max_iterations: Number of iterations, such as 3.
+        goal: What you want, in one sentence, such as "Lower val_loss".
+        target: End when this is reached: "METRIC>=NUMBER", "METRIC<=NUMBER", or a number for the primary metric.
+        target_accuracy: Short for --target "accuracy>=NUMBER".
+        patience: End after N iterations without a supported gain.
     """
 
-    max_iterations: Annotated[int, arg(aliases=["--max-iter"])]
-    goal: str = ""
-    target: str | None = None
-    target_accuracy: float | None = None
-    patience: int | None = None
+    max_iterations: Annotated[int, option("N", "--max-iter")]
+    goal: Annotated[str, option("TEXT")] = ""
+    target: Annotated[str | None, option("TARGET")] = None
+    target_accuracy: Annotated[float | None, option("NUMBER")] = None
+    patience: Annotated[int | None, option("N")] = None
 
     def request(self) -> LoopRequest:
-        """What the flags ask of a loop; UsageError names the one that asks for nothing."""
+        """The loop that the options ask for. UsageError names the option that makes no sense."""
         if self.max_iterations < 1:
             raise UsageError(f"--max-iterations: {self.max_iterations} is not a positive number")
         if self.patience is not None and self.patience < 1:
@@ -47,57 +66,59 @@ class SearchFlags:
         goal = many_lines(self.goal)  # words of a command line need not be UTF-8
         if len(goal) > PROSE:
             raise UsageError(f"--goal: {len(goal):,} characters; say it in {PROSE:,} or fewer")
-        target = self.target if self.target_accuracy is None else f"accuracy>={self.target_accuracy:g}"
+        target = self.target
+        if self.target_accuracy is not None:
+            target = f"accuracy>={self.target_accuracy:g}"
         return LoopRequest(self.max_iterations, goal, None if target is None else one_line(target), self.patience)
 
 
 @dataclass(frozen=True)
 class ResearcherFlags:
-    """Who thinks, in place of config.yaml's researcher.
+    """Who proposes and writes the experiments, in place of the researcher in config.yaml.
 
     Args:
-        researcher: Who thinks: offline, llm, claude, codex, aider, mini, command, scripted, or package.module:Class.
-        script: Answers of the scripted researcher, a YAML file.
-        command: The command researcher's program, with {prompt_file} and {workspace}.
-        model: The language model that thinks, PROVIDER:NAME, such as openai:gpt-5 or ollama:qwen3.
+        researcher: offline, llm, claude, codex, aider, mini, command, scripted, or your own package.module:Class.
+        script: YAML file with the answers of the scripted researcher.
+        command: Program of the command researcher, with {prompt_file} and {workspace} in it.
+        model: Language model, PROVIDER:NAME, such as openai:gpt-5 or ollama:qwen3.
         base_url: Address of an OpenAI-compatible service, in place of the provider's own.
-        llm_timeout: Seconds for one call of the model.
+        llm_timeout: Time limit of one call of the model, in seconds.
     """
 
-    researcher: str | None = None
-    script: str | None = None
-    command: str | None = None
-    model: Annotated[str | None, arg(aliases=["--llm-model"])] = None
-    base_url: Annotated[str | None, arg(aliases=["--llm-base-url"])] = None
-    llm_timeout: float | None = None
+    researcher: Annotated[str | None, option("NAME")] = None
+    script: Annotated[str | None, option("FILE")] = None
+    command: Annotated[str | None, option("COMMAND")] = None
+    model: Annotated[str | None, option("MODEL", "--llm-model")] = None
+    base_url: Annotated[str | None, option("URL", "--llm-base-url")] = None
+    llm_timeout: Annotated[float | None, option("SECONDS")] = None
 
 
 @dataclass(frozen=True)
 class TrialFlags:
-    """Where and how trials run, in place of config.yaml's keys.
+    """Where and how trials run, in place of the settings in config.yaml.
 
     Args:
-        executor: Where trials run: local, or package.module:Class.
-        containment: Level for this command, in place of config.yaml's. At none, programs run with your rights.
-        resolve: Go on where a gain has become unlikely, until it is refuted.
+        executor: local, or your own package.module:Class.
+        containment: How strictly programs are contained. With none they run with all your rights.
+        resolve: Measure on when a gain has become unlikely, until it is refuted.
     """
 
-    executor: str | None = None
-    containment: Literal["full", "partial", "none"] | None = None
-    resolve: bool = False
+    executor: Annotated[str | None, option("NAME")] = None
+    containment: Annotated[Literal["full", "partial", "none"] | None, option("{full,partial,none}")] = None
+    resolve: Switch = False
 
 
 @dataclass(frozen=True)
 class RecordFlags:
-    """What is kept: everything. The flags are there for scripts that pass them.
+    """Without effect: the whole record is always kept. They are here for scripts that pass them.
 
     Args:
-        keep: Everything is always kept; the flag is there for scripts that pass it.
-        llm_raw: Every prompt and raw reply is always kept, too.
+        keep: Keep every file of an iteration.
+        llm_raw: Keep every prompt and raw reply.
     """
 
-    keep: bool = True
-    llm_raw: bool = True
+    keep: Annotated[bool, arg(help_behavior_hint="")] = True
+    llm_raw: Annotated[bool, arg(help_behavior_hint="")] = True
 
     def refuse_less(self) -> None:
         """UsageError for a flag that would keep less."""
@@ -108,30 +129,36 @@ class RecordFlags:
 
 
 @dataclass(frozen=True)
-class LabFlags:
-    """Which lab, and how a user watches it.
+class AdoptionFlags(AdoptionRequest):
+    """With --from-existing. Options that you leave out are detected and printed.
 
     Args:
-        plain: Lines only, on a terminal too.
-        dir: A folder in the lab.
+        train_command: The training, in any language, such as "python train.py".
+        metric: The metric that decides, such as val_loss: the training prints "NAME: VALUE" or writes a JSON file.
+        direction: Whether a smaller or a larger value is better.
+        delta: The smallest difference worth having, in units of the metric, such as 0.01.
+        data: Folder of the training data, if git does not hold it.
+        python: Python of the trials. A package that has to be compiled must be installed there.
     """
 
-    plain: bool = False
-    dir: Path = Path(".")
+    train_command: Annotated[str | None, option("COMMAND")] = None
+    metric: Annotated[str | None, option("NAME")] = None
+    direction: Annotated[Direction | None, option("{minimize,maximize}")] = None
+    delta: Annotated[float | None, option("NUMBER")] = None
+    data: Annotated[Path | None, option("DIR")] = None
+    python: Annotated[Path | None, option("FILE")] = None
 
 
 @dataclass(frozen=True)
 class CheckedModelFlags:
-    """Which model `doctor --llm` looks at, in place of config.yaml's.
+    """With --llm: the model to check, in place of those in config.yaml.
 
     Args:
-        researcher: With --llm, look at this one, in place of config.yaml's.
-        model: With --llm, look at this model.
-        base_url: With --llm, its address.
-        json: One JSON object.
+        researcher: Researcher that uses the model, such as llm.
+        model: Language model, PROVIDER:NAME, such as openai:gpt-5 or ollama:qwen3.
+        base_url: Address of an OpenAI-compatible service, in place of the provider's own.
     """
 
-    researcher: str | None = None
-    model: Annotated[str | None, arg(aliases=["--llm-model"])] = None
-    base_url: Annotated[str | None, arg(aliases=["--llm-base-url"])] = None
-    json: bool = False
+    researcher: Annotated[str | None, option("NAME")] = None
+    model: Annotated[str | None, option("MODEL", "--llm-model")] = None
+    base_url: Annotated[str | None, option("URL", "--llm-base-url")] = None

@@ -24,45 +24,54 @@ LAYERS = {
 """What a lab is copied from, in this order: a file of a later layer replaces that of an earlier one."""
 
 
-def templates() -> list[str]:
-    """The names that `--template` knows."""
-    return list(LAYERS)
-
-
 def make_lab(folder: Path, template: str, seed: int | None = None) -> Lab:
     """A new lab in `folder`: empty or new for a template, or a clone of a lab, whose files are kept.
 
     `template` is a known name or, with a slash in it, a folder of your own that holds a lab's files. Its program
-    `prepare.py`, if there is one, makes the lab's data; LabError if that fails, and the lab is made all the same.
+    `prepare.py`, if there is one, makes the lab's data. LabError: the folder is not free, or prepare.py failed (then
+    the lab is made, but not its data).
     """
-    if "/" not in template and template not in LAYERS:
-        raise UsageError(f"--template: {template!r} is not known; known: {', '.join(templates())}, or a lab's folder")
-    if "/" in template and not (Path(template) / ".autolab" / "config.yaml").exists():
-        raise UsageError(f"--template: {template!r} holds no .autolab/config.yaml; give a lab's folder")
+    sources = _layers(template)
     folder = folder.resolve()
     refuse_nested(folder)
-    name = Path(template).resolve().name if "/" in template else template
-    begun = folder / f".autolab.init.{name}"  # an empty folder, which git does not see: killed, init goes on
-    if not begun.exists():
+    name = Path(template).resolve().name
+    # git does not see an empty folder. If init is killed, it goes on as long as this one is there.
+    marker = folder / f".autolab.init.{name}"
+    if not marker.exists():
         if (folder / ".autolab" / "config.yaml").exists() and find_root(folder) == folder:
             return register(folder, seed)
         if folder.exists() and any(folder.iterdir()):
             raise LabError(
-                f"{folder}: not empty; a template goes into a new folder; a repository takes --from-existing"
+                f"{folder}: not empty; name a new folder for a lab, or use --from-existing for your own repository"
             )
-    begun.mkdir(parents=True, exist_ok=True)
-    compose(template, folder)
+    marker.mkdir(parents=True, exist_ok=True)
+    _copy(sources, folder)
     write_schemas(folder)
     Git.init(folder).commit_all(f"autolab init: {name}")
-    begun.rmdir()
+    marker.rmdir()
     lab = register(folder, seed)
     _prepare(folder)
     return lab
 
 
 def compose(template: str, folder: Path) -> None:
-    """Copy the template's files into `folder`: the layers of a known name, or a folder of your own as it is."""
-    for source in [Path(template)] if "/" in template else [TEMPLATES / layer for layer in LAYERS[template]]:
+    """Copy the template's files into `folder`. UsageError: no such template."""
+    _copy(_layers(template), folder)
+
+
+def _layers(template: str) -> list[Path]:
+    """The folders of a template: the layers of a known name, or a folder of your own as it is."""
+    if "/" in template:
+        if not (Path(template) / ".autolab" / "config.yaml").exists():
+            raise UsageError(f"--template: {template!r} holds no .autolab/config.yaml; give a lab's folder")
+        return [Path(template)]
+    if template not in LAYERS:
+        raise UsageError(f"--template: {template!r} is not known; known: {', '.join(LAYERS)}, or a lab's folder")
+    return [TEMPLATES / layer for layer in LAYERS[template]]
+
+
+def _copy(sources: list[Path], folder: Path) -> None:
+    for source in sources:
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".git")
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=ignored)
 
@@ -78,22 +87,23 @@ def fork_lab(folder: Path) -> Lab:
 
 
 def _prepare(root: Path) -> None:
-    """Run the template's `prepare.py`, which shows how far it is. LabError with its last line if it fails."""
+    """Run the template's `prepare.py`, which prints its progress. LabError with its last line if it fails."""
     if not (root / "prepare.py").is_file():
         return
     print(f"making the lab's data: {root / 'prepare.py'}", flush=True)
     try:
-        done = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, check=False)
+        process = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, check=False)
     except KeyboardInterrupt:
-        raise LabError(_without_data(root, "interrupted")) from None
-    printed = many_lines(done.stderr)
-    if done.returncode:
-        # What it printed before its last line: that line is the error's own.
-        sys.stderr.write(printed.rstrip().rpartition("\n")[0] + "\n" if "\n" in printed.rstrip() else "")
-        last = last_line(printed) or f"prepare.py ended with exit code {done.returncode}"
-        raise LabError(_without_data(root, last))
-    sys.stderr.write(printed)
+        raise _without_data(root, "interrupted") from None
+    printed = many_lines(process.stderr)
+    if process.returncode == 0:
+        sys.stderr.write(printed)
+        return
+    # The last line is the error's own; what was printed before it may say more.
+    earlier, line_break, _ = printed.rstrip().rpartition("\n")
+    sys.stderr.write(earlier + line_break)
+    raise _without_data(root, last_line(printed) or f"prepare.py ended with exit code {process.returncode}")
 
 
-def _without_data(root: Path, why: str) -> str:
-    return f"{root}: the lab is made, its data is not: {why}; `python prepare.py` in the lab goes on"
+def _without_data(root: Path, reason: str) -> LabError:
+    return LabError(f"{root}: the lab is made, its data is not: {reason}; `python prepare.py` in the lab goes on")

@@ -5,89 +5,91 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
+from autolab.cli import flags
 from autolab.cli.doctor import check_models, examine_machine, verify_lab
-from autolab.cli.flags import FLAT, CheckedModelFlags, ResearcherFlags
+from autolab.cli.flags import CheckedModelFlags, ResearcherFlags, Switch, option
 from autolab.cli.session import print_findings, print_line, to_json, with_researcher
-from autolab.errors import UsageError
+from autolab.errors import ExitCode, UsageError
 from autolab.lab.lab import Lab
+from autolab.lab.schemas import events
 from autolab.loop.document import write_documents
 from autolab.loop.preflight import relative
 from autolab.reports.registry import publishable, registry_records
 from autolab.researchers.standin import server
 
 
-def verify(*, dir: Path = Path("."), json: bool = False) -> int:
-    """Check documents, ledger, frozen files, prompts and the lab's own programs; writes nothing.
-
-    Args:
-        dir: A folder in the lab.
-        json: One JSON object.
-    """
+def verify(*, dir: flags.LabFolder = Path("."), json: flags.Json = False) -> int:
+    """Check the lab's documents, ledger, frozen files, prompts and programs; changes nothing."""
     return print_findings(verify_lab(Lab.find(dir)), json)
 
 
-def registry(*, dir: Path = Path("."), json: bool = False) -> int:
-    """Every finished iteration, oldest first.
+def registry(*, dir: flags.LabFolder = Path("."), json: flags.Json = False) -> int:
+    """List the finished iterations, oldest first: verdict, metrics, decision.
 
-    Args:
-        dir: A folder in the lab.
-        json: A JSON array with prompts' and replies' places, model settings and metrics.
+    With --json also where prompts and replies lie, and the settings of the models.
     """
     records = registry_records(Lab.find(dir))
     if json:
         print(to_json(records))
-        return 0
+        return ExitCode.DONE
+    if not records:
+        print("no iteration is finished yet")
     for record in records:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in record["eval_metrics"].items())
         decision = record["planning_decision"]["action"]
         print(f"{record['iteration_id']}  {record['verdict'] or record['status']:<12}  {metrics}  -> {decision}")
-    return 0
+    return ExitCode.DONE
 
 
-def publish(*, dir: Path = Path("."), message: str = "autolab: record of the experiments") -> int:
-    """Commit the record on your branch: specs, manifests, aggregates, findings, reports, paper, figures.
+def publish(
+    *,
+    dir: flags.LabFolder = Path("."),
+    message: Annotated[str, option("TEXT")] = "autolab: record of the experiments",
+) -> int:
+    """Commit the record on your branch: designs, manifests, tables, findings, reports, paper and figures.
 
-    Everything else of yours, staged or not, stays as it is.
+    Your own changes, staged or not, stay as they are.
 
     Args:
-        dir: A folder in the lab.
-        message: The commit's message.
+        message: Message of the commit.
     """
     lab = Lab.find(dir)
     with lab.hold("autolab publish"):
         write_documents(lab, lab.load()[1], print_line)
         paths = publishable(lab)
-        sha = lab.git.publish(paths, message)
-        if sha is not None:
-            lab.ledger.append("published", {"commit": sha, "files": len(paths)})
-    print(f"committed {sha[:12]}" if sha else "nothing new to publish")
-    return 0
+        commit = lab.git.publish(paths, message)
+        if commit is None:
+            print("nothing new to publish")
+            return ExitCode.DONE
+        events.append(lab.ledger, events.Published(commit=commit, files=len(paths)))
+    print(f"committed {commit[:12]}")
+    return ExitCode.DONE
 
 
 def doctor(
     *,
-    dir: Path = Path("."),
-    fix: bool = False,
-    llm: bool = False,
-    models: Annotated[CheckedModelFlags, FLAT],
+    fix: Switch = False,
+    llm: Switch = False,
+    model: Annotated[CheckedModelFlags, OmitArgPrefixes],
+    dir: flags.LabFolder = Path("."),
+    json: flags.Json = False,
 ) -> int:
-    """What this machine and this lab lack.
+    """Check this machine and this lab, or with --fix repair the lab's files.
 
     Args:
-        dir: A folder in the lab.
-        fix: Fix what can be fixed: views, state, ledger, worktrees, cleaned files; with copies.
-        llm: Ask the models that think here for a sample decision: address, key, model, form. Costs one short call each.
+        fix: Repair what can be repaired: ledger, state, worktrees, documents, missing files. Old files are kept.
+        llm: Check the configured models: address, key, model and form of a reply. One short paid call for each.
     """
-    if not llm:
-        if models.researcher or models.model or models.base_url:
-            raise UsageError("doctor: --researcher, --model and --base-url go with --llm")
-        return print_findings(examine_machine(dir, fix), models.json)
-    lab = Lab.find(dir)
-    flags = ResearcherFlags(models.researcher, model=models.model, base_url=models.base_url)
-    config = with_researcher(lab.config(), flags)
-    return print_findings(check_models(relative(lab, config), lab.control / "prompts"), models.json)
+    if llm:
+        lab = Lab.find(dir)
+        researcher = ResearcherFlags(model.researcher, model=model.model, base_url=model.base_url)
+        config = relative(lab, with_researcher(lab.config(), researcher))
+        return print_findings(check_models(config, lab.control / "prompts"), json)
+    if model != CheckedModelFlags():
+        raise UsageError("doctor: --researcher, --model and --base-url go with --llm")
+    return print_findings(examine_machine(dir, fix), json)
 
 
 def standin(script: Positional[Path], /, *, port: int = 0, log: Path | None = None) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from tyro.conf import Positional
 
-from autolab.cli.session import print_aside, to_json, watched
-from autolab.errors import LabError
+from autolab.cli import flags
+from autolab.cli.flags import Switch, option
+from autolab.cli.session import print_result, watched
+from autolab.errors import ExitCode, LabError
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.experiment import Manifest
 from autolab.loop.opening import base_of
@@ -17,87 +20,79 @@ from autolab.trials import calibration
 from autolab.trials.reproduce import find_run, reproduce_run, reproduction_text
 
 
-def calibrate(*, dir: Path = Path("."), json: bool = False, plain: bool = False) -> int:
-    """Measure the baseline's noise, price and determinism; refuse what the budget cannot resolve.
+def calibrate(*, dir: flags.LabFolder = Path("."), json: flags.Json = False, plain: flags.Plain = False) -> int:
+    """Measure the noise and the cost of the baseline, and whether a seed repeats its result.
 
-    Args:
-        dir: A folder in the lab.
-        json: One JSON object.
-        plain: Lines only, on a terminal too.
+    A loop calibrates by itself when it has to. If the budget cannot resolve the smallest difference worth having, the
+    calibration refuses.
     """
     lab = Lab.find(dir)
     with lab.hold("autolab calibrate"):
         config = lab.config()
-        with watched(lab, config, plain, print_aside if json else None) as (view, stop):
+        with watched(lab, config, plain, json) as (view, stop):
             config = in_force(lab, config, view)
             base, _ = base_of(lab, config, lab.load()[1], view)
-            found = calibration.calibrate(lab, config, base, view, stop)
-    if found is None:
+            result = calibration.calibrate(lab, config, base, view, stop)
+    if result is None:
         print("paused; `autolab calibrate` goes on from here")
-        return 0
-    print(to_json(found.value()) if json else "\n".join(calibration.calibration_text(found)))
-    if found.refused:
-        raise LabError(f"calibration refuses: {found.refused}")
-    return 0
+        return ExitCode.DONE
+    print_result(result.value(), calibration.calibration_text(result), json)
+    if result.refused:
+        raise LabError(f"calibration refuses: {result.refused}")
+    return ExitCode.DONE
 
 
 def reproduce(
-    run: Positional[str],
+    run: Positional[Annotated[str, option("RUN")]],
     /,
     *,
-    trial: tuple[str, ...] = (),
-    dir: Path = Path("."),
-    json: bool = False,
-    plain: bool = False,
+    trial: Annotated[tuple[str, ...], option("TRIAL ...")] = (),
+    dir: flags.LabFolder = Path("."),
+    json: flags.Json = False,
+    plain: flags.Plain = False,
 ) -> int:
-    """Run a run's trials again, from its manifest alone in fresh exports: identical, within the noise, or different.
+    """Run the trials of a run again from its manifest, and compare: identical, within the noise, or different.
 
     Args:
-        run: <iteration>/<run>, the iteration shortened or left out where that is unique.
-        trial: Only these trials.
-        dir: A folder in the lab.
-        json: One JSON object.
-        plain: Lines only, on a terminal too.
+        run: ITERATION/RUN, such as h2/run_0001; a unique part is enough.
+        trial: Only these trials, such as baseline-s0.
     """
     lab = Lab.find(dir)
     with lab.hold(f"autolab reproduce {run}"):
         path = find_run(lab, run)
         manifest, config = Manifest.load(path, str(path.relative_to(lab.root))), lab.config()
-        with watched(lab, config, plain, print_aside if json else None) as (view, stop):
+        with watched(lab, config, plain, json) as (view, stop):
             config = in_force(lab, config, view)
-            found = reproduce_run(lab, config, manifest, trial, view, stop)
-    if found is None:
+            result = reproduce_run(lab, config, manifest, trial, view, stop)
+    if result is None:
         print("paused; the same command goes on from here")
-        return 0
-    print(to_json(found.value()) if json else "\n".join(reproduction_text(found)))
-    return 1 if found.standing == "different" else 0
+        return ExitCode.DONE
+    print_result(result.value(), reproduction_text(result), json)
+    return ExitCode.ERROR if result.standing == "different" else ExitCode.DONE
 
 
 def replay(
-    iteration: Positional[str],
+    iteration: Positional[Annotated[str, option("ITERATION")]],
     /,
     *,
-    rerun: bool = False,
-    into: Path | None = None,
-    dir: Path = Path("."),
-    json: bool = False,
-    plain: bool = False,
+    rerun: Switch = False,
+    into: Annotated[Path | None, option("DIR")] = None,
+    dir: flags.LabFolder = Path("."),
+    json: flags.Json = False,
+    plain: flags.Plain = False,
 ) -> int:
-    """Go through a finished iteration again from its recorded replies, asking nobody: the same decisions?
+    """Repeat a finished iteration from its recorded replies, without a researcher, and compare its decisions.
 
     Args:
-        iteration: Its id, a unique part of it, or its number.
-        rerun: Run its trials again, too; without it finished ones are taken from the lab's store.
-        into: Keep the lab that the replay works in, at this new folder.
-        dir: A folder in the lab.
-        json: One JSON object.
-        plain: Lines only, on a terminal too.
+        iteration: Its id, a unique part of it such as h2, or its number.
+        rerun: Run its trials again too; without it, finished trials are taken from the record.
+        into: Keep the lab of the replay in this new folder.
     """
     lab = Lab.find(dir)
     config = lab.config()
     with lab.hold(f"autolab replay {iteration}"):
-        named = find_iteration(lab, iteration)
-        with watched(lab, config, plain, print_aside if json else None) as (view, stop):
-            found = replay_iteration(lab, config, named, view, stop, rerun=rerun, into=into)
-    print(to_json(replay_value(found)) if json else "\n".join(replay_text(found)))
-    return 0 if found.same else 1
+        record = find_iteration(lab, iteration)
+        with watched(lab, config, plain, json) as (view, stop):
+            result = replay_iteration(lab, config, record, view, stop, rerun=rerun, into=into)
+    print_result(replay_value(result), replay_text(result), json)
+    return ExitCode.DONE if result.same else ExitCode.ERROR

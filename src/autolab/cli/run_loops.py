@@ -5,28 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional
 
-from autolab.cli.exit_codes import EXIT_CODES
-from autolab.cli.flags import FLAT, LabFlags, RecordFlags, ResearcherFlags, SearchFlags, TrialFlags
+from autolab.cli import flags
+from autolab.cli.flags import RecordFlags, ResearcherFlags, SearchFlags, TrialFlags, option
 from autolab.cli.session import print_line, watched, with_researcher, with_trials
-from autolab.errors import LabError, UsageError
+from autolab.errors import ExitCode, LabError, UsageError
 from autolab.lab.lab import Lab
 from autolab.lab.location import holder
 from autolab.lab.schemas.outcomes import Stage
 from autolab.loop import user_review
 from autolab.loop.engine import End, Engine, ended
 from autolab.loop.preflight import relative
-from autolab.loop.user_review import review_suspicious, waiting_for_user
+
+EXIT_CODES = {
+    End.DONE: ExitCode.DONE,
+    End.PAUSED: ExitCode.DONE,
+    End.USER: ExitCode.USER,
+    End.BUDGET: ExitCode.BUDGET,
+}
 
 
-def run(dir: Annotated[Path, arg(metavar="DIR")] = Path("."), *, plain: bool = False) -> int:
-    """One stage transition.
-
-    Args:
-        dir: A folder in the lab.
-        plain: Lines only, on a terminal too.
-    """
+def run(*, dir: flags.LabFolder = Path("."), plain: flags.Plain = False) -> int:
+    """Run one stage of the iteration; `autolab loop` runs them all."""
     lab = Lab.find(dir)
     with lab.hold("autolab run"):
         config = relative(lab, lab.config())
@@ -34,7 +35,7 @@ def run(dir: Annotated[Path, arg(metavar="DIR")] = Path("."), *, plain: bool = F
             engine = Engine(lab, config, view, stop)
             before, _ = lab.load()
             if before.stage is Stage.HUMAN_REVIEW:
-                view(f"waits for a user: {before.reason}")
+                view(f"waits for you: {before.reason}")
                 return EXIT_CODES[End.USER]
             moved = engine.step()
         state, _ = lab.load()
@@ -43,67 +44,63 @@ def run(dir: Annotated[Path, arg(metavar="DIR")] = Path("."), *, plain: bool = F
 
 
 def loop(
-    search: Annotated[SearchFlags, FLAT],
-    researcher: Annotated[ResearcherFlags, FLAT],
-    trials: Annotated[TrialFlags, FLAT],
-    record: Annotated[RecordFlags, FLAT],
-    watch: Annotated[LabFlags, FLAT],
+    search: Annotated[SearchFlags, OmitArgPrefixes],
+    researcher: Annotated[ResearcherFlags, OmitArgPrefixes],
+    trial: Annotated[TrialFlags, OmitArgPrefixes],
+    unused: Annotated[RecordFlags, OmitArgPrefixes],
+    *,
+    dir: flags.LabFolder = Path("."),
+    plain: flags.Plain = False,
 ) -> int:
-    """Iterate until the count, the target, the patience or a budget ends it.
+    """Run iterations until their number, the target, the patience or a budget ends the loop.
 
-    After a crash or a stop the same command finishes what it began and adds nothing.
+    After a crash, Ctrl-C or `autolab stop` the same command goes on from there.
     """
-    record.refuse_less()
+    unused.refuse_less()
     request = search.request()
-    lab = Lab.find(watch.dir)
+    lab = Lab.find(dir)
     with lab.hold(f"autolab loop --max-iterations {request.max_iterations}"):
         config = with_researcher(lab.config(), researcher)
-        config = relative(lab, with_trials(config, trials))
-        with watched(lab, config, watch.plain) as (view, stop):
+        config = relative(lab, with_trials(config, trial))
+        with watched(lab, config, plain) as (view, stop):
             end = Engine(lab, config, view, stop).loop(request)
     return EXIT_CODES[end]
 
 
 def review(
-    answer: Positional[Literal["approve", "retry", "stop"] | None] = None,
+    answer: Positional[Annotated[Literal["approve", "retry", "stop"] | None, option("[{approve,retry,stop}]")]] = None,
     /,
     *,
-    iteration: str | None = None,
-    dir: Path = Path("."),
+    iteration: Annotated[str | None, option("ID")] = None,
+    dir: flags.LabFolder = Path("."),
 ) -> int:
-    """Show what waits for you, or answer it: a lab that waits, or with --iteration a candidate set aside as suspicious.
+    """Show what waits for you, or answer it.
 
     Args:
-        answer: approve a review whose checks passed, retry the stage, or stop the campaign. With --iteration: approve
-            makes that candidate champion, stop rejects it.
-        iteration: The iteration whose suspicious candidate is meant; a part of its id is enough where it is unique.
-        dir: A folder in the lab.
+        answer: approve the candidate, retry the stage, or stop the campaign. Without it: show what waits.
+        iteration: Answer for the suspicious candidate of this iteration, such as h2: approve it as champion, or stop.
     """
     lab = Lab.find(dir)
     if answer is None:
-        print("\n".join(waiting_for_user(lab, iteration)))
-        return 0
-    if iteration is not None:
-        if answer == "retry":
-            raise UsageError("review retry --iteration: a suspicious candidate takes approve or stop")
-        with lab.hold(f"autolab review {answer} --iteration {iteration}"):
-            review_suspicious(lab, lab.config(), answer, iteration, print_line)
-        return 0
-    with lab.hold(f"autolab review {answer}"):
-        user_review.review(lab, answer, print_line)
-    return 0
+        print("\n".join(user_review.waiting_for_user(lab, iteration)))
+        return ExitCode.DONE
+    if iteration is None:
+        with lab.hold(f"autolab review {answer}"):
+            user_review.review(lab, answer, print_line)
+        return ExitCode.DONE
+    if answer == "retry":
+        raise UsageError("review retry --iteration: a suspicious candidate takes approve or stop")
+    with lab.hold(f"autolab review {answer} --iteration {iteration}"):
+        user_review.review_suspicious(lab, lab.config(), answer, iteration, print_line)
+    return ExitCode.DONE
 
 
-def stop(*, dir: Path = Path(".")) -> int:
-    """Ask the running loop to end after the present trials and to pause the lab.
-
-    Args:
-        dir: A folder in the lab.
-    """
+def stop(*, dir: flags.LabFolder = Path(".")) -> int:
+    """Ask the running loop to pause after the running trials."""
     lab = Lab.find(dir)
-    running = holder(lab.store)
-    if running is None:
-        raise LabError(f"{lab.root}: nothing runs here; the lab is paused already")
-    lab.ask_to_stop(running)
-    print(f"asked {running} to pause after the present trials")
-    return 0
+    command = holder(lab.store)
+    if command is None:
+        raise LabError(f"{lab.root}: nothing runs here; `autolab status` shows the lab's state")
+    lab.ask_to_stop(command)
+    print(f"{command} pauses after the running trials")
+    return ExitCode.DONE

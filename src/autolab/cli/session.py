@@ -1,35 +1,49 @@
-"""What commands share: how they print, what their flags change, how they watch and stop."""
+"""What commands share: how they print, what their options change, how they are watched and paused."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from autolab.cli.flags import ResearcherFlags, TrialFlags
-from autolab.cli.view import choose
-from autolab.errors import UsageError
+from autolab.cli.view import Plain, in_foreground
+from autolab.errors import ExitCode, UsageError
 from autolab.ideas.lessons import recall
 from autolab.lab.lab import Lab
 from autolab.lab.location import holder
 from autolab.lab.schemas.config import Config, ResearcherConfig
-from autolab.lab.schemas.experiment import Finding, Lesson
-from autolab.trials.progress import View
+from autolab.lab.schemas.experiment import Finding
+from autolab.trials.progress import JudgedIteration, View
+
+if TYPE_CHECKING:
+    from autolab.cli.live_view import LiveView
 
 
 def print_findings(findings: list[Finding], as_json: bool) -> int:
-    """Print findings; exit 1 if one blocks."""
+    """Print findings; exit code 1 if one blocks."""
     blocking = [finding for finding in findings if finding.severity == "blocking"]
-    if as_json:
-        print(to_json({"ok": not blocking, "findings": [finding.value() for finding in findings]}))
+    lines = []
+    for finding in findings:
+        mark = "FAIL" if finding in blocking else "note"
+        lines.append(f"{mark}  {finding.check}: {finding.message}")
+    if not blocking:
+        lines.append("all is well")
+    elif len(blocking) == 1:
+        lines.append("1 problem")
     else:
-        for finding in findings:
-            mark = "FAIL" if finding.severity == "blocking" else "note"
-            print(f"{mark}  {finding.check}: {finding.message}")
-        print(f"{len(blocking)} problems" if blocking else "all is well")
-    return 1 if blocking else 0
+        lines.append(f"{len(blocking)} problems")
+    print_result({"ok": not blocking, "findings": [finding.value() for finding in findings]}, lines, as_json)
+    return ExitCode.ERROR if blocking else ExitCode.DONE
+
+
+def print_result(value: object, lines: Iterable[str], as_json: bool) -> None:
+    """Print a result as JSON, or as lines for a reader."""
+    print(to_json(value) if as_json else "\n".join(lines))
 
 
 def to_json(value: object) -> str:
@@ -46,7 +60,7 @@ def print_aside(line: str) -> None:
 
 
 def with_researcher(config: Config, flags: ResearcherFlags) -> Config:
-    """The configuration with the researcher that this command's flags name."""
+    """The configuration with the researcher that this command's options name."""
     timeout_s = flags.llm_timeout
     if timeout_s is not None and not 0 < timeout_s < float("inf"):
         raise UsageError(f"--llm-timeout: {timeout_s:g} is not a positive number of seconds")
@@ -57,16 +71,18 @@ def with_researcher(config: Config, flags: ResearcherFlags) -> Config:
         "base_url": flags.base_url,
         "timeout_s": timeout_s,
     }
-    update = {key: value for key, value in options.items() if value is not None}
-    if not (flags.researcher or update):
+    options = {key: value for key, value in options.items() if value is not None}
+    if not flags.researcher and not options:
         return config
-    name = flags.researcher or _implied_researcher(config.researcher.name, set(update))
-    old = config.researcher if name == config.researcher.name else ResearcherConfig(name=name)
-    return config.model_copy(update={"researcher": old.model_copy(update={"name": name} | update)})
+    name = flags.researcher or _implied_researcher(config.researcher.name, set(options))
+    researcher = config.researcher
+    if name != researcher.name:
+        researcher = ResearcherConfig(name=name)
+    return config.model_copy(update={"researcher": researcher.model_copy(update={"name": name, **options})})
 
 
 def _implied_researcher(configured: str, options: set[str]) -> str:
-    """Which researcher the flags mean that name none, by their options."""
+    """The researcher that the options belong to, if none is named."""
     if "script" in options:
         return "scripted"
     if "command" in options:
@@ -79,7 +95,7 @@ _WITHOUT_MODEL = ("offline", "scripted", "command")
 
 
 def with_trials(config: Config, flags: TrialFlags) -> Config:
-    """The configuration with this command's flags in place of its keys."""
+    """The configuration with this command's options in place of its keys."""
     update: dict[str, object] = {}
     if flags.executor:
         update["executor"] = config.executor.model_copy(update={"name": flags.executor})
@@ -91,44 +107,61 @@ def with_trials(config: Config, flags: TrialFlags) -> Config:
 
 
 @contextlib.contextmanager
-def watched(
-    lab: Lab, config: Config, plain: bool, say: Callable[[str], None] | None = None
-) -> Iterator[tuple[View, Callable[[], bool]]]:
-    """Where a user sees what a command does, and whether they asked it to pause."""
+def watched(lab: Lab, config: Config, plain: bool, as_json: bool = False) -> Iterator[tuple[View, Callable[[], bool]]]:
+    """The view in which a user sees what a command does, and a function that says whether they asked it to pause.
 
-    def lessons() -> tuple[Lesson, ...]:
-        return recall(lab.store, lab.ledger, lab.load()[1].learned)
-
-    view = choose(plain or say is not None, say or print_line, config.budget, lessons)
-    with _Stopping(lab, view) as stop, view:
+    If standard output is for a JSON document, lines go to standard error.
+    """
+    view = Plain(print_aside) if as_json else choose_view(lab, config, plain)
+    with _PauseRequests(lab, view) as stop, view:
         yield view, stop
 
 
-class _Stopping:
-    """Ctrl-C and SIGTERM ask to pause at a safe point; a second one leaves at once. So does `autolab stop`."""
+def choose_view(lab: Lab, config: Config, plain: bool) -> Plain | LiveView:
+    """The live view where a user looks at a terminal that can show it, else plain lines."""
+    if plain or not can_draw():
+        return Plain(print_line)
+    from autolab.cli.live_view import LiveView  # loads rich, which no other view needs
+
+    lessons = recall(lab.store, lab.ledger, lab.load()[1].learned)
+    return LiveView(config.budget, map(JudgedIteration.before, lessons))
+
+
+def can_draw() -> bool:
+    """Whether standard output is a terminal in the foreground with cursor movements, colours and UTF-8."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        return False
+    if not sys.stdout.isatty() or not sys.stdout.encoding.lower().startswith("utf"):
+        return False
+    return in_foreground(sys.stdout.fileno())
+
+
+class _PauseRequests:
+    """Ctrl-C, SIGTERM and `autolab stop` ask to pause at a safe point; a second signal stops the command at once."""
 
     def __init__(self, lab: Lab, view: View) -> None:
         self._lab, self._view = lab, view
-        self._asked = False
+        self._is_pausing = False
 
     def __enter__(self) -> Callable[[], bool]:
-        self._me = holder(self._lab.store)
-        self._before = {number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self._stop
+        self._command = holder(self._lab.store)
+        self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self._is_requested
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._lab.store.joinpath("stop").unlink(missing_ok=True)
 
-    def _stop(self) -> bool:
-        if self._lab.asked_to_stop(self._me):
-            self._asked = True
+    def _is_requested(self) -> bool:
+        # A request of `autolab stop` names the command that it means: one that came too late must not stop the next.
+        if self._lab.asked_to_stop(self._command):
+            self._is_pausing = True
             self._view.pause()
-        return self._asked
+        return self._is_pausing
 
-    def _on(self, number: int, _: object) -> None:
-        if self._asked:
+    def _handle(self, number: int, _: object) -> None:
+        if self._is_pausing:
             raise KeyboardInterrupt
-        self._asked = True
+        self._is_pausing = True
         self._view.pause()

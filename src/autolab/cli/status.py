@@ -1,4 +1,4 @@
-"""`autolab status`: where the lab stands, read from the ledger. Standard library only, so that it is quick.
+"""`autolab status`: the state of the lab, read from the ledger. Standard library only, so that it is quick.
 
 It holds no lock, repairs nothing and may run at any moment: it shows the newest complete line.
 """
@@ -10,10 +10,12 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from autolab.errors import LedgerError, UsageError
+from autolab.errors import ExitCode, LedgerError, UsageError
 from autolab.lab.ledger import Ledger
 from autolab.lab.location import holder, locate
 from autolab.text import one_line
+
+Rows = list[tuple[str, str]]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,18 +23,20 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"status: {message}; see `autolab status --help`")
 
 
-def main(words: list[str]) -> int:
-    parser = _Parser(prog="autolab status", description="Where the lab stands (reads only).")
-    parser.add_argument("dir", nargs="?", default=".", help="a folder in the lab (default: here)")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    given = parser.parse_args(words)
-    value = read(Path(given.dir))
-    print(json.dumps(value, indent=2) if given.json else text(value))
-    return 0
+def main(options: list[str]) -> int:
+    parser = _Parser(prog="autolab status", description="Show the state of the lab; changes nothing.")
+    parser.add_argument(
+        "--dir", metavar="DIR", default=".", help="A folder in the lab, if it is not this one. (default: .)"
+    )
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
+    arguments = parser.parse_args(options)
+    status = read(Path(arguments.dir))
+    print(json.dumps(status, indent=2) if arguments.json else text(status))
+    return ExitCode.DONE
 
 
 def read(start: Path) -> dict[str, Any]:
-    """State, loop, champion, claims, run under way, last verdict, what waits, the lock's holder, as one JSON value."""
+    """State, loop, champion, claims, newest run, what waits for the user, and who holds the lock, as a JSON object."""
     root, store = locate(start)
     ledger = Ledger(store)
     head = ledger.open()
@@ -40,7 +44,7 @@ def read(start: Path) -> dict[str, Any]:
     if line is None:
         raise LedgerError(f"{ledger.path}: no transition in it; `autolab doctor --fix` begins it anew")
     campaign = line.data["campaign"]
-    champions, waiting = campaign.get("champions", []), store / "pending"
+    champions = campaign.get("champions")
     return {
         "lab": str(root),
         "lab_id": head.lab_id,
@@ -55,14 +59,14 @@ def read(start: Path) -> dict[str, Any]:
         "loop": campaign["loop"],
         "champion": champions[-1] if champions else None,
         "claims": campaign.get("claims", {}),
-        "run": _run(ledger, campaign["iteration_offset"]),
+        "run": _newest_run(ledger, campaign["iteration_offset"]),
         "suspicious": len(campaign.get("suspicious", [])) + len(campaign.get("approved", [])),
         "held_by": holder(store),
-        "documents_waiting": len(list(waiting.glob("*.json"))) if waiting.exists() else 0,
+        "documents_waiting": len(list(store.glob("pending/*.json"))),
     }
 
 
-def _run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
+def _newest_run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
     """The iteration's newest run: trials recorded so far, and how it ended if it did."""
     run: dict[str, Any] | None = None
     for line in ledger.lines(offset):
@@ -75,51 +79,76 @@ def _run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
     return run
 
 
-def _kept(champion: dict[str, Any] | None, claims: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was kept, how much of it is expected to be false at most, and how often the holdout was asked."""
-    rows = []
-    if champion:
-        gain = f"gain {champion['gain']:+.4g} on fresh seeds, shrunken"
-        gain += ", claimed on this evaluation alone" if champion.get("evaluation_only") else ""
-        rows.append(("champion", f"{champion['commit'][:12]} of {champion['iteration_id']}, {gain}"))
-    if claims.get("confirmations"):
-        share = 100 * min(1.0, claims["alpha"] / claims["kept"]) if claims["kept"] else None
-        false = f"; at most {share:.3g}% of the kept expected false" if share is not None else ""
-        rows.append(("kept", f"{claims['kept']} of {claims['confirmations']} confirmed claims kept{false}"))
-    if claims.get("questions"):
-        rows.append(("holdout", f"{claims['questions']} question{'s' * (claims['questions'] > 1)} asked"))
-    return rows
+def text(status: dict[str, Any]) -> str:
+    """The same as rows: what goes on and what waits for the user first, then results, then costs."""
+    rows = [("lab", f"{status['lab']} ({status['lab_id']})")]
+    rows += [*_activity(status), *_waiting(status), *_results(status), *_costs(status)]
+    return "\n".join(f"{name:<10} {one_line(value)}" for name, value in rows)
 
 
-def text(value: dict[str, Any]) -> str:
-    state, loop, run = value["state"], value["loop"], value["run"]
-    attempt = f", attempt {state['stage_attempt']} of {state['max_stage_attempts']}"
+def _activity(status: dict[str, Any]) -> Rows:
+    state, loop, run = status["state"], status["loop"], status["run"]
+    stage = state["stage"]
+    if state["stage_attempt"] > 1:
+        stage += f", attempt {state['stage_attempt']} of {state['max_stage_attempts']}"
     rows = [
-        ("lab", f"{value['lab']} ({value['lab_id']})"),
-        (
-            "iteration",
-            f"{state['iteration_id'] or 'none open'} ({value['iterations']} so far, {value['trials']} trials)",
-        ),
-        ("stage", f"{state['stage']}{attempt if state['stage_attempt'] > 1 else ''}, since {value['since']}"),
-        ("sync", state["sync_status"]),
+        ("running", status["held_by"] or "nothing; `autolab loop` starts or goes on"),
+        ("stage", f"{stage}, since {status['since']}"),
     ]
     if state["reason"]:
         rows.append(("reason", state["reason"]))
+    if state["iteration_id"]:
+        rows.append(("iteration", state["iteration_id"]))
     if run:
-        said = f"{run['status']}{', ' + run['verdict'] if run['verdict'] else ''}"
-        rows.append(("run", f"{run['run_id']}: {said}, {run['trials']} trials recorded"))
-    rows += _kept(value["champion"], value["claims"])
-    if value.get("tokens"):
-        paid = f", ${value['dollars']:.4f}" if value["dollars"] else ""
-        rows.append(("thinking", f"{value['tokens']:,} tokens{paid}"))
+        outcome = f"{run['status']}, {run['verdict']}" if run["verdict"] else run["status"]
+        rows.append(("run", f"{run['run_id']}: {outcome}, {run['trials']} trials recorded"))
     if loop:
-        done = value["iterations"] - loop["first_iteration"]
-        rows.append(
-            ("loop", f"iteration {done} of {loop['max_iterations']}" + (f", {loop['goal']}" if loop["goal"] else ""))
-        )
-    if value["documents_waiting"]:
-        rows.append(("documents", f"{value['documents_waiting']} entries wait for the checkout"))
-    if value.get("suspicious"):
-        rows.append(("suspicious", f"{value['suspicious']} set aside; `autolab review` shows them"))
-    rows.append(("held by", value["held_by"] or "nobody"))
-    return "\n".join(f"{name:<10} {one_line(said)}" for name, said in rows)
+        number = status["iterations"] - loop["first_iteration"]
+        goal = f", {loop['goal']}" if loop["goal"] else ""
+        rows.append(("loop", f"iteration {number} of {loop['max_iterations']}{goal}"))
+    if state["sync_status"] != "na":
+        rows.append(("sync", state["sync_status"]))
+    return rows
+
+
+def _waiting(status: dict[str, Any]) -> Rows:
+    rows = []
+    if status["state"]["stage"] == "human_review":
+        rows.append(("waits", "for you; `autolab review` shows why"))
+    if status.get("suspicious"):
+        rows.append(("suspicious", f"{status['suspicious']} set aside; `autolab review` shows them"))
+    if status["documents_waiting"]:
+        rows.append(("documents", f"{status['documents_waiting']} entries wait for the checkout"))
+    return rows
+
+
+def _results(status: dict[str, Any]) -> Rows:
+    """The champion, what was kept, the expected share of false ones at most, and how often the holdout was asked."""
+    champion, claims = status["champion"], status["claims"]
+    rows = []
+    if champion:
+        gain = f"gain {champion['gain']:+.4g} on fresh seeds, shrunken"
+        if champion.get("evaluation_only"):
+            gain += ", claimed on this evaluation alone"
+        rows.append(("champion", f"{champion['commit'][:12]} of {champion['iteration_id']}, {gain}"))
+    if claims.get("confirmations"):
+        kept = f"{claims['kept']} of {claims['confirmations']} confirmed claims kept"
+        if claims["kept"]:
+            share = 100 * min(1.0, claims["alpha"] / claims["kept"])
+            kept += f"; at most {share:.3g}% of the kept expected false"
+        rows.append(("kept", kept))
+    if claims.get("questions"):
+        plural = "" if claims["questions"] == 1 else "s"
+        rows.append(("holdout", f"{claims['questions']} question{plural} asked"))
+    return rows
+
+
+def _costs(status: dict[str, Any]) -> Rows:
+    costs = f"{status['iterations']} iterations, {status['trials']} trials"
+    if status.get("hours"):
+        costs += f", {status['hours']:.2f} h"
+    if status.get("tokens"):
+        costs += f", {status['tokens']:,} tokens"
+    if status.get("dollars"):
+        costs += f", ${status['dollars']:.4f}"
+    return [("spent", costs)]

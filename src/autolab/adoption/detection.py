@@ -1,0 +1,198 @@
+"""The settings of an adopted repository's lab: those that the user gives, and those that are detected, with reasons."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autolab.adoption.metric_direction import direction_of, side_of
+from autolab.adoption.repository import Repository
+from autolab.adoption.training_program import Program, own_python, python_path
+from autolab.errors import LabError, UsageError
+from autolab.lab.schemas.config import Direction
+from autolab.reports import results_table
+from autolab.trials import metrics
+
+MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py", "metrics.py")
+"""Files that say what is wanted or how it is measured, by their usual names: frozen if they are committed."""
+FROZEN = ("program.md", "meta_journal.md")
+"""What a lab always freezes; both are written where the repository has none."""
+DELTA = 0.01
+GIVEN = "given"
+TABLES = 100
+"""Names that are tried for the table of results."""
+
+# `"val_loss: {x}"`, `'accuracy: %.3f'`, `"error_rate:", x`, `"perplexity: $x"`
+_PRINTED = re.compile(r"""["'](?:\\n)?([A-Za-z_][\w./-]*)[ \t]*:[ \t]*(?:[{%$]|["'][ \t]*[,+.\w])""")
+_NOT_STDOUT = re.compile(r"\blog(ger|ging)?\.|stderr|>&2")
+_JSON_FILE = re.compile(r"""["']([\w./-]*\w\.json)["']""")
+_FOLDER = re.compile(r"""["'](\w[\w.-]*)(?:/[\w./-]*)?["']""")
+
+
+@dataclass(frozen=True)
+class AdoptionRequest:
+    """What the user says of the training program. What is None is detected."""
+
+    train_command: str | None = None
+    metric: str | None = None
+    direction: Direction | None = None
+    delta: float | None = None
+    data: Path | None = None
+    python: Path | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of the configuration, its value, and where the value is from."""
+
+    key: str
+    value: object
+    reason: str
+
+    def __str__(self) -> str:
+        value = self.value
+        if isinstance(value, list):
+            text = ", ".join(value) or "none"
+        elif value is None:
+            text = "-"
+        elif isinstance(value, str):
+            text = value
+        else:
+            text = json.dumps(value)
+        return f"{self.key:<21} {text}  ({self.reason})"
+
+
+def settings_of(repository: Repository, program: Program, request: AdoptionRequest) -> list[Setting]:
+    """All settings. UsageError names an option that does not fit, or that has to be given."""
+    metric = _metric(program, request)
+    settings = [
+        Setting("train.command", program.command, GIVEN if request.train_command else "the last commit has it"),
+        *_python(repository, program, request),
+        metric,
+        *_goodness(str(metric.value), request),
+        _source(program, str(metric.value)),
+        Setting("train.in_copy", True, "what it writes beside itself goes into a copy of the code, thrown away"),
+    ]
+    if program.env:
+        reason = "it reads below your home folder" if "HOME" in program.env else "to find the program"
+        settings.append(Setting("train.env", list(program.env), reason))
+    settings += _data(repository, program, request.data)
+    settings += _files(repository, program)
+    slots = "one training at a time; more where cores and memory allow"
+    settings.append(Setting("executor.options", {"slots": 1}, slots))
+    return settings
+
+
+def _python(repository: Repository, program: Program, request: AdoptionRequest) -> Iterator[Setting]:
+    if request.python is not None:
+        yield Setting("python", python_path(repository, request.python), GIVEN)
+    elif "{python}" in program.command:
+        python = own_python(repository, request.train_command)
+        reason = "the repository's own" if python else "the one that runs Autolab: there is no .venv or venv"
+        yield Setting("python", python, reason)
+
+
+def _metric(program: Program, request: AdoptionRequest) -> Setting:
+    if request.metric:
+        return Setting("metric.primary", request.metric, GIVEN)
+    printed = _printed_names(program)
+    likely = [name for name in printed if side_of(name)]
+    if len(likely) == 1:
+        return Setting("metric.primary", likely[0], f"{program.script} prints it")
+    problem = f"{program.name} prints {', '.join(printed)}" if printed else "no metric was found"
+    example = likely[0] if likely else "val_loss"
+    raise UsageError(f"--metric: {problem}; name the one that decides, such as --metric {example}")
+
+
+def _printed_names(program: Program) -> list[str]:
+    """Names that the program prints at the beginning of a text, followed by a colon and a value."""
+    names: list[str] = []
+    for line in program.text.split("\n"):
+        if not _NOT_STDOUT.search(line):
+            names += _PRINTED.findall(line)
+    return list(dict.fromkeys(names))
+
+
+def _goodness(metric: str, request: AdoptionRequest) -> Iterator[Setting]:
+    """The direction that is better, and the smallest difference worth having."""
+    if request.direction is not None:
+        yield Setting("metric.direction", request.direction, GIVEN)
+    else:
+        direction, reason = direction_of(metric)
+        yield Setting("metric.direction", direction, reason)
+    if request.delta is None:
+        reason = f"the smallest difference in {metric} that is worth having: only you know it"
+        yield Setting("metric.success_delta", DELTA, reason)
+        return
+    if not 0 < request.delta < float("inf"):
+        raise UsageError(f"--delta: {request.delta:g} is not a positive number")
+    yield Setting("metric.success_delta", request.delta, GIVEN)
+
+
+def _source(program: Program, metric: str) -> Setting:
+    """Where trials write the metric: standard output, or a JSON file."""
+    key = "train.metrics"
+    if metric in _printed_names(program):
+        return Setting(key, metrics.STDOUT, f"lines `{metric}: NUMBER`, the last one counts")
+    paths = []
+    for path in dict.fromkeys(_JSON_FILE.findall(program.text)):
+        if re.search("metric|result|score|summary", path) and ".." not in path:
+            paths.append(path)
+    if len(paths) == 1 and not paths[0].startswith("/"):
+        return Setting(key, paths[0], "the script names it; relative to the folder it runs in")
+    return Setting(key, metrics.STDOUT, f"no line `{metric}: NUMBER` was found; the program has to print it")
+
+
+def _data(repository: Repository, program: Program, folder: Path | None) -> Iterator[Setting]:
+    """The training data: what is given, or the one folder that the script names and that git does not hold."""
+    if folder is not None:
+        path = Path(os.path.normpath(repository.root / folder))
+        if not path.is_dir():
+            raise UsageError(f"--data: {folder}: no such folder, in {repository.root} or absolute")
+        if path.is_relative_to(repository.root):
+            path = path.relative_to(repository.root)
+        yield Setting("data", str(path), GIVEN)
+        return
+    folders = []
+    for name in dict.fromkeys(_FOLDER.findall(program.text)):
+        if (repository.root / name).is_dir() and not repository.holds(name):
+            folders.append(name)
+    if len(folders) == 1:
+        yield Setting("data", folders[0], "the script names it, and it is not committed")
+
+
+def _files(repository: Repository, program: Program) -> Iterator[Setting]:
+    measures = [path for path in MEASURES if path != program.script and repository.holds(path)]
+    frozen = list(dict.fromkeys([*measures, *FROZEN]))
+    yield Setting("files.frozen", frozen, "no candidate may change them; add what else measures")
+    table = _table(repository, program)
+    reason = "the lab's documents"
+    if table != "results.tsv":
+        reason += "; results.tsv is yours and stays as it is"
+    yield Setting("files.global", ["RESEARCH_JOURNAL.md", table, "FINDINGS.md"], reason)
+
+
+def _table(repository: Repository, program: Program) -> str:
+    """results.tsv, unless one of another form exists or the repository speaks of one."""
+    texts = program.text + program.neighbours
+    if (repository.root / "program.md").is_file():
+        texts += repository.text("program.md")
+    names = [] if "results.tsv" in texts else ["results.tsv"]
+    names.append("autolab_results.tsv")
+    names += [f"autolab_results_{number}.tsv" for number in range(2, TABLES)]
+    for name in names:
+        path = repository.root / name
+        if not os.path.lexists(path) or _is_lab_table(path):
+            return name
+    raise LabError(f"{repository.root}: {TABLES} tables of results, and none of a lab; move them away")
+
+
+def _is_lab_table(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    header = path.read_bytes().split(b"\n", 1)[0].decode(errors="replace")
+    return header == "\t".join(results_table.COLUMNS)

@@ -1,0 +1,176 @@
+"""The files that an adoption writes: configuration, verifier policy, recipes and documents."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+
+from autolab.adoption.detection import Setting
+from autolab.adoption.repository import Repository
+from autolab.adoption.training_program import Program
+from autolab.files import write_whole
+from autolab.lab.create import TEMPLATES, ignore, write_schemas
+from autolab.lab.schemas.config import Config, VerifierPolicy
+from autolab.reports import results_table
+from autolab.trials import metrics
+
+BASE = TEMPLATES / "base"
+DOCUMENTS = (
+    *("RESEARCH_JOURNAL.md", "FINDINGS.md", "human_journal.md", "meta_journal.md"),
+    *("1_ideas/_TEMPLATE.md", "9_reports/_TEMPLATE.md", "paper/paperbanana.md", "paper/ralph.md"),
+)
+INTERPRETER = ".autolab/interpreter.sh"
+PAIRS = 24
+
+
+def write_files(repository: Repository, program: Program, config: Config, config_text: str) -> list[str]:
+    """Write the lab's files where there are none of their names; what is new, with `.autolab/` as one.
+
+    The configuration comes last: as long as it is missing, the same command goes on.
+    """
+    root = repository.root
+    ignore(root)
+    write_schemas(root)
+    for prompt in sorted((BASE / ".autolab" / "prompts").iterdir()):
+        write_whole(root / ".autolab" / "prompts" / prompt.name, prompt.read_bytes())
+    write_whole(root / VerifierPolicy.FILE, policy_text(program))
+    write_whole(root / INTERPRETER, (BASE / INTERPRETER).read_bytes())
+    written = [".autolab/"]
+    for path, text in _documents(repository, program, config).items():
+        if not os.path.lexists(root / path):
+            write_whole(root / path, text)
+            written.append(path)
+    write_whole(root / Config.FILE, config_text)
+    return written
+
+
+def config_text(settings: Sequence[Setting]) -> str:
+    """config.yaml; the values are JSON, which YAML reads."""
+    values = {setting.key: json.dumps(setting.value, ensure_ascii=False) for setting in settings}
+    by_key = {setting.key: setting.value for setting in settings}
+    verb = "Lower" if by_key["metric.direction"] == "minimize" else "Raise"
+    goal = json.dumps(f"{verb} {by_key['metric.primary']}", ensure_ascii=False)
+    rows = [
+        "# Made by `autolab init --from-existing`; change what was not detected rightly. Limits: seconds, GB and MB.",
+        f"goal: {goal}",
+        f"metric: {{{_section(values, 'metric.')}}}",
+    ]
+    if by_key.get("python"):
+        rows.append(f"python: {values['python']}")
+    rows.append(f"train: {{{_section(values, 'train.')}, time_limit_s: 3600, output_mb: 50}}")
+    if "data" in values:
+        rows.append(f"data: {values['data']}")
+    rows += [
+        "run_time_minutes: [0, 60]",
+        "researcher: {name: offline}",
+        f"executor: {{name: local, options: {values['executor.options']}}}",
+        "containment: full",
+        "files:",
+        f"  frozen: {values['files.frozen']}",
+        "  human: [human_journal.md]",
+        f"  global: {values['files.global']}",
+        f"test: {{rule: sequential, alpha: 0.005, max_pairs: {PAIRS}, confirm_pairs: {PAIRS}}}",
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _section(values: dict[str, str], prefix: str) -> str:
+    """The values of one section, in YAML's form on one line."""
+    return ", ".join(f"{key.removeprefix(prefix)}: {value}" for key, value in values.items() if key.startswith(prefix))
+
+
+def policy_text(program: Program) -> str:
+    rows = [
+        "# What a candidate must pass before review. An exit code decides; {python} is the interpreter of the trials."
+    ]
+    command = _smoke_command(program, "{python}")
+    if command is not None:
+        rows.append("# Only reads the script. Better: a flag of the program that takes one step.")
+        rows.append(f"dry_run_command: {json.dumps(command)}")
+        rows.append("require_dry_run: true")
+    rows.append("require_env_smoke: true")
+    return "\n".join(rows) + "\n"
+
+
+def _documents(repository: Repository, program: Program, config: Config) -> dict[str, str]:
+    documents = {path: (BASE / path).read_text(encoding="utf-8") for path in DOCUMENTS}
+    documents["program.md"] = _program_text(program, config)
+    documents["0_docs/problem.md"] = _problem_text(program, config)
+    recipes = _recipes(repository, program)
+    if recipes is not None:
+        documents["justfile"] = recipes
+    for path in config.files.global_:
+        if path.endswith(".tsv"):
+            documents[path] = "\t".join(results_table.COLUMNS) + "\n"
+    return documents
+
+
+def _smoke_command(program: Program, python: str) -> str | None:
+    """A command that only reads the script; None if it is not in Python."""
+    if program.script is None or not program.script.endswith(".py"):
+        return None
+    code = f'import ast; ast.parse(open({json.dumps(program.script)}, "rb").read())'
+    return f"{python} -c {shlex.quote(code)}"
+
+
+def _recipes(repository: Repository, program: Program) -> str | None:
+    """A justfile with `smoke`; None if the repository has recipes of its own, or there is nothing to try."""
+    smoke = _smoke_command(program, "{{quote(python)}}")
+    has_own = any(path.name.lower() in ("justfile", ".justfile") for path in repository.root.iterdir())
+    if smoke is None or has_own:
+        return None
+    lines = (BASE / "justfile").read_text(encoding="utf-8").split("\n")
+    head = [line for line in lines[: lines.index("_list:")] if not line.startswith("seed")]
+    comment = "# only reads the script; better: a flag of the program that takes one step"
+    return "\n".join([*head, "_list:", "    @just --list", "", comment, "smoke:", f"    {smoke}", ""])
+
+
+def _program_text(program: Program, config: Config) -> str:
+    metric = config.metric
+    frozen = ", ".join(f"`{path}`" for path in config.files.frozen)
+    engine_files = " ".join(f"`{path}`" for path in config.files.global_)
+    better = "lower" if metric.direction == "minimize" else "higher"
+    source = f"in `{config.train.metrics}`"
+    if config.train.metrics == metrics.STDOUT:
+        source = "on its standard output"
+    return f"""# Research program
+
+Project: what `{program.command}` trains in this repository.
+Metric: {metric.primary} ({better} is better), as the training reports it {source}. No evaluator measures it
+independently, so numbers are self-reported. The smallest difference worth having is {metric.success_delta:g}.
+
+Hypothesis space: model, optimiser, schedule and settings in `{program.script or "the training code"}`.
+Out of scope: how the metric is computed, the data, the time a training is given, new packages.
+
+## Files
+
+| class | files | rule |
+| --- | --- | --- |
+| FROZEN | {frozen} | not without `META_MODE=1` in the newest entry of `human_journal.md` |
+| HUMAN | `human_journal.md` | the user's alone |
+| GLOBAL | {engine_files} | written by the engine, in the main checkout |
+| REGULAR | everything else | free, in the candidate's worktree |
+
+## Conventions
+
+A change is as small as its hypothesis allows. The seed comes from the environment variable `AUTOLAB_SEED`; the same
+seed gives the same result. The line with the metric stays as it is.
+"""
+
+
+def _problem_text(program: Program, config: Config) -> str:
+    metric = config.metric
+    data = f"`{config.data}`" if config.data else "what the program reads; say which"
+    better = "lower" if metric.direction == "minimize" else "higher"
+    return f"""# The problem
+
+{config.goal}.
+
+- Data: {data}. <Where they are from, how they are split.>
+- Metric: `{metric.primary}`, as `{program.command}` reports it. <What it measures, and why this metric.>
+- Baseline: what `{program.name}` does as it stands. <How long it takes, how well it does.>
+- What is known: <what was tried, what papers claim>
+- What would count: `{metric.primary}` {better} by {metric.success_delta:g} or more, over several seeds.
+"""
