@@ -21,7 +21,7 @@ class NpyHeader(NamedTuple):
 
 
 def npy_header(file: IO[bytes]) -> NpyHeader:
-    """The header, parsed without pickle. Raises Refused. Form: numpy.lib.format, versions 1.0 and 2.0."""
+    """The header, parsed without pickle, in the form of numpy.lib.format, versions 1.0 and 2.0. Raises InvalidFile."""
     start = file.read(12)
     if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00", b"\x02\x00"):
         raise InvalidFile("not a .npy file of version 1.0 or 2.0; write it with numpy.save(..., allow_pickle=False)")
@@ -35,6 +35,6 @@ def npy_header(file: IO[bytes]) -> NpyHeader:
         descr, shape, fortran = header["descr"], header["shape"], bool(header.get("fortran_order"))
     except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
         raise InvalidFile("header is not that of a .npy file") from None
-    if not isinstance(shape, tuple) or len(shape) < 2 or not all(type(n) is int and n > 0 for n in shape):
+    if not isinstance(shape, tuple) or len(shape) < 2 or any(type(size) is not int or size < 1 for size in shape):
         raise InvalidFile(f"must have two dimensions or more and no empty one, got shape {str(shape)[:60]}")
     return NpyHeader(str(descr), fortran, shape, 8 + width + length)
