@@ -118,11 +118,13 @@ class Published(Event):
 
 
 class Reproduced(Record):
-    """What `autolab reproduce` found of a run, and the champions that it retracted, by commit."""
+    """What `autolab reproduce` found for the run `of` (`ITERATION_ID/RUN_ID`).
 
-    iteration_id: str
-    run_id: str
-    outcome: str
+    `retracted` holds the commits of the champions that fell.
+    """
+
+    of: str
+    standing: str
     retracted: tuple[str, ...]
 
 
@@ -371,7 +373,7 @@ class TrialKnown(Event):
 
 
 class RunEnded(Event):
-    """A run is over; `manifest_sha256` is that of its final manifest."""
+    """A run is over; `manifest_sha256` is the hash of its final manifest, null for an abandoned run."""
 
     KIND = "run_ended"
 
@@ -379,7 +381,7 @@ class RunEnded(Event):
     status: Literal["completed", "failed"]
     verdict: str | None
     reason: str
-    manifest_sha256: str
+    manifest_sha256: str | None
 
 
 class HoldoutAsked(Event):
