@@ -606,4 +606,3 @@ def test_reuse_is_far_cheaper_than_a_trial_that_costs_nothing_to_run(
     monkeypatch.setattr(TrialLog, "reuse", timed)
     assert bench.measure("i2").executed == 0
     assert took["reuse"] < executing / 5, "even where the training itself takes no time at all"
-    assert took["reuse"] < 0.020
