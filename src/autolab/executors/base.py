@@ -130,6 +130,7 @@ def check(job: Job) -> None:
         raise ExecutorError(f"{where}: trial {job.trial!r} is not a slug (letters, digits, '.', '_', '-')")
     if job.attempt < 1 or job.cores < 1:
         raise ExecutorError(f"{where}: attempt {job.attempt} and cores {job.cores} must be at least 1")
+    # The executor itself fills these two.
     for name in {"folder", "scratch"} & job.inputs.keys():
         raise ExecutorError(f"{where}: an input cannot be called {name!r}, which names the attempt's own; rename it")
     for name, path in job.inputs.items():
@@ -142,6 +143,7 @@ def check(job: Job) -> None:
 
 
 def _check_step(where: str, step: Step) -> None:
+    # A step's folder lies beside the executor's own files.
     if not SLUG.fullmatch(step.name) or step.name in RESERVED:
         raise ExecutorError(f"{where}: the name is not a slug, or is one of {', '.join(sorted(RESERVED))}")
     if not step.argv:
@@ -153,7 +155,8 @@ def _check_step(where: str, step: Step) -> None:
 
 
 def fill(step: Step, places: Mapping[str, str]) -> Step:
-    """The step with `{name}` replaced by `places[name]`, in one pass; any other brace stays as it is."""
+    """The step with `{name}` replaced by `places[name]`; any other brace stays as it is."""
+    # In one pass: a path that holds a brace is not filled again.
     pattern = re.compile("|".join(re.escape("{" + name + "}") for name in places))
 
     def filled(text: str) -> str:

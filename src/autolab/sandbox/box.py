@@ -59,6 +59,14 @@ FILES = 1024
 FIRST_UID = 1_900_000_000
 """Above the ranges that distributions give to people, services and containers; the runner's pid is added."""
 _WHOLE_MACHINE = ("--dev-bind", "/", "/", "--proc", "/proc")  # for tests alone
+_WITHOUT: dict[str, dict[str, Any]] = {
+    "memory": {"memory_bytes": 0},
+    "processes": {"processes": 0},
+    "disk": {"disk_bytes": 0},
+    "covers": {"covers": ()},
+    "uid": {"own_user": False},
+}
+"""What a layer that is left out changes in a box; the other layers are left out where they are set up."""
 _NAMES = {
     "/etc/passwd": "root:x:0:0:root:/nonexistent:/bin/false\ntrial:x:{uid}:{gid}:trial:/tmp:/bin/sh\n",
     "/etc/group": "root:x:0:\ntrial:x:{gid}:\n",
@@ -230,16 +238,8 @@ def enclose(step: Mapping[str, Any], folder: str, name: str, runner: int) -> Enc
 
 def _reduced(box: Box) -> Box:
     """The box without the limits, covers and user that a test leaves out."""
-    if "memory" in box.without:
-        box = replace(box, memory_bytes=0)
-    if "processes" in box.without:
-        box = replace(box, processes=0)
-    if "disk" in box.without:
-        box = replace(box, disk_bytes=0)
-    if "covers" in box.without:
-        box = replace(box, covers=())
-    if "uid" in box.without:
-        box = replace(box, own_user=False)
+    for layer in box.without:
+        box = replace(box, **_WITHOUT.get(layer, {}))
     return box
 
 

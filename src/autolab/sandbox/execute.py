@@ -67,13 +67,15 @@ def run(
     `{scratch}` in the environment is filled with a folder for temporary files. When it ends, or after `limit_s`
     seconds, nothing of it is alive. OSError if the log cannot be written; LabError if it could not be enclosed.
     """
+    # Looked up here, so that a missing program is told apart from one that fails.
     missing = _missing(argv[0], folder, environment)
     log.parent.mkdir(parents=True, exist_ok=True)
     if missing is not None:
         log.write_bytes(b"")
         return missing
-    place = log.absolute().parent.with_name(f".{log.parent.name}.{log.name}.run")  # no program writes there
-    remove_tree(place)
+    # Beside the log's folder, which the program may write in: the runner's own files have to be out of its reach.
+    place = log.absolute().parent.with_name(f".{log.parent.name}.{log.name}.run")
+    remove_tree(place)  # of an engine that was killed
     scratch = runner.scratch_folder(box.level, str(place))
     step = {
         "name": "run",
@@ -112,7 +114,8 @@ def run_job(job: Document) -> Exit:
         try:
             ours.sendall(json.dumps(job).encode() + b"\n")
             reply = read_to_end(ours)
-        except BaseException:  # an interrupt: the runner ends what it runs, and then itself
+        except BaseException:
+            # An interrupt: the runner ends what it runs, and then itself. Nothing may be alive when this returns.
             ours.shutdown(socket.SHUT_WR)
             read_to_end(ours)
             raise
@@ -141,6 +144,7 @@ def _server() -> socket.socket:
             return ours
         ours.close()
     ours, theirs = socket.socketpair()
+    # A session of its own: Ctrl-C at a terminal reaches the engine alone, which ends its runners in order.
     command = [sys.executable, "-I", "-S", "-B", str(runner.__file__)]
     with theirs:
         server = subprocess.Popen(
@@ -161,6 +165,7 @@ def _end(owner: int, server: subprocess.Popen[bytes], ours: socket.socket) -> No
 def _ended(end: Exit, tail: str) -> Ended:
     if end.outcome is TrialOutcome.LOST:
         raise LabError(f"{end.key}: {end.message}; `autolab doctor` shows what can be enclosed here")
+    # Only a job that was lost ends without a step: nothing cancels this one, and its folder is new.
     (step,) = end.steps
     if step.signal is not None:
         code = -step.signal

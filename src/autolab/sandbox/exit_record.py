@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from autolab import files
 from autolab.errors import ExecutorError
+from autolab.sandbox.workdir import Document
 
 
 class TrialOutcome(StrEnum):
@@ -103,15 +104,16 @@ class Exit:
         )
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """The record as plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, text: bytes, source: str) -> Self:
         """The record that `document` became as JSON. ExecutorError, naming `source`: the text does not fit."""
+        # A power cut or a user may have damaged the file: whatever does not fit is one error.
         try:
-            values: dict[str, Any] = json.loads(text)
+            values: Document = json.loads(text)
             values["outcome"] = TrialOutcome(values["outcome"])
             values["steps"] = tuple(StepExit(**step) for step in values["steps"])
             return cls(**values)

@@ -47,6 +47,7 @@ def signal_of(code: int) -> int | None:
     """The signal that ended a program, by its exit status or minus the signal. A shell's 137 is 9; None for none."""
     if code < 0:
         return -code
+    # A program may exit with such a status by itself: a signal that never ends a program is not taken for one.
     number = code - SHELL
     return number if number in _ENDING_SIGNALS else None
 
@@ -55,6 +56,7 @@ def out_of_memory_kills() -> dict[str, int]:
     """How many programs the kernel has killed so far for lack of memory, by counter, without unreadable counters."""
     counts = {}
     for path, name in _COUNTERS:
+        # Which counters exist depends on the kernel, and on what a container shows of it.
         try:
             words = Path(path).read_text().split()
             counts[path] = int(words[words.index(name) + 1])

@@ -25,11 +25,12 @@ def npy_header(file: IO[bytes]) -> NpyHeader:
     start = file.read(12)
     if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00", b"\x02\x00"):
         raise InvalidFile("not a .npy file of version 1.0 or 2.0; write it with numpy.save(..., allow_pickle=False)")
-    width = 2 * start[6]
+    width = 2 * start[6]  # version 2 has four bytes for the header's length, version 1 has two
     length = int.from_bytes(start[8 : 8 + width], "little")
     if length > NPY_HEADER_BYTES:
         raise InvalidFile(f"header of {length} bytes, more than the {NPY_HEADER_BYTES} allowed")
     file.seek(8 + width)
+    # The text is a stranger's: what it makes the parser raise is one error here.
     try:
         header = ast.literal_eval(file.read(length).decode("latin-1").strip())
         descr, shape, fortran = header["descr"], header["shape"], bool(header.get("fortran_order"))

@@ -1,7 +1,8 @@
-"""Whether a new file may have a path: on every file system, in every shell, as a reader sees it, and nobody's secret.
+"""Whether a new file may have a path: one that works on every file system and in every shell, looks like what it is,
+and is no secret of the user's.
 
-The paths come from models and from commits of agents, so they are refused by what they could be taken for. One line
-each, with the way out. Sources: Microsoft, "Naming Files, Paths, and Namespaces"; Unicode TR 36 and the property
+The paths come from models and from commits of agents. A path is refused if anything could misread it, with one line
+that names the way out. Sources: Microsoft, "Naming Files, Paths, and Namespaces"; Unicode TR 36 and the property
 Default_Ignorable_Code_Point; git's `core.protectNTFS` and `core.protectHFS`. Standard library only.
 """
 
@@ -46,10 +47,9 @@ _OWN = re.compile(
 
 
 def unsafe(path: str) -> str | None:
-    """Why a path is none inside the lab, however it is read; None if it is one. Holds for a removal too."""
-    if not path or path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path):
-        return "path leaves the lab; use a relative path without .."
-    if ".." in path.replace("\\", "/").split("/"):
+    """Why a path could lead out of the lab, on any system; None if it cannot. Checked for removals too."""
+    is_absolute = path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path)
+    if not path or is_absolute or ".." in path.replace("\\", "/").split("/"):
         return "path leaves the lab; use a relative path without .."
     return None
 
@@ -57,6 +57,7 @@ def unsafe(path: str) -> str | None:
 def secret(path: str) -> str | None:
     """Why a file is the user's own: keys, passwords, what a shell reads at its start. None if it is not."""
     for name in path.split("/"):
+        # As the most tolerant file system reads it: Windows drops dots and spaces at the end, HFS invisible characters.
         plain = unicodedata.normalize("NFKC", _visible(name)).casefold().rstrip(" .")
         if plain in _SECRETS or _OWN.fullmatch(plain):
             return "keys, passwords and shell settings are the user's own; leave it out"
