@@ -135,10 +135,10 @@ def test_a_full_disk_is_no_fault_of_the_attempt(
 ) -> None:
     (attempt / "file").write_text("x")
 
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         home()
     monkeypatch.undo()

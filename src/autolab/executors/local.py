@@ -142,6 +142,7 @@ class LocalExecutor:
         raise ExecutorError(f"{len(open_refs)} cancelled jobs are still alive; see {self._place.log}", transient=True)
 
     def discard(self) -> None:
+        # A crash may leave it renamed: the next call removes it.
         trash = self._place.root.with_name(f".{self._place.root.name}.discarded")
         with _one_line_errors(self._place.root):
             if self._place.root.exists():
@@ -164,6 +165,7 @@ class LocalExecutor:
             if (key := read_json(path)["key"]) != job.key:
                 raise ExecutorError(f"{path} is already job {key}, and cannot be {job.key} too; use the next attempt")
             return Ref(job.key, name)
+        # Two attempts of one trial at a time would be two results of one seed.
         for earlier in range(1, job.attempt):
             earlier_name = f"{job.trial}.a{earlier}"
             if self._place.job(earlier_name).exists() and not self._is_over(earlier_name):
@@ -230,6 +232,7 @@ class LocalExecutor:
         if not refs:
             return
         deadline = time.monotonic() + timeout_s
+        # Open before the first look, so that nothing can happen unseen between a look and the wait for the next.
         with _one_line_errors(self._place.root), self._events() as events:
             while True:
                 wait_s = NET_S
@@ -246,7 +249,7 @@ class LocalExecutor:
 
     @contextmanager
     def _events(self) -> Iterator[int]:
-        """Open before the first look, so that nothing can happen between a look and the wait for the next."""
+        """A descriptor that becomes readable when a job starts or ends."""
         descriptor = listen(self._place.events)
         try:
             yield descriptor
@@ -257,6 +260,7 @@ class LocalExecutor:
         """Makes the supervisor look at its queue, or starts one. Returns the seconds after which to do so again."""
         if notify(self._place.wake):
             return NET_S
+        # A supervisor that dies each time would be started for ever.
         if self._starts >= FRUITLESS_STARTS:
             raise ExecutorError(f"the supervisor died {self._starts} times without a result; see {self._place.log}")
         if self._start() == supervisor.HELD:

@@ -96,6 +96,7 @@ class Supervisor:
         """Ends what a dead supervisor left: started, no exit. With the lock held no runner lives."""
         for name in sorted(names(self.place.started) - names(self.place.exits)):
             record = read_json(self.place.start(name))
+            # Supervisor and runner may have been killed at once: then the step's session is all that is left.
             end_recorded(record)
             outcome = TrialOutcome.LOST
             if (self.place.cancels / name).exists():
@@ -113,6 +114,7 @@ class Supervisor:
             self.start()
             if not self.running and self.leave():
                 return
+            # Without a running job there is nothing to wait for: `leave` has seen a new one.
             for key, _ in self.selector.select() if self.running else ():
                 if key.fd == self.wake:
                     drain(self.wake)
@@ -195,6 +197,7 @@ class Supervisor:
         _, status = os.waitpid(ended.runner, 0)
         if self.place.exit(name).exists():
             return
+        # Other runners are children of this process too, and go on.
         end_children(spare={running.runner for running in self.running.values()})
         started, step = files.utc_now(), ""
         if self.place.start(name).exists():
@@ -239,9 +242,10 @@ def main(workdir: str) -> int:
             return HELD
         supervisor = Supervisor(place, lock)
         supervisor.recover()
+        # The parent's status reaches the caller; the child holds the lock on.
         if os.fork():
             return 0
-        os.dup2(1, 2)
+        os.dup2(1, 2)  # standard error is the caller's: from here on it is the log
         supervisor.run()
     except OSError as error:
         print(f"{error.filename or workdir}: {error.strerror or error}", file=sys.stderr)

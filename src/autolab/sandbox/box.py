@@ -152,6 +152,7 @@ class Enclosure:
             self._give_up_rights()
 
     def _give_up_rights(self) -> None:
+        # The group first: a user without rights may change neither.
         if self.user is not None:
             uid, gid = self.user
             os.setgroups([])
@@ -225,6 +226,7 @@ def enclose(step: Mapping[str, Any], folder: str, name: str, runner: int) -> Enc
         covers=[path for path in box.covers if os.path.isdir(path)],
         held_by=held_by,
     )
+    # Descriptors and a control group are open: they must not outlive a failure.
     try:
         if box.level == "full":
             _in_namespaces(enclosure, box)
@@ -244,11 +246,13 @@ def _reduced(box: Box) -> Box:
 
 
 def _rlimits(box: Box, group: Group, user: tuple[int, int] | None) -> dict[int, int]:
-    rlimits = {resource.RLIMIT_CORE: 0}
+    rlimits = {resource.RLIMIT_CORE: 0}  # a core file would count for the disk, and hold the memory of a stranger
     if box.disk_bytes:
         rlimits[resource.RLIMIT_FSIZE] = box.disk_bytes
+    # The kernel counts processes by user: of ours there are others.
     if box.processes and user is not None:
         rlimits[resource.RLIMIT_NPROC] = box.processes
+    # The watcher sees no memory that lies in sockets and pipes: few descriptors bound it.
     if box.memory_bytes and group.memory is None:
         rlimits[resource.RLIMIT_NOFILE] = FILES
     return rlimits
@@ -366,6 +370,7 @@ def _privileges(enclosure: Enclosure, box: Box) -> list[str]:
         return ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid()), "--cap-drop", "ALL"]
     if "capabilities" in box.without:
         return ["--cap-add", "ALL"]
+    # setpriv, inside, needs these to change the user, and gives them up (`_as_user`).
     argv = ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
     if enclosure.user is not None:
         argv += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -403,6 +408,7 @@ def _mounts(enclosure: Enclosure, box: Box) -> list[str]:
         elif os.path.isdir(path):
             argv += ["--ro-bind", path, path]
     argv += ["--proc", "/proc", "--dev", "/dev", "--perms", "0755", "--dir", "/etc"]
+    # Files in memory count as memory: neither file system may take all of it.
     memory_share = box.memory_bytes // 2
     sizes = [size for size in (box.disk_bytes, memory_share) if size]
     argv += _scratch(SCRATCH_MOUNT, min(sizes, default=0))
@@ -412,6 +418,7 @@ def _mounts(enclosure: Enclosure, box: Box) -> list[str]:
         descriptor = enclosure.add_file("names", text.format(uid=uid, gid=gid).encode())
         argv += ["--perms", "0444", "--ro-bind-data", str(descriptor), path]
     argv += _binds(_places(enclosure, box))
+    # Last: a cover lies on top of what was mounted before.
     for path in enclosure.covers:
         argv += ["--perms", "0755", "--tmpfs", path, "--remount-ro", path]
     return [*argv, "--remount-ro", "/dev", "--remount-ro", "/"]
@@ -488,6 +495,7 @@ def around(reads: Iterable[str], covers: Iterable[str]) -> tuple[list[str], list
 
     Landlock knows no exception to a folder that may be read: what lies beside a cover is named one by one. The target
     of a link is named where it lies, or not at all."""
+    # Real paths: a cover that is reached through a link hides its target.
     hidden = [os.path.realpath(path) for path in covers]
     granted: list[str] = []
     listed: list[str] = []

@@ -74,7 +74,9 @@ def start_of(pid: int) -> str:
 
 def boot() -> str:
     """Names this boot of the machine, within which a pid and its start time mean one process. Empty on macOS."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() if LINUX else ""
+    if not LINUX:
+        return ""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def below(pid: int, table: Mapping[int, Process]) -> list[int]:
@@ -139,6 +141,7 @@ def _members(group: int, start: str, table: Mapping[int, Process]) -> list[int]:
         return [group] if leader and leader.alive else []
     members = []
     for pid, process in table.items():
+        # A member is never older than the leader: a process that is belongs to another session of this number.
         if process.group == group and process.alive and int(process.start) >= int(start):
             members.append(pid)
     return members

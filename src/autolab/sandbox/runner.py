@@ -175,9 +175,11 @@ class JobRunner:
         self.children, wakeup = os.pipe()
         for descriptor in (self.children, wakeup):
             os.set_blocking(descriptor, False)
+        # A child's end becomes a byte in a pipe, so that one wait sees it together with outputs and cancels.
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         outcome, message = TrialOutcome.COMPLETED, _ALL_WELL
+        # OSError: the machine's fault (a full disk, no sandbox), not the step's: the attempt can be made again.
         try:
             self.prepare()
             for step in self.job["steps"]:
@@ -201,6 +203,7 @@ class JobRunner:
         """The attempt's folders, and all log files, opened before any code of the job runs."""
         logs = self.folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
+        # No link is followed, whoever has put it there.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         for step in self.job["steps"]:
             name = step["name"]
@@ -241,6 +244,7 @@ class JobRunner:
         os.write(leader.gate, b"g")
         limit = self.watch(step, enclosure, leader, output)
         seconds = time.monotonic() - clock
+        # The leader is dead or has passed a limit; what it started is ended with it.
         enclosure.group.no_more_processes()
         self.end_step(leader.pid)
         output.pump_all()
@@ -274,6 +278,7 @@ class JobRunner:
             self.place.start(self.name),
             {"key": self.job["key"], "step": step["name"], "started": self.begun, **process},
         )
+        # The engine counts a job as running from its first step on.
         if not self.steps:
             notify(self.place.events)
 
@@ -295,6 +300,7 @@ class JobRunner:
                         self.reap()
                     elif not output.pump(key.fd):
                         selector.unregister(key.fd)
+                # Before the limits: a program that ended by itself is judged by its end.
                 if leader.pid in self.reaped:
                     return None
                 if output.over:
@@ -338,6 +344,7 @@ class JobRunner:
         if code == 0:
             return TrialOutcome.COMPLETED, _ALL_WELL
         message = f"{name} exited with status {code}"
+        # 127 is a shell's word for a program that it did not find.
         if code == 127 and step["box"]["level"] == "full":
             message += _UNSEEN
         return TrialOutcome.FAILED, message

@@ -135,7 +135,8 @@ def _constant_score(lab: Lab, config: Config, base: str, manifest: Manifest) -> 
 
 
 def _show(lab: Lab, calibration: Calibration, tell: View) -> Calibration:
-    """Write it where people and commands look, the commands' place last."""
+    """Write it where people and commands look, and tell the advice."""
+    # Commands read the second one: a crash between the two is seen as no calibration, and written again.
     for folder in (lab.control, lab.store):
         files.write_whole(folder / "calibration.json", calibration.to_json())
     for advice in calibration.advice:
@@ -166,6 +167,7 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
     direction = config.metric.direction
     quantum = scores.quantum(config.metric.primary, min(trial.rows for trial in base))
     altered = _compare(base_scores, altered_scores, deviation, direction)
+    # Two equal scores may hide a difference of one row.
     difference_deviation = max(altered.difference_deviation, quantum)
     calibration = Calibration(
         protocol=manifest.protocol or "",
@@ -239,6 +241,7 @@ def _compare(base: Sequence[float], altered: Sequence[float], deviation: float, 
 
 def _pairs(config: Config, deviation: float) -> int | None:
     """Pairs that a gain of success_delta will take; if nothing varies, the fewest that a rule decides on."""
+    # A deterministic lab: there is no noise to divide by.
     if deviation == 0:
         return min(rules.FIRST, config.test.max_pairs)
     return rules.pairs_wanted(config.metric.success_delta / deviation, config.test)
@@ -258,6 +261,7 @@ def _advice(calibration: Calibration, config: Config) -> list[str]:
             "all seeds gave the same result: is AUTOLAB_SEED used? If not, tests can only use the noise between rows of"
             " the evaluation data"
         )
+    # Half as much again allows for the error of a deviation from a handful of seeds.
     declared = config.test.deviation
     if config.test.rule == "sprt" and declared is not None and declared < calibration.difference_deviation / 1.5:
         advice.append(
@@ -283,6 +287,7 @@ def _refusal(calibration: Calibration, config: Config, spent: int) -> str:
         )
     if calibration.pairs is None or calibration.pairs > calibration.max_pairs:
         return _too_noisy(calibration, config)
+    # Two arms, in the search and again in the confirmation.
     trials = 4 * calibration.pairs
     if config.budget.trials is not None and trials > config.budget.trials - spent:
         return (
@@ -310,6 +315,7 @@ def _too_noisy(calibration: Calibration, config: Config) -> str:
 
 def _resolvable(config: Config) -> float:
     """The least effect, in deviations, that test.max_pairs pairs resolve."""
+    # By bisection: the larger an effect, the fewer pairs it takes.
     low, high = 0.0, 1e6
     while high - low > 1e-3 * high:
         middle = (low + high) / 2

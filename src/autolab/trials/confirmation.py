@@ -43,6 +43,7 @@ def confirmation_rule(config: Config, tested: StoppingRule, claims: Claims) -> S
     """The rule of the next confirmation: that of the search, with the error that the campaign has left for it."""
     if config.test.fdr is None:
         return tested
+    # Each confirmation spends a part of the campaign's false discovery rate.
     allowed = rules.claim_alpha(config.test.fdr, claims.confirmations + 1, claims.kept)
     return tested.model_copy(update={"alpha": min(tested.alpha, allowed)})
 
@@ -81,8 +82,12 @@ def conclude(question: HoldoutQuestion, search: Manifest, passed: bool, doubts: 
     if recorded is not None and recorded.run_id == confirm.run_id:
         return recorded
     comparison = confirm.comparisons[0]
-    more_cut = too_many_cut(confirm) if passed else ""
-    holdout = question.put() if passed and not more_cut else HoldoutAnswer("not_asked")
+    more_cut, holdout = "", HoldoutAnswer("not_asked")
+    if passed:
+        more_cut = too_many_cut(confirm)
+        # The questions are few: one is put only for a claim that passed everything else.
+        if not more_cut:
+            holdout = question.put()
     outcome = OUTCOMES[holdout.answer]
     suspicions: tuple[str, ...] = ()
     if doubts and outcome == "kept":
@@ -104,6 +109,7 @@ def conclude(question: HoldoutQuestion, search: Manifest, passed: bool, doubts: 
     )
     events.append(record.ledger, Confirmed(run_id=confirm.run_id, of=search.run_id, confirmation=confirmation))
     crash_points.point("confirm.after_record")
+    # The answer is recorded: nobody has a use for the holdout predictions that would not be another question.
     remove_tree(record.held_folder)
     return confirmation
 
@@ -115,6 +121,7 @@ def too_many_cut(confirm: Manifest) -> str:
         return ""
     base, candidate = comparison.cut
     allowed_share = confirm.rule.max_failure_share
+    # Scores that are cut hide how bad a training was: an arm must not gain by diverging more often.
     if candidate.cut <= base.cut:
         return ""
     if allowed_share is not None and candidate.cut <= allowed_share * candidate.trials:
@@ -150,6 +157,7 @@ def recorded_confirmation(lines: Sequence[Line], search: str | None) -> Confirma
 
 def count_claim(claims: Claims, confirmation: Confirmation, protocol: str | None) -> Claims:
     """The campaign's count with one more confirmation."""
+    # A protocol's questions count within it: nothing of another one's holdout has leaked.
     questions = claims.questions if claims.protocol == protocol else 0
     if confirmation.holdout in ("passed", "failed"):
         questions += 1

@@ -55,6 +55,7 @@ class HoldoutQuestion:
         Nothing else of it is said or written: a number would tell a researcher where to go on.
         LabError: the baseline's predictions cannot be scored.
         """
+        # Made only now: to export the holdout is part of opening it.
         inputs = self.inputs()
         evaluation = inputs.evaluation
         if evaluation is None or evaluation.holdout is None:

@@ -47,7 +47,7 @@ class RunManifest:
         files.write_whole(self.path, manifest.to_json())
 
     def of(self, trials: Iterable[Trial], judgement: Judgement | None) -> Manifest:
-        """The manifest with these trials; without a judgement that of a run under way."""
+        """The manifest with these trials, final if the run was judged."""
         manifest = self._unjudged(trials)
         if judgement is None:
             return manifest
@@ -70,6 +70,7 @@ class RunManifest:
         artifacts = OTHER_ARTIFACTS
         if NAMES[self.spec.kind] == NAMES[RunKind.SEARCH]:
             artifacts = SEARCH_ARTIFACTS
+        # Resolved settings: a manifest has to say what ran without the design that it came from.
         arms = []
         for arm in plan.arms:
             arms.append(RunArm(name=arm.name, role=arm.role, code=arm.code, settings=arm.settings))
@@ -115,6 +116,7 @@ class RunManifest:
 
     def _frozen(self) -> dict[str, str]:
         """The frozen files as the base commit holds them: path -> git object id."""
+        # Not the files of the checkout: trials see what the base commit holds.
         objects = {}
         for path in self.config.files.frozen:
             if object_id := self.git.has_path(self.spec.commits[BASE], path):

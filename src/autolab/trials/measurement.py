@@ -72,6 +72,7 @@ def measure(source: InputSource, config: Config, spec: RunSpec, record: RunRecor
 
     LabError: the inputs cannot be made, or a trial could read a copy of the labels.
     """
+    # Before anything is registered: a lab whose trials could cheat has no runs.
     inputs = set_up(source, config, spec.commits)
     leak_checks.refuse_copied_labels(config, inputs, source.store)
     plan = spec.plan(inputs)
@@ -80,6 +81,7 @@ def measure(source: InputSource, config: Config, spec: RunSpec, record: RunRecor
     line = record.under_way(spec.kind)
     if line is not None:
         start = read(line, RunStarted)
+        # A run that was planned otherwise cannot go on: its pairs would not be those of the plan.
         if start != _start(start.run_id, spec, plan, inputs.protocol):
             _abandon(record, config, start.run_id, observer)
             line = None
@@ -131,6 +133,7 @@ def _abandon(record: RunRecord, config: Config, run_id: str, observer: RunObserv
         if submitted.run_id == run_id:
             keys += submitted.keys
     executor = record.executor(config.executor, run_id)
+    # The executor may still run trials of it, under the keys that were announced.
     executor.cancel(list(executor.find(keys).values()))
     executor.discard()
     reason = "abandoned: what it was measured with has changed since it began"
@@ -215,6 +218,7 @@ class _OpenRun:
         attempts = [self._attempt(cell) for cell in cells]
         jobs = [trial_job(self._manifest.inputs, self._commands, attempt) for attempt in attempts]
         self._watch.adopt(job.trial for job in jobs if self._log.is_submitted(job.key))
+        # The ledger first: a crash after the submission must not lose sight of the jobs.
         self._log.announce([job.key for job in jobs])
         refs = {ref.key: ref for ref in self._executor.submit(jobs)}
         crash_points.point("submit.after_jobs")
@@ -240,6 +244,7 @@ class _OpenRun:
         refs = list(self._flying.values())
         statuses = self._executor.poll(refs, 0.0)
         queued = {key for key, status in statuses.items() if status.phase is Phase.QUEUED}
+        # A trial that runs is nearly paid for: it is not ended.
         self._executor.cancel([ref for ref in refs if ref.key in queued])
         while self._flying:
             self._collect_finished()
@@ -336,6 +341,7 @@ class _OpenRun:
     def _end(self, judgement: verdict.Judgement) -> Measured:
         assert judgement.status != "running"
         final = self._manifest.of(self._log.trials.values(), judgement)
+        # After a crash the end may be on record: then only a manifest that is lost or edited is written again.
         recorded, path = self._record.recorded_end(self._run_id), self._manifest.path
         if recorded is None or not path.exists() or files.sha256_of_file(path) != recorded.manifest_sha256:
             self._manifest.write(final)

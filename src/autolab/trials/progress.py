@@ -110,6 +110,7 @@ class Progress:
 
     def paused_in(self, now: float) -> float | None:
         """Seconds until what runs now may be over; None if the time of one of the trials is not known yet."""
+        # Nothing new starts during a pause, so the longest of them decides.
         longest = None
         for trial in self.running:
             left = trial.left(now)
@@ -146,6 +147,7 @@ class Watch:
         for trial, phase in phases.items():
             if phase is not Phase.RUNNING:
                 continue
+            # The first look after a start is its time, to within the seconds between two looks.
             if trial in self._since:
                 since[trial] = self._since[trial]
             else:
@@ -159,6 +161,7 @@ class Watch:
         running = []
         for name, since in self._since.items():
             running.append(RunningTrial(name, since, means[self._arm_of[name]]))
+        # A reused trial cost nothing.
         spent = self._spent
         for name, trial in self._trials.items():
             if name not in self._before and trial.reused_from is None:
@@ -198,6 +201,7 @@ class Watch:
         )
 
     def _pairs(self) -> Iterator[Pairs]:
+        # Pairs as the rule counts them: the longest completed prefix, in seed order.
         judgement = verdict.judge(self._plan, list(self._trials.values()))
         for arm, ruling in judgement.rulings.items():
             gain = ruling.interval.mean if ruling.pairs else None
@@ -262,6 +266,7 @@ class JudgedIteration:
         differences = [comparison.difference for comparison in results.assessment.comparisons]
         gain = max(differences, key=lambda difference: difference.mean, default=None)
         confirmation = results.confirmation
+        # The search's own gain is too good: it was picked for being the best.
         if confirmation is not None and confirmation.outcome == "kept":
             gain = confirmation.difference.model_copy(update={"mean": confirmation.shrunken})
         return cls(results.iteration_id, hypothesis.id, hypothesis.title, standing(results), gain)

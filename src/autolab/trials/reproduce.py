@@ -36,6 +36,7 @@ def find_run(lab: Lab, name: str) -> Path:
     """The manifest of `<iteration>/<run>`; LabError unless exactly one run fits. The iteration may be shortened or
     left out."""
     iteration, _, run_id = name.rpartition("/")
+    # Checked first: the words come from a command line, and `..` or `*` would look anywhere.
     pattern = f"{_plain(iteration)}*/runs/{_plain(run_id)}/run_manifest.json"
     paths = sorted((lab.root / "experiments").glob(pattern))
     if len(paths) == 1:
@@ -63,6 +64,7 @@ def reproduce_run(
     """
     trials = _chosen(manifest, only)
     state, campaign = lab.load()
+    # The commands, limits and data of that time; everything else, as the executor, is today's.
     config = Config.from_value(config.value() | manifest.lab, "run_manifest.json: lab")
     base, candidate = _commits(lab, manifest)
     exports = lab.store / "reproduce"
@@ -79,6 +81,7 @@ def reproduce_run(
     folder = lab.iteration(manifest.iteration_id).run(measured.run_id).folder
     files.write_whole(folder / "reproduction.json", reproduction.to_json())
     campaign = rerun.count_trials(campaign)
+    # A difference within the noise says nothing against a champion.
     fallen: tuple[Champion, ...] = ()
     if reproduction.standing == "different":
         campaign, fallen = champion.fallen(campaign, manifest)
@@ -177,6 +180,7 @@ def _commits(lab: Lab, manifest: Manifest) -> tuple[str, str]:
     base, candidate = manifest.git.base_commit, manifest.git.candidate_commit
     if base is None or candidate is None or not manifest.lab:
         raise RecordError("run_manifest.json: git or lab: does not say what ran; such a run cannot be reproduced")
+    # A manifest names the commits of these two codes alone.
     for arm in manifest.arms:
         if arm.code not in (BASE, CANDIDATE):
             raise RecordError(f"run_manifest.json: arms: {arm.name}: code: {arm.code!r} is neither base nor candidate")
@@ -226,6 +230,7 @@ def _compare(
 
 def _standing(repeated: Sequence[Repeated], noise: float | None) -> Standing:
     """That of the worst trial; `different` too if each is within its bound and their mean is not."""
+    # Noise has no direction: trials that all move one way show a change that each of them hides.
     differences = [trial.now - trial.was for trial in repeated if trial.now is not None]
     if noise is not None and differences:
         mean = math.fsum(differences) / len(differences)
@@ -265,6 +270,7 @@ def _repeated(was: Trial, now: Trial | None, manifest: Manifest, noise: float | 
     if now is None or now.outcome is not TrialOutcome.COMPLETED:
         return Repeated(trial=was.trial, was=before, now=None, standing="different")
     after = _score(now, manifest)
+    # Equal scores of unequal predictions are a coincidence of the metric.
     standing: Standing = "different"
     if was.predictions_sha256 == now.predictions_sha256 and before == after:
         standing = "identical"

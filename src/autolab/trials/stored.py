@@ -49,7 +49,7 @@ class StoredTrials:
     def keep(self, line: Line) -> None:
         """Store the trial that `line` records. The same line again writes the same file."""
         path = self.place(_trial(line).content)
-        aside(path)
+        aside(path)  # a user may have put anything there
         files.write_whole(path, json.dumps({"ledger": {"offset": line.offset, "hash": line.hash}}))
 
     def find(self, content: str) -> tuple[Trial, str] | None:
@@ -75,6 +75,7 @@ class StoredTrials:
         trial = _trial(line)
         if trial.content != content:
             raise self._invalid(path, f"line {line.n} of the ledger, which it names, records another trial")
+        # An effect key is <lab>.<iteration>.<run>.<trial>.<attempt>.
         iteration_id, run_id = trial.key.split(".")[1:3]
         return trial, f"{iteration_id}/{run_id}/{trial.trial}"
 
@@ -114,6 +115,7 @@ class StoredTrials:
         problems = self._problems()
         if not problems:
             return
+        # The whole ledger, once for all of them: a damaged file no longer says where its line is.
         recorded: dict[str, Line] = {}
         for line in self.ledger.lines():
             if line.event in RECORDS:

@@ -1,7 +1,7 @@
-"""What the ledger says of a run's trials, and how more of it is recorded.
+"""The trials of a run as the ledger records them, and how more of them are recorded.
 
-A line stands in the ledger before the effect (`submitted`) or after it (`trial`, `trial_lost`), so a new process knows
-which trials are over, which may be under way, and which attempt of a trial is the next.
+A line is written before the effect (`submitted`) or after it (`trial`, `trial_lost`). So a new process knows which
+trials are over, which may be running, and which attempt of a trial is the next.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class TrialLog:
 
     def _take_over(self, trial: Trial, line: Line) -> None:
         self.trials[trial.trial] = trial
-        if not self._stored.place(trial.content).exists():  # a crash came before it
+        # A crash may have come between the line and the file that finds it again.
+        if not self._stored.place(trial.content).exists():
             self._store(trial, line)
         self.uncounted += line.n > self._record.acted and trial.reused_from is None
 
@@ -87,6 +88,7 @@ class TrialLog:
         lost = TrialLost(run_id=self._run_id, trial=trial, attempt=attempt, message=message)
         events.append(self._record.ledger, lost)
         self._attempts[trial] = attempt + 1
+        # An attempt that was cancelled to pause says nothing about the infrastructure.
         if end is None or end.outcome is TrialOutcome.LOST:
             self._losses[trial] = self._losses.get(trial, 0) + 1
             if self._losses[trial] == MAX_LOST:
@@ -113,6 +115,7 @@ class TrialLog:
         """
         sources: list[str] = []
         for cell in cells:
+            # Of a trial that an executor may have, a second result would make two of one seed.
             if self._plan.arm(cell.arm).fresh or cell.trial in self.trials or self._was_submitted(cell.trial):
                 continue
             try:
@@ -131,4 +134,5 @@ class TrialLog:
 
     def _was_submitted(self, trial: str) -> bool:
         """Whether any attempt of the trial was announced."""
+        # A key ends in `.<trial>.a<attempt>`.
         return any(key.rpartition(".")[0].endswith(f".{trial}") for key in self._submitted)
