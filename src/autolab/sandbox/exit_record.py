@@ -18,7 +18,7 @@ from autolab.sandbox.workdir import Document
 
 
 class TrialOutcome(StrEnum):
-    """How a trial ended. There is no `unknown`. A runner never says `tampered`: that is the engine's judgement."""
+    """How a trial ended. There is no `unknown`. `tampered` is the finding of the engine, never of a runner."""
 
     COMPLETED = "completed"
     FAILED = "failed"

@@ -1,4 +1,4 @@
-"""The kernel's own fences, put up by a process about to become another program: Landlock, seccomp, capabilities.
+"""The kernel's own restrictions, for a process about to become a trial's program: Landlock, seccomp, capabilities.
 
 Standard library only, as the supervisor is. Linux on x86-64 and arm64; elsewhere `ARCHITECTURE` is None and a filter
 cannot be built. Sources: Documentation/userspace-api/landlock.rst and seccomp_filter.rst, capabilities(7).

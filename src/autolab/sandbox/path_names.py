@@ -1,5 +1,4 @@
-"""Whether a new file may have a path: one that works on every file system and in every shell, looks like what it is,
-and is no secret of the user's.
+"""Whether a new file may have a path: safe on every file system and in every shell, readable, and no secret.
 
 The paths come from models and from commits of agents. A path is refused if anything could misread it, with one line
 that names the way out. Sources: Microsoft, "Naming Files, Paths, and Namespaces"; Unicode TR 36 and the property
