@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolab.errors import ExecutorError
-from autolab.sandbox.collect import ARCHIVE, LEFT_OUT_NAMES, Known, Limits, collect, exceeded, remove_tree, stored
+from autolab.sandbox.collect import ARCHIVE, LEFT_OUT_NAMES, Limits, OutputRules, collect, exceeded, remove_tree, stored
 
 SOURCES = Path(__file__).parents[2] / "src" / "autolab"
 
@@ -262,7 +262,7 @@ def test_a_metrics_file_stays_loose_whatever_it_is_called_and_scratch_folders_st
     for name in ("train/metrics.yaml", "train/other.yaml", "train/.git/config", "copy/train.py", "copy/data.txt"):
         (attempt / name).parent.mkdir(parents=True, exist_ok=True)
         (attempt / name).write_text(name)
-    known = Known(results=frozenset({"train/metrics.yaml", "train/.git/config"}), discarded=frozenset({"copy"}))
+    known = OutputRules(results=frozenset({"train/metrics.yaml", "train/.git/config"}), discarded=frozenset({"copy"}))
     collect(attempt, tmp_path / "exit", tmp_path / "got", Limits(), known)
     assert files(tmp_path / "got").keys() == {"exit.json", "left_out.json", ARCHIVE, "train/metrics.yaml"}
     assert archived(tmp_path / "got").keys() == {"train/other.yaml", "train/.git/config"}

@@ -46,7 +46,7 @@ class Job:
     """One attempt of one trial. `inputs` are local files or folders that the steps read; a remote executor ships them.
 
     In the attempt's folder the executor makes `<step name>/` for each step, and `logs/<step name>.out` and `.err`.
-    `results` and `discarded` are those of `collect.Known`: which of the files that it leaves are read later, and which
+    `results` and `discarded` are those of `collect.OutputRules`: which files of the attempt are read later, and which
     folders are dropped."""
 
     key: str

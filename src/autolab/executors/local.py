@@ -25,7 +25,7 @@ from autolab.errors import ExecutorError
 from autolab.executors import supervisor
 from autolab.executors.base import Job, Phase, Ref, Status, check, fill
 from autolab.sandbox import runner
-from autolab.sandbox.collect import Known, Limits, collect, remove_tree
+from autolab.sandbox.collect import Limits, OutputRules, collect, remove_tree
 from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.sandbox.workdir import (
     Document,
@@ -125,8 +125,8 @@ class LocalExecutor:
                 folder.mkdir(parents=True, exist_ok=True)  # over before it started: nothing but the exit
             job = read_json(self._place.job(ref.handle))
             discarded = frozenset(job["discarded"]) | {runner.SCRATCH_FOLDER}
-            known = Known(results=frozenset(job["results"]), discarded=discarded)
-            collect(folder, self._place.exit(ref.handle), destination, _limits(job["steps"]), known)
+            rules = OutputRules(results=frozenset(job["results"]), discarded=discarded)
+            collect(folder, self._place.exit(ref.handle), destination, _limits(job["steps"]), rules)
 
     def cancel(self, refs: Sequence[Ref]) -> None:
         with _one_line_errors(self._place.root):

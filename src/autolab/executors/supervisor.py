@@ -86,7 +86,7 @@ class Supervisor:
         self.slots: int = read_json(place.settings)["slots"]
         self.wake = listen(place.wake)
         self.kills_before = kill_reasons.out_of_memory_kills()
-        self.known: set[str] = set()
+        self.job_names: set[str] = set()
         self.queue: list[QueuedJob] = []
         self.running: dict[str, RunningJob] = {}
         self.selector = selectors.DefaultSelector()
@@ -123,8 +123,8 @@ class Supervisor:
 
     def admit(self) -> None:
         """Takes in the jobs that were added. A file that is no job is over before it starts."""
-        for name in sorted(names(self.place.jobs) - self.known):
-            self.known.add(name)
+        for name in sorted(names(self.place.jobs) - self.job_names):
+            self.job_names.add(name)
             if self.place.exit(name).exists():
                 continue
             try:
@@ -220,7 +220,7 @@ class Supervisor:
         """Ends the supervisor unless a job came in."""
         queue = wait_for_lock(self.place.queue)  # no job can be added between the look and the end
         try:
-            if names(self.place.jobs) - self.known:
+            if names(self.place.jobs) - self.job_names:
                 return False
             os.close(self.wake)
             os.close(self.lock)

@@ -64,7 +64,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Known:
+class OutputRules:
     """What a job declares about the files that it leaves.
 
     `results`: paths that are read later; they are stored under their own names even if they look like settings
@@ -74,10 +74,10 @@ class Known:
     discarded: frozenset[str] = frozenset()
 
 
-NOTHING = Known()
+NO_RULES = OutputRules()
 
 
-def collect(source: Path, exit_file: Path, destination: Path, limits: Limits, known: Known = NOTHING) -> None:
+def collect(source: Path, exit_file: Path, destination: Path, limits: Limits, rules: OutputRules = NO_RULES) -> None:
     """Copies an attempt's folder and its exit document to `destination`, which appears whole or not at all.
 
     Takes readable regular files with one link; modes are not copied. What is no result goes into ARCHIVE. LEFT_OUT_FILE
@@ -96,7 +96,7 @@ def collect(source: Path, exit_file: Path, destination: Path, limits: Limits, kn
     temp.mkdir(parents=True)
     top = os.open(source, _FOLDER)
     try:
-        collection = _Collection(top, temp, limits, known)
+        collection = _Collection(top, temp, limits, rules)
         collection.take_all()
         collection.close_archive()
     finally:
@@ -150,7 +150,7 @@ class _Collection:
     top: int
     destination: Path
     limits: Limits
-    known: Known
+    rules: OutputRules
     archive: zipfile.ZipFile | None = None
     entries: int = 0
     taken_bytes: int = 0
@@ -193,7 +193,7 @@ class _Collection:
         inner = []
         for entry in sorted(entries, key=lambda entry: (entry.name != LOGS, entry.name)):
             names = (*folder, os.fsencode(entry.name))
-            if not folder and entry.name in self.known.discarded:
+            if not folder and entry.name in self.rules.discarded:
                 continue
             self.entries += 1
             if problem := self.too_many() or self.unfit(names):
@@ -268,7 +268,7 @@ class _Collection:
         path = "/".join(os.fsdecode(name) for name in names)
         if folder:
             path += "/inside"  # of a folder that ends with .py only the files in it matter
-        if path in self.known.results:
+        if path in self.rules.results:
             return executed_names.runs_by_itself(path) or ""
         return executed_names.not_a_result(path) or ""
 

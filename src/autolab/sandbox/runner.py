@@ -165,7 +165,7 @@ class JobRunner:
         self.steps: list[StepExit] = []
         self.reaped: dict[int, tuple[int, Any]] = {}
         self.logs: dict[str, tuple[int, int]] = {}
-        self.begun = files.utc_now()
+        self.started_at = files.utc_now()
         self.contained: dict[str, str] = {}
         self.kills_before: dict[str, int] = {}
 
@@ -192,7 +192,7 @@ class JobRunner:
         except SupervisorDied:
             end_children()
             raise
-        end = Exit.of_steps(self.job["key"], outcome, message, self.begun, self.steps, self.contained)
+        end = Exit.of_steps(self.job["key"], outcome, message, self.started_at, self.steps, self.contained)
         if self.place is not None:
             write_json(self.place.exit(self.name), end.document)
             note(f"{self.name}: {outcome}: {message}")
@@ -276,7 +276,7 @@ class JobRunner:
         process = {"pid": pid, "pgid": pid, "start": start_of(pid), "boot": boot(), "runner": os.getpid()}
         write_json(
             self.place.start(self.name),
-            {"key": self.job["key"], "step": step["name"], "started": self.begun, **process},
+            {"key": self.job["key"], "step": step["name"], "started": self.started_at, **process},
         )
         # The engine counts a job as running from its first step on.
         if not self.steps:

@@ -121,8 +121,8 @@ def _constant_score(lab: Lab, config: Config, base: str, manifest: Manifest) -> 
     if evaluation is None:
         return None
     # This trial is never reused, so its files are this run's.
-    again = _trials(manifest, AGAIN)[0]
-    folder = lab.iteration(FOLDER).run(manifest.run_id).trial(again.trial, again.attempt)
+    rerun = _trials(manifest, AGAIN)[0]
+    folder = lab.iteration(FOLDER).run(manifest.run_id).trial(rerun.trial, rerun.attempt)
     try:
         with collect.open_regular(folder / "predict" / "predictions.npy", npy_header.PREDICTIONS_BYTES) as file:
             shape = npy_header.npy_header(file).shape
@@ -159,7 +159,7 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
 
     LabError: a trial of the baseline did not measure the metric.
     """
-    base, again = _trials(manifest, "baseline"), _trials(manifest, AGAIN)[0]
+    base, rerun = _trials(manifest, "baseline"), _trials(manifest, AGAIN)[0]
     base_scores = [_score(trial, config) for trial in base]
     altered_scores = [_score(trial, config) for trial in _trials(manifest, ALTERED)]
     mean, deviation = rules.mean_and_deviation(base_scores)
@@ -183,8 +183,8 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
         seconds=statistics.fmean(trial.seconds for trial in base),
         slowest_seconds=max(trial.seconds for trial in base),
         max_rss_bytes=max(trial.max_rss_bytes for trial in base),
-        deterministic=_output(base[0], config) == _output(again, config),
-        rerun_difference=abs(base_scores[0] - _score(again, config)),
+        deterministic=_output(base[0], config) == _output(rerun, config),
+        rerun_difference=abs(base_scores[0] - _score(rerun, config)),
         seeds_differ=len({_output(trial, config) for trial in base}) > 1,
         altered=config.calibrate.altered,
         altered_effect=altered.effect,

@@ -77,8 +77,8 @@ class HoldoutQuestion:
 
     def _is_counted(self) -> bool:
         """Whether a crash came after this very question was counted."""
-        asked = events_of(self.record.events, HoldoutAsked)
-        return any(question.run_id == self.confirm.run_id for question in asked)
+        questions = events_of(self.record.events, HoldoutAsked)
+        return any(question.run_id == self.confirm.run_id for question in questions)
 
     def _test(self, scores: _HoldoutScores) -> holdout.HoldoutTest | None:
         """The test of the confirmation's pairs on the holdout; None if the candidate cannot be scored there.

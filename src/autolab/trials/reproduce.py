@@ -210,15 +210,15 @@ def _differences(manifest: Manifest, inputs: TrialInputs) -> tuple[str, ...]:
 
 
 def _compare(
-    lab: Lab, manifest: Manifest, trials: Sequence[Trial], again: Manifest, differs: tuple[str, ...]
+    lab: Lab, manifest: Manifest, trials: Sequence[Trial], rerun: Manifest, differs: tuple[str, ...]
 ) -> Reproduction:
     assert manifest.metric is not None
     noise, source = _noise(lab, manifest)
-    new_trials = {trial.trial: trial for trial in again.trials}
+    new_trials = {trial.trial: trial for trial in rerun.trials}
     repeated = [_repeated(trial, new_trials.get(trial.trial), manifest, noise) for trial in trials]
     return Reproduction(
         of=manifest.run_id,
-        run_id=again.run_id,
+        run_id=rerun.run_id,
         metric=manifest.metric,
         noise=noise,
         noise_of=source,
