@@ -27,6 +27,7 @@ def load_executor(name: str) -> type[Executor]:
         raise ExecutorError(
             f"executor {name!r} could not be loaded ({type(error).__name__}: {error}); {choices}"
         ) from error
+    # Checked here, so that a class that lacks a method fails before anything is submitted.
     missing = [part for part in ("name", "location", *_METHODS) if not hasattr(executor, part)]
     if not isinstance(executor, type) or missing:
         raise ExecutorError(f"executor {name!r} is not an executor class: it lacks {', '.join(missing) or 'a class'}")

@@ -91,6 +91,7 @@ def collect(source: Path, exit_file: Path, destination: Path, limits: Limits, ru
         if not collected.is_file() or collected.read_bytes() != exit_document:
             raise ExecutorError(f"{destination} exists and does not hold this attempt; move it away")
         return
+    # Renamed at the end: a reader sees all of an attempt, or nothing.
     temp = destination.parent / f".{destination.name}.part"
     remove_tree(temp)
     temp.mkdir(parents=True)
@@ -193,6 +194,7 @@ class _Collection:
         inner = []
         for entry in sorted(entries, key=lambda entry: (entry.name != LOGS, entry.name)):
             names = (*folder, os.fsencode(entry.name))
+            # Only at the top: below it the name is the program's to choose.
             if not folder and entry.name in self.rules.discarded:
                 continue
             self.entries += 1
@@ -231,6 +233,7 @@ class _Collection:
             self.leave_out(names, _reason(error))
             return
         try:
+            # Facts of the open file: whatever its name is exchanged for now does not matter.
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
                 self.leave_out(names, "exchanged while it was collected")
@@ -255,6 +258,7 @@ class _Collection:
             return
         if self.archive is None:
             self.archive = zipfile.ZipFile(self.destination / ARCHIVE, "x")
+        # Without a time of its own: the same files give the same archive.
         member = zipfile.ZipInfo(_stored_at(names))  # plain names without `..`, whoever unpacks it
         member.external_attr = 0o644 << 16
         if facts.st_blocks * 512 < facts.st_size:
@@ -358,7 +362,7 @@ def remove_tree(top: Path) -> None:
         raise NotADirectoryError(20, "Not a folder", str(top))
     folders = [top]
     for folder in folders:
-        os.chmod(folder, 0o700)
+        os.chmod(folder, 0o700)  # a program may have taken its own rights away
         with os.scandir(folder) as entries:
             content = list(entries)
         for entry in content:

@@ -83,6 +83,7 @@ class Exit:
         contained: Mapping[str, str] | None = None,
     ) -> Self:
         """The exit of a job that ends now, with the totals of its steps."""
+        # The last step decides: one that fails is the last that runs.
         name, returncode, signal = "", None, None
         if steps:
             name, returncode, signal = steps[-1].name, steps[-1].returncode, steps[-1].signal

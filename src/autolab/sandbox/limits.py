@@ -56,7 +56,7 @@ class Group:
     def join(self) -> None:
         """Add this process, and all that it starts from now on. Raises OSError."""
         for folder in self.folders:
-            (folder / "cgroup.procs").write_text("0")
+            (folder / "cgroup.procs").write_text("0")  # 0 is the process that writes
 
     def no_more_processes(self) -> None:
         """Forbid forks, so that what is being killed cannot outrun the killer."""
@@ -88,6 +88,7 @@ def _make_folder(name: str, controller: str, limit: int) -> tuple[Path | None, i
             folder.mkdir(exist_ok=True)
             _set_limit(folder, controller, version, limit)
         except OSError:
+            # Not ours to write, or without this controller: the next base may do.
             with contextlib.suppress(OSError):
                 folder.rmdir()
         else:
@@ -131,6 +132,7 @@ def _bases(controller: str) -> list[tuple[int, Path]]:
             bases.append((1, Path(top, os.path.relpath(own_path, root))))
         elif kind == "cgroup2":
             own_group = Path(top, os.path.relpath(unified_path, root))
+            # In version 2 a group with processes can have no children with controllers: mostly the one above it can.
             for base in (own_group, own_group.parent, Path(top)):
                 if base.is_relative_to(top) and controller in _words(base / "cgroup.subtree_control"):
                     bases.append((2, base))
@@ -215,6 +217,7 @@ class Watcher:
         """Which limit is passed, if the time for a look has come; None if none. `pids` lists the step's processes."""
         if self.wait():
             return None
+        # This thread's own processor time: a busy machine does not make looks rarer.
         began = time.thread_time()
         limit = self.judge(pids())
         self.next = time.monotonic() + max(TICK_S, SHARE * (time.thread_time() - began))
@@ -234,6 +237,7 @@ class Watcher:
         if self.processes and sum(_tasks(pid) for pid in pids) > self.processes:
             return TrialOutcome.PROCESS_LIMIT
         if self.memory_bytes:
+            # Resident memory first: it is quick to get, and never too small: shared pages count once a process.
             room = self.memory_bytes - _socket_buffers(pids)
             if _resident(pids) > room and _proportional(pids) > room:
                 return TrialOutcome.OUT_OF_MEMORY
@@ -297,6 +301,7 @@ class _DiskCount:
         size = facts.st_blocks * 512
         if self.lengths:
             size = max(size, facts.st_size)
+        # By inode: a file with several names counts once.
         self.sizes[facts.st_dev, facts.st_ino] = size
         if stat.S_ISDIR(facts.st_mode):
             return True

@@ -76,6 +76,7 @@ def unfit(path: str) -> str | None:
         return f"longer than {LONGEST_PATH} bytes, or a name in it longer than {LONGEST_NAME}; choose a shorter one"
     if len(parts) > DEEPEST:
         return f"lies more than {DEEPEST} folders deep; put it higher up"
+    # Name by name: a folder's name is read by the same programs as a file's.
     for part in parts:
         problem = _unfit_name(part)
         if problem is not None:
@@ -107,6 +108,7 @@ def _unfit_name(name: str) -> str | None:
 def _looks_like_a_mark(name: str) -> bool:
     """Full width and small forms, which a normal form turns into ASCII marks, and those that only look like one."""
     for character in name:
+        # No normal form turns these into the mark that they look like.
         if character in _LOOKALIKES:
             return True
         if not character.isascii() and not _ASCII_MARKS.isdisjoint(unicodedata.normalize("NFKC", character)):

@@ -70,6 +70,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def names(folder: Path) -> set[str]:
     """The job names of which `folder` holds a document."""
     documents = set()
+    # A hidden file is one that is being written.
     for entry in os.listdir(folder):
         if entry.endswith(".json") and not entry.startswith("."):
             documents.add(entry.removesuffix(".json"))

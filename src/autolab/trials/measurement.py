@@ -153,7 +153,7 @@ class _OpenRun:
         self._log = TrialLog(self._record, self._run_id, self._plan)
         self._cells = {cell.trial: cell for cell in planned_cells(self._plan)}
         self._watch = Watch(self._run_id, self._plan, self._log.trials, self._log.uncounted)
-        self._flying: dict[str, Ref] = {}
+        self._open_jobs: dict[str, Ref] = {}
         """Submitted trials that are not over, by name."""
         self._queued: set[str] = set()
         """Those of them that wait for a place."""
@@ -175,7 +175,7 @@ class _OpenRun:
         if judgement is None:
             reason = "stopped before the run was judged"
             return Measured(Ending.PAUSED, reason, self._run_id, None, self._executed)
-        self._cancel(list(self._flying))
+        self._cancel(list(self._open_jobs))
         return self._end(judgement)
 
     def _until_judged(self) -> verdict.Judgement | None:
@@ -190,7 +190,7 @@ class _OpenRun:
                 self._pause()
                 return None
             cells = verdict.cells_wanted(self._plan, trials)
-            self._cancel(self._flying.keys() - {cell.trial for cell in cells})
+            self._cancel(self._open_jobs.keys() - {cell.trial for cell in cells})
             self._launch(self._due(cells))
             self._collect_finished()
 
@@ -198,7 +198,7 @@ class _OpenRun:
 
     def _due(self, cells: Sequence[Cell]) -> list[Cell]:
         """The next cells for the executor: all of them, or a few ahead under a rule that may stop early."""
-        waiting = [cell for cell in cells if cell.trial not in self._flying]
+        waiting = [cell for cell in cells if cell.trial not in self._open_jobs]
         if self._plan.rule is None or self._plan.rule.rule == "fixed":
             return waiting
         submitted: list[Cell] = []
@@ -223,7 +223,7 @@ class _OpenRun:
         refs = {ref.key: ref for ref in self._executor.submit(jobs)}
         crash_points.point("submit.after_jobs")
         for job in jobs:
-            self._flying[job.trial] = refs[job.key]
+            self._open_jobs[job.trial] = refs[job.key]
             self._queued.add(job.trial)
 
     def _attempt(self, cell: Cell) -> Attempt:
@@ -241,17 +241,17 @@ class _OpenRun:
 
     def _pause(self) -> None:
         """End after the trials that run now: cancel what is queued, collect what runs."""
-        refs = list(self._flying.values())
+        refs = list(self._open_jobs.values())
         statuses = self._executor.poll(refs, 0.0)
         queued = {key for key, status in statuses.items() if status.phase is Phase.QUEUED}
         # A trial that runs is nearly paid for: it is not ended.
         self._executor.cancel([ref for ref in refs if ref.key in queued])
-        while self._flying:
+        while self._open_jobs:
             self._collect_finished()
 
     def _cancel(self, trials: Iterable[str]) -> None:
         """End what the rule does not need any more; no trial of it is recorded."""
-        refs = [self._flying.pop(trial) for trial in list(trials)]
+        refs = [self._open_jobs.pop(trial) for trial in list(trials)]
         if refs:
             self._executor.cancel(refs)
 
@@ -259,8 +259,8 @@ class _OpenRun:
 
     def _collect_finished(self) -> None:
         """Wait for a change, then collect every trial that has ended."""
-        polled = self._executor.poll(list(self._flying.values()), POLL_S)
-        statuses = {trial: polled[ref.key] for trial, ref in self._flying.items() if ref.key in polled}
+        polled = self._executor.poll(list(self._open_jobs.values()), POLL_S)
+        statuses = {trial: polled[ref.key] for trial, ref in self._open_jobs.items() if ref.key in polled}
         phases = {trial: status.phase for trial, status in statuses.items()}
         self._queued = {trial for trial, phase in phases.items() if phase is Phase.QUEUED}
         self._watch.look(phases)
@@ -268,7 +268,7 @@ class _OpenRun:
         for name, status in statuses.items():
             if not status.over:
                 continue
-            ref, end = self._flying.pop(name), status.exit
+            ref, end = self._open_jobs.pop(name), status.exit
             if end is None or end.outcome in (TrialOutcome.LOST, TrialOutcome.CANCELLED):
                 self._log.lose(name, end)
                 continue
