@@ -63,7 +63,7 @@ def reproduce_run(
     LabError: a commit, data or evaluator is not there as it was, or a trial fails that had completed.
     """
     trials = _chosen(manifest, only)
-    state, campaign = lab.load()
+    state, _ = lab.load()
     # The commands, limits and data of that time; everything else, as the executor, is today's.
     config = Config.from_value(config.value() | manifest.lab, "run_manifest.json: lab")
     base, candidate = _commits(lab, manifest)
@@ -71,16 +71,13 @@ def reproduce_run(
     differs = _differences(manifest, inputs_of(lab, config, base, candidate, exports))
     name = f"{manifest.iteration_id}/{manifest.run_id}"
     tell(f"reproducing {name}: {len(trials)} trials in fresh exports of its commits")
-    rerun = _Rerun(lab, config, manifest)
-    measured = rerun.measure(reproduction_plan(manifest, trials), RunObserver(tell, stop), exports)
-    if measured.ending is measurement.Ending.PAUSED:
+    plan = reproduction_plan(manifest, trials)
+    rerun, campaign = _run_again(lab, config, manifest, plan, RunObserver(tell, stop), exports)
+    if rerun is None:
         return None
-    if measured.manifest is None:
-        raise LabError(f"reproduce: {measured.run_id}: {measured.reason}; run it again")
-    reproduction = _compare(lab, manifest, trials, measured.manifest, differs)
-    folder = lab.iteration(manifest.iteration_id).run(measured.run_id).folder
+    reproduction = _compare(lab, manifest, trials, rerun, differs)
+    folder = lab.iteration(manifest.iteration_id).run(rerun.run_id).folder
     files.write_whole(folder / "reproduction.json", reproduction.to_json())
-    campaign = rerun.count_trials(campaign)
     # A difference within the noise says nothing against a champion.
     fallen: tuple[Champion, ...] = ()
     if reproduction.standing == "different":
@@ -103,17 +100,13 @@ def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: 
     path = lab.iteration(newest.iteration_id).run(newest.run_id).manifest
     manifest = Manifest.load(path, str(path.relative_to(lab.root)))
     tell(f"the champion {newest.commit[:12]} was kept in another protocol: confirming it again")
-    rerun = _Rerun(lab, config, manifest)
-    measured = rerun.measure(reconfirmation_plan(manifest), RunObserver(tell, stop))
-    if measured.ending is measurement.Ending.PAUSED:
+    plan = reconfirmation_plan(manifest)
+    rerun, campaign = _run_again(lab, config, manifest, plan, RunObserver(tell, stop))
+    if rerun is None:
         return False
-    if measured.manifest is None:
-        raise LabError(f"confirmation of the champion: {measured.run_id}: {measured.reason}; run it again")
-    verdicts = [comparison.verdict for comparison in measured.manifest.comparisons]
     name = f"{newest.iteration_id}/{newest.run_id}"
-    campaign = rerun.count_trials(campaign)
-    if verdicts == [Verdict.SUPPORTED]:
-        renewed = newest.model_copy(update={"protocol": protocol, "run_id": measured.run_id})
+    if [comparison.verdict for comparison in rerun.comparisons] == [Verdict.SUPPORTED]:
+        renewed = newest.model_copy(update={"protocol": protocol, "run_id": rerun.run_id})
         campaign = campaign.model_copy(update={"champions": (*campaign.champions[:-1], renewed)})
         _conclude(lab, state, campaign, name, "kept", (), tell)
         tell(f"the champion {newest.commit[:12]} holds in this protocol too")
@@ -125,28 +118,28 @@ def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: 
     return renew(lab, config, newest.parent, protocol, tell, stop)
 
 
-class _Rerun:
-    """One run again: where it is recorded, and what its trials count."""
+def _run_again(
+    lab: Lab, config: Config, manifest: Manifest, plan: Plan, observer: RunObserver, exports: Path | None = None
+) -> tuple[Manifest | None, Campaign]:
+    """Measure `plan` with the commits and the command of `manifest`.
 
-    def __init__(self, lab: Lab, config: Config, manifest: Manifest) -> None:
-        self._lab, self._config, self._manifest = lab, config, manifest
-        self._offset = lab.load()[1].iteration_offset
-        self._lines = list(lab.ledger.lines(self._offset))
-        self._acted = 0
-        for line in self._lines:
-            if line.event == Transition.KIND and read(line, Transition).why == "reproduced":
-                self._acted = line.n
-
-    def measure(self, plan: Plan, observer: RunObserver, exports: Path | None = None) -> measurement.Measured:
-        commits = code_commits(*_commits(self._lab, self._manifest))
-        spec = RunSpec(RunKind.REPRODUCE, lambda _: plan, self._manifest.command, commits)
-        record = record_of(self._lab, self._manifest.iteration_id, self._lines, self._acted)
-        return measurement.measure(source_of(self._lab, exports), self._config, spec, record, observer)
-
-    def count_trials(self, campaign: Campaign) -> Campaign:
-        """The campaign with the trials that ended since the last reproduction."""
-        lines, gpus = self._lab.ledger.lines(self._offset), self._config.train.gpus
-        return campaign.model_copy(update=count_trials(lines, RunKind.REPRODUCE, self._acted, campaign, gpus))
+    Returns the new manifest (None if the user asked to stop), and the campaign with its trials counted.
+    LabError: the trials cannot be run or brought here.
+    """
+    campaign = lab.load()[1]
+    lines = list(lab.ledger.lines(campaign.iteration_offset))
+    acted = 0
+    for line in lines:
+        if line.event == Transition.KIND and read(line, Transition).why == "reproduced":
+            acted = line.n
+    spec = RunSpec(RunKind.REPRODUCE, lambda _: plan, manifest.command, code_commits(*_commits(lab, manifest)))
+    record = record_of(lab, manifest.iteration_id, lines, acted)
+    measured = measurement.measure(source_of(lab, exports), config, spec, record, observer)
+    if measured.manifest is None and measured.ending is not measurement.Ending.PAUSED:
+        raise LabError(f"{manifest.iteration_id}/{measured.run_id}: {measured.reason}; run it again")
+    new_lines = lab.ledger.lines(campaign.iteration_offset)
+    counts = count_trials(new_lines, RunKind.REPRODUCE, acted, campaign, config.train.gpus)
+    return measured.manifest, campaign.model_copy(update=counts)
 
 
 def _conclude(
