@@ -201,7 +201,7 @@ def _containment() -> list[Finding]:
             continue
         found += [
             (findings.advisory_finding if layer.holds else findings.blocking_finding)(
-                "containment", f"{level}: {layer.name}: {layer.said}"
+                "containment", f"{level}: {layer.name}: {layer.message}"
             )
             for layer in layers
         ]

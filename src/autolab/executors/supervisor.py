@@ -10,8 +10,8 @@ called `autolab`. `executors/local.py` is the other side of the work folder. Thr
         └── leader       one a step: the job's own command, in a session of its own
 
 A job is over when `exits/<name>.json` is there, and only then. It is written last, after everything below the runner
-was killed and reaped, in a folder that no job is told to write. No process polls by a clock, but for the steps' limits:
-each waits for a byte.
+was killed and reaped, in a folder that no job gets to write in. No process polls by a clock, except for the steps'
+limits: each waits for a byte.
 
 If a process dies, its children are killed. A supervisor that dies closes its end of each runner's socket, and the
 runner kills its tree. If a runner dies, the kernel kills its leader (PR_SET_PDEATHSIG); everything else below it falls

@@ -289,7 +289,7 @@ def _refuse_links(paths: Iterable[str], folder: str) -> None:
         if not Path(path).is_relative_to(folder):
             continue
         inner = Path(os.path.relpath(path, folder))
-        # Link by link: where one leads (`/proc/1/root`) may be nobody's to ask.
+        # Link by link: this process may not be allowed to resolve a link (`/proc/1/root`).
         for part in (inner, *inner.parents[:-1]):
             if os.path.islink(os.path.join(folder, part)):
                 raise InvalidFolder(f"{inner}: a link, where a folder of its own was expected")

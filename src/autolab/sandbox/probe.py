@@ -29,7 +29,7 @@ class Layer:
 
     name: str
     holds: bool
-    said: str
+    message: str
 
 
 _PROBE = r"""

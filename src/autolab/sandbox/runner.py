@@ -219,7 +219,7 @@ class JobRunner:
         A limit or a cancel is SIGKILL at once: a grace would be time past the limit, for files that nobody reads."""
         box = step["box"]
         scratch = scratch_folder(box["level"], str(self.folder))
-        # A step has a /tmp of its own at `full`; the machine's is nobody's to write in.
+        # At `full` a step has a /tmp of its own; the machine's is never written.
         writes = [path for path in (*box["writes"], scratch) if path != SCRATCH_MOUNT]
         step = step | {"box": box | {"writes": writes}}
         try:

@@ -52,7 +52,7 @@ class HoldoutQuestion:
     def put(self) -> HoldoutAnswer:
         """passed or failed; none in a lab without a holdout, used_up if no question is left.
 
-        Nothing else of it is said or written: a number would tell a researcher where to go on.
+        Nothing else of the test is shown or recorded: a number would help a researcher to fit the holdout.
         LabError: the baseline's predictions cannot be scored.
         """
         # Made only now: to export the holdout is part of opening it.
@@ -89,7 +89,7 @@ class HoldoutQuestion:
         sign = 1 if confirm.direction == "maximize" else -1
         pairs, count = comparison.pairs or 0, holdout.parts_of(rows_of(scores.split.labels))
         number = 2 * pairs + 2 * count * min(holdout.PAIRS, pairs)
-        self.tell(f"{comparison.arm} held on fresh seeds: {pairs} pairs scored on the holdout, {number} scores in all")
+        self.tell(f"{comparison.arm} gains on fresh seeds too: scoring {pairs} pairs on the holdout, {number} scores")
         gains: list[float] = []
         part_gains: list[tuple[float, ...]] = []
         for index in range(pairs):

@@ -37,7 +37,7 @@ class RunSpec:
     """What is to be measured, all of it fixed before the first trial starts.
 
     `plan` makes the plan once the inputs are known. `command` is the training's, `{python}` standing for the
-    interpreter. `commits`: by the name of the code. `checks`: what the candidate's checks said.
+    interpreter. `commits`: by the name of the code. `checks`: the results of the candidate's checks, by name.
     """
 
     kind: RunKind
