@@ -89,7 +89,9 @@ class HoldoutQuestion:
         sign = 1 if confirm.direction == "maximize" else -1
         pairs, count = comparison.pairs or 0, holdout.parts_of(rows_of(scores.split.labels))
         number = 2 * pairs + 2 * count * min(holdout.PAIRS, pairs)
-        self.tell(f"{comparison.arm} gains on fresh seeds too: scoring {pairs} pairs on the holdout, {number} scores")
+        self.tell(
+            f"{comparison.arm} gains on fresh seeds too: scoring {pairs} pairs on the holdout, {number} scores in all"
+        )
         gains: list[float] = []
         part_gains: list[tuple[float, ...]] = []
         for index in range(pairs):
