@@ -58,7 +58,7 @@ READERS_OF_OUTSIDE_DATA = {
         "researchers.standin.forms.models",
     ),
     *("researchers.standin.server.StandIn", "sandbox.box.enclose", "sandbox.process_tree.end_children"),
-    *("sandbox.runner.step_document", "sandbox.workdir.write_json"),
+    *("sandbox.workdir.write_json",),
     *("trials.site_paths.tables", "trials.site_paths.answer", "trials.site_paths.redirect"),
 }
 # `autolab --help` and `autolab status` answer before these could be loaded.

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from autolab.errors import ExecutorError
-from autolab.executors.base import Executor, Exit, Job, Phase, Ref, Step, check, fill
+from autolab.executors.base import Executor, Job, Phase, Ref, Step, check, fill
 from autolab.executors.executor_names import EXECUTORS, load_executor
 from autolab.executors.local import LocalExecutor
-from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.sandbox.exit_record import Exit, TrialOutcome
 
 BACKENDS: dict[str, Callable[[Path, int], Executor]] = {
     "local": lambda workdir, slots: LocalExecutor(workdir, {"slots": slots}),

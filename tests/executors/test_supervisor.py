@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 
 import autolab
-from autolab import text
+from autolab import files, text
 from autolab.errors import ExecutorError
-from autolab.executors.base import Exit, Job, Phase, Ref, Step
+from autolab.executors.base import Job, Phase, Ref, Step
 from autolab.executors.local import LocalExecutor
 from autolab.executors.supervisor import HELD
-from autolab.lab.schemas.outcomes import TrialOutcome
-from autolab.sandbox import limits, process_tree, runner, workdir
+from autolab.sandbox import process_tree, workdir
+from autolab.sandbox.exit_record import Exit, StepExit, TrialOutcome
 
 pytestmark = pytest.mark.as_root
 
@@ -150,10 +150,17 @@ def release(bench: Bench) -> None:
     os.close(pipe)
 
 
-def test_outcomes_are_words_of_the_records() -> None:
-    words = {runner.COMPLETED, runner.FAILED, runner.TIMEOUT, runner.INVALID}
-    words |= {limits.OUT_OF_MEMORY, limits.PROCESS_LIMIT, limits.DISK_LIMIT}
-    assert words | {runner.OUTPUT_LIMIT, runner.CANCELLED, runner.LOST} <= set(TrialOutcome)
+def test_an_exit_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    step = StepExit("train", None, 9, 1.5, 1.2, 4096, 7, "t0", "t1")
+    end = Exit.of_steps("k", TrialOutcome.FAILED, "train was\nkilled", "t0", [step, step], {"level": "full"})
+    assert (end.step, end.signal, end.seconds, end.max_rss_bytes, end.message) == (
+        *("train", 9, 3.0, 4096),
+        "train was killed",
+    )
+    path = tmp_path / "exit.json"
+    workdir.write_json(path, end.document)
+    assert Exit.read(path) == end
+    assert Exit.of_steps("k", TrialOutcome.LOST, "", "t0").step == ""
 
 
 @pytest.mark.process
@@ -297,7 +304,7 @@ def test_a_record_of_a_pid_that_is_now_anothers_kills_nobody(bench: Bench, chang
     bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
         who = {"pid": bystander.pid, "pgid": bystander.pid, "start": process_tree.start_of(bystander.pid)}
-        record = {"key": "k", "step": "train", "started": workdir.now(), "boot": process_tree.boot()} | who | change
+        record = {"key": "k", "step": "train", "started": files.utc_now(), "boot": process_tree.boot()} | who | change
         process_tree.end_recorded(record)
         assert bystander.poll() is None
         process_tree.end_recorded(record | {"start": who["start"], "boot": process_tree.boot()})
@@ -382,7 +389,7 @@ def test_its_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
     package, node = Path(text.__file__).parent, bench.outside / "node" / "autolab"
     shutil.copytree(package / "sandbox", node / "sandbox")
     (node / "executors").mkdir()
-    for name in ("text.py", "executors/supervisor.py"):
+    for name in ("errors.py", "files.py", "text.py", "executors/supervisor.py"):
         shutil.copy(package / name, node / name)
     place = workdir.Workdir(bench.workdir)
     place.make()
@@ -395,7 +402,7 @@ def test_its_files_run_alone_on_a_machine_without_autolab(bench: Bench) -> None:
     assert (told.returncode, told.stderr) == (0, b"")
     wait_for(place.exit("t.a1").exists, "the job did not end")
     os.close(wakeup)
-    assert workdir.read_json(place.exit("t.a1"))["outcome"] == runner.COMPLETED
+    assert Exit.read(place.exit("t.a1")).outcome is TrialOutcome.COMPLETED
     assert (place.folder("t", 1) / "logs" / "train.out").read_text() == "done\n"
 
 

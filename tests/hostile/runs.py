@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from autolab.errors import ExecutorError, LabError
-from autolab.executors.base import Exit, Job, Step
+from autolab.executors.base import Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.box import Box
+from autolab.sandbox.exit_record import Exit
 from autolab.trials.evaluator import FrozenEvaluator, Problem, check_predictions, read_metrics
 
 from . import reach

@@ -20,6 +20,7 @@ from autolab.sandbox import execute, landlock, limits, process_tree, runner
 from autolab.sandbox.box import FIRST_UID, Box, NotEnclosed, enclose, seatbelt
 from autolab.sandbox.collect import remove_tree
 from autolab.sandbox.execute import Ended
+from autolab.sandbox.exit_record import Exit, TrialOutcome
 
 pytestmark = pytest.mark.as_root
 
@@ -158,9 +159,9 @@ def test_a_link_that_an_earlier_step_left_is_not_mounted(place: Path) -> None:
         box = _plain("full", reads=[sys.base_prefix, *seen], writes=[own])
         step = {"name": name, "argv": [*PYTHON, code], "cwd": own, "env": {}, "time_limit_s": 30, "output_bytes": 999}
         steps.append(step | {"box": box})
-    document = execute._kept({"key": "k", "folder": str(place / "job"), "steps": steps})
-    assert (document["outcome"], document["step"]) == (runner.INVALID, "train")
-    assert document["message"] == "train/model: a link, where a folder of its own was expected"
+    end = execute.run_job({"key": "k", "folder": str(place / "job"), "steps": steps})
+    assert (end.outcome, end.step) == (TrialOutcome.INVALID_ARTIFACT, "train")
+    assert end.message == "train/model: a link, where a folder of its own was expected"
 
 
 @pytest.mark.process
@@ -215,16 +216,16 @@ def test_an_ordinary_user_gets_every_layer_but_the_user_of_its_own(tmp_path: Pat
         hog = step | {"name": "hog", "cwd": "/", "box": box | {"writes": []}}
         hog["argv"] = ["/usr/bin/python3", "-I", "-S", "-c", greed]
         job = json.dumps({"key": "k", "folder": str(work), "steps": [step, hog]})
-        document = _as_somebody(["/usr/bin/python3", "-I", "-S", "-B", str(node / "sandbox" / "runner.py")], job)
+        end = _as_somebody(["/usr/bin/python3", "-I", "-S", "-B", str(node / "sandbox" / "runner.py")], job)
         said = (work / "logs" / "run.out").read_text()
-        assert said.split() == [str(os.geteuid() or 65534), "-1", "True", "False", "2"], said + document["message"]
-        assert document["outcome"] == limits.OUT_OF_MEMORY
-        assert document["contained"] == {"level": "full", "memory": "watcher", "processes": "watcher"}
+        assert said.split() == [str(os.geteuid() or 65534), "-1", "True", "False", "2"], said + end.message
+        assert end.outcome is TrialOutcome.OUT_OF_MEMORY
+        assert end.contained == {"level": "full", "memory": "watcher", "processes": "watcher"}
     finally:
         remove_tree(node.parent)
 
 
-def _as_somebody(argv: list[str], job: str) -> dict[str, Any]:
+def _as_somebody(argv: list[str], job: str) -> Exit:
     """Run by who runs the tests, or by `nobody` where that is root."""
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     who = nobody if os.geteuid() == 0 else []
@@ -236,10 +237,9 @@ def _as_somebody(argv: list[str], job: str) -> dict[str, Any]:
         with answer:
             socket.send_fds(ours, [b"j"], [answer.fileno()])
         call.sendall(job.encode() + b"\n")
-        said = execute._to_the_end(call)
+        said = execute.read_to_end(call)
     server.wait(30)
-    document: dict[str, Any] = json.loads(said)
-    return document
+    return Exit.from_json(said, "the runner's reply")
 
 
 # the watcher
@@ -257,10 +257,10 @@ def test_memory_is_counted_once_however_many_share_it() -> None:
             family.stdout.read(2)
         pids = [family.pid, *process_tree.below(family.pid, process_tree.process_table())]
         assert len(pids) == 4
-        assert limits.Watcher([], 0, 150 << 20, 0).judge(pids) == ""
-        assert limits.Watcher([], 0, 60 << 20, 0).judge(pids) == limits.OUT_OF_MEMORY
-        assert limits.Watcher([], 0, 0, 4).judge(pids) == ""
-        assert limits.Watcher([], 0, 0, 3).judge(pids) == limits.PROCESS_LIMIT
+        assert limits.Watcher([], 0, 150 << 20, 0).judge(pids) is None
+        assert limits.Watcher([], 0, 60 << 20, 0).judge(pids) == TrialOutcome.OUT_OF_MEMORY
+        assert limits.Watcher([], 0, 0, 4).judge(pids) is None
+        assert limits.Watcher([], 0, 0, 3).judge(pids) == TrialOutcome.PROCESS_LIMIT
         for pid in pids:
             process_tree.kill(pid)
 
@@ -275,8 +275,8 @@ def test_disk_counts_names_once_and_what_has_no_name_any_more(tmp_path: Path) ->
         file.flush()
         os.fsync(file.fileno())
         (tmp_path / "gone").unlink()
-        assert limits.Watcher([str(tmp_path)], 2 << 20, 0, 0).judge([os.getpid()]) == limits.DISK_LIMIT
-    assert limits.Watcher([str(tmp_path)], 2 << 20, 0, 0).judge([os.getpid()]) == ""
+        assert limits.Watcher([str(tmp_path)], 2 << 20, 0, 0).judge([os.getpid()]) == TrialOutcome.DISK_LIMIT
+    assert limits.Watcher([str(tmp_path)], 2 << 20, 0, 0).judge([os.getpid()]) is None
 
 
 def test_a_tree_too_deep_to_be_seen_whole_is_beyond_the_limit(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ def test_a_tree_too_deep_to_be_seen_whole_is_beyond_the_limit(tmp_path: Path) ->
 
 def test_looks_take_a_small_share_of_the_time() -> None:
     watcher = limits.Watcher(["/usr/share"], 1, 0, 0)
-    assert watcher.look(list) == limits.DISK_LIMIT
-    assert watcher.look(lambda: pytest.fail("looked again at once")) == "" and watcher.wait() >= limits.TICK_S / 2
+    assert watcher.look(list) == TrialOutcome.DISK_LIMIT
+    assert watcher.look(lambda: pytest.fail("looked again at once")) is None and watcher.wait() >= limits.TICK_S / 2
     assert limits.Watcher([], 0, 0, 0).wait() == float("inf")
 
 
@@ -305,7 +305,7 @@ def test_the_second_cgroup_version_is_spoken_too(tmp_path: Path, monkeypatch: py
     group = limits.Group.make("g", 1000, 7)
     assert (tmp_path / "g" / "memory.max").read_text() == "1000" and (tmp_path / "g" / "pids.max").read_text() == "7"
     (tmp_path / "g" / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
-    assert group.version == 2 and group.ran_out() == limits.OUT_OF_MEMORY
+    assert group.version == 2 and group.ran_out() == TrialOutcome.OUT_OF_MEMORY
 
 
 # the kernel's own

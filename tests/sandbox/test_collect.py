@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolab.errors import ExecutorError
-from autolab.sandbox.collect import ARCHIVE, LEFT_OUT_NAMES, Known, Limits, collect, exceeded, remove_tree, stored
+from autolab.sandbox.collect import ARCHIVE, LEFT_OUT_NAMES, Limits, OutputRules, collect, exceeded, remove_tree, stored
 
 SOURCES = Path(__file__).parents[2] / "src" / "autolab"
 
@@ -135,10 +135,10 @@ def test_a_full_disk_is_no_fault_of_the_attempt(
 ) -> None:
     (attempt / "file").write_text("x")
 
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         home()
     monkeypatch.undo()
@@ -262,7 +262,7 @@ def test_a_metrics_file_stays_loose_whatever_it_is_called_and_scratch_folders_st
     for name in ("train/metrics.yaml", "train/other.yaml", "train/.git/config", "copy/train.py", "copy/data.txt"):
         (attempt / name).parent.mkdir(parents=True, exist_ok=True)
         (attempt / name).write_text(name)
-    known = Known(results=frozenset({"train/metrics.yaml", "train/.git/config"}), discarded=frozenset({"copy"}))
+    known = OutputRules(results=frozenset({"train/metrics.yaml", "train/.git/config"}), discarded=frozenset({"copy"}))
     collect(attempt, tmp_path / "exit", tmp_path / "got", Limits(), known)
     assert files(tmp_path / "got").keys() == {"exit.json", "left_out.json", ARCHIVE, "train/metrics.yaml"}
     assert archived(tmp_path / "got").keys() == {"train/other.yaml", "train/.git/config"}

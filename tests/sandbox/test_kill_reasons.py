@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from lab_kit import implementation, iteration, make_lab, script
 
-from autolab.sandbox import execute, kill_reasons, limits
-from autolab.sandbox.box import PROGRAMS, Box
+from autolab.sandbox import execute, kill_reasons
+from autolab.sandbox.box import OPEN, PROGRAMS, Box
 from autolab.sandbox.execute import Ended
-from autolab.sandbox.kill_reasons import signal_of, told
-from autolab.sandbox.limits import OUT_OF_MEMORY, Group
+from autolab.sandbox.exit_record import TrialOutcome
+from autolab.sandbox.kill_reasons import kill_message, signal_of
+from autolab.sandbox.limits import Group
 
 UNKNOWN = "by itself or by somebody outside of Autolab; perhaps the machine ran out of memory"
 
@@ -33,30 +34,29 @@ def test_who_sent_a_kill_is_said_as_far_as_it_is_known(tmp_path: Path, monkeypat
     monkeypatch.setattr(kill_reasons, "_COUNTERS", ((str(counter), "oom_kill"), (str(tmp_path / "none"), "oom_kill")))
     before = kill_reasons.out_of_memory_kills()
     assert before == {str(counter): 4}
-    assert told(-9, before) == f"was killed by SIGKILL: {UNKNOWN}"
-    assert told(137, before) == f"was killed by SIGKILL (exit status 137): {UNKNOWN}"
+    assert kill_message(-9, before) == f"was killed by SIGKILL: {UNKNOWN}"
+    assert kill_message(137, before) == f"was killed by SIGKILL (exit status 137): {UNKNOWN}"
     counter.write_text("oom_kill 5\n")
-    said = told(-9, before)
+    said = kill_message(-9, before)
     assert said is not None and "out-of-memory killer ended a program on this machine meanwhile" in said
-    assert "out-of-memory" not in str(told(-signal.SIGTERM, before)), "that one sends SIGKILL alone"
+    assert "out-of-memory" not in str(kill_message(-signal.SIGTERM, before)), "that one sends SIGKILL alone"
     counter.write_text("oom_kill\n")
-    assert told(-9, before) == f"was killed by SIGKILL: {UNKNOWN}", "a counter that has gone says nothing"
-    assert told(3, before) is None and told(-60, before) == "was killed by signal 60"
+    assert kill_message(-9, before) == f"was killed by SIGKILL: {UNKNOWN}", "a counter that has gone says nothing"
+    assert kill_message(3, before) is None and kill_message(-60, before) == "was killed by signal 60"
 
 
 def test_a_group_that_met_its_limit_says_so_in_kernels_that_do_not_count_kills(tmp_path: Path) -> None:
     group = Group(tmp_path, None, 1)
     (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\n")
     (tmp_path / "memory.failcnt").write_text("0\n")
-    assert group.ran_out() == ""
+    assert group.ran_out() is None
     (tmp_path / "memory.failcnt").write_text("12\n")
-    assert group.ran_out() == OUT_OF_MEMORY
+    assert group.ran_out() is TrialOutcome.OUT_OF_MEMORY
     (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
-    assert group.ran_out() == "", "where kills are counted, a full group that went on has ended nobody"
-    assert limits.OUT_OF_MEMORY == OUT_OF_MEMORY
+    assert group.ran_out() is None, "where kills are counted, a full group that went on has ended nobody"
 
 
-def run(folder: Path, code: str, box: Box | None = None) -> Ended:
+def run(folder: Path, code: str, box: Box = OPEN) -> Ended:
     argv = [sys.executable, "-S", "-c", code]
     return execute.run(argv, folder, {"PATH": "/usr/bin:/bin"}, folder / "a" / "log", 60, box)
 
@@ -68,7 +68,7 @@ def test_every_level_tells_of_it_alike(tmp_path: Path, level: str) -> None:
         pytest.fail("level full needs bubblewrap, which is not here: apt-get install bubblewrap", pytrace=False)
     (tmp_path / "w").mkdir()
     reads = tuple({sys.prefix, sys.base_prefix, "/usr"})
-    box = Box(level=level, reads=reads, writes=(str(tmp_path / "w"),)) if level != "none" else None
+    box = Box(level=level, reads=reads, writes=(str(tmp_path / "w"),)) if level != "none" else OPEN
     killed = run(tmp_path, "import os; os.kill(os.getpid(), 9)", box)
     assert killed.killed == f"was killed by SIGKILL: {UNKNOWN}" and not killed.ok
     crashed = run(tmp_path, "import os; os.kill(os.getpid(), 11)", box)

@@ -17,11 +17,12 @@ from autolab import files
 from autolab.cli import init
 from autolab.cli.view import Plain
 from autolab.errors import ExecutorError
-from autolab.executors.base import Exit, Job, Phase, Ref, Status
+from autolab.executors.base import Job, Phase, Ref, Status
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import ExecutorConfig
 from autolab.lab.schemas.experiment import Design, Manifest
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
+from autolab.sandbox.exit_record import Exit
 from autolab.stats import rules
 from autolab.stats.plan import Cell, Plan, confirmation_plan, plan_design
 from autolab.trials import evaluation, measurement
@@ -605,4 +606,3 @@ def test_reuse_is_far_cheaper_than_a_trial_that_costs_nothing_to_run(
     monkeypatch.setattr(TrialLog, "reuse", timed)
     assert bench.measure("i2").executed == 0
     assert took["reuse"] < executing / 5, "even where the training itself takes no time at all"
-    assert took["reuse"] < 0.020

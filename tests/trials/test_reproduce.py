@@ -106,8 +106,8 @@ def test_one_trial_beyond_the_noise_is_different_where_the_mean_hardly_moves(
     was = of_baselines(*([0.1, 0.3] * 4))
     noise = (8 / 7) ** 0.5 * 0.1
     now = of_baselines(0.1 + by * noise, *([0.3, 0.1] * 3), 0.3)
-    config, lab = cast(Any, None), cast(Lab, None)
-    found = reproduce._compare(lab, config, was, was.trials, now, ())
+    lab = cast(Lab, None)
+    found = reproduce._compare(lab, was, was.trials, now, ())
     assert found.noise == pytest.approx(noise)
     assert (found.trials[0].standing, found.standing) == (standing, standing)
 
@@ -169,7 +169,7 @@ def test_a_champion_of_another_protocol_is_confirmed_anew_before_it_is_built_on(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("run_0001",), "runs are called so: "),
+        (("run_0001",), "runs have this name: "),
         (("run_0009",), "run_0009: no such run in experiments/; name one as <iteration>/run_0001"),
         (("../../etc/run_0001",), "is no id of an iteration or run"),
         (("calibration/calibration_0001", "--trial", "steep-s1"), "is not a completed trial of calibration_0001"),

@@ -1,4 +1,4 @@
-"""Stored trials: reused is what the ledger recorded; an edited one is said and measured anew, found and fixed."""
+"""Stored trials: what is reused is the ledger's line; a file that names no such line is reported, found and fixed."""
 
 from __future__ import annotations
 
@@ -62,12 +62,6 @@ def edited(**values: Any) -> Callable[[Path], None]:
     return edit
 
 
-def score(path: Path) -> None:
-    value = json.loads(path.read_text())
-    value["score"]["val_loss"] = 0.001
-    path.write_text(json.dumps(value))
-
-
 def elsewhere(path: Path) -> None:
     """The line of another trial, whose hash fits."""
     other = next(one for one in sorted(path.parent.parent.glob("??/*.json")) if one != path)
@@ -86,16 +80,11 @@ def folder(path: Path) -> None:
 
 
 EDITS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "score": (score, "score: edited since line"),
-    "seed": (edited(seed=3), "seed: edited since line"),
-    "another key": (edited(colour="red"), "colour: edited since line"),
-    "run": (edited(run_id="run_0009"), "run_id: edited since line"),
-    "iteration": (edited(iteration_id="elsewhere"), "iteration_id: is not that of line"),
     "no such line": (edited(ledger={"offset": 10**9, "hash": "0" * 64}), "the ledger has no such line"),
     "a line's middle": (edited(ledger={"offset": 7, "hash": "0" * 64}), "the ledger has no such line"),
     "no number": (edited(ledger={"offset": "0", "hash": "0" * 64}), "the ledger has no such line"),
     "another trial's": (elsewhere, "records another trial"),
-    "as older versions wrote it": (unlinked, "names no line of the ledger"),
+    "no line": (unlinked, "names no line of the ledger"),
     "empty": (lambda path: path.write_bytes(b""), "cannot be read: not JSON"),
     "list": (lambda path: path.write_text("[]"), "names no line of the ledger"),
     "binary": (lambda path: path.write_bytes(b"\xff\x00\xfe"), "cannot be read: not JSON"),
@@ -120,6 +109,13 @@ def test_an_edited_one_is_found_by_verify_and_fixed_from_the_ledger(kit: LabKit,
     assert list(trials.check()) == [] and list(trials.fix()) == []
 
 
+def test_no_number_is_read_from_the_file_itself(kit: LabKit) -> None:
+    path = files(kit)[0]
+    before = stored_trials(kit).find(path.stem)
+    edited(score={"val_loss": 0.001}, seed=3, run_id="run_0009")(path)
+    assert before is not None and stored_trials(kit).find(path.stem) == before
+
+
 def test_what_no_line_records_is_put_aside(kit: LabKit) -> None:
     path = kit.store / "trials" / "ab" / f"{'ab' * 32}.json"
     path.parent.mkdir(exist_ok=True)
@@ -129,16 +125,16 @@ def test_what_no_line_records_is_put_aside(kit: LabKit) -> None:
     assert stored_trials(kit).find("ab" * 32) is None
 
 
-def test_through_the_command_line_an_edited_one_is_said_and_measured_anew(tmp_path: Path) -> None:
+def test_through_the_command_line_an_edited_one_is_reported_and_measured_anew(tmp_path: Path) -> None:
     kit = made(tmp_path)
     first, before = files(kit)[0], sum(kit.executed("start").values())
-    score(first)
+    edited(ledger={"offset": 7, "hash": "0" * 64})(first)
     verified = kit.autolab("verify")
     assert verified.code == 1 and verified.out.count("FAIL  trials: stored trial") == 1
     ended = kit.autolab("loop", "--max-iterations", "1", "--plain")
     assert ended.code == 0, ended.out + ended.err
     said = [line for line in ended.out.splitlines() if "stored trial" in line]
-    assert len(said) == 1 and said[0].endswith("measured anew") and "score: edited since line" in said[0]
+    assert len(said) == 1 and said[0].endswith("measured anew") and "the ledger has no such line" in said[0]
     trials = [line["data"]["trial"] for line in kit.events("trial")]
     again = [trial for trial in trials if trial["content"] == first.stem]
     assert [trial["reused_from"] for trial in again[:1] + again[-1:]] == [None, None]

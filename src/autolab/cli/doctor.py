@@ -210,7 +210,7 @@ def _report_layers(report: Report, level: str, layers: list[probe.Layer]) -> Non
         if layer.holds:
             names.append(layer.name)
         else:
-            report.problem("containment", f"{level}: {layer.name}: {layer.said}")
+            report.problem("containment", f"{level}: {layer.name}: {layer.message}")
     report.note("containment", f"{level} works; probes were stopped at: {', '.join(names)}")
 
 

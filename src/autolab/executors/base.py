@@ -1,24 +1,23 @@
-"""What every place where trials run must do: the types, the protocol, and what all of them check alike.
+"""What every executor must do: the types, the protocol, and the checks that all of them share.
 
-An executor takes jobs in batches and is asked about them by reference. Each of its verbs may be called again after a
-crash: `submit` adopts what is known, `find` says what is, `fetch` and `cancel` do nothing where nothing is left to do.
+An executor takes jobs in batches and answers by reference. Each of its methods may be called again after a crash:
+`submit` adopts jobs that it already has, `find` lists them, `fetch` and `cancel` do nothing if nothing is left to do.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol
 
 from autolab.errors import ExecutorError
-from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.box import OPEN, Box
 from autolab.sandbox.collect import ARCHIVE, EXIT_FILE, LEFT_OUT_FILE, LOGS
+from autolab.sandbox.exit_record import Exit
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED = frozenset({EXIT_FILE, LEFT_OUT_FILE, ARCHIVE, LOGS})
@@ -47,7 +46,8 @@ class Job:
     """One attempt of one trial. `inputs` are local files or folders that the steps read; a remote executor ships them.
 
     In the attempt's folder the executor makes `<step name>/` for each step, and `logs/<step name>.out` and `.err`.
-    `results` and `discarded` say what `collection.Known` asks about the files that it leaves."""
+    `results` and `discarded` are those of `collect.OutputRules`: which files of the attempt are read later, and which
+    folders are dropped."""
 
     key: str
     trial: str
@@ -67,56 +67,6 @@ class Ref:
     handle: str
 
 
-@dataclass(frozen=True)
-class StepExit:
-    """How one step ended. Seconds are wall-clock, but for `cpu_seconds`; either returncode or signal is None.
-
-    CPU time and peak are those of the step's first process and of the children it waited for."""
-
-    name: str
-    returncode: int | None
-    signal: int | None
-    seconds: float
-    cpu_seconds: float
-    max_rss_bytes: int
-    output_bytes: int
-    started: str
-    ended: str
-
-
-@dataclass(frozen=True)
-class Exit:
-    """How an attempt ended: `step` is the last that ran ("" if none did), numbers are totals, the peak a maximum."""
-
-    key: str
-    outcome: TrialOutcome
-    step: str
-    returncode: int | None
-    signal: int | None
-    seconds: float
-    cpu_seconds: float
-    max_rss_bytes: int
-    output_bytes: int
-    started: str
-    ended: str
-    message: str
-    steps: tuple[StepExit, ...] = ()
-    contained: Mapping[str, str] = field(default_factory=dict)
-    """The last step's level, and what held its limits: `cgroup v1`, `cgroup v2`, `rlimit` or, weaker, `watcher`."""
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The exit that a file holds. Raises ExecutorError where it does not fit, OSError where it cannot be read."""
-        try:
-            fields: dict[str, Any] = json.loads(path.read_bytes())
-            steps = tuple(StepExit(**step) for step in fields.pop("steps"))
-            return cls(**fields | {"outcome": TrialOutcome(fields["outcome"]), "steps": steps})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ExecutorError(
-                f"{path} is not an exit document: {error}; run the trial again as a new attempt"
-            ) from error
-
-
 class Phase(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
@@ -126,7 +76,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """Where a job stands. `exit` is there when it is finished or lost; both are final."""
+    """Where a job stands. `exit` is set when it is finished or lost; both are final."""
 
     phase: Phase
     exit: Exit | None = None
@@ -137,7 +87,7 @@ class Status:
 
 
 class Executor(Protocol):
-    """A place where trials run. Everything raises ExecutorError in one line; `transient` marks what may come back."""
+    """A place where trials run. Every method may raise ExecutorError; `transient` marks an error that may pass."""
 
     name: ClassVar[str]
     location: ClassVar[str]
@@ -146,25 +96,25 @@ class Executor(Protocol):
         """`workdir` is the run's own, outside of the checkout; nothing is made or started yet."""
 
     def submit(self, jobs: Sequence[Job]) -> list[Ref]:
-        """Queues the jobs in their order. A key already known is adopted, never started twice; an attempt is refused
-        while an earlier one of its trial is not over."""
+        """Queues the jobs in their order. A key that it already has is adopted, never started twice. An attempt is
+        refused while an earlier one of its trial is not over."""
         ...
 
     def find(self, keys: Sequence[str]) -> dict[str, Ref]:
-        """What is known of these keys, after a crash too; keys never submitted are absent."""
+        """The refs of those keys that were ever submitted, after a crash too."""
         ...
 
     def poll(self, refs: Sequence[Ref], timeout_s: float) -> dict[str, Status]:
-        """The status of each ref by key. Returns at once if one differs from this object's last answer or all are
-        over, else at the first change or after `timeout_s`."""
+        """The status of each ref by key. Returns at once if one differs from this object's last reply or all are over,
+        else at the first change or after `timeout_s` seconds."""
         ...
 
     def fetch(self, ref: Ref, destination: Path) -> None:
         """Copies the files of an attempt that is over, and its `exit.json`, to `destination`, whole or not at all.
 
-        Takes regular files with one link; what else there is, is named in `left_out.json`. Code, settings and hidden
-        files go into one archive (`collection.ARCHIVE`). A destination that holds this very attempt is left as it is,
-        any other is refused. A sync that fails raises with transient=True."""
+        Takes regular files with one link; `left_out.json` names everything else. Code, settings and hidden files go
+        into one archive (`collect.ARCHIVE`). A destination that holds this very attempt is left as it is, any other is
+        refused. A sync that fails raises with transient=True."""
 
     def cancel(self, refs: Sequence[Ref]) -> None:
         """Ends what is not over, with outcome `cancelled`; returns when none of it is alive any more."""
@@ -180,8 +130,9 @@ def check(job: Job) -> None:
         raise ExecutorError(f"{where}: trial {job.trial!r} is not a slug (letters, digits, '.', '_', '-')")
     if job.attempt < 1 or job.cores < 1:
         raise ExecutorError(f"{where}: attempt {job.attempt} and cores {job.cores} must be at least 1")
-    for own in {"folder", "scratch"} & job.inputs.keys():
-        raise ExecutorError(f"{where}: an input cannot be called {own!r}, which names the attempt's own; rename it")
+    # The executor itself fills these two.
+    for name in {"folder", "scratch"} & job.inputs.keys():
+        raise ExecutorError(f"{where}: an input cannot be called {name!r}, which names the attempt's own; rename it")
     for name, path in job.inputs.items():
         if not path.exists():
             raise ExecutorError(f"{where}: input {name!r} is missing at {path}")
@@ -192,6 +143,7 @@ def check(job: Job) -> None:
 
 
 def _check_step(where: str, step: Step) -> None:
+    # A step's folder lies beside the executor's own files.
     if not SLUG.fullmatch(step.name) or step.name in RESERVED:
         raise ExecutorError(f"{where}: the name is not a slug, or is one of {', '.join(sorted(RESERVED))}")
     if not step.argv:
@@ -203,14 +155,19 @@ def _check_step(where: str, step: Step) -> None:
 
 
 def fill(step: Step, places: Mapping[str, str]) -> Step:
-    """The step with `{name}` replaced by `places[name]`, in one pass; any other brace stays as it is."""
+    """The step with `{name}` replaced by `places[name]`; any other brace stays as it is."""
+    # In one pass: a path that holds a brace is not filled again.
     pattern = re.compile("|".join(re.escape("{" + name + "}") for name in places))
 
     def filled(text: str) -> str:
         return pattern.sub(lambda match: places[match.group()[1:-1]], text)
 
-    env = {name: filled(value) for name, value in step.env.items()}
-    argv = tuple(filled(word) for word in step.argv)
-    reads, writes = (tuple(filled(path) for path in paths) for paths in (step.box.reads, step.box.writes))
-    box = replace(step.box, reads=reads, writes=writes)
-    return replace(step, argv=argv, cwd=filled(step.cwd), env=env, box=box)
+    reads = tuple(map(filled, step.box.reads))
+    writes = tuple(map(filled, step.box.writes))
+    return replace(
+        step,
+        argv=tuple(map(filled, step.argv)),
+        cwd=filled(step.cwd),
+        env={name: filled(value) for name, value in step.env.items()},
+        box=replace(step.box, reads=reads, writes=writes),
+    )

@@ -10,25 +10,25 @@ from autolab.executors.local import LocalExecutor
 
 EXECUTORS: dict[str, type[Executor]] = {"local": LocalExecutor}
 
-_VERBS = ("submit", "find", "poll", "fetch", "cancel", "discard")
+_METHODS = ("submit", "find", "poll", "fetch", "cancel", "discard")
 
 
 def load_executor(name: str) -> type[Executor]:
-    """The executor called `name`, or the class at `package.module:Class`. Raises ExecutorError, listing the known."""
+    """The executor called `name`, or the class at `package.module:Class`. ExecutorError, listing the known names."""
     if name in EXECUTORS:
         return EXECUTORS[name]
-    known = f"known are {', '.join(EXECUTORS)}, or package.module:Class"
-    module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
-        raise ExecutorError(f"executor {name!r} is not known; {known}")
+    choices = f"known are {', '.join(EXECUTORS)}, or package.module:Class"
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ExecutorError(f"executor {name!r} is not known; {choices}")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        executor = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module may fail in any way: the user wants the line, not our traceback
         raise ExecutorError(
-            f"executor {name!r} could not be loaded ({type(error).__name__}: {error}); {known}"
+            f"executor {name!r} could not be loaded ({type(error).__name__}: {error}); {choices}"
         ) from error
-    missing = [part for part in ("name", "location", *_VERBS) if not hasattr(found, part)]
-    if not isinstance(found, type) or missing:
+    # Checked here, so that a class that lacks a method fails before anything is submitted.
+    missing = [part for part in ("name", "location", *_METHODS) if not hasattr(executor, part)]
+    if not isinstance(executor, type) or missing:
         raise ExecutorError(f"executor {name!r} is not an executor class: it lacks {', '.join(missing) or 'a class'}")
-    executor: type[Executor] = found
     return executor

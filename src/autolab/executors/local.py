@@ -1,8 +1,8 @@
 """Trials on this machine, under a detached supervisor (`autolab.executors.supervisor`) that outlives the engine.
 
-The work folder is all that the two sides share: jobs and cancels are files with a byte to wake the supervisor, exits
-are files with a byte to wake the engine. So a new object on the same folder knows all that the old one knew. Whenever
-jobs are not over and no supervisor listens, one is started; of two, the second leaves at once.
+The two sides share the work folder and nothing else: jobs and cancels are files with a byte to wake the supervisor,
+exits are files with a byte to wake the engine. So a new object on the same folder knows all that the old one knew.
+Whenever jobs are not over and no supervisor listens, one is started; if two start, the second leaves at once.
 
     options: slots   jobs side by side, each taking its `cores` (default: the cores this process may use)
 """
@@ -23,11 +23,21 @@ from typing import ClassVar
 
 from autolab.errors import ExecutorError
 from autolab.executors import supervisor
-from autolab.executors.base import Exit, Job, Phase, Ref, Status, check, fill
-from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.executors.base import Job, Phase, Ref, Status, check, fill
 from autolab.sandbox import runner
-from autolab.sandbox.collect import Known, Limits, collect, remove_tree
-from autolab.sandbox.workdir import Document, Workdir, drain, listen, names, notify, read_json, take_lock, write_json
+from autolab.sandbox.collect import Limits, OutputRules, collect, remove_tree
+from autolab.sandbox.exit_record import Exit, TrialOutcome
+from autolab.sandbox.workdir import (
+    Document,
+    Workdir,
+    drain,
+    listen,
+    names,
+    notify,
+    read_json,
+    wait_for_lock,
+    write_json,
+)
 from autolab.text import last_line
 
 NET_S = 1.0  # a byte may go to another reader of the same pipe, a supervisor may be killed: look at least this often
@@ -45,8 +55,8 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def _in_one_line(folder: Path) -> Iterator[None]:
-    """The outside world's OSError as an ExecutorError that names the path."""
+def _one_line_errors(folder: Path) -> Iterator[None]:
+    """An OSError of the work folder as an ExecutorError that names the path."""
     try:
         yield
     except OSError as error:
@@ -69,73 +79,77 @@ class LocalExecutor:
         self._slots = slots
         self._place = Workdir(Path(os.path.abspath(workdir)))
         self._exits: dict[str, Exit] = {}
-        self._keys: dict[str, str] = {}
-        self._told: dict[str, Phase] = {}
+        self._names: dict[str, str] = {}
+        """The names of all jobs of the work folder, by key."""
+        self._phases: dict[str, Phase] = {}
+        """What the last `poll` returned, by key."""
         self._starts = 0
 
     def submit(self, jobs: Sequence[Job]) -> list[Ref]:
         for job in jobs:
             check(job)
-        with _in_one_line(self._place.root):
+        with _one_line_errors(self._place.root):
             self._place.make()
-            queue = take_lock(self._place.queue, wait=True)
-            assert queue is not None
+            queue = wait_for_lock(self._place.queue)
             try:
-                write_json(self._place.settings, {"slots": self._slots})  # for the next one to be started
+                write_json(self._place.settings, {"slots": self._slots})  # for the next supervisor
                 refs = [self._add(job) for job in jobs]
             finally:
                 os.close(queue)
-            if any(not self._over(ref.handle) for ref in refs):
+            if not self._all_over(refs):
                 self._wake()
         return refs
 
     def find(self, keys: Sequence[str]) -> dict[str, Ref]:
-        with _in_one_line(self._place.root):
-            known = self._known()
-        return {key: Ref(key, known[key]) for key in keys if key in known}
+        with _one_line_errors(self._place.root):
+            submitted = self._submitted()
+        return {key: Ref(key, submitted[key]) for key in keys if key in submitted}
 
     def poll(self, refs: Sequence[Ref], timeout_s: float) -> dict[str, Status]:
         statuses: dict[str, Status] = {}
         for statuses in self._looks(refs, timeout_s):
-            changed = any(self._told.get(key) is not status.phase for key, status in statuses.items())
-            if changed or all(status.over for status in statuses.values()):
+            phases = {key: status.phase for key, status in statuses.items()}
+            if not phases.items() <= self._phases.items() or _over(statuses):
                 break
-        self._told.update({key: status.phase for key, status in statuses.items()})
+        for key, status in statuses.items():
+            self._phases[key] = status.phase
         return statuses
 
     def fetch(self, ref: Ref, destination: Path) -> None:
-        with _in_one_line(self._place.root):
+        with _one_line_errors(self._place.root):
             if not self._status(ref).over:
                 raise ExecutorError(f"{ref.key} is not over: its files can be fetched when it is")
             trial, _, attempt = ref.handle.rpartition(".a")
             folder = self._place.folder(trial, int(attempt))
             if not self._place.start(ref.handle).exists():
-                folder.mkdir(parents=True, exist_ok=True)  # cancelled in the queue: nothing but the exit
+                folder.mkdir(parents=True, exist_ok=True)  # over before it started: nothing but the exit
             job = read_json(self._place.job(ref.handle))
-            collect(folder, self._place.exit(ref.handle), destination, _limits(job["steps"]), _known(job))
+            discarded = frozenset(job["discarded"]) | {runner.SCRATCH_FOLDER}
+            rules = OutputRules(results=frozenset(job["results"]), discarded=discarded)
+            collect(folder, self._place.exit(ref.handle), destination, _limits(job["steps"]), rules)
 
     def cancel(self, refs: Sequence[Ref]) -> None:
-        with _in_one_line(self._place.root):
-            left = [ref for ref in refs if not self._status(ref).over]
-            for ref in left:
+        with _one_line_errors(self._place.root):
+            open_refs = [ref for ref in refs if not self._status(ref).over]
+            for ref in open_refs:
                 (self._place.cancels / ref.handle).touch()
-            if not left:
+            if not open_refs:
                 return
             self._wake()
-        for statuses in self._looks(left, CANCEL_LIMIT_S):
-            if all(status.over for status in statuses.values()):
+        for statuses in self._looks(open_refs, CANCEL_LIMIT_S):
+            if _over(statuses):
                 return
-        raise ExecutorError(f"{len(left)} cancelled jobs are still alive; see {self._place.log}", transient=True)
+        raise ExecutorError(f"{len(open_refs)} cancelled jobs are still alive; see {self._place.log}", transient=True)
 
     def discard(self) -> None:
+        # A crash may leave it renamed: the next call removes it.
         trash = self._place.root.with_name(f".{self._place.root.name}.discarded")
-        with _in_one_line(self._place.root):
+        with _one_line_errors(self._place.root):
             if self._place.root.exists():
-                self._place.make()  # a run whose trials were all known submits nothing
+                self._place.make()  # a run that reused all its trials has submitted nothing
                 if open_jobs := names(self._place.jobs) - names(self._place.exits):
                     raise ExecutorError(f"{self._place.root}: {len(open_jobs)} jobs are not over; cancel them first")
-                lock = take_lock(self._place.lock, wait=True)  # a supervisor without jobs is leaving
-                assert lock is not None
+                lock = wait_for_lock(self._place.lock)  # a supervisor without jobs is leaving
                 remove_tree(trash)
                 self._place.root.rename(trash)  # at one blow: half a work folder would look like lost jobs
                 os.close(lock)
@@ -151,47 +165,60 @@ class LocalExecutor:
             if (key := read_json(path)["key"]) != job.key:
                 raise ExecutorError(f"{path} is already job {key}, and cannot be {job.key} too; use the next attempt")
             return Ref(job.key, name)
+        # Two attempts of one trial at a time would be two results of one seed.
         for earlier in range(1, job.attempt):
-            before = f"{job.trial}.a{earlier}"
-            if self._place.job(before).exists() and not self._over(before):
+            earlier_name = f"{job.trial}.a{earlier}"
+            if self._place.job(earlier_name).exists() and not self._is_over(earlier_name):
                 raise ExecutorError(
                     f"{job.key}: attempt {earlier} of {job.trial} is not over; wait for it or cancel it"
                 )
-        folder = self._place.folder(job.trial, job.attempt)
-        places = {"folder": str(folder)} | {name: os.path.abspath(path) for name, path in job.inputs.items()}
-        scratch = {step.name: runner.scratch_folder(step.box.level, str(folder)) for step in job.steps}
-        steps = [asdict(fill(step, places | {"scratch": scratch[step.name]})) for step in job.steps]
-        document = {
+        write_json(path, self._document(job))
+        return Ref(job.key, name)
+
+    def _document(self, job: Job) -> Document:
+        """The job as the runner reads it, its paths filled in."""
+        folder = str(self._place.folder(job.trial, job.attempt))
+        places = {"folder": folder}
+        for name, path in job.inputs.items():
+            places[name] = os.path.abspath(path)
+        steps = []
+        for step in job.steps:
+            scratch = runner.scratch_folder(step.box.level, folder)
+            steps.append(asdict(fill(step, places | {"scratch": scratch})))
+        return {
             "key": job.key,
             "trial": job.trial,
             "attempt": job.attempt,
             "order": len(names(self._place.jobs)),
             "cores": job.cores,
-            "folder": str(folder),
+            "folder": folder,
             "steps": steps,
             "results": list(job.results),
             "discarded": list(job.discarded),
         }
-        write_json(path, document)
-        return Ref(job.key, name)
 
-    def _known(self) -> dict[str, str]:
-        """Key to job name of all that was ever submitted here. Job files never change, so each is read once."""
+    def _submitted(self) -> dict[str, str]:
+        """The names of all jobs that were ever submitted here, by key."""
         if self._place.jobs.exists():
-            for name in names(self._place.jobs) - set(self._keys.values()):
-                self._keys[read_json(self._place.job(name))["key"]] = name
-        return self._keys
+            # Job files never change, so each is read once.
+            for name in names(self._place.jobs) - set(self._names.values()):
+                self._names[read_json(self._place.job(name))["key"]] = name
+        return self._names
 
-    def _over(self, name: str) -> bool:
+    def _is_over(self, name: str) -> bool:
         return name in self._exits or self._place.exit(name).exists()
+
+    def _all_over(self, refs: Sequence[Ref]) -> bool:
+        return all(self._is_over(ref.handle) for ref in refs)
 
     def _status(self, ref: Ref) -> Status:
         name = ref.handle
         if name not in self._exits and self._place.exit(name).exists():
             self._exits[name] = Exit.read(self._place.exit(name))
             self._starts = 0
-        if ended := self._exits.get(name):
-            return Status(Phase.LOST if ended.outcome is TrialOutcome.LOST else Phase.FINISHED, ended)
+        if end := self._exits.get(name):
+            phase = Phase.LOST if end.outcome is TrialOutcome.LOST else Phase.FINISHED
+            return Status(phase, end)
         if self._place.start(name).exists():
             return Status(Phase.RUNNING)
         if self._place.job(name).exists():
@@ -201,27 +228,28 @@ class LocalExecutor:
     # Below: the supervisor and the waiting
 
     def _looks(self, refs: Sequence[Ref], timeout_s: float) -> Iterator[dict[str, Status]]:
-        """The statuses now, then after whatever happens, until the time is up. Sees to it that somebody works."""
+        """The statuses now, then after whatever happens, until the time is up. Keeps a supervisor running."""
         if not refs:
             return
         deadline = time.monotonic() + timeout_s
-        with _in_one_line(self._place.root), self._events() as events:
+        # Open before the first look, so that nothing can happen unseen between a look and the wait for the next.
+        with _one_line_errors(self._place.root), self._events() as events:
             while True:
-                net = NET_S
-                if not all(self._over(ref.handle) for ref in refs):
-                    net = self._wake()
+                wait_s = NET_S
+                if not self._all_over(refs):
+                    wait_s = self._wake()
                 yield {ref.key: self._status(ref) for ref in refs}
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return
                 wakeup = select.poll()
                 wakeup.register(events, select.POLLIN)
-                if wakeup.poll(1000 * min(left, net)):
+                if wakeup.poll(1000 * min(left, wait_s)):
                     drain(events)
 
     @contextmanager
     def _events(self) -> Iterator[int]:
-        """Open before the first look, so that nothing can happen between a look and the wait for the next."""
+        """A descriptor that becomes readable when a job starts or ends."""
         descriptor = listen(self._place.events)
         try:
             yield descriptor
@@ -232,16 +260,19 @@ class LocalExecutor:
         """Makes the supervisor look at its queue, or starts one. Returns the seconds after which to do so again."""
         if notify(self._place.wake):
             return NET_S
+        # A supervisor that dies each time would be started for ever.
         if self._starts >= FRUITLESS_STARTS:
             raise ExecutorError(f"the supervisor died {self._starts} times without a result; see {self._place.log}")
-        return HELD_S if self._start() == supervisor.HELD else NET_S
+        if self._start() == supervisor.HELD:
+            return HELD_S
+        return NET_S
 
     def _start(self) -> int:
         """Starts a supervisor: in a session of its own, with no environment, no open file and no way back to us."""
         command = [sys.executable, "-I", "-S", "-B", str(supervisor.__file__), str(self._place.root)]
         with open(self._place.log, "ab") as log:
             try:
-                done = subprocess.run(
+                starter = subprocess.run(
                     command,
                     check=False,
                     stdin=subprocess.DEVNULL,
@@ -254,22 +285,23 @@ class LocalExecutor:
                 )
             except subprocess.TimeoutExpired as error:
                 raise ExecutorError(f"the supervisor did not start in {START_LIMIT_S:g} s", transient=True) from error
-        if done.returncode not in (0, supervisor.HELD):
-            said = last_line(done.stderr) or f"status {done.returncode}"
-            raise ExecutorError(f"the supervisor cannot run: {said}", transient=True)
-        self._starts += done.returncode == 0
-        return done.returncode
+        if starter.returncode == 0:
+            self._starts += 1
+        elif starter.returncode != supervisor.HELD:
+            reason = last_line(starter.stderr) or f"status {starter.returncode}"
+            raise ExecutorError(f"the supervisor cannot run: {reason}", transient=True)
+        return starter.returncode
+
+
+def _over(statuses: Mapping[str, Status]) -> bool:
+    return all(status.over for status in statuses.values())
 
 
 def _limits(steps: Sequence[Document]) -> Limits:
     """What a job may leave: the disk shares of its steps and what they print; the default if one has no share."""
-    shares = [step["box"]["disk_bytes"] for step in steps]
-    if not all(shares):
-        return Limits()
-    return Limits(total_bytes=sum(shares) + sum(step["output_bytes"] for step in steps))
-
-
-def _known(job: Document) -> Known:
-    """What the job says of its files; jobs of versions before this one say nothing."""
-    discarded = frozenset(job.get("discarded", ())) | {runner.SCRATCH_FOLDER}
-    return Known(results=frozenset(job.get("results", ())), discarded=discarded)
+    total_bytes = 0
+    for step in steps:
+        if not step["box"]["disk_bytes"]:
+            return Limits()
+        total_bytes += step["box"]["disk_bytes"] + step["output_bytes"]
+    return Limits(total_bytes=total_bytes)

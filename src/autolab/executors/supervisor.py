@@ -2,27 +2,26 @@
 
     python -I -S -B supervisor.py WORKDIR
 
-Standard library only, with the files beside it that it imports (runner, sandbox, syscalls, limits, processes,
-kill_reasons, workdir): they run from any folder called `autolab`.
-`executors/local.py` is the other side of the work folder. Three kinds of process:
+Standard library only, with what it imports: `sandbox/`, `files.py`, `errors.py` and `text.py` run from any folder
+called `autolab`. `executors/local.py` is the other side of the work folder. Three kinds of process:
 
     supervisor           one a work folder: the queue and the slots; a daemon in a session of its own
     └── runner           one a running job, forked: runs the steps in order, writes the exit
         └── leader       one a step: the job's own command, in a session of its own
 
 A job is over when `exits/<name>.json` is there, and only then. It is written last, after everything below the runner
-was killed and reaped, and lies where no job is told to write. There are no clocks but the steps' limits: who waits,
-waits for a byte.
+was killed and reaped, in a folder that no job gets to write in. No process polls by a clock, except for the steps'
+limits: each waits for a byte.
 
-Who dies takes along what is below it. A supervisor that dies closes its end of each runner's socket, and the runner
-kills its tree. A runner that dies takes its leader along (PR_SET_PDEATHSIG), and what else was below it falls to the
-supervisor (PR_SET_CHILD_SUBREAPER), which kills it. The runners share the supervisor's lock: a free lock means that the
-supervisor and all runners are gone. The next supervisor calls `lost` what was started and has no exit, and runs what
-was never started.
+If a process dies, its children are killed. A supervisor that dies closes its end of each runner's socket, and the
+runner kills its tree. If a runner dies, the kernel kills its leader (PR_SET_PDEATHSIG); everything else below it falls
+to the supervisor (PR_SET_CHILD_SUBREAPER), which kills it. The runners share the supervisor's lock: a free lock means
+that the supervisor and all runners are gone. The next supervisor calls `lost` what was started and has no exit, and
+runs what was never started.
 
-Not covered below level `full` (`sandbox`): a daemon that left its session, when supervisor and runner are both killed
-at one blow; at level `none`: a job that writes into the work folder on purpose. macOS has neither prctl nor /proc:
-there only the step's process group is killed; that path has not been run.
+Not covered below level `full` (`sandbox`): a daemon that left its session, if supervisor and runner are killed at the
+same time; at level `none`: a job that writes into the work folder on purpose. macOS has neither prctl nor /proc: there
+only the step's process group is killed; that path has not been run.
 """
 
 from __future__ import annotations
@@ -34,16 +33,19 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+from autolab import files
 from autolab.sandbox import kill_reasons, limits
+from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.sandbox.landlock import PR_SET_CHILD_SUBREAPER, prctl
 from autolab.sandbox.process_tree import end_children, end_recorded
-from autolab.sandbox.runner import CANCELLED, GROUP, LOST, JobRunner, SupervisorDied, exit_document
+from autolab.sandbox.runner import GROUP, JobRunner, SupervisorDied
 from autolab.sandbox.workdir import (
     Document,
     Workdir,
@@ -52,13 +54,21 @@ from autolab.sandbox.workdir import (
     names,
     note,
     notify,
-    now,
     read_json,
     take_lock,
+    wait_for_lock,
     write_json,
 )
 
 HELD = 3  # exit status: another supervisor (or a runner of a dead one) has this work folder
+
+
+class QueuedJob(NamedTuple):
+    """Ordered by `order`, its place among all jobs of the work folder."""
+
+    order: int
+    name: str
+    job: Document
 
 
 class RunningJob(NamedTuple):
@@ -76,20 +86,23 @@ class Supervisor:
         self.slots: int = read_json(place.settings)["slots"]
         self.wake = listen(place.wake)
         self.kills_before = kill_reasons.out_of_memory_kills()
-        self.known: set[str] = set()
-        self.queue: list[tuple[int, str, Document]] = []
+        self.job_names: set[str] = set()
+        self.queue: list[QueuedJob] = []
         self.running: dict[str, RunningJob] = {}
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.wake, selectors.EVENT_READ)
 
     def recover(self) -> None:
-        """Ends what a dead supervisor left and says so: started, no exit. With the lock held no runner lives."""
+        """Ends what a dead supervisor left: started, no exit. With the lock held no runner lives."""
         for name in sorted(names(self.place.started) - names(self.place.exits)):
             record = read_json(self.place.start(name))
+            # Supervisor and runner may have been killed at once: then the step's session is all that is left.
             end_recorded(record)
-            cancelled = (self.place.cancels / name).exists()
+            outcome = TrialOutcome.LOST
+            if (self.place.cancels / name).exists():
+                outcome = TrialOutcome.CANCELLED
             message = f"the supervisor died while {record['step']} ran"
-            self.close(name, record, CANCELLED if cancelled else LOST, message, record["started"], record["step"])
+            self.close(name, record, outcome, message, record["started"], record["step"])
         limits.sweep(GROUP)
 
     def run(self) -> None:
@@ -101,6 +114,7 @@ class Supervisor:
             self.start()
             if not self.running and self.leave():
                 return
+            # Without a running job there is nothing to wait for: `leave` has seen a new one.
             for key, _ in self.selector.select() if self.running else ():
                 if key.fd == self.wake:
                     drain(self.wake)
@@ -109,33 +123,40 @@ class Supervisor:
 
     def admit(self) -> None:
         """Takes in the jobs that were added. A file that is no job is over before it starts."""
-        for name in sorted(names(self.place.jobs) - self.known):
-            self.known.add(name)
+        for name in sorted(names(self.place.jobs) - self.job_names):
+            self.job_names.add(name)
             if self.place.exit(name).exists():
                 continue
             try:
                 job = read_json(self.place.job(name))
-                self.queue.append((job["order"], name, job))
+                self.queue.append(QueuedJob(job["order"], name, job))
             except (ValueError, KeyError) as error:
-                self.close(name, {"key": name}, LOST, f"{self.place.job(name)} is not a job: {error}", now())
-        self.queue.sort(key=lambda entry: entry[:2])
+                message = f"{self.place.job(name)} is not a job: {error}"
+                self.close(name, {"key": name}, TrialOutcome.LOST, message, files.utc_now())
+        self.queue.sort(key=lambda entry: (entry.order, entry.name))
 
     def cancel(self) -> None:
-        asked = set(os.listdir(self.place.cancels))
-        for _, name, job in [entry for entry in self.queue if entry[1] in asked]:
-            self.close(name, job, CANCELLED, "cancelled before it started", now())
-        self.queue = [entry for entry in self.queue if entry[1] not in asked]
-        for name in asked & self.running.keys():
-            with contextlib.suppress(BrokenPipeError):  # it has just ended: the selector says so next
-                self.running[name].control.send(b"c")  # a second byte says nothing new
+        cancelled = set(os.listdir(self.place.cancels))
+        queue = self.queue
+        self.queue = []
+        for entry in queue:
+            if entry.name in cancelled:
+                message = "cancelled before it started"
+                self.close(entry.name, entry.job, TrialOutcome.CANCELLED, message, files.utc_now())
+            else:
+                self.queue.append(entry)
+        for name in cancelled & self.running.keys():
+            # A runner that has just ended is seen by the selector next. A second byte says nothing new.
+            with contextlib.suppress(BrokenPipeError):
+                self.running[name].control.send(b"c")
 
     def start(self) -> None:
         """In order, without overtaking: a wide job at the front waits, and so do those behind it."""
-        free = self.slots - sum(self.width(one.job) for one in self.running.values())
-        while self.queue and self.width(self.queue[0][2]) <= free:
-            _, name, job = self.queue.pop(0)
-            free -= self.width(job)
-            self.launch(name, job)
+        free = self.slots - sum(self.width(running.job) for running in self.running.values())
+        while self.queue and self.width(self.queue[0].job) <= free:
+            entry = self.queue.pop(0)
+            free -= self.width(entry.job)
+            self.launch(entry.name, entry.job)
 
     def width(self, job: Document) -> int:
         return min(int(job["cores"]), self.slots)
@@ -144,19 +165,20 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            self.keep(name, job, ours, theirs)
+            self.become_runner(name, job, ours, theirs)
         theirs.close()
         self.running[name] = RunningJob(name, job, pid, ours)
         self.selector.register(ours, selectors.EVENT_READ, name)
 
-    def keep(self, name: str, job: Document, ours: socket.socket, theirs: socket.socket) -> None:
-        """In the child: lets go of what is the supervisor's, all but the lock, and keeps the job. Does not return."""
+    def become_runner(self, name: str, job: Document, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+        """In the child: closes what is the supervisor's, all but the lock, and runs the job. Does not return."""
         status = 70
         try:
             self.selector.close()
             os.close(self.wake)
-            for held in (ours, *(one.control for one in self.running.values())):
-                held.close()
+            ours.close()
+            for running in self.running.values():
+                running.control.close()
             JobRunner(self.place, name, job, theirs).run()
             status = 0
         except SupervisorDied:
@@ -168,35 +190,37 @@ class Supervisor:
             os._exit(status)
 
     def reap(self, name: str) -> None:
-        """A runner has ended. Without an exit it was killed: then what it kept has fallen to us."""
-        one = self.running.pop(name)
-        self.selector.unregister(one.control)
-        one.control.close()
-        _, status = os.waitpid(one.runner, 0)
+        """A runner has ended. Without an exit it was killed: then what it ran has fallen to this process."""
+        ended = self.running.pop(name)
+        self.selector.unregister(ended.control)
+        ended.control.close()
+        _, status = os.waitpid(ended.runner, 0)
         if self.place.exit(name).exists():
             return
-        end_children(spare={other.runner for other in self.running.values()})
-        started, step = now(), ""
+        # Other runners are children of this process too, and go on.
+        end_children(spare={running.runner for running in self.running.values()})
+        started, step = files.utc_now(), ""
         if self.place.start(name).exists():
             record = read_json(self.place.start(name))
             end_recorded(record)
             started, step = record["started"], record["step"]
         code = os.waitstatus_to_exitcode(status)
-        how = kill_reasons.told(code, self.kills_before) or f"ended with {code}"
-        self.close(name, one.job, LOST, f"the process that kept it {how}", started, step)
+        reason = kill_reasons.kill_message(code, self.kills_before) or f"ended with {code}"
+        self.close(name, ended.job, TrialOutcome.LOST, f"the process that ran it {reason}", started, step)
 
-    def close(self, name: str, job: Document, outcome: str, message: str, started: str, step: str = "") -> None:
-        document = exit_document(job, outcome, message, [], started, {}) | {"step": step}
-        write_json(self.place.exit(name), document)
+    def close(
+        self, name: str, job: Document, outcome: TrialOutcome, message: str, started: str, step: str = ""
+    ) -> None:
+        end = replace(Exit.of_steps(job["key"], outcome, message, started), step=step)
+        write_json(self.place.exit(name), end.document)
         note(f"{name}: {outcome}: {message}")
         notify(self.place.events)
 
     def leave(self) -> bool:
-        """Ends the supervisor unless a job came in. The queue is locked: none can come between the look and the end."""
-        queue = take_lock(self.place.queue, wait=True)
-        assert queue is not None
+        """Ends the supervisor unless a job came in."""
+        queue = wait_for_lock(self.place.queue)  # no job can be added between the look and the end
         try:
-            if names(self.place.jobs) - self.known:
+            if names(self.place.jobs) - self.job_names:
                 return False
             os.close(self.wake)
             os.close(self.lock)
@@ -218,9 +242,10 @@ def main(workdir: str) -> int:
             return HELD
         supervisor = Supervisor(place, lock)
         supervisor.recover()
+        # The parent's status reaches the caller; the child holds the lock on.
         if os.fork():
             return 0
-        os.dup2(1, 2)
+        os.dup2(1, 2)  # standard error is the caller's: from here on it is the log
         supervisor.run()
     except OSError as error:
         print(f"{error.filename or workdir}: {error.strerror or error}", file=sys.stderr)

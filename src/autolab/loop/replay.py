@@ -240,9 +240,9 @@ def _take_over(past: _Past, scratch: Lab, tell: View) -> None:
             continue
         if found is not None:
             trial, source = found
-            iteration_id, run_id, _ = source.split("/")
+            run_id = source.split("/")[1]
             line = scratch.ledger.append("trial_known", {"run_id": run_id, "trial": trial.value()})
-            StoredTrials(scratch.store, scratch.ledger).keep(line, iteration_id)
+            StoredTrials(scratch.store, scratch.ledger).keep(line)
 
 
 def _said(lab: Lab) -> Iterator[Path]:

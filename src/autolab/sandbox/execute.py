@@ -1,8 +1,8 @@
 """Runs one program to its end for the engine: a candidate's check, the evaluator, a question to an interpreter.
 
-A `runner` of its own runs it, as the supervisor's run the trials: enclosed as its box says, within its limits, and all
-that it started is dead when it is over. If the engine dies meanwhile, so does the runner, with everything below it.
-Runners are forked by one server, which starts with the first program and ends with the engine.
+A `runner` of its own runs it, as the supervisor's run the trials: enclosed as its box says and within its limits. All
+that the program started is dead when it is over. If the engine dies, the runner and everything below it are killed.
+One server forks the runners. It starts with the first program and ends with the engine.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 
 from autolab.errors import LabError
 from autolab.sandbox import kill_reasons, runner
-from autolab.sandbox.box import Box
+from autolab.sandbox.box import OPEN, Box
 from autolab.sandbox.collect import remove_tree
+from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.sandbox.workdir import Document
 from autolab.text import many_lines
 
@@ -36,9 +37,9 @@ TAIL_LINES, TAIL_CHARACTERS, TAIL_BYTES = 20, 2_000, 8_192
 class Ended:
     """How a program ended. `code` is its exit status, or minus the signal that killed it.
 
-    `missing` says why it could not be started at all, `passed` which limit but time it passed, `killed` which signal
-    ended it and who may have sent that. `tail` is the end of what it printed, printable. `contained`: its level, and
-    what held each limit.
+    `missing` says why it could not be started at all, `passed` which limit other than time it passed, `killed` which
+    signal ended it and who may have sent that. `tail` is the end of what it printed, printable. `contained`: its level,
+    and what enforced each limit.
     """
 
     code: int
@@ -59,21 +60,22 @@ class Ended:
 
 
 def run(
-    argv: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, limit_s: float, box: Box | None = None
+    argv: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, limit_s: float, box: Box = OPEN
 ) -> Ended:
-    """Run `argv` in `folder` with exactly `environment`, no input, and its output in `log`; without a box as we are.
+    """Run `argv` in `folder` with exactly `environment`, no input, and its output in `log`.
 
     `{scratch}` in the environment is filled with a folder for temporary files. When it ends, or after `limit_s`
     seconds, nothing of it is alive. OSError if the log cannot be written; LabError if it could not be enclosed.
     """
+    # Looked up here, so that a missing program is told apart from one that fails.
     missing = _missing(argv[0], folder, environment)
     log.parent.mkdir(parents=True, exist_ok=True)
     if missing is not None:
         log.write_bytes(b"")
         return missing
-    place = log.absolute().parent.with_name(f".{log.parent.name}.{log.name}.run")  # no program writes there
-    remove_tree(place)
-    box = box or Box()
+    # Beside the log's folder, which the program may write in: the runner's own files have to be out of its reach.
+    place = log.absolute().parent.with_name(f".{log.parent.name}.{log.name}.run")
+    remove_tree(place)  # of an engine that was killed
     scratch = runner.scratch_folder(box.level, str(place))
     step = {
         "name": "run",
@@ -86,47 +88,48 @@ def run(
         "box": asdict(box),
     }
     try:
-        document = _kept({"key": log.name, "folder": str(place), "steps": [step]})
+        end = run_job({"key": log.name, "folder": str(place), "steps": [step]})
         tail = _shorten(place / "logs" / "run.out", log)
     finally:
         remove_tree(place)
-    return _ended(document, tail)
+    return _ended(end, tail)
 
 
 def _missing(program: str, folder: Path, environment: Mapping[str, str]) -> Ended | None:
-    path = folder / program if "/" in program else None
-    found = shutil.which(path or program, path=environment.get("PATH", os.defpath))
-    if found is not None:
+    """Why a program cannot be started; None if it can."""
+    path = folder / program if "/" in program else Path(program)
+    if shutil.which(path, path=environment.get("PATH", os.defpath)) is not None:
         return None
-    if path is not None and path.exists():
+    if "/" in program and path.exists():
         return Ended(126, missing="program cannot be started (Permission denied)")
     return Ended(127, missing="program not found")
 
 
-def _kept(job: Document) -> Document:
-    """The exit document of a job that a runner in a process of its own has run."""
+def run_job(job: Document) -> Exit:
+    """Run a job in a runner's process, to its exit. LabError: somebody killed the runner."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             socket.send_fds(_server(), [b"j"], [theirs.fileno()])
         try:
             ours.sendall(json.dumps(job).encode() + b"\n")
-            said = _to_the_end(ours)
-        except BaseException:  # an interrupt: the runner ends what it runs, and then itself
+            reply = read_to_end(ours)
+        except BaseException:
+            # An interrupt: the runner ends what it runs, and then itself. Nothing may be alive when this returns.
             ours.shutdown(socket.SHUT_WR)
-            _to_the_end(ours)
+            read_to_end(ours)
             raise
-    if not said:
-        raise LabError(f"{job['key']}: its runner was killed, and what it kept with it; try again")
-    document: Document = json.loads(said)
-    return document
+    if not reply:
+        raise LabError(f"{job['key']}: its runner was killed, and what it ran with it; try again")
+    return Exit.from_json(reply, "a runner's reply")
 
 
-def _to_the_end(source: socket.socket) -> bytes:
-    said = b""
+def read_to_end(source: socket.socket) -> bytes:
+    """All that comes until the other end is closed."""
+    content = b""
     while block := source.recv(65536):
-        said += block
-    return said
+        content += block
+    return content
 
 
 _servers: dict[int, tuple[subprocess.Popen[bytes], socket.socket]] = {}
@@ -134,52 +137,67 @@ _servers: dict[int, tuple[subprocess.Popen[bytes], socket.socket]] = {}
 
 
 def _server() -> socket.socket:
-    """The socket of the server that forks runners, started with the first program; it ends with this process."""
-    known = _servers.get(os.getpid())
-    if known is not None:
-        if known[0].poll() is None:
-            return known[1]
-        known[1].close()
+    """The socket of the server that forks runners; started with the first program, it ends with this process."""
+    if os.getpid() in _servers:
+        server, ours = _servers[os.getpid()]
+        if server.poll() is None:
+            return ours
+        ours.close()
     ours, theirs = socket.socketpair()
+    # A session of its own: Ctrl-C at a terminal reaches the engine alone, which ends its runners in order.
     command = [sys.executable, "-I", "-S", "-B", str(runner.__file__)]
     with theirs:
         server = subprocess.Popen(
             command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True
         )
     _servers[os.getpid()] = server, ours
-    atexit.register(_end, server, ours)
+    atexit.register(_end, os.getpid(), server, ours)
     return ours
 
 
-def _end(server: subprocess.Popen[bytes], ours: socket.socket) -> None:
+def _end(owner: int, server: subprocess.Popen[bytes], ours: socket.socket) -> None:
     """At the end of the process that started the server, not of its forks."""
-    if _servers.get(os.getpid(), (None,))[0] is server:
+    if os.getpid() == owner:
         ours.close()
         server.wait()
 
 
-def _ended(document: Document, tail: str) -> Ended:
-    outcome, message, signal = document["outcome"], str(document["message"]), document["signal"]
-    if outcome == runner.LOST:
-        raise LabError(f"{document['key']}: {message}; `autolab doctor` shows what can be enclosed here")
-    code, contained = document["returncode"] if signal is None else -signal, document["contained"]
-    over = outcome not in (runner.COMPLETED, runner.FAILED, runner.TIMEOUT)
-    was_killed = outcome == runner.FAILED and kill_reasons.signal_of(code or 0) is not None
-    killed = message.removeprefix("run ") if was_killed else None
-    return Ended(code, tail, outcome == runner.TIMEOUT, None, message if over else None, killed, contained)
+def _ended(end: Exit, tail: str) -> Ended:
+    if end.outcome is TrialOutcome.LOST:
+        raise LabError(f"{end.key}: {end.message}; `autolab doctor` shows what can be enclosed here")
+    # Only a job that was lost ends without a step: nothing cancels this one, and its folder is new.
+    (step,) = end.steps
+    if step.signal is not None:
+        code = -step.signal
+    else:
+        assert step.returncode is not None
+        code = step.returncode
+    passed = killed = None
+    if end.outcome is TrialOutcome.FAILED and kill_reasons.signal_of(code) is not None:
+        killed = end.message.removeprefix("run ")
+    elif end.outcome not in (TrialOutcome.COMPLETED, TrialOutcome.FAILED, TrialOutcome.TIMEOUT):
+        passed = end.message
+    return Ended(
+        code=code,
+        tail=tail,
+        timed_out=end.outcome is TrialOutcome.TIMEOUT,
+        passed=passed,
+        killed=killed,
+        contained=end.contained,
+    )
 
 
 def _shorten(output: Path, log: Path) -> str:
-    """Put the output in its log, without the middle where it is long; its last lines, made visible."""
+    """Put the output in its log, without the middle if it is long. Returns its last lines, printable."""
     size = output.stat().st_size
     with output.open("rb") as source:
         head = source.read(LOG_LIMIT)
-        left_out = size - len(head)
         source.seek(max(0, size - TAIL_BYTES))
         last = source.read()
-    if left_out > 0:
-        note = f"\n[{left_out} bytes past {LOG_LIMIT} are left out; the last ones follow]\n"
-        head += note.encode() + last[-left_out:]
+    missing = size - len(head)
+    if missing > 0:
+        note = f"\n[{missing} bytes past {LOG_LIMIT} are left out; the last ones follow]\n"
+        head += note.encode() + last[-missing:]
     log.write_bytes(head)
     lines = many_lines(last).rstrip().split("\n")
     return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]

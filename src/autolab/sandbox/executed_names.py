@@ -1,8 +1,8 @@
-"""File names that programs run, or take their settings from, without being asked to.
+"""File names that programs run, or take their settings from, although the user did not ask for it.
 
-One module for two doors. A candidate's commit (`verifiers.path_policy`) may not hold a name that `runs_by_itself`. Of
-what a trial left, `collection` stores no such name loose, and no code or settings either (`not_a_result`): a commit
-needs those, a folder of results does not, and there test runners, editors and build tools would find them.
+A candidate's commit (`verifiers/paths.py`) may hold no name that `runs_by_itself`. Of what a trial left, `collect.py`
+stores no such name as it is, and no code or settings either (`not_a_result`): a commit needs those, a folder of results
+does not, and there test runners, editors and build tools would find them.
 
 Not covered: a program that runs files of ordinary names (`data.json`) because its user set it up so. Standard library
 only.
@@ -68,36 +68,40 @@ _SETTINGS = re.compile(
 
 
 def runs_by_itself(path: str) -> str | None:
-    """Why some program runs this file without being asked, and the way out; None if none does.
+    """Why some program runs this file by itself, and the way out; None if none does.
 
     `path` is relative, with slashes. What lies in a folder of such a name counts like the folder."""
     folded = fold(path)
     for name in folded.split("/"):
         if name in _BY_NAME:
             return _BY_OTHERS
-        for pattern, why in _PATTERNS:
+        for pattern, reason in _PATTERNS:
             if pattern.fullmatch(name):
-                return why
+                return reason
+    # `HEAD` and `hooks/` make any folder one that git takes for a repository of its own.
     if _HOOKS.fullmatch(folded) or folded.rpartition("/")[2] == "head":
         return _HOOK
     return None
 
 
 def not_a_result(path: str) -> str | None:
-    """Why a file that a trial left is not to lie about under its own name; None if it may."""
-    why = runs_by_itself(path)
-    if why is not None:
-        return why.partition(";")[0]
+    """Why a file that a trial left is not stored under its own name; None if it may be."""
+    reason = runs_by_itself(path)
+    if reason is not None:
+        return reason.partition(";")[0]  # without the way out, which is a researcher's
     folded = fold(path)
-    if any(name.startswith(".") for name in folded.split("/")):
+    if "/." in f"/{folded}":
         return "a hidden name, under which programs keep their settings"
     name = folded.rpartition("/")[2]
     if _CODE.fullmatch(name):
         return "code"
-    return "settings of a program" if _SETTINGS.fullmatch(name) else None
+    if _SETTINGS.fullmatch(name):
+        return "settings of a program"
+    return None
 
 
 def fold(path: str) -> str:
     """A path as a file system without case and with one Unicode form has it: `Eval.py` is `eval.py`."""
     folded = unicodedata.normalize("NFKC", str(PurePosixPath(path.strip("/")))).casefold()
+    # Once more: case folding can undo the normal form.
     return unicodedata.normalize("NFKC", folded)

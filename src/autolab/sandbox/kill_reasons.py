@@ -1,8 +1,9 @@
 """Which signal ended a program, and who may have sent it, in words for a report. Standard library only.
 
-A kill by a limit of Autolab's own is known and never comes here. Of the others the kernel keeps no sender: it can only
-be said whether its out-of-memory killer was at work meanwhile, by the counters of the machine and of the control groups
-in sight. Source: proc(5) `vmstat`, Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
+Autolab knows when its own limits kill a program; such a kill never comes here. The kernel keeps no sender of other
+signals. It can only be said whether its out-of-memory killer was at work meanwhile, by the counters of the machine and
+of the control groups in sight. Source: proc(5) `vmstat`, Documentation/admin-guide/cgroup-v1/memory.rst and
+cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 SHELL = 128
 """A shell ends with this plus the number of the signal that ended its program."""
-_KILLS = frozenset(
+_ENDING_SIGNALS = frozenset(
     {
         *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS),
         *(signal.SIGFPE, signal.SIGKILL, signal.SIGUSR1, signal.SIGSEGV, signal.SIGUSR2, signal.SIGPIPE),
@@ -20,16 +21,16 @@ _KILLS = frozenset(
     }
 )
 """Signals that end a program that does nothing about them."""
-_OTHERS = "by itself or by somebody outside of Autolab"
-_WHY = {
+_UNKNOWN_SENDER = "by itself or by somebody outside of Autolab"
+_REASONS: dict[int, str] = {
     signal.SIGSEGV: "it touched memory that is not its own, mostly in compiled code",
     signal.SIGBUS: "a file in memory could not grow or was cut, as where /dev/shm is full",
     signal.SIGILL: "its compiled code is for another processor",
     signal.SIGABRT: "it gave up by itself, mostly after a failed check in compiled code",
     signal.SIGSYS: "it made a system call that is forbidden here",
-    signal.SIGTERM: _OTHERS,
-    signal.SIGINT: _OTHERS,
-    signal.SIGHUP: _OTHERS,
+    signal.SIGTERM: _UNKNOWN_SENDER,
+    signal.SIGINT: _UNKNOWN_SENDER,
+    signal.SIGHUP: _UNKNOWN_SENDER,
 }
 _OUT_OF_MEMORY = (
     "the kernel's out-of-memory killer ended a program on this machine meanwhile: "
@@ -43,45 +44,48 @@ _COUNTERS = (
 
 
 def signal_of(code: int) -> int | None:
-    """The signal that ended a program, by its exit status or minus the signal: a shell's 137 is 9; None for none."""
+    """The signal that ended a program, by its exit status or minus the signal. A shell's 137 is 9; None for none."""
     if code < 0:
         return -code
+    # A program may exit with such a status by itself: a signal that never ends a program is not taken for one.
     number = code - SHELL
-    return number if number in _KILLS else None
+    return number if number in _ENDING_SIGNALS else None
 
 
 def out_of_memory_kills() -> dict[str, int]:
-    """How many programs the kernel has ended for want of memory so far, by counter; those that cannot be read are
-    absent."""
-    found = {}
+    """How many programs the kernel has killed so far for lack of memory, by counter, without unreadable counters."""
+    counts = {}
     for path, name in _COUNTERS:
+        # Which counters exist depends on the kernel, and on what a container shows of it.
         try:
             words = Path(path).read_text().split()
-            found[path] = int(words[words.index(name) + 1])
+            counts[path] = int(words[words.index(name) + 1])
         except (OSError, ValueError, IndexError):
             continue
-    return found
+    return counts
 
 
-def told(code: int, before: dict[str, int]) -> str | None:
-    """`was killed by SIGKILL: ...`, for an exit status or minus a signal; None if no signal ended it.
+def kill_message(code: int, kills_before: dict[str, int]) -> str | None:
+    """`was killed by SIGKILL: ...`, for an exit status or minus a signal; None if no signal ended the program.
 
-    `before`: `out_of_memory_kills` when the program began."""
+    `kills_before`: `out_of_memory_kills` when the program began."""
     number = signal_of(code)
     if number is None:
         return None
-    status = f" (exit status {code})" if code > 0 else ""
-    return f"was killed by {_name(number)}{status}{_reason(number, before)}"
+    message = f"was killed by {_name(number)}"
+    if code > 0:
+        message += f" (exit status {code})"
+    reason = _reason(number, kills_before)
+    return f"{message}: {reason}" if reason else message
 
 
-def _reason(number: int, before: dict[str, int]) -> str:
-    if number == signal.SIGKILL:
-        now = out_of_memory_kills()
-        if any(now[path] > count for path, count in before.items() if path in now):
-            return f": {_OUT_OF_MEMORY}"
-        return f": {_OTHERS}; perhaps the machine ran out of memory"
-    why = next((why for known, why in _WHY.items() if known == number), "")
-    return f": {why}" if why else ""
+def _reason(number: int, kills_before: dict[str, int]) -> str:
+    if number != signal.SIGKILL:
+        return _REASONS.get(number, "")
+    for path, count in out_of_memory_kills().items():
+        if count > kills_before.get(path, count):
+            return _OUT_OF_MEMORY
+    return f"{_UNKNOWN_SENDER}; perhaps the machine ran out of memory"
 
 
 def _name(number: int) -> str:

@@ -1,9 +1,9 @@
 """What a step may use up, over the sum of its processes: memory, processes and threads, disk.
 
-Standard library only, as the supervisor is. Memory and processes are the kernel's to hold where a control group can be
-made (cgroup v1 or v2): then memory in files of /dev/shm, in memfds and in System V segments counts too. Elsewhere, and
-for disk everywhere, a `Watcher` looks ten times a second at most, and what it finds too big is ended: it can be outrun
-for that long, so what it holds is recorded as `watcher`. Source: Documentation/admin-guide/cgroup-v1, cgroup-v2.rst.
+Standard library only, as the supervisor is. Where a control group can be made (cgroup v1 or v2), the kernel limits
+memory and processes: then memory in files of /dev/shm, in memfds and in System V segments counts too. Elsewhere, and
+for disk everywhere, a `Watcher` looks ten times a second at most and ends what is too big. A program can outrun it
+for that long, so the record calls such a limit `watcher`. Source: Documentation/admin-guide/cgroup-v1, cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-OUT_OF_MEMORY, PROCESS_LIMIT, DISK_LIMIT = "out_of_memory", "process_limit", "disk_limit"
+from autolab.sandbox.exit_record import TrialOutcome
+
 MOST_ENTRIES = 100_000
 """Files and folders that a step may have at once, whatever their size."""
 DEEPEST = 100
 """Folders inside each other: past that the rest would be out of sight."""
-UNREACHABLE = "made folders that no path leads to"
 MOST_BEFORE = 1_000_000
 """Files and folders that a program may find; the count of those that it adds begins there."""
 FREE_SOCKETS = 64
-"""Sockets that count nothing; each one more counts as if its buffer were full, since nobody can see what lies in it."""
+"""Sockets that count nothing. Each further one counts as if its buffer were full: nobody can see what is in it."""
 TICK_S = 0.1
 SHARE = 20
 """A look that took a second of the processor is followed by at least this many seconds without one."""
@@ -37,7 +37,7 @@ SHARE = 20
 
 
 class Group:
-    """One step's control group, in its version's form. `memory` or `pids` is None where that one could not be had."""
+    """One step's control group. `memory` or `pids` is None if that controller could not be used."""
 
     def __init__(self, memory: Path | None, pids: Path | None, version: int) -> None:
         self.memory, self.pids, self.version = memory, pids, version
@@ -45,48 +45,31 @@ class Group:
     @classmethod
     def make(cls, name: str, memory_bytes: int, processes: int) -> Group:
         """A new group below this process's own, or as near to it as may be written. 0 is no limit."""
-        found: dict[str, Path] = {}
-        version = 0
-        for controller, wanted in (("memory", memory_bytes), ("pids", processes)):
-            for version, base in _bases(controller) if wanted else ():
-                folder = base / name
-                try:
-                    folder.mkdir(exist_ok=True)
-                    _limit(folder, controller, version, wanted)
-                except OSError:
-                    with contextlib.suppress(OSError):
-                        folder.rmdir()
-                    continue
-                found[controller] = folder
-                break
-        return cls(found.get("memory"), found.get("pids"), version)
+        memory, memory_version = _make_folder(name, "memory", memory_bytes)
+        pids, pids_version = _make_folder(name, "pids", processes)
+        return cls(memory, pids, memory_version or pids_version)
 
     @property
-    def folders(self) -> list[Path]:
-        return list(dict.fromkeys(folder for folder in (self.memory, self.pids) if folder is not None))
+    def folders(self) -> set[Path]:
+        return {folder for folder in (self.memory, self.pids) if folder is not None}
 
     def join(self) -> None:
-        """This process, and all that it starts from now on. Raises OSError."""
+        """Add this process, and all that it starts from now on. Raises OSError."""
         for folder in self.folders:
-            (folder / "cgroup.procs").write_text("0")
+            (folder / "cgroup.procs").write_text("0")  # 0 is the process that writes
 
     def no_more_processes(self) -> None:
-        """So that what is being killed cannot outrun it."""
+        """Forbid forks, so that what is being killed cannot outrun the killer."""
         if self.pids is not None:
             (self.pids / "pids.max").write_text("0")
 
-    def ran_out(self) -> str:
-        """Which limit the kernel has enforced so far; empty if none."""
-        if self.memory is not None:
-            events = "memory.events" if self.version == 2 else "memory.oom_control"
-            if _counted(self.memory / events, "oom_kill"):
-                return OUT_OF_MEMORY
-            counts_kills = "oom_kill" in _words(self.memory / events)  # kernels before 4.13 do not
-            if not counts_kills and self.version == 1 and _count(self.memory / "memory.failcnt"):
-                return OUT_OF_MEMORY
-        if self.pids is not None and _counted(self.pids / "pids.events", "max"):
-            return PROCESS_LIMIT
-        return ""
+    def ran_out(self) -> TrialOutcome | None:
+        """Which limit the kernel has enforced so far; None if none."""
+        if self.memory is not None and _ran_out_of_memory(self.memory, self.version):
+            return TrialOutcome.OUT_OF_MEMORY
+        if self.pids is not None and _counter(self.pids / "pids.events", "max"):
+            return TrialOutcome.PROCESS_LIMIT
+        return None
 
     def remove(self) -> None:
         """Once all of it are dead and reaped. What cannot go yet is taken by a later `sweep`."""
@@ -95,12 +78,30 @@ class Group:
                 folder.rmdir()
 
 
+def _make_folder(name: str, controller: str, limit: int) -> tuple[Path | None, int]:
+    """A group with this limit, and its version; None and 0 if no group can be made or none is needed."""
+    if not limit:
+        return None, 0
+    for version, base in _bases(controller):
+        folder = base / name
+        try:
+            folder.mkdir(exist_ok=True)
+            _set_limit(folder, controller, version, limit)
+        except OSError:
+            # Not ours to write, or without this controller: the next base may do.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        else:
+            return folder, version
+    return None, 0
+
+
 def sweep(prefix: str) -> None:
-    """Removes groups called `<prefix><pid>…` of processes that are gone: asked of each after it was seen, so that the
-    group of one that has just begun stays."""
+    """Removes groups called `<prefix><pid>…` of processes that are gone."""
     for controller in ("memory", "pids"):
         for _, base in _bases(controller):
             for folder in base.glob(f"{prefix}*"):
+                # Looked up after the group was seen: the group of a process that has just started stays.
                 owner = re.match(r"\d+", folder.name.removeprefix(prefix))
                 if owner and not os.path.exists(f"/proc/{owner[0]}"):
                     with contextlib.suppress(OSError):
@@ -108,27 +109,34 @@ def sweep(prefix: str) -> None:
 
 
 def _bases(controller: str) -> list[tuple[int, Path]]:
-    """Folders in which a group with this controller may be possible, the nearest first."""
+    """Folders in which a group with this controller may be possible, with the version, the nearest first."""
     try:
-        lines = os.fsdecode(Path("/proc/self/cgroup").read_bytes()).strip("\n").split("\n")
+        groups = os.fsdecode(Path("/proc/self/cgroup").read_bytes()).strip("\n").split("\n")
         mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).strip("\n").split("\n")
     except OSError:
         return []
-    own = {names: path for _, names, path in (line.split(":", 2) for line in lines)}
-    found = []
+    own_path = "/"
+    unified_path = "/"
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if not controllers:
+            unified_path = path
+        elif controller in controllers.split(","):
+            own_path = path
+    bases: list[tuple[int, Path]] = []
     for mount in mounts:
         before, _, after = mount.partition(" - ")
         kind, _, options = after.split(" ", 2)
-        top, root = Path(before.split(" ")[4]), before.split(" ")[3]
+        root, top = before.split(" ")[3:5]
         if kind == "cgroup" and controller in options.split(","):
-            path = next((path for names, path in own.items() if controller in names.split(",")), "/")
-            found.append((1, top / os.path.relpath(path, root)))
+            bases.append((1, Path(top, os.path.relpath(own_path, root))))
         elif kind == "cgroup2":
-            here = top / os.path.relpath(own.get("", "/"), root)
-            for base in (here, here.parent, top):
+            own_group = Path(top, os.path.relpath(unified_path, root))
+            # In version 2 a group with processes can have no children with controllers: mostly the one above it can.
+            for base in (own_group, own_group.parent, Path(top)):
                 if base.is_relative_to(top) and controller in _words(base / "cgroup.subtree_control"):
-                    found.append((2, base))
-    return [(version, base) for version, base in found if os.access(base, os.W_OK)]
+                    bases.append((2, base))
+    return [(version, base) for version, base in bases if os.access(base, os.W_OK)]
 
 
 def _words(file: Path) -> list[str]:
@@ -138,32 +146,40 @@ def _words(file: Path) -> list[str]:
         return []
 
 
-def _limit(folder: Path, controller: str, version: int, wanted: int) -> None:
+def _set_limit(folder: Path, controller: str, version: int, limit: int) -> None:
     if controller == "pids":
-        (folder / "pids.max").write_text(str(wanted))
+        (folder / "pids.max").write_text(str(limit))
         return
-    names = ("memory.max",) if version == 2 else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
-    (folder / names[0]).write_text(str(wanted))
-    swap, most = ("memory.swap.max", 0) if version == 2 else ("memory.memsw.limit_in_bytes", wanted)
-    if (folder / swap).exists():  # absent in kernels that do not count swap
-        (folder / swap).write_text(str(most))
+    if version == 2:
+        (folder / "memory.max").write_text(str(limit))
+        swap, swap_limit = folder / "memory.swap.max", 0
+    else:
+        (folder / "memory.limit_in_bytes").write_text(str(limit))
+        swap, swap_limit = folder / "memory.memsw.limit_in_bytes", limit
+    if swap.exists():  # absent in kernels that do not count swap
+        swap.write_text(str(swap_limit))
 
 
-def _counted(file: Path, name: str) -> int:
+def _ran_out_of_memory(folder: Path, version: int) -> bool:
+    if version == 2:
+        return _counter(folder / "memory.events", "oom_kill") > 0
+    if "oom_kill" in _words(folder / "memory.oom_control"):
+        return _counter(folder / "memory.oom_control", "oom_kill") > 0
+    # Kernels before 4.13 count no kills: the group met its limit at least.
+    failures = _words(folder / "memory.failcnt")
+    return bool(failures) and failures[0] != "0"
+
+
+def _counter(file: Path, name: str) -> int:
     words = _words(file)
     return int(words[words.index(name) + 1]) if name in words else 0
-
-
-def _count(file: Path) -> int:
-    words = _words(file)
-    return int(words[0]) if words and words[0].isdigit() else 0
 
 
 # watching
 
 
 class ResourceUsage(NamedTuple):
-    """Bytes, the longest file, how many files and folders, and what there is that cannot be counted, if anything."""
+    """Bytes, the longest file, how many files and folders, and what cannot be counted, if anything."""
 
     disk: int
     longest: int
@@ -172,10 +188,11 @@ class ResourceUsage(NamedTuple):
 
 
 class Watcher:
-    """Looks now and then at what no control group holds. Limits of 0 are none.
+    """Looks now and then at what no control group limits. Limits of 0 are none.
 
     With `new_files` what lies in `writes` now does not count, lengths do, and so many files and folders may be added:
-    for a program that works on files which others read whole afterwards. `said` is how the disk's limit was passed."""
+    for a program that works on files which others read whole afterwards. `disk_message` says how the disk's limit was
+    passed."""
 
     def __init__(
         self, writes: Sequence[str], disk_bytes: int, memory_bytes: int, processes: int, new_files: int = 0
@@ -183,58 +200,119 @@ class Watcher:
         self.writes = writes if disk_bytes else ()
         self.disk_bytes, self.memory_bytes, self.processes = disk_bytes, memory_bytes, processes
         self.new_files = new_files
-        self.before = disk_usage(self.writes, lengths=True, most=MOST_BEFORE) if new_files else ResourceUsage(0, 0)
+        self.before = ResourceUsage(0, 0)
+        if new_files:
+            self.before = disk_usage(self.writes, lengths=True, most=MOST_BEFORE)
+        self.most_entries = self.before.entries + (new_files or MOST_ENTRIES)
         self.next = 0.0
-        self.said = ""
-
-    @property
-    def idle(self) -> bool:
-        return not (self.disk_bytes or self.memory_bytes or self.processes)
+        self.disk_message = ""
 
     def wait(self) -> float:
         """Seconds until the next look."""
-        return max(0.0, self.next - time.monotonic()) if not self.idle else float("inf")
+        if self.disk_bytes or self.memory_bytes or self.processes:
+            return max(0.0, self.next - time.monotonic())
+        return float("inf")
 
-    def look(self, everyone: Callable[[], Collection[int]]) -> str:
-        """Which limit is passed, if the time for a look has come; empty if none. `everyone`: the step's processes."""
+    def look(self, pids: Callable[[], Collection[int]]) -> TrialOutcome | None:
+        """Which limit is passed, if the time for a look has come; None if none. `pids` lists the step's processes."""
         if self.wait():
-            return ""
+            return None
+        # This thread's own processor time: a busy machine does not make looks rarer.
         began = time.thread_time()
-        found = self.judge(everyone())
+        limit = self.judge(pids())
         self.next = time.monotonic() + max(TICK_S, SHARE * (time.thread_time() - began))
-        return found
+        return limit
 
-    def at_the_end(self, failed: bool) -> str:
-        """The same for the disk, once nothing of the step lives. One that failed may have met the end of a file."""
+    def at_the_end(self, failed: bool) -> TrialOutcome | None:
+        """The same for the disk, once nothing of the step lives."""
         if not self.disk_bytes:
-            return ""
+            return None
         usage = self.usage()
-        return self.full(usage) or (DISK_LIMIT if failed and usage.longest >= self.disk_bytes else "")
+        # A step that failed with a file of the full length was stopped by the limit on the length of a file.
+        if failed and usage.longest >= self.disk_bytes:
+            return self.full(usage) or TrialOutcome.DISK_LIMIT
+        return self.full(usage)
 
-    def judge(self, pids: Collection[int]) -> str:
+    def judge(self, pids: Collection[int]) -> TrialOutcome | None:
         if self.processes and sum(_tasks(pid) for pid in pids) > self.processes:
-            return PROCESS_LIMIT
+            return TrialOutcome.PROCESS_LIMIT
         if self.memory_bytes:
+            # Resident memory first: it is quick to get, and never too small: shared pages count once a process.
             room = self.memory_bytes - _socket_buffers(pids)
             if _resident(pids) > room and _proportional(pids) > room:
-                return OUT_OF_MEMORY
+                return TrialOutcome.OUT_OF_MEMORY
         if self.disk_bytes:
             return self.full(self.usage(_deleted(pids, self.writes)))
-        return ""
+        return None
 
     def usage(self, deleted: dict[tuple[int, int], int] | None = None) -> ResourceUsage:
-        most = self.before.entries + self.new_files if self.new_files else MOST_ENTRIES
-        return disk_usage(self.writes, deleted, lengths=self.new_files > 0, most=most)
+        return disk_usage(self.writes, deleted, lengths=self.new_files > 0, most=self.most_entries)
 
-    def full(self, usage: ResourceUsage) -> str:
-        """DISK_LIMIT where there is more than may be, which `said` then says."""
-        if usage.entries > self.before.entries + (self.new_files or MOST_ENTRIES):
-            self.said = f"made more than {self.new_files or MOST_ENTRIES} files and folders"
+    def full(self, usage: ResourceUsage) -> TrialOutcome | None:
+        """DISK_LIMIT if there is more than may be, which `disk_message` then says."""
+        if usage.entries > self.most_entries:
+            self.disk_message = f"made more than {self.new_files or MOST_ENTRIES} files and folders"
         elif usage.beyond:
-            self.said = usage.beyond
+            self.disk_message = usage.beyond
         elif usage.disk - self.before.disk > self.disk_bytes:
-            self.said = f"wrote more than {self.disk_bytes} bytes"
-        return DISK_LIMIT if self.said else ""
+            self.disk_message = f"wrote more than {self.disk_bytes} bytes"
+        return TrialOutcome.DISK_LIMIT if self.disk_message else None
+
+
+class _Uncountable(Exception):
+    """The count ends here, and why; empty if there are too many entries."""
+
+
+class _DiskCount:
+    """What lies below some folders; a file with several names counts once."""
+
+    def __init__(self, sizes: dict[tuple[int, int], int], lengths: bool, most: int) -> None:
+        self.sizes, self.lengths, self.most = sizes, lengths, most
+        self.longest = self.entries = 0
+
+    def walk(self, folders: Sequence[str]) -> None:
+        """Count all of it, which may change meanwhile. Follows no link. _Uncountable: it cannot be counted."""
+        queue = [(folder, 0) for folder in folders]
+        for folder, depth in queue:
+            try:
+                content = os.scandir(folder)
+            except PermissionError:
+                raise _Uncountable("made a folder that nobody may look into") from None
+            except OSError as error:
+                _refuse_unreachable(error)
+                continue
+            with content:
+                for entry in content:
+                    if self.add(entry, depth):
+                        queue.append((entry.path, depth + 1))
+
+    def add(self, entry: os.DirEntry[str], depth: int) -> bool:
+        """Count one entry; whether it is a folder."""
+        self.entries += 1
+        if depth > DEEPEST:
+            raise _Uncountable(f"made more than {DEEPEST} folders inside each other")
+        if self.entries > self.most:
+            raise _Uncountable
+        try:
+            facts = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            _refuse_unreachable(error)
+            return False
+        size = facts.st_blocks * 512
+        if self.lengths:
+            size = max(size, facts.st_size)
+        # By inode: a file with several names counts once.
+        self.sizes[facts.st_dev, facts.st_ino] = size
+        if stat.S_ISDIR(facts.st_mode):
+            return True
+        self.longest = max(self.longest, facts.st_size)
+        return False
+
+
+def _refuse_unreachable(error: OSError) -> None:
+    """An entry that has just gone is nothing; one whose path is too long for the kernel could hide anything."""
+    if error.errno == errno.ENAMETOOLONG:
+        raise _Uncountable("made folders that no path leads to") from None
 
 
 def disk_usage(
@@ -243,41 +321,16 @@ def disk_usage(
     lengths: bool = False,
     most: int = MOST_ENTRIES,
 ) -> ResourceUsage:
-    """What lies below `folders` and changes meanwhile; a file with several names counts once. Follows no link.
+    """What lies below `folders`, and the `deleted` files that are still open, by device and inode.
 
     With `lengths` a hole in a file counts like what is written. The count ends past `most` files and folders."""
-    sizes = dict(deleted or {})
-    longest = entries = 0
-    queue = [(folder, 0) for folder in folders]
-    for folder, depth in queue:
-        try:
-            content = os.scandir(folder)
-        except PermissionError:  # made so that nobody looks
-            return ResourceUsage(sum(sizes.values()), longest, entries, "made a folder that nobody may look into")
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return ResourceUsage(sum(sizes.values()), longest, entries, UNREACHABLE)
-            continue  # it has just gone
-        with content:
-            for entry in content:
-                entries += 1
-                if entries > most or depth > DEEPEST:
-                    deep = f"made more than {DEEPEST} folders inside each other" if depth > DEEPEST else ""
-                    return ResourceUsage(sum(sizes.values()), longest, entries, deep)
-                try:
-                    facts = entry.stat(follow_symlinks=False)
-                except OSError as error:
-                    if error.errno == errno.ENAMETOOLONG:
-                        return ResourceUsage(sum(sizes.values()), longest, entries, UNREACHABLE)
-                    continue  # it has just gone
-                else:
-                    taken = facts.st_blocks * 512
-                    sizes[facts.st_dev, facts.st_ino] = max(taken, facts.st_size) if lengths else taken
-                    if stat.S_ISDIR(facts.st_mode):
-                        queue.append((entry.path, depth + 1))
-                    else:
-                        longest = max(longest, facts.st_size)
-    return ResourceUsage(sum(sizes.values()), longest, entries)
+    count = _DiskCount(dict(deleted or {}), lengths, most)
+    beyond = ""
+    try:
+        count.walk(folders)
+    except _Uncountable as problem:
+        beyond = str(problem)
+    return ResourceUsage(sum(count.sizes.values()), count.longest, count.entries, beyond)
 
 
 def _deleted(pids: Collection[int], folders: Sequence[str]) -> dict[tuple[int, int], int]:
@@ -286,7 +339,7 @@ def _deleted(pids: Collection[int], folders: Sequence[str]) -> dict[tuple[int, i
     for folder in folders:
         with contextlib.suppress(OSError):
             devices.add(os.stat(folder).st_dev)
-    found = {}
+    sizes = {}
     for pid in pids:
         for kind in ("fd", "map_files"):
             with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/{kind}") as links:
@@ -294,12 +347,12 @@ def _deleted(pids: Collection[int], folders: Sequence[str]) -> dict[tuple[int, i
                     with contextlib.suppress(OSError):
                         facts = link.stat()
                         if facts.st_nlink == 0 and facts.st_dev in devices and stat.S_ISREG(facts.st_mode):
-                            found[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
-    return found
+                            sizes[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
+    return sizes
 
 
 def _socket_buffers(pids: Collection[int]) -> int:
-    """Bytes that the kernel may hold for the sockets of these processes, one that several have open counted once."""
+    """Bytes that the kernel may hold for the sockets of these processes; a shared socket counts once."""
     sockets = set()
     for pid in pids:
         with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as links:
@@ -314,11 +367,12 @@ def _socket_buffers(pids: Collection[int]) -> int:
 
 
 def _field(path: str, name: str) -> int:
-    try:
-        with open(path) as file:
-            return next((int(line.split()[1]) for line in file if line.startswith(name)), 0)
-    except OSError:  # it has just ended
-        return 0
+    """The number of a line `name: number`; 0 if there is none, or the process has just ended."""
+    with contextlib.suppress(OSError), open(path) as file:
+        for line in file:
+            if line.startswith(name):
+                return int(line.split()[1])
+    return 0
 
 
 def _tasks(pid: int) -> int:
@@ -330,5 +384,5 @@ def _resident(pids: Collection[int]) -> int:
 
 
 def _proportional(pids: Collection[int]) -> int:
-    """Pages that several processes share count once in all: slower to ask, so asked only where it may matter."""
+    """Bytes of memory in which pages shared by several processes count once. Slow, so asked only where it matters."""
     return 1024 * sum(_field(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids)

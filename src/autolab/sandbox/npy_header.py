@@ -21,20 +21,21 @@ class NpyHeader(NamedTuple):
 
 
 def npy_header(file: IO[bytes]) -> NpyHeader:
-    """The header, parsed without pickle. Raises Refused. Form: numpy.lib.format, versions 1.0 and 2.0."""
+    """The header, parsed without pickle, in the form of numpy.lib.format, versions 1.0 and 2.0. Raises InvalidFile."""
     start = file.read(12)
     if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00", b"\x02\x00"):
         raise InvalidFile("not a .npy file of version 1.0 or 2.0; write it with numpy.save(..., allow_pickle=False)")
-    width = 2 * start[6]
+    width = 2 * start[6]  # version 2 has four bytes for the header's length, version 1 has two
     length = int.from_bytes(start[8 : 8 + width], "little")
     if length > NPY_HEADER_BYTES:
         raise InvalidFile(f"header of {length} bytes, more than the {NPY_HEADER_BYTES} allowed")
     file.seek(8 + width)
+    # The text is a stranger's: what it makes the parser raise is one error here.
     try:
         header = ast.literal_eval(file.read(length).decode("latin-1").strip())
         descr, shape, fortran = header["descr"], header["shape"], bool(header.get("fortran_order"))
     except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
         raise InvalidFile("header is not that of a .npy file") from None
-    if not isinstance(shape, tuple) or len(shape) < 2 or not all(type(n) is int and n > 0 for n in shape):
+    if not isinstance(shape, tuple) or len(shape) < 2 or any(type(size) is not int or size < 1 for size in shape):
         raise InvalidFile(f"must have two dimensions or more and no empty one, got shape {str(shape)[:60]}")
     return NpyHeader(str(descr), fortran, shape, 8 + width + length)

@@ -1,7 +1,7 @@
-"""Whether a new file may have a path: on every file system, in every shell, as a reader sees it, and nobody's secret.
+"""Whether a new file may have a path: safe on every file system and in every shell, readable, and no secret.
 
-The paths come from models and from commits of agents, so they are refused by what they could be taken for. One line
-each, with the way out. Sources: Microsoft, "Naming Files, Paths, and Namespaces"; Unicode TR 36 and the property
+The paths come from models and from commits of agents. A path is refused if anything could misread it, with one line
+that names the way out. Sources: Microsoft, "Naming Files, Paths, and Namespaces"; Unicode TR 36 and the property
 Default_Ignorable_Code_Point; git's `core.protectNTFS` and `core.protectHFS`. Standard library only.
 """
 
@@ -46,10 +46,9 @@ _OWN = re.compile(
 
 
 def unsafe(path: str) -> str | None:
-    """Why a path is none inside the lab, however it is read; None if it is one. Holds for a removal too."""
-    if not path or path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path):
-        return "path leaves the lab; use a relative path without .."
-    if ".." in path.replace("\\", "/").split("/"):
+    """Why a path could lead out of the lab, on any system; None if it cannot. Checked for removals too."""
+    is_absolute = path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path)
+    if not path or is_absolute or ".." in path.replace("\\", "/").split("/"):
         return "path leaves the lab; use a relative path without .."
     return None
 
@@ -57,6 +56,7 @@ def unsafe(path: str) -> str | None:
 def secret(path: str) -> str | None:
     """Why a file is the user's own: keys, passwords, what a shell reads at its start. None if it is not."""
     for name in path.split("/"):
+        # As the most tolerant file system reads it: Windows drops dots and spaces at the end, HFS invisible characters.
         plain = unicodedata.normalize("NFKC", _visible(name)).casefold().rstrip(" .")
         if plain in _SECRETS or _OWN.fullmatch(plain):
             return "keys, passwords and shell settings are the user's own; leave it out"
@@ -76,6 +76,7 @@ def unfit(path: str) -> str | None:
         return f"longer than {LONGEST_PATH} bytes, or a name in it longer than {LONGEST_NAME}; choose a shorter one"
     if len(parts) > DEEPEST:
         return f"lies more than {DEEPEST} folders deep; put it higher up"
+    # Name by name: a folder's name is read by the same programs as a file's.
     for part in parts:
         problem = _unfit_name(part)
         if problem is not None:
@@ -107,6 +108,7 @@ def _unfit_name(name: str) -> str | None:
 def _looks_like_a_mark(name: str) -> bool:
     """Full width and small forms, which a normal form turns into ASCII marks, and those that only look like one."""
     for character in name:
+        # No normal form turns these into the mark that they look like.
         if character in _LOOKALIKES:
             return True
         if not character.isascii() and not _ASCII_MARKS.isdisjoint(unicodedata.normalize("NFKC", character)):

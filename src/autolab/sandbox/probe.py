@@ -25,11 +25,11 @@ PROBE_LIMIT_S = 30.0
 
 @dataclass(frozen=True)
 class Layer:
-    """One thing that a level forbids. `holds`: outside of the sandbox the probe did it, inside it could not."""
+    """One thing that a level forbids. `holds`: the probe did it outside of the sandbox, and could not inside."""
 
     name: str
     holds: bool
-    said: str
+    message: str
 
 
 _PROBE = r"""
@@ -74,20 +74,25 @@ sys.exit(10 if signal.SIGURG in signal.sigpending() else 0)
 """
 """Another process of this user, whose exit status says whether a signal reached it. SIGURG disturbs nobody who does not
 wait for it: in a sandbox another process may have the same number."""
-_FULL_ONLY = ("processes of others",)
+_FULL_ONLY = ("processes of others", "own user")
 
 
 def probe(level: str) -> list[Layer]:
     """Each layer of a level, tried by one program that runs once without and once with it. LabError: it cannot run.
 
-    A layer on which the free run could do no harm either (capabilities, for a user who has none) is left out."""
+    A layer is left out if the program does no harm without it either (capabilities, for a user who has none)."""
     free, enclosed = _harm(Box()), _harm(Box(level=level))
     layers = []
     for name, harmed in free.items():
-        skipped = level != "full" and name in _FULL_ONLY
-        own = name == "own user" and (os.getuid() != 0 or level != "full")
-        if harmed and not skipped and not own:
-            layers.append(Layer(name, not enclosed[name], "a probe got through" if enclosed[name] else "held"))
+        if not harmed or (level != "full" and name in _FULL_ONLY):
+            continue
+        # Only root can give a step another user.
+        if name == "own user" and os.getuid() != 0:
+            continue
+        if enclosed[name]:
+            layers.append(Layer(name, False, "a probe got through"))
+        else:
+            layers.append(Layer(name, True, "held"))
     return layers
 
 
@@ -164,7 +169,10 @@ def probe_limits(level: str) -> list[Layer]:
             box = replace(_SHARE, level=level, reads=(sys.base_prefix,), writes=(str(place / "own"),))
             argv = [os.path.realpath(sys.executable), "-I", "-S", "-c", code, str(place / "own")]
             ended = execute.run(argv, Path("/"), {}, place / "logs" / "probe.log", PROBE_LIMIT_S, box)
+        # A fork that the kernel refuses ends the program with an error of its own.
         holds = ended.passed is not None or (name == "processes" and "BlockingIOError" in ended.tail)
-        by = ended.contained.get(name, "nothing")
-        layers.append(Layer(name, holds, f"held by {by}" if holds else "a probe took more than its share"))
+        message = "a probe took more than its share"
+        if holds:
+            message = f"held by {ended.contained.get(name, 'nothing')}"
+        layers.append(Layer(name, holds, message))
     return layers

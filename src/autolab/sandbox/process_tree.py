@@ -33,30 +33,39 @@ def process_table() -> dict[int, Process]:
 
 
 def _table_of_proc() -> dict[int, Process]:
-    found = ((int(entry), _process_of_proc(int(entry))) for entry in os.listdir("/proc") if entry.isdigit())
-    return {pid: process for pid, process in found if process}
+    table = {}
+    for entry in os.listdir("/proc"):
+        process = _process_of_proc(int(entry)) if entry.isdigit() else None
+        if process is not None:
+            table[int(entry)] = process
+    return table
 
 
 def _process_of_proc(pid: int) -> Process | None:
-    """None if it has ended since somebody saw it. The fields follow the name, which may itself hold brackets."""
+    """None if the process has ended since it was seen."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
+            # The fields follow the program's name, which may itself hold brackets.
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return Process(int(fields[1]), int(fields[3]), fields[19].decode(), fields[0] not in (b"Z", b"X"))
+    state, parent, session, start = fields[0], int(fields[1]), int(fields[3]), fields[19].decode()
+    return Process(parent, session, start, state not in (b"Z", b"X"))
 
 
 def _table_of_ps() -> dict[int, Process]:
     import subprocess
 
     command = ["ps", "-axo", "pid=,ppid=,pgid=,stat=,lstart="]
-    rows = [row.split(None, 4) for row in subprocess.check_output(command, text=True).strip("\n").split("\n")]
-    return {int(pid): Process(int(up), int(group), start, "Z" not in stat) for pid, up, group, stat, start in rows}
+    table = {}
+    for row in subprocess.check_output(command, text=True).strip("\n").split("\n"):
+        pid, parent, group, state, start = row.split(None, 4)
+        table[int(pid)] = Process(int(parent), int(group), start, "Z" not in state)
+    return table
 
 
 def start_of(pid: int) -> str:
-    """When a living process began, in the machine's own terms: with `boot()`, what tells it from a later one."""
+    """When a living process began, in the machine's own terms. With `boot()` it tells processes of one pid apart."""
     process = _process_of_proc(pid) if LINUX else _table_of_ps().get(pid)
     if process is None:
         raise OSError(f"process {pid} is gone")
@@ -64,8 +73,10 @@ def start_of(pid: int) -> str:
 
 
 def boot() -> str:
-    """Names this run of the machine, within which a pid and its start time mean one process. Empty on macOS."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() if LINUX else ""
+    """Names this boot of the machine, within which a pid and its start time mean one process. Empty on macOS."""
+    if not LINUX:
+        return ""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def below(pid: int, table: Mapping[int, Process]) -> list[int]:
@@ -73,29 +84,31 @@ def below(pid: int, table: Mapping[int, Process]) -> list[int]:
     children: dict[int, list[int]] = {}
     for child, process in table.items():
         children.setdefault(process.parent, []).append(child)
-    found = [pid]
-    for parent in found:
-        found += children.get(parent, ())
-    return found[1:]
+    pids = [pid]
+    for parent in pids:
+        pids += children.get(parent, ())
+    return pids[1:]
 
 
 def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or another user's: the wait for it says so
+    # Gone, or another user's: whoever waits for it will see.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 
 
 def end_children(spare: Collection[int] = ()) -> dict[int, tuple[int, Any]]:
     """Kills and reaps everything below this process, but for the children in `spare` and what is below these.
 
-    Orphans come back to a subreaper and are found in the next round. Returns wait status and resource use by pid."""
+    Returns wait status and resource use by pid."""
     reaped: dict[int, tuple[int, Any]] = {}
-    while True:
+    while True:  # orphans come back to a subreaper and are found in the next round
         table = process_table()
         strays = [pid for pid, process in table.items() if process.parent == os.getpid() and pid not in spare]
         if not strays:
             return reaped
         for stray in strays:
-            for pid in (stray, *below(stray, table)):  # parents first: none is to see its child die and react
+            # Parents first: no parent is to see its child die and react.
+            for pid in (stray, *below(stray, table)):
                 kill(pid)
         for stray in strays:
             try:
@@ -108,7 +121,7 @@ def end_children(spare: Collection[int] = ()) -> dict[int, tuple[int, Any]]:
 def end_recorded(record: Document) -> None:
     """Kills what is left of the session in a started record, once its supervisor and runner are gone.
 
-    A session's number is not given anew while a member lives; one whose leader started at another time is another's."""
+    The kernel reuses no session number while a member lives. A leader that started at another time is another's."""
     if record["boot"] != boot():
         return
     deadline = time.monotonic() + UNKILLABLE_S
@@ -117,7 +130,7 @@ def end_recorded(record: Document) -> None:
             kill(pid)
         if time.monotonic() > deadline:
             raise OSError(f"process {members[0]} of {record['key']} does not die of SIGKILL; end it by hand")
-        time.sleep(0.002)  # they are not our children: nothing tells us
+        time.sleep(0.002)  # they are not our children: nothing reports their end
 
 
 def _members(group: int, start: str, table: Mapping[int, Process]) -> list[int]:
@@ -126,4 +139,9 @@ def _members(group: int, start: str, table: Mapping[int, Process]) -> list[int]:
         return []
     if not LINUX:
         return [group] if leader and leader.alive else []
-    return [pid for pid, one in table.items() if one.group == group and one.alive and int(one.start) >= int(start)]
+    members = []
+    for pid, process in table.items():
+        # A member is never older than the leader: a process that is belongs to another session of this number.
+        if process.group == group and process.alive and int(process.start) >= int(start):
+            members.append(pid)
+    return members

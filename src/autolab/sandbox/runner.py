@@ -15,23 +15,22 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 if __name__ == "__main__":  # -I leaves the folder out; behind everything else, so that nothing in it hides a module
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+from autolab import files
 from autolab.sandbox import kill_reasons
 from autolab.sandbox.box import SCRATCH_MOUNT, Enclosure, InvalidFolder, enclose
+from autolab.sandbox.exit_record import Exit, StepExit, TrialOutcome
 from autolab.sandbox.landlock import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
-from autolab.sandbox.limits import DISK_LIMIT, OUT_OF_MEMORY, PROCESS_LIMIT
 from autolab.sandbox.process_tree import LINUX, below, boot, end_children, process_table, start_of
-from autolab.sandbox.workdir import Document, Workdir, drain, note, notify, now, write_json
+from autolab.sandbox.workdir import Document, Workdir, drain, note, notify, write_json
 from autolab.text import last_line, one_line
 
-EXITED, COMPLETED, FAILED, TIMEOUT = "exited", "completed", "failed", "timeout"
-OUTPUT_LIMIT, CANCELLED, LOST, INVALID = "output_limit", "cancelled", "lost", "invalid_artifact"
 SCRATCH_FOLDER = "scratch"
 """Where below an attempt's folder a step's temporary files go, where it has no /tmp of its own. Not a result."""
 
@@ -62,8 +61,8 @@ def spawn(step: Document, enclosure: Enclosure) -> Leader:
     runner = os.getpid()
     pid = os.fork()
     if pid == 0:
-        outputs = (stdout[1], stdout[1] if step.get("merged") else stderr[1])
-        _become(step, enclosure, runner, gate, outputs, failure[1])
+        errors = stdout[1] if step.get("merged") else stderr[1]
+        _become(step, enclosure, runner, gate, (stdout[1], errors), failure[1])
     enclosure.started()
     for descriptor in (gate[0], stdout[1], stderr[1], failure[1]):
         os.close(descriptor)
@@ -90,8 +89,9 @@ def _become(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(outputs[0], 1)
         os.dup2(outputs[1], 2)
-        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores both, and an exec would hand that on
-            signal.signal(ignored, signal.SIG_DFL)
+        # Python ignores both signals, and an exec would hand that on.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         os.chdir(enclosure.cwd if enclosure.level != "full" else "/")
         enclosure.enter()
         os.execvpe(enclosure.argv[0], enclosure.argv, step["env"])
@@ -125,19 +125,28 @@ class Output:
             room = room[os.write(self.files[pipe], room) :]
         return bool(data)
 
+    def pump_all(self) -> None:
+        """Takes what is left in the pipes of a step of which nothing lives."""
+        for pipe in self.files:
+            while self.pump(pipe):
+                pass
+
 
 # one job
 
 
 GROUP = "autolab-"
 """Begins the names of control groups; the runner's pid follows."""
-_PASSED = {
-    OUT_OF_MEMORY: "used more than {memory_bytes} bytes of memory",
-    PROCESS_LIMIT: "started more than {processes} processes and threads",
-    DISK_LIMIT: "wrote more than {disk_bytes} bytes",
+_ALL_WELL = "all steps exited with status 0"
+_LIMIT_MESSAGES = {
+    TrialOutcome.TIMEOUT: "passed its limit of {time_limit_s:g} s",
+    TrialOutcome.OUTPUT_LIMIT: "printed more than {output_bytes} bytes",
+    TrialOutcome.OUT_OF_MEMORY: "used more than {box[memory_bytes]} bytes of memory",
+    TrialOutcome.PROCESS_LIMIT: "started more than {box[processes]} processes and threads",
+    TrialOutcome.DISK_LIMIT: "wrote more than {box[disk_bytes]} bytes",
+    TrialOutcome.CANCELLED: "was cancelled: the user stopped it, or its result is needed no more",
 }
-
-
+"""What a step did that was ended; the fields are those of the step."""
 _UNSEEN = " (at containment full only the system, the interpreter and what `reads` in config.yaml names are there)"
 
 
@@ -153,67 +162,70 @@ class JobRunner:
     def __init__(self, place: Workdir | None, name: str, job: Document, control: socket.socket) -> None:
         self.place, self.name, self.job, self.control = place, name, job, control
         self.folder = Path(job["folder"])
-        self.steps: list[Document] = []
+        self.steps: list[StepExit] = []
         self.reaped: dict[int, tuple[int, Any]] = {}
         self.logs: dict[str, tuple[int, int]] = {}
-        self.begun = now()
+        self.started_at = files.utc_now()
         self.contained: dict[str, str] = {}
         self.kills_before: dict[str, int] = {}
 
-    def run(self) -> Document:
-        """To the exit, which is written too; raises SupervisorDied, with everything below killed, if nobody is left
-        to tell."""
+    def run(self) -> Exit:
+        """To the exit, which is written too. SupervisorDied: nobody waits for it; everything below is dead."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         self.children, wakeup = os.pipe()
         for descriptor in (self.children, wakeup):
             os.set_blocking(descriptor, False)
+        # A child's end becomes a byte in a pipe, so that one wait sees it together with outputs and cancels.
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        outcome, message = COMPLETED, "all steps exited with status 0"
+        outcome, message = TrialOutcome.COMPLETED, _ALL_WELL
+        # OSError: the machine's fault (a full disk, no sandbox), not the step's: the attempt can be made again.
         try:
             self.prepare()
             for step in self.job["steps"]:
                 outcome, message = self.run_step(step)
-                if outcome != COMPLETED:
+                if outcome is not TrialOutcome.COMPLETED:
                     break
         except OSError as error:
             end_children()
-            outcome, message = LOST, f"{error.filename or self.folder}: {error.strerror or error}"
+            outcome, message = TrialOutcome.LOST, f"{error.filename or self.folder}: {error.strerror or error}"
         except SupervisorDied:
             end_children()
             raise
-        document = exit_document(self.job, outcome, message, self.steps, self.begun, self.contained)
+        end = Exit.of_steps(self.job["key"], outcome, message, self.started_at, self.steps, self.contained)
         if self.place is not None:
-            write_json(self.place.exit(self.name), document)
+            write_json(self.place.exit(self.name), end.document)
             note(f"{self.name}: {outcome}: {message}")
             notify(self.place.events)
-        return document
+        return end
 
     def prepare(self) -> None:
         """The attempt's folders, and all log files, opened before any code of the job runs."""
         logs = self.folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
+        # No link is followed, whoever has put it there.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         for step in self.job["steps"]:
             name = step["name"]
             (self.folder / name).mkdir(exist_ok=True)
             if step["box"]["level"] != "full":
                 (self.folder / SCRATCH_FOLDER).mkdir(exist_ok=True)
-            out, err = (os.open(logs / f"{name}.{stream}", flags, 0o644) for stream in ("out", "err"))
-            self.logs[name] = out, err
+            stdout = os.open(logs / f"{name}.out", flags, 0o644)
+            self.logs[name] = stdout, os.open(logs / f"{name}.err", flags, 0o644)
 
-    def run_step(self, step: Document) -> tuple[str, str]:
+    def run_step(self, step: Document) -> tuple[TrialOutcome, str]:
         """Outcome and message of one step, at whose end nothing of it is alive.
 
         A limit or a cancel is SIGKILL at once: a grace would be time past the limit, for files that nobody reads."""
         box = step["box"]
-        own = scratch_folder(box["level"], str(self.folder))
-        writes = [path for path in (*box["writes"], own) if path != SCRATCH_MOUNT]
+        scratch = scratch_folder(box["level"], str(self.folder))
+        # At `full` a step has a /tmp of its own; the machine's is never written.
+        writes = [path for path in (*box["writes"], scratch) if path != SCRATCH_MOUNT]
         step = step | {"box": box | {"writes": writes}}
         try:
             enclosure = enclose(step, str(self.folder), f"{GROUP}{os.getpid()}-{step['name']}", os.getpid())
-        except InvalidFolder as refused:
-            return INVALID, str(refused)
+        except InvalidFolder as error:
+            return TrialOutcome.INVALID_ARTIFACT, str(error)
         self.contained = {"level": enclosure.level} | enclosure.held_by
         leader = spawn(step, enclosure)
         try:
@@ -221,56 +233,57 @@ class JobRunner:
         finally:
             enclosure.close()
 
-    def follow(self, step: Document, enclosure: Enclosure, leader: Leader) -> tuple[str, str]:
+    def follow(self, step: Document, enclosure: Enclosure, leader: Leader) -> tuple[TrialOutcome, str]:
+        """Let the leader through its gate, watch it to its end, end what it leaves behind, and judge."""
         self.record(step, leader.pid)
         self.reaped.clear()
-        out, err = self.logs[step["name"]]
-        output = Output(step["output_bytes"], {leader.stdout: out, leader.stderr: err})
-        started, clock = now(), time.monotonic()
+        stdout, stderr = self.logs[step["name"]]
+        output = Output(step["output_bytes"], {leader.stdout: stdout, leader.stderr: stderr})
+        started, clock = files.utc_now(), time.monotonic()
         self.kills_before = kill_reasons.out_of_memory_kills()
         os.write(leader.gate, b"g")
-        ended = self.watch(step, enclosure, leader, output)
+        limit = self.watch(step, enclosure, leader, output)
         seconds = time.monotonic() - clock
+        # The leader is dead or has passed a limit; what it started is ended with it.
         enclosure.group.no_more_processes()
         self.end_step(leader.pid)
-        for pipe in (leader.stdout, leader.stderr):
-            while output.pump(pipe):
-                pass
+        output.pump_all()
         failure = _read_all(leader.failure)
         for descriptor in leader[1:]:
             os.close(descriptor)
         code = _code(self.reaped[leader.pid][0], enclosure.level)
         usages = [usage for _, usage in self.reaped.values()]
-        self.steps.append(step_document(step["name"], code, usages, seconds, output.bytes, started))
-        if ended == EXITED and not failure and not enclosure.entered():
+        self.steps.append(_step_exit(step["name"], code, usages, seconds, output.bytes, started))
+        if limit is None and not failure and not enclosure.entered():
             raise OSError(0, self.not_enclosed(step, code), "bwrap")
-        if ended == EXITED and output.over:
-            ended = OUTPUT_LIMIT
-        if ended == EXITED:
-            ended = enclosure.watcher.at_the_end(code != 0) or ended
-        if ended == EXITED and code != 0:
-            too_long = kill_reasons.signal_of(code) == signal.SIGXFSZ
-            ended = DISK_LIMIT if too_long else enclosure.group.ran_out() or ended
-        return self.judge(step, ended, failure, enclosure.watcher.said)
+        if limit is None:
+            limit = _passed_limit(code, output, enclosure)
+        return self.judge(step, limit, failure, code, enclosure.watcher.disk_message)
 
     def not_enclosed(self, step: Document, code: int) -> str:
-        """Why bubblewrap ended before it had told of the program's end."""
+        """Why bubblewrap ended before it reported the program's end."""
         if code == -signal.SIGKILL:
-            return f"the sandbox {kill_reasons.told(code, self.kills_before)}"
-        return f"the sandbox could not be put up: {_last_line(self.folder, step)}"
+            return f"the sandbox {kill_reasons.kill_message(code, self.kills_before)}"
+        # Only bubblewrap can have printed: the step's own program never started.
+        stream = "out" if step.get("merged") else "err"
+        printed = (self.folder / "logs" / f"{step['name']}.{stream}").read_bytes()
+        return f"the sandbox could not be put up: {last_line(printed) or 'it said nothing'}"
 
     def record(self, step: Document, pid: int) -> None:
-        """Durable before the gate opens: whoever finds no such record knows that no code of the job ran."""
+        """Durable before the gate opens: a job without such a record has run no code."""
         if self.place is None:
             return
-        who = {"pid": pid, "pgid": pid, "start": start_of(pid), "boot": boot(), "runner": os.getpid()}
-        what = {"key": self.job["key"], "step": step["name"], "started": self.begun}
-        write_json(self.place.start(self.name), what | who)
+        process = {"pid": pid, "pgid": pid, "start": start_of(pid), "boot": boot(), "runner": os.getpid()}
+        write_json(
+            self.place.start(self.name),
+            {"key": self.job["key"], "step": step["name"], "started": self.started_at, **process},
+        )
+        # The engine counts a job as running from its first step on.
         if not self.steps:
             notify(self.place.events)
 
-    def watch(self, step: Document, enclosure: Enclosure, leader: Leader, output: Output) -> str:
-        """Waits for the first of: the leader's exit, its limits, a cancel. Raises SupervisorDied."""
+    def watch(self, step: Document, enclosure: Enclosure, leader: Leader, output: Output) -> TrialOutcome | None:
+        """Waits for the first of: the leader's exit (None), its limits, a cancel. Raises SupervisorDied."""
         watcher = enclosure.watcher
         deadline = time.monotonic() + step["time_limit_s"]
         with selectors.DefaultSelector() as selector:
@@ -281,22 +294,23 @@ class JobRunner:
                     if key.fileobj is self.control:
                         if not self.control.recv(1):
                             raise SupervisorDied
-                        return CANCELLED
+                        return TrialOutcome.CANCELLED
                     if key.fd == self.children:
                         drain(self.children)
                         self.reap()
                     elif not output.pump(key.fd):
                         selector.unregister(key.fd)
+                # Before the limits: a program that ended by itself is judged by its end.
                 if leader.pid in self.reaped:
-                    return EXITED
+                    return None
                 if output.over:
-                    return OUTPUT_LIMIT
-                if passed := watcher.look(lambda: below(os.getpid(), process_table())):
-                    return passed
-        return TIMEOUT
+                    return TrialOutcome.OUTPUT_LIMIT
+                if limit := watcher.look(lambda: below(os.getpid(), process_table())):
+                    return limit
+        return TrialOutcome.TIMEOUT
 
     def reap(self) -> bool:
-        """Takes in who has died below; True if others still live."""
+        """Takes in the dead below this process; True if others still live."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -313,35 +327,27 @@ class JobRunner:
         if self.reap():
             self.reaped |= end_children()
 
-    def judge(self, step: Document, ended: str, failure: str, said: str) -> tuple[str, str]:
-        """`said` is what the watcher saw of the disk, where that is what ended the step."""
-        name, result = step["name"], self.steps[-1]
-        if ended == TIMEOUT:
-            return TIMEOUT, f"{name} passed its limit of {step['time_limit_s']:g} s"
-        if ended == OUTPUT_LIMIT:
-            return OUTPUT_LIMIT, f"{name} printed more than {step['output_bytes']} bytes"
-        if ended == DISK_LIMIT and said:
-            return ended, f"{name} {said}"
-        if ended in _PASSED:
-            return ended, f"{name} {_PASSED[ended].format(**step['box'])}"
-        if ended == CANCELLED:
-            return CANCELLED, f"{name} was cancelled: the user stopped it, or its result is needed no more"
+    def judge(
+        self, step: Document, limit: TrialOutcome | None, failure: str, code: int, disk_message: str
+    ) -> tuple[TrialOutcome, str]:
+        """`disk_message` is what the watcher saw of the disk, if that ended the step."""
+        name = step["name"]
+        if limit is TrialOutcome.DISK_LIMIT and disk_message:
+            return limit, f"{name} {disk_message}"
+        if limit is not None:
+            return limit, f"{name} {_LIMIT_MESSAGES[limit].format(**step)}"
         if failure:
-            return FAILED, f"{name} could not be run: {failure}"
-        code = result["returncode"] if result["signal"] is None else -result["signal"]
-        killed = kill_reasons.told(code, self.kills_before)
+            return TrialOutcome.FAILED, f"{name} could not be run: {failure}"
+        killed = kill_reasons.kill_message(code, self.kills_before)
         if killed is not None:
-            return FAILED, f"{name} {killed}"
-        if code != 0:
-            unseen = code == 127 and step["box"]["level"] == "full"
-            return FAILED, f"{name} exited with status {code}{_UNSEEN if unseen else ''}"
-        return COMPLETED, "all steps exited with status 0"
-
-
-def _last_line(folder: Path, step: Document) -> str:
-    """What bubblewrap said last: nothing else had a chance to say anything."""
-    name = "out" if step.get("merged") else "err"
-    return last_line((folder / "logs" / f"{step['name']}.{name}").read_bytes()) or "it said nothing"
+            return TrialOutcome.FAILED, f"{name} {killed}"
+        if code == 0:
+            return TrialOutcome.COMPLETED, _ALL_WELL
+        message = f"{name} exited with status {code}"
+        # 127 is a shell's word for a program that it did not find.
+        if code == 127 and step["box"]["level"] == "full":
+            message += _UNSEEN
+        return TrialOutcome.FAILED, message
 
 
 def _read_all(pipe: int) -> str:
@@ -352,50 +358,51 @@ def _read_all(pipe: int) -> str:
 
 
 def _code(status: int, level: str) -> int:
-    """The exit status, or minus the signal. bubblewrap tells of a signal as a shell does, by 128 and its number."""
+    """The exit status, or minus the signal. bubblewrap reports a signal as a shell does, by 128 and its number."""
     code = os.waitstatus_to_exitcode(status)
-    return 128 - code if level == "full" and 128 < code <= 128 + signal.NSIG else code
+    if level == "full" and 128 < code <= 128 + signal.NSIG:
+        return 128 - code
+    return code
 
 
-def step_document(name: str, code: int, usages: Sequence[Any], seconds: float, output: int, started: str) -> Document:
-    """`cpu_seconds` is the sum, `max_rss_bytes` the largest over what was reaped: the step's processes and the children
-    that they waited for.
-
-    The peak is never less than the runner's own size (about 10 MB): the kernel carries it over the exec."""
-    return {
-        "name": name,
-        "returncode": code if code >= 0 else None,
-        "signal": -code if code < 0 else None,
-        "seconds": round(seconds, 6),
-        "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 6),
-        "max_rss_bytes": max(usage.ru_maxrss for usage in usages) * (1 if sys.platform == "darwin" else 1024),
-        "output_bytes": output,
-        "started": started,
-        "ended": now(),
-    }
+def _passed_limit(code: int, output: Output, enclosure: Enclosure) -> TrialOutcome | None:
+    """Which limit a step passed that ended by itself; None if none."""
+    if output.over:
+        return TrialOutcome.OUTPUT_LIMIT
+    if limit := enclosure.watcher.at_the_end(code != 0):
+        return limit
+    if code == 0:
+        return None
+    if kill_reasons.signal_of(code) == signal.SIGXFSZ:
+        return TrialOutcome.DISK_LIMIT
+    return enclosure.group.ran_out()
 
 
-def exit_document(
-    job: Document, outcome: str, message: str, steps: list[Document], started: str, contained: Document
-) -> Document:
-    """What `exits/<name>.json` holds: the steps' own numbers, and over them the attempt's."""
-    last = steps[-1] if steps else {"name": "", "returncode": None, "signal": None}
-    return {
-        "key": job["key"],
-        "outcome": outcome,
-        "step": last["name"],
-        "returncode": last["returncode"],
-        "signal": last["signal"],
-        "seconds": round(sum(step["seconds"] for step in steps), 6),
-        "cpu_seconds": round(sum(step["cpu_seconds"] for step in steps), 6),
-        "max_rss_bytes": max((step["max_rss_bytes"] for step in steps), default=0),
-        "output_bytes": sum(step["output_bytes"] for step in steps),
-        "started": started,
-        "ended": now(),
-        "message": " ".join(message.split()),
-        "steps": steps,
-        "contained": contained,
-    }
+def _step_exit(
+    name: str, code: int, usages: Iterable[Any], seconds: float, output_bytes: int, started: str
+) -> StepExit:
+    """The record of a step that ends now, from the resource usage of its processes."""
+    cpu_seconds = 0.0
+    peak = 0
+    for usage in usages:
+        cpu_seconds += usage.ru_utime + usage.ru_stime
+        peak = max(peak, usage.ru_maxrss)
+    unit = 1 if sys.platform == "darwin" else 1024
+    returncode, number = (code, None) if code >= 0 else (None, -code)
+    return StepExit(
+        name=name,
+        returncode=returncode,
+        signal=number,
+        seconds=round(seconds, 6),
+        cpu_seconds=round(cpu_seconds, 6),
+        max_rss_bytes=unit * peak,
+        output_bytes=output_bytes,
+        started=started,
+        ended=files.utc_now(),
+    )
+
+
+# a server of runners
 
 
 def serve() -> int:
@@ -403,7 +410,7 @@ def serve() -> int:
 
     To fork costs a fraction of a new interpreter's start."""
     door = socket.socket(fileno=os.dup(0))
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a runner ended: it says so itself
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a runner reports its own end
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     while True:
         message, descriptors, _, _ = socket.recv_fds(door, 1, 1)
@@ -413,14 +420,14 @@ def serve() -> int:
         if os.fork() == 0:
             door.close()
             os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
-            _keep_one(socket.socket(fileno=descriptors[0]))
+            _serve_caller(socket.socket(fileno=descriptors[0]))
         os.close(descriptors[0])
 
 
-def _keep_one(caller: socket.socket) -> NoReturn:
-    """A line of JSON with the job comes in, its exit document goes back. Does not return.
+def _serve_caller(caller: socket.socket) -> NoReturn:
+    """A line of JSON with the job comes in, its exit record goes back. Does not return.
 
-    Where the caller closes its end first, everything is killed and nothing said."""
+    If the caller closes its end first, everything is killed and nothing sent."""
     try:
         received = b""
         while not received.endswith(b"\n"):
@@ -429,7 +436,8 @@ def _keep_one(caller: socket.socket) -> NoReturn:
                 os._exit(1)
             received += block
         job = json.loads(received)
-        caller.sendall(json.dumps(JobRunner(None, job["key"], job, caller).run()).encode())
+        end = JobRunner(None, job["key"], job, caller).run()
+        caller.sendall(json.dumps(end.document).encode())
         os._exit(0)
     except SupervisorDied:
         os._exit(1)

@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from autolab import files
 
 Document = dict[str, Any]
 
@@ -28,9 +29,10 @@ class Workdir:
         self.log = root / "supervisor.log"
         self.wake = root / "wake"  # FIFO, read by the supervisor
         self.events = root / "events"  # FIFO, read by the engine
-        self.jobs, self.started, self.cancels, self.exits = (
-            root / part for part in ("jobs", "started", "cancel", "exits")
-        )
+        self.jobs = root / "jobs"
+        self.started = root / "started"
+        self.cancels = root / "cancel"
+        self.exits = root / "exits"
 
     def folder(self, trial: str, attempt: int) -> Path:
         """The writable folder of one attempt."""
@@ -61,50 +63,49 @@ def read_json(path: Path) -> Document:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Atomic and durable: the whole file or none, after a power cut too. An OSError names `path`."""
-    temp = path.parent / f".{path.name}.{os.getpid()}"
-    try:
-        with open(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # may name a key
-            file.write(json.dumps(document).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temp, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temp.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Readable by its owner alone: the environment of a job may hold a key.
+    files.write_whole(path, json.dumps(document), mode=0o600)
 
 
 def names(folder: Path) -> set[str]:
     """The job names of which `folder` holds a document."""
-    return {entry[:-5] for entry in os.listdir(folder) if entry.endswith(".json") and not entry.startswith(".")}
+    documents = set()
+    # A hidden file is one that is being written.
+    for entry in os.listdir(folder):
+        if entry.endswith(".json") and not entry.startswith("."):
+            documents.add(entry.removesuffix(".json"))
+    return documents
 
 
 def take_lock(path: Path, *, wait: bool) -> int | None:
-    """A descriptor that holds the lock until it is closed; None if it is held and `wait` is False."""
+    """A descriptor that holds the lock until it is closed; None if another process holds it and `wait` is False."""
+    operation = fcntl.LOCK_EX
+    if not wait:
+        operation |= fcntl.LOCK_NB
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, operation)
     except BlockingIOError:
         os.close(descriptor)
         return None
     return descriptor
 
 
+def wait_for_lock(path: Path) -> int:
+    """A descriptor that holds the lock until it is closed."""
+    descriptor = take_lock(path, wait=True)
+    assert descriptor is not None
+    return descriptor
+
+
 def listen(fifo: Path) -> int:
-    """A descriptor that turns readable at each `notify`. Open for writing too: the first one would end it."""
+    """A descriptor that becomes readable at each `notify`."""
+    # Open for writing too: else the first writer that leaves would end the stream.
     return os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
 
 
 def notify(fifo: Path) -> bool:
-    """Wakes whoever listens; False if nobody does."""
+    """Wakes the listener; False if there is none."""
     try:
         descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:  # ENXIO: no reader; ENOENT: no work folder any more
@@ -114,24 +115,19 @@ def notify(fifo: Path) -> bool:
     except BlockingIOError:
         pass  # full of unread bytes: the listener will wake
     except BrokenPipeError:
-        return False  # killed since the line above
+        return False  # the listener was killed since the line above
     finally:
         os.close(descriptor)
     return True
 
 
 def drain(descriptor: int) -> None:
-    try:
+    """Read and drop all that is waiting in a descriptor that does not block."""
+    with contextlib.suppress(BlockingIOError):
         while os.read(descriptor, 4096):
             pass
-    except BlockingIOError:
-        pass
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def note(text: str) -> None:
     """A line of the supervisor's log, which is its standard output."""
-    os.write(1, f"{now()} {text}\n".encode(errors="backslashreplace"))
+    os.write(1, f"{files.utc_now()} {text}\n".encode(errors="backslashreplace"))

@@ -1,15 +1,15 @@
-"""What a lab can tell apart, before anything is tried in it: the baseline over a few seeds.
+"""The noise and the cost of a lab, measured before anything is tried in it: the baseline over a few seeds.
 
     deviation            of the metric from seed to seed
     same seed twice      whether the predictions are equal to the byte
     correlation          of the baseline and an altered arm (`calibrate.altered`) that share seeds
-    altered effect       what that arm gains or loses: beyond three times that much a gain is not believed unseen
-    price                seconds and memory of a trial, and the pairs that a gain of success_delta will take
-    bound                what the evaluator says of a constant prediction: the worst score that counts by default
+    altered effect       what that arm gains or loses: the user has to approve a gain of more than three times as much
+    cost                 seconds and memory of a trial, and the pairs that a gain of success_delta will take
+    bound                the score of a constant prediction: by default the worst score that counts
 
-It plans and never decides: a deviation from a handful of seeds is far too rough to judge by. What cannot be resolved is
-refused before a researcher is asked, with what to change. The seeds are the first search seeds of the base, so the
-first experiment finds its baseline measured.
+A calibration is used for planning, never for a verdict: a deviation from a handful of seeds is far too rough. An
+experiment that could not resolve success_delta is refused before a researcher is asked, with what to change. The seeds
+are the first search seeds of the base, so the first experiment reuses these trials as its baseline.
 
 A calibration holds for one protocol: evaluator, data, metric and environment by hash.
 """
@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from autolab import files
 from autolab.errors import LabError, RecordError
 from autolab.lab import budget, crash_points
 from autolab.lab.lab import Lab
+from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign
-from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.config import Config, Direction
+from autolab.lab.schemas.events import RunEnded, Transition, read
 from autolab.lab.schemas.experiment import Calibration, Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.sandbox import collect, npy_header
@@ -44,8 +47,10 @@ FOLDER = "calibration"
 def current_calibration(lab: Lab) -> Calibration | None:
     """The newest calibration, of whichever protocol; None before the first."""
     path = lab.store / "calibration.json"
+    if not path.exists():
+        return None
     try:
-        return Calibration.load(path, ".git/autolab/calibration.json") if path.exists() else None
+        return Calibration.load(path, ".git/autolab/calibration.json")
     except RecordError as error:
         raise RecordError(f"{error}; `autolab doctor --fix` makes it again") from None
 
@@ -57,75 +62,86 @@ def calibrate(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[]
     """
     state, campaign = lab.load()
     require_affordable(config, campaign)
-    events = list(lab.ledger.lines(campaign.iteration_offset))
-    done = [line for line in events if line.data.get("why") == "calibrated"]
-    if done and done[-1].data["calibration"] != _shown(lab):
+    lines = list(lab.ledger.lines(campaign.iteration_offset))
+    recorded, counted_at = _newest(lines)
+    if recorded is not None and recorded != current_calibration(lab):
         # A crash came between the record and the files that show it.
-        return _show(lab, Calibration.from_value(done[-1].data["calibration"], "ledger.jsonl: calibration"), tell)
-    counted_at = done[-1].n if done else 0
-    over = lines_of([line for line in events if line.event == "run_ended"], [RunKind.CALIBRATE])
-    # A run that failed was told to the user; what they fixed shows in none of its trials.
-    acted = max([counted_at, *(line.n + 1 for line in over if line.data["status"] == "failed")])
+        return _show(lab, recorded, tell)
     tell(f"calibrating: the baseline over {config.calibrate.seeds} seeds")
-    record = record_of(lab, FOLDER, events, acted)
-    spec = _spec(lab, config, base)
-    measured = measurement.measure(source_of(lab), config, spec, record, RunObserver(tell, stop))
+    record = record_of(lab, FOLDER, lines, _acted(lines, counted_at))
+    measured = measurement.measure(source_of(lab), config, _spec(lab, config, base), record, RunObserver(tell, stop))
     if measured.ending is measurement.Ending.PAUSED:
         return None
     if measured.manifest is None or measured.ending is not measurement.Ending.DONE:
-        fails = measured.ending in (measurement.Ending.CODE, measurement.Ending.BASELINE)
-        way = "fix the baseline, then calibrate again" if fails else "then calibrate again"
-        raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; {way}")
-    lines = lab.ledger.lines(campaign.iteration_offset)
-    spent = count_trials(lines, RunKind.CALIBRATE, counted_at, campaign, config.train.gpus)
-    counted = campaign.model_copy(update=spent)
-    constant = _of_constant(lab, config, base, measured.manifest)
-    found = assess(config, measured.manifest, counted.trials, constant)
-    lab.transition(state, counted, why="calibrated", calibration=found, log=lab.last_log())
+        advice = "then calibrate again"
+        if measured.ending in (measurement.Ending.CODE, measurement.Ending.BASELINE):
+            advice = "fix the baseline, then calibrate again"
+        raise LabError(f"calibrate: {measured.run_id}: {measured.reason}; {advice}")
+    new_lines = lab.ledger.lines(campaign.iteration_offset)
+    counts = count_trials(new_lines, RunKind.CALIBRATE, counted_at, campaign, config.train.gpus)
+    campaign = campaign.model_copy(update=counts)
+    constant = _constant_score(lab, config, base, measured.manifest)
+    calibration = assess(config, measured.manifest, campaign.trials, constant)
+    lab.transition(state, campaign, why="calibrated", calibration=calibration, log=lab.last_log())
     crash_points.point("calibrate.after_record")
-    return _show(lab, found, tell)
+    return _show(lab, calibration, tell)
+
+
+def _newest(lines: Sequence[Line]) -> tuple[Calibration | None, int]:
+    """The newest recorded calibration among these lines, and the number of its line; None and 0 if there is none."""
+    for line in reversed(lines):
+        if line.event == Transition.KIND:
+            transition = read(line, Transition)
+            if transition.why == "calibrated":
+                return transition.calibration, line.n
+    return None, 0
+
+
+def _acted(lines: Sequence[Line], counted_at: int) -> int:
+    """The line up to which the ends of calibration runs were acted on."""
+    acted = counted_at
+    for line in lines_of(lines, [RunKind.CALIBRATE]):
+        # The user was shown a run that failed; what they fixed since shows in none of its trials.
+        if line.event == RunEnded.KIND and read(line, RunEnded).status == "failed":
+            acted = max(acted, line.n + 1)
+    return acted
 
 
 def require_affordable(config: Config, campaign: Campaign) -> None:
     """LabError: the budget does not allow the trials of a calibration."""
     plan = calibration_plan(config, tuple(range(config.calibrate.seeds)))
-    short = budget.spent_within(config.budget, campaign, len(planned_cells(plan)))
-    if short:
-        raise LabError(f"calibrate: budget: {short}; raise it in .autolab/config.yaml")
+    cap = budget.spent_within(config.budget, campaign, len(planned_cells(plan)))
+    if cap:
+        raise LabError(f"calibrate: budget: {cap}; raise it in .autolab/config.yaml")
 
 
-def _of_constant(lab: Lab, config: Config, base: str, manifest: Manifest) -> float | None:
-    """What the evaluator says of a constant prediction of the shape that the baseline's own has; None if nothing.
-
-    The shape is that of the trial that ran anew in any case, whose files are this run's.
-    """
-    again = _trials(manifest, AGAIN)[0]
-    shown = lab.iteration(FOLDER).run(manifest.run_id).trial(again.trial, again.attempt)
-    predictions = shown / "predict" / "predictions.npy"
+def _constant_score(lab: Lab, config: Config, base: str, manifest: Manifest) -> float | None:
+    """The evaluator's score of a constant prediction in the shape of the baseline's own; None if it has none."""
     evaluation = inputs_of(lab, config, base, base).evaluation
     if evaluation is None:
         return None
+    # This trial is never reused, so its files are this run's.
+    rerun = _trials(manifest, AGAIN)[0]
+    folder = lab.iteration(FOLDER).run(manifest.run_id).trial(rerun.trial, rerun.attempt)
     try:
-        with collect.open_regular(predictions, npy_header.PREDICTIONS_BYTES) as file:
+        with collect.open_regular(folder / "predict" / "predictions.npy", npy_header.PREDICTIONS_BYTES) as file:
             shape = npy_header.npy_header(file).shape
     except collect.InvalidFile:  # the user has cleaned it away meanwhile
         return None
-    found = evaluation.of_constant(shape, lab.store / "constant").get(config.metric.primary)
-    return None if found is None or not abs(found) < rules.LIMIT else found
+    score = evaluation.of_constant(shape, lab.store / "constant").get(config.metric.primary)
+    if score is None or not abs(score) < rules.LIMIT:
+        return None
+    return score
 
 
-def _show(lab: Lab, found: Calibration, tell: View) -> Calibration:
-    """Write it where people and commands look, the latter's place last."""
+def _show(lab: Lab, calibration: Calibration, tell: View) -> Calibration:
+    """Write it where people and commands look, and tell the advice."""
+    # Commands read the second one: a crash between the two is seen as no calibration, and written again.
     for folder in (lab.control, lab.store):
-        files.write_whole(folder / "calibration.json", found.to_json())
-    for advice in found.advice:
+        files.write_whole(folder / "calibration.json", calibration.to_json())
+    for advice in calibration.advice:
         tell(f"note: {advice}")
-    return found
-
-
-def _shown(lab: Lab) -> object:
-    found = current_calibration(lab)
-    return found.value() if found else None
+    return calibration
 
 
 def _spec(lab: Lab, config: Config, base: str) -> RunSpec:
@@ -138,20 +154,22 @@ def _spec(lab: Lab, config: Config, base: str) -> RunSpec:
 
 
 def assess(config: Config, manifest: Manifest, spent: int, constant: float | None = None) -> Calibration:
-    """What the calibration run says. `spent` is the campaign's trials so far, `constant` the score of a constant
-    prediction, if it is known.
+    """The calibration that follows from a calibration run. `spent`: trials of the campaign so far. `constant`: the
+    score of a constant prediction, if it is known.
 
     LabError: a trial of the baseline did not measure the metric.
     """
-    values = {arm: _values(manifest, config, arm) for arm in ("baseline", ALTERED)}
-    base, again = _trials(manifest, "baseline"), _trials(manifest, AGAIN)[0]
-    mean, deviation = rules.mean_and_deviation(values["baseline"])
+    base, rerun = _trials(manifest, "baseline"), _trials(manifest, AGAIN)[0]
+    base_scores = [_score(trial, config) for trial in base]
+    altered_scores = [_score(trial, config) for trial in _trials(manifest, ALTERED)]
+    mean, deviation = rules.mean_and_deviation(base_scores)
     assert deviation is not None
-    rows = min(trial.rows for trial in base)
-    step = scores.quantum(config.metric.primary, rows)
-    pair_deviation, correlation = _paired(values["baseline"], values[ALTERED], deviation)
-    pair_deviation = max(pair_deviation, step)
-    found = Calibration(
+    direction = config.metric.direction
+    quantum = scores.quantum(config.metric.primary, min(trial.rows for trial in base))
+    altered = _compare(base_scores, altered_scores, deviation, direction)
+    # Two equal scores may hide a difference of one row.
+    difference_deviation = max(altered.difference_deviation, quantum)
+    calibration = Calibration(
         protocol=manifest.protocol or "",
         commit=manifest.git.base_commit or "",
         run_id=manifest.run_id,
@@ -161,186 +179,201 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
         seeds=len(base),
         mean=mean,
         deviation=deviation,
-        quantum=step,
+        quantum=quantum,
         seconds=statistics.fmean(trial.seconds for trial in base),
         slowest_seconds=max(trial.seconds for trial in base),
         max_rss_bytes=max(trial.max_rss_bytes for trial in base),
-        deterministic=_same(base[0], again, config),
-        rerun_difference=abs(_number(base[0], config) - _number(again, config)),
+        deterministic=_output(base[0], config) == _output(rerun, config),
+        rerun_difference=abs(base_scores[0] - _score(rerun, config)),
         seeds_differ=len({_output(trial, config) for trial in base}) > 1,
         altered=config.calibrate.altered,
-        altered_effect=_effect(values["baseline"], values[ALTERED], config),
-        correlation=correlation,
-        difference_deviation=pair_deviation,
-        worst=scores.worst(values["baseline"], config.metric.direction),
+        altered_effect=altered.effect,
+        correlation=altered.correlation,
+        difference_deviation=difference_deviation,
+        worst=scores.worst(base_scores, direction),
         constant=constant,
-        pairs=_pairs(config, pair_deviation),
+        pairs=_pairs(config, difference_deviation),
         max_pairs=config.test.max_pairs,
     )
-    told: dict[str, object] = {"advice": tuple(_advice(found, config)), "refused": _refusal(found, config, spent)}
-    return found.model_copy(update=told | {"bound": scores.default_bound(found, config.metric.direction)})
+    update = {
+        "advice": tuple(_advice(calibration, config)),
+        "refused": _refusal(calibration, config, spent),
+        "bound": scores.default_bound(calibration, direction),
+    }
+    return calibration.model_copy(update=update)
 
 
 def _trials(manifest: Manifest, arm: str) -> list[Trial]:
-    own = (trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED)
-    return sorted(own, key=lambda trial: trial.index)
+    trials = [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
+    return sorted(trials, key=lambda trial: trial.index)
 
 
-def _values(manifest: Manifest, config: Config, arm: str) -> list[float]:
-    return [_number(trial, config) for trial in _trials(manifest, arm)]
-
-
-def _number(trial: Trial, config: Config) -> float:
+def _score(trial: Trial, config: Config) -> float:
     return scores.measured(trial, config.evaluate is None)[config.metric.primary]
 
 
 def _output(trial: Trial, config: Config) -> object:
-    """What a training came to, to the byte where there are predictions; of a self-reporting one its metric alone."""
-    return trial.predictions_sha256 or _number(trial, config)
+    """What a training produced: the hash of its predictions, or the metric if it reports itself."""
+    return trial.predictions_sha256 or _score(trial, config)
 
 
-def _same(first: Trial, again: Trial, config: Config) -> bool:
-    return _output(first, config) == _output(again, config)
+@dataclass(frozen=True)
+class _AlteredArm:
+    """The altered arm against the baseline over shared seeds; `effect` is its mean gain in the direction of good."""
+
+    difference_deviation: float
+    correlation: float | None
+    effect: float | None
 
 
-def _paired(base: Sequence[float], altered: Sequence[float], deviation: float) -> tuple[float, float | None]:
-    """Deviation of a pair's difference, and the correlation over shared seeds.
-
-    Without an altered arm nothing is known of it: then as if the arms were independent, which asks for most pairs.
-    """
+def _compare(base: Sequence[float], altered: Sequence[float], deviation: float, direction: Direction) -> _AlteredArm:
     if len(altered) < len(base):
-        return deviation * 2**0.5, None
-    differences = [b - a for a, b in zip(base, altered, strict=True)]
-    found = rules.mean_and_deviation(differences)[1] or 0.0
-    if min(base) == max(base) or min(altered) == max(altered):
-        return found, None
-    return found, statistics.correlation(base, altered)
-
-
-def _effect(base: Sequence[float], altered: Sequence[float], config: Config) -> float | None:
-    """By how much the altered arm is better on average over shared seeds; None without one, or where it lacks seeds."""
-    if len(altered) < len(base):
-        return None
-    sign = 1 if config.metric.direction == "maximize" else -1
-    return sign * statistics.fmean(after - before for before, after in zip(base, altered, strict=True))
+        # Nothing is known of the correlation: as if the arms were independent, which asks for most pairs.
+        return _AlteredArm(deviation * 2**0.5, None, None)
+    differences = [after - before for before, after in zip(base, altered, strict=True)]
+    correlation = None
+    if min(base) < max(base) and min(altered) < max(altered):
+        correlation = statistics.correlation(base, altered)
+    sign = 1 if direction == "maximize" else -1
+    difference_deviation = rules.mean_and_deviation(differences)[1] or 0.0
+    return _AlteredArm(difference_deviation, correlation, sign * statistics.fmean(differences))
 
 
 def _pairs(config: Config, deviation: float) -> int | None:
-    """Pairs that a gain of success_delta will take; where nothing varies, the fewest that a rule decides on."""
+    """Pairs that a gain of success_delta will take; if nothing varies, the fewest that a rule decides on."""
+    # A deterministic lab: there is no noise to divide by.
     if deviation == 0:
         return min(rules.FIRST, config.test.max_pairs)
     return rules.pairs_wanted(config.metric.success_delta / deviation, config.test)
 
 
-def _advice(found: Calibration, config: Config) -> list[str]:
+def _advice(calibration: Calibration, config: Config) -> list[str]:
     """What a user should know although the work can go on."""
-    told = []
-    if not found.deterministic:
-        told.append(
-            f"the same seed gave another result (moved by {found.rerun_difference:.3g}): runs cannot be reproduced"
-            " exactly, and pairs share less; look for unseeded randomness, or threads"
+    advice = []
+    if not calibration.deterministic:
+        advice.append(
+            f"the same seed gave another result (moved by {calibration.rerun_difference:.3g}): runs cannot be"
+            " reproduced exactly, and the arms of a pair share less of the noise; look for unseeded randomness, or"
+            " threads"
         )
-    if not found.seeds_differ:
-        told.append(
-            "all seeds gave the same result: is AUTOLAB_SEED used? without it the evaluation's rows have to replicate"
+    if not calibration.seeds_differ:
+        advice.append(
+            "all seeds gave the same result: is AUTOLAB_SEED used? If not, tests can only use the noise between rows of"
+            " the evaluation data"
         )
+    # Half as much again allows for the error of a deviation from a handful of seeds.
     declared = config.test.deviation
-    if config.test.rule == "sprt" and declared is not None and declared < found.difference_deviation / 1.5:
-        told.append(
-            f"test.deviation: {declared:g} is declared, {found.difference_deviation:.3g} was seen over"
-            f" {found.seeds} seeds: too small a declared one breaks the promise of alpha; raise it"
+    if config.test.rule == "sprt" and declared is not None and declared < calibration.difference_deviation / 1.5:
+        advice.append(
+            f"test.deviation: {declared:g} is declared, {calibration.difference_deviation:.3g} was measured over"
+            f" {calibration.seeds} seeds: with too small a value the test exceeds its error rate alpha; raise it"
         )
-    if found.correlation is None and not config.calibrate.altered:
-        told.append("the correlation of arms that share a seed is unknown: name settings in calibrate.altered")
-    return told
+    if calibration.correlation is None and not config.calibrate.altered:
+        advice.append("the correlation of arms that share a seed is unknown: name settings in calibrate.altered")
+    return advice
 
 
-def _refusal(found: Calibration, config: Config, spent: int) -> str:
+def _refusal(calibration: Calibration, config: Config, spent: int) -> str:
     """Why nothing should be measured before something changes, in one line with what to change; empty if nothing."""
-    least, most = config.run_time_minutes
-    minutes = found.seconds / 60
-    if not least <= minutes <= most:
-        more, less = "more data, more epochs or a larger model", "fewer epochs, less data or a smaller model"
-        which = more if minutes < least else less
+    shortest, longest = config.run_time_minutes
+    minutes = calibration.seconds / 60
+    if not shortest <= minutes <= longest:
+        change = "fewer epochs, less data or a smaller model"
+        if minutes < shortest:
+            change = "more data, more epochs or a larger model"
         return (
-            f"a trial of the baseline takes {minutes:.2g} minutes, run_time_minutes asks for {least:g} to {most:g}:"
-            f" {which}, or another range"
+            f"a trial of the baseline takes {minutes:.2g} minutes, run_time_minutes asks for {shortest:g} to"
+            f" {longest:g}: {change}, or another range"
         )
-    if found.pairs is None or found.pairs > found.max_pairs:
-        return _too_noisy(found, config)
-    left = None if config.budget.trials is None else config.budget.trials - spent
-    wanted = 4 * found.pairs
-    if left is not None and wanted > left:
+    if calibration.pairs is None or calibration.pairs > calibration.max_pairs:
+        return _too_noisy(calibration, config)
+    # Two arms, in the search and again in the confirmation.
+    trials = 4 * calibration.pairs
+    if config.budget.trials is not None and trials > config.budget.trials - spent:
         return (
-            f"a gain of {found.success_delta:g} will take about {found.pairs} pairs, twice, which are {wanted} trials:"
-            f" budget.trials leaves {left}; raise it, or look for a larger success_delta"
+            f"a gain of {calibration.success_delta:g} will take about {calibration.pairs} pairs, twice, which are"
+            f" {trials} trials: budget.trials leaves {config.budget.trials - spent}; raise it, or look for a larger"
+            " success_delta"
         )
     return ""
 
 
-def _too_noisy(found: Calibration, config: Config) -> str:
-    effect = found.success_delta / found.difference_deviation
-    wanted = f"about {found.pairs}" if found.pairs else "more than 400"
-    enough = _resolvable(config) * found.difference_deviation
+def _too_noisy(calibration: Calibration, config: Config) -> str:
+    noise = calibration.difference_deviation
+    effect = calibration.success_delta / noise
+    resolvable = _resolvable(config) * noise
+    pairs, more_pairs = "more than 400", ""
+    if calibration.pairs:
+        pairs, more_pairs = f"about {calibration.pairs}", f"max_pairs: {calibration.pairs}, "
     return (
-        f"{found.metric}: a gain of {found.success_delta:g} is {effect:.2g} deviations of a pair's difference"
-        f" ({found.difference_deviation:.3g}) and takes {wanted} pairs, test.max_pairs allows {found.max_pairs}:"
-        f" {f'max_pairs: {found.pairs}, ' if found.pairs else ''}success_delta of {enough:.2g} or more, more evaluation"
-        " data, a smaller model that affords more pairs, or a steadier proxy metric"
+        f"{calibration.metric}: a gain of {calibration.success_delta:g} is {effect:.2g} deviations of a pair's"
+        f" difference ({noise:.3g}) and takes {pairs} pairs, test.max_pairs allows {calibration.max_pairs}:"
+        f" {more_pairs}success_delta of {resolvable:.2g} or more, more evaluation data, a smaller model that affords"
+        " more pairs, or a steadier proxy metric"
     )
 
 
 def _resolvable(config: Config) -> float:
     """The least effect, in deviations, that test.max_pairs pairs resolve."""
+    # By bisection: the larger an effect, the fewer pairs it takes.
     low, high = 0.0, 1e6
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
-        found = rules.pairs_wanted(middle, config.test, most=config.test.max_pairs)
-        low, high = (middle, high) if found is None else (low, middle)
+        if rules.pairs_wanted(middle, config.test, most=config.test.max_pairs) is None:
+            low = middle
+        else:
+            high = middle
     return high
 
 
-def holds(found: Calibration | None, config: Config, protocol: str) -> bool:
-    """Whether a calibration is of this protocol and of the gain that is asked for now."""
-    return found is not None and (found.protocol, found.success_delta) == (protocol, config.metric.success_delta)
+def holds(calibration: Calibration | None, config: Config, protocol: str) -> bool:
+    """Whether a calibration is of this protocol and of the gain that config.yaml names now."""
+    if calibration is None:
+        return False
+    return calibration.protocol == protocol and calibration.success_delta == config.metric.success_delta
 
 
-def require(found: Calibration | None, config: Config, protocol: str) -> None:
-    """LabError with the way out: nothing may be measured, as there is no calibration that holds, or it refuses."""
-    if found is None or not holds(found, config, protocol):
-        other = "was calibrated with another evaluator, data, metric or environment"
-        why = "has not been calibrated" if found is None else other
-        raise LabError(f"the lab {why}: run `autolab calibrate` first (`autolab loop` does it by itself)")
-    if found.refused:
-        raise LabError(f"calibration refuses: {found.refused}; then `autolab calibrate` again")
-    bound, direction = config.test.bound, config.metric.direction
-    if bound is not None and found.worst is not None and not scores.worse(direction, bound, found.worst):
-        cuts = f"would cut the baseline itself, whose worst trial measured {found.worst:.5g}"
-        raise LabError(f".autolab/config.yaml: test.bound: {bound:g} {cuts}; name a worse score, or null")
+def require(calibration: Calibration | None, config: Config, protocol: str) -> None:
+    """LabError with the way out: no calibration holds, it refuses, or test.bound would cut the baseline."""
+    if calibration is None or not holds(calibration, config, protocol):
+        reason = "was calibrated with another evaluator, data, metric or environment"
+        if calibration is None:
+            reason = "has not been calibrated"
+        raise LabError(f"the lab {reason}: run `autolab calibrate` first (`autolab loop` does it by itself)")
+    if calibration.refused:
+        raise LabError(f"calibration refuses: {calibration.refused}; then `autolab calibrate` again")
+    bound, worst = config.test.bound, calibration.worst
+    if bound is not None and worst is not None and not scores.worse(config.metric.direction, bound, worst):
+        reason = f"would cut the baseline itself, whose worst trial measured {worst:.5g}"
+        raise LabError(f".autolab/config.yaml: test.bound: {bound:g} {reason}; name a worse score, or null")
 
 
-def _altered(found: Calibration) -> list[tuple[str, str]]:
-    if found.altered_effect is None:
-        return []
-    most = f"a gain above {3 * abs(found.altered_effect):.3g} is set aside for you to look at"
-    return [("altered arm", f"moves {found.metric} by {abs(found.altered_effect):.3g}: {most}")]
-
-
-def calibration_text(found: Calibration) -> list[str]:
+def calibration_text(calibration: Calibration) -> list[str]:
     """What a user reads of it, a line a fact."""
-    paired = "not measured" if found.correlation is None else f"{found.correlation:.2f}"
-    noise = found.difference_deviation
-    effect = f"{found.success_delta / noise:.2g}" if noise else "any number of"
-    pairs = f"about {found.pairs}" if found.pairs else "more than 400"
-    price = f"{found.seconds:.1f} s (slowest {found.slowest_seconds:.1f}), {found.max_rss_bytes / 2**20:.0f} MB"
-    rows = [
-        ("metric", f"{found.metric} {found.mean:.5g} over {found.seeds} seeds, deviation {found.deviation:.3g}"),
-        ("a trial", price),
-        ("same seed", "gives the same bytes" if found.deterministic else f"moves it by {found.rerun_difference:.3g}"),
-        *_altered(found),
-        ("shared seed", f"correlation of the arms: {paired}; deviation of a difference {noise:.3g}"),
-        ("bound", "none" if found.bound is None else f"worse scores than {found.bound:.5g} count as that"),
-        ("success", f"a gain of {found.success_delta:g} is {effect} deviations: {pairs} of {found.max_pairs} pairs"),
-        *(("note", advice) for advice in found.advice),
-    ]
-    return [f"{name:<12} {said}" for name, said in rows]
+    metric, noise = calibration.metric, calibration.difference_deviation
+    score = f"{metric} {calibration.mean:.5g} over {calibration.seeds} seeds, deviation {calibration.deviation:.3g}"
+    cost = f"{calibration.seconds:.1f} s (slowest {calibration.slowest_seconds:.1f})"
+    rows = [("metric", score), ("a trial", f"{cost}, {calibration.max_rss_bytes / 2**20:.0f} MB")]
+    if calibration.deterministic:
+        rows.append(("same seed", "gives the same bytes"))
+    else:
+        rows.append(("same seed", f"moves {metric} by {calibration.rerun_difference:.3g}"))
+    if calibration.altered_effect is not None:
+        effect = abs(calibration.altered_effect)
+        limit = f"a gain above {3 * effect:.3g} is set aside for you to look at"
+        rows.append(("altered arm", f"moves {metric} by {effect:.3g}: {limit}"))
+    correlation = "not measured"
+    if calibration.correlation is not None:
+        correlation = f"{calibration.correlation:.2f}"
+    rows.append(("shared seed", f"correlation of the arms: {correlation}; deviation of a difference {noise:.3g}"))
+    if calibration.bound is None:
+        rows.append(("bound", "none"))
+    else:
+        rows.append(("bound", f"scores worse than {calibration.bound:.5g} count as {calibration.bound:.5g}"))
+    effect_text = f"{calibration.success_delta / noise:.2g} deviations" if noise else "above the noise, which is 0"
+    pairs = f"about {calibration.pairs}" if calibration.pairs else "more than 400"
+    gain = f"a gain of {calibration.success_delta:g} is {effect_text}"
+    rows.append(("success", f"{gain}: {pairs} of {calibration.max_pairs} pairs"))
+    for advice in calibration.advice:
+        rows.append(("note", advice))
+    return [f"{name:<12} {text}" for name, text in rows]

@@ -13,51 +13,57 @@ from autolab.lab.schemas.experiment import Manifest
 BRANCH = "refs/heads/autolab/champion"
 
 
-# What the next candidate branches from
+# The base of the next candidate
 
 
 def base(lab: Lab, campaign: Campaign, owned: Callable[[str], bool]) -> tuple[str, str, str]:
-    """The commit that the next candidate branches from, that of the lab's branch, and what a user should hear.
+    """The commit that the next candidate branches from, that of the lab's branch, and a line for the user.
 
-    The champion, unless the user has committed code since it was made (`owned` tells the engine's own files): then
-    their commit, because their work goes first. GitError: the lab's branch is gone.
+    The base is the champion, unless the user has committed code since it was made (`owned` says which files are the
+    engine's): then their commit, because their work goes first. GitError: the lab's branch is gone.
     """
     git = lab.git
     home = git.resolve(f"refs/heads/{campaign.home_branch}")
     if home is None:
         raise GitError(f"branch {campaign.home_branch} is gone; check out the lab's branch again, or `autolab init`")
-    newest = campaign.champions[-1] if campaign.champions else None
-    if newest is None or git.resolve(newest.commit) is None:
+    if not campaign.champions:
         return home, home, ""
-    since = git.changed_paths(newest.home_commit or home, home)
-    code = [path for path in since if not owned(path)]
-    if code:
-        said = f"{code[0]} was committed on {campaign.home_branch}: the next candidate branches from there"
-        return home, home, said
+    newest = campaign.champions[-1]
+    if git.resolve(newest.commit) is None:
+        return home, home, ""
+    for path in git.changed_paths(newest.home_commit or home, home):
+        if not owned(path):
+            note = f"{path} was committed on {campaign.home_branch}: the next candidate branches from there"
+            return home, home, note
     return newest.commit, home, ""
 
 
 def show(lab: Lab, campaign: Campaign, fallen: Sequence[Champion] = ()) -> str:
-    """Put the branch `autolab/champion` where the record says; what a user should hear if somebody moved it.
+    """Put the branch `autolab/champion` where the record says. Returns a line for the user if somebody moved it.
 
-    Where none stands any more, it goes back to what the first of the `fallen` branched from.
+    If no champion stands any more, it goes back to what the first of the `fallen` branched from.
     """
-    standing = campaign.champions[-1].commit if campaign.champions else None
-    wanted = standing or (fallen[0].parent if fallen else None)
-    present = lab.git.resolve(BRANCH)
-    if wanted is None or present == wanted or lab.git.resolve(wanted) is None:
+    if campaign.champions:
+        commit = campaign.champions[-1].commit
+    elif fallen:
+        commit = fallen[0].parent
+    else:
         return ""
-    lab.git.update_ref(BRANCH, wanted, present)
+    present = lab.git.resolve(BRANCH)
+    if present == commit or lab.git.resolve(commit) is None:
+        return ""
+    lab.git.update_ref(BRANCH, commit, present)
     crash_points.point("champion.after_ref")
-    known = [None, *(champion.commit for champion in (*campaign.champions, *fallen))]
-    return "" if present in known else f"autolab/champion stood at {present[:12] if present else ''}: put back"
+    if present is None or any(champion.commit == present for champion in (*campaign.champions, *fallen)):
+        return ""
+    return f"autolab/champion stood at {present[:12]}: put back"
 
 
 # How it moves and falls
 
 
 def promote(lab: Lab, campaign: Campaign, newest: Champion) -> tuple[Champion, ...]:
-    """Move the champion to a kept candidate; the lineage with it.
+    """Move the champion to a kept candidate. Returns the campaign's champions with it.
 
     The branch moves from where the record says it stands to the candidate, or not at all.
     """
@@ -66,16 +72,16 @@ def promote(lab: Lab, campaign: Campaign, newest: Champion) -> tuple[Champion, .
     if present != newest.commit:
         lab.git.update_ref(BRANCH, newest.commit, present)
     crash_points.point("champion.after_ref")
-    others = tuple(one for one in campaign.champions if one.commit != newest.commit)
-    return (*others, newest)[-LINEAGE:]
+    earlier = [champion for champion in campaign.champions if champion.commit != newest.commit]
+    return (*earlier, newest)[-LINEAGE:]
 
 
 def fallen(campaign: Campaign, manifest: Manifest) -> tuple[Campaign, tuple[Champion, ...]]:
     """`retract` for the champion that this confirmation made; nothing falls if it made none that stands."""
-    made = [
-        one for one in campaign.champions if (one.iteration_id, one.run_id) == (manifest.iteration_id, manifest.run_id)
-    ]
-    return retract(campaign, made[0].commit) if made else (campaign, ())
+    for champion in campaign.champions:
+        if (champion.iteration_id, champion.run_id) == (manifest.iteration_id, manifest.run_id):
+            return retract(campaign, champion.commit)
+    return campaign, ()
 
 
 def retract(campaign: Campaign, commit: str) -> tuple[Campaign, tuple[Champion, ...]]:
@@ -83,14 +89,16 @@ def retract(campaign: Campaign, commit: str) -> tuple[Campaign, tuple[Champion, 
 
     An iteration under way on a fallen base goes on from what stands now, and is tested against that.
     """
-    down: list[Champion] = []
+    fallen: list[Champion] = []
+    standing: list[Champion] = []
     gone = {commit}
-    for one in campaign.champions:
-        if one.commit in gone or one.parent in gone:
-            gone.add(one.commit)
-            down.append(one)
-    standing = tuple(one for one in campaign.champions if one.commit not in gone)
-    update: dict[str, object] = {"champions": standing}
+    for champion in campaign.champions:
+        if champion.commit in gone or champion.parent in gone:
+            gone.add(champion.commit)
+            fallen.append(champion)
+        else:
+            standing.append(champion)
+    update: dict[str, object] = {"champions": tuple(standing)}
     if campaign.base_commit in gone:
-        update["base_commit"] = standing[-1].commit if standing else down[0].parent
-    return campaign.model_copy(update=update), tuple(down)
+        update["base_commit"] = standing[-1].commit if standing else fallen[0].parent
+    return campaign.model_copy(update=update), tuple(fallen)

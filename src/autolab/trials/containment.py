@@ -101,7 +101,7 @@ def _tried() -> Ability:
             continue
         if not failed:
             return Ability(level, why, way)
-        why = why or f"{failed[0].name}: {failed[0].said}"
+        why = why or f"{failed[0].name}: {failed[0].message}"
         way = way or "`autolab doctor` shows each layer"
     return Ability("none", why, way)
 

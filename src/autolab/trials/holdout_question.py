@@ -1,17 +1,19 @@
 """The question that a confirmation puts to the holdout: do the same trained models gain there too?
 
-The holdout answers yes or no, and every question is counted before it is put.
+The holdout answers yes or no. Every question is counted before it is put.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from autolab.errors import LabError
 from autolab.lab import crash_points
+from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Claims
+from autolab.lab.schemas.events import HoldoutAsked, events_of
 from autolab.lab.schemas.experiment import Manifest, Trial
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.stats import holdout
@@ -22,20 +24,22 @@ from autolab.trials.evaluator import Problem, check_predictions
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.run_record import RunRecord
 
+Answer = Literal["passed", "failed", "none", "used_up", "not_asked"]
+
 
 class HoldoutAnswer(NamedTuple):
-    """`answer`: passed, failed, none, used_up or not_asked; `replicates`: what its error was taken from."""
+    """`replicates`: what the error of the test was taken from, if there was one."""
 
-    answer: str
+    answer: Answer
     replicates: holdout.Replicates | None = None
 
 
 @dataclass(frozen=True)
 class HoldoutQuestion:
-    """A confirmed run that is to be held against the holdout.
+    """A confirmed run that is to be tested on the holdout.
 
-    `claims`: the campaign's count before it. `allowed`: questions that a protocol may put. `inputs` makes those of the
-    run; it is called when the question is put. `tell` takes lines for the user.
+    `claims`: the campaign's count before it. `allowed`: questions that a protocol may put. `inputs` makes the run's
+    inputs; it is called when the question is put. `tell` takes lines for the user.
     """
 
     record: RunRecord
@@ -46,58 +50,69 @@ class HoldoutQuestion:
     tell: Callable[[str], None]
 
     def put(self) -> HoldoutAnswer:
-        """passed or failed; none in a lab without a holdout, used_up where no question is left.
+        """passed or failed; none in a lab without a holdout, used_up if no question is left.
 
-        Nothing else of it is said or written: a number would tell a researcher where to go on.
+        Nothing else of the test is shown or recorded: a number would help a researcher to fit the holdout.
         LabError: the baseline's predictions cannot be scored.
         """
+        # Made only now: to export the holdout is part of opening it.
         inputs = self.inputs()
         evaluation = inputs.evaluation
         if evaluation is None or evaluation.holdout is None:
             return HoldoutAnswer("none")
-        asked = [line for line in self.record.events if line.event == "holdout_asked"]
-        before = self.claims.questions if self.claims.protocol == inputs.protocol else 0
-        if not any(line.data["run_id"] == self.confirm.run_id for line in asked):
-            if before >= self.allowed:
+        if not self._is_counted():
+            number = 1
+            if self.claims.protocol == inputs.protocol:
+                number += self.claims.questions
+            if number > self.allowed:
                 return HoldoutAnswer("used_up")
             # Counted before it is opened: an answer that a crash swallowed has been paid for.
-            question = {"run_id": self.confirm.run_id, "protocol": inputs.protocol, "question": before + 1}
-            self.record.ledger.append("holdout_asked", question)
+            question = HoldoutAsked(run_id=self.confirm.run_id, protocol=inputs.protocol, question=number)
+            events.append(self.record.ledger, question)
             crash_points.point("holdout.after_debit")
-        tested = self._tested(_HoldoutScores(self.record, self.confirm, evaluation, evaluation.holdout))
-        if tested is None:
+        test = self._test(_HoldoutScores(self.record, self.confirm, evaluation, evaluation.holdout))
+        if test is None:
             return HoldoutAnswer("failed")
-        return HoldoutAnswer("passed" if tested.passed else "failed", tested.replicates)
+        return HoldoutAnswer("passed" if test.passed else "failed", test.replicates)
 
-    def _tested(self, scores: _HoldoutScores) -> holdout.HoldoutTest | None:
+    def _is_counted(self) -> bool:
+        """Whether a crash came after this very question was counted."""
+        questions = events_of(self.record.events, HoldoutAsked)
+        return any(question.run_id == self.confirm.run_id for question in questions)
+
+    def _test(self, scores: _HoldoutScores) -> holdout.HoldoutTest | None:
         """The test of the confirmation's pairs on the holdout; None if the candidate cannot be scored there.
 
         LabError: the baseline cannot. Every pair is scored as a whole, the first few on parts of the rows too.
         """
-        confirm, compared = self.confirm, self.confirm.comparisons[0]
+        confirm, comparison = self.confirm, self.confirm.comparisons[0]
         sign = 1 if confirm.direction == "maximize" else -1
-        pairs, count = compared.pairs or 0, holdout.parts_of(rows_of(scores.split.labels))
+        pairs, count = comparison.pairs or 0, holdout.parts_of(rows_of(scores.split.labels))
         number = 2 * pairs + 2 * count * min(holdout.PAIRS, pairs)
-        self.tell(f"{compared.arm} held on fresh seeds: {pairs} pairs scored on the holdout, {number} scores in all")
+        self.tell(
+            f"{comparison.arm} gains on fresh seeds too: scoring {pairs} pairs on the holdout, {number} scores in all"
+        )
         gains: list[float] = []
-        parts: list[tuple[float, ...]] = []
+        part_gains: list[tuple[float, ...]] = []
         for index in range(pairs):
-            before, after = (_trial(confirm, arm, index) for arm in (compared.baseline, compared.arm))
-            base, new = scores.whole(before), scores.whole(after)
-            if isinstance(base, Problem):
-                raise LabError(f"holdout: trial {before.trial} of {confirm.run_id}: {base.message}")
-            if isinstance(new, Problem):
-                self.tell(f"note: holdout: trial {after.trial} of {confirm.run_id}: {new.message}")
+            before, after = _trial(confirm, comparison.baseline, index), _trial(confirm, comparison.arm, index)
+            base_score, new_score = scores.whole(before), scores.whole(after)
+            if isinstance(base_score, Problem):
+                raise LabError(f"holdout: trial {before.trial} of {confirm.run_id}: {base_score.message}")
+            if isinstance(new_score, Problem):
+                self.tell(f"note: holdout: trial {after.trial} of {confirm.run_id}: {new_score.message}")
                 return None
-            gains.append(sign * (new - base))
+            gains.append(sign * (new_score - base_score))
             if count and index < holdout.PAIRS:
-                sides = [scores.on_parts(trial, count) for trial in (before, after)]
-                # An evaluator that takes the whole and not a part leaves the seeds alone.
-                parts += [tuple(sign * (y - x) for x, y in zip(*sides, strict=True))] if all(sides) else []
-        tested = holdout.passes(gains, parts)
-        if tested.replicates in ("seeds", "nothing"):
+                base_parts, new_parts = scores.on_parts(before, count), scores.on_parts(after, count)
+                # An evaluator that scores the whole but no part leaves the error over seeds alone.
+                if base_parts and new_parts:
+                    differences = zip(base_parts, new_parts, strict=True)
+                    part_gains.append(tuple(sign * (new - base) for base, new in differences))
+        test = holdout.passes(gains, part_gains)
+        if test.replicates in ("seeds", "nothing"):
             self.tell("note: the holdout's rows cannot be told apart, so its error is over the seeds alone")
-        return tested
+        return test
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,7 @@ class _HoldoutScores:
         return self.confirm.metric
 
     def whole(self, trial: Trial) -> float | Problem:
-        """Of one trial, cut at the bound as on the evaluation."""
+        """The score of one trial, cut at the bound as on the evaluation."""
         scale = Scale.of(self.confirm)
         if scale.bound is not None and scale.cut(trial) == "diverged":
             return scale.bound
@@ -126,7 +141,9 @@ class _HoldoutScores:
         measured = self.evaluation.score(predictions, self.split.labels, folder, self.metric)
         if isinstance(measured, Problem):
             diverged = measured.outcome is TrialOutcome.INVALID_ARTIFACT and not score.finite(predictions)
-            return scale.bound if scale.bound is not None and diverged else measured
+            if diverged and scale.bound is not None:
+                return scale.bound
+            return measured
         value = scale.counted(measured[self.metric]) if self.metric in measured else None
         if value is None:
             return Problem(TrialOutcome.INVALID_ARTIFACT, f"score.json: {self.metric} is no finite number")

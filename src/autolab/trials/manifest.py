@@ -1,11 +1,10 @@
-"""A run's manifest: everything that its numbers are tied to, written when it begins and when it ends."""
+"""A run's manifest: everything that its numbers depend on, written when it begins and when it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from autolab import files
 from autolab.lab.git import Git
@@ -25,9 +24,9 @@ OTHER_ARTIFACTS = {"trials": "trials"}
 
 @dataclass(frozen=True)
 class RunManifest:
-    """What of a run is the same in its first manifest and its last.
+    """The parts of a run's manifest that do not change until its end.
 
-    `location` is the executor's, `started_at` the time of the run's first line.
+    `location` is the executor's, `started_at` the time of the run's first ledger line.
     """
 
     run_id: str
@@ -48,44 +47,63 @@ class RunManifest:
         files.write_whole(self.path, manifest.to_json())
 
     def of(self, trials: Iterable[Trial], judgement: Judgement | None) -> Manifest:
-        """The manifest with these trials; without a judgement that of a run under way."""
-        plan, evaluate = self.plan, self.config.evaluate
-        status: Literal["running", "completed", "failed"] = judgement.status if judgement else "running"
-        ended_at = files.utc_now() if judgement else None
-        sync = SyncStep(status="ok" if judgement else "pending", completed_at=ended_at)
-        search = NAMES[self.spec.kind] == NAMES[RunKind.SEARCH]
+        """The manifest with these trials, final if the run was judged."""
+        manifest = self._unjudged(trials)
+        if judgement is None:
+            return manifest
+        ended_at = files.utc_now()
+        sync = SyncStep(status="ok", completed_at=ended_at)
+        end = {
+            "status": judgement.status,
+            "ended_at": ended_at,
+            "sync": ManifestSync(artifact_sync_to_local=sync),
+            "comparisons": judgement.comparisons,
+            "reason": judgement.reason,
+        }
+        return manifest.model_copy(update=end)
+
+    def _unjudged(self, trials: Iterable[Trial]) -> Manifest:
+        plan, config = self.plan, self.config
+        evaluator = None
+        if config.evaluate is not None:
+            evaluator = FileHash(path=config.evaluate.script, sha256=self.inputs.evaluator_sha256)
+        artifacts = OTHER_ARTIFACTS
+        if NAMES[self.spec.kind] == NAMES[RunKind.SEARCH]:
+            artifacts = SEARCH_ARTIFACTS
+        # Resolved settings: a manifest has to say what ran without the design that it came from.
+        arms = []
+        for arm in plan.arms:
+            arms.append(RunArm(name=arm.name, role=arm.role, code=arm.code, settings=arm.settings))
+        settings = config.value()
         return Manifest(
             run_id=self.run_id,
             iteration_id=self.record.iteration_id,
             kind=self.spec.kind,
             lab_id=self.record.lab_id,
-            status=status,
+            status="running",
             git=self._git(),
             location=self.location,
             command=self.spec.command,
-            sync=ManifestSync(artifact_sync_to_local=sync),
+            sync=ManifestSync(artifact_sync_to_local=SyncStep(status="pending")),
             verifier_results=dict(self.spec.checks),
             started_at=self.started_at,
-            ended_at=ended_at,
-            artifacts=dict(SEARCH_ARTIFACTS if search else OTHER_ARTIFACTS),
+            artifacts=dict(artifacts),
             design_sha256=self.spec.design_sha256,
             rule=plan.rule,
             metric=plan.metric,
             direction=plan.direction,
             success_delta=plan.delta,
-            arms=tuple(RunArm(name=a.name, role=a.role, code=a.code, settings=a.settings) for a in plan.arms),
+            arms=tuple(arms),
             pairs=len(plan.seeds),
             protocol=self.inputs.protocol,
-            lab={key: self.config.value()[key] for key in CONFIGURED},
+            lab={key: settings[key] for key in CONFIGURED},
             environment=self.inputs.interpreter.environment,
-            evaluator=FileHash(path=evaluate.script, sha256=self.inputs.evaluator_sha256) if evaluate else None,
+            evaluator=evaluator,
             data=dict(self.inputs.data_sha256),
             frozen=self._frozen(),
-            containment=self.config.containment,
+            containment=config.containment,
             self_reported=self.inputs.evaluation is None,
             trials=tuple(sorted(trials, key=lambda trial: (trial.index, trial.arm))),
-            comparisons=judgement.comparisons if judgement else (),
-            reason=judgement.reason if judgement else "",
         )
 
     def _git(self) -> ManifestGit:
@@ -98,8 +116,12 @@ class RunManifest:
 
     def _frozen(self) -> dict[str, str]:
         """The frozen files as the base commit holds them: path -> git object id."""
-        objects = {path: self.git.has_path(self.spec.commits[BASE], path) for path in self.config.files.frozen}
-        return {path: oid for path, oid in objects.items() if oid}
+        # Not the files of the checkout: trials see what the base commit holds.
+        objects = {}
+        for path in self.config.files.frozen:
+            if object_id := self.git.has_path(self.spec.commits[BASE], path):
+                objects[path] = object_id
+        return objects
 
 
 def abandon(path: Path, reason: str) -> None:

@@ -1,8 +1,8 @@
-"""Measure arms over seeds: plan the cells, reuse what is known, submit, collect, score, judge, stop.
+"""Measure arms over seeds: plan the cells, reuse earlier trials, submit, collect, score, judge, stop.
 
-Everything durable is a ledger line written before the effect (`submitted`) or after it (`trial`), so a
-measurement that was killed anywhere goes on where it was: finished trials are read back, trials under
-way are adopted from the executor, and only what is known to be lost gets a new attempt.
+A ledger line is written before each effect (`submitted`) or after it (`trial`), so a measurement that was killed
+anywhere goes on where it was: finished trials are read back, running trials are adopted from the executor, and only a
+trial that the executor has lost gets a new attempt.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from pathlib import Path
 
 from autolab import files
 from autolab.errors import ExecutorError
-from autolab.executors.base import Executor, Exit, Phase, Ref
+from autolab.executors.base import Executor, Phase, Ref
 from autolab.lab import crash_points
+from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.events import RunEnded, RunStarted, Submitted, events_of, read
 from autolab.lab.schemas.experiment import Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.sandbox.collect import remove_tree
+from autolab.sandbox.exit_record import Exit
 from autolab.stats import verdict
 from autolab.stats.plan import BASE, Cell, Plan, planned_cells
 from autolab.trials import leak_checks, lookahead, manifest, score
-from autolab.trials.inputs import InputSource, TrialInputs, set_up
+from autolab.trials.inputs import InputSource, set_up
 from autolab.trials.job import HOLDOUT, Attempt, TrialCommands, content_key, tidy, trial_job
 from autolab.trials.manifest import RunManifest
 from autolab.trials.progress import Watch
@@ -69,31 +72,24 @@ def measure(source: InputSource, config: Config, spec: RunSpec, record: RunRecor
 
     LabError: the inputs cannot be made, or a trial could read a copy of the labels.
     """
+    # Before anything is registered: a lab whose trials could cheat has no runs.
     inputs = set_up(source, config, spec.commits)
     leak_checks.refuse_copied_labels(config, inputs, source.store)
-    return _taken_up(source, config, spec, record, observer, inputs).measure()
-
-
-def _taken_up(
-    source: InputSource,
-    config: Config,
-    spec: RunSpec,
-    record: RunRecord,
-    observer: RunObserver,
-    inputs: TrialInputs,
-) -> _OpenRun:
-    """The run that is under way, or a new one, registered before anything is spent."""
     plan = spec.plan(inputs)
     for arm in plan.arms:
         inputs.seals.add(f"settings of {arm.name}", inputs.settings_file(arm))
-    registered = _registered(spec, plan, inputs.protocol)
-    start = record.under_way(spec.kind)
-    if start is not None and any(start.data.get(key) != value for key, value in registered.items()):
-        _abandon(record, config, start.data["run_id"], observer)
-        start = None
-    run_id = record.next_id(spec.kind) if start is None else str(start.data["run_id"])
+    line = record.under_way(spec.kind)
+    if line is not None:
+        start = read(line, RunStarted)
+        # A run that was planned otherwise cannot go on: its pairs would not be those of the plan.
+        if start != _start(start.run_id, spec, plan, inputs.protocol):
+            _abandon(record, config, start.run_id, observer)
+            line = None
+    if line is None:
+        run_id, started_at = record.next_id(spec.kind), files.utc_now()
+    else:
+        run_id, started_at = read(line, RunStarted).run_id, line.time
     executor = record.executor(config.executor, run_id)
-    started_at = files.utc_now() if start is None else start.time
     run_manifest = RunManifest(
         run_id=run_id,
         started_at=started_at,
@@ -106,34 +102,44 @@ def _taken_up(
         plan=plan,
     )
     run = _OpenRun(run_manifest, executor, observer)
-    if start is None:
-        record.ledger.append("run_started", {"run_id": run_id} | registered)
+    if line is None:
+        events.append(record.ledger, _start(run_id, spec, plan, inputs.protocol))
     run.begin()
-    return run
+    return run.measure()
 
 
-def _registered(spec: RunSpec, plan: Plan, protocol: str) -> dict[str, object]:
-    """What a run's first line says: a run whose line says otherwise is another run."""
-    rule = plan.rule.value() if plan.rule else None
-    registered: dict[str, object] = {"kind": spec.kind, "seeds": list(plan.seeds), "protocol": protocol}
-    registered |= {"design_sha256": spec.design_sha256, "rule": rule}
-    return registered | ({"cells": [list(key) for key in sorted(plan.only)]} if plan.only else {})
+def _start(run_id: str, spec: RunSpec, plan: Plan, protocol: str) -> RunStarted:
+    """A run's first line. A run whose line says anything else is another run."""
+    start = RunStarted(
+        run_id=run_id,
+        kind=spec.kind,
+        seeds=plan.seeds,
+        protocol=protocol,
+        design_sha256=spec.design_sha256,
+        rule=plan.rule.value() if plan.rule else None,
+    )
+    if not plan.only:
+        return start
+    return start.model_copy(update={"cells": tuple(sorted(plan.only))})
 
 
 def _abandon(record: RunRecord, config: Config, run_id: str, observer: RunObserver) -> None:
-    """End a run whose design, rule, data, evaluator, metric or environment is not that of its first trial any more.
+    """End a run whose design, rule, data, evaluator, metric or environment has changed since its first trial.
 
     Its trials would be paired with others of other seeds; nothing is compared across protocols.
     """
-    submitted = [line.data for line in record.events if line.event == "submitted"]
-    keys = [key for data in submitted if data["run_id"] == run_id for key in data["keys"]]
+    keys: list[str] = []
+    for submitted in events_of(record.events, Submitted):
+        if submitted.run_id == run_id:
+            keys += submitted.keys
     executor = record.executor(config.executor, run_id)
+    # The executor may still run trials of it, under the keys that were announced.
     executor.cancel(list(executor.find(keys).values()))
     executor.discard()
     reason = "abandoned: what it was measured with has changed since it began"
     manifest.abandon(record.paths_of(run_id).manifest, reason)
-    end = {"run_id": run_id, "status": "failed", "verdict": None, "reason": reason, "manifest_sha256": None}
-    record.ledger.append("run_ended", end)
+    end = RunEnded(run_id=run_id, status="failed", verdict=None, reason=reason, manifest_sha256=None)
+    events.append(record.ledger, end)
     observer.view(f"{run_id} {reason}; measured anew")
 
 
@@ -147,7 +153,7 @@ class _OpenRun:
         self._log = TrialLog(self._record, self._run_id, self._plan)
         self._cells = {cell.trial: cell for cell in planned_cells(self._plan)}
         self._watch = Watch(self._run_id, self._plan, self._log.trials, self._log.uncounted)
-        self._flying: dict[str, Ref] = {}
+        self._open_jobs: dict[str, Ref] = {}
         """Submitted trials that are not over, by name."""
         self._queued: set[str] = set()
         """Those of them that wait for a place."""
@@ -169,7 +175,7 @@ class _OpenRun:
         if judgement is None:
             reason = "stopped before the run was judged"
             return Measured(Ending.PAUSED, reason, self._run_id, None, self._executed)
-        self._cancel(list(self._flying))
+        self._cancel(list(self._open_jobs))
         return self._end(judgement)
 
     def _until_judged(self) -> verdict.Judgement | None:
@@ -183,24 +189,27 @@ class _OpenRun:
             if self._observer.stop():
                 self._pause()
                 return None
-            wanted = verdict.cells_wanted(self._plan, trials)
-            self._cancel(self._flying.keys() - {cell.trial for cell in wanted})
-            self._launch(self._due(wanted))
+            cells = verdict.cells_wanted(self._plan, trials)
+            self._cancel(self._open_jobs.keys() - {cell.trial for cell in cells})
+            self._launch(self._due(cells))
             self._collect_finished()
 
     # to the executor
 
-    def _due(self, wanted: Sequence[Cell]) -> list[Cell]:
-        """The next cells to be given to the executor: all of them, or under a rule that may stop early a few ahead.
-
-        Those that an earlier command has submitted are among them, so that they are adopted.
-        """
-        waiting = [cell for cell in wanted if cell.trial not in self._flying]
+    def _due(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The next cells for the executor: all of them, or a few ahead under a rule that may stop early."""
+        waiting = [cell for cell in cells if cell.trial not in self._open_jobs]
         if self._plan.rule is None or self._plan.rule.rule == "fixed":
             return waiting
-        known = [cell for cell in waiting if self._log.is_submitted(self._log.key(cell.trial))]
-        new = [cell for cell in waiting if cell not in known]
-        return known + new[: max(0, AHEAD * len(self._plan.arms) - len(self._queued) - len(known))]
+        submitted: list[Cell] = []
+        new: list[Cell] = []
+        for cell in waiting:
+            if self._log.is_submitted(self._log.key(cell.trial)):
+                submitted.append(cell)  # by an earlier command: it is adopted
+            else:
+                new.append(cell)
+        places = AHEAD * len(self._plan.arms) - len(self._queued) - len(submitted)
+        return submitted + new[: max(0, places)]
 
     def _launch(self, cells: Sequence[Cell]) -> None:
         """Submit cells under keys that are in the ledger first; keys that the executor knows are adopted."""
@@ -209,72 +218,78 @@ class _OpenRun:
         attempts = [self._attempt(cell) for cell in cells]
         jobs = [trial_job(self._manifest.inputs, self._commands, attempt) for attempt in attempts]
         self._watch.adopt(job.trial for job in jobs if self._log.is_submitted(job.key))
+        # The ledger first: a crash after the submission must not lose sight of the jobs.
         self._log.announce([job.key for job in jobs])
         refs = {ref.key: ref for ref in self._executor.submit(jobs)}
         crash_points.point("submit.after_jobs")
         for job in jobs:
-            self._flying[job.trial] = refs[job.key]
+            self._open_jobs[job.trial] = refs[job.key]
             self._queued.add(job.trial)
 
     def _attempt(self, cell: Cell) -> Attempt:
-        number, key = self._log.attempt(cell.trial), self._log.key(cell.trial)
-        holdout = self._manifest.spec.kind is RunKind.CONFIRM
-        return Attempt(key, cell.trial, number, self._plan.arm(cell.arm), cell.seed, holdout)
+        return Attempt(
+            key=self._log.key(cell.trial),
+            trial=cell.trial,
+            number=self._log.attempt(cell.trial),
+            arm=self._plan.arm(cell.arm),
+            seed=cell.seed,
+            holdout=self._manifest.spec.kind is RunKind.CONFIRM,
+        )
 
     def _content(self, cell: Cell) -> str:
         return content_key(self._manifest.inputs, self._commands, self._plan.arm(cell.arm), cell.seed)
 
     def _pause(self) -> None:
-        """End after the trials that run now: what is queued is cancelled, what runs is brought home."""
-        statuses = self._executor.poll(list(self._flying.values()), 0.0)
-        queued = [key for key, status in statuses.items() if status.phase is Phase.QUEUED]
-        self._executor.cancel([ref for ref in self._flying.values() if ref.key in queued])
-        while self._flying:
+        """End after the trials that run now: cancel what is queued, collect what runs."""
+        refs = list(self._open_jobs.values())
+        statuses = self._executor.poll(refs, 0.0)
+        queued = {key for key, status in statuses.items() if status.phase is Phase.QUEUED}
+        # A trial that runs is nearly paid for: it is not ended.
+        self._executor.cancel([ref for ref in refs if ref.key in queued])
+        while self._open_jobs:
             self._collect_finished()
 
     def _cancel(self, trials: Iterable[str]) -> None:
-        """End what the rule does not need any more; it leaves no trial behind."""
-        refs = [self._flying.pop(trial) for trial in list(trials)]
+        """End what the rule does not need any more; no trial of it is recorded."""
+        refs = [self._open_jobs.pop(trial) for trial in list(trials)]
         if refs:
             self._executor.cancel(refs)
 
     # from the executor
 
     def _collect_finished(self) -> None:
-        """Wait for a change, then bring home every trial that has ended."""
-        statuses = self._executor.poll(list(self._flying.values()), POLL_S)
-        known = {trial: statuses[ref.key] for trial, ref in self._flying.items() if ref.key in statuses}
-        phases = {trial: status.phase for trial, status in known.items()}
+        """Wait for a change, then collect every trial that has ended."""
+        polled = self._executor.poll(list(self._open_jobs.values()), POLL_S)
+        statuses = {trial: polled[ref.key] for trial, ref in self._open_jobs.items() if ref.key in polled}
+        phases = {trial: status.phase for trial, status in statuses.items()}
         self._queued = {trial for trial, phase in phases.items() if phase is Phase.QUEUED}
         self._watch.look(phases)
         self._observer.view.trials(self._watch.progress())
-        for trial, status in known.items():
-            if status.phase not in (Phase.FINISHED, Phase.LOST):
+        for name, status in statuses.items():
+            if not status.over:
                 continue
-            ref = self._flying.pop(trial)
-            if status.exit is None or status.exit.outcome in (TrialOutcome.LOST, TrialOutcome.CANCELLED):
-                self._log.lose(trial, status.exit)
+            ref, end = self._open_jobs.pop(name), status.exit
+            if end is None or end.outcome in (TrialOutcome.LOST, TrialOutcome.CANCELLED):
+                self._log.lose(name, end)
                 continue
             crash_points.point("trial.after_exit")
-            ended = self._bring_home(self._cells[trial], ref, status.exit)
-            self._log.add(ended)
+            trial = self._collect(self._cells[name], ref, end)
+            self._log.add(trial)
             self._executed += 1
-            self._observer.view.trials(self._watch.progress(), ended)
+            self._observer.view.trials(self._watch.progress(), trial)
 
-    def _bring_home(self, cell: Cell, ref: Ref, exit_: Exit) -> Trial:
-        """Fetch an attempt's files into the store, score its predictions there, show the files in the checkout.
-
-        Nothing is read from the checkout, where a user may clean them away at any moment.
-        """
+    def _collect(self, cell: Cell, ref: Ref, end: Exit) -> Trial:
+        """Fetch an attempt's files into the store, score its predictions there, move the files into the checkout."""
         inputs, attempt = self._manifest.inputs, self._attempt(cell)
+        # Everything is read in the store: a user may clean the checkout at any moment.
         folder = self._record.fetched(ref.key)
         self._fetch(cell, ref, folder)
         tidy(inputs.evaluation.altered if inputs.evaluation is not None else None, ref.key, folder)
-        scored = score.judge(inputs, self._manifest.config, self._plan.scale, exit_, folder)
+        scored = score.judge(inputs, self._manifest.config, self._plan.scale, end, folder)
         parts = self._parts(cell, scored, folder)
         if attempt.holdout:
             _hold(folder, self._record.held(ref.key))
-        _show(folder, self._record.paths_of(self._run_id).trial(cell.trial, attempt.number))
+        _move_to_checkout(folder, self._record.paths_of(self._run_id).trial(cell.trial, attempt.number))
         return Trial(
             trial=cell.trial,
             arm=cell.arm,
@@ -293,11 +308,11 @@ class _OpenRun:
             rows=scored.rows,
             agreement=scored.agreement,
             suspicions=scored.suspicions,
-            contained=dict(exit_.contained),
-            cpu_seconds=round(sum(step.cpu_seconds for step in exit_.steps if step.name == "train"), 3),
-            seconds=round(exit_.seconds, 3),
-            max_rss_bytes=exit_.max_rss_bytes,
-            output_bytes=exit_.output_bytes,
+            contained=dict(end.contained),
+            cpu_seconds=round(sum(step.cpu_seconds for step in end.steps if step.name == "train"), 3),
+            seconds=round(end.seconds, 3),
+            max_rss_bytes=end.max_rss_bytes,
+            output_bytes=end.output_bytes,
             message=scored.message,
         )
 
@@ -309,41 +324,49 @@ class _OpenRun:
         crash_points.point("trial.after_fetch")
 
     def _parts(self, cell: Cell, scored: score.Scored, folder: Path) -> tuple[float, ...]:
-        """The metric on parts of the evaluation, where another seed of the arm has given the very same predictions."""
+        """The metric on parts of the evaluation, if another seed of the arm has given the very same predictions."""
         sha256, evaluation = scored.predictions_sha256, self._manifest.inputs.evaluation
         if scored.outcome is not TrialOutcome.COMPLETED or scored.diverged or sha256 is None or evaluation is None:
             return ()
-        others = [trial for trial in self._log.trials.values() if trial.arm == cell.arm and trial.seed != cell.seed]
-        alike = [trial for trial in others if trial.predictions_sha256 == sha256]
-        known = next((trial.parts for trial in alike if trial.parts), ())
-        return evaluation.on_parts(self._plan.metric, folder) if alike and not known else known
+        has_twin = False
+        for trial in self._log.trials.values():
+            if trial.arm == cell.arm and trial.seed != cell.seed and trial.predictions_sha256 == sha256:
+                has_twin = True
+                if trial.parts:
+                    return trial.parts
+        return evaluation.on_parts(self._plan.metric, folder) if has_twin else ()
 
     # the end
 
     def _end(self, judgement: verdict.Judgement) -> Measured:
-        ended = self._manifest.of(self._log.trials.values(), judgement)
+        assert judgement.status != "running"
+        final = self._manifest.of(self._log.trials.values(), judgement)
+        # After a crash the end may be on record: then only a manifest that is lost or edited is written again.
         recorded, path = self._record.recorded_end(self._run_id), self._manifest.path
-        if recorded is None or not path.exists() or files.sha256_of_file(path) != recorded.data["manifest_sha256"]:
-            self._manifest.write(ended)
-            end = {"run_id": self._run_id, "status": ended.status, "verdict": judgement.verdict}
-            end |= {"reason": judgement.reason, "manifest_sha256": files.sha256_of(ended.to_json())}
-            self._record.ledger.append("run_ended", end)
+        if recorded is None or not path.exists() or files.sha256_of_file(path) != recorded.manifest_sha256:
+            self._manifest.write(final)
+            end = RunEnded(
+                run_id=self._run_id,
+                status=judgement.status,
+                verdict=judgement.verdict,
+                reason=judgement.reason,
+                manifest_sha256=files.sha256_of(final.to_json()),
+            )
+            events.append(self._record.ledger, end)
         crash_points.point("run.after_end")
         self._executor.discard()
         crash_points.point("run.after_discard")
         ending = self._ending(judgement)
         if ending is Ending.TAMPERED:
-            for aside in self._manifest.inputs.seals.put_away():
-                self._observer.view(f"note: what was changed lies at {aside}; the next run gets it anew")
-        return Measured(ending, judgement.reason, self._run_id, ended, self._executed)
+            for path in self._manifest.inputs.seals.put_away():
+                self._observer.view(f"note: the changed files lie at {path}; the next run exports them again")
+        return Measured(ending, judgement.reason, self._run_id, final, self._executed)
 
     def _ending(self, judgement: verdict.Judgement) -> Ending:
-        """A candidate's own failure is its author's to fix; a baseline's, or tampering, a user's.
-
-        Read off the one trial that the judgement names, so that it is the same whoever finished first.
-        """
+        """The researcher fixes a candidate's own failure; the user a baseline's, or tampering."""
         if judgement.status == "completed":
             return Ending.DONE
+        # The one trial that the judgement names: the same whichever trial finished first.
         failed = verdict.trials_read(self._plan, self._log.trials.values())[-1]
         if failed.outcome is TrialOutcome.TAMPERED:
             return Ending.TAMPERED
@@ -359,9 +382,9 @@ def _hold(folder: Path, place: Path) -> None:
     remove_tree(folder / HOLDOUT)
 
 
-def _show(folder: Path, shown: Path) -> None:
+def _move_to_checkout(folder: Path, place: Path) -> None:
     """Move an attempt's files into the checkout."""
-    remove_tree(shown)
-    shown.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(folder, shown)
-    remove_tree(shown / lookahead.ALTERED)  # has served its comparison, and would say where the cuts are
+    remove_tree(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(folder, place)
+    remove_tree(place / lookahead.ALTERED)  # the comparison is over, and it would say where the cuts are

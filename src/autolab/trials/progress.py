@@ -1,4 +1,4 @@
-"""A run under way, counted for a user who watches: what runs and since when, pairs so far, how long it may take.
+"""A run under way, for a user who watches: what runs and since when, pairs so far, how long it may take.
 
 Nothing here decides anything: the rule reads trials and not these counts. Times are `time.monotonic()` of this
 process, in seconds.
@@ -10,19 +10,15 @@ import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 from autolab.executors.base import Phase
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.experiment import Hypothesis, Interval, Lesson, Results, Trial
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.stats import verdict
-from autolab.stats.plan import Plan, planned_cells
+from autolab.stats.plan import Plan, PlannedArm, planned_cells
 from autolab.stats.wording import heading, standing
-
-if TYPE_CHECKING:
-    pass
-
 
 Clock = Callable[[], float]
 
@@ -41,7 +37,7 @@ class ArmCount:
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial that runs. `since` is None where an earlier command started it: then nobody here knows when."""
+    """A trial that runs. `since` is None if an earlier command started it: then its start is not known."""
 
     trial: str
     since: float | None
@@ -49,10 +45,10 @@ class RunningTrial:
     """Mean seconds of the arm's completed trials; None before the first."""
 
     def left(self, now: float) -> float | None:
-        """Seconds it may still take, 0 where it takes longer than the others did; None where there is no telling."""
-        if self.expected is None:
-            return None
-        return self.expected if self.since is None else max(0.0, self.expected - (now - self.since))
+        """Seconds it may still take, 0 if it takes longer than the others did; None if nothing is expected yet."""
+        if self.expected is None or self.since is None:
+            return self.expected
+        return max(0.0, self.expected - (now - self.since))
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class Progress:
     spent: int
     """Trials of it that the campaign does not count yet; reused ones cost nothing."""
     began: float
-    """When this command took the run up."""
+    """When this command began to work on the run."""
     at: float
     ends: float | None
     """When all planned trials may be over; None until each arm that has trials left has a completed one."""
@@ -95,32 +91,43 @@ class Progress:
 
     @property
     def most(self) -> str:
-        """What stands before a number that need not be reached."""
+        """The words before a number that need not be reached."""
         return "at most " if self.early else ""
 
     def left(self, now: float) -> float | None:
-        return None if self.ends is None else max(0.0, self.ends - now)
+        """Seconds until all planned trials may be over; None as long as `ends` is."""
+        if self.ends is None:
+            return None
+        return max(0.0, self.ends - now)
 
     def line(self, ended: Trial) -> str:
         """One trial that is over, with what it measured and the time that is left."""
-        left = self.left(self.at) if self.done < self.planned else None
-        said = f", {self.most or 'about '}{spell(left)} left" if left is not None else ""
-        return f"  {self.done:>2} of {self.most}{self.planned}  {outcome(ended)}{said}"
+        line = f"  {self.done:>2} of {self.most}{self.planned}  {outcome(ended)}"
+        left = self.left(self.at)
+        if left is None or self.done >= self.planned:
+            return line
+        return f"{line}, {self.most or 'about '}{spell(left)} left"
 
     def paused_in(self, now: float) -> float | None:
-        """Seconds until what runs now may be over; None where a trial's time is not known yet."""
-        lefts = [one.left(now) for one in self.running]
-        known = [left for left in lefts if left is not None]
-        return max(known) if known and len(known) == len(lefts) else None
+        """Seconds until what runs now may be over; None if the time of one of the trials is not known yet."""
+        # Nothing new starts during a pause, so the longest of them decides.
+        longest = None
+        for trial in self.running:
+            left = trial.left(now)
+            if left is None:
+                return None
+            longest = max(left, longest or 0.0)
+        return longest
 
 
 class Watch:
-    """What one command sees of a run: it is shown the trials' phases, and says how far the run is."""
+    """Counts what one command sees of a run: phases of trials in, `Progress` out."""
 
     def __init__(
         self, run_id: str, plan: Plan, trials: Mapping[str, Trial], spent: int, clock: Clock = time.monotonic
     ) -> None:
-        """`trials` are those that are over, by name, and will grow; `spent` is what earlier commands left uncounted."""
+        """`trials` are those that are over, by name; the caller adds to it. `spent`: trials of earlier commands
+        that the campaign does not count yet."""
         self._run_id, self._plan, self._trials, self._spent = run_id, plan, trials, spent
         self._arm_of = {cell.trial: cell.arm for cell in planned_cells(plan)}
         self._before = set(trials)
@@ -130,87 +137,122 @@ class Watch:
         self._clock, self._began = clock, clock()
 
     def adopt(self, trials: Iterable[str]) -> None:
-        """An earlier command submitted these; one that runs when it is next looked at may have begun long ago."""
+        """An earlier command submitted these: one that runs at the next look may have begun long ago."""
         self._adopted.update(trials)
 
     def look(self, phases: Mapping[str, Phase]) -> None:
         """The phases of all submitted trials that are not over."""
         now = self._clock()
-        running = [trial for trial, phase in phases.items() if phase is Phase.RUNNING]
-        begun = {trial: None if trial in self._adopted else now for trial in running}
-        self._since = begun | {trial: since for trial, since in self._since.items() if trial in begun}
+        since: dict[str, float | None] = {}
+        for trial, phase in phases.items():
+            if phase is not Phase.RUNNING:
+                continue
+            # The first look after a start is its time, to within the seconds between two looks.
+            if trial in self._since:
+                since[trial] = self._since[trial]
+            else:
+                since[trial] = None if trial in self._adopted else now
+        self._since = since
         self._adopted.clear()
-        self._places = max(self._places, len(running))
+        self._places = max(self._places, len(since))
 
     def progress(self) -> Progress:
-        now, means = self._clock(), self._means()
-        running = [RunningTrial(trial, since, means[self._arm_of[trial]]) for trial, since in self._since.items()]
-        fresh = [trial for name, trial in self._trials.items() if name not in self._before]
+        now, means = self._clock(), self._mean_seconds()
+        running = []
+        for name, since in self._since.items():
+            running.append(RunningTrial(name, since, means[self._arm_of[name]]))
+        # A reused trial cost nothing.
+        spent = self._spent
+        for name, trial in self._trials.items():
+            if name not in self._before and trial.reused_from is None:
+                spent += 1
         return Progress(
             run_id=self._run_id,
             metric=self._plan.metric,
-            arms=tuple(self._count(arm.name, arm.role, means[arm.name]) for arm in self._plan.arms),
+            arms=tuple(self._count(arm, means[arm.name]) for arm in self._plan.arms),
             running=tuple(running),
             pairs=tuple(self._pairs()),
-            spent=self._spent + sum(trial.reused_from is None for trial in fresh),
+            spent=spent,
             began=self._began,
             at=now,
             ends=self._ends(now, running, means),
             early=self._plan.rule is not None and self._plan.rule.rule != "fixed",
         )
 
-    def _means(self) -> dict[str, float | None]:
-        found: dict[str, list[float]] = {arm.name: [] for arm in self._plan.arms}
-        for trial in self._trials.values():
-            if trial.outcome is TrialOutcome.COMPLETED:
-                found[trial.arm].append(trial.seconds)
-        return {arm: sum(seconds) / len(seconds) if seconds else None for arm, seconds in found.items()}
+    def _mean_seconds(self) -> dict[str, float | None]:
+        """Of each arm's completed trials."""
+        means: dict[str, float | None] = {}
+        for arm in self._plan.arms:
+            seconds = []
+            for trial in self._trials.values():
+                if trial.arm == arm.name and trial.outcome is TrialOutcome.COMPLETED:
+                    seconds.append(trial.seconds)
+            means[arm.name] = sum(seconds) / len(seconds) if seconds else None
+        return means
 
-    def _count(self, arm: str, role: Literal["baseline", "variant"], seconds: float | None) -> ArmCount:
-        done = sum(trial.arm == arm for trial in self._trials.values())
-        running = sum(self._arm_of[trial] == arm for trial in self._since)
-        planned = sum(name == arm for name in self._arm_of.values())
-        return ArmCount(arm, role, planned, done, running, seconds)
+    def _count(self, arm: PlannedArm, seconds: float | None) -> ArmCount:
+        return ArmCount(
+            name=arm.name,
+            role=arm.role,
+            planned=sum(name == arm.name for name in self._arm_of.values()),
+            done=sum(trial.arm == arm.name for trial in self._trials.values()),
+            running=sum(self._arm_of[trial] == arm.name for trial in self._since),
+            seconds=seconds,
+        )
 
     def _pairs(self) -> Iterator[Pairs]:
-        rulings = verdict.judge(self._plan, list(self._trials.values())).rulings
-        for arm, ruling in rulings.items():
-            mean = ruling.interval.mean if ruling.pairs else None
-            yield Pairs(arm, self._plan.baseline.name, len(self._plan.seeds), ruling.pairs, mean)
+        # Pairs as the rule counts them: the longest completed prefix, in seed order.
+        judgement = verdict.judge(self._plan, list(self._trials.values()))
+        for arm, ruling in judgement.rulings.items():
+            gain = ruling.interval.mean if ruling.pairs else None
+            yield Pairs(arm, self._plan.baseline.name, len(self._plan.seeds), ruling.pairs, gain)
 
     def _ends(self, now: float, running: Sequence[RunningTrial], means: Mapping[str, float | None]) -> float | None:
-        """The trials left, in order, each where a place is free first; places are as many as ever ran at once."""
-        over = self._trials.keys() | self._since.keys()
-        waiting = [means[arm] for name, arm in self._arm_of.items() if name not in over]
-        lefts = [one.left(now) for one in running]
-        if self._places == 0 or None in waiting or None in lefts:
+        """When all planned trials may be over, if each takes the mean time of its arm; None before that is known."""
+        if self._places == 0:
             return None
-        free = [now + (left or 0.0) for left in lefts] + [now] * (self._places - len(lefts))
+        # Places are as many as ever ran at once. Each waiting trial takes, in order, the place that is free first.
+        free = [now] * (self._places - len(running))
+        for trial in running:
+            left = trial.left(now)
+            if left is None:
+                return None
+            free.append(now + left)
         heapq.heapify(free)
-        for seconds in waiting:
-            heapq.heapreplace(free, free[0] + (seconds or 0.0))
+        for name, arm in self._arm_of.items():
+            if name in self._trials or name in self._since:
+                continue
+            seconds = means[arm]
+            if seconds is None:
+                return None
+            heapq.heapreplace(free, free[0] + seconds)
         return max(free)
 
 
 def outcome(trial: Trial) -> str:
     """A trial that is over, in one line: `small_cnn-s4 completed in 3.7 s  val_loss 0.05099, accuracy 0.9866`."""
-    said = [f"{name} {value:.4g}" for name, value in (trial.score or trial.self_reported).items()]
-    said += [trial.message[:160]] if trial.message else []
-    return f"{trial.trial} {trial.outcome} in {trial.seconds:.1f} s{'  ' if said else ''}{', '.join(said)}"
+    details = [f"{name} {value:.4g}" for name, value in (trial.score or trial.self_reported).items()]
+    if trial.message:
+        details.append(trial.message[:160])
+    line = f"{trial.trial} {trial.outcome} in {trial.seconds:.1f} s"
+    return f"{line}  {', '.join(details)}" if details else line
 
 
 def spell(seconds: float) -> str:
-    """A length of time as a user says it: 8 s, 12 min, 3.4 h."""
+    """A length of time for a user: 8 s, 12 min, 3.4 h."""
     if seconds < 99.5:
         return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)
 class JudgedIteration:
     """An iteration's hypothesis, and what the evidence says of it, as a heading: `supported, kept`.
 
-    `gain` is the lead variant's in the search; of a kept one what is claimed, with the interval of fresh seeds.
+    `gain` is the lead variant's in the search. If the variant was kept, it is the claimed gain, with the interval of
+    the fresh seeds.
     """
 
     iteration_id: str
@@ -221,10 +263,12 @@ class JudgedIteration:
 
     @classmethod
     def now(cls, hypothesis: Hypothesis, results: Results) -> Self:
-        lead = max(results.assessment.comparisons, key=lambda c: c.difference.mean, default=None)
-        gain, again = lead.difference if lead else None, results.confirmation
-        if again is not None and again.outcome == "kept":
-            gain = again.difference.model_copy(update={"mean": again.shrunken})
+        differences = [comparison.difference for comparison in results.assessment.comparisons]
+        gain = max(differences, key=lambda difference: difference.mean, default=None)
+        confirmation = results.confirmation
+        # The search's own gain is too good: it was picked for being the best.
+        if confirmation is not None and confirmation.outcome == "kept":
+            gain = confirmation.difference.model_copy(update={"mean": confirmation.shrunken})
         return cls(results.iteration_id, hypothesis.id, hypothesis.title, standing(results), gain)
 
     @classmethod
@@ -234,7 +278,7 @@ class JudgedIteration:
 
 
 class View(Protocol):
-    """Where a command tells what it does. Called like a function it takes a line of lasting value."""
+    """What a user sees of a command. Called like a function, it prints a line that stays."""
 
     def __call__(self, line: str) -> None: ...
 
@@ -242,10 +286,10 @@ class View(Protocol):
         """A stage begins; `title` is the hypothesis's, empty before there is one."""
 
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:
-        """Where a run stands: when a trial `ended`, when one began, and about once a second."""
+        """The progress of a run: shown when a trial `ended`, when one began, and about once a second."""
 
     def judged(self, judged: JudgedIteration) -> None:
-        """The present iteration has its verdict."""
+        """The current iteration has its verdict."""
 
     def pause(self) -> None:
         """The user asked to stop; said once. Signal handlers call it, so it takes no lock."""

@@ -1,9 +1,8 @@
-"""A run once more, from its manifest alone: the same commits, seeds, settings, commands and limits.
+"""Run a run again, from its manifest alone: the same commits, seeds, settings, commands and limits.
 
-Code and data are exported anew into a folder of its own; nothing that is known of a trial is taken over. What comes out
-is identical to the byte, or within the noise of the lab, or different. A champion whose confirmation comes out
-different is retracted, and with it what was built on it. So is one that was kept in another protocol and does not hold
-in this one.
+Code and data are exported anew into a folder of its own, and no earlier trial is reused. The result is identical to the
+byte, or within the noise of the lab, or different. A champion whose confirmation comes out different is retracted, and
+with it what was built on it. So is a champion that was kept in another protocol and does not hold in this one.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from autolab import files
 from autolab.errors import LabError, RecordError, UsageError
@@ -18,7 +18,7 @@ from autolab.lab import crash_points
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.campaign import Campaign, Champion, State
 from autolab.lab.schemas.config import Config
-from autolab.lab.schemas.events import Reproduced
+from autolab.lab.schemas.events import Reproduced, Transition, read
 from autolab.lab.schemas.experiment import Manifest, Repeated, Reproduction, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
 from autolab.sandbox.collect import remove_tree
@@ -29,23 +29,28 @@ from autolab.trials import calibration, champion, measurement
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.lab_inputs import code_commits, inputs_of, record_of, source_of
 from autolab.trials.progress import View
-from autolab.trials.run_record import RunObserver, RunRecord, RunSpec, count_trials
+from autolab.trials.run_record import RunObserver, RunSpec, count_trials
 
 
 def find_run(lab: Lab, name: str) -> Path:
-    """The manifest of `<iteration>/<run>`, the iteration shortened or left out where that is unique; else LabError."""
-    wanted, _, run_id = name.rpartition("/")
-    found = sorted((lab.root / "experiments").glob(f"{_plain(wanted)}*/runs/{_plain(run_id)}/run_manifest.json"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    """The manifest of `<iteration>/<run>`; LabError unless exactly one run fits. The iteration may be shortened or
+    left out."""
+    iteration, _, run_id = name.rpartition("/")
+    # Checked first: the words come from a command line, and `..` or `*` would look anywhere.
+    pattern = f"{_plain(iteration)}*/runs/{_plain(run_id)}/run_manifest.json"
+    paths = sorted((lab.root / "experiments").glob(pattern))
+    if len(paths) == 1:
+        return paths[0]
+    if not paths:
         raise LabError(f"{name}: no such run in experiments/; name one as <iteration>/run_0001")
-    known = ", ".join(f"{path.parts[-4]}/{run_id}" for path in found[:3])
-    raise LabError(f"{name}: {len(found)} runs are called so: {known}{' ...' if len(found) > 3 else ''}; say which")
+    choices = ", ".join(f"{path.parts[-4]}/{run_id}" for path in paths[:3])
+    if len(paths) > 3:
+        choices += " ..."
+    raise LabError(f"{name}: {len(paths)} runs have this name: {choices}; name one of them")
 
 
 def _plain(word: str) -> str:
-    if not word.replace("_", "").replace("-", "").isalnum() and word:
+    if word and not word.replace("_", "").replace("-", "").isalnum():
         raise UsageError(f"reproduce: {word!r} is no id of an iteration or run")
     return word
 
@@ -53,38 +58,40 @@ def _plain(word: str) -> str:
 def reproduce_run(
     lab: Lab, config: Config, manifest: Manifest, only: Sequence[str], tell: View, stop: Callable[[], bool]
 ) -> Reproduction | None:
-    """Run the completed trials of `manifest` again, or those of them named in `only`; None if asked to stop.
+    """Run the completed trials of `manifest` again, or those of them named in `only`; None if the user asked to stop.
 
     LabError: a commit, data or evaluator is not there as it was, or a trial fails that had completed.
     """
     trials = _chosen(manifest, only)
-    state, campaign = lab.load()
+    state, _ = lab.load()
+    # The commands, limits and data of that time; everything else, as the executor, is today's.
     config = Config.from_value(config.value() | manifest.lab, "run_manifest.json: lab")
     base, candidate = _commits(lab, manifest)
-    place = lab.store / "reproduce"
-    differs = _differences(manifest, inputs_of(lab, config, base, candidate, place))
-    tell(f"reproducing {manifest.iteration_id}/{manifest.run_id}: {len(trials)} trials in fresh exports of its commits")
-    spec, record = _spec(lab, manifest, reproduction_plan(manifest, trials)), _record(lab, manifest)
-    measured = measurement.measure(source_of(lab, place), config, spec, record, RunObserver(tell, stop))
-    if measured.ending is measurement.Ending.PAUSED:
+    exports = lab.store / "reproduce"
+    differs = _differences(manifest, inputs_of(lab, config, base, candidate, exports))
+    name = f"{manifest.iteration_id}/{manifest.run_id}"
+    tell(f"reproducing {name}: {len(trials)} trials in fresh exports of its commits")
+    plan = reproduction_plan(manifest, trials)
+    rerun, campaign = _run_again(lab, config, manifest, plan, RunObserver(tell, stop), exports)
+    if rerun is None:
         return None
-    if measured.manifest is None:
-        raise LabError(f"reproduce: {measured.run_id}: {measured.reason}; run it again")
-    found = _compare(lab, config, manifest, trials, measured.manifest, differs)
-    folder = lab.iteration(manifest.iteration_id).run(found.run_id).folder
-    files.write_whole(folder / "reproduction.json", found.to_json())
-    counted = _counted(lab, config, campaign, record.acted)
-    counted, fallen = champion.fallen(counted, manifest) if found.standing == "different" else (counted, ())
-    _conclude(lab, state, counted, f"{manifest.iteration_id}/{manifest.run_id}", found.standing, fallen, tell)
-    remove_tree(place)
-    return found
+    reproduction = _compare(lab, manifest, trials, rerun, differs)
+    folder = lab.iteration(manifest.iteration_id).run(rerun.run_id).folder
+    files.write_whole(folder / "reproduction.json", reproduction.to_json())
+    # A difference within the noise says nothing against a champion.
+    fallen: tuple[Champion, ...] = ()
+    if reproduction.standing == "different":
+        campaign, fallen = champion.fallen(campaign, manifest)
+    _conclude(lab, state, campaign, name, reproduction.standing, fallen, tell)
+    remove_tree(exports)
+    return reproduction
 
 
 def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: Callable[[], bool]) -> bool:
-    """Confirm the champion again where `base` is one that was kept in another protocol; retracted if it does not hold.
+    """Confirm the champion again if `base` is one that was kept in another protocol; retract it if it does not hold.
 
-    An evaluator that the user has committed since makes their commit the base: then nothing is claimed of the
-    champion. False if the user asked to stop. LabError: its confirmation cannot be measured.
+    If the user has committed an evaluator since, their commit is the base: then nothing is claimed of the champion.
+    False if the user asked to stop. LabError: its confirmation cannot be measured.
     """
     state, campaign = lab.load()
     newest = campaign.champions[-1] if campaign.champions else None
@@ -92,70 +99,81 @@ def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: 
         return True
     path = lab.iteration(newest.iteration_id).run(newest.run_id).manifest
     manifest = Manifest.load(path, str(path.relative_to(lab.root)))
-    tell(f"the champion {newest.commit[:12]} was kept in another protocol: confirmed anew")
-    spec, record = _spec(lab, manifest, reconfirmation_plan(manifest)), _record(lab, manifest)
-    measured = measurement.measure(source_of(lab), config, spec, record, RunObserver(tell, stop))
-    if measured.ending is measurement.Ending.PAUSED:
+    tell(f"the champion {newest.commit[:12]} was kept in another protocol: confirming it again")
+    plan = reconfirmation_plan(manifest)
+    rerun, campaign = _run_again(lab, config, manifest, plan, RunObserver(tell, stop))
+    if rerun is None:
         return False
-    if measured.manifest is None:
-        raise LabError(f"confirmation of the champion: {measured.run_id}: {measured.reason}; run it again")
-    verdicts = [one.verdict for one in measured.manifest.comparisons]
-    counted = _counted(lab, config, campaign, record.acted)
-    fallen: tuple[Champion, ...] = ()
-    if verdicts == [Verdict.SUPPORTED]:
-        held = newest.model_copy(update={"protocol": protocol, "run_id": measured.run_id})
-        counted = counted.model_copy(update={"champions": (*campaign.champions[:-1], held)})
-    else:
-        counted, fallen = champion.retract(counted, newest.commit)
-    standing = "kept" if not fallen else "retracted"
-    _conclude(lab, state, counted, f"{newest.iteration_id}/{newest.run_id}", standing, fallen, tell)
-    tell(
-        f"the champion {newest.commit[:12]} {'holds in this protocol too' if not fallen else 'does not hold any more'}"
-    )
+    name = f"{newest.iteration_id}/{newest.run_id}"
+    if [comparison.verdict for comparison in rerun.comparisons] == [Verdict.SUPPORTED]:
+        renewed = newest.model_copy(update={"protocol": protocol, "run_id": rerun.run_id})
+        campaign = campaign.model_copy(update={"champions": (*campaign.champions[:-1], renewed)})
+        _conclude(lab, state, campaign, name, "kept", (), tell)
+        tell(f"the champion {newest.commit[:12]} holds in this protocol too")
+        return True
+    campaign, fallen = champion.retract(campaign, newest.commit)
+    _conclude(lab, state, campaign, name, "retracted", fallen, tell)
+    tell(f"the champion {newest.commit[:12]} does not hold any more")
     # What it stood on is of another protocol too, if it is a champion.
-    return not fallen or renew(lab, config, newest.parent, protocol, tell, stop)
+    return renew(lab, config, newest.parent, protocol, tell, stop)
 
 
-def _spec(lab: Lab, manifest: Manifest, plan: Plan) -> RunSpec:
-    return RunSpec(RunKind.REPRODUCE, lambda _: plan, manifest.command, code_commits(*_commits(lab, manifest)))
+def _run_again(
+    lab: Lab, config: Config, manifest: Manifest, plan: Plan, observer: RunObserver, exports: Path | None = None
+) -> tuple[Manifest | None, Campaign]:
+    """Measure `plan` with the commits and the command of `manifest`.
 
-
-def _record(lab: Lab, manifest: Manifest) -> RunRecord:
-    events = list(lab.ledger.lines(lab.load()[1].iteration_offset))
-    acted = max((line.n for line in events if line.data.get("why") == "reproduced"), default=0)
-    return record_of(lab, manifest.iteration_id, events, acted)
-
-
-def _counted(lab: Lab, config: Config, campaign: Campaign, acted: int) -> Campaign:
-    lines = lab.ledger.lines(campaign.iteration_offset)
-    return campaign.model_copy(update=count_trials(lines, RunKind.REPRODUCE, acted, campaign, config.train.gpus))
+    Returns the new manifest (None if the user asked to stop), and the campaign with its trials counted.
+    LabError: the trials cannot be run or brought here.
+    """
+    campaign = lab.load()[1]
+    lines = list(lab.ledger.lines(campaign.iteration_offset))
+    acted = 0
+    for line in lines:
+        if line.event == Transition.KIND and read(line, Transition).why == "reproduced":
+            acted = line.n
+    spec = RunSpec(RunKind.REPRODUCE, lambda _: plan, manifest.command, code_commits(*_commits(lab, manifest)))
+    record = record_of(lab, manifest.iteration_id, lines, acted)
+    measured = measurement.measure(source_of(lab, exports), config, spec, record, observer)
+    if measured.manifest is None and measured.ending is not measurement.Ending.PAUSED:
+        raise LabError(f"{manifest.iteration_id}/{measured.run_id}: {measured.reason}; run it again")
+    new_lines = lab.ledger.lines(campaign.iteration_offset)
+    counts = count_trials(new_lines, RunKind.REPRODUCE, acted, campaign, config.train.gpus)
+    return measured.manifest, campaign.model_copy(update=counts)
 
 
 def _conclude(
     lab: Lab, state: State, campaign: Campaign, of: str, standing: str, fallen: Sequence[Champion], tell: View
 ) -> None:
-    reproduced = Reproduced(of=of, standing=standing, retracted=tuple(one.commit for one in fallen))
+    """Record the result with the champions that fell, then tell the user and move the branch."""
+    reproduced = Reproduced(of=of, standing=standing, retracted=tuple(retracted.commit for retracted in fallen))
     lab.transition(state, campaign, why="reproduced", reproduced=reproduced, log=lab.last_log())
     crash_points.point("reproduce.after_record")
-    for one in fallen:
-        tell(f"retracted: {one.commit[:12]} of {one.iteration_id}: it, or what it stood on, does not hold")
+    for retracted in fallen:
+        name = f"{retracted.commit[:12]} of {retracted.iteration_id}"
+        tell(f"retracted: {name}: it, or what it was built on, does not hold")
     champion.show(lab, campaign, fallen)
 
 
 def _chosen(manifest: Manifest, only: Sequence[str]) -> list[Trial]:
-    done = {trial.trial: trial for trial in manifest.trials if trial.outcome is TrialOutcome.COMPLETED}
-    unknown = [name for name in only if name not in done]
-    if unknown:
-        raise LabError(f"--trial: {unknown[0]} is not a completed trial of {manifest.run_id}: {', '.join(done)}")
-    if not done:
+    completed = {}
+    for trial in manifest.trials:
+        if trial.outcome is TrialOutcome.COMPLETED:
+            completed[trial.trial] = trial
+    for name in only:
+        if name not in completed:
+            choices = ", ".join(completed)
+            raise LabError(f"--trial: {name} is not a completed trial of {manifest.run_id}: {choices}")
+    if not completed:
         raise LabError(f"{manifest.run_id} has no completed trial to reproduce")
-    return [done[name] for name in only or done]
+    return [completed[name] for name in only or completed]
 
 
 def _commits(lab: Lab, manifest: Manifest) -> tuple[str, str]:
     base, candidate = manifest.git.base_commit, manifest.git.candidate_commit
     if base is None or candidate is None or not manifest.lab:
         raise RecordError("run_manifest.json: git or lab: does not say what ran; such a run cannot be reproduced")
+    # A manifest names the commits of these two codes alone.
     for arm in manifest.arms:
         if arm.code not in (BASE, CANDIDATE):
             raise RecordError(f"run_manifest.json: arms: {arm.name}: code: {arm.code!r} is neither base nor candidate")
@@ -166,93 +184,109 @@ def _commits(lab: Lab, manifest: Manifest) -> tuple[str, str]:
 
 
 def _differences(manifest: Manifest, inputs: TrialInputs) -> tuple[str, ...]:
-    """What is not as it was. LabError where that makes the numbers those of another question."""
-    was = manifest.evaluator.sha256 if manifest.evaluator else ""
-    if was != inputs.evaluator_sha256:
-        raise LabError(f"evaluator: {inputs.evaluator_sha256[:12]} is not the one of {manifest.run_id}, {was[:12]}")
-    for name, sha in (manifest.data or {}).items():
-        if inputs.data_sha256.get(name) != sha:
+    """What has changed in the environment. LabError: evaluator or data have, and the numbers would not compare."""
+    evaluator = manifest.evaluator.sha256 if manifest.evaluator else ""
+    if evaluator != inputs.evaluator_sha256:
+        raise LabError(
+            f"evaluator: {inputs.evaluator_sha256[:12]} is not the one of {manifest.run_id}, {evaluator[:12]}"
+        )
+    for name, sha256 in (manifest.data or {}).items():
+        if inputs.data_sha256.get(name) != sha256:
             raise LabError(f"data: the {name} split is not the one of {manifest.run_id}; put those files back")
-    differences, then = [], manifest.environment
-    if then is not None and then.version != inputs.interpreter.environment.version:
-        differences.append(f"Python {inputs.interpreter.environment.version}, was {then.version}")
-    if then is not None and then.packages_sha256 != inputs.interpreter.environment.packages_sha256:
+    differences: list[str] = []
+    before, now = manifest.environment, inputs.interpreter.environment
+    if before is not None and before.version != now.version:
+        differences.append(f"Python {now.version}, was {before.version}")
+    if before is not None and before.packages_sha256 != now.packages_sha256:
         differences.append("other packages are installed than then")
     return tuple(differences)
 
 
 def _compare(
-    lab: Lab, config: Config, manifest: Manifest, trials: Sequence[Trial], again: Manifest, differs: tuple[str, ...]
+    lab: Lab, manifest: Manifest, trials: Sequence[Trial], rerun: Manifest, differs: tuple[str, ...]
 ) -> Reproduction:
     assert manifest.metric is not None
     noise, source = _noise(lab, manifest)
-    now = {trial.trial: trial for trial in again.trials}
-    repeated = [_repeated(trial, now.get(trial.trial), manifest, noise) for trial in trials]
-    moved = [one.now - one.was for one in repeated if one.now is not None]
-    standing = max((one.standing for one in repeated), key=["identical", "within_noise", "different"].index)
-    # Each may be within its own bound and all of them lean one way.
-    shifted = noise is not None and abs(math.fsum(moved)) / len(moved or [0]) > 3 * noise * math.sqrt(2 / len(repeated))
+    new_trials = {trial.trial: trial for trial in rerun.trials}
+    repeated = [_repeated(trial, new_trials.get(trial.trial), manifest, noise) for trial in trials]
     return Reproduction(
         of=manifest.run_id,
-        run_id=again.run_id,
+        run_id=rerun.run_id,
         metric=manifest.metric,
         noise=noise,
         noise_of=source,
         trials=tuple(repeated),
-        standing="different" if shifted else standing,
+        standing=_standing(repeated, noise),
         differs=differs,
     )
 
 
+def _standing(repeated: Sequence[Repeated], noise: float | None) -> Standing:
+    """That of the worst trial; `different` too if each is within its bound and their mean is not."""
+    # Noise has no direction: trials that all move one way show a change that each of them hides.
+    differences = [trial.now - trial.was for trial in repeated if trial.now is not None]
+    if noise is not None and differences:
+        mean = math.fsum(differences) / len(differences)
+        if abs(mean) > 3 * noise * math.sqrt(2 / len(repeated)):
+            return "different"
+    standings = {trial.standing for trial in repeated}
+    if "different" in standings:
+        return "different"
+    return "within_noise" if "within_noise" in standings else "identical"
+
+
 def _noise(lab: Lab, manifest: Manifest) -> tuple[float | None, str]:
-    """The deviation from seed to seed: the calibration's where it is of the run's protocol, else the own baseline's."""
-    known = calibration.current_calibration(lab)
-    if known is not None and known.protocol == manifest.protocol and known.metric == manifest.metric:
-        return known.deviation, f"calibration {known.run_id}"
-    names = [arm.name for arm in manifest.arms if arm.role == "baseline"]
-    own = [_number(t, manifest) for t in manifest.trials if t.arm in names and t.outcome is TrialOutcome.COMPLETED]
-    if len(own) < 2:
+    """The deviation from seed to seed: the calibration's if it is of the run's protocol, else the own baseline's."""
+    present = calibration.current_calibration(lab)
+    if present is not None and present.protocol == manifest.protocol and present.metric == manifest.metric:
+        return present.deviation, f"calibration {present.run_id}"
+    baselines = {arm.name for arm in manifest.arms if arm.role == "baseline"}
+    scores = []
+    for trial in manifest.trials:
+        if trial.arm in baselines and trial.outcome is TrialOutcome.COMPLETED:
+            scores.append(_score(trial, manifest))
+    if len(scores) < 2:
         return None, "none: too few trials of a baseline"
-    return rules.mean_and_deviation(own)[1], f"the baseline of {manifest.run_id}"
+    return rules.mean_and_deviation(scores)[1], f"the baseline of {manifest.run_id}"
 
 
-def _number(trial: Trial, manifest: Manifest) -> float:
+def _score(trial: Trial, manifest: Manifest) -> float:
     """The metric as it was compared: cut at the run's bound."""
-    value = Scale.of(manifest).score(trial)
-    if value is None:
+    score = Scale.of(manifest).score(trial)
+    if score is None:
         raise RecordError(f"run_manifest.json: trial {trial.trial}: {manifest.metric} was not measured")
-    return value
+    return score
 
 
 def _repeated(was: Trial, now: Trial | None, manifest: Manifest, noise: float | None) -> Repeated:
-    before = _number(was, manifest)
+    before = _score(was, manifest)
     if now is None or now.outcome is not TrialOutcome.COMPLETED:
         return Repeated(trial=was.trial, was=before, now=None, standing="different")
-    after = _number(now, manifest)
+    after = _score(now, manifest)
+    # Equal scores of unequal predictions are a coincidence of the metric.
+    standing: Standing = "different"
     if was.predictions_sha256 == now.predictions_sha256 and before == after:
-        return Repeated(trial=was.trial, was=before, now=after, standing="identical")
-    near = noise is not None and abs(after - before) <= 3 * math.sqrt(2) * noise
-    return Repeated(trial=was.trial, was=before, now=after, standing="within_noise" if near else "different")
+        standing = "identical"
+    elif noise is not None and abs(after - before) <= 3 * math.sqrt(2) * noise:
+        standing = "within_noise"
+    return Repeated(trial=was.trial, was=before, now=after, standing=standing)
 
 
-SAID = {
+Standing = Literal["identical", "within_noise", "different"]
+SENTENCES: dict[Standing, str] = {
     "identical": "identical: every trial gave the same, to the byte",
     "within_noise": "within the noise: the numbers moved no more than another seed would move them",
     "different": "DIFFERENT: the numbers moved by more than noise explains; do not build on this run",
 }
 
 
-def reproduction_text(found: Reproduction) -> list[str]:
+def reproduction_text(reproduction: Reproduction) -> list[str]:
     """What a user reads of it."""
-    rows = [
-        f"{one.trial:<24} {one.was:<14.8g} {'failed' if one.now is None else f'{one.now:<14.8g}'} {one.standing}"
-        for one in found.trials
-    ]
-    noise = "unknown" if found.noise is None else f"{found.noise:.3g}"
-    return [
-        f"{'trial':<24} {'was':<14} {'now':<14}",
-        *rows,
-        *(f"note: {one}" for one in found.differs),
-        f"noise {noise} in {found.metric} ({found.noise_of})",
-        SAID[found.standing],
-    ]
+    lines = [SENTENCES[reproduction.standing], f"{'trial':<24} {'was':<14} {'now':<14}"]
+    for trial in reproduction.trials:
+        now = "failed" if trial.now is None else f"{trial.now:<14.8g}"
+        lines.append(f"{trial.trial:<24} {trial.was:<14.8g} {now} {trial.standing}")
+    lines += [f"note: {difference}" for difference in reproduction.differs]
+    noise = "unknown" if reproduction.noise is None else f"{reproduction.noise:.3g}"
+    lines.append(f"noise {noise} in {reproduction.metric} ({reproduction.noise_of})")
+    return lines

@@ -1,6 +1,6 @@
 """What a run measures, who watches it, and where it is recorded: ids, effect keys, folders, ledger lines.
 
-A run that was killed anywhere goes on where it was, so all that is needed for that is read from here.
+A run that was killed anywhere goes on where it was: this module reads from the record what that needs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from autolab.lab.experiment_paths import IterationPaths, RunPaths
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import ExecutorConfig
+from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, events_of, read
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.stats.plan import Plan
 from autolab.trials.inputs import TrialInputs
@@ -36,7 +37,7 @@ class RunSpec:
     """What is to be measured, all of it fixed before the first trial starts.
 
     `plan` makes the plan once the inputs are known. `command` is the training's, `{python}` standing for the
-    interpreter. `commits`: by the name of the code. `checks`: what the candidate's checks said.
+    interpreter. `commits`: by the name of the code. `checks`: the results of the candidate's checks, by name.
     """
 
     kind: RunKind
@@ -49,7 +50,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class RunObserver:
-    """Who watches a run: `view` is told how far it is, `stop` says whether the user asked to stop."""
+    """Who watches a run: `view` shows its progress, `stop` says whether the user asked to stop."""
 
     view: View
     stop: Callable[[], bool]
@@ -77,31 +78,37 @@ class RunRecord:
     def paths_of(self, run_id: str) -> RunPaths:
         return self.paths.run(run_id)
 
-    def started(self, kind: RunKind) -> list[Line]:
-        """The starts of all runs whose ids are counted together with this kind's."""
-        return [line for line in lines_of(self.events, [kind]) if line.event == "run_started"]
-
     def under_way(self, kind: RunKind) -> Line | None:
-        """The start of the newest run of this kind whose end was not acted on."""
-        lines = lines_of(self.events, [kind])
-        over = {line.data["run_id"] for line in lines if line.event == "run_ended" and line.n < self.acted}
-        starts = [line for line in self.started(kind) if line.data["kind"] == kind]
-        open_starts = [line for line in starts if line.data["run_id"] not in over]
-        return open_starts[-1] if open_starts else None
+        """The `run_started` line of the newest run of this kind whose end was not acted on."""
+        ended = set()
+        for line in self.events:
+            if line.event == RunEnded.KIND and line.n < self.acted:
+                ended.add(read(line, RunEnded).run_id)
+        newest = None
+        for line in self.events:
+            if line.event == RunStarted.KIND:
+                start = read(line, RunStarted)
+                if start.kind is kind and start.run_id not in ended:
+                    newest = line
+        return newest
 
     def next_id(self, kind: RunKind) -> str:
-        """The id of a new run; of runs that stand between iterations the folder knows more than the lines."""
+        """The id of a new run. Runs whose ids begin with the same name are counted together."""
         name = NAMES[kind]
-        numbers = [len(self.started(kind))]
+        number = len(list(events_of(lines_of(self.events, [kind]), RunStarted)))
         if name != NAMES[RunKind.SEARCH]:
-            folders = (self.paths.folder / "runs").glob(f"{name}_[0-9][0-9][0-9][0-9]")
-            numbers += [int(path.name[-4:]) for path in folders]
-        return f"{name}_{1 + max(numbers):04d}"
+            # Runs between iterations: earlier ones have folders, but no line among `events`.
+            for path in (self.paths.folder / "runs").glob(f"{name}_[0-9][0-9][0-9][0-9]"):
+                number = max(number, int(path.name[-4:]))
+        return f"{name}_{number + 1:04d}"
 
-    def recorded_end(self, run_id: str) -> Line | None:
-        """The newest line that says how the run ended, where a crash came before the next state."""
-        lines = [line for line in self.events if line.event == "run_ended" and line.data["run_id"] == run_id]
-        return lines[-1] if lines else None
+    def recorded_end(self, run_id: str) -> RunEnded | None:
+        """The newest line that says how the run ended, if a crash came before the next state."""
+        newest = None
+        for end in events_of(self.events, RunEnded):
+            if end.run_id == run_id:
+                newest = end
+        return newest
 
     def executor(self, config: ExecutorConfig, run_id: str) -> Executor:
         """The executor of one run, with its queue, exits and working folders in the store."""
@@ -116,7 +123,7 @@ class RunRecord:
         return StoredTrials(self.store, self.ledger)
 
     def key(self, run_id: str, trial: str, attempt: int) -> str:
-        """The effect key of an attempt: by it an executor is asked whether it has the job."""
+        """The effect key of an attempt, by which an executor finds the job again."""
         return f"{self.lab_id}.{self.iteration_id}.{run_id}.{trial}.a{attempt}"
 
     def fetched(self, key: str) -> Path:
@@ -128,18 +135,25 @@ class RunRecord:
         return self.store / "held"
 
     def held(self, key: str) -> Path:
-        """Where a confirmation's trial keeps its predictions for the holdout until they are scored."""
+        """Where the predictions of a confirmation's trial for the holdout lie until they are scored."""
         return self.held_folder / f"{key}.npy"
 
 
-def lines_of(events: Sequence[Line], kinds: Iterable[RunKind]) -> list[Line]:
+def lines_of(events: Iterable[Line], kinds: Iterable[RunKind]) -> list[Line]:
     """The lines about runs of these kinds: a run's own name begins with what it is for."""
     names = tuple(f"{NAMES[kind]}_" for kind in kinds)
+    # Raw lines: several kinds of event name a run.
     return [line for line in events if str(line.data.get("run_id", "")).startswith(names)]
 
 
 def count_trials(events: Iterable[Line], kind: RunKind, since: int, campaign: Campaign, gpus: int) -> dict[str, object]:
     """The campaign's counts with the trials of such runs that ended after line `since`; reused ones cost nothing."""
-    ended = [line.data["trial"] for line in lines_of(list(events), [kind]) if line.event == "trial" and line.n > since]
-    own = [trial["seconds"] for trial in ended if trial["reused_from"] is None]
-    return {"trials": campaign.trials + len(own), "gpu_seconds": round(campaign.gpu_seconds + gpus * sum(own), 3)}
+    trials = campaign.trials
+    seconds = 0.0
+    for line in lines_of(events, [kind]):
+        if line.event == TrialEnded.KIND and line.n > since:
+            trial = read(line, TrialEnded).trial
+            if trial.reused_from is None:
+                trials += 1
+                seconds += trial.seconds
+    return {"trials": trials, "gpu_seconds": round(campaign.gpu_seconds + gpus * seconds, 3)}

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autolab.executors.base import Exit
 from autolab.lab import crash_points
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.collect import exceeded, reason_left_out, stored_path
+from autolab.sandbox.exit_record import Exit
 from autolab.stats.scores import Scale
 from autolab.text import last_line
 from autolab.trials import evaluator, metrics

@@ -1,7 +1,7 @@
-"""Finished trials by content, for reuse: `trials/<content>.json`, each a copy of the ledger line that recorded it.
+"""Finished trials by content, for reuse: `trials/<content>.json` says where in the ledger a trial is recorded.
 
-A copy says where its line begins and what the line's hash is. What is reused is held against that line, which costs one
-read whatever the ledger's length; a copy that says anything else is not taken over.
+The file names the offset of the ledger line and its hash, so that a look-up costs one read whatever the ledger's
+length. What is reused is the trial of the line itself: no number is read from the file.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import JsonValue
 
 from autolab import files
 from autolab.errors import RecordError
 from autolab.lab.ledger import Ledger, Line, seal
+from autolab.lab.schemas.events import TrialEnded, TrialKnown, read
 from autolab.lab.schemas.experiment import Trial
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.stats.plan import AGAIN
 
-RECORDS = ("trial", "trial_known")
+RECORDS: dict[str, type[TrialEnded | TrialKnown]] = {TrialEnded.KIND: TrialEnded, TrialKnown.KIND: TrialKnown}
 """Events that record a trial: one that ended here, or that a replay takes over from the ledger it replays."""
 WAY_OUT = "`autolab doctor --fix` takes it from the ledger again"
 
@@ -33,12 +33,12 @@ DATA, EVALUATOR, ENVIRONMENT = "data", "evaluator", "environment"
 
 
 class InvalidEntry(RecordError):
-    """A stored trial that its ledger line does not bear out."""
+    """A stored trial that no ledger line confirms."""
 
 
 @dataclass(frozen=True)
 class StoredTrials:
-    """The folder `trials/` of `store`, each file of which is held against its line in `ledger`."""
+    """The folder `trials/` of `store`, and the `ledger` that its files point into."""
 
     store: Path
     ledger: Ledger
@@ -46,113 +46,108 @@ class StoredTrials:
     def place(self, content: str) -> Path:
         return self.store / "trials" / content[:2] / f"{content}.json"
 
-    def keep(self, line: Line, iteration_id: str) -> None:
+    def keep(self, line: Line) -> None:
         """Store the trial that `line` records. The same line again writes the same file."""
-        trial = line.data["trial"]
-        where = {"ledger": {"offset": line.offset, "hash": line.hash}}
-        told = where | {"iteration_id": iteration_id, "run_id": line.data["run_id"]} | trial
-        path = self.place(trial["content"])
-        aside(path)
-        files.write_whole(path, json.dumps(told))
+        path = self.place(_trial(line).content)
+        aside(path)  # a user may have put anything there
+        files.write_whole(path, json.dumps({"ledger": {"offset": line.offset, "hash": line.hash}}))
 
     def find(self, content: str) -> tuple[Trial, str] | None:
-        """The stored trial and where it ran (`<iteration>/<run>/<trial>`); None where there is none. Unfit."""
+        """The stored trial and where it ran (`<iteration>/<run>/<trial>`); None if there is none.
+
+        InvalidEntry: the file names no ledger line that records this trial.
+        """
         path = self.place(content)
         try:
-            value = json.loads(path.read_bytes())
+            reference = json.loads(path.read_bytes())["ledger"]
+            offset, digest = reference["offset"], reference["hash"]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not JSON"
-            raise self._unfit(path, f"cannot be read: {why}") from None
-        if not isinstance(value, dict) or not isinstance(value.get("ledger"), dict):
-            raise self._unfit(path, "names no line of the ledger")
-        line = self._line(value.pop("ledger"))
+        except OSError as error:
+            raise self._invalid(path, f"cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError):
+            raise self._invalid(path, "cannot be read: not JSON") from None
+        except (TypeError, KeyError):
+            raise self._invalid(path, "names no line of the ledger") from None
+        line = self._line(offset, digest)
         if line is None:
-            raise self._unfit(path, "the ledger has no such line")
-        iteration_id, run_id = str(value.pop("iteration_id", "")), value.pop("run_id", "")
-        recorded = line.data["trial"]
-        if recorded.get("content") != content:
-            raise self._unfit(path, f"line {line.n} of the ledger, which it names, records another trial")
-        if (value, run_id) != (recorded, line.data["run_id"]):
-            since = f"edited since line {line.n} of the ledger recorded it"
-            raise self._unfit(path, f"{_difference(value, recorded)}: {since}")
-        if f".{iteration_id}.{run_id}." not in recorded["key"]:
-            raise self._unfit(path, f"iteration_id: is not that of line {line.n} of the ledger")
-        return Trial.from_value(value, str(path)), f"{iteration_id}/{run_id}/{recorded['trial']}"
+            raise self._invalid(path, "the ledger has no such line")
+        trial = _trial(line)
+        if trial.content != content:
+            raise self._invalid(path, f"line {line.n} of the ledger, which it names, records another trial")
+        # An effect key is <lab>.<iteration>.<run>.<trial>.<attempt>.
+        iteration_id, run_id = trial.key.split(".")[1:3]
+        return trial, f"{iteration_id}/{run_id}/{trial.trial}"
 
-    def _unfit(self, path: Path, why: str) -> InvalidEntry:
-        return InvalidEntry(f"stored trial .git/autolab/{path.relative_to(self.store)}: {why}")
+    def _invalid(self, path: Path, reason: str) -> InvalidEntry:
+        return InvalidEntry(f"stored trial .git/autolab/{path.relative_to(self.store)}: {reason}")
 
-    def _line(self, where: dict[str, Any]) -> Line | None:
+    def _line(self, offset: object, digest: object) -> Line | None:
         """The ledger line that a stored trial names, if it stands there and is what its hash says."""
-        offset = where.get("offset")
         if type(offset) is not int or offset < 0:
             return None
         line = next(self.ledger.lines(offset), None)
-        if line is None or line.offset != offset or line.event not in RECORDS or line.hash != where.get("hash"):
+        # A raw line: the offset may lead anywhere, and only a line whose hash fits is worth parsing.
+        if line is None or line.offset != offset or line.event not in RECORDS or line.hash != digest:
             return None
         return line if line.hash == seal(line.n, line.time, line.event, line.data, line.prev) else None
 
-    def contents(self) -> list[str]:
-        """The content keys of all that is stored."""
-        return sorted(path.stem for path in (self.store / "trials").glob("??/*.json"))
+    def _problems(self) -> dict[str, RecordError]:
+        """The stored trials that no ledger line confirms, by content."""
+        problems = {}
+        for path in sorted((self.store / "trials").glob("??/*.json")):
+            try:
+                self.find(path.stem)
+            except RecordError as error:
+                problems[path.stem] = error
+        return problems
 
     def check(self) -> Iterator[str]:
-        """A line for each stored trial that its ledger line does not bear out."""
-        for content in self.contents():
-            try:
-                self.find(content)
-            except RecordError as error:
-                yield f"{error}; {WAY_OUT}"
+        """A line for each stored trial that no ledger line confirms."""
+        for error in self._problems().values():
+            yield f"{error}; {WAY_OUT}"
 
     def fix(self) -> Iterator[str]:
-        """Write again what the ledger does not bear out, keeping what was there; a line for each.
+        """Write again the files that no ledger line confirms, keeping the old ones; a line for each.
 
-        What no line of the ledger records is put aside: the trial is measured anew when it is wanted.
+        What no line of the ledger records is put aside: the trial is measured anew when it is needed.
         """
-        wrong = {}
-        for content in self.contents():
-            try:
-                self.find(content)
-            except RecordError as error:
-                wrong[content] = str(error)
-        if not wrong:
+        problems = self._problems()
+        if not problems:
             return
+        # The whole ledger, once for all of them: a damaged file no longer says where its line is.
         recorded: dict[str, Line] = {}
         for line in self.ledger.lines():
-            if line.event in RECORDS and (content := _reusable(line)) in wrong:
-                recorded.setdefault(content, line)
-        for content, why in wrong.items():
+            if line.event in RECORDS:
+                trial = _trial(line)
+                if trial.content in problems and _is_reusable(trial):
+                    recorded.setdefault(trial.content, line)
+        for content, error in problems.items():
             path = self.place(content)
             copy = path.with_name(f"{path.name}.edited.{len(list(path.parent.glob(f'{path.name}.edited.*')))}")
             path.rename(copy)
-            what = "no line of the ledger records it: put aside"
+            result = "no line of the ledger records it: put aside"
             if content in recorded:
-                line = recorded[content]
-                self.keep(line, line.data["trial"]["key"].split(".")[1])
-                what = "written again from the ledger"
-            yield f"{why}; {what}, the old one is {copy.name}"
+                self.keep(recorded[content])
+                result = "written again from the ledger"
+            yield f"{error}; {result}, the old one is {copy.name}"
 
 
 def aside(path: Path) -> None:
-    """Make room for a file where something lies that a file cannot replace; what lies there is kept beside it."""
+    """Make room for a file if a folder has its name; the folder is kept beside it."""
     if path.is_dir() and not path.is_symlink():
         number = len(list(path.parent.glob(f"{path.name}.aside.*")))
         path.rename(path.with_name(f"{path.name}.aside.{number}"))
 
 
-def _difference(value: dict[str, Any], recorded: dict[str, Any]) -> str:
-    names = [*recorded, *value]
-    return next((name for name in names if value.get(name) != recorded.get(name)), "run_id")
+def _trial(line: Line) -> Trial:
+    return read(line, RECORDS[line.event]).trial
 
 
-def _reusable(line: Line) -> str:
-    """The content of a trial that may stand for another of the same content; empty where it may not."""
-    trial = line.data["trial"]
-    # Calibration's second training of one seed has the content of the first, and is never what is stored.
-    own = trial["reused_from"] is None and trial["arm"] != AGAIN
-    return str(trial["content"]) if own and trial["outcome"] == TrialOutcome.COMPLETED else ""
+def _is_reusable(trial: Trial) -> bool:
+    """Whether a trial may stand for another of the same content."""
+    # Calibration's second training of one seed has the content of the first, and is never stored.
+    return trial.outcome is TrialOutcome.COMPLETED and trial.reused_from is None and trial.arm != AGAIN
 
 
 def content_key(

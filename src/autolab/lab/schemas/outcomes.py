@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from autolab.sandbox.exit_record import TrialOutcome
 
-class TrialOutcome(StrEnum):
-    """How a trial ended. There is no `unknown`."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMEOUT = "timeout"
-    OUT_OF_MEMORY = "out_of_memory"
-    DISK_LIMIT = "disk_limit"
-    PROCESS_LIMIT = "process_limit"
-    OUTPUT_LIMIT = "output_limit"
-    INVALID_ARTIFACT = "invalid_artifact"
-    TAMPERED = "tampered"
-    CANCELLED = "cancelled"
-    LOST = "lost"
+__all__ = [
+    "Decision",
+    "Recommendation",
+    "RequestKind",
+    "RunKind",
+    "Stage",
+    "TrialOutcome",
+    "Verdict",
+    "recommend",
+]
 
 
 class Verdict(StrEnum):

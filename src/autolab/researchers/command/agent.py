@@ -19,7 +19,7 @@ from pathlib import Path
 
 from autolab import files
 from autolab.errors import ResearcherError
-from autolab.executors.base import Exit, Job, Step
+from autolab.executors.base import Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import TrialOutcome
@@ -29,6 +29,7 @@ from autolab.researchers.command.usage import COUNTS, read, regular
 from autolab.sandbox import workdir
 from autolab.sandbox.box import Box
 from autolab.sandbox.collect import remove_tree
+from autolab.sandbox.exit_record import Exit
 from autolab.sandbox.workdir import Workdir
 from autolab.text import decode_json, last_line
 from autolab.trials.interpreter import shipped_labs
