@@ -8,12 +8,14 @@ import re
 import pytest
 
 from autolab import errors
-from autolab.errors import AutolabError, BudgetSpent, ExecutorError, Paused, UsageError
+from autolab.errors import AutolabError, BudgetSpent, ExecutorError, ExitCode, Paused, UsageError
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     drawn = re.findall(r"^ +(├── |└── )?(\w+) +exit (\d)", errors.__doc__ or "", re.M)
-    classes = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__}
+    classes = [AutolabError, *AutolabError.__subclasses__()]
+    in_module = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__}
+    assert in_module == {*classes, ExitCode}
     assert {(kind.__name__, kind.__base__.__name__ if kind.__base__ else "", kind.exit_code) for kind in classes} == {
         (name, "AutolabError" if branch else "Exception", int(code)) for branch, name, code in drawn
     }

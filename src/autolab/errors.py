@@ -7,15 +7,17 @@
     ├── LedgerError         exit 1   the chain of the ledger, its head or the state do not hold
     ├── GitError            exit 1   git is missing, refused, or a ref moved under us
     ├── ExecutorError       exit 1   a place where trials run; `transient` says whether to try again
-    ├── ResearcherError     exit 1   who thinks could not be reached or is not known
-    ├── BudgetSpent         exit 4   the next call would go past a cap of the budget; the engine stops the lab
-    └── Paused              exit 0   a user asked to stop while the engine waited; the engine pauses the lab
+    ├── ResearcherError     exit 1   a researcher that is unknown or cannot be reached
+    ├── BudgetSpent         exit 4   the next call would exceed a cap of the budget; the engine stops the lab
+    └── Paused              exit 0   the user asked to stop while the engine waited; the engine pauses the lab
 
-What a trial, a reviewer or a verifier says is a value, never an exception. Anything else that is
-raised is a bug, and shows its traceback.
+What a trial, a reviewer or a verifier reports is a value, never an exception. Any other exception is a bug, and shows
+its traceback.
 """
 
 from __future__ import annotations
+
+from enum import IntEnum
 
 from autolab import text
 
@@ -23,17 +25,29 @@ MESSAGE = 4_000
 """Characters of a message."""
 
 
-class AutolabError(Exception):
-    """One line for a user: the message is made one by `text.one_line`, whatever was quoted in it."""
+class ExitCode(IntEnum):
+    """How a command of Autolab ends: every exit code that it has."""
 
-    exit_code = 1
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    USER = 3
+    """The lab waits for the user: `autolab review`."""
+    BUDGET = 4
+    """A budget of the configuration is spent."""
+
+
+class AutolabError(Exception):
+    """An error that a user can act on. The message becomes one line (`text.one_line`), whatever it quotes."""
+
+    exit_code = ExitCode.ERROR
 
     def __init__(self, message: str) -> None:
         super().__init__(text.one_line(str(message), MESSAGE))
 
 
 class UsageError(AutolabError):
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class LabError(AutolabError):
@@ -53,7 +67,7 @@ class GitError(AutolabError):
 
 
 class ExecutorError(AutolabError):
-    """`transient` is True for infrastructure that may come back (a node, a network, a sync)."""
+    """`transient`: the infrastructure (a node, a network, a sync) may work again later."""
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
@@ -65,8 +79,8 @@ class ResearcherError(AutolabError):
 
 
 class BudgetSpent(AutolabError):
-    exit_code = 4
+    exit_code = ExitCode.BUDGET
 
 
 class Paused(AutolabError):
-    exit_code = 0
+    exit_code = ExitCode.DONE

@@ -12,10 +12,10 @@ import yaml
 from lab_kit import HELPS, LabKit, decision, design, hypothesis, implementation, iteration, make_lab, script
 
 from autolab import files
+from autolab.lab.front_matter import front_matter
 from autolab.lab.ledger import FIRST, Line
 from autolab.lab.schemas.experiment import Hypothesis, ReviewResult
 from autolab.loop.hypothesis import carry_hypothesis, hypothesis_text
-from autolab.loop.iteration import front_matter
 from autolab.loop.review import gate
 
 RECORD = {

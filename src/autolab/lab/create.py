@@ -13,9 +13,10 @@ from autolab.lab import pytest_guard
 from autolab.lab.git import Git, common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Ledger
-from autolab.lab.schemas import SCHEMAS, schema_text
+from autolab.lab.schemas import SCHEMAS, events, schema_text
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.events import Init, Transition
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -42,16 +43,15 @@ def register(root: Path, seed: int | None) -> Lab:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     secret = files.sha256_of(f"autolab init --seed {seed}") if seed is not None else secrets.token_hex(32)
-    files.write_whole(new / "secret", secret + "\n")
-    (new / "secret").chmod(0o600)
+    files.write_whole(new / "secret", secret + "\n", mode=0o600)
     files.write_whole(new / "documents.json", json.dumps(_documents(root, config)))
     ledger = Ledger(new)
     lab_id = secrets.token_hex(4)
     ledger.create(lab_id, root)
-    ledger.append("init", {"lab_id": lab_id, "seed": seed, "branch": branch, "commit": head})
+    events.append(ledger, Init(lab_id=lab_id, seed=seed, branch=branch, commit=head))
     state = State.first(config)
     campaign = Campaign(home_branch=branch, home_commit=head)
-    ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), "why": "init"})
+    events.append(ledger, Transition(state=state, campaign=campaign, why="init"))
     new.rename(store)
     files.sync_folder(store.parent)
     lab = Lab(root)

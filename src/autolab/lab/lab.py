@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Unpack
 
 from autolab import files
 from autolab.errors import GitError, LabError, LedgerError, RecordError
@@ -25,8 +25,10 @@ from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.git import Git, common_dir
 from autolab.lab.ledger import Ledger, Line, machine
 from autolab.lab.location import holder, is_locked, locate
+from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Backlog, Campaign, State
 from autolab.lab.schemas.config import Config, VerifierPolicy
+from autolab.lab.schemas.events import Cause, ControlChanged, Forked, LabMoved, Transition
 from autolab.lab.trial_python import trial_python
 
 CONTROL = ("config.yaml", "verifier_policy.yaml")
@@ -117,18 +119,18 @@ class Lab:
             raise LedgerError(f"{self.ledger.path}: no transition in it; `autolab doctor --fix` begins it anew")
         return read_transition(line)
 
-    def transition(self, state: State, campaign: Campaign, **why: object) -> None:
+    def transition(self, state: State, campaign: Campaign, **cause: Unpack[Cause]) -> None:
         """Make a new state durable: one ledger line, then its copy in `.autolab/state.json`."""
-        line = self.ledger.append("transition", {"state": state.value(), "campaign": campaign.value(), **why})
+        line = events.append(self.ledger, Transition(state=state, campaign=campaign, **cause))
         last = {"n": line.n, "state": line.data["state"], "campaign": line.data["campaign"]}
         files.write_whole(self.store / "campaign.json", json.dumps(last), sync=False)  # for a lab that loses its ledger
         self.show_state(read_transition(line)[0])  # as recorded: without secrets
         self._show_views()
 
-    def last_log(self) -> dict[str, object]:
+    def last_log(self) -> str | None:
         """The commit of the record that the newest transition names, for one that changes nothing in it."""
         line = self.ledger.transition()
-        return {"log": line.data["log"]} if line and "log" in line.data else {}
+        return events.read(line, Transition).log if line else None
 
     def show_state(self, state: State) -> None:
         files.write_whole(self.state_path, state.to_json())
@@ -243,7 +245,7 @@ class Lab:
                 )
             self._leave_old_runs()
             self.git.repair_worktrees()
-        self.ledger.append("lab_moved", {"from": head.path, "to": str(self.root), "machine": machine()})
+        events.append(self.ledger, LabMoved(source=head.path, to=str(self.root), machine=machine()))
         self.ledger.relocate(self.root)
 
     def fork(self, lab_id: str) -> None:
@@ -253,7 +255,7 @@ class Lab:
         self.git.repair_worktrees()
         self.ledger.rename(lab_id)
         self.ledger.relocate(self.root)
-        self.ledger.append("forked", {"from": old.path, "was": old.lab_id, "lab_id": lab_id})
+        events.append(self.ledger, Forked(source=old.path, was=old.lab_id, lab_id=lab_id))
 
     def _leave_old_runs(self) -> None:
         """Queues name absolute paths of the old place: put them aside, trials under way are measured again."""
@@ -282,7 +284,7 @@ class Lab:
             elif name == "verifier_policy.yaml":
                 VerifierPolicy.load(shown, ".autolab/verifier_policy.yaml")
             # Noted first: a crash between the two notes it twice, not never.
-            self.ledger.append("control_changed", {"file": f".autolab/{name}", "sha256": files.sha256_of(text)})
+            events.append(self.ledger, ControlChanged(file=f".autolab/{name}", sha256=files.sha256_of(text)))
             files.write_whole(held, text)
 
     def _show_views(self) -> None:
@@ -344,8 +346,9 @@ class Lab:
 
 
 def read_transition(line: Line) -> tuple[State, Campaign]:
-    state = State.from_value(line.data["state"], f"ledger.jsonl line {line.n}: state")
-    return state, Campaign.from_value(line.data["campaign"], f"ledger.jsonl line {line.n}: campaign")
+    """State and campaign of a transition. RecordError: the line does not fit its form."""
+    transition = events.read(line, Transition)
+    return transition.state, transition.campaign
 
 
 def _open_lock(path: Path) -> IO[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from autolab.errors import RecordError
+from autolab.lab.front_matter import front_matter
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord
 from autolab.lab.schemas.replies import request_kind
@@ -116,10 +116,10 @@ def evidence(lab: Lab) -> str:
 def title(lab: Lab, record: IterationRecord) -> str:
     """The hypothesis's title, from its document's front matter; the iteration's id where that cannot be read."""
     path = lab.iteration(record.iteration_id).hypothesis
-    front = re.match(r"\A---\n(.*?\n)---\n", many_lines(path.read_bytes()), re.DOTALL) if path.exists() else None
     try:
-        return Hypothesis.from_text(front[1], path.name).title if front else record.iteration_id
-    except RecordError:
+        text = many_lines(path.read_bytes())
+        return Hypothesis.from_text(front_matter(text, path.name), path.name).title
+    except (FileNotFoundError, RecordError):
         return record.iteration_id
 
 

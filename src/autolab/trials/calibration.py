@@ -81,7 +81,7 @@ def calibrate(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[]
     counted = campaign.model_copy(update=spent)
     constant = _of_constant(lab, config, base, measured.manifest)
     found = assess(config, measured.manifest, counted.trials, constant)
-    lab.transition(state, counted, why="calibrated", calibration=found.value(), **lab.last_log())
+    lab.transition(state, counted, why="calibrated", calibration=found, log=lab.last_log())
     crash_points.point("calibrate.after_record")
     return _show(lab, found, tell)
 

@@ -18,6 +18,7 @@ from autolab.lab import crash_points
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.campaign import Campaign, Champion, State
 from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.events import Reproduced
 from autolab.lab.schemas.experiment import Manifest, Repeated, Reproduction, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
 from autolab.sandbox.collect import remove_tree
@@ -74,8 +75,7 @@ def reproduce_run(
     files.write_whole(folder / "reproduction.json", found.to_json())
     counted = _counted(lab, config, campaign, record.acted)
     counted, fallen = champion.fallen(counted, manifest) if found.standing == "different" else (counted, ())
-    about = {"of": f"{manifest.iteration_id}/{manifest.run_id}", "standing": found.standing}
-    _conclude(lab, state, counted, about, fallen, tell)
+    _conclude(lab, state, counted, f"{manifest.iteration_id}/{manifest.run_id}", found.standing, fallen, tell)
     remove_tree(place)
     return found
 
@@ -107,8 +107,8 @@ def renew(lab: Lab, config: Config, base: str, protocol: str, tell: View, stop: 
         counted = counted.model_copy(update={"champions": (*campaign.champions[:-1], held)})
     else:
         counted, fallen = champion.retract(counted, newest.commit)
-    about = {"of": f"{newest.iteration_id}/{newest.run_id}", "standing": "kept" if not fallen else "retracted"}
-    _conclude(lab, state, counted, about, fallen, tell)
+    standing = "kept" if not fallen else "retracted"
+    _conclude(lab, state, counted, f"{newest.iteration_id}/{newest.run_id}", standing, fallen, tell)
     tell(
         f"the champion {newest.commit[:12]} {'holds in this protocol too' if not fallen else 'does not hold any more'}"
     )
@@ -132,10 +132,10 @@ def _counted(lab: Lab, config: Config, campaign: Campaign, acted: int) -> Campai
 
 
 def _conclude(
-    lab: Lab, state: State, campaign: Campaign, about: dict[str, str], fallen: Sequence[Champion], tell: View
+    lab: Lab, state: State, campaign: Campaign, of: str, standing: str, fallen: Sequence[Champion], tell: View
 ) -> None:
-    said: dict[str, object] = {**about, "retracted": [one.commit for one in fallen]}
-    lab.transition(state, campaign, why="reproduced", reproduced=said, **lab.last_log())
+    reproduced = Reproduced(of=of, standing=standing, retracted=tuple(one.commit for one in fallen))
+    lab.transition(state, campaign, why="reproduced", reproduced=reproduced, log=lab.last_log())
     crash_points.point("reproduce.after_record")
     for one in fallen:
         tell(f"retracted: {one.commit[:12]} of {one.iteration_id}: it, or what it stood on, does not hold")

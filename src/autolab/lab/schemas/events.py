@@ -8,16 +8,17 @@ kind. A line that does not fit its class is refused with its number and field.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, TypeVar
 
 from pydantic import Field, JsonValue
 
 from autolab.errors import RecordError
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign, Champion, Loop, State
-from autolab.lab.schemas.config import Count
+from autolab.lab.schemas.config import Count, ResearcherConfig
 from autolab.lab.schemas.experiment import Calibration, Confirmation, Finding, Lesson, Trial
 from autolab.lab.schemas.outcomes import RequestKind, RunKind, Stage
+from autolab.lab.schemas.plans import Entry
 from autolab.lab.schemas.record import Record
 
 Number = Annotated[int, Field(ge=1)]
@@ -29,10 +30,13 @@ class Event(Record):
     KIND: ClassVar[str]
 
     def value(self) -> dict[str, Any]:
-        """The line's data. A field that was not given is left out, so that an optional one costs nothing."""
-        names = {name: field.alias or name for name, field in type(self).model_fields.items()}
-        given = {names[name] for name in self.model_fields_set}
-        return {key: value for key, value in super().value().items() if key in given}
+        """The line's data. An optional field that was not given, or was given as None, is left out."""
+        data = super().value()
+        for name, field in type(self).model_fields.items():
+            is_given = name in self.model_fields_set and getattr(self, name) is not None
+            if not is_given and not field.is_required():
+                del data[field.alias or name]
+        return data
 
 
 E = TypeVar("E", bound=Event)
@@ -95,14 +99,17 @@ class LedgerRebuilt(Event):
 
 
 class LedgerBegunAnew(Event):
-    """`doctor --fix` began a chain without an old one: `campaign` says where the campaign was taken from."""
+    """`doctor --fix` began a new chain: the old one held no state. `lost` counts its lines.
+
+    `campaign` is true if the campaign was read back from its copy, false if it was put together from the iterations.
+    """
 
     KIND = "ledger_begun_anew"
 
     lost: Count
     iterations: Count
     open: str | None
-    campaign: str | bool
+    campaign: bool
 
 
 class Published(Event):
@@ -118,20 +125,38 @@ class Published(Event):
 
 
 class Reproduced(Record):
-    """What `autolab reproduce` found of a run, and the champions that it retracted, by commit."""
+    """What `autolab reproduce` found for the run `of` (`ITERATION_ID/RUN_ID`).
 
-    iteration_id: str
-    run_id: str
-    outcome: str
+    `retracted` holds the commits of the champions that fell.
+    """
+
+    of: str
+    standing: str
     retracted: tuple[str, ...]
 
 
-class Transition(Event):
-    """The whole state of the lab, and why it became so: `outcome` of a stage, or `why` for everything else.
+class Cause(TypedDict, total=False):
+    """Why the state changed: the fields of `Transition` besides state and campaign."""
 
-    The other fields belong to one reason each: `entry` to `opened`, `calibration` to `calibrated`, `reproduced` to
-    `reproduced`, `n` to `loop_started`, `loop` to `loop_ended`, `of` (an iteration) to the user's word on a candidate
-    that was set aside. `log` is the commit of `refs/autolab/log` that holds the iteration's files.
+    why: str
+    outcome: str
+    from_stage: Stage
+    reason: str
+    log: str | None
+    entry: Entry | None
+    calibration: Calibration
+    reproduced: Reproduced
+    n: int
+    loop: Loop
+    of: str
+
+
+class Transition(Event):
+    """The new state of the lab, whole, and its cause: the `outcome` of the stage `from`, or else `why`.
+
+    Some causes have a field of their own: `opened` has `entry`, `calibrated` has `calibration`, `reproduced` has
+    `reproduced`, `loop_started` has `n` (its iterations), `loop_ended` has `loop`, and the user's decision on a
+    suspicious candidate has `of` (its iteration). `log` is the commit of `refs/autolab/log` with the iteration's files.
     """
 
     KIND = "transition"
@@ -143,7 +168,7 @@ class Transition(Event):
     from_stage: Stage | None = Field(default=None, alias="from")
     reason: str = ""
     log: str | None = None
-    entry: dict[str, JsonValue] | None = None
+    entry: Entry | None = None
     calibration: Calibration | None = None
     reproduced: Reproduced | None = None
     n: Number | None = None
@@ -166,9 +191,9 @@ class Asked(Request):
 
     key: str
     researcher: str
-    who: dict[str, JsonValue]
+    who: ResearcherConfig
     prompt_sha256: str
-    prompt_version: str
+    prompt_version: int
 
 
 class Answered(Request):
@@ -371,7 +396,7 @@ class TrialKnown(Event):
 
 
 class RunEnded(Event):
-    """A run is over; `manifest_sha256` is that of its final manifest."""
+    """A run is over; `manifest_sha256` is the hash of its final manifest, null for an abandoned run."""
 
     KIND = "run_ended"
 
@@ -379,7 +404,7 @@ class RunEnded(Event):
     status: Literal["completed", "failed"]
     verdict: str | None
     reason: str
-    manifest_sha256: str
+    manifest_sha256: str | None
 
 
 class HoldoutAsked(Event):

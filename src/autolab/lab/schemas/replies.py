@@ -39,6 +39,17 @@ class AgentResult(Record):
     output: dict[str, JsonValue] | None = None
 
 
+class StoredReply(Record):
+    """A service's reply to a paid call, as it is kept without secrets. `base64`: its bytes are not UTF-8."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    base64: bool
+    seconds: float
+    fault: str
+
+
 Title = Annotated[
     str,
     Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
