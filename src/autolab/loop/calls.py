@@ -114,6 +114,7 @@ class MeteredCalls:
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         self._number += 1
+        # Announced and never answered: the reply is lost, and may have been paid for.
         while self._number in self._reserved and not self._path("reply.json").exists():
             self._book_lost(self._reserved[self._number])
             self._number += 1
@@ -128,6 +129,7 @@ class MeteredCalls:
         return self._received
 
     def book(self, booked: Booked) -> None:
+        # An engine that died after this line has booked the call already.
         if self._number in self._booked:
             return
         reply = self._path("reply.json")
@@ -149,6 +151,7 @@ class MeteredCalls:
             self._tell(f"  {sent.model}: {_summary(booked, self._received.seconds)}")
 
     def wait(self, seconds: float, why: str) -> None:
+        # The next call is on record, so nothing will be sent that had to wait.
         if _reply_path(self._folder, self._number + 1).exists():
             return
         if seconds <= 0:
@@ -159,6 +162,7 @@ class MeteredCalls:
         while (left := end - time.monotonic()) > 0:
             if self._stop():
                 raise Paused("a user asked to stop")
+            # In slices: a user who asks to stop does not wait for the whole pause.
             time.sleep(min(SLICE_S, left))
 
     def _path(self, name: str) -> Path:
@@ -179,6 +183,7 @@ class MeteredCalls:
         )
         if cap:
             raise BudgetSpent(cap)
+        # The file before the line: a line never names a request that cannot be read.
         text = redaction.clean_json(sent.body.decode("utf-8", errors="replace"))
         files.write_whole(self._path("request.json"), text)
         intent = CallSent(

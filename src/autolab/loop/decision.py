@@ -62,6 +62,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     if problem:
         return StageResult(StageOutcome.RETRY, problem)
     lab = iteration.lab
+    # From here on each step finds what a first try before a crash has left, and adds nothing to it.
     tables.append_decision(iteration.paths.folder, output.decision, output.reason)
     crash_points.point("decide.after_write")
     record = _record(iteration, output, author=requests.researcher.name)
@@ -95,6 +96,7 @@ def _campaign_update(iteration: Iteration, view: View) -> dict[str, object]:
     if confirmation is not None and confirmation.outcome == "kept":
         gained = True
         candidate = _champion(iteration, results.metrics, confirmation)
+        # The branch moves before the transition says so: done again, it is put back first and moved once more.
         update["champions"] = champion.promote(iteration.lab, campaign, candidate)
         view(f"{wording.fate(confirmation)}: autolab/champion is {candidate.commit[:12]}, {_gain(confirmation)}")
         view(f"  to take it over: {_merge_request(iteration, candidate)}")

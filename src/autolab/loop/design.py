@@ -107,6 +107,7 @@ def fix_bound(iteration: Iteration) -> None:
     """Write the bound into a design that was made before the lab was calibrated; nothing once a search has begun."""
     spec = iteration.design()
     searches = [run for run in iteration.recorded(RunStarted) if run.kind is RunKind.SEARCH]
+    # A design that changes after its run has begun would be another experiment.
     if searches or spec.test is None or spec.test.bound is not None:
         return
     bound = _bound(iteration.config, iteration.calibration(), spec.metrics.primary)

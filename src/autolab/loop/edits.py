@@ -32,6 +32,7 @@ def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> st
     contents = _contents(lab.git, output, parent)
     if isinstance(contents, str):
         return contents
+    # Every path is judged before the first is written: all changes are made, or none.
     for path in contents:
         problem = _misplaced(worktree, path, contents)
         if problem:

@@ -107,11 +107,13 @@ class Engine:
         if waits(state.stage):
             raise LabError(f"the lab is at {state.stage}: {state.reason or 'nothing to do'}; {way_on(state)}")
         if state.iteration_id is None:
+            # First, because the next iteration branches from the champion.
             campaign = take_approved(self.lab, self.config, campaign, self.tell)
             cap = budget.spent(self.config.budget, campaign)
             if cap:
                 self._move(Iteration.read(self.lab, self.config), StageResult(StageOutcome.STOP, f"budget: {cap}"))
                 return True
+            # Before anybody is asked: no reply is paid for in a lab that can resolve nothing.
             if self._loops and not self._calibrated(base_of(self.lab, self.config, campaign, self.tell)[0]):
                 return False
             self.open(Entry.after(*self.lab.load()))
@@ -120,6 +122,7 @@ class Engine:
             if not self._calibrated(iteration.base_commit):
                 return False
             iteration = Iteration.read(self.lab, self.config)  # a calibration counts its trials in the campaign
+        # What a crash left undone, and what a user cleaned away, before anything new is done.
         iteration.restore(self.tell)
         adopt(iteration)
         document.write_documents(self.lab, iteration.campaign, self.tell)
@@ -133,6 +136,7 @@ class Engine:
             return False
         if result is None:
             return False
+        # The time of a step that was killed is lost: only a transition counts it.
         seconds = round(iteration.campaign.seconds + time.monotonic() - began, 3)
         self._move(iteration, replace(result, campaign={"seconds": seconds} | result.campaign))
         state, campaign = self.lab.load()
@@ -211,6 +215,7 @@ class Engine:
             if new_state.stage is Stage.HUMAN_REVIEW:
                 report = failure.failure_report(iteration, state.stage, new_state.reason)
                 iteration.write(iteration.paths.failure, report)
+            # The commit before the line that names it: after a crash between the two it is the same commit.
             cause["log"] = snapshot.snapshot(iteration)
             snapshot.show_backlog(iteration, result.outcome)
         self.lab.transition(new_state, campaign, **cause)
@@ -270,6 +275,7 @@ class Engine:
         state, campaign = self.lab.load()
         if state.stage is Stage.HUMAN_REVIEW:
             return state, campaign
+        # The same command after a crash goes on with its count, and does not begin another one.
         if campaign.loop is not None and request.began(campaign.loop):
             return state, campaign
         if campaign.loop is None and state.stage is Stage.STOP:
@@ -325,7 +331,7 @@ def _limit_repeats(iteration: Iteration, allowed: int, result: StageResult) -> S
     times = 1
     for transition in iteration.recorded(Transition):
         if transition.why.startswith("review"):
-            times = 1
+            times = 1  # a user has looked at the earlier ones
         failed = transition.outcome in FAILURES and transition.from_stage is iteration.state.stage
         if failed and _gist(transition.reason) == _gist(result.reason):
             times += 1

@@ -60,6 +60,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     result = _commit(iteration, view, output, parent, left_behind)
     if result.outcome is not StageOutcome.RETRY or iteration.state.stage_attempt <= 1 or by_assembler:
         return result
+    # A first failure goes back to its author. After a second one the assembler may do better.
     assembled = _assembled(iteration, spec, view)
     if assembled is None:
         return result
@@ -130,6 +131,7 @@ def _commit(
     message = f"exp({slug}): {one_line(title, 300)}"
     commit = iteration.lab.git.commit_worktree(iteration.worktree, message, f"exp/{slug}").sha
     crash_points.point("candidate.after_commit")
+    # Recorded before it is judged, so that an engine that dies in the checks finds it again.
     iteration.record_candidate(commit, output.via or "")
     iteration.write(iteration.paths.plan, f"# Plan of {slug}\n\n{inert(output.plan.strip())}\n\nCommit {commit}\n")
     return _judge(iteration, view, commit, left_behind)
@@ -218,6 +220,7 @@ def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> progr
     candidate = inputs.code["candidate"]
     checks = lab.store / "requests" / iteration.iteration_id / "checks"
     with_base_tests = None
+    # A candidate could weaken the tests that judge it.
     if tests_changed:
         with_base_tests = checks / f"{commit[:12]}.base_tests"
         remove_tree(with_base_tests)

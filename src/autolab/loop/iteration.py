@@ -239,6 +239,7 @@ class Iteration:
 
     def record_candidate(self, commit: str, via: str) -> None:
         """Pin a commit so that git keeps it, and record it as the candidate, once. `via` names who wrote its code."""
+        # Pinned first: a recorded commit must never be lost.
         self.lab.git.pin(f"refs/autolab/keep/{self.iteration_id}/{commit[:12]}", commit)
         crash_points.point("candidate.after_pin")
         if self.candidate() != commit:

@@ -45,6 +45,7 @@ def run(iteration: Iteration, view: View, stop: Callable[[], bool], deadline: De
     design.fix_bound(iteration)
     config = iteration.config
     trials_left = _trials_left(iteration, RunKind.SEARCH)
+    # Only its size is needed here, which does not depend on the seeds.
     plan = plan_design(iteration.design(), config, iteration.hypothesis(), b"", "", "")
     cap = budget.spent_within(config.budget, iteration.campaign)
     if not cap and plan_within(plan, trials_left) is None:
@@ -104,6 +105,7 @@ class _Launch:
         iteration.restore(self.view)
         passed = supported_variant(measured.manifest, iteration.design(), iteration.hypothesis()) is not None
         manifests = (search, measured.manifest)
+        # Both runs are looked at: what is too good in one of them is too good.
         doubts = suspicion.reasons(manifests, iteration.design(), iteration.calibration(), variant)
         question = HoldoutQuestion(
             record=self.record(),

@@ -67,6 +67,7 @@ def open_iteration(lab: Lab, config: Config, entry: Entry, base: str, home: str)
             "experiment_id": f"e{number}",
             "refinement": entry.refinement,
             "parent": entry.parent,
+            # So that every later step reads this iteration's lines alone, however long the history is.
             "iteration_offset": lab.ledger.head.size,
             "base_commit": base,
             "home_commit": home,
@@ -192,6 +193,7 @@ def adopt(iteration: Iteration) -> None:
 
 
 def _adopt_review(iteration: Iteration, commit: str, review: ReviewResult) -> None:
+    # The gate before launch wants both on record, as for a candidate that was reviewed here.
     if not recorded_checks(iteration.events(), commit):
         checked = Checked(commit=commit, checks=review.required_checks, findings=())
         events.append(iteration.lab.ledger, checked)

@@ -222,6 +222,7 @@ def _split(conditions: Conditions, base: str, split: str, *, cut: bool) -> None:
     if not cut:
         return
     with tempfile.TemporaryDirectory() as folder:
+        # The checkout may hold another file than the commit that is measured.
         if in_git:
             inputs = Path(folder) / "inputs.npy"
             inputs.write_bytes(lab.git.read(base, f"{split}/inputs.npy") or b"")

@@ -97,6 +97,7 @@ def take(lab: Lab, campaign: Campaign, suspect: SetAside, base: str) -> str:
             f' tested again; `autolab loop --max-iterations 1 --goal "{suspect.title}"` proposes it on what stands,'
             f" its code is {candidate.commit[:12]}"
         )
+    # The branch moves before the transition says so: done again, it is put back first and moved once more.
     update: dict[str, object] = {
         "champions": champion.promote(lab, campaign, candidate),
         "claims": campaign.claims.model_copy(update={"kept": campaign.claims.kept + 1}),

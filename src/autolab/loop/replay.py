@@ -157,6 +157,7 @@ def replay_iteration(
     if into is not None and into.exists():
         raise LabError(f"{into}: exists; the replay's lab goes into a new folder")
     if into is None and place.exists():
+        # Left by a replay that was killed.
         remove_tree(place)
     try:
         scratch = _make_scratch(past, config, place.resolve())
@@ -231,6 +232,7 @@ def _make_scratch(past: _Past, config: Config, root: Path) -> Lab:
     Git.shared(lab.root, root, campaign.home_branch or "main", campaign.home_commit or campaign.base_commit or "HEAD")
     store = root / ".git" / "autolab"
     store.mkdir()
+    # The same secret gives the same seeds.
     for name in ("secret", "containment.json"):
         if (lab.store / name).exists():
             shutil.copy2(lab.store / name, store / name)
@@ -245,6 +247,7 @@ def _make_scratch(past: _Past, config: Config, root: Path) -> Lab:
         if not (root / folder).exists() and (lab.root / folder).exists():
             shutil.copytree(lab.root / folder, root / folder, symlinks=True)
     if campaign.parent is not None and lab.iteration(campaign.parent).folder.exists():
+        # A refinement reads its parent's documents, and none of its trials.
         ignored = shutil.ignore_patterns("runs")
         shutil.copytree(lab.iteration(campaign.parent).folder, root / "experiments" / campaign.parent, ignore=ignored)
     scratch = Lab(root)
@@ -264,6 +267,7 @@ def _take_over_trials(past: _Past, scratch: Lab, tell: View) -> None:
     """Store the iteration's finished trials in the scratch lab, each with a line of its ledger that holds it."""
     stored = StoredTrials(past.lab.store, past.lab.ledger)
     contents = [ended.trial.content for ended in events.events_of(past.lines, TrialEnded)]
+    # By content, as the measurement looks for a trial that it need not run.
     for content in dict.fromkeys(contents):
         try:
             found = stored.find(content)

@@ -121,6 +121,7 @@ class Requests:
         answer = recorded_answer(request.folder(iteration.lab.store))
         if answer is None:
             answer = self._perform(iteration, request, _prompt(iteration, kind, values), workspace)
+        # A researcher may take an hour, in which a user may have cleaned the checkout.
         iteration.restore(self.view)
         _record_answer(iteration, request, answer.raw or "")
         name = iteration.relative(iteration.lab.control / "agent_result.json")
@@ -147,6 +148,7 @@ class Requests:
         events.append(lab.ledger, asked)
         crash_points.point("request.after_intent")
         data: tuple[Path, ...] = ()
+        # After the intent: a copy that a crash leaves behind belongs to a request on record.
         if researcher.works_in_folder:
             workspace, data = _copy_for_agent(iteration, request)
         budget = CallBudget(iteration.config.budget, iteration.campaign, iteration.acted, iteration.events)

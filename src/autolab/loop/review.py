@@ -89,6 +89,7 @@ def _status(reply: ValidReply, blocking: Sequence[Finding]) -> ReviewStatus:
 
 def record_review(iteration: Iteration, review: ReviewResult) -> None:
     """Write review_result.json, and the ledger line that the gate compares it with."""
+    # The file before the line: a review opens the gate only when the ledger holds its hash.
     iteration.write(iteration.paths.review_result, review.to_json())
     reviewed = Reviewed(commit=review.commit, status=review.status, sha256=sha256_of(review.to_json()))
     events.append(iteration.lab.ledger, reviewed)
@@ -160,6 +161,7 @@ def gate(iteration: Iteration) -> str:
     failed = [name for name, status in review.required_checks.items() if status == "fail"]
     if failed:
         return f"review_result.json: required checks failed: {', '.join(failed)}"
+    # One that a user removed is made again; one with other files is not what was reviewed.
     iteration.lab.git.add_worktree(iteration.worktree, f"exp/{iteration.slug}", commit)
     if not iteration.lab.git.worktree_equals(iteration.worktree, commit):
         return f"{iteration.relative(iteration.worktree)}: changed since commit {commit[:12]} was reviewed"

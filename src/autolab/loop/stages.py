@@ -89,6 +89,7 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
     if outcome is StageOutcome.RETRY:
         if state.stage_attempt >= state.max_stage_attempts:
             return _enter(state, Stage.HUMAN_REVIEW, f"{state.stage_attempt} attempts used up: {reason}")
+        # The reason stays: the next prompt quotes it.
         return state.model_copy(update={"stage_attempt": state.stage_attempt + 1, "reason": reason})
     if outcome is StageOutcome.SEND_BACK and spec.send_back is not None:
         if state.bounces >= state.max_bounces:
