@@ -48,10 +48,13 @@ OUTCOMES = {
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     missed = target.missed(iteration.target, iteration.config, iteration.results())
+    standing = f"met: {iteration.target} by the mean on fresh seeds"
+    if missed:
+        standing = f"not met: {missed}"
     values = {
         "summary_md": iteration.quote(iteration.paths.summary),
         "target": iteration.target or "none",
-        "standing": f"not met: {missed}" if missed else f"met: {iteration.target} by the mean on fresh seeds",
+        "standing": standing,
         "history": iteration.history(),
         "method": blueprint.told(iteration.read_base),
     }
@@ -92,9 +95,9 @@ def _campaign_update(iteration: Iteration, view: View) -> dict[str, object]:
     results = iteration.results()
     confirmation = results.confirmation
     update: dict[str, object] = {"parent": iteration_id, "learned": iteration_id}
-    gained = False
+    since_gain = campaign.loop.since_gain + 1 if campaign.loop is not None else 0
     if confirmation is not None and confirmation.outcome == "kept":
-        gained = True
+        since_gain = 0
         candidate = _champion(iteration, results.metrics, confirmation)
         # The branch moves before the transition says so: done again, it is put back first and moved once more.
         update["champions"] = champion.promote(iteration.lab, campaign, candidate)
@@ -105,7 +108,6 @@ def _campaign_update(iteration: Iteration, view: View) -> dict[str, object]:
         _set_aside(iteration, candidate, confirmation.suspicions, view)
         update["suspicious"] = (*campaign.suspicious, iteration_id)
     if campaign.loop is not None:
-        since_gain = 0 if gained else campaign.loop.since_gain + 1
         update["loop"] = campaign.loop.model_copy(update={"since_gain": since_gain})
     return update
 

@@ -45,7 +45,9 @@ def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> st
         if text is None:
             place.unlink(missing_ok=True)
         else:
-            mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
+            mode = None  # of a new file
+            if place.exists():
+                mode = stat.S_IMODE(place.stat().st_mode)
             files.write_whole(place, text, mode=mode)
     return ""
 

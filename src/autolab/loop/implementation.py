@@ -71,10 +71,13 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
 def _prompt_values(iteration: Iteration, spec: Design, parent: str) -> dict[str, str]:
     review, reason = iteration.paths.review, iteration.state.reason
     wanted = f"{iteration.hypothesis().to_yaml()}\n{spec.to_yaml()}\n{reason}"
+    feedback = ""
+    if iteration.state.bounces and review.exists():
+        feedback = iteration.quote(review)
     return {
         "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
         "design_yaml": spec.to_yaml(),
-        "review_feedback": iteration.quote(review) if review.exists() and iteration.state.bounces else "",
+        "review_feedback": feedback,
         "verifier_errors": reason,
         "files": source_for_prompt(iteration.lab, iteration.config, parent, wanted),
     }

@@ -106,7 +106,9 @@ class Iteration:
 
     def relative(self, path: Path) -> str:
         """A path as messages name it: relative to the lab's root if it lies below it."""
-        return str(path.relative_to(self.lab.root)) if path.is_relative_to(self.lab.root) else str(path)
+        if path.is_relative_to(self.lab.root):
+            path = path.relative_to(self.lab.root)
+        return str(path)
 
     def restore(self, tell: Callable[[str], None]) -> None:
         """Make the iteration's folder, and bring back recorded files of it that somebody removed.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from autolab import files
 from autolab.lab import budget
 from autolab.lab.schemas.config import Budget, Config
-from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, events_of, read
+from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, read
 from autolab.lab.schemas.experiment import Manifest
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.loop import design, review
@@ -204,9 +204,12 @@ def _trials_left(iteration: Iteration, kind: RunKind) -> int | None:
         return None
     acted = iteration.acted
     lines = lines_of(iteration.events(), [kind])
-    over = {run.run_id for run in events_of((line for line in lines if line.n < acted), RunEnded)}
-    started = {run.run_id for run in events_of(lines, RunStarted) if run.kind is kind}
-    under_way = started - over
+    under_way = set()
+    for line in lines:
+        if line.event == RunStarted.KIND and read(line, RunStarted).kind is kind:
+            under_way.add(read(line, RunStarted).run_id)
+        elif line.event == RunEnded.KIND and line.n < acted:
+            under_way.discard(read(line, RunEnded).run_id)
     left = min(limits)
     for line in lines:
         if line.event != TrialEnded.KIND:
@@ -224,7 +227,11 @@ def _trials_left(iteration: Iteration, kind: RunKind) -> int | None:
 
 def _too_few(caps: Budget, wanted: int, left: int | None) -> str:
     """Which caps leave too few trials for a run that needs `wanted`."""
-    names = [f"budget.{name} {cap:g}" for name in ("trials", "gpu_hours") if (cap := getattr(caps, name))]
+    names = []
+    if caps.trials:
+        names.append(f"budget.trials {caps.trials}")
+    if caps.gpu_hours:
+        names.append(f"budget.gpu_hours {caps.gpu_hours:g}")
     return f"trials: {wanted} wanted, {left} left by {' and '.join(names)}"
 
 

@@ -56,8 +56,9 @@ def text(lab: Lab, campaign: Campaign) -> list[str]:
     for suspect in waiting(lab, campaign):
         candidate = suspect.candidate
         iteration_id = candidate.iteration_id
-        approved = iteration_id in campaign.approved
-        note = " (approved; it becomes champion when the iteration under way is over)" if approved else ""
+        note = ""
+        if iteration_id in campaign.approved:
+            note = " (approved; it becomes champion when the iteration under way is over)"
         gain = f"gain {candidate.gain:+.4g} on fresh seeds, shrunken"
         rows.append(f"{iteration_id}  {suspect.title}: suspicious, {gain}{note}")
         rows += [f"    {reason}" for reason in suspect.reasons]

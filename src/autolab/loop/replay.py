@@ -188,7 +188,7 @@ def find_iteration(lab: Lab, name: str) -> str:
 def _find_past(lab: Lab, iteration_id: str) -> _Past:
     """LabError: the ledger does not say how the iteration began."""
     opened: Line | None = None
-    calibrated: Line | None = None
+    calibration: Calibration | None = None
     lines: list[Line] = []
     later = lab.ledger.lines()
     for line in later:
@@ -198,7 +198,7 @@ def _find_past(lab: Lab, iteration_id: str) -> _Past:
             continue
         # This walks through the whole history, so it reads single keys and does not parse each state and campaign.
         if line.data.get("why") == "calibrated":
-            calibrated = line
+            calibration = events.read(line, Transition).calibration
         is_present = line.data["state"]["iteration_id"] == iteration_id
         if opened is not None and not is_present:
             break
@@ -215,7 +215,7 @@ def _find_past(lab: Lab, iteration_id: str) -> _Past:
         opened=opened,
         campaign=events.read(opened, Transition).campaign,
         lines=lines,
-        calibration=events.read(calibrated, Transition).calibration if calibrated is not None else None,
+        calibration=calibration,
         changed=tuple(dict.fromkeys(changed)),
         requests=_requests(lines),
     )

@@ -24,7 +24,7 @@ from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
 from autolab.loop import edits, preflight
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
-from autolab.loop.iteration import Iteration, StageResult
+from autolab.loop.iteration import Document, Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, open_up
 from autolab.researchers import excerpts, prompts
@@ -286,10 +286,14 @@ def _documents(iteration: Iteration) -> Documents:
     return Documents(
         hypothesis_id=iteration.campaign.hypothesis_id or "",
         refinement=iteration.campaign.refinement,
-        hypothesis=iteration.hypothesis() if paths.hypothesis.exists() else None,
-        design=iteration.design() if paths.design.exists() else None,
-        results=iteration.results() if paths.results.exists() else None,
+        hypothesis=_if_written(paths.hypothesis, iteration.hypothesis),
+        design=_if_written(paths.design, iteration.design),
+        results=_if_written(paths.results, iteration.results),
     )
+
+
+def _if_written(path: Path, load: Callable[[], Document]) -> Document | None:
+    return load() if path.exists() else None
 
 
 def _code(iteration: Iteration) -> Code:

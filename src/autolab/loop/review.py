@@ -60,6 +60,9 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
 
 def _prompt_values(iteration: Iteration, commit: str, checked: Checked | None) -> dict[str, str]:
     paths = iteration.paths
+    model_summary = "none\n"
+    if paths.summary_json.exists():
+        model_summary = iteration.quote(paths.summary_json)
     checks = checked.value() if checked else {"checks": {}}
     return {
         "hypothesis_md": iteration.quote(paths.hypothesis),
@@ -67,9 +70,7 @@ def _prompt_values(iteration: Iteration, commit: str, checked: Checked | None) -
         "diff_summary": iteration.lab.git.diff_text(iteration.base_commit, commit, DIFF_CHARACTERS),
         "verifier_outputs": json.dumps(checks, indent=1),
         "dry_run_output": _log_tail(iteration.lab.logs(iteration.iteration_id) / "checks" / "dry_run.log"),
-        "evidence": _evidence(
-            iteration.calibration(), iteration.quote(paths.summary_json) if paths.summary_json.exists() else "none\n"
-        ),
+        "evidence": _evidence(iteration.calibration(), model_summary),
     }
 
 
