@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, JsonValue
@@ -166,8 +165,3 @@ OUTPUTS: dict[RequestKind, type[Output]] = {
     RequestKind.UPDATE_DOCS: DocsOutput,
     RequestKind.DECIDE_REPEAT: DecisionOutput,
 }
-
-
-def request_kind(data: Mapping[str, JsonValue]) -> str:
-    """The kind of the request that a ledger line is about."""
-    return str(data["kind"])
