@@ -11,7 +11,8 @@ from autolab.lab import budget
 from autolab.lab.ledger import Ledger
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Budget, Config
-from autolab.loop.calls import CallBudget, MeteredCalls
+from autolab.lab.schemas.outcomes import RequestKind, Stage
+from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.preflight import refuse_unbuilt
 from autolab.researchers.base import Booked, Received, Sent
 
@@ -85,8 +86,9 @@ class Service:
     def engine(self) -> MeteredCalls:
         """What an engine that has just begun knows of these calls."""
         budget = CallBudget(self.caps, Campaign(), 0, lambda: list(self.ledger.lines()))
-        asks = self.folder / "calls"
-        return MeteredCalls(self.ledger, asks, {"stage": "design"}, budget, lambda line: None, lambda: False)
+        request = RequestId("an iteration", Stage.DESIGN, RequestKind.DESIGN, 1)
+        calls = self.folder / "calls"
+        return MeteredCalls(self.ledger, calls, request, budget, lambda line: None, lambda: False)
 
     def transmit(self) -> Received:
         self.sent += 1

@@ -106,7 +106,8 @@ def at_the_gate(folder: Path, reviewed: str) -> Any:
     path = folder / "review_result.json"
     review = ReviewResult(status="pass", required_checks={}, reviewed_at="2026-01-01T00:00:00Z", commit=reviewed)
     path.write_text(review.to_json())
-    recorded = Line(1, "2026-01-01T00:00:00Z", "reviewed", {"sha256": files.sha256_of_file(path)}, FIRST, FIRST)
+    written = {"commit": reviewed, "status": "pass", "sha256": files.sha256_of_file(path)}
+    recorded = Line(1, "2026-01-01T00:00:00Z", "reviewed", written, FIRST, FIRST)
     git = SimpleNamespace(add_worktree=lambda *_: None, worktree_equals=lambda *_: True)
     return SimpleNamespace(
         paths=SimpleNamespace(review_result=path),

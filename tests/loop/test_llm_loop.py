@@ -223,7 +223,9 @@ def test_an_unknown_price_is_said_and_a_cap_on_it_is_refused(tmp_path: Path) -> 
         before = len(server.requests)
         ended = kit.autolab("loop", *model_flags(server), "--goal", "more", "--max-iterations", "1")
     assert ended.code == 1 and len(server.requests) == before
-    assert re.fullmatch(r"autolab: \.autolab/config\.yaml: budget\.dollars: what llm openai:scripted .*\n", ended.err)
+    assert re.fullmatch(
+        r"autolab: \.autolab/config\.yaml: budget\.dollars: the cost of llm openai:scripted .*\n", ended.err
+    )
 
 
 # Faults on the way

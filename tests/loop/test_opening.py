@@ -16,9 +16,10 @@ from autolab.lab.front_matter import front_matter
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.experiment import Design, Hypothesis, Results
 from autolab.lab.schemas.outcomes import Stage, Verdict
+from autolab.lab.schemas.plans import BroughtCommit, Entry
 from autolab.loop.engine import Engine
 from autolab.loop.iteration import Iteration
-from autolab.loop.opening import BroughtCommit, Entry, adopt, reviewed_commit
+from autolab.loop.opening import adopt, reviewed_commit
 from autolab.loop.preflight import relative
 from autolab.loop.review import gate
 from autolab.loop.stored_plans import entry_of, find_plan, store_candidate, store_plan

@@ -13,10 +13,10 @@ from lab_kit import HELPS, LabKit, hypothesis, make_lab, script
 from autolab.cli.view import Plain
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.outcomes import RequestKind, Stage
-from autolab.lab.schemas.replies import OUTPUTS, DesignOutput, HypothesisOutput, request_kind
+from autolab.lab.schemas.plans import Entry
+from autolab.lab.schemas.replies import OUTPUTS, DesignOutput, HypothesisOutput
 from autolab.loop.engine import Engine
 from autolab.loop.iteration import Iteration
-from autolab.loop.opening import Entry
 from autolab.loop.preflight import relative
 from autolab.loop.request import Requests, ValidReply
 from autolab.researchers import prompts
@@ -87,7 +87,3 @@ def test_requests_of_one_step_are_numbered_by_kind_and_found_again_after_a_crash
 @pytest.mark.parametrize("kind", RequestKind)
 def test_every_kind_has_a_prompt_what_it_quotes_and_a_form_of_its_answer(kind: RequestKind) -> None:
     assert kind in OUTPUTS and prompts.FILES[kind] and prompts.REQUIRED[kind] <= prompts.PLACEHOLDERS[kind]
-
-
-def test_a_line_of_a_request_is_known_by_its_kind_and_not_by_its_stage() -> None:
-    assert request_kind({"stage": "hypothesis", "kind": "design", "number": 1}) == RequestKind.DESIGN

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import JsonValue
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.events import RunStarted
 from autolab.lab.schemas.experiment import (
     Calibration,
-    Compute,
     Design,
     DesignMetrics,
     Entrypoint,
@@ -26,8 +28,6 @@ from autolab.researchers.assembler import blueprint
 from autolab.stats.plan import plan_design
 from autolab.trials.progress import View
 from autolab.verifiers import design_checks
-
-# design
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
@@ -48,56 +48,54 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
         plan_design(spec, config, claim, b"", "", "")
     except RecordError as error:
         return StageResult(StageOutcome.RETRY, str(error))
-    unfit = blueprint.unfit(iteration.read_base, spec.model, iteration.slug)
-    if unfit:
-        return StageResult(StageOutcome.RETRY, f"design: {unfit}")
+    problem = blueprint.unfit(iteration.read_base, spec.model, iteration.slug)
+    if problem:
+        return StageResult(StageOutcome.RETRY, f"design: {problem}")
     findings = _blocking_findings(iteration, spec, claim)
-    asked_before = iteration.state.stage_attempt > 1
-    if findings and asked_before and all(finding.check == "budget" for finding in findings):
-        return StageResult(
-            StageOutcome.STOP, f"budget: {findings[0].message}"
-        )  # asked for less, the designer found no less
     if findings:
-        return StageResult(StageOutcome.RETRY, "; ".join(finding.message for finding in findings))
+        return _refused(findings, iteration.state.stage_attempt)
     iteration.write(iteration.paths.design, spec.to_yaml())
     arms = ", ".join(arm.name for arm in (*spec.baselines, *spec.variants))
-    view(f"{spec.id}: {arms} over {_seed_count(spec)} seeds")
+    view(f"{spec.id}: {arms} over {_seeds(spec)}")
     return StageResult(StageOutcome.COMPLETE)
 
 
+def _refused(findings: list[Finding], attempt: int) -> StageResult:
+    """Another attempt; or a stop, if nothing but the budget refuses a design that was to be made smaller already."""
+    if attempt > 1 and all(finding.check == "budget" for finding in findings):
+        return StageResult(StageOutcome.STOP, f"budget: {findings[0].message}")
+    return StageResult(StageOutcome.RETRY, "; ".join(finding.message for finding in findings))
+
+
 def _design_of(iteration: Iteration, claim: Hypothesis, output: DesignOutput) -> Design:
-    test = iteration.config.test
-    seeds = MaxPairs(max_pairs=test.max_pairs) if output.seeds is None else output.seeds
-    model, changes = _model(claim, output)
-    value = {
-        "id": iteration.campaign.experiment_id,
+    """The reply as a design, with what it leaves out from hypothesis and lab. RecordError: it is not a valid design."""
+    config, campaign = iteration.config, iteration.campaign
+    metrics = DesignMetrics(
+        primary=claim.metric,
+        secondary=output.secondary or config.metric.report,
+        success_delta=output.success_delta or claim.success_delta,
+        direction=claim.direction,
+    )
+    bound = _bound(config, iteration.calibration(), claim.metric)
+    value: dict[str, Any] = output.model_dump(mode="json", exclude={"secondary", "success_delta", "seeds"})
+    value |= {
+        "id": campaign.experiment_id,
         "iteration_id": iteration.iteration_id,
         "hypothesis_id": claim.id,
-        "description": output.description,
-        "entrypoint": Entrypoint(command=iteration.config.train.command).value(),
-        "compute": Compute(location="local").value(),
-        "reproducibility": {"seeds": seeds.value() if isinstance(seeds, MaxPairs) else seeds},
-        "metrics": DesignMetrics(
-            primary=claim.metric,
-            secondary=output.secondary or iteration.config.metric.report,
-            success_delta=output.success_delta or claim.success_delta,
-            direction=claim.direction,
-        ).value(),
-        "baselines": [arm.value() for arm in output.baselines],
-        "variants": [arm.value() for arm in output.variants],
-        "model": model,
-        "changes": changes,
-        "dataset": output.dataset,
-        "train": output.train,
-        "criteria": [criterion.value() for criterion in output.criteria],
-        "test": test.value() | {"bound": _bound(iteration.config, iteration.calibration(), claim.metric)},
-        "base_commit": iteration.campaign.base_commit,
+        "entrypoint": Entrypoint(command=config.train.command).value(),
+        "reproducibility": {"seeds": output.model_dump(mode="json")["seeds"]},
+        "metrics": metrics.value(),
+        "test": config.test.value() | {"bound": bound},
+        "base_commit": campaign.base_commit,
     }
+    if output.seeds is None:
+        value["reproducibility"] = {"seeds": {"max_pairs": config.test.max_pairs}}
+    value["model"], value["changes"] = _model(claim, output)
     return Design.from_value(value, iteration.relative(iteration.paths.design))
 
 
 def _bound(config: Config, calibration: Calibration | None, metric: str) -> float | None:
-    """The worst score that counts, fixed here, before the run. Another metric than the lab's has none."""
+    """The worst score that counts, fixed here, before the run. A metric that is not the lab's has none."""
     if metric != config.metric.primary:
         return None
     if config.test.bound is not None or calibration is None or calibration.metric != metric:
@@ -106,10 +104,11 @@ def _bound(config: Config, calibration: Calibration | None, metric: str) -> floa
 
 
 def fix_bound(iteration: Iteration) -> None:
-    """Write the bound into a design that was made before the lab was calibrated; nothing once a run has begun."""
+    """Write the bound into a design that was made before the lab was calibrated; nothing once a search has begun."""
     spec = iteration.design()
-    begun = any(one.event == "run_started" and one.data["kind"] == RunKind.SEARCH for one in iteration.events())
-    if begun or spec.test is None or spec.test.bound is not None:
+    searches = [run for run in iteration.recorded(RunStarted) if run.kind is RunKind.SEARCH]
+    # A design that changes after its run has begun would be another experiment.
+    if searches or spec.test is None or spec.test.bound is not None:
         return
     bound = _bound(iteration.config, iteration.calibration(), spec.metrics.primary)
     if bound is not None:
@@ -118,10 +117,11 @@ def fix_bound(iteration: Iteration) -> None:
 
 
 def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:
-    """The candidate's model, by the hypothesis where the design leaves it out; and the changes that it is known by."""
+    """The candidate's model, completed by the hypothesis; and the changes against the base, for the record."""
     model = proposed_model(claim) | (output.model or {})
     changes = output.changes or claim.changes
-    if blueprint.MODEL in model and not set(changes) - {blueprint.MODEL}:
+    # A model that is the only change is recorded as the design has it, and not as the hypothesis proposed it.
+    if blueprint.MODEL in model and set(changes) <= {blueprint.MODEL}:
         changes = {blueprint.MODEL: model[blueprint.MODEL]}
     return model or None, changes
 
@@ -138,6 +138,7 @@ def _blocking_findings(iteration: Iteration, spec: Design, claim: Hypothesis) ->
     return [finding for finding in findings if finding.severity == "blocking"]
 
 
-def _seed_count(spec: Design) -> int:
+def _seeds(spec: Design) -> str:
+    """The number of seeds, for people. The rule may stop before all that the lab draws are used."""
     seeds = spec.reproducibility.seeds
-    return seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds)
+    return f"at most {seeds.max_pairs} seeds" if isinstance(seeds, MaxPairs) else f"{len(seeds)} seeds"

@@ -15,65 +15,85 @@ from autolab.sandbox.path_names import LONGEST_NAME, LONGEST_PATH
 from autolab.text import decode
 from autolab.verifiers import paths
 
+QUOTED = 80
+"""Characters of a path that a message quotes."""
+
 
 def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> str:
-    """Write an answer's changes into the worktree, all or none; the reason where none were.
+    """Write an answer's changes into the worktree, all or none. Returns why none were written, or an empty text.
 
-    Contents are computed from `parent`, not from what lies in the folder, so that applying twice is the
-    same as once.
+    Contents are computed from `parent` and not from what lies in the folder, so that applying twice is as once.
     """
-    for path in (*(file.path for file in output.files), *(edit.path for edit in output.edits), *output.delete):
-        if problem := _unfit(path):
-            return problem
-    contents: dict[str, str | None] = {}
-    for file in output.files:
-        contents[file.path] = file.content
-    for edit in output.edits:
-        old = contents[edit.path] if edit.path in contents else iteration.lab.git.text(parent, edit.path)
-        if old is None:
-            return f"edit of {edit.path}: no such file in {parent[:12]}"
-        if edit.path not in contents and not _is_utf8(iteration.lab.git, parent, edit.path):
-            return f"edit of {edit.path}: is not UTF-8, so that what is not replaced could not be kept; write it whole"
-        if old.count(edit.search) != 1 or not edit.search:
-            return f"edit of {edit.path}: the text to replace stands there {old.count(edit.search)} times, not once"
-        contents[edit.path] = old.replace(edit.search, edit.replace)
-    contents |= dict.fromkeys(output.delete)
-    for path in contents:
-        problem = _misplaced(iteration.worktree, path, contents)
+    lab, config, worktree = iteration.lab, iteration.config, iteration.worktree
+    for path in _paths(output):
+        problem = _unfit(path)
         if problem:
             return problem
-    lab, config = iteration.lab, iteration.config
-    in_base = set(lab.git.files(iteration.base_commit))
-    problem = _refused(contents, config, in_base, unlocked=unlocked(lab.root, config))
+    contents = _contents(lab.git, output, parent)
+    if isinstance(contents, str):
+        return contents
+    # Every path is judged before the first is written: all changes are made, or none.
+    for path in contents:
+        problem = _misplaced(worktree, path, contents)
+        if problem:
+            return problem
+    problem = _refused(contents, config, set(lab.git.files(iteration.base_commit)), unlocked(lab.root, config))
     if problem:
         return problem
     for path, text in contents.items():
-        place = iteration.worktree / path
+        place = worktree / path
         if text is None:
             place.unlink(missing_ok=True)
         else:
-            files.write_whole(place, text, mode=stat.S_IMODE(place.stat().st_mode) if place.exists() else None)
+            mode = None  # of a new file
+            if place.exists():
+                mode = stat.S_IMODE(place.stat().st_mode)
+            files.write_whole(place, text, mode=mode)
     return ""
 
 
+def _paths(output: ImplementationOutput) -> list[str]:
+    return [*(file.path for file in output.files), *(edit.path for edit in output.edits), *output.delete]
+
+
+def _contents(git: Git, output: ImplementationOutput, parent: str) -> dict[str, str | None] | str:
+    """The new text of each changed path, None for one that is deleted; or why an edit cannot be made."""
+    contents: dict[str, str | None] = {file.path: file.content for file in output.files}
+    for edit in output.edits:
+        old = contents.get(edit.path)
+        if old is None:
+            raw = git.read(parent, edit.path)
+            if raw is None:
+                return f"edit of {edit.path}: no such file in {parent[:12]}"
+            try:
+                old = raw.decode()
+            except UnicodeDecodeError:
+                return f"edit of {edit.path}: is not UTF-8, so the rest of the file could not be kept; write it whole"
+        count = old.count(edit.search) if edit.search else 0
+        if count != 1:
+            return f"edit of {edit.path}: the text to replace stands there {count} times, not once"
+        contents[edit.path] = old.replace(edit.search, edit.replace)
+    return contents | dict.fromkeys(output.delete)
+
+
 def _unfit(path: str) -> str:
-    """Why a path is none below the worktree, as far as its spelling says."""
+    """Why a path cannot name a file below the worktree, as far as its spelling says; empty if it can."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path or str(pure) != path:
         return f"{_quoted(path)}: not a plain path below the worktree"
     if path != path.encode(errors="replace").decode():
         return f"{_quoted(path)}: the name is not UTF-8; rename the file"
     if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in pure.parts):
-        return f"{path[:80]!r}...: too long for a file's name"
+        return f"{_quoted(path)}: too long for a file's name; choose a shorter path"
     return ""
 
 
 def _quoted(path: str) -> str:
-    return repr(path) if len(path) <= 80 else f"{path[:80]!r}..."
+    return repr(path) if len(path) <= QUOTED else f"{path[:QUOTED]!r}..."
 
 
 def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
-    """Why no file can be written at a path: what stands there, or above it, is no file, or no folder."""
+    """Why no file can be written at a path: a file stands in the place of a folder, or a folder in that of the file."""
     place = worktree
     for part in PurePosixPath(path).parts[:-1]:
         place = place / part
@@ -85,28 +105,22 @@ def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
     return f"{path}: is a folder, not a file" if place.is_dir() and not place.is_symlink() else ""
 
 
-def _refused(contents: Mapping[str, str | None], config: Config, in_base: Collection[str], *, unlocked: bool) -> str:
-    """Why an answer's changes may not be written: the first path that is not the researcher's."""
-    changes = [
-        Change("D" if text is None else "M" if path in in_base else "A", path, "100644", "100644", "", "")
-        for path, text in contents.items()
-    ]
-    findings = paths.path_policy(changes, config, unlocked=unlocked, existing=in_base)
-    return next((finding.message for finding in findings if finding.severity == "blocking"), "")
+def _refused(contents: Mapping[str, str | None], config: Config, in_base: Collection[str], unlocked: bool) -> str:
+    """Why the changes may not be written: the first path that is not the researcher's to change."""
+    changes = []
+    for path, text in contents.items():
+        written = "M" if path in in_base else "A"
+        changes.append(Change("D" if text is None else written, path, "100644", "100644", "", ""))
+    for finding in paths.path_policy(changes, config, unlocked=unlocked, existing=in_base):
+        if finding.severity == "blocking":
+            return finding.message
+    return ""
 
 
 def unlocked(root: Path, config: Config) -> bool:
-    """META_MODE, read from the user's journal in the checkout at `root`."""
+    """Whether META_MODE is on, by the user's journal in the checkout at `root`."""
     for name in config.files.human:
         path = root / name
         if path.exists() and paths.meta_mode(decode(path.read_bytes())):
             return True
     return False
-
-
-def _is_utf8(git: Git, commit: str, path: str) -> bool:
-    try:
-        (git.read(commit, path) or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -1,25 +1,26 @@
-"""One step, and the loop of steps: read the state, do the stage's one thing, make the next state durable.
+"""One step, and the loop of steps: read the state, do what the stage does, make the next state durable.
 
-The engine holds nothing in memory that the ledger does not hold too. It may be killed between any two
-lines; the next engine reads the newest transition and does that stage again, finding what was done.
+The engine holds nothing in memory that the ledger does not hold too. It may be killed between any two lines: the next
+engine reads the newest transition and does that stage again, and finds what was done already.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from autolab.errors import BudgetSpent, LabError, Paused
 from autolab.lab import budget
 from autolab.lab.lab import Lab
-from autolab.lab.ledger import Line
+from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign, Loop, State
 from autolab.lab.schemas.config import Config
-from autolab.lab.schemas.events import Cause
+from autolab.lab.schemas.events import Cause, Transition
 from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.plans import Entry
 from autolab.loop import (
     calls,
     decision,
@@ -36,7 +37,7 @@ from autolab.loop import (
 )
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.opening import Entry, adopt, base_of, open_iteration, with_limits
+from autolab.loop.opening import adopt, base_of, open_iteration, with_limits
 from autolab.loop.request import Requests
 from autolab.loop.stages import StageOutcome, advance, waits
 from autolab.loop.user_review import take_approved, way_on
@@ -45,6 +46,9 @@ from autolab.stats.target import parse
 from autolab.trials import calibration, reproduce
 from autolab.trials.lab_inputs import inputs_of
 from autolab.trials.progress import View
+
+FAILURES = (StageOutcome.RETRY, StageOutcome.SEND_BACK)
+"""Outcomes after which the loop tries again by itself."""
 
 
 class End(StrEnum):
@@ -66,8 +70,9 @@ class LoopRequest:
     patience: int | None = None
 
     def began(self, loop: Loop) -> bool:
-        requested = (self.max_iterations, self.goal, self.target, self.patience)
-        return requested == (loop.max_iterations, loop.goal, loop.target, loop.patience)
+        """Whether `loop` was begun by this request, so that the same command goes on with it."""
+        request = (self.max_iterations, self.goal, self.target, self.patience)
+        return request == (loop.max_iterations, loop.goal, loop.target, loop.patience)
 
 
 class Engine:
@@ -81,20 +86,20 @@ class Engine:
         stop: Callable[[], bool],
         researchers: tuple[Researcher, Researcher] | None = None,
     ) -> None:
-        """`researchers` are researcher and reviewer in place of the configured ones."""
+        """`researchers` replace the configured researcher and reviewer. AutolabError: a precondition does not hold."""
         self.lab = lab
         self.config = preflight.in_force(lab, config, tell)
         self.tell = tell
         self.stop = stop
         self._loops = False
         self._researcher, self._reviewer = researchers or preflight.load_researchers(config)
-        self._ground = preflight.Conditions(lab, self.config, (self._researcher, self._reviewer))
-        preflight.require(preflight.START, self._ground)
+        self._conditions = preflight.Conditions(lab, self.config, (self._researcher, self._reviewer))
+        preflight.require(preflight.START, self._conditions)
         for researcher in dict.fromkeys((self._researcher, self._reviewer)):
             for note in researcher.notes:
                 tell(f"note: {note}")
 
-    # one step
+    # One step
 
     def step(self) -> bool:
         """One stage transition; False if the user asked to stop before there was one."""
@@ -102,11 +107,13 @@ class Engine:
         if waits(state.stage):
             raise LabError(f"the lab is at {state.stage}: {state.reason or 'nothing to do'}; {way_on(state)}")
         if state.iteration_id is None:
+            # First, because the next iteration branches from the champion.
             campaign = take_approved(self.lab, self.config, campaign, self.tell)
-            spent = budget.spent(self.config.budget, campaign)
-            if spent:
-                self._move(Iteration.read(self.lab, self.config), StageResult(StageOutcome.STOP, f"budget: {spent}"))
+            cap = budget.spent(self.config.budget, campaign)
+            if cap:
+                self._move(Iteration.read(self.lab, self.config), StageResult(StageOutcome.STOP, f"budget: {cap}"))
                 return True
+            # Before anybody is asked: no reply is paid for in a lab that can resolve nothing.
             if self._loops and not self._calibrated(base_of(self.lab, self.config, campaign, self.tell)[0]):
                 return False
             self.open(Entry.after(*self.lab.load()))
@@ -114,7 +121,8 @@ class Engine:
         if iteration.state.stage is Stage.LAUNCH:
             if not self._calibrated(iteration.base_commit):
                 return False
-            iteration = Iteration.read(self.lab, self.config)
+            iteration = Iteration.read(self.lab, self.config)  # a calibration counts its trials in the campaign
+        # What a crash left undone, and what a user cleaned away, before anything new is done.
         iteration.restore(self.tell)
         adopt(iteration)
         document.write_documents(self.lab, iteration.campaign, self.tell)
@@ -128,16 +136,17 @@ class Engine:
             return False
         if result is None:
             return False
+        # The time of a step that was killed is lost: only a transition counts it.
         seconds = round(iteration.campaign.seconds + time.monotonic() - began, 3)
         self._move(iteration, replace(result, campaign={"seconds": seconds} | result.campaign))
         state, campaign = self.lab.load()
         if state.iteration_id is None:
-            take_approved(self.lab, self.config, campaign, self.tell)
-        document.write_documents(self.lab, self.lab.load()[1], self.tell)
+            campaign = take_approved(self.lab, self.config, campaign, self.tell)
+        document.write_documents(self.lab, campaign, self.tell)
         return True
 
     def _do(self, iteration: Iteration) -> StageResult | None:
-        """The present stage's one thing; None if the user asked to stop before there was a result."""
+        """The work of the present stage; None if the user asked to stop before there was a result."""
         view = self.tell
         requests = Requests(self._researcher, self._reviewer, view, self.stop)
         match iteration.state.stage:
@@ -162,62 +171,75 @@ class Engine:
                 raise LabError(f"the lab is at {iteration.state.stage}: nothing is done there")
 
     def open(self, entry: Entry) -> str:
-        """Begin an iteration, whose id is returned; `step` goes on from where it enters."""
+        """Begin an iteration and return its id; `step` goes on from the stage at which it enters."""
         base, home = base_of(self.lab, self.config, self.lab.load()[1], self.tell)
         return open_iteration(self.lab, self.config, entry, base, home)
 
-    # calibration
+    # Calibration
 
     def _calibrated(self, base: str) -> bool:
-        """Whether the lab is calibrated as it stands; a loop does it first. False if the user asked to stop.
+        """Make sure that the lab is calibrated for `base`; a loop calibrates it. False if the user asked to stop.
 
-        LabError: it is not, or nothing can be resolved in it.
+        LabError: it is not calibrated, or nothing can be resolved in it.
         """
-        preflight.require(preflight.TRIALS, self._ground)
+        preflight.require(preflight.TRIALS, self._conditions)
         protocol = inputs_of(self.lab, self.config, base, base).protocol
         present = calibration.current_calibration(self.lab)
         stands = present is not None and not present.refused and calibration.holds(present, self.config, protocol)
         if self._loops and not stands:
             if present is not None and present.protocol != protocol:
-                self.tell("a new protocol: evaluator, data, metric or environment changed; nothing is compared across")
+                self.tell(
+                    "a new protocol: evaluator, data, metric or environment changed; older results are not compared"
+                    " with new ones"
+                )
             present = calibration.calibrate(self.lab, self.config, base, self.tell, self.stop)
             if present is None:
                 return False
         calibration.require(present, self.config, protocol)
         return not self._loops or reproduce.renew(self.lab, self.config, base, protocol, self.tell, self.stop)
 
-    # transitions
+    # Transitions
 
     def _move(self, iteration: Iteration, result: StageResult) -> None:
-        """The next state, durable: history first, then the one line that counts."""
-        state, campaign = iteration.state, iteration.campaign
-        is_open = state.iteration_id is not None
-        if is_open:
+        """Make the next state durable: the iteration's files first, then the one line that counts."""
+        state = iteration.state
+        in_iteration = state.iteration_id is not None
+        if in_iteration:
             iteration.restore(self.tell)
-        result = _again(iteration.events(), state.stage, self.config.attempts.same_error, result)
+        result = _limit_repeats(iteration, self.config.attempts.same_error, result)
         new_state = advance(state, result.outcome, result.reason).model_copy(update=result.state)
-        tokens, dollars = calls.taken(iteration.events(), iteration.acted)
-        spent = {"tokens": campaign.tokens + tokens, "dollars": round(campaign.dollars + dollars, 6)}
-        new_campaign = campaign.model_copy(update=spent | result.campaign)
-        near_before = dict(budget.near(self.config.budget, campaign))
-        for name, phrase in budget.near(self.config.budget, new_campaign):
-            if name not in near_before:
-                self.tell(f"budget: {phrase}")
-        if new_state.stage is Stage.HUMAN_REVIEW and is_open:
-            report = failure.failure_report(iteration, state.stage, new_state.reason)
-            iteration.write(iteration.paths.failure, report)
-        cause: Cause = {"outcome": result.outcome, "from_stage": state.stage, "reason": result.reason}
-        if is_open:
+        campaign = self._charge_calls(iteration).model_copy(update=result.campaign)
+        self._warn_of_caps(iteration.campaign, campaign)
+        cause: Cause = {"outcome": result.outcome.value, "from_stage": state.stage, "reason": result.reason}
+        if in_iteration:
+            if new_state.stage is Stage.HUMAN_REVIEW:
+                report = failure.failure_report(iteration, state.stage, new_state.reason)
+                iteration.write(iteration.paths.failure, report)
+            # The commit before the line that names it: after a crash between the two it is the same commit.
             cause["log"] = snapshot.snapshot(iteration)
             snapshot.show_backlog(iteration, result.outcome)
-        self.lab.transition(new_state, new_campaign, **cause)
-        if result.outcome in (StageOutcome.RETRY, StageOutcome.SEND_BACK, StageOutcome.ESCALATE):
+        self.lab.transition(new_state, campaign, **cause)
+        if result.outcome in (*FAILURES, StageOutcome.ESCALATE):
             self.tell(f"  {result.outcome}: {result.reason}")
 
-    # the loop
+    def _charge_calls(self, iteration: Iteration) -> Campaign:
+        """The campaign with the cost of the paid calls since the last stage's outcome."""
+        campaign = iteration.campaign
+        tokens, dollars = calls.calls_cost(iteration.events(), iteration.acted)
+        update = {"tokens": campaign.tokens + tokens, "dollars": round(campaign.dollars + dollars, 6)}
+        return campaign.model_copy(update=update)
+
+    def _warn_of_caps(self, before: Campaign, after: Campaign) -> None:
+        """Tell once of each cap of the budget that this step brought near."""
+        near_before = dict(budget.near(self.config.budget, before))
+        for name, phrase in budget.near(self.config.budget, after):
+            if name not in near_before:
+                self.tell(f"budget: {phrase}")
+
+    # The loop
 
     def loop(self, request: LoopRequest) -> End:
-        """Go on until the requested iterations are done, or something else ends it."""
+        """Go on until the requested iterations are done, or something else ends the loop."""
         if request.target is not None:
             parse(request.target, self.config)
         if (why := self._ended_unseen(request)) is not None:
@@ -226,38 +248,37 @@ class Engine:
         state, campaign = self._begin(request)
         self._loops = True
         while not waits(state.stage):
-            loop = campaign.loop
-            assert loop is not None
-            if state.iteration_id is None and (why := _loop_over(loop, campaign)):
+            if state.iteration_id is None and (why := _loop_over(campaign)):
                 return self._end(state, campaign, why)
             if self.stop() or not self.step():
                 self.tell("paused; the same command goes on from here")
                 return End.PAUSED
             state, campaign = self.lab.load()
         if state.stage is Stage.HUMAN_REVIEW:
-            self.tell(f"waits for a user: {state.reason}")
+            self.tell(f"waits for a user: {state.reason}; {way_on(state)}")
             return End.USER
         self._end(state, campaign, state.reason)
         return ended(state)
 
     def _ended_unseen(self, request: LoopRequest) -> str | None:
-        """Why the requested loop ended, where it was killed after it had ended and before the user heard of it."""
+        """Why the requested loop ended, if it was killed after its end and before the user heard of it."""
         line = self.lab.ledger.transition()
-        if line is None or line.data.get("why") != "loop_ended" or not self.lab.killed.startswith("autolab loop"):
+        if line is None or not self.lab.killed.startswith("autolab loop"):
             return None
-        loop = Loop.from_value(line.data["loop"], f"ledger.jsonl line {line.n}: loop")
-        return str(line.data["reason"]) if request.began(loop) else None
+        newest = events.read(line, Transition)
+        if newest.why != "loop_ended" or newest.loop is None or not request.began(newest.loop):
+            return None
+        return newest.reason
 
     def _begin(self, request: LoopRequest) -> tuple[State, Campaign]:
-        """Take up the loop that a crash or a stop left open, or begin another one."""
+        """Take up the loop that a crash or a stop left open, or begin another one. LabError: the lab has stopped."""
         state, campaign = self.lab.load()
         if state.stage is Stage.HUMAN_REVIEW:
             return state, campaign
-        open_loop = campaign.loop
-        if open_loop is not None:
-            if request.began(open_loop):
-                return state, campaign
-        elif state.stage is Stage.STOP:
+        # The same command after a crash goes on with its count, and does not begin another one.
+        if campaign.loop is not None and request.began(campaign.loop):
+            return state, campaign
+        if campaign.loop is None and state.stage is Stage.STOP:
             if not request.goal:
                 raise LabError(f"the lab stopped ({state.reason}); {way_on(state)}")
             state = state.model_copy(update={"stage": Stage.HYPOTHESIS, "iteration_id": None, "reason": ""})
@@ -283,42 +304,51 @@ class Engine:
         return End.DONE
 
     def _warn_uncommitted(self) -> None:
-        aside = (".autolab/", *self.config.files.human)  # read from the checkout, committed or not
-        changed = [path for path in self.lab.git.dirty() if not preflight.engine_owned(path, self.config)]
-        dirty = [path for path in changed if not path.startswith(aside)]
-        if dirty:
-            more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
-            self.tell(f"note: {dirty[0]}{more} is not committed, so experiments do not see it")
+        """Tell of uncommitted code: experiments branch from commits, so they do not see it."""
+        read_from_checkout = (".autolab/", *self.config.files.human)
+        code = []
+        for path in self.lab.git.dirty():
+            if not preflight.engine_owned(path, self.config) and not path.startswith(read_from_checkout):
+                code.append(path)
+        if code:
+            more = f" and {len(code) - 1} more" if len(code) > 1 else ""
+            self.tell(f"note: {code[0]}{more} is not committed, so experiments do not see it")
 
 
 def ended(state: State) -> End:
     """How a command ends that has left the lab in `state`."""
     if state.stage is Stage.HUMAN_REVIEW:
         return End.USER
-    return End.BUDGET if state.stage is Stage.STOP and state.reason.startswith("budget") else End.DONE
+    if state.stage is Stage.STOP and state.reason.startswith("budget"):
+        return End.BUDGET
+    return End.DONE
 
 
-def _again(events: Sequence[Line], stage: Stage, allowed: int, result: StageResult) -> StageResult:
-    """The result, or a user's turn where the same error has come back `allowed` times since one was asked."""
-    ways_back = (StageOutcome.RETRY, StageOutcome.SEND_BACK)
-    if result.outcome not in ways_back:
+def _limit_repeats(iteration: Iteration, allowed: int, result: StageResult) -> StageResult:
+    """The result; or a user's turn, if the stage has failed `allowed` times by one error since the last answer."""
+    if result.outcome not in FAILURES:
         return result
-    transitions = [line.data for line in events if line.event == "transition"]
-    reviews = (n for n, data in enumerate(transitions) if str(data.get("why", "")).startswith("review"))
-    newer = transitions[max(reviews, default=-1) + 1 :]
-    failures = [data for data in newer if data.get("outcome") in ways_back and data["from"] == stage]
-    times = 1 + sum(_gist(str(data["reason"])) == _gist(result.reason) for data in failures)
+    times = 1
+    for transition in iteration.recorded(Transition):
+        if transition.why.startswith("review"):
+            times = 1  # a user has looked at the earlier ones
+        failed = transition.outcome in FAILURES and transition.from_stage is iteration.state.stage
+        if failed and _gist(transition.reason) == _gist(result.reason):
+            times += 1
     if times < allowed:
         return result
     return replace(result, outcome=StageOutcome.ESCALATE, reason=f"the same error {times} times: {result.reason}")
 
 
 def _gist(reason: str) -> str:
-    """An error without what differs from one time to the next: numbers, hashes, letters' case."""
+    """An error without what differs from one time to the next: numbers, hashes, upper and lower case."""
     return re.sub(r"[0-9a-f]{7,}|\d+", "#", reason.lower())
 
 
-def _loop_over(loop: Loop, campaign: Campaign) -> str:
+def _loop_over(campaign: Campaign) -> str:
+    """Why the loop is over between two iterations; empty if it goes on."""
+    loop = campaign.loop
+    assert loop is not None
     done = campaign.iterations - loop.first_iteration
     if done >= loop.max_iterations:
         return f"{done} of {loop.max_iterations} iterations done"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import JsonValue
 
 from autolab.ideas import lessons
 from autolab.ideas.policy import plateau, repeated, tired, worn_family
 from autolab.lab import front_matter
 from autolab.lab.schemas.config import Metric
-from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
+from autolab.lab.schemas.experiment import Hypothesis, IterationRecord
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.loop.iteration import Iteration, StageResult, read_document
@@ -19,8 +17,6 @@ from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import inert, plain
 from autolab.researchers.assembler import blueprint
 from autolab.trials.progress import View
-
-# hypothesis
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
@@ -35,25 +31,29 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     if isinstance(output, StageResult):
         return output
     metric = iteration.config.metric
-    if output.metric is not None and output.metric != metric.primary and output.direction is None:
-        return StageResult(
-            StageOutcome.RETRY, f"hypothesis: direction: missing for {output.metric}, which is not the lab's"
-        )
+    if output.metric not in (None, metric.primary) and output.direction is None:
+        reason = f"direction: missing for {output.metric}, which is not the lab's metric"
+        return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
     claim = _claim(iteration.campaign.hypothesis_id or "", output, metric)
+    # A researcher that chooses families itself leaves out the waiting ones.
     families_waiting = () if requests.researcher.chooses_families else waiting
-    refused = _unwanted(iteration, claim, learned, families_waiting)
-    if refused:
-        return StageResult(StageOutcome.RETRY, f"hypothesis: {refused}")
+    reason = (
+        repeated(claim, learned, iteration.base_commit, iteration.config.attempts.same_idea)
+        or worn_family(claim, families_waiting)
+        or blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
+    )
+    if reason:
+        return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
     iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, _prose(output)))
     view(f"{claim.id}: {claim.title}")
     return StageResult(StageOutcome.COMPLETE)
 
 
 def _claim(hypothesis_id: str, output: HypothesisOutput, metric: Metric) -> Hypothesis:
-    """The answer as a claim; what it leaves out about the metric is the lab's."""
-    model: dict[str, JsonValue] = {}
+    """The reply as a claim. What it leaves out about the metric is the lab's."""
+    changes = dict(output.changes)
     if output.model is not None:
-        model[blueprint.MODEL] = output.model
+        changes[blueprint.MODEL] = output.model
     return Hypothesis(
         id=hypothesis_id,
         title=output.title,
@@ -64,59 +64,47 @@ def _claim(hypothesis_id: str, output: HypothesisOutput, metric: Metric) -> Hypo
         risk_bounds=output.risk_bounds,
         mechanism=output.mechanism,
         references=output.references,
-        parent=None,
         family=output.family,
-        changes=output.changes | model,
-    )
-
-
-def _unwanted(iteration: Iteration, claim: Hypothesis, learned: Sequence[Lesson], waiting: Sequence[Lesson]) -> str:
-    """Why the claim is not to be tried: it was, its family is tired, or its network cannot be built.
-
-    `waiting` are the lessons whose families have to wait; empty for a researcher that leaves them out by itself.
-    """
-    return (
-        repeated(claim, learned, iteration.base_commit, iteration.config.attempts.same_idea)
-        or worn_family(claim, waiting)
-        or blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
+        changes=changes,
     )
 
 
 def proposed_model(claim: Hypothesis) -> dict[str, JsonValue]:
-    """A design's `model` as far as the hypothesis says it."""
-    return {blueprint.MODEL: claim.changes[blueprint.MODEL]} if blueprint.MODEL in claim.changes else {}
+    """The `model` of a design, as far as the hypothesis determines it."""
+    return {name: value for name, value in claim.changes.items() if name == blueprint.MODEL}
 
 
 def _prose(output: HypothesisOutput) -> str:
     parts = [inert(output.body.strip() or output.mechanism)]
     if output.assumptions:
-        parts += ["## Assumptions", "\n".join(f"- {plain(one)}" for one in output.assumptions)]
+        parts += ["## Assumptions", "\n".join(f"- {plain(assumption)}" for assumption in output.assumptions)]
     if output.notes.strip():
         parts += ["## Notes", inert(output.notes.strip())]
     return "\n\n".join(parts)
 
 
 def hypothesis_text(claim: Hypothesis, body: str = "") -> str:
-    """A claim as `hypothesis.md` holds it. `body` is Markdown of the engine's; empty: the mechanism takes its place."""
+    """The text of `hypothesis.md`. `body` is safe Markdown; if it is empty, the mechanism takes its place."""
     prose = body.strip() or inert(claim.mechanism)
     return f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n"
 
 
 def carry_hypothesis(iteration: Iteration) -> None:
-    """A refinement keeps its hypothesis: copy it from the iteration before, with `parent` set.
+    """Copy the hypothesis of the iteration that this one refines, with `parent` set; nothing if there is none.
 
-    The network that the decision to refine named takes the place of the hypothesis's.
+    If the decision to refine named a network, it replaces that of the hypothesis.
     """
     parent = iteration.campaign.parent
     if iteration.paths.hypothesis.exists() or parent is None:
         return
-    source = iteration.lab.iteration(parent).hypothesis
-    name = iteration.relative(source)
-    text = read_document(source, name)
+    source = iteration.lab.iteration(parent)
+    name = iteration.relative(source.hypothesis)
+    text = read_document(source.hypothesis, name)
     yaml, body = front_matter.split(text, name)
-    claim = Hypothesis.from_text(yaml, name).model_copy(update={"parent": parent})
-    record = iteration.load(IterationRecord, iteration.lab.iteration(parent).record)
-    network = record.planning_decision.next_config
+    claim = Hypothesis.from_text(yaml, name)
+    changes = claim.changes
+    network = iteration.load(IterationRecord, source.record).planning_decision.next_config
     if network is not None:
-        claim = claim.model_copy(update={"changes": claim.changes | {blueprint.MODEL: network}})
+        changes = changes | {blueprint.MODEL: network}
+    claim = claim.model_copy(update={"parent": parent, "changes": changes})
     iteration.write(iteration.paths.hypothesis, f"---\n{claim.to_yaml()}---\n{body}")

@@ -18,8 +18,10 @@ from autolab.lab.experiment_paths import IterationPaths, RunPaths
 from autolab.lab.front_matter import front_matter
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
+from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Config, VerifierPolicy
+from autolab.lab.schemas.events import CandidateRecorded, Transition
 from autolab.lab.schemas.experiment import (
     Calibration,
     Confirmation,
@@ -38,11 +40,12 @@ from autolab.trials import calibration
 from autolab.trials.confirmation import recorded_confirmation
 
 Document = TypeVar("Document", bound=Record)
+E = TypeVar("E", bound=events.Event)
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What came of one attempt at a stage: for the table, for the campaign, for the state."""
+    """The outcome of one attempt at a stage, and the fields of campaign and state that it changes."""
 
     outcome: StageOutcome
     reason: str = ""
@@ -52,23 +55,23 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration as it is on record. Everything on it was read under the lock."""
+    """One iteration as it is on record. Everything in it was read under the lock."""
 
     lab: Lab
     config: Config
     policy: VerifierPolicy
     state: State
     campaign: Campaign
-    line: Line
-    """The newest transition."""
+    log: str | None
+    """The commit that holds the iteration's files as of the newest transition; None before there is one."""
 
     @classmethod
     def read(cls, lab: Lab, config: Config) -> Iteration:
         """The lab's present iteration, as its newest transition says."""
         line = lab.ledger.transition()
         assert line is not None
-        state, campaign = lab.load()
-        return cls(lab, config, lab.policy(), state, campaign, line)
+        newest = events.read(line, Transition)
+        return cls(lab, config, lab.policy(), newest.state, newest.campaign, newest.log)
 
     @property
     def iteration_id(self) -> str:
@@ -79,39 +82,49 @@ class Iteration:
     def paths(self) -> IterationPaths:
         return self.lab.iteration(self.iteration_id)
 
+    # Events
+
     def events(self) -> list[Line]:
-        """The ledger lines of this iteration."""
+        """The ledger lines of this iteration, as they are now."""
         return list(self.lab.ledger.lines(self.campaign.iteration_offset))
+
+    def recorded(self, kind: type[E], *, after: int = 0, before: int | None = None) -> list[E]:
+        """This iteration's events of one kind; only those of lines numbered above `after` and below `before`."""
+        lines = [line for line in self.events() if line.n > after and (before is None or line.n < before)]
+        return list(events.events_of(lines, kind))
 
     @cached_property
     def acted(self) -> int:
-        """Number of the newest line that acted on what a stage did; what was recorded since is still to be used.
+        """Number of the newest line by which a stage had an outcome; 0 before the first.
 
-        Not simply the newest transition: a loop that begins or a user's answer acts on no answer and no trial.
+        What was recorded after it is still to be used. It need not be the newest transition: a loop that begins or a
+        user's answer uses no reply and no trial.
         """
-        acts = (line.n for line in self.events() if line.event == "transition" and "outcome" in line.data)
-        return max(acts, default=0)
+        # Every step looks at all transitions, so that their states and campaigns are not parsed for one key.
+        lines = [line for line in self.events() if line.event == Transition.KIND and "outcome" in line.data]
+        return lines[-1].n if lines else 0
 
     def relative(self, path: Path) -> str:
-        """A path as messages name it: from the lab's root where it lies in it."""
-        return str(path.relative_to(self.lab.root)) if path.is_relative_to(self.lab.root) else str(path)
+        """A path as messages name it: relative to the lab's root if it lies below it."""
+        if path.is_relative_to(self.lab.root):
+            path = path.relative_to(self.lab.root)
+        return str(path)
 
     def restore(self, tell: Callable[[str], None]) -> None:
-        """Make the iteration's folder, and bring back recorded files of it that somebody cleaned away.
+        """Make the iteration's folder, and bring back recorded files of it that somebody removed.
 
-        Before a stage and after anything that took long, so that nobody misses what they read or record.
+        To be called before a stage, and after whatever took long: a user may have cleaned the checkout meanwhile.
         """
         self.lab.require_here()
         self.paths.folder.mkdir(parents=True, exist_ok=True)
         crash_points.point("iteration.after_folder")
-        recorded = self.line.data.get("log")
-        if recorded and self.lab.git.resolve(recorded):
-            for name in self.lab.git.restore_missing(recorded, self.lab.root):
+        if self.log and self.lab.git.resolve(self.log):
+            for name in self.lab.git.restore_missing(self.log, self.lab.root):
                 tell(f"{name}: was missing, restored from the record")
 
     @property
     def goal(self) -> str:
-        """What the user wants: the loop's goal, or else the lab's."""
+        """What the user wants: the loop's goal, or the lab's if the loop has none."""
         loop = self.campaign.loop
         return loop.goal if loop and loop.goal else self.config.goal
 
@@ -121,15 +134,16 @@ class Iteration:
         return loop.target if loop and loop.target else self.config.target
 
     def write(self, path: Path, text: str) -> None:
+        """Write a document of the iteration, without secrets."""
         files.write_whole(path, redaction.clean(text))
         crash_points.point("artifact.after_write")
 
-    # documents
+    # Documents
 
     def hypothesis(self) -> Hypothesis:
         path = self.paths.hypothesis
         name = self.relative(path)
-        with _fixable():
+        with _way_out():
             return Hypothesis.from_text(front_matter(read_document(path, name), name), name)
 
     def design(self) -> Design:
@@ -147,12 +161,12 @@ class Iteration:
         return self.load(RunMetrics, self._run(run_id).folder / "metrics.json")
 
     def model_summary(self) -> Summary | None:
-        """What the candidate says of its model; None if its checks left no summary.json."""
+        """The candidate's own summary of its model; None if its checks left no summary.json."""
         path = self.paths.summary_json
         return self.load(Summary, path) if path.exists() else None
 
     def confirmation(self) -> Confirmation | None:
-        """The confirmation of the last run, by the ledger; None if it was not confirmed."""
+        """The recorded confirmation of the last run; None if the run was not confirmed."""
         return recorded_confirmation(self.events(), self.state.last_run_id)
 
     def calibration(self) -> Calibration | None:
@@ -160,33 +174,32 @@ class Iteration:
         return calibration.current_calibration(self.lab)
 
     def load(self, kind: type[Document], path: Path) -> Document:
-        """A document of the iteration that the engine wrote and a user may have edited since."""
-        with _fixable():
+        """A document that the engine wrote and a user may have edited since."""
+        with _way_out():
             return kind.load(path, self.relative(path))
 
     def quote(self, path: Path) -> str:
-        """A document of the iteration as a prompt quotes it, whatever a user has made of its characters."""
+        """A document's text for a prompt, with invisible and undecodable characters shown."""
         try:
             return many_lines(path.read_bytes())
         except OSError as error:
             name = self.relative(path)
-            way = "`autolab doctor --fix` brings it back"
-            raise RecordError(f"{name}: cannot be read: {error.strerror}; {way}") from None
+            raise RecordError(
+                f"{name}: cannot be read: {error.strerror}; `autolab doctor --fix` brings it back"
+            ) from None
 
     def _run(self, run_id: str | None) -> RunPaths:
         return self.paths.run(run_id or self.state.last_run_id or "")
-
-    # what the lab knows
 
     def lessons(self) -> tuple[Lesson, ...]:
         """What the lab has learned, newest first."""
         return lessons.recall(self.lab.store, self.lab.ledger, self.campaign.learned)
 
     def history(self) -> str:
-        """The lessons in words, for a prompt."""
+        """The lessons as text, for a prompt."""
         return lessons.told(self.lessons())
 
-    # the code
+    # Code
 
     @property
     def base_commit(self) -> str:
@@ -204,39 +217,41 @@ class Iteration:
 
     @property
     def title(self) -> str:
-        """The hypothesis's title, as the backlog has it; empty before there is one."""
-        titles = {one.id: one.title for one in self.lab.backlog().hypotheses}
-        return titles.get(self.campaign.hypothesis_id or "", "")
+        """The hypothesis's title, from the backlog; empty before there is one."""
+        for hypothesis in self.lab.backlog().hypotheses:
+            if hypothesis.id == self.campaign.hypothesis_id:
+                return hypothesis.title
+        return ""
 
     @property
     def slug(self) -> str:
-        """The candidate's name (worktree, branch `exp/<slug>`); unique, as it begins with the hypothesis id."""
+        """The name of the candidate's worktree and branch (`exp/<slug>`). The hypothesis's id makes it unique."""
         title = re.sub(r"[^a-z0-9]+", "-", self.hypothesis().title.lower()).strip("-")[:40].strip("-")
-        again = f"-r{self.campaign.refinement}" if self.campaign.refinement else ""
-        return f"{self.campaign.hypothesis_id}-{title or 'candidate'}{again}"
+        refinement = f"-r{self.campaign.refinement}" if self.campaign.refinement else ""
+        return f"{self.campaign.hypothesis_id}-{title or 'candidate'}{refinement}"
 
     @property
     def worktree(self) -> Path:
         return self.lab.worktrees / self.slug
 
     def candidate(self, before: int | None = None) -> str | None:
-        """The newest commit of this iteration's candidate, by the ledger, or by its lines below number `before`."""
-        lines = [line for line in self.events() if before is None or line.n < before]
-        commits = [line.data["commit"] for line in lines if line.event == "candidate"]
-        return commits[-1] if commits else None
+        """The iteration's newest recorded candidate; with `before`, of the lines below that number."""
+        candidates = self.recorded(CandidateRecorded, before=before)
+        return candidates[-1].commit if candidates else None
 
     def record_candidate(self, commit: str, via: str) -> None:
-        """Pin a commit against git's pruning and record it as the candidate, once; `via` says who wrote its code."""
+        """Pin a commit so that git keeps it, and record it as the candidate, once. `via` names who wrote its code."""
+        # Pinned first: a recorded commit must never be lost.
         self.lab.git.pin(f"refs/autolab/keep/{self.iteration_id}/{commit[:12]}", commit)
         crash_points.point("candidate.after_pin")
         if self.candidate() != commit:
-            candidate = {"commit": commit, "base": self.base_commit, "slug": self.slug, "via": via}
-            self.lab.ledger.append("candidate", candidate)
+            candidate = CandidateRecorded(commit=commit, base=self.base_commit, slug=self.slug, via=via)
+            events.append(self.lab.ledger, candidate)
 
 
 @contextmanager
-def _fixable() -> Iterator[None]:
-    """Add the way out to what is wrong with a document that the record holds too."""
+def _way_out() -> Iterator[None]:
+    """Add the way out to an error about a document that the record holds too."""
     try:
         yield
     except RecordError as error:
@@ -244,6 +259,7 @@ def _fixable() -> Iterator[None]:
 
 
 def read_document(path: Path, name: str) -> str:
+    """The text of a document. RecordError: it is missing or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

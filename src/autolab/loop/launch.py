@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from autolab import files
 from autolab.lab import budget
 from autolab.lab.schemas.config import Budget, Config
+from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, read
 from autolab.lab.schemas.experiment import Manifest
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.loop import design, review
@@ -35,30 +36,33 @@ from autolab.trials.progress import View
 from autolab.trials.run_record import RunObserver, RunRecord, RunSpec, count_trials, lines_of
 from autolab.verifiers import suspicion
 
-# launch
-
 
 def run(iteration: Iteration, view: View, stop: Callable[[], bool], deadline: Deadline) -> StageResult | None:
-    """Measure behind the gate; None if the user asked to stop before the run was judged."""
+    """Measure what the gate lets pass; None if the user asked to stop before the run was judged."""
     forbidden = review.gate(iteration)
     if forbidden:
         return StageResult(StageOutcome.SEND_BACK, f"launch is forbidden: {forbidden}")
     design.fix_bound(iteration)
-    config, campaign = iteration.config, iteration.campaign
+    config = iteration.config
     trials_left = _trials_left(iteration, RunKind.SEARCH)
-    planned = plan_design(iteration.design(), config, iteration.hypothesis(), b"", "", "")
-    short = budget.spent_within(config.budget, campaign)
-    if short or plan_within(planned, trials_left) is None:
-        short = short or _short(config.budget, len(planned_cells(planned)), trials_left)
-        return StageResult(StageOutcome.STOP, f"budget: {short}")
+    # Only its size is needed here, which does not depend on the seeds.
+    plan = plan_design(iteration.design(), config, iteration.hypothesis(), b"", "", "")
+    cap = budget.spent_within(config.budget, iteration.campaign)
+    if not cap and plan_within(plan, trials_left) is None:
+        cap = _too_few(config.budget, len(planned_cells(plan)), trials_left)
+    if cap:
+        return StageResult(StageOutcome.STOP, f"budget: {cap}")
     launch = _Launch(iteration, view, stop, deadline)
     search = launch.measure(launch.run_spec(trials_left))
     if search.ending is not measurement.Ending.DONE:
         return launch.result(search, search.run_id)
     assert search.manifest is not None
-    iteration.restore(view)  # what a user cleaned away while trials ran
-    lead = supported_variant(search.manifest, iteration.design(), iteration.hypothesis())
-    return launch.confirm(search.manifest, *lead) if lead else launch.result(search, search.run_id)
+    iteration.restore(view)  # a user may have cleaned the checkout while trials ran
+    supported = supported_variant(search.manifest, iteration.design(), iteration.hypothesis())
+    if supported is None:
+        return launch.result(search, search.run_id)
+    plan, variant = supported
+    return launch.confirm(search.manifest, plan, variant)
 
 
 @dataclass(frozen=True)
@@ -71,30 +75,37 @@ class _Launch:
     deadline: Deadline
 
     def confirm(self, search: Manifest, plan: Plan, variant: str) -> StageResult | None:
-        """A supported variant once more on fresh seeds; the claim counts in the campaign whatever comes of it."""
+        """Measure a supported variant again on fresh seeds. The claim counts in the campaign whatever comes of it."""
         iteration, config, claims = self.iteration, self.iteration.config, self.iteration.campaign.claims
         trials_left = _trials_left(iteration, RunKind.CONFIRM)
-        searched_pairs = max(one.pairs or 0 for one in search.comparisons)
+        pairs = confirmation_pairs(plan, config)
+        tree = iteration.lab.git.tree(iteration.candidate() or "")
+        seeds = confirmation_seeds(iteration.lab.secret, tree, pairs)
         rule = confirmation_rule(config, plan.rule or config.test, claims)
-        tree, wanted_pairs = iteration.lab.git.tree(iteration.candidate() or ""), confirmation_pairs(plan, config)
-        seeds = confirmation_seeds(iteration.lab.secret, tree, wanted_pairs)
         confirmation = plan_confirmation(plan, variant, rule, seeds, trials_left)
-        # As many pairs again as the search took may not do: chance made them few.
-        if confirmation is None or len(confirmation.seeds) < min(2 * searched_pairs, wanted_pairs):
+        # Luck may have made the search short: as many pairs again may decide nothing.
+        searched_pairs = max(comparison.pairs or 0 for comparison in search.comparisons)
+        if confirmation is None or len(confirmation.seeds) < min(2 * searched_pairs, pairs):
             self.view(f"{variant} is supported, and not confirmed: the budget ends here")
-            short = _short(config.budget, 2 * wanted_pairs, trials_left)
-            return StageResult(StageOutcome.STOP, f"budget: {short}", _counts(iteration))
-        self.view(f"{variant} is supported: measured again on fresh seeds, beside a fresh baseline")
-        path = iteration.paths.run(search.run_id).manifest
-        text = path.read_text(encoding="utf-8")
+            cap = _too_few(config.budget, 2 * pairs, trials_left)
+            return StageResult(StageOutcome.STOP, f"budget: {cap}", _counts(iteration))
+        self.view(
+            f"{variant} is supported: measured again on fresh seeds, beside a fresh baseline, over at most"
+            f" {len(confirmation.seeds)} pairs"
+        )
+        manifest_path = iteration.paths.run(search.run_id).manifest
+        manifest_text = manifest_path.read_text(encoding="utf-8")
         spec = dataclasses.replace(self.run_spec(), plan=lambda _: confirmation, kind=RunKind.CONFIRM)
         measured = self.measure(spec)
-        files.write_whole(path, text)  # no state holds it yet: a user may have cleaned it away meanwhile
-        if measured.ending is not measurement.Ending.DONE or measured.manifest is None:
+        # `restore` cannot bring it back yet: no recorded commit holds the manifest of this step's search.
+        files.write_whole(manifest_path, manifest_text)
+        if measured.ending is not measurement.Ending.DONE:
             return self.result(measured, search.run_id)
+        assert measured.manifest is not None
         iteration.restore(self.view)
         passed = supported_variant(measured.manifest, iteration.design(), iteration.hypothesis()) is not None
         manifests = (search, measured.manifest)
+        # Both runs are looked at: what is too good in one of them is too good.
         doubts = suspicion.reasons(manifests, iteration.design(), iteration.calibration(), variant)
         question = HoldoutQuestion(
             record=self.record(),
@@ -105,45 +116,53 @@ class _Launch:
             tell=self.view,
         )
         concluded = conclude(question, search, passed, doubts)
-        counted = count_claim(claims, concluded, measured.manifest.protocol)
         result = self.result(measured, search.run_id)
-        return result and dataclasses.replace(result, campaign=result.campaign | {"claims": counted})
+        assert result is not None
+        claimed = count_claim(claims, concluded, measured.manifest.protocol)
+        return dataclasses.replace(result, campaign=result.campaign | {"claims": claimed})
 
     def result(self, measured: measurement.Measured, run_id: str) -> StageResult | None:
-        """What an ended run means for the stage; `run_id` is the run that the next stage reads."""
+        """The stage's result after a run has ended; None if it was paused. The next stage reads the run `run_id`."""
         iteration = self.iteration
         iteration.restore(self.view)
-        config = iteration.config
-        words = job.argv_of(job.train_command(iteration.design(), config), iteration.lab.python(config))
-        script = _script(shlex.join(words), config, iteration.relative(iteration.worktree))
-        iteration.write(iteration.paths.launch_script, script)
-        counts = _counts(iteration)
-        state = {"last_run_id": run_id, "sync_status": "ok"}
+        self._write_script()
         if measured.manifest is not None and measured.manifest.status == "failed":
             queue_failed_run(iteration, measured.manifest)
+        counts = _counts(iteration)
+        outcome, reason, sync_status = StageOutcome.ESCALATE, f"{measured.run_id}: {measured.reason}", "ok"
         match measured.ending:
             case measurement.Ending.PAUSED:
                 if not self.deadline.is_over():
                     return None
-                return StageResult(StageOutcome.STOP, f"budget: wall_hours: {self.deadline.hours:g} are over", counts)
+                reason = f"budget: wall_hours: {self.deadline.hours:g} are over"
+                return StageResult(StageOutcome.STOP, reason, counts)
             case measurement.Ending.DONE:
-                return StageResult(StageOutcome.COMPLETE, "", counts, state)
+                outcome, reason = StageOutcome.COMPLETE, ""
             case measurement.Ending.CODE:
-                return StageResult(StageOutcome.SEND_BACK, f"{measured.run_id}: {measured.reason}", counts, state)
+                outcome = StageOutcome.SEND_BACK
             case measurement.Ending.SYNC:
-                return StageResult(StageOutcome.RETRY, measured.reason, counts, state | {"sync_status": "failed"})
+                outcome, reason, sync_status = StageOutcome.RETRY, measured.reason, "failed"
             case measurement.Ending.INFRASTRUCTURE:
-                return StageResult(StageOutcome.RETRY, measured.reason, counts, state | {"sync_status": "pending"})
+                outcome, reason, sync_status = StageOutcome.RETRY, measured.reason, "pending"
             case measurement.Ending.BASELINE:
-                reason = f"{measured.run_id}: the baseline itself fails, which no candidate can fix: {measured.reason}"
-                return StageResult(StageOutcome.ESCALATE, reason, counts, state)
+                message = "the baseline itself fails, which no candidate can fix"
+                reason = f"{measured.run_id}: {message}: {measured.reason}"
             case measurement.Ending.TAMPERED:
-                return StageResult(StageOutcome.ESCALATE, f"{measured.run_id}: {measured.reason}", counts, state)
+                pass
+        state = {"last_run_id": run_id, "sync_status": sync_status}
+        return StageResult(outcome, reason, counts, state)
+
+    def _write_script(self) -> None:
+        iteration, config = self.iteration, self.iteration.config
+        words = job.argv_of(job.train_command(iteration.design(), config), iteration.lab.python(config))
+        script = _script(shlex.join(words), config, iteration.relative(iteration.worktree))
+        iteration.write(iteration.paths.launch_script, script)
 
     def measure(self, spec: RunSpec) -> measurement.Measured:
         """Bring a run to an end, or pause it when the user asks to stop or the time is over."""
-        lab, observer = self.iteration.lab, RunObserver(self.view, lambda: self.stop() or self.deadline.is_over())
-        return measurement.measure(source_of(lab), self.iteration.config, spec, self.record(), observer)
+        observer = RunObserver(self.view, lambda: self.stop() or self.deadline.is_over())
+        source = source_of(self.iteration.lab)
+        return measurement.measure(source, self.iteration.config, spec, self.record(), observer)
 
     def record(self) -> RunRecord:
         iteration = self.iteration
@@ -159,43 +178,65 @@ class _Launch:
             whole = plan_design(design, config, iteration.hypothesis(), lab.secret, inputs.protocol, base_tree)
             return plan_within(whole, trials_left) or whole
 
+        checked = review.recorded_checks(iteration.events(), commit)
         return RunSpec(
             kind=RunKind.SEARCH,
             plan=plan,
             command=job.train_command(design, config),
             commits=code_commits(iteration.base_commit, commit),
             design_sha256=files.sha256_of(design.to_yaml()),
-            checks=review.recorded_checks(iteration.events(), commit)["checks"],
+            checks=checked.checks if checked else {},
         )
 
 
 def _trials_left(iteration: Iteration, kind: RunKind) -> int | None:
-    """Trials that the budget allows the run of this kind, from its first on: the same at each look at it."""
+    """Trials that the budget allows the run of this kind, counted from its first on; None: it caps none.
+
+    The same at each look at the run, also after a crash: the plan is made anew then, and must be the one that began.
+    """
     config, campaign, calibration = iteration.config, iteration.campaign, iteration.calibration()
     trial_seconds = calibration.seconds if calibration else None
-    by_gpu_hours = budget.trials_left(config.budget, campaign, config.train.gpus, trial_seconds)
-    by_count = None if config.budget.trials is None else config.budget.trials - campaign.trials
-    caps = [cap for cap in (by_count, by_gpu_hours) if cap is not None]
-    if not caps:
+    caps = [budget.trials_left(config.budget, campaign, config.train.gpus, trial_seconds)]
+    if config.budget.trials is not None:
+        caps.append(config.budget.trials - campaign.trials)
+    limits = [cap for cap in caps if cap is not None]
+    if not limits:
         return None
     acted = iteration.acted
-    events = lines_of(iteration.events(), [kind])
-    over = {line.data["run_id"] for line in events if line.event == "run_ended" and line.n < acted}
-    begun = {line.data["run_id"] for line in events if line.event == "run_started" and line.data["kind"] == kind}
-    under_way = begun - over
-    trials = [line for line in events if line.event == "trial" and line.data["trial"]["reused_from"] is None]
-    counted = sum(line.data["run_id"] in under_way and line.n < acted for line in trials)
-    others = sum(line.data["run_id"] not in under_way and line.n > acted for line in trials)
-    return min(caps) - others + counted
+    lines = lines_of(iteration.events(), [kind])
+    under_way = set()
+    for line in lines:
+        if line.event == RunStarted.KIND and read(line, RunStarted).kind is kind:
+            under_way.add(read(line, RunStarted).run_id)
+        elif line.event == RunEnded.KIND and line.n < acted:
+            under_way.discard(read(line, RunEnded).run_id)
+    left = min(limits)
+    for line in lines:
+        if line.event != TrialEnded.KIND:
+            continue
+        ended = read(line, TrialEnded)
+        if ended.trial.reused_from is not None:
+            continue
+        # The campaign counts trials up to line `acted`: also those of this run, and not yet those of the other runs.
+        if ended.run_id in under_way and line.n < acted:
+            left += 1
+        elif ended.run_id not in under_way and line.n > acted:
+            left -= 1
+    return left
 
 
-def _short(cap: Budget, wanted: int, left: int | None) -> str:
-    allowed = [f"budget.{name} {value:g}" for name in ("trials", "gpu_hours") if (value := getattr(cap, name))]
-    return f"trials: {wanted} wanted, {left} left by {' and '.join(allowed)}"
+def _too_few(caps: Budget, wanted: int, left: int | None) -> str:
+    """Which caps leave too few trials for a run that needs `wanted`."""
+    names = []
+    if caps.trials:
+        names.append(f"budget.trials {caps.trials}")
+    if caps.gpu_hours:
+        names.append(f"budget.gpu_hours {caps.gpu_hours:g}")
+    return f"trials: {wanted} wanted, {left} left by {' and '.join(names)}"
 
 
 def _counts(iteration: Iteration) -> dict[str, object]:
-    """The campaign's counts with the trials brought to an end since the newest transition: the same after a crash."""
+    """The campaign's counts with the trials that ended since the last stage's outcome: the same after a crash."""
     gpus = iteration.config.train.gpus
     return count_trials(iteration.events(), RunKind.SEARCH, iteration.acted, iteration.campaign, gpus)
 

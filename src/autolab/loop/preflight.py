@@ -1,13 +1,13 @@
 """What a lab must have before anything is spent in it: one list, which `loop` obeys and `verify` and `doctor` report.
 
-A check raises an AutolabError with the one line that a user reads. `START` holds before any stage of any command;
-`TRIALS` before the first trial of a calibration or a run. Nothing is changed by looking.
+A check raises an AutolabError with the one line that a user reads. `START` holds before any stage of any command,
+`TRIALS` before the first trial of a calibration or a run. No check changes the lab.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,15 @@ from autolab.trials import calibration, champion, containment, interpreter, leak
 from autolab.trials.exports import require_committed, require_folder
 from autolab.trials.inputs import from_user, require_open
 
+CONFIG = ".autolab/config.yaml"
 REPORTS = "9_reports"
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """A lab, the configuration that a command would act on, and who would think (None: as the configuration says).
+    """A lab, the configuration that a command would act on, and its researchers (None: as the configuration says).
 
-    `note`: what this machine can enclose may be noted in the store, which a reader does not do.
+    `note`: whether a check may note in the store how far this machine can contain trials. A reader does not.
     """
 
     lab: Lab
@@ -40,49 +41,58 @@ class Conditions:
 
     def base(self) -> str:
         """The commit that is measured next."""
-        _, campaign = self.lab.load()
-        opened = self.lab.load()[0].iteration_id is not None
-        found = campaign.base_commit if opened else None
-        return found or champion.base(self.lab, campaign, lambda path: engine_owned(path, self.config))[0]
+        state, campaign = self.lab.load()
+        if state.iteration_id is not None and campaign.base_commit is not None:
+            return campaign.base_commit
+        return champion.base(self.lab, campaign, lambda path: engine_owned(path, self.config))[0]
+
+    def both(self) -> tuple[Researcher, Researcher]:
+        """Researcher and reviewer."""
+        return self.researchers or load_researchers(self.config)
 
 
 Check = Callable[[Conditions], object]
 
 
-def require(checks: dict[str, Check], ground: Conditions) -> None:
-    """Raise what the first check finds that the command could not go on with."""
+def require(checks: dict[str, Check], conditions: Conditions) -> None:
+    """Raise what the first failing check says."""
     for check in checks.values():
-        check(ground)
+        check(conditions)
 
 
-def refusals(ground: Conditions) -> Iterator[tuple[str, str]]:
-    """Name and line of everything that a loop would be refused for, as the lab stands."""
+def refusals(conditions: Conditions) -> Iterator[tuple[str, str]]:
+    """Name and line of every check for which a loop would be refused now."""
     for name, check in (START | TRIALS).items():
         try:
-            check(ground)
+            check(conditions)
         except AutolabError as error:
             yield name, str(error)
 
 
 def load_researchers(config: Config) -> tuple[Researcher, Researcher]:
-    """Researcher and reviewer as the configuration names them."""
+    """Researcher and reviewer, as the configuration names them."""
     researcher = load_researcher(config.researcher)
     return researcher, load_researcher(config.reviewer) if config.reviewer else researcher
 
 
 def relative(lab: Lab, config: Config) -> Config:
-    """Files named in config.yaml are relative to the lab, wherever the command was started."""
-    who = config.researcher
-    update = {name: _found(lab, path) for name in ("script", "catalogue") if (path := getattr(who, name)) is not None}
-    return config.model_copy(update={"researcher": who.model_copy(update=update)})
+    """The configuration with its files found in the lab, wherever the command was started."""
+    files = {}
+    for name in ("script", "catalogue"):
+        path = getattr(config.researcher, name)
+        if path is not None:
+            files[name] = _in_lab(lab, path)
+    return config.model_copy(update={"researcher": config.researcher.model_copy(update=files)})
 
 
-def _found(lab: Lab, path: str) -> str:
-    """The file in the lab, or where the checkout lacks it, as the control folder last held it."""
-    named, held = lab.root / path, lab.store / "control" / Path(path).name
-    if Path(path).exists() or named.exists() or not held.exists():
-        return path if Path(path).exists() else str(named)
-    return str(held)
+def _in_lab(lab: Lab, path: str) -> str:
+    """The file as the command names it, else the one in the lab, else the copy that the control folder keeps."""
+    copy = lab.store / "control" / Path(path).name
+    if Path(path).exists():
+        return path
+    if not (lab.root / path).exists() and copy.exists():
+        return str(copy)
+    return str(lab.root / path)
 
 
 def engine_owned(path: str, config: Config) -> bool:
@@ -91,129 +101,150 @@ def engine_owned(path: str, config: Config) -> bool:
     return any(path == name or path.startswith(f"{name}/") for name in owned)
 
 
-# before anything
+def prompt_path(lab: Lab, names: Sequence[str]) -> Path:
+    """The first of these prompt files that the lab has. RecordError: it has none of them."""
+    for name in names:
+        path = lab.prompt(name)
+        if path.exists():
+            return path
+    raise RecordError(f".autolab/prompts/{names[0]}: missing; copy it from a new lab")
+
+
+def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
+    """The configuration at the level of containment that is really used, which is told if it is a lower one.
+
+    RecordError, LabError: the configuration cannot be acted on.
+    """
+    refuse_unbuilt(config)
+    leak_checks.refuse_reads(lab.root, lab.store, config)
+    settled, line = containment.settle(config, lab.store)
+    if line:
+        tell(line)
+    return settled
+
+
+# Before anything is done
 
 
 def refuse_unbuilt(config: Config) -> None:
-    """A key that this version does not act on, or cannot read, is refused and not ignored."""
+    """RecordError: a key that this version cannot act on is set. It is refused rather than ignored."""
     if config.budget.gpu_hours is not None and not config.train.gpus:
         raise RecordError(
-            ".autolab/config.yaml: budget.gpu_hours: train.gpus is 0, so nothing is counted; say how many GPUs one"
-            " training uses"
+            f"{CONFIG}: budget.gpu_hours: train.gpus is 0, so no GPU hours are counted; set train.gpus to the GPUs of"
+            " one training, or budget.gpu_hours to null"
         )
     if config.push != "never":
-        raise RecordError(f".autolab/config.yaml: push: {config.push}: not built in this version; set it to never")
+        raise RecordError(f"{CONFIG}: push: {config.push}: not built in this version; set it to never")
     if config.tracking:
-        raise RecordError(".autolab/config.yaml: tracking: not built in this version; set it to []")
+        raise RecordError(f"{CONFIG}: tracking: not built in this version; set it to []")
     if config.target is not None:
         try:
             target.parse(config.target, config)
         except UsageError as error:
-            raise RecordError(f".autolab/config.yaml: {error}") from None
+            raise RecordError(f"{CONFIG}: {error}") from None
 
 
-def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
-    """The configuration as it can be acted on, or a RecordError that says why it cannot."""
-    refuse_unbuilt(config)
-    leak_checks.refuse_reads(lab.root, lab.store, config)
-    settled, lower = containment.settle(config, lab.store)
-    if lower:
-        tell(lower)
-    return settled
-
-
-def _researcher(ground: Conditions) -> None:
-    """Both can be asked, and every cap on what they take is counted: a cap that nothing counts is worse than none."""
-    config = ground.config
-    for researcher in dict.fromkeys(ground.researchers or load_researchers(config)):
-        capped = {name for name in ("tokens", "dollars") if getattr(config.budget, name) is not None}
-        for name in sorted(capped - researcher.counts):
-            way = "researcher.price says it" if name == "dollars" else "it does not tell"
+def _researcher(conditions: Conditions) -> None:
+    """Researcher and reviewer can be loaded, and report what every cap on them needs to be counted."""
+    budget = conditions.config.budget
+    for researcher in conditions.both():
+        if budget.tokens is not None and "tokens" not in researcher.counts:
             raise RecordError(
-                f".autolab/config.yaml: budget.{name}: what {researcher.name} takes is not known ({way}), so nothing"
-                " would hold the cap; fix that, or set it to null"
+                f"{CONFIG}: budget.tokens: {researcher.name} does not report its tokens, so nothing would hold the"
+                " cap; set budget.tokens to null"
+            )
+        if budget.dollars is not None and "dollars" not in researcher.counts:
+            raise RecordError(
+                f"{CONFIG}: budget.dollars: the cost of {researcher.name} is not known, so nothing would hold the cap;"
+                " set researcher.price, or budget.dollars to null"
             )
 
 
-def _prompts(ground: Conditions) -> None:
-    """Each stage's prompt, and the contract of a researcher that reads it, from the checkout or as last held."""
-    read = {researcher.contract for researcher in ground.researchers or load_researchers(ground.config)}
-    contracts = [(file,) for key, file in sorted(prompts.CONTRACTS.items()) if key in read]
-    for names in [*prompts.FILES.values(), *contracts]:
-        path = next((path for path in map(ground.lab.prompt, names) if path.exists()), None)
-        if path is None:
-            raise RecordError(f".autolab/prompts/{names[0]}: missing; copy it from a new lab")
-        prompts.require(path)
+def _executor(conditions: Conditions) -> None:
+    """The executor and its options exist. It is needed at launch only, when much is spent already."""
+    config = conditions.config.executor
+    load_executor(config.name)(conditions.lab.store / "runs", config.options)
+
+
+def _prompts(conditions: Conditions) -> None:
+    """Each stage has a usable prompt, and each researcher that reads prompts has its contract."""
+    wanted = list(prompts.FILES.values())
+    for contract in sorted({researcher.contract or "" for researcher in conditions.both()}):
+        if contract in prompts.CONTRACTS:
+            wanted.append((prompts.CONTRACTS[contract],))
+    for names in wanted:
+        prompts.require(prompt_path(conditions.lab, names))
+
+
+def _reads(conditions: Conditions) -> None:
+    leak_checks.refuse_reads(conditions.lab.root, conditions.lab.store, conditions.config)
 
 
 START: dict[str, Check] = {
-    "config": lambda ground: refuse_unbuilt(ground.config),
-    "containment": lambda ground: containment.settle(ground.config, ground.lab.store, note=ground.note),
+    "config": lambda conditions: refuse_unbuilt(conditions.config),
+    "containment": lambda conditions: containment.settle(conditions.config, conditions.lab.store, note=conditions.note),
     "researcher": _researcher,
-    # Needed in launch only; named wrongly they are refused before anything is spent.
-    "executor": lambda ground: load_executor(ground.config.executor.name)(
-        ground.lab.store / "runs", ground.config.executor.options
-    ),
-    "python": lambda ground: ground.lab.python(ground.config),
-    "reads": lambda ground: leak_checks.refuse_reads(ground.lab.root, ground.lab.store, ground.config),
-    "secret": lambda ground: ground.lab.secret,
+    "executor": _executor,
+    "python": lambda conditions: conditions.lab.python(conditions.config),
+    "reads": _reads,
+    "secret": lambda conditions: conditions.lab.secret,
     "prompts": _prompts,
 }
 
 
-# before trials
+# Before trials
 
 
-def _data(ground: Conditions) -> None:
-    """Training data and splits are in the base commit or on disk, and the evaluator is committed."""
-    lab, config, base = ground.lab, ground.config, ground.base()
+def _data(conditions: Conditions) -> None:
+    """Training data and splits lie in the base commit or on disk, and the evaluator is committed."""
+    lab, config, base = conditions.lab, conditions.config, conditions.base()
     if config.data is not None and not require_folder(lab.git, lab.root, base, config.data):
         require_open(lab.root / config.data, config)
     if config.evaluate is None:
         return
     for split in (config.evaluate.eval, config.evaluate.holdout):
         if split is not None:
-            _split(ground, base, split)
+            _split(conditions, base, split, cut=config.evaluate.altered_suffix)
     require_committed(lab.git, base, config.evaluate.script)
 
 
-def _split(ground: Conditions, base: str, split: str) -> None:
-    """Inputs and labels are there; a trial can read the inputs, and cut them where the lab looks for look-ahead."""
-    lab, config = ground.lab, ground.config
-    held = require_folder(lab.git, lab.root, base, split)
+def _split(conditions: Conditions, base: str, split: str, *, cut: bool) -> None:
+    """The split has inputs, which trials can read, and labels. With `cut` the inputs are sequences that can be cut."""
+    lab, inputs = conditions.lab, conditions.lab.root / split / "inputs.npy"
+    in_git = require_folder(lab.git, lab.root, base, split)
     for name in ("inputs.npy", "labels.npy"):
-        there = lab.git.has_path(base, f"{split}/{name}") if held else (lab.root / split / name).is_file()
-        if not there:
-            where = f"commit {base[:12]}" if held else str(lab.root)
-            raise LabError(f".autolab/config.yaml: evaluate: {split}/{name} is not in {where}; put it there")
-    inputs = lab.root / split / "inputs.npy"
-    if not held:
-        require_open(inputs, config)
-    if config.evaluate is None or not config.evaluate.altered_suffix:
+        exists = lab.git.has_path(base, f"{split}/{name}") if in_git else (lab.root / split / name).is_file()
+        if not exists:
+            place = f"commit {base[:12]}" if in_git else str(lab.root)
+            raise LabError(f"{CONFIG}: evaluate: {split}/{name} is not in {place}; put it there")
+    if not in_git:
+        require_open(inputs, conditions.config)
+    if not cut:
         return
     with tempfile.TemporaryDirectory() as folder:
-        if held:
+        # The checkout may hold another file than the commit that is measured.
+        if in_git:
             inputs = Path(folder) / "inputs.npy"
             inputs.write_bytes(lab.git.read(base, f"{split}/inputs.npy") or b"")
         lookahead.require_sequences(inputs)
 
 
-def _environment(ground: Conditions) -> None:
-    from_user(ground.config.train.env)
+def _labels(conditions: Conditions) -> None:
+    """No copy of the labels lies where a trial can read."""
+    lab = conditions.lab
+    leak_checks.look_for_leaks(lab.root, lab.store, conditions.config, note=conditions.note)
 
 
-def _affordable(ground: Conditions) -> None:
+def _budget(conditions: Conditions) -> None:
     """A calibration that is still to come fits into the budget."""
-    if calibration.current_calibration(ground.lab) is None:
-        calibration.require_affordable(ground.config, ground.lab.load()[1])
+    if calibration.current_calibration(conditions.lab) is None:
+        calibration.require_affordable(conditions.config, conditions.lab.load()[1])
 
 
 TRIALS: dict[str, Check] = {
-    "packages": lambda ground: interpreter.packages_hash(Path(ground.lab.python(ground.config))),
-    "environment": _environment,
+    "packages": lambda conditions: interpreter.packages_hash(Path(conditions.lab.python(conditions.config))),
+    "environment": lambda conditions: from_user(conditions.config.train.env),
     "data": _data,
-    "labels": lambda ground: leak_checks.look_for_leaks(
-        ground.lab.root, ground.lab.store, ground.config, note=ground.note
-    ),
-    "budget": _affordable,
+    "labels": _labels,
+    "budget": _budget,
 }

@@ -10,84 +10,104 @@ from typing import Literal
 from autolab.errors import RecordError
 from autolab.files import sha256_of, sha256_of_file, utc_now
 from autolab.lab.ledger import Line
+from autolab.lab.schemas import events
+from autolab.lab.schemas.events import Approved, Checked, Reviewed
 from autolab.lab.schemas.experiment import Calibration, Finding, ReviewResult
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import ReviewOutput
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.request import Requests
+from autolab.loop.request import Requests, ValidReply
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import code, inert, plain
 from autolab.text import many_lines
 from autolab.trials.progress import View
 
-# implementation review
+ReviewStatus = Literal["pass", "needs_retry", "failed"]
+
+DIFF_CHARACTERS = 20_000
+"""Characters of the candidate's diff that a reviewer is shown."""
+LOG_CHARACTERS = 4_000
+"""Characters at the end of the dry run's log that a reviewer is shown."""
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     commit = iteration.candidate() or ""
-    checks = recorded_checks(iteration.events(), commit)
-    git, paths = iteration.lab.git, iteration.paths
-    model_summary = iteration.quote(paths.summary_json) if paths.summary_json.exists() else "none\n"
-    values = {
-        "hypothesis_md": iteration.quote(paths.hypothesis),
-        "design_yaml": iteration.design().to_yaml(),
-        "diff_summary": git.diff_text(iteration.base_commit, commit, 20_000),
-        "verifier_outputs": json.dumps(checks, indent=1),
-        "dry_run_output": _log_tail(iteration.lab.logs(iteration.iteration_id) / "checks" / "dry_run.log"),
-        "evidence": _evidence(iteration.calibration(), model_summary),
-    }
-    reply = requests.send(iteration, RequestKind.IMPLEMENTATION_REVIEW, values)
+    checked = recorded_checks(iteration.events(), commit)
+    reply = requests.send(iteration, RequestKind.IMPLEMENTATION_REVIEW, _prompt_values(iteration, commit, checked))
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
-    output = reply.output
-    assert output is None or isinstance(output, ReviewOutput)
-    findings = list(output.findings) if output else []
-    notes = output.notes if output else reply.result.summary
+    findings, notes = _findings(reply)
     blocking = [finding for finding in findings if finding.severity == "blocking"]
-    incomplete: Literal["needs_retry", "pass"] = "needs_retry" if blocking or output is None else "pass"
     review = ReviewResult(
-        status="failed" if reply.result.status == "failed" else incomplete,
+        status=_status(reply, blocking),
         blocking_findings=tuple(blocking),
-        required_checks=checks["checks"],
+        required_checks=checked.checks if checked else {},
         reviewed_at=utc_now(),
         commit=commit,
         reviewer=requests.reviewer.name,
     )
-    iteration.write(paths.review, _review_text(iteration.slug, review, findings, notes))
+    iteration.write(iteration.paths.review, _review_text(iteration.slug, review, findings, notes))
     record_review(iteration, review)
-    view(f"review of {commit[:12]}: {review.status}" + (f", {blocking[0].message}" if blocking else ""))
+    first = f": {blocking[0].message}" if blocking else ""
+    view(f"review of {commit[:12]}: {review.status}{first}")
+    if review.status == "pass":
+        return StageResult(StageOutcome.COMPLETE)
     reason = "; ".join(finding.message for finding in blocking) or notes
     if review.status == "failed":
         return StageResult(StageOutcome.ESCALATE, f"the reviewer sees no way: {reason}")
-    return (
-        StageResult(StageOutcome.COMPLETE)
-        if review.status == "pass"
-        else StageResult(StageOutcome.SEND_BACK, f"review: {reason}")
-    )
+    return StageResult(StageOutcome.SEND_BACK, f"review: {reason}")
+
+
+def _prompt_values(iteration: Iteration, commit: str, checked: Checked | None) -> dict[str, str]:
+    paths = iteration.paths
+    model_summary = "none\n"
+    if paths.summary_json.exists():
+        model_summary = iteration.quote(paths.summary_json)
+    checks = checked.value() if checked else {"checks": {}}
+    return {
+        "hypothesis_md": iteration.quote(paths.hypothesis),
+        "design_yaml": iteration.design().to_yaml(),
+        "diff_summary": iteration.lab.git.diff_text(iteration.base_commit, commit, DIFF_CHARACTERS),
+        "verifier_outputs": json.dumps(checks, indent=1),
+        "dry_run_output": _log_tail(iteration.lab.logs(iteration.iteration_id) / "checks" / "dry_run.log"),
+        "evidence": _evidence(iteration.calibration(), model_summary),
+    }
+
+
+def _findings(reply: ValidReply) -> tuple[Sequence[Finding], str]:
+    """A reviewer's findings and notes; of a review that was not completed, its summary."""
+    if reply.output is None:
+        return (), reply.result.summary
+    assert isinstance(reply.output, ReviewOutput)
+    return reply.output.findings, reply.output.notes
+
+
+def _status(reply: ValidReply, blocking: Sequence[Finding]) -> ReviewStatus:
+    if reply.result.status == "failed":
+        return "failed"
+    return "needs_retry" if blocking or reply.output is None else "pass"
 
 
 def record_review(iteration: Iteration, review: ReviewResult) -> None:
-    """Write review_result.json, and the ledger line that the gate holds it against."""
+    """Write review_result.json, and the ledger line that the gate compares it with."""
+    # The file before the line: a review opens the gate only when the ledger holds its hash.
     iteration.write(iteration.paths.review_result, review.to_json())
-    reviewed = {"commit": review.commit, "status": review.status, "sha256": sha256_of(review.to_json())}
-    iteration.lab.ledger.append("reviewed", reviewed)
+    reviewed = Reviewed(commit=review.commit, status=review.status, sha256=sha256_of(review.to_json()))
+    events.append(iteration.lab.ledger, reviewed)
 
 
 def _evidence(calibration: Calibration | None, model_summary: str) -> str:
-    """What was measured before the review, none of it by the author: the lab's calibration, the candidate's summary."""
+    """What was measured before the review, none of it by the author: the calibration, and the candidate's summary."""
     measured = "The lab is not calibrated yet.\n"
     if calibration is not None:
         measured = f"calibration, made of the base's own trials:\n{calibration.to_yaml()}"
     return f"{measured}\nsummary.json, which the candidate says of its model:\n{model_summary}"
 
 
-Checks = dict[str, dict[str, Literal["pass", "skip", "fail"]]]
-
-
-def recorded_checks(events: Iterable[Line], commit: str) -> Checks:
-    """What the verifiers said of this very commit; no checks if they did not look at it."""
-    checked = [line.data for line in events if line.event == "checked" and line.data["commit"] == commit]
-    return checked[-1] if checked else {"checks": {}}
+def recorded_checks(lines: Iterable[Line], commit: str) -> Checked | None:
+    """The verifiers' newest word on this very commit; None if they have not checked it."""
+    checked = [event for event in events.events_of(lines, Checked) if event.commit == commit]
+    return checked[-1] if checked else None
 
 
 def _review_text(slug: str, review: ReviewResult, findings: Sequence[Finding], notes: str) -> str:
@@ -106,20 +126,29 @@ def _finding_line(finding: Finding) -> str:
 
 
 def _log_tail(path: Path) -> str:
-    return many_lines(path.read_bytes())[-4_000:] if path.exists() else "not run"
+    return many_lines(path.read_bytes())[-LOG_CHARACTERS:] if path.exists() else "not run"
 
 
-def recorded_review(path: Path, name: str, events: Iterable[Line]) -> ReviewResult:
-    """A review of the iteration as it was recorded; RecordError where it is missing, malformed or was changed since."""
+def recorded_reviews(lines: Sequence[Line]) -> set[tuple[str | None, str]]:
+    """Commit and hash of every review in these lines, as its reviewer wrote it or as a user approved it."""
+    written = {(review.commit, review.sha256) for review in events.events_of(lines, Reviewed)}
+    approved = {(review.commit, review.sha256) for review in events.events_of(lines, Approved)}
+    return written | approved
+
+
+def recorded_review(path: Path, name: str, lines: Sequence[Line]) -> ReviewResult:
+    """The review of an iteration, whose ledger lines are `lines`.
+
+    RecordError: it is missing, malformed, or was changed after it was recorded.
+    """
     review = ReviewResult.load(path, name)
-    recorded = [line.data["sha256"] for line in events if line.event in ("reviewed", "approved")]
-    if sha256_of_file(path) not in recorded:
+    if (review.commit, sha256_of_file(path)) not in recorded_reviews(lines):
         raise RecordError(f"{name}: changed since the review was recorded; it has to be made again")
     return review
 
 
 def gate(iteration: Iteration) -> str:
-    """Why launch is forbidden, or nothing: a pass, on this commit, with the worktree equal to it."""
+    """Why launch is forbidden; empty if the review is a pass of the candidate's commit and the worktree equals it."""
     path = iteration.paths.review_result
     commit = iteration.candidate()
     try:
@@ -130,9 +159,10 @@ def gate(iteration: Iteration) -> str:
         return f"review_result.json: status is {review.status}, launch needs pass"
     if review.commit is None or review.commit != commit:
         return f"review_result.json: commit is {review.commit}, the candidate is {commit}"
-    failed = [name for name, value in review.required_checks.items() if value == "fail"]
+    failed = [name for name, status in review.required_checks.items() if status == "fail"]
     if failed:
         return f"review_result.json: required checks failed: {', '.join(failed)}"
+    # One that a user removed is made again; one with other files is not what was reviewed.
     iteration.lab.git.add_worktree(iteration.worktree, f"exp/{iteration.slug}", commit)
     if not iteration.lab.git.worktree_equals(iteration.worktree, commit):
         return f"{iteration.relative(iteration.worktree)}: changed since commit {commit[:12]} was reviewed"

@@ -16,7 +16,7 @@ from autolab.lab.schemas.outcomes import Stage
 
 
 class StageAction(StrEnum):
-    """The four things that are ever done in a stage."""
+    """What is done in a stage: nothing but these four."""
 
     ASK = "ask"
     MEASURE = "measure"
@@ -35,12 +35,12 @@ class StageOutcome(StrEnum):
     NEW_HYPOTHESIS = "new_hypothesis"
     STOP = "stop"
     SUSPEND = "suspend"
-    """Stopped where it is, with the stage still to be done: a budget is spent."""
+    """A budget is spent: the lab stops where it is, and the stage is still to be done."""
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage: what is done, where a complete one leads, where one leads that sends back."""
+    """What is done in a stage, and the stages that follow if it completes or sends back."""
 
     action: StageAction
     complete: Stage | None
@@ -57,7 +57,7 @@ TABLE: dict[Stage, StageSpec] = {
     Stage.UPDATE_DOCS: StageSpec(StageAction.ASK, Stage.DECIDE_REPEAT),
     Stage.DECIDE_REPEAT: StageSpec(StageAction.DECIDE, None),
 }
-"""Every stage that does something; HUMAN_REVIEW and STOP wait."""
+"""The stages in which something is done. At HUMAN_REVIEW and STOP the lab waits."""
 
 _DECIDED = {
     StageOutcome.REFINE: Stage.DESIGN,
@@ -67,26 +67,29 @@ _DECIDED = {
 
 
 def waits(stage: Stage) -> bool:
+    """Whether the lab waits for a user at this stage."""
     return stage not in TABLE
 
 
 def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
-    """The state after `outcome` at `state.stage`; ValueError if the table has no such way.
+    """The state after `outcome` at `state.stage`. ValueError: the table has no such way.
 
-    A retry counts an attempt and a way back counts a bounce; past their limits a user is asked. The
-    reason of a failure stays in the state until a stage completes, so that it can be read in `status`. Only a
-    decision ends an iteration; one that is stopped elsewhere goes on where it was.
+    A retry counts an attempt and a way back counts a bounce; past their limits the lab waits for a user. The reason of
+    a failure stays in the state until a stage completes, so that `status` shows it. Only a decision ends an iteration;
+    one that is stopped elsewhere goes on where it was.
     """
     spec = TABLE.get(state.stage)
     if spec is None:
         raise ValueError(f"stage {state.stage} waits for a user")
-    if outcome is StageOutcome.SUSPEND or (outcome is StageOutcome.STOP and spec.action is not StageAction.DECIDE):
+    decides = spec.action is StageAction.DECIDE
+    if outcome is StageOutcome.SUSPEND or (outcome is StageOutcome.STOP and not decides):
         return _enter(state, Stage.STOP, reason)
     if outcome is StageOutcome.ESCALATE:
         return _enter(state, Stage.HUMAN_REVIEW, reason)
     if outcome is StageOutcome.RETRY:
         if state.stage_attempt >= state.max_stage_attempts:
             return _enter(state, Stage.HUMAN_REVIEW, f"{state.stage_attempt} attempts used up: {reason}")
+        # The reason stays: the next prompt quotes it.
         return state.model_copy(update={"stage_attempt": state.stage_attempt + 1, "reason": reason})
     if outcome is StageOutcome.SEND_BACK and spec.send_back is not None:
         if state.bounces >= state.max_bounces:
@@ -94,16 +97,16 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
         return _enter(state, spec.send_back, reason).model_copy(update={"bounces": state.bounces + 1})
     if outcome is StageOutcome.COMPLETE and spec.complete is not None:
         return _enter(state, spec.complete, "")
-    if spec.action is StageAction.DECIDE and outcome in _DECIDED:
+    if decides and outcome in _DECIDED:
+        ended = _enter(state, _DECIDED[outcome], reason if outcome is StageOutcome.STOP else "")
         # The next iteration gets its id when it is opened, not now: it may begin days later.
         update = {"iteration_id": None, "last_run_id": None, "sync_status": "na", "bounces": 0, "from_stage": None}
-        said = reason if outcome is StageOutcome.STOP else ""
-        return _enter(state, _DECIDED[outcome], said).model_copy(update=update)
+        return ended.model_copy(update=update)
     raise ValueError(f"no way from {state.stage} by {outcome}")
 
 
 def resume(state: State, answer: str) -> State:
-    """What a user's `review approve|retry|stop` makes of a state that waits; ValueError says why not."""
+    """The state after a user's `review approve|retry|stop`. ValueError: the answer does not fit the stage."""
     if answer == "stop":
         return _enter(state, Stage.STOP, "stopped by a user")
     if not waits(state.stage):
@@ -112,13 +115,14 @@ def resume(state: State, answer: str) -> State:
     if answer == "approve":
         if back is not Stage.IMPLEMENTATION_REVIEW:
             raise ValueError(f"there is no review to approve: the lab came here from {back or 'the start'}")
-        return _enter(state, Stage.LAUNCH, "").model_copy(update={"from_stage": None, "bounces": 0})
-    stage = back if back in TABLE else Stage.HYPOTHESIS
+        stage = Stage.LAUNCH
+    else:
+        stage = back if back in TABLE else Stage.HYPOTHESIS
     return _enter(state, stage, "").model_copy(update={"from_stage": None, "bounces": 0})
 
 
 def _enter(state: State, stage: Stage, reason: str) -> State:
     update: dict[str, object] = {"stage": stage, "stage_attempt": 1, "reason": reason}
-    if waits(stage):
-        update["from_stage"] = state.stage if not waits(state.stage) else state.from_stage
+    if waits(stage) and not waits(state.stage):
+        update["from_stage"] = state.stage
     return state.model_copy(update=update)

@@ -7,17 +7,21 @@ from collections.abc import Callable
 from autolab.errors import LabError, RecordError
 from autolab.files import sha256_of, utc_now, write_whole
 from autolab.lab.lab import Lab
+from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.events import Approved, CandidateRecorded, SetAside
 from autolab.lab.schemas.outcomes import Stage
 from autolab.loop import quarantine
 from autolab.loop.opening import base_of
 from autolab.loop.review import recorded_review
 from autolab.loop.stages import resume
 
+RETRY = "`autolab review retry`"
+
 
 def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
-    """A user's answer to a lab that waits: approve, retry or stop."""
+    """Carry out a user's answer to a lab that waits: approve, retry or stop. LabError: it does not fit the stage."""
     state, campaign = lab.load()
     if answer == "approve":
         _sign(lab, state, campaign)
@@ -32,76 +36,91 @@ def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
     return after
 
 
-def waiting_for_user(lab: Lab, named: str | None) -> list[str]:
-    """What waits for a user, a line a fact: the lab itself, and candidates that were set aside; reads only.
+def waiting_for_user(lab: Lab, iteration: str | None) -> list[str]:
+    """Lines about what waits for the user: the lab itself, and candidates that were set aside. Reads only.
 
-    With `named` that candidate alone; LabError if it does not wait.
+    With `iteration` only that iteration's candidate; LabError if it does not wait.
     """
     state, campaign = lab.load()
-    if named is not None:
-        name = quarantine.find(lab, campaign, named).iteration_id
-        campaign = campaign.model_copy(update={"suspicious": (name,), "approved": ()})
-    waits = named is None and state.stage is Stage.HUMAN_REVIEW
-    rows = [f"the lab waits at {state.from_stage}: {state.reason}; {way_on(state)}"] if waits else []
-    return [*rows, *quarantine.text(lab, campaign)] or ["nothing waits for you"]
+    rows = []
+    if iteration is not None:
+        iteration_id = quarantine.find(lab, campaign, iteration).candidate.iteration_id
+        campaign = campaign.model_copy(update={"suspicious": (iteration_id,), "approved": ()})
+    elif state.stage is Stage.HUMAN_REVIEW:
+        rows.append(f"the lab waits at {state.from_stage}: {state.reason}; {way_on(state)}")
+    rows += quarantine.text(lab, campaign)
+    return rows or ["nothing waits for you"]
 
 
-def review_suspicious(lab: Lab, config: Config, answer: str, named: str, tell: Callable[[str], None]) -> None:
-    """A user's answer to a candidate that was set aside: approve or stop.
+def review_suspicious(lab: Lab, config: Config, answer: str, iteration: str, tell: Callable[[str], None]) -> None:
+    """Carry out a user's answer to a candidate that was set aside: approve or stop.
 
-    LabError: none is named so, or it cannot be taken as it was tested.
+    LabError: `iteration` names no waiting candidate, or the candidate has to be tested again.
     """
     state, campaign = lab.load()
-    one = quarantine.find(lab, campaign, named)
+    suspect = quarantine.find(lab, campaign, iteration)
+    iteration_id = suspect.candidate.iteration_id
     if answer == "stop":
-        quarantine.reject(lab, campaign, one)
-        tell(f"{one.iteration_id} is rejected; its code stays on its branch")
-        return
-    if state.iteration_id is not None:
-        quarantine.postpone(lab, campaign, one)
-        tell(f"{one.iteration_id} is approved; it becomes champion when {state.iteration_id}, now under way, is over")
-        return
-    why_not = quarantine.take(lab, campaign, one, base_of(lab, config, campaign, tell)[0])
-    if why_not:
-        raise LabError(f"review approve: {why_not}")
-    tell(f"kept by your word: autolab/champion is {one.candidate.commit[:12]} of {one.iteration_id}")
+        quarantine.reject(lab, campaign, iteration_id)
+        tell(f"{iteration_id} is rejected; its code stays on its branch")
+    elif state.iteration_id is not None:
+        quarantine.postpone(lab, campaign, iteration_id)
+        tell(f"{iteration_id} is approved; it becomes champion when {state.iteration_id}, now under way, is over")
+    else:
+        problem = quarantine.take(lab, campaign, suspect, base_of(lab, config, campaign, tell)[0])
+        if problem:
+            raise LabError(f"review approve: {problem}")
+        tell(_taken(suspect))
 
 
 def take_approved(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> Campaign:
-    """Between iterations: what was approved during the last one becomes champion, or is said to need another test."""
-    for name in campaign.approved:
-        one = quarantine.find(lab, campaign, name)
-        why_not = quarantine.take(lab, campaign, one, base_of(lab, config, campaign, tell)[0])
-        kept = f"kept by your word: autolab/champion is {one.candidate.commit[:12]} of {name}"
-        tell(f"note: {why_not}" if why_not else kept)
+    """Between iterations: candidates approved during the last one become champion, or go on waiting with a note."""
+    for iteration_id in campaign.approved:
+        suspect = quarantine.find(lab, campaign, iteration_id)
+        problem = quarantine.take(lab, campaign, suspect, base_of(lab, config, campaign, tell)[0])
+        tell(f"note: {problem}" if problem else _taken(suspect))
         campaign = lab.load()[1]
     return campaign
 
 
+def _taken(suspect: SetAside) -> str:
+    candidate = suspect.candidate
+    return f"kept by your word: autolab/champion is {candidate.commit[:12]} of {candidate.iteration_id}"
+
+
 def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
-    """A pass signed by the user, only where the required checks passed on the candidate's commit."""
+    """Record the user's approval of the review, and write it as a pass.
+
+    LabError: no iteration waits, the review is not of its candidate, or required checks did not pass.
+    """
     if state.iteration_id is None or state.stage is not Stage.HUMAN_REVIEW:
         raise LabError(f"review approve: nothing waits for a user: the lab is at {state.stage}")
     path = lab.iteration(state.iteration_id).review_result
-    events = list(lab.ledger.lines(campaign.iteration_offset))
+    lines = list(lab.ledger.lines(campaign.iteration_offset))
     try:
-        review = recorded_review(path, str(path.relative_to(lab.root)), events)
+        review = recorded_review(path, str(path.relative_to(lab.root)), lines)
     except RecordError as error:
-        raise LabError(f"review approve: {error}; `autolab review retry` has it reviewed again") from None
-    if review.commit not in [line.data["commit"] for line in events if line.event == "candidate"][-1:]:
-        raise LabError("review approve: the review is of an older candidate; `autolab review retry` has it reviewed")
-    failed = [name for name, value in review.required_checks.items() if value == "fail"]
-    if failed or not review.required_checks:
-        what = f"failed: {', '.join(failed)}" if failed else "were not run"
-        raise LabError(f"review approve: required checks {what}; `autolab review retry` sends it back to be fixed")
+        raise LabError(f"review approve: {error}; {RETRY} has it reviewed again") from None
+    candidates = list(events.events_of(lines, CandidateRecorded))
+    if not candidates or review.commit != candidates[-1].commit:
+        raise LabError(f"review approve: the review is of an older candidate; {RETRY} has it reviewed")
+    if not review.required_checks:
+        raise LabError(f"review approve: required checks were not run; {RETRY} sends it back to be fixed")
+    failed = [name for name, status in review.required_checks.items() if status == "fail"]
+    if failed:
+        raise LabError(
+            f"review approve: required checks failed: {', '.join(failed)}; {RETRY} sends it back to be fixed"
+        )
     signed = review.model_copy(update={"status": "pass", "reviewer": "user", "reviewed_at": utc_now()})
     over = [finding if isinstance(finding, str) else finding.message for finding in review.blocking_findings]
-    sha = sha256_of(signed.to_json())
-    lab.ledger.append("approved", {"commit": review.commit, "over": over, "sha256": sha})
+    approved = Approved(commit=review.commit, over=tuple(over), sha256=sha256_of(signed.to_json()))
+    events.append(lab.ledger, approved)
+    # Only after the line: the gate believes a review that the ledger holds, and nothing else.
     write_whole(path, signed.to_json())
 
 
 def way_on(state: State) -> str:
+    """The commands that take a lab on that waits or has stopped."""
     if state.stage is Stage.HUMAN_REVIEW:
         return "answer with `autolab review approve|retry|stop`"
     return "go on with `autolab loop --goal ... --max-iterations N` or `autolab review retry`"

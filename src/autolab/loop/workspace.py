@@ -4,8 +4,8 @@ Left out at every stage: labels and inputs of the evaluation and the holdout, ex
 the commit, `.autolab`, `experiments` and the worktrees. The repository has one commit, made for the copy, so that no
 object of the lab's is in reach. Training data that git does not hold is there as a link.
 
-What the agent changed is carried over into the candidate's worktree by path: what is not left out becomes what it is
-in the copy, and what is left out stays what it is in the base. So a file that was never there is no deletion. What no
+What the agent changed is carried over into the candidate's worktree by path: a visible path becomes what it is in the
+copy, and a hidden path stays what it is in the base. So a file that was never there does not count as deleted. What no
 commit may hold is left behind, and is a finding.
 
 Not covered: labels that a lab holds in another form (a table of all rows, say) outside of the evaluation's folders.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from autolab.lab.git import Git
@@ -31,41 +31,32 @@ CONTROL = (".autolab", "experiments", "5_worktrees")
 """The lab's own folders: its settings, its record, its candidates."""
 IGNORE_FILE_BYTES = 1 << 20
 """Bytes of a `.gitignore`, which git reads whole."""
-TOLD = 10
-"""Findings that are told one by one; a last one counts the rest."""
+LISTED_FINDINGS = 10
+"""Findings that are listed one by one; a last one counts the rest."""
 
 
-def hidden(config: Config) -> list[str]:
-    """Paths that no author's folder holds."""
-    splits = (config.evaluate.eval, config.evaluate.holdout) if config.evaluate is not None else ()
-    return [*CONTROL, *(path for path in splits if path is not None)]
-
-
-def data_beside(root: Path, config: Config, held: bool) -> dict[str, Path]:
-    """The training data that lies in the lab and not in git (`held`): name in the copy -> where it lies.
-
-    No split lies inside of it: the configuration refuses that. Data outside of the lab has no name in the copy and is
-    not in here.
-    """
-    if config.data is None or held or Path(config.data).is_absolute() or not (root / config.data).exists():
-        return {}
-    return {config.data: root / config.data}
+def splits_of(config: Config) -> list[str]:
+    """The folders of the evaluation and the holdout."""
+    if config.evaluate is None:
+        return []
+    return [path for path in (config.evaluate.eval, config.evaluate.holdout) if path is not None]
 
 
 class Workspaces(Git):
     """The lab's repository, as the engine uses it for coding agents."""
 
     def make(self, place: Path, commit: str, base: str, config: Config) -> None:
-        """See to it that `place` holds the files of `commit` that an author may see. One that is there stays.
+        """Make sure that `place` holds the files of `commit` that an author may see. One that exists stays as it is.
 
-        `base` says what else counts as hidden: exact copies in it of evaluation data.
+        Exact copies in `base` of evaluation data are hidden too.
         """
         if place.exists():
             return
+        # Made beside and renamed, so that a crash leaves no half copy in the place of a whole one.
         new = place.with_name(f".{place.name}.new")
         with disk(f"workspace {place}"):
             remove_tree(new)
-        self.export(commit, new, None, [*hidden(config), *self._copies(base, config)])
+        self.export(commit, new, None, self._hidden(base, config))
         with disk(f"workspace {place}"):
             open_up(new)
             _own_repository(new)
@@ -79,81 +70,93 @@ class Workspaces(Git):
 
     def contents(self, commit: str, names: Collection[str], most: int) -> dict[str, bytes]:
         """The files of these names in a commit, until together they have more than `most` bytes."""
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         size = 0
-        wanted = [entry for entry in self._files_in(self._known(commit)) if entry.name in names]
-        for entry, content in self._blobs(wanted):
-            found[entry.name] = content
+        entries = [entry for entry in self._files_in(self._known(commit)) if entry.name in names]
+        for entry, content in self._blobs(entries):
+            contents[entry.name] = content
             size += len(content)
             if size > most:
                 break
-        return found
+        return contents
 
     def data(self, base: str, config: Config) -> dict[str, Path]:
-        """`data_beside` for this lab."""
-        held = config.data is not None and not Path(config.data).is_absolute() and self.has_path(base, config.data)
-        return data_beside(self.root, config, bool(held))
+        """The training data that lies in the lab and not in git: its name in a copy -> where it lies.
+
+        No split lies inside of it: the configuration refuses that. Data outside of the lab has no name in a copy.
+        """
+        path = config.data
+        if path is None or Path(path).is_absolute() or self.has_path(base, path) or not (self.root / path).exists():
+            return {}
+        return {path: self.root / path}
 
     def carry(self, place: Path, worktree: Path, parent: str, base: str, config: Config) -> list[Finding]:
-        """Make `worktree` hold what `place` holds, and `base`'s files where a path is hidden; what was left behind.
+        """Make `worktree` hold the files of `place`, and of `base` where a path is hidden. Ignored files stay out.
 
-        Ignored files are no part of it. The same again gives the same. `parent` is the commit that the copy was of.
+        Returns findings on what was left behind. `parent` is the commit that the copy was of. Carrying again changes
+        nothing.
         """
         tree = self._worktree(worktree)
-        source = GitPlace(tree.git_dir, place.resolve())
         before = {entry.name: entry for entry in self._files_in(self._known(parent))}
-        beside = self.data(base, config)
-        there = self._files_of(source, write=True)
-        found: list[Finding] = []
-        wanted = {}
-        for name, entry in there.items():
-            if any(_within(name, link) for link in beside):
+        links = self.data(base, config)
+        entries = self._files_of(GitPlace(tree.git_dir, place.resolve()), write=True)
+        findings: list[Finding] = []
+        carried = {}
+        for name, entry in entries.items():
+            if any(_within(name, link) for link in links):
                 continue
             problem = _unfit(entry, before.get(name))
             if not problem:
-                wanted[name] = entry
+                carried[name] = entry
                 continue
-            found.append(blocking_finding("paths", f"{_shown(name)}: {problem}", _shown(name)))
+            findings.append(_left_behind(name, problem))
             if name in before:
-                wanted[name] = before[name]
-        found += _repositories(place, there)
-        self._fill_with(tree, _with_hidden(wanted, self._hidden_entries(base, config)))
-        return (
-            found if len(found) <= TOLD else [*found[:TOLD], blocking_finding("paths", f"and {len(found) - TOLD} more")]
-        )
+                carried[name] = before[name]
+        findings += _repositories(place, entries)
+        self._fill_with(tree, _with_hidden(carried, self._hidden_entries(base, config)))
+        more = len(findings) - LISTED_FINDINGS
+        if more > 0:
+            findings[LISTED_FINDINGS:] = [blocking_finding("paths", f"and {more} more")]
+        return findings
 
-    def _copies(self, base: str, config: Config) -> list[str]:
-        """Files of `base` with the bytes of an evaluation split's arrays, outside of the training data."""
-        entries, splits = self._files_in(self._known(base)), hidden(config)[len(CONTROL) :]
-        arrays = {e.id for e in entries if e.name.endswith(".npy") and any(_within(e.name, path) for path in splits)}
-        own = [config.data] if config.data is not None else []
-        return [e.name for e in entries if e.id in arrays and not any(_within(e.name, path) for path in own)]
+    def _hidden(self, base: str, config: Config) -> list[str]:
+        """Paths that no author's folder holds: control, splits, and files of `base` that copy a split's arrays."""
+        splits, copies = splits_of(config), []
+        entries = self._files_in(self._known(base))
+        arrays = {entry.id for entry in entries if entry.name.endswith(".npy") and _within_any(entry.name, splits)}
+        for entry in entries:
+            is_training_data = config.data is not None and _within(entry.name, config.data)
+            if entry.id in arrays and not is_training_data:
+                copies.append(entry.name)
+        return [*CONTROL, *splits, *copies]
 
     def _hidden_entries(self, base: str, config: Config) -> list[TreeEntry]:
-        paths = [*hidden(config), *self._copies(base, config)]
-        return [e for e in self._files_in(self._known(base)) if any(_within(e.name, path) for path in paths)]
+        hidden = self._hidden(base, config)
+        return [entry for entry in self._files_in(self._known(base)) if _within_any(entry.name, hidden)]
 
-    def _fill_with(self, tree: GitPlace, wanted: Mapping[str, TreeEntry]) -> None:
-        """Make the files of a worktree these; what git ignores stays."""
-        there = self._files_of(tree, write=False)
-        changed = [entry for name, entry in wanted.items() if there.get(name) != entry]
+    def _fill_with(self, tree: GitPlace, files: Mapping[str, TreeEntry]) -> None:
+        """Make these the files of a worktree; what git ignores stays."""
+        present = self._files_of(tree, write=False)
+        changed = [entry for name, entry in files.items() if present.get(name) != entry]
         with disk(f"files of {tree.folder}"):
-            for name in sorted(there.keys() - wanted.keys()):
+            for name in sorted(present.keys() - files.keys()):
                 remove_any(tree.folder / name)
                 _prune(tree.folder / name, tree.folder)
-            for entry, data in self._blobs(changed):
+            for entry, content in self._blobs(changed):
                 target = tree.folder / entry.name
-                for above in reversed(target.relative_to(tree.folder).parents[:-1]):
-                    if not (tree.folder / above).is_dir() or (tree.folder / above).is_symlink():
-                        remove_any(tree.folder / above)
+                # What stands in the place of a folder may be a link, which must not be followed.
+                for parent in reversed(target.relative_to(tree.folder).parents[:-1]):
+                    if not (tree.folder / parent).is_dir() or (tree.folder / parent).is_symlink():
+                        remove_any(tree.folder / parent)
                 remove_any(target)
-                create(target, entry.mode, data)
+                create(target, entry.mode, content)
 
 
 def open_up(top: Path) -> None:
     """Give us every right to the files and folders below `top`, whatever a program has taken away. Follows no link."""
     folders = [top]
     for folder in folders:
+        # Before it is listed: without these rights that would fail.
         os.chmod(folder, stat.S_IMODE(folder.lstat().st_mode) | 0o700)
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -161,12 +164,11 @@ def open_up(top: Path) -> None:
                     folders.append(Path(entry.path))
                 elif entry.is_file(follow_symlinks=False):
                     mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
-                    if mode & 0o600 != 0o600:
-                        os.chmod(entry.path, mode | 0o600)
+                    os.chmod(entry.path, mode | 0o600)
 
 
 def _own_repository(place: Path) -> None:
-    """One commit of all that is there; what is put there later is no part of it."""
+    """A repository at `place` with one commit of all that is there now."""
     for words in (
         ("init", "--quiet", "--template=", "-b", "main", "."),
         ("add", "--all", "--force"),
@@ -179,24 +181,29 @@ def _own_repository(place: Path) -> None:
 
 
 def unreadable(place: Path) -> str:
-    """Why git must not look at a copy; empty where it may. For a `.gitignore` that is a pipe it would wait for ever."""
-    folders = [place]
+    """Why git must not look at a copy; empty if it may. It would wait for ever for a `.gitignore` that is a pipe."""
+    for entry in _walk(place):
+        if entry.name == ".gitignore":
+            status = entry.stat(follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > IGNORE_FILE_BYTES:
+                problem = f"no regular file of at most {IGNORE_FILE_BYTES:,} bytes; make it one, or remove it"
+                return f"{_shown(os.path.relpath(entry.path, place))}: {problem}"
+    return ""
+
+
+def _walk(top: Path) -> Iterator[os.DirEntry[str]]:
+    """Everything below `top`, without what lies in folders called `.git`. Follows no link."""
+    folders = [str(top)]
     for folder in folders:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False) and entry.name.lower() != ".git":
-                    folders.append(Path(entry.path))
-                if entry.name != ".gitignore":
-                    continue
-                facts = entry.stat(follow_symlinks=False)
-                if not stat.S_ISREG(facts.st_mode) or facts.st_size > IGNORE_FILE_BYTES:
-                    what = f"no regular file of at most {IGNORE_FILE_BYTES:,} bytes; make it one, or remove it"
-                    return f"{_shown(os.path.relpath(entry.path, place))}: {what}"
-    return ""
+                    folders.append(entry.path)
+                yield entry
 
 
 def _unfit(entry: TreeEntry, before: TreeEntry | None) -> str:
-    """Why an entry cannot become part of a commit; empty where it can, or was part of it before."""
+    """Why an entry cannot become part of a commit; empty if it can, or was part of it before."""
     name = entry.name
     if entry == before:
         return ""
@@ -215,27 +222,39 @@ def _unfit(entry: TreeEntry, before: TreeEntry | None) -> str:
     return ""
 
 
+def _left_behind(name: str, problem: str) -> Finding:
+    return blocking_finding("paths", f"{_shown(name)}: {problem}", _shown(name))
+
+
 def _repositories(place: Path, names: Iterable[str]) -> list[Finding]:
-    """Folders above these files, but for the top, with a `.git`: git lists their files, until they have a commit."""
-    above = {str(folder) for name in names for folder in PurePosixPath(name).parents if str(folder) != "."}
-    listed = {name.rstrip("/") for name in names if name.endswith("/")}
-    nested = sorted(folder for folder in above - listed if os.path.lexists(place / folder / ".git"))
-    why = "a repository of its own; remove its .git"
-    return [blocking_finding("paths", f"{_shown(folder)}: {why}", _shown(folder)) for folder in nested]
+    """Findings on folders above these files that hold a `.git`. Git lists such a folder's files if it has no commit."""
+    folders: set[str] = set()
+    for name in names:
+        folders |= _folders_above(name)
+    folders -= {name.rstrip("/") for name in names}  # of these git has said itself that they are repositories
+    nested = sorted(folder for folder in folders if os.path.lexists(place / folder / ".git"))
+    return [_left_behind(folder, "a repository of its own; remove its .git") for folder in nested]
 
 
-def _with_hidden(wanted: Mapping[str, TreeEntry], kept: Iterable[TreeEntry]) -> dict[str, TreeEntry]:
-    """What was carried, and of what is hidden all that it leaves room for."""
-    folders = {str(folder) for name in wanted for folder in PurePosixPath(name).parents}
+def _with_hidden(carried: Mapping[str, TreeEntry], hidden: Iterable[TreeEntry]) -> dict[str, TreeEntry]:
+    """The carried files, and the hidden ones except where a carried file takes their place or lies above or below."""
+    files = dict(carried)
+    folders: set[str] = set()
+    for name in carried:
+        folders |= _folders_above(name)
+    for entry in hidden:
+        if entry.name not in folders and not _folders_above(entry.name) & carried.keys():
+            files.setdefault(entry.name, entry)
+    return files
 
-    def has_room(name: str) -> bool:
-        return name not in folders and not any(str(folder) in wanted for folder in PurePosixPath(name).parents)
 
-    return {entry.name: entry for entry in kept if has_room(entry.name)} | dict(wanted)
+def _folders_above(name: str) -> set[str]:
+    """The folders that a file lies in, without the top."""
+    return {str(folder) for folder in PurePosixPath(name).parents} - {"."}
 
 
 def _prune(path: Path, top: Path) -> None:
-    """Remove the folders above `path` that hold nothing any more, up to `top`."""
+    """Remove the empty folders above `path`, up to `top`."""
     for folder in path.parents:
         if folder == top or not folder.is_dir() or any(folder.iterdir()):
             return
@@ -244,6 +263,10 @@ def _prune(path: Path, top: Path) -> None:
 
 def _within(name: str, path: str) -> bool:
     return PurePosixPath(name).is_relative_to(PurePosixPath(path))
+
+
+def _within_any(name: str, paths: Iterable[str]) -> bool:
+    return any(_within(name, path) for path in paths)
 
 
 def _shown(name: str) -> str:

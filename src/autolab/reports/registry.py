@@ -9,8 +9,8 @@ from typing import Any
 from autolab.errors import RecordError
 from autolab.lab.front_matter import front_matter
 from autolab.lab.lab import Lab
+from autolab.lab.schemas.events import Call, events_of
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord
-from autolab.lab.schemas.replies import request_kind
 from autolab.stats.wording import heading
 from autolab.text import decode, many_lines
 
@@ -44,10 +44,8 @@ def finished(lab: Lab) -> list[IterationRecord]:
 def registry_records(lab: Lab) -> list[dict[str, Any]]:
     """The iterations in the registry's form, each answer with its prompt, its raw text and the calls behind it."""
     calls: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for line in lab.ledger.lines():
-        if line.event == "call":
-            request = (line.data["iteration_id"], request_kind(line.data), line.data["number"])
-            calls.setdefault(request, []).append(line.data)
+    for call in events_of(lab.ledger.lines(), Call):
+        calls.setdefault((call.iteration_id, call.kind, call.number), []).append(call.value())
     return [
         record.value() | {"llm_response": [_reply(lab, record, one.value(), calls) for one in record.llm_response]}
         for record in finished(lab)

@@ -15,9 +15,10 @@ from pydantic import Field, JsonValue
 from autolab.errors import RecordError
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign, Champion, Loop, State
-from autolab.lab.schemas.config import Count
+from autolab.lab.schemas.config import Count, ResearcherConfig
 from autolab.lab.schemas.experiment import Calibration, Confirmation, Finding, Lesson, Trial
 from autolab.lab.schemas.outcomes import RequestKind, RunKind, Stage
+from autolab.lab.schemas.plans import Entry
 from autolab.lab.schemas.record import Record
 
 Number = Annotated[int, Field(ge=1)]
@@ -142,7 +143,7 @@ class Cause(TypedDict, total=False):
     from_stage: Stage
     reason: str
     log: str | None
-    entry: dict[str, JsonValue] | None
+    entry: Entry | None
     calibration: Calibration
     reproduced: Reproduced
     n: int
@@ -167,7 +168,7 @@ class Transition(Event):
     from_stage: Stage | None = Field(default=None, alias="from")
     reason: str = ""
     log: str | None = None
-    entry: dict[str, JsonValue] | None = None
+    entry: Entry | None = None
     calibration: Calibration | None = None
     reproduced: Reproduced | None = None
     n: Number | None = None
@@ -190,7 +191,7 @@ class Asked(Request):
 
     key: str
     researcher: str
-    who: dict[str, JsonValue]
+    who: ResearcherConfig
     prompt_sha256: str
     prompt_version: int
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, JsonValue
@@ -37,6 +36,17 @@ class AgentResult(Record):
     changed_files: tuple[Sentence, ...]
     completion_token_seen: bool
     output: dict[str, JsonValue] | None = None
+
+
+class StoredReply(Record):
+    """A service's reply to a paid call, as it is kept without secrets. `base64`: its bytes are not UTF-8."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    base64: bool
+    seconds: float
+    fault: str
 
 
 Title = Annotated[
@@ -155,8 +165,3 @@ OUTPUTS: dict[RequestKind, type[Output]] = {
     RequestKind.UPDATE_DOCS: DocsOutput,
     RequestKind.DECIDE_REPEAT: DecisionOutput,
 }
-
-
-def request_kind(data: Mapping[str, JsonValue]) -> str:
-    """The kind of the request that a ledger line is about."""
-    return str(data["kind"])
