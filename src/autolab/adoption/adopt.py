@@ -27,8 +27,9 @@ from autolab.lab.schemas.config import Config, Direction, VerifierPolicy
 from autolab.lab.trial_python import OWN_PYTHON, command_words
 from autolab.reports import results_table
 from autolab.sandbox.collect import remove_tree
+from autolab.sandbox.environment import SYSTEM_PATH
 from autolab.text import decode
-from autolab.trials import inputs, job, metrics
+from autolab.trials import inputs, metrics
 
 BASE = TEMPLATES / "base"
 DOCUMENTS = (
@@ -229,7 +230,7 @@ def _path_needed(repository: Repository, program: str) -> list[str]:
         if os.access(repository.root / program, os.X_OK) and (program.startswith("/") or _is_file(repository, program)):
             return []
         raise UsageError(f"--train-command: {program}: not a committed program that may be run; chmod +x, commit")
-    if shutil.which(program, path=job.environment_of_trials("")["PATH"]):
+    if shutil.which(program, path=SYSTEM_PATH):
         return []
     if shutil.which(program):
         return ["PATH"]

@@ -29,6 +29,7 @@ from autolab.lab.schemas.experiment import Calibration, Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.sandbox import collect, npy_header
 from autolab.stats import rules, scores
+from autolab.stats.finite import is_finite
 from autolab.stats.plan import AGAIN, ALTERED, Plan, calibration_plan, planned_cells
 from autolab.stats.seeds import search_seeds
 from autolab.trials import measurement
@@ -111,7 +112,7 @@ def _of_constant(lab: Lab, config: Config, base: str, manifest: Manifest) -> flo
     except collect.InvalidFile:  # the user has cleaned it away meanwhile
         return None
     found = evaluation.of_constant(shape, lab.store / "constant").get(config.metric.primary)
-    return None if found is None or not abs(found) < rules.LIMIT else found
+    return None if found is None or not is_finite(found) else found
 
 
 def _show(lab: Lab, found: Calibration, tell: View) -> Calibration:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from autolab.lab.schemas.experiment import Calibration, Comparison, Design, Finding, Manifest, MaxPairs, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
-from autolab.stats.rules import LIMIT
+from autolab.stats.finite import LIMIT
 from autolab.stats.scores import SHARES, Scale, measured
 from autolab.verifiers import suspicion
 
