@@ -18,6 +18,7 @@ from typing import Literal
 
 from autolab.errors import RecordError
 from autolab.lab import redaction
+from autolab.lab.front_matter import front_matter
 from autolab.lab.schemas.config import Config, VerifierPolicy
 from autolab.lab.schemas.experiment import Design, Finding, Hypothesis, Summary
 from autolab.lab.trial_python import OWN_PYTHON
@@ -308,10 +309,7 @@ def _load_hypothesis(path: Path) -> Hypothesis:
         raise RecordError(f"{path.name}: not found") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path.name}: cannot be read: {error}") from None
-    matter = re.match(r"---\r?\n(.*?\n)---\s*(?:\n|$)", text, re.DOTALL)
-    if matter is None:
-        raise RecordError(f"{path.name}: line 1: no front matter: begin with --- and end it with ---")
-    return Hypothesis.from_text(matter[1], path.name)
+    return Hypothesis.from_text(front_matter(text, path.name), path.name)
 
 
 def _quoted(tail: str) -> str:
