@@ -79,7 +79,7 @@ def findings(changes: Iterable[Change], policy: VerifierPolicy, config: Config, 
     found = []
     for change in changes:
         path = change.path
-        problem = _configures(path, tools, programs) or _changed_section(path, tools, base(path), new(path))
+        problem = _configures(path, tools, programs) or _changed_section(path, tools, base, new)
         if problem is not None:
             shown = ascii(path)[1:-1]
             found.append(blocking_finding("tests", f"{shown}: {problem}; {_WAY}", shown))
@@ -135,16 +135,17 @@ def _paths(command: str | None) -> set[str]:
     return paths
 
 
-def _changed_section(path: str, tools: Collection[str], old: bytes | None, new: bytes | None) -> str | None:
+def _changed_section(path: str, tools: Collection[str], base: Read, new: Read) -> str | None:
     """The section of pyproject.toml or setup.cfg that a change alters, if it may configure a check."""
     name = PurePosixPath(fold(path)).name
+    if name not in ("pyproject.toml", "setup.cfg"):
+        return None
+    old_content, new_content = base(path) or b"", new(path) or b""
     try:
-        if name == "pyproject.toml":
-            before, after = _toml_sections(old or b"", tools), _toml_sections(new or b"", tools)
-        elif name == "setup.cfg":
-            before, after = _cfg_sections(old or b""), _cfg_sections(new or b"")
+        if name == "setup.cfg":
+            before, after = _cfg_sections(old_content), _cfg_sections(new_content)
         else:
-            return None
+            before, after = _toml_sections(old_content, tools), _toml_sections(new_content, tools)
     except (ValueError, RecursionError, configparser.Error):  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         return "cannot be read, and may configure the lab's own tests"
     for section in sorted(before.keys() | after.keys()):
