@@ -29,8 +29,9 @@ from autolab.cli import init
 from autolab.executors.base import Job, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab.lab import Lab
+from autolab.sandbox.environment import ProgramEnvironment
 from autolab.trials import interpreter
-from autolab.trials.job import checks_box, environment_of_trials
+from autolab.trials.job import checks_box
 from autolab.trials.lab_inputs import inputs_of
 
 RATIO, START_MS = 1.05, 100.0
@@ -56,11 +57,8 @@ class Bench:
         assert data is not None
         box = replace(self.box, level=level, reads=(*self.box.reads, "{code}", "{data}", "{config}"))
         box = replace(box, writes=("{folder}/train",))
-        env = environment_of_trials(self.inputs.interpreter.path) | {
-            "AUTOLAB_SEED": str(seed),
-            "AUTOLAB_CONFIG": "{config}",
-        }
-        env |= {"AUTOLAB_DATA": "{data}", "AUTOLAB_TRIAL_DIR": "{folder}/train"}
+        environment = ProgramEnvironment(self.inputs.interpreter.path)
+        env = environment.training("{folder}/train", seed, "{config}", "{data}")
         step = Step("train", argv, "{code}", env, 600, 1 << 20, box)
         inputs = {"code": self.inputs.code["base"].folder, "data": data, "config": self.settings}
         return Job(level, level, 1, (step,), inputs)

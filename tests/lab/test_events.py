@@ -131,7 +131,7 @@ def test_every_class_of_an_event_is_in_the_table_and_has_an_example() -> None:
 
 
 def test_nobody_appends_plain_values_to_a_ledger_but_the_ledger_and_the_typed_append() -> None:
-    """`Ledger.append(event, data)` has two arguments, the `append` of a list one; that of rich's Text is the board's."""
+    """`Ledger.append(event, data)` has two arguments, a list's `append` one; only the board uses rich's Text."""
     untyped = set()
     for path in SOURCE.rglob("*.py"):
         for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):

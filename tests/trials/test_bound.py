@@ -138,13 +138,14 @@ OWN_LOSS = hypothesis(metric="train_loss", direction="minimize")
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("value", ['float("nan")', 'float("inf")', "1e200"])
 @pytest.mark.parametrize("bound", [2.0, None])
-def test_a_self_reported_nan_is_cut_where_there_is_a_bound_and_a_failure_where_there_is_none(
-    bound: float | None, tmp_path: Path
+def test_a_self_reported_loss_that_is_not_finite_is_cut_at_the_bound_or_else_a_failure(
+    bound: float | None, value: str, tmp_path: Path
 ) -> None:
-    """Its baseline does not scatter, so that no bound can be taken from it."""
+    """NaN, infinity and 1e200 have the same outcome. The baseline does not scatter, so no bound comes from it."""
     plain = '{"train_loss": 1.0 / width}))\n    (folder / "h'
-    broken = plain.replace("1.0 / width", 'float("nan") if width == 4.0 else 1.0 / width')
+    broken = plain.replace("1.0 / width", f"{value} if width == 4.0 else 1.0 / width")
     there, back = (
         implementation(4.0, edits=[{"path": "train.py", "search": old, "replace": new}])
         for old, new in ((plain, broken), (broken, plain))
@@ -156,9 +157,11 @@ def test_a_self_reported_nan_is_cut_where_there_is_a_bound_and_a_failure_where_t
     assert (ended.code, ended.err) == (0, "")
     run = manifest(kit, "run_0001")
     if bound is None:
-        assert run["status"] == "failed" and "metrics.json: NaN is not a number that JSON has" in run["reason"]
+        assert run["status"] == "failed" and "metrics.json: train_loss: must be a finite number" in run["reason"]
         return
     assert run["status"] == "completed" and run["comparisons"][0]["cut"][1]["diverged"] > 0
+    steep = [trial for trial in run["trials"] if trial["arm"] == run["comparisons"][0]["arm"]]
+    assert steep and all(trial["diverged"] == ["train_loss"] and not trial["self_reported"] for trial in steep)
     assert run["comparisons"][0]["difference"]["mean"] == pytest.approx(0.5 - bound)
 
 
@@ -175,7 +178,7 @@ def test_a_bound_that_would_cut_the_baseline_itself_is_refused_before_anything_i
 # How a number that is none arrives
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "1e200", "1" + "0" * 400])
 @pytest.mark.parametrize("compared", [None, "accuracy", "val_loss"])
 def test_of_a_score_only_what_is_compared_may_be_no_finite_number(
     value: str, compared: str | None, tmp_path: Path
@@ -190,7 +193,7 @@ def test_of_a_score_only_what_is_compared_may_be_no_finite_number(
     assert math.isnan(found.pop("val_loss")) and found == {"accuracy": 0.1}
 
 
-@pytest.mark.parametrize("value", ["nan", "-inf", "Infinity", "1e999"])
+@pytest.mark.parametrize("value", ["nan", "-inf", "Infinity", "1e999", "1e200", "-1" + "0" * 400])
 def test_of_printed_lines_only_what_is_compared_may_be_no_finite_number(value: str, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "train.out").write_text(f"steps: 7\nval_bpb: {value}\n")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lab_kit import hypothesis, implementation, iteration, make_lab, script
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import VerifierPolicy
@@ -136,10 +137,31 @@ def test_a_check_sees_a_small_environment_and_nothing_of_the_users(
     configured = replace(ground, config=tmp_path / "arm.json", data=tmp_path / "data")
     assert run_checks(policy(dry_run_command=program(ground, text)), configured).checks["dry_run"] == "pass"
     seen = dict(line.split(" ", 1) for line in (ground.logs / "dry_run.log").read_text().splitlines())
-    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"}
+    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONUNBUFFERED"}
+    allowed |= {f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS")}
     allowed |= {f"AUTOLAB_{name}" for name in ("TRIAL_DIR", "SEED", "CONFIG", "DATA")}
     assert set(seen) - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING"} == allowed
     assert seen["AUTOLAB_TRIAL_DIR"] == str(ground.scratch / "dry_run") and seen["HOME"] == seen["TMPDIR"]
+
+
+def test_a_check_sees_the_variables_of_a_training(tmp_path: Path) -> None:
+    """Those that `train.env` names too: without them this candidate's dry run fails, and its training would not."""
+    code = '4.0\nimport os\nassert os.environ["CORPUS"] == "/corpus"\nprint("VARIABLES", *sorted(os.environ))'
+    train = {"command": "{python} -S -B train.py", "time_limit_s": 30, "env": ["CORPUS"]}
+    metric = {"primary": "train_loss", "direction": "minimize", "success_delta": 0.05}
+    config = {"train": train, "metric": metric, "evaluate": None, "predict": None}
+    claim = hypothesis(metric="train_loss", direction="minimize")
+    answers = script(iteration(hypothesis=claim, implementation=implementation(code)))
+    lab = make_lab(tmp_path, answers, config=config)
+    done = lab.autolab("loop", "--max-iterations", "1", CORPUS="/corpus")
+    assert done.code == 0, done.err
+    (dry_run,) = lab.root.glob(".autolab/logs/iterations/*_h1/checks/dry_run.log")
+    (training, *_) = lab.root.glob("experiments/*_h1/runs/run_0001/trials/steep-s0/a1/logs/train.out")
+    in_check, in_training = (
+        next(line for line in path.read_text().splitlines() if line.startswith("VARIABLES"))
+        for path in (dry_run, training)
+    )
+    assert "CORPUS" in in_check.split() and in_check == in_training
 
 
 def test_commands_of_the_seed_find_interpreter_iteration_and_its_folder(ground: CheckInputs, tmp_path: Path) -> None:

@@ -174,24 +174,6 @@ def test_a_seed_that_is_counted_twice_is_blocked() -> None:
     assert found == ["arm base: a seed is counted twice", "arm wide: a seed is counted twice"]
 
 
-def test_a_comparison_with_an_arm_that_is_no_baseline_is_blocked() -> None:
-    found = messages(run(full(), comparisons=[compared(baseline="wide")]), "blocking")
-    assert found == ["arm wide: compared with wide, which is no baseline; known: base"]
-
-
-def test_pairs_beyond_the_first_gap_are_blocked_and_the_arm_with_the_gap_is_named() -> None:
-    trials = [one for one in full() if one["trial"] != "wide-s1"]
-    found = messages(run(trials, seeds={"max_pairs": 3}, comparisons=[compared()]), "blocking")
-    assert found == ["arm wide: 3 pairs are counted, and its completed trials without a gap are 1"]
-    assert run(full(), seeds={"max_pairs": 24}, comparisons=[compared()]) == []
-
-
-def test_an_aggregate_over_fewer_pairs_than_the_declared_seeds_is_blocked() -> None:
-    found = messages(run(full(), comparisons=[compared(pairs=2)]), "blocking")
-    assert found == ["arm wide: 2 pairs are counted, and the design declares 3 seeds"]
-    assert run(full(), seeds={"max_pairs": 24}, comparisons=[compared(pairs=2)]) == [], "a rule that may stop early"
-
-
 def test_declared_seeds_need_not_all_run_where_the_seed_changes_nothing() -> None:
     trials = [trial(arm, index, index + 1, predictions_sha256=arm) for index in range(2) for arm in ("base", "wide")]
     found = run(trials, comparisons=[compared(pairs=2, reason="deterministic")])

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
 from autolab.lab.trial_python import OWN_PYTHON, command_words
-from autolab.trials import job
+from autolab.sandbox.environment import SYSTEM_PATH
 
 _SCRIPT = re.compile(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$")
 _READS_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrained|load_dataset")
@@ -135,7 +135,7 @@ def _needs_path(repository: Repository, program: str) -> bool:
         if is_known and os.access(repository.root / program, os.X_OK):
             return False
         raise UsageError(f"--train-command: {program}: not a committed program that may be run; chmod +x, commit")
-    if shutil.which(program, path=job.environment_of_trials("")["PATH"]):
+    if shutil.which(program, path=SYSTEM_PATH):
         return False
     if shutil.which(program) is None:
         raise UsageError(f"--train-command: {program}: no such program on PATH")

@@ -238,6 +238,7 @@ def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> progr
         data=inputs.data,
         experiment=iteration.paths.folder,
         imports=candidate.imports,
+        user=inputs.user,
         with_base_tests=with_base_tests,
         box=job.checks_box(inputs, config.train),
     )

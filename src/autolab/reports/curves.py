@@ -17,6 +17,7 @@ from typing import Any
 from autolab.lab.schemas.experiment import Interval, Trial
 from autolab.sandbox.collect import InvalidFile, open_regular
 from autolab.stats import rules
+from autolab.stats.finite import is_finite
 from autolab.text import decode_json, short_names
 
 HISTORY_BYTES = 8 * 1024**2
@@ -146,7 +147,7 @@ def _object(line: bytes) -> dict[str, Any]:
 
 def _numbers(value: dict[str, Any]) -> Row:
     numbers = {key: v for key, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    if not all(abs(number) < rules.LIMIT for number in numbers.values()):
+    if not all(is_finite(number) for number in numbers.values()):
         raise InvalidFile("a number is not finite")
     return {key: float(number) for key, number in numbers.items()}
 

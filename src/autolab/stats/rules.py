@@ -31,9 +31,8 @@ from functools import lru_cache
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import StoppingRule
 from autolab.lab.schemas.experiment import Interval
+from autolab.stats.finite import LIMIT
 
-LIMIT = 1e150
-"""Metrics and differences must be smaller, so that no square of one overflows."""
 EFFECTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The effects that E+ and E- bet on, in deviations of a difference."""
 FIRST = 3
@@ -165,8 +164,8 @@ def decide(
     if arms < 1 or not 0 < delta < LIMIT or len(differences) > planned or not 0 <= quantum < LIMIT:
         raise ValueError(f"arms {arms}, delta {delta}, {len(differences)} differences for {planned} planned pairs")
     for index, difference in enumerate(differences):
-        if not abs(difference) < LIMIT:
-            raise RecordError(f"difference of pair {index}: {difference} is not a finite number below {LIMIT:g}")
+        if not abs(difference) < 2 * LIMIT:  # that of two finite scores
+            raise RecordError(f"difference of pair {index}: {difference} is not a finite number below {2 * LIMIT:g}")
     return _RULES[rule.rule](differences, Question(delta, rule.alpha / arms, planned, quantum, rule, scores))
 
 

@@ -10,7 +10,6 @@ rare disaster moves anywhere. It does not say how often disasters come. `cut_tri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +19,7 @@ from autolab.lab.schemas.config import Direction
 from autolab.lab.schemas.experiment import ArmMetrics, Calibration, CutTrials, Manifest, Trial
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.stats import rules
+from autolab.stats.finite import LIMIT, is_finite
 
 TO_BOUND = 10.0
 """Deviations of the baseline between its worst score and the bound, where a constant prediction gives none."""
@@ -57,7 +57,7 @@ class Scale:
     def printed(self, trial: Trial) -> float | None:
         """The metric as it was measured; None where it is missing or no finite number."""
         value = measured(trial, self.self_reported).get(self.metric)
-        return value if value is not None and math.isfinite(value) else None
+        return value if value is not None and is_finite(value) else None
 
     def cut(self, trial: Trial) -> Literal["", "diverged", "beyond"]:
         """Why a completed trial counts as the bound; empty if it counts as it was measured, or not at all."""
@@ -78,9 +78,9 @@ class Scale:
 
     def counted(self, value: float) -> float | None:
         """A measured number as it counts; None where there is no bound for one that cannot be used as it is."""
-        if self.bound is not None and (not math.isfinite(value) or worse(self.direction, value, self.bound)):
+        if self.bound is not None and (not is_finite(value) or worse(self.direction, value, self.bound)):
             return self.bound
-        return value if abs(value) < rules.LIMIT else None
+        return value if is_finite(value) else None
 
     def failure(self, trial: Trial) -> str | None:
         """Why this settled trial cannot be used, in one line that names it; None if it can."""
@@ -90,7 +90,7 @@ class Scale:
             return None
         value = measured(trial, self.self_reported).get(self.metric)
         if value is not None:
-            return f"trial {trial.trial}: metric {self.metric!r} is {value}, not a finite number below {rules.LIMIT:g}"
+            return f"trial {trial.trial}: metric {self.metric!r} is {value}, not a finite number below {LIMIT:g}"
         if self.metric in trial.diverged:
             return f"trial {trial.trial}: metric {self.metric!r} is not a finite number, and test.bound sets no bound"
         return f"trial {trial.trial}: metric {self.metric!r} was not measured"
@@ -139,7 +139,7 @@ def aggregate(scale: Scale, trials: Iterable[Trial]) -> dict[str, dict[str, ArmM
         if primary is not None:
             own[scale.metric] = primary
         for name, value in own.items():
-            if abs(value) < rules.LIMIT:
+            if is_finite(value):
                 values.setdefault(trial.arm, {}).setdefault(name, []).append(value)
     return {arm: {name: _arm_metrics(found) for name, found in sorted(by.items())} for arm, by in values.items()}
 

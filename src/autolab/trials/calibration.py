@@ -32,6 +32,7 @@ from autolab.lab.schemas.experiment import Calibration, Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.sandbox import collect, npy_header
 from autolab.stats import rules, scores
+from autolab.stats.finite import is_finite
 from autolab.stats.plan import AGAIN, ALTERED, Plan, calibration_plan, planned_cells
 from autolab.stats.seeds import search_seeds
 from autolab.trials import measurement
@@ -129,7 +130,7 @@ def _constant_score(lab: Lab, config: Config, base: str, manifest: Manifest) -> 
     except collect.InvalidFile:  # the user has cleaned it away meanwhile
         return None
     score = evaluation.of_constant(shape, lab.store / "constant").get(config.metric.primary)
-    if score is None or not abs(score) < rules.LIMIT:
+    if score is None or not is_finite(score):
         return None
     return score
 

@@ -33,7 +33,7 @@ class DataSplit:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How predictions are scored. `holdout` is None in a lab that has none, `altered` where no suffix is altered."""
+    """How predictions are scored. `holdout` is None in a lab without one, `altered` if no suffix is altered."""
 
     evaluator: FrozenEvaluator
     split: DataSplit
@@ -62,24 +62,24 @@ class Evaluation:
     def of_constant(self, shape: tuple[int, ...], folder: Path) -> dict[str, float]:
         """The evaluator's numbers for a constant prediction: uniform log-probabilities over the last axis of `shape`.
 
-        Empty where it does not take them. Leaves nothing in `folder`.
+        Empty if the evaluator refuses it. Leaves nothing in `folder`.
         """
         import numpy as np
 
-        values = np.full(shape, -math.log(shape[-1]), dtype=np.float32)
+        uniform = np.full(shape, -math.log(shape[-1]), dtype=np.float32)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            np.save(folder / PREDICTIONS, values, allow_pickle=False)
-            measured = self.score(folder / PREDICTIONS, self.split.labels, folder)
+            np.save(folder / PREDICTIONS, uniform, allow_pickle=False)
+            numbers = self.score(folder / PREDICTIONS, self.split.labels, folder)
         finally:
             remove_tree(folder)
-        return {} if isinstance(measured, Problem) else measured
+        return {} if isinstance(numbers, Problem) else numbers
 
     def on_parts(self, metric: str, attempt: Path) -> tuple[float, ...]:
         """The metric on `PARTS` equal parts of the evaluation, part k being every `PARTS`-th row from row k on.
 
-        Empty where rows are too few. For trainings that give the same output for every seed: then the rows are all
-        that replicates.
+        Empty if there are too few rows. For trainings that give the same output for every seed: then only the rows
+        replicate.
         """
         if rows_of(self.split.labels) < PARTS * LEAST:
             return ()
@@ -89,36 +89,42 @@ class Evaluation:
     def parts(self, metric: str, predictions: Path, labels: Path, folder: Path, count: int) -> tuple[float, ...]:
         """The metric on `count` parts of (predictions, labels), part k being every `count`-th row from row k on.
 
-        Empty where predictions and labels do not fit together or have fewer rows than parts, or where the
-        evaluator does not take a part. `folder` is used and removed.
+        Empty if predictions and labels differ in their rows or have fewer than `count`, or if the evaluator
+        refuses a part. `folder` is used and removed.
         """
         import numpy as np
 
         try:
-            rows, truth = (np.load(path, mmap_mode="r", allow_pickle=False) for path in (predictions, labels))
+            rows = np.load(predictions, mmap_mode="r", allow_pickle=False)
+            truth = np.load(labels, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):  # a diverged trial need not have left any
             return ()
         if rows.ndim == 0 or truth.ndim == 0 or len(truth) != len(rows) or len(rows) < count:
             return ()
+        values = []
         try:
-            scored = [self._part(rows[part::count], truth[part::count], folder) for part in range(count)]
+            for part in range(count):
+                numbers = self._part(rows[part::count], truth[part::count], folder)
+                if metric not in numbers:
+                    return ()
+                values.append(numbers[metric])
         finally:
             remove_tree(folder)
-        return tuple(one[metric] for one in scored) if all(metric in one for one in scored) else ()
+        return tuple(values)
 
     def _part(self, rows: npt.NDArray[Any], labels: npt.NDArray[Any], folder: Path) -> dict[str, float]:
-        """The evaluator's numbers for some rows; none where it does not take them."""
+        """The evaluator's numbers for some rows; empty if it refuses them."""
         import numpy as np
 
         folder.mkdir(parents=True, exist_ok=True)
-        for name, values in (("predictions", rows), ("labels", labels)):
-            np.save(folder / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
-        measured = self.score(folder / PREDICTIONS, folder / "labels.npy", folder)
-        return {} if isinstance(measured, Problem) else measured
+        np.save(folder / PREDICTIONS, np.ascontiguousarray(rows), allow_pickle=False)
+        np.save(folder / "labels.npy", np.ascontiguousarray(labels), allow_pickle=False)
+        numbers = self.score(folder / PREDICTIONS, folder / "labels.npy", folder)
+        return {} if isinstance(numbers, Problem) else numbers
 
 
 def rows_of(labels: Path) -> int:
-    """Rows of a file of labels; 0 where it is no array of rows."""
+    """Rows of a file of labels; 0 if it holds no array of rows."""
     import numpy as np
 
     try:

@@ -1,13 +1,12 @@
-"""What a trial leaves behind, read with suspicion, and the frozen evaluator, run apart.
+"""What a trial leaves behind, read with suspicion, and the frozen evaluator, run in a process of its own.
 
 Three steps make the metric of record: *train* and *predict* run in the trial (elsewhere); *score* runs here,
 in the engine's own folder, on the collected predictions and the labels that no trial sees. The evaluator is
 verified by hash before and after it ran.
 
-Covered: links, pipes and devices in place of files, oversized files, numbers that are none, pickled arrays,
-an evaluator changed on disk, one that hangs, forks, prints without end or leaves no score. Not covered: an
-evaluator that is wrong in itself. What a trial did wrong comes back as a
-`Problem`, never as an exception.
+Covered: links, pipes and devices in place of files, oversized files, numbers that are not finite, pickled arrays,
+an evaluator that was changed on disk, that hangs, forks, prints without end or leaves no score. Not covered: an
+evaluator that is wrong in itself. What a trial did wrong comes back as a `Problem`, never as an exception.
 """
 
 from __future__ import annotations
@@ -23,10 +22,11 @@ from autolab import files
 from autolab.errors import LabError, RecordError
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.lab.schemas.record import parse_json
-from autolab.sandbox import execute
+from autolab.sandbox import environment, execute
 from autolab.sandbox.box import OPEN, Box
 from autolab.sandbox.collect import InvalidFile, open_regular, remove_tree
 from autolab.sandbox.npy_header import PREDICTIONS_BYTES, npy_header
+from autolab.stats.finite import is_finite
 from autolab.text import decode_json, one_line, short_names
 
 METRICS_BYTES = 64 * 1024
@@ -41,48 +41,46 @@ class Problem:
     message: str
 
 
-def _invalid(path: Path, error: object) -> Problem:
-    return Problem(TrialOutcome.INVALID_ARTIFACT, f"{path.name}: {one_line(str(error))}")
+def _invalid(path: Path, reason: object) -> Problem:
+    return Problem(TrialOutcome.INVALID_ARTIFACT, f"{path.name}: {one_line(str(reason))}")
 
 
 def read_metrics(path: Path, compared: str | None = None) -> dict[str, float] | Problem:
     """`metrics.json` or `score.json`: one flat object of finite numbers. Limits: 64 KiB, 200 keys.
 
-    The metric that is `compared` may be NaN or infinite: then the training diverged, and of the others those that
-    are no finite numbers are left out.
+    If the metric that is `compared` is not finite, the training diverged: the metric is returned as NaN, and other
+    numbers that are not finite are left out.
     """
     try:
         with open_regular(path, METRICS_BYTES) as file:
             text = decode_json(file.read(METRICS_BYTES + 1))
-        if compared is not None:
-            value = parse_json(text, path.name, any_number=True)
-            if isinstance(value, dict) and not_finite(value.get(compared)):
-                others = {name: number for name, number in value.items() if not not_finite(number)}
-                return (_flat_numbers(others) if others else {}) | {compared: math.nan}
-        return _flat_numbers(parse_json(text, path.name))
+        return _flat_numbers(parse_json(text, path.name, any_number=True), compared)
     except RecordError as error:
         return Problem(TrialOutcome.INVALID_ARTIFACT, str(error))
     except (InvalidFile, ValueError) as error:
         return _invalid(path, error)
 
 
-def not_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _flat_numbers(value: object) -> dict[str, float]:
+def _flat_numbers(value: object, compared: str | None) -> dict[str, float]:
     if not isinstance(value, dict) or not value:
         raise InvalidFile('must be one flat object of numbers, such as {"val_loss": 0.1}')
     if len(value) > METRICS_KEYS:
         raise InvalidFile(f"{len(value)} keys, more than the {METRICS_KEYS} allowed")
-    numbers: dict[str, float] = {}
+    finite: dict[str, float] = {}
+    others: list[str] = []
     for key, number in value.items():
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise InvalidFile(f"{key[:60]}: must be a number, got {json.dumps(number)[:60]}")
-        if not abs(number) < 1e308:  # an integer of 400 digits is JSON, and no float
-            raise InvalidFile(f"{key[:60]}: must be a finite number")
-        numbers[key] = float(number)
-    return short_names(numbers)
+        if is_finite(number):
+            finite[key] = float(number)
+        else:
+            others.append(key)
+    if not others:
+        return short_names(finite)
+    if compared in others:
+        return short_names(finite) | {compared: math.nan}
+    first = others[0]
+    raise InvalidFile(f"{first[:60]}: must be a finite number, got {json.dumps(value[first])[:60]}")
 
 
 def check_predictions(path: Path, rows: int | None) -> str | Problem:
@@ -92,16 +90,16 @@ def check_predictions(path: Path, rows: int | None) -> str | Problem:
     """
     try:
         with open_regular(path, PREDICTIONS_BYTES) as file:
-            found = npy_header(file)
-            shape = found.shape
-            if found.descr != "<f4":
-                raise InvalidFile(f"must be float32 ('<f4'), got {found.descr[:60]!r}")
+            header = npy_header(file)
+            shape = header.shape
+            if header.descr != "<f4":
+                raise InvalidFile(f"must be float32 ('<f4'), got {header.descr[:60]!r}")
             if rows is not None and shape[0] != rows:
                 raise InvalidFile(f"{shape[0]} rows, but there are {rows} inputs")
             size = os.fstat(file.fileno()).st_size
-            wanted = found.start + 4 * math.prod(shape)
-            if size != wanted:
-                raise InvalidFile(f"{size} bytes, but a float32 array of shape {shape} has {wanted}")
+            expected = header.start + 4 * math.prod(shape)
+            if size != expected:
+                raise InvalidFile(f"{size} bytes, but a float32 array of shape {shape} has {expected}")
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (InvalidFile, OSError) as error:
@@ -112,8 +110,8 @@ def check_predictions(path: Path, rows: int | None) -> str | Problem:
 class FrozenEvaluator:
     """The evaluator as it was frozen: `sha256` is that of `script`.
 
-    `box` gives level, limits and interpreter. Byte code that lies beside modules is not believed: what the evaluator
-    imports is compiled into the folder `bytecode`, or anew if there is none.
+    `box` gives level, limits and interpreter. Byte code beside modules is not trusted: what the evaluator imports is
+    compiled into the folder `bytecode`, or anew for each score if that is None.
     """
 
     python: Path
@@ -128,63 +126,69 @@ class FrozenEvaluator:
     ) -> dict[str, float] | Problem:
         """The evaluator's numbers for predictions, or why there are none. Leaves `folder`/score.json and score.log.
 
-        `compared` names the metric that may come out as no finite number (`read_metrics`).
+        `compared` names the metric that need not be finite (`read_metrics`).
 
-        The engine calls it with a folder of its own that no trial can write. Nothing of the engine's environment
-        reaches the evaluator. An earlier score.json is not believed but made again. An evaluator that is not the
-        frozen one is a Problem `tampered`. LabError: it, the interpreter or the labels are missing.
+        `folder` must be one that no trial can write. An earlier score.json in it is replaced. The environment of the
+        evaluator is empty. An evaluator that is not the frozen one is a Problem `tampered`. LabError: the script, the
+        interpreter or the labels are missing.
         """
         changed = self._changed()
         if changed:
             return changed
-        for needed in (self.python, labels):
-            if not needed.exists():
-                raise LabError(f"{needed}: not found; the evaluator needs it")
+        for path in (self.python, labels):
+            if not path.exists():
+                raise LabError(f"{path}: not found; the evaluator needs it")
         work = folder.absolute() / "work"
         remove_tree(work)
         work.mkdir(parents=True)
-        compiled = (self.bytecode or work / "bytecode").absolute()
-        compiled.mkdir(exist_ok=True)
-        files_read = [str(self.script.resolve()), str(predictions.absolute()), str(labels.resolve())]
-        script, predictions_path, labels_path = files_read
-        argv = [str(self.python.absolute()), "-I", "-X", f"pycache_prefix={compiled}"]
-        argv += ["-u", script]  # -u: what it prints stays in order
-        argv += ["--predictions", predictions_path, "--labels", labels_path, "--out", str(work / "score.json")]
-        box = replace(self.box, reads=(*self.box.reads, *files_read), writes=(str(work), str(compiled)))
+        bytecode = (self.bytecode or work / "bytecode").absolute()
+        bytecode.mkdir(exist_ok=True)
+        script, predictions_file = str(self.script.resolve()), str(predictions.absolute())
+        labels_file, score_file = str(labels.resolve()), work / "score.json"
+        # -u keeps what it prints in order.
+        argv = [str(self.python.absolute()), "-I", "-X", f"pycache_prefix={bytecode}", "-u", script]
+        argv += ["--predictions", predictions_file, "--labels", labels_file, "--out", str(score_file)]
+        reads = (*self.box.reads, script, predictions_file, labels_file)
+        box = replace(self.box, reads=reads, writes=(str(work), str(bytecode)))
         try:
-            ended = execute.run(argv, work, {}, folder / "score.log", self.time_limit_s, box)
+            ended = execute.run(argv, work, environment.EVALUATOR, folder / "score.log", self.time_limit_s, box)
             if ended.missing is not None:
                 raise LabError(f"{self.python}: evaluator could not be started: {ended.missing}")
             problem = self._changed() or _complaint(ended, predictions, self.time_limit_s)
-            return problem or _taken(work / "score.json", folder / "score.json", compared)
+            return problem or _read_score(score_file, folder / "score.json", compared)
         finally:
             remove_tree(work)
 
     def _changed(self) -> Problem | None:
         """`tampered` if the script is not the frozen one. LabError: it cannot be read."""
         try:
-            present = files.sha256_of_file(self.script)
+            sha256 = files.sha256_of_file(self.script)
         except OSError as error:
             raise LabError(f"{self.script}: evaluator cannot be read: {error.strerror}") from None
-        if present == self.sha256:
+        if sha256 == self.sha256:
             return None
         frozen = f"the frozen evaluator's {self.sha256[:12]}; put the frozen file back"
-        return Problem(TrialOutcome.TAMPERED, f"{self.script.name}: sha256 {present[:12]} is not {frozen}")
+        return Problem(TrialOutcome.TAMPERED, f"{self.script.name}: sha256 {sha256[:12]} is not {frozen}")
 
 
-def _taken(left: Path, kept: Path, compared: str | None) -> dict[str, float] | Problem:
-    kept.unlink(missing_ok=True)
-    numbers = read_metrics(left, compared)
+def _read_score(written: Path, destination: Path, compared: str | None) -> dict[str, float] | Problem:
+    """The numbers in the evaluator's file, which is copied to `destination` if it can be read."""
+    destination.unlink(missing_ok=True)
+    numbers = read_metrics(written, compared)
     if isinstance(numbers, dict):
-        with open_regular(left, METRICS_BYTES) as file:
-            files.write_whole(kept, file.read())
+        with open_regular(written, METRICS_BYTES) as file:
+            files.write_whole(destination, file.read())
     return numbers
 
 
 def _complaint(ended: execute.Ended, predictions: Path, time_limit_s: float) -> Problem | None:
+    """Why the evaluator's run gives no score: the limit it passed, or the last line that it printed."""
     if ended.ok:
         return None
-    how = ended.killed or f"ended with exit status {ended.code}"
-    last = ended.last_line or f"the evaluator {how} and said nothing"
-    last = f"not scored within {time_limit_s:g} s" if ended.timed_out else ended.passed or last
-    return Problem(TrialOutcome.INVALID_ARTIFACT, f"{predictions.name}: {last}")
+    if ended.timed_out:
+        reason = f"not scored within {time_limit_s:g} s"
+    elif ended.passed or ended.last_line:
+        reason = ended.passed or ended.last_line
+    else:
+        reason = f"the evaluator {ended.killed or f'ended with exit status {ended.code}'} and said nothing"
+    return Problem(TrialOutcome.INVALID_ARTIFACT, f"{predictions.name}: {reason}")

@@ -21,6 +21,7 @@ from autolab.lab.schemas.config import Command, Config, Metric
 from autolab.lab.schemas.experiment import Environment
 from autolab.lab.trial_python import trial_python
 from autolab.sandbox.box import Box
+from autolab.sandbox.environment import PYTHON_PATH
 from autolab.stats.plan import BASE, PlannedArm
 from autolab.trials import interpreter, lookahead
 from autolab.trials.evaluation import DataSplit, Evaluation
@@ -33,7 +34,6 @@ TRAIN_SPLIT, EVAL_SPLIT, HOLDOUT_SPLIT = "train", "eval", "holdout"
 PROTOCOL_EVALUATOR, PROTOCOL_DATA = "evaluator", "data"
 PROTOCOL_METRIC, PROTOCOL_ENVIRONMENT = "metric", "environment"
 """Keys of the hashed text of a protocol: if one of them changes, every lab is in a new protocol."""
-PATH_KEY = "PYTHONPATH"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TrialInputs:
     user: Mapping[str, str]
     """What `train.env` passes on of the user's environment."""
     seals: Seals
-    """What all of this held; broken where a trial changed it."""
+    """The content of all of this when it was made; broken if a trial changed it."""
 
     @property
     def evaluator_sha256(self) -> str:
@@ -80,7 +80,7 @@ class TrialInputs:
 
     @property
     def environment_identity(self) -> str:
-        """What of the environment a trial's numbers depend on."""
+        """The part of the environment that a trial's numbers depend on."""
         return self.interpreter.identity(any(export.imports is not None for export in self.code.values()))
 
     def settings_file(self, arm: PlannedArm) -> Path:
@@ -95,7 +95,7 @@ class TrialInputs:
 def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> TrialInputs:
     """Export the code of all `commits` (by the name of the code) and the data that git holds, and hash what counts.
 
-    The commit called `base` holds evaluator and data. LabError: something of it is missing or cannot be read.
+    The commit called `base` holds evaluator and data. LabError: a part is missing or cannot be read.
     """
     base = commits[BASE]
     python, redirection = interpreter.inspect(trial_python(source.root, config), source.root)
@@ -103,25 +103,18 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
     code = exporter.code(commits, hidden_from_trials(config))
     crash_points.point("export.after_write")
     user = from_user(config.train.env)
-    code = exporter.with_imports(code, redirection, user.get(PATH_KEY, ""))
+    code = exporter.with_imports(code, redirection, user.get(PYTHON_PATH, ""))
     data = _data(exporter, config, base)
-    evaluation = None
-    if config.evaluate is not None and config.predict is not None:  # they go together
-        script = exporter.file(base, config.evaluate.script, "the evaluator")
-        evaluator = _frozen_evaluator(script, config.predict, config.containment, python, source.store)
-        evaluation = Evaluation(evaluator, *_splits(data))
-    _require_readable(config, data.get(TRAIN_SPLIT), evaluation)
-    if evaluation is not None and config.evaluate is not None and config.evaluate.altered_suffix:
-        evaluation = _with_altered_inputs(evaluation, exporter, source.secret)
+    evaluation = _evaluation(exporter, config, base, data, python, source)
     evaluator_sha256 = evaluation.evaluator.sha256 if evaluation is not None else ""
-    hashes = {name: folder.sha256 for name, folder in data.items()}
+    data_sha256 = {split: folder.sha256 for split, folder in data.items()}
     return TrialInputs(
         interpreter=python,
         code=code,
         data=data[TRAIN_SPLIT].path if TRAIN_SPLIT in data else None,
-        data_sha256=hashes,
+        data_sha256=data_sha256,
         evaluation=evaluation,
-        protocol=protocol_hash(evaluator_sha256, hashes, config.metric, python.environment),
+        protocol=protocol_hash(evaluator_sha256, data_sha256, config.metric, python.environment),
         containment=config.containment,
         configs=source.exports / CONFIGS,
         user=user,
@@ -130,32 +123,50 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
 
 
 def _data(exporter: Exporter, config: Config, base: str) -> dict[str, DataFolder]:
-    """The data folders that the configuration names, by split."""
-    paths = {TRAIN_SPLIT: config.data}
+    """The data folders that the configuration names, by split. LabError: trials may not read their training data."""
+    data = {}
+    if config.data is not None:
+        data[TRAIN_SPLIT] = exporter.data(base, config.data)
+        require_open(data[TRAIN_SPLIT].path, config)
     if config.evaluate is not None:
-        paths |= {EVAL_SPLIT: config.evaluate.eval, HOLDOUT_SPLIT: config.evaluate.holdout}
-    return {name: exporter.data(base, path) for name, path in paths.items() if path is not None}
+        data[EVAL_SPLIT] = exporter.data(base, config.evaluate.eval)
+        if config.evaluate.holdout is not None:
+            data[HOLDOUT_SPLIT] = exporter.data(base, config.evaluate.holdout)
+    return data
 
 
-def _splits(data: Mapping[str, DataFolder]) -> tuple[DataSplit, DataSplit | None]:
-    """The evaluation's files, and the holdout's if there is one."""
-    holdout = DataSplit.of(data[HOLDOUT_SPLIT].path) if HOLDOUT_SPLIT in data else None
-    return DataSplit.of(data[EVAL_SPLIT].path), holdout
-
-
-def _frozen_evaluator(
-    script: Path, predict: Command, containment: str, python: interpreter.Interpreter, store: Path
-) -> FrozenEvaluator:
-    """The evaluator, with level and limits of the prediction, but for the disk, which its byte code takes."""
-    box = replace(python.enclosed(limits_box(predict, containment)), disk_bytes=0)
-    sha256 = files.sha256_of_file(script)
-    return FrozenEvaluator(Path(python.path), script, sha256, predict.time_limit_s, box, store / "bytecode")
-
-
-def _with_altered_inputs(evaluation: Evaluation, exporter: Exporter, secret: bytes) -> Evaluation:
-    altered = lookahead.alter(evaluation.split.inputs, secret, exporter.folder)
-    exporter.seals.add("the altered inputs", altered.inputs)
-    return replace(evaluation, altered=altered)
+def _evaluation(
+    exporter: Exporter,
+    config: Config,
+    base: str,
+    data: Mapping[str, DataFolder],
+    python: interpreter.Interpreter,
+    source: InputSource,
+) -> Evaluation | None:
+    """The frozen evaluator and its splits. LabError: trials may not read the inputs that they predict for."""
+    if config.evaluate is None or config.predict is None:  # a configuration has both or none
+        return None
+    script = exporter.file(base, config.evaluate.script, "the evaluator")
+    # The prediction's level and limits, except for the disk: the byte code of what it imports needs room.
+    box = replace(python.enclosed(limits_box(config.predict, config.containment)), disk_bytes=0)
+    evaluator = FrozenEvaluator(
+        python=Path(python.path),
+        script=script,
+        sha256=files.sha256_of_file(script),
+        time_limit_s=config.predict.time_limit_s,
+        box=box,
+        bytecode=source.store / "bytecode",
+    )
+    split, holdout = DataSplit.of(data[EVAL_SPLIT].path), None
+    require_open(split.inputs, config)
+    if HOLDOUT_SPLIT in data:
+        holdout = DataSplit.of(data[HOLDOUT_SPLIT].path)
+        require_open(holdout.inputs, config)
+    altered = None
+    if config.evaluate.altered_suffix:
+        altered = lookahead.alter(split.inputs, source.secret, exporter.folder)
+        exporter.seals.add("the altered inputs", altered.inputs)
+    return Evaluation(evaluator, split, holdout, altered)
 
 
 def protocol_hash(
@@ -186,30 +197,25 @@ def hidden_from_trials(config: Config) -> list[str]:
         hidden.append(config.data)
     if config.evaluate:
         hidden += [config.evaluate.script, config.evaluate.eval]
-        hidden += [config.evaluate.holdout] if config.evaluate.holdout else []
+        if config.evaluate.holdout:
+            hidden.append(config.evaluate.holdout)
     return hidden
 
 
-def _require_readable(config: Config, data: DataFolder | None, evaluation: Evaluation | None) -> None:
-    """`require_open` for all that trials read of the data: no labels."""
-    paths = [data.path] if data is not None else []
-    if evaluation is not None:
-        paths.append(evaluation.split.inputs)
-        paths += [evaluation.holdout.inputs] if evaluation.holdout is not None else []
-    for path in paths:
-        require_open(path, config)
-
-
 def require_open(path: Path, config: Config) -> None:
-    """Started by root, a trial is a user of its own and reads what everybody may. LabError names what only root may."""
+    """LabError if trials may not read `path` or a file in it: started by root, a trial is a user of its own."""
     if config.containment != "full" or os.geteuid() != 0:
         return
-    for one in (path, *(path.iterdir() if path.is_dir() else ())):
-        if not one.stat().st_mode & stat.S_IROTH:
-            raise LabError(f"{one}: trials may not read it, being users of their own: chmod -R a+rX {path}")
+    paths = [path]
+    if path.is_dir():
+        paths += path.iterdir()
+    for file in paths:
+        if not file.stat().st_mode & stat.S_IROTH:
+            raise LabError(f"{file}: trials may not read it, being users of their own: chmod -R a+rX {path}")
 
 
 def limits_box(limits: Command, containment: str) -> Box:
+    """A box with the level `containment` and the limits of a command."""
     return Box(
         level=containment,
         reads=limits.reads,

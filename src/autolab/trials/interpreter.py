@@ -1,9 +1,9 @@
 """The trials' interpreter: what is installed, what a box has to let it read, and where it would import the lab from.
 
-What the interpreter says of sys.path is not what it gets. The environment itself (prefixes, standard library,
-site-packages) is bound, also where it lies in the lab, as `./venv` does. A path that leads elsewhere, such as another
-project that is installed editable, is bound as it is. A path that leads into the lab's checkout is not bound, for
-there lie the labels and the record: it is sent to the candidate's export (`site_paths`).
+An interpreter does not get all of its sys.path. The environment itself (prefixes, standard library, site-packages)
+is bound, also if it lies in the lab, as `./venv` does. A path that leads elsewhere, such as another project that is
+installed editable, is bound as it is. A path that leads into the lab's checkout is not bound, because the labels and
+the record lie there: its imports are sent to the candidate's export (`site_paths`).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Answer:
 
 @dataclass(frozen=True)
 class Redirection:
-    """Where the interpreter would import from the lab's checkout, relative to its root; empty where it would not.
+    """Where the interpreter would import from the lab's checkout, relative to its root; empty if nowhere.
 
     `finders`: an editable finder leads there, whose table holds the rest."""
 
@@ -67,16 +67,17 @@ class Redirection:
     links: tuple[tuple[str, str], ...] = ()
     finders: bool = False
     kept: tuple[str, ...] = ()
-    """Folders in the checkout from which it does import: its own environment."""
+    """Folders in the checkout that it may import from: its own environment."""
     aliases: tuple[str, ...] = ()
-    """Other names of the lab's root, through links, by which it is named."""
+    """Other names of the lab's root, through links, that these paths use."""
 
     def __bool__(self) -> bool:
         return bool(self.paths or self.links or self.finders)
 
     def text(self, roots: Sequence[str], export: Path) -> str:
         """A `sitecustomize.py` that sends what leads into the checkout, at any of `roots`, to a code export."""
-        kept = [*self.kept, *(os.path.join(root, ".git") for root in roots)]  # the export itself lies in .git
+        # The export itself lies in .git.
+        kept = [*self.kept, *(os.path.join(root, ".git") for root in roots)]
         moved: dict[str, Any] = {"roots": [*roots, *self.aliases], "kept": kept, "to": str(export)}
         moved |= {"paths": list(self.paths), "links": dict(self.links)}
         source = Path(site_paths.__file__).read_text(encoding="utf-8")
@@ -105,7 +106,7 @@ class Interpreter:
     """The shipped labs, with their labels."""
 
     def identity(self, redirected: bool) -> str:
-        """What of the environment a trial's numbers depend on. `redirected`: imports are sent to the code export."""
+        """The part of the environment that a trial's numbers depend on. `redirected`: imports come from the export."""
         installed = f"{self.environment.version} {self.environment.packages_sha256}"
         return f"{installed} {REDIRECTED}" if redirected else installed
 
@@ -134,7 +135,7 @@ def packages_hash(python: Path) -> Environment:
 
 
 def holds_packaged_data(python: Path) -> list[str]:
-    """Installed distributions that carry a shipped lab's evaluation data, for which a trial could just reach."""
+    """Installed distributions that carry a shipped lab's evaluation data, which a trial could simply read."""
     names = {line.partition("==")[0].replace("_", "-") for line in _answer(python).packages}
     return sorted(names & PACKAGED_DATA)
 
@@ -144,77 +145,109 @@ def places(python: Path, root: Path) -> Places:
 
     LabError: a path of its own holds the whole lab.
     """
-    answer, roots = _answer(python), spellings(root)
-    own = _environment(answer, roots)
+    answer, checkout = _answer(python), _Checkout(spellings(root))
+    own = _own_paths(answer, checkout)
     elsewhere: list[str] = []
     paths: list[str] = []
-    named: list[str] = []
+    links: list[tuple[str, str]] = []
+    into_checkout: list[str] = []
     for path in answer.path:
         if _is_own(path, own) or not os.path.exists(path):
             continue
-        if _within_any(path, roots):
-            paths.append(_relative(path, roots))
-            named.append(path)
-        elif _holds(path, roots):
+        relative = checkout.relative(path)
+        if relative is not None:
+            paths.append(relative)
+            into_checkout.append(path)
+        elif checkout.lies_in(path):
             raise LabError(
                 f"{python}: {path} is on its sys.path, and the lab lies in it, with its labels: take that line out of"
                 f" the .pth file in {answer.site}, or name another python in .autolab/config.yaml"
             )
         else:
             elsewhere.append(path)
-    links: list[tuple[str, str]] = []
     finders = False
-    for table in (answer.finders, answer.links):
-        for name, path in table:
+    for entries in (answer.finders, answer.links):
+        for module, path in entries:
             if _is_own(path, own):
                 continue
-            if not _within_any(path, roots):
-                target = _package(path)
-                if target is not None and not _holds(path, roots):
-                    elsewhere.append(target)
+            relative = checkout.relative(path)
+            if relative is None:
+                package = _package(path)
+                if package is not None and not checkout.lies_in(package):
+                    elsewhere.append(package)
                 continue
-            named.append(path)
-            if table is answer.finders:
-                finders = True
+            into_checkout.append(path)
+            if entries is answer.links:
+                links.append((module, relative))
             else:
-                links.append((name, _relative(path, roots)))
-    kept = tuple(path for path in own if _within_any(path, roots))
-    redirection = Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, kept, _aliases(named, roots))
+                finders = True
+    kept = tuple(path for path in own if checkout.relative(path) is not None)
+    aliases = checkout.aliases(into_checkout)
     reads = _outermost([*own, *elsewhere])
     covers = shipped_labs([*answer.own, *answer.path, *elsewhere], reads)
-    return Places(reads, covers, redirection)
+    return Places(reads, covers, Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, kept, aliases))
 
 
-def spellings(root: Path) -> tuple[str, ...]:
-    """The absolute paths by which the lab's root may be named: as it is given, and without links."""
-    return tuple(dict.fromkeys((os.path.abspath(root), os.path.realpath(root))))
+def spellings(path: str | Path) -> tuple[str, ...]:
+    """The absolute names of a path: as it is given, and without links."""
+    return tuple(dict.fromkeys((os.path.abspath(path), os.path.realpath(path))))
 
 
-def _environment(answer: _Answer, roots: Sequence[str]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class _Checkout:
+    """The lab's checkout, by each spelling of its root."""
+
+    roots: tuple[str, ...]
+
+    def relative(self, path: str) -> str | None:
+        """The path relative to the root, by any spelling of either; None if it lies outside."""
+        for spelling in spellings(path):
+            for root in self.roots:
+                if Path(spelling).is_relative_to(root):
+                    return os.path.relpath(spelling, root)
+        return None
+
+    def lies_in(self, path: str) -> bool:
+        """Whether the root lies in `path`, or is it, by any spelling."""
+        outer = spellings(path)
+        return any(Path(root).is_relative_to(spelling) for root in self.roots for spelling in outer)
+
+    def aliases(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Other names of the root in these paths, which all lead into it."""
+        names = []
+        for path in paths:
+            spelling, relative = os.path.abspath(path), self.relative(path)
+            if any(Path(spelling).is_relative_to(root) for root in self.roots):
+                continue
+            if relative == ".":
+                names.append(spelling)
+            elif spelling.endswith(f"/{relative}"):
+                names.append(spelling.removesuffix(f"/{relative}"))
+        return tuple(dict.fromkeys(names))
+
+
+def _own_paths(answer: _Answer, checkout: _Checkout) -> tuple[str, ...]:
     """Prefixes, standard library and site-packages. Of a prefix that the lab lies in, only its Python."""
-    found = [path for path in answer.own if not _holds(path, roots)]
+    paths = list(answer.own)
     for prefix in answer.prefixes:
-        if not _holds(prefix, roots):
-            found.append(prefix)
-            continue
-        parts = [os.path.join(prefix, name) for name in ("bin", "pyvenv.cfg")]
-        parts += glob.glob(os.path.join(glob.escape(prefix), "lib*", "libpython*"))
-        found += [path for path in parts if not _holds(path, roots)]
-    return _outermost(found)
+        if checkout.lies_in(prefix):
+            paths += [os.path.join(prefix, "bin"), os.path.join(prefix, "pyvenv.cfg")]
+            paths += glob.glob(os.path.join(glob.escape(prefix), "lib*", "libpython*"))
+        else:
+            paths.append(prefix)
+    return _outermost(path for path in paths if not checkout.lies_in(path))
 
 
 def _package(path: str) -> str | None:
-    """The file or folder to bind for an entry of a finder's table; None where there is nothing."""
+    """The file or folder to bind for an entry of a finder's table; None if there is nothing."""
     if os.path.basename(path) == "__init__.py":
         path = os.path.dirname(path)
-    known = (path, f"{path}.py")
-    return next((one for one in known if os.path.exists(one)), path if os.path.islink(path) else None)
-
-
-def _holds(path: str, roots: Sequence[str]) -> bool:
-    """Whether the lab's root lies in `path`, or is it, by any spelling."""
-    spelled = (os.path.abspath(path), os.path.realpath(path))
-    return any(Path(root).is_relative_to(outer) for root in roots for outer in spelled)
+    if os.path.exists(path):
+        return path
+    module = f"{path}.py"
+    if os.path.exists(module):
+        return module
+    return path if os.path.islink(path) else None
 
 
 def _is_own(path: str, own: Iterable[str]) -> bool:
@@ -223,65 +256,44 @@ def _is_own(path: str, own: Iterable[str]) -> bool:
     return any(real.is_relative_to(os.path.realpath(folder)) for folder in own)
 
 
-def _within_any(path: str, folders: Iterable[str]) -> bool:
-    spelled = (os.path.abspath(path), os.path.realpath(path))
-    return any(Path(one).is_relative_to(folder) for one in spelled for folder in folders)
-
-
-def _relative(path: str, roots: Sequence[str]) -> str:
-    for spelled in (os.path.abspath(path), os.path.realpath(path)):
-        for root in roots:
-            if Path(spelled).is_relative_to(root):
-                return os.path.relpath(spelled, root)
-    raise AssertionError(f"{path} lies in none of {roots}")
-
-
-def _aliases(paths: Iterable[str], roots: Sequence[str]) -> tuple[str, ...]:
-    """What else the lab's root is called in these paths, which all lead into it."""
-    found = []
-    for path in paths:
-        inner, spelled = _relative(path, roots), os.path.abspath(path)
-        if not any(Path(spelled).is_relative_to(root) for root in roots):
-            if inner == ".":
-                found.append(spelled)
-            elif spelled.endswith(f"/{inner}"):
-                found.append(spelled.removesuffix(f"/{inner}"))
-    return tuple(dict.fromkeys(found))
-
-
 def shipped_labs(folders: Sequence[str], reads: Sequence[str]) -> tuple[str, ...]:
     """The shipped labs of each Autolab that is installed in one of these folders, or for the whole system."""
-    packages = [os.path.join(folder, "autolab") for folder in folders]
-    packages += [folder for folder in folders if os.path.basename(folder) == "autolab"]
+    packages = []
+    for folder in folders:
+        packages.append(os.path.join(folder, "autolab"))
+        if os.path.basename(folder) == "autolab":
+            packages.append(folder)
     for pattern in _SYSTEM_SITES:
         packages += glob.glob(f"{pattern}/*-packages/autolab")
-    found = []
+    labs = []
     for package in packages:
         folder = os.path.join(package, TEMPLATES)
         if os.path.isdir(folder) and os.path.isfile(os.path.join(package, MARK)):
-            found.append(_as_bound(folder, (*reads, *SYSTEM)))
-    return tuple(dict.fromkeys(found))
+            labs.append(_as_bound(folder, (*reads, *SYSTEM)))
+    return tuple(dict.fromkeys(labs))
 
 
 def _as_bound(folder: str, reads: Sequence[str]) -> str:
-    """A folder's name in a box, where a path below what is bound must not lead through a link."""
+    """A folder's name in a box: a path below what is bound must not lead through a link."""
     real = os.path.realpath(folder)
     for place in reads:
-        if Path(real).is_relative_to(os.path.realpath(place)):
-            return os.path.normpath(os.path.join(place, os.path.relpath(real, os.path.realpath(place))))
+        outer = os.path.realpath(place)
+        if Path(real).is_relative_to(outer):
+            return os.path.normpath(os.path.join(place, os.path.relpath(real, outer)))
     return folder
 
 
-_known: dict[Path, _Answer] = {}
+_answers: dict[Path, _Answer] = {}
+"""Those that this process has asked for, by the interpreter."""
 
 
 def _answer(python: Path) -> _Answer:
     # Not resolved: a virtual environment's interpreter is a link, and the environment is where the link lies.
     path = Path(shutil.which(python) or python).absolute()
-    known = _known.get(path)
-    if known is None or known.modified != _modified(known.site):
-        known = _known[path] = _ask(path)
-    return known
+    answer = _answers.get(path)
+    if answer is None or answer.modified != _modified(answer.site):
+        answer = _answers[path] = _ask(path)
+    return answer
 
 
 def _modified(folder: Path) -> int:
@@ -295,34 +307,33 @@ def _ask(python: Path) -> _Answer:
         ended = execute.run(argv, log.parent, {}, log, ANSWER_LIMIT_S)
         text = decode_json(log.read_bytes())
     if ended.missing is not None or ended.timed_out:
-        why = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"
-        raise LabError(f"{python}: does not start: {why}; name another as python in .autolab/config.yaml")
+        reason = ended.missing or f"no answer within {ANSWER_LIMIT_S:g} s"
+        raise LabError(f"{python}: does not start: {reason}; name another as python in .autolab/config.yaml")
     if not ended.ok:
-        last = ended.last_line or "no message"
-        raise LabError(f"{python}: cannot list its packages (Python 3.8 or newer is needed): {last}")
+        reason = ended.last_line or "no message"
+        raise LabError(f"{python}: cannot list its packages (Python 3.8 or newer is needed): {reason}")
     try:
-        told = json.loads(text.rstrip().rpartition("\n")[2])
-        site = Path(told["site"])
+        answer = json.loads(text.rstrip().rpartition("\n")[2])
+        site = Path(answer["site"])
     except (ValueError, TypeError, KeyError):
         raise LabError(f"{python}: is no Python; name another as python in .autolab/config.yaml") from None
-    pairs = {name: tuple((module, path) for module, path in told[name]) for name in ("finders", "links")}
     return _Answer(
-        version=told["version"],
-        packages=tuple(told["found"]),
+        version=answer["version"],
+        packages=tuple(answer["found"]),
         site=site,
         modified=_modified(site),
-        prefixes=tuple(told["prefixes"]),
-        own=tuple(told["own"]),
-        path=tuple(told["path"]),
-        finders=pairs["finders"],
-        links=pairs["links"],
+        prefixes=tuple(answer["prefixes"]),
+        own=tuple(answer["own"]),
+        path=tuple(answer["path"]),
+        finders=tuple((module, path) for module, path in answer["finders"]),
+        links=tuple((module, path) for module, path in answer["links"]),
     )
 
 
 def _outermost(paths: Iterable[str]) -> tuple[str, ...]:
     """Paths that exist and lie in none of the others, `/` left out."""
-    found: list[str] = []
+    outermost: list[str] = []
     for path in sorted({os.path.abspath(path) for path in paths if path} - {"/"}, key=len):
-        if os.path.exists(path) and not any(Path(path).is_relative_to(outer) for outer in found):
-            found.append(path)
-    return tuple(found)
+        if os.path.exists(path) and not any(Path(path).is_relative_to(outer) for outer in outermost):
+            outermost.append(path)
+    return tuple(outermost)

@@ -16,9 +16,9 @@ from autolab.trials.inputs import TrialInputs, hidden_from_trials
 
 
 def refuse_copied_labels(config: Config, inputs: TrialInputs, store: Path) -> None:
-    """LabError where trials of these inputs could read a copy of the labels. `store` keeps what the search saw.
+    """LabError if trials of these inputs could read a copy of the labels. `store` keeps what the search saw.
 
-    At level `none` the labels lie open where they are, and nothing is looked for."""
+    Nothing is searched at level `none`: there the labels are readable where they lie."""
     if inputs.evaluation is None or config.evaluate is None or inputs.containment == "none":
         return
     places = _shared_places(config, inputs.interpreter.path, inputs.interpreter.reads)
@@ -36,13 +36,16 @@ def copied_labels(config: Config, inputs: TrialInputs) -> list[leaks.Copy]:
     if inputs.evaluation is None or config.evaluate is None:
         return []
     labels = _labels(config.evaluate, inputs.evaluation)
-    by_code = {}
-    for name in (BASE, CANDIDATE):
-        folder = inputs.code[name].folder
-        copies = leaks.copies(labels, [str(folder)], ())
-        by_code[name] = {os.path.relpath(one.path, os.path.realpath(folder)): one.equals for one in copies}
-    own = by_code[CANDIDATE].items() - by_code[BASE].items()
-    return [leaks.Copy(path, equals) for path, equals in sorted(own)]
+    in_base = _copies_in(inputs.code[BASE].folder, labels)
+    in_candidate = _copies_in(inputs.code[CANDIDATE].folder, labels)
+    return [copy for copy in in_candidate if copy not in in_base]
+
+
+def _copies_in(export: Path, labels: dict[str, Path]) -> list[leaks.Copy]:
+    """The copies of labels in a code export, by their paths in it, sorted."""
+    top = os.path.realpath(export)
+    copies = leaks.copies(labels, [str(export)], ())
+    return [leaks.Copy(os.path.relpath(copy.path, top), copy.equals) for copy in copies]
 
 
 def look_for_leaks(root: Path, store: Path, config: Config, *, note: bool) -> None:
@@ -65,33 +68,40 @@ def look_for_leaks(root: Path, store: Path, config: Config, *, note: bool) -> No
 
 def refuse_reads(root: Path, store: Path, config: Config) -> None:
     """LabError for a path in `reads` behind which labels, evaluator or record lie; nothing at level `none`."""
-    if config.containment != "none":
-        reads = {"train.reads": config.train.reads}
-        if config.predict is not None:
-            reads["predict.reads"] = config.predict.reads
-        leaks.refuse_reads(root, store, reads, hidden_from_trials(config) if config.evaluate else [])
+    if config.containment == "none":
+        return
+    reads = {"train.reads": config.train.reads}
+    if config.predict is not None:
+        reads["predict.reads"] = config.predict.reads
+    leaks.refuse_reads(root, store, reads, hidden_from_trials(config) if config.evaluate else [])
 
 
 _LABELLED = {False: ("labels.npy",), True: ("labels.npy", "inputs.npy")}
-"""Files of a split that no trial may find; a sequence's inputs are its labels, one place further on."""
+"""Files of a split that no trial may find, by `altered_suffix`: a sequence's inputs are its labels, shifted by one."""
 
 
 def _labels(evaluate: Evaluate, evaluation: Evaluation) -> dict[str, Path]:
-    """What no trial may find a copy of: name in the lab -> path."""
-    splits = {evaluate.eval: evaluation.split.labels}
+    """The files that no trial may find a copy of: name in the lab -> path."""
+    splits = {evaluate.eval: evaluation.split}
     if evaluation.holdout is not None and evaluate.holdout is not None:
-        splits[evaluate.holdout] = evaluation.holdout.labels
-    names = _LABELLED[evaluate.altered_suffix]
-    return {f"{split}/{name}": original.with_name(name) for split, original in splits.items() for name in names}
+        splits[evaluate.holdout] = evaluation.holdout
+    labels = {}
+    for folder, split in splits.items():
+        for name in _LABELLED[evaluate.altered_suffix]:
+            labels[f"{folder}/{name}"] = split.labels.with_name(name)
+    return labels
 
 
 def _shared_places(config: Config, python: str, interpreter_reads: Sequence[str]) -> list[leaks.SearchedPlace]:
     """What the trials read of this machine."""
-    found = []
+    places = []
     for key, command in (("train", config.train), ("predict", config.predict)):
         for path in command.reads if command is not None else ():
-            found.append(leaks.SearchedPlace(path, f"{key}.reads", f"take {path} off {key}.reads in {Config.FILE}"))
-    way = f"take it away, or name an environment without it as python in {Config.FILE}"
-    found += [leaks.SearchedPlace(path, f"the environment of {python}", way) for path in interpreter_reads]
-    found += [leaks.SearchedPlace(path, f"{path} of the system", "take it away") for path in SYSTEM]
-    return found
+            way = f"take {path} off {key}.reads in {Config.FILE}"
+            places.append(leaks.SearchedPlace(path, f"{key}.reads", way))
+    for path in interpreter_reads:
+        way = f"take it away, or name an environment without it as python in {Config.FILE}"
+        places.append(leaks.SearchedPlace(path, f"the environment of {python}", way))
+    for path in SYSTEM:
+        places.append(leaks.SearchedPlace(path, f"{path} of the system", "take it away"))
+    return places

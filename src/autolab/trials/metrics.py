@@ -1,11 +1,11 @@
 """What a training says of itself: one JSON object, or lines `name: value` in a file or on its standard output.
 
-Read with suspicion and without repair. A number that decides must be a finite one written with a point; what a
-program prints besides is its own affair. Mistakes come back as a `Problem` whose one line names file, line and the
+Read with suspicion and without repair. A number that decides must be finite and written with a point; what a
+program prints besides is its own affair. A mistake comes back as a `Problem` whose one line names file, line and the
 way out.
 
-Limits: 64 KiB and 200 keys of JSON (`evaluation.read_metrics`); 64 MiB of text, of which the 200 names said last are
-taken. Of a line that a program wrote over (carriage returns) what a terminal would show at its end counts.
+Limits: 64 KiB and 200 keys of JSON (`evaluator.read_metrics`); 64 MiB of text, of which the 200 names printed last are
+read. Of a line that a program wrote over (carriage returns) only what a terminal would show at its end is read.
 """
 
 from __future__ import annotations
@@ -15,21 +15,52 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
+from typing import NamedTuple
 
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.collect import InvalidFile, open_regular
+from autolab.stats.finite import is_finite
 from autolab.text import decode, short_names
-from autolab.trials import evaluator
 from autolab.trials.evaluator import METRICS_KEYS, Problem, read_metrics
 
 STDOUT = "stdout"
 TEXT_BYTES = 64 * 1024**2
+NOTED = 3
+"""Names that a note names; it counts the others."""
 _LINE = re.compile(r"\s*([A-Za-z_][^\s:]{0,99})\s*:\s*(\S.*?)\s*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.A)
 _COMMA = re.compile(r"[-+]?\d+,\d+", re.A)
 _NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.I)
-NOTED = 3
-"""Names that a note names; it counts the others."""
+
+
+class _Printed(NamedTuple):
+    """The text that a program printed after a name, and the number of its line."""
+
+    line: int
+    text: str
+
+    @property
+    def number(self) -> float | None:
+        """The finite number that the text is, else None."""
+        number = float(self.text) if _NUMBER.fullmatch(self.text) else math.nan
+        return number if is_finite(number) else None
+
+    @property
+    def not_finite(self) -> bool:
+        """Whether the text is a number that is not finite."""
+        is_number = _NUMBER.fullmatch(self.text) or _NOT_FINITE.fullmatch(self.text)
+        return is_number is not None and self.number is None
+
+    @property
+    def complaint(self) -> str:
+        """Why the text is no finite number, and how to write one."""
+        if _COMMA.fullmatch(self.text):
+            with_point = self.text.replace(",", ".")
+            return f"{self.text} has a comma; write {with_point} with a point (and nothing between thousands)"
+        if self.not_finite:
+            shown = self.text[:60]
+            return f"{shown} is not a finite number; a training without a result has to end with a status above 0"
+        return f"{self.text[:60]!r} is not a number; write the number alone, such as 0.9979"
 
 
 def read(
@@ -37,123 +68,111 @@ def read(
 ) -> dict[str, float] | Problem:
     """The metrics of a fetched attempt, from where `train.metrics` says; each name of `required` must be among them.
 
-    Where the one that is `compared` is NaN or infinite, it is returned as NaN, without those that are no finite
-    numbers: such a training diverged.
+    If the metric that is `compared` is not finite, the training diverged: the metric is returned as NaN, and other
+    numbers that are not finite are left out.
     """
-    shown = "logs/train.out" if source == STDOUT else source
-    path = attempt / (shown if source == STDOUT else f"train/{source}")
-    flat = source.endswith(".json")
-    found = read_metrics(path, compared) if flat else _read_lines(path, shown, required, compared)
-    if isinstance(found, Problem):
-        wanted = "the training has to leave it in AUTOLAB_TRIAL_DIR, or train.metrics to name another place"
-        missing = found.message.endswith(": not found")
-        return Problem(found.outcome, f"{shown}: not found; {wanted}") if missing else found
-    if compared is not None and evaluator.not_finite(found.get(compared)):
-        return found
+    path, shown = _place(attempt, source)
+    is_json = source.endswith(".json")
+    metrics = read_metrics(path, compared) if is_json else _read_lines(path, shown, required, compared)
+    if isinstance(metrics, Problem):
+        if metrics.message.endswith(": not found"):
+            way_out = "the training has to leave it in AUTOLAB_TRIAL_DIR, or train.metrics to name another place"
+            return Problem(metrics.outcome, f"{shown}: not found; {way_out}")
+        return metrics
+    if compared is not None and math.isnan(metrics.get(compared, 0.0)):
+        return metrics
     for name in required:
-        if name not in found:
-            form = f'{{"{name}": 0.9979}}' if source.endswith(".json") else f"a line `{name}: 0.9979`"
-            return Problem(
-                TrialOutcome.INVALID_ARTIFACT, f"{shown}: {name} is not in it; it has to be, in the form {form}"
-            )
-    return found
+        if name not in metrics:
+            form = f'{{"{name}": 0.9979}}' if is_json else f"a line `{name}: 0.9979`"
+            message = f"{shown}: {name} is not in it; it has to be, in the form {form}"
+            return Problem(TrialOutcome.INVALID_ARTIFACT, message)
+    return metrics
 
 
 def malformed(attempt: Path, source: str) -> str:
-    """What of the printed lines was meant as a number and is none, in one line of at most NOTED names; else empty.
+    """The printed lines whose value was meant as a number and is none, in one line of at most NOTED names; else empty.
 
     A comma, `nan` or `inf` shows what was meant: other texts after a name are a program's own affair. A `.json` file is
-    read whole or not at all, so it has nothing of the kind. Also said: names beyond those that are kept."""
+    read whole or not at all, so it has nothing of the kind. Names beyond those that are kept are counted too."""
     if source.endswith(".json"):
         return ""
-    shown = "logs/train.out" if source == STDOUT else source
-    path = attempt / (shown if source == STDOUT else f"train/{source}")
+    path, shown = _place(attempt, source)
     try:
         with open_regular(path, TEXT_BYTES) as file:
-            names, said = _names_and_said(file)
+            count, printed = _newest_names(file)
     except InvalidFile:
-        return ""  # `read` has said why
-    wrong = [name for name, (_, text) in said.items() if _meant_as_number(text)]
-    notes = [f"line {said[name][0]}: {name[:60]}: {_complaint(said[name][1])}" for name in wrong[:NOTED]]
-    if len(wrong) > NOTED:
-        notes.append(f"{len(wrong) - NOTED} more like these")
-    if names > METRICS_KEYS:
-        notes.append(f"{names} names, of which the last {METRICS_KEYS} are kept")
+        return ""  # `read` reports it
+    complaints = []
+    for name, value in printed.items():
+        if value.not_finite or _COMMA.fullmatch(value.text):
+            complaints.append(f"line {value.line}: {name[:60]}: {value.complaint}")
+    notes = complaints[:NOTED]
+    if len(complaints) > NOTED:
+        notes.append(f"{len(complaints) - NOTED} more like these")
+    if count > METRICS_KEYS:
+        notes.append(f"{count} names, of which the last {METRICS_KEYS} are kept")
     return f"{shown}: {'; '.join(notes)}" if notes else ""
 
 
-def _names_and_said(file: BufferedReader) -> tuple[int, dict[str, tuple[int, str]]]:
-    """How many different names were given, counted up to some more than are kept, and the newest of them."""
+def _place(attempt: Path, source: str) -> tuple[Path, str]:
+    """Where the metrics lie in a fetched attempt, and how messages name that place."""
+    if source == STDOUT:
+        return attempt / "logs" / "train.out", "logs/train.out"
+    return attempt / "train" / source, source
+
+
+def _newest_names(file: BufferedReader) -> tuple[int, dict[str, _Printed]]:
+    """How many different names were printed, counted up to some more than are kept, and the newest of them."""
     names: set[str] = set()
-    said: dict[str, tuple[int, str]] = {}
-    for name, line, text in _lines(file):
+    newest: dict[str, _Printed] = {}
+    for name, printed in _lines(file):
         if len(names) <= 10 * METRICS_KEYS:
             names.add(name)
-        said.pop(name, None)
-        said[name] = line, text
-        if len(said) > METRICS_KEYS:
-            said.pop(next(iter(said)))
-    return len(names), said
+        newest.pop(name, None)
+        newest[name] = printed
+        if len(newest) > METRICS_KEYS:
+            newest.pop(next(iter(newest)))
+    return len(names), newest
 
 
-def _meant_as_number(text: str) -> bool:
-    is_number = _NUMBER.fullmatch(text) is not None and abs(float(text)) < 1e308
-    looks_like_one = _COMMA.fullmatch(text) or _NOT_FINITE.fullmatch(text) or _NUMBER.fullmatch(text)
-    return not is_number and looks_like_one is not None
-
-
-def _lines(file: BufferedReader) -> Iterator[tuple[str, int, str]]:
-    """Each line that gives a name: the name, the line's number, the text behind the colon."""
+def _lines(file: BufferedReader) -> Iterator[tuple[str, _Printed]]:
+    """Each line that gives a name a value."""
     for number, raw in enumerate(file, 1):
-        shown = decode(raw.rstrip(b"\r\n").rpartition(b"\r")[2])
-        match = _LINE.fullmatch(shown)
+        at_its_end = decode(raw.rstrip(b"\r\n").rpartition(b"\r")[2])
+        match = _LINE.fullmatch(at_its_end)
         if match:
-            yield match[1], number, match[2]
+            yield match[1], _Printed(number, match[2])
 
 
 def _read_lines(path: Path, shown: str, required: Collection[str], compared: str | None) -> dict[str, float] | Problem:
     try:
         with open_regular(path, TEXT_BYTES) as file:
-            said = _said(file, required)
-        if compared in said and _not_finite(said[compared][1]):
-            return _numbers(said, ()) | {compared: math.nan}
-        return _numbers(said, required)
+            printed = _required_and_newest(file, required)
+        if compared in printed and printed[compared].not_finite:
+            return _numbers(printed, ()) | {compared: math.nan}
+        return _numbers(printed, required)
     except InvalidFile as error:
         return Problem(TrialOutcome.INVALID_ARTIFACT, f"{shown}: {error}")
 
 
-def _said(file: BufferedReader, required: Collection[str]) -> dict[str, tuple[int, str]]:
-    """Each name with the line and the text that it was last given: all of `required`, of others the newest."""
-    said: dict[str, tuple[int, str]] = {}
-    for name, line, text in _lines(file):
-        said.pop(name, None)
-        said[name] = line, text
-        if len(said) > METRICS_KEYS + len(required):
-            said.pop(next(one for one in said if one not in required))
-    return said
+def _required_and_newest(file: BufferedReader, required: Collection[str]) -> dict[str, _Printed]:
+    """The last value of each name: of all names in `required`, of others the newest METRICS_KEYS."""
+    newest: dict[str, _Printed] = {}
+    for name, printed in _lines(file):
+        newest.pop(name, None)
+        newest[name] = printed
+        if len(newest) > METRICS_KEYS + len(required):
+            newest.pop(next(name for name in newest if name not in required))
+    return newest
 
 
-def _numbers(said: Mapping[str, tuple[int, str]], required: Collection[str]) -> dict[str, float]:
-    """The finite numbers of what was said. Refused where a required one is anything else."""
+def _numbers(printed: Mapping[str, _Printed], required: Collection[str]) -> dict[str, float]:
+    """The finite numbers among the values. InvalidFile: a required one is anything else."""
     numbers: dict[str, float] = {}
-    for name, (line, text) in said.items():
-        if _NUMBER.fullmatch(text) and abs(float(text)) < 1e308:
-            numbers[name] = float(text)
+    for name, value in printed.items():
+        number = value.number
+        if number is not None:
+            numbers[name] = number
         elif name in required:
-            raise InvalidFile(f"line {line}: {name}: {_complaint(text)}")
+            raise InvalidFile(f"line {value.line}: {name}: {value.complaint}")
     return short_names(numbers)
-
-
-def _not_finite(text: str) -> bool:
-    """Whether a text is a number, and no finite one."""
-    if _NUMBER.fullmatch(text):
-        return not abs(float(text)) < 1e308
-    return _NOT_FINITE.fullmatch(text) is not None
-
-
-def _complaint(text: str) -> str:
-    if _COMMA.fullmatch(text):
-        return f"{text} has a comma; write {text.replace(',', '.')} with a point (and nothing between thousands)"
-    if _NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text):
-        return f"{text[:60]} is not a finite number; a training without a result has to end with a status above 0"
-    return f"{text[:60]!r} is not a number; write the number alone, such as 0.9979"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autolab.lab import crash_points
@@ -11,17 +11,19 @@ from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.collect import exceeded, reason_left_out, stored_path
 from autolab.sandbox.exit_record import Exit
+from autolab.stats.finite import is_finite
 from autolab.stats.scores import Scale
 from autolab.text import last_line
-from autolab.trials import evaluator, metrics
+from autolab.trials import metrics
 from autolab.trials.evaluation import Evaluation
+from autolab.trials.evaluator import Problem, check_predictions
 from autolab.trials.inputs import TrialInputs
 from autolab.verifiers import suspicion
 
 NOT_FINITE = "diverged: {} is not a finite number, counted as the bound"
-_AT_ONCE = 4096
 NOTE_LENGTH = 400
 """Characters of a note on a trial, at most."""
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,23 @@ class Scored:
     agreement: float | None = None
     suspicions: tuple[str, ...] = ()
     diverged: tuple[str, ...] = ()
-    """The metric that is compared, where the attempt ended well and it is no finite number."""
+    """The metric that is compared, if the attempt ended well and the metric is not finite."""
+
+    def refused(self, problem: Problem) -> Scored:
+        """The same attempt, with what was read of it so far, as a failure."""
+        return replace(self, outcome=problem.outcome, message=problem.message)
 
 
 def judge(inputs: TrialInputs, config: Config, scale: Scale, exit_: Exit, attempt: Path) -> Scored:
-    """What a fetched attempt came to: how it ended, what it left, and before all whether it let the rest alone."""
+    """The result of a fetched attempt: whether it left the shared files alone, how it ended, what it measured."""
     broken = inputs.seals.broken()
     if broken:
         return Scored(TrialOutcome.TAMPERED, broken)
     if exit_.outcome is not TrialOutcome.COMPLETED:
-        said_last = _last_words(attempt, exit_.step) if exit_.outcome is TrialOutcome.FAILED else ""
-        return Scored(exit_.outcome, exit_.message + said_last)
+        message = exit_.message
+        if exit_.outcome is TrialOutcome.FAILED:
+            message += _last_words(attempt, exit_.step)
+        return Scored(exit_.outcome, message)
     too_much = exceeded(attempt)
     if too_much:
         return Scored(TrialOutcome.DISK_LIMIT, too_much)
@@ -65,78 +73,90 @@ def _last_words(attempt: Path, step: str) -> str:
         return ""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
-        last = last_line(file.read(), 300)
-    return f": {last}" if last else ""
+        line = last_line(file.read(), 300)
+    return f": {line}" if line else ""
 
 
 def score(evaluation: Evaluation | None, config: Config, scale: Scale, attempt: Path) -> Scored:
     """Read, check and score a fetched attempt whose steps all ended well; `scale` says what the run compares.
 
-    Where scores are cut at a bound, a metric that comes out as no finite number is a result: the training diverged.
-    So are predictions that are no finite numbers and that the evaluator therefore refuses.
+    If scores are cut at a bound, a metric that is not finite is a result: the training diverged. So are predictions
+    that are not finite and that the evaluator therefore refuses.
     """
-    metric, compared = scale.metric, None if scale.bound is None else scale.metric
+    compared = scale.metric if scale.bound is not None else None
     if evaluation is None:
-        return _self_reported(config, metric, compared, attempt)
+        return _self_reported(config, scale.metric, compared, attempt)
     source = stored_path(config.train.metrics)
-    found = metrics.read(attempt, source, ())
-    said = {} if isinstance(found, evaluator.Problem) else found
-    note = _note(attempt, source, found)
+    own_metrics = metrics.read(attempt, source, ())
+    scored = Scored(TrialOutcome.COMPLETED, "")
+    if not isinstance(own_metrics, Problem):
+        scored = replace(scored, self_reported=own_metrics)
     predictions = attempt / "predict" / "predictions.npy"
-    sha = evaluator.check_predictions(predictions, None)
-    if isinstance(sha, evaluator.Problem):
-        return Scored(sha.outcome, sha.message, {}, said)
-    ahead = evaluation.look_ahead(predictions, attempt)
-    if ahead is not None:
-        return Scored(ahead.outcome, ahead.message, {}, said, sha)
-    measured = evaluation.score(predictions, evaluation.split.labels, attempt / "score", compared)
-    if isinstance(measured, evaluator.Problem):
-        refused = measured.outcome is TrialOutcome.INVALID_ARTIFACT
-        if compared is None or not refused or finite(predictions):
-            return Scored(measured.outcome, measured.message, {}, said, sha)
-        measured = {metric: math.nan}
-    if evaluator.not_finite(measured.get(metric)):
-        rest = {name: value for name, value in measured.items() if name != metric}
-        rows = suspicion.predictions(predictions).rows
-        return Scored(TrialOutcome.COMPLETED, NOT_FINITE.format(metric), rest, said, sha, rows, diverged=(metric,))
-    if metric not in measured:
-        return Scored(TrialOutcome.INVALID_ARTIFACT, f"score.json: {metric} is not in it", measured, said, sha)
-    seen = suspicion.predictions(predictions)
-    equal = suspicion.agreement(predictions, evaluation.split.labels)
-    return Scored(TrialOutcome.COMPLETED, note, measured, said, sha, seen.rows, equal, seen.suspicions)
-
-
-def _note(attempt: Path, source: str, found: dict[str, float] | evaluator.Problem) -> str:
-    """What a completed trial's own numbers lack, in one line: nothing of it decides. Empty where nothing is amiss.
-
-    A training that says nothing of itself needs no note, unless it left something there that could not be taken."""
-    if not isinstance(found, evaluator.Problem):
-        wrong = metrics.malformed(attempt, source)
-        return f"note: {wrong}"[:NOTE_LENGTH] if wrong else ""
-    place = "logs/train.out" if source == metrics.STDOUT else f"train/{source}"
-    left_out = reason_left_out(attempt, place)
-    if left_out:
-        return f"note: its own numbers are missing: {source}: {left_out}"[:NOTE_LENGTH]
-    if not (attempt / place).exists():
-        return ""
-    return f"note: its own numbers are missing: {found.message}"[:NOTE_LENGTH]
+    sha256 = check_predictions(predictions, None)
+    if isinstance(sha256, Problem):
+        return scored.refused(sha256)
+    scored = replace(scored, predictions_sha256=sha256)
+    look_ahead = evaluation.look_ahead(predictions, attempt)
+    if look_ahead is not None:
+        return scored.refused(look_ahead)
+    numbers = evaluation.score(predictions, evaluation.split.labels, attempt / "score", compared)
+    if isinstance(numbers, Problem):
+        is_refusal = numbers.outcome is TrialOutcome.INVALID_ARTIFACT
+        if compared is None or not is_refusal or finite(predictions):
+            return scored.refused(numbers)
+        numbers = {scale.metric: math.nan}
+    predicted = suspicion.predictions(predictions)
+    scored = replace(scored, score=numbers)
+    if not is_finite(numbers.get(scale.metric, 0.0)):
+        del numbers[scale.metric]
+        message = NOT_FINITE.format(scale.metric)
+        return replace(scored, message=message, rows=predicted.rows, diverged=(scale.metric,))
+    if scale.metric not in numbers:
+        return scored.refused(Problem(TrialOutcome.INVALID_ARTIFACT, f"score.json: {scale.metric} is not in it"))
+    return replace(
+        scored,
+        message=_note(attempt, source, own_metrics),
+        rows=predicted.rows,
+        agreement=suspicion.agreement(predictions, evaluation.split.labels),
+        suspicions=predicted.suspicions,
+    )
 
 
 def finite(predictions: Path) -> bool:
-    """Whether a checked file of predictions holds finite numbers alone."""
+    """Whether a checked file of predictions holds finite numbers alone. They are float32, so far below the limit."""
     import numpy as np
 
     values = np.load(predictions, mmap_mode="r", allow_pickle=False)
-    return all(bool(np.isfinite(values[first : first + _AT_ONCE]).all()) for first in range(0, len(values), _AT_ONCE))
+    starts = range(0, len(values), _ROWS_AT_ONCE)
+    return all(np.isfinite(values[start : start + _ROWS_AT_ONCE]).all() for start in starts)
 
 
 def _self_reported(config: Config, metric: str, compared: str | None, attempt: Path) -> Scored:
     """A lab without evaluator: what the training says of itself has to hold all that is compared and reported."""
     required = dict.fromkeys((metric, config.metric.primary, *config.metric.report))
-    said = metrics.read(attempt, stored_path(config.train.metrics), required, compared)
-    if isinstance(said, evaluator.Problem):
-        return Scored(said.outcome, said.message)
-    if evaluator.not_finite(said.get(metric)):
-        rest = {name: value for name, value in said.items() if name != metric}
-        return Scored(TrialOutcome.COMPLETED, NOT_FINITE.format(metric), {}, rest, diverged=(metric,))
-    return Scored(TrialOutcome.COMPLETED, _note(attempt, stored_path(config.train.metrics), said), {}, said)
+    source = stored_path(config.train.metrics)
+    numbers = metrics.read(attempt, source, required, compared)
+    if isinstance(numbers, Problem):
+        return Scored(numbers.outcome, numbers.message)
+    if not is_finite(numbers.get(metric, 0.0)):
+        del numbers[metric]
+        message = NOT_FINITE.format(metric)
+        return Scored(TrialOutcome.COMPLETED, message, self_reported=numbers, diverged=(metric,))
+    return Scored(TrialOutcome.COMPLETED, _note(attempt, source, numbers), self_reported=numbers)
+
+
+def _note(attempt: Path, source: str, own_metrics: dict[str, float] | Problem) -> str:
+    """What a completed trial's own numbers lack, in one line: nothing of it decides. Empty if nothing is amiss.
+
+    A training that says nothing of itself needs no note, unless it left something there that could not be taken."""
+    if not isinstance(own_metrics, Problem):
+        malformed = metrics.malformed(attempt, source)
+        return f"note: {malformed}"[:NOTE_LENGTH] if malformed else ""
+    place = "logs/train.out" if source == metrics.STDOUT else f"train/{source}"
+    reason = own_metrics.message
+    left_out = reason_left_out(attempt, place)
+    if left_out:
+        reason = f"{source}: {left_out}"
+    elif not (attempt / place).exists():
+        return ""
+    return f"note: its own numbers are missing: {reason}"[:NOTE_LENGTH]

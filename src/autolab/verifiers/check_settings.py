@@ -1,8 +1,8 @@
-"""What configures the lab's own checks, and so is the user's: a candidate is judged as the base commit says.
+"""The files that configure the lab's own checks. They are the user's: a candidate is judged as the base commit says.
 
-A change to a test runner's configuration, to the program that a check runs, or to a build file that a check goes
-through blocks; the lab's own tests run as the base has them (`with_base_tests`), whatever the candidate made of them.
-`pyproject.toml` and `setup.cfg` are also where dependencies stand: of those only the tools' sections count.
+A candidate may not change a test runner's configuration, the program that a check runs, or a build file that a check
+uses. The lab's own tests run as the base has them (`with_base_tests`), whatever the candidate did to them.
+`pyproject.toml` and `setup.cfg` also list dependencies, so only the tools' sections in them count.
 
 Not covered: the code under test runs in the process of its test, and can end it with status 0 or change the test runner
 in memory; expected values in files outside of folders called `tests`. Both stand in the diff that the reviewer reads.
@@ -30,10 +30,10 @@ Read = Callable[[str], bytes | None]
 """A file's bytes in one commit; None where it has no such file."""
 
 _ALWAYS = frozenset(
-    {
+    (
         *("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "noxfile.py", "conftest.py"),
         *(".coveragerc", ".coveragerc.toml", "unittest.cfg", "nose2.cfg", ".noserc"),
-    }
+    )
 )
 _OF_TOOL = {
     "ruff": ("ruff.toml", ".ruff.toml"),
@@ -57,32 +57,32 @@ _OF_TOOL = {
     "uv": ("uv.toml",),
     "poe": ("poe_tasks.toml",),
 }
-"""Files by which a program of a check is told what to do, if the policy's commands name that program."""
+"""Configuration files of a program, which count if the policy's commands name the program."""
 _PACKAGING = frozenset(
     ("setuptools", "setuptools_scm", "setuptools-scm", "poetry", "pdm", "uv", "flit", "hatch", "pixi")
 )
-"""Tools whose sections of pyproject.toml say what is installed, unless a check runs them."""
+"""Tools whose sections of pyproject.toml configure packaging, and no check unless one runs the tool."""
 _TESTS = re.compile(r"test_.*\.py|.*_test\.py|conftest\.py", re.DOTALL)
 _FOLDERS = frozenset(("tests", "test"))
 _WAY = "put the change back: only the user changes how candidates are judged"
 
 
 def is_test(path: str) -> bool:
-    """Whether a file of the lab is one of its tests, or lies beside them for them."""
+    """Whether a file of the lab is one of its tests, or lies in their folder."""
     pure = PurePosixPath(fold(path))
     return not _FOLDERS.isdisjoint(pure.parts[:-1]) or _TESTS.fullmatch(pure.name) is not None
 
 
 def findings(changes: Iterable[Change], policy: VerifierPolicy, config: Config, base: Read, new: Read) -> list[Finding]:
-    """A blocking finding for each change, from `base` to `new`, of a file by which the lab's checks are configured."""
+    """A blocking finding for each change, from `base` to `new`, of a file that configures the lab's checks."""
     tools, programs = _tools(policy), _programs(policy, config, base)
     found = []
     for change in changes:
-        what = _configures(change.path, tools, programs) or _changed_section(change.path, tools, base, new)
-        if what is not None:
-            found.append(
-                blocking_finding("tests", f"{ascii(change.path)[1:-1]}: {what}; {_WAY}", ascii(change.path)[1:-1])
-            )
+        path = change.path
+        problem = _configures(path, tools, programs) or _changed_section(path, tools, base, new)
+        if problem is not None:
+            shown = ascii(path)[1:-1]
+            found.append(blocking_finding("tests", f"{shown}: {problem}; {_WAY}", shown))
     return found
 
 
@@ -96,58 +96,62 @@ def _configures(path: str, tools: Collection[str], programs: Collection[str]) ->
     return "a program by which the lab checks candidates" if path in programs else None
 
 
-def _commands(policy: VerifierPolicy) -> list[str]:
-    commands = (policy.test_command, policy.smoke_command, policy.dry_run_command, policy.summary_command)
-    return [command for command in commands if command]
-
-
-def _words(command: str) -> list[str]:
+def _words(command: str | None) -> list[str]:
     try:
-        return shlex.split(command)
+        return shlex.split(command or "")
     except ValueError:
-        return []  # the checks say so
+        return []  # the checks report it
 
 
 def _tools(policy: VerifierPolicy) -> set[str]:
     """The names of all programs and modules that the checks' commands may run."""
-    words = [word for command in _commands(policy) for word in _words(command)]
-    return {PurePosixPath(word).name for word in words}
+    tools = set()
+    for command in (policy.test_command, policy.smoke_command, policy.dry_run_command, policy.summary_command):
+        tools |= {PurePosixPath(word).name for word in _words(command)}
+    return tools
 
 
 def _programs(policy: VerifierPolicy, config: Config, base: Read) -> set[str]:
     """Files of the base that the tests' and the smoke test's commands name, without those that candidates may change.
 
-    The dry run and the summary are the candidate's own program, and so is what trains and predicts."""
-    theirs = {config.train.command, config.predict.command if config.predict else ""}
-    theirs |= {policy.dry_run_command or "", policy.summary_command or ""}
-    free = {path for command in theirs for path in _named(command)}
-    judged = {path for command in (policy.test_command, policy.smoke_command) if command for path in _named(command)}
-    return {path for path in judged - free if not is_test(path) and base(path) is not None}
+    The candidate may change the programs of the dry run and the summary, and those that train and predict."""
+    programs = _paths(policy.test_command) | _paths(policy.smoke_command)
+    programs -= _paths(policy.dry_run_command) | _paths(policy.summary_command) | _paths(config.train.command)
+    if config.predict:
+        programs -= _paths(config.predict.command)
+    return {path for path in programs if not is_test(path) and base(path) is not None}
 
 
-def _named(command: str) -> Iterator[str]:
+def _paths(command: str | None) -> set[str]:
     """Relative paths that a command may mean: its words, and the files of `-m module`."""
-    words = _words(command)
+    words, paths = _words(command), set()
     for word in words:
         path = os.path.normpath(word)
         if word.isprintable() and not path.startswith(("-", "/", "..")) and path != ".":
-            yield path
+            paths.add(path)
     if "-m" in words[:-1]:
         module = words[words.index("-m") + 1].replace(".", "/")
-        yield from (f"{module}.py", f"{module}/__main__.py", f"{module}/__init__.py")
+        paths |= {f"{module}.py", f"{module}/__main__.py", f"{module}/__init__.py"}
+    return paths
 
 
 def _changed_section(path: str, tools: Collection[str], base: Read, new: Read) -> str | None:
-    """What a change to pyproject.toml or setup.cfg changes for the checks."""
-    read = {"pyproject.toml": _toml_sections, "setup.cfg": _cfg_sections}.get(PurePosixPath(fold(path)).name)
-    if read is None:
+    """The section of pyproject.toml or setup.cfg that a change alters, if it may configure a check."""
+    name = PurePosixPath(fold(path)).name
+    if name not in ("pyproject.toml", "setup.cfg"):
         return None
+    old_content, new_content = base(path) or b"", new(path) or b""
     try:
-        old, now = read(base(path) or b"", tools), read(new(path) or b"", tools)
+        if name == "setup.cfg":
+            before, after = _cfg_sections(old_content), _cfg_sections(new_content)
+        else:
+            before, after = _toml_sections(old_content, tools), _toml_sections(new_content, tools)
     except (ValueError, RecursionError, configparser.Error):  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         return "cannot be read, and may configure the lab's own tests"
-    changed = sorted(name for name in old.keys() | now.keys() if old.get(name) != now.get(name))
-    return f"[{changed[0][:60]}] may configure the lab's own tests" if changed else None
+    for section in sorted(before.keys() | after.keys()):
+        if before.get(section) != after.get(section):
+            return f"[{section[:60]}] may configure the lab's own tests"
+    return None
 
 
 def _toml_sections(content: bytes, tools: Collection[str]) -> dict[str, Any]:
@@ -157,17 +161,20 @@ def _toml_sections(content: bytes, tools: Collection[str]) -> dict[str, Any]:
     return {f"tool.{name}": value for name, value in tool.items() if name not in _PACKAGING or name in tools}
 
 
-def _cfg_sections(content: bytes, tools: Collection[str]) -> dict[str, Any]:
+def _cfg_sections(content: bytes) -> dict[str, Any]:
     parser = configparser.RawConfigParser(strict=True)
     parser.read_string(content.decode("utf-8"))
-    every = {name: dict(parser.items(name)) for name in parser.sections()}
-    return {name: value for name, value in every.items() if name != "metadata" and not name.startswith("options")}
+    sections = {}
+    for name in parser.sections():
+        if name != "metadata" and not name.startswith("options"):
+            sections[name] = dict(parser.items(name))
+    return sections
 
 
 def with_base_tests(candidate: Path, base: Path, folder: Path) -> None:
-    """Fills `folder`, which is not there yet, with the candidate's code and the base's tests. Raises OSError.
+    """Fills `folder`, which must not exist, with the candidate's code and the base's tests. Raises OSError.
 
-    `candidate` and `base` are exports. None of the candidate's own tests is taken: a new one could end the run."""
+    `candidate` and `base` are exports. None of the candidate's own tests is copied: a new one could end the run."""
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     for source, tests in ((candidate, False), (base, True)):

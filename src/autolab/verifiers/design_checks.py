@@ -10,7 +10,7 @@ from autolab.lab.trial_python import command_words
 from autolab.stats.rules import FIRST
 from autolab.verifiers.findings import advisory_finding, blocking_finding
 
-# what an answer says
+FILE = "design.yaml"
 
 
 def design_checks(
@@ -21,33 +21,35 @@ def design_checks(
     trials_spent: int = 0,
 ) -> list[Finding]:
     """Findings on `design.yaml`. `exists(path)` asks the base commit."""
-    found = []
+    findings = []
     for role, arms in (("baseline", design.baselines), ("variant", design.variants)):
         if not arms:
-            found.append(blocking_finding("design", f"{role}s: none; name at least one {role}", "design.yaml"))
+            findings.append(blocking_finding("design", f"{role}s: none; name at least one {role}", FILE))
     files = _entry_files(design)
     if files and not any(exists(path) for path in files):
-        found.append(
-            blocking_finding("design", f"entrypoint: {' or '.join(files)} is not in the base commit", "design.yaml")
-        )
-    return found + _metric_findings(design, hypothesis, config) + _trial_budget(design, config, trials_spent)
+        message = f"entrypoint: {' or '.join(files)} is not in the base commit"
+        findings.append(blocking_finding("design", message, FILE))
+    return findings + _metric_findings(design, hypothesis, config) + _trial_budget(design, config, trials_spent)
 
 
 def _entry_files(design: Design) -> tuple[str, ...]:
-    """The files of which one must exist; empty where the command names no file of the lab."""
+    """The files of which one must exist; empty if the command names no file of the lab."""
     entry = design.entrypoint
     if entry.module is not None:
         return _module_files(entry.module)
+    command = entry.command or ""
     try:
-        words = command_words(entry.command or "")
+        words = command_words(command)
     except ValueError:
-        return (entry.command or "",)
+        return (command,)
     if "-m" in words[1:-1]:
         return _module_files(words[words.index("-m", 1) + 1])
-    scripts = [word for word in words[1:] if word.endswith((".py", ".sh"))]
     if words and words[0].startswith("./"):
-        scripts.insert(0, words[0])
-    return (scripts[0].removeprefix("./"),) if scripts else ()
+        return (words[0].removeprefix("./"),)
+    for word in words[1:]:
+        if word.endswith((".py", ".sh")):
+            return (word.removeprefix("./"),)
+    return ()
 
 
 def _module_files(module: str) -> tuple[str, ...]:
@@ -56,26 +58,29 @@ def _module_files(module: str) -> tuple[str, ...]:
 
 
 def _metric_findings(design: Design, hypothesis: Hypothesis, config: Config) -> list[Finding]:
-    known = {config.metric.primary, *config.metric.report}
-    names = ", ".join(sorted(known))
+    measured = {config.metric.primary, *config.metric.report}
+    names = ", ".join(sorted(measured))
+    # Without an evaluator a training may report metrics that the configuration does not name.
     report = blocking_finding if config.evaluate is not None else advisory_finding
-    found = []
+    findings = []
     if hypothesis.metric != design.metrics.primary:
         message = f"metrics.primary: {design.metrics.primary} is not the hypothesis's metric, {hypothesis.metric}"
-        found.append(blocking_finding("design", message, "design.yaml"))
-    for field, metric in [("metrics.primary", design.metrics.primary)] + [
-        (f"criteria.{index}.metric", criterion.metric) for index, criterion in enumerate(design.criteria)
-    ]:
-        if metric not in known:
-            found.append(report("design", f"{field}: {metric} is not measured here; known: {names}", "design.yaml"))
+        findings.append(blocking_finding("design", message, FILE))
+    fields = {"metrics.primary": design.metrics.primary}
+    for index, criterion in enumerate(design.criteria):
+        fields[f"criteria.{index}.metric"] = criterion.metric
+    for field, metric in fields.items():
+        if metric not in measured:
+            findings.append(report("design", f"{field}: {metric} is not measured here; known: {names}", FILE))
     for metric in design.metrics.secondary:
-        if metric not in known:
+        if metric not in measured:
             message = f"metrics.secondary: {metric} is not among those that config.yaml names ({names})"
-            found.append(advisory_finding("design", message, "design.yaml"))
-    return found
+            findings.append(advisory_finding("design", message, FILE))
+    return findings
 
 
 def _trial_budget(design: Design, config: Config, spent: int) -> list[Finding]:
+    """A finding if the budget may not last: advisory if the rule may decide before the budget is spent."""
     if config.budget.trials is None:
         return []
     seeds, rule = design.reproducibility.seeds, design.test or config.test
@@ -86,4 +91,5 @@ def _trial_budget(design: Design, config: Config, spent: int) -> list[Finding]:
         return []
     message = f"reproducibility.seeds: up to {needed} trials, and {left} are left of budget.trials in config.yaml"
     may_stop_early = isinstance(seeds, MaxPairs) and rule.rule != "fixed" and FIRST * arms <= left
-    return [(advisory_finding if may_stop_early else blocking_finding)("budget", message, "design.yaml")]
+    report = advisory_finding if may_stop_early else blocking_finding
+    return [report("budget", message, FILE)]

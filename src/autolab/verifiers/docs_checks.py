@@ -11,20 +11,16 @@ from autolab.verifiers.findings import blocking_finding, shown_path
 
 def docs_answer(docs: DocsOutput, targets: Collection[str]) -> list[Finding]:
     """Findings on an answer of update_docs, before anything is written: targets known, text or a rationale there."""
-    found = [
-        blocking_finding(
-            "docs", f"{shown_path(update.path)}: not a paper target; known: {', '.join(targets) or 'none'}", update.path
-        )
-        for update in docs.paper
-        if update.path not in targets
-    ]
-    found += [
-        blocking_finding("docs", f"{update.path}: the text is empty", update.path)
-        for update in docs.paper
-        if not update.text.strip()
-    ]
+    findings = []
+    for update in docs.paper:
+        if update.path not in targets:
+            names = ", ".join(targets) or "none"
+            message = f"{shown_path(update.path)}: not a paper target; known: {names}"
+            findings.append(blocking_finding("docs", message, update.path))
+    for update in docs.paper:
+        if not update.text.strip():
+            findings.append(blocking_finding("docs", f"{update.path}: the text is empty", update.path))
     if targets and not docs.paper and not (docs.no_changes or "").strip():
-        found.append(
-            blocking_finding("docs", "update a paper target or give no_changes, the reason why none needs a change")
-        )
-    return found
+        message = "update a paper target or give no_changes, the reason why none needs a change"
+        findings.append(blocking_finding("docs", message))
+    return findings

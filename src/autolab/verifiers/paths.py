@@ -1,15 +1,11 @@
-"""Which files a candidate may change, and in what form.
-
-Every check gives findings as values and never raises for what a candidate did. Programs are run by `programs`, what
-trials measured is `sanity`'s.
-"""
+"""Which files a candidate may change, and in what form. What a candidate did wrong is a finding, never an exception."""
 
 from __future__ import annotations
 
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -20,8 +16,6 @@ from autolab.lab.schemas.experiment import Finding
 from autolab.sandbox import path_names
 from autolab.sandbox.executed_names import fold, runs_by_itself
 from autolab.verifiers.findings import advisory_finding, blocking_finding, shown_path
-
-# who may change which file
 
 
 @dataclass(frozen=True)
@@ -46,16 +40,24 @@ def protected(config: Config, *, unlocked: bool = False) -> list[Protected]:
     files, evaluate = config.files, config.evaluate
     rules = [Protected(path, "control plane", _CONTROL) for path in (".autolab", "experiments", "5_worktrees")]
     rules += [Protected(path, "HUMAN", _USER) for path in files.human]
+    frozen = list(files.frozen)
     if evaluate is not None:
-        data = (evaluate.eval, evaluate.holdout)
-        rules += [Protected(path, "evaluation data", _CONTROL) for path in data if path is not None]
+        frozen.append(evaluate.script)
+        for data in (evaluate.eval, evaluate.holdout):
+            if data is not None:
+                rules.append(Protected(data, "evaluation data", _CONTROL))
     if not unlocked:
-        frozen = (*files.frozen, *((evaluate.script,) if evaluate is not None else ()))
         rules += [Protected(path, "FROZEN", _FROZEN) for path in frozen]
     for path in files.global_:
         rules += [Protected(path, "GLOBAL", _ENGINE), Protected(_closed_parts(path), "GLOBAL", _ENGINE)]
     rules += [Protected(path, "paper target", _PAPER) for path in (*config.docs.paper_targets, config.docs.figures)]
     return rules
+
+
+def _closed_parts(path: str) -> str:
+    """The pattern of a journal's closed parts: `FINDINGS.md` -> `FINDINGS.[0-9]*.md`."""
+    pure = PurePosixPath(path)
+    return str(pure.with_name(f"{pure.stem}.[0-9]*{pure.suffix}"))
 
 
 def path_policy(
@@ -66,33 +68,101 @@ def path_policy(
     kept: Callable[[str], bool] | None = None,
     existing: Collection[str] = (),
 ) -> list[Finding]:
-    """Findings for every changed path that is not the candidate's to change; advisory where a file becomes executable.
+    """Findings for every changed path that is not the candidate's to change; advisory if a file becomes executable.
 
     `kept(path)` says whether the old bytes of an APPEND-ONLY file are a suffix of its new ones; without
     it every change of such a file blocks. `existing` are the base's paths: a name that differs from one of them by
-    case alone blocks, and a module that is there already is none that newly shadows another. Names are compared
+    case alone blocks, and a module that exists already shadows nothing anew. Names are compared
     without case and in one Unicode form, since `Eval.py` is `eval.py` on some file systems.
     """
     changes = list(changes)
-    rules = protected(config, unlocked=unlocked)
-    frozen = {fold(path) for path in config.files.frozen} if unlocked else set()
-    there = {name for path in existing for name in _folders_and_file(path)}
-    spelled, imports = _spellings(changes, existing), _import_folders(config)
-    found = []
+    policy = _Policy(changes, config, unlocked, kept, existing)
+    findings = []
     for change in changes:
-        problem = _unsafe(change) or _owned(change.path, rules) or _not_appended(change, kept, frozen)
+        problem = policy.problem(change)
+        if problem is not None:
+            shown = shown_path(change.path)
+            findings.append(blocking_finding("paths", f"{shown}: {problem}", shown))
+        elif change.new_mode == "100755" and change.old_mode != "100755":
+            message = f"{change.path}: becomes executable; that is for scripts which are run by name"
+            findings.append(advisory_finding("paths", message, change.path))
+    return findings
+
+
+class _Policy:
+    """The rules for the changes of one candidate. A method's result: what is wrong and the way out, or None."""
+
+    def __init__(
+        self,
+        changes: Sequence[Change],
+        config: Config,
+        unlocked: bool,
+        kept: Callable[[str], bool] | None,
+        existing: Collection[str],
+    ) -> None:
+        self._rules = protected(config, unlocked=unlocked)
+        self._unlocked = {fold(path) for path in config.files.frozen} if unlocked else set()
+        self._kept = kept
+        self._imports = _import_folders(config)
+        self._files = set(existing)
+        self._names = {name for path in existing for name in _folders_and_file(path)}
+        self._spellings = _spellings(changes, self._files)
+
+    def problem(self, change: Change) -> str | None:
+        problem = _unsafe(change) or self._owned(change.path) or self._not_appended(change)
         if problem is None and change.status != "D":
             problem = runs_by_itself(change.path) or path_names.secret(change.path)
         if problem is None and change.status == "A":
-            problem = path_names.unfit(change.path) or _twin(change.path, spelled, there)
-            problem = problem or _shadows(change.path, rules, imports, existing)
-        if problem is not None:
-            shown = shown_path(change.path)
-            found.append(blocking_finding("paths", f"{shown}: {problem}", shown))
-        elif change.new_mode == "100755" and change.old_mode != "100755":
-            message = f"{change.path}: becomes executable; that is for scripts which are run by name"
-            found.append(advisory_finding("paths", message, change.path))
-    return found
+            problem = path_names.unfit(change.path) or self._twin(change.path) or self._shadows(change.path)
+        return problem
+
+    def _owned(self, path: str) -> str | None:
+        folded = fold(path)
+        for rule in self._rules:
+            pattern = fold(rule.pattern)
+            if _covers(pattern, folded):
+                same_name = ""
+                if not _covers(rule.pattern.strip("/"), path):
+                    same_name = f" (the same name as {rule.pattern} without case)"
+                return f"{rule.kind}{same_name}; {rule.way_out}"
+            if pattern.startswith(folded + "/"):
+                return f"takes the place of the folder of {rule.pattern} ({rule.kind}); {rule.way_out}"
+        return None
+
+    def _not_appended(self, change: Change) -> str | None:
+        folded = fold(change.path)
+        append_only = fnmatchcase(PurePosixPath(folded).name, APPEND_ONLY) and folded not in self._unlocked
+        if not append_only or change.status == "A":
+            return None
+        if change.status != "D" and self._kept is not None and self._kept(change.path):
+            return None
+        return "APPEND-ONLY; put the old text back and add new entries above it"
+
+    def _twin(self, path: str) -> str | None:
+        """Another name that is the same without case, of the path or of a new folder above it."""
+        for name in _folders_and_file(path):
+            others = sorted(self._spellings[fold(name)] - {name})
+            if others and name not in self._names:
+                return f"the same name as {shown_path(others[0])} without case; choose another, or that spelling"
+        return None
+
+    def _shadows(self, path: str) -> str | None:
+        """Why a new module would be imported in place of another."""
+        pure = PurePosixPath(path)
+        module = pure.parent if pure.name == "__init__.py" else pure.with_suffix("")
+        if pure.suffix != ".py" or str(module) == ".":
+            return None
+        for rule in self._rules:
+            if pure.name == "__init__.py" and fold(rule.pattern) == fold(f"{module}.py"):
+                return f"would be imported in place of {rule.pattern} ({rule.kind}); choose another name"
+        is_new = self._files.isdisjoint((f"{module}.py", f"{module}/__init__.py"))
+        if str(module.parent) not in self._imports or not is_new:
+            return None
+        name = fold(module.name)
+        if name in sys.stdlib_module_names or name in IMPORTED:
+            owner = "the standard library" if name in sys.stdlib_module_names else "an installed package"
+            return f"would be imported in place of {name} of {owner}; choose another name"
+        return None
 
 
 def meta_mode(human_journal: str) -> bool:
@@ -112,9 +182,9 @@ def _unsafe(change: Change) -> str | None:
     problem = path_names.unsafe(change.path)
     if problem is not None:
         return problem
-    parts = change.path.replace("\\", "/").split("/")
-    if any(re.match(r"\.git(?!keep$)|git~\d", fold(_seen(part))) for part in parts):
-        return f"git's own file; {_CONTROL}"
+    for part in change.path.replace("\\", "/").split("/"):
+        if re.match(r"\.git(?!keep$)|git~\d", fold(_visible(part))):
+            return f"git's own file; {_CONTROL}"
     if change.new_mode == "120000":
         return "symbolic link; commit the file itself"
     if change.new_mode == "160000":
@@ -122,6 +192,11 @@ def _unsafe(change: Change) -> str | None:
     if change.new_mode not in ("100644", "100755", "000000"):
         return f"mode {change.new_mode}; commit a plain file"
     return None
+
+
+def _visible(name: str) -> str:
+    """A name without the characters that some file systems leave out of it."""
+    return "".join(character for character in name if unicodedata.category(character) != "Cf")
 
 
 IMPORTED = frozenset(
@@ -137,49 +212,28 @@ IMPORTED = frozenset(
 would come before it."""
 
 
-def _shadows(path: str, rules: Sequence[Protected], imports: Collection[str], existing: Collection[str]) -> str | None:
-    """Why a new module would be imported in the place of another."""
-    pure = PurePosixPath(path)
-    module = pure.parent if pure.name == "__init__.py" else pure.with_suffix("")
-    if pure.suffix != ".py" or str(module) == ".":
-        return None
-    for rule in rules:
-        if pure.name == "__init__.py" and fold(rule.pattern) == fold(f"{module}.py"):
-            return f"would be imported in place of {rule.pattern} ({rule.kind}); choose another name"
-    name, there = fold(module.name), {f"{module}.py", f"{module}/__init__.py"}
-    if str(module.parent) not in imports or not there.isdisjoint(existing):
-        return None
-    if name in sys.stdlib_module_names or name in IMPORTED:
-        whose = "the standard library" if name in sys.stdlib_module_names else "an installed package"
-        return f"would be imported in place of {name} of {whose}; choose another name"
-    return None
-
-
 def _import_folders(config: Config) -> set[str]:
     """Where the lab's programs import from: its root, and the folder of each program."""
-    commands = [config.train.command, config.predict.command if config.predict else ""]
-    words = [word for command in commands for word in command.split() if word.endswith(".py")]
-    words += [config.evaluate.script] if config.evaluate else []
-    return {".", *(str(PurePosixPath(word).parent) for word in words)}
+    programs = config.train.command.split()
+    if config.predict:
+        programs += config.predict.command.split()
+    paths = [word for word in programs if word.endswith(".py")]
+    if config.evaluate:
+        paths.append(config.evaluate.script)
+    return {".", *(str(PurePosixPath(path).parent) for path in paths)}
 
 
 def _spellings(changes: Iterable[Change], existing: Collection[str]) -> dict[str, set[str]]:
     """Every file and folder as it will be, by its name without case, with each of its spellings."""
-    gone = {change.path for change in changes if change.status == "D"}
-    paths = (set(existing) - gone) | {change.path for change in changes if change.status != "D"}
-    found: dict[str, set[str]] = {}
+    paths = set(existing)
+    for change in changes:
+        if change.status == "D":
+            paths.discard(change.path)
+    paths |= {change.path for change in changes if change.status != "D"}
+    spellings: dict[str, set[str]] = {}
     for name in {name for path in paths for name in _folders_and_file(path)}:
-        found.setdefault(fold(name), set()).add(name)
-    return found
-
-
-def _twin(path: str, spelled: Mapping[str, set[str]], there: Collection[str]) -> str | None:
-    """The other name that is the same without case, of the path or of a folder above it that is not there yet."""
-    for name in _folders_and_file(path):
-        others = sorted(spelled[fold(name)] - {name})
-        if others and name not in there:
-            return f"the same name as {shown_path(others[0])} without case; choose another, or that spelling"
-    return None
+        spellings.setdefault(fold(name), set()).add(name)
+    return spellings
 
 
 def _folders_and_file(path: str) -> list[str]:
@@ -188,39 +242,9 @@ def _folders_and_file(path: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
-def _seen(name: str) -> str:
-    """A name without the signs that some file systems leave out of it."""
-    return "".join(sign for sign in name if unicodedata.category(sign) != "Cf")
-
-
-def _owned(path: str, rules: Sequence[Protected]) -> str | None:
-    folded = fold(path)
-    for rule in rules:
-        pattern = fold(rule.pattern)
-        if _covers(pattern, folded):
-            alike = "" if _covers(rule.pattern.strip("/"), path) else f" (the same name as {rule.pattern} without case)"
-            return f"{rule.kind}{alike}; {rule.way_out}"
-        if pattern.startswith(folded + "/"):
-            return f"takes the place of the folder of {rule.pattern} ({rule.kind}); {rule.way_out}"
-    return None
-
-
-def _not_appended(change: Change, kept: Callable[[str], bool] | None, frozen: Collection[str]) -> str | None:
-    folded = fold(change.path)
-    if change.status == "A" or folded in frozen or not fnmatchcase(PurePosixPath(folded).name, APPEND_ONLY):
-        return None
-    if change.status != "D" and kept is not None and kept(change.path):
-        return None
-    return "APPEND-ONLY; put the old text back and add new entries above it"
-
-
 def _covers(pattern: str, path: str) -> bool:
-    if any(sign in pattern for sign in "*?["):
-        return fnmatchcase(path, pattern) or any(fnmatchcase(str(up), pattern) for up in PurePosixPath(path).parents)
+    """Whether a pattern, or a folder that it names, covers the path."""
+    if any(wildcard in pattern for wildcard in "*?["):
+        folders = PurePosixPath(path).parents
+        return fnmatchcase(path, pattern) or any(fnmatchcase(str(folder), pattern) for folder in folders)
     return path == pattern or path.startswith(pattern + "/")
-
-
-def _closed_parts(path: str) -> str:
-    """The pattern of a journal's closed parts: `FINDINGS.md` -> `FINDINGS.[0-9]*.md`."""
-    pure = PurePosixPath(path)
-    return str(pure.with_name(f"{pure.stem}.[0-9]*{pure.suffix}"))

@@ -1,8 +1,8 @@
 """The lab's checks: its own programs (tests, dry run, smoke, summary), run on a read-only export of a candidate.
 
 Nothing that a candidate wrote is imported here: its tests, dry run and model summary run in processes of their
-own (`process`), and their exit codes alone decide. What they find are values; what the user wrote wrongly in
-the policy raises one line.
+own, and their exit codes alone decide. What a check finds is a finding; a mistake of the user's in the policy raises
+a RecordError.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import operator
 import os
 import re
 import shlex
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,11 +25,14 @@ from autolab.lab.trial_python import OWN_PYTHON
 from autolab.sandbox import execute
 from autolab.sandbox.box import OPEN, Box
 from autolab.sandbox.collect import InvalidFile, open_regular
+from autolab.sandbox.environment import ProgramEnvironment
 from autolab.verifiers.findings import blocking_finding
 
 Check = Literal["pass", "skip", "fail"]
 POLICY = VerifierPolicy.FILE
 SUMMARY_LIMIT = 1_000_000
+SEED = 0
+"""The AUTOLAB_SEED of every check."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,10 @@ class CheckInputs:
     `folder`: read-only export of the candidate, the working folder. `python`: the trials' interpreter.
     `scratch`: one folder a check, which alone it may write (AUTOLAB_TRIAL_DIR). `logs`: `<check>.log`. `config`: the
     arm's resolved settings (AUTOLAB_CONFIG). `data`: the training data (AUTOLAB_DATA). `experiment`: the lab's
-    `experiments/<ITERATION_ID>`, which an export does not hold. `imports`: what sends imports of the lab's package to
-    the export (PYTHONPATH). `box`: level, limits, and where the interpreter lies. `with_base_tests`: the same code with
-    the lab's tests as the base has them, where the candidate changed any.
+    `experiments/<ITERATION_ID>`, which an export does not hold. `imports`: the folder that sends imports of the lab's
+    package to the export (PYTHONPATH). `user`: the variables that `train.env` names. `box`: level, limits, and where
+    the interpreter lies. `with_base_tests`: the same code with the lab's tests as the base has them, if the candidate
+    changed any.
     """
 
     folder: Path
@@ -61,76 +66,232 @@ class CheckInputs:
     data: Path | None = None
     experiment: Path | None = None
     imports: Path | None = None
+    user: Mapping[str, str] = field(default_factory=dict)
     with_base_tests: Path | None = None
     box: Box = OPEN
 
-    def boxed(self, folder: Path) -> Box:
+    def environment(self, folder: Path) -> dict[str, str]:
+        """A training's, for a check that may write in `folder`."""
+        environment = ProgramEnvironment(self.python, _text(self.imports), self.user)
+        return environment.training(str(folder), SEED, _text(self.config), _text(self.data))
+
+    def boxed(self, working_folder: Path, folder: Path) -> Box:
         """Reads everything that is named here, writes `folder`."""
-        given = (self.folder, self.config, self.data, self.experiment, self.imports)
-        seen = tuple(str(path.absolute()) for path in given if path is not None)
-        return replace(self.box, reads=(*self.box.reads, *seen), writes=(str(folder.absolute()),))
+        reads = list(self.box.reads)
+        for path in (working_folder, self.folder, self.config, self.data, self.experiment, self.imports):
+            if path is not None:
+                reads.append(str(path.absolute()))
+        return replace(self.box, reads=tuple(dict.fromkeys(reads)), writes=(str(folder.absolute()),))
 
 
-def run_checks(policy: VerifierPolicy, ground: CheckInputs) -> CheckResults:
-    """Run the policy's rungs: schema, env_smoke, tests, dry_run, summary.
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
-    A broken environment skips the rungs above it, whose failures would say nothing about the candidate.
-    RecordError: a policy that cannot be read as a command line.
+
+def run_checks(policy: VerifierPolicy, inputs: CheckInputs) -> CheckResults:
+    """Run the policy's checks: schema, env_smoke, tests, dry_run, summary.
+
+    If the environment is broken, the checks after it are skipped: their failures would say nothing about the candidate.
+    RecordError: the policy holds something that is not a command line or a version.
     """
-    checks: dict[str, Check] = {name: "skip" for name in ("tests", "dry_run", "env_smoke", "schema", "summary")}
-    findings = _schema(ground)
-    if ground.experiment is not None:
-        checks["schema"] = "fail" if findings else "pass"
-    if policy.require_env_smoke or policy.smoke_command or policy.python_versions:
-        broken = _run_check("env_smoke", policy.smoke_command or '{python} -c ""', policy, ground)
-        broken = broken or _python_version(policy, ground)
-        checks["env_smoke"] = "fail" if broken else "pass"
-        if broken is not None:
-            return CheckResults(checks, (*findings, broken), None)
-    for name, command, missing in _checks_of(policy, ground.folder):
-        found = missing if command is None else _run_check(name, command, policy, ground)
-        findings += [found] if found is not None else []
-        checks[name] = "fail" if found is not None else "skip" if command is None else "pass"
-    if policy.test_command is not None and ground.with_base_tests is not None and checks["tests"] != "fail":
-        found = _base_tests(policy.test_command, policy, ground, ground.with_base_tests)
-        findings += [found] if found is not None else []
-        checks["tests"] = "fail" if found is not None else "pass"
-    summary = None
-    if policy.summary_command is not None:
-        summary, found = _summary(policy.summary_command, policy, ground)
-        findings += [found] if found is not None else []
-        checks["summary"] = "fail" if found is not None else "pass"
-    return CheckResults(checks, tuple(findings), summary)
+    checks = _Checks(policy, inputs)
+    checks.schema()
+    if checks.environment_works():
+        checks.tests()
+        checks.dry_run()
+        checks.model_summary()
+    return CheckResults(checks.statuses, tuple(checks.findings), checks.summary)
 
 
-def _base_tests(command: str, policy: VerifierPolicy, ground: CheckInputs, folder: Path) -> Finding | None:
-    """The lab's tests as the base has them, on the candidate's code: it may add tests, not take any away."""
-    if not has_tests(folder):
+class _Checks:
+    """One run of the checks. `statuses` and `findings` grow with each method."""
+
+    def __init__(self, policy: VerifierPolicy, inputs: CheckInputs) -> None:
+        self._policy, self._inputs = policy, inputs
+        self.statuses: dict[str, Check] = dict.fromkeys(("tests", "dry_run", "env_smoke", "schema", "summary"), "skip")
+        self.findings: list[Finding] = []
+        self.summary: Summary | None = None
+
+    def _settle(self, name: str, *findings: Finding | None) -> None:
+        failures = [finding for finding in findings if finding is not None]
+        self.statuses[name] = "fail" if failures else "pass"
+        self.findings += failures
+
+    def schema(self) -> None:
+        """The iteration's own documents, read as the records that they must be."""
+        experiment = self._inputs.experiment
+        if experiment is None:
+            return
+        loaders: dict[str, Callable[[Path], object]] = {"design.yaml": Design.load, "hypothesis.md": _load_hypothesis}
+        findings = []
+        for name, load in loaders.items():
+            try:
+                load(experiment / name)
+            except RecordError as error:
+                file = f"experiments/{self._inputs.iteration_id}/{name}"
+                findings.append(blocking_finding("schema", str(error), file))
+        self._settle("schema", *findings)
+
+    def environment_works(self) -> bool:
+        policy = self._policy
+        if policy.require_env_smoke or policy.smoke_command or policy.python_versions:
+            failure = self._run("env_smoke", policy.smoke_command or '{python} -c ""')
+            self._settle("env_smoke", failure or self._wrong_python())
+        return self.statuses["env_smoke"] != "fail"
+
+    def tests(self) -> None:
+        """The candidate's own tests, then the lab's as the base has them: a candidate may add tests, not remove any."""
+        policy, inputs = self._policy, self._inputs
+        if policy.test_command is None:
+            if policy.require_tests:
+                message = f"tests are required and {POLICY} has no test_command: set it"
+                self._settle("tests", blocking_finding("tests", message))
+            return
+        if has_tests(inputs.folder):
+            self._settle("tests", self._run("tests", policy.test_command))
+        elif policy.require_tests:
+            message = "tests are required and the candidate has none: add tests/test_*.py"
+            self._settle("tests", blocking_finding("tests", message))
+        if self.statuses["tests"] == "fail" or inputs.with_base_tests is None or not has_tests(inputs.with_base_tests):
+            return
+        failure = self._run("base_tests", policy.test_command, working_folder=inputs.with_base_tests)
+        if failure is not None:
+            message = f"the lab's own tests, as the base has them, fail on this code: {failure.message}"
+            failure = blocking_finding("tests", message)
+        self._settle("tests", failure)
+
+    def dry_run(self) -> None:
+        command = self._policy.dry_run_command
+        if command is not None:
+            self._settle("dry_run", self._run("dry_run", command))
+        elif self._policy.require_dry_run:
+            message = f"a dry run is required and {POLICY} has no dry_run_command: set it"
+            self._settle("dry_run", blocking_finding("dry_run", message))
+
+    def model_summary(self) -> None:
+        command = self._policy.summary_command
+        if command is None:
+            return
+        path = self._new_folder("summary") / "summary.json"
+        failure = self._run("summary", command, path.parent)
+        if failure is None:
+            try:
+                with open_regular(path, SUMMARY_LIMIT) as file:
+                    self.summary = Summary.from_text(file.read(SUMMARY_LIMIT + 1).decode("utf-8"), path.name)
+            except InvalidFile as error:
+                message = f"{path.name}: {error}; {command} must write it to AUTOLAB_TRIAL_DIR"
+                failure = blocking_finding("summary", message)
+            except (RecordError, UnicodeDecodeError) as error:
+                failure = blocking_finding("summary", str(error))
+        self._settle("summary", failure)
+
+    def _run(
+        self, name: str, command: str, folder: Path | None = None, working_folder: Path | None = None
+    ) -> Finding | None:
+        """None if the command ended with exit code 0, else the finding with its last lines.
+
+        `folder`: where it may write, a new one if None. `working_folder`: another than the candidate's export."""
+        argv = self._argv(name, command)
+        ended = self._execute(name, argv, folder or self._new_folder(name), working_folder)
+        if ended.ok:
+            return None
+        if ended.missing is not None:
+            source = f"{_KEYS[name]} in {POLICY}"
+            if argv[0] == self._inputs.python:
+                source = f"python in {Config.FILE}"
+            return blocking_finding(name, f"{argv[0]}: {ended.missing}: install it or change {source}")
+        if ended.passed is not None:
+            end = f"ended: {ended.passed.removeprefix('run ')}"
+        elif ended.timed_out:
+            end = f"still running after {self._policy.time_limit_s:g} s and ended"
+        else:
+            end = ended.killed or f"ended with exit code {ended.code}"
+        return blocking_finding(name, f"{command}: {end}{_quoted(ended.tail)}")
+
+    def _execute(self, name: str, argv: list[str], folder: Path, working_folder: Path | None = None) -> execute.Ended:
+        inputs = self._inputs
+        working_folder = working_folder or inputs.folder
+        log = inputs.logs / f"{name}.log"
+        box = inputs.boxed(working_folder, folder)
+        limit_s = self._policy.time_limit_s
+        ended = execute.run(argv, working_folder, inputs.environment(folder), log, limit_s, box)
+        redaction.clean_file(log)
+        return ended
+
+    def _new_folder(self, name: str) -> Path:
+        """A new folder `<name>`, or `<name>-2` … if a killed attempt left one: nothing in that counts."""
+        scratch = self._inputs.scratch
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder, number = scratch / name, 1
+        while os.path.lexists(folder):
+            number += 1
+            folder = scratch / f"{name}-{number}"
+        folder.mkdir()
+        return folder
+
+    def _argv(self, name: str, command: str) -> list[str]:
+        """The command as arguments, with `{python}`, `<ITERATION_ID>` and the iteration's folder filled in.
+
+        `./venv/bin/python` stands for the trials' interpreter: an export has no venv.
+        """
+        inputs = self._inputs
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise RecordError(f"{POLICY}: {name}: {command!r} is not a command line: {error}") from None
+        if not words:
+            raise RecordError(f"{POLICY}: {name}: the command is empty: write it or remove the key")
+        # A candidate that commits an interpreter of that name keeps it.
+        if words[0].removeprefix("./") in OWN_PYTHON and not (inputs.folder / words[0]).exists():
+            words[0] = "{python}"
+        values = {"<ITERATION_ID>": inputs.iteration_id, "{python}": inputs.python}
+        if inputs.experiment is not None:
+            values = {"experiments/<ITERATION_ID>": str(inputs.experiment)} | values
+        for placeholder, value in values.items():
+            words = [word.replace(placeholder, value) for word in words]
+        return words
+
+    def _wrong_python(self) -> Finding | None:
+        """Compare the trials' interpreter with `>=3.11,<3.14`, as far as each version in it goes."""
+        versions = self._policy.python_versions
+        if versions is None:
+            return None
+        python = self._inputs.python
+        argv = [python, "-I", "-c", "import sys; print(*sys.version_info[:3])"]
+        ended = self._execute("python_version", argv, self._new_folder("python_version"))
+        numbers = ended.tail.split()
+        if not ended.ok or len(numbers) != 3:
+            return blocking_finding("env_smoke", f"{python}: does not print its version{_quoted(ended.tail)}")
+        version = [int(number) for number in numbers]
+        for part in versions.split(","):
+            condition = re.fullmatch(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})\s*", part)
+            if condition is None:
+                raise RecordError(
+                    f"{POLICY}: python_versions: {versions!r} is not understood: write it like >=3.11,<3.14"
+                )
+            bound = [int(number) for number in condition[2].split(".")]
+            if not _COMPARISONS[condition[1]](version[: len(bound)], bound):
+                message = f"{python} is Python {'.'.join(numbers)}, and {POLICY} wants {versions}: make the venv anew"
+                return blocking_finding("env_smoke", message)
         return None
-    found = _run_check("base_tests", command, policy, replace(ground, folder=folder))
-    if found is None:
-        return None
-    told = f"the lab's own tests, as the base has them, say of this code: {found.message}"
-    return blocking_finding("tests", told)
 
 
-def _checks_of(policy: VerifierPolicy, folder: Path) -> list[tuple[str, str | None, Finding | None]]:
-    """Name, command (None: not to be run) and the finding if the policy requires what is missing."""
-    tests, no_tests = policy.test_command, None
-    if tests is not None and not has_tests(folder):
-        tests = None
-        no_tests = "tests are required and the candidate has none: add tests/test_*.py"
-    elif tests is None:
-        no_tests = f"tests are required and {POLICY} has no test_command: set it"
-    no_dry_run = f"a dry run is required and {POLICY} has no dry_run_command: set it"
-    return [
-        ("tests", tests, blocking_finding("tests", no_tests) if no_tests and policy.require_tests else None),
-        (
-            "dry_run",
-            policy.dry_run_command,
-            blocking_finding("dry_run", no_dry_run) if policy.require_dry_run else None,
-        ),
-    ]
+_KEYS = {
+    "env_smoke": "smoke_command",
+    "tests": "test_command",
+    "base_tests": "test_command",
+    "dry_run": "dry_run_command",
+    "summary": "summary_command",
+}
+"""Check -> the key of the policy that holds its command."""
+_COMPARISONS = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
 
 
 def has_tests(folder: Path) -> bool:
@@ -141,19 +302,6 @@ def has_tests(folder: Path) -> bool:
     return any(folder.glob("test_*.py")) or any(folder.glob("*_test.py"))
 
 
-def _schema(ground: CheckInputs) -> list[Finding]:
-    """The iteration's own documents, read as the records that they must be."""
-    if ground.experiment is None:
-        return []
-    found = []
-    for name, read in (("design.yaml", Design.load), ("hypothesis.md", _load_hypothesis)):
-        try:
-            read(ground.experiment / name)
-        except RecordError as error:
-            found.append(blocking_finding("schema", str(error), f"experiments/{ground.iteration_id}/{name}"))
-    return found
-
-
 def _load_hypothesis(path: Path) -> Hypothesis:
     try:
         text = path.read_text(encoding="utf-8")
@@ -162,133 +310,6 @@ def _load_hypothesis(path: Path) -> Hypothesis:
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path.name}: cannot be read: {error}") from None
     return Hypothesis.from_text(front_matter(text, path.name), path.name)
-
-
-# one rung
-
-_KEYS = {
-    "env_smoke": "smoke_command",
-    "tests": "test_command",
-    "base_tests": "test_command",
-    "dry_run": "dry_run_command",
-}
-
-
-def _run_check(
-    name: str, command: str, policy: VerifierPolicy, ground: CheckInputs, folder: Path | None = None
-) -> Finding | None:
-    """None if the command ended with exit code 0, else the finding with its last lines."""
-    folder = folder or _fresh(ground.scratch, name)
-    argv, environment = _argv(name, command, ground), _environment(ground, folder)
-    log = ground.logs / f"{name}.log"
-    run = execute.run(argv, ground.folder, environment, log, policy.time_limit_s, ground.boxed(folder))
-    redaction.clean_file(log)
-    if run.ok:
-        return None
-    if run.missing is not None:
-        where = f"{_KEYS.get(name, 'summary_command')} in {POLICY}"
-        where = f"python in {Config.FILE}" if argv[0] == ground.python else where
-        return blocking_finding(name, f"{argv[0]}: {run.missing}: install it or change {where}")
-    how = run.killed or f"ended with exit code {run.code}"
-    how = f"still running after {policy.time_limit_s:g} s and ended" if run.timed_out else how
-    how = f"ended: {run.passed.removeprefix('run ')}" if run.passed is not None else how
-    return blocking_finding(name, f"{command}: {how}{_quoted(run.tail)}")
-
-
-def _fresh(scratch: Path, name: str) -> Path:
-    """A new folder `<name>`, or `<name>-2` … where an earlier, killed attempt left one: nothing of it counts."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    folder, number = scratch / name, 1
-    while os.path.lexists(folder):
-        number += 1
-        folder = scratch / f"{name}-{number}"
-    folder.mkdir()
-    return folder
-
-
-def _argv(name: str, command: str, ground: CheckInputs) -> list[str]:
-    """The command as arguments, with `{python}`, `<ITERATION_ID>` and the iteration's folder filled in.
-
-    `./venv/bin/python` stands for the trials' interpreter: an export has no venv.
-    """
-    try:
-        words = shlex.split(command)  # a candidate that brings an interpreter of that name keeps it
-    except ValueError as error:
-        raise RecordError(f"{POLICY}: {name}: {command!r} is not a command line: {error}") from None
-    if not words:
-        raise RecordError(f"{POLICY}: {name}: the command is empty: write it or remove the key")
-    if words[0].removeprefix("./") in OWN_PYTHON and not (ground.folder / words[0]).exists():
-        words[0] = "{python}"
-    if ground.experiment is not None:
-        words = [word.replace("experiments/<ITERATION_ID>", str(ground.experiment)) for word in words]
-    return [word.replace("<ITERATION_ID>", ground.iteration_id).replace("{python}", ground.python) for word in words]
-
-
-def _environment(ground: CheckInputs, folder: Path) -> dict[str, str]:
-    """The whole environment of a check: nothing of the user's."""
-    beside = f"{Path(ground.python).parent}:" if "/" in ground.python else ""
-    values = {
-        "PATH": f"{beside}/usr/local/bin:/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": "{scratch}",
-        "TMPDIR": "{scratch}",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "AUTOLAB_TRIAL_DIR": str(folder),
-        "AUTOLAB_SEED": "0",
-    }
-    given = {"AUTOLAB_CONFIG": ground.config, "AUTOLAB_DATA": ground.data, "PYTHONPATH": ground.imports}
-    return values | {name: str(path) for name, path in given.items() if path is not None}
-
-
-def _summary(command: str, policy: VerifierPolicy, ground: CheckInputs) -> tuple[Summary | None, Finding | None]:
-    path = _fresh(ground.scratch, "summary") / "summary.json"
-    failed = _run_check("summary", command, policy, ground, path.parent)
-    if failed is not None:
-        return None, failed
-    try:
-        with open_regular(path, SUMMARY_LIMIT) as file:
-            return Summary.from_text(file.read(SUMMARY_LIMIT + 1).decode("utf-8"), path.name), None
-    except InvalidFile as error:
-        return None, blocking_finding("summary", f"{path.name}: {error}; {command} must write it to AUTOLAB_TRIAL_DIR")
-    except (RecordError, UnicodeDecodeError) as error:
-        return None, blocking_finding("summary", str(error))
-
-
-_SIGNS = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-}
-
-
-def _python_version(policy: VerifierPolicy, ground: CheckInputs) -> Finding | None:
-    """Compare the trials' interpreter with `>=3.11,<3.14`, as far as each version in it is given."""
-    wanted = policy.python_versions
-    if wanted is None:
-        return None
-    tests = [re.fullmatch(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})\s*", part) for part in wanted.split(",")]
-    argv = [ground.python, "-I", "-c", "import sys; print(*sys.version_info[:3])"]
-    folder = _fresh(ground.scratch, "python_version")
-    log = ground.logs / "python_version.log"
-    run = execute.run(argv, ground.folder, _environment(ground, folder), log, policy.time_limit_s, ground.boxed(folder))
-    words = run.tail.split()
-    if not run.ok or len(words) != 3:
-        return blocking_finding("env_smoke", f"{ground.python}: does not say its version{_quoted(run.tail)}")
-    have = [int(word) for word in words]
-    for test in tests:
-        if test is None:
-            raise RecordError(f"{POLICY}: python_versions: {wanted!r} is not understood: write it like >=3.11,<3.14")
-        bound = [int(part) for part in test[2].split(".")]
-        if not _SIGNS[test[1]](have[: len(bound)], bound):
-            found = ".".join(words)
-            return blocking_finding(
-                "env_smoke", f"{ground.python} is Python {found}, and {POLICY} wants {wanted}: make the venv anew"
-            )
-    return None
 
 
 def _quoted(tail: str) -> str:

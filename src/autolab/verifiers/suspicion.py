@@ -1,5 +1,5 @@
-"""What looks too good or too easy to be true, in predictions and in a run's trials. It proves nothing: it is said, and
-where a result would be built on, a candidate that calls for it is set aside until a user has looked.
+"""What looks too good or too easy to be true, in predictions and in a run's trials. It proves nothing. It is reported,
+and a candidate with enough of it is set aside until a user has looked, before anything is built on it.
 
     ignores inputs   every row of the predictions is the same                                             alone
     jump             the gain is beyond JUMP_DEVIATIONS deviations of the baseline's trials, and          alone
@@ -11,12 +11,13 @@ where a result would be built on, a candidate that calls for it is set aside unt
     short            training took under a quarter of the baseline's processor time, and came out better
     claim            the training says of itself much more than the evaluator found                       never counts
 
-One that counts alone sets a candidate aside, and so do two different others. A jump counts alone only where an altered
+One that counts alone sets a candidate aside, and so do two different others. A jump counts alone only if an altered
 arm was calibrated and an evaluator measured; else it is one of the others, by the deviations alone.
 
 Nothing here knows what a program did: a forger who adds noise to one row and is modest passes. A deviation is that of
 the baseline's trials or of calibration's, whichever is larger, and never less than what one row of the evaluation can
-move. What the constants spare is held by tests/benchmarks/test_honest_searches.py: fifty searches over real trainings.
+move. tests/benchmarks/test_honest_searches.py holds that the constants spare honest candidates, in fifty searches over
+real trainings.
 """
 
 from __future__ import annotations
@@ -43,17 +44,15 @@ PAIRS = 3
 JUMP_DEVIATIONS = 10.0
 ALTERED_TIMES = 3.0
 HELD_BACK, ERRORS, SHIFT = 200, 4.0, 0.03
-"""Examples that a training is taken to have held back, standard errors and shift of the data between its share and the
-evaluation that are allowed: .5 allows .69, .8 allows .96, .9 allows everything. Generous: with fewer examples or more
-shift an honest training would be named; what the baseline's trials are off by is allowed on top."""
+"""The number of examples that a training is assumed to hold back, the standard errors that are allowed, and the shift
+that is allowed between those examples and the evaluation: .5 allows .69, .8 allows .96, .9 allows everything. Generous:
+with fewer examples or more shift an honest training would be named. The baseline's own difference is allowed on top."""
 CLAIM_DEVIATIONS = 10.0
 SHORT = 0.25
 PERFECT_LOSS = 1e-6
 LOSSES = frozenset({"loss", "nll", "mse", "rmse", "mae", "error", "perplexity", "bpb"})
 IGNORES_INPUTS = "every row of the predictions is the same, whatever the input"
 _BLOCK = 1 << 20
-
-
 ACCURACY = frozenset({"accuracy", "acc", "top1"})
 """Words in the name of a metric that is the share of right answers."""
 TRAINING = frozenset({"train", "training"})
@@ -89,36 +88,41 @@ class Predicted:
 
 
 def agreement(predictions: Path, labels: Path) -> float | None:
-    """The share of predictions whose largest value stands at the label; None where labels are no classes of them.
+    """The share of predictions whose largest value stands at the label; None if the labels are no classes of them.
 
-    Labels are classes where they are integers, one for each row of values along the predictions' last axis, within it.
+    Labels are classes if they are integers, one for each row of values along the predictions' last axis, within it.
     """
     import numpy as np
 
     try:
-        values, wanted = (np.load(path, mmap_mode="r", allow_pickle=False) for path in (predictions, labels))
+        values = np.load(predictions, mmap_mode="r", allow_pickle=False)
+        truth = np.load(labels, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    fits = wanted.dtype.kind in "iu" and wanted.ndim > 0 and values.shape[:-1] == wanted.shape and wanted.size > 0
-    if not fits or values.shape[-1] < 2 or wanted.min() < 0 or wanted.max() >= values.shape[-1]:
+    fits = truth.dtype.kind in "iu" and truth.ndim > 0 and values.shape[:-1] == truth.shape and truth.size > 0
+    if not fits or values.shape[-1] < 2 or truth.min() < 0 or truth.max() >= values.shape[-1]:
         return None
     step = max(1, _BLOCK // max(1, prod(values.shape[1:])))
-    starts = range(0, len(wanted), step)
-    equal = sum(int((values[at : at + step].argmax(axis=-1) == wanted[at : at + step]).sum()) for at in starts)
-    return equal / int(wanted.size)
+    equal = 0
+    for start in range(0, len(truth), step):
+        block = slice(start, start + step)
+        equal += int((values[block].argmax(axis=-1) == truth[block]).sum())
+    return equal / int(truth.size)
 
 
 def predictions(path: Path) -> Predicted:
-    """Look at a file that `evaluation.check_predictions` has passed. A row is what stands along the last axis."""
+    """Look at a file that `evaluator.check_predictions` has passed. A row is what stands along the last axis."""
     with open_regular(path, PREDICTIONS_BYTES) as file:
-        head = npy_header(file)
-        file.seek(head.start)
-        rows, values = prod(head.shape[:-1]), head.shape[-1]
+        header = npy_header(file)
+        file.seek(header.start)
+        rows, values = prod(header.shape[:-1]), header.shape[-1]
         if rows <= ROWS:
             return Predicted(rows, ())
-        # In Fortran's order each value of a row stands there for all rows in turn.
-        pieces, size = (values, 4) if head.fortran else (1, 4 * values)
-        same = all(_repeats(file, size, rows) for _ in range(pieces))
+        if header.fortran:
+            # In Fortran's order the first value of all rows comes first, then the second, and so on.
+            same = all(_repeats(file, 4, rows) for _ in range(values))
+        else:
+            same = _repeats(file, 4 * values, rows)
     return Predicted(rows, (IGNORES_INPUTS,) if same else ())
 
 
@@ -135,30 +139,36 @@ def _repeats(file: BufferedReader, size: int, times: int) -> bool:
     return True
 
 
-def find(manifest: Manifest, design: Design, known: Calibration | None = None) -> list[Suspicion]:
+def find(manifest: Manifest, design: Design, calibration: Calibration | None = None) -> list[Suspicion]:
     """All that is odd about a run's arms, from the trials that its comparisons rest on, arm by arm.
 
-    A calibration of another protocol says nothing of them.
+    A calibration of another protocol is not used.
     """
-    mine = known if known is not None and known.protocol == manifest.protocol else None
-    found = list(_ignored(manifest))
-    for compared in manifest.comparisons:
-        found += _Pairs.of(manifest, design, compared, mine).suspicions()
-    return found
+    if calibration is not None and calibration.protocol != manifest.protocol:
+        calibration = None
+    suspicions = list(_ignored_inputs(manifest))
+    for comparison in manifest.comparisons:
+        suspicions += _Pairs.of(manifest, design, comparison, calibration).suspicions()
+    return suspicions
 
 
-def reasons(manifests: Iterable[Manifest], design: Design, known: Calibration | None, arm: str) -> tuple[str, ...]:
+def reasons(
+    manifests: Iterable[Manifest], design: Design, calibration: Calibration | None, arm: str
+) -> tuple[str, ...]:
     """Why a user is to look before `arm` is believed, a line each, from the runs that support it; empty if nothing
     calls for it. What a training claims is no measurement, and does not count."""
-    found = [odd for manifest in manifests for odd in find(manifest, design, known) if odd.arm == arm]
-    counted = [odd for odd in found if odd.kind is not Kind.CLAIM]
-    kinds = {odd.kind for odd in counted}
-    enough = any(odd.alone for odd in counted) or len(kinds) > 1
-    # The search and the confirmation say the same of an arm in other numbers: the last one counts.
-    return tuple({odd.kind: odd.message for odd in counted}.values()) if enough else ()
+    messages: dict[Kind, str] = {}
+    enough = False
+    for manifest in manifests:
+        for suspicion in find(manifest, design, calibration):
+            if suspicion.arm == arm and suspicion.kind is not Kind.CLAIM:
+                # Search and confirmation report the same kind in other numbers: the last one counts.
+                messages[suspicion.kind] = suspicion.message
+                enough = enough or suspicion.alone
+    return tuple(messages.values()) if enough or len(messages) > 1 else ()
 
 
-def _ignored(manifest: Manifest) -> Iterator[Suspicion]:
+def _ignored_inputs(manifest: Manifest) -> Iterator[Suspicion]:
     for arm in dict.fromkeys(trial.arm for trial in manifest.trials):
         trials = _completed(manifest, arm, None)
         ignoring = [trial for trial in trials if IGNORES_INPUTS in trial.suspicions]
@@ -174,119 +184,166 @@ def _completed(manifest: Manifest, arm: str, pairs: int | None) -> list[Trial]:
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """The trials of an arm and of its baseline that measured what is compared."""
+class _Arm:
+    """The trials of an arm that measured the metric which is compared."""
 
-    compared: Comparison
-    design: Design
-    arm: list[Trial]
-    base: list[Trial]
+    name: str
+    metric: str
     self_reported: bool
-    known: Calibration | None
+    trials: list[Trial]
 
     @classmethod
-    def of(cls, manifest: Manifest, design: Design, compared: Comparison, known: Calibration | None) -> _Pairs:
-        names, own = (compared.arm, compared.baseline), manifest.self_reported
-        sides = (_completed(manifest, name, compared.pairs) for name in names)
-        arm, base = ([trial for trial in side if compared.metric in measured(trial, own)] for side in sides)
-        return cls(compared, design, arm, base, own, known)
+    def of(cls, manifest: Manifest, name: str, comparison: Comparison) -> _Arm:
+        metric, self_reported = comparison.metric, manifest.self_reported
+        completed = _completed(manifest, name, comparison.pairs)
+        trials = [trial for trial in completed if metric in measured(trial, self_reported)]
+        return cls(name, metric, self_reported, trials)
 
-    def suspicions(self) -> Iterator[Suspicion]:
-        name, against = f"arm {self.compared.arm}", self.compared.baseline
-        metric, gain = self.compared.metric, self.compared.difference.mean
-        if self._all_perfect(self.arm) and not any(self._perfect(trial) for trial in self.base):
-            yield self._odd(Kind.PERFECT, f"{name}: {metric} is perfect in every trial, and in none of {against}")
-        deviation = self._deviation()
-        effect = self._altered_effect()
-        if deviation and gain > max(JUMP_DEVIATIONS * deviation, ALTERED_TIMES * (effect or 0.0)):
-            told = f"{name}: {metric} is better by {gain / deviation:.0f} deviations of the trials of {against}"
-            beyond = f", {gain / effect:.0f} times the effect of calibration's altered arm" if effect else ""
-            yield Suspicion(Kind.JUMP, self.compared.arm, told + beyond, alone=effect is not None)
-        yield from self._labels()
-        share = self._share_of_cpu()
-        if share is not None and share < SHORT and gain > 0:
-            told = f"{name}: training took {100 * share:.0f}% of the processor time of {against} and came out better"
-            yield self._odd(Kind.SHORT, told)
-        claim = self._claim(self.arm)
-        if deviation and claim > CLAIM_DEVIATIONS * deviation >= self._claim(self.base):
-            told = f"{name}: the training claims a {metric} that is better by {claim:.3g} than what was measured"
-            yield self._odd(Kind.CLAIM, told)
+    @property
+    def rows(self) -> int:
+        """The fewest predictions of a trial; 0 without trials."""
+        return min((trial.rows for trial in self.trials), default=0)
 
-    def _odd(self, kind: Kind, message: str) -> Suspicion:
-        return Suspicion(kind, self.compared.arm, message)
-
-    def _all_perfect(self, trials: list[Trial]) -> bool:
-        return bool(trials) and all(self._perfect(trial) and trial.rows > ROWS for trial in trials)
-
-    def _perfect(self, trial: Trial) -> bool:
-        value, words = self._value(trial), set(self.compared.metric.lower().split("_"))
-        return bool((words & SHARES and value == 1) or (words & LOSSES and abs(value) <= PERFECT_LOSS))
+    @property
+    def values(self) -> list[float]:
+        return [self._value(trial) for trial in self.trials]
 
     def _value(self, trial: Trial) -> float:
-        return measured(trial, self.self_reported)[self.compared.metric]
+        return measured(trial, self.self_reported)[self.metric]
+
+    @property
+    def agreements(self) -> list[float]:
+        return [trial.agreement for trial in self.trials if trial.agreement is not None]
+
+    def perfect(self) -> list[bool]:
+        """Trial by trial, whether its value is as good as it can be."""
+        words = _words(self.metric)
+        is_share, is_loss = bool(words & SHARES), bool(words & LOSSES)
+        return [(is_share and value == 1) or (is_loss and abs(value) <= PERFECT_LOSS) for value in self.values]
+
+    def claim(self) -> float:
+        """By how much a training reports a larger value of itself than was measured; a median, 0 without any."""
+        gaps = []
+        for trial in self.trials:
+            if self.metric in trial.self_reported:
+                gaps.append(trial.self_reported[self.metric] - self._value(trial))
+        return median(gaps) if gaps else 0.0
+
+    def reported_accuracy(self, *, of_training_data: bool) -> float | None:
+        """The mean over trials of the largest accuracy that each reports of its training data, or else of data it held
+        back. None if none does, as a share."""
+        largest = []
+        for trial in self.trials:
+            accuracies = []
+            for name, value in trial.self_reported.items():
+                words = _words(name.replace("/", "_"))
+                if words & ACCURACY and bool(words & TRAINING) is of_training_data:
+                    accuracies.append(value)
+            # A percentage, or anything else that is no share, says nothing here.
+            if accuracies and min(accuracies) >= 0 and max(accuracies) <= 1:
+                largest.append(max(accuracies))
+        return mean(largest) if largest else None
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """An arm against its baseline. `calibration`: None if there is none of this protocol and metric."""
+
+    comparison: Comparison
+    direction: str | None
+    arm: _Arm
+    base: _Arm
+    calibration: Calibration | None
+
+    @classmethod
+    def of(cls, manifest: Manifest, design: Design, comparison: Comparison, calibration: Calibration | None) -> _Pairs:
+        arm = _Arm.of(manifest, comparison.arm, comparison)
+        base = _Arm.of(manifest, comparison.baseline, comparison)
+        if calibration is not None and calibration.metric != comparison.metric:
+            calibration = None
+        return cls(comparison, design.metrics.direction, arm, base, calibration)
+
+    def suspicions(self) -> Iterator[Suspicion]:
+        yield from self._perfect()
+        yield from self._jump()
+        yield from self._labels(Kind.LABELS, "data it held back", alone=True)
+        yield from self._labels(Kind.TRAINED, "its training data", alone=False)
+        yield from self._short()
+        yield from self._claim()
+
+    def _suspicion(self, kind: Kind, message: str, *, alone: bool = False) -> Suspicion:
+        return Suspicion(kind, self.arm.name, f"arm {self.arm.name}: {message}", alone)
+
+    def _perfect(self) -> Iterator[Suspicion]:
+        perfect = self.arm.perfect()
+        if perfect and all(perfect) and self.arm.rows > ROWS and not any(self.base.perfect()):
+            yield self._suspicion(
+                Kind.PERFECT, f"{self.arm.metric} is perfect in every trial, and in none of {self.base.name}"
+            )
+
+    def _jump(self) -> Iterator[Suspicion]:
+        deviation, gain = self._deviation(), self.comparison.difference.mean
+        effect = None
+        if self.calibration is not None and self.calibration.altered_effect is not None and not self.arm.self_reported:
+            effect = abs(self.calibration.altered_effect)
+        if not deviation or gain <= max(JUMP_DEVIATIONS * deviation, ALTERED_TIMES * (effect or 0.0)):
+            return
+        message = f"{self.arm.metric} is better by {gain / deviation:.0f} deviations of the trials of {self.base.name}"
+        if effect:
+            message += f", {gain / effect:.0f} times the effect of calibration's altered arm"
+        yield self._suspicion(Kind.JUMP, message, alone=effect is not None)
 
     def _deviation(self) -> float:
-        """That of the baseline's trials, at least the part of one row; 0 where it cannot be told."""
-        values = [self._value(trial) for trial in self.base]
-        calibrated = self.known is not None and self.known.metric == self.compared.metric
-        # Where the seed changes nothing two trials are all there is, and calibration has shown that.
-        constant = calibrated and self.known is not None and not self.known.seeds_differ
+        """That of the baseline's trials, at least the part of one row; 0 if it cannot be told."""
+        values = self.base.values
+        # If the seed changes nothing two trials are all there is, and calibration has shown that.
+        constant = self.calibration is not None and not self.calibration.seeds_differ
         if len(values) < PAIRS and not constant:
             return 0.0
-        rows = min((trial.rows for trial in self.base), default=0)
-        scale = 1.0 if set(self.compared.metric.lower().split("_")) & SHARES else abs(mean(values))
-        own = mean_and_deviation(values)[1] or 0.0
-        usual = self.known.deviation if calibrated and self.known is not None else 0.0
-        return max(own, usual, scale / rows if rows else 0.0)
+        deviations = [mean_and_deviation(values)[1] or 0.0]
+        if self.calibration is not None:
+            deviations.append(self.calibration.deviation)
+        if self.base.rows:
+            scale = 1.0 if _words(self.base.metric) & SHARES else abs(mean(values))
+            deviations.append(scale / self.base.rows)
+        return max(deviations)
 
-    def _altered_effect(self) -> float | None:
-        """By how much calibration's altered arm moved the metric; None where there was none, or nothing measured it."""
-        known = self.known
-        if known is None or known.altered_effect is None or self.self_reported:
-            return None
-        return abs(known.altered_effect) if known.metric == self.compared.metric else None
-
-    def _labels(self) -> Iterator[Suspicion]:
-        """Whether predictions hit the labels more often than the training's own accuracies allow, by either kind."""
-        right = [trial.agreement for trial in self.arm if trial.agreement is not None]
-        rows = min((trial.rows for trial in self.arm), default=0)
-        if not right or rows <= ROWS:
+    def _labels(self, kind: Kind, data: str, *, alone: bool) -> Iterator[Suspicion]:
+        """Whether predictions hit the labels more often than the training's own accuracy on some data allows."""
+        rows, agreements = self.arm.rows, self.arm.agreements
+        of_training_data = kind is Kind.TRAINED
+        reported = self.arm.reported_accuracy(of_training_data=of_training_data)
+        if reported is None or not agreements or rows <= ROWS:
             return
-        for kind, alone, of in ((Kind.LABELS, True, "data it held back"), (Kind.TRAINED, False, "its training data")):
-            own, usual = _accuracy(self.arm, kind), _accuracy(self.base, kind)
-            if own is None:
-                continue
-            equal = [trial.agreement for trial in self.base if trial.agreement is not None]
-            off = max(0.0, mean(equal) - usual) if equal and usual is not None else 0.0
-            spread = sqrt(max(own * (1 - own), 1 / HELD_BACK) * (1 / rows + 1 / HELD_BACK))
-            if mean(right) > own + off + ERRORS * spread + SHIFT:
-                told = f"arm {self.compared.arm}: the predictions equal {100 * mean(right):.1f}% of the labels, and"
-                told += f" the training reports an accuracy of {100 * own:.1f}% on {of}"
-                yield Suspicion(kind, self.compared.arm, told, alone)
+        shift = SHIFT
+        reported_by_base = self.base.reported_accuracy(of_training_data=of_training_data)
+        if self.base.agreements and reported_by_base is not None:
+            shift += max(0.0, mean(self.base.agreements) - reported_by_base)
+        error = sqrt(max(reported * (1 - reported), 1 / HELD_BACK) * (1 / rows + 1 / HELD_BACK))
+        equal = mean(agreements)
+        if equal > reported + shift + ERRORS * error:
+            message = f"the predictions equal {100 * equal:.1f}% of the labels, and the training reports an accuracy of"
+            yield self._suspicion(kind, f"{message} {100 * reported:.1f}% on {data}", alone=alone)
 
-    def _share_of_cpu(self) -> float | None:
-        """Median processor time of training against the baseline's; None where it was not measured."""
-        mine, theirs = ([trial.cpu_seconds for trial in trials] for trials in (self.arm, self.base))
-        return median(mine) / median(theirs) if mine and theirs and min(*mine, *theirs) > 0 else None
+    def _short(self) -> Iterator[Suspicion]:
+        mine = [trial.cpu_seconds for trial in self.arm.trials]
+        theirs = [trial.cpu_seconds for trial in self.base.trials]
+        if not mine or not theirs or min(*mine, *theirs) <= 0:
+            return  # it was not measured
+        share = median(mine) / median(theirs)
+        if share < SHORT and self.comparison.difference.mean > 0:
+            spent = f"training took {100 * share:.0f}% of the processor time of {self.base.name}"
+            yield self._suspicion(Kind.SHORT, f"{spent} and came out better")
 
-    def _claim(self, trials: list[Trial]) -> float:
-        """By how much trainings say more of themselves than was measured, in the direction of good; a median."""
-        sign = {"maximize": 1, "minimize": -1, None: 0}[self.design.metrics.direction]
-        metric = self.compared.metric
-        gaps = [trial.self_reported[metric] - self._value(trial) for trial in trials if metric in trial.self_reported]
-        return sign * median(gaps) if gaps else 0.0
+    def _claim(self) -> Iterator[Suspicion]:
+        deviation = self._deviation()
+        sign = {"maximize": 1, "minimize": -1, None: 0}[self.direction]
+        claim, usual = sign * self.arm.claim(), sign * self.base.claim()
+        if deviation and claim > CLAIM_DEVIATIONS * deviation >= usual:
+            message = f"the training claims a {self.arm.metric} that is better by {claim:.3g} than what was measured"
+            yield self._suspicion(Kind.CLAIM, message)
 
 
-def _accuracy(trials: Iterable[Trial], kind: Kind) -> float | None:
-    """The mean over trials of the largest accuracy that each reports of data it held back, or of its training data."""
-    found = []
-    for trial in trials:
-        named = {name: set(name.lower().replace("/", "_").split("_")) for name in trial.self_reported}
-        values = [
-            trial.self_reported[name]
-            for name, words in named.items()
-            if words & ACCURACY and bool(words & TRAINING) is (kind is Kind.TRAINED)
-        ]
-        # A percentage, or no share at all: nothing can be said.
-        found += [max(values)] if values and min(values) >= 0 and max(values) <= 1 else []
-    return mean(found) if found else None
+def _words(metric: str) -> set[str]:
+    """The words in a metric's name."""
+    return set(metric.lower().split("_"))

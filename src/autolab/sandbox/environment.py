@@ -1,0 +1,76 @@
+"""The environment variables of trainings, predictions, checks and the evaluator: an allow-list, nothing of the user's.
+
+    training     the allow-list, the variables that `train.env` names, AUTOLAB_SEED, _CONFIG, _DATA and _TRIAL_DIR
+    check        what a training sees, because a check has to fail where the training would
+    prediction   the allow-list, AUTOLAB_MODEL, _INPUTS and _TRIAL_DIR; no variable of the user's, because predictions
+                 depend on code, weights and inputs alone
+    evaluator    nothing, because a score depends on the evaluator's arguments alone
+
+Where the lab's own package is installed, PYTHONPATH begins with the folder that sends its imports to the code export;
+the evaluator imports no code of a candidate, so it does not get it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+PYTHON_PATH = "PYTHONPATH"
+EVALUATOR: Mapping[str, str] = {}
+"""The evaluator's environment: empty."""
+_ALLOWED = {
+    # The runner fills in a folder that is removed after the step.
+    "HOME": "{scratch}",
+    "TMPDIR": "{scratch}",
+    "LANG": "C.UTF-8",
+    # One thread: the sum of floats depends on how many threads add them, and trials run side by side.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+@dataclass(frozen=True)
+class ProgramEnvironment:
+    """The environments of one code export's programs. Paths may be placeholders that an executor fills in.
+
+    `python`: the interpreter, whose folder comes first on PATH. `imports`: the folder that sends imports of the lab's
+    package to the export; None if the package is not installed. `user`: the variables that `train.env` names.
+    """
+
+    python: str
+    imports: str | None = None
+    user: Mapping[str, str] = field(default_factory=dict)
+
+    def training(self, folder: str, seed: int, config: str | None, data: str | None) -> dict[str, str]:
+        """Of a training or a check that may write in `folder`. `config`: the file of settings, `data`: the training
+        data; None if there is none."""
+        environment = self._allowed() | dict(self.user)
+        if self.imports is not None and PYTHON_PATH in self.user:
+            environment[PYTHON_PATH] = f"{self.imports}:{self.user[PYTHON_PATH]}"
+        environment["AUTOLAB_TRIAL_DIR"] = folder
+        environment["AUTOLAB_SEED"] = str(seed)
+        if config is not None:
+            environment["AUTOLAB_CONFIG"] = config
+        if data is not None:
+            environment["AUTOLAB_DATA"] = data
+        return environment
+
+    def prediction(self, folder: str, model: str, inputs: str) -> dict[str, str]:
+        """Of a prediction that may write in `folder`: `model` is the training's result, `inputs` the file to read."""
+        paths = {"AUTOLAB_TRIAL_DIR": folder, "AUTOLAB_MODEL": model, "AUTOLAB_INPUTS": inputs}
+        return self._allowed() | paths
+
+    def _allowed(self) -> dict[str, str]:
+        path = SYSTEM_PATH
+        if "/" in self.python:
+            path = f"{Path(self.python).parent}:{path}"
+        environment = {"PATH": path} | _ALLOWED
+        if self.imports is not None:
+            environment[PYTHON_PATH] = self.imports
+        return environment
