@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from autolab.lab.schemas.experiment import ArmMetrics, Confirmation, Manifest, RunMetrics
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
-from autolab.reports.passages import ends95, line
+from autolab.reports.rounding import ends95
 from autolab.stats.wording import fate
+from autolab.text import one_line
 
 COLUMNS = (
     *("commit", "iteration", "run", "arm", "n", "metric", "value", "ci_low", "ci_high"),
@@ -34,7 +35,7 @@ def rows(
         cells |= {"memory_gb": f"{max(trial.max_rss_bytes for trial in ran) / 1e9:.3f}"}
         cells |= {"seconds": f"{sum(trial.seconds for trial in ran) / len(ran):.2f}"}
         cells |= _value_cells(measured) if measured else {"n": "0"}
-        lines.append("\t".join(line(cells.get(column, "")) for column in COLUMNS))
+        lines.append("\t".join(one_line(cells.get(column, "")) for column in COLUMNS))
     return "\n".join(lines)
 
 
@@ -43,9 +44,9 @@ def _description(manifest: Manifest, description: str, confirmation: Confirmatio
     fresh = ""
     if manifest.kind is RunKind.CONFIRM:
         fresh = f"fresh seeds{f', {fate(own_confirmation)}' if own_confirmation else ''}: "
-    why = f": {line(manifest.reason)[:300]}" if manifest.status == "failed" and manifest.reason else ""
+    why = f": {one_line(manifest.reason)[:300]}" if manifest.status == "failed" and manifest.reason else ""
     mark = " (self-reported)" if manifest.self_reported else ""
-    return fresh + line(description)[:200] + why + mark
+    return fresh + one_line(description)[:200] + why + mark
 
 
 def _value_cells(measured: ArmMetrics) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""The tables of documents: what decided, against the thresholds of the rule, and the means of the arms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from autolab.lab.schemas.experiment import Comparison
+from autolab.lab.schemas.outcomes import Verdict
+from autolab.reports.markup import Markdown, table
+from autolab.reports.passages import Account, confirmation_result, cut_share, pairs_of, verdict
+from autolab.reports.rounding import decimals_of, gain_of, mean_with_half, shown
+from autolab.stats import wording
+
+Row = tuple[str, str, str, str]
+METRICS = 6
+"""Metrics that a table of means has columns for; the csv tables have all."""
+
+
+def decision_table(account: Account) -> Markdown:
+    """What was measured against what the rule demands."""
+    return _table(account, [*_search_rows(account), *_confirmation_rows(account), *_criterion_rows(account)])
+
+
+def short_decision_table(account: Account) -> Markdown:
+    """The same without the search, if fresh seeds came after it."""
+    rows = _confirmation_rows(account) if account.confirmation is not None else _search_rows(account)
+    return _table(account, [*rows, *_criterion_rows(account)])
+
+
+def full_decision_table(account: Account) -> Markdown:
+    """The same with the share of trainings that were cut."""
+    rows = list(_search_rows(account))
+    for comparison in account.results.assessment.comparisons:
+        rows += _cut_rows(comparison, "search")
+    rows += _confirmation_rows(account)
+    if account.fresh is not None:
+        rows += _cut_rows(account.fresh, "fresh seeds")
+    return _table(account, [*rows, *_criterion_rows(account)])
+
+
+def _table(account: Account, rows: Sequence[Row]) -> Markdown:
+    if not rows:
+        return Markdown("No metric was measured.")
+    mark = " (self-reported)" if account.metrics.self_reported else ""
+    return table((f"Metric{mark}", "Value", "Threshold", "Result"), rows)
+
+
+def _search_rows(account: Account) -> Iterator[Row]:
+    where = "search, " if account.confirmation is not None else ""
+    for comparison in account.results.assessment.comparisons:
+        name = f"{comparison.metric} gain of {comparison.arm} over {comparison.baseline}"
+        gain = gain_of(account.interval(comparison))
+        limit = threshold(account, comparison.verdict)
+        yield f"{name} ({where}{pairs_of(comparison)} pairs)", gain, limit, verdict(comparison)
+
+
+def _confirmation_rows(account: Account) -> Iterator[Row]:
+    """Fresh seeds, the holdout, and what is claimed after both."""
+    confirmation = account.confirmation
+    if confirmation is None:
+        return
+    name = f"{account.metric} gain of {confirmation.arm}"
+    gain = confirmation.difference if account.fresh is None else account.interval(account.fresh)
+    limit = threshold(account, Verdict.SUPPORTED)
+    yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, confirmation_result(confirmation)
+    answers = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
+    if confirmation.holdout in answers:
+        over = f", error over {confirmation.holdout_error}" if confirmation.holdout_error else ""
+        answer = answers[confirmation.holdout]
+        yield f"{name} (holdout)", "not disclosed", f"above 0 (one-sided 2.5%{over})", answer
+    if confirmation.reason == wording.MORE_CUT:
+        yield "trainings cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
+    if confirmation.outcome == "kept":
+        claimed = shown(confirmation.shrunken, decimals_of(confirmation.difference))
+        yield f"{name} (claimed)", f"{claimed}, the fresh seeds' mean shrunk towards 0", "", wording.fate(confirmation)
+
+
+def _cut_rows(comparison: Comparison, where: str) -> Iterator[Row]:
+    for arm in comparison.cut:
+        yield f"trainings of {arm.arm} cut at {comparison.bound:.5g} ({where})", cut_share(arm), "", ""
+
+
+def _criterion_rows(account: Account) -> Iterator[Row]:
+    """The limits that the design set on metrics."""
+    for criterion in account.design.criteria:
+        value = account.results.metrics.get(criterion.metric)
+        bounds = {"target": criterion.target, "acceptable": criterion.acceptable, "failure": criterion.failure}
+        limits = ", ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
+        level = account.results.assessment.criteria.get(criterion.metric, "unmeasured")
+        yield criterion.metric, "" if value is None else f"{value:.4g}", limits, wording.spoken(level)
+
+
+def threshold(account: Account, verdict: Verdict) -> str:
+    """What the rule demands of a refuted gain, or of a supported one."""
+    if verdict is Verdict.REFUTED:
+        return f"refuted if the CI is below {account.delta:g}"
+    return f"CI above 0, mean at least {wording.least(account.rule, account.delta)}"
+
+
+def arms_table(account: Account, metrics: int = METRICS) -> Markdown:
+    """The arms' means with half of their 95% intervals, of the search and of the fresh seeds."""
+    measured = {name for arm in account.metrics.arms.values() for name in arm} - {account.metric}
+    names = (account.metric, *sorted(measured)[: metrics - 1])
+    rows = []
+    for manifest, run in account.runs:
+        where = "" if manifest is account.manifest else " (fresh seeds)"
+        for arm in account.arms:
+            if arm not in run.arms:
+                continue
+            means = run.arms[arm]
+            cells = [mean_with_half(means[name]) if name in means else "" for name in names]
+            rows.append((arm + where, str(max(mean.n for mean in means.values())), *cells))
+    return table(("arm", "trials", *names), rows) if rows else Markdown("No trial completed.")
