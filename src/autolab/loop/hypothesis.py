@@ -15,7 +15,8 @@ from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.loop.iteration import Iteration, StageResult, front_matter, read_document
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
-from autolab.reports.markup import inert, plain
+from autolab.reports.markup import Markdown, inert, plain
+from autolab.reports.rendering import render
 from autolab.researchers.assembler import blueprint
 from autolab.trials.progress import View
 
@@ -96,9 +97,9 @@ def _prose(output: HypothesisOutput) -> str:
 
 
 def hypothesis_text(claim: Hypothesis, body: str = "") -> str:
-    """A claim as `hypothesis.md` holds it. `body` is Markdown of the engine's; empty: the mechanism takes its place."""
-    prose = body.strip() or inert(claim.mechanism)
-    return f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n"
+    """A claim as `hypothesis.md` holds it. `body` is finished Markdown; the mechanism takes its place if it is empty."""
+    front_matter = Markdown(claim.to_yaml().removesuffix("\n"))
+    return render("hypothesis", front_matter=front_matter, claim=claim, body=Markdown(body.strip()))
 
 
 def carry_hypothesis(iteration: Iteration) -> None:

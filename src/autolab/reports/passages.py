@@ -168,8 +168,8 @@ def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Compa
     if confirmation.reason == wording.MORE_CUT:
         return f"{measured}, but more trainings were cut than of the baseline"
     if confirmation.outcome == "retracted" and confirmation.holdout == "not_asked":
-        searched = lead.difference
-        return f"{measured}; the search had measured a gain of {shown(searched.mean, decimals_of(searched))}"
+        selected = shown(lead.difference.mean, decimals_of(lead.difference))
+        return f"{measured}; the search had measured a gain of {selected}"
     return f"{measured}, {HOLDOUT[confirmation.holdout]}"
 
 
@@ -292,8 +292,9 @@ def _sprt(account: Account, pairs: str) -> str:
     how, delta = account.rule, account.delta
     return (
         f"up to {pairs}, judged after each pair by Wald's test of no gain against a gain of {delta:g}, with the"
-        f" declared deviation {how.deviation:g}. Supported: no gain is ruled out (error at most 1 in {1 / how.alpha:.0f}, all"
-        f" variants together). Futile: a gain of {delta:g} has become unlikely (error at most 1 in {1 / how.beta:.0f})."
+        f" declared deviation {how.deviation:g}. Supported: a gain of zero or less is ruled out (error at most 1 in"
+        f" {1 / how.alpha:.0f}, all variants together). Futile: a gain of {delta:g} has become unlikely (error at most"
+        f" 1 in {1 / how.beta:.0f})."
     )
 
 

@@ -1,8 +1,8 @@
 """The documents' templates: Jinja2 files in `documents/`, filled with values that cannot become markup.
 
 A template holds the layout and the fixed words of one document. Every value that it inserts is escaped, unless the
-value is `Markdown`. The filters make Markdown of text that others wrote: `prose` keeps paragraphs and lists,
-`sentence` makes one line, `code` quotes. A name that does not exist is an error, not an empty text.
+value is `Markdown`. The filters make Markdown of text that others wrote: `inert` keeps paragraphs and lists, `prose`
+too but shortens, `sentence` makes one line, `code` quotes. A name that does not exist is an error, not an empty text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _environment() -> Environment:
         autoescape=False,
         finalize=_markdown,
     )
-    environment.filters |= {"prose": _prose, "sentence": _sentence, "code": code}
+    environment.filters |= {"inert": inert, "prose": _prose, "sentence": _sentence, "code": code}
     return environment
 
 
