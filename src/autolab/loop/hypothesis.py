@@ -88,7 +88,7 @@ def proposed_model(claim: Hypothesis) -> dict[str, JsonValue]:
 
 
 def _prose(output: HypothesisOutput) -> str:
-    parts = [inert(output.body.strip() or output.mechanism)]
+    parts: list[str] = [inert(output.body.strip() or output.mechanism)]
     if output.assumptions:
         parts += ["## Assumptions", "\n".join(f"- {plain(one)}" for one in output.assumptions)]
     if output.notes.strip():
@@ -97,7 +97,7 @@ def _prose(output: HypothesisOutput) -> str:
 
 
 def hypothesis_text(claim: Hypothesis, body: str = "") -> str:
-    """A claim as `hypothesis.md` holds it. `body` is finished Markdown; the mechanism takes its place if it is empty."""
+    """The text of `hypothesis.md`. `body` is finished Markdown; if it is empty, the mechanism takes its place."""
     front_matter = Markdown(claim.to_yaml().removesuffix("\n"))
     return render("hypothesis", front_matter=front_matter, claim=claim, body=Markdown(body.strip()))
 
