@@ -124,7 +124,10 @@ class DocumentView:
     def cuts(self) -> str:
         """How often trainings were cut in the run that decided; empty without a bound."""
         decisive = self.account.fresh or self.account.lead
-        return passages.cuts(decisive) if decisive is not None and decisive.cut else ""
+        if decisive is None or not decisive.cut:
+            return ""
+        shares = passages.cuts(decisive)
+        return f"{shares[0].upper()}{shares[1:]}. {self.meanings.get('cut', '')}"
 
     @property
     def oddities(self) -> tuple[str, ...]:
@@ -161,7 +164,7 @@ class DocumentView:
         design = self.account.design
         lines = [_arm("variant", arm, arm.code or "candidate") for arm in design.variants]
         for name, value in design.changes.items():
-            lines.append(Markdown(f"change: {plain(name)}, {_json(value)}"))
+            lines.append(Markdown(f"change: {plain(name)} = {_json(value)}"))
         return tuple(lines)
 
     @property
@@ -215,7 +218,7 @@ class DocumentView:
 
 def _arm(role: str, arm: Arm, source: str) -> Markdown:
     settings = f" with {_json(arm.config_overrides)}" if arm.config_overrides else ""
-    return Markdown(f"{role} {code(arm.name)}: the {source}'s code{settings}")
+    return Markdown(f"{role} {code(arm.name)}: code of the {source}{settings}")
 
 
 def _json(value: object) -> Markdown:

@@ -20,12 +20,13 @@ ALONE = "on this evaluation alone"
 MEANINGS: dict[str, str] = {
     "supported": "A gain of zero or less is ruled out (a change without a gain passes at most {keep}), and the mean"
     " gain is at least {least}.",
-    "refuted": "A gain of {delta} or more is ruled out (a real one is missed at most {rule_out}).",
-    "inconclusive": "A gain of {delta} or more is neither shown nor ruled out, so nothing is claimed.",
+    "refuted": "A gain of {delta} or more in {metric} is ruled out (a real one is missed at most {rule_out}).",
+    "inconclusive": "A gain in {metric} is neither shown nor ruled out, so nothing is claimed.",
     "criterion": "A limit that was set before the run is not met, whatever the gain is.",
-    "futile": "After {pairs} pairs a gain of {delta} or more had become unlikely, so measuring stopped to save trials;"
-    " such a gain is not ruled out (a real one is given up at most {give_up}).",
-    "budget": "All {pairs} planned pairs are used, and they neither show a gain nor rule out one of {delta}.",
+    "futile": "After {pairs} pairs a gain of {delta} or more in {metric} had become unlikely, so measuring stopped to"
+    " save trials; such a gain is not ruled out (a real one is given up at most {give_up}).",
+    "budget": "All {pairs} planned pairs are used, and they neither show a gain in {metric} nor rule out one of"
+    " {delta}.",
     "no_change": "The variant scored exactly as the baseline in every pair, so the change has no measured effect.",
     "deterministic": "The seed has no effect on this training, so more seeds prove nothing{instead}.",
     "kept": "The gain was measured again on fresh seeds{holdout}, and later candidates build on this one.",
@@ -184,7 +185,8 @@ def _numbers(results: Results, rule: StoppingRule, metric: str, delta: float) ->
         "keep": _once_in(rule.alpha),
         "rule_out": _once_in(rule.alpha if rule.rule == "fixed" else 1 / rules.REFUTED),
         "give_up": _once_in(rule.beta if rule.rule == "sprt" else 1 / rules.FUTILE),
-        "delta": f"{delta:g} in {metric}",
+        "delta": f"{delta:g}",
+        "metric": metric,
         "least": least(rule, delta),
         "holdout": " and passed the holdout" if holdout == "passed" else "",
         "bound": f"{bounds[0]:.5g}" if bounds else "",
