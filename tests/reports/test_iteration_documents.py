@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -12,7 +13,7 @@ from account_kit import FIGURES, ID, account, confirmed, manifest
 from text_kit import headings
 
 from autolab.errors import RecordError
-from autolab.lab.schemas.experiment import ArmMetrics
+from autolab.lab.schemas.experiment import ArmMetrics, CutTrials
 from autolab.lab.schemas.outcomes import Verdict
 from autolab.lab.schemas.replies import DocsOutput, PaperUpdate
 from autolab.reports import decision_table, iteration_documents
@@ -182,6 +183,28 @@ def test_a_merge_request_has_change_evidence_risk_and_the_way_to_take_it() -> No
         assert part in text
     without = iteration_documents.merge_request(confirmed("kept"), "c" * 40, "b" * 40, [], None)
     assert "expected to be false" not in without and "- no file differs" in without
+
+
+def test_trainings_that_were_cut_stand_in_the_first_line_and_their_share_in_the_claims() -> None:
+    told = confirmed("kept")
+    assert told.fresh is not None and told.confirm_metrics is not None
+    cut = tuple(
+        CutTrials(arm=arm, trials=9, cut=count, diverged=0, at_most=0.43)
+        for arm, count in (("base", 0), ("small_cnn", 1))
+    )
+    fresh = told.fresh.model_copy(update={"bound": 2.3026, "cut": cut})
+    told = replace(told, confirm_metrics=told.confirm_metrics.model_copy(update={"comparisons": (fresh,)}))
+    texts = all_documents(told)
+    assert {name for name, text in texts.items() if "9 fresh seeds, 1 of 9 trainings of small_cnn cut" in text} == set(
+        texts
+    )
+    share = (
+        "ean gain, scores cut at 2.3026; base: 0 of 9 cut, at most 43% (95%); small_cnn: 1 of 9 cut, at most 43% (95%)"
+    )
+    claim = next(line for line in texts["merge request"].splitlines() if "Claimed gain" in line)
+    assert share in claim and share in texts["report"]
+    row = "| trainings of small_cnn cut at 2.3026 (fresh seeds) | 1 of 9 cut, at most 43% (95%) |"
+    assert row in texts["summary"]
 
 
 @pytest.mark.parametrize("name", ["iteration findings", "report", "merge request"])

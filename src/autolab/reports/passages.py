@@ -156,7 +156,7 @@ def _outcome(account: Account) -> str:
     if account.confirmation is not None:
         return _confirmed_outcome(account, account.confirmation, lead)
     measured = _movement(lead, account.metrics, account.interval(lead))
-    return f"{measured}, {pairs_of(lead)} pairs{_best_of(account)}{_why(account, lead)}"
+    return f"{measured}, {pairs_of(lead)} pairs{_cut_trainings(lead)}{_best_of(account)}{_why(account, lead)}"
 
 
 def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Comparison) -> str:
@@ -164,7 +164,8 @@ def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Compa
     if metrics is None or fresh is None:
         searched = _movement(lead, account.metrics, lead.difference)
         return f"{searched} in the search; the confirmation has no result: {confirmation.reason}"
-    measured = f"{_movement(fresh, metrics, account.interval(fresh))}, {account.fresh_pairs} fresh seeds"
+    measured = _movement(fresh, metrics, account.interval(fresh))
+    measured += f", {account.fresh_pairs} fresh seeds{_cut_trainings(fresh)}"
     if confirmation.reason == wording.MORE_CUT:
         return f"{measured}, but more trainings were cut than of the baseline"
     if confirmation.outcome == "retracted" and confirmation.holdout == "not_asked":
@@ -187,6 +188,12 @@ def _movement(compared: Comparison, metrics: RunMetrics, gain: Interval) -> str:
     baseline, variant = (mean_of(metrics.arms[arm][compared.metric]) for arm in (compared.baseline, compared.arm))
     source = " (self-reported)" if metrics.self_reported else ""
     return f"{compared.metric}{source} {baseline} -> {variant}, gain {gain_of(gain)}"
+
+
+def _cut_trainings(compared: Comparison) -> str:
+    """How many trainings were cut, if any."""
+    shares = [f"{arm.cut} of {arm.trials} trainings of {arm.arm} cut" for arm in compared.cut if arm.cut]
+    return "".join(f", {share}" for share in shares)
 
 
 def _best_of(account: Account) -> str:
