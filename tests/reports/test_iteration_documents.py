@@ -140,12 +140,6 @@ def test_a_threshold_is_the_one_that_decides(rule: str, verdict: Verdict, thresh
     assert decision_table.threshold(confirmed("kept", rule=rule), verdict) == threshold
 
 
-def test_the_projects_findings_leave_the_search_to_the_iterations() -> None:
-    assert "(search, " not in iteration_documents.findings_entry(confirmed("kept")).text
-    assert "(search, " in iteration_documents.iteration_findings(confirmed("kept")).text
-    assert "(8 pairs)" in iteration_documents.findings_entry(account()).text
-
-
 def test_the_means_of_fresh_seeds_stand_below_those_of_the_search() -> None:
     found = rows(decision_table.arms_table(confirmed("kept")))
     assert [row[0] for row in found] == ["base", "small_cnn", "base (fresh seeds)", "small_cnn (fresh seeds)"]
@@ -157,6 +151,39 @@ def test_a_table_of_means_has_the_metric_that_decides_and_a_few_more() -> None:
     arms = {arm: {name: ArmMetrics(mean=1.0, std=0.1, n=8) for name in names} for arm in ("base", "small_cnn")}
     told = account(metrics=account().metrics.model_copy(update={"arms": arms}))
     assert decision_table.arms_table(told, 3).startswith("| arm | trials | val_loss | a | b |\n")
+
+
+# The rule
+
+
+def method(told: Account) -> str:
+    """The rule in a report's section on the method, as one line."""
+    text = iteration_documents.report(told, None).text
+    return "Fixed before" + text.partition("Fixed before")[2].partition("\n\n")[0].replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("sequential", "up to 24 pairs of trainings, baseline and variant on the same seed, judged after each pair"),
+        (
+            "sequential",
+            "zero or less is ruled out (error at most 1 in 200, all variants together) and the mean gain is",
+        ),
+        ("sequential", "Refuted: a gain of 0.01 is ruled out (error at most 1 in 20). Futile: such a gain has become"),
+        ("sprt", "with the declared deviation 0.01. Supported: a gain of zero or less is ruled out"),
+        ("sprt", "Futile: a gain of 0.01 has become unlikely (error at most 1 in 4)."),
+    ],
+)
+def test_the_rule_that_decided_is_told_with_its_errors(rule: str, says: str) -> None:
+    text = method(confirmed("kept", rule=rule))
+    assert says in text and text.endswith("tested again by the same rule on fresh seeds, then once by the holdout.")
+
+
+def test_a_design_with_seeds_of_its_own_is_told_as_one_look_at_them() -> None:
+    text = method(account(manifest=manifest(rule={"rule": "sequential"})))
+    assert text.startswith("Fixed before the first trial: 2 pairs of trainings, baseline and variant on the same seed")
+    assert "judged once by Student's t interval" in text and "again" not in text
 
 
 # The merge request
@@ -177,7 +204,7 @@ def test_a_merge_request_has_change_evidence_risk_and_the_way_to_take_it() -> No
         "- cost of small_cnn: 2.0 s a trial (base: 2.0 s)",
         f"`autolab reproduce {ID}/run_0002`",
         f"    git diff {'b' * 12} {'c' * 12}\n    git merge {'c' * 40}",
-        "- no more parameters",
+        "- risk bound: no more parameters",
         "[runs/run_0002/run_manifest.json](runs/run_0002/run_manifest.json)",
     ):
         assert part in text

@@ -215,33 +215,6 @@ def test_a_mechanism_that_promises_fewer_parameters_is_held_against_the_measured
     assert passages.contradiction(replace(told, manifest=manifest())) == "", "nothing was measured"
 
 
-# The rule
-
-
-@pytest.mark.parametrize(
-    ("rule", "says"),
-    [
-        ("sequential", "up to 24 pairs of trainings, baseline and variant on the same seed, judged after each pair"),
-        (
-            "sequential",
-            "zero or less is ruled out (error at most 1 in 200, all variants together) and the mean gain is",
-        ),
-        ("sequential", "Refuted: a gain of 0.01 is ruled out (error at most 1 in 20). Futile: such a gain has become"),
-        ("sprt", "with the declared deviation 0.01. Supported: a gain of zero or less is ruled out"),
-        ("sprt", "Futile: a gain of 0.01 has become unlikely (error at most 1 in 4)."),
-    ],
-)
-def test_the_rule_that_decided_is_told_with_its_errors(rule: str, says: str) -> None:
-    text = passages.rule(confirmed("kept", rule=rule))
-    assert says in text and text.endswith("tested again by the same rule on fresh seeds, then once by the holdout.")
-
-
-def test_a_design_with_seeds_of_its_own_is_told_as_one_look_at_them() -> None:
-    text = passages.rule(account(manifest=manifest(rule={"rule": "sequential"})))
-    assert text.startswith("Fixed before the first trial: 2 pairs of trainings, baseline and variant on the same seed")
-    assert "judged once by Student's t interval" in text and "again" not in text
-
-
 def test_values_that_round_to_the_same_stand_as_they_round() -> None:
     arms = {
         arm: {"val_loss": ArmMetrics(mean=mean, std=0.1, n=8)} for arm, mean in (("base", 0.5), ("small_cnn", 0.4999))

@@ -21,12 +21,6 @@ def decision_table(account: Account) -> Markdown:
     return _table(account, [*_search_rows(account), *_confirmation_rows(account), *_criterion_rows(account)])
 
 
-def short_decision_table(account: Account) -> Markdown:
-    """The same without the search, if fresh seeds came after it."""
-    rows = _confirmation_rows(account) if account.confirmation is not None else _search_rows(account)
-    return _table(account, [*rows, *_criterion_rows(account)])
-
-
 def full_decision_table(account: Account) -> Markdown:
     """The same with the share of trainings that were cut."""
     rows = list(_search_rows(account))

@@ -17,6 +17,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.experiment import Arm, Confirmation, Manifest, RunMetrics
@@ -27,7 +28,7 @@ from autolab.reports.passages import SUMMARY, Account
 from autolab.reports.rendering import render
 from autolab.reports.results_table import rows
 from autolab.reports.rounding import decimals_of, shown
-from autolab.stats import wording
+from autolab.stats import rules, wording
 from autolab.verifiers import suspicion
 
 JOURNAL, FINDINGS, TABLE = "RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv"
@@ -44,6 +45,10 @@ class DocumentView:
 
     account: Account
     here: str = ""
+
+    FIRST_PAIR: ClassVar = rules.FIRST
+    REFUTED: ClassVar = rules.REFUTED
+    FUTILE: ClassVar = rules.FUTILE
 
     @property
     def date(self) -> str:
@@ -93,8 +98,8 @@ class DocumentView:
         return wording.next_step(self.account.results)
 
     @property
-    def rule(self) -> str:
-        return passages.rule(self.account)
+    def least(self) -> str:
+        return wording.least(self.account.rule, self.account.delta)
 
     @property
     def decisions(self) -> Markdown:
@@ -103,10 +108,6 @@ class DocumentView:
     @property
     def all_decisions(self) -> Markdown:
         return decision_table.full_decision_table(self.account)
-
-    @property
-    def key_decisions(self) -> Markdown:
-        return decision_table.short_decision_table(self.account)
 
     @property
     def means(self) -> Markdown:
@@ -131,7 +132,7 @@ class DocumentView:
 
     @property
     def oddities(self) -> tuple[str, ...]:
-        """What looks too good or too easy."""
+        """What looks too good or too easy, in the words of the checks."""
         account = self.account
         found = [suspicion.find(manifest, account.design, account.calibration) for manifest, _ in account.runs]
         return tuple(dict.fromkeys(finding.message for findings in found for finding in findings))
@@ -170,7 +171,7 @@ class DocumentView:
     @property
     def limits(self) -> tuple[str, ...]:
         account = self.account
-        limits = list(account.hypothesis.risk_bounds) or ["no risk bound was set"]
+        limits = [f"risk bound: {bound}" for bound in account.hypothesis.risk_bounds] or ["no risk bound was set"]
         if account.metrics.self_reported:
             limits.append("the numbers are self-reported: no frozen evaluator measured them")
         if account.confirmation is not None and account.confirmation.evaluation_only:

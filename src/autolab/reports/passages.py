@@ -96,6 +96,12 @@ class Account:
         return rule.model_copy(update={"rule": "fixed"})
 
     @property
+    def planned_pairs(self) -> int:
+        """Pairs of the search at most."""
+        seeds = self.design.reproducibility.seeds
+        return self.manifest.pairs or (seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds))
+
+    @property
     def lead(self) -> Comparison | None:
         """The comparison behind the verdict: that of the confirmed variant, else the one with the largest mean."""
         comparisons = self.results.assessment.comparisons
@@ -266,52 +272,6 @@ def cut_share(arm: CutTrials) -> str:
 def pairs_of(compared: Comparison) -> int:
     """The pairs of trainings that were read; older manifests have only the interval's count."""
     return compared.difference.n if compared.pairs is None else compared.pairs
-
-
-# The rule
-
-
-def rule(account: Account) -> str:
-    """The rule that decided, fixed before the first trial."""
-    seeds, how = account.design.reproducibility.seeds, account.rule
-    planned = account.manifest.pairs or (seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds))
-    pairs = f"{planned} pairs of trainings, baseline and variant on the same seed"
-    sentences = {"sequential": _sequential, "sprt": _sprt, "fixed": _fixed}[how.rule](account, pairs)
-    confirmation = account.confirmation
-    if confirmation is not None:
-        holdout = "" if confirmation.holdout == "none" else ", then once by the holdout"
-        sentences += f" A supported variant is tested again by the same rule on fresh seeds{holdout}."
-    return f"Fixed before the first trial: {sentences}"
-
-
-def _sequential(account: Account, pairs: str) -> str:
-    how, delta = account.rule, account.delta
-    futile = f" Futile: such a gain has become unlikely (error at most 1 in {rules.FUTILE:g})."
-    return (
-        f"up to {pairs}, judged after each pair from number {rules.FIRST} on by a test that allows this (a t"
-        f" e-process). Supported: a gain of zero or less is ruled out (error at most 1 in {1 / how.alpha:.0f}, all"
-        f" variants together) and the mean gain is at least {wording.least(how, delta)}. Refuted: a gain of"
-        f" {delta:g} is ruled out (error at most 1 in {rules.REFUTED:g}).{'' if how.resolve else futile}"
-    )
-
-
-def _sprt(account: Account, pairs: str) -> str:
-    how, delta = account.rule, account.delta
-    return (
-        f"up to {pairs}, judged after each pair by Wald's test of no gain against a gain of {delta:g}, with the"
-        f" declared deviation {how.deviation:g}. Supported: a gain of zero or less is ruled out (error at most 1 in"
-        f" {1 / how.alpha:.0f}, all variants together). Futile: a gain of {delta:g} has become unlikely (error at most"
-        f" 1 in {1 / how.beta:.0f})."
-    )
-
-
-def _fixed(account: Account, pairs: str) -> str:
-    delta = account.delta
-    return (
-        f"{pairs}, judged once by Student's t interval of the mean gain. Supported: the interval lies above 0 (error at"
-        f" most 1 in {1 / account.rule.alpha:.0f}, all variants together) and the mean gain is at least {delta:g}."
-        f" Refuted: the interval lies below {delta:g}."
-    )
 
 
 # Cost

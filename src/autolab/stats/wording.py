@@ -176,11 +176,8 @@ def _key(word: str, results: Results) -> str:
 
 def _numbers(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
     """What stands in the braces of the sentences, but for the pairs."""
-    bounds = [comparison.bound for comparison in results.assessment.comparisons if comparison.bound is not None]
-    holdout = results.confirmation.holdout if results.confirmation else None
-    missing = "the holdout has no questions left"
-    if holdout == "failed":
-        missing = "the holdout does not show it beyond its error"
+    holdout = results.confirmation.holdout if results.confirmation else "not_asked"
+    allowed = "no more" if rule.max_failure_share is None else f"{100 * rule.max_failure_share:g}%"
     return {
         "keep": _once_in(rule.alpha),
         "rule_out": _once_in(rule.alpha if rule.rule == "fixed" else 1 / rules.REFUTED),
@@ -188,12 +185,15 @@ def _numbers(results: Results, rule: StoppingRule, metric: str, delta: float) ->
         "delta": f"{delta:g}",
         "metric": metric,
         "least": least(rule, delta),
-        "holdout": " and passed the holdout" if holdout == "passed" else "",
-        "bound": f"{bounds[0]:.5g}" if bounds else "",
-        "allowed": "no more" if rule.max_failure_share is None else f"{100 * rule.max_failure_share:g}%",
-        "where": "the holdout" if holdout == "failed" else "fresh seeds",
-        "missing": missing,
+        "holdout": {"passed": " and passed the holdout"}.get(holdout, ""),
+        "bound": next((f"{c.bound:.5g}" for c in results.assessment.comparisons if c.bound is not None), ""),
+        "allowed": allowed,
+        "where": {"failed": "the holdout"}.get(holdout, "fresh seeds"),
+        "missing": {"used_up": "the holdout has no questions left"}.get(holdout, _NOT_ON_HOLDOUT),
     }
+
+
+_NOT_ON_HOLDOUT = "the holdout does not show it beyond its error"
 
 
 def least(rule: StoppingRule, delta: float) -> str:
