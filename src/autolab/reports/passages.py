@@ -28,11 +28,9 @@ from autolab.lab.schemas.experiment import (
 from autolab.lab.schemas.outcomes import TrialOutcome, Verdict
 from autolab.lab.schemas.replies import DocsOutput
 from autolab.reports.rounding import decimals_of, duration, gain_of, mean_of, shown
-from autolab.reports.rounding import ends95 as ends95
 from autolab.stats import rules, wording
 from autolab.stats.plan import recorded_plan
 from autolab.stats.verdict import judge
-from autolab.text import one_line
 
 SUMMARY = "analysis/summary.md"
 _NO_WORDS = DocsOutput(observation="", inference="", claim="")
@@ -332,8 +330,3 @@ def _seconds(account: Account, arm: str) -> float | None:
     completed = [trial for trial in account.manifest.trials if trial.outcome is TrialOutcome.COMPLETED]
     seconds = [trial.seconds for trial in completed if trial.arm == arm]
     return sum(seconds) / len(seconds) if seconds else None
-
-
-def line(text: str) -> str:
-    """One line, as `text.one_line` shows it."""
-    return one_line(text)
