@@ -98,7 +98,21 @@ def test_the_summary_explains_exactly_the_words_that_the_documents_use() -> None
 def test_a_report_says_in_one_sentence_what_the_outcome_means_and_what_comes_next() -> None:
     text = iteration_documents.report(confirmed("retracted", "not_asked"), None).text
     assert "\n\nThe gain of the search was not repeated on fresh seeds, so it is not claimed" in text
-    assert "## Next\n\nRecommendation: investigate; the question is still open; the baseline stays." in text
+    assert "## Next\n\nRecommendation: investigate;\nthe question is still open; the baseline stays." in text
+    for told, step in (
+        (confirmed("kept"), "proceed;\nthis candidate is the new baseline"),
+        (confirmed("suspicious"), "investigate;\nlook at merge_request.md, then `autolab review`"),
+        (account(Verdict.REFUTED), "pivot;\ntry another idea"),
+        (account(), "proceed;\nmeasure the variant on fresh seeds"),
+    ):
+        assert f"Recommendation: {step}" in iteration_documents.report(told, None).text
+
+
+def test_the_cost_of_each_arm_stands_in_the_summary() -> None:
+    trials = [trial.value() for trial in manifest().trials]
+    trials[1] |= {"self_reported": {"parameters": 34346.0}, "seconds": 720.0}
+    text = iteration_documents.summary(account(manifest=manifest(trials=trials)))
+    assert "- base: 2.0 s a trial\n- small_cnn: 34,346 parameters (self-reported), 12 min a trial\n" in text
 
 
 # The tables
@@ -118,7 +132,7 @@ def test_search_fresh_seeds_holdout_and_claim_stand_in_the_table_one_below_the_o
     ]
     assert [row[3] for row in found] == ["supported", "confirmed", "passed", "kept"]
     assert found[1][1] == "0.0210 (99% CI 0.0150 to 0.0270)"
-    assert found[3][1] == "0.0195, the fresh seeds' mean shrunk towards 0"
+    assert found[3][1] == "0.0195 (the mean on fresh seeds, shrunk towards 0)"
     only = rows(decision_table.decision_table(confirmed("search_only", "failed", holdout_error="rows and seeds")))
     assert len(only) == 3, "the holdout answers yes or no: no number of it is told, and nothing is claimed"
     assert only[2][1:] == ["not disclosed", "above 0 (one-sided 2.5%, error over rows and seeds)", "failed"]
@@ -201,7 +215,7 @@ def test_a_merge_request_has_change_evidence_risk_and_the_way_to_take_it() -> No
         "- `models/cnn.py`\n- `train.py`",
         "- Claimed gain in val_loss: 0.0195 (the mean on fresh seeds, shrunk towards 0)\n",
         "At most 1.25% of what this campaign has kept so far is expected to be false",
-        "- cost of small_cnn: 2.0 s a trial (base: 2.0 s)",
+        "- base: 2.0 s a trial\n- small_cnn: 2.0 s a trial\n",
         f"`autolab reproduce {ID}/run_0002`",
         f"    git diff {'b' * 12} {'c' * 12}\n    git merge {'c' * 40}",
         "- risk bound: no more parameters",
@@ -266,7 +280,7 @@ def _without_figures(summary: str) -> str:
 
 
 def test_a_name_that_no_template_knows_is_an_error() -> None:
-    with pytest.raises(jinja2.UndefinedError, match="view"):
+    with pytest.raises(jinja2.UndefinedError, match="is undefined"):
         render("journal_entry", account=account())
 
 

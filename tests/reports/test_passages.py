@@ -185,21 +185,16 @@ def sized(base: float, variant: float) -> Manifest:
     return manifest(trials=trials)
 
 
-def test_the_size_of_a_variant_stands_against_the_baselines() -> None:
-    (text,) = passages.sizes(account(manifest=sized(9610.0, 34346.0)))
-    assert text == "small_cnn: 34,346 parameters (self-reported; base: 9,610), 12 min a trial (base: 2.0 s)"
+def test_every_arm_has_its_parameters_and_seconds() -> None:
+    base, variant = passages.costs(account(manifest=sized(9610.0, 34346.0)))
+    assert (base.name, base.parameters, base.seconds) == ("base", 9610, 2.0)
+    assert (variant.name, variant.parameters, variant.seconds) == ("small_cnn", 34346, 720.0)
 
 
-def test_parameters_come_from_the_code_if_trainings_report_none_and_are_left_out_if_one_side_is_unknown() -> None:
+def test_parameters_come_from_the_code_if_trainings_report_none_or_nonsense() -> None:
     about = Summary(parameters=34346)
-    assert "parameters" not in "".join(passages.sizes(account(about=about)))
-    trials = [trial.value() for trial in manifest().trials]
-    trials[0]["self_reported"] = {"parameters": 9610.0}
-    (text,) = passages.sizes(account(about=about, manifest=manifest(trials=trials)))
-    assert "34,346 parameters (self-reported; base: 9,610)" in text
-    trials[0]["self_reported"] = {"parameters": 1e300}
-    (text,) = passages.sizes(account(about=about, manifest=manifest(trials=trials)))
-    assert "parameters" not in text
+    assert [arm.parameters for arm in passages.costs(account(about=about))] == [None, 34346]
+    assert [arm.parameters for arm in passages.costs(account(manifest=sized(1e300, -1.0)))] == [None, None]
 
 
 @pytest.mark.parametrize("promise", ["a fraction of the\nweights", "with fewer parameters", "No more parameters"])

@@ -122,20 +122,6 @@ def test_a_documents_first_words_are_the_outcome(results: Results, label: str) -
     assert wording.label(results) == label
 
 
-@pytest.mark.parametrize(
-    ("results", "says"),
-    [
-        (confirmed("kept").results, "proceed; this candidate is the new baseline"),
-        (confirmed("suspicious").results, "investigate; look at merge_request.md, then `autolab review`"),
-        (confirmed("retracted", "not_asked").results, "investigate; the question is still open"),
-        (ended(Verdict.REFUTED), "pivot; try another idea"),
-        (ended(Verdict.SUPPORTED), "proceed; measure the variant on fresh seeds"),
-    ],
-)
-def test_every_outcome_has_a_next_step(results: Results, says: str) -> None:
-    assert wording.next_step(results).startswith(says)
-
-
 def test_only_the_words_that_were_used_are_explained_in_the_order_of_the_heading() -> None:
     assert list(explained(confirmed("kept").results)) == ["supported", "kept", "confirmed"]
     assert list(explained(confirmed("kept", "none").results)) == ["supported", "kept", "alone", "confirmed"]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from autolab.lab.schemas.experiment import Comparison
 from autolab.lab.schemas.outcomes import Verdict
 from autolab.reports.markup import Markdown, table
-from autolab.reports.passages import Account, confirmation_result, cut_share, pairs_of, verdict
-from autolab.reports.rounding import decimals_of, gain_of, mean_with_half, shown
+from autolab.reports.passages import Account, claimed, confirmation_result, cut_share, pairs_of, verdict
+from autolab.reports.rounding import gain_of, mean_with_half
 from autolab.stats import wording
 
 Row = tuple[str, str, str, str]
@@ -65,8 +65,7 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
     if confirmation.reason == wording.MORE_CUT:
         yield "trainings cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
     if confirmation.outcome == "kept":
-        claimed = shown(confirmation.shrunken, decimals_of(confirmation.difference))
-        yield f"{name} (claimed)", f"{claimed}, the fresh seeds' mean shrunk towards 0", "", wording.fate(confirmation)
+        yield f"{name} (claimed)", claimed(account), "", "kept"
 
 
 def _cut_rows(comparison: Comparison, where: str) -> Iterator[Row]:

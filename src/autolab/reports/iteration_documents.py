@@ -17,7 +17,6 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.experiment import Arm, Confirmation, Manifest, RunMetrics
@@ -27,7 +26,6 @@ from autolab.reports.markup import Markdown, code, inert, plain
 from autolab.reports.passages import SUMMARY, Account
 from autolab.reports.rendering import render
 from autolab.reports.results_table import rows
-from autolab.reports.rounding import decimals_of, shown
 from autolab.stats import rules, wording
 from autolab.verifiers import suspicion
 
@@ -41,44 +39,14 @@ _CAPTIONS = {
 
 @dataclass(frozen=True)
 class DocumentView:
-    """An account as the templates read it, for a document in the folder `here` of the lab."""
+    """What templates show of an account beyond its records, for a document in the folder `here` of the lab."""
 
     account: Account
-    here: str = ""
-
-    FIRST_PAIR: ClassVar = rules.FIRST
-    REFUTED: ClassVar = rules.REFUTED
-    FUTILE: ClassVar = rules.FUTILE
-
-    @property
-    def date(self) -> str:
-        return self.account.iteration_id[:10]
-
-    @property
-    def headline(self) -> str:
-        return passages.headline(self.account)
-
-    @property
-    def status(self) -> str:
-        """Status, recommendation and verdict, as FINDINGS.md has them."""
-        results = self.account.results
-        return f"Status: {results.status.upper()} | Recommendation: {results.recommendation.upper()}"
-
-    @property
-    def verdict(self) -> str:
-        return wording.standing(self.account.results).upper()
-
-    @property
-    def tried(self) -> str:
-        return self.account.design.description or self.account.hypothesis.title
+    here: str
 
     @property
     def run_ids(self) -> str:
         return ", ".join(manifest.run_id for manifest, _ in self.account.runs)
-
-    @property
-    def measured_by(self) -> str:
-        return "self-reported" if self.account.metrics.self_reported else "measured"
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -94,34 +62,6 @@ class DocumentView:
         return self.meanings.get(wording.spoken(word), "")
 
     @property
-    def next_step(self) -> str:
-        return wording.next_step(self.account.results)
-
-    @property
-    def least(self) -> str:
-        return wording.least(self.account.rule, self.account.delta)
-
-    @property
-    def decisions(self) -> Markdown:
-        return decision_table.decision_table(self.account)
-
-    @property
-    def all_decisions(self) -> Markdown:
-        return decision_table.full_decision_table(self.account)
-
-    @property
-    def means(self) -> Markdown:
-        return decision_table.arms_table(self.account)
-
-    @property
-    def few_means(self) -> Markdown:
-        return decision_table.arms_table(self.account, 3)
-
-    @property
-    def better(self) -> str:
-        return "lower" if self.account.hypothesis.direction == "minimize" else "higher"
-
-    @property
     def cuts(self) -> str:
         """How often trainings were cut in the run that decided; empty without a bound."""
         decisive = self.account.fresh or self.account.lead
@@ -133,66 +73,41 @@ class DocumentView:
     @property
     def oddities(self) -> tuple[str, ...]:
         """What looks too good or too easy, in the words of the checks."""
-        account = self.account
-        found = [suspicion.find(manifest, account.design, account.calibration) for manifest, _ in account.runs]
-        return tuple(dict.fromkeys(finding.message for findings in found for finding in findings))
+        account, messages = self.account, []
+        for manifest, _ in account.runs:
+            messages += [finding.message for finding in suspicion.find(manifest, account.design, account.calibration)]
+        return tuple(dict.fromkeys(messages))
 
     @property
-    def spent(self) -> str:
-        return passages.spent(self.account)
-
-    @property
-    def sizes(self) -> tuple[str, ...]:
-        return tuple(passages.sizes(self.account))
-
-    @property
-    def contradiction(self) -> str:
-        return passages.contradiction(self.account)
-
-    @property
-    def surprises(self) -> tuple[str, ...]:
-        return (*filter(None, [self.contradiction]), *self.oddities)
+    def containment(self) -> str:
+        """The level, and the limits that the kernel did not enforce."""
+        manifest = self.account.manifest
+        level: str = manifest.containment or "unknown"
+        watched = {limit for trial in manifest.trials for limit, by in trial.contained.items() if by == "watcher"}
+        if watched:
+            level += f"; {', '.join(sorted(watched))} checked a few times a second, not enforced by the kernel"
+        if level == "none":
+            level += "; programs ran with the rights of the user who started them"
+        return level
 
     @property
     def arms(self) -> tuple[Markdown, ...]:
         """What each arm is, and what the variants change."""
-        baselines = [_arm("baseline", arm, arm.code or "base") for arm in self.account.design.baselines]
-        return (*baselines, *self.changes)
+        return (*(_arm("baseline", arm, arm.code or "base") for arm in self.account.design.baselines), *self.changes)
 
     @property
     def changes(self) -> tuple[Markdown, ...]:
         """What the variants are, and what they change."""
         design = self.account.design
         lines = [_arm("variant", arm, arm.code or "candidate") for arm in design.variants]
-        for name, value in design.changes.items():
-            lines.append(Markdown(f"change: {plain(name)} = {_json(value)}"))
+        lines += [Markdown(f"change: {plain(name)} = {_json(value)}") for name, value in design.changes.items()]
         return tuple(lines)
-
-    @property
-    def limits(self) -> tuple[str, ...]:
-        account = self.account
-        limits = [f"risk bound: {bound}" for bound in account.hypothesis.risk_bounds] or ["no risk bound was set"]
-        if account.metrics.self_reported:
-            limits.append("the numbers are self-reported: no frozen evaluator measured them")
-        if account.confirmation is not None and account.confirmation.evaluation_only:
-            limits.append("the lab has no holdout: the gain is claimed on this evaluation alone")
-        return (*limits, f"containment of the trials: {_containment(account.manifest)}")
 
     @property
     def figures(self) -> tuple[Markdown, ...]:
         """The figures that were drawn, embedded, the comparison first."""
         drawn = [path for path in self.account.results.artifacts if path.endswith(".png")]
         return tuple(Markdown(f"!{self.link(path, _CAPTIONS[posixpath.basename(path)])}") for path in drawn)
-
-    @property
-    def claimed(self) -> str:
-        """The gain that is claimed of a kept candidate; empty if there is none."""
-        confirmation = self.account.confirmation
-        if confirmation is None or confirmation.outcome != "kept":
-            return ""
-        gain = shown(confirmation.shrunken, decimals_of(confirmation.difference))
-        where = f", {wording.ALONE}" if confirmation.evaluation_only else ""
-        return f"{gain} (the mean on fresh seeds, shrunk towards 0){where}"
 
     @property
     def diff(self) -> str:
@@ -226,17 +141,6 @@ def _json(value: object) -> Markdown:
     return code(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
-def _containment(manifest: Manifest) -> str:
-    """The level, and the limits that the kernel did not enforce."""
-    level: str = manifest.containment or "unknown"
-    watched = {limit for trial in manifest.trials for limit, by in trial.contained.items() if by == "watcher"}
-    if watched:
-        level += f"; {', '.join(sorted(watched))} checked a few times a second, not enforced by the kernel"
-    if level == "none":
-        level += "; programs ran with the rights of the user who started them"
-    return level
-
-
 # The documents
 
 
@@ -263,7 +167,10 @@ def iteration_findings(account: Account) -> DocumentEntry:
 
 
 def _rendered(document: str, account: Account, here: str = "", **values: object) -> str:
-    return render(document, view=DocumentView(account, here), account=account, summary=SUMMARY, **values)
+    values |= {"account": account, "view": DocumentView(account, here), "headline": passages.headline(account)}
+    return render(
+        document, **values, summary=SUMMARY, passages=passages, tables=decision_table, wording=wording, rules=rules
+    )
 
 
 _HEADING_WORDS: Mapping[str, tuple[str, ...]] = {

@@ -7,7 +7,6 @@ confirmed is called one of the search, and a number that no evaluator measured i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from autolab.lab.schemas.config import StoppingRule
@@ -250,6 +249,16 @@ def confirmation_result(confirmation: Confirmation) -> str:
     return f"not confirmed ({wording.spoken(confirmation.reason)})" if confirmation.reason else "not confirmed"
 
 
+def claimed(account: Account) -> str:
+    """The gain that is claimed of a kept candidate; empty if there is none."""
+    confirmation = account.confirmation
+    if confirmation is None or confirmation.outcome != "kept":
+        return ""
+    gain = shown(confirmation.shrunken, decimals_of(confirmation.difference))
+    where = f", {wording.ALONE}" if confirmation.evaluation_only else ""
+    return f"{gain} (the mean on fresh seeds, shrunk towards 0){where}"
+
+
 def verdict(compared: Comparison) -> str:
     """`supported`, `inconclusive (futile)`."""
     return f"{compared.verdict} ({wording.spoken(compared.reason)})" if compared.reason else str(compared.verdict)
@@ -285,32 +294,30 @@ def spent(account: Account) -> str:
     return f"{text} ({reused} more reused from earlier iterations)" if reused else text
 
 
-def sizes(account: Account) -> Iterator[str]:
-    """What each variant costs in parameters and time against the baseline, as far as it is known."""
-    baseline, *variants = account.arms
-    parameters, seconds = _parameters(account, baseline), _seconds(account, baseline)
-    for arm in variants:
-        parts = []
-        own_parameters, own_seconds = _parameters(account, arm), _seconds(account, arm)
-        if parameters and own_parameters:
-            parts.append(f"{own_parameters:,} parameters (self-reported; {baseline}: {parameters:,})")
-        if seconds and own_seconds:
-            parts.append(f"{duration(own_seconds)} a trial ({baseline}: {duration(seconds)})")
-        if parts:
-            yield f"{arm}: {', '.join(parts)}"
+@dataclass(frozen=True)
+class ArmCost:
+    """What an arm costs, as far as it is known: parameters by its own report, mean seconds of its completed trials."""
+
+    name: str
+    parameters: int | None
+    seconds: float | None
+
+
+def costs(account: Account) -> list[ArmCost]:
+    """The cost of each arm of the search, the baseline first."""
+    return [ArmCost(arm, _parameters(account, arm), _seconds(account, arm)) for arm in account.arms]
 
 
 def contradiction(account: Account) -> str:
     """Where the measured size contradicts a mechanism that promises fewer parameters; empty if it does not."""
-    baseline, *variants = account.arms
-    parameters = _parameters(account, baseline)
-    if not parameters or not _PROMISES_FEWER.search(account.hypothesis.mechanism):
+    baseline, *variants = costs(account)
+    if not baseline.parameters or not _PROMISES_FEWER.search(account.hypothesis.mechanism):
         return ""
     for arm in variants:
-        own = _parameters(account, arm)
-        if own and own > parameters:
-            times = f"{own / parameters:.2g} times the baseline's parameters ({own:,} against {parameters:,})"
-            return f"Measured: {arm} has {times}, although the mechanism promises fewer."
+        if arm.parameters and arm.parameters > baseline.parameters:
+            times = f"{arm.parameters / baseline.parameters:.2g} times the baseline's parameters"
+            counts = f"{arm.parameters:,} against {baseline.parameters:,}"
+            return f"Measured: {arm.name} has {times} ({counts}), although the mechanism promises fewer."
     return ""
 
 

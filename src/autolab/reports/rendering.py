@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autolab.reports.markup import Markdown, code, inert, plain, sentence
+from autolab.reports.rounding import duration
 from autolab.text import many_lines
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _environment() -> Environment:
         autoescape=False,
         finalize=_markdown,
     )
-    environment.filters |= {"inert": inert, "prose": _prose, "sentence": _sentence, "code": code}
+    environment.filters |= {"inert": inert, "prose": _prose, "sentence": _sentence, "code": code, "duration": duration}
     return environment
 
 

@@ -118,22 +118,6 @@ def spoken(word: str) -> str:
     return word.replace("_", " ")
 
 
-def next_step(results: Results) -> str:
-    """What the outcome recommends, in one sentence."""
-    recommendation = results.recommendation.value
-    outcome = results.confirmation.outcome if results.confirmation else ""
-    steps = {
-        "kept": "this candidate is the new baseline, and merge_request.md says how to take it over",
-        "suspicious": "look at merge_request.md, then `autolab review` takes or rejects the candidate",
-    }
-    by_recommendation = {
-        "proceed": "measure the variant on fresh seeds before anything is claimed",
-        "pivot": "try another idea; the baseline stays",
-        "investigate": "the question is still open; the baseline stays",
-    }
-    return f"{recommendation}; {steps.get(outcome) or by_recommendation[recommendation]}."
-
-
 def came_back(confirmation: Confirmation) -> bool:
     """Whether fresh seeds repeated the gain, whatever the holdout answered."""
     return confirmation.outcome != "retracted" or confirmation.reason == MORE_CUT
