@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 import pytest
-from account_kit import FIGURES, ID, account, confirmed, manifest
+from account_kit import FIGURES, ID, account, compared, confirmed, manifest
 from text_kit import headings
 
 from autolab.errors import RecordError
@@ -141,17 +141,19 @@ def test_search_fresh_seeds_holdout_and_claim_stand_in_the_table_one_below_the_o
 
 
 @pytest.mark.parametrize(
-    ("rule", "verdict", "threshold"),
+    ("rule", "verdict", "reason", "threshold"),
     [
-        ("sequential", Verdict.SUPPORTED, "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
-        ("sprt", Verdict.SUPPORTED, "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
-        ("fixed", Verdict.SUPPORTED, "CI above 0, mean at least 0.01"),
-        ("sequential", Verdict.INCONCLUSIVE, "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
-        ("sequential", Verdict.REFUTED, "refuted if the CI is below 0.01"),
+        ("sequential", Verdict.SUPPORTED, "", "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
+        ("sprt", Verdict.SUPPORTED, "", "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
+        ("fixed", Verdict.SUPPORTED, "", "CI above 0, mean at least 0.01"),
+        ("sequential", Verdict.INCONCLUSIVE, "budget", "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
+        ("sequential", Verdict.INCONCLUSIVE, "futile", "stopped once a gain of 0.01 is unlikely"),
+        ("sequential", Verdict.REFUTED, "", "refuted if the CI is below 0.01"),
     ],
 )
-def test_a_threshold_is_the_one_that_decides(rule: str, verdict: Verdict, threshold: str) -> None:
-    assert decision_table.threshold(confirmed("kept", rule=rule), verdict) == threshold
+def test_a_threshold_is_the_one_that_decides(rule: str, verdict: Verdict, reason: str, threshold: str) -> None:
+    comparison = compared(verdict).model_copy(update={"reason": reason})
+    assert decision_table.threshold(confirmed("kept", rule=rule), comparison) == threshold
 
 
 def test_the_means_of_fresh_seeds_stand_below_those_of_the_search() -> None:

@@ -44,7 +44,7 @@ def _search_rows(account: Account) -> Iterator[Row]:
     for comparison in account.results.assessment.comparisons:
         name = f"{comparison.metric} gain of {comparison.arm} over {comparison.baseline}"
         gain = gain_of(account.interval(comparison))
-        limit = threshold(account, comparison.verdict)
+        limit = threshold(account, comparison)
         yield f"{name} ({where}{pairs_of(comparison)} pairs)", gain, limit, verdict(comparison)
 
 
@@ -55,7 +55,7 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
         return
     name = f"{account.metric} gain of {confirmation.arm}"
     gain = confirmation.difference if account.fresh is None else account.interval(account.fresh)
-    limit = threshold(account, Verdict.SUPPORTED)
+    limit = threshold(account, account.fresh)
     yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, confirmation_result(confirmation)
     answers = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
     if confirmation.holdout in answers:
@@ -83,10 +83,13 @@ def _criterion_rows(account: Account) -> Iterator[Row]:
         yield criterion.metric, "" if value is None else f"{value:.4g}", limits, wording.spoken(level)
 
 
-def threshold(account: Account, verdict: Verdict) -> str:
-    """What the rule demands of a refuted gain, or of a supported one."""
-    if verdict is Verdict.REFUTED:
-        return f"refuted if the CI is below {account.delta:g}"
+def threshold(account: Account, comparison: Comparison | None) -> str:
+    """What the rule demands: of the verdict that a comparison has, or of a supported one."""
+    delta = f"{account.delta:g}"
+    if comparison is not None and comparison.verdict is Verdict.REFUTED:
+        return f"refuted if the CI is below {delta}"
+    if comparison is not None and comparison.reason == "futile":
+        return f"stopped once a gain of {delta} is unlikely"
     return f"CI above 0, mean at least {wording.least(account.rule, account.delta)}"
 
 
