@@ -184,19 +184,20 @@ def _roll(path: Path, entry: DocumentEntry, new: bytes, old: bytes) -> tuple[byt
     entry_ends = len(new) - len(old)
     number, last = _last_closed(path)
     if last and old.endswith(last) and (old == last or last.startswith(_BEGIN.encode())):
-        kept, older, target = new[: -len(last)], last, path.with_name(f"{path.stem}.{number}{path.suffix}")
+        target = path.with_name(f"{path.stem}.{number}{path.suffix}")
+        newer, older = new[: -len(last)], last
     else:
+        target = path.with_name(f"{path.stem}.{number + 1}{path.suffix}")
         starts = [match.start() for match in re.finditer(rb"(?m)^<!-- autolab:", new) if match.start() >= entry_ends]
-        cut = max((start for start in starts if start <= KEPT), default=entry_ends)
-        kept, older = new[:cut], new[cut:]
+        middle = max((start for start in starts if start <= KEPT), default=entry_ends)
+        newer, older = new[:middle], new[middle:]
         if not older:
             return new, None
-        target = path.with_name(f"{path.stem}.{number + 1}{path.suffix}")
         if not _replace(target, older, _Snapshot.of(target)):
             raise LabError(f"{target.name}: was made by another program meanwhile: move it away, then run again")
         crash_points.point("document.after_write")
-    shown = str(PurePosixPath(entry.path).with_name(target.name))
-    return kept, Closed(shown, sha256_of(older))
+    name = str(PurePosixPath(entry.path).with_name(target.name))
+    return newer, Closed(name, sha256_of(older))
 
 
 def _last_closed(path: Path) -> tuple[int, bytes | None]:
@@ -253,8 +254,8 @@ def _inside(root: Path, relative: str) -> Path:
     for part in PurePosixPath(relative).parts:
         path = path / part
         if path.is_symlink():
-            shown = path.relative_to(root)
-            raise LabError(f"{shown}: is a symbolic link; the engine writes plain files only: replace it by the file")
+            name = path.relative_to(root)
+            raise LabError(f"{name}: is a symbolic link; the engine writes plain files only: replace it by the file")
     if path.exists() and not path.is_file():
         raise LabError(f"{relative}: not a plain file: move it away, then run again")
     return path

@@ -86,8 +86,8 @@ def inert(text: str, *, headings: bool = False) -> Markdown:
 def sentence(text: str, limit: int) -> Markdown:
     """Text as one line of harmless Markdown, of at most `limit` characters before it is escaped."""
     line = one_line(text, limit)
-    written = inert(line)
-    return plain(line) if "\n" in written else written
+    markdown = inert(line)
+    return plain(line) if "\n" in markdown else markdown
 
 
 def plain(text: str) -> Markdown:
@@ -129,10 +129,10 @@ class _Writer:
     def blocks(self, nodes: Iterable[SyntaxTreeNode]) -> list[str]:
         lines: list[str] = []
         for node in nodes:
-            written = self._block(node)
-            if lines and written:
+            block = self._block(node)
+            if lines and block:
                 lines.append("")
-            lines += written
+            lines += block
         return lines
 
     def _block(self, node: SyntaxTreeNode) -> list[str]:
@@ -211,16 +211,15 @@ def _pieces(nodes: Sequence[SyntaxTreeNode]) -> list[_Piece]:
             case "link":
                 pieces += _link(node)
             case "image":
-                shown = "".join(content for _, content in _pieces(node.children))
-                address = str(node.attrs["src"])
-                pieces += [("text", f"{shown or 'a picture'} (picture: "), ("code", address), ("text", ")")]
+                text = "".join(content for _, content in _pieces(node.children)) or "a picture"
+                pieces += [("text", f"{text} (picture: "), ("code", str(node.attrs["src"])), ("text", ")")]
             case _:
                 pieces.append(("text", node.content))
     return pieces
 
 
 def _link(node: SyntaxTreeNode) -> list[_Piece]:
-    """The text of a link, and its address as code, once where they are the same."""
+    """The text of a link, then its address as code; the address alone if they are equal."""
     address = str(node.attrs["href"])
     inner = _pieces(node.children)
     if "".join(content for _, content in inner) in (address, address.removeprefix("mailto:")):
@@ -229,7 +228,7 @@ def _link(node: SyntaxTreeNode) -> list[_Piece]:
 
 
 def _joined(pieces: Sequence[_Piece]) -> str:
-    """Lines of Markdown. Texts side by side are one text, as a link's end or an address may lie across both."""
+    """Lines of Markdown. Neighbouring texts are joined first, because an address may lie across both."""
     merged: list[_Piece] = []
     for kind, content in pieces:
         if kind == "text" and merged and merged[-1][0] == "text":
@@ -245,28 +244,29 @@ def _joined(pieces: Sequence[_Piece]) -> str:
         elif kind == "mark":
             lines[-1] += content
         else:
-            shown = content if lines[-1] else content.lstrip()
-            lines[-1] += _escaped(shown) if lines[-1] else _line_start(_escaped(shown))
+            text = _escaped(content if lines[-1] else content.lstrip())
+            lines[-1] += text if lines[-1] else _line_start(text)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _with_code(before: str, content: str) -> str:
-    """A code span behind a text: never next to another backtick, or the two would open and close each other."""
-    return f"{before}{' ' if before.endswith('`') else ''}{code(content)}"
+    """A code span behind a text, with a space between two backticks, which would open and close each other."""
+    space = " " if before.endswith("`") else ""
+    return f"{before}{space}{code(content)}"
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, but for the beginning of a line; addresses as code."""
-    made, end = "", 0
-    for found in _ADDRESS.finditer(text):
-        address = found[0].rstrip(_AFTER_ADDRESS)
-        made = _with_code(made + _MARKUP.sub(r"\\\g<0>", text[end : found.start()]), address)
-        end = found.start() + len(address)
-    return made + _MARKUP.sub(r"\\\g<0>", text[end:])
+    """Text with its markup escaped, except for the beginning of the line, and with its addresses as code."""
+    escaped, end = "", 0
+    for match in _ADDRESS.finditer(text):
+        address = match[0].rstrip(_AFTER_ADDRESS)
+        escaped = _with_code(escaped + _MARKUP.sub(r"\\\g<0>", text[end : match.start()]), address)
+        end = match.start() + len(address)
+    return escaped + _MARKUP.sub(r"\\\g<0>", text[end:])
 
 
 def _line_start(line: str) -> str:
-    """A line that begins no block: no heading, list, quote, rule, table or code; and none that unlocks frozen files."""
+    """The line, escaped if it would begin a heading, list, quote, rule, table or code, or unlock frozen files."""
     if _META_MODE.match(line):
         return line.replace("_", "\\_", 1)
     if _LINE_START.match(line):
@@ -275,8 +275,8 @@ def _line_start(line: str) -> str:
 
 
 def _fenced(text: str, info: str) -> list[str]:
-    """A block of code that nothing in it can close."""
-    # Code may hold any line but the one that unlocks frozen files, should the document be the user's journal.
+    """The lines of a block of code that its text cannot close."""
+    # Code keeps all its lines but the one that would unlock frozen files if the document is the user's journal.
     text = _META_MODE.sub(r" \1", text.removesuffix("\n"))
     language = info.strip().split(" ")[0].lower()
     fence = "`" * _longer_than(text, 2)

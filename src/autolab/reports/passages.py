@@ -158,23 +158,23 @@ def _outcome(account: Account) -> str:
         return account.results.error or assessment.reason or "no reason was recorded"
     if account.confirmation is not None:
         return _confirmed_outcome(account, account.confirmation, lead)
-    measured = _movement(lead, account.metrics, account.interval(lead))
-    return f"{measured}, {pairs_of(lead)} pairs{_cut_trainings(lead)}{_best_of(account)}{_why(account, lead)}"
+    movement = _movement(lead, account.metrics, account.interval(lead))
+    return f"{movement}, {pairs_of(lead)} pairs{_cut_trainings(lead)}{_best_of(account)}{_why(account, lead)}"
 
 
 def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Comparison) -> str:
     metrics, fresh = account.confirm_metrics, account.fresh
     if metrics is None or fresh is None:
-        searched = _movement(lead, account.metrics, lead.difference)
-        return f"{searched} in the search; the confirmation has no result: {confirmation.reason}"
-    measured = _movement(fresh, metrics, account.interval(fresh))
-    measured += f", {account.fresh_pairs} fresh seeds{_cut_trainings(fresh)}"
+        movement = _movement(lead, account.metrics, lead.difference)
+        return f"{movement} in the search; the confirmation has no result: {confirmation.reason}"
+    movement = _movement(fresh, metrics, account.interval(fresh))
+    movement += f", {account.fresh_pairs} fresh seeds{_cut_trainings(fresh)}"
     if confirmation.reason == wording.MORE_CUT:
-        return f"{measured}, but more trainings were cut than of the baseline"
+        return f"{movement}, but more trainings were cut than of the baseline"
     if confirmation.outcome == "retracted" and confirmation.holdout == "not_asked":
-        selected = shown(lead.difference.mean, decimals_of(lead.difference))
-        return f"{measured}; the search had measured a gain of {selected}"
-    return f"{measured}, {HOLDOUT[confirmation.holdout]}"
+        search_gain = shown(lead.difference.mean, decimals_of(lead.difference))
+        return f"{movement}; the search had measured a gain of {search_gain}"
+    return f"{movement}, {HOLDOUT[confirmation.holdout]}"
 
 
 HOLDOUT = {
@@ -207,13 +207,13 @@ def _best_of(account: Account) -> str:
 def _why(account: Account, lead: Comparison) -> str:
     """What decided, as the end of the headline of an unconfirmed iteration."""
     assessment = account.results.assessment
-    wanted = f"a gain of {account.delta:g} or more"
+    gain = f"a gain of {account.delta:g} or more"
     if assessment.verdict is Verdict.SUPPORTED:
         return "; not measured on fresh seeds yet"
     if assessment.verdict is Verdict.REFUTED and lead.verdict is Verdict.REFUTED:
-        return f"; {wanted} is ruled out"
+        return f"; {gain} is ruled out"
     endings = {
-        "futile": f"; {wanted} has become unlikely",
+        "futile": f"; {gain} has become unlikely",
         "budget": "; all planned pairs are used",
         "no_change": "; the change has no measured effect",
         "deterministic": "; the seed has no effect, so more pairs prove nothing",
@@ -228,9 +228,9 @@ def _why(account: Account, lead: Comparison) -> str:
 
 def finding(compared: Comparison, metrics: RunMetrics) -> str:
     """What a comparison of a run came to, in one sentence without its full stop."""
-    measured = _movement(compared, metrics, compared.difference)
-    cut = f"; {cuts(compared)}" if compared.cut else ""
-    return f"{compared.arm} against {compared.baseline}: {measured}, {pairs_of(compared)} pairs{cut}"
+    movement = _movement(compared, metrics, compared.difference)
+    shares = f"; {cuts(compared)}" if compared.cut else ""
+    return f"{compared.arm} against {compared.baseline}: {movement}, {pairs_of(compared)} pairs{shares}"
 
 
 def confirmed(confirmation: Confirmation, metric: str) -> str:

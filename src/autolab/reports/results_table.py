@@ -47,9 +47,9 @@ def _description(manifest: Manifest, description: str, confirmation: Confirmatio
 
 
 def _cost_cells(trials: list[Trial]) -> dict[str, str]:
-    ran = [trial for trial in trials if trial.outcome is not TrialOutcome.CANCELLED] or trials
-    memory = max(trial.max_rss_bytes for trial in ran) / 1e9
-    seconds = sum(trial.seconds for trial in ran) / len(ran)
+    counted = [trial for trial in trials if trial.outcome is not TrialOutcome.CANCELLED] or trials
+    memory = max(trial.max_rss_bytes for trial in counted) / 1e9
+    seconds = sum(trial.seconds for trial in counted) / len(counted)
     return {"memory_gb": f"{memory:.3f}", "seconds": f"{seconds:.2f}"}
 
 
