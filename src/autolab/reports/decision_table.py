@@ -23,13 +23,12 @@ def decision_table(account: Account) -> Markdown:
 
 def full_decision_table(account: Account) -> Markdown:
     """The same with the share of trainings that were cut."""
-    rows = list(_search_rows(account))
+    rows = [*_search_rows(account), *_confirmation_rows(account), *_criterion_rows(account)]
     for comparison in account.results.assessment.comparisons:
         rows += _cut_rows(comparison, "search")
-    rows += _confirmation_rows(account)
     if account.fresh is not None:
         rows += _cut_rows(account.fresh, "fresh seeds")
-    return _table(account, [*rows, *_criterion_rows(account)])
+    return _table(account, rows)
 
 
 def _table(account: Account, rows: Sequence[Row]) -> Markdown:

@@ -271,9 +271,11 @@ def cuts(compared: Comparison) -> str:
 
 
 def cut_share(arm: CutTrials) -> str:
-    """`1 of 12 cut (1 diverged), at most 33.9% (95%)`."""
+    """`1 of 12 cut (1 diverged), at most 33.9% of all trainings (95% confidence)`."""
     diverged = f" ({arm.diverged} diverged)" if arm.diverged else ""
-    return f"{arm.cut} of {arm.trials} cut{diverged}, at most {100 * arm.at_most:.3g}% (95%)"
+    return (
+        f"{arm.cut} of {arm.trials} cut{diverged}, at most {100 * arm.at_most:.3g}% of all trainings (95% confidence)"
+    )
 
 
 def pairs_of(compared: Comparison) -> int:
