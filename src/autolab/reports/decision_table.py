@@ -53,14 +53,15 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
     if confirmation is None:
         return
     name = f"{account.metric} gain of {confirmation.arm}"
-    gain = confirmation.difference if account.fresh is None else account.interval(account.fresh)
+    gain = account.interval(account.fresh) if account.fresh is not None else confirmation.difference
     limit = threshold(account, account.fresh)
     yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, confirmation_result(confirmation)
     answers = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
     if confirmation.holdout in answers:
-        over = f", error over {confirmation.holdout_error}" if confirmation.holdout_error else ""
-        answer = answers[confirmation.holdout]
-        yield f"{name} (holdout)", "not disclosed", f"above 0 (one-sided 2.5%{over})", answer
+        limit = "above 0 (one-sided 2.5%)"
+        if confirmation.holdout_error:
+            limit = f"above 0 (one-sided 2.5%, error over {confirmation.holdout_error})"
+        yield f"{name} (holdout)", "not disclosed", limit, answers[confirmation.holdout]
     if confirmation.reason == wording.MORE_CUT:
         yield "trainings cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
     if confirmation.outcome == "kept":
@@ -75,11 +76,13 @@ def _cut_rows(comparison: Comparison, where: str) -> Iterator[Row]:
 def _criterion_rows(account: Account) -> Iterator[Row]:
     """The limits that the design set on metrics."""
     for criterion in account.design.criteria:
-        value = account.results.metrics.get(criterion.metric)
+        value = ""
+        if criterion.metric in account.results.metrics:
+            value = f"{account.results.metrics[criterion.metric]:.4g}"
         bounds = {"target": criterion.target, "acceptable": criterion.acceptable, "failure": criterion.failure}
         limits = ", ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
         level = account.results.assessment.criteria.get(criterion.metric, "unmeasured")
-        yield criterion.metric, "" if value is None else f"{value:.4g}", limits, wording.spoken(level)
+        yield criterion.metric, value, limits, wording.spoken(level)
 
 
 def threshold(account: Account, comparison: Comparison | None) -> str:
@@ -105,4 +108,6 @@ def arms_table(account: Account, metrics: int = METRICS) -> Markdown:
             means = run.arms[arm]
             cells = [mean_with_half(means[name]) if name in means else "" for name in names]
             rows.append((arm + where, str(max(mean.n for mean in means.values())), *cells))
-    return table(("arm", "trials", *names), rows) if rows else Markdown("No trial completed.")
+    if not rows:
+        return Markdown("No trial completed.")
+    return table(("arm", "trials", *names), rows)

@@ -12,17 +12,16 @@ The layout is in `documents/*.md.j2`; `DocumentView` is what the templates read.
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autolab.errors import RecordError
-from autolab.lab.schemas.experiment import Arm, Confirmation, Manifest, RunMetrics
+from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
 from autolab.reports import decision_table, passages
 from autolab.reports.journal import DocumentEntry
-from autolab.reports.markup import Markdown, code, inert, plain
+from autolab.reports.markup import Markdown, inert
 from autolab.reports.passages import SUMMARY, Account
 from autolab.reports.rendering import render
 from autolab.reports.results_table import rows
@@ -91,31 +90,10 @@ class DocumentView:
         return level
 
     @property
-    def arms(self) -> tuple[Markdown, ...]:
-        """What each arm is, and what the variants change."""
-        return (*(_arm("baseline", arm, arm.code or "base") for arm in self.account.design.baselines), *self.changes)
-
-    @property
-    def changes(self) -> tuple[Markdown, ...]:
-        """What the variants are, and what they change."""
-        design = self.account.design
-        lines = [_arm("variant", arm, arm.code or "candidate") for arm in design.variants]
-        lines += [Markdown(f"change: {plain(name)} = {_json(value)}") for name, value in design.changes.items()]
-        return tuple(lines)
-
-    @property
     def figures(self) -> tuple[Markdown, ...]:
         """The figures that were drawn, embedded, the comparison first."""
         drawn = [path for path in self.account.results.artifacts if path.endswith(".png")]
         return tuple(Markdown(f"!{self.link(path, _CAPTIONS[posixpath.basename(path)])}") for path in drawn)
-
-    @property
-    def diff(self) -> str:
-        """The command that shows the change; empty if there is no candidate."""
-        git = self.account.manifest.git
-        if not git.base_commit or not git.candidate_commit:
-            return ""
-        return f"git diff {git.base_commit[:12]} {git.candidate_commit[:12]}"
 
     @property
     def reproduce(self) -> str:
@@ -130,15 +108,6 @@ class DocumentView:
         """A link to a file of the iteration, seen from the document's folder."""
         target = f"experiments/{self.account.iteration_id}/{path}"
         return Markdown(f"[{text or path}]({posixpath.relpath(target, self.here or '.')})")
-
-
-def _arm(role: str, arm: Arm, source: str) -> Markdown:
-    settings = f" with {_json(arm.config_overrides)}" if arm.config_overrides else ""
-    return Markdown(f"{role} {code(arm.name)}: code of the {source}{settings}")
-
-
-def _json(value: object) -> Markdown:
-    return code(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
 # The documents

@@ -140,8 +140,10 @@ def _with_entry(old: bytes | None, entry: DocumentEntry, path: Path) -> bytes | 
         return _with_rows(old, entry)
     text = entry.text.strip("\r\n").replace("\r\n", "\n").replace(_BEGIN, "&lt;!-- autolab:")
     text = text.replace("<!-- /autolab:", "&lt;!-- /autolab:")
+    if entry.place == "file" and old is not None:
+        return None
     if entry.place == "file":
-        return None if old is not None else f"{text}\n\n{entry.marker}\n".encode()
+        return f"{text}\n\n{entry.marker}\n".encode()
     marker, old = entry.marker.encode(), old or b""
     if entry.place == "section":
         if marker in old[-SEARCHED:]:

@@ -96,7 +96,9 @@ class Account:
     def planned_pairs(self) -> int:
         """Pairs of the search at most."""
         seeds = self.design.reproducibility.seeds
-        return self.manifest.pairs or (seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds))
+        if self.manifest.pairs:
+            return self.manifest.pairs
+        return seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds)
 
     @property
     def lead(self) -> Comparison | None:
@@ -130,15 +132,18 @@ class Account:
         The sequential rule supports a gain at its own level, but rules one out at one error in 20. So a gain that is
         not supported has the interval whose ends each miss at most 1 time in 20.
         """
-        manifest = self.confirm if self.confirm is not None and compared is self.fresh else self.manifest
-        rule = self.rule
+        manifest, rule = self.manifest, self.rule
+        if self.confirm is not None and compared is self.fresh:
+            manifest = self.confirm
         if compared.verdict is Verdict.SUPPORTED or rule.rule != "sequential":
             return compared.difference
         plan = recorded_plan(manifest, self.design, self.hypothesis, None)
         at_refutation = rule.model_copy(update={"alpha": len(plan.variants) / rules.REFUTED})
         ruling = judge(replace(plan, rule=at_refutation), manifest.trials).rulings[compared.arm]
         # A rule with another error may stop at another pair; then only the recorded interval fits the verdict.
-        return ruling.interval if ruling.interval.n == compared.difference.n else compared.difference
+        if ruling.interval.n != compared.difference.n:
+            return compared.difference
+        return ruling.interval
 
 
 # The first line
@@ -246,7 +251,7 @@ def confirmation_result(confirmation: Confirmation) -> str:
     """`confirmed`, or `not confirmed` with its reason."""
     if wording.came_back(confirmation):
         return "confirmed"
-    return f"not confirmed ({wording.spoken(confirmation.reason)})" if confirmation.reason else "not confirmed"
+    return _with_reason("not confirmed", confirmation.reason)
 
 
 def claimed(account: Account) -> str:
@@ -261,7 +266,11 @@ def claimed(account: Account) -> str:
 
 def verdict(compared: Comparison) -> str:
     """`supported`, `inconclusive (futile)`."""
-    return f"{compared.verdict} ({wording.spoken(compared.reason)})" if compared.reason else str(compared.verdict)
+    return _with_reason(compared.verdict.value, compared.reason)
+
+
+def _with_reason(word: str, reason: str) -> str:
+    return f"{word} ({wording.spoken(reason)})" if reason else word
 
 
 def cuts(compared: Comparison) -> str:

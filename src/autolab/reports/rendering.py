@@ -2,12 +2,14 @@
 
 A template holds the layout and the fixed words of one document. Every value that it inserts is escaped, unless the
 value is `Markdown`. The filters make Markdown of text that others wrote: `inert` keeps paragraphs and lists, `prose`
-too but shortens, `sentence` makes one line, `code` quotes. A name that does not exist is an error, not an empty text.
+too but shortens, `sentence` makes one line, `code` and `json` quote. A name that does not exist is an error,
+not an empty text.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,12 +45,23 @@ def _environment() -> Environment:
         autoescape=False,
         finalize=_markdown,
     )
-    environment.filters |= {"inert": inert, "prose": _prose, "sentence": _sentence, "code": code, "duration": duration}
+    environment.filters |= {
+        "inert": inert,
+        "prose": _prose,
+        "sentence": _sentence,
+        "code": code,
+        "json": _json,
+        "duration": duration,
+    }
     return environment
 
 
 def _markdown(value: object) -> Markdown:
     return value if isinstance(value, Markdown) else plain(str(value))
+
+
+def _json(value: object) -> Markdown:
+    return code(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
 def _prose(text: str) -> Markdown:

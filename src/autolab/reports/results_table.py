@@ -39,11 +39,15 @@ def rows(
 def _description(manifest: Manifest, description: str, confirmation: Confirmation | None) -> str:
     text = one_line(description)[:200]
     if manifest.kind is RunKind.CONFIRM:
-        is_own = confirmation is not None and confirmation.run_id == manifest.run_id
-        text = f"fresh seeds, {fate(confirmation)}: {text}" if confirmation and is_own else f"fresh seeds: {text}"
+        outcome = ""
+        if confirmation is not None and confirmation.run_id == manifest.run_id:
+            outcome = f", {fate(confirmation)}"
+        text = f"fresh seeds{outcome}: {text}"
     if manifest.status == "failed" and manifest.reason:
         text += f": {one_line(manifest.reason)[:300]}"
-    return f"{text} (self-reported)" if manifest.self_reported else text
+    if manifest.self_reported:
+        text += " (self-reported)"
+    return text
 
 
 def _cost_cells(trials: list[Trial]) -> dict[str, str]:

@@ -77,10 +77,12 @@ def heading(
 
     `evaluation_only` marks a claim that no holdout has tested: `supported, kept on this evaluation alone`.
     """
-    if verdict is None:
-        return "failed, no verdict" if status == "failed" else "no verdict"
     text = spoken(", ".join(words(verdict, status, reason, outcome)))
-    return f"{text} {ALONE}" if evaluation_only else text
+    if verdict is None:
+        return f"{text}, no verdict".removeprefix(", ")
+    if evaluation_only:
+        text += f" {ALONE}"
+    return text
 
 
 def standing(results: Results) -> str:
@@ -96,8 +98,10 @@ def standing(results: Results) -> str:
 def label(results: Results) -> str:
     """The outcome as a document's first words: `Kept`, `Refuted`, `Inconclusive (futile)`, `Retracted`, `Failed`."""
     assessment, confirmation = results.assessment, results.confirmation
+    if results.status == "failed":
+        return "Failed"
     if assessment.verdict is None:
-        return "Failed" if results.status == "failed" else "No verdict"
+        return "No verdict"
     if confirmation is not None:
         return _LABELS.get(confirmation.outcome) or fate(confirmation).capitalize()
     if assessment.verdict is Verdict.SUPPORTED:
@@ -110,7 +114,9 @@ def label(results: Results) -> str:
 def fate(confirmation: Confirmation) -> str:
     """What became of a claim: `kept`, `kept on this evaluation alone`, `search only`."""
     text = spoken(confirmation.outcome)
-    return f"{text} {ALONE}" if confirmation.evaluation_only else text
+    if confirmation.evaluation_only:
+        text += f" {ALONE}"
+    return text
 
 
 def spoken(word: str) -> str:
@@ -161,16 +167,23 @@ def _key(word: str, results: Results) -> str:
 def _numbers(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
     """What stands in the braces of the sentences, but for the pairs."""
     holdout = results.confirmation.holdout if results.confirmation else "not_asked"
-    allowed = "no more" if rule.max_failure_share is None else f"{100 * rule.max_failure_share:g}%"
+    bounds = [f"{c.bound:.5g}" for c in results.assessment.comparisons if c.bound is not None]
+    allowed, rule_out, give_up = "no more", 1 / rules.REFUTED, 1 / rules.FUTILE
+    if rule.max_failure_share is not None:
+        allowed = f"{100 * rule.max_failure_share:g}%"
+    if rule.rule == "fixed":
+        rule_out = rule.alpha
+    elif rule.rule == "sprt":
+        give_up = rule.beta
     return {
         "keep": _once_in(rule.alpha),
-        "rule_out": _once_in(rule.alpha if rule.rule == "fixed" else 1 / rules.REFUTED),
-        "give_up": _once_in(rule.beta if rule.rule == "sprt" else 1 / rules.FUTILE),
+        "rule_out": _once_in(rule_out),
+        "give_up": _once_in(give_up),
         "delta": f"{delta:g}",
         "metric": metric,
         "least": least(rule, delta),
         "holdout": {"passed": " and passed the holdout"}.get(holdout, ""),
-        "bound": next((f"{c.bound:.5g}" for c in results.assessment.comparisons if c.bound is not None), ""),
+        "bound": "".join(bounds[:1]),
         "allowed": allowed,
         "where": {"failed": "the holdout"}.get(holdout, "fresh seeds"),
         "missing": {"used_up": "the holdout has no questions left"}.get(holdout, _NOT_ON_HOLDOUT),
@@ -191,9 +204,10 @@ def _pairs(word: str, comparisons: tuple[Comparison, ...]) -> dict[str, str]:
     """The pairs of the first comparison that a word is about, and the parts of the evaluation that replaced them."""
     for comparison in comparisons:
         if word in (comparison.reason, comparison.verdict.value):
-            parts = comparison.difference.n
-            pairs = parts if comparison.pairs is None else comparison.pairs
-            instead = f"; {parts} equal parts of the evaluation were compared instead, once" if parts != pairs else ""
+            parts, pairs = comparison.difference.n, comparison.pairs
+            if pairs in (None, parts):
+                return {"pairs": str(parts), "instead": ""}
+            instead = f"; {parts} equal parts of the evaluation were compared instead, once"
             return {"pairs": str(pairs), "instead": instead}
     return {"pairs": "0", "instead": ""}
 
