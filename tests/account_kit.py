@@ -18,7 +18,7 @@ from autolab.lab.schemas.experiment import (
     RunMetrics,
     SubExperiments,
 )
-from autolab.lab.schemas.outcomes import Recommendation, Verdict
+from autolab.lab.schemas.outcomes import Verdict, recommend
 from autolab.lab.schemas.replies import DocsOutput
 from autolab.reports.passages import Account
 
@@ -59,7 +59,7 @@ def account(verdict: Verdict | None = Verdict.SUPPORTED, *comparisons: Compariso
             artifacts=("analysis/tables/arms.csv", *FIGURES),
             error=None if verdict else "trial small_cnn-s0: failed: shape",
             assessment=Assessment(verdict=verdict, reason="", comparisons=told),
-            recommendation=Recommendation.PROCEED,
+            recommendation=recommend(verdict),
         ),
         docs=DocsOutput(observation="It fell.", inference="Filters help.", claim="On digits, it helps."),
         metrics=RunMetrics(
@@ -123,7 +123,8 @@ def confirmed(outcome: str, holdout: str = "passed", rule: str = "sequential", *
     again, told = confirmation(outcome, holdout, **changes), account()
     verdict, reason = (Verdict.SUPPORTED, "") if outcome == "kept" else (Verdict.INCONCLUSIVE, outcome)
     assessment = told.results.assessment.model_copy(update={"verdict": verdict, "reason": reason})
-    fresh = compared(Verdict.SUPPORTED).model_copy(update={"difference": again.difference, "pairs": 9})
+    judged_as = Verdict.INCONCLUSIVE if holdout == "not_asked" else Verdict.SUPPORTED
+    fresh = compared(judged_as).model_copy(update={"difference": again.difference, "pairs": 9})
     arms = {"base": 0.142, "small_cnn": 0.142 - again.difference.mean}
     design = Design.from_value(DESIGN | {"reproducibility": {"seeds": {"max_pairs": 24}}}, "design.yaml")
     judged = {"rule": rule, "deviation": 0.01 if rule == "sprt" else None}
@@ -131,7 +132,9 @@ def confirmed(outcome: str, holdout: str = "passed", rule: str = "sequential", *
         told,
         design=design,
         manifest=manifest(rule=judged),
-        results=told.results.model_copy(update={"assessment": assessment, "confirmation": again}),
+        results=told.results.model_copy(
+            update={"assessment": assessment, "confirmation": again, "recommendation": recommend(verdict)}
+        ),
         confirm=manifest(run_id="run_0002", kind="confirm", rule=judged, comparisons=[fresh.value()]),
         confirm_metrics=told.metrics.model_copy(
             update={

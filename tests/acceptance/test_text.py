@@ -344,7 +344,7 @@ def test_door_metric_name(lab: Lab, text: str, escaped: bool) -> None:
     }
     told = replace(told, metrics=told.metrics.model_copy(update={"arms": arms}))
     assert len(headings(iteration_documents.findings_entry(told).text)) == 1
-    assert len(headings(iteration_documents.iteration_findings(told).text)) == 6
+    assert len(headings(iteration_documents.iteration_findings(told).text)) == 5
 
 
 @pytest.mark.process
@@ -360,7 +360,7 @@ def test_door_file_name(lab: Lab, raw: bytes) -> None:
         assert finding.file is None or sound(finding.file)
     _recorded(lab, findings=[finding.value() for finding in found], path=path)
     text = iteration_documents.merge_request(account(), "c" * 40, "b" * 40, [path, "train.py"], None)
-    assert len(headings(text)) == 7
+    assert len(headings(text)) == 5
     sound(command_line._disk(OSError(errno.EACCES, "Permission denied", path)))
 
 

@@ -4,29 +4,73 @@ from __future__ import annotations
 
 import posixpath
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import jinja2
 import pytest
-from account_kit import FIGURES, ID, account, confirmed, manifest
+from account_kit import FIGURES, ID, account, compared, confirmed, manifest
+from text_kit import headings
 
 from autolab.errors import RecordError
+from autolab.lab.schemas.experiment import ArmMetrics, CutTrials
+from autolab.lab.schemas.outcomes import Verdict
 from autolab.lab.schemas.replies import DocsOutput, PaperUpdate
-from autolab.reports import iteration_documents
+from autolab.reports import decision_table, iteration_documents
 from autolab.reports.journal import DocumentEntry
+from autolab.reports.passages import Account
+from autolab.reports.rendering import render
 from autolab.reports.results_table import COLUMNS
 
 TEMPLATES = Path(iteration_documents.__file__).parents[1] / "templates"
 
 
-def test_the_journal_keeps_observation_inference_and_claim_apart_in_that_order() -> None:
+HEADLINE = "Kept: val_loss 0.1420 -> 0.1210, gain 0.0210 (99% CI 0.0150 to 0.0270), 9 fresh seeds, holdout passed"
+
+
+def all_documents(told: Account) -> dict[str, str]:
+    """Every document of an iteration but the paper's, by its job."""
+    entries = {
+        "journal": iteration_documents.journal_entry(told),
+        "findings": iteration_documents.findings_entry(told),
+        "iteration findings": iteration_documents.iteration_findings(told),
+        "report": iteration_documents.report(told, None),
+    }
+    texts = {name: entry.text for name, entry in entries.items()}
+    texts["summary"] = iteration_documents.summary(told)
+    texts["merge request"] = iteration_documents.merge_request(told, "c" * 40, "b" * 40, ["train.py"], None)
+    return texts
+
+
+def test_the_first_line_under_the_title_of_every_document_says_it_all() -> None:
+    for name, text in all_documents(confirmed("kept")).items():
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        assert lines[0].startswith(f"**{HEADLINE}**"), name
+
+
+def test_the_journal_entry_has_five_lines_with_observation_inference_and_claim_apart() -> None:
     text = iteration_documents.journal_entry(account()).text
-    assert text.startswith("## 2026-02-12 · h1: A small CNN · supported, unconfirmed\n")
-    order = ["**Observation** (measured): val_loss fell from 0.1400 (base) to 0.1130 (small_cnn) over 8 pairs"]
-    order += ["better by 0.0270 (99% interval 0.0200 to 0.0340 of the gain).", "It fell."]
-    order += ["**Inference**", "Filters help.", "**Claim**", "unconfirmed until fresh seeds", "On digits, it helps."]
-    order += [f"(experiments/{ID}/analysis/summary.md), run_0001; spent: 2 trials, 4.0 s."]
-    places = [text.index(part) for part in order]
-    assert places == sorted(places)
+    title, headline, *lines = text.splitlines()
+    assert title == "## 2026-02-12 · h1: A small CNN"
+    assert headline.endswith(f"([numbers](experiments/{ID}/analysis/summary.md), run_0001)")
+    assert lines == [
+        "- Observation (measured): It fell.",
+        "- Inference (interpretation): Filters help.",
+        "- Claim (what the lab holds): On digits, it helps.",
+    ]
+
+
+def test_however_long_the_researchers_words_are_the_journal_entry_has_five_lines() -> None:
+    words = "```\ncode\n```\n\n- a\n- b\n\n" + "x " * 9_000
+    text = iteration_documents.journal_entry(account(docs=DocsOutput(observation=words, inference="", claim=""))).text
+    assert len(text.splitlines()) == 5 and len(text) < 1_500
+    assert text.splitlines()[3:] == ["- Inference (interpretation): none.", "- Claim (what the lab holds): none."]
+
+
+@pytest.mark.parametrize("outcome", ["kept", "retracted", "search_only"])
+def test_a_report_is_one_page(outcome: str) -> None:
+    text = iteration_documents.report(confirmed(outcome), None).text
+    assert len(text.splitlines()) < 80 and len(text.split()) < 400
 
 
 @pytest.mark.parametrize(
@@ -40,74 +84,233 @@ def test_the_journal_keeps_observation_inference_and_claim_apart_in_that_order()
         ("retracted", "not_asked", "inconclusive, retracted"),
     ],
 )
-def test_the_heading_says_what_became_of_a_supported_candidate(outcome: str, holdout: str, heading: str) -> None:
-    told = confirmed(outcome, holdout)
-    text = iteration_documents.journal_entry(told).text
-    assert text.split("\n")[0].endswith(f"· {heading}") and "unconfirmed" not in text
-    assert "run_0001, run_0002; spent: 4 trials" in text
-    assert f"Verdict: {heading.upper()}" in iteration_documents.findings_entry(told).text
+def test_the_findings_say_what_became_of_a_supported_candidate(outcome: str, holdout: str, heading: str) -> None:
+    text = iteration_documents.findings_entry(confirmed(outcome, holdout)).text
+    recommendation = "PROCEED" if outcome == "kept" else "INVESTIGATE"
+    assert f"Status: COMPLETED | Recommendation: {recommendation} | Verdict: {heading.upper()}\n" in text
 
 
-def test_report_findings_and_summary_explain_exactly_the_words_that_they_use_under_the_verdict() -> None:
-    told = confirmed("kept")
-    texts = [
-        iteration_documents.summary(told),
-        iteration_documents.iteration_findings(told).text,
-        iteration_documents.report(told, None).text,
+def test_the_summary_explains_exactly_the_words_that_the_documents_use() -> None:
+    text = iteration_documents.summary(confirmed("kept"))
+    assert re.findall(r"(?m)^- \*([a-z ]+)\*: .+\.$", text) == ["supported", "kept", "confirmed"]
+
+
+def test_a_report_says_in_one_sentence_what_the_outcome_means_and_what_comes_next() -> None:
+    text = iteration_documents.report(confirmed("retracted", "not_asked"), None).text
+    assert "\n\nThe gain of the search was not repeated on fresh seeds, so it is not claimed" in text
+    assert "## Next\n\nRecommendation: investigate;\nthe question is still open; the baseline stays." in text
+    for told, step in (
+        (confirmed("kept"), "proceed;\nthis candidate is the new baseline"),
+        (confirmed("suspicious"), "investigate;\nlook at merge_request.md, then `autolab review`"),
+        (account(Verdict.REFUTED), "pivot;\ntry another idea"),
+        (account(), "proceed;\nmeasure the variant on fresh seeds"),
+    ):
+        assert f"Recommendation: {step}" in iteration_documents.report(told, None).text
+
+
+def test_the_cost_of_each_arm_stands_in_the_summary() -> None:
+    trials = [trial.value() for trial in manifest().trials]
+    trials[1] |= {"self_reported": {"parameters": 34346.0}, "seconds": 720.0}
+    text = iteration_documents.summary(account(manifest=manifest(trials=trials)))
+    assert "- base: 2.0 s a trial\n- small_cnn: 34,346 parameters (self-reported), 12 min a trial\n" in text
+
+
+# The tables
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+
+
+def test_search_fresh_seeds_holdout_and_claim_stand_in_the_table_one_below_the_other() -> None:
+    found = rows(decision_table.decision_table(confirmed("kept")))
+    assert [row[0] for row in found] == [
+        "val_loss gain of small_cnn over base (search, 8 pairs)",
+        "val_loss gain of small_cnn (fresh seeds, 9 pairs)",
+        "val_loss gain of small_cnn (holdout)",
+        "val_loss gain of small_cnn (claimed)",
     ]
-    for text in (*texts, iteration_documents.findings_entry(told).text):
-        part = text[text.index("What the words mean:") :]
-        words = re.findall(r"(?m)^- \*([a-z ]+)\*: .+\.$", part)
-        assert words == ["supported", "kept", "confirmed"]
-        assert text.index("What the words mean:") < text.index("| Metric |")
+    assert [row[3] for row in found] == ["supported", "confirmed", "passed", "kept"]
+    assert found[1][1] == "0.0210 (99% CI 0.0150 to 0.0270)"
+    assert found[3][1] == "0.0195 (the mean on fresh seeds, shrunk towards 0)"
+    only = rows(decision_table.decision_table(confirmed("search_only", "failed", holdout_error="rows and seeds")))
+    assert len(only) == 3, "the holdout answers yes or no: no number of it is told, and nothing is claimed"
+    assert only[2][1:] == ["not disclosed", "above 0 (one-sided 2.5%, error over rows and seeds)", "failed"]
+    fell = rows(decision_table.decision_table(confirmed("retracted", "not_asked")))
+    assert [row[3] for row in fell] == ["supported", "not confirmed (futile)"]
 
 
-def test_a_merge_request_has_change_evidence_price_commands_risks_and_the_share_of_false_ones() -> None:
+@pytest.mark.parametrize(
+    ("rule", "verdict", "reason", "threshold"),
+    [
+        ("sequential", Verdict.SUPPORTED, "", "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
+        ("sprt", Verdict.SUPPORTED, "", "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
+        ("fixed", Verdict.SUPPORTED, "", "CI above 0, mean at least 0.01"),
+        ("sequential", Verdict.INCONCLUSIVE, "budget", "CI above 0, mean at least 0.005 (half of the wanted 0.01)"),
+        ("sequential", Verdict.INCONCLUSIVE, "futile", "stopped once a gain of 0.01 is unlikely"),
+        ("sequential", Verdict.REFUTED, "", "refuted if the CI is below 0.01"),
+    ],
+)
+def test_a_threshold_is_the_one_that_decides(rule: str, verdict: Verdict, reason: str, threshold: str) -> None:
+    comparison = compared(verdict).model_copy(update={"reason": reason})
+    assert decision_table.threshold(confirmed("kept", rule=rule), comparison) == threshold
+
+
+def test_the_means_of_fresh_seeds_stand_below_those_of_the_search() -> None:
+    found = rows(decision_table.arms_table(confirmed("kept")))
+    assert [row[0] for row in found] == ["base", "small_cnn", "base (fresh seeds)", "small_cnn (fresh seeds)"]
+    assert found[0][1:] == ["8", "0.1400 ± 0.0033"]
+
+
+def test_a_table_of_means_has_the_metric_that_decides_and_a_few_more() -> None:
+    names = ("a", "b", "c", "val_loss")
+    arms = {arm: {name: ArmMetrics(mean=1.0, std=0.1, n=8) for name in names} for arm in ("base", "small_cnn")}
+    told = account(metrics=account().metrics.model_copy(update={"arms": arms}))
+    assert decision_table.arms_table(told, 3).startswith("| arm | trials | val_loss | a | b |\n")
+
+
+# The rule
+
+
+def method(told: Account) -> str:
+    """The rule in a report's section on the method, on one line."""
+    text = iteration_documents.report(told, None).text
+    return " ".join(text[text.index("Rule, fixed before") : text.index("\n\n## Results")].split())
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("sequential", "up to 24 pairs of trainings, baseline and variant on the same seed, judged after each pair"),
+        (
+            "sequential",
+            "zero or less is ruled out (error at most 1 in 200, all variants together) and the mean gain is",
+        ),
+        (
+            "sequential",
+            "- Refuted: a gain of 0.01 is ruled out (error at most 1 in 20). - Futile: such a gain has",
+        ),
+        ("sprt", "with the declared deviation 0.01. - Supported: a gain of zero or less is ruled out"),
+        ("sprt", "Futile: a gain of 0.01 has become unlikely (error at most 1 in 4)."),
+    ],
+)
+def test_the_rule_that_decided_is_told_with_its_errors(rule: str, says: str) -> None:
+    text = method(confirmed("kept", rule=rule))
+    assert says in text and text.endswith("tested again by the same rule on fresh seeds, then once by the holdout.")
+
+
+def test_a_design_with_seeds_of_its_own_is_told_as_one_look_at_them() -> None:
+    text = method(account(manifest=manifest(rule={"rule": "sequential"})))
+    assert text.startswith("Rule, fixed before the first trial: 2 pairs of trainings, baseline and variant on the")
+    assert "judged once, by Student's t interval" in text and "again" not in text
+
+
+# The merge request
+
+
+def test_a_merge_request_has_change_evidence_risk_and_the_way_to_take_it() -> None:
     text = iteration_documents.merge_request(
         confirmed("kept"), "c" * 40, "b" * 40, ["models/cnn.py", "train.py"], 0.0125
     )
-    assert text.startswith("# Merge request: A small CNN\n\n**Supported, kept.** Tried: An MLP against a small CNN.")
+    assert text.startswith(f"# Merge request: A small CNN\n\n**{HEADLINE}**\n")
     heads = [line[3:] for line in text.split("\n") if line.startswith("## ")]
-    assert heads == ["What changes", "Evidence", "Price", "To reproduce it", "To take it", "Risks"]
+    assert heads == ["What changes", "Evidence", "Risk", "How to take it"]
     for part in (
         "local filters",
         "- `models/cnn.py`\n- `train.py`",
-        "| val_loss: gain that is claimed | 0.0195 (shrunken) |",
+        "- Claimed gain in val_loss: 0.0195 (the mean on fresh seeds, shrunk towards 0)\n",
         "At most 1.25% of what this campaign has kept so far is expected to be false",
-        "Spent: 4 trials, 8.0 s.",
-        f"    autolab reproduce {ID}/run_0002",
+        "- base: 2.0 s a trial\n- small_cnn: 2.0 s a trial\n",
+        f"`autolab reproduce {ID}/run_0002`",
         f"    git diff {'b' * 12} {'c' * 12}\n    git merge {'c' * 40}",
-        "- no more parameters",
+        "- risk bound: no more parameters",
         "[runs/run_0002/run_manifest.json](runs/run_0002/run_manifest.json)",
     ):
         assert part in text
-    assert "expected to be false" not in iteration_documents.merge_request(
-        confirmed("kept"), "c" * 40, "b" * 40, [], None
+    without = iteration_documents.merge_request(confirmed("kept"), "c" * 40, "b" * 40, [], None)
+    assert "expected to be false" not in without and "- no file differs" in without
+
+
+def test_trainings_that_were_cut_stand_in_the_first_line_and_their_share_in_the_claims() -> None:
+    told = confirmed("kept")
+    assert told.fresh is not None and told.confirm_metrics is not None
+    cut = tuple(
+        CutTrials(arm=arm, trials=9, cut=count, diverged=0, at_most=0.43)
+        for arm, count in (("base", 0), ("small_cnn", 1))
     )
+    fresh = told.fresh.model_copy(update={"bound": 2.3026, "cut": cut})
+    told = replace(told, confirm_metrics=told.confirm_metrics.model_copy(update={"comparisons": (fresh,)}))
+    texts = all_documents(told)
+    assert {name for name, text in texts.items() if "9 fresh seeds, 1 of 9 trainings of small_cnn cut" in text} == set(
+        texts
+    )
+    share = "ean gain, scores cut at 2.3026; base: 0 of 9 cut, at most 43% of all trainings (95% confidence);"
+    claim = next(line for line in texts["merge request"].splitlines() if "Claimed gain" in line)
+    assert share in claim and share in texts["report"]
+    row = "| trainings of small_cnn cut at 2.3026 (fresh seeds) | 1 of 9 cut, at most 43% of all trainings "
+    assert row in texts["summary"]
+
+
+@pytest.mark.parametrize("name", ["iteration findings", "report", "merge request"])
+def test_a_mechanism_that_promised_fewer_parameters_is_contradicted_by_the_measured_ones(name: str) -> None:
+    trials = [trial.value() for trial in manifest().trials]
+    for trial, size in zip(trials, (9610.0, 20180.0), strict=True):
+        trial["self_reported"] = {"parameters": size}
+    claim = account().hypothesis.model_copy(update={"mechanism": "A fraction of the weights."})
+    text = all_documents(account(hypothesis=claim, manifest=manifest(trials=trials)))[name]
+    assert "Measured: small_cnn has 2.1 times the baseline's parameters" in text
+
+
+# What others wrote
+
+
+@pytest.mark.parametrize("hostile", ["<img src=http://e.x/a.png>", "[x](http://e.x)", "{{ 7*7 }}", "a | b", "# Kept"])
+def test_a_value_of_others_is_text_in_every_document(hostile: str) -> None:
+    claim = account().hypothesis.model_copy(
+        update={"title": hostile, "mechanism": hostile, "success": hostile, "references": (hostile,)}
+    )
+    words = DocsOutput(observation=hostile, inference=hostile, claim=hostile)
+    told = account(hypothesis=claim, docs=words)
+    usual = all_documents(account())
+    for name, text in all_documents(told).items():
+        assert len(headings(_without_figures(text))) == len(headings(_without_figures(usual[name]))), name
+        assert "49" not in text and "](http" not in text.replace("\\](http", ""), name
+
+
+def _without_figures(summary: str) -> str:
+    """A text without the engine's own links that only a summary has."""
+    return re.sub(r"!?\[[^\]\n]+\]\((figures/(comparison|loss|acc)\.png|tables)\)", "", summary)
+
+
+def test_a_name_that_no_template_knows_is_an_error() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="is undefined"):
+        render("journal_entry", account=account())
 
 
 def test_self_reported_numbers_are_marked_in_every_document() -> None:
     reported = account(metrics=account().metrics.model_copy(update={"self_reported": True}))
-    builders = (
-        iteration_documents.journal_entry,
-        iteration_documents.findings_entry,
-        iteration_documents.iteration_findings,
-    )
-    texts = [*(build(reported).text for build in builders), iteration_documents.report(reported, None).text]
-    for text in (*texts, iteration_documents.summary(reported)):
-        assert "self-reported" in text.replace("in training (self-reported)", "")
+    for name, text in all_documents(reported).items():
+        assert "val_loss (self-reported) 0.1400 -> 0.1130" in text, name
+    for name in ("report", "summary"):
+        assert "**These numbers are self-reported**" in all_documents(reported)[name], name
+        assert "**These numbers are self-reported**" not in all_documents(account())[name], name
 
 
 def test_the_iterations_findings_have_their_shape() -> None:
     text = iteration_documents.iteration_findings(account()).text
-    assert text.startswith(
-        "# H1: A small CNN - Findings\n\n## Status: COMPLETED | Recommendation: PROCEED\n\n## Summary"
+    heads = [line for line in text.split("\n") if line.startswith("#")]
+    assert heads == [
+        "# H1: A small CNN - Findings",
+        "## Status: COMPLETED | Recommendation: PROCEED",
+        *("## Summary", "## Key Metrics", "## Implications"),
+    ]
+    assert "| Metric | Value | Threshold | Result |" in text and "\nTried: An MLP against a small CNN.\n" in text
+    gain = "0.0270 (99% CI 0.0200 to 0.0340)"
+    assert (
+        f"| val_loss gain of small_cnn over base (8 pairs) | {gain} | CI above 0, mean at least 0.01 | supported |"
+        in (text)
     )
-    assert "| Metric | Value | Threshold | Result |" in text
-    gain = "0.0270 (99% interval 0.0200 to 0.0340, 8 pairs)"
-    assert f"| val_loss: gain of small_cnn over base | {gain} | at least 0.01 | supported |" in text
-    assert "| base | 8 | 0.1400 ± 0.0033 |" in text  # t(7) at 97.5 % is 2.3646
-    assert "\n## Implications\n" in text
+    assert "## Implications\n\nFilters help.\n\nOn digits, it helps.\n" in text
 
 
 def test_a_report_follows_the_templates_headings_and_loses_no_part() -> None:
@@ -158,17 +361,15 @@ def test_links_and_pictures_work_from_where_each_document_lies() -> None:
         assert found, entry.path
         for link in found:
             assert posixpath.normpath(posixpath.join(posixpath.dirname(entry.path), link)) in there, entry.path
-    for entry in (made[0], made[4]):
-        assert [posixpath.basename(link) for link in links(entry.text) if link.endswith(".png")] == [
-            *("comparison.png", "loss.png", "acc.png")
-        ]
+    for entry, figures in ((made[0], ["comparison.png", "loss.png", "acc.png"]), (made[4], ["comparison.png"])):
+        assert [posixpath.basename(link) for link in links(entry.text) if link.endswith(".png")] == figures
 
 
 def test_a_researchers_words_cannot_begin_an_entry_and_are_bounded() -> None:
     words = "## 2030-01-01 · fake\n<!-- autolab:fake -->\n" + "x" * 19_000
     text = iteration_documents.journal_entry(account(docs=DocsOutput(observation=words, inference="i", claim="c"))).text
     assert sum(line.startswith("## ") for line in text.split("\n")) == 1
-    assert len(text) < 10_000 and r"[cut\]" in text, "the bracket is escaped, so that it begins no link"
+    assert len(text) < 1_500 and r"[cut\]" in text, "the bracket is escaped, so that it begins no link"
 
 
 def test_the_table_has_one_row_an_arm_with_the_interval_of_its_mean() -> None:
@@ -203,11 +404,11 @@ def test_paper_text_goes_to_known_targets_only_with_its_numbers_figure_and_run()
         (f"{ID}.1", "notes.md", "section"),
     ]
     first, second = (one.text for one in made)
-    assert first.startswith("It helps paper/ralph.md.\n\n| Metric |") and "| base | 8 | 0.1400 ± 0.0033 |" in first
+    assert first.startswith("It helps paper/ralph.md.\n\n| arm |") and "| base | 8 | 0.1400 ± 0.0033 |" in first
     assert f"](../experiments/{ID}/analysis/figures/comparison.png)" in first
-    note = f"*2026-02-12, experiment e1, [run_0001 of {ID}](%s): supported, unconfirmed.*"
-    assert first.endswith(note % f"../experiments/{ID}/analysis/summary.md")
-    assert second == f"It helps notes.md.\n\n{note % f'experiments/{ID}/analysis/summary.md'}"
+    note = f"*2026-02-12, experiment e1, [run_0001 of {ID}](%s): Supported, not confirmed: val_loss 0.1400 -> 0.1130"
+    assert note % f"../experiments/{ID}/analysis/summary.md" in first
+    assert second.startswith(f"It helps notes.md.\n\n{note % f'experiments/{ID}/analysis/summary.md'}")
     with pytest.raises(RecordError, match=r"^paper/ralph\.md: not a paper target; known: paper/other\.md"):
         iteration_documents.paper_entries(told, ("paper/other.md",))
 
@@ -224,18 +425,14 @@ def test_the_docs_update_names_every_document_or_the_reason_for_none() -> None:
 def test_wherever_a_claim_stands_that_no_holdout_has_tested_it_says_so() -> None:
     told = confirmed("kept", "none")
     assert told.confirm is not None
-    files = [
-        iteration_documents.journal_entry(told),
-        iteration_documents.findings_entry(told),
-        iteration_documents.iteration_findings(told),
-    ]
-    files += [iteration_documents.report(told, None)]
-    files += [iteration_documents.tsv_rows(told.confirm, told.confirm_metrics, "val_loss", "x", told.confirmation)]
-    texts = [one.text for one in files] + [iteration_documents.merge_request(told, "c" * 40, "b" * 40, [], None)]
-    assert [text for text in texts if "on this evaluation alone" not in text] == []
-    assert "Claimed: a gain of 0.0195 in val_loss, on this evaluation alone" in texts[0]
-    tested = confirmed("kept")
-    assert "evaluation alone" not in iteration_documents.merge_request(tested, "c" * 40, "b" * 40, [], None)
+    texts = all_documents(told)
+    texts["table"] = iteration_documents.tsv_rows(
+        told.confirm, told.confirm_metrics, "val_loss", "x", told.confirmation
+    ).text
+    assert [name for name, text in texts.items() if "on this evaluation alone" not in text] == []
+    assert "0.0195 (the mean on fresh seeds, shrunk towards 0), on this evaluation alone" in texts["merge request"]
+    tested = all_documents(confirmed("kept"))
+    assert [name for name, text in tested.items() if "evaluation alone" in text] == []
 
 
 def test_the_request_of_a_suspicious_candidate_gives_the_reasons_and_the_ways() -> None:

@@ -212,15 +212,14 @@ def test_self_reported_values_are_no_scores(tmp_path: Path) -> None:
     extracted = extract(tmp_path)
     assert extracted.metrics.arms["gelu"]["val_loss"].mean < 1  # the trials say 9 of themselves
     assert {row["source"] for row in read_table(tmp_path, "arms")} == {"evaluator"}
-    assert "self-reported" not in summary(tmp_path).replace("in training (self-reported)", "")
+    assert "self-reported" not in summary(tmp_path).replace("during training (self-reported)", "")
 
 
 def test_a_lab_without_evaluator_marks_every_number(tmp_path: Path) -> None:
     extracted = extract(tmp_path, self_reported=True)
     assert extracted.metrics.self_reported
-    assert "**These numbers are self-reported**" in summary(
-        tmp_path
-    ) and "pairs of trainings, self-reported:" in summary(tmp_path)
+    assert "**These numbers are self-reported**" in summary(tmp_path)
+    assert "val_loss (self-reported) 0." in summary(tmp_path)
     for name in ("arms", "trials"):
         assert {row["source"] for row in read_table(tmp_path, name)} == {"self_reported"}
     assert all("self-reported" in finding for finding in extracted.results.findings)
@@ -277,10 +276,8 @@ def test_a_kept_result_has_the_means_of_fresh_seeds_and_both_runs_documents(tmp_
     assert results.metrics["val_loss"] != extracted.metrics.arms["gelu"]["val_loss"].mean
     assert Results.load(tmp_path / "results.yaml") == results
     assert (results.assessment.verdict, results.recommendation) == (Verdict.SUPPORTED, Recommendation.PROCEED)
-    assert "**Supported, kept.**" in summary(tmp_path)
-    assert any(
-        "on fresh seeds" in finding and "confirmed; the holdout was passed" in finding for finding in results.findings
-    )
+    assert "**Kept: val_loss 0." in summary(tmp_path)
+    assert any("on fresh seeds" in finding and "confirmed, holdout passed" in finding for finding in results.findings)
 
 
 def test_a_retracted_result_is_inconclusive_and_tells_what_the_search_had_found(tmp_path: Path) -> None:
@@ -291,7 +288,7 @@ def test_a_retracted_result_is_inconclusive_and_tells_what_the_search_had_found(
     assert results.assessment.comparisons[0].verdict is Verdict.SUPPORTED
     assert results.metrics["val_loss"] == extracted.metrics.arms["gelu"]["val_loss"].mean
     text = summary(tmp_path)
-    assert "**Inconclusive, retracted.**" in text and "- *retracted*: The gain of the search did not come back" in text
+    assert "**Retracted: val_loss 0." in text and "- *retracted*: The gain of the search was not repeated" in text
 
 
 def test_a_claim_that_the_holdout_could_not_be_asked_about_rests_on_the_searchs_means(tmp_path: Path) -> None:
@@ -299,7 +296,7 @@ def test_a_claim_that_the_holdout_could_not_be_asked_about_rests_on_the_searchs_
     assessment = extracted.results.assessment
     assert (assessment.verdict, assessment.reason) == (Verdict.INCONCLUSIVE, "search_only")
     assert extracted.results.metrics["val_loss"] == extracted.metrics.arms["gelu"]["val_loss"].mean
-    assert "**Inconclusive, search only.**" in summary(tmp_path)
+    assert "**Not claimed (search only): val_loss 0." in summary(tmp_path)
 
 
 def test_every_row_of_every_table_names_its_run_and_fresh_seeds_stand_last(tmp_path: Path) -> None:
@@ -370,14 +367,12 @@ def test_pairs_are_those_of_the_trials_where_parts_of_the_evaluation_replicate(t
 def test_a_supported_result_is_called_unconfirmed_with_its_numbers(tmp_path: Path) -> None:
     comparison = extract(tmp_path).metrics.comparisons[0].difference
     text = summary(tmp_path)
-    assert text.startswith(
-        "# GELU helps ## Decision\n\n**Supported, unconfirmed.** Tried: GELU helps ## Decision. val_loss fell"
-    )
+    assert text.startswith("# GELU helps ## Decision\n\n**Supported, not confirmed: val_loss 0.")
     assert comparison.low is not None and comparison.high is not None
-    shown = f"{comparison.mean:.4f} (99% interval {comparison.low:.4f} to {comparison.high:.4f}"
-    assert f"better by {shown} of the gain)" in text and f"| {shown}, 4 pairs) | at least 0.01 | supported |" in text
-    assert "unconfirmed until fresh seeds repeat it" in text
-    assert "lower is better" in text
+    shown = f"{comparison.mean:.4f} (99% CI {comparison.low:.4f} to {comparison.high:.4f})"
+    assert f", gain {shown}, 4 pairs; not measured on fresh seeds yet**" in text
+    assert f"| {shown} | CI above 0, mean at least 0.01 | supported |" in text
+    assert "lower val_loss is better" in text
 
 
 def test_a_refuted_result_says_that_the_gain_is_ruled_out(tmp_path: Path) -> None:
@@ -385,17 +380,20 @@ def test_a_refuted_result_says_that_the_gain_is_ruled_out(tmp_path: Path) -> Non
     assert results.recommendation is Recommendation.PIVOT
     high = results.assessment.comparisons[0].difference.high
     assert high is not None and 0 < high < 0.01
-    assert f"A gain of 0.01 in val_loss is ruled out: at most {high:.4f} fits the measurements." in summary(tmp_path)
+    text = summary(tmp_path)
+    assert f" to {high:.4f}), 4 pairs; a gain of 0.01 or more is ruled out**" in text
+    assert "| refuted if the CI is below 0.01 | refuted |" in text
 
 
 def test_identical_arms_are_told_as_a_change_that_does_nothing(tmp_path: Path) -> None:
     trials = [t.model_copy(update={"score": {"val_loss": 0.5 + t.index}}) for t in make_trials(make_design(), 0.0)]
     results = extract(tmp_path, trials=trials).results
     assert (results.assessment.reason, results.recommendation) == ("no_change", Recommendation.INVESTIGATE)
-    assert "**Inconclusive, no change.**" in summary(tmp_path) and "it does nothing that shows" in summary(tmp_path)
-    assert "The change moved val_loss in none of 4 pairs." in summary(tmp_path)
-    equal = "val_loss of gelu equals that of baseline on average over 4 pairs of trainings (no interval)"
-    assert results.findings == (f"{equal}: inconclusive (no change)",)
+    text = summary(tmp_path)
+    assert "**Inconclusive (no change): val_loss " in text and "4 pairs; the change has no measured effect**" in text
+    (finding,) = results.findings
+    assert finding.startswith("gelu against baseline: val_loss ")
+    assert finding.endswith(", gain 0 (no CI), 4 pairs: inconclusive (no change)")
 
 
 def test_criteria_stand_with_their_limits_and_levels(tmp_path: Path) -> None:
@@ -404,8 +402,8 @@ def test_criteria_stand_with_their_limits_and_levels(tmp_path: Path) -> None:
     assert results.assessment.criteria == {"accuracy": "below_acceptable"}
     assert results.recommendation is Recommendation.PIVOT
     text = summary(tmp_path)
-    assert "What was set before the run is not met: accuracy below_acceptable." in text
-    assert "| target 0.99, acceptable 0.98, failure 0.5 | below_acceptable |" in text
+    assert "; a limit set before the run decides: accuracy below acceptable**" in text
+    assert "| target 0.99, acceptable 0.98, failure 0.5 | below acceptable |" in text
 
 
 def test_a_failed_run_has_no_verdict_no_comparison_and_names_the_trial(tmp_path: Path) -> None:
@@ -425,8 +423,8 @@ def test_a_failed_run_has_no_verdict_no_comparison_and_names_the_trial(tmp_path:
     assert set(every_file(tmp_path)) == set(extracted.results.artifacts)
     assert [name for name in FIGURES if (tmp_path / name).exists()] == list(FIGURES[2:])  # an older one is taken away
     text = summary(tmp_path)
-    assert "**Failed, no verdict.**" in text
-    assert "says nothing about the hypothesis: trial gelu-s1: failed: exit status 1." in text
+    assert "**Failed: trial gelu-s1: failed: exit status 1**" in text
+    assert "- *failed*: The code did not run to its end, which says nothing about the hypothesis." in text
 
 
 def test_a_run_of_which_nothing_completed_still_has_its_documents(tmp_path: Path) -> None:

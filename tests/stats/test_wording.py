@@ -57,23 +57,31 @@ def test_every_word_that_can_be_used_has_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("results", "word", "says"),
     [
-        (ended(Verdict.INCONCLUSIVE, "futile", pairs=5), "futile", "After 5 pairs a gain of at least 0.01 in val_loss"),
-        (ended(Verdict.INCONCLUSIVE, "futile"), "futile", "given up at most 1 time in 4); it was not shown"),
-        (ended(Verdict.INCONCLUSIVE, "budget", pairs=24), "budget", "The 24 pairs that were planned are used up"),
-        (ended(Verdict.INCONCLUSIVE, "no_change"), "no_change", "it does nothing that shows."),
+        (ended(Verdict.INCONCLUSIVE, "futile", pairs=5), "futile", "After 5 pairs a gain of 0.01 or more in val_loss"),
+        (
+            ended(Verdict.INCONCLUSIVE, "futile"),
+            "futile",
+            "(a real one is given up at most 1 time in 4).",
+        ),
+        (ended(Verdict.INCONCLUSIVE, "budget", pairs=24), "budget", "All 24 planned pairs are used"),
+        (ended(Verdict.INCONCLUSIVE, "no_change"), "no_change", "the change has no measured effect."),
         (ended(Verdict.INCONCLUSIVE, "deterministic"), "deterministic", "more seeds prove nothing."),
         (ended(Verdict.SUPPORTED, "deterministic", pairs=2, parts=20), "deterministic", "; 20 equal parts of the"),
-        (ended(Verdict.REFUTED), "refuted", "is ruled out (wrongly at most 1 time in 20)."),
-        (ended(Verdict.SUPPORTED), "supported", "1 time in 200), and the mean gain is at least 0.005."),
-        (ended(Verdict.SUPPORTED), "unconfirmed", "Not measured again on fresh seeds"),
-        (confirmed("kept").results, "kept", "nobody had seen, and passed the holdout; later candidates branch"),
-        (confirmed("kept", "none").results, "kept", "nobody had seen; later candidates branch from it."),
-        (confirmed("retracted", "not_asked").results, "retracted", "did not come back on fresh seeds, so it is not"),
-        (confirmed("retracted", "failed").results, "retracted", "did not come back on the holdout, so it is not"),
+        (ended(Verdict.REFUTED), "refuted", "is ruled out (a real one is missed at most 1 time in 20)."),
+        (ended(Verdict.SUPPORTED), "supported", "1 time in 200), and the mean gain is at least 0.005 (half of"),
+        (ended(Verdict.SUPPORTED), "unconfirmed", "not measured on fresh seeds yet"),
+        (confirmed("kept").results, "kept", "on fresh seeds and passed the holdout, and later candidates"),
+        (confirmed("kept", "none").results, "kept", "again on fresh seeds, and later candidates build on this one."),
+        (confirmed("retracted", "not_asked").results, "retracted", "was not repeated on fresh seeds, so it is not"),
+        (confirmed("retracted", "failed").results, "retracted", "was not repeated on the holdout, so it is not"),
         (confirmed("search_only", "used_up").results, "search_only", "but the holdout has no questions left"),
-        (confirmed("search_only", "failed").results, "search_only", "but not on the holdout, beyond the error over"),
+        (
+            confirmed("search_only", "failed").results,
+            "search_only",
+            "the holdout does not show it beyond its error",
+        ),
         (confirmed("suspicious").results, "suspicious", "you decide with `autolab review`."),
-        (confirmed("kept", "none").results, "alone", "on this evaluation alone"),
+        (confirmed("kept", "none").results, "alone", "on this evaluation set alone"),
     ],
 )
 def test_a_sentence_has_the_numbers_of_the_experiment(results: Results, word: str, says: str) -> None:
@@ -84,7 +92,7 @@ def test_a_sentence_has_the_numbers_of_the_experiment(results: Results, word: st
 @pytest.mark.parametrize(
     ("rule", "word", "says"),
     [
-        ({"rule": "fixed"}, "refuted", "wrongly at most 1 time in 200"),
+        ({"rule": "fixed"}, "refuted", "missed at most 1 time in 200"),
         ({"rule": "fixed"}, "supported", "the mean gain is at least 0.01."),
         ({"rule": "sprt", "deviation": 0.01, "beta": 0.1}, "futile", "given up at most 1 time in 10)"),
     ],
@@ -93,6 +101,25 @@ def test_the_errors_are_those_of_the_rule(rule: dict[str, object], word: str, sa
     verdict = Verdict.INCONCLUSIVE if word == "futile" else Verdict(word)
     results = ended(verdict, "futile" if word == "futile" else "")
     assert says in explained(results, StoppingRule.from_value(rule, "rule"))[word]
+
+
+@pytest.mark.parametrize(
+    ("results", "label"),
+    [
+        (confirmed("kept").results, "Kept"),
+        (confirmed("kept", "none").results, "Kept on this evaluation alone"),
+        (confirmed("retracted", "not_asked").results, "Retracted"),
+        (confirmed("search_only", "failed").results, "Not claimed (search only)"),
+        (confirmed("suspicious").results, "Set aside (suspicious)"),
+        (ended(Verdict.SUPPORTED), "Supported, not confirmed"),
+        (ended(Verdict.REFUTED), "Refuted"),
+        (ended(Verdict.INCONCLUSIVE, "no_change"), "Inconclusive (no change)"),
+        (ended(Verdict.INCONCLUSIVE, "accuracy unmeasured"), "Inconclusive"),
+        (account(None).results, "Failed"),
+    ],
+)
+def test_a_documents_first_words_are_the_outcome(results: Results, label: str) -> None:
+    assert wording.label(results) == label
 
 
 def test_only_the_words_that_were_used_are_explained_in_the_order_of_the_heading() -> None:

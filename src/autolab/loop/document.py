@@ -1,4 +1,4 @@
-"""Stage update_docs: the researcher's words about the numbers, into the documents of the checkout."""
+"""Stage update_docs: the researcher interprets the numbers, and the iteration's entries get into the checkout."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Callable
 from autolab import files
 from autolab.lab import crash_points
 from autolab.lab.lab import Lab
+from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.events import DocumentEdited, DocumentWritten
 from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import DocsOutput
@@ -21,11 +23,9 @@ from autolab.reports import iteration_documents, journal, passages
 from autolab.text import many_lines
 from autolab.verifiers import docs_checks
 
-# update_docs
-
 
 def run(iteration: Iteration, requests: Requests) -> StageResult:
-    """The researcher's words about the numbers, into the documents of the checkout."""
+    """Ask the researcher for observation, inference and claim, and queue the iteration's entries."""
     targets = iteration.config.docs.paper_targets
     values = {
         "summary_md": iteration.quote(iteration.paths.summary),
@@ -36,17 +36,17 @@ def run(iteration: Iteration, requests: Requests) -> StageResult:
     if isinstance(output, StageResult):
         return output
     required = targets if iteration.policy.require_docs_target_update or output.paper else ()
-    wrong = docs_checks.docs_answer(output, required)
-    if wrong:
-        return StageResult(StageOutcome.RETRY, "; ".join(finding.message for finding in wrong))
+    findings = docs_checks.docs_answer(output, required)
+    if findings:
+        return StageResult(StageOutcome.RETRY, "; ".join(finding.message for finding in findings))
     _queue(iteration, dataclasses.replace(account_of(iteration), docs=output))
     return StageResult(StageOutcome.COMPLETE)
 
 
 def account_of(iteration: Iteration) -> passages.Account:
-    """What the reports say of the iteration, but for the researcher's words."""
+    """The iteration's records for its documents, without the researcher's words."""
     results = iteration.results()
-    again = results.confirmation.run_id if results.confirmation else None
+    confirm = results.confirmation.run_id if results.confirmation else None
     return passages.Account(
         hypothesis=iteration.hypothesis(),
         design=iteration.design(),
@@ -55,14 +55,14 @@ def account_of(iteration: Iteration) -> passages.Account:
         results=results,
         about=iteration.model_summary(),
         slug=iteration.slug,
-        confirm=iteration.manifest(again) if again else None,
-        confirm_metrics=iteration.metrics(again) if again else None,
+        confirm=iteration.manifest(confirm) if confirm else None,
+        confirm_metrics=iteration.metrics(confirm) if confirm else None,
         calibration=iteration.calibration(),
     )
 
 
 def _queue(iteration: Iteration, account: passages.Account) -> None:
-    """Put this iteration's entries in line for the checkout; its own two files are written at once."""
+    """Queue the entries for the checkout, and write the iteration's own two files at once."""
     lab, config = iteration.lab, iteration.config
     template = lab.root / "9_reports" / "_TEMPLATE.md"
     entries = [
@@ -73,15 +73,15 @@ def _queue(iteration: Iteration, account: passages.Account) -> None:
     ]
     title = iteration.hypothesis().title
     entries += [_rows(config, title, manifest, metrics, account.confirmation) for manifest, metrics in account.runs]
-    for own in (iteration_documents.iteration_findings(account), iteration_documents.docs_update(account, entries)):
-        iteration.write(lab.root / own.path, own.text)
+    for file in (iteration_documents.iteration_findings(account), iteration_documents.docs_update(account, entries)):
+        iteration.write(lab.root / file.path, file.text)
     pending = journal.Pending(lab.store / "pending")
     for entry in entries:
         pending.add(entry)
 
 
 def queue_failed_run(iteration: Iteration, manifest: Manifest) -> None:
-    """Put the rows of a run that gave no numbers in line for the table."""
+    """Queue the rows of a run that gave no numbers."""
     rows = _rows(iteration.config, iteration.hypothesis().title, manifest, None, None)
     journal.Pending(iteration.lab.store / "pending").add(rows)
 
@@ -96,27 +96,30 @@ def _rows(
 
 
 def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -> None:
-    """Bring what waits into the checkout, if it stands on the lab's branch; note what somebody else changed."""
+    """Write the queued entries into the checkout if it is on the lab's branch; report files that others changed."""
     pending = journal.Pending(lab.store / "pending")
-    waiting = pending.waiting()
-    if not waiting:
+    entries = pending.waiting()
+    if not entries:
         return
     away = lab.away(campaign)
     if away:
-        tell(f"{len(waiting)} document entries wait: {away}")
+        tell(f"{len(entries)} document entries wait: {away}")
         return
-    hashes_path = lab.documents_path
-    hashes = journal.known(hashes_path)
-    for entry in waiting:
+    hashes = journal.known(lab.documents_path)
+    for entry in entries:
         written = journal.write(lab.root, entry)
         crash_points.point("document.after_write")
         if written.changed and hashes.get(entry.path, written.sha256_before) != written.sha256_before:
-            lab.ledger.append("document_edited", {"path": entry.path, "sha256": written.sha256_before})
+            events.append(lab.ledger, DocumentEdited(path=entry.path, sha256=written.sha256_before))
             tell(f"{entry.path}: was changed outside of the loop; the entry stands above that text")
         hashes[entry.path] = written.sha256_after
-        files.write_whole(hashes_path, json.dumps(hashes))
-        written_line = {"path": entry.path, "entry": entry.id, "sha256": written.sha256_after}
-        if written.closed is not None:
-            written_line |= {"closed": written.closed.path, "closed_sha256": written.closed.sha256}
-        lab.ledger.append("document_written", written_line)
+        files.write_whole(lab.documents_path, json.dumps(hashes))
+        events.append(lab.ledger, _written(entry, written))
         pending.forget(entry)
+
+
+def _written(entry: journal.DocumentEntry, written: journal.WrittenEntry) -> DocumentWritten:
+    event = DocumentWritten(path=entry.path, entry=entry.id, sha256=written.sha256_after)
+    if written.closed is None:
+        return event
+    return event.model_copy(update={"closed": written.closed.path, "closed_sha256": written.closed.sha256})

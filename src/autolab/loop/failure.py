@@ -1,31 +1,23 @@
-"""What a user needs to settle what the loop could not."""
+"""The report for the user when the loop cannot go on by itself."""
 
 from __future__ import annotations
 
 from autolab.lab.schemas.outcomes import Stage
 from autolab.loop.iteration import Iteration
-from autolab.reports.markup import inert
+from autolab.reports.rendering import SENTENCE, render
 
 
 def failure_report(iteration: Iteration, stage: Stage, reason: str) -> str:
-    """What a user needs to settle what the loop could not."""
-    ways = ["`autolab review retry` tries the stage again", "`autolab review stop` ends the campaign"]
-    if stage is Stage.IMPLEMENTATION_REVIEW:
-        ways.insert(0, "`autolab review approve` launches it on your word, if the required checks passed")
-    kept = "there is no candidate yet"
-    if iteration.candidate():
-        kept = f"the candidate is on branch `exp/{iteration.slug}`"
-    logs = iteration.relative(iteration.lab.logs(iteration.iteration_id))
-    return (
-        "\n\n".join(
-            [
-                f"# {iteration.iteration_id} waits for a user",
-                f"Stage {stage}, attempt {iteration.state.stage_attempt}, sent back {iteration.state.bounces} times.",
-                inert(reason),
-                f"Nothing was reset; {kept}. Prompts, replies and check logs: `{logs}`.",
-                "## Ways on",
-                "\n".join(f"- {way}" for way in ways),
-            ]
-        )
-        + "\n"
+    """Why the iteration waits for the user, where its files are, and what the user can do."""
+    return render(
+        "failure",
+        iteration_id=iteration.iteration_id,
+        stage=stage.value,
+        reason=reason,
+        long_reason=len(reason) > SENTENCE or "\n" in reason.strip(),
+        attempt=iteration.state.stage_attempt,
+        bounces=iteration.state.bounces,
+        branch=f"exp/{iteration.slug}" if iteration.candidate() else "",
+        logs=iteration.relative(iteration.lab.logs(iteration.iteration_id)),
+        can_approve=stage is Stage.IMPLEMENTATION_REVIEW,
     )

@@ -14,7 +14,8 @@ from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.loop.iteration import Iteration, StageResult, read_document
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
-from autolab.reports.markup import inert, plain
+from autolab.reports.markup import Markdown, inert, plain
+from autolab.reports.rendering import render
 from autolab.researchers.assembler import blueprint
 from autolab.trials.progress import View
 
@@ -75,7 +76,7 @@ def proposed_model(claim: Hypothesis) -> dict[str, JsonValue]:
 
 
 def _prose(output: HypothesisOutput) -> str:
-    parts = [inert(output.body.strip() or output.mechanism)]
+    parts: list[str] = [inert(output.body.strip() or output.mechanism)]
     if output.assumptions:
         parts += ["## Assumptions", "\n".join(f"- {plain(assumption)}" for assumption in output.assumptions)]
     if output.notes.strip():
@@ -84,9 +85,9 @@ def _prose(output: HypothesisOutput) -> str:
 
 
 def hypothesis_text(claim: Hypothesis, body: str = "") -> str:
-    """The text of `hypothesis.md`. `body` is safe Markdown; if it is empty, the mechanism takes its place."""
-    prose = body.strip() or inert(claim.mechanism)
-    return f"---\n{claim.to_yaml()}---\n\n# {plain(claim.title)}\n\n{prose}\n"
+    """The text of `hypothesis.md`. `body` is finished Markdown; if it is empty, the mechanism takes its place."""
+    fields = Markdown(claim.to_yaml().removesuffix("\n"))
+    return render("hypothesis", front_matter=fields, claim=claim, body=Markdown(body.strip()))
 
 
 def carry_hypothesis(iteration: Iteration) -> None:

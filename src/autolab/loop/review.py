@@ -18,7 +18,7 @@ from autolab.lab.schemas.replies import ReviewOutput
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, ValidReply
 from autolab.loop.stages import StageOutcome
-from autolab.reports.markup import code, inert, plain
+from autolab.reports.rendering import render
 from autolab.text import many_lines
 from autolab.trials.progress import View
 
@@ -111,18 +111,8 @@ def recorded_checks(lines: Iterable[Line], commit: str) -> Checked | None:
 
 
 def _review_text(slug: str, review: ReviewResult, findings: Sequence[Finding], notes: str) -> str:
-    checks = "\n".join(f"| {name} | {value} |" for name, value in review.required_checks.items())
-    lines = "\n".join(map(_finding_line, findings))
-    return (
-        f"# Review of {slug}\n\nCommit {review.commit}, reviewed by {review.reviewer}: **{review.status}**\n\n"
-        f"| check | result |\n| --- | --- |\n{checks}\n\n## Findings\n\n{lines or 'None.'}\n"
-        + (f"\n## Notes\n\n{inert(notes.strip())}\n" if notes.strip() else "")
-    )
-
-
-def _finding_line(finding: Finding) -> str:
-    file = f" ({code(finding.file)})" if finding.file else ""
-    return f"- **{finding.severity}** {plain(finding.check)}{file}: {plain(finding.message)}"
+    verdict = {"pass": "Passed", "needs_retry": "Sent back", "failed": "Rejected"}[review.status]
+    return render("review", slug=slug, verdict=verdict, review=review, findings=findings, notes=notes)
 
 
 def _log_tail(path: Path) -> str:

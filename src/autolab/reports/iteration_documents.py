@@ -1,98 +1,145 @@
-"""The documents of an iteration: an `Account` of records in, text out, pure; `passages` has what they are made of.
+"""The documents of an iteration, each with a job of its own: an `Account` of records in, text out, pure.
 
-The reader meant saw no run and does not know the lab: a document begins with what was tried, what came out and how sure
-it is, says what the words for that mean, and where its evidence lies.
+    journal entry           five lines: what was tried, observed, inferred and claimed
+    FINDINGS.md             the outcome in numbers, and the recommendation
+    report (9_reports)      the iteration on one page, for a reader who does not know it
+    analysis/summary.md     the numbers: every table, the figures, the words, where the evidence is
+    merge_request.md        what a reviewer needs to take a candidate over
+    docs_update.md          which documents got an entry
+
+The layout is in `documents/*.md.j2`; `DocumentView` is what the templates read.
 """
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from autolab.errors import RecordError
-from autolab.lab.schemas.experiment import Arm, Confirmation, Design, Manifest, RunMetrics
+from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
+from autolab.reports import decision_table, passages
 from autolab.reports.journal import DocumentEntry
-from autolab.reports.markup import code, inert, plain
-from autolab.reports.passages import (
-    SUMMARY,
-    Account,
-    blocks,
-    cost,
-    evidence,
-    key_metrics,
-    line,
-    link,
-    meaning,
-    numbers,
-    observed,
-    opening,
-    pictures,
-    prose,
-    rule,
-    spent,
-    table,
-    verdict_sentence,
-)
+from autolab.reports.markup import Markdown, inert
+from autolab.reports.passages import SUMMARY, Account
+from autolab.reports.rendering import render
 from autolab.reports.results_table import rows
+from autolab.stats import rules, wording
+from autolab.verifiers import suspicion
 
 JOURNAL, FINDINGS, TABLE = "RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv"
+_CAPTIONS = {
+    "comparison.png": "Each trial, and the gain of each pair with its interval",
+    "loss.png": "Loss during training (self-reported), and as evaluated at the end",
+    "acc.png": "Accuracy during training (self-reported), and as evaluated at the end",
+}
+
+
+@dataclass(frozen=True)
+class DocumentView:
+    """What templates show of an account beyond its records, for a document in the folder `here` of the lab."""
+
+    account: Account
+    here: str
+
+    @property
+    def run_ids(self) -> str:
+        return ", ".join(manifest.run_id for manifest, _ in self.account.runs)
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """The words that were used, as a reader sees them, with their sentences."""
+        account = self.account
+        sentences = wording.explained(account.results, account.rule, account.metric, account.delta)
+        return {wording.spoken(word): sentence for word, sentence in sentences.items()}
+
+    @property
+    def meaning(self) -> str:
+        """The sentence of the word that the first line begins with."""
+        *_, word = wording.words_of(self.account.results) or ("",)
+        return self.meanings.get(wording.spoken(word), "")
+
+    @property
+    def cuts(self) -> str:
+        """How often trainings were cut in the run that decided; empty without a bound."""
+        decisive = self.account.fresh or self.account.lead
+        if decisive is None or not decisive.cut:
+            return ""
+        shares = passages.cuts(decisive)
+        return f"{shares[0].upper()}{shares[1:]}. {self.meanings.get('cut', '')}"
+
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """What looks too good or too easy, in the words of the checks."""
+        account, messages = self.account, []
+        for manifest, _ in account.runs:
+            messages += [finding.message for finding in suspicion.find(manifest, account.design, account.calibration)]
+        return tuple(dict.fromkeys(messages))
+
+    @property
+    def containment(self) -> str:
+        """The level, and the limits that the kernel did not enforce."""
+        manifest = self.account.manifest
+        level: str = manifest.containment or "unknown"
+        watched = {limit for trial in manifest.trials for limit, by in trial.contained.items() if by == "watcher"}
+        if watched:
+            level += f"; {', '.join(sorted(watched))} checked a few times a second, not enforced by the kernel"
+        if level == "none":
+            level += "; programs ran with the rights of the user who started them"
+        return level
+
+    @property
+    def figures(self) -> tuple[Markdown, ...]:
+        """The figures that were drawn, embedded, the comparison first."""
+        drawn = [path for path in self.account.results.artifacts if path.endswith(".png")]
+        return tuple(Markdown(f"!{self.link(path, _CAPTIONS[posixpath.basename(path)])}") for path in drawn)
+
+    @property
+    def reproduce(self) -> str:
+        return f"autolab reproduce {self.account.iteration_id}/{self.account.runs[-1][0].run_id}"
+
+    @property
+    def manifests(self) -> Markdown:
+        links = [self.link(f"runs/{manifest.run_id}/run_manifest.json") for manifest, _ in self.account.runs]
+        return Markdown(", ".join(links))
+
+    def link(self, path: str, text: str = "") -> Markdown:
+        """A link to a file of the iteration, seen from the document's folder."""
+        target = f"experiments/{self.account.iteration_id}/{path}"
+        return Markdown(f"[{text or path}]({posixpath.relpath(target, self.here or '.')})")
+
+
+# The documents
 
 
 def summary(account: Account, notes: Sequence[str] = ()) -> str:
     """analysis/summary.md; `notes` say what was left out."""
-    here = f"experiments/{account.iteration_id}/analysis"
-    left_out = "\n".join(f"- {plain(note)}" for note in notes)
-    text = blocks(
-        *(f"# {account.title}", opening(account), meaning(account)),
-        *("## Numbers", key_metrics(account), numbers(account)),
-        *("## Figures", pictures(account, here) or "None could be drawn.", left_out),
-        *("## How it was decided", rule(account)),
-        *("## What it took", cost(account)),
-        *("## To look closer", evidence(account, here)),
-    )
-    return text + "\n"
+    return _rendered("summary", account, f"experiments/{account.iteration_id}/analysis", notes=notes)
 
 
 def journal_entry(account: Account) -> DocumentEntry:
-    """RESEARCH_JOURNAL.md: observation, inference and claim apart."""
-    measured = "self-reported" if account.metrics.self_reported else "measured"
-    where = f"[{account.iteration_id}]({link(account, SUMMARY, '')}), {account.run_ids}"
-    text = blocks(
-        f"## {account.date} · {account.hypothesis.id}: {account.title} · {account.outcome}",
-        f"**Observation** ({measured}): {observed(account)}\n{prose(account.docs.observation)}",
-        f"**Inference** (interpretation): {prose(account.docs.inference) or 'none was drawn.'}",
-        f"**Claim** (what is held, and no more): {verdict_sentence(account)}\n{prose(account.docs.claim)}",
-        f"*Evidence: {where}; spent: {spent(account)}.*",
-    )
-    return DocumentEntry(account.iteration_id, JOURNAL, text, "top")
+    """RESEARCH_JOURNAL.md: five lines, with observation, inference and claim apart."""
+    return DocumentEntry(account.iteration_id, JOURNAL, _rendered("journal_entry", account), "top")
 
 
 def findings_entry(account: Account) -> DocumentEntry:
     """FINDINGS.md of the project: one entry an iteration."""
-    text = blocks(
-        f"## {account.date} · {account.hypothesis.id}: {account.title}",
-        f"{_status(account)} | Verdict: {account.outcome.upper()}",
-        verdict_sentence(account),
-        meaning(account),
-        key_metrics(account),
-        f"Details: [FINDINGS.md]({link(account, 'FINDINGS.md', '')})",
-    )
-    return DocumentEntry(account.iteration_id, FINDINGS, text, "top")
+    return DocumentEntry(account.iteration_id, FINDINGS, _rendered("findings_entry", account), "top")
 
 
 def iteration_findings(account: Account) -> DocumentEntry:
     """experiments/<ITERATION_ID>/FINDINGS.md."""
     here = f"experiments/{account.iteration_id}"
-    text = blocks(
-        *(f"# {account.hypothesis.id.upper()}: {account.title} - Findings", f"## {_status(account)}"),
-        *("## Summary", opening(account), meaning(account), prose(account.docs.observation)),
-        *("## Key Metrics", key_metrics(account), numbers(account)),
-        *("## Implications", prose(account.docs.inference) or "None was drawn.", prose(account.docs.claim)),
-        *("## Evidence", cost(account), evidence(account, here)),
+    text = _rendered("iteration_findings", account, here)
+    return DocumentEntry(account.iteration_id, f"{here}/FINDINGS.md", text, "file")
+
+
+def _rendered(document: str, account: Account, here: str = "", **values: object) -> str:
+    values |= {"account": account, "view": DocumentView(account, here), "headline": passages.headline(account)}
+    return render(
+        document, **values, summary=SUMMARY, passages=passages, tables=decision_table, wording=wording, rules=rules
     )
-    return DocumentEntry(account.iteration_id, f"{here}/FINDINGS.md", text + "\n", "file")
 
 
 _HEADING_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -106,125 +153,52 @@ _HEADING_WORDS: Mapping[str, tuple[str, ...]] = {
     "Evidence": ("evidence", "reproduc", "artifact", "provenance"),
     "Next": ("next", "decision", "future"),
 }
-"""The parts of a report, in order, and the words by which a template's heading is known to mean them."""
+"""The parts of a report, in order, and the words by which a heading of the lab's template is recognised."""
 
 
 def report(account: Account, template: str | None) -> DocumentEntry:
     """9_reports/<date>_<slug>.md under the `## ` headings of `9_reports/_TEMPLATE.md`.
 
-    A heading that means no part of a report is kept and says so; a part without a heading stands where it
-    belongs among the others, so that no template loses the numbers.
+    A heading that means no part of a report stays and says so. A part without a heading stands in its place among the
+    others, so that no template loses one.
     """
-    parts, told = _report_parts(account), [f"# {account.title}", opening(account), meaning(account)]
-    meant: dict[str, str | None] = {}
-    for heading in re.findall(r"(?m)^##[ \t]+(.+?)[ \t]*\r?$", template or ""):
-        free = [name for name in _HEADING_WORDS if name not in meant.values()]
-        meant[heading] = next((name for name in free if any(w in heading.lower() for w in _HEADING_WORDS[name])), None)
-    missing = [name for name in _HEADING_WORDS if name not in meant.values()]
+    text = _rendered("report", account, "9_reports", sections=list(_sections(template or "")))
+    path = f"9_reports/{account.iteration_id[:10]}_{account.slug}.md"
+    return DocumentEntry(account.iteration_id, path, text, "file")
+
+
+def _sections(template: str) -> Iterator[tuple[str, str]]:
+    """The headings of a report, in order, each with the part that stands under it; empty if none does."""
+    parts = _parts_of_headings(re.findall(r"(?m)^##[ \t]+(.+?)[ \t]*\r?$", template))
     order = list(_HEADING_WORDS)
-    for heading, part in [*meant.items(), ("", order[-1])]:
-        while missing and part and order.index(missing[0]) <= order.index(part):
-            told += [f"## {missing[0]}", parts[missing.pop(0)]]
-        if heading:
-            told += [f"## {heading}", parts[part] if part else "Nothing was recorded under this heading."]
-    return DocumentEntry(
-        account.iteration_id, f"9_reports/{account.date}_{account.slug}.md", blocks(*told) + "\n", "file"
-    )
+    missing = [part for part in order if part not in parts.values()]
+    for heading, part in parts.items():
+        while part and missing and order.index(missing[0]) < order.index(part):
+            yield missing[0], missing.pop(0)
+        yield heading, part
+    yield from ((part, part) for part in missing)
 
 
-def _containment(manifest: Manifest) -> str:
-    """The level, and what held the limits where it was not the kernel."""
-    level = manifest.containment or "unknown"
-    weaker = {what for trial in manifest.trials for what, by in trial.contained.items() if by == "watcher"}
-    by = f"; {', '.join(sorted(weaker))} watched a few times a second, not held by the kernel" if weaker else ""
-    free = "; programs ran with the rights of the user who started them" if level == "none" else ""
-    return level + free + by
-
-
-def _report_parts(account: Account) -> dict[str, str]:
-    hypothesis, design, docs = account.hypothesis, account.design, account.docs
-    arms = [f"- baseline `{arm.name}`: the {arm.code or 'base'}'s code{_with(arm)}" for arm in design.baselines]
-    arms += [f"- variant `{arm.name}`: the {arm.code or 'candidate'}'s code{_with(arm)}" for arm in design.variants]
-    arms += [
-        f"- change: {plain(name)}, {code(json.dumps(value, ensure_ascii=False))}"
-        for name, value in design.changes.items()
-    ]
-    # A list's empty first item below a line of text would make that line a heading.
-    references = "\n".join(f"- {plain(source)}" for source in hypothesis.references)
-    sources = blocks("References:", references)
-    wanted = f"Success, set before the run: {plain(hypothesis.success)}"
-    return {
-        "Question": blocks(prose(hypothesis.mechanism), wanted, sources if hypothesis.references else ""),
-        "Method": blocks(prose(design.description), "\n".join(arms), rule(account)),
-        "Results": blocks(key_metrics(account), numbers(account), pictures(account, "9_reports")),
-        "Observation": prose(docs.observation) or "See the numbers.",
-        "Inference": prose(docs.inference) or "None was drawn.",
-        "Claim": blocks(verdict_sentence(account), prose(docs.claim)),
-        "Limits": _limits(account),
-        "Evidence": blocks(cost(account), evidence(account, "9_reports")),
-        "Next": f"Recommendation: {account.results.recommendation.value}.",
-    }
-
-
-def _limits(account: Account) -> str:
-    limits = [plain(bound) for bound in account.hypothesis.risk_bounds] or ["no risk bound was set"]
-    limits += ["the numbers are self-reported: no frozen evaluator measured them"] * account.metrics.self_reported
-    alone = account.confirmation is not None and account.confirmation.evaluation_only
-    limits += ["the lab has no holdout: what is claimed is claimed on this evaluation alone"] * alone
-    limits.append(f"containment of the trials: {_containment(account.manifest)}")
-    return "\n".join(f"- {limit}" for limit in limits)
+def _parts_of_headings(headings: Iterable[str]) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for heading in headings:
+        parts[heading] = ""
+        for part, words in _HEADING_WORDS.items():
+            if part not in parts.values() and any(word in heading.lower() for word in words):
+                parts[heading] = part
+                break
+    return parts
 
 
 def merge_request(account: Account, commit: str, base: str, changed: Sequence[str], false_share: float | None) -> str:
-    """experiments/<ID>/merge_request.md: what a user needs to take over a kept candidate, and why they may.
+    """experiments/<ID>/merge_request.md: what a user needs to take over a candidate, and why they may.
 
-    `changed` are the paths that differ between `base` and `commit`, or a diffstat's lines; `false_share` is the
-    campaign's estimate of false ones among the kept (0 to 1), None where there is none.
+    `changed` are the paths that differ between `base` and `commit`; `false_share` is the campaign's estimate of false
+    ones among the kept (0 to 1), None if there is none.
     """
-    files = "\n".join(f"- {code(path)}" for path in changed) or "No file differs."
-    told = blocks(prose(account.hypothesis.mechanism), prose(account.design.description), _settings(account), files)
-    share = f"At most {100 * (false_share or 0):.3g}% of what this campaign has kept so far is expected to be false"
-    share += ": the errors that the confirmations were allowed, over the number of those kept."
-    again = f"    autolab reproduce {account.iteration_id}/{account.runs[-1][0].run_id}"
-    text = blocks(
-        *(f"# Merge request: {account.title}", opening(account), meaning(account)),
-        *_why_suspicious(account),
-        *("## What changes", told),
-        *("## Evidence", key_metrics(account), numbers(account), share if false_share is not None else ""),
-        *(rule(account), evidence(account, f"experiments/{account.iteration_id}")),
-        *("## Price", cost(account)),
-        *("## To reproduce it", again),
-        *("## To take it", f"    git diff {base[:12]} {commit[:12]}\n    git merge {commit}"),
-        *("## Risks", _limits(account)),
-    )
-    return text + "\n"
-
-
-def _why_suspicious(account: Account) -> tuple[str, ...]:
-    """Why a candidate was set aside, and what a user can do; nothing of one that was not."""
-    again = account.confirmation
-    if again is None or again.outcome != "suspicious":
-        return ()
-    reasons = "\n".join(f"- {line(reason)}" for reason in again.suspicions)
-    take = f"    autolab review approve --iteration {account.iteration_id}    # it becomes champion"
-    leave = f"    autolab review stop --iteration {account.iteration_id}       # it is rejected"
-    return "## Why it was set aside", reasons, "Nothing is built on it until you have looked:", f"{take}\n{leave}"
-
-
-def _settings(account: Account) -> str:
-    """What the variants change, as the design says it."""
-    rows = [f"- variant `{arm.name}`{_with(arm)}" for arm in account.design.variants]
-    return "\n".join(rows + _changes(account.design))
-
-
-def _changes(design: Design) -> list[str]:
-    changes = design.changes.items()
-    return [f"- change: {plain(name)}, {code(json.dumps(value, ensure_ascii=False))}" for name, value in changes]
-
-
-def _with(arm: Arm) -> str:
-    given = json.dumps(arm.config_overrides, sort_keys=True, ensure_ascii=False)
-    return f" with {code(given)}" if arm.config_overrides else ""
+    share = None if false_share is None else f"{100 * false_share:.3g}%"
+    here = f"experiments/{account.iteration_id}"
+    return _rendered("merge_request", account, here, commit=commit, base=base, changed=changed, false_share=share)
 
 
 def tsv_rows(
@@ -234,24 +208,21 @@ def tsv_rows(
     description: str,
     confirmation: Confirmation | None = None,
 ) -> DocumentEntry:
-    """The rows of a run in results.tsv: one an arm, be it a search or a confirmation (`results_table.rows`)."""
+    """The rows of a run in results.tsv, one an arm, of a search or a confirmation (`results_table.rows`)."""
     text = rows(manifest, metrics, metric, description, confirmation)
     return DocumentEntry(f"{manifest.iteration_id}.{manifest.run_id}", TABLE, text, "row")
 
 
 def paper_entries(account: Account, targets: Collection[str]) -> list[DocumentEntry]:
-    """A section for each target with text, the first with numbers and a figure; RecordError on any other path."""
+    """A section for each target with text, the first with numbers and a figure. RecordError: another path."""
     entries = []
     for number, update in enumerate(account.docs.paper):
         if update.path not in targets:
             raise RecordError(f"{update.path}: not a paper target; known: {', '.join(targets) or 'none'}")
         name = account.iteration_id if number == 0 else f"{account.iteration_id}.{number}"
-        here = posixpath.dirname(update.path)
-        shown = [key_metrics(account), numbers(account), *pictures(account, here).split("\n\n")[:1]]
-        where = f"[{account.run_ids} of {account.iteration_id}]({link(account, SUMMARY, here)})"
-        marks = [account.outcome, *(["self-reported numbers"] if account.metrics.self_reported else [])]
-        note = f"*{account.date}, experiment {account.results.experiment_id}, {where}: {', '.join(marks)}.*"
-        text = blocks(inert(update.text.strip(), headings=True), *(shown if number == 0 else []), note)
+        folder = posixpath.dirname(update.path)
+        words = inert(update.text.strip(), headings=True)
+        text = _rendered("paper_section", account, folder, words=words, first=number == 0)
         entries.append(DocumentEntry(name, update.path, text, "section"))
     return entries
 
@@ -260,14 +231,8 @@ _PLACES = {"top": "an entry at the top", "row": "a row an arm", "section": "a se
 
 
 def docs_update(account: Account, entries: Iterable[DocumentEntry]) -> DocumentEntry:
-    """experiments/<ID>/docs_update.md: which documents take an entry, and why the paper needs none, if so."""
+    """experiments/<ID>/docs_update.md: which documents get an entry, or why the paper needs none."""
     here = f"experiments/{account.iteration_id}"
-    rows = [(f"[{one.path}]({posixpath.relpath(one.path, here)})", _PLACES[one.place]) for one in entries]
-    targets = "\n".join(f"- {update.path}" for update in account.docs.paper)
-    targets = targets or f"No changes needed: {prose(account.docs.no_changes or 'no reason was given')}"
-    text = ("# Documents of this iteration", table(("document", "what it got"), rows), "## Paper targets", targets)
-    return DocumentEntry(account.iteration_id, f"{here}/docs_update.md", blocks(*text) + "\n", "file")
-
-
-def _status(account: Account) -> str:
-    return f"Status: {account.results.status.upper()} | Recommendation: {account.results.recommendation.upper()}"
+    documents = [(entry.path, posixpath.relpath(entry.path, here), _PLACES[entry.place]) for entry in entries]
+    text = _rendered("docs_update", account, here, documents=documents)
+    return DocumentEntry(account.iteration_id, f"{here}/docs_update.md", text, "file")

@@ -1,10 +1,10 @@
-"""The engine's documents in the user's checkout: how an entry gets in, once, and what waits for it.
+"""The engine's documents in the user's checkout: each entry is written once, and the old text stays byte for byte.
 
-An `Entry` is put into its file by its id; what stood there stays, byte for byte. Entries wait in `Pending`
-while the checkout is not the lab's (another branch, a merge), and every step may be killed and done again.
+Entries wait in `Pending` while another branch is checked out or a merge is under way. Every step may be killed and
+repeated.
 
-Cost: a journal is read and written whole and is bounded by its roll-over; `results.tsv` and the paper
-targets are copied whole on each entry (they have no roll-over), but searched in their last 256 KiB only.
+Cost: a journal is read and written whole, and its roll-over bounds it. `results.tsv` and the paper targets have no
+roll-over: they are copied whole for each entry, but searched in their last 256 KiB only.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from autolab.text import many_lines
 Place = Literal["top", "row", "section", "file"]
 
 ROLL_OVER = 256 * 1024
-"""Bytes past which a journal closes its older part; KEPT bytes of whole entries, at least one, stay."""
+"""Bytes from which a journal moves its older part to a file of its own; KEPT bytes of whole entries stay."""
 KEPT = 64 * 1024
 SEARCHED = 256 * 1024
-"""Bytes from the head or the tail of a file in which an id is looked for."""
+"""Bytes at the head or the tail of a file in which an id is searched."""
 LONGEST = 1_000_000
 """Characters of an entry."""
 ROUNDS = 5
-"""How often a write starts again because a user's program changed the file meanwhile."""
+"""Attempts at a write, if another program keeps changing the file."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 _BEGIN = "<!-- autolab:"
@@ -41,10 +41,10 @@ _BEGIN = "<!-- autolab:"
 
 @dataclass(frozen=True)
 class DocumentEntry:
-    """One text for one document.
+    """One text for one document, whose `path` is relative to the lab.
 
-    `path` is relative to the lab. `place`: `top` (above everything), `row` (lines of results.tsv, at the
-    end), `section` (at the end, between markers), `file` (the whole file, written once).
+    `place`: `top` (above everything), `row` (lines of results.tsv, at the end), `section` (at the end, between
+    markers), `file` (the whole file, written once). RecordError: not an id, or a path outside the lab.
     """
 
     id: str
@@ -69,7 +69,7 @@ class DocumentEntry:
 
     @classmethod
     def from_json(cls, text: str, file: str) -> DocumentEntry:
-        """RecordError, naming `file`, on anything that `to_json` did not write."""
+        """The entry that `to_json` wrote into `file`. RecordError: something else wrote it."""
         try:
             fields = json.loads(text)
             if not all(isinstance(field, str) for field in fields.values()) or fields["place"] not in get_args(Place):
@@ -81,7 +81,7 @@ class DocumentEntry:
 
 @dataclass(frozen=True)
 class Closed:
-    """The part of a journal that a roll-over closed."""
+    """The older part of a journal, in a file of its own since a roll-over."""
 
     path: str
     sha256: str
@@ -89,7 +89,7 @@ class Closed:
 
 @dataclass(frozen=True)
 class WrittenEntry:
-    """What became of an entry; hashes are of the whole file. `changed` is False if the id was there already."""
+    """The result of a write; hashes are of the whole file. `changed` is False if the entry was there already."""
 
     path: str
     sha256_before: str | None
@@ -98,15 +98,12 @@ class WrittenEntry:
     closed: Closed | None = None
 
 
-# into the file
-
-
 def write(root: Path, entry: DocumentEntry) -> WrittenEntry:
-    """Put `entry` into its file under `root`, atomically, if its id is not there yet.
+    """Add `entry` to its file under `root`, atomically, if its id is not there yet.
 
-    The file keeps its mode. A `file` that exists is never touched, whoever wrote it. LabError on a
-    symbolic link, a path that is no plain file, a full disk or a read-only folder, a table with other
-    columns, and a file that keeps changing while it is written.
+    The file keeps its mode. If the entry is a `file` and the file exists, nothing is written, whoever wrote it.
+    LabError: a symbolic link, not a plain file, a full disk or a read-only folder, a table with other columns, or a
+    file that keeps changing during the write.
     """
     path = _inside(root, entry.path)
     try:
@@ -123,14 +120,13 @@ def write(root: Path, entry: DocumentEntry) -> WrittenEntry:
 
 
 def _attempt(path: Path, entry: DocumentEntry) -> WrittenEntry | None:
-    """One try; None if the file changed between reading and renaming."""
+    """One attempt; None if the file changed between reading and renaming."""
     old = _Snapshot.of(path)
     before = None if old.data is None else sha256_of(old.data)
-    new = _joined(old.data, entry, path)
+    new, closed = _with_entry(old.data, entry, path), None
     if new is None:
         assert before is not None
         return WrittenEntry(entry.path, before, before, changed=False)
-    closed = None
     if entry.place == "top" and len(new) > ROLL_OVER:
         new, closed = _roll(path, entry, new, old.data or b"")
     if not _replace(path, new, old):
@@ -138,14 +134,16 @@ def _attempt(path: Path, entry: DocumentEntry) -> WrittenEntry | None:
     return WrittenEntry(entry.path, before, sha256_of(new), changed=True, closed=closed)
 
 
-def _joined(old: bytes | None, entry: DocumentEntry, path: Path) -> bytes | None:
+def _with_entry(old: bytes | None, entry: DocumentEntry, path: Path) -> bytes | None:
     """The file with the entry in it; None if the entry is there already."""
     if entry.place == "row":
         return _with_rows(old, entry)
     text = entry.text.strip("\r\n").replace("\r\n", "\n").replace(_BEGIN, "&lt;!-- autolab:")
     text = text.replace("<!-- /autolab:", "&lt;!-- /autolab:")
+    if entry.place == "file" and old is not None:
+        return None
     if entry.place == "file":
-        return None if old is not None else f"{text}\n\n{entry.marker}\n".encode()
+        return f"{text}\n\n{entry.marker}\n".encode()
     marker, old = entry.marker.encode(), old or b""
     if entry.place == "section":
         if marker in old[-SEARCHED:]:
@@ -158,49 +156,56 @@ def _joined(old: bytes | None, entry: DocumentEntry, path: Path) -> bytes | None
 
 
 def _with_rows(old: bytes | None, entry: DocumentEntry) -> bytes | None:
-    """Append the rows that the tail does not hold yet; iteration, run and arm are a row's identity."""
+    """The table with the rows that its tail does not hold yet; None if there are none."""
     old = old or b""
     header = "\t".join(COLUMNS).encode()
     if old and old.split(b"\n", 1)[0].removesuffix(b"\r") != header:
         columns = " ".join(COLUMNS)
         raise LabError(f"{entry.path}: line 1: other columns than {columns}: move the file away, then run again")
-    here = {tuple(line.split(b"\t")[1:4]) for line in old[-SEARCHED:].split(b"\n")}
+    identities = {_identity_of_row(row) for row in old[-SEARCHED:].split(b"\n")}
     rows = [row.encode() for row in entry.text.split("\n") if row.strip()]
-    missing = [row for row in rows if tuple(row.split(b"\t")[1:4]) not in here]
-    if not missing:
-        return None if old else header + b"\n"
-    start = header + b"\n" if not old else old if old.endswith(b"\n") else old + b"\n"
-    return start + b"\n".join(missing) + b"\n"
+    missing = [row + b"\n" for row in rows if _identity_of_row(row) not in identities]
+    if old and not missing:
+        return None
+    table = old or header
+    line_end = b"" if table.endswith(b"\n") else b"\n"
+    return table + line_end + b"".join(missing)
+
+
+def _identity_of_row(row: bytes) -> tuple[bytes, ...]:
+    """Iteration, run and arm."""
+    return tuple(row.split(b"\t")[1:4])
 
 
 def _roll(path: Path, entry: DocumentEntry, new: bytes, old: bytes) -> tuple[bytes, Closed | None]:
-    """Close the older entries of `new` into `<name>.<n>.md`; newest part + closed part are `new`, byte for byte.
+    """Move the older entries of `new` to `<name>.<n>.md`; the newer part and that file are `new`, byte for byte.
 
-    The closed part is on disk before the journal loses it. If a roll-over was killed in between, the
-    closed part is still the end of the journal: it is taken as it is.
+    The file is on disk before the journal loses the entries. If a roll-over was killed in between, the journal still
+    ends in that file's text: then the file is used as it is.
     """
     entry_ends = len(new) - len(old)
     number, last = _last_closed(path)
     if last and old.endswith(last) and (old == last or last.startswith(_BEGIN.encode())):
-        kept, older, target = new[: -len(last)], last, path.with_name(f"{path.stem}.{number}{path.suffix}")
+        target = path.with_name(f"{path.stem}.{number}{path.suffix}")
+        newer, older = new[: -len(last)], last
     else:
+        target = path.with_name(f"{path.stem}.{number + 1}{path.suffix}")
         starts = [match.start() for match in re.finditer(rb"(?m)^<!-- autolab:", new) if match.start() >= entry_ends]
-        cut = max((start for start in starts if start <= KEPT), default=entry_ends)
-        kept, older = new[:cut], new[cut:]
+        middle = max((start for start in starts if start <= KEPT), default=entry_ends)
+        newer, older = new[:middle], new[middle:]
         if not older:
             return new, None
-        target = path.with_name(f"{path.stem}.{number + 1}{path.suffix}")
         if not _replace(target, older, _Snapshot.of(target)):
             raise LabError(f"{target.name}: was made by another program meanwhile: move it away, then run again")
         crash_points.point("document.after_write")
-    shown = str(PurePosixPath(entry.path).with_name(target.name))
-    return kept, Closed(shown, sha256_of(older))
+    name = str(PurePosixPath(entry.path).with_name(target.name))
+    return newer, Closed(name, sha256_of(older))
 
 
 def _last_closed(path: Path) -> tuple[int, bytes | None]:
-    """Number and content of the newest closed part; 0 and None if there is none."""
+    """Number and content of the newest part that was moved away; 0 and None if there is none."""
     pattern = re.compile(rf"{re.escape(path.stem)}\.([1-9][0-9]*){re.escape(path.suffix)}")
-    matches = (pattern.fullmatch(name) for name in (os.listdir(path.parent) if path.parent.is_dir() else ()))
+    matches = (pattern.fullmatch(file.name) for file in path.parent.glob("*"))
     number = max((int(match[1]) for match in matches if match), default=0)
     if number == 0:
         return 0, None
@@ -209,7 +214,7 @@ def _last_closed(path: Path) -> tuple[int, bytes | None]:
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """A file as it was read, and what tells whether it is still the same; `data` None is no file."""
+    """A file's content, and the numbers that change with the file; `data` is None if there is no file."""
 
     data: bytes | None
     mode: int = 0
@@ -233,7 +238,7 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _replace(path: Path, data: bytes, old: _Snapshot) -> bool:
-    """Put `data` in the place of `old`; False, and nothing done, if the file is no longer what was read."""
+    """Replace `old` by `data`; False, and nothing is written, if the file changed since it was read."""
     mode = None if old.data is None else old.mode
     return write_whole(path, data, mode=mode, unchanged=lambda: _now(path) == old.identity)
 
@@ -246,23 +251,20 @@ def _now(path: Path) -> tuple[int, ...]:
 
 
 def _inside(root: Path, relative: str) -> Path:
-    """The path under `root`; LabError if a part of it is a symbolic link or the end is no plain file."""
+    """The path under `root`. LabError: a part of it is a symbolic link, or it is not a plain file."""
     path = root
     for part in PurePosixPath(relative).parts:
         path = path / part
         if path.is_symlink():
-            shown = path.relative_to(root)
-            raise LabError(f"{shown}: is a symbolic link; the engine writes plain files only: replace it by the file")
+            name = path.relative_to(root)
+            raise LabError(f"{name}: is a symbolic link; the engine writes plain files only: replace it by the file")
     if path.exists() and not path.is_file():
         raise LabError(f"{relative}: not a plain file: move it away, then run again")
     return path
 
 
-# the queue
-
-
 def known(path: Path) -> dict[str, str]:
-    """The hash of each document as the engine left it. LabError where the file that keeps them is damaged."""
+    """The hash of each document as the engine left it. LabError: the file of hashes is damaged."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -275,21 +277,20 @@ def known(path: Path) -> dict[str, str]:
 
 
 class Pending:
-    """Entries that wait for the checkout, one file each (`<seq>-<id>.json`), in the order they were added.
+    """The queue of entries for the checkout, one file each (`<seq>-<id>.json`), oldest first.
 
-    Killed anywhere, nothing is lost or doubled: an entry leaves the queue after it is in its document,
-    and a document takes an id once.
+    If the process is killed, nothing is lost or doubled: an entry leaves the queue after it is in its document, and a
+    document takes an id once.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def add(self, entry: DocumentEntry) -> None:
-        """Queue `entry`, unless one with its id for its path waits already."""
-        files = self._files()
-        twins = [path for path in files if path.name.partition("-")[2] == f"{entry.id}.json"]
-        if any(self.read(path).path == entry.path for path in twins):
+        """Queue `entry`, unless one with its id for its path is queued already."""
+        if self._files_of(entry):
             return
+        files = self._files()
         number = int(files[-1].name.partition("-")[0]) + 1 if files else 1
         write_whole(self.folder / f"{number:012d}-{entry.id}.json", entry.to_json())
         crash_points.point("document.after_queue")
@@ -298,22 +299,27 @@ class Pending:
         return [self.read(path) for path in self._files()]
 
     def forget(self, entry: DocumentEntry) -> None:
-        """Take a written entry out of the queue; nothing if it is not there."""
-        for path in self._files():
-            if path.name.partition("-")[2] == f"{entry.id}.json" and self.read(path).path == entry.path:
-                path.unlink()
-                sync_folder(self.folder)
+        """Take a written entry out of the queue."""
+        for path in self._files_of(entry):
+            path.unlink()
+            sync_folder(self.folder)
 
     def _files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if re.match(r"\d{12}-.+\.json$", path.name))
 
+    def _files_of(self, entry: DocumentEntry) -> list[Path]:
+        """The files of entries with this id and path; several documents share an id."""
+        files = [path for path in self._files() if path.name.partition("-")[2] == f"{entry.id}.json"]
+        return [path for path in files if self.read(path).path == entry.path]
+
     def read(self, path: Path) -> DocumentEntry:
-        """One waiting entry; RecordError where the file is none."""
+        """One queued entry. RecordError: the file cannot be read, or holds no entry."""
+        way_out = "`autolab doctor --fix` puts it aside"
         try:
-            return DocumentEntry.from_json(path.read_text(encoding="utf-8"), path.name)
-        except (OSError, UnicodeDecodeError, RecordError) as error:
-            why = f"cannot be read: {error}" if isinstance(error, OSError | UnicodeDecodeError) else str(error)
-            why = why.removeprefix(f"{path.name}: ")
-            raise RecordError(f"{path}: {why}; `autolab doctor --fix` puts it aside") from None
+            return DocumentEntry.from_json(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecordError(f"{path}: cannot be read: {error}; {way_out}") from None
+        except RecordError as error:
+            raise RecordError(f"{error}; {way_out}") from None

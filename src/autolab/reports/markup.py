@@ -1,13 +1,13 @@
-"""Markdown that somebody else wrote, made harmless before it stands in a document of the lab.
+"""Text that somebody else wrote, as harmless Markdown for the documents of the lab.
 
-`inert` parses it as CommonMark with tables (markdown-it-py) and writes it anew from what was parsed: paragraphs, lists,
-quotes, tables, emphasis and code stay what they are. A link or a picture becomes its text with its address as code, an
-address in the text becomes code, raw HTML becomes text, a heading becomes a line in bold. So nothing in it loads or
-leads anywhere, every block that it opens is closed, and no line of it can pass for the document's own heading, front
-matter or marker. `plain` does the same for one line in which no markup is wanted at all, `code` for what is quoted.
+`inert` parses a text as CommonMark with tables (markdown-it-py) and writes it again from the parse: paragraphs, lists,
+quotes, tables, emphasis and code stay. A link or an image becomes its text with its address as code, an address in the
+text becomes code, raw HTML becomes text, a heading becomes a line in bold. So nothing in it loads or leads anywhere,
+every block that it opens is closed, and no line of it can pass for the document's own heading, front matter or marker.
+`plain` escapes one line, so that it has no markup at all; `code` quotes one line as code.
 
-Not covered: what a lab's own people write, and viewers that make links of bare names (`example.org`). Where lists or
-quotes lie deeper in one another than the parser follows, the whole text is shown as code, so that none of it is lost.
+Not covered: text that the lab's users write, and viewers that turn bare names (`example.org`) into links. If lists or
+quotes are nested deeper than the parser follows, the whole text is shown as code, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -64,30 +64,51 @@ _NUMBERED = re.compile(r"(\d{1,9})([.)])(?=\s|$)")
 _META_MODE = re.compile(r"(?m)^(META_MODE=1\r?)$")
 
 
-def inert(text: str, *, headings: bool = False) -> str:
-    """Text of many lines as harmless Markdown; with `headings`, of a document that has none of its own, they stay."""
+class Markdown(str):
+    """Finished Markdown. Templates insert it as it is; they escape every other value."""
+
+    __slots__ = ()
+
+
+def inert(text: str, *, headings: bool = False) -> Markdown:
+    """Text of many lines as harmless Markdown. `headings` keeps its headings, for a document that has no others."""
     text = many_lines(text)
     if text.count("[") > MANY_BRACKETS:
-        return "\n".join(_fenced(text, ""))
+        return Markdown("\n".join(_fenced(text, "")))
     tokens = _parser().parse(text)
     if any(token.level >= DEEPEST - 2 for token in tokens):
-        return "\n".join(_fenced(text, ""))
+        return Markdown("\n".join(_fenced(text, "")))
     from markdown_it.tree import SyntaxTreeNode
 
-    return "\n".join(_Writer(headings).blocks(SyntaxTreeNode(tokens).children))
+    return Markdown("\n".join(_Writer(headings).blocks(SyntaxTreeNode(tokens).children)))
 
 
-def plain(text: str) -> str:
-    """Text on one line as Markdown that shows these very characters and means nothing else."""
-    return _line_start(_escaped(one_line(text)))
+def sentence(text: str, limit: int) -> Markdown:
+    """Text as one line of harmless Markdown, of at most `limit` characters before it is escaped."""
+    line = one_line(text, limit)
+    markdown = inert(line)
+    return plain(line) if "\n" in markdown else markdown
 
 
-def code(text: str) -> str:
-    """Text on one line as a code span, whatever backticks it holds."""
-    shown = one_line(text)
-    ticks = "`" * _longer_than(shown, 0)
-    pad = " " if not shown or shown[0] in "` " or shown[-1] in "` " else ""
-    return f"{ticks}{pad}{shown}{pad}{ticks}"
+def plain(text: str) -> Markdown:
+    """One line of Markdown that shows exactly these characters."""
+    return Markdown(_line_start(_escaped(one_line(text))))
+
+
+def code(text: str) -> Markdown:
+    """One line as a code span, whatever backticks it holds."""
+    line = one_line(text)
+    ticks = "`" * _longer_than(line, 0)
+    pad = " " if not line or line[0] in "` " or line[-1] in "` " else ""
+    return Markdown(f"{ticks}{pad}{line}{pad}{ticks}")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markdown:
+    """A table. A cell that is not `Markdown` is escaped."""
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        lines.append([cell if isinstance(cell, Markdown) else plain(cell) for cell in row])
+    return Markdown("\n".join(f"| {' | '.join(map(in_cell, line))} |" for line in lines))
 
 
 @functools.cache
@@ -95,12 +116,12 @@ def _parser() -> MarkdownIt:
     """CommonMark with tables, without raw HTML, and without names for addresses: `[a]: b` stays text."""
     from markdown_it import MarkdownIt
 
-    made = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST})
-    return made.enable("table").disable(["reference", "html_block", "html_inline"])
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST})
+    return parser.enable("table").disable(["reference", "html_block", "html_inline"])
 
 
 class _Writer:
-    """Writes what was parsed; each block is a list of lines without the prefix of what it stands in."""
+    """Writes the parsed blocks; each block is a list of lines without the prefix of what it stands in."""
 
     def __init__(self, headings: bool) -> None:
         self._headings = headings
@@ -108,10 +129,10 @@ class _Writer:
     def blocks(self, nodes: Iterable[SyntaxTreeNode]) -> list[str]:
         lines: list[str] = []
         for node in nodes:
-            written = self._block(node)
-            if lines and written:
+            block = self._block(node)
+            if lines and block:
                 lines.append("")
-            lines += written
+            lines += block
         return lines
 
     def _block(self, node: SyntaxTreeNode) -> list[str]:
@@ -164,7 +185,7 @@ class _Writer:
 
 
 def in_cell(text: str) -> str:
-    """Markdown on one line as a cell of a table: a bar ends a cell even within code."""
+    """One line of Markdown as a cell of a table: a bar would end the cell, even inside code."""
     return text.replace("|", "\\|")
 
 
@@ -190,16 +211,15 @@ def _pieces(nodes: Sequence[SyntaxTreeNode]) -> list[_Piece]:
             case "link":
                 pieces += _link(node)
             case "image":
-                shown = "".join(content for _, content in _pieces(node.children))
-                address = str(node.attrs["src"])
-                pieces += [("text", f"{shown or 'a picture'} (picture: "), ("code", address), ("text", ")")]
+                text = "".join(content for _, content in _pieces(node.children)) or "a picture"
+                pieces += [("text", f"{text} (picture: "), ("code", str(node.attrs["src"])), ("text", ")")]
             case _:
                 pieces.append(("text", node.content))
     return pieces
 
 
 def _link(node: SyntaxTreeNode) -> list[_Piece]:
-    """The text of a link, and its address as code, once where they are the same."""
+    """The text of a link, then its address as code; the address alone if they are equal."""
     address = str(node.attrs["href"])
     inner = _pieces(node.children)
     if "".join(content for _, content in inner) in (address, address.removeprefix("mailto:")):
@@ -208,7 +228,7 @@ def _link(node: SyntaxTreeNode) -> list[_Piece]:
 
 
 def _joined(pieces: Sequence[_Piece]) -> str:
-    """Lines of Markdown. Texts side by side are one text, as a link's end or an address may lie across both."""
+    """Lines of Markdown. Neighbouring texts are joined first, because an address may lie across both."""
     merged: list[_Piece] = []
     for kind, content in pieces:
         if kind == "text" and merged and merged[-1][0] == "text":
@@ -224,28 +244,29 @@ def _joined(pieces: Sequence[_Piece]) -> str:
         elif kind == "mark":
             lines[-1] += content
         else:
-            shown = content if lines[-1] else content.lstrip()
-            lines[-1] += _escaped(shown) if lines[-1] else _line_start(_escaped(shown))
+            text = _escaped(content if lines[-1] else content.lstrip())
+            lines[-1] += text if lines[-1] else _line_start(text)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _with_code(before: str, content: str) -> str:
-    """A code span behind a text: never next to another backtick, or the two would open and close each other."""
-    return f"{before}{' ' if before.endswith('`') else ''}{code(content)}"
+    """A code span behind a text, with a space between two backticks, which would open and close each other."""
+    space = " " if before.endswith("`") else ""
+    return f"{before}{space}{code(content)}"
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, but for the beginning of a line; addresses as code."""
-    made, end = "", 0
-    for found in _ADDRESS.finditer(text):
-        address = found[0].rstrip(_AFTER_ADDRESS)
-        made = _with_code(made + _MARKUP.sub(r"\\\g<0>", text[end : found.start()]), address)
-        end = found.start() + len(address)
-    return made + _MARKUP.sub(r"\\\g<0>", text[end:])
+    """Text with its markup escaped, except for the beginning of the line, and with its addresses as code."""
+    escaped, end = "", 0
+    for match in _ADDRESS.finditer(text):
+        address = match[0].rstrip(_AFTER_ADDRESS)
+        escaped = _with_code(escaped + _MARKUP.sub(r"\\\g<0>", text[end : match.start()]), address)
+        end = match.start() + len(address)
+    return escaped + _MARKUP.sub(r"\\\g<0>", text[end:])
 
 
 def _line_start(line: str) -> str:
-    """A line that begins no block: no heading, list, quote, rule, table or code; and none that unlocks frozen files."""
+    """The line, escaped if it would begin a heading, list, quote, rule, table or code, or unlock frozen files."""
     if _META_MODE.match(line):
         return line.replace("_", "\\_", 1)
     if _LINE_START.match(line):
@@ -254,8 +275,8 @@ def _line_start(line: str) -> str:
 
 
 def _fenced(text: str, info: str) -> list[str]:
-    """A block of code that nothing in it can close."""
-    # Code may hold any line but the one that unlocks frozen files, should the document be the user's journal.
+    """The lines of a block of code that its text cannot close."""
+    # Code keeps all its lines but the one that would unlock frozen files if the document is the user's journal.
     text = _META_MODE.sub(r" \1", text.removesuffix("\n"))
     language = info.strip().split(" ")[0].lower()
     fence = "`" * _longer_than(text, 2)

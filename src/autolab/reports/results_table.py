@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from autolab.lab.schemas.experiment import ArmMetrics, Confirmation, Manifest, RunMetrics
+from autolab.lab.schemas.experiment import ArmMetrics, Confirmation, Manifest, RunMetrics, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
-from autolab.reports.passages import ends95, line
+from autolab.reports.rounding import ends95
 from autolab.stats.wording import fate
+from autolab.text import one_line
 
 COLUMNS = (
     *("commit", "iteration", "run", "arm", "n", "metric", "value", "ci_low", "ci_high"),
@@ -18,9 +19,9 @@ def rows(
 ) -> str:
     """Lines of tab-separated cells without the header.
 
-    `value` is the arm's mean of `metric`, `ci_low` and `ci_high` its 95 % Student t interval (blank below
-    two trials); `verdict` is the variant's comparison; `memory_gb` the largest trial, `seconds` the mean. A row of
-    the confirmation's own run says first in its description what became of the variant.
+    `value` is the arm's mean of `metric`, `ci_low` and `ci_high` its 95% Student t interval (blank below two trials);
+    `verdict` is the variant's comparison; `memory_gb` the largest trial, `seconds` the mean. The description of a
+    confirmation's row begins with what became of the variant.
     """
     verdicts = {comparison.arm: comparison.verdict.value for comparison in manifest.comparisons}
     run = {"iteration": manifest.iteration_id, "run": manifest.run_id, "status": manifest.status or ""}
@@ -28,27 +29,38 @@ def rows(
     lines = []
     for arm in dict.fromkeys(trial.arm for trial in manifest.trials):
         trials = [trial for trial in manifest.trials if trial.arm == arm]
-        measured = metrics.arms.get(arm, {}).get(metric) if metrics else None
-        cells = run | {"commit": trials[0].commit[:12], "arm": arm, "verdict": verdicts.get(arm, "")}
-        ran = [trial for trial in trials if trial.outcome is not TrialOutcome.CANCELLED] or trials
-        cells |= {"memory_gb": f"{max(trial.max_rss_bytes for trial in ran) / 1e9:.3f}"}
-        cells |= {"seconds": f"{sum(trial.seconds for trial in ran) / len(ran):.2f}"}
-        cells |= _value_cells(measured) if measured else {"n": "0"}
-        lines.append("\t".join(line(cells.get(column, "")) for column in COLUMNS))
+        means = metrics.arms.get(arm, {}) if metrics else {}
+        cells = run | _cost_cells(trials) | _value_cells(means.get(metric))
+        cells |= {"commit": trials[0].commit[:12], "arm": arm, "verdict": verdicts.get(arm, "")}
+        lines.append("\t".join(one_line(cells[column]) for column in COLUMNS))
     return "\n".join(lines)
 
 
 def _description(manifest: Manifest, description: str, confirmation: Confirmation | None) -> str:
-    own_confirmation = confirmation if confirmation and confirmation.run_id == manifest.run_id else None
-    fresh = ""
+    text = one_line(description)[:200]
     if manifest.kind is RunKind.CONFIRM:
-        fresh = f"fresh seeds{f', {fate(own_confirmation)}' if own_confirmation else ''}: "
-    why = f": {line(manifest.reason)[:300]}" if manifest.status == "failed" and manifest.reason else ""
-    mark = " (self-reported)" if manifest.self_reported else ""
-    return fresh + line(description)[:200] + why + mark
+        outcome = ""
+        if confirmation is not None and confirmation.run_id == manifest.run_id:
+            outcome = f", {fate(confirmation)}"
+        text = f"fresh seeds{outcome}: {text}"
+    if manifest.status == "failed" and manifest.reason:
+        text += f": {one_line(manifest.reason)[:300]}"
+    if manifest.self_reported:
+        text += " (self-reported)"
+    return text
 
 
-def _value_cells(measured: ArmMetrics) -> dict[str, str]:
-    low, high = ends95(measured)
-    numbers = {"value": measured.mean, "ci_low": low, "ci_high": high}
-    return {"n": str(measured.n), **{name: f"{value:.6g}" for name, value in numbers.items() if value is not None}}
+def _cost_cells(trials: list[Trial]) -> dict[str, str]:
+    counted = [trial for trial in trials if trial.outcome is not TrialOutcome.CANCELLED] or trials
+    memory = max(trial.max_rss_bytes for trial in counted) / 1e9
+    seconds = sum(trial.seconds for trial in counted) / len(counted)
+    return {"memory_gb": f"{memory:.3f}", "seconds": f"{seconds:.2f}"}
+
+
+def _value_cells(mean: ArmMetrics | None) -> dict[str, str]:
+    if mean is None:
+        return {"n": "0", "value": "", "ci_low": "", "ci_high": ""}
+    low, high = ends95(mean)
+    ends = {"ci_low": low, "ci_high": high}
+    cells = {name: "" if end is None else f"{end:.6g}" for name, end in ends.items()}
+    return {"n": str(mean.n), "value": f"{mean.mean:.6g}"} | cells

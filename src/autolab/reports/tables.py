@@ -37,11 +37,12 @@ from autolab.reports import figures, iteration_documents, passages
 from autolab.reports.curves import Curve, gather, mean95
 from autolab.reports.markup import inert
 from autolab.reports.passages import SUMMARY, Account
+from autolab.reports.rounding import ends95
 from autolab.stats import scores, verdict
 from autolab.stats.plan import Plan, recorded_plan
 from autolab.stats.verdict import Judgement
 from autolab.stats.wording import heading
-from autolab.text import decode
+from autolab.text import decode, one_line
 
 TABLES = "analysis/tables"
 FIGURES = "analysis/figures"
@@ -194,7 +195,7 @@ def _arms_table(runs: Sequence[_MeasuredRun]) -> str:
         measured = run.metrics.arms.get(arm.name, {})
         for name in (name for name in _names([run]) if name in measured):
             found = measured[name]
-            told = (found.n, found.mean, found.std, *passages.ends95(found), _source(run))
+            told = (found.n, found.mean, found.std, *ends95(found), _source(run))
             rows.append((run.manifest.run_id, arm.name, arm.role, name, *told, *cost))
     return _csv((*header, "seconds", "max_rss_bytes"), rows)
 
@@ -313,7 +314,7 @@ def _shown(runs: Sequence[_MeasuredRun], confirmation: Confirmation | None, asse
     outcome, alone = (confirmation.outcome, confirmation.evaluation_only) if confirmation else (None, False)
     told = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome, alone)
     return figures.Run(
-        title=f"{passages.line(run.hypothesis.title)[:120]}: {told}",
+        title=f"{one_line(run.hypothesis.title)[:120]}: {told}",
         roles={arm.name: arm.role for arm in plan.arms},
         primary=_measure(run, plan.metric),
         delta=plan.delta,

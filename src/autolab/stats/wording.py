@@ -1,7 +1,7 @@
-"""The words for what came of a hypothesis, and what each of them says in one plain sentence.
+"""The words for what became of a hypothesis, and what each word means in one plain sentence.
 
-A heading is the verdict with what became of it: `supported, kept`, `inconclusive, futile`. `MEANINGS` is the one
-table of sentences; `explained` fills in the numbers of an experiment and leaves out the words that it did not use.
+A heading is the verdict with what became of it: `supported, kept`, `inconclusive, futile`. `MEANINGS` is the one table
+of sentences. `explained` picks the words that an experiment used and fills in its numbers.
 """
 
 from __future__ import annotations
@@ -14,144 +14,202 @@ from autolab.lab.schemas.outcomes import Verdict
 from autolab.stats import rules
 
 MORE_CUT = "more_cut"
-"""Why a gain that came back is not kept: more of the candidate's trials were cut than of the baseline's."""
-MEANINGS: dict[str, str] = {
-    "supported": "That there is no gain is ruled out (wrongly at most {keep}), and the mean gain is at least {least}.",
-    "refuted": "A gain of at least {delta} is ruled out (wrongly at most {rule_out}).",
-    "inconclusive": "Nothing is claimed: what was asked is neither shown nor ruled out.",
-    "criterion": "A limit that was set before the run is not met, and that decides, whatever the gain is.",
-    "futile": "After {pairs} pairs a gain of at least {delta} had become unlikely, so the measuring stopped to save"
-    " trials (a real one is given up at most {give_up}); it was not shown that there is none.",
-    "budget": "The {pairs} pairs that were planned are used up, and they neither show a gain of at least {delta}"
-    " nor rule it out.",
-    "no_change": "The change measured exactly what the baseline did in every pair: it does nothing that shows.",
-    "deterministic": "Another seed changes nothing here, so more seeds prove nothing{instead}.",
-    "kept": "Measured twice, the second time on seeds nobody had seen{holdout}; later candidates branch from it.",
-    "alone": "The lab has no holdout: the gain is claimed on this evaluation alone, and other data may not show it.",
-    "retracted": "The gain of the search did not come back on {where}, so it is not claimed and nothing is built on"
-    " it.",
-    MORE_CUT: "The mean gain came back on fresh seeds, but more of the variant's trainings than of the baseline's were"
-    " cut at the bound (test.max_failure_share allows {allowed}), so it is not claimed and nothing is built on it.",
-    "cut": "A training that ends without a finite score (it diverged), or whose score is worse than {bound}, counts as"
-    " {bound}, so the mean is one of scores that cannot be worse; the share of such trainings is told beside it.",
-    "search_only": "The gain came back on fresh seeds, but {missing}: no data that the search has not used stands"
-    " behind it, so it is not claimed and nothing is built on it.",
-    "suspicious": "The gain came back and is too good, or too easy, to be believed unseen: it is set aside, nothing is"
-    " built on it, and you decide with `autolab review`.",
-    "unconfirmed": "Not measured again on fresh seeds, so a part of the gain may be the luck of having been chosen.",
-    "confirmed": "The gain came back on seeds that no search had used.",
-    "failed": "The code did not do its work, which says nothing about the hypothesis.",
-}
-"""One sentence a word; `criterion` is what `refuted` means where a limit and not the gain decided, `more_cut` what
-`retracted` means where the gain came back, `alone` what goes with `kept` in a lab without a holdout."""
+"""The reason for a retraction although the mean gain was repeated: more of the variant's trials were cut."""
 ALONE = "on this evaluation alone"
-"""What is said wherever a claim stands that no holdout has tested."""
+"""Goes with every claim that no holdout has tested."""
+MEANINGS: dict[str, str] = {
+    "supported": "A gain of zero or less is ruled out (a change without a gain passes at most {keep}), and the mean"
+    " gain is at least {least}.",
+    "refuted": "A gain of {delta} or more in {metric} is ruled out (a real one is missed at most {rule_out}).",
+    "inconclusive": "A gain in {metric} is neither shown nor ruled out, so nothing is claimed.",
+    "criterion": "A limit that was set before the run is not met, whatever the gain is.",
+    "futile": "After {pairs} pairs a gain of {delta} or more in {metric} had become unlikely, so measuring stopped to"
+    " save trials; such a gain is not ruled out (a real one is given up at most {give_up}).",
+    "budget": "All {pairs} planned pairs are used, and they neither show a gain in {metric} nor rule out one of"
+    " {delta}.",
+    "no_change": "The variant scored exactly as the baseline in every pair, so the change has no measured effect.",
+    "deterministic": "The seed has no effect on this training, so more seeds prove nothing{instead}.",
+    "kept": "The gain was measured again on fresh seeds{holdout}, and later candidates build on this one.",
+    "alone": "The lab has no holdout, so the gain is claimed on this evaluation set alone; other data may not show it.",
+    "retracted": "The gain of the search was not repeated on {where}, so it is not claimed and nothing builds on it.",
+    MORE_CUT: "The mean gain was repeated on fresh seeds, but more of the variant's trainings than of the baseline's"
+    " were cut at the bound (test.max_failure_share allows {allowed}), so it is not claimed and nothing builds on it.",
+    "cut": "A training that diverges, or that scores worse than {bound}, counts as {bound}.",
+    "search_only": "The gain was repeated on fresh seeds, but {missing}, so it is not claimed and nothing builds on"
+    " it.",
+    "suspicious": "The gain was repeated but looks too good to be true, so nothing builds on it until you decide with"
+    " `autolab review`.",
+    "unconfirmed": "The gain is not measured on fresh seeds yet, and the search selected it, so a part of it may be"
+    " luck.",
+    "confirmed": "The gain was repeated on seeds that the search had not used.",
+    "failed": "The code did not run to its end, which says nothing about the hypothesis.",
+}
+"""One sentence a word. `criterion` replaces `refuted` if a limit decided and not the gain; `more_cut` replaces
+`retracted` if the gain was repeated; `alone` goes with `kept` in a lab without a holdout."""
+
+_LABELS = {"search_only": "Not claimed (search only)", "suspicious": "Set aside (suspicious)"}
 
 
 def words(verdict: Verdict | None, status: str, reason: str = "", outcome: str | None = None) -> tuple[str, ...]:
-    """The verdict and what became of it, as `MEANINGS` has them; `outcome` is a confirmation's."""
+    """The verdict and what became of it, as keys of `MEANINGS`; `outcome` is that of a confirmation."""
     if verdict is None:
         return ("failed",) if status == "failed" else ()
     if outcome is not None:
         return verdict.value, outcome
     if verdict is Verdict.SUPPORTED:
         return verdict.value, "unconfirmed"
-    return (verdict.value, reason) if verdict is Verdict.INCONCLUSIVE and reason in MEANINGS else (verdict.value,)
+    if verdict is Verdict.INCONCLUSIVE and reason in MEANINGS:
+        return verdict.value, reason
+    return (verdict.value,)
+
+
+def words_of(results: Results) -> tuple[str, ...]:
+    """The same of an iteration's results; empty if there is no verdict and nothing failed."""
+    assessment, confirmation = results.assessment, results.confirmation
+    outcome = confirmation.outcome if confirmation else None
+    return words(assessment.verdict, results.status, assessment.reason, outcome)
 
 
 def heading(
     verdict: Verdict | None, status: str, reason: str = "", outcome: str | None = None, evaluation_only: bool = False
 ) -> str:
-    """The same for a heading: `supported, kept`, `refuted`, `failed, no verdict`; `evaluation_only` is a claim's that
-    no holdout has tested: `supported, kept on this evaluation alone`."""
+    """The same as text: `supported, kept`, `refuted`, `failed, no verdict`.
+
+    `evaluation_only` marks a claim that no holdout has tested: `supported, kept on this evaluation alone`.
+    """
+    text = spoken(", ".join(words(verdict, status, reason, outcome)))
     if verdict is None:
-        return "failed, no verdict" if status == "failed" else "no verdict"
-    told = spoken(", ".join(words(verdict, status, reason, outcome)))
-    return f"{told} {ALONE}" if evaluation_only else told
+        return f"{text}, no verdict".removeprefix(", ")
+    if evaluation_only:
+        text += f" {ALONE}"
+    return text
 
 
 def standing(results: Results) -> str:
-    """How the hypothesis of these results stands, as a heading says it."""
-    told, again = results.assessment, results.confirmation
-    if again is None:
-        return heading(told.verdict, results.status, told.reason)
-    return heading(told.verdict, results.status, told.reason, again.outcome, again.evaluation_only)
+    """The heading of an iteration's results."""
+    assessment, confirmation = results.assessment, results.confirmation
+    if confirmation is None:
+        return heading(assessment.verdict, results.status, assessment.reason)
+    return heading(
+        assessment.verdict, results.status, assessment.reason, confirmation.outcome, confirmation.evaluation_only
+    )
+
+
+def label(results: Results) -> str:
+    """The outcome as a document's first words: `Kept`, `Refuted`, `Inconclusive (futile)`, `Retracted`, `Failed`."""
+    assessment, confirmation = results.assessment, results.confirmation
+    if results.status == "failed":
+        return "Failed"
+    if assessment.verdict is None:
+        return "No verdict"
+    if confirmation is not None:
+        return _LABELS.get(confirmation.outcome) or fate(confirmation).capitalize()
+    if assessment.verdict is Verdict.SUPPORTED:
+        return "Supported, not confirmed"
+    if assessment.verdict is Verdict.INCONCLUSIVE and assessment.reason in MEANINGS:
+        return f"Inconclusive ({spoken(assessment.reason)})"
+    return assessment.verdict.value.capitalize()
 
 
 def fate(confirmation: Confirmation) -> str:
-    """What became of a claim, for people: `kept`, `kept on this evaluation alone`, `search only`."""
-    told = spoken(confirmation.outcome)
-    return f"{told} {ALONE}" if confirmation.evaluation_only else told
+    """What became of a claim: `kept`, `kept on this evaluation alone`, `search only`."""
+    text = spoken(confirmation.outcome)
+    if confirmation.evaluation_only:
+        text += f" {ALONE}"
+    return text
 
 
 def spoken(word: str) -> str:
-    """A word as it is written for people."""
+    """A key of `MEANINGS` as a reader sees it."""
     return word.replace("_", " ")
 
 
 def came_back(confirmation: Confirmation) -> bool:
-    """Whether fresh seeds repeated the gain, whatever the holdout said then."""
+    """Whether fresh seeds repeated the gain, whatever the holdout answered."""
     return confirmation.outcome != "retracted" or confirmation.reason == MORE_CUT
 
 
 def explained(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
-    """Each word that the documents of an experiment use -> its sentence, in the order in which a reader meets them."""
-    told, again = results.assessment, results.confirmation
-    found = {}
+    """Each word that the documents of an experiment use, with its sentence, in the order in which a reader meets it."""
+    numbers = _numbers(results, rule, metric, delta)
+    sentences = {}
     for word in dict.fromkeys(_used(results)):
-        by_limit = word == "refuted" and all(one.verdict is not Verdict.REFUTED for one in told.comparisons)
-        by_share = word == "retracted" and again is not None and again.reason == MORE_CUT
-        sentence = MEANINGS["criterion" if by_limit else MORE_CUT if by_share else word]
-        found[word] = sentence.format(**_numbers(word, told.comparisons, again, rule, metric, delta))
-    return found
+        numbers |= _pairs(word, results.assessment.comparisons)
+        sentences[word] = MEANINGS[_key(word, results)].format(**numbers)
+    return sentences
 
 
 def _used(results: Results) -> Iterator[str]:
-    told, again = results.assessment, results.confirmation
-    yield from words(told.verdict, results.status, told.reason, again.outcome if again else None)
-    if again is not None and again.evaluation_only:
+    comparisons, confirmation = results.assessment.comparisons, results.confirmation
+    yield from words_of(results)
+    if confirmation is not None and confirmation.evaluation_only:
         yield "alone"
-    if again is not None and came_back(again):
+    if confirmation is not None and came_back(confirmation):
         yield "confirmed"
-    for one in told.comparisons:
-        yield one.verdict.value
-        if one.reason in MEANINGS:
-            yield one.reason
-    if any(one.bound is not None for one in told.comparisons):
+    for comparison in comparisons:
+        yield comparison.verdict.value
+        if comparison.reason in MEANINGS:
+            yield comparison.reason
+    if any(comparison.bound is not None for comparison in comparisons):
         yield "cut"
 
 
-def _numbers(
-    word: str,
-    comparisons: tuple[Comparison, ...],
-    again: Confirmation | None,
-    rule: StoppingRule,
-    metric: str,
-    delta: float,
-) -> dict[str, str]:
-    """What stands in the braces; pairs are those of the first comparison that the word is about."""
-    about = next((one for one in comparisons if word in (one.reason, one.verdict.value)), None)
-    pairs = about.pairs if about and about.pairs is not None else about.difference.n if about else 0
-    parts = about.difference.n if about and about.difference.n != pairs else 0
-    bound = next((one.bound for one in comparisons if one.bound is not None), None)
-    least, ruled_out = (delta, rule.alpha) if rule.rule == "fixed" else (delta / 2, 1 / rules.REFUTED)
+def _key(word: str, results: Results) -> str:
+    """Which sentence of `MEANINGS` a word needs in this experiment."""
+    comparisons, confirmation = results.assessment.comparisons, results.confirmation
+    if word == "refuted" and not any(comparison.verdict is Verdict.REFUTED for comparison in comparisons):
+        return "criterion"
+    if word == "retracted" and confirmation is not None and confirmation.reason == MORE_CUT:
+        return MORE_CUT
+    return word
+
+
+def _numbers(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
+    """What stands in the braces of the sentences, but for the pairs."""
+    holdout = results.confirmation.holdout if results.confirmation else "not_asked"
+    bounds = [f"{c.bound:.5g}" for c in results.assessment.comparisons if c.bound is not None]
+    allowed, rule_out, give_up = "no more", 1 / rules.REFUTED, 1 / rules.FUTILE
+    if rule.max_failure_share is not None:
+        allowed = f"{100 * rule.max_failure_share:g}%"
+    if rule.rule == "fixed":
+        rule_out = rule.alpha
+    elif rule.rule == "sprt":
+        give_up = rule.beta
     return {
         "keep": _once_in(rule.alpha),
-        "rule_out": _once_in(ruled_out),
-        "give_up": _once_in(rule.beta if rule.rule == "sprt" else 1 / rules.FUTILE),
-        "delta": f"{delta:g} in {metric}",
-        "least": f"{least:g}",
-        "pairs": str(pairs),
-        "instead": f"; {parts} equal parts of the evaluation were compared instead, once" if parts else "",
-        "holdout": ", and passed the holdout" if again and again.holdout == "passed" else "",
-        "bound": "" if bound is None else f"{bound:.5g}",
-        "allowed": "no more" if rule.max_failure_share is None else f"{100 * rule.max_failure_share:g}%",
-        "where": "the holdout" if again and again.holdout == "failed" else "fresh seeds",
-        "missing": "the holdout has no questions left" if again and again.holdout == "used_up" else _NO_GAIN_THERE,
+        "rule_out": _once_in(rule_out),
+        "give_up": _once_in(give_up),
+        "delta": f"{delta:g}",
+        "metric": metric,
+        "least": least(rule, delta),
+        "holdout": {"passed": " and passed the holdout"}.get(holdout, ""),
+        "bound": "".join(bounds[:1]),
+        "allowed": allowed,
+        "where": {"failed": "the holdout"}.get(holdout, "fresh seeds"),
+        "missing": {"used_up": "the holdout has no questions left"}.get(holdout, _NOT_ON_HOLDOUT),
     }
 
 
-_NO_GAIN_THERE = "not on the holdout, beyond the error over its rows and the seeds"
+_NOT_ON_HOLDOUT = "the holdout does not show it beyond its error"
+
+
+def least(rule: StoppingRule, delta: float) -> str:
+    """The mean gain that a rule keeps from: `0.005 (half of the wanted 0.01)`, or `0.01` under the fixed rule."""
+    if rule.rule == "fixed":
+        return f"{delta:g}"
+    return f"{delta / 2:g} (half of the wanted {delta:g})"
+
+
+def _pairs(word: str, comparisons: tuple[Comparison, ...]) -> dict[str, str]:
+    """The pairs of the first comparison that a word is about, and the parts of the evaluation that replaced them."""
+    for comparison in comparisons:
+        if word in (comparison.reason, comparison.verdict.value):
+            parts, pairs = comparison.difference.n, comparison.pairs
+            if pairs in (None, parts):
+                return {"pairs": str(parts), "instead": ""}
+            instead = f"; {parts} equal parts of the evaluation were compared instead, once"
+            return {"pairs": str(pairs), "instead": instead}
+    return {"pairs": "0", "instead": ""}
 
 
 def _once_in(chance: float) -> str:
