@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from agent_kit import AGENTS, FAKE, KEY, configure
 from lab_kit import Finished, Kept, LabKit, make_lab, script
+from standin import StandIn
 
 from autolab.researchers.command.agent import RESULT
-from autolab.researchers.standin import StandIn
 
 pytestmark = pytest.mark.process
 

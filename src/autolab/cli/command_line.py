@@ -30,7 +30,6 @@ COMMANDS = {
     "registry": "every iteration with its prompts, replies, numbers and decision",
     "publish": "commit the record of the iterations on your branch",
     "doctor": "what this machine and this lab lack; --fix fixes what can be fixed",
-    "standin": "a server on loopback that answers as a model's service would, from a script",
 }
 
 

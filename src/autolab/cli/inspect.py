@@ -1,11 +1,9 @@
-"""Commands that look at machine, lab and record: verify, registry, publish, doctor, standin."""
+"""Commands that look at machine, lab and record: verify, registry, publish, doctor."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
-
-from tyro.conf import Positional
 
 from autolab.cli.doctor import check_models, examine_machine, verify_lab
 from autolab.cli.flags import FLAT, CheckedModelFlags, ResearcherFlags
@@ -15,7 +13,6 @@ from autolab.lab.lab import Lab
 from autolab.loop.document import write_documents
 from autolab.loop.preflight import relative
 from autolab.reports.registry import publishable, registry_records
-from autolab.researchers.standin import server
 
 
 def verify(*, dir: Path = Path("."), json: bool = False) -> int:
@@ -88,17 +85,3 @@ def doctor(
     flags = ResearcherFlags(models.researcher, model=models.model, base_url=models.base_url)
     config = with_researcher(lab.config(), flags)
     return print_findings(check_models(relative(lab, config), lab.control / "prompts"), models.json)
-
-
-def standin(script: Positional[Path], /, *, port: int = 0, log: Path | None = None) -> int:
-    """Serve scripted replies on loopback as OpenAI and Anthropic would, until Ctrl-C.
-
-    Args:
-        script: A YAML file; docs/standin.md has its form.
-        port: Where to listen; 0 takes any free port and says which.
-        log: A file that gets one JSON line a request.
-    """
-    if not 0 <= port <= 65_535:
-        raise UsageError(f"--port: {port} is not a port")
-    server.serve(script, port, log)
-    return 0
