@@ -211,7 +211,7 @@ def _refuse_lab(name: str, paths: tuple[str, ...], lab: Path) -> None:
 
 
 def _settings_path(path: str) -> str:
-    """A path that the program may write. One that ends in `/` is made: before its first start an agent has no folder."""
+    """A path that the program may write. One that ends in `/` is made: at its first start an agent has no folder."""
     if path.endswith("/"):
         os.makedirs(path, exist_ok=True)
     return path.rstrip("/")
