@@ -57,6 +57,7 @@ def _changeable(paths: Collection[str], config: Config, unlocked: bool) -> list[
     """The files that a candidate may change, without data."""
     changes = [Change("M", path, "100644", "100644", "", "") for path in paths]
     findings = path_policy(changes, config, unlocked=unlocked, existing=paths)
+    # The policy is asked as for a change of each file, so that this list and the gate never disagree.
     refused = {finding.file for finding in findings if finding.severity == "blocking"}
     return [path for path in paths if path not in refused and not _is_data(PurePosixPath(path), config.data)]
 

@@ -19,6 +19,7 @@ class OwnResearcher(ResearcherDefaults):
         missing = [part for part in NEEDED if not hasattr(own, part)]
         if missing:
             raise ResearcherError(f"researcher: {class_name} is no researcher: it lacks {', '.join(missing)}")
+        # Read once, here: a property of the user's that fails does so before anything is spent.
         self._own = own
         self.name: str = own.name
         self.works_in_folder: bool = own.works_in_folder

@@ -107,6 +107,7 @@ class Quotation:
             head = limit * 3 // 4
             tail = limit - head
             text = f"{text[:head]}\n[... {len(text) - limit} characters left out ...]\n{text[-tail:]}"
+        # A fence one backtick longer than any run in the text cannot be closed by the text.
         longest = max(map(len, re.findall(r"`+", text)), default=0)
         fence = "`" * max(3, longest + 1)
         return f"\n{fence}data {self.name}\n{text.rstrip() or 'none'}\n{fence}\n"
@@ -117,6 +118,7 @@ def check(folder: Path) -> list[Finding]:
     findings = []
     for path in sorted(folder.glob("*.md")):
         text = decode(path.read_bytes())
+        # Headings are read in the filled prompt, which only a sound template gives.
         problems = _problems(path.name, text) or _missing_headings(path.name, text)
         findings += [_finding(path.name, problem) for problem in problems]
     for names in [*FILES.values(), *((name,) for name in CONTRACTS.values())]:
@@ -161,6 +163,7 @@ def schema(kind: type[Record]) -> str:
     """The JSON schema of a record on one line, without titles, descriptions and what only the built-in one uses."""
     document = _without_words(kind.model_json_schema())
     properties = document["properties"]
+    # A model would fill them in if it saw them.
     for name in _NOT_IN_SCHEMAS:
         properties.pop(name, None)
     if kind is HypothesisOutput:  # the network itself; a design's `model` is more than that

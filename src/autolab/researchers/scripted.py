@@ -47,6 +47,7 @@ class ScriptedResearcher(ResearcherDefaults):
         if answer is None:
             place = f"iteration {task.iteration}, {task.kind}, request {task.number}"
             return Answer(_result("needs_retry", f"the script has no answer for {place}", None))
+        # Returned unread: it is there to show what the engine does with a malformed answer.
         if answer.raw is not None:
             return Answer(answer.raw)
         return Answer(_result(answer.status, answer.summary, answer.output))

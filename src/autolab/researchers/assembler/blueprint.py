@@ -88,6 +88,7 @@ def _method(base: Method, model: Mapping[str, JsonValue], name: str, read: Read)
     if network is not None:
         if not isinstance(network, dict):
             raise RecordError(f"model: {MODEL}: is not a mapping")
+        # What the answer gives wins, so that a wrong shape is an error and not replaced silently.
         defaults = {"name": _name(name), "input": value["model"]["input"], "classes": value["model"]["classes"]}
         value["model"] = defaults | network
     if not isinstance(recipe, dict):

@@ -67,6 +67,7 @@ def place(config: ModelConfig) -> tuple[Placed, ...]:
         except RecordError as error:
             raise RecordError(f"model_config: layers.{index}: {error}") from None
         shape = layers[-1].shape
+    # Which of flatten and global_pool is meant is the researcher's choice, so neither is added silently.
     if len(shape) == 3:
         raise RecordError(
             f"model_config: layers: they end in maps of {sizes(shape)}, the last linear layer takes values; "
@@ -171,6 +172,7 @@ def _residual(layer: Residual, shape: Shape) -> Placed:
         _refuse_small_groups(output)
     convolution = DepthwiseSeparable if layer.convolution == "depthwise_separable" else Conv
     bias = layer.norm == "none"
+    # Counted with the layers' own formula: the block is built of the same layers.
     parts = [
         _convolution(convolution(channels=layer.channels, stride=layer.stride), shape, bias),
         _convolution(convolution(channels=layer.channels), output, bias),

@@ -165,6 +165,7 @@ def _imports(layers: tuple[Placed, ...]) -> list[str]:
         "from torch import Tensor, nn",
     ]
     if any(layer.norm == "group" for layer in _residuals(layers).values()):
+        # Only the residual block computes its groups when it is built; other norms have theirs written out.
         lines = ["from math import gcd", "", *lines]
     return lines
 

@@ -70,6 +70,7 @@ class _Lines:
 
 def recipe_source(recipe: RecipeConfig) -> Source:
     """`recipe.py`: equal recipes give equal bytes."""
+    # A recipe that does not need the step number does not count steps: its code has nothing that is not used.
     lines = _collected(recipe)
     counts_steps = recipe.schedule != "constant" or recipe.warmup > 0 or recipe.averaging != "none"
     text = _MODULE.format(

@@ -48,6 +48,7 @@ def method_files(base: Method, changed: Method, read: Callable[[str], str | None
         if default is None:
             raise NotApplicable('models/__init__.py: no line `DEFAULT = "..."` that names the default model')
         edits.append(Edit(path="models/__init__.py", search=default[0], replace=f'DEFAULT = "{changed.model.name}"'))
+        # Trials run the default model, so a new model must become it.
         plan.append("`models/__init__.py`: it becomes the default, so that later work builds on it")
     if changed.recipe != base.recipe:
         source = recipe_source(changed.recipe)

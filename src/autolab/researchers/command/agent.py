@@ -77,6 +77,7 @@ class CommandResearcher(ResearcherDefaults):
     def _run(self, task: Task) -> Received:
         """Run the program, or wait for the one that an engine before this one started."""
         executor = LocalExecutor(task.folders.scratch, {})
+        # The key was submitted before if an engine died meanwhile.
         refs = executor.find([task.key])
         if task.key not in refs:
             job = self._job(task)
@@ -86,6 +87,7 @@ class CommandResearcher(ResearcherDefaults):
         ref = refs[task.key]
         ended = _wait(executor, ref, task.key)
         place = Workdir(task.folders.scratch)
+        # Before anything else: a crash from here on must not leave keys in the file.
         _forget_keys(place.job(ref.handle))
         logs = place.folder(str(task.kind), 1) / "logs"
         output = _tail(logs / "agent.out")
@@ -99,6 +101,7 @@ class CommandResearcher(ResearcherDefaults):
         if received.status != DONE:
             return Answer(None, f"the command ended as {received.fault}")
         result, path = task.folders.workspace / RESULT, task.folders.scratch / "agent_result.json"
+        # A link could lead the move to a file outside of the workspace.
         if result.parent.is_symlink():
             return Answer(None, f"{RESULT}: lies behind a link")
         if os.path.lexists(result):

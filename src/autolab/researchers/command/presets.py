@@ -79,6 +79,7 @@ def _require_placeholders(words: Sequence[str], model: str | None) -> None:
         known = ", ".join(f"{{{placeholder}}}" for placeholder in (*WHOLE_WORDS, *WITHIN_WORDS))
         raise ResearcherError(f"researcher: command: {{{name}}} is no placeholder; known: {known}; {_DOUBLED}")
     for name in WHOLE_WORDS:
+        # A prompt inside another word could not be passed on by the shell; file names are a word each.
         if name in uses and uses[name] != [f"{{{name}}}"]:
             raise ResearcherError(f"researcher: command: {{{name}}} must occur once, as a word of its own")
     if model is None and "model" in uses:
@@ -165,6 +166,7 @@ def installation(program: str) -> tuple[str, ...]:
     """
     real = Path(os.path.realpath(program))
     places = [program, str(real)]
+    # The program may be a link into a virtual environment, or lie in one: look around both.
     for venv in {Path(program).parent.parent, real.parent.parent}:
         settings = venv / "pyvenv.cfg"
         if not settings.is_file():

@@ -45,6 +45,7 @@ def read(form: str, output: bytes, folder: Path) -> AgentUsage | None:
 def regular(path: Path, limit: int) -> bytes | str:
     """The bytes of a file that a program left, or why they are not read, in a few words."""
     try:
+        # Links, pipes and devices are the program's to make: never follow one, never wait on one.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return "not a regular file" if os.path.lexists(path) else "missing"

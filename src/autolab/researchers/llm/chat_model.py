@@ -84,6 +84,7 @@ class LLMResearcher(ResearcherDefaults):
         reply, problem = conversation.ask(model)
         if reply.reason in CONTENT or problem:
             conversation.send_back(reply, problem or reply.detail)
+            # The same model would refuse again; another may not.
             refused = reply.reason == "refused" and self._fallback
             reply, problem = conversation.ask(refused or model)
         return _answer(reply, problem)
@@ -137,6 +138,7 @@ class _Conversation:
                 pause_s = reply.wait_s or _pause_s(retries)
             else:
                 return reply, problem
+            # The caller then asks the fall-back, or the user.
             if pause_s > LONGEST_WAIT_S:
                 return reply, problem
             self.calls.wait(pause_s, f"{reply.reason}: {reply.detail}")

@@ -82,6 +82,7 @@ def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[M
         max_tokens=config.max_tokens,
         settings=config.settings,
     )
+    # Before the form: without a reply there is nothing to check.
     if reply.failed:
         yield ModelCheck(False, f"{reply.detail} ({reply.reason}){WAYS.get(reply.reason, '')}")
         return

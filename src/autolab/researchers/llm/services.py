@@ -122,6 +122,7 @@ def _key(variable: str | None) -> str:
             f"researcher: {variable} is not set: export {variable}=... (a key is read from the environment alone), or"
             " name another variable with api_key_env"
         )
+    # From here on no text that holds the key is written.
     redaction.register(variable, key)
     return key
 

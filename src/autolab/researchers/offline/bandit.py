@@ -92,6 +92,7 @@ def ideas(
 
     A higher dose is an idea only if the one before was promising. `lessons` are newest first.
     """
+    # Lessons are newest first: reversed, so that the newest of several wins.
     newest = {key(lesson.changes): lesson for lesson in reversed(lessons)}
     closed = {key(lesson.changes) for lesson in lessons if lesson.base == base or _failed(lesson)}
     candidates = []
@@ -118,6 +119,7 @@ def _near_misses_together(mechanisms: Sequence[Mechanism], lessons: Sequence[Les
     best: dict[str | None, Lesson] = {}
     for lesson in sorted(near_misses, key=gain, reverse=True):
         if len(lesson.changes) == 1:
+            # The first is the best of its family. A pair of pairs would not show which part pays.
             best.setdefault(lesson.family, lesson)
     parts: list[tuple[Mechanism, JsonValue]] = []
     for lesson in list(best.values())[:2]:
@@ -154,6 +156,8 @@ def without(candidates: Sequence[Idea], families: Collection[str]) -> list[Idea]
 def choose(candidates: Sequence[Idea], lessons: Sequence[Lesson], draw: random.Random) -> Idea | None:
     """The idea with the highest score of this draw; None if there is no idea."""
     fresh = without(candidates, _tired(lessons))
+    # In a fixed order, so that the same seed draws the same numbers for the same families.
+    # (A set of strings has another order in every process.)
     families = {family for idea in fresh for family in idea.families}
     draws = {}
     for family in sorted(families):

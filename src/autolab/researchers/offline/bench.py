@@ -134,6 +134,7 @@ def _constants(script: str) -> dict[str, str]:
     constants = {}
     for name, text in assignments:
         if times[name] == 1 and not _NO_SETTING.search(name) and float(text.replace("_", "")) != 0:
+            # A second assignment would overrule an edit of the first; 0 doubled is 0.
             constants[name] = text
     return constants
 
@@ -163,6 +164,7 @@ class Constants:
                     title=f"{name} {once}",
                     change=f"{name} {direction}",
                     values=(factor, factor * factor),
+                    # The second dose applies the factor twice to the original value.
                     names=(f"{name} {once}", f"{name} {twice}"),
                     rationale=f"{name} = {text} was set by hand; whether a better value is near was not measured here.",
                 )
@@ -177,6 +179,7 @@ class Constants:
         factor = changes[change]
         assert isinstance(factor, float)
         text = self.constants[_constant(change)].replace("_", "")
+        # A count stays a count: a script may use it as a range or a size.
         is_whole = re.fullmatch(r"[-+]?\d+", text)
         new = str(round(int(text) * factor)) if is_whole else f"{float(text) * factor:.6g}"
         return "" if float(new) in (0.0, float(text)) else new

@@ -88,6 +88,7 @@ def understand(goal: str, mechanisms: Sequence[Mechanism]) -> Understood:
         match = re.search(pattern, text, re.ASCII)
         if match:
             positions[mechanism.name] = min(match.start(), positions.get(mechanism.name, match.start()))
+            # Blanked and not removed, so that positions keep the order of the goal.
             text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
     named = [mechanism for mechanism in mechanisms if mechanism.name in positions]
     named.sort(key=lambda mechanism: positions[mechanism.name])

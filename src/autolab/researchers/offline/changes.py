@@ -37,6 +37,7 @@ def apply(method: Method, changes: Mapping[str, JsonValue], name: str) -> Method
             if value == before:
                 raise NotApplicable(f"{change}: changes nothing here")
     if value["model"] != method.value()["model"]:
+        # Trials of an older model import it by its name, so a changed model needs another.
         value["model"]["name"] = name
     try:
         changed = Method.from_value(value, "method.json")
@@ -125,6 +126,7 @@ def _residual(method: dict[str, Any], _: Any) -> None:
         "channels": convolution["channels"],
         "stride": convolution["stride"],
         "convolution": convolution["type"],
+        # A residual block has no layer norm; group norm is the nearest that it has.
         "norm": "group" if norm == "layer" else norm,
         "activation": _kind(block, "activation", "relu"),
     }
@@ -144,6 +146,7 @@ def _depth(method: dict[str, Any], _: Any) -> None:
     end = _block_end(layers, start)
     block = deepcopy(layers[start:end])
     if "stride" in block[0]:
+        # The first of the two has reduced the maps already.
         block[0]["stride"] = 1
     layers[end:end] = block
 
@@ -152,6 +155,7 @@ def _width(method: dict[str, Any], factor: Any) -> None:
     for layer in _layers(method):
         for key in ("channels", "units"):
             if key in layer:
+                # Multiples of 8, which group norm divides evenly and processors compute fast.
                 layer[key] = max(8, 8 * round(layer[key] * factor / 8))
 
 

@@ -94,6 +94,7 @@ class OfflineResearcher(ResearcherDefaults):
 
     def _hypothesis(self, snapshot: LabSnapshot, bench: Bench, iteration: int) -> tuple[HypothesisOutput, str]:
         history = snapshot.history
+        # What the user asks for comes before what the bandit would choose.
         idea, note = _requested_idea(snapshot, bench)
         if idea is None:
             untried = bandit.ideas(bench.mechanisms, history.lessons, snapshot.code.base_commit, bench.fits)
@@ -180,6 +181,7 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
     assert documents.hypothesis is not None
     changes = documents.hypothesis.changes
     _refuse_unknown(changes, bench)
+    # The newest lesson is about the dose that this iteration refines.
     if documents.refinement:
         higher = bandit.next_dose(snapshot.history.lessons[0].changes, bench.mechanisms)
         if higher is None:
@@ -275,6 +277,7 @@ def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
     except (NotApplicable, RecordError) as error:
         return ReviewOutput(findings=(), notes=f"The design's changes are not the catalogue's: {error}")
     candidate = {path: code.read_candidate(path) for path in expected}
+    # This comes first: a withdrawn candidate differs from its design in every file.
     if all(text == code.read_base(path) for path, text in candidate.items()):
         return ReviewOutput(findings=(), notes="The candidate was withdrawn: its code is the base's.")
     findings = []

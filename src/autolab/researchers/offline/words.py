@@ -116,6 +116,7 @@ def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) ->
     if reason == "retracted":
         inference = "The search selects large gains, and this one did not repeat. Chance explains that best."
         return inference, f"{name}: nothing is claimed."
+    # The verdict here is inconclusive: the claim needs the holdout as well.
     if reason == "search_only":
         why = "no question to the holdout was left"
         if confirmation is not None and confirmation.holdout == "failed":
