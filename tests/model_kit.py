@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lab_kit import LabKit, make_lab
+from standin import StandIn
 
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import AgentResult
 from autolab.researchers.base import LabSnapshot, Task, TaskFolders
-from autolab.researchers.standin import StandIn
 
 
 def model_lab(folder: Path, *, config: dict[str, Any] | None = None, **more: Any) -> LabKit:

@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 from lab_kit import Finished, LabKit, iteration
 from model_kit import model_lab
-
-from autolab.researchers.standin import ReceivedRequest, ScriptedReply, StandIn
+from standin import ReceivedRequest, ScriptedReply, StandIn
 
 PAPER = "0_docs/papers/slopes.md"
 SACRED = (

@@ -52,12 +52,7 @@ READERS_OF_OUTSIDE_DATA = {
         "text.has_surrogates",
     ),
     *("researchers.llm.services.Model.dollars", "researchers.llm.wire.call", "researchers.own_class.OwnResearcher"),
-    *(
-        "researchers.standin.forms.parse_request",
-        "researchers.standin.forms.read_as",
-        "researchers.standin.forms.models",
-    ),
-    *("researchers.standin.server.StandIn", "sandbox.box.enclose", "sandbox.process_tree.end_children"),
+    *("sandbox.box.enclose", "sandbox.process_tree.end_children"),
     *("sandbox.workdir.write_json",),
     *("trials.site_paths.tables", "trials.site_paths.answer", "trials.site_paths.redirect"),
 }

@@ -151,9 +151,9 @@ def told(of: Account) -> str:
     ("of", "says"),
     [
         (account(Verdict.SUPPORTED), "not yet measured on fresh seeds"),
-        (confirmed("kept"), "measured on fresh seeds too, and the holdout agrees"),
-        (confirmed("kept", "none"), "measured on fresh seeds too."),
-        (confirmed("search_only", "used_up"), "the holdout could not be asked any more"),
+        (confirmed("kept"), "also measured on fresh seeds, and the holdout agrees"),
+        (confirmed("kept", "none"), "also measured on fresh seeds."),
+        (confirmed("search_only", "used_up"), "no question to the holdout was left"),
         (confirmed("retracted", "not_asked"), "nothing is claimed"),
         (confirmed("search_only", "failed"), "the holdout does not show it"),
     ],
@@ -163,7 +163,7 @@ def test_a_claim_agrees_with_what_became_of_it(of: Account, says: str) -> None:
     text = told(of)
     assert says in text
     assert ("not yet measured on fresh seeds" in text) == (of.confirmation is None)
-    assert "better here" not in text or of.confirmation is None or of.confirmation.outcome != "retracted"
+    assert "better on this data" not in text or of.confirmation is None or of.confirmation.outcome != "retracted"
 
 
 @pytest.mark.process

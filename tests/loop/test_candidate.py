@@ -225,4 +225,4 @@ def test_each_stage_is_shown_what_it_needs_and_the_reviewer_no_word_of_the_autho
     assert "deviation:" in shown and "slowest_seconds:" in shown, "the calibration"
     assert '"parameters": 40' in shown and "+WIDTH = 4.0" in shown
     assert "TRUST-ME" not in shown and "WELL-DONE" not in shown
-    assert "where the measured metric stands to the target: not met: " in prompt(kit, 0, "decide_repeat-1")
+    assert "the measured metric against the target: not met: " in prompt(kit, 0, "decide_repeat-1")

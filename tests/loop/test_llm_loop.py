@@ -13,8 +13,7 @@ import pytest
 import yaml
 from lab_kit import HELPS, LabKit, decision, design, docs, hypothesis, implementation, iteration, make_lab, review
 from model_kit import model_flags, model_lab, replies, reply
-
-from autolab.researchers.standin import ReceivedRequest, Script, ScriptedReply, StandIn
+from standin import ReceivedRequest, Script, ScriptedReply, StandIn
 
 pytestmark = pytest.mark.process
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from agent_kit import AGENTS, FAKE, KEY, configure
 from lab_kit import Finished, Kept, LabKit, make_lab, script
+from standin import StandIn
 
 from autolab.researchers.command.agent import RESULT
-from autolab.researchers.standin import StandIn
 
 pytestmark = pytest.mark.process
 
@@ -32,7 +32,7 @@ def test_an_agent_walks_a_whole_iteration_and_every_run_is_on_record(tmp_path: P
         (stage, "ok", "command") for stage in stages
     ]
     told = ended.out + ended.err
-    assert told.count("command: what this took is not known") == 1
+    assert told.count("command: the cost of this request is not known") == 1
     assert "steep is supported" in told
     replayed = kit.autolab("replay", "1")
     assert replayed.code == 0 and "the same decisions" in replayed.out, replayed.out + replayed.err

@@ -21,7 +21,6 @@ from autolab.errors import RecordError
 from autolab.lab.schemas.method import LAYER_TYPES, Method, ModelConfig, RecipeConfig
 from autolab.researchers.assembler import (
     Source,
-    assemble,
     method_source,
     model_source,
     parameters,
@@ -49,6 +48,10 @@ def recipe(**values: Any) -> RecipeConfig:
 
 def method(**values: Any) -> Method:
     return Method.from_value({"model": model(FLATTEN).value(), "recipe": recipe().value()} | values, "method.json")
+
+
+def assemble(method: Method) -> tuple[Source, ...]:
+    return model_source(method.model), recipe_source(method.recipe), method_source(method)
 
 
 # Configurations that fit, layer by layer.

@@ -306,15 +306,15 @@ def test_a_prompt_that_no_argument_holds_is_refused_and_nothing_is_started(tmp_p
 @pytest.mark.parametrize(
     ("who", "reason"),
     [
-        ({"command": "agent {promptfile}"}, r"\{promptfile\} is no placeholder; there are: \{prompt\}"),
+        ({"command": "agent {promptfile}"}, r"\{promptfile\} is no placeholder; known: \{prompt\}"),
         ({"command": "agent {}"}, r"\{\} is no placeholder"),
-        ({"command": "agent {x"}, "a single brace; write a brace that is meant as it stands twice"),
+        ({"command": "agent {x"}, "a single brace; to write a brace as it is, double it"),
         ({"command": "agent }"}, "a single brace"),
-        ({"command": "agent -p={prompt}"}, r"\{prompt\} has to stand once, as a word of its own"),
-        ({"command": "agent {prompt} {prompt}"}, r"\{prompt\} has to stand once"),
-        ({"command": "agent x{files}"}, r"\{files\} has to stand once"),
-        ({"command": "agent {model}"}, r"\{model\} stands in it, and no `model:` is given"),
-        ({"command": "agent", "model": "m"}, r"`model:` has no \{model\} in it"),
+        ({"command": "agent -p={prompt}"}, r"\{prompt\} must occur once, as a word of its own"),
+        ({"command": "agent {prompt} {prompt}"}, r"\{prompt\} must occur once"),
+        ({"command": "agent x{files}"}, r"\{files\} must occur once"),
+        ({"command": "agent {model}"}, r"it uses \{model\}, and no `model:` is given"),
+        ({"command": "agent", "model": "m"}, r"`model:` is given, and the command does not use \{model\}"),
         (
             {"name": "claude", "command": "x"},
             "claude has no option command; it has: disk_mb, env, max_files, model, reads, ",
@@ -574,7 +574,9 @@ def test_that_its_costs_are_not_known_is_told_once(tmp_path: Path) -> None:
     record, agent = Record(), command("good")
     first = agent.perform(replace(task(tmp_path), calls=record))
     again = agent.perform(replace(task(tmp_path, number=2), calls=record))
-    assert first.note == "  command: what this took is not known: it does not say so in a form that is read"
+    assert (
+        first.note == "  command: the cost of this request is not known: the program does not report it in a known form"
+    )
     assert (again.raw, again.note) == (first.raw, "")
     assert [(one.input_tokens, one.output_tokens, one.dollars) for one in record.booked] == [(0, 0, None)] * 2
 

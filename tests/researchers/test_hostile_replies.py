@@ -18,11 +18,11 @@ import pytest
 import yaml
 from lab_kit import LabKit, decision, design, docs, hypothesis, implementation, review
 from model_kit import model_lab
+from standin import Call, Fault, ReceivedRequest, ScriptedReply, StandIn, Usage
 
 from autolab.cli import command_line
 from autolab.lab.schemas.outcomes import Stage
 from autolab.researchers.llm import chat_model
-from autolab.researchers.standin import Call, Fault, ReceivedRequest, ScriptedReply, StandIn, Usage
 
 KEY = "standin-5f2c9a71d3e84b60aa17"
 GOOD: dict[str, dict[str, Any]] = {

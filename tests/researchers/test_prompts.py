@@ -77,9 +77,11 @@ def test_prompts_may_use_what_their_stage_knows_and_nothing_else(tmp_path: Path)
     (tmp_path / "stage_dream.md").write_text("")
     (tmp_path / "design.md").write_text("no stage reads a prompt of this name")
     found = messages(tmp_path)
-    assert len(found) == 4
-    assert any("{{dif_summary}} is not known in decide_repeat; known: " in message for message in found)
-    assert any("stage_dream.md: names no kind of request" in message for message in found)
+    assert len(found) == 3, "{{ target }} may have spaces"
+    assert any(
+        "stage_decide.md: line 5: {{dif_summary}} is not known in decide_repeat; known: " in one for one in found
+    )
+    assert any("stage_dream.md: no request reads a file of this name" in message for message in found)
 
 
 @pytest.mark.parametrize("stage", list(FILES))
@@ -88,7 +90,8 @@ def test_a_prompt_that_leaves_out_what_an_answer_needs_is_refused(tmp_path: Path
         write_prompts(tmp_path)
         path = tmp_path / FILES[stage][0]
         path.write_text(path.read_text().replace(f"{{{{{left_out}}}}}", ""))
-        said = f".autolab/prompts/{path.name}: quotes no {{{{{left_out}}}}}, which {stage} needs; put it under INPUTS"
+        problem = f"{{{{{left_out}}}}} is missing, and {stage} needs it; put it under # INPUTS"
+        said = f".autolab/prompts/{path.name}: {problem}"
         assert messages(tmp_path) == [said]
         with pytest.raises(RecordError, match=re.escape(said)):
             compose(path.name, path.read_text(), dict.fromkeys(PLACEHOLDERS[stage], "x"))
@@ -110,7 +113,7 @@ def test_a_prompt_without_its_name_and_version_is_refused(tmp_path: Path, first:
     path = tmp_path / "stage_design.md"
     body = path.read_text().partition("\n")[2]
     path.write_text(f"{first}\n{body}")
-    said = "line 1: has to be <!-- autolab prompt stage_design version 1 -->"
+    said = "line 1: must be <!-- autolab prompt stage_design version 1 -->"
     assert messages(tmp_path) == [f".autolab/prompts/stage_design.md: {said}"]
 
 
@@ -119,7 +122,7 @@ def test_the_version_is_read_and_its_line_not_sent(tmp_path: Path) -> None:
     assert version(text) == 3
     sent = compose("stage_design.md", text, dict.fromkeys(PLACEHOLDERS[RequestKind.DESIGN], "x"))
     assert sent.startswith("# ROLE\n") and "version" not in sent
-    with pytest.raises(RecordError, match="says no version"):
+    with pytest.raises(RecordError, match="no version"):
         version("# ROLE\n")
 
 
@@ -185,7 +188,7 @@ def test_a_contract_that_lacks_a_part_or_asks_for_more_is_refused(tmp_path: Path
     (tmp_path / "contract_llm.md").write_text(f"<!-- autolab prompt contract_llm version 1 -->\n{text}")
     (said,) = messages(tmp_path)
     assert said.startswith(".autolab/prompts/contract_llm.md: ")
-    with pytest.raises(RecordError, match="is not a known placeholder"):
+    with pytest.raises(RecordError, match=r"contract: line 1: \{\{goal\}\} has no value here; known: schema, stage"):
         contract("{{goal}}", RequestKind.DESIGN)
 
 
@@ -193,10 +196,11 @@ def test_a_contract_that_lacks_a_part_or_asks_for_more_is_refused(tmp_path: Path
 
 
 def test_a_placeholder_that_is_unknown_or_has_no_value_is_refused() -> None:
-    with pytest.raises(RecordError, match=r"\{\{secrets\}\} is not a known placeholder"):
-        render("{{secrets}}", {"secrets": "x"})
-    with pytest.raises(RecordError, match=r"\{\{design_yaml\}\} has no value"):
-        render("{{design_yaml}}", {"goal": "x"})
+    problem = r"\{\{secrets\}\} is not known in design; known: config, files, "
+    with pytest.raises(RecordError, match=rf"^\.autolab/prompts/stage_design\.md: line 5: {problem}"):
+        compose("stage_design.md", prompt(RequestKind.DESIGN, "{{secrets}}"), {"secrets": "x"})
+    with pytest.raises(RecordError, match=r"^prompt: line 2: \{\{design_yaml\}\} has no value here; known: goal$"):
+        render("{{goal}}\n{{design_yaml}}", {"goal": "x"})
 
 
 def test_names_and_the_users_goal_stay_inline_and_everything_else_is_fenced() -> None:
@@ -218,7 +222,8 @@ def test_no_value_can_close_its_fence_or_be_filled_again(value: str) -> None:
 
 
 def test_a_long_value_is_cut_in_the_middle_and_says_so() -> None:
-    text = render("{{diff_summary}}", {"diff_summary": "a" * 30_000 + "END"}, limit=20_000)
+    text = render("{{diff_summary}}", {"diff_summary": "a" * 30_000 + "END"})
+    assert prompts.VALUE_LIMIT == 20_000
     assert "[... 10003 characters left out ...]" in text and "END" in text and len(text) < 20_200
 
 
@@ -226,3 +231,117 @@ def test_source_has_more_room_than_other_values_and_an_empty_one_says_none() -> 
     assert "left out" not in render("{{files}}", {"files": "a" * 40_000})
     assert "left out" in render("{{files}}", {"files": "a" * 40_001})
     assert render("{{trouble}}", {"trouble": ""}) == "\n```data trouble\nnone\n```\n"
+
+
+# Templates
+
+
+REFUSED = {
+    "attribute": ("{{ goal.__class__ }}", "Getattr"),
+    "attribute of a constant": ("{{ ''.__class__.__mro__ }}", "Getattr"),
+    "item": ("{{ goal['__class__'] }}", "Getitem"),
+    "call": ("{{ goal() }}", "Call"),
+    "filter": ("{{ goal|attr('__class__') }}", "Filter"),
+    "block of filters": ("{% filter upper %}x{% endfilter %}", "FilterBlock"),
+    "test": ("{{ goal is defined }}", "Test"),
+    "huge text": ("{{ 'x' * 10**9 }}", "Mul"),
+    "constant": ("{{ 'x' }}", "Const"),
+    "condition": ("{% if goal %}x{% endif %}", "If"),
+    "loop": ("{% for i in range(10**9) %}x{% endfor %}", "For"),
+    "include": ("{% include 'stage_docs.md' %}", "Include"),
+    "import": ("{% import 'stage_docs.md' as x %}", "Import"),
+    "inheritance": ("{% extends 'stage_docs.md' %}", "Extends"),
+    "block": ("{% block x %}{% endblock %}", "Block"),
+    "macro": ("{% macro x() %}{% endmacro %}", "Macro"),
+    "assignment": ("{% set goal = 'x' %}", "Assign"),
+}
+
+
+@pytest.mark.parametrize(("text", "node"), REFUSED.values(), ids=list(REFUSED))
+def test_a_prompt_that_holds_more_than_names_is_refused_with_its_line(tmp_path: Path, text: str, node: str) -> None:
+    write_prompts(tmp_path)
+    path = tmp_path / "stage_design.md"
+    path.write_text(path.read_text().replace("Answer.\n", f"Answer.\n{text}\n"))
+    (message,) = messages(tmp_path)
+    assert message.startswith(f".autolab/prompts/stage_design.md: line 8: Jinja2's {node} is not allowed in a prompt; ")
+    assert message.endswith("write {{name}} to quote a value, and {% raw %}…{% endraw %} around braces that are text")
+    with pytest.raises(RecordError, match=f"line 8: Jinja2's {node} is not allowed"):
+        prompts.require(path)
+    with pytest.raises(RecordError, match=f"^prompt: line 1: Jinja2's {node} is not allowed"):
+        render(text, {"goal": "x"})
+    with pytest.raises(RecordError, match=f"^contract: line 1: Jinja2's {node} is not allowed"):
+        contract(text, RequestKind.DESIGN)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{{ goal", "line 9: unexpected char"),
+        ("{{}}", "line 8: Expected an expression"),
+        ("{{ goal }", "line 8: unexpected '}'"),
+        ("{{ a b }}", "line 8: expected token"),
+        ("{% dream %}", "line 8: Encountered unknown tag 'dream'"),
+        ("{% raw %}", "line 8: Missing end of raw directive"),
+        ("{# no end", "line 8: Missing end of comment tag"),
+        ("{{" + "(" * 5000 + "goal", "brackets are nested too deeply"),
+    ],
+)
+def test_a_syntax_error_in_a_prompt_is_one_line_with_file_and_line(tmp_path: Path, text: str, problem: str) -> None:
+    write_prompts(tmp_path)
+    path = tmp_path / "stage_design.md"
+    path.write_text(path.read_text().replace("Answer.\n", f"Answer.\n{text}\n"))
+    (message,) = messages(tmp_path)
+    assert message.startswith(f".autolab/prompts/stage_design.md: {problem}") and "write {{name}}" in message
+    with pytest.raises(RecordError, match=re.escape(problem)):
+        compose(path.name, path.read_text(), dict.fromkeys(PLACEHOLDERS[RequestKind.DESIGN], "x"))
+
+
+@pytest.mark.parametrize("name", ["self", "range", "loop", "caller", "namespace", "lipsum"])
+def test_a_name_of_jinja2_itself_is_no_placeholder(name: str) -> None:
+    with pytest.raises(RecordError, match="has no value here; known: goal"):
+        render(f"{{{{ {name} }}}}", {"goal": "x"})
+
+
+TEMPLATES = [
+    "{{goal}}",
+    "{{ goal.__class__ }}",
+    "{% for x in y %}",
+    "{% include 'x' %}",
+    "{# gone #}",
+    "{{",
+    "{%",
+    "#}",
+]
+
+
+@given(st.lists(st.sampled_from([*TEMPLATES, "text", " ", "`"]), max_size=8).map("".join))
+def test_a_template_in_a_value_stands_in_the_prompt_as_it_is(value: str) -> None:
+    assert value.rstrip() in render("{{history}}", {"history": value})
+    assert render("{{goal}}", {"goal": value}) == value
+    assert value.rstrip() in compose("stage_docs.md", prompt(RequestKind.UPDATE_DOCS), values_with(value))
+
+
+def values_with(value: str) -> dict[str, str]:
+    return dict.fromkeys(PLACEHOLDERS[RequestKind.UPDATE_DOCS], value)
+
+
+def test_a_comment_is_not_sent_and_raw_braces_are() -> None:
+    text = "{# for whoever edits: # ROLE #}{% raw %}{{goal}} {% x %}{% endraw %} {{ goal }}\n"
+    assert render(text, {"goal": "win"}) == "{{goal}} {% x %} win\n"
+
+
+def test_headings_in_a_comment_do_not_count(tmp_path: Path) -> None:
+    write_prompts(tmp_path)
+    path = tmp_path / "stage_design.md"
+    path.write_text(path.read_text().replace("# TASK\n", "{#\n# TASK\n#}\n"))
+    (message,) = messages(tmp_path)
+    assert "needs the headings" in message
+
+
+def test_a_value_is_an_attribute_of_nothing() -> None:
+    """The sandbox behind the list of allowed nodes: it would refuse, too."""
+    from jinja2.exceptions import SecurityError
+
+    template = prompts._environment().from_string("{{ goal.__class__ }}")
+    with pytest.raises(SecurityError):
+        template.render(goal="x")

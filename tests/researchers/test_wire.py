@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_kit import design, docs, hypothesis, implementation, review
+from standin import ScriptedReply, StandIn
 
 from autolab.errors import BudgetSpent, RecordError, ResearcherError
 from autolab.lab.schemas.config import Price, ResearcherConfig
@@ -27,7 +28,6 @@ from autolab.researchers.base import Booked, Received, Sent, Task, TaskFolders
 from autolab.researchers.llm import chat_model, wire
 from autolab.researchers.llm.services import Model, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, post
-from autolab.researchers.standin import ScriptedReply, StandIn
 
 KEY = "wire-key-5f2c9a71d3e84b60aa17"
 ASKS = b'{"model": "m", "messages": [{"role": "user", "content": "hello"}]}'

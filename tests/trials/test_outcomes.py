@@ -39,9 +39,9 @@ class StandIn(LocalExecutor):
 def reviewed(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """A calibrated lab at launch, whose trials run on the stand-in; of its baseline only baseline-s3 is unknown yet."""
     folder = tmp_path_factory.mktemp("reviewed")
-    (folder / "standin.py").write_text(STAND_IN)
+    (folder / "staged_ends.py").write_text(STAND_IN)
     rule = {"rule": "fixed", "alpha": 0.005, "max_pairs": 4, "confirm_pairs": 3}
-    config = {"executor": {"name": "standin:StandIn"}, "test": rule}
+    config = {"executor": {"name": "staged_ends:StandIn"}, "test": rule}
     answers = iteration(implementation=[implementation()] * 2, implementation_review=[review()] * 2)
     kit = make_twin(folder, script(answers), config=config)
     kit.env = {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
@@ -123,7 +123,7 @@ def test_a_lost_trial_is_repeated_and_then_the_stage_tried_again(reviewed: Kept)
 def test_a_cancelled_trial_counts_nowhere_and_is_repeated(tmp_path: Path, reviewed: Kept) -> None:
     kit = reviewed.back()
     once = STAND_IN.replace("not in key:", 'not in key or not key.endswith(".a1"):')
-    (tmp_path / "standin.py").write_text(once)
+    (tmp_path / "staged_ends.py").write_text(once)
     path = os.pathsep.join([str(tmp_path), kit.env["PYTHONPATH"]])
     assert kit.autolab("run", TRIAL="steep-s1", OUTCOME="cancelled", PYTHONPATH=path).code == 0
     assert kit.state()["stage"] == "extract_results"

@@ -36,7 +36,6 @@ GROUPS = {
         "reproduce": "run the trials of a run again and compare",
         "replay": "repeat an iteration from its recorded replies and compare its decisions",
         "publish": "commit the record on your branch",
-        "standin": "a server on loopback that answers as a model's service would, from a script",
     },
 }
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}

@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 from tyro.conf import DisallowNone
 
-from autolab.cli.inspect import doctor, publish, registry, standin, verify
+from autolab.cli.inspect import doctor, publish, registry, verify
 from autolab.cli.make_labs import demo, init
 from autolab.cli.measure import calibrate, replay, reproduce
 from autolab.cli.run_loops import loop, review, run, stop
@@ -62,5 +62,4 @@ _FUNCTIONS: dict[str, Callable[..., int]] = {
     "registry": registry,
     "publish": publish,
     "doctor": doctor,
-    "standin": standin,
 }

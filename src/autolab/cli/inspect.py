@@ -1,11 +1,11 @@
-"""Commands that look at machine, lab and record: verify, registry, publish, doctor, standin."""
+"""Commands that look at machine, lab and record: verify, registry, publish, doctor."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
 from autolab.cli import flags
 from autolab.cli.doctor import check_models, examine_machine, verify_lab
@@ -17,7 +17,6 @@ from autolab.lab.schemas import events
 from autolab.loop.document import write_documents
 from autolab.loop.preflight import relative
 from autolab.reports.registry import publishable, registry_records
-from autolab.researchers.standin import server
 
 
 def verify(*, dir: flags.LabFolder = Path("."), json: flags.Json = False) -> int:
@@ -90,17 +89,3 @@ def doctor(
     if model != CheckedModelFlags():
         raise UsageError("doctor: --researcher, --model and --base-url go with --llm")
     return print_findings(examine_machine(dir, fix), json)
-
-
-def standin(script: Positional[Path], /, *, port: int = 0, log: Path | None = None) -> int:
-    """Serve scripted replies on loopback as OpenAI and Anthropic would, until Ctrl-C.
-
-    Args:
-        script: A YAML file; docs/standin.md has its form.
-        port: Where to listen; 0 takes any free port and says which.
-        log: A file that gets one JSON line a request.
-    """
-    if not 0 <= port <= 65_535:
-        raise UsageError(f"--port: {port} is not a port")
-    server.serve(script, port, log)
-    return 0

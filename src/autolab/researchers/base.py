@@ -1,4 +1,4 @@
-"""The one verb of a researcher, and what goes in and out of it."""
+"""The interface of a researcher: one verb, its task and its answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ReadFile = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Goal:
-    """What the user wants. `given_with_loop`: the text came with this loop, not from the lab's configuration."""
+    """What the user wants. `given_with_loop`: the text comes from this loop's command, not from the configuration."""
 
     text: str
     given_with_loop: bool
@@ -58,9 +58,9 @@ class Code:
 
 @dataclass(frozen=True)
 class LabSnapshot:
-    """What the lab knows at one request, for a researcher that does not read its prompt.
+    """What the lab knows when it makes a request, for a researcher that does not read its prompt.
 
-    `trouble` is what sent the stage back, or what went wrong in the attempt before.
+    `trouble`: why the stage was sent back, or what went wrong in the last attempt.
     """
 
     config: Config
@@ -73,9 +73,9 @@ class LabSnapshot:
 
 @dataclass(frozen=True)
 class Sent:
-    """A call of a paid service, before it is made: whose, where to, its body (without keys), and what it takes at most.
+    """A call of a paid service, before it is made: its model, address, body (without keys), and most tokens.
 
-    `dollars` is None where no price is known.
+    `dollars` is the most that it costs; None if no price is known.
     """
 
     model: str
@@ -87,7 +87,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Received:
-    """What came back: HTTP status, headers and body; or status 0, with what went wrong on the way in `fault`."""
+    """The reply: HTTP status, headers and body; or status 0 with the failure on the way in `fault`."""
 
     status: int
     headers: dict[str, str]
@@ -98,9 +98,9 @@ class Received:
 
 @dataclass(frozen=True)
 class Booked:
-    """What a call came to: `ok` or the kind of its failure, with a line about it, and what it cost.
+    """The outcome of a call: `ok` or the kind of its failure, with a line about it, and its cost.
 
-    `dollars` is None where no price is known.
+    `dollars` is None if no price is known.
     """
 
     reason: str
@@ -111,20 +111,20 @@ class Booked:
 
 
 class Calls(Protocol):
-    """Where the calls of one request are paid for and recorded: each is sent, then booked, before the next one.
+    """Pays for and records the calls of one request. Each call is sent, then booked, before the next call.
 
-    A call that was answered before (by an engine that died, or in the iteration that is replayed) is answered from the
+    A call that was answered before (to an engine that died, or in the iteration that is replayed) is answered from the
     record, in order, and not sent.
     """
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
-        """The recorded reply, or that of `transmit`, once the budget allows it; BudgetSpent where it does not."""
+        """The recorded reply, or that of `transmit`. BudgetSpent: the budget does not allow the call."""
         ...
 
     def book(self, booked: Booked) -> None: ...
 
     def wait(self, seconds: float, why: str) -> None:
-        """Wait, and tell the user until when; Paused if they ask to stop meanwhile."""
+        """Wait, and tell the user until when. Paused: the user asked to stop meanwhile."""
         ...
 
 
@@ -132,10 +132,9 @@ class Calls(Protocol):
 class TaskFolders:
     """Where a researcher works, and what a program that it starts may reach.
 
-    `workspace` is where it may look and, for an implementation, change files; elsewhere what it changes there is
-    thrown away. `scratch` keeps what must survive a crash of the engine. `containment` is the level at which its
-    program is to run. `lab` is the lab's folder, which that program is to be kept out of; `data` is where the training
-    data lies that the workspace has as links.
+    `workspace`: files to read and, for an implementation, to change; for other requests changes are thrown away.
+    `scratch`: what must survive a crash of the engine. `containment`: the level at which its program must run. `lab`:
+    the lab's folder, which its program must not see. `data`: the training data that the workspace holds as links.
     """
 
     workspace: Path
@@ -149,10 +148,10 @@ class TaskFolders:
 class Task:
     """One request.
 
-    `key` names the effect, so that one under way is adopted and not repeated. `number` counts the requests of this
-    kind in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is gathered when it is
-    called for. `contract` says how to answer, for one that reads its prompt. `calls` is where one that pays for its
-    answers has them recorded.
+    `key` identifies the request, so that a program under way is adopted and not started again. `number` counts the
+    requests of this kind in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is
+    collected when it is called. `contract` says how to answer, for a researcher that reads its prompt. `calls` pays for
+    and records the calls of a researcher that makes any.
     """
 
     key: str
@@ -169,25 +168,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """The raw text of an agent result, or None with the reason why there is none; or a note for the user."""
+    """The raw text of an agent result, with an optional note for the user; or None, and `note` is the reason."""
 
     raw: str | None
     note: str = ""
 
 
 class ResearcherDefaults:
-    """What the engine assumes of a researcher that says nothing else; the built-in ones inherit it."""
+    """What the engine assumes of a researcher that does not say otherwise; the built-in researchers inherit it."""
 
     contract: str | None = None
     """Key of its contract in `prompts.CONTRACTS`; None if it does not read its prompt."""
     counts: frozenset[str] = frozenset()
-    """Which of `tokens` and `dollars` it tells of its spending. A cap on anything else is refused with it."""
+    """Which of `tokens` and `dollars` it reports. A cap on the other is refused with this researcher."""
     notes: tuple[str, ...] = ()
     """Lines for the user when a command starts."""
     chooses_families: bool = False
-    """Whether it leaves out tired families by itself, so that its hypothesis is not refused for one."""
+    """Whether it avoids tired families by itself, so that its hypothesis is not refused for one."""
     names_author: bool = False
-    """Whether its word on who wrote the code (`via`) is believed."""
+    """Whether the engine believes what it says about who wrote the code (`via`)."""
 
 
 class Researcher(Protocol):
@@ -198,7 +197,7 @@ class Researcher(Protocol):
 
     @property
     def works_in_folder(self) -> bool:
-        """Whether it wants files to look at; one that only answers is spared the copy."""
+        """Whether it needs a folder with the lab's files."""
         ...
 
     @property
@@ -217,5 +216,5 @@ class Researcher(Protocol):
     def names_author(self) -> bool: ...
 
     def perform(self, task: Task) -> Answer:
-        """Answer one request. ResearcherError: only for what a retry cannot fix (a missing program or script)."""
+        """Answer one request. ResearcherError: only if a retry cannot help (a missing program or script)."""
         ...

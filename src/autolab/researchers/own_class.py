@@ -1,4 +1,4 @@
-"""A researcher of the user's own: what it says of itself, and the defaults for what it leaves out."""
+"""A researcher class of the user's own, with the defaults for what it leaves out."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from autolab.errors import ResearcherError
 from autolab.researchers.base import Answer, ResearcherDefaults, Task
 
 NEEDED = ("name", "works_in_folder", "perform")
-"""What such a class has to have; `ResearcherDefaults` lists what it may have."""
+"""What such a class must have; `ResearcherDefaults` lists what it may have."""
 
 
 class OwnResearcher(ResearcherDefaults):
-    """An object of a class that the user wrote, with everything that the engine asks of a researcher."""
+    """An object of a class that the user wrote, with everything that the engine needs of a researcher."""
 
     def __init__(self, own: Any, class_name: str) -> None:
-        """ResearcherError if a needed part is missing; `class_name` is what the configuration calls it."""
+        """`class_name` is the name in the configuration. ResearcherError: a needed part is missing."""
         missing = [part for part in NEEDED if not hasattr(own, part)]
         if missing:
             raise ResearcherError(f"researcher: {class_name} is no researcher: it lacks {', '.join(missing)}")
+        # Read once, here: a property of the user's that fails does so before anything is spent.
         self._own = own
         self.name: str = own.name
         self.works_in_folder: bool = own.works_in_folder

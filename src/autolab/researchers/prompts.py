@@ -1,29 +1,39 @@
 """The prompts that a lab gives its researchers: which file a request reads, what it may quote, and how it is filled.
 
-A prompt begins with `<!-- autolab prompt NAME version N -->`, which is not sent. A *contract* is what a kind of
-researcher reads beside the stage's prompt: how to answer, with the schema of the answer.
+A prompt is a file of `.autolab/prompts`, which the user may edit. Its first line is
+`<!-- autolab prompt NAME version N -->`, which is not sent; the rest is text with `{{name}}` where a value is quoted.
+A *contract* is what a kind of researcher reads beside the stage's prompt: how to answer, with the schema of the answer.
+
+The files are Jinja2 templates, rendered in its immutable sandbox. Only names in double braces, comments (`{# … #}`) and
+`{% raw %}` are allowed: no attribute, call, filter, loop or include. Values are never parsed as templates.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.experiment import Finding
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
 from autolab.lab.schemas.replies import OUTPUTS, HypothesisOutput
-from autolab.text import decode
+from autolab.text import decode, one_line
 from autolab.verifiers.findings import blocking_finding
+
+if TYPE_CHECKING:
+    from jinja2 import nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 VALUE_LIMIT = 20_000
 """Characters of one value that a prompt quotes."""
 LIMITS = {"files": 40_000}
-"""Of those that have a limit of their own."""
+"""The same for values with a limit of their own."""
 
 FILES: dict[RequestKind, tuple[str, ...]] = {
     RequestKind.HYPOTHESIS: ("stage_hypothesis.md",),
@@ -33,178 +43,253 @@ FILES: dict[RequestKind, tuple[str, ...]] = {
     RequestKind.UPDATE_DOCS: ("stage_docs.md", "stage_update_docs.md"),
     RequestKind.DECIDE_REPEAT: ("stage_decide.md", "stage_decide_repeat.md"),
 }
-"""The prompt of each kind of request, in `.autolab/prompts`; of two names the first that is there."""
+"""The prompt of each kind of request, in `.autolab/prompts`; of two names the first that exists."""
 
 CONTRACTS = {"llm": "contract_llm.md", "command": "contract_command.md"}
-"""What each kind of researcher that reads prompts is told of how to answer: a file beside the prompts."""
+"""The contract of each kind of researcher that reads prompts: a file beside the prompts."""
 
-_EVERYWHERE = "iteration_id goal metric state_json trouble program"
 REQUIRED: dict[RequestKind, frozenset[str]] = {
-    kind: frozenset(names.split())
-    for kind, names in {
-        RequestKind.HYPOTHESIS: "goal metric history plateau trouble",
-        RequestKind.DESIGN: "hypothesis_md files trouble",
-        RequestKind.IMPLEMENTATION: "design_yaml files review_feedback verifier_errors",
-        RequestKind.IMPLEMENTATION_REVIEW: "design_yaml diff_summary evidence",
-        RequestKind.UPDATE_DOCS: "summary_md paper_targets trouble",
-        RequestKind.DECIDE_REPEAT: "summary_md standing history trouble",
-    }.items()
+    RequestKind.HYPOTHESIS: frozenset({"goal", "metric", "history", "plateau", "trouble"}),
+    RequestKind.DESIGN: frozenset({"hypothesis_md", "files", "trouble"}),
+    RequestKind.IMPLEMENTATION: frozenset({"design_yaml", "files", "review_feedback", "verifier_errors"}),
+    RequestKind.IMPLEMENTATION_REVIEW: frozenset({"design_yaml", "diff_summary", "evidence"}),
+    RequestKind.UPDATE_DOCS: frozenset({"summary_md", "paper_targets", "trouble"}),
+    RequestKind.DECIDE_REPEAT: frozenset({"summary_md", "standing", "history", "trouble"}),
 }
-"""What a prompt of each kind has to quote: without it an answer would be a guess."""
+"""What a prompt of each kind must quote: without it an answer would be a guess."""
 
+_EVERYWHERE = frozenset({"iteration_id", "goal", "metric", "state_json", "trouble", "program"})
+_OPTIONAL: dict[RequestKind, frozenset[str]] = {
+    RequestKind.HYPOTHESIS: frozenset({"method"}),
+    RequestKind.DESIGN: frozenset({"config", "history", "method"}),
+    RequestKind.IMPLEMENTATION: frozenset({"hypothesis_md"}),
+    RequestKind.IMPLEMENTATION_REVIEW: frozenset({"hypothesis_md", "verifier_outputs", "dry_run_output"}),
+    RequestKind.UPDATE_DOCS: frozenset({"results_yaml"}),
+    RequestKind.DECIDE_REPEAT: frozenset({"target", "method"}),
+}
 PLACEHOLDERS: dict[RequestKind, frozenset[str]] = {
-    kind: REQUIRED[kind] | frozenset((*_EVERYWHERE.split(), *names.split()))
-    for kind, names in {
-        RequestKind.HYPOTHESIS: "method",
-        RequestKind.DESIGN: "config history method",
-        RequestKind.IMPLEMENTATION: "hypothesis_md",
-        RequestKind.IMPLEMENTATION_REVIEW: "hypothesis_md verifier_outputs dry_run_output",
-        RequestKind.UPDATE_DOCS: "results_yaml",
-        RequestKind.DECIDE_REPEAT: "target method",
-    }.items()
+    kind: REQUIRED[kind] | _EVERYWHERE | optional for kind, optional in _OPTIONAL.items()
 }
 """What a prompt of each kind may quote."""
 
 PARTS = ("ROLE", "INPUTS", "TASK", "DONE WHEN")
-"""The headings of a prompt: its contract with whoever answers."""
+"""The headings of a prompt: who answers, from what, what the task is, and when it is done."""
 
+_CONTRACT_NAMES = frozenset({"stage", "schema"})
 _KINDS = {name: kind for kind, names in FILES.items() for name in names}
-_INLINE = ("iteration_id", "goal", "metric", "target", "standing")
-_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing"})
+_INLINE_LENGTH = 200
 _FIRST = re.compile(r"\A<!-- autolab prompt (\S+) version (\d{1,9}) -->\n")
-_BUILT_IN = ("via", "action", "body", "changes")
+_HEADINGS = re.compile(rf"(?m)^# ({'|'.join(PARTS)})$")
+_ALLOWED = frozenset({"Output", "TemplateData", "Name"})
+"""Jinja2's nodes that a prompt may consist of. Everything else could run code or build text without a limit."""
+_NOT_IN_SCHEMAS = frozenset({"via", "action", "body", "changes"})
 """Fields of an answer that the built-in researcher uses, or that say nothing: no schema shows them."""
 
 
+@dataclass(frozen=True)
+class Quotation:
+    """A value that a prompt quotes."""
+
+    name: str
+    text: str
+
+    def as_data(self) -> str:
+        """The text, fenced as data. Nothing in it can close the fence; a text over its limit is cut in the middle.
+
+        A short printable line with a name that the engine or the user chose stays in its line.
+        """
+        text = self.text
+        if self.name in _INLINE and len(text) <= _INLINE_LENGTH and text.isprintable():
+            return text
+        limit = LIMITS.get(self.name, VALUE_LIMIT)
+        if len(text) > limit:
+            head = limit * 3 // 4
+            tail = limit - head
+            text = f"{text[:head]}\n[... {len(text) - limit} characters left out ...]\n{text[-tail:]}"
+        # A fence one backtick longer than any run in the text cannot be closed by the text.
+        longest = max(map(len, re.findall(r"`+", text)), default=0)
+        fence = "`" * max(3, longest + 1)
+        return f"\n{fence}data {self.name}\n{text.rstrip() or 'none'}\n{fence}\n"
+
+
 def check(folder: Path) -> list[Finding]:
-    """Findings on every `*.md` of `.autolab/prompts`: a name that is read, its first line, what it quotes."""
-    found = []
+    """Findings about every `*.md` of `.autolab/prompts`, and about each file that is missing."""
+    findings = []
     for path in sorted(folder.glob("*.md")):
         text = decode(path.read_bytes())
-        problems = _wrong(path.name, text) or _role(text, _KINDS.get(path.name))
-        found += [blocking_finding("prompts", f"{_shown(path.name)}: {why}", _shown(path.name)) for why in problems]
-    wanted = [*FILES.values(), *((name,) for name in CONTRACTS.values())]
-    missing = [names[0] for names in wanted if not any((folder / name).exists() for name in names)]
-    return found + [
-        blocking_finding("prompts", f"{_shown(name)}: missing; copy it from a new lab", name) for name in missing
-    ]
+        # Headings are read in the filled prompt, which only a sound template gives.
+        problems = _problems(path.name, text) or _missing_headings(path.name, text)
+        findings += [_finding(path.name, problem) for problem in problems]
+    for names in [*FILES.values(), *((name,) for name in CONTRACTS.values())]:
+        if not any((folder / name).exists() for name in names):
+            findings.append(_finding(names[0], "missing; copy it from a new lab"))
+    return findings
 
 
 def require(path: Path) -> None:
     """RecordError in one line for a prompt file that `compose` would refuse."""
-    problems = _wrong(path.name, path.read_text(encoding="utf-8", errors="replace"))
-    if problems:
-        raise RecordError(f"{_shown(path.name)}: {problems[0]}")
+    _raise_first(path.name, _problems(path.name, decode(path.read_bytes())))
 
 
 def version(text: str) -> int:
-    """Of a prompt, by its first line; RecordError where that does not say it."""
+    """The version in a prompt's first line. RecordError: there is none."""
     first = _FIRST.match(text)
     if first is None:
-        raise RecordError("prompt: line 1: says no version; write <!-- autolab prompt NAME version 1 -->")
+        raise RecordError("prompt: line 1: no version; write <!-- autolab prompt NAME version 1 -->")
     return int(first[2])
 
 
 def compose(name: str, text: str, values: Mapping[str, str]) -> str:
-    """The prompt of the file `name`, filled. RecordError in one line for one that `check` would not let pass."""
-    wrong = _wrong(name, text)
-    if wrong:
-        raise RecordError(f"{_shown(name)}: {wrong[0]}")
+    """The prompt of the file `name`, filled. RecordError in one line if `check` would refuse the file."""
+    _raise_first(name, _problems(name, text))
     return render(text, values)
 
 
+def render(text: str, values: Mapping[str, str]) -> str:
+    """Fill a template: each value is quoted as data. The line with the version is left out.
+
+    RecordError: the text is no template of ours, or a placeholder has no value.
+    """
+    return _filled("prompt", text, {name: Quotation(name, value) for name, value in values.items()})
+
+
 def contract(text: str, kind: RequestKind) -> str:
-    """A contract for one stage. The placeholders are `stage` and `schema`, that of the stage's answer."""
-    values = {"stage": str(kind), "schema": schema(OUTPUTS[kind])}
-
-    def fill(match: re.Match[str]) -> str:
-        if match[1] not in values:
-            raise RecordError(f"contract: {{{{{match[1]}}}}} is not a known placeholder; known: schema, stage")
-        return values[match[1]]
-
-    return _PLACEHOLDER.sub(fill, _FIRST.sub("", text))
+    """A contract for one stage: its `stage` and `schema` are filled. RecordError: it has another placeholder."""
+    return _filled("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
 
 
 def schema(kind: type[Record]) -> str:
     """The JSON schema of a record on one line, without titles, descriptions and what only the built-in one uses."""
-    made = _plain(kind.model_json_schema(), top=True)
+    document = _without_words(kind.model_json_schema())
+    properties = document["properties"]
+    # A model would fill them in if it saw them.
+    for name in _NOT_IN_SCHEMAS:
+        properties.pop(name, None)
     if kind is HypothesisOutput:  # the network itself; a design's `model` is more than that
-        made["properties"]["model_config"] = made["properties"].pop("model")
-    return json.dumps(made, ensure_ascii=False, separators=(",", ":"))
+        properties["model_config"] = properties.pop("model")
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(value: Any, *, top: bool = False) -> Any:
+def _without_words(value: Any) -> Any:
+    """A JSON schema without its own `title` and `description`; a field may have one of these names."""
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [_without_words(part) for part in value]
     if not isinstance(value, dict):
         return value
-    made = {key: _plain(part) for key, part in value.items() if key not in ("title", "description", "properties")}
-    if "properties" in value:
-        hidden = _BUILT_IN if top else ()
-        # A field may be called `title`: what is left out above are the schema's own words.
-        made["properties"] = {name: _plain(part) for name, part in value["properties"].items() if name not in hidden}
-    return made
+    document = {}
+    for key, part in value.items():
+        if key == "properties":
+            document[key] = {name: _without_words(field) for name, field in part.items()}
+        elif key not in ("title", "description"):
+            document[key] = _without_words(part)
+    return document
 
 
-def _wrong(name: str, text: str) -> list[str]:
+def _problems(name: str, text: str) -> list[str]:
     """What keeps a file from being used, each as one line that follows its name."""
-    kind = _KINDS.get(name)
-    if kind is None and name not in CONTRACTS.values():
-        return [f"names no kind of request; known: {', '.join((*_KINDS, *CONTRACTS.values()))}"]
+    if name in CONTRACTS.values():
+        subject, known, needed = "a contract", _CONTRACT_NAMES, _CONTRACT_NAMES
+    elif name in _KINDS:
+        kind = _KINDS[name]
+        subject, known, needed = str(kind), PLACEHOLDERS[kind], REQUIRED[kind]
+    else:
+        return [f"no request reads a file of this name; known: {', '.join((*_KINDS, *CONTRACTS.values()))}"]
+    try:
+        placeholders = _placeholders(_parsed(text))
+    except RecordError as error:
+        return [str(error)]
     stem = name.removesuffix(".md")
+    problems = []
     first = _FIRST.match(text)
-    problems = [] if first and first[1] == stem else [f"line 1: has to be <!-- autolab prompt {stem} version 1 -->"]
-    named = set(_PLACEHOLDER.findall(text))
-    known, needed = (PLACEHOLDERS[kind], REQUIRED[kind]) if kind else (_FOR_CONTRACTS, _FOR_CONTRACTS)
-    of = str(kind) if kind else "a contract"
-    listed = ", ".join(sorted(known))
-    problems += [f"{{{{{one}}}}} is not known in {of}; known: {listed}" for one in sorted(named - known)]
-    return problems + [
-        f"quotes no {{{{{one}}}}}, which {of} needs; put it under INPUTS" for one in sorted(needed - named)
-    ]
+    if first is None or first[1] != stem:
+        problems.append(f"line 1: must be <!-- autolab prompt {stem} version 1 -->")
+    for placeholder in sorted(placeholders.keys() - known):
+        line, names = placeholders[placeholder], ", ".join(sorted(known))
+        problems.append(f"line {line}: {{{{{placeholder}}}}} is not known in {subject}; known: {names}")
+    for placeholder in sorted(needed - placeholders.keys()):
+        problems.append(f"{{{{{placeholder}}}}} is missing, and {subject} needs it; put it under # INPUTS")
+    return problems
 
 
-_FOR_CONTRACTS = frozenset(("stage", "schema"))
-
-
-def _role(text: str, kind: RequestKind | None) -> list[str]:
-    """A prompt says who answers, with what, what is to be done and when that is the case; rendered, in this order."""
-    if kind is None:
+def _missing_headings(name: str, text: str) -> list[str]:
+    if name in CONTRACTS.values():
         return []
-    rendered = _PLACEHOLDER.sub("an example", text)
-    heads = re.findall(r"(?m)^# (ROLE|INPUTS|TASK|DONE WHEN)$", rendered)
+    # As it is sent: a comment is not, and a value must not count as a heading.
+    example = render(text, dict.fromkeys(PLACEHOLDERS[_KINDS[name]], "an example"))
+    if _HEADINGS.findall(example) == list(PARTS):
+        return []
     headings = ", ".join(f"`# {part}`" for part in PARTS)
-    return [] if heads == list(PARTS) else [f"needs the headings {headings}, in this order and once each"]
+    return [f"needs the headings {headings}, in this order and once each"]
+
+
+def _raise_first(name: str, problems: Iterable[str]) -> None:
+    for problem in problems:
+        raise RecordError(f"{_shown(name)}: {problem}")
+
+
+def _finding(name: str, problem: str) -> Finding:
+    return blocking_finding("prompts", f"{_shown(name)}: {problem}", _shown(name))
 
 
 def _shown(name: str) -> str:
     return f".autolab/prompts/{name}"
 
 
-def render(text: str, values: Mapping[str, str], *, limit: int = VALUE_LIMIT) -> str:
-    """Fill the placeholders. A value is fenced as data that nothing in it can close, and capped at `limit` characters.
+# The template engine
 
-    RecordError on a placeholder that no stage knows, or that has no value. Values are not searched for
-    placeholders again. The line that says the version is left out.
+
+@functools.cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_finalize, keep_trailing_newline=True)
+
+
+def _finalize(value: object) -> object:
+    """What stands in the place of a placeholder. A contract's values are the engine's own and stand as they are."""
+    return value.as_data() if isinstance(value, Quotation) else value
+
+
+def _parsed(text: str) -> nodes.Template:
+    """The template's tree. RecordError with the line: a syntax error, or more than text and names."""
+    from jinja2 import TemplateSyntaxError, nodes
+
+    way = "write {{name}} to quote a value, and {% raw %}…{% endraw %} around braces that are text"
+    try:
+        tree = _environment().parse(text)
+    except TemplateSyntaxError as error:
+        raise RecordError(f"line {error.lineno}: {one_line(error.message or 'syntax error')}; {way}") from None
+    except RecursionError:
+        raise RecordError(f"brackets are nested too deeply; {way}") from None
+    for node in tree.find_all(nodes.Node):
+        kind = type(node).__name__
+        if kind not in _ALLOWED:
+            raise RecordError(f"line {node.lineno}: Jinja2's {kind} is not allowed in a prompt; {way}")
+    return tree
+
+
+def _placeholders(tree: nodes.Template) -> dict[str, int]:
+    """The names that a template quotes, with the first line of each.
+
+    Not `meta.find_undeclared_variables`, which leaves out `self` and gives no lines.
     """
+    from jinja2 import nodes
 
-    def fill(match: re.Match[str]) -> str:
-        name = match[1]
-        if not any(name in known for known in PLACEHOLDERS.values()):
-            raise RecordError(f"prompt: {{{{{name}}}}} is not a known placeholder; see `autolab verify`")
+    lines: dict[str, int] = {}
+    for node in tree.find_all(nodes.Name):
+        lines.setdefault(node.name, node.lineno)
+    return lines
+
+
+def _filled(subject: str, text: str, values: Mapping[str, object]) -> str:
+    try:
+        tree = _parsed(text)
+    except RecordError as error:
+        raise RecordError(f"{subject}: {error}") from None
+    for name, line in _placeholders(tree).items():
         if name not in values:
-            raise RecordError(f"prompt: {{{{{name}}}}} has no value in this stage: remove it from the prompt")
-        return _as_data(name, values[name], LIMITS.get(name, limit))
-
-    return _PLACEHOLDER.sub(fill, _FIRST.sub("", text))
-
-
-def _as_data(name: str, value: str, limit: int) -> str:
-    if name in _INLINE and len(value) <= 200 and value.isprintable():
-        return value
-    if len(value) > limit:
-        head, tail = limit * 3 // 4, limit - limit * 3 // 4
-        value = f"{value[:head]}\n[... {len(value) - limit} characters left out ...]\n{value[-tail:]}"
-    longest = max((len(run) for run in re.findall(r"`+", value)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"\n{fence}data {name}\n{value.rstrip() or 'none'}\n{fence}\n"
+            known = ", ".join(sorted(values))
+            raise RecordError(f"{subject}: line {line}: {{{{{name}}}}} has no value here; known: {known}")
+    return _FIRST.sub("", _environment().from_string(tree).render(values))

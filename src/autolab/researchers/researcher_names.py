@@ -1,9 +1,8 @@
-"""The researchers by name, or `package.module:Class` for one of the user's own."""
+"""The researchers by name; `package.module:Class` loads a class of the user's own."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 from typing import Any
 
 from autolab.errors import AutolabError, ResearcherError
@@ -26,23 +25,18 @@ RESEARCHERS: dict[str, _Kind] = {
 
 
 def load_researcher(config: ResearcherConfig) -> Researcher:
-    """The researcher that the configuration names; ResearcherError lists the known ones."""
-    if config.name in RESEARCHERS or config.name in presets():
-        kind = RESEARCHERS.get(config.name, PresetResearcher)
-        defaults = ResearcherConfig().value()
-        options = [key for key, part in config.value().items() if key != "name" and part != defaults[key]]
-        unknown = [key for key in options if key not in kind.options]
-        if unknown:
-            raise ResearcherError(
-                f"researcher: {config.name} has no option {unknown[0]}; it has: {_list(kind.options)}"
-            )
+    """The researcher that the configuration names. ResearcherError: unknown name or option, or a class that fails."""
+    kind: _Kind | None = RESEARCHERS.get(config.name)
+    if kind is None and config.name in presets():
+        kind = PresetResearcher
+    if kind is not None:
+        _refuse_unknown_options(config, kind.options)
         return kind(config)
-    module, _, name = config.name.partition(":")
-    if not (module and name):
-        known = _list({*RESEARCHERS, *presets()})
-        raise ResearcherError(f"researcher: {config.name!r} is not known; known: {known}, or {_OWN}")
+    if ":" not in config.name.strip(":"):
+        known = ", ".join(sorted({*RESEARCHERS, *presets()}))
+        raise ResearcherError(f"researcher: {config.name!r} is not known; known: {known}, or package.module:Class")
     try:
-        own = getattr(importlib.import_module(module), name)(config)
+        own = _own_class(config.name)(config)
     except AutolabError:
         raise
     except Exception as error:  # a user's module may fail in any way: the user wants the line, not our traceback
@@ -50,34 +44,40 @@ def load_researcher(config: ResearcherConfig) -> Researcher:
     return OwnResearcher(own, config.name)
 
 
-def load_replayed(config: ResearcherConfig) -> Researcher | None:
-    """The researcher that reads the recorded replies of its calls anew, without a key.
+def _refuse_unknown_options(config: ResearcherConfig, known: frozenset[str]) -> None:
+    """An option that a researcher does not read would be ignored silently."""
+    defaults = ResearcherConfig().value()
+    for key, value in config.value().items():
+        if key not in known | {"name"} and value != defaults[key]:
+            options = ", ".join(sorted(known))
+            raise ResearcherError(f"researcher: {config.name} has no option {key}; it has: {options}")
 
-    None for every other: what it answered at last is on record, and is taken as it is.
+
+def _own_class(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def load_replayed(config: ResearcherConfig) -> Researcher | None:
+    """For a replay: the researcher that reads the recorded replies of its calls again, without a key.
+
+    None for every other researcher: its final answer is on record, and is used as it is.
     """
     return LLMResearcher(config, keyless=True) if config.name == "llm" else None
 
 
 def recorded_defaults(config: ResearcherConfig) -> ResearcherDefaults:
-    """What the class that a record names says of all its researchers. None is made: that could need a key or a program.
+    """What a recorded researcher's class says of all its objects; the defaults if the class is no longer found.
 
-    The defaults, where the class is no longer found.
+    No object is made: that could need a key or a program.
     """
     kind: Any = RESEARCHERS.get(config.name)
-    module, _, name = config.name.partition(":")
-    if kind is None and module and name:
+    if kind is None and ":" in config.name.strip(":"):
         try:
-            kind = getattr(importlib.import_module(module), name)
+            kind = _own_class(config.name)
         except Exception:  # a user's module may fail in any way, and a replay needs none of it
             kind = None
     recorded = ResearcherDefaults()
     recorded.chooses_families = bool(getattr(kind, "chooses_families", recorded.chooses_families))
     recorded.names_author = bool(getattr(kind, "names_author", recorded.names_author))
     return recorded
-
-
-_OWN = "package.module:Class"
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))

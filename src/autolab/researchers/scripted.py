@@ -1,16 +1,16 @@
-"""A researcher that replays given answers: for audits, demonstrations and tests.
+"""A researcher that replays given answers: for audits, demonstrations, rehearsals and tests.
 
-The script is a YAML file: `iterations:` is a list, one entry an iteration of the lab, each a mapping from
-stage to a list of answers; the nth answer of a kind answers its nth request in that iteration. An answer has
-`output` and, optionally, `status` and `summary`; or `raw`, a text given back as it is, to show what a
-malformed answer does. Where the script says nothing, the answer is `needs_retry` with that reason.
+The script is a YAML file. `iterations:` is a list with one entry for each iteration of the lab, a mapping from stage to
+a list of answers: the nth answer of a stage answers its nth request in that iteration. An answer has `output` and,
+optionally, `status` and `summary`; or `raw`, a text that is returned as it is, to show the effect of a malformed
+answer. If the script has no answer for a request, the result is `needs_retry` with that reason.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -47,6 +47,7 @@ class ScriptedResearcher(ResearcherDefaults):
         if answer is None:
             place = f"iteration {task.iteration}, {task.kind}, request {task.number}"
             return Answer(_result("needs_retry", f"the script has no answer for {place}", None))
+        # Returned unread: it is there to show what the engine does with a malformed answer.
         if answer.raw is not None:
             return Answer(answer.raw)
         return Answer(_result(answer.status, answer.summary, answer.output))
@@ -58,13 +59,6 @@ class ScriptedResearcher(ResearcherDefaults):
         return answers[task.number - 1] if task.number <= len(answers) else None
 
 
-def _result(status: str, summary: str, output: Any) -> str:
-    return json.dumps(
-        {
-            "status": status,
-            "summary": summary,
-            "changed_files": [],
-            "completion_token_seen": False,
-            "output": output,
-        }
-    )
+def _result(status: str, summary: str, output: dict[str, JsonValue] | None) -> str:
+    result = {"status": status, "summary": summary, "changed_files": [], "completion_token_seen": False}
+    return json.dumps(result | {"output": output})

@@ -1,7 +1,7 @@
-"""A model that a researcher describes as data: what a lab with a method.json can say of it, and make of it.
+"""A model that a researcher describes as data: what a lab with a method.json can check about it, and write from it.
 
-A design's `model` may hold a `model_config` and a `recipe`. What they leave out is the base's: the pictures' shape, the
-number of classes, the keys of the recipe. A new network has a name of its own.
+A design's `model` may hold a `model_config` and a `recipe`. What they leave out comes from the base: the pictures'
+shape, the number of classes, the other keys of the recipe. A new network has a name of its own.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from autolab.researchers.assembler.written_method import METHOD, NotApplicable, 
 
 MODEL, RECIPE = "model_config", "recipe"
 Read = Callable[[str], str | None]
-"""Reads a file of the base commit; None where there is none."""
+"""Reads a file of the base commit; None if it is missing."""
 
 
 def told(read: Read) -> str:
-    """The base's method and what another one may hold, for a prompt."""
+    """The base's method and what another method may hold, for a prompt."""
     text = read(METHOD)
     if text is None:
         return "This lab has no method.json: leave model_config and next_config out, and write code."
@@ -34,10 +34,7 @@ def told(read: Read) -> str:
 
 
 def unfit(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> str:
-    """Why a design's `model` cannot be assembled, in one line; empty where it can, or where it describes none."""
-    if not _describes(read, model):
-        return ""
-    assert model is not None
+    """Why a design's `model` cannot be assembled, in one line; empty if it can, or if there is nothing to assemble."""
     try:
         _files(read, model, name)
     except RecordError as error:
@@ -46,71 +43,79 @@ def unfit(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> str:
 
 
 def written(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> ImplementationOutput | None:
-    """A design's `model` as the assembler writes it; None where the lab has no method.json or it describes none.
+    """The code of a design's `model`; None if the lab has no method.json, or `model` describes no model.
 
     RecordError: it cannot be assembled.
     """
-    if not _describes(read, model):
-        return None
-    assert model is not None
     files = _files(read, model, name)
+    if files is None:
+        return None
     plan = "\n".join(f"- {line}" for line in files.plan)
     return ImplementationOutput(plan=plan, files=files.files, edits=files.edits, via="assembler")
 
 
-def alone(made: ImplementationOutput, changed: list[str], read: Read) -> ImplementationOutput:
-    """`made`, with every other file of `changed` as in the base."""
-    mine = {file.path for file in made.files} | {edit.path for edit in made.edits}
-    others = {path: read(path) for path in changed if path not in mine}
-    back = tuple(NewFile(path=path, content=text) for path, text in others.items() if text is not None)
-    gone = tuple(path for path, text in others.items() if text is None)
-    return made.model_copy(update={"files": made.files + back, "delete": gone})
+def alone(output: ImplementationOutput, changed: list[str], read: Read) -> ImplementationOutput:
+    """`output`, with every other file of `changed` as in the base."""
+    own = {file.path for file in output.files} | {edit.path for edit in output.edits}
+    files, delete = list(output.files), []
+    for path in changed:
+        if path in own:
+            continue
+        text = read(path)
+        if text is None:
+            delete.append(path)
+        else:
+            files.append(NewFile(path=path, content=text))
+    return output.model_copy(update={"files": tuple(files), "delete": tuple(delete)})
 
 
-def _describes(read: Read, model: Mapping[str, JsonValue] | None) -> bool:
-    return bool(model) and bool({MODEL, RECIPE} & set(model or ())) and read(METHOD) is not None
-
-
-def _files(read: Read, model: Mapping[str, JsonValue], name: str) -> WrittenMethod:
-    base = Method.from_text(read(METHOD) or "", METHOD)
+def _files(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> WrittenMethod | None:
+    """The files of `model`; None if there is nothing to assemble. RecordError: it cannot be assembled."""
+    text = read(METHOD)
+    if text is None or model is None or not {MODEL, RECIPE} & model.keys():
+        return None
+    base = Method.from_text(text, METHOD)
     try:
-        return method_files(base, _made(base, model, name, read), read)
+        return method_files(base, _method(base, model, name, read), read)
     except NotApplicable as error:
         raise RecordError(str(error)) from None
 
 
-def _made(base: Method, model: Mapping[str, JsonValue], name: str, read: Read) -> Method:
-    value, shown = base.value(), "model"
+def _method(base: Method, model: Mapping[str, JsonValue], name: str, read: Read) -> Method:
+    """The base's method with what `model` says. RecordError: it is malformed, or is no model for this lab."""
+    value = base.value()
     network, recipe = model.get(MODEL), model.get(RECIPE, {})
     if network is not None:
         if not isinstance(network, dict):
-            raise RecordError(f"{shown}: {MODEL}: is not a mapping")
-        kept = {key: value["model"][key] for key in ("input", "classes")}
-        value["model"] = {"name": _name(name), **kept, **network}
+            raise RecordError(f"model: {MODEL}: is not a mapping")
+        # What the answer gives wins, so that a wrong shape is an error and not replaced silently.
+        defaults = {"name": _name(name), "input": value["model"]["input"], "classes": value["model"]["classes"]}
+        value["model"] = defaults | network
     if not isinstance(recipe, dict):
-        raise RecordError(f"{shown}: {RECIPE}: is not a mapping")
+        raise RecordError(f"model: {RECIPE}: is not a mapping")
     value["recipe"] |= recipe
-    # The parts by themselves first: an error names the field as the answer has it.
-    ModelConfig.from_value(value["model"], f"{shown}: {MODEL}")
-    RecipeConfig.from_value(value["recipe"], f"{shown}: {RECIPE}")
-    made = Method.from_value(value, shown)
-    _refuse_other(base, made, read)
-    return made
+    # The parts by themselves first: an error then names the field as the answer has it.
+    ModelConfig.from_value(value["model"], f"model: {MODEL}")
+    RecipeConfig.from_value(value["recipe"], f"model: {RECIPE}")
+    method = Method.from_value(value, "model")
+    _refuse_other(base, method, read)
+    return method
 
 
-def _refuse_other(base: Method, made: Method, read: Read) -> None:
-    """RecordError for other pictures than the lab's, and for the name of a model that is to stay what it is."""
+def _refuse_other(base: Method, method: Method, read: Read) -> None:
+    """RecordError: other pictures or classes than the lab's, or the name of a model that must not change."""
     for key in ("input", "classes"):
-        was, now = base.model.value()[key], made.model.value()[key]
-        if was != now:
-            raise RecordError(f"model: {MODEL}: {key}: {now}, but the lab's is {was}")
-    name = made.model.name
-    stays = name in base.baselines or (name != base.model.name and read(f"models/{name}.py") is not None)
-    if made.model != base.model and stays:
+        lab, answer = base.model.value()[key], method.model.value()[key]
+        if lab != answer:
+            raise RecordError(f"model: {MODEL}: {key}: {answer}, but the lab's is {lab}")
+    name = method.model.name
+    if method.model == base.model:
+        return
+    if name in base.baselines or (name != base.model.name and read(f"models/{name}.py") is not None):
         raise RecordError(f"model: {MODEL}: name: models/{name}.py is there already; choose another name")
 
 
 def _name(text: str) -> str:
-    """A name for a new model that gave none."""
+    """A name for a new model that has none."""
     plain = re.sub(r"[^a-z0-9]+", "_", text.casefold()).strip("_")
     return f"model_{plain}"[:48]

@@ -1,7 +1,7 @@
-"""Layers in their places: what comes out of each, what it learns, the code that builds it.
+"""Layers in their places: the shape of each one's output, its parameters, the code that builds it.
 
-A shape is `(channels, height, width)` of maps, or `(n,)` of values. All of it is known before anything runs: a layer
-that does not fit is a RecordError of one line that names it and says the way out.
+A shape is `(channels, height, width)` for maps, or `(n,)` for values. All of it is known before anything runs: a layer
+that does not fit is a RecordError of one line that names the layer and the way out.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Shape = tuple[int, ...]
 
 MAX_PARAMETERS = 50_000_000
 MAX_VALUES = 4_000_000
-"""Values that one layer may make of one picture."""
+"""Output values of one layer for one picture."""
 MIN_NORMALISED = 4
-"""Fewer values than these are nearly alike once their mean and deviation are taken away."""
+"""Fewer values than these are nearly the same once they are normalised."""
 
 ACTIVATIONS = {
     "relu": "nn.ReLU()",
@@ -45,7 +45,7 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Placed:
-    """One layer in its place: `words` name it to a reader, `code` builds it, `shape` comes out of it."""
+    """One layer in its place: `words` name it for a reader, `code` builds it, `shape` is that of its output."""
 
     layer: AnyLayer
     words: str
@@ -55,24 +55,25 @@ class Placed:
 
 
 def place(config: ModelConfig) -> tuple[Placed, ...]:
-    """Every layer of `config`, and after them the linear one to the classes. RecordError for what does not fit."""
+    """Every layer of `config`, and after them the linear layer to the classes. RecordError: a layer does not fit."""
     shape: Shape = config.input
-    placed: list[Placed] = []
+    layers: list[Placed] = []
     for index, layer in enumerate(config.layers):
-        # A norm takes away the bias of the layer before it, and brings its own.
+        # A norm subtracts the bias of the layer before it, and has its own.
         bias = not any(isinstance(following, Norm) for following in config.layers[index + 1 : index + 2])
         try:
-            placed.append(_place(layer, shape, bias))
-            _refuse_giants(placed)
+            layers.append(_place(layer, shape, bias))
+            _refuse_giants(layers)
         except RecordError as error:
             raise RecordError(f"model_config: layers.{index}: {error}") from None
-        shape = placed[-1].shape
+        shape = layers[-1].shape
+    # Which of flatten and global_pool is meant is the researcher's choice, so neither is added silently.
     if len(shape) == 3:
         raise RecordError(
             f"model_config: layers: they end in maps of {sizes(shape)}, the last linear layer takes values; "
             "end with flatten or global_pool"
         )
-    return (*placed, _linear(Linear(units=config.classes), shape, True))
+    return (*layers, _linear(Linear(units=config.classes), shape, True))
 
 
 def sizes(shape: Shape) -> str:
@@ -93,8 +94,8 @@ def _place(layer: AnyLayer, shape: Shape, bias: bool) -> Placed:
             return _pool(layer, shape)
         case GlobalPool():
             channels, _, _ = _maps(layer, shape)
-            how = "mean" if layer.kind == "avg" else "max"
-            return Placed(layer, f"global {layer.kind}-pool", f'Reduce("b c h w -> b c", "{how}")', (channels,))
+            reduction = "mean" if layer.kind == "avg" else "max"
+            return Placed(layer, f"global {layer.kind}-pool", f'Reduce("b c h w -> b c", "{reduction}")', (channels,))
         case Flatten():
             return Placed(layer, "flatten", 'Rearrange("b c h w -> b (c h w)")', (prod(_maps(layer, shape)),))
         case Dropout():
@@ -104,24 +105,23 @@ def _place(layer: AnyLayer, shape: Shape, bias: bool) -> Placed:
 
 
 def _maps(layer: AnyLayer, shape: Shape) -> tuple[int, int, int]:
+    """Channels, height and width. RecordError: the layer gets values."""
     if len(shape) != 3:
-        raise RecordError(
-            f"{layer.type} takes maps, and the layers before it leave {sizes(shape)} values; "
-            f"{'take it out' if isinstance(layer, Flatten) else 'put it before flatten and global_pool'}"
-        )
+        way = "take it out" if isinstance(layer, Flatten) else "put it before flatten and global_pool"
+        raise RecordError(f"{layer.type} takes maps, and the layers before it leave {sizes(shape)} values; {way}")
     channels, height, width = shape
     return channels, height, width
 
 
-def _refuse_giants(placed: list[Placed]) -> None:
-    """RecordError if the last of `placed` makes the model larger than a lab can want."""
-    last = placed[-1]
+def _refuse_giants(layers: list[Placed]) -> None:
+    """RecordError: the last of `layers` makes the model too large."""
+    last = layers[-1]
     if prod(last.shape) > MAX_VALUES:
         raise RecordError(
             f"{last.words} makes {prod(last.shape):,} values of one picture, more than {MAX_VALUES:,}; "
             "take fewer channels, or a stride or a pool before it"
         )
-    if sum(layer.parameters for layer in placed) > MAX_PARAMETERS:
+    if sum(layer.parameters for layer in layers) > MAX_PARAMETERS:
         raise RecordError(
             f"{last.words} has {last.parameters:,} parameters, which makes the model larger than "
             f"{MAX_PARAMETERS:,}; take fewer units or channels, or pool before it"
@@ -130,27 +130,31 @@ def _refuse_giants(placed: list[Placed]) -> None:
 
 def _convolution(layer: Conv | DepthwiseSeparable, shape: Shape, bias: bool) -> Placed:
     channels, height, width = _maps(layer, shape)
-    out = (layer.channels, *_strided(height, width, layer.stride))
-    if isinstance(layer, Conv):
-        words, code = "conv", "nn.Conv2d"
-        parameters = channels * layer.channels * layer.kernel**2 + bias * layer.channels
-    else:
-        words, code = "depthwise-separable conv", "DepthwiseSeparable"
-        parameters = channels * layer.kernel**2 + channels * layer.channels + bias * layer.channels
-    words += f" {layer.channels}" + (f" of {layer.kernel} x {layer.kernel}" if layer.kernel != 3 else "")
     options = [str(channels), str(layer.channels), f"kernel_size={layer.kernel}"]
     if layer.stride != 1:
-        words += f" at stride {layer.stride}"
         options.append(f"stride={layer.stride}")
-    if isinstance(layer, Conv) and layer.kernel != 1:
-        options.append(f"padding={layer.kernel // 2}")
+    parameters = layer.channels if bias else 0
+    if isinstance(layer, Conv):
+        words, code = "conv", "nn.Conv2d"
+        parameters += channels * layer.channels * layer.kernel**2
+        if layer.kernel != 1:
+            options.append(f"padding={layer.kernel // 2}")
+    else:
+        words, code = "depthwise-separable conv", "DepthwiseSeparable"
+        parameters += channels * layer.kernel**2 + channels * layer.channels
     if not bias:
         options.append("bias=False")
-    return Placed(layer, words, f"{code}({', '.join(options)})", out, parameters)
+    words += f" {layer.channels}"
+    if layer.kernel != 3:
+        words += f" of {layer.kernel} x {layer.kernel}"
+    if layer.stride != 1:
+        words += f" at stride {layer.stride}"
+    output = (layer.channels, *_strided(height, width, layer.stride))
+    return Placed(layer, words, f"{code}({', '.join(options)})", output, parameters)
 
 
 def _strided(height: int, width: int, stride: int) -> tuple[int, int]:
-    """A map after a convolution that is padded by half its kernel."""
+    """The sides of a map after a convolution that is padded by half its kernel."""
     return (height - 1) // stride + 1, (width - 1) // stride + 1
 
 
@@ -163,28 +167,30 @@ def residual_name(layer: Residual) -> str:
 
 def _residual(layer: Residual, shape: Shape) -> Placed:
     channels, height, width = _maps(layer, shape)
-    out = (layer.channels, *_strided(height, width, layer.stride))
+    output = (layer.channels, *_strided(height, width, layer.stride))
     if layer.norm == "group":
-        _refuse_small_groups(out)
+        _refuse_small_groups(output)
+    convolution = DepthwiseSeparable if layer.convolution == "depthwise_separable" else Conv
     bias = layer.norm == "none"
-    halves = (Conv, DepthwiseSeparable)[layer.convolution == "depthwise_separable"]
-    first = _convolution(halves(channels=layer.channels, stride=layer.stride), shape, bias)
-    second = _convolution(halves(channels=layer.channels), out, bias)
-    parameters = first.parameters + second.parameters
-    norms = 0 if bias else 2
+    # Counted with the layers' own formula: the block is built of the same layers.
+    parts = [
+        _convolution(convolution(channels=layer.channels, stride=layer.stride), shape, bias),
+        _convolution(convolution(channels=layer.channels), output, bias),
+    ]
     if layer.stride != 1 or channels != layer.channels:
-        parameters += _convolution(Conv(channels=layer.channels, kernel=1), shape, bias).parameters
-        norms += 0 if bias else 1
-    parameters += norms * 2 * layer.channels
+        parts.append(_convolution(Conv(channels=layer.channels, kernel=1), shape, bias))
+    parameters = sum(part.parameters for part in parts)
+    if not bias:  # a norm after each, with a scale and a shift for each channel
+        parameters += len(parts) * 2 * layer.channels
     words, options = f"residual {layer.channels}", f"{channels}, {layer.channels}"
     if layer.stride != 1:
         words += f" at stride {layer.stride}"
         options += f", stride={layer.stride}"
-    return Placed(layer, words, f"{residual_name(layer)}({options})", out, parameters)
+    return Placed(layer, words, f"{residual_name(layer)}({options})", output, parameters)
 
 
 def groups(channels: int) -> int:
-    """Groups of a group norm: eight, or as many of them as divide the channels evenly."""
+    """Groups of a group norm: eight, or as many of eight as divide the channels."""
     return gcd(8, channels)
 
 
@@ -198,21 +204,25 @@ def _refuse_small_groups(shape: Shape) -> None:
 
 
 def _norm(layer: Norm, shape: Shape) -> Placed:
-    if len(shape) == 3:
-        if layer.kind == "group":
-            _refuse_small_groups(shape)
-        code = {
-            "batch": f"nn.BatchNorm2d({shape[0]})",
-            "group": f"nn.GroupNorm({groups(shape[0])}, {shape[0]})",
-            "layer": f"nn.GroupNorm(1, {shape[0]})",
-        }[layer.kind]
-    else:
-        if layer.kind == "group":
-            raise RecordError(f"group norm takes maps, and gets {sizes(shape)} values; use batch or layer here")
-        code = f"nn.BatchNorm1d({shape[0]})" if layer.kind == "batch" else f"nn.LayerNorm({shape[0]})"
     if layer.kind == "layer" and prod(shape) < MIN_NORMALISED:
         raise RecordError(f"layer norm gets {prod(shape)} values, too few to normalise; use batch norm here")
+    code = _norm_of_maps(layer, shape) if len(shape) == 3 else _norm_of_values(layer, shape)
     return Placed(layer, f"{layer.kind} norm", code, shape, 2 * shape[0])
+
+
+def _norm_of_maps(layer: Norm, shape: Shape) -> str:
+    if layer.kind == "batch":
+        return f"nn.BatchNorm2d({shape[0]})"
+    if layer.kind == "layer":
+        return f"nn.GroupNorm(1, {shape[0]})"
+    _refuse_small_groups(shape)
+    return f"nn.GroupNorm({groups(shape[0])}, {shape[0]})"
+
+
+def _norm_of_values(layer: Norm, shape: Shape) -> str:
+    if layer.kind == "group":
+        raise RecordError(f"group norm takes maps, and gets {sizes(shape)} values; use batch or layer here")
+    return f"nn.BatchNorm1d({shape[0]})" if layer.kind == "batch" else f"nn.LayerNorm({shape[0]})"
 
 
 def _pool(layer: Pool, shape: Shape) -> Placed:
@@ -221,13 +231,17 @@ def _pool(layer: Pool, shape: Shape) -> Placed:
         raise RecordError(
             f"pool {layer.size} does not fit on maps of {sizes(shape)}; take it out, or pool and stride less before it"
         )
-    code = f"nn.{'MaxPool2d' if layer.kind == 'max' else 'AvgPool2d'}({layer.size})"
-    out = (channels, height // layer.size, width // layer.size)
-    return Placed(layer, f"{layer.kind}-pool {layer.size}", code, out)
+    name = "MaxPool2d" if layer.kind == "max" else "AvgPool2d"
+    output = (channels, height // layer.size, width // layer.size)
+    return Placed(layer, f"{layer.kind}-pool {layer.size}", f"nn.{name}({layer.size})", output)
 
 
 def _linear(layer: Linear, shape: Shape, bias: bool) -> Placed:
     if len(shape) == 3:
         raise RecordError(f"linear takes values, and gets maps of {sizes(shape)}; put flatten or global_pool before it")
-    code = f"nn.Linear({shape[0]}, {layer.units}{'' if bias else ', bias=False'})"
-    return Placed(layer, f"linear {layer.units}", code, (layer.units,), shape[0] * layer.units + bias * layer.units)
+    options, parameters = f"{shape[0]}, {layer.units}", shape[0] * layer.units
+    if bias:
+        parameters += layer.units
+    else:
+        options += ", bias=False"
+    return Placed(layer, f"linear {layer.units}", f"nn.Linear({options})", (layer.units,), parameters)

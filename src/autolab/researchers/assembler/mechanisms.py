@@ -1,7 +1,8 @@
-"""What a recipe can be made of: for each mechanism the code that it adds to `recipe.py`, and whose idea it is.
+"""The mechanisms of a recipe: for each the code that it adds to `recipe.py`, with its source in the literature.
 
-Code is written as it stands in the file; lines of a method carry no indent. Random numbers come from the generator
-`noise`, which lives on the processor, and go to the images' device, so that a training draws the same ones anywhere.
+The code stands here as in the file, but lines of a method have no indent. Random numbers come from the generator
+`noise`, which lives on the processor, and are moved to the images' device, so that a training draws the same numbers on
+every device.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from autolab.lab.schemas.method import RecipeConfig
 
 @dataclass(frozen=True)
 class Part:
-    """One mechanism. `words` stand in the module's docstring, `definition` before the class, `method` at its end."""
+    """One mechanism. `words` go into the module's docstring, `definition` before the class, `method` at its end."""
 
     words: str = ""
     imports: tuple[str, ...] = ()
@@ -31,10 +32,10 @@ def optimiser(config: RecipeConfig) -> Part:
     if config.optimiser == "adamw":
         init = "self._optimiser = AdamW(model.parameters(), weight_decay=weight_decay, betas=(0.9, 0.999))"
         return Part("AdamW", imports=("from optimiser import AdamW",), init=(init,))
-    name, words, constant, definition = {
-        "sgd": ("SGD", "SGD with Nesterov's momentum", "MOMENTUM = 0.9", _SGD),
-        "lion": ("Lion", "Lion", "BETAS = (0.9, 0.99)", _LION),
-    }[config.optimiser]
+    if config.optimiser == "sgd":
+        name, words, constant, definition = "SGD", "SGD with Nesterov's momentum", "MOMENTUM = 0.9", _SGD
+    else:
+        name, words, constant, definition = "Lion", "Lion", "BETAS = (0.9, 0.99)", _LION
     return Part(
         words,
         imports=("from collections.abc import Iterable",),
@@ -109,7 +110,7 @@ def clip(config: RecipeConfig) -> Part:
 
 @dataclass(frozen=True)
 class _Fall:
-    """How a step size goes down from its peak: `doc` from the first step on, `then` after a warm-up."""
+    """How a step size falls from its peak. `doc` describes it from the first step on, `then` after a warm-up."""
 
     words: str
     doc: str
@@ -136,7 +137,7 @@ _FALLS = {
 
 
 def schedule(config: RecipeConfig) -> Part:
-    """The step size as a function of `_step`, the number of steps that are done, and `_steps`, that of all."""
+    """The step size as a function of `_step`, the number of steps done, and `_steps`, the number of all."""
     if config.schedule == "one_cycle":
         constant = f"WARMUP = {config.warmup or 0.3}  # share of the steps in which the step size rises"
         words = "a step size that rises and falls in one cycle"
@@ -327,16 +328,17 @@ def _average(self) -> None:
 
 
 def parts(config: RecipeConfig) -> tuple[Part, ...]:
-    """What is switched on, in the order in which it acts on pictures, labels, gradients and weights."""
-    return (
-        *([shift(config)] if config.shift else []),
-        *([flip(config)] if config.flip else []),
-        *([cutout(config)] if config.cutout else []),
-        *([noise(config)] if config.noise else []),
-        *([mixup(config)] if config.mixup else []),
-        *([smoothing(config)] if config.label_smoothing else []),
-        *([clip(config)] if config.clip else []),
-        optimiser(config),
-        schedule(config),
-        *([averaging(config)] if config.averaging != "none" else []),
+    """The mechanisms that are switched on, in the order in which they act on pictures, labels, gradients, weights."""
+    switches = (
+        (config.shift, shift),
+        (config.flip, flip),
+        (config.cutout, cutout),
+        (config.noise, noise),
+        (config.mixup, mixup),
+        (config.label_smoothing, smoothing),
+        (config.clip, clip),
+        (True, optimiser),
+        (True, schedule),
+        (config.averaging != "none", averaging),
     )
+    return tuple(mechanism(config) for switch, mechanism in switches if switch)

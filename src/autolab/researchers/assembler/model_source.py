@@ -1,4 +1,4 @@
-"""The source of a model: one module `models/<name>.py` with a class `Model`, as one would write it by hand."""
+"""The source of a model: one module `models/<name>.py` with a class `Model`, as if written by hand."""
 
 from __future__ import annotations
 
@@ -98,41 +98,42 @@ _INITIALISATION = {
 
 
 def shapes(config: ModelConfig) -> tuple[Shape, ...]:
-    """What comes out of each layer, and last of the linear one to the classes. RecordError for what does not fit."""
+    """The output shape of each layer, last that of the linear layer to the classes. RecordError: layers do not fit."""
     return tuple(placed.shape for placed in place(config))
 
 
 def parameters(config: ModelConfig) -> int:
-    """Numbers that training may move. RecordError for layers that do not fit."""
+    """The number of trainable parameters. RecordError: layers do not fit."""
     return sum(placed.parameters for placed in place(config))
 
 
 def model_source(config: ModelConfig) -> Source:
-    """`models/<name>.py`: equal configurations give equal bytes. RecordError for layers that do not fit."""
-    placed = place(config)
+    """`models/<name>.py`: equal configurations give equal bytes. RecordError: layers do not fit."""
+    layers = place(config)
     text = _MODULE.format(
         name=config.name,
         input=sizes(config.input),
         classes=config.classes,
-        parameters=sum(layer.parameters for layer in placed),
-        words=_words(placed),
-        imports="\n".join(_imports(placed)),
-        blocks=_blocks(placed),
-        layers=block(_lines(placed, config.input), 3),
+        parameters=sum(layer.parameters for layer in layers),
+        words=_words(layers),
+        imports="\n".join(_imports(layers)),
+        blocks=_blocks(layers),
+        layers=block(_lines(layers, config.input), 3),
         initialisation=_INITIALISATION[config.initialisation],
-        dimensions=" ".join(str(size) for size in config.input),
+        dimensions=" ".join(map(str, config.input)),
     )
     return Source(f"models/{config.name}.py", text)
 
 
-def _words(placed: tuple[Placed, ...]) -> str:
-    """The layers in one sentence, and whose ideas they are."""
-    text = prose(", ".join(layer.words for layer in placed) + ".")
-    named: dict[str, str] = {}
-    for layer in placed:
-        named |= {idea: _PAPERS[idea] for idea in _ideas(layer) if idea in _PAPERS}
-    papers = [f"{idea}: {paper}" for idea, paper in named.items()]
-    return "\n".join([text, "", "Sources:", block(papers, 1)]) if papers else text
+def _words(layers: tuple[Placed, ...]) -> str:
+    """The layers in one sentence, and the papers that their ideas come from."""
+    text = prose(", ".join(layer.words for layer in layers) + ".")
+    papers: dict[str, str] = {}
+    for layer in layers:
+        for idea in _ideas(layer):
+            if idea in _PAPERS:
+                papers[idea] = f"{idea}: {_PAPERS[idea]}"
+    return f"{text}\n\nSources:\n{block(papers.values(), 1)}" if papers else text
 
 
 def _ideas(placed: Placed) -> tuple[str, ...]:
@@ -150,63 +151,66 @@ def _ideas(placed: Placed) -> tuple[str, ...]:
     return ()
 
 
-def _imports(placed: tuple[Placed, ...]) -> list[str]:
-    used = {layer.code.partition("(")[0] for layer in placed}
-    einops = [name for name in ("Rearrange", "Reduce") if name in used]
-    gcd = any(isinstance(layer.layer, Residual) and layer.layer.norm == "group" for layer in placed)
-    return [
-        *(["from math import gcd", ""] if gcd else []),
+def _residuals(layers: tuple[Placed, ...]) -> dict[str, Residual]:
+    """One residual block for each class that the model needs, by the class's name."""
+    return {residual_name(layer.layer): layer.layer for layer in layers if isinstance(layer.layer, Residual)}
+
+
+def _imports(layers: tuple[Placed, ...]) -> list[str]:
+    modules = {layer.code.partition("(")[0] for layer in layers}
+    einops = [name for name in ("Rearrange", "Reduce") if name in modules]
+    lines = [
         f"from einops.layers.torch import {', '.join(einops)}",
         "from jaxtyping import Float",
         "from torch import Tensor, nn",
     ]
+    if any(layer.norm == "group" for layer in _residuals(layers).values()):
+        # Only the residual block computes its groups when it is built; other norms have theirs written out.
+        lines = ["from math import gcd", "", *lines]
+    return lines
 
 
-def _blocks(placed: tuple[Placed, ...]) -> str:
+def _blocks(layers: tuple[Placed, ...]) -> str:
     """The classes that the model's layers need, each once, before the model."""
-    residuals = {residual_name(layer.layer): layer.layer for layer in placed if isinstance(layer.layer, Residual)}
-    separable = any(isinstance(layer.layer, DepthwiseSeparable) for layer in placed)
-    separable |= any(layer.convolution == "depthwise_separable" for layer in residuals.values())
-    return (_SEPARABLE if separable else "") + "".join(_residual(layer) for layer in residuals.values())
+    residuals = _residuals(layers).values()
+    separable = any(isinstance(layer.layer, DepthwiseSeparable) for layer in layers)
+    separable |= any(layer.convolution == "depthwise_separable" for layer in residuals)
+    blocks = _SEPARABLE if separable else ""
+    return blocks + "".join(map(_residual, residuals))
+
+
+_NORM_CODE = {
+    "batch": ["nn.BatchNorm2d(outputs),"],
+    "group": ["nn.GroupNorm(gcd(8, outputs), outputs),"],
+    "none": [],
+}
 
 
 def _residual(layer: Residual) -> str:
-    separable = layer.convolution == "depthwise_separable"
-    first, second = (
-        f"DepthwiseSeparable({{}}, outputs, kernel_size=3{stride}"
-        if separable
-        else f"nn.Conv2d({{}}, outputs, kernel_size=3{stride}, padding=1"
-        for stride in (", stride=stride", "")
-    )
+    """The class of a residual block."""
+    norm, activation = _NORM_CODE[layer.norm], ACTIVATIONS[layer.activation]
     bias = "" if layer.norm == "none" else ", bias=False"
-    norm = {
-        "batch": ["nn.BatchNorm2d(outputs),"],
-        "group": ["nn.GroupNorm(gcd(8, outputs), outputs),"],
-        "none": [],
-    }[layer.norm]
-    activation = ACTIVATIONS[layer.activation]
+    name, padding = "nn.Conv2d", ", padding=1"
+    if layer.convolution == "depthwise_separable":
+        name, padding = "DepthwiseSeparable", ""
     body = [
-        first.format("inputs") + f"{bias}),",
+        f"{name}(inputs, outputs, kernel_size=3, stride=stride{padding}{bias}),",
         *norm,
         f"{activation},",
-        second.format("outputs") + f"{bias}),",
+        f"{name}(outputs, outputs, kernel_size=3{padding}{bias}),",
         *norm,
     ]
-    skip = [f"nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride{bias})"]
+    skip = [f"self.skip = nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride{bias})"]
     if norm:
-        skip = ["nn.Sequential(", f"    {skip[0]},", f"    {norm[0]}", ")"]
-    return _RESIDUAL.format(
-        name=residual_name(layer),
-        body=block(body, 3),
-        skip=block([f"self.skip = {skip[0]}", *skip[1:]], 3),
-        activation=activation,
-    )
+        convolution = skip[0].removeprefix("self.skip = ")
+        skip = ["self.skip = nn.Sequential(", f"    {convolution},", f"    {norm[0]}", ")"]
+    return _RESIDUAL.format(name=residual_name(layer), body=block(body, 3), skip=block(skip, 3), activation=activation)
 
 
-def _lines(placed: tuple[Placed, ...], shape: Shape) -> list[str]:
-    """One layer a line, with what comes out of it where that changes."""
+def _lines(layers: tuple[Placed, ...], shape: Shape) -> list[str]:
+    """One line a layer, with the shape of its output if that changes."""
     lines = []
-    for layer in placed:
+    for layer in layers:
         comment = f"  # {sizes(layer.shape)}" if layer.shape != shape else ""
         lines.append(f"{layer.code},{comment}")
         shape = layer.shape

@@ -1,9 +1,11 @@
-"""The source of a recipe: `recipe.py` with a class `Recipe`, holding the code of what is switched on and no other."""
+"""The source of a recipe: `recipe.py` with a class `Recipe`, with the code of what is switched on and no other."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from autolab.lab.schemas.method import RecipeConfig
-from autolab.researchers.assembler.mechanisms import Part, parts
+from autolab.researchers.assembler.mechanisms import parts
 from autolab.researchers.assembler.source import Source, block, prose
 
 _MODULE = '''\
@@ -46,80 +48,111 @@ _KEEP_MEANS = '''\
             weight.copy_(mean)
 '''
 
+_STANDARD = ("import math", "import random", "from collections.abc import Iterable")
+_EINOPS = "from einops import rearrange"
+_OPTIMISER = "from optimiser import AdamW"
+
+
+@dataclass
+class _Lines:
+    """The code of all parts of a recipe, by where it stands."""
+
+    words: list[str] = field(default_factory=lambda: ["cross-entropy"])
+    imports: set[str] = field(default_factory=set)
+    constants: list[str] = field(default_factory=list)
+    definitions: str = ""
+    init: list[str] = field(default_factory=list)
+    augment: list[str] = field(default_factory=list)
+    before_step: list[str] = field(default_factory=list)
+    after_step: list[str] = field(default_factory=list)
+    methods: list[str] = field(default_factory=list)
+
 
 def recipe_source(recipe: RecipeConfig) -> Source:
     """`recipe.py`: equal recipes give equal bytes."""
-    on = parts(recipe)
-    counted = recipe.schedule != "constant" or recipe.warmup > 0 or recipe.averaging != "none"
-    constants = [line for part in on for line in part.constants]
+    # A recipe that does not need the step number does not count steps: its code has nothing that is not used.
+    lines = _collected(recipe)
+    counts_steps = recipe.schedule != "constant" or recipe.warmup > 0 or recipe.averaging != "none"
     text = _MODULE.format(
-        words=_words(on),
-        imports="\n".join(_imports(on)),
-        constants="\n".join([f"LR = {recipe.lr}", f"WEIGHT_DECAY = {recipe.weight_decay}", *constants]),
-        definitions="".join(f"{part.definition}\n\n" for part in on if part.definition),
-        init=block(_init(on, counted), 2),
-        loss=block(_loss(recipe, on), 2),
-        step=block(_step(on, counted), 2),
+        words=_words(lines.words),
+        imports="\n".join(_imports(lines.imports)),
+        constants="\n".join([f"LR = {recipe.lr}", f"WEIGHT_DECAY = {recipe.weight_decay}", *lines.constants]),
+        definitions=lines.definitions,
+        init=block(_init(lines, counts_steps), 2),
+        loss=block(_loss(lines, recipe), 2),
+        step=block(_step(lines, counts_steps), 2),
         finish=_KEEP if recipe.averaging == "none" else _KEEP_MEANS,
-        methods="\n".join(block(part.method.removesuffix("\n").split("\n"), 1) + "\n" for part in on if part.method),
+        methods="\n".join(lines.methods),
     )
     return Source("recipe.py", text)
 
 
-def _words(on: tuple[Part, ...]) -> str:
-    """The mechanisms in one sentence, or under a heading where they are too many for a line."""
-    words = ", ".join(["cross-entropy", *(part.words for part in on)])
-    line = f"How a model is trained: {words}."
-    return line if len(line) <= 112 else f"How a model is trained.\n\n{prose('With ' + words + '.')}\n"
+def _collected(recipe: RecipeConfig) -> _Lines:
+    lines = _Lines()
+    for part in parts(recipe):
+        lines.words.append(part.words)
+        lines.imports.update(part.imports)
+        lines.constants += part.constants
+        lines.init += part.init
+        lines.augment += part.loss
+        lines.before_step += part.before
+        lines.after_step += part.after
+        if part.definition:
+            lines.definitions += f"{part.definition}\n\n"
+        if part.method:
+            lines.methods.append(block(part.method.splitlines(), 1) + "\n")
+    return lines
 
 
-def _imports(on: tuple[Part, ...]) -> list[str]:
-    wanted = {line for part in on for line in part.imports}
-    standard = ("import math", "import random", "from collections.abc import Iterable")
-    third = ("from einops import rearrange",)
-    own = ("from optimiser import AdamW",)
-    first = [line for line in standard if line in wanted]
-    last = [line for line in own if line in wanted]
-    return [
-        *first,
-        *([""] if first else []),
-        "import torch",
-        *(line for line in third if line in wanted),
+def _words(words: list[str]) -> str:
+    """The mechanisms in one sentence; on lines of their own if they are too many for one."""
+    sentence = f"How a model is trained: {', '.join(words)}."
+    if len(sentence) <= 112:
+        return sentence
+    paragraph = prose(f"With {', '.join(words)}.")
+    return f"How a model is trained.\n\n{paragraph}\n"
+
+
+def _imports(needed: set[str]) -> list[str]:
+    lines = [line for line in _STANDARD if line in needed]
+    if lines:
+        lines.append("")
+    lines.append("import torch")
+    if _EINOPS in needed:
+        lines.append(_EINOPS)
+    lines += [
         "from jaxtyping import Float, Int",
         "from torch import Tensor, nn",
         "from torch.nn import functional as F",
-        *([""] if last else []),
-        *last,
     ]
+    if _OPTIMISER in needed:
+        lines += ["", _OPTIMISER]
+    return lines
 
 
-def _init(on: tuple[Part, ...], counted: bool) -> list[str]:
-    return [
-        "self._model = model",
-        "self._lr = lr",
-        *(["self._steps = steps", "self._step = 0"] if counted else []),
-        *(["self._noise = noise"] if any(part.loss for part in on) else []),
-        *(line for part in on for line in part.init),
-    ]
+def _init(lines: _Lines, counts_steps: bool) -> list[str]:
+    init = ["self._model = model", "self._lr = lr"]
+    if counts_steps:
+        init += ["self._steps = steps", "self._step = 0"]
+    if lines.augment:
+        init.append("self._noise = noise")
+    return init + lines.init
 
 
-def _loss(recipe: RecipeConfig, on: tuple[Part, ...]) -> list[str]:
+def _loss(lines: _Lines, recipe: RecipeConfig) -> list[str]:
     smoothing = ", label_smoothing=LABEL_SMOOTHING" if recipe.label_smoothing else ""
-    augmented = [line for part in on for line in part.loss]
     if not recipe.mixup:
-        return [*augmented, f"return F.cross_entropy(self._model(images), labels{smoothing})"]
+        return [*lines.augment, f"return F.cross_entropy(self._model(images), labels{smoothing})"]
     return [
-        *augmented,
+        *lines.augment,
         "logits = self._model(images)",
         f"loss = share * F.cross_entropy(logits, labels{smoothing})",
         f"return loss + (1 - share) * F.cross_entropy(logits, others{smoothing})",
     ]
 
 
-def _step(on: tuple[Part, ...], counted: bool) -> list[str]:
-    return [
-        *(line for part in on for line in part.before),
-        "self._optimiser.step(self._step_size())",
-        *(["self._step += 1"] if counted else []),
-        *(line for part in on for line in part.after),
-    ]
+def _step(lines: _Lines, counts_steps: bool) -> list[str]:
+    step = [*lines.before_step, "self._optimiser.step(self._step_size())"]
+    if counts_steps:
+        step.append("self._step += 1")
+    return step + lines.after_step

@@ -1,4 +1,4 @@
-"""One file of code as the assembler gives it: where it belongs, its text, its checksum."""
+"""One file of code that the assembler writes: its path, its text, its checksum."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Source:
 
 
 def prose(text: str, width: int = 112) -> str:
-    """Text in lines of at most `width`, as it stands in a docstring; no word is broken."""
+    """Text for a docstring, in lines of at most `width` characters; no word is broken."""
     return fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def block(lines: Iterable[str], depth: int) -> str:
-    """Lines, `depth` levels of four spaces in."""
+    """Lines, indented by `depth` levels of four spaces."""
     return indent("\n".join(lines), "    " * depth)

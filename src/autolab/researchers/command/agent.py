@@ -1,31 +1,31 @@
 """An external program as researcher: it works in the workspace and leaves `.autolab/agent_result.json`.
 
-The program runs under the same supervisor as a trial, so that it cannot outlive its time limit, leaves no
-process behind, and one that is under way when the engine dies is waited for and not started twice.
-Its words are those of a preset (presets.yaml) or of `command`, with placeholders filled in. Its environment is PATH,
-HOME, LANG, a TMPDIR, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE and what `env` names; nothing else of the engine's.
-It runs at the lab's level of containment, but with the network: it sees the system's programs, what its own program is
-installed with, the workspace and the training data that it leads to, a folder of its own, and what `reads` and
-`writes` name (its configuration, say), which may not hold the lab. What it adds on disk is limited like a trial's.
-What it changed is read from the workspace and never from its word.
+The program runs under the same supervisor as a trial: it cannot outlive its time limit and leaves no process behind. If
+the engine dies meanwhile, the next engine waits for the program and does not start it twice.
+
+- Its command is that of a preset (presets.yaml) or `command`, with placeholders filled in.
+- Its environment is PATH, HOME, LANG, a TMPDIR, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE and what `env` names.
+- It runs at the lab's level of containment, but with the network. It sees the system's programs, its own installation,
+  the workspace with the training data that it links to, a folder of its own, and what `reads` and `writes` name (its
+  configuration, say). These may not hold the lab. What it adds on disk is limited like a trial's.
+- What it changed is read from the workspace; its own word about that counts for nothing.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from autolab import files
 from autolab.errors import ResearcherError
-from autolab.executors.base import Job, Step
+from autolab.executors.base import Job, Ref, Step
 from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.researchers.base import Answer, Booked, Received, ResearcherDefaults, Sent, Task
 from autolab.researchers.command.presets import LONGEST_ARGUMENT, argv, installation, program, settled, sources
-from autolab.researchers.command.usage import COUNTS, read, regular
+from autolab.researchers.command.usage import COUNTS, AgentUsage, read, regular
 from autolab.sandbox import workdir
 from autolab.sandbox.box import Box
 from autolab.sandbox.collect import remove_tree
@@ -37,12 +37,13 @@ from autolab.trials.interpreter import shipped_labs
 RESULT = ".autolab/agent_result.json"
 MAX_RESULT_BYTES = 4 << 20
 TAIL_BYTES = 1 << 20
-"""How much of what the program printed is kept on record, from its end."""
+"""How much of what the program printed is recorded, from its end."""
 OUTPUT_BYTES = 50 << 20
 LAST_LINE = 200
-"""Characters of a failed program's last line that a user is shown."""
+"""Characters of a failed program's last line that a user sees."""
 DONE = 200
 """The status of a call whose program ended well; that of any other is 0."""
+_POLL_S = 60.0
 
 
 class CommandResearcher(ResearcherDefaults):
@@ -52,114 +53,131 @@ class CommandResearcher(ResearcherDefaults):
     works_in_folder = True
 
     def __init__(self, config: ResearcherConfig) -> None:
+        """ResearcherError: the words of the command cannot be filled in."""
         self.name = config.name
+        self._config = config
         self._preset = settled(config)
-        self._model, self._time_limit_s = config.model, config.time_limit_s
-        self._disk_bytes, self._files = int(config.disk_mb * 1e6), config.max_files
         self.counts = COUNTS.get(self._preset.usage or "", frozenset())
-        self._said_unknown = False
+        self._noted_unknown_usage = False
 
     def perform(self, task: Task) -> Answer:
         if task.calls is None:
             return self._answer(task, self._run(task))
-        model = f"{self.name}:{self._model}" if self._model else self.name
+        model = f"{self.name}:{self._config.model}" if self._config.model else self.name
         sent = Sent(model=model, url="", body=_prompt(task).encode(), tokens=0, dollars=None)
         received = task.calls.send(sent, lambda: self._run(task))
         answer = self._answer(task, received)
-        used = read(self._preset.usage, received.body, _own(task)) if self._preset.usage else None
-        detail = "" if answer.raw is not None else answer.note
-        tokens = (used.input_tokens, used.output_tokens) if used else (0, 0)
-        task.calls.book(Booked(_reason(received, answer), detail, *tokens, used.dollars if used else None))
-        if used or self._said_unknown or answer.raw is None:
+        usage = read(self._preset.usage, received.body, _own_folder(task)) if self._preset.usage else None
+        task.calls.book(_booked(received, answer, usage))
+        if usage or self._noted_unknown_usage or answer.raw is None:
             return answer
-        self._said_unknown = True
-        return Answer(
-            answer.raw, f"  {self.name}: what this took is not known: it does not say so in a form that is read"
-        )
+        self._noted_unknown_usage = True
+        note = f"  {self.name}: the cost of this request is not known: the program does not report it in a known form"
+        return Answer(answer.raw, note)
 
     def _run(self, task: Task) -> Received:
         """Run the program, or wait for the one that an engine before this one started."""
         executor = LocalExecutor(task.folders.scratch, {})
-        found = executor.find([task.key])
-        if task.key not in found:
+        # The key was submitted before if an engine died meanwhile.
+        refs = executor.find([task.key])
+        if task.key not in refs:
             job = self._job(task)
             _clear(task.folders.workspace)
             executor.submit([job])
-            found = executor.find([task.key])
-        ref = found[task.key]
-        while not (status := executor.poll([ref], 60.0)[task.key]).over:
-            pass
+            refs = executor.find([task.key])
+        ref = refs[task.key]
+        ended = _wait(executor, ref, task.key)
         place = Workdir(task.folders.scratch)
+        # Before anything else: a crash from here on must not leave keys in the file.
         _forget_keys(place.job(ref.handle))
         logs = place.folder(str(task.kind), 1) / "logs"
-        printed = _tail(logs / "agent.out")
-        if status.exit is None:
-            return Received(0, {}, printed, 0.0, "lost")
-        fault = _fault(status.exit, _tail(logs / "agent.err") or printed)
-        return Received(0 if fault else DONE, {}, printed, status.exit.seconds, fault)
+        output = _tail(logs / "agent.out")
+        if ended is None:
+            return Received(0, {}, output, 0.0, "lost")
+        fault = _fault(ended, _tail(logs / "agent.err") or output)
+        return Received(0 if fault else DONE, {}, output, ended.seconds, fault)
 
     def _answer(self, task: Task, received: Received) -> Answer:
-        """Move what the program left out of its reach, then read it; after a crash it may be there already."""
+        """Move the result out of the program's reach, then read it; after a crash it may be there already."""
         if received.status != DONE:
             return Answer(None, f"the command ended as {received.fault}")
-        left, path = task.folders.workspace / RESULT, task.folders.scratch / "agent_result.json"
-        if left.parent.is_symlink():
+        result, path = task.folders.workspace / RESULT, task.folders.scratch / "agent_result.json"
+        # A link could lead the move to a file outside of the workspace.
+        if result.parent.is_symlink():
             return Answer(None, f"{RESULT}: lies behind a link")
-        if os.path.lexists(left):
-            os.replace(left, path)
-        raw = regular(path, MAX_RESULT_BYTES)
-        if raw == "missing":
+        if os.path.lexists(result):
+            os.replace(result, path)
+        content = regular(path, MAX_RESULT_BYTES)
+        if content == "missing":
             return Answer(None, f"the command left no {RESULT}")
-        return Answer(None, f"{RESULT}: {raw}") if isinstance(raw, str) else Answer(decode_json(raw))
+        if isinstance(content, str):
+            return Answer(None, f"{RESULT}: {content}")
+        return Answer(decode_json(content))
 
     def _job(self, task: Task) -> Job:
-        preset, prompt, own = self._preset, task.folders.scratch / "prompt.md", _own(task)
-        path = os.environ.get("PATH")
-        found = program(preset, self.name, task.folders.workspace, path)
-        text = _prompt(task)
-        if "{prompt}" in preset.command and len(text.encode()) > LONGEST_ARGUMENT:
-            size = f"{len(text.encode()):,} bytes are more than one argument holds ({LONGEST_ARGUMENT:,})"
-            raise ResearcherError(f"researcher: {self.name}: the prompt's {size}; use {{prompt_file}}")
-        files.write_whole(prompt, text)
+        preset, workspace, own = self._preset, task.folders.workspace, _own_folder(task)
+        executable = program(preset, self.name, workspace, os.environ.get("PATH"))
+        prompt = self._write_prompt(task)
         own.mkdir(exist_ok=True)
         values = {
             "prompt_file": str(prompt),
-            "workspace": str(task.folders.workspace),
+            "workspace": str(workspace),
             "stage": str(task.kind),
-            "model": self._model or "",
-            "result_file": str(task.folders.workspace / RESULT),
-            "time_limit_s": f"{self._time_limit_s:g}",
+            "model": self._config.model or "",
+            "result_file": str(workspace / RESULT),
+            "time_limit_s": f"{self._config.time_limit_s:g}",
             "folder": str(own),
         }
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
         env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.kind), "AUTOLAB_PROMPT_FILE": str(prompt)}
-        given = {name: tuple(map(os.path.expanduser, getattr(preset, name))) for name in ("reads", "writes")}
-        if task.folders.containment != "none" and task.folders.lab is not None:
-            for name, paths in given.items():
-                _refuse_lab(name, paths, task.folders.lab)
-        own_settings = tuple(map(_folder, given["writes"]))
-        reads = (*installation(found), str(prompt), *map(str, task.folders.data), *given["reads"])
-        sites = [site for path in reads for site in glob.glob(f"{glob.escape(path)}/lib*/python*/*-packages")]
-        box = Box(
-            level=task.folders.containment,
-            reads=reads,
-            writes=(str(task.folders.workspace), str(own), *own_settings),
-            covers=shipped_labs(sites, reads),
-            network=True,
-            own_user=False,
-            disk_bytes=self._disk_bytes,
-            new_files=self._files,
-            uncounted=own_settings,
-        )
-        words = argv(preset.command, values, sources(task.folders.workspace))
         step = Step(
-            "agent", words, str(task.folders.workspace), env | preset.given, self._time_limit_s, OUTPUT_BYTES, box
+            "agent",
+            argv(preset.command, values, sources(workspace)),
+            str(workspace),
+            env | preset.given,
+            self._config.time_limit_s,
+            OUTPUT_BYTES,
+            self._box(task, executable, prompt),
         )
         return Job(key=task.key, trial=str(task.kind), attempt=1, steps=(step,), inputs={})
 
+    def _write_prompt(self, task: Task) -> Path:
+        text, path = _prompt(task), task.folders.scratch / "prompt.md"
+        size = len(text.encode())
+        if "{prompt}" in self._preset.command and size > LONGEST_ARGUMENT:
+            problem = f"{size:,} bytes are more than one argument holds ({LONGEST_ARGUMENT:,})"
+            raise ResearcherError(f"researcher: {self.name}: the prompt's {problem}; use {{prompt_file}}")
+        files.write_whole(path, text)
+        return path
+
+    def _box(self, task: Task, executable: str, prompt: Path) -> Box:
+        """What the program may reach. The paths of `reads` and `writes` are the user's, with `~` for the home."""
+        folders = task.folders
+        configured_reads = tuple(map(os.path.expanduser, self._preset.reads))
+        configured_writes = tuple(map(os.path.expanduser, self._preset.writes))
+        if folders.containment != "none" and folders.lab is not None:
+            _refuse_lab("reads", configured_reads, folders.lab)
+            _refuse_lab("writes", configured_writes, folders.lab)
+        own_settings = tuple(map(_settings_path, configured_writes))
+        reads = (*installation(executable), str(prompt), *map(str, folders.data), *configured_reads)
+        sites: list[str] = []
+        for path in reads:
+            sites += glob.glob(f"{glob.escape(path)}/lib*/python*/*-packages")
+        return Box(
+            level=folders.containment,
+            reads=reads,
+            writes=(str(folders.workspace), str(_own_folder(task)), *own_settings),
+            covers=shipped_labs(sites, reads),
+            network=True,
+            own_user=False,
+            disk_bytes=int(self._config.disk_mb * 1e6),
+            new_files=self._config.max_files,
+            uncounted=own_settings,
+        )
+
 
 class PresetResearcher(CommandResearcher):
-    """One of presets.yaml, which has its command."""
+    """An agent of presets.yaml, which has its command."""
 
     options = CommandResearcher.options - {"command"}
 
@@ -168,37 +186,46 @@ def _prompt(task: Task) -> str:
     return f"{task.prompt.rstrip()}\n\n{task.contract}" if task.contract else task.prompt
 
 
-def _own(task: Task) -> Path:
+def _own_folder(task: Task) -> Path:
     """A folder that the program may write in, beside the workspace: its notes are no part of the candidate."""
     return task.folders.scratch / "own"
 
 
-def _refuse_lab(name: str, paths: Iterable[str], lab: Path) -> None:
-    """ResearcherError for a path that would bring the lab, with its labels and its record, into the program's sight."""
+def _wait(executor: LocalExecutor, ref: Ref, key: str) -> Exit | None:
+    """The end of a job; None if the job was lost."""
+    while True:
+        status = executor.poll([ref], _POLL_S)[key]
+        if status.over:
+            return status.exit
+
+
+def _refuse_lab(name: str, paths: tuple[str, ...], lab: Path) -> None:
+    """ResearcherError for a path that would show the program the lab, with its labels and its record."""
     real = Path(os.path.realpath(lab))
     for path in paths:
-        there = Path(os.path.realpath(path))
-        if real.is_relative_to(there) or there.is_relative_to(real):
-            where = "holds the lab" if real.is_relative_to(there) else "lies in the lab"
-            way = "name folders beside it; the lab's code, documents and training data are in its workspace"
-            raise ResearcherError(f"researcher: {name}: {path} {where}, which an agent may not see; {way}")
+        target = Path(os.path.realpath(path))
+        if real.is_relative_to(target):
+            where = "holds the lab"
+        elif target.is_relative_to(real):
+            where = "lies in the lab"
+        else:
+            continue
+        way = "name folders beside it; the lab's code, documents and training data are in its workspace"
+        raise ResearcherError(f"researcher: {name}: {path} {where}, which an agent may not see; {way}")
 
 
-def _folder(path: str) -> str:
-    """A path of the user's that the program may write; one that ends in `/` is made, as the program would."""
-    whole = path
+def _settings_path(path: str) -> str:
+    """A path that the program may write. One that ends in `/` is made: at its first start an agent has no folder."""
     if path.endswith("/"):
-        os.makedirs(whole, exist_ok=True)
-    return whole.rstrip("/")
+        os.makedirs(path, exist_ok=True)
+    return path.rstrip("/")
 
 
 def _clear(workspace: Path) -> None:
-    """Take away an older result, whatever lies in its place, and a link in place of its folder."""
+    """Remove an older result, whatever lies in its place, and a link in place of its folder."""
     path = workspace / RESULT
-    _remove(path.parent if path.parent.is_symlink() else path)
-
-
-def _remove(path: Path) -> None:
+    if path.parent.is_symlink():
+        path = path.parent
     if path.is_dir() and not path.is_symlink():
         remove_tree(path)
     elif os.path.lexists(path):
@@ -206,28 +233,36 @@ def _remove(path: Path) -> None:
 
 
 def _forget_keys(job: Path) -> None:
-    """A job that is over keeps no variables: its file would hold keys for as long as the lab lives."""
-    kept = workdir.read_json(job)
-    workdir.write_json(job, kept | {"steps": [step | {"env": {}} for step in kept["steps"]]})
+    """Empty the environment in the file of a job that is over: it would hold keys for as long as the lab lives."""
+    document = workdir.read_json(job)
+    steps = [step | {"env": {}} for step in document["steps"]]
+    workdir.write_json(job, document | {"steps": steps})
 
 
-def _fault(ended: Exit, printed: bytes) -> str:
-    """Why a run is no answer, with the last line of a program that failed by itself."""
+def _fault(ended: Exit, output: bytes) -> str:
+    """Why a run gives no answer, with the last line of a program that failed by itself; empty if it ended well."""
     if ended.outcome is TrialOutcome.COMPLETED:
         return ""
-    reason = last_line(printed, LAST_LINE) if ended.outcome is TrialOutcome.FAILED else ""
-    return f"{ended.outcome}: {ended.message}" + (f": {reason}" if reason else "")
+    fault = f"{ended.outcome}: {ended.message}"
+    reason = last_line(output, LAST_LINE) if ended.outcome is TrialOutcome.FAILED else ""
+    return f"{fault}: {reason}" if reason else fault
 
 
-def _reason(received: Received, answer: Answer) -> str:
+def _booked(received: Received, answer: Answer, usage: AgentUsage | None) -> Booked:
+    reason = "ok"
     if received.status != DONE:
         kind = received.fault.partition(":")[0]
-        return kind if kind in ("timeout", "lost") else "failed"
-    return "ok" if answer.raw is not None else "no_result"
+        reason = kind if kind in ("timeout", "lost") else "failed"
+    elif answer.raw is None:
+        reason = "no_result"
+    detail = answer.note if answer.raw is None else ""
+    if usage is None:
+        return Booked(reason, detail, 0, 0, None)
+    return Booked(reason, detail, usage.input_tokens, usage.output_tokens, usage.dollars)
 
 
 def _tail(path: Path) -> bytes:
-    """The end of a log that the runner wrote; nothing where the job never came to run."""
+    """The end of a log that the runner wrote; empty if the job never came to run."""
     if not path.exists():
         return b""
     with open(path, "rb") as file:

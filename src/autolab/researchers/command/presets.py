@@ -1,4 +1,4 @@
-"""Coding agents that are known by name (presets.yaml), and how the words of any command are filled in."""
+"""Coding agents that have a name (presets.yaml), and how the words of a command are filled in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autolab.lab.schemas.record import Record
 
 WITHIN_WORDS = ("prompt_file", "workspace", "stage", "model", "result_file", "time_limit_s", "folder")
 WHOLE_WORDS = ("prompt", "files")
-"""Placeholders that have to be a word of their own."""
+"""Placeholders that must be a word of their own."""
 
 LONGEST_ARGUMENT = 128 * 1024 - 1
 """Bytes that Linux passes on in one argument."""
@@ -31,7 +31,7 @@ for word; do n=$((n + 1)); [ "$n" = "$at" ] && word=$text; shift; set -- "$@" "$
 
 
 class Preset(Record):
-    """A command, and what it needs of the machine that it runs on; presets.yaml says what each field is."""
+    """A command, and what it needs of the machine; presets.yaml describes the fields."""
 
     command: tuple[str, ...]
     model: tuple[str, ...] = ()
@@ -54,27 +54,12 @@ def presets() -> dict[str, Preset]:
 
 
 def settled(config: ResearcherConfig) -> Preset:
-    """What is run for a configuration, with the words for its model. ResearcherError on words that cannot be filled."""
-    known = presets().get(config.name)
-    preset = known or Preset(command=_split(config.command))
-    words = (*preset.command, *(preset.model if config.model is not None else ()))
-    named = {name for word in words for name in _names(word)}
-    for name in sorted(named - {*WITHIN_WORDS, *WHOLE_WORDS}):
-        placeholders = ", ".join(f"{{{one}}}" for one in (*WHOLE_WORDS, *WITHIN_WORDS))
-        raise ResearcherError(
-            f"researcher: command: {{{name}}} is no placeholder; there are: {placeholders}; {_DOUBLED}"
-        )
-    for name in WHOLE_WORDS:
-        holding = [word for word in words if name in _names(word)]
-        if holding and holding != [f"{{{name}}}"]:
-            raise ResearcherError(f"researcher: command: {{{name}}} has to stand once, as a word of its own")
-    if (config.model is None) == ("model" in named):
-        lacks = (
-            "{model} stands in it, and no `model:` is given"
-            if config.model is None
-            else "`model:` has no {model} in it"
-        )
-        raise ResearcherError(f"researcher: command: {lacks}")
+    """The command and its needs for a configuration. ResearcherError: a word of the command cannot be filled in."""
+    preset = presets().get(config.name) or Preset(command=_split(config.command))
+    words = preset.command
+    if config.model is not None:
+        words += preset.model
+    _require_placeholders(words, config.model)
     return preset.model_copy(
         update={
             "command": words,
@@ -85,7 +70,25 @@ def settled(config: ResearcherConfig) -> Preset:
     )
 
 
-_DOUBLED = "write a brace that is meant as it stands twice"
+def _require_placeholders(words: Sequence[str], model: str | None) -> None:
+    uses: dict[str, list[str]] = {}
+    for word in words:
+        for name in _names(word):
+            uses.setdefault(name, []).append(word)
+    for name in sorted(uses.keys() - {*WITHIN_WORDS, *WHOLE_WORDS}):
+        known = ", ".join(f"{{{placeholder}}}" for placeholder in (*WHOLE_WORDS, *WITHIN_WORDS))
+        raise ResearcherError(f"researcher: command: {{{name}}} is no placeholder; known: {known}; {_DOUBLED}")
+    for name in WHOLE_WORDS:
+        # A prompt inside another word could not be passed on by the shell; file names are a word each.
+        if name in uses and uses[name] != [f"{{{name}}}"]:
+            raise ResearcherError(f"researcher: command: {{{name}}} must occur once, as a word of its own")
+    if model is None and "model" in uses:
+        raise ResearcherError("researcher: command: it uses {model}, and no `model:` is given")
+    if model is not None and "model" not in uses:
+        raise ResearcherError("researcher: command: `model:` is given, and the command does not use {model}")
+
+
+_DOUBLED = "to write a brace as it is, double it"
 
 
 def _split(command: str | None) -> tuple[str, ...]:
@@ -99,26 +102,35 @@ def _split(command: str | None) -> tuple[str, ...]:
 
 
 def _names(word: str) -> list[str]:
-    """The placeholders of a word. ResearcherError on a brace that belongs to none."""
-    found = list(_PLACEHOLDER.finditer(word))
-    if any(match.group() in ("{", "}") for match in found):
-        raise ResearcherError(f"researcher: command: {word!r}: a single brace; {_DOUBLED}")
-    return [match[1] for match in found if match[1] is not None]
+    """The placeholders of a word. ResearcherError: it has a brace that belongs to none."""
+    names = []
+    for match in _PLACEHOLDER.finditer(word):
+        if match.group() in ("{", "}"):
+            raise ResearcherError(f"researcher: command: {word!r}: a single brace; {_DOUBLED}")
+        if match[1] is not None:
+            names.append(match[1])
+    return names
 
 
 def argv(words: Sequence[str], values: Mapping[str, str], files: Sequence[str]) -> tuple[str, ...]:
-    """The words filled in. The prompt is read by a shell as late as the program starts: no place on the way, and none
-    that fills placeholders of its own, ever holds it."""
-    filled: list[str] = []
-    prompt = 0
+    """The words filled in.
+
+    A shell puts the prompt in its place just before the program starts. So no file on the way holds it, and nothing
+    that fills placeholders of its own ever sees it.
+    """
+    arguments: list[str] = []
+    prompt_position = 0
     for word in words:
         if word == "{files}":
-            filled += files
-            continue
-        if word == "{prompt}":
-            prompt = len(filled) + 1
-        filled.append(word if word == "{prompt}" else _fill(word, values))
-    return ("/bin/sh", "-c", _INSERT, "sh", str(prompt), *filled) if prompt else tuple(filled)
+            arguments += files
+        elif word == "{prompt}":
+            arguments.append(word)
+            prompt_position = len(arguments)
+        else:
+            arguments.append(_fill(word, values))
+    if not prompt_position:
+        return tuple(arguments)
+    return ("/bin/sh", "-c", _INSERT, "sh", str(prompt_position), *arguments)
 
 
 def _fill(word: str, values: Mapping[str, str]) -> str:
@@ -126,34 +138,47 @@ def _fill(word: str, values: Mapping[str, str]) -> str:
 
 
 def sources(workspace: Path) -> list[str]:
-    """The Python files of a workspace, for a program that has to be told of them."""
-    found = (path.relative_to(workspace) for path in sorted(workspace.rglob("*.py")) if path.is_file())
-    shown = [str(path) for path in found if not any(part.startswith(".") for part in path.parts)]
-    return [f"./{name}" if name.startswith("-") else name for name in shown]  # a name is never an option
+    """The Python files of a workspace, for a program that needs their names; files in hidden folders are left out."""
+    names = []
+    for path in sorted(workspace.rglob("*.py")):
+        relative = path.relative_to(workspace)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.is_file() and not hidden:
+            name = str(relative)
+            names.append(f"./{name}" if name.startswith("-") else name)  # a name must not be read as an option
+    return names
 
 
 def program(preset: Preset, name: str, workspace: Path, path: str | None) -> str:
-    """Where the command's program lies. ResearcherError, with the way to install it, where it cannot be run."""
+    """The path of the command's program. ResearcherError, with the way to install it: it cannot be run."""
     word = preset.command[0]
-    found = shutil.which(workspace / word if "/" in word else word, path=path)
-    if found is None:
+    executable = shutil.which(workspace / word if "/" in word else word, path=path)
+    if executable is None:
         way = f"; install it: {preset.install}" if preset.install else ""
         raise ResearcherError(f"researcher: {name}: {word}: no such program, or not one that may be run{way}")
-    return str(found)
+    return str(executable)
 
 
 def installation(program: str) -> tuple[str, ...]:
-    """What a program needs to see of itself to start: its file, the virtual environment or the node_modules around it,
-    and the Python or node that runs these."""
+    """What a program needs to see of itself to start.
+
+    Its file, the virtual environment or the node_modules around it, and the Python or node that runs these.
+    """
     real = Path(os.path.realpath(program))
     places = [program, str(real)]
+    # The program may be a link into a virtual environment, or lie in one: look around both.
     for venv in {Path(program).parent.parent, real.parent.parent}:
         settings = venv / "pyvenv.cfg"
-        if settings.is_file():
-            home = re.search(r"(?m)^home *= *(.+)$", settings.read_text(encoding="utf-8", errors="replace"))
-            places += [str(venv), *([str(Path(os.path.realpath(home[1].strip())).parent)] if home else [])]
+        if not settings.is_file():
+            continue
+        places.append(str(venv))
+        home = re.search(r"(?m)^home *= *(.+)$", settings.read_text(encoding="utf-8", errors="replace"))
+        if home:
+            places.append(os.path.dirname(os.path.realpath(home[1].strip())))
     if "node_modules" in real.parts:
+        depth = real.parts.index("node_modules") + 1
+        places.append(str(Path(*real.parts[:depth])))
         node = shutil.which("node")
-        places.append(str(Path(*real.parts[: real.parts.index("node_modules") + 1])))
-        places += [node, os.path.realpath(node)] if node else []
+        if node:
+            places += [node, os.path.realpath(node)]
     return tuple(places)

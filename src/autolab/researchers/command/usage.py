@@ -1,4 +1,4 @@
-"""What a coding agent says that its work took. It is the agent's word: nothing else counts it."""
+"""The tokens and dollars that a coding agent reports for its work. Nothing else counts them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 10**12
 
 @dataclass(frozen=True)
 class AgentUsage:
-    """Tokens, those read from a cache among the input; `dollars` is None where the agent knew no price."""
+    """Tokens read from a cache count as input; `dollars` is None if the agent knew no price."""
 
     input_tokens: int
     output_tokens: int
@@ -31,20 +31,21 @@ COUNTS: dict[str, frozenset[str]] = {
     "codex_json": frozenset({"tokens"}),
     "mini": frozenset({"tokens", "dollars"}),
 }
-"""What each way of reading gives."""
+"""What each form of report counts."""
 
 
-def read(way: str, printed: bytes, folder: Path) -> AgentUsage | None:
-    """The usage in the tail of what an agent printed, or in its own folder; None where it cannot be read."""
+def read(form: str, output: bytes, folder: Path) -> AgentUsage | None:
+    """The usage in the tail of an agent's output, or in its own folder; None if it cannot be read."""
     try:
-        return _WAYS[way](printed, folder)
+        return _READERS[form](output, folder)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # the agent wrote something else
 
 
 def regular(path: Path, limit: int) -> bytes | str:
-    """The bytes of a file that a program left, or in a word why they are not read."""
+    """The bytes of a file that a program left, or why they are not read, in a few words."""
     try:
+        # Links, pipes and devices are the program's to make: never follow one, never wait on one.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return "not a regular file" if os.path.lexists(path) else "missing"
@@ -56,35 +57,46 @@ def regular(path: Path, limit: int) -> bytes | str:
     return raw if len(raw) <= limit else f"larger than {limit} bytes"
 
 
-def _claude(printed: bytes, _: Path) -> AgentUsage:
+def _claude(output: bytes, _: Path) -> AgentUsage:
     """The one object that `claude -p --output-format json` prints at its end."""
-    output = json.loads(printed.decode().strip().rpartition("\n")[2])
-    used = output["usage"]
-    cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
-    read_in = _count(used["input_tokens"]) + sum(_count(used.get(name) or 0) for name in cached)
-    return AgentUsage(read_in, _count(used["output_tokens"]), _dollars(output["total_cost_usd"]))
+    report = json.loads(output.decode().strip().rpartition("\n")[2])
+    usage = report["usage"]
+    input_tokens = _count(usage["input_tokens"])
+    for name in ("cache_creation_input_tokens", "cache_read_input_tokens"):
+        input_tokens += _count(usage.get(name) or 0)
+    return AgentUsage(input_tokens, _count(usage["output_tokens"]), _dollars(report["total_cost_usd"]))
 
 
-def _codex(printed: bytes, _: Path) -> AgentUsage:
+def _codex(output: bytes, _: Path) -> AgentUsage:
     """The sum over the `turn.completed` events of `codex exec --json`; cached input is part of the input."""
-    lines = [decode_json(line) for line in printed.split(b"\n") if b'"turn.completed"' in line]
-    used = [event["usage"] for event in map(json.loads, lines) if event["type"] == "turn.completed"]
-    if not used:
+    turns = []
+    for line in output.split(b"\n"):
+        if b'"turn.completed"' in line:
+            event = json.loads(decode_json(line))
+            if event["type"] == "turn.completed":
+                turns.append(event["usage"])
+    if not turns:
         raise ValueError("no turn was completed")
-    read_in, written = (sum(_count(turn[name]) for turn in used) for name in ("input_tokens", "output_tokens"))
-    return AgentUsage(read_in, written, None)
+    return AgentUsage(_sum(turns, "input_tokens"), _sum(turns, "output_tokens"), None)
 
 
 def _mini(_: bytes, folder: Path) -> AgentUsage:
     """mini's trajectory. It says 0 dollars for a model whose price it does not know."""
-    raw = regular(folder / "trajectory.json", MAX_TRAJECTORY_BYTES)
-    if isinstance(raw, str):
-        raise ValueError(raw)
-    output = json.loads(raw)
-    extras = [message.get("extra") or {} for message in output["messages"]]
-    used = [extra["response"]["usage"] for extra in extras if extra.get("response")]
-    read_in, written = (sum(_count(call[name]) for call in used) for name in ("prompt_tokens", "completion_tokens"))
-    return AgentUsage(read_in, written, _dollars(output["info"]["model_stats"]["instance_cost"]) or None)
+    content = regular(folder / "trajectory.json", MAX_TRAJECTORY_BYTES)
+    if isinstance(content, str):
+        raise ValueError(content)
+    trajectory = json.loads(content)
+    calls = []
+    for message in trajectory["messages"]:
+        extra = message.get("extra") or {}
+        if extra.get("response"):
+            calls.append(extra["response"]["usage"])
+    dollars = _dollars(trajectory["info"]["model_stats"]["instance_cost"]) or None
+    return AgentUsage(_sum(calls, "prompt_tokens"), _sum(calls, "completion_tokens"), dollars)
+
+
+def _sum(usages: list[dict[str, Any]], name: str) -> int:
+    return sum(_count(usage[name]) for usage in usages)
 
 
 def _count(value: Any) -> int:
@@ -99,4 +111,4 @@ def _dollars(value: Any) -> float:
     return float(value)
 
 
-_WAYS: dict[str, Callable[[bytes, Path], AgentUsage]] = {"claude_json": _claude, "codex_json": _codex, "mini": _mini}
+_READERS: dict[str, Callable[[bytes, Path], AgentUsage]] = {"claude_json": _claude, "codex_json": _codex, "mini": _mini}

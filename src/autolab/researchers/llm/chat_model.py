@@ -1,16 +1,17 @@
-"""A chat model as researcher: OpenAI, Anthropic, or whatever speaks like OpenAI.
+"""A chat model as researcher: OpenAI, Anthropic, or any service that speaks like OpenAI.
 
-For each request it reads how to answer (`task.contract`) and what to do (`task.prompt`), and replies with one JSON
-object of the stage's form, bare or in one code fence; nothing of it is repaired. The first reply that does not fit goes
-back once with what is wrong; after that the stage counts an attempt. A service that cannot be had is tried again with
-growing pauses, or as long as it asks for, then the fall-back model is asked. What a user has to fix (a key, a name,
-a quota) is `failed`, and a user is asked.
+For each request the model reads how to answer (`task.contract`) and what to do (`task.prompt`). It replies with one
+JSON object of the stage's form, bare or in one code fence; nothing of it is repaired. The first reply that does not fit
+goes back once with the reason; after the second, the stage counts a failed attempt. A service that is out of reach is
+tried again with growing pauses, or after the time it asks for; then the fall-back model is asked. What a user has to
+fix (a key, a name, a quota) gives an answer of status `failed`.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from typing import Any
 
 from autolab.errors import RecordError, ResearcherError
@@ -25,24 +26,32 @@ from autolab.text import whole
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 LONGEST_WAIT_S = 6 * 3600.0
-"""A service that asks to wait longer than this is out of reach: a user is told."""
+"""A service that asks to wait longer than this counts as out of reach."""
 RATE_WAITS = 200
-"""Waits for one request's rate limits; with the longest pause each, some hours."""
+"""Waits for the rate limits of one request; with the longest pause each, some hours."""
 LONGEST_QUOTED = 100_000
 """Characters of a reply that does not fit, as it is sent back."""
 _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
+_KEYS = ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "retries", "max_tokens", "settings")
+
+WAYS = {
+    "unauthorized": "; set the key that this service wants, then `autolab review retry`",
+    "not_found": "; check model and base_url (`autolab doctor --llm`), then `autolab review retry`",
+    "quota": "; top up the account or name another model, then `autolab review retry`",
+    "redirect": "; give the address that it redirects to as base_url",
+    "too_long": "; choose a model with a longer context, or lower max_tokens",
+}
+"""What a user can do about a kind of failure."""
 
 
 class LLMResearcher(ResearcherDefaults):
     name: str = "llm"
     contract = "llm"
-    options = frozenset(
-        ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "retries", "max_tokens", "settings")
-    ) | {"price"}
+    options = frozenset({*_KEYS, "price"})
     works_in_folder = False
 
     def __init__(self, config: ResearcherConfig, *, keyless: bool = False) -> None:
-        """`keyless` is for a replay, which asks nobody."""
+        """`keyless`: for a replay, which sends nothing. ResearcherError: no extra, no model, no key."""
         if not installed():
             raise ResearcherError("researcher: llm needs the extra `llm`: pip install 'autolab[llm]'")
         if config.model is None:
@@ -50,86 +59,104 @@ class LLMResearcher(ResearcherDefaults):
         self._config = config
         self.name = f"llm {config.model}"
         self._model = named_model(config.model, config, keyless)
-        self._stages: dict[str, Model] = {
-            stage: named_model(name, config, keyless) for stage, name in config.stages.items()
-        }
+        self._stages: dict[str, Model] = {}
+        for stage, name in config.stages.items():
+            self._stages[stage] = named_model(name, config, keyless)
         self._fallback = named_model(config.fallback, config, keyless) if config.fallback else None
-        unpriced = [one.name for one in self.models if one.dollars_at_most(1, 1) is None]
+        unpriced = [model.name for model in self.models if model.dollars_at_most(1, 1) is None]
         self.counts = frozenset({"tokens"} if unpriced else {"tokens", "dollars"})
-        way = "its calls are counted in tokens alone (researcher.price says it)"
+        way = "its calls are counted in tokens alone (to count dollars, set researcher.price)"
         self.notes = tuple(f"no price is known for {name}: {way}" for name in unpriced)
 
     @property
     def models(self) -> tuple[Model, ...]:
         """Every model that it may ask, each once."""
-        last = (self._fallback,) if self._fallback else ()
-        return tuple(dict.fromkeys((self._model, *self._stages.values(), *last)))
+        models = [self._model, *self._stages.values()]
+        if self._fallback:
+            models.append(self._fallback)
+        return tuple(dict.fromkeys(models))
 
     def perform(self, task: Task) -> Answer:
         assert task.calls is not None
-        first = self._stages.get(task.kind, self._model)
-        messages = [Message("system", task.contract), Message("user", task.prompt)]
-        reply, problem = self._ask(first, messages, task.calls, task.kind)
+        conversation = _Conversation(self._config, self._fallback, task.calls, task.kind)
+        conversation.messages = [Message("system", task.contract), Message("user", task.prompt)]
+        model = self._stages.get(task.kind, self._model)
+        reply, problem = conversation.ask(model)
         if reply.reason in CONTENT or problem:
-            wrong = problem or reply.detail
-            if reply.text:
-                messages += [Message("model", _quoted(reply.text))]
-            messages += [Message("user", f"{wrong}. Answer again, as it was said: one JSON object, nothing around it.")]
-            again = self._fallback if reply.reason == "refused" and self._fallback else first
-            reply, problem = self._ask(again, messages, task.calls, task.kind)
-        return _answer(reply, problem, task.kind)
+            conversation.send_back(reply, problem or reply.detail)
+            # The same model would refuse again; another may not.
+            refused = reply.reason == "refused" and self._fallback
+            reply, problem = conversation.ask(refused or model)
+        return _answer(reply, problem)
 
-    def _ask(self, model: Model, messages: list[Message], calls: Calls, kind: RequestKind) -> tuple[ModelReply, str]:
-        """One model's answer, or the fall-back's where it cannot be had; and what does not fit in its text."""
-        reply, problem = self._try(model, messages, calls, kind)
-        if reply.failed and self._fallback and self._fallback != model:
-            calls.wait(0.0, f"{reply.detail}; asking {self._fallback.name}")
-            return self._try(self._fallback, messages, calls, kind)
+
+@dataclass
+class _Conversation:
+    """The messages of one request, and the calls made for it."""
+
+    config: ResearcherConfig
+    fallback: Model | None
+    calls: Calls
+    kind: RequestKind
+    messages: list[Message] = field(default_factory=list)
+
+    def send_back(self, reply: ModelReply, problem: str) -> None:
+        """Add a reply that does not fit, and what is wrong with it."""
+        if reply.text:
+            # Not at any length, and without half characters, which no request can hold.
+            self.messages.append(Message("model", whole(reply.text[:LONGEST_QUOTED])))
+        text = f"{problem}. Answer again in the form that was described: one JSON object, nothing around it."
+        self.messages.append(Message("user", text))
+
+    def ask(self, model: Model) -> tuple[ModelReply, str]:
+        """The model's reply, or the fall-back's if the model is out of reach; and what does not fit in its text."""
+        reply, problem = self._try(model)
+        if reply.failed and self.fallback and self.fallback != model:
+            self.calls.wait(0.0, f"{reply.detail}; asking {self.fallback.name}")
+            return self._try(self.fallback)
         return reply, problem
 
-    def _try(self, model: Model, messages: list[Message], calls: Calls, kind: RequestKind) -> tuple[ModelReply, str]:
-        config, tries, limited = self._config, 0, 0
+    def _try(self, model: Model) -> tuple[ModelReply, str]:
+        config = self.config
+        retries = rate_waits = 0
         while True:
             reply = call(
                 model,
-                messages,
-                calls,
+                self.messages,
+                self.calls,
                 timeout_s=config.timeout_s,
                 max_tokens=config.max_tokens,
                 settings=config.settings,
             )
-            reason, problem = fits(reply.text, kind) if reply.reason == "ok" else ("", "")
-            calls.book(reply.booked(reason, problem))
-            if reply.reason == "rate_limited" and limited < RATE_WAITS:
-                limited += 1
-                pause = reply.wait_s or _pause(limited)
-            elif reply.reason in AGAIN and tries < config.retries:
-                tries += 1
-                pause = reply.wait_s or _pause(tries)
+            reason, problem = fits(reply.text, self.kind) if reply.reason == "ok" else ("", "")
+            self.calls.book(reply.booked(reason, problem))
+            if reply.reason == "rate_limited" and rate_waits < RATE_WAITS:
+                rate_waits += 1
+                pause_s = reply.wait_s or _pause_s(rate_waits)
+            elif reply.reason in AGAIN and retries < config.retries:
+                retries += 1
+                pause_s = reply.wait_s or _pause_s(retries)
             else:
                 return reply, problem
-            if pause > LONGEST_WAIT_S:
+            # The caller then asks the fall-back, or the user.
+            if pause_s > LONGEST_WAIT_S:
                 return reply, problem
-            calls.wait(pause, f"{reply.reason}: {reply.detail}")
+            self.calls.wait(pause_s, f"{reply.reason}: {reply.detail}")
 
 
-def _pause(number: int) -> float:
+def _pause_s(number: int) -> float:
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (number - 1))
 
 
-def _quoted(text: str) -> str:
-    """A reply as it goes back: not at any length, and no half characters, which no request can hold."""
-    return whole(text[:LONGEST_QUOTED])
-
-
 def unfenced(text: str) -> str:
+    """The text within the one code fence around it, if there is one."""
     text = text.strip().removeprefix("\ufeff")
-    found = _FENCE.match(text)
-    return found[1] if found else text
+    fenced = _FENCE.match(text)
+    return fenced[1] if fenced else text
 
 
 def fits(text: str, kind: RequestKind) -> tuple[str, str]:
-    """The kind of what is wrong with a reply and a line about it; both empty where it is the stage's output."""
+    """The kind of what is wrong with a reply and a line about it; both empty if it is the stage's output."""
     try:
         value = parse_json(unfenced(text), "reply.json")
     except RecordError as error:
@@ -150,24 +177,15 @@ def _gives_up(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"status", "summary"} and value["status"] == "failed"
 
 
-def _answer(reply: ModelReply, problem: str, kind: RequestKind) -> Answer:
+def _answer(reply: ModelReply, problem: str) -> Answer:
     if problem:
         return Answer(None, f"the reply does not fit: {problem}")
     if reply.reason == "ok":
         return Answer(_result(parse_json(unfenced(reply.text), "reply.json")))
+    failure = f"{reply.reason}: {reply.detail}"
     if reply.reason in AGAIN or reply.reason in CONTENT or reply.reason == "too_large":
-        return Answer(None, f"{reply.reason}: {reply.detail}")
-    way = WAYS.get(reply.reason, "")
-    return Answer(_result({"status": "failed", "summary": f"{reply.reason}: {reply.detail}{way}"}))
-
-
-WAYS = {
-    "unauthorized": "; set the key that this service wants, then `autolab review retry`",
-    "not_found": "; check model and base_url (`autolab doctor --llm`), then `autolab review retry`",
-    "quota": "; top up the account or name another model, then `autolab review retry`",
-    "redirect": "; give the address that it redirects to as base_url",
-    "too_long": "; choose a model with a longer context, or lower max_tokens",
-}
+        return Answer(None, failure)
+    return Answer(_result({"status": "failed", "summary": failure + WAYS.get(reply.reason, "")}))
 
 
 def _result(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""Whether the models that a configuration names can think here: address, key, model, form, a sample decision.
+"""Whether the models that a configuration names work here: address, key, model, form of the answer, a sample decision.
 
-One short call a model is made and paid for; it stands in no ledger. Each failure says the way out.
+One short call a model is made and paid for; no ledger records it. Each failure comes with the way out.
 """
 
 from __future__ import annotations
@@ -26,82 +26,80 @@ candidate, 0.88 [0.87, 0.89] for the baseline, over 8 pairs; verdict: supported.
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One thing that was looked at: for which model, whether it holds, and what was found."""
+class ModelCheck:
+    """One finding about one model, and whether it is good."""
 
     holds: bool
     finding: str
 
 
 class _Unrecorded:
-    """Calls outside of a lab: made, and not kept."""
-
-    def __init__(self) -> None:
-        self.booked: Booked | None = None
+    """Calls outside of a lab: they are made, and not recorded."""
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         return transmit()
 
     def book(self, booked: Booked) -> None:
-        self.booked = booked
+        """There is no budget to book in."""
 
     def wait(self, seconds: float, why: str) -> None:
         """A check makes one call and tries nothing again."""
 
 
-def look(config: ResearcherConfig, contract: str) -> Iterator[Checked]:
-    """Look at each model of `config`; `contract` says how to answer. ResearcherError: it cannot be asked."""
+def look(config: ResearcherConfig, contract: str) -> Iterator[ModelCheck]:
+    """Check each model of `config`; `contract` says how to answer. ResearcherError: it cannot be asked."""
     researcher = LLMResearcher(config)
     for note in researcher.notes:
-        yield Checked(True, note)
+        yield ModelCheck(True, note)
     for model in researcher.models:
-        reached = _reach(model)
-        yield reached
-        if reached.holds:
+        address = _reach(model)
+        yield address
+        if address.holds:
             yield from _decide(model, config, contract)
 
 
-def _reach(model: Model) -> Checked:
+def _reach(model: Model) -> ModelCheck:
     parts = urlsplit(model.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     place = f"{parts.hostname}:{port}"
     try:
         with socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S):
-            return Checked(True, f"{model.name}: {place} answers")
+            return ModelCheck(True, f"{model.name}: {place} answers")
     except OSError as error:
-        way = (
-            "start it" if model.local or parts.hostname in ("127.0.0.1", "localhost") else "check network and base_url"
-        )
-        return Checked(False, f"{model.name}: {place} cannot be reached ({error.strerror or error}): {way}")
+        here = model.local or parts.hostname in ("127.0.0.1", "localhost")
+        way = "start it" if here else "check network and base_url"
+        return ModelCheck(False, f"{model.name}: {place} cannot be reached ({error.strerror or error}): {way}")
 
 
-def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[Checked]:
-    """Key and model, then the form of the answer, then what it says: one call shows all three."""
-    calls = _Unrecorded()
+def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[ModelCheck]:
+    """Key and model, then the form of the answer, then the decision in it: one call shows all three."""
     messages = [Message("system", contract), Message("user", QUESTION)]
     reply = call(
-        model, messages, calls, timeout_s=config.timeout_s, max_tokens=config.max_tokens, settings=config.settings
+        model,
+        messages,
+        _Unrecorded(),
+        timeout_s=config.timeout_s,
+        max_tokens=config.max_tokens,
+        settings=config.settings,
     )
+    # Before the form: without a reply there is nothing to check.
     if reply.failed:
-        yield Checked(False, f"{reply.detail} ({reply.reason}){WAYS.get(reply.reason, '')}")
+        yield ModelCheck(False, f"{reply.detail} ({reply.reason}){WAYS.get(reply.reason, '')}")
         return
     cost = "price unknown" if reply.dollars is None else f"${reply.dollars:.4f}"
-    yield Checked(
-        True, f"{model.name}: takes the key, knows the model; {reply.input_tokens}+{reply.output_tokens} tokens, {cost}"
-    )
+    tokens = f"{reply.input_tokens}+{reply.output_tokens} tokens"
+    yield ModelCheck(True, f"{model.name}: takes the key, knows the model; {tokens}, {cost}")
     _, problem = fits(reply.text, RequestKind.DECIDE_REPEAT) if reply.reason == "ok" else ("", reply.detail)
     if problem:
         way = "a larger model, or settings that ask for JSON, may help"
-        yield Checked(False, f"{model.name}: structured output: {problem}; {way}")
+        yield ModelCheck(False, f"{model.name}: structured output: {problem}; {way}")
         return
+    yield ModelCheck(True, f"{model.name}: structured output: fits its form")
     value = parse_json(unfenced(reply.text), "reply.json")
     assert isinstance(value, dict)
     decision = value.get("decision", value.get("action", value.get("summary")))
-    yield Checked(True, f"{model.name}: structured output: fits its form")
     sound = decision != "achieve"
-    judgement = (
-        "a sample decision"
-        if sound
-        else "a sample decision is wrong (the target was not met; the engine would refuse it)"
-    )
-    yield Checked(sound, f"{model.name}: {judgement}: {decision}, {str(value.get('reason', ''))[:160]}")
+    verdict = "a sample decision"
+    if not sound:
+        verdict += " is wrong (the target was not met; the engine would refuse it)"
+    yield ModelCheck(sound, f"{model.name}: {verdict}: {decision}, {str(value.get('reason', ''))[:160]}")

@@ -1,7 +1,7 @@
-"""Model services: where they are, which key they take, what a model of theirs costs.
+"""Model services: their addresses, the keys they take, and what their models cost.
 
-A key goes to the service that it belongs to and nowhere else: with a `base_url` of your own none is sent, unless
-`api_key_env` names one.
+A key is sent to its own service and nowhere else. With a `base_url` of the user's no key is sent, unless `api_key_env`
+names one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from autolab.lab.schemas.config import Price, ResearcherConfig
 
 @dataclass(frozen=True)
 class Service:
-    """`key` is the variable that holds its key; `local` is one on your own machine, which costs nothing."""
+    """`key`: the environment variable that holds its key. A `local` service is on this machine and costs nothing."""
 
     speaks: Literal["openai", "anthropic"]
     url: str
@@ -49,7 +49,7 @@ class Model:
     url: str
     key: str
     price: Price | None
-    """Dollars for a million tokens, where the user says it."""
+    """Dollars for a million tokens, if the user gave them."""
     own_url: bool
     local: bool
 
@@ -57,9 +57,9 @@ class Model:
         return f"Model({self.name} at {self.url})"
 
     def dollars(self, usage: Any) -> float | None:
-        """What a call with this usage costs; None where no price is known.
+        """The cost of a call with this usage; None if no price is known.
 
-        The table is that of the package genai-prices, which Pydantic AI brings: its file data.py, of its release.
+        Prices come from the user, else from the package genai-prices as it was released (its file data.py).
         """
         if self.price is not None:
             return float(usage.input_tokens * self.price.input + usage.output_tokens * self.price.output) / 1e6
@@ -81,20 +81,27 @@ class Model:
 
 
 def named_model(name: str, config: ResearcherConfig, keyless: bool = False) -> Model:
-    """The model `provider:name` as `config` configures it; ResearcherError where it cannot be asked."""
-    service, colon, model = name.partition(":")
-    if not colon or not model or service not in SERVICES:
-        names = ", ".join(f"{one}:" for one in SERVICES)
-        raise ResearcherError(f"researcher: model: {name!r} is not PROVIDER:NAME; known: {names}; any other"
-                              " OpenAI-compatible service is openai:NAME with its base_url")  # fmt: skip
-    known = SERVICES[service]
-    own = config.base_url is not None and service == (config.model or "").partition(":")[0]
-    url = known.url if not own or config.base_url is None else config.base_url
+    """The model `provider:name` as `config` configures it. ResearcherError: unknown provider, bad address, no key."""
+    provider, _, model_id = name.partition(":")
+    if not model_id or provider not in SERVICES:
+        known = ", ".join(f"{provider}:" for provider in SERVICES)
+        raise ResearcherError(
+            f"researcher: model: {name!r} is not PROVIDER:NAME; known: {known}; any other OpenAI-compatible service is"
+            " openai:NAME with its base_url"
+        )
+    service = SERVICES[provider]
+    url, variable = service.url, service.key
+    # Address and key of the configuration are those of its main model's provider.
+    configured = provider == (config.model or "").partition(":")[0]
+    own_url = configured and config.base_url is not None
+    if configured and config.base_url is not None:
+        url, variable = config.base_url, None
+    if configured and config.api_key_env:
+        variable = config.api_key_env
     if not _is_address(url):
         raise ResearcherError(f"researcher: base_url: {url!r} is not an address like http://127.0.0.1:8000/v1")
-    variable = config.api_key_env if service == (config.model or "").partition(":")[0] else None
-    key = _key(None if keyless else variable or (None if own else known.key))
-    return Model(name, service, model, known.speaks, url.rstrip("/"), key, config.price, own, known.local)
+    key = _key(None if keyless else variable)
+    return Model(name, provider, model_id, service.speaks, url.rstrip("/"), key, config.price, own_url, service.local)
 
 
 def _is_address(url: str) -> bool:
@@ -106,13 +113,16 @@ def _is_address(url: str) -> bool:
 
 
 def _key(variable: str | None) -> str:
-    """The key in an environment variable, from now on a secret; a service without one is given a word in its place."""
+    """The key in an environment variable, which is redacted from now on; without a variable, a word in its place."""
     if variable is None:
         return "none"
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ResearcherError(f"researcher: {variable} is not set: export {variable}=... (a key is read from the"
-                              " environment alone), or name another variable with api_key_env")  # fmt: skip
+        raise ResearcherError(
+            f"researcher: {variable} is not set: export {variable}=... (a key is read from the environment alone), or"
+            " name another variable with api_key_env"
+        )
+    # From here on no text that holds the key is written.
     redaction.register(variable, key)
     return key
 

@@ -1,8 +1,8 @@
-"""One model call over HTTP: what is sent, what came back, and what kind of reply it was.
+"""One model call over HTTP: what is sent, what comes back, and what kind of reply that is.
 
-Pydantic AI writes the request and reads the reply; in between stands `Recorder`, a transport that hands the request to
-whoever pays (`Calls`) and the recorded reply back. So every reply is on record before anything reads it, and a recorded
-one goes the same way as a fresh one. Its clients' own retries are off: `llm` decides about those.
+Pydantic AI writes the request and reads the reply. Between them stands `Recorder`, a transport: it hands the request to
+`Calls`, which pays for it and records it, and hands the recorded reply back. So every reply is on record before
+anything reads it, and a recorded reply is read like a fresh one. The clients' own retries are off.
 """
 
 from __future__ import annotations
@@ -29,28 +29,33 @@ if TYPE_CHECKING:
 
     import httpx2
     from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.models import Model as ClientModel
+    from pydantic_ai.usage import RequestUsage
 
 
 MAX_BODY = 8 << 20
-"""Bytes of a reply, unpacked. A longer one is not read to its end."""
+"""Bytes of a reply, unpacked. A longer reply is not read to its end."""
 LONGEST_CONNECT_S = 30.0
 MAX_TOKENS_SAID = 10_000_000
-"""Tokens of one call that a service may claim; more, or less than none, is not believed."""
-_SENT = ("accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta")
-"""Headers of the clients that go out; no others do but the key and `extra_headers`."""
-_KEPT = ("content-type", "retry-after", "location", "request-id", "x-request-id")
+"""The most tokens of one call that a service may report; more, or less than none, is not believed."""
+_REQUEST_HEADERS = frozenset({"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta"})
+"""Headers of the clients that are sent; besides them only the key and `extra_headers` are."""
+_REPLY_HEADERS = ("content-type", "retry-after", "location", "request-id", "x-request-id")
+"""Headers of a reply that are recorded."""
+_ERROR_BODY = 100_000
+"""Bytes of an error's body that are searched for its reason."""
 
 AGAIN = frozenset({"unreachable", "timeout", "cut", "bad_body", "overloaded", "server_error"})
 """Kinds of failure that may be over at the next try."""
 CONTENT = frozenset({"truncated", "refused", "empty", "tool_call", "not_json", "invalid"})
-"""Kinds of failure that lie in what the model said."""
+"""Kinds of failure that lie in what the model wrote."""
 
 
 @dataclass(frozen=True)
 class ModelReply:
-    """What came of one call: the text, or the kind of failure with a line about it.
+    """The outcome of one call: a text, or the kind of failure with a line about it.
 
-    `wait_s` is how long the service asks to wait.
+    `wait_s`: how many seconds the service asks to wait. `dollars` is None if no price is known.
     """
 
     text: str
@@ -63,20 +68,37 @@ class ModelReply:
 
     @property
     def failed(self) -> bool:
-        """Whether there was no reply of a model at all."""
+        """Whether no model replied at all."""
         return self.reason != "ok" and self.reason not in CONTENT
 
     def booked(self, reason: str = "", detail: str = "") -> Booked:
-        """As it is booked; `reason` and `detail` are of whoever read the text, where that found something."""
+        """For `Calls.book`. `reason` and `detail`: what the reader of the text found wrong with it, if anything."""
         return Booked(reason or self.reason, detail or self.detail, self.input_tokens, self.output_tokens, self.dollars)
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a conversation: who says it (`system`, `user`, `model`), and what."""
+    """One message of a conversation, by `system`, `user` or `model`."""
 
     role: str
     text: str
+
+
+@dataclass(frozen=True)
+class _Reservation:
+    """What a call takes at most; it is booked if the service's own count is missing or not credible."""
+
+    model: services.Model
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def dollars(self) -> float | None:
+        return self.model.dollars_at_most(self.input_tokens, self.output_tokens)
 
 
 def call(
@@ -88,47 +110,52 @@ def call(
     max_tokens: int,
     settings: dict[str, Any],
 ) -> ModelReply:
-    """Make one call and say what it came to. The caller books it."""
-    most = sum(len(message.text.encode()) for message in messages) // 3 + max_tokens
-    prompt = most - max_tokens
-    dollars = model.dollars_at_most(prompt, max_tokens)
-    line = _Line(calls, Sent(model.name, model.url, b"", most, dollars), timeout_s, _own_headers(model, settings))
+    """Make one call. The caller books the reply.
+
+    ResearcherError: no request can be made of `settings`. What `calls` raises (BudgetSpent, Paused) is raised as it is.
+    """
+    # A token holds three bytes or more in nearly every text: an upper limit without a tokenizer.
+    prompt_tokens = sum(len(message.text.encode()) for message in messages) // 3
+    reservation = _Reservation(model, prompt_tokens, max_tokens)
+    exchange = _Exchange(calls, reservation, timeout_s, _own_headers(model, settings))
     response: ModelResponse | None = None
     trouble = ""
     try:
-        with warnings.catch_warnings():  # of a usage that is none: it is booked as reserved
+        with warnings.catch_warnings():  # pydantic-ai warns of a usage that makes no sense; it is booked as reserved
             warnings.simplefilter("ignore")
-            response = asyncio.run(_request(model, messages, line.transport(), {"max_tokens": max_tokens} | settings))
+            response = asyncio.run(
+                _request(model, messages, exchange.transport(), {"max_tokens": max_tokens} | settings)
+            )
     # All of them: pydantic-ai and the two clients document no common error, and a hostile body raises whatever their
     # parsing meets (validation, type, key and unicode errors). What came is on record and is judged below; an error of
-    # ours that passed through the clients is raised again from `line.raised`.
+    # ours that passed through the clients is raised again from `exchange.error`.
     except Exception as error:
         trouble = f"{type(error).__name__}: {error}"
-    if line.raised is not None:
-        raise line.raised
-    received = line.received
-    if received is None:
+    if exchange.error is not None:
+        raise exchange.error
+    if exchange.received is None:
         raise ResearcherError(f"researcher: {model.name}: no request could be made of its settings: {shown(trouble)}")
-    return _judged(model, received, response, trouble, (prompt, max_tokens))
+    return _judged(reservation, exchange.received, response, trouble)
 
 
-class _Line:
-    """The wire of one call: what went over it, and an error of whoever pays, which the clients would swallow."""
+class _Exchange:
+    """The HTTP exchange of one call: the reply, or the error of `calls`, which the clients would swallow."""
 
-    def __init__(self, calls: Calls, sent: Sent, timeout_s: float, own: dict[str, str]) -> None:
-        self._calls, self._sent, self._timeout_s, self._own = calls, sent, timeout_s, own
+    def __init__(self, calls: Calls, reservation: _Reservation, timeout_s: float, own_headers: dict[str, str]) -> None:
+        self._calls, self._reservation = calls, reservation
+        self._timeout_s, self._own_headers = timeout_s, own_headers
         self.received: Received | None = None
-        self.raised: BaseException | None = None
+        self.error: BaseException | None = None
 
-    def transport(self) -> Any:
+    def transport(self) -> httpx2.AsyncBaseTransport:
         import httpx2
 
-        line = self
+        exchange = self
 
         class Recorder(httpx2.AsyncBaseTransport):
             async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
                 body = await request.aread()
-                received = line.exchange(str(request.url), dict(request.headers), body)
+                received = exchange.send(str(request.url), dict(request.headers), body)
                 if received.status == 0:
                     raise httpx2.ConnectError(received.fault, request=request)
                 headers = {"content-type": received.headers.get("content-type", "application/json")}
@@ -136,90 +163,102 @@ class _Line:
 
         return Recorder()
 
-    def exchange(self, url: str, headers: dict[str, str], body: bytes) -> Received:
-        sent = Sent(self._sent.model, url, body, self._sent.tokens, self._sent.dollars)
-        headers = {name: value for name, value in headers.items() if name in _SENT} | self._own
+    def send(self, url: str, client_headers: dict[str, str], body: bytes) -> Received:
+        reservation = self._reservation
+        sent = Sent(reservation.model.name, url, body, reservation.tokens, reservation.dollars)
+        headers = {name: value for name, value in client_headers.items() if name in _REQUEST_HEADERS}
+        headers |= self._own_headers
         try:
             self.received = self._calls.send(sent, lambda: post(url, headers, body, self._timeout_s))
         # All of them, also KeyboardInterrupt: the clients would take BudgetSpent, Paused or a full disk for a failed
         # connection. `call` raises it again.
         except BaseException as error:
-            self.raised = error
+            self.error = error
             raise
         return self.received
 
 
 def _own_headers(model: services.Model, settings: dict[str, Any]) -> dict[str, str]:
-    """The key, and what the configuration adds. The clients' own would hold what they find in the environment."""
-    more = settings.get("extra_headers")
-    key = {"authorization": f"Bearer {model.key}"} if model.speaks == "openai" else {"x-api-key": model.key}
-    return {str(name).lower(): str(value) for name, value in (more if isinstance(more, dict) else {}).items()} | key
+    """The key, and the headers of the configuration. The clients' own would carry what the environment holds."""
+    headers = {}
+    extra = settings.get("extra_headers")
+    if isinstance(extra, dict):
+        headers = {str(name).lower(): str(value) for name, value in extra.items()}
+    if model.speaks == "openai":
+        headers["authorization"] = f"Bearer {model.key}"
+    else:
+        headers["x-api-key"] = model.key
+    return headers
 
 
 async def _request(
-    model: services.Model, messages: list[Message], transport: Any, settings: dict[str, Any]
+    model: services.Model, messages: list[Message], transport: httpx2.AsyncBaseTransport, settings: dict[str, Any]
 ) -> ModelResponse:
     import httpx2
-    from pydantic_ai import models
     from pydantic_ai.direct import model_request
 
     async with httpx2.AsyncClient(transport=transport, verify=_trusted()) as client:
-        client_model: models.Model[Any]
-        if model.speaks == "openai":
-            from openai import AsyncOpenAI
-            from pydantic_ai.models.openai import OpenAIChatModel
-            from pydantic_ai.providers.openai import OpenAIProvider
-
-            sdk = AsyncOpenAI(api_key=model.key, base_url=model.url, http_client=client, max_retries=0)
-            client_model = OpenAIChatModel(model.model_id, provider=OpenAIProvider(openai_client=sdk))
-        else:
-            from anthropic import AsyncAnthropic
-            from pydantic_ai.models.anthropic import AnthropicModel
-            from pydantic_ai.providers.anthropic import AnthropicProvider
-
-            root = model.url.removesuffix("/v1")
-            own = AsyncAnthropic(api_key=model.key, base_url=root, http_client=client, max_retries=0)
-            client_model = AnthropicModel(model.model_id, provider=AnthropicProvider(anthropic_client=own))
+        client_model = _openai_model(model, client) if model.speaks == "openai" else _anthropic_model(model, client)
         return await model_request(client_model, _messages(messages), model_settings=settings)  # type: ignore[arg-type]
 
 
+def _openai_model(model: services.Model, client: httpx2.AsyncClient) -> ClientModel[Any]:
+    from openai import AsyncOpenAI
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    sdk = AsyncOpenAI(api_key=model.key, base_url=model.url, http_client=client, max_retries=0)
+    return OpenAIChatModel(model.model_id, provider=OpenAIProvider(openai_client=sdk))
+
+
+def _anthropic_model(model: services.Model, client: httpx2.AsyncClient) -> ClientModel[Any]:
+    from anthropic import AsyncAnthropic
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    sdk = AsyncAnthropic(api_key=model.key, base_url=model.url.removesuffix("/v1"), http_client=client, max_retries=0)
+    return AnthropicModel(model.model_id, provider=AnthropicProvider(anthropic_client=sdk))
+
+
 def _messages(messages: list[Message]) -> list[Any]:
+    """The conversation as Pydantic AI has it."""
     from pydantic_ai.messages import ModelRequest, ModelResponse, SystemPromptPart, TextPart, UserPromptPart
 
-    made: list[Any] = []
+    turns: list[Any] = []
     for message in messages:
         if message.role == "model":
-            made.append(ModelResponse(parts=[TextPart(message.text)]))
+            turns.append(ModelResponse(parts=[TextPart(message.text)]))
+        elif message.role == "system":
+            turns.append(ModelRequest(parts=[SystemPromptPart(message.text)]))
         else:
-            part = SystemPromptPart(message.text) if message.role == "system" else UserPromptPart(message.text)
-            made.append(ModelRequest(parts=[part]))
-    return made
+            turns.append(ModelRequest(parts=[UserPromptPart(message.text)]))
+    return turns
 
 
 def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Received:
-    """POST, with one limit for the whole call and one for the size of the reply; no redirect is followed.
+    """POST, within `timeout_s` seconds from first to last byte and MAX_BODY bytes of reply; no redirect is followed.
 
-    What goes wrong on the way is a Received with status 0 and `fault` as "kind: what". The call has a loop of its own,
-    as only so it can be ended at any point, and a thread for it, as in the caller's the clients' loop is running; a
-    user who leaves at once does not wait for that thread.
+    A failure on the way is a Received with status 0 and `fault` as "kind: what".
     """
-    found: Future[Received] = Future()
+    # A loop of its own, because only so the call can be ended at any point; in a thread, because the clients' loop runs
+    # in the caller's. A daemon: a user who leaves at once does not wait for it.
+    outcome: Future[Received] = Future()
 
     def work() -> None:
         try:
-            found.set_result(asyncio.run(_posted(url, headers, body, timeout_s)))
-        # All of them: a future without a result would let the caller wait for ever; `result` raises it there.
+            outcome.set_result(asyncio.run(_posted(url, headers, body, timeout_s)))
+        # All of them: without a result the caller would wait for ever; `result` raises the error there.
         except BaseException as error:
-            found.set_exception(error)
+            outcome.set_exception(error)
 
     threading.Thread(target=work, name="call", daemon=True).start()
-    return found.result()
+    return outcome.result()
 
 
 async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Received:
     import httpx2
 
-    began = time.monotonic()
+    start = time.monotonic()
     limits = httpx2.Timeout(None, connect=min(timeout_s, LONGEST_CONNECT_S))
     try:
         async with (
@@ -227,9 +266,9 @@ async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: flo
             httpx2.AsyncClient(timeout=limits, follow_redirects=False, verify=_trusted()) as client,
             client.stream("POST", url, headers=headers, content=body) as reply,
         ):
-            whole = await _read(reply)
-            headers_kept = {name: reply.headers[name] for name in _KEPT if name in reply.headers}
-            return Received(reply.status_code, headers_kept, whole, time.monotonic() - began)
+            content = await _read(reply)
+            reply_headers = {name: reply.headers[name] for name in _REPLY_HEADERS if name in reply.headers}
+            return Received(reply.status_code, reply_headers, content, time.monotonic() - start)
     except _TooLarge:
         fault = f"too_large: more than {MAX_BODY:,} bytes"
     except TimeoutError:
@@ -238,67 +277,69 @@ async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: flo
         fault = f"unreachable: {error or type(error).__name__}"
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:  # cut off, no HTTP, broken encoding
         fault = f"cut: {type(error).__name__}: {error}"
-    return Received(0, {}, b"", time.monotonic() - began, fault)
+    return Received(0, {}, b"", time.monotonic() - start, fault)
 
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    """Whose certificates hold. Read once: it takes longer than a call on this machine."""
+    """The certificates that are trusted. Read once: that takes longer than a call on this machine."""
     import httpx2
 
     return httpx2.create_ssl_context()
 
 
 class _TooLarge(Exception):
-    """A reply beyond MAX_BODY."""
+    """A reply of more than MAX_BODY bytes."""
 
 
 async def _read(reply: httpx2.Response) -> bytes:
-    """The body, unpacked; _TooLarge as soon as it is."""
-    whole = bytearray()
+    """The body, unpacked. _TooLarge: it has more than MAX_BODY bytes; the rest is not read."""
+    content = bytearray()
     async for block in reply.aiter_bytes():
-        whole += block
-        if len(whole) > MAX_BODY:
+        content += block
+        if len(content) > MAX_BODY:
             raise _TooLarge
-    return bytes(whole)
+    return bytes(content)
 
 
-def _judged(
-    model: services.Model, received: Received, response: ModelResponse | None, trouble: str, most: tuple[int, int]
-) -> ModelReply:
+def _judged(reservation: _Reservation, received: Received, response: ModelResponse | None, trouble: str) -> ModelReply:
+    """What kind of reply came. `response` is what the client made of it, or None with the `trouble` it had."""
     if received.status == 0:
         reason, _, detail = received.fault.partition(": ")
-        paid = most if reason in ("timeout", "cut", "too_large") else (0, 0)  # a service may bill what it began
-        return _failed(model, reason, detail, paid)
+        # A service may bill what it began.
+        charged = reservation if reason in ("timeout", "cut", "too_large") else None
+        return _failure(reservation.model, reason, detail, charged)
     if received.status != 200:
-        reason, wait = _refusal(received)
-        return _failed(model, reason, f"HTTP {received.status}: {_message(received.body)}", (0, 0), wait)
+        reason, wait_s = _refusal(received)
+        message = _error_message(received.body) or shown(decode(received.body[:2000])) or "no word about why"
+        return _failure(reservation.model, reason, f"HTTP {received.status}: {message}", None, wait_s)
     if response is None:
-        return _failed(
-            model, "bad_body", f"not a reply of this service: {_error(received.body) or shown(trouble)}", most
-        )
+        problem = _error_message(received.body) or shown(trouble)
+        return _failure(reservation.model, "bad_body", f"not a reply of this service: {problem}", reservation)
     texts = [part.content for part in response.parts if part.part_kind == "text"]
-    if not all(isinstance(one, str) for one in texts):  # the clients do not look at every type
-        return _failed(model, "bad_body", "not a reply of this service: its text is none", most)
-    used, text = _used(model, response, most), "".join(texts)
+    if not all(isinstance(text, str) for text in texts):  # the clients do not look at every type
+        return _failure(reservation.model, "bad_body", "not a reply of this service: its text is none", reservation)
+    text = "".join(texts)
     reason, detail = _kind(response, text)
-    return ModelReply(text, reason, detail, None, *used)
+    return ModelReply(text, reason, detail, None, *_usage(reservation, response.usage))
 
 
-def _failed(
-    model: services.Model, reason: str, detail: str, paid: tuple[int, int], wait: float | None = None
+def _failure(
+    model: services.Model, reason: str, detail: str, charged: _Reservation | None, wait_s: float | None = None
 ) -> ModelReply:
-    dollars = model.dollars_at_most(*paid) if any(paid) else 0.0
-    return ModelReply("", reason, f"{model.name}: {detail}", wait, *paid, dollars)
+    detail = f"{model.name}: {detail}"
+    if charged is None:
+        return ModelReply("", reason, detail, wait_s)
+    return ModelReply("", reason, detail, wait_s, charged.input_tokens, charged.output_tokens, charged.dollars)
 
 
 def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
-    """What kind of reply this is by the service's own word, before the text is read."""
-    details = response.provider_details or {}
+    """The kind of a reply by what the service says of it, before the text is read; and a line about it."""
+    refusal = (response.provider_details or {}).get("refusal")
     if response.finish_reason == "length":
         return "truncated", "the reply was cut off at the longest allowed (max_tokens)"
-    if response.finish_reason == "content_filter" or details.get("refusal"):
-        return "refused", f"the model refuses: {shown(str(details.get('refusal') or text)) or 'without a word'}"
+    if response.finish_reason == "content_filter" or refusal:
+        return "refused", f"the model refuses: {shown(str(refusal or text)) or 'without a word'}"
     if any(part.part_kind == "tool-call" for part in response.parts):
         return "tool_call", "the model called a tool, and there are none"
     if not text.strip():
@@ -306,44 +347,55 @@ def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
     return "ok", ""
 
 
-def _used(model: services.Model, response: ModelResponse, most: tuple[int, int]) -> tuple[int, int, float | None]:
-    """Tokens and dollars by the service's count; at most what was reserved where that cannot be believed."""
-    usage = response.usage
+def _usage(reservation: _Reservation, usage: RequestUsage) -> tuple[int, int, float | None]:
+    """Input tokens, output tokens and dollars by the service's count; the reservation if that cannot be believed."""
     counts = (usage.input_tokens, usage.output_tokens)
-    try:
-        if any(counts) and all(0 <= count <= MAX_TOKENS_SAID for count in counts):
-            return (*counts, model.dollars(usage))
-    except ValueError:  # parts (cached tokens) that are more than the whole have no price
-        pass
-    return (*most, model.dollars_at_most(*most))
+    if any(counts) and all(0 <= count <= MAX_TOKENS_SAID for count in counts):
+        try:
+            return (*counts, reservation.model.dollars(usage))
+        except ValueError:  # parts (cached tokens) that are more than the whole have no price
+            pass
+    return reservation.input_tokens, reservation.output_tokens, reservation.dollars
 
 
 _TOO_LONG = ("context_length", "context length", "context window", "too long")
-_STATUS = {401: "unauthorized", 402: "quota", 403: "unauthorized", 404: "not_found", 408: "timeout", 413: "too_long",
-           503: "overloaded", 529: "overloaded"}  # fmt: skip
+_REASONS = {
+    401: "unauthorized",
+    402: "quota",
+    403: "unauthorized",
+    404: "not_found",
+    408: "timeout",
+    413: "too_long",
+    503: "overloaded",
+    529: "overloaded",
+}
 
 
 def _refusal(received: Received) -> tuple[str, float | None]:
     """The kind of a status other than 200, and how many seconds the service asks to wait."""
-    status, body = received.status, received.body[:100_000].decode("utf-8", errors="replace").lower()
-    wait = _retry_after(received.headers.get("retry-after", ""))
+    status = received.status
+    body = received.body[:_ERROR_BODY].decode("utf-8", errors="replace").lower()
+    wait_s = _retry_after(received.headers.get("retry-after", ""))
     if status == 429:
         # Not by "billing" alone: OpenAI names that page in the message of a mere rate limit too.
-        used_up = "insufficient_quota" in body or "exceeded your current quota" in body
-        return ("quota" if used_up else "rate_limited"), wait
-    if status in (400, 422) and any(word in body for word in _TOO_LONG):
+        if "insufficient_quota" in body or "exceeded your current quota" in body:
+            return "quota", wait_s
+        return "rate_limited", wait_s
+    if status in (400, 422) and any(phrase in body for phrase in _TOO_LONG):
         return "too_long", None
     if status == 400 and "credit balance" in body:  # as Anthropic says it
         return "quota", None
-    if status in _STATUS:
-        return _STATUS[status], wait
+    if status in _REASONS:
+        return _REASONS[status], wait_s
     if 300 <= status < 400:
         return "redirect", None
-    return ("server_error", wait) if status >= 500 or status < 300 else ("rejected", None)
+    if status >= 500 or status < 300:
+        return "server_error", wait_s
+    return "rejected", None
 
 
 def _retry_after(text: str) -> float | None:
-    """Seconds of a Retry-After header, which holds a number or a date (RFC 9110 §10.2.3)."""
+    """Seconds of a Retry-After header, which holds a number or a date (RFC 9110 §10.2.3); None if it holds neither."""
     try:
         seconds = float(text)
     except ValueError:
@@ -354,22 +406,17 @@ def _retry_after(text: str) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _message(body: bytes) -> str:
-    """What came with a failure, in one line: the service's own word if there is one."""
-    return _error(body) or shown(decode(body[:2000])) or "no word about why"
-
-
-def _error(body: bytes) -> str:
-    """The message of an error object; empty where there is none."""
+def _error_message(body: bytes) -> str:
+    """The message of an error object, in one line; empty if the body is none."""
     try:
         value = parse_json(decode_json(body), "error")
     except RecordError:
         return ""
     error = value.get("error") if isinstance(value, dict) else None
-    found = error.get("message") if isinstance(error, dict) else error
-    return shown(found) if isinstance(found, str) else ""
+    message = error.get("message") if isinstance(error, dict) else error
+    return shown(message) if isinstance(message, str) else ""
 
 
 def shown(text: str) -> str:
-    """What somebody else says, as one line for a user: `text.one_line`, 300 characters at most."""
+    """Text from outside as one line for a user: `text.one_line`, 300 characters at most."""
     return one_line(text, 300)

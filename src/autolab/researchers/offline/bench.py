@@ -1,7 +1,7 @@
 """What the offline researcher can change in a lab: the method of a picture lab, or the constants of any script.
 
-A picture lab says in `method.json` what its model and its recipe are; the assembler writes both. In any other lab the
-numbers that stand as `NAME = 0.1` at the start of a line in the training script are doubled and halved.
+A picture lab describes its model and its recipe in `method.json`, and the assembler writes the code of both. In any
+other lab the numbers in lines `NAME = 0.1` of the training script are doubled and halved.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,15 +24,14 @@ from autolab.lab.schemas.method import Method
 from autolab.lab.schemas.replies import Edit
 from autolab.researchers import assembler
 from autolab.researchers.assembler.written_method import METHOD, NotApplicable, WrittenMethod, method_files
-from autolab.researchers.offline import catalogue
-from autolab.researchers.offline.catalogue import Mechanism
+from autolab.researchers.offline.catalogue import SHIPPED, Mechanism, load
 from autolab.researchers.offline.changes import CHANGES, apply
 
 _CONSTANT = re.compile(
     r"(?m)^([A-Z][A-Z0-9_]*[A-Z0-9])[ \t]*=[ \t]*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=[ \t]*(?:#|$))"
 )
-_NO_KNOB = re.compile(r"SEED|PORT|VERSION|VOCAB|TIME|EVAL|INTERVAL|DEVICE|PATH|DIM_IN|NUM_CLASSES|CLASSES")
-"""Constants that are no setting of a method: the seed is the lab's, time and evaluation are what is held equal."""
+_NO_SETTING = re.compile(r"SEED|PORT|VERSION|VOCAB|TIME|EVAL|INTERVAL|DEVICE|PATH|DIM_IN|NUM_CLASSES|CLASSES")
+"""Constants that are no setting of a method: the lab draws the seed; time and evaluation are equal for all arms."""
 
 
 class Bench(Protocol):
@@ -40,12 +40,12 @@ class Bench(Protocol):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Names of models that a goal is compared with, the first one first; empty where the lab names none."""
+        """Names of models to compare a goal with, the first baseline first; empty if the lab names none."""
         ...
 
     @property
     def via(self) -> str | None:
-        """What writes the code, where it is not the researcher itself."""
+        """What writes the code; None for the researcher itself."""
         ...
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:
@@ -57,30 +57,31 @@ class Bench(Protocol):
         ...
 
     def model(self, changes: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
-        """What the candidate's model is, for design.yaml. NotApplicable if they do not fit."""
+        """The candidate's model, for design.yaml. NotApplicable: the changes do not fit."""
         ...
 
     def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
-        """The candidate's code. NotApplicable if they do not fit."""
+        """The candidate's code. NotApplicable: the changes do not fit."""
         ...
 
     def parameters(self, changes: Mapping[str, JsonValue]) -> tuple[int, int] | None:
-        """Trainable parameters of base and candidate, where they are known."""
+        """Trainable parameters of base and candidate; None if they are not known."""
         ...
 
 
-def find_bench(read: Callable[[str], str | None], config: Config, own: Path | None) -> Bench:
-    """The bench of the lab that `read` reads. `own` is a catalogue in place of the shipped one.
+def find_bench(read: Callable[[str], str | None], config: Config, own_catalogue: Path | None) -> Bench:
+    """The bench of the lab that `read` reads. `own_catalogue` takes the place of the shipped one.
 
-    ResearcherError where there is nothing to change.
+    ResearcherError: there is nothing to change.
     """
     text = read(METHOD)
     if text is not None:
-        return Pictures(Method.from_text(text, METHOD), read, own or catalogue.SHIPPED)
+        return Pictures(Method.from_text(text, METHOD), read, own_catalogue or SHIPPED)
     for word in shlex.split(config.train.command):
         script = read(word) if word.endswith(".py") else None
-        if script is not None and (found := _constants(script)):
-            return Constants(word, script, found)
+        constants = _constants(script or "")
+        if script is not None and constants:
+            return Constants(word, script, constants)
     raise ResearcherError(
         "researcher: offline finds nothing to change: no method.json, no `NAME = number` lines in the training script;"
         " name another researcher in .autolab/config.yaml"
@@ -93,12 +94,12 @@ class Pictures:
 
     method: Method
     read: Callable[[str], str | None]
-    place: Path
+    catalogue: Path
     via: str | None = "assembler"
 
     @cached_property
     def mechanisms(self) -> tuple[Mechanism, ...]:
-        return catalogue.load(self.place, self.place.name, tuple(CHANGES))
+        return load(self.catalogue, self.catalogue.name, tuple(CHANGES))
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -115,80 +116,97 @@ class Pictures:
         return replace(self, method=apply(self.method, changes, "base"))
 
     def model(self, changes: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
-        made = apply(self.method, changes, name)
-        return {"model_config": made.model.value(), "recipe": made.recipe.value()}
+        candidate = apply(self.method, changes, name)
+        return {"model_config": candidate.model.value(), "recipe": candidate.recipe.value()}
 
     def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
         return method_files(self.method, apply(self.method, changes, name), self.read)
 
     def parameters(self, changes: Mapping[str, JsonValue]) -> tuple[int, int]:
-        made = apply(self.method, changes, "candidate")
-        return assembler.parameters(self.method.model), assembler.parameters(made.model)
+        candidate = apply(self.method, changes, "candidate")
+        return assembler.parameters(self.method.model), assembler.parameters(candidate.model)
 
 
 def _constants(script: str) -> dict[str, str]:
-    """Name and text of each constant that stands once at the start of a line and is not 0."""
-    found = [(m[1], m[2]) for m in _CONSTANT.finditer(script) if not _NO_KNOB.search(m[1])]
-    names = [name for name, _ in found]
-    return {name: text for name, text in found if names.count(name) == 1 and float(text.replace("_", "")) != 0}
+    """Name and text of each constant that is assigned once, at the start of a line, and is not 0."""
+    assignments = [(match[1], match[2]) for match in _CONSTANT.finditer(script)]
+    times = Counter(name for name, _ in assignments)
+    constants = {}
+    for name, text in assignments:
+        if times[name] == 1 and not _NO_SETTING.search(name) and float(text.replace("_", "")) != 0:
+            # A second assignment would overrule an edit of the first; 0 doubled is 0.
+            constants[name] = text
+    return constants
+
+
+_DIRECTIONS = (("up", "doubled", "quadrupled", 2.0), ("down", "halved", "quartered", 0.5))
 
 
 @dataclass(frozen=True)
 class Constants:
-    """A script with constants at module level."""
+    """A script with constants at module level. A change is named `NAME up` or `NAME down`, its value is the factor."""
 
     script: str
     text: str
-    found: Mapping[str, str]
+    constants: Mapping[str, str]
     baselines: tuple[str, ...] = ()
     via: str | None = None
 
     @property
     def mechanisms(self) -> tuple[Mechanism, ...]:
-        """Each constant doubled and halved; a family is a constant, so that those which matter are found."""
-        directions = (("doubled", "quadrupled", 2.0, "up"), ("halved", "quartered", 0.5, "down"))
-        return tuple(
-            Mechanism(
-                name=f"{name.lower()[:15]}_{word}",
-                family=name,
-                title=f"{name} {word}",
-                change=f"{name} {way}",
-                values=(factor, factor * factor),
-                names=(f"{name} {word}", f"{name} {again}"),
-                rationale=f"{name} = {text} was set by hand; whether a better value is near was not measured here.",
-            )
-            for name, text in self.found.items()
-            for word, again, factor, way in directions
-        )
+        """Each constant doubled and halved. Each is a family of its own, so that those which matter are found."""
+        mechanisms = []
+        for name, text in self.constants.items():
+            for direction, once, twice, factor in _DIRECTIONS:
+                mechanism = Mechanism(
+                    name=f"{name.lower()[:15]}_{once}",
+                    family=name,
+                    title=f"{name} {once}",
+                    change=f"{name} {direction}",
+                    values=(factor, factor * factor),
+                    # The second dose applies the factor twice to the original value.
+                    names=(f"{name} {once}", f"{name} {twice}"),
+                    rationale=f"{name} = {text} was set by hand; whether a better value is near was not measured here.",
+                )
+                mechanisms.append(mechanism)
+        return tuple(mechanisms)
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:
-        return all(name.split()[0] in self.found and self._new(name, factor) for name, factor in changes.items())
+        return all(_constant(change) in self.constants and self._new(change, changes) for change in changes)
 
-    def _new(self, change: str, factor: JsonValue) -> str:
-        """The constant's new text; empty where rounding leaves it as it is."""
+    def _new(self, change: str, changes: Mapping[str, JsonValue]) -> str:
+        """The constant's new text; empty if rounding leaves the constant as it is."""
+        factor = changes[change]
         assert isinstance(factor, float)
-        old = self.found[change.split()[0]].replace("_", "")
-        whole = re.fullmatch(r"[-+]?\d+", old)
-        new = str(round(int(old) * factor)) if whole else f"{float(old) * factor:.6g}"
-        return "" if float(new) in (0.0, float(old)) else new
+        text = self.constants[_constant(change)].replace("_", "")
+        # A count stays a count: a script may use it as a range or a size.
+        is_whole = re.fullmatch(r"[-+]?\d+", text)
+        new = str(round(int(text) * factor)) if is_whole else f"{float(text) * factor:.6g}"
+        return "" if float(new) in (0.0, float(text)) else new
 
     def after(self, changes: Mapping[str, JsonValue]) -> Constants:
-        made = {change.split()[0]: self._new(change, factor) for change, factor in changes.items()}
-        return replace(self, found={**self.found, **made})
+        constants = dict(self.constants)
+        for change in changes:
+            constants[_constant(change)] = self._new(change, changes)
+        return replace(self, constants=constants)
 
     def model(self, changes: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
-        return {change.split()[0]: json.loads(self._new(change, factor)) for change, factor in changes.items()}
+        return {_constant(change): json.loads(self._new(change, changes)) for change in changes}
 
     def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
         edits, plan = [], []
-        for change, factor in changes.items():
-            constant = change.split()[0]
+        for change in changes:
+            constant = _constant(change)
+            old, new = self.constants[constant], self._new(change, changes)
             line = re.search(rf"(?m)^{constant}[ \t]*=[ \t]*[^\n]*", self.text)
             assert line is not None
-            new = line[0].replace(self.found[constant], self._new(change, factor), 1)
-            edits.append(Edit(path=self.script, search=line[0], replace=new))
-            plan.append(f"`{self.script}`: {constant} = {self.found[constant]} becomes {self._new(change, factor)}")
+            edits.append(Edit(path=self.script, search=line[0], replace=line[0].replace(old, new, 1)))
+            plan.append(f"`{self.script}`: {constant} = {old} becomes {new}")
         return WrittenMethod((), tuple(edits), tuple(plan))
 
     def parameters(self, changes: Mapping[str, JsonValue]) -> None:
         return None
+
+
+def _constant(change: str) -> str:
+    return change.split()[0]

@@ -1,4 +1,4 @@
-"""The mechanisms that may be tested, and what a goal in plain words asks for. The shipped ones: `catalogue.yaml`."""
+"""The mechanisms that may be tested, and which of them a goal in plain words names. `catalogue.yaml` is shipped."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ SHIPPED = Path(__file__).with_name("catalogue.yaml")
 
 
 class Mechanism(Record):
-    """One way to make a network better, with the doses in which it is tried, one after the other.
-
-    `expected` is a prior for the gain in units of the lab's success_delta, `cost` the factor on a trial's time,
-    `dose` how a value is named in a title, `names` what each value is called where it has a name of its own,
-    `words` what the mechanism is called in a goal.
-    """
+    """One way to make a network better, with the doses in which it is tried, one after the other."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
     family: str
     title: str
     change: str
+    """The change of a method (`changes.CHANGES`) that each of `values` is given to."""
     values: Annotated[tuple[JsonValue, ...], Field(min_length=1)]
     dose: str = "{}"
+    """How a value is written in a title."""
     names: tuple[str, ...] = ()
+    """A title for each value, in place of `title` and `dose`."""
     rationale: str
     references: tuple[str, ...] = ()
     cost: Positive = 1.0
+    """The factor on a trial's time."""
     expected: float = 0.0
+    """A guess of the gain, in units of the lab's success_delta."""
     words: tuple[str, ...] = ()
+    """What the mechanism is called in a goal."""
 
     @model_validator(mode="after")
     def _a_name_a_value(self) -> Mechanism:
@@ -45,7 +46,7 @@ class Mechanism(Record):
         return self
 
     def called(self, value: JsonValue) -> str | None:
-        """The name that this value has of its own."""
+        """The title of this value, if it has one of its own."""
         return self.names[self.values.index(value)] if self.names else None
 
 
@@ -53,22 +54,23 @@ class Catalogue(Record):
     mechanisms: tuple[Mechanism, ...]
 
 
-def load(path: Path, shown: str, known: Sequence[str]) -> tuple[Mechanism, ...]:
-    """The mechanisms of a file; RecordError for one that is named twice or changes what nobody can change."""
-    found = Catalogue.load(path, shown).mechanisms
-    names = [mechanism.name for mechanism in found]
-    for index, mechanism in enumerate(found):
+def load(path: Path, shown: str, changes: Sequence[str]) -> tuple[Mechanism, ...]:
+    """The mechanisms of a file. RecordError: a name occurs twice, or a change is none of `changes`."""
+    mechanisms = Catalogue.load(path, shown).mechanisms
+    names: set[str] = set()
+    for index, mechanism in enumerate(mechanisms):
         where = f"{shown}: mechanisms.{index}"
-        if mechanism.name in names[:index]:
+        if mechanism.name in names:
             raise RecordError(f"{where}: name: {mechanism.name} is there twice")
-        if mechanism.change not in known:
-            raise RecordError(f"{where}: change: {mechanism.change!r} is not known; known: {', '.join(known)}")
-    return found
+        if mechanism.change not in changes:
+            raise RecordError(f"{where}: change: {mechanism.change!r} is not known; known: {', '.join(changes)}")
+        names.add(mechanism.name)
+    return mechanisms
 
 
 @dataclass(frozen=True)
 class Understood:
-    """The mechanisms that a goal names, in its order, and the words of it that say nothing to the catalogue."""
+    """The mechanisms that a goal names, in the goal's order, and its words that the catalogue does not know."""
 
     mechanisms: tuple[Mechanism, ...]
     rest: tuple[str, ...]
@@ -76,27 +78,32 @@ class Understood:
 
 def understand(goal: str, mechanisms: Sequence[Mechanism]) -> Understood:
     """Find the catalogue's words in a goal, longest first, so that `depthwise separable` is not just `depthwise`."""
-    left = re.sub(r"[-_]+", " ", goal.casefold())
-    places: dict[str, int] = {}
-    phrases = [(re.sub(r"[-_]+", " ", word.casefold()), m) for m in mechanisms for word in m.words]
-    for phrase, mechanism in sorted(phrases, key=lambda pair: (-len(pair[0]), pair[0])):
-        edge = r"\b" if phrase.isascii() else ""
-        plural = "s?" if phrase.isascii() else ""
-        found = re.search(f"{edge}{re.escape(phrase)}{plural}{edge}", left, re.ASCII)
-        if found:
-            places[mechanism.name] = min(found.start(), places.get(mechanism.name, found.start()))
-            left = left[: found.start()] + " " * (found.end() - found.start()) + left[found.end() :]
-    named = sorted((m for m in mechanisms if m.name in places), key=lambda m: places[m.name])
-    words = re.findall(r"[^\W\d_]{2,}", left)
+    text = _spaced(goal)
+    phrases = [(_spaced(word), mechanism) for mechanism in mechanisms for word in mechanism.words]
+    phrases.sort(key=lambda pair: (-len(pair[0]), pair[0]))
+    positions: dict[str, int] = {}
+    for phrase, mechanism in phrases:
+        # In Chinese words have no edges and no plural.
+        pattern = rf"\b{re.escape(phrase)}s?\b" if phrase.isascii() else re.escape(phrase)
+        match = re.search(pattern, text, re.ASCII)
+        if match:
+            positions[mechanism.name] = min(match.start(), positions.get(mechanism.name, match.start()))
+            # Blanked and not removed, so that positions keep the order of the goal.
+            text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
+    named = [mechanism for mechanism in mechanisms if mechanism.name in positions]
+    named.sort(key=lambda mechanism: positions[mechanism.name])
+    words = re.findall(r"[^\W\d_]{2,}", text)
     return Understood(tuple(named), tuple(word for word in words if word not in _FILLERS))
 
 
-_FILLERS = frozenset(
-    re.findall(
-        r"\w+",
-        """a an and the of on in for with without to test try use using whether if does do is are than that it network
-        model improve better find new small simple custom baseline against versus vs compare design train
-        training helps""",
-    )
-)
-"""Words of a goal that ask for nothing in particular."""
+def _spaced(text: str) -> str:
+    """In lower case, with spaces for hyphens and underscores."""
+    return re.sub(r"[-_]+", " ", text.casefold())
+
+
+_FILLER_WORDS = """
+a an and the of on in for with without to test try use using whether if does do is are than that it network model
+improve better find new small simple custom baseline against versus vs compare design train training helps
+"""
+_FILLERS = frozenset(_FILLER_WORDS.split())
+"""Words of a goal that name nothing in particular."""

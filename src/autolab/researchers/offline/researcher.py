@@ -1,12 +1,12 @@
 """The built-in researcher: no key, no network, deterministic for a lab's seed.
 
-It holds a catalogue of mechanisms and knows what each has brought here. A goal that names mechanisms is tried first;
-then a bandit over their families proposes (`policy`), the assembler writes the code (`bench`), near misses are
-refined, what was supported is built on, what failed is left alone. It reads no prompt, and its words (`words`) leave
-the numbers to the engine.
+It holds a catalogue of mechanisms and knows what each brought in this lab. If the user's goal names mechanisms, they
+are tried first. After that a bandit over their families proposes (`bandit`), and the assembler writes the code
+(`bench`). Near misses are refined, supported changes are built on, and what failed is not tried again. The researcher
+reads no prompt; its sentences (`words`) leave the numbers to the engine.
 
-What is not covered: it cannot read papers or think of what is not in its catalogue, and its review checks that the
-code is what its design says, not whether the idea is good.
+What it cannot do: read papers, or propose what is not in its catalogue. Its review checks that the code is what its
+design says, not whether the idea is good.
 """
 
 from __future__ import annotations
@@ -42,15 +42,13 @@ from autolab.stats import target
 
 REFINEMENTS = 2
 """How often one hypothesis is tried again in its next dose."""
-MANY = 3.0
-"""Times the base's parameters at which the review points out that capacity alone could explain a gain."""
-
-
+LARGE = 3.0
+"""From this many times the base's parameters on, the review notes that capacity alone could explain a gain."""
 WITHDRAWN = "withdrawn: the change does not run here"
 
 
 class GaveUp(Exception):
-    """Nothing can be answered: why, in one line."""
+    """There is nothing to answer: why, in one line."""
 
 
 class OfflineResearcher(ResearcherDefaults):
@@ -74,7 +72,7 @@ class OfflineResearcher(ResearcherDefaults):
         return Answer(_result("complete", note or "answered from the catalogue", output), note)
 
     def _answer(self, task: Task, snapshot: LabSnapshot, bench: Bench) -> tuple[Output, str]:
-        """The stage's output, and a line for the user or nothing."""
+        """The stage's output, and a line for the user, which may be empty."""
         documents, code = snapshot.documents, snapshot.code
         match task.kind:
             case RequestKind.HYPOTHESIS:
@@ -82,7 +80,7 @@ class OfflineResearcher(ResearcherDefaults):
             case RequestKind.DESIGN:
                 return _design(snapshot, bench), ""
             case RequestKind.IMPLEMENTATION:
-                _refuse_others(documents.design.changes if documents.design else {}, bench)
+                _refuse_unknown(documents.design.changes if documents.design else {}, bench)
                 if task.number > 1 and snapshot.trouble:
                     return _withdrawn(documents, code, bench, snapshot.trouble), WITHDRAWN
                 return _implementation(documents, bench), ""
@@ -92,16 +90,15 @@ class OfflineResearcher(ResearcherDefaults):
                 parameters = _parameters(documents, bench)
                 return words.docs(documents, snapshot.config.docs.paper_targets, parameters), ""
             case _:
-                return self._decide(snapshot, bench), ""
-
-    # what is tried next
+                return _decide(snapshot, bench), ""
 
     def _hypothesis(self, snapshot: LabSnapshot, bench: Bench, iteration: int) -> tuple[HypothesisOutput, str]:
         history = snapshot.history
-        requested_idea, note = _requested_idea(snapshot, bench)
-        untried = bandit.ideas(bench.mechanisms, history.lessons, snapshot.code.base_commit, bench.fits)
-        allowed = bandit.without(untried, history.avoided_families)
-        idea = requested_idea or self._choose(allowed, history, iteration)
+        # What the user asks for comes before what the bandit would choose.
+        idea, note = _requested_idea(snapshot, bench)
+        if idea is None:
+            untried = bandit.ideas(bench.mechanisms, history.lessons, snapshot.code.base_commit, bench.fits)
+            idea = self._choose(bandit.without(untried, history.avoided_families), history, iteration)
         if idea is None:
             raise GaveUp("every mechanism of the catalogue that fits was tried on this base")
         return words.hypothesis(idea, snapshot.config.metric, history.lessons), note
@@ -112,28 +109,33 @@ class OfflineResearcher(ResearcherDefaults):
             return draw.choice(ideas) if ideas else None
         return bandit.choose(ideas, history.lessons, draw)
 
-    def _decide(self, snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
-        documents, wanted = snapshot.documents, snapshot.goal.target
-        assert documents.results is not None and documents.design is not None
-        results, changes = documents.results, documents.design.changes
-        if wanted and not target.missed(wanted, snapshot.config, results):
-            return DecisionOutput(decision=Decision.ACHIEVE, reason=f"the measured mean meets {wanted}")
-        supported = results.assessment.verdict is Verdict.SUPPORTED
-        if not supported and _close(results, documents.design) and documents.refinement < REFINEMENTS:
-            again = bandit.next_dose(changes, bench.mechanisms)
-            if again and bench.fits(again.changes):
-                reason = f"the mean is on the good side without proof; next dose: {words.title(again)}"
-                return DecisionOutput(decision=Decision.REFINE, reason=reason)
-        after = bench.after(_known(changes, bench)) if supported else bench
-        base_commit = "" if supported else snapshot.code.base_commit
-        left = bandit.ideas(after.mechanisms, snapshot.history.lessons, base_commit, after.fits)
-        if not [idea for idea in left if idea.changes != changes]:
-            return DecisionOutput(decision=Decision.STOP, reason="every mechanism that fits was tried on this base")
-        return DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=words.onward(results, supported))
+
+# what is tried next
+
+
+def _decide(snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
+    documents, goal = snapshot.documents, snapshot.goal.target
+    assert documents.results is not None and documents.design is not None
+    results, changes = documents.results, documents.design.changes
+    if goal and not target.missed(goal, snapshot.config, results):
+        return DecisionOutput(decision=Decision.ACHIEVE, reason=f"the measured mean meets {goal}")
+    if documents.refinement < REFINEMENTS and _promising(results, documents.design):
+        higher = bandit.next_dose(changes, bench.mechanisms)
+        if higher and bench.fits(higher.changes):
+            reason = f"the mean is a gain, but not significant; next dose: {words.title(higher)}"
+            return DecisionOutput(decision=Decision.REFINE, reason=reason)
+    supported = results.assessment.verdict is Verdict.SUPPORTED
+    base_commit = snapshot.code.base_commit
+    if supported:  # the candidate becomes the base, on which nothing was measured yet
+        bench, base_commit = bench.after(_known(changes, bench)), ""
+    untried = bandit.ideas(bench.mechanisms, snapshot.history.lessons, base_commit, bench.fits)
+    if all(idea.changes == changes for idea in untried):
+        return DecisionOutput(decision=Decision.STOP, reason="every mechanism that fits was tried on this base")
+    return DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=words.onward(results, supported))
 
 
 def _requested_idea(snapshot: LabSnapshot, bench: Bench) -> tuple[Idea | None, str]:
-    """What the user's goal names, if it was not measured on this base yet; and what was understood of it."""
+    """The idea that the user's goal names, if it was not measured on this base yet; and a note on how it was read."""
     goal, base_commit = snapshot.goal, snapshot.code.base_commit
     if not goal.given_with_loop or snapshot.documents.refinement:
         return None, ""
@@ -141,31 +143,34 @@ def _requested_idea(snapshot: LabSnapshot, bench: Bench) -> tuple[Idea | None, s
     if not understood.mechanisms:
         return None, f"goal {goal.text!r}: names no mechanism of the catalogue, so the search chooses"
     idea = _fitting(understood, bench)
-    done = {bandit.key(lesson.changes) for lesson in snapshot.history.lessons if lesson.base == base_commit}
-    if idea is None or bandit.key(idea.changes) in done:
+    measured = {bandit.key(lesson.changes) for lesson in snapshot.history.lessons if lesson.base == base_commit}
+    if idea is None or bandit.key(idea.changes) in measured:
         return None, ""
-    rest = f"; not understood: {' '.join(understood.rest)}" if understood.rest else ""
-    return idea, f"goal {goal.text!r}: understood as {words.title(idea)}{rest}"
+    note = f"goal {goal.text!r}: understood as {words.title(idea)}"
+    if understood.rest:
+        note += f"; not understood: {' '.join(understood.rest)}"
+    return idea, note
 
 
 def _fitting(understood: Understood, bench: Bench) -> Idea | None:
-    """The mechanisms that were named, in their first doses; those that the base has already are left out."""
+    """The longest run of the named mechanisms, in their first doses, that fits: the base may have some already."""
     parts = tuple((mechanism, mechanism.values[0]) for mechanism in understood.mechanisms)
     for count in range(len(parts), 0, -1):
         for start in range(len(parts) - count + 1):
             idea = Idea(parts[start : start + count])
+            # Two mechanisms that change the same thing cannot be tried together.
             if len(idea.changes) == count and bench.fits(idea.changes):
                 return idea
     return None
 
 
-def _close(results: Results, design: Design) -> bool:
-    """Whether the comparison is inconclusive with a mean that promises something."""
+def _promising(results: Results, design: Design) -> bool:
+    """Whether the comparison is inconclusive with a mean gain that promises something."""
     assessment = results.assessment
     if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason in ("no_change", "suspicious"):
         return False
-    delta = design.metrics.success_delta
-    return any(c.difference.mean >= bandit.PROMISING * delta for c in assessment.comparisons)
+    least = bandit.PROMISING * design.metrics.success_delta
+    return any(comparison.difference.mean >= least for comparison in assessment.comparisons)
 
 
 # how it is measured
@@ -175,20 +180,23 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
     documents = snapshot.documents
     assert documents.hypothesis is not None
     changes = documents.hypothesis.changes
-    _refuse_others(changes, bench)
+    _refuse_unknown(changes, bench)
+    # The newest lesson is about the dose that this iteration refines.
     if documents.refinement:
-        idea = bandit.next_dose(snapshot.history.lessons[0].changes, bench.mechanisms)
-        if idea is None:
-            raise GaveUp("there is no further dose of what is to be refined")
-        changes = idea.changes
+        higher = bandit.next_dose(snapshot.history.lessons[0].changes, bench.mechanisms)
+        if higher is None:
+            raise GaveUp("there is no further dose of the mechanism to refine")
+        changes = higher.changes
     arm = _arm(changes, bench)
     requested_idea, _ = _requested_idea(snapshot, bench)
-    named = bench.baselines if requested_idea is not None and requested_idea.changes == changes else ()
-    baselines = tuple(Arm(name=name, config_overrides={"model": name}) for name in named)
-    against = " and ".join(named) or "the base"
+    baselines: tuple[Arm, ...] = (Arm(name="baseline"),)
+    against = "the base"
+    if bench.baselines and requested_idea is not None and requested_idea.changes == changes:
+        baselines = tuple(Arm(name=name, config_overrides={"model": name}) for name in bench.baselines)
+        against = " and ".join(bench.baselines)
     return DesignOutput(
         description=f"{words.changes_title(changes, bench)}, against {against}; data, seeds and settings are the same.",
-        baselines=baselines or (Arm(name="baseline"),),
+        baselines=baselines,
         variants=(Arm(name=arm),),
         secondary=snapshot.config.metric.report,
         model=bench.model(changes, _module(arm, documents)),
@@ -197,29 +205,31 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
 
 
 def _known(changes: Mapping[str, JsonValue], bench: Bench) -> dict[str, JsonValue]:
-    """Those of the changes that the catalogue has: another researcher may have proposed others."""
+    """The changes that the catalogue has: another researcher may have proposed others."""
     names = {mechanism.change for mechanism in bench.mechanisms}
     return {name: value for name, value in changes.items() if name in names}
 
 
-def _refuse_others(changes: Mapping[str, JsonValue], bench: Bench) -> None:
-    """GaveUp on a claim of another researcher, for which there is no code here."""
-    others = set(changes) - set(_known(changes, bench))
-    if others:
-        raise GaveUp(f"the claim is another researcher's: the catalogue has no change {min(others)}")
+def _refuse_unknown(changes: Mapping[str, JsonValue], bench: Bench) -> None:
+    """GaveUp: the claim is another researcher's, and there is no code for it here."""
+    unknown = changes.keys() - _known(changes, bench).keys()
+    if unknown:
+        raise GaveUp(f"the claim is another researcher's: the catalogue has no change {min(unknown)}")
 
 
 def _arm(changes: Mapping[str, JsonValue], bench: Bench) -> str:
-    """The arm's name, from the mechanisms that make it, as the title says them: it becomes a folder and a row."""
-    parts = bandit.parts_of(changes, bench.mechanisms)
-    names = [re.sub(r"[^a-z0-9]+", "_", (one.called(value) or one.name).lower()) for one, value in parts]
+    """The arm's name, from the titles or names of its mechanisms: it becomes a folder and a row."""
+    names = []
+    for mechanism, value in bandit.parts_of(changes, bench.mechanisms):
+        name = mechanism.called(value) or mechanism.name
+        names.append(re.sub(r"[^a-z0-9]+", "_", name.lower()))
     return "_".join(names)[:40] or "candidate"
 
 
 def _module(arm: str, documents: Documents) -> str:
     """The name of a new model's file: no two hypotheses share one."""
-    again = f"_r{documents.refinement}" if documents.refinement else ""
-    return f"{arm[:32]}_{documents.hypothesis_id}{again}"
+    refinement = f"_r{documents.refinement}" if documents.refinement else ""
+    return f"{arm[:32]}_{documents.hypothesis_id}{refinement}"
 
 
 # the code
@@ -233,18 +243,20 @@ def _implementation(documents: Documents, bench: Bench) -> ImplementationOutput:
 
 
 def _withdrawn(documents: Documents, code: Code, bench: Bench, trouble: str) -> ImplementationOutput:
-    """The base's files again. Once the design's code has failed there is nothing to fix by thought.
+    """The base's files again: once the design's code has failed, this researcher cannot fix it.
 
     A withdrawn candidate is the base, whose trials are known, so the iteration ends without further cost.
     """
     written = _write(documents, bench)
-    paths = dict.fromkeys([file.path for file in written.files] + [edit.path for edit in written.edits])
-    base = {path: code.read_base(path) for path in paths}
-    return ImplementationOutput(
-        plan=f"Withdrawn, the base's files are put back: {trouble}",
-        files=tuple(NewFile(path=path, content=text) for path, text in base.items() if text is not None),
-        delete=tuple(path for path, text in base.items() if text is None),
-    )
+    files, delete = [], []
+    for path in dict.fromkeys([file.path for file in written.files] + [edit.path for edit in written.edits]):
+        text = code.read_base(path)
+        if text is None:
+            delete.append(path)
+        else:
+            files.append(NewFile(path=path, content=text))
+    plan = f"Withdrawn, the base's files are put back: {trouble}"
+    return ImplementationOutput(plan=plan, files=tuple(files), delete=tuple(delete))
 
 
 def _write(documents: Documents, bench: Bench) -> WrittenMethod:
@@ -254,34 +266,35 @@ def _write(documents: Documents, bench: Bench) -> WrittenMethod:
 
 
 def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
-    """Compare the candidate, file by file, with what its design comes to; and say what a gain would not show."""
+    """Compare the candidate, file by file, with the code of its design; and note what could explain a gain."""
     assert documents.design is not None
     changes = documents.design.changes
     if not changes or len(_known(changes, bench)) < len(changes):
-        note = "The design names no changes of the catalogue, so what the code does was not compared with them."
+        note = "The design names no changes of the catalogue, so the code was not compared with them."
         return ReviewOutput(findings=(), notes=note)
     try:
         expected = _texts(_write(documents, bench), code)
     except (NotApplicable, RecordError) as error:
         return ReviewOutput(findings=(), notes=f"The design's changes are not the catalogue's: {error}")
     candidate = {path: code.read_candidate(path) for path in expected}
+    # This comes first: a withdrawn candidate differs from its design in every file.
     if all(text == code.read_base(path) for path, text in candidate.items()):
         return ReviewOutput(findings=(), notes="The candidate was withdrawn: its code is the base's.")
-    wrong = [path for path, text in expected.items() if candidate[path] != text]
-    findings = [
-        Finding(check="scope", severity="blocking", message=f"{path} is not what the design comes to", file=path)
-        for path in wrong
-    ]
-    counted = _parameters(documents, bench)
-    if counted and counted[1] > MANY * counted[0]:
-        message = f"{counted[1]:,} parameters against {counted[0]:,}: capacity alone could explain a gain"
+    findings = []
+    for path, text in expected.items():
+        if candidate[path] != text:
+            message = f"{path} is not the code of the design"
+            findings.append(Finding(check="scope", severity="blocking", message=message, file=path))
+    parameters = _parameters(documents, bench)
+    if parameters and parameters[1] > LARGE * parameters[0]:
+        message = f"{parameters[1]:,} parameters against {parameters[0]:,}: capacity alone could explain a gain"
         findings.append(Finding(check="fairness", severity="advisory", message=message))
     note = f"{len(expected)} files compared with the design, byte for byte."
     return ReviewOutput(findings=tuple(findings), notes=note)
 
 
 def _texts(written: WrittenMethod, code: Code) -> dict[str, str]:
-    """Every file that a candidate's code comes to, whole."""
+    """Every file of a candidate's code, whole."""
     texts = {file.path: file.content for file in written.files}
     for edit in written.edits:
         old = texts.get(edit.path, code.read_base(edit.path) or "")
@@ -290,6 +303,7 @@ def _texts(written: WrittenMethod, code: Code) -> dict[str, str]:
 
 
 def _parameters(documents: Documents, bench: Bench) -> tuple[int, int] | None:
+    """Parameters of base and candidate; None if they are not known."""
     assert documents.design is not None
     try:
         return bench.parameters(documents.design.changes)
@@ -298,5 +312,11 @@ def _parameters(documents: Documents, bench: Bench) -> tuple[int, int] | None:
 
 
 def _result(status: str, summary: str, output: Output | None) -> str:
-    value = {"status": status, "summary": summary, "changed_files": [], "completion_token_seen": False}
-    return json.dumps(value | {"output": output.value() if output else None}, ensure_ascii=False)
+    result = {
+        "status": status,
+        "summary": summary,
+        "changed_files": [],
+        "completion_token_seen": False,
+        "output": output.value() if output else None,
+    }
+    return json.dumps(result, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What the offline researcher says. Words only: the engine puts the numbers beside them."""
+"""The sentences of the offline researcher. The engine adds the numbers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ from autolab.researchers.offline.catalogue import Mechanism
 
 
 def title(idea: Idea) -> str:
-    """`GELU activations and depthwise-separable convolutions`; a dose is named where there are several."""
-    names = [_named(mechanism, value) for mechanism, value in idea.parts]
-    names = names[:1] + [name[0].lower() + name[1:] if name[1:2].islower() else name for name in names[1:]]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """`GELU activations and depthwise-separable convolutions`; with the dose, if the mechanism has several."""
+    names: list[str] = []
+    for mechanism, value in idea.parts:
+        name = _name(mechanism, value)
+        is_word = name[1:2].islower()  # not an acronym
+        names.append(name[0].lower() + name[1:] if names and is_word else name)
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
-def _named(mechanism: Mechanism, value: JsonValue) -> str:
-    if (own := mechanism.called(value)) is not None:
-        return own
+def _name(mechanism: Mechanism, value: JsonValue) -> str:
+    name = mechanism.called(value)
+    if name is not None:
+        return name
     if len(mechanism.values) == 1:
         return mechanism.title
     return f"{mechanism.title} ({mechanism.dose.replace('{}', str(value))})"
@@ -39,102 +44,105 @@ def changes_title(changes: Mapping[str, JsonValue], bench: Bench) -> str:
 
 
 def hypothesis(idea: Idea, metric: Metric, lessons: Sequence[Lesson]) -> HypothesisOutput:
-    mechanisms = [mechanism for mechanism, _ in idea.parts]
-    why = " ".join(mechanism.rationale for mechanism in mechanisms)
+    references: list[str] = []
+    for mechanism, _ in idea.parts:
+        references += mechanism.references
+    rationale = " ".join(mechanism.rationale for mechanism, _ in idea.parts)
     better = "lower" if metric.direction == "minimize" else "higher"
     return HypothesisOutput(
         title=title(idea),
-        mechanism=why,
+        mechanism=rationale,
         success=f"{metric.primary} is {better} by at least {metric.success_delta:g} on average, paired by seed",
-        risk_bounds=(f"a trial takes at most {max(2.0, 2 * idea.cost):.0f} times as long as the base's",),
-        references=tuple(reference for mechanism in mechanisms for reference in mechanism.references),
+        risk_bounds=(f"a trial takes at most {max(2.0, 2 * idea.cost):.0f} times as long as a trial of the base",),
+        references=tuple(references),
         family="+".join(idea.families),
         changes=idea.changes,
-        body=f"{why}\n\n{_grounds(idea, lessons)}",
+        body=f"{rationale}\n\n{_history(idea, lessons)}",
     )
 
 
-def _grounds(idea: Idea, lessons: Sequence[Lesson]) -> str:
-    """Why this and why now: what is known of the families."""
+def _history(idea: Idea, lessons: Sequence[Lesson]) -> str:
+    """What the lab knows of the idea's families."""
     sentences = []
     for family in idea.families:
-        of = [lesson for lesson in lessons if family in bandit.families_of(lesson)]
-        good = sum(lesson.verdict is Verdict.SUPPORTED for lesson in of)
-        word = "iteration" if len(of) == 1 else "iterations"
-        sentences.append(
-            f"The family {family} was tried in {len(of)} {word} so far, {good} of them supported."
-            if of
-            else f"Nothing of the family {family} was tried here yet."
-        )
+        tried = [lesson for lesson in lessons if family in bandit.families_of(lesson)]
+        if not tried:
+            sentences.append(f"The family {family} was not tried here yet.")
+            continue
+        supported = sum(lesson.verdict is Verdict.SUPPORTED for lesson in tried)
+        iterations = "1 iteration" if len(tried) == 1 else f"{len(tried)} iterations"
+        sentences.append(f"The family {family} was tried in {iterations} so far; {supported} supported.")
     return " ".join(sentences)
 
 
 def docs(documents: Documents, paper_targets: Sequence[str], parameters: tuple[int, int] | None) -> DocsOutput:
-    """Observation, inference and claim apart; a section for each paper target."""
+    """Observation, inference and claim, each by itself; a section for the first paper target."""
     assert documents.hypothesis is not None and documents.results is not None and documents.design is not None
-    claim = documents.hypothesis
+    hypothesis = documents.hypothesis
     arm = documents.design.variants[0].name
-    cost = _cost(parameters)
-    observation = f"`{arm}` and its baseline were trained on the same seeds, data and settings.{cost}"
-    inference, held = _meaning(claim.title, documents.results, parameters)
-    paper = [
-        f"### {claim.title}",
-        f"{claim.mechanism}{_cited(claim.references)}",
-        f"The arms differ in this alone.{cost} {held}",
+    size = _size(parameters)
+    inference, claim = _meaning(hypothesis.title, documents.results, parameters)
+    cited = f" ({'; '.join(hypothesis.references)})" if hypothesis.references else ""
+    section = [
+        f"### {hypothesis.title}",
+        f"{hypothesis.mechanism}{cited}",
+        f"The arms differ in nothing else.{size} {claim}",
     ]
-    updates = [PaperUpdate(path=path, text="\n\n".join(paper)) for path in paper_targets[:1]]
+    updates = tuple(PaperUpdate(path=path, text="\n\n".join(section)) for path in paper_targets[:1])
     return DocsOutput(
-        observation=observation,
+        observation=f"`{arm}` and its baseline were trained with the same seeds, data and settings.{size}",
         inference=inference,
-        claim=held,
-        paper=tuple(updates),
+        claim=claim,
+        paper=updates,
         no_changes=None if updates else "the lab names no paper target",
     )
 
 
-def _cost(parameters: tuple[int, int] | None) -> str:
+def _size(parameters: tuple[int, int] | None) -> str:
     if parameters is None or parameters[0] == parameters[1]:
         return ""
-    return f" The candidate has {parameters[1]:,} parameters, the base {parameters[0]:,}."
-
-
-def _cited(references: Sequence[str]) -> str:
-    return f" ({'; '.join(references)})" if references else ""
+    return f" The candidate has {parameters[1]:,} parameters, the base has {parameters[0]:,}."
 
 
 def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) -> tuple[str, str]:
     """Inference and claim for the verdict on the hypothesis called `name`."""
     verdict, reason = results.assessment.verdict, results.assessment.reason
+    confirmation = results.confirmation
     if verdict is Verdict.SUPPORTED:
-        grown = parameters is not None and parameters[1] > 1.2 * parameters[0]
-        other = " The candidate is larger too, and this design does not tell the two apart." if grown else ""
-        inference = f"The difference fits the mechanism; nothing else differs between the arms.{other}"
-        again = results.confirmation
-        return inference, f"{name}: better here, at this training length and on this data; {_standing(again)}."
+        inference = "The result agrees with the mechanism: the arms differ in nothing else."
+        if parameters is not None and parameters[1] > 1.2 * parameters[0]:
+            inference += " The candidate is also larger, and this design cannot separate the two effects."
+        return inference, f"{name}: better on this data at this training length; {_evidence(confirmation)}."
     if reason == "retracted":
-        inference = "The gain of the search was picked for being large, and did not come back: chance fits it better."
+        inference = "The search selects large gains, and this one did not repeat. Chance explains that best."
         return inference, f"{name}: nothing is claimed."
+    # The verdict here is inconclusive: the claim needs the holdout as well.
     if reason == "search_only":
-        again = results.confirmation
-        holdout_answered = again is not None and again.holdout == "failed"
-        why = "the holdout does not show it" if holdout_answered else "the holdout could not be asked any more"
-        inference = "The gain came back on fresh seeds: it is no luck of the search. It may fit this evaluation alone."
-        return inference, f"{name}: better on this evaluation, and not claimed, since {why}."
+        why = "no question to the holdout was left"
+        if confirmation is not None and confirmation.holdout == "failed":
+            why = "the holdout does not show it"
+        inference = (
+            "The gain repeated on fresh seeds, so it was not luck of the search. It may hold on this evaluation only."
+        )
+        return inference, f"{name}: better on this evaluation, and not claimed: {why}."
     if verdict is Verdict.REFUTED:
-        inference = "Either the mechanism is not at work here, or the base has what it would bring by other means."
-        return inference, f"{name}: no gain worth having on this base. Another base could answer differently."
+        inference = "Either the mechanism does not work here, or the base already has its benefit by other means."
+        return inference, f"{name}: no gain worth having on this base. Another base may give another result."
     if reason == "no_change":
-        return "The change could not be made to work here.", f"{name}: nothing was learned of the mechanism."
-    inference = "If there is an effect, it is too small or too variable for this number of pairs to show."
-    return inference, f"{name}: open."
+        return "The change could not be made to work here.", f"{name}: nothing was learned about the mechanism."
+    inference = "If there is an effect, it is too small or too variable to show with this number of pairs."
+    return inference, f"{name}: undecided."
 
 
-def _standing(again: Confirmation | None) -> str:
-    """What is known of a supported gain beyond the search that found it."""
-    if again is None:
+def _evidence(confirmation: Confirmation | None) -> str:
+    """What is known of a supported gain beyond the search."""
+    if confirmation is None:
         return "not yet measured on fresh seeds"
-    holdout = {"passed": ", and the holdout agrees", "used_up": "; the holdout could not be asked any more"}
-    return f"measured on fresh seeds too{holdout.get(again.holdout, '')}"
+    if confirmation.holdout == "passed":
+        return "also measured on fresh seeds, and the holdout agrees"
+    if confirmation.holdout == "used_up":
+        return "also measured on fresh seeds; no question to the holdout was left"
+    return "also measured on fresh seeds"
 
 
 def onward(results: Results, supported: bool) -> str:
@@ -142,5 +150,5 @@ def onward(results: Results, supported: bool) -> str:
     if supported:
         return "supported: the next candidate builds on it"
     if results.assessment.verdict is Verdict.REFUTED:
-        return "refuted: on to what else could pay"
-    return "nothing shown either way: on to what else could pay"
+        return "refuted: try another mechanism"
+    return "inconclusive: try another mechanism"

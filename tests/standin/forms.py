@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from autolab.researchers.standin.script import ANSWERS, Fault, ScriptedReply, Usage
+from standin.script import ANSWERS, Fault, ScriptedReply, Usage
 
 CHAT, MESSAGES, MODELS = "/v1/chat/completions", "/v1/messages", "/v1/models"
 

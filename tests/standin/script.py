@@ -1,4 +1,14 @@
-"""The form of a script: replies in the order in which they are tried. docs/standin.md describes it."""
+"""The form of a script: replies, each taken by the first requests that fit it.
+
+    replies:
+      - when: "stage: hypothesis"    # only if this regular expression is found in system text and messages
+        output: {title: ReLU to GELU, mechanism: smoother, success: lower loss, risk_bounds: []}
+      - {status: 429, headers: {Retry-After: 2}}
+      - {text: "not what was asked", times: 2}
+      - {output: {decision: stop, reason: done}, times: 0}
+
+A request takes the first reply that fits and is not used up; if there is none, it gets status 500 (`NO_REPLY`).
+"""
 
 from __future__ import annotations
 
@@ -42,10 +52,15 @@ _SHAPING = ("finish", "usage", "wrap", "without")
 
 
 class ScriptedReply(Record):
-    """One reply of a script: for which requests, how often, what is answered, and what goes wrong with it."""
+    """One reply of a script: for which requests, how often, what is answered, and what goes wrong with it.
+
+    At most one of `ANSWERS` is given; with another `status` than 200 and none of them the reply is the service's error.
+    """
 
     when: str | None = None
+    """A regular expression, searched in the system text and the messages."""
     times: Count = 1
+    """How often the reply can be taken; 0 is without limit."""
 
     output: dict[str, JsonValue] | None = None
     text: str | None = None
@@ -59,17 +74,27 @@ class ScriptedReply(Record):
     headers: dict[str, str | int | float] = Field({})
     finish: Literal["stop", "length", "content_filter", "tool_calls"] | None = None
     usage: Usage | None = None
+    """Tokens; left out, one for each four characters begun."""
     wrap: dict[str, JsonValue] = Field({})
+    """Laid over the service's object: a mapping goes into a mapping, anything else replaces what was there."""
     without: tuple[str, ...] = ()
+    """Keys left out at the top of the service's object."""
     pad: Annotated[int, Field(ge=0, le=MAX_PAD)] = 0
+    """Spaces at the end of the text, the error's message or the raw body."""
     gzip: bool = False
     bad_gzip: bool = False
+    """The header says gzip, and the body is not packed."""
 
     delay_s: Seconds = 0.0
+    """Before the answer."""
     slow_s: Seconds = 0.0
+    """Time over which the body is sent, in 20 pieces."""
     cut: Count | None = None
+    """Promise the whole Content-Length, send this many bytes of the body, close."""
     cut_chunked: Count | None = None
+    """The same with chunked encoding and without the last chunk."""
     drop: bool = False
+    """Close without an answer."""
 
     @model_validator(mode="after")
     def _one_answer(self) -> ScriptedReply:

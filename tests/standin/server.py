@@ -5,21 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
-from autolab.errors import UsageError
-from autolab.researchers.standin.forms import (
+from standin.forms import (
     CHAT,
     MESSAGES,
     MODELS,
@@ -32,7 +28,7 @@ from autolab.researchers.standin.forms import (
     refused,
     wrong,
 )
-from autolab.researchers.standin.script import Script, ScriptedReply
+from standin.script import Script, ScriptedReply
 
 HOST = "127.0.0.1"
 NO_REPLY = "the script has no reply for this request"
@@ -90,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: `--log` tells what came."""
+        """Print nothing: `StandIn.requests` has what came."""
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -99,11 +95,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, port: int, settle: Callable[[str, str, bool, str, bytes], Wire]) -> None:
+    def __init__(self, settle: Callable[[str, str, bool, str, bytes], Wire]) -> None:
         self.settle, self.closing = settle, threading.Event()
         self.bugs: list[BaseException] = []
         self._open: set[Any] = set()
-        super().__init__((HOST, port), _Handler)
+        super().__init__((HOST, 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
@@ -130,38 +126,27 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class StandIn:
-    """The server while the `with` block lasts: `url` is what an OpenAI client takes as its base, `origin` Anthropic's.
+    """The server, while the `with` block lasts. OpenAI's clients take `url` as their base, Anthropic's take `origin`.
 
-    `answer` is asked first, and may give a reply of its own or None; the script, or a list of its replies as plain
-    values, comes after it. `requests` is what came. `log` gets a JSON line a request, before the answer. What `answer`
-    raises is shown, breaks that connection, and is raised again at the end of the block.
+    `answer` is called first, on any thread; it returns a reply, or None to let the script answer. `script` may be a
+    list of replies as plain values. `requests` holds the requests that came. An exception in `answer` is printed,
+    breaks that connection, and is raised again at the end of the block.
     """
 
     def __init__(
         self,
         script: Script | Sequence[Mapping[str, Any]] = (),
-        log: Path | None = None,
         answer: Callable[[ReceivedRequest], ScriptedReply | None] | None = None,
-        port: int = 0,
     ) -> None:
         if not isinstance(script, Script):
-            script = Script.from_value({"replies": [dict(one) for one in script]}, "script")
+            script = Script.from_value({"replies": [dict(reply) for reply in script]}, "script")
         self.requests: list[ReceivedRequest] = []
-        self._script, self._log, self._answer, self._port = script, log, answer, port
-        self._left = [one.times or None for one in script.replies]
+        self._script, self._answer = script, answer
+        self._left = [reply.times or None for reply in script.replies]
         self._lock = threading.Lock()
-        self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        if self._log is not None:
-            # Half a character, which UTF-8 has not, is written as JSON's escape of it.
-            self._file = self._log.open("a", encoding="utf-8", errors="backslashreplace")
-        try:
-            self._server = _Server(self._port, self._settle)
-        except OSError as error:
-            self._close_log()
-            problem = f"port {self._port} on {HOST}: {error.strerror}"
-            raise UsageError(f"{problem}; choose another, or 0 for any free one") from None
+        self._server = _Server(self._settle)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="standin")
         self._thread.start()
         self.origin = f"http://{HOST}:{self._server.server_address[1]}"
@@ -171,28 +156,21 @@ class StandIn:
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         self._server.end()
         self._thread.join()
-        self._close_log()
         if self._server.bugs and kind is None:
             raise self._server.bugs[0]
 
-    def _close_log(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
     def _settle(self, method: str, path: str, anthropic: bool, key: str, data: bytes) -> Wire:
-        """Note the request, choose its reply, log both."""
+        """Record the request and choose its reply."""
         value = read_as(data)
         with self._lock:
             request = parse_request(len(self.requests) + 1, path, bool(key), value)
             self.requests.append(request)
-        index, reply = None, self._outside(method, request, anthropic, key)
+        reply = self._outside(method, request, anthropic, key)
         if reply is None and self._answer is not None:
             reply = self._answer(request)
         if reply is None:
-            index, reply = self._take(request)
-        wire = on_wire(request, reply, anthropic)
-        self._write(request, index, reply)
-        return wire
+            reply = self._take(request)
+        return on_wire(request, reply, anthropic)
 
     def _outside(self, method: str, request: ReceivedRequest, anthropic: bool, key: str) -> ScriptedReply | None:
         """What is answered without asking the script: the models, and what a service refuses."""
@@ -208,7 +186,7 @@ class StandIn:
             return refused(404, f"the model {request.model!r} does not exist", "model_not_found")
         return None
 
-    def _take(self, request: ReceivedRequest) -> tuple[int | None, ScriptedReply]:
+    def _take(self, request: ReceivedRequest) -> ScriptedReply:
         """The first reply that fits and is not used up; an error where there is none."""
         with self._lock:
             for index, reply in enumerate(self._script.replies):
@@ -216,49 +194,5 @@ class StandIn:
                 if left == 0 or (reply.when is not None and not re.search(reply.when, request.text)):
                     continue
                 self._left[index] = None if left is None else left - 1
-                return index, reply
-        return None, refused(500, NO_REPLY)
-
-    def _write(self, request: ReceivedRequest, index: int | None, reply: ScriptedReply) -> None:
-        if self._file is None:
-            return
-        line = {
-            "number": request.number,
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "path": request.path,
-            "model": request.model,
-            "key": request.key,
-            "system": request.system,
-            "messages": request.messages,
-            "reply": index,
-            "status": None if reply.drop else reply.status,
-            "note": reply.error.message if index is None and reply.error else None,
-        }
-        with self._lock:
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._file.flush()
-
-
-def serve(script: Path, port: int, log: Path | None) -> None:
-    """Answer by the script until SIGINT or SIGTERM; one line says where, as soon as requests are taken."""
-    read = Script.load(script, str(script))
-    with _end_requested() as ended, StandIn(read, log, port=port) as server:
-        print(f"standin on {server.url}", flush=True)
-        ended.recv(1)
-
-
-@contextlib.contextmanager
-def _end_requested() -> Iterator[socket.socket]:
-    """A socket on which something comes as soon as the process is asked to end, whichever thread the signal meets."""
-    receiver, sender = socket.socketpair()
-    with receiver, sender:
-        sender.setblocking(False)
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        handlers = [signal.signal(number, lambda *_: None) for number in numbers]
-        before = signal.set_wakeup_fd(sender.fileno())
-        try:
-            yield receiver
-        finally:
-            signal.set_wakeup_fd(before)
-            for number, handler in zip(numbers, handlers, strict=True):
-                signal.signal(number, handler)
+                return reply
+        return refused(500, NO_REPLY)

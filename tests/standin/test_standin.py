@@ -1,4 +1,4 @@
-"""The stand-in: both services' forms through their own clients, every fault on the wire as it is, and the command."""
+"""The stand-in: both services' forms through their own clients, every fault on the wire as it is."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ import base64
 import gzip
 import http.client
 import json
-import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import anthropic
 import openai
 import pytest
 
-from autolab.cli import command_line
-from autolab.errors import RecordError, UsageError
-from autolab.researchers.standin import NO_REPLY, ReceivedRequest, Script, ScriptedReply, StandIn
+from autolab.errors import RecordError
+from standin import NO_REPLY, ReceivedRequest, Script, ScriptedReply, StandIn
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 HELLO: list[Any] = [{"role": "system", "content": "be short"}, {"role": "user", "content": "hello"}]
@@ -529,86 +523,6 @@ def test_client_that_goes_away_is_no_error(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr().err == ""
 
 
-def test_log_has_a_line_a_request_and_no_key(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    with StandIn([{"text": "a", "when": "hello"}, {"drop": True, "when": "hello"}], log) as server:
-        said(server, CHAT, ASK, Authorization="Bearer sk-hidden")
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        assert len(lines) == 1  # it is there before the server ends
-        with pytest.raises(http.client.RemoteDisconnected), raw(server):
-            pass
-        said(server)
-        said(server, CHAT, b"?")
-        said(server, CHAT, ASK | {"messages": [{"role": "user", "content": "half \ud800 é"}]})
-    text = log.read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
-    assert "sk-hidden" not in text
-    assert [(one["number"], one["reply"], one["status"], one["key"], one["note"]) for one in lines] == [
-        (1, 0, 200, True, None),
-        (2, 1, None, False, None),
-        (3, None, 500, False, NO_REPLY),
-        (4, None, 400, False, "the body is not a JSON object that asks something"),
-        (5, None, 500, False, NO_REPLY),
-    ]
-    assert (lines[0]["path"], lines[0]["model"], lines[0]["system"]) == (CHAT, "scripted", "be short")
-    assert lines[0]["messages"] == HELLO[1:]
-    assert lines[4]["messages"][0]["content"] == "half \ud800 é"
-
-
-def test_taken_port_is_one_line() -> None:
-    with StandIn() as server:
-        port = int(server.origin.rpartition(":")[2])
-        with pytest.raises(UsageError) as caught, StandIn(port=port):
-            pass
-    assert str(caught.value) == (
-        f"port {port} on 127.0.0.1: Address already in use; choose another, or 0 for any free one"
-    )
-
-
-# The command
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_command_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "s.yaml").write_text("replies:\n  - {text: served}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "autolab", "standin", "s.yaml", "--log", "log.jsonl"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.fullmatch(r"standin on (http://127\.0\.0\.1:\d+/v1)\n", line)
-            assert found, line
-            with openai.OpenAI(
-                base_url=found[1],
-                api_key="k",
-                max_retries=0,
-                http_client=openai.DefaultHttpxClient(trust_env=False),
-            ) as client:
-                served = client.chat.completions.create(model="m", messages=HELLO)
-            process.send_signal(number)
-            rest, errors = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert served.choices[0].message.content == "served"
-    assert (process.returncode, rest, errors) == (0, "", "")
-    assert len((tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 1
-
-
-@pytest.mark.process
-def test_server_loads_neither_client_library(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import autolab.researchers.standin"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert loaded & {"pydantic_ai", "openai", "anthropic", "httpx", "numpy"} == set()
-    assert "pydantic" in loaded
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -643,32 +557,6 @@ def test_bad_script_is_one_line_with_its_place(text: str, reason: str) -> None:
     with pytest.raises(RecordError) as caught:
         Script.from_text(text, "s.yaml")
     assert str(caught.value).startswith("s.yaml: ") and reason in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "reason"),
-    [
-        (["bad.yaml"], 1, "bad.yaml: line 2: replies.0: answers nothing"),
-        (["missing.yaml"], 1, "missing.yaml: not found"),
-        (["s.yaml", "--port", "70000"], 2, "--port: 70000 is not a port"),
-        (["s.yaml", "--log", "no/such/folder"], 1, "no/such/folder: No such file or directory"),
-        ([], 2, "standin: "),
-    ],
-)
-def test_wrong_words_are_one_line(
-    tmp_path: Path,
-    words: list[str],
-    code: int,
-    reason: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("s.yaml").write_text("replies: []\n", encoding="utf-8")
-    Path("bad.yaml").write_text("replies:\n  - {}\n", encoding="utf-8")
-    assert command_line.main(["standin", *words]) == code
-    captured = capsys.readouterr()
-    assert captured.err.startswith(f"autolab: {reason}") and captured.err.count("\n") == 1
 
 
 def test_scripted_reply_in_python_is_held_to_the_same_rules() -> None:
