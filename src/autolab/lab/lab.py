@@ -68,10 +68,6 @@ class Lab:
     def logs(self, iteration_id: str) -> Path:
         return self.control / "logs" / "iterations" / iteration_id
 
-    def run_store(self, iteration_id: str, run_id: str) -> Path:
-        """Where an executor keeps one run's queue, exits and working folders."""
-        return self.store / "runs" / f"{iteration_id}.{run_id}"
-
     @property
     def secret(self) -> bytes:
         """What seeds are derived from; no trial ever sees it."""
