@@ -1,6 +1,6 @@
-"""What the lab may still spend: pure arithmetic over the campaign's counts.
+"""What the lab may still spend: arithmetic over the campaign's counts.
 
-A cap is held against what was spent and what the next step may take at most, before that step is taken.
+Before a step is taken, what was spent and the most that the step may take are compared with each cap.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Budget
 
 WARN = 0.8
-"""Share of a cap from which on a user is told."""
+"""The share of a cap at which the user is warned."""
 
 
 def spent(budget: Budget, campaign: Campaign) -> str:
-    """Which cap is reached before another iteration or run, as one phrase; empty while there is something left."""
+    """The cap that is reached before another iteration or run, as one phrase; empty if none is."""
     if budget.iterations is not None and campaign.iterations >= budget.iterations:
         return f"iterations: {campaign.iterations} of {budget.iterations}"
     return spent_within(budget, campaign, trials=1)
 
 
 def spent_within(budget: Budget, campaign: Campaign, trials: int = 0) -> str:
-    """As `spent`, for an iteration that has begun; `trials` more are wanted."""
+    """As `spent`, for an iteration under way that needs `trials` more."""
     if budget.trials is not None and campaign.trials + trials > budget.trials:
         return f"trials: {campaign.trials} done, {trials} wanted, {budget.trials} allowed"
     hours, gpu_hours = campaign.seconds / 3600, campaign.gpu_seconds / 3600
@@ -34,7 +34,7 @@ def spent_within(budget: Budget, campaign: Campaign, trials: int = 0) -> str:
 
 
 def spent_by_calls(budget: Budget, tokens: int, dollars: float, more_tokens: int, more_dollars: float | None) -> str:
-    """Which cap the next model call would pass, that takes so much more at most; its price may be unknown."""
+    """The cap that the next model call may exceed if it takes so much more; the price is None if unknown."""
     if budget.tokens is not None and tokens + more_tokens > budget.tokens:
         return f"tokens: {tokens:,} used, up to {more_tokens:,} wanted by the next call, {budget.tokens:,} allowed"
     more = more_dollars or 0.0
@@ -44,14 +44,14 @@ def spent_by_calls(budget: Budget, tokens: int, dollars: float, more_tokens: int
 
 
 def trials_left(budget: Budget, campaign: Campaign, gpus: int, seconds: float | None) -> int | None:
-    """Trials that budget.gpu_hours still pays for, each of `gpus` GPUs and about `seconds`; None: it caps none."""
+    """Trials that fit into the rest of budget.gpu_hours, each about `seconds` on `gpus` GPUs; None: no cap."""
     if budget.gpu_hours is None or not gpus or not seconds:
         return None
     return max(0, int((budget.gpu_hours * 3600 - campaign.gpu_seconds) / (gpus * seconds)))
 
 
 def near(budget: Budget, campaign: Campaign) -> Iterator[tuple[str, str]]:
-    """The caps of which `WARN` is spent, each with a phrase that says how much."""
+    """The caps of which at least `WARN` is spent, each with a phrase that says how much."""
     counts = {
         "iterations": float(campaign.iterations),
         "trials": float(campaign.trials),

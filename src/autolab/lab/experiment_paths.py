@@ -47,10 +47,6 @@ class IterationPaths:
         return self.folder / "review_result.json"
 
     @property
-    def candidate(self) -> Path:
-        return self.folder / "candidate.json"
-
-    @property
     def summary_json(self) -> Path:
         return self.folder / "summary.json"
 

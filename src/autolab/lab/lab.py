@@ -32,10 +32,10 @@ from autolab.lab.schemas.events import Cause, ControlChanged, Forked, LabMoved, 
 from autolab.lab.trial_python import trial_python
 
 CONTROL = ("config.yaml", "verifier_policy.yaml")
-"""What a user says in `.autolab/`; the last readable copy holds while the checkout is elsewhere."""
+"""The user's files in `.autolab/`. If the checkout does not have one, its last readable copy counts."""
 SECRET_BYTES = 32
 LOOKS = 2000
-"""How often, a millisecond apart, the lock is tried while only readers look at it."""
+"""How often the lock is tried, a millisecond apart, while only readers look at it."""
 
 
 class Lab:
@@ -47,7 +47,7 @@ class Lab:
         self.control = root / ".autolab"
         self.state_path = self.control / "state.json"
         self.killed = ""
-        """The command that held the lab last, if it was killed while it did; known once the lab is held."""
+        """The command that held the lab before, if it was killed; set once the lab is held."""
         self.backlog_path = self.control / "backlog.yaml"
         self.worktrees = root / "5_worktrees"
         self.documents_path = self.store / "documents.json"
@@ -68,28 +68,24 @@ class Lab:
     def logs(self, iteration_id: str) -> Path:
         return self.control / "logs" / "iterations" / iteration_id
 
-    def run_store(self, iteration_id: str, run_id: str) -> Path:
-        """Where an executor keeps one run's queue, exits and working folders."""
-        return self.store / "runs" / f"{iteration_id}.{run_id}"
-
     @property
     def secret(self) -> bytes:
-        """What seeds are derived from; no trial ever sees it."""
+        """The bytes that seeds are derived from; no trial sees them. LabError: the file is missing or broken."""
         path = self.store / "secret"
         try:
-            found = bytes.fromhex(path.read_text(encoding="utf-8").strip())
+            secret = bytes.fromhex(path.read_text(encoding="utf-8").strip())
         except (OSError, ValueError):
-            found = b""
-        if len(found) != SECRET_BYTES:
+            secret = b""
+        if len(secret) != SECRET_BYTES:
             raise LabError(f"{path}: missing or broken; the lab's seeds come from it: put it back from a copy")
-        return found
+        return secret
 
     @property
     def lab_id(self) -> str:
         return self.ledger.head.lab_id
 
     def config(self) -> Config:
-        """The configuration in the checkout, or the last one that was held if the checkout has none."""
+        """The configuration in the checkout, or its last copy if the checkout has none."""
         return Config.load(self._control_file("config.yaml"), ".autolab/config.yaml")
 
     def policy(self) -> VerifierPolicy:
@@ -97,7 +93,7 @@ class Lab:
         return VerifierPolicy.load(path, ".autolab/verifier_policy.yaml") if path.exists() else VerifierPolicy()
 
     def prompt(self, name: str) -> Path:
-        """The prompt file `name`, from the checkout or as it was last held."""
+        """The prompt file `name` in the checkout, or its last copy if the checkout has none."""
         shown = self.control / "prompts" / name
         return shown if shown.exists() else self.store / "control" / "prompts" / name
 
@@ -128,7 +124,7 @@ class Lab:
         self._show_views()
 
     def last_log(self) -> str | None:
-        """The commit of the record that the newest transition names, for one that changes nothing in it."""
+        """The commit of the record in the newest transition, for a transition that leaves the record as it is."""
         line = self.ledger.transition()
         return events.read(line, Transition).log if line else None
 
@@ -167,7 +163,7 @@ class Lab:
 
     @contextlib.contextmanager
     def hold(self, command: str) -> Iterator[Lab]:
-        """Own the lab and find it in order."""
+        """Take the lab's lock, repair and check the lab, and release the lock at the end."""
         with self.own(command):
             self.ledger.open(repair=True)
             self.take_up()
@@ -175,10 +171,10 @@ class Lab:
 
     @contextlib.contextmanager
     def own(self, command: str, *, take: bool = False) -> Iterator[None]:
-        """One at a time, by flock; the second is refused in one line that names the first.
+        """Take the lab's lock: a flock. LabError: another command holds it; the message names that command.
 
-        Not every shared file system carries a flock to other machines: what one of them left in the file is obeyed
-        too, unless the user says by `take` that it is over.
+        Some shared file systems do not carry a flock to other machines. So what a command of another machine wrote
+        into the file counts too, unless the user says with `take` that the command has ended.
         """
         path = self.store / "lock"
         with _open_lock(path) as file:
@@ -201,7 +197,7 @@ class Lab:
                 (self.control / "lock").unlink(missing_ok=True)
 
     def _refuse_elsewhere(self, file: IO[str]) -> None:
-        """LabError where a command of another machine holds the lab, or was killed while it did."""
+        """LabError: a command of another machine holds the lab, or was killed while it did."""
         file.seek(0)
         text = file.read()
         host = _field(text, "machine")
@@ -214,14 +210,14 @@ class Lab:
         )
 
     def take_up(self, *, fix: bool = False) -> None:
-        """Notice what happened to the lab since it was last held, and show what somebody cleaned away."""
+        """Record what happened to the lab since it was last locked, and write missing views again."""
         self._settle()
         self.check_state(fix=fix)
         self._hold_control()
         self._show_views()
 
     def _take(self, file: IO[str]) -> None:
-        """The flock on `file`. A reader that asks who holds the lab has it for an instant: that is waited out."""
+        """Take the flock on `file`. A reader may hold it for an instant, which is waited out."""
         for _ in range(LOOKS):
             try:
                 return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -233,7 +229,7 @@ class Lab:
         raise LabError(f"{self.root}: its lock is held without pause by something else; {self.store / 'lock'}")
 
     def _settle(self) -> None:
-        """Notice that the lab was moved or copied since its last line."""
+        """Record that the lab was moved since its last line. LabError: it is a copy."""
         head = self.ledger.head
         if head.path == str(self.root) and head.machine == machine():
             return
@@ -249,7 +245,7 @@ class Lab:
         self.ledger.relocate(self.root)
 
     def fork(self, lab_id: str) -> None:
-        """Make a copied lab one of its own: new id, own worktrees, what was under way forgotten."""
+        """Make a copied lab a lab of its own: new id, own worktrees; running trials are forgotten."""
         old = self.ledger.head
         self._leave_old_runs()
         self.git.repair_worktrees()
@@ -258,7 +254,7 @@ class Lab:
         events.append(self.ledger, Forked(source=old.path, was=old.lab_id, lab_id=lab_id))
 
     def _leave_old_runs(self) -> None:
-        """Queues name absolute paths of the old place: put them aside, trials under way are measured again."""
+        """Put the queues aside, as they name paths of the old place: running trials are measured again."""
         runs = self.store / "runs"
         for lock in sorted(runs.glob("*/lock")):
             if is_locked(lock):
@@ -270,7 +266,7 @@ class Lab:
             runs.rename(self.store / f"runs.left.{number}")
 
     def _hold_control(self) -> None:
-        """Keep a copy of what the user said, and note in the ledger that it changed."""
+        """Keep a copy of each file of the user's in `.autolab/`, and record in the ledger that it changed."""
         names = [*CONTROL, *(f"prompts/{p.name}" for p in sorted((self.control / "prompts").glob("*.md")))]
         for name in names:
             shown, held = self.control / name, self.store / "control" / name
@@ -288,7 +284,7 @@ class Lab:
             files.write_whole(held, text)
 
     def _show_views(self) -> None:
-        """What somebody cleaned away of `.autolab/`, shown again, and what keeps pytest out of candidates' files."""
+        """Write again what is missing of `.autolab/`, and the files that keep pytest out of candidates' files."""
         self.link_ledger()
         self.note_interpreter()
         pytest_guard.write(self.root)
@@ -302,7 +298,7 @@ class Lab:
             link.symlink_to(os.path.relpath(self.ledger.path, self.control))
 
     def note_interpreter(self) -> None:
-        """Which interpreter runs Autolab, for the lab's `.autolab/interpreter.sh`."""
+        """Write down which interpreter runs Autolab, for the lab's `.autolab/interpreter.sh`."""
         path, text = self.store / "interpreter", sys.executable + "\n"
         if not path.is_file() or path.read_bytes() != os.fsencode(text):
             files.write_whole(path, os.fsencode(text), sync=False)
@@ -320,12 +316,12 @@ class Lab:
         return f"{branch or 'a detached commit'} is checked out, the lab's branch is {campaign.home_branch}"
 
     def require_here(self) -> None:
-        """LabError if the lab was moved away while a command works on it: nothing is to be made in its old place."""
+        """LabError: the lab was moved away while a command works on it; nothing may be written at its old place."""
         if not self.ledger.path.exists():
             raise LabError(f"{self.root}: the lab was moved or deleted meanwhile; run the command again where it is")
 
     def ask_to_stop(self, who: str) -> None:
-        """Leave word for the command that holds the lab; `who` names it, so that no later one obeys."""
+        """Ask the command that holds the lab to stop. `who` names it, so that no later command obeys."""
         files.write_whole(self.store / "stop", who)
 
     def asked_to_stop(self, who: str | None) -> bool:
@@ -333,7 +329,7 @@ class Lab:
         return who is not None and path.is_file() and path.read_bytes() == who.encode()
 
     def backlog(self) -> Backlog:
-        """The newest hypotheses and experiments, as the engine last noted them."""
+        """The newest hypotheses and experiments. RecordError: the file is damaged."""
         path = self.store / "backlog.yaml"
         try:
             return Backlog.load(path, str(path)) if path.exists() else Backlog()
@@ -352,7 +348,7 @@ def read_transition(line: Line) -> tuple[State, Campaign]:
 
 
 def _open_lock(path: Path) -> IO[str]:
-    """The lock file, made if need be. LabError: a link or something else lies there, which is left as it is."""
+    """The lock file, made if it is missing. LabError: a link or a folder is in its place; it is left as it is."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -363,7 +359,7 @@ def _open_lock(path: Path) -> IO[str]:
 
 
 def _field(held: str, name: str) -> str:
-    """What a lock file's text says of its holder; empty where there is none, as after an orderly end."""
+    """A field of a lock file's text; empty if no command holds the lab."""
     try:
         return str(json.loads(held)[name])
     except (ValueError, TypeError, KeyError):

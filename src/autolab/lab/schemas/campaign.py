@@ -6,13 +6,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from autolab.lab.schemas.config import Config, Count
+from autolab.lab.schemas.config import Attempts, Budget, Config, Count
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import Record
 
 
 class State(Record):
-    """Where the lab stands. A copy of the newest transition in the ledger, which alone is the truth."""
+    """Where the lab stands: a copy of the state in the ledger's newest transition, which is what counts."""
 
     FILE: ClassVar[str] = ".autolab/state.json"
 
@@ -21,16 +21,16 @@ class State(Record):
     stage_attempt: Annotated[int, Field(ge=1)] = 1
     last_run_id: str | None = None
     sync_status: Literal["pending", "ok", "failed", "na"] = "na"
-    max_stage_attempts: Annotated[int, Field(ge=1)] = 5
-    max_total_iterations: Count | None = 50
+    max_stage_attempts: Annotated[int, Field(ge=1)] = Attempts().stage
+    max_total_iterations: Count | None = Budget().iterations
     bounces: Count = 0
-    max_bounces: Count = 5
+    max_bounces: Count = Attempts().bounces
     from_stage: Stage | None = None
     reason: str = ""
 
     @classmethod
     def first(cls, config: Config) -> State:
-        """Before the first iteration, with the limits that the configuration names."""
+        """The state before the first iteration, with the limits of the configuration."""
         return cls(
             iteration_id=None,
             stage=Stage.HYPOTHESIS,
@@ -41,7 +41,7 @@ class State(Record):
 
 
 class Loop(Record):
-    """An `autolab loop` that has begun and not ended: its wishes and how far it is."""
+    """An `autolab loop` that has started and not ended: what was requested, and how far it is."""
 
     max_iterations: Annotated[int, Field(ge=1)]
     goal: str
@@ -52,7 +52,7 @@ class Loop(Record):
 
 
 class Champion(Record):
-    """A kept candidate: confirmed on fresh seeds against `parent`, the commit that it branched from."""
+    """A kept candidate: it was confirmed on fresh seeds against `parent`, the commit that it branched from."""
 
     iteration_id: str
     run_id: str
@@ -69,13 +69,13 @@ class Champion(Record):
 
 
 LINEAGE = 50
-"""Champions that the campaign remembers: so far back can a retraction return."""
+"""Champions that the campaign remembers. A retraction can go back that far."""
 
 
 class Claims(Record):
-    """What the confirmations of a campaign have been, and how often the holdout of a protocol was asked.
+    """How many confirmations a campaign had, and how many questions the holdout of a protocol was asked.
 
-    `alpha` sums the errors that they were allowed: so many false ones are to be expected among the kept at most.
+    `alpha` is the sum of their error rates: at most so many of the kept candidates are expected to be false.
     """
 
     confirmations: Count = 0
@@ -86,7 +86,7 @@ class Claims(Record):
 
     @property
     def false_share(self) -> float | None:
-        """The estimated share of false ones among the kept, at most; None before one was kept."""
+        """An upper bound on the expected share of false ones among the kept; None if none was kept."""
         return min(1.0, self.alpha / self.kept) if self.kept else None
 
 
@@ -100,7 +100,7 @@ class Campaign(Record):
     gpu_seconds: float = 0.0
     tokens: Count = 0
     dollars: float = 0.0
-    """Of the calls whose price is known; a call that was sent and never answered counts as it was reserved."""
+    """Cost of the calls whose price is known. A call without a reply counts with the amount that was reserved."""
     iteration_offset: Count = 0
     hypothesis_id: str | None = None
     experiment_id: str | None = None
@@ -110,12 +110,12 @@ class Campaign(Record):
     home_branch: str | None = None
     home_commit: str | None = None
     champions: tuple[Champion, ...] = ()
-    """The newest `LINEAGE` kept candidates that stand, oldest first."""
+    """The newest `LINEAGE` kept candidates that were not retracted, oldest first."""
     claims: Claims = Claims()
     suspicious: tuple[str, ...] = ()
     """Iterations whose candidates were set aside and wait for the user, oldest first."""
     approved: tuple[str, ...] = ()
-    """Those that the user approved while another iteration was under way: taken when it is over."""
+    """Suspicious candidates that the user approved during another iteration. They are taken when it ends."""
     learned: str | None = None
     """The iteration that the newest `learned` line of the ledger is about."""
     loop: Loop | None = None

@@ -1,4 +1,4 @@
-"""Documents of the lab itself: configuration, policy, state, campaign, backlog."""
+"""What a user configures: `config.yaml` and `verifier_policy.yaml`. Every default of theirs stands here, once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Metric(Record):
-    """What is optimised: the metric that decides, its direction, the least difference worth having (in its units)."""
+    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units."""
 
     primary: str
     direction: Direction
@@ -27,11 +27,11 @@ class Metric(Record):
 
 
 class Command(Record):
-    """A program of the lab; `{python}` stands for the trials' interpreter. Limits: seconds, GB, MB, processes.
+    """A program of the lab and its limits. `{python}` in `command` stands for the trials' interpreter.
 
-    Memory (1 GB = 2^30 bytes; shared memory and temporary files count), processes and threads are sums over all that
-    it starts. `reads` names files and folders outside of the lab that it needs beside the system and the interpreter:
-    at containment `full` nothing else is there.
+    The limits of memory (1 GB = 2^30 bytes; shared memory and temporary files count), of processes and of threads hold
+    for the sum over all processes that it starts. `reads` names files and folders outside of the lab that it needs
+    besides the system and the interpreter. At containment `full` it sees no others.
     """
 
     command: str
@@ -53,11 +53,11 @@ class Command(Record):
 class Train(Command):
     """The training program.
 
-    `metrics` is where it says its numbers: a `.json` file with one flat object, any other file with lines
-    `name: value`, or `stdout` with such lines; files lie in AUTOLAB_TRIAL_DIR. `env` names variables of the
-    user's environment that it gets. With `in_copy` it runs in a writable copy of the code, thrown away
-    afterwards: for a program that writes beside itself. A metrics file that it leaves in the copy is kept.
-    `gpus` is how many one training uses: what `budget.gpu_hours` counts.
+    `metrics` is where it reports its numbers: a `.json` file with one flat object, any other file with lines
+    `name: value`, or `stdout` with such lines. Files lie in AUTOLAB_TRIAL_DIR. `env` names variables of the user's
+    environment that it gets. With `in_copy` it runs in a writable copy of the code, which is deleted afterwards: for a
+    program that writes beside itself. A metrics file that it leaves in the copy is kept. `gpus` is the number of GPUs
+    that one training uses, for `budget.gpu_hours`.
     """
 
     metrics: str = "metrics.json"
@@ -81,8 +81,8 @@ class Train(Command):
 class Evaluate(Record):
     """The frozen evaluator and the folders (inputs.npy, labels.npy) of the evaluation and the holdout split.
 
-    `altered_suffix` is for sequences, inputs [n, T]: *predict* runs once more on inputs whose ends were
-    exchanged, and a prediction that changes before the exchange looks ahead.
+    `altered_suffix` is for sequences, inputs of shape [n, T]: *predict* runs a second time on inputs whose ends were
+    exchanged. A prediction that changes before the exchanged part has looked ahead.
     """
 
     script: str = "eval.py"
@@ -92,24 +92,24 @@ class Evaluate(Record):
 
 
 class Price(Record):
-    """What a model costs, in dollars for a million tokens."""
+    """What a model costs, in dollars per million tokens."""
 
     input: Annotated[float, Field(ge=0)]
     output: Annotated[float, Field(ge=0)]
 
 
 class ResearcherConfig(Record):
-    """Which researcher answers. Options that the named one does not know are refused when it starts.
+    """Which researcher answers. An option that the researcher does not know is refused when it starts.
 
-    For `llm`: `model` is `provider:name`, `stages` names another one for a stage, `fallback` the one that is asked
-    where it cannot be had. `base_url` is that of any OpenAI-compatible server. The key is read from the environment
-    variable `api_key_env` alone, by default the provider's. `timeout_s` is for one call, `retries` how often one
-    that failed is made again, `max_tokens` the longest reply, `settings` what else the service is told (temperature).
-    `price` is for a model whose price is not known.
+    For `llm`: `model` is `provider:name`; `stages` names another model for a stage, and `fallback` the model to use
+    if the first is not available. `base_url` is the address of an OpenAI-compatible server. The key is read only from
+    the environment variable `api_key_env`, by default the provider's. `timeout_s` limits one call, `retries` is how
+    often a failed call is repeated, `max_tokens` limits a reply, and `settings` are further parameters of the service
+    (temperature). `price` is for a model whose price Autolab does not know.
 
-    For a command, `env`, `reads` and `writes` are variables that it gets, files and folders that it sees beside its
-    workspace, the system and its own program; `~` is the user's home. It may add up to `disk_mb` and `max_files`
-    files and folders; what `writes` names is not counted.
+    For a command: `env` names the variables that it gets; `reads` and `writes` name the files and folders that it sees
+    besides its workspace, the system and its own program; `~` is the user's home. It may add at most `disk_mb` and
+    `max_files` files and folders, not counting those in `writes`.
     """
 
     name: str = "offline"
@@ -136,14 +136,14 @@ class ResearcherConfig(Record):
 
 
 class ExecutorConfig(Record):
-    """Which executor runs the trials: `local`, or `package.module:Class`, with its own options."""
+    """Which executor runs the trials: `local`, or `package.module:Class`; `options` are the executor's own."""
 
     name: str = "local"
     options: dict[str, JsonValue] = {}
 
 
 class Files(Record):
-    """Who may change which file: nobody, the user, the engine; what is not named is the researcher's."""
+    """Who may change which file: `frozen` nobody, `human` the user, `global` the engine, all others the researcher."""
 
     frozen: tuple[str, ...] = ("eval.py", "program.md", "meta_journal.md")
     human: tuple[str, ...] = ("human_journal.md",)
@@ -156,16 +156,16 @@ class Files(Record):
 
 
 class StoppingRule(Record):
-    """The stopping rule and its error rates; pairs are (baseline, variant) trials that share a seed.
+    """The stopping rule and its error rates. A pair is a baseline trial and a variant trial that share a seed.
 
-    `alpha` is the chance that a candidate without a gain is kept, over all variants of a run together. `resolve`
-    goes on where a gain has become unlikely, until it is refuted. `deviation` is that of a pair's difference, in the
-    metric's units, and `beta` the chance that a gain of success_delta is missed: both are for `sprt` alone. With `fdr`
-    the confirmations of the whole campaign keep the expected share of false ones among the kept below it (e-LOND).
-    `bound` is the worst score that counts, in the metric's units: a trial beyond it, or one whose metric is no finite
-    number, counts as the bound (it is *cut*). null: the score of a constant prediction, or where calibration knows none
-    its worst less ten deviations; a design has the number. What is kept has no more cut trials than the baseline, or
-    `max_failure_share` of its trials at most.
+    `alpha` is the probability that a candidate without a gain is kept, over all variants of a run together. `resolve`:
+    a run whose gain has become unlikely continues until it is refuted. `deviation` (the standard deviation of a pair's
+    difference, in the metric's units) and `beta` (the probability that a gain of success_delta is missed) are only for
+    `sprt`. With `fdr`, the expected share of false ones among the campaign's kept candidates stays below it (e-LOND).
+    `bound` is the worst score that counts, in the metric's units. A trial with a worse score, or whose metric is not
+    finite, counts with the bound: it is *cut*. null: the score of a constant prediction; if calibration has none, its
+    worst score less ten standard deviations. The design states the number. A candidate is kept only if it has no more
+    cut trials than the baseline, or with `max_failure_share` if at most that share of its trials is cut.
     """
 
     rule: Literal["sequential", "fixed", "sprt"] = "sequential"
@@ -190,17 +190,17 @@ class StoppingRule(Record):
 
 
 class Calibrate(Record):
-    """How the baseline is calibrated: over how many seeds, and which settings make the altered arm beside it."""
+    """How the baseline is calibrated: over how many seeds, and with which settings for the altered arm beside it."""
 
     seeds: Annotated[int, Field(ge=3)] = 5
     altered: dict[str, JsonValue] = {}
 
 
 class Attempts(Record):
-    """How often a stage may be tried, and how often the review may send back, before a user is asked.
+    """How often a stage may be tried, and how often the review may send a candidate back, before the user is asked.
 
-    `same_error` of one iteration ask a user too. `same_idea` is how often an idea may be tried on one base. After
-    `rethink` iterations without a gain the next idea has to be of another family; 0 is never.
+    The user is also asked after `same_error` equal errors in one iteration. `same_idea` is how often an idea may be
+    tried on one base. After `rethink` iterations without a gain the next idea must be of another family; 0: never.
     """
 
     stage: Annotated[int, Field(ge=1)] = 5
@@ -211,7 +211,7 @@ class Attempts(Record):
 
 
 class Budget(Record):
-    """Caps over the life of the lab; null is no cap."""
+    """Caps over the life of the lab; null: no cap."""
 
     iterations: Count | None = 50
     trials: Count | None = None
@@ -222,14 +222,14 @@ class Budget(Record):
 
 
 class Docs(Record):
-    """Paper files that an iteration updates, and where final figures go."""
+    """The paper files that an iteration updates, and the folder of the final figures."""
 
     paper_targets: tuple[str, ...] = ("paper/paperbanana.md", "paper/ralph.md")
     figures: str = "paper/figures"
 
 
 class Config(Record):
-    """What a user says once about the lab. Only `metric` has no default."""
+    """The configuration of a lab. Only `metric` has no default."""
 
     FILE: ClassVar[str] = ".autolab/config.yaml"
 
@@ -273,7 +273,7 @@ class Config(Record):
 
 
 class VerifierPolicy(Record):
-    """Which programs judge a candidate before review. An exit code alone decides; `<ITERATION_ID>` is filled in."""
+    """The programs that check a candidate before review. Exit code 0 passes; `<ITERATION_ID>` is filled in."""
 
     FILE: ClassVar[str] = ".autolab/verifier_policy.yaml"
 

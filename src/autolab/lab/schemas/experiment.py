@@ -12,7 +12,7 @@ from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
 from autolab.text import short_name
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
-"""An arm's name: it becomes a folder, a row and part of a job's name."""
+"""An arm's name. It becomes a folder, a row of tables and part of a job's name."""
 
 
 class Hypothesis(Record):
@@ -31,9 +31,9 @@ class Hypothesis(Record):
     references: tuple[str, ...] = ()
     parent: str | None = None
     family: str | None = None
-    """The family of mechanisms that it belongs to, by which what was learned is counted."""
+    """The family of mechanisms. Lessons are counted by family."""
     changes: dict[str, JsonValue] = {}
-    """What it would change in the base, mechanism by mechanism."""
+    """What it changes in the base, by mechanism."""
 
 
 class Arm(Record):
@@ -74,7 +74,7 @@ class Compute(Record):
 
 
 class MaxPairs(Record):
-    """Seeds are drawn by the lab, as many pairs as the rule needs up to this."""
+    """The lab draws the seeds: as many pairs as the rule needs, at most `max_pairs`."""
 
     max_pairs: Annotated[int, Field(ge=2)]
 
@@ -101,7 +101,7 @@ class DesignMetrics(Record):
 
 
 class Criterion(Record):
-    """A threshold on a metric; direction given, or derived from target against failure."""
+    """A threshold on a metric. Without `direction`, it follows from `target` and `failure`."""
 
     metric: Annotated[str, Field(max_length=200), AfterValidator(short_name)]
     target: float
@@ -126,9 +126,9 @@ class Design(Record):
     baselines: tuple[Arm, ...] = ()
     variants: tuple[Arm, ...] = ()
     model: dict[str, JsonValue] | None = None
-    """What the candidate's model is. With a `model_config` in it, the assembler can write its code."""
+    """The candidate's model. From a `model_config` in it the assembler can write the code."""
     changes: dict[str, JsonValue] = {}
-    """What the variants change against the base, mechanism by mechanism."""
+    """What the variants change in the base, by mechanism."""
     dataset: str | None = None
     train: dict[str, JsonValue] = {}
     aggregation: Literal["mean"] = "mean"
@@ -155,12 +155,12 @@ class Finding(Record):
 
 
 class Calibration(Record):
-    """What the baseline's own trials say of the lab: its noise, its price, and what it can resolve.
+    """What trials of the baseline show about the lab: its noise, the cost of a trial, and what it can resolve.
 
-    Metric and deviations are in the metric's units, times in seconds. `deterministic`: the same seed gave the same
-    predictions to the byte; `rerun_difference` is by how much the metric moved. `correlation` is that of the baseline
-    and the altered arm over shared seeds. `pairs` are those that a gain of `success_delta` will take, four times in
-    five; None: more than any budget. `refused` says why nothing may be measured before something changes.
+    Metric and standard deviations are in the metric's units, times in seconds. `deterministic`: the same seed gave the
+    same predictions to the byte; `rerun_difference` is the change of the metric if not. `correlation` is the one
+    between baseline and altered arm over shared seeds. `pairs` is the number of pairs that show a gain of
+    `success_delta` with a power of 80%; null: more than any budget. `refused`: why nothing can be measured yet.
     """
 
     FILE: ClassVar[str] = ".autolab/calibration.json"
@@ -183,15 +183,15 @@ class Calibration(Record):
     seeds_differ: bool
     altered: dict[str, JsonValue] = {}
     altered_effect: float | None = None
-    """Its mean difference from the baseline over shared seeds, in the direction of good."""
+    """The altered arm's mean gain over the baseline at shared seeds; positive is better."""
     correlation: float | None = None
     difference_deviation: float
     worst: float | None = None
     """The worst of the baseline's trials."""
     constant: float | None = None
-    """What the evaluator says of a constant prediction; None where it takes none, or where there is no evaluator."""
+    """The score of a constant prediction; null if the evaluator refuses one, or the lab has no evaluator."""
     bound: float | None = None
-    """The worst score that counts, where `test.bound` names none."""
+    """The worst score that counts, if `test.bound` is null."""
     pairs: Count | None
     max_pairs: Count
     advice: tuple[str, ...] = ()
@@ -199,7 +199,7 @@ class Calibration(Record):
 
 
 class ReviewResult(Record):
-    """The gate before launch. Without `commit` it never opens."""
+    """The review of a candidate, which launch requires. Without `commit` nothing is launched."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/review_result.json"
 
@@ -212,7 +212,7 @@ class ReviewResult(Record):
 
 
 class Interval(Record):
-    """A mean difference in the direction of good, with the interval of the rule that judged it."""
+    """A mean difference (positive is better) with its confidence interval under the rule of the run."""
 
     n: Count
     mean: float
@@ -222,7 +222,7 @@ class Interval(Record):
 
 
 class CutTrials(Record):
-    """How many of an arm's trials count as the bound: `diverged` ended without a finite score, the others lie beyond.
+    """How many of an arm's trials count with the bound: `diverged` had no finite score, the others a worse one.
 
     `at_most` is the one-sided 95% upper limit of the share of such trainings (Clopper-Pearson).
     """
@@ -247,11 +247,11 @@ class Comparison(Record):
     """Pairs of trials that were read; `difference.n` counts parts of the evaluation where the seed changes nothing."""
     e_plus: float | None = None
     e_minus: float | None = None
-    """Evidence against "no gain" and against "a gain of at least success_delta", under a sequential rule."""
+    """e-values against "no gain" and against "a gain of at least success_delta", under a sequential rule."""
     bound: float | None = None
-    """The worst score that counts; None: scores count as they are, and one that is no finite number fails its run."""
+    """The worst score that counts. null: scores count as they are, and a score that is not finite fails the run."""
     cut: tuple[CutTrials, ...] = ()
-    """The baseline's trials and the variant's, where there is a bound."""
+    """Cut trials of the baseline and of the variant, if there is a bound."""
 
 
 class Trial(Record):
@@ -269,19 +269,19 @@ class Trial(Record):
     score: dict[str, float] = {}
     self_reported: dict[str, float] = {}
     diverged: tuple[str, ...] = ()
-    """The metric that is compared, where the trial ended well and it came out as no finite number."""
+    """The compared metric, if the trial completed and the metric is not a finite number."""
     parts: tuple[float, ...] = ()
-    """The primary metric on equal parts of the evaluation, where another seed gave the same predictions."""
+    """The primary metric on equal parts of the evaluation, if another seed gave the same predictions."""
     predictions_sha256: str | None = None
     rows: Count = 0
-    """Predictions that were scored; 0 where there are none or nobody counted."""
+    """Number of predictions that were scored; 0 if there are none or they were not counted."""
     agreement: float | None = None
-    """The share of them whose largest value stands at the label, where labels are classes."""
+    """The share of predictions whose largest value is at the label, if labels are classes."""
     suspicions: tuple[str, ...] = ()
-    """What of this trial alone looks too good or too easy, in words that follow its name."""
+    """Why this trial alone looks too good or too easy: phrases that continue its name."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    """Of the train step; 0 where nobody measured."""
+    """CPU time of the train step; 0 if it was not measured."""
     contained: dict[str, str] = {}
     max_rss_bytes: Count = 0
     output_bytes: Count = 0
@@ -307,7 +307,7 @@ class ManifestSync(Record):
 
 
 class Environment(Record):
-    """The interpreter of the trials and the hash of the packages it has."""
+    """The trials' interpreter and the hash of its packages."""
 
     python: str
     version: str
@@ -329,7 +329,7 @@ class RunArm(Record):
 
 
 class Manifest(Record):
-    """Everything a run's numbers are tied to."""
+    """The record of a run: everything that its numbers depend on, and the trials."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/run_manifest.json"
 
@@ -354,10 +354,10 @@ class Manifest(Record):
     success_delta: float | None = None
     arms: tuple[RunArm, ...] = ()
     pairs: Count | None = None
-    """Pairs that were planned at most."""
+    """The largest number of pairs that was planned."""
     protocol: str | None = None
     lab: dict[str, JsonValue] = {}
-    """Keys of config.yaml that say how a trial ran and was measured, as they were."""
+    """The keys of config.yaml that determine how a trial ran and was measured, with their values then."""
     environment: Environment | None = None
     evaluator: FileHash | None = None
     data: dict[str, str] | None = None
@@ -399,10 +399,11 @@ class Repeated(Record):
 
 
 class Reproduction(Record):
-    """What came of a run's trials when they ran once more, in fresh exports of its commits.
+    """A run's trials, run a second time in fresh exports of its commits, and compared.
 
-    identical: the same predictions to the byte (or numbers, where a lab has none). within_noise: no trial moved by more
-    than 3 sqrt(2) deviations, nor their mean by more than 3 sqrt(2 / n). `noise` is that deviation, from `noise_of`.
+    identical: the same predictions to the byte (in a lab without predictions, the same numbers). within_noise: no trial
+    moved by more than 3 sqrt(2) standard deviations, nor their mean by more than 3 sqrt(2 / n). `noise` is the standard
+    deviation, taken from `noise_of`.
     """
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/reproduction.json"
@@ -415,7 +416,7 @@ class Reproduction(Record):
     trials: tuple[Repeated, ...]
     standing: Literal["identical", "within_noise", "different"]
     differs: tuple[str, ...] = ()
-    """What is not as it was: the environment."""
+    """What has changed since the first time: the environment."""
 
 
 class SubExperiment(Record):
@@ -431,12 +432,12 @@ class SubExperiments(Record):
 
 
 class Confirmation(Record):
-    """What became of a supported variant that was measured again on fresh seeds, and then asked of the holdout.
+    """The result of measuring a supported variant again on fresh seeds, and then once on the holdout.
 
-    `shrunken` is the gain to be claimed: the confirmation's mean, drawn towards 0. `alpha` is the error that it was
-    allowed, `claim` its number in the campaign. `outcome`: kept; retracted where fresh seeds did not repeat the gain;
-    search_only where they did and the holdout did not, or has no questions left. `holdout_error` says what the
-    holdout's error was taken from; no number of the holdout is kept.
+    `shrunken` is the gain to claim: the mean of the confirmation, shrunken towards 0. `alpha` is its error rate,
+    `claim` its number in the campaign. `outcome`: kept; retracted if fresh seeds did not repeat the gain; search_only
+    if they did and the holdout did not, or has no questions left; suspicious if it waits for the user. `holdout_error`
+    names the sources of the holdout's error; no number measured on the holdout is recorded.
     """
 
     run_id: str
@@ -450,7 +451,7 @@ class Confirmation(Record):
     claim: Annotated[int, Field(ge=1)]
     alpha: float
     suspicions: tuple[str, ...] = ()
-    """Why a claim that would be kept is set aside for a user: a line a reason."""
+    """Why a claim that would be kept waits for the user: one reason a line."""
 
     @property
     def evaluation_only(self) -> bool:
@@ -459,7 +460,7 @@ class Confirmation(Record):
 
 
 class Assessment(Record):
-    """How the verdict came about: comparisons and, per criterion, how far it was met."""
+    """The verdict, the comparisons behind it, and how far each criterion was met."""
 
     verdict: Verdict | None
     reason: str
@@ -487,7 +488,7 @@ class Results(Record):
 
 
 class Summary(Record):
-    """What generated code says of its model, from a process of its own: number of parameters and shapes."""
+    """The model as its code reports it in a separate process: number of parameters, and shapes."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/summary.json"
 
@@ -508,7 +509,7 @@ class PlanningDecision(Record):
 
 
 class Reply(Record):
-    """Where one answer of the researcher lies, with its hash."""
+    """The file of one answer of the researcher, and its hash."""
 
     stage: str
     ask: int
@@ -543,10 +544,10 @@ class IterationRecord(Record):
 
 
 class Lesson(Record):
-    """What one iteration taught, as a `learned` line of the ledger keeps it for whoever proposes the next.
+    """What one iteration showed, recorded for the researcher who proposes the next one.
 
-    `gain` is the lead variant's paired difference in the direction of good, `measured` and `baseline` the
-    means of the primary metric with a 95% interval, `seconds` the mean time of its trials and of the baseline's.
+    `gain` is the paired difference of the leading variant (positive is better). `measured` and `baseline` are the means
+    of the primary metric with a 95% interval. `seconds` and `baseline_seconds` are the mean times of their trials.
     """
 
     iteration: Count
