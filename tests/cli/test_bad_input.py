@@ -83,7 +83,7 @@ def record(kit: LabKit) -> dict[str, Any]:
 # the command line
 
 USAGE = {
-    "unknown command": (("frobnicate",), ("'frobnicate'", "known: init")),
+    "unknown command": (("frobnicate",), ("'frobnicate'", "known: demo, init")),
     "unknown flag": (("loop", "--nope"), ("--nope", "autolab loop --help")),
     "unknown flag of status": (("status", "--nope"), ("--nope", "autolab status --help")),
     "flag without value": (("loop", "--max-iterations"), ("--max-iterations",)),
@@ -115,7 +115,7 @@ UNKNOWN = {
     "executor": ((*LOOP, "--executor", "moon"), ("moon", "local")),
     "executor's module": ((*LOOP, "--executor", "no.such:Place"), ("no.such:Place",)),
     "script": ((*LOOP, "--script", "nowhere.yaml"), ("nowhere.yaml",)),
-    "lab": (("status", ".."), ("not in a lab", "autolab init")),
+    "lab": (("status", "--dir", ".."), ("not in a lab", "autolab init")),
 }
 
 
