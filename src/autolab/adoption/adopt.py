@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption.metric_direction import direction_of, side_of
 from autolab.errors import LabError, UsageError
 from autolab.files import write_whole
 from autolab.lab.create import TEMPLATES, ignore, refuse_nested, register, write_schemas
@@ -27,6 +26,7 @@ from autolab.lab.schemas.config import Config, Direction, VerifierPolicy
 from autolab.lab.trial_python import OWN_PYTHON, command_words
 from autolab.reports import results_table
 from autolab.sandbox.collect import remove_tree
+from autolab.stats.metric_names import direction_of
 from autolab.text import decode
 from autolab.trials import inputs, job, metrics
 
@@ -265,7 +265,10 @@ def _guesses(repository: Repository, program: Program, request: AdoptionRequest)
         yield "python", own, "the repository's own" if own else "the one that runs Autolab: there is no .venv or venv"
     metric, why = (request.metric, "given") if request.metric else _metric(program)
     yield "metric.primary", metric, why
-    yield "metric.direction", *((request.direction, "given") if request.direction else direction_of(metric))
+    direction = request.direction or direction_of(metric)
+    if direction is None:
+        raise UsageError(f"--direction: {metric} does not say which way is good; give minimize or maximize")
+    yield "metric.direction", direction, "given" if request.direction else "by its name"
     if request.delta is not None and not 0 < request.delta < float("inf"):
         raise UsageError(f"--delta: {request.delta:g} is not a positive number")
     why = "given" if request.delta else f"the least difference in {metric} that is worth having: yours to say"
@@ -292,7 +295,7 @@ def _guesses(repository: Repository, program: Program, request: AdoptionRequest)
 
 def _metric(program: Program) -> tuple[str, str]:
     printed = _printed(program)
-    likely = [name for name in printed if side_of(name)]
+    likely = [name for name in printed if direction_of(name)]
     if len(likely) == 1:
         return likely[0], f"{program.script} prints it"
     such = f"{program.script or program.command} prints {', '.join(printed)}" if printed else "no metric was found"

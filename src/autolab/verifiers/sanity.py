@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from autolab.lab.schemas.experiment import Calibration, Comparison, Design, Finding, Manifest, MaxPairs, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
+from autolab.stats.metric_names import is_loss, is_share
 from autolab.stats.rules import LIMIT
-from autolab.stats.scores import SHARES, Scale, measured
+from autolab.stats.scores import Scale, measured
 from autolab.verifiers import suspicion
 
 ODD_TIME = 10.0
@@ -122,13 +123,12 @@ def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design)
         elif primary not in values:
             found.append(_blocking(f"trial {trial.trial}: completed without the primary metric {primary}"))
         for metric, value in sorted(values.items()):
-            words = set(metric.lower().split("_"))
             if not abs(value) < LIMIT:
                 message = f"{metric} = {value:g} is not a finite number below {LIMIT:g}"
                 found.append(_blocking(f"trial {trial.trial}: {message}"))
-            elif words & SHARES and not 0 <= value <= 1:
+            elif is_share(metric) and not 0 <= value <= 1:
                 found.append(_advisory(f"trial {trial.trial}: {metric} = {value:g} lies outside 0 to 1"))
-            elif words & suspicion.LOSSES and value < 0:
+            elif is_loss(metric) and value < 0:
                 found.append(_advisory(f"trial {trial.trial}: {metric} = {value:g} is below 0"))
     return found
 

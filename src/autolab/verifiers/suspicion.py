@@ -33,8 +33,9 @@ from autolab.lab.schemas.experiment import Calibration, Comparison, Design, Mani
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.collect import open_regular
 from autolab.sandbox.npy_header import PREDICTIONS_BYTES, npy_header
+from autolab.stats.metric_names import is_accuracy, is_loss, is_of_training, is_share
 from autolab.stats.rules import mean_and_deviation
-from autolab.stats.scores import SHARES, measured
+from autolab.stats.scores import measured
 
 ROWS = 20
 """Of fewer rows equal predictions and a perfect score can be honest."""
@@ -49,15 +50,8 @@ shift an honest training would be named; what the baseline's trials are off by i
 CLAIM_DEVIATIONS = 10.0
 SHORT = 0.25
 PERFECT_LOSS = 1e-6
-LOSSES = frozenset({"loss", "nll", "mse", "rmse", "mae", "error", "perplexity", "bpb"})
 IGNORES_INPUTS = "every row of the predictions is the same, whatever the input"
 _BLOCK = 1 << 20
-
-
-ACCURACY = frozenset({"accuracy", "acc", "top1"})
-"""Words in the name of a metric that is the share of right answers."""
-TRAINING = frozenset({"train", "training"})
-"""Words in the name of one that is of the data trained on."""
 
 
 class Kind(StrEnum):
@@ -219,8 +213,8 @@ class _Pairs:
         return bool(trials) and all(self._perfect(trial) and trial.rows > ROWS for trial in trials)
 
     def _perfect(self, trial: Trial) -> bool:
-        value, words = self._value(trial), set(self.compared.metric.lower().split("_"))
-        return bool((words & SHARES and value == 1) or (words & LOSSES and abs(value) <= PERFECT_LOSS))
+        value, metric = self._value(trial), self.compared.metric
+        return (is_share(metric) and value == 1) or (is_loss(metric) and abs(value) <= PERFECT_LOSS)
 
     def _value(self, trial: Trial) -> float:
         return measured(trial, self.self_reported)[self.compared.metric]
@@ -234,7 +228,7 @@ class _Pairs:
         if len(values) < PAIRS and not constant:
             return 0.0
         rows = min((trial.rows for trial in self.base), default=0)
-        scale = 1.0 if set(self.compared.metric.lower().split("_")) & SHARES else abs(mean(values))
+        scale = 1.0 if is_share(self.compared.metric) else abs(mean(values))
         own = mean_and_deviation(values)[1] or 0.0
         usual = self.known.deviation if calibrated and self.known is not None else 0.0
         return max(own, usual, scale / rows if rows else 0.0)
@@ -281,11 +275,10 @@ def _accuracy(trials: Iterable[Trial], kind: Kind) -> float | None:
     """The mean over trials of the largest accuracy that each reports of data it held back, or of its training data."""
     found = []
     for trial in trials:
-        named = {name: set(name.lower().replace("/", "_").split("_")) for name in trial.self_reported}
         values = [
-            trial.self_reported[name]
-            for name, words in named.items()
-            if words & ACCURACY and bool(words & TRAINING) is (kind is Kind.TRAINED)
+            value
+            for name, value in trial.self_reported.items()
+            if is_accuracy(name) and is_of_training(name) is (kind is Kind.TRAINED)
         ]
         # A percentage, or no share at all: nothing can be said.
         found += [max(values)] if values and min(values) >= 0 and max(values) <= 1 else []
