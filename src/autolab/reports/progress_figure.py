@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,17 @@ _MARKS = {
 }
 _KEPT: drawing.Style = {"linestyle": "-", "linewidth": 1.5, "color": VARIANT_COLOURS[0]}
 _BAR: drawing.Style = {"linestyle": "-", "linewidth": 1.2, "alpha": 0.6}
+_LEFT, _WIDE, _TALL = 0.95, WIDTH - 1.1, 3.6
+"""Inches: where the axes begin, and their size."""
 _FAR = 5
 """How many times as far as the best value a value may lie from what is usual, and still be on the axis."""
 _TICKS = 25
 """Iterations that get a tick at most."""
-_BOTTOM = 0.03
-"""Where the crosses of failed iterations stand, as a share of the axes' height."""
-_OFFSET: dict[str, Any] = {"xytext": (0, 0), "textcoords": "offset points"}
 
 
 @dataclass(frozen=True)
 class Try:
-    """One iteration as the progress shows it. `verdict` is "baseline" where all began; without a `score` it failed."""
+    """One iteration as the progress shows it: the `verdict` "baseline" is where all began; a failed one has no `score`."""
 
     iteration: int
     title: str
@@ -49,7 +48,7 @@ class Try:
     @property
     def kind(self) -> str:
         """Which marker it has."""
-        if self.score is None or self.verdict == "failed":
+        if self.score is None:
             return "failed"
         return self.verdict if self.verdict in _MARKS else "inconclusive"
 
@@ -63,11 +62,12 @@ def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
     learned = lessons.recall(lab.store, lab.ledger, campaign.learned)[::-1]
     if not learned or lab.away(campaign):
         return []
-    tries = [
-        Try(lesson.iteration, lesson.title, lesson.verdict or lesson.status, lesson.measured) for lesson in learned
-    ]
+    tries = []
     if learned[0].baseline:
-        tries.insert(0, Try(learned[0].iteration - 1, "baseline", "baseline", learned[0].baseline))
+        tries.append(Try(learned[0].iteration - 1, "baseline", "baseline", learned[0].baseline))
+    for lesson in learned:
+        score = None if lesson.status == "failed" else lesson.measured
+        tries.append(Try(lesson.iteration, lesson.title, lesson.verdict or lesson.status, score))
     stem = lab.root / config.docs.figures / "progress"
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = draw(tries, config.metric.primary, config.metric.direction, stem)
@@ -77,169 +77,164 @@ def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
 def draw(tries: Sequence[Try], metric: str, direction: Direction, stem: Path) -> tuple[Path, Path]:
     """Draw the tries, at least one, in the order of iterations; writes `stem`.png and .pdf."""
     with drawing.settings():
-        return drawing.save(_Progress(tries, metric, direction).page().figure, stem)
+        return drawing.save(_page(tries, metric, direction).figure, stem)
 
 
-class _Progress:
-    """The figure while it is drawn. The axis is logarithmic where what was kept spans decades."""
+def _page(tries: Sequence[Try], metric: str, direction: Direction) -> Page:
+    axis = _Axis(tries, direction)
+    points = [_Point(attempt, axis) for attempt in tries]
+    kept = [point for point in points if point.attempt.kept]
+    groups = _groups(points)
+    page = Page(_title(tries, kept, metric), _TALL, _entries(tries, groups))
+    axes = page.axes(_LEFT, _WIDE)
+    drawing.scale(axes, "y", axis.means, _TALL, axis.logarithmic)
+    first, last = tries[0].iteration, tries[-1].iteration
+    axes.set_xlim(first - 0.7, last + 0.7)
+    axes.set_ylim(*axis.limits)
+    axes.set_xticks(range(first, last + 1, math.ceil((last - first + 1) / _TICKS)))
+    axes.set_xlabel("iteration")
+    notes = ["logarithmic"] if axis.logarithmic else []
+    axes.set_ylabel(drawing.wrapped(metric_names.axis_label(metric, direction, *notes), _TALL))
 
-    def __init__(self, tries: Sequence[Try], metric: str, direction: Direction) -> None:
-        self.tries = tries
-        self.metric = metric
-        self.sign = 1.0 if direction == "minimize" else -1.0
-        self.direction = direction
-        self.scored = [(t, t.score) for t in tries if t.score is not None and t.kind != "failed"]
-        self.kept = [(t, score) for t, score in self.scored if t.kept]
-        kept_means = [score.mean for _, score in self.kept]
-        positive = all(score.mean > 0 for _, score in self.scored)
-        self.logarithmic = bool(kept_means) and positive and drawing.spans_decades(kept_means)
-        self.limits = self._limits()
+    if kept:
+        heights = [point.y for point in kept]
+        axes.step([*(point.x for point in kept), last + 0.7], [*heights, heights[-1]], where="post", **_KEPT)
+    for group in groups.values():
+        axes.plot([point.x for point in group], [point.y for point in group], clip_on=False, **group[0].style)
+        for point in group:
+            if not point.ends:
+                continue
+            axes.plot([point.x] * 2, point.ends, color=point.style["color"], **_BAR)
+    _annotate(page.figure, axes, points, good=-1 if direction == "minimize" else 1)
+    return page
 
-    def page(self) -> Page:
-        page = Page(self._title(), 3.6, self._entries())
-        axes = page.axes(0.95, WIDTH - 1.1)
-        scores = [score.mean for _, score in (self.kept if self.logarithmic else self.scored)]
-        drawing.scale(axes, "y", scores, 3.6, self.logarithmic)
-        first, last = self.tries[0].iteration, self.tries[-1].iteration
-        axes.set_xlim(first - 0.7, last + 0.7)
-        axes.set_ylim(*self.limits)
-        axes.set_xticks(range(first, last + 1, math.ceil((last - first + 1) / _TICKS)))
-        axes.set_xlabel("iteration")
-        axes.set_ylabel(drawing.wrapped(self._label(), 3.6))
-        self._draw(axes)
-        self._annotate(page.figure, axes)
-        return page
 
-    def _label(self) -> str:
-        notes = ["logarithmic"] if self.logarithmic else []
-        return metric_names.axis_label(self.metric, self.direction, *notes)
+def _title(tries: Sequence[Try], kept: Sequence[_Point], metric: str) -> str:
+    """How far the campaign has come, and how many iterations came to what."""
+    kinds = [attempt.kind for attempt in tries if attempt.kind != "baseline"]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in _MARKS if kind in kinds)
+    iterations = "1 iteration" if len(kinds) == 1 else f"{len(kinds)} iterations"
+    if len(kept) > 1:
+        return f"{metric} from {kept[0].y:.4g} to {kept[-1].y:.4g} in {iterations}: {counts}"
+    return f"{iterations}: {counts}"
 
-    def _title(self) -> str:
-        """How far the campaign has come, and how many iterations came to what."""
-        kinds = [t.kind for t in self.tries if t.kind != "baseline"]
-        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in _MARKS if kind in kinds)
-        iterations = "1 iteration" if len(kinds) == 1 else f"{len(kinds)} iterations"
-        if len(self.kept) > 1:
-            before, after = self.kept[0][1].mean, self.kept[-1][1].mean
-            return f"{self.metric} from {before:.4g} to {after:.4g} in {iterations}: {counts}"
-        return f"{iterations}: {counts}"
 
-    def _limits(self) -> tuple[float, float]:
-        """Both ends of the axis: room for titles on the good side, and no lone disaster on the bad one."""
-        places = sorted(self._place(score.mean) for _, score in self.scored) or [0.0, 1.0]
-        best = places[0]
-        usual = max([places[len(places) // 2], *(self._place(score.mean) for _, score in self.kept)])
-        farthest = usual + _FAR * (usual - best or places[-1] - best)
-        ends = [place for place in places if place <= farthest]
-        for _, score in self.scored:
-            if self._place(score.mean) <= farthest:
-                ends += [self._place(end) for end in _ends(score) if end > 0 or not self.logarithmic]
-        room = 0.08 * (max(ends) - min(ends) or abs(best) or 1.0)
-        good = self._value(min(ends) - (4 if self.kept else 1) * room)
-        bad = self._value(max(ends) + room)
-        return min(good, bad), max(good, bad)
-
-    def _place(self, value: float) -> float:
-        """Where a value lies along the axis; smaller is better."""
-        return self.sign * (math.log10(value) if self.logarithmic else value)
-
-    def _value(self, place: float) -> float:
-        return 10 ** (self.sign * place) if self.logarithmic else self.sign * place
-
-    def _clipped(self, score: Interval) -> float:
-        """The mean, or the end of the axis that it lies beyond."""
-        return min(max(score.mean, self.limits[0]), self.limits[1])
-
-    def _inside(self, score: Interval) -> bool:
-        return self.limits[0] < score.mean < self.limits[1]
-
-    def _of_kind(self, kind: str, inside: bool) -> list[tuple[Try, Interval]]:
-        return [(t, score) for t, score in self.scored if t.kind == kind and self._inside(score) is inside]
-
-    def _entries(self) -> list[Any]:
-        """What the legend says: an entry for each line and marker that is drawn."""
-        entries = []
-        if self.kept:
-            entries.append(drawing.entry("kept so far", **_KEPT))
-        for kind in _MARKS:
-            if self._of_kind(kind, inside=True):
-                entries.append(drawing.entry(kind, **_mark(kind)))
-        if any(t.kind == "failed" for t in self.tries):
-            entries.append(drawing.entry("failed, no score", **_mark("failed")))
-        for kind in _MARKS:
-            if self._of_kind(kind, inside=False):
-                entries.append(drawing.entry(f"{kind}, beyond the axis", **_mark(kind), fillstyle="none"))
-        counts = sorted(score.n for _, score in self.scored if score.low is not None)
-        if counts:
-            trials = f"{counts[0]} trials" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} trials"
-            entries.append(drawing.entry(f"95% interval of the mean, {trials}", **_BAR))
-        return entries
-
-    def _draw(self, axes: Any) -> None:
-        if self.kept:
-            places = [t.iteration for t, _ in self.kept] + [self.tries[-1].iteration + 0.7]
-            heights = [score.mean for _, score in self.kept]
-            axes.step(places, [*heights, heights[-1]], where="post", **_KEPT)
-        for kind in _MARKS:
-            inside, beyond = self._of_kind(kind, inside=True), self._of_kind(kind, inside=False)
-            for t, score in inside:
-                axes.plot([t.iteration] * len(_ends(score)), _ends(score), **_BAR, color=_MARKS[kind][1])
-            if inside:
-                axes.plot([t.iteration for t, _ in inside], [score.mean for _, score in inside], **_mark(kind))
-            for t, score in beyond:
-                axes.plot([t.iteration], [self._clipped(score)], **_mark(kind), fillstyle="none", clip_on=False)
-        failed = [t.iteration for t in self.tries if t.kind == "failed"]
-        if failed:
-            axes.plot(failed, [_BOTTOM] * len(failed), transform=axes.get_xaxis_transform(), **_mark("failed"))
-
-    def _annotate(self, figure: Any, axes: Any) -> None:
-        """Titles of what was kept, and values beyond the axis, each at the nearest free place, or not at all."""
-        renderer, frame = figure.canvas.get_renderer(), axes.get_window_extent()
-        obstacles = self._obstacles(axes, 4 * figure.dpi / 72)
-        good = -1 if self.sign > 0 else 1
-        for t, score in self.kept:
-            if t.kind == "supported":
-                words = textwrap.wrap(f"{t.iteration}: {t.title}", 32, max_lines=2, placeholder=" ...")
-                label = axes.annotate("\n".join(words), (t.iteration, score.mean), **_OFFSET, fontsize=8)
-                _settle(label, renderer, frame, obstacles, good)
-        for t, score in self.scored:
-            if not self._inside(score):
-                label = axes.annotate(f"{score.mean:.3g}", (t.iteration, self._clipped(score)), **_OFFSET, fontsize=7)
-                _settle(label, renderer, frame, obstacles, good)
-
-    def _obstacles(self, axes: Any, dot: float) -> list[Any]:
-        """Boxes, in pixels, that no title may cover: markers (of radius `dot`), bars, the line of what was kept."""
-        from matplotlib.transforms import Bbox
-
-        to_pixels, bottom = axes.transData.transform, axes.get_window_extent().y0
-        boxes = []
-        for t in self.tries:
-            if t.kind == "failed":
-                x, y = axes.get_xaxis_transform().transform((t.iteration, _BOTTOM))
-                boxes.append(Bbox([[x - dot, y - dot], [x + dot, y + dot]]))
-        for t, score in self.scored:
-            x, y = to_pixels((t.iteration, self._clipped(score)))
-            ends = [y]
-            if self._inside(score):
-                ends += [max(bottom, to_pixels((t.iteration, end))[1]) for end in _ends(score)]
-            boxes.append(Bbox([[x - dot, min(ends) - dot], [x + dot, max(ends) + dot]]))
-        corners = [to_pixels((t.iteration, score.mean)) for t, score in self.kept]
-        if not corners:
-            return boxes
-        for (left, height), (right, next_height) in itertools.pairwise([*corners, (axes.bbox.x1, corners[-1][1])]):
-            boxes.append(Bbox([[left, height], [right, height]]).padded(2))
-            boxes.append(Bbox([[right, height], [right, next_height]]).padded(2))
-        return boxes
+def _entries(tries: Sequence[Try], groups: Mapping[str, Sequence[_Point]]) -> list[Any]:
+    """What the legend says: an entry for each line and marker that is drawn."""
+    entries = [drawing.entry("kept so far", **_KEPT)] if any(attempt.kept for attempt in tries) else []
+    for label, group in groups.items():
+        entries.append(drawing.entry(label, **group[0].style))
+    counts = sorted({attempt.score.n for attempt in tries if attempt.score and _ends(attempt.score)})
+    if counts:
+        trials = f"{counts[0]} to {counts[-1]} trials" if len(counts) > 1 else f"{counts[0]} trials"
+        entries.append(drawing.entry(f"95% interval of the mean, {trials}", **_BAR))
+    return entries
 
 
 def _ends(score: Interval) -> list[float]:
-    """Both ends of its interval, or none."""
+    """Both ends of an interval, or none."""
     return [] if score.low is None or score.high is None else [score.low, score.high]
 
 
-def _mark(kind: str) -> dict[str, Any]:
-    marker, colour = _MARKS[kind]
-    return {"marker": marker, "color": colour, "linestyle": "none", "markersize": 5.5}
+class _Axis:
+    """The axis of the metric: room for titles at its good end, and no lone disaster at the bad one.
+
+    It is logarithmic where what was kept spans decades. A *place* is where a value lies along it; smaller is better.
+    """
+
+    def __init__(self, tries: Sequence[Try], direction: Direction) -> None:
+        self._sign = 1.0 if direction == "minimize" else -1.0
+        self.means = [attempt.score.mean for attempt in tries if attempt.score]
+        kept = [attempt.score.mean for attempt in tries if attempt.score and attempt.kept]
+        self.logarithmic = bool(kept) and min(self.means) > 0 and drawing.spans_decades(kept)
+
+        places = sorted(map(self._place, self.means)) or [0.0, 1.0]
+        best, usual = places[0], max([places[len(places) // 2], *map(self._place, kept)])
+        farthest = usual + _FAR * (usual - best or places[-1] - best)
+        ends = [place for place in places if place <= farthest]
+        for attempt in tries:
+            if attempt.score and self._place(attempt.score.mean) <= farthest:
+                ends += [self._place(end) for end in _ends(attempt.score) if end > 0 or not self.logarithmic]
+        room = 0.08 * (max(ends) - min(ends) or abs(best) or 1.0)
+        good, bad = min(ends) - (4 if kept else 1) * room, max(ends) + room
+        self.limits = sorted((self._value(good), self._value(bad)))
+        self.bottom = self._value(good + (0.03 if self._sign > 0 else 0.97) * (bad - good))
+        """Where the crosses of failed iterations stand."""
+
+    def _place(self, value: float) -> float:
+        return self._sign * (math.log10(value) if self.logarithmic else value)
+
+    def _value(self, place: float) -> float:
+        return 10 ** (self._sign * place) if self.logarithmic else self._sign * place
+
+
+class _Point:
+    """Where and how a try is drawn, and the words beside it."""
+
+    def __init__(self, attempt: Try, axis: _Axis) -> None:
+        self.attempt = attempt
+        self.x = attempt.iteration
+        self.y = axis.bottom
+        self.ends: list[float] = []
+        self.label, self.words = attempt.kind, ""
+        marker, colour = _MARKS[attempt.kind]
+        self.style = {"marker": marker, "color": colour, "linestyle": "none", "markersize": 5.5}
+        if attempt.score is None:
+            self.label = "failed, no score"
+            return
+        low, high = axis.limits
+        self.y = min(max(attempt.score.mean, low), high)
+        if self.y != attempt.score.mean:
+            self.label += ", beyond the axis"
+            self.words = f"{attempt.score.mean:.3g}"
+            self.style["fillstyle"] = "none"
+            return
+        self.ends = _ends(attempt.score)
+        if attempt.kind == "supported":
+            title = textwrap.wrap(f"{self.x}: {attempt.title}", 32, max_lines=2, placeholder=" ...")
+            self.words = "\n".join(title)
+
+
+def _groups(points: Sequence[_Point]) -> dict[str, list[_Point]]:
+    """The points that look alike, by what the legend says of them, in the order of the markers."""
+    groups: dict[str, list[_Point]] = {}
+    kinds = list(_MARKS)
+    for point in sorted(points, key=lambda point: ("beyond" in point.label, kinds.index(point.attempt.kind))):
+        groups.setdefault(point.label, []).append(point)
+    return groups
+
+
+# The words beside the points
+
+
+def _annotate(figure: Any, axes: Any, points: Sequence[_Point], good: int) -> None:
+    """Titles of what was kept, and values beyond the axis, each at the nearest free place, or not at all."""
+    renderer, frame = figure.canvas.get_renderer(), axes.get_window_extent()
+    obstacles = _obstacles(axes, points, 4 * figure.dpi / 72)
+    for point in points:
+        if point.words:
+            label = axes.annotate(point.words, (point.x, point.y), (0, 0), textcoords="offset points", fontsize=8)
+            _settle(label, renderer, frame, obstacles, good)
+
+
+def _obstacles(axes: Any, points: Sequence[_Point], radius: float) -> list[Any]:
+    """Boxes, in pixels, that no words may cover: markers with their bars, the line of what was kept."""
+    from matplotlib.transforms import Bbox
+
+    to_pixels, frame = axes.transData.transform, axes.bbox
+    boxes = []
+    for point in points:
+        x, y = to_pixels((point.x, point.y))
+        heights = [y, *(to_pixels((point.x, end))[1] for end in point.ends)]
+        bottom = max(frame.y0, min(heights))  # on a logarithmic axis an end below 0 lies nowhere
+        boxes.append(Bbox([[x - radius, bottom - radius], [x + radius, max(heights) + radius]]))
+    corners = [to_pixels((point.x, point.y)) for point in points if point.attempt.kept]
+    if corners:
+        corners.append((frame.x1, corners[-1][1]))
+    for (left, height), (right, next_height) in itertools.pairwise(corners):
+        boxes.append(Bbox([[left, height], [right, height]]).padded(2))
+        boxes.append(Bbox([[right, height], [right, next_height]]).padded(2))
+    return boxes
 
 
 def _settle(label: Any, renderer: Any, frame: Any, obstacles: list[Any], good: int) -> None:
