@@ -17,10 +17,18 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from autolab import files
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 BASELINE_COLOURS = ("#4d4d4d", "#9a9a9a", "#c4a35a")
 VARIANT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
@@ -60,7 +68,7 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
-def settings() -> Any:
+def settings() -> AbstractContextManager[None]:
     """The context in which all figures are drawn."""
     from matplotlib import rc_context
 
@@ -79,12 +87,12 @@ class Page:
     """
 
     def __init__(
-        self, title: str, tall: float, entries: Sequence[Any], *, below: int = 1, note: str = "", source: str = ""
+        self, title: str, tall: float, entries: Sequence[Artist], *, below: int = 1, note: str = "", source: str = ""
     ) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        columns = _columns([handle.get_label() for handle in entries])
+        columns = _columns([str(handle.get_label()) for handle in entries])
         legend = LEGEND_LINE * math.ceil(len(entries) / columns)
         heading = wrapped(title, WIDTH - 1.0).split("\n")[:2]
         foot = LINE + 0.1 if note or source else 0.05
@@ -109,17 +117,17 @@ class Page:
         self.figure.text(left, 0.07 / self._height, note, fontsize=8, color=RED, va="bottom")
         self.figure.text(right, 0.07 / self._height, source, fontsize=7, color=GREY, va="bottom", ha="right")
 
-    def axes(self, left: float, wide: float) -> Any:
+    def axes(self, left: float, wide: float) -> Axes:
         """Axes `wide` inches wide, `left` inches from the edge."""
         box = (left / WIDTH, self._bottom / self._height, wide / WIDTH, self._tall / self._height)
         return self.figure.add_axes(box)
 
 
-def entry(label: str, **style: Any) -> Any:
+def entry(label: str, style: Style) -> Line2D:
     """A line or a marker of the legend."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=label, **({"color": GREY} | style))
+    return Line2D([], [], label=label, **({"color": GREY} | dict(style)))
 
 
 def _columns(labels: Sequence[str]) -> int:
@@ -134,7 +142,7 @@ def _columns(labels: Sequence[str]) -> int:
     return 1
 
 
-def save(figure: Any, stem: Path) -> tuple[Path, Path]:
+def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write `stem`.png and `stem`.pdf."""
     options: dict[str, dict[str, Any]] = {
         "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
@@ -184,7 +192,9 @@ def spans_decades(values: Sequence[float]) -> bool:
     return min(values) > 0 and max(values) > WIDE_RATIO * min(values)
 
 
-def scale(axes: Any, which: str, values: Sequence[float], inches: float, logarithmic: bool = False) -> None:
+def scale(
+    axes: Axes, which: Literal["x", "y"], values: Sequence[float], inches: float, logarithmic: bool = False
+) -> None:
     """Give the x or y axis, `inches` long and with these values, as many ticks as keep their labels separate."""
     axis = getattr(axes, f"{which}axis")
     room = max(2, int(inches / (0.55 if which == "x" else 0.3)))
@@ -199,13 +209,14 @@ def scale(axes: Any, which: str, values: Sequence[float], inches: float, logarit
         axis.set_major_formatter(_plain)
 
 
-def plain_ticks(axis: Any, count: int, dense: bool = False, least: float = 0.0) -> None:
+def plain_ticks(axis: Axis, count: int, dense: bool = False, least: float = 0.0) -> None:
     """At most `count` ticks at powers of ten; those closer to 0 than `least` would stand too close to it."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     if dense:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.get_major_locator().set_params(numticks=count)
+    locator: Any = axis.get_major_locator()  # of a logarithmic scale
+    locator.set_params(numticks=count)
     axis.set_major_formatter(lambda value, _: "" if 0 < abs(value) <= least else _plain(value))
     axis.set_minor_locator(NullLocator())
 

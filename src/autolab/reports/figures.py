@@ -22,7 +22,7 @@ _SAME_SEED: drawing.Style = {"linestyle": "-", "linewidth": 0.6, "alpha": 0.6, "
 _NO_GAIN: drawing.Style = {"linestyle": "-", "linewidth": 0.9, "color": "black"}
 _WANTED: drawing.Style = {"linestyle": "--", "linewidth": 1.1, "color": "black"}
 
-Looks = Mapping[str, Mapping[str, Any]]
+Looks = Mapping[str, Mapping[str, str]]
 """Arm -> colour and line style."""
 
 
@@ -99,9 +99,9 @@ class Run:
         """Those of all pairs."""
         return [difference for gain in self.gains for difference in gain.pairs]
 
-    def looks(self) -> dict[str, dict[str, Any]]:
+    def looks(self) -> dict[str, dict[str, str]]:
         """Colour and line of each arm."""
-        looks: dict[str, dict[str, Any]] = {}
+        looks: dict[str, dict[str, str]] = {}
         counts = {"baseline": 0, "variant": 0}
         for arm, role in self.roles.items():
             palette = drawing.BASELINE_COLOURS if role == "baseline" else drawing.VARIANT_COLOURS
@@ -183,14 +183,14 @@ def _comparison(run: Run) -> Page:
 
 
 def _comparison_entries(run: Run, joined: bool) -> list[Any]:
-    entries = [drawing.entry("one trial, or pair of trials", **drawing.DOT), drawing.entry("mean", **drawing.MEAN)]
+    entries = [drawing.entry("one trial, or pair of trials", drawing.DOT), drawing.entry("mean", drawing.MEAN)]
     intervals = [*run.primary.means.values(), *(gain.difference for gain in run.gains)]
     if any(interval.low is not None for interval in intervals):
-        entries.append(drawing.entry("confidence interval", **drawing.INTERVAL))
+        entries.append(drawing.entry("confidence interval", drawing.INTERVAL))
     if joined:
-        entries.append(drawing.entry("same seed", **_SAME_SEED))
-    entries.append(drawing.entry("no gain", **_NO_GAIN))
-    entries.append(drawing.entry(f"least gain wanted: {run.delta:g}", **_WANTED))
+        entries.append(drawing.entry("same seed", _SAME_SEED))
+    entries.append(drawing.entry("no gain", _NO_GAIN))
+    entries.append(drawing.entry(f"least gain wanted: {run.delta:g}", _WANTED))
     return entries
 
 
@@ -297,20 +297,20 @@ def _training_entries(training: Training, looks: Looks) -> list[Any]:
     """A line for each arm with the number of trials behind its mean, the band, and what the points are."""
     from matplotlib.patches import Patch
 
-    entries = []
+    entries: list[Any] = []
     for curve in training.curves:
         counts = sorted({point.mean.n for point in curve.points})
         trials = _counted(counts[-1], "trial")
         if len(counts) > 1:
             trials = f"{counts[0]} to {trials}"  # some trainings ended earlier
-        entries.append(drawing.entry(f"{curve.arm}: mean of {trials}", **_curve_style(curve, looks)))
+        entries.append(drawing.entry(f"{curve.arm}: mean of {trials}", _curve_style(curve, looks)))
     if training.curves:
         entries.append(Patch(label="lowest to highest trial", color=drawing.GREY, alpha=0.2, linewidth=0))
     if training.measures:
-        entries += [drawing.entry("one trial", **drawing.DOT), drawing.entry("mean", **drawing.MEAN)]
+        entries += [drawing.entry("one trial", drawing.DOT), drawing.entry("mean", drawing.MEAN)]
         means = training.measures[0].means.values()
         if any(mean.low is not None for mean in means):
-            entries.append(drawing.entry("confidence interval", **drawing.INTERVAL))
+            entries.append(drawing.entry("confidence interval", drawing.INTERVAL))
     return entries
 
 

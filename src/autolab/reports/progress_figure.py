@@ -38,7 +38,7 @@ _TICKS = 25
 
 @dataclass(frozen=True)
 class Try:
-    """One iteration as the progress shows it: the `verdict` "baseline" is where all began; a failed one has no `score`."""
+    """One iteration as the progress shows it. The first may be the "baseline"; a failed one has no `score`."""
 
     iteration: int
     title: str
@@ -121,13 +121,13 @@ def _title(tries: Sequence[Try], kept: Sequence[_Point], metric: str) -> str:
 
 def _entries(tries: Sequence[Try], groups: Mapping[str, Sequence[_Point]]) -> list[Any]:
     """What the legend says: an entry for each line and marker that is drawn."""
-    entries = [drawing.entry("kept so far", **_KEPT)] if any(attempt.kept for attempt in tries) else []
+    entries = [drawing.entry("kept so far", _KEPT)] if any(attempt.kept for attempt in tries) else []
     for label, group in groups.items():
-        entries.append(drawing.entry(label, **group[0].style))
+        entries.append(drawing.entry(label, group[0].style))
     counts = sorted({attempt.score.n for attempt in tries if attempt.score and _ends(attempt.score)})
     if counts:
         trials = f"{counts[0]} to {counts[-1]} trials" if len(counts) > 1 else f"{counts[0]} trials"
-        entries.append(drawing.entry(f"95% interval of the mean, {trials}", **_BAR))
+        entries.append(drawing.entry(f"95% interval of the mean, {trials}", _BAR))
     return entries
 
 
@@ -178,7 +178,7 @@ class _Point:
         self.ends: list[float] = []
         self.label, self.words = attempt.kind, ""
         marker, colour = _MARKS[attempt.kind]
-        self.style = {"marker": marker, "color": colour, "linestyle": "none", "markersize": 5.5}
+        self.style: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": "none", "markersize": 5.5}
         if attempt.score is None:
             self.label = "failed, no score"
             return
