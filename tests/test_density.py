@@ -1,4 +1,4 @@
-"""How dense the source may be: limits for scripts/measure_density.py over src/autolab, and its counts on small files."""
+"""How dense the source may be: limits for what scripts/measure_density.py counts, and its counts on small files."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LIMITS = {
 COMMENTS = 2.5
 """Percent of the lines at least."""
 
-SMALL = '''
+SMALL = """
 def first(values):
     # The caller has sorted them.
     smallest = values[0] if values else None
 
     return smallest, [value for value in values if value]
-'''
+"""
 
 
 @pytest.fixture(scope="module")

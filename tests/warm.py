@@ -179,7 +179,7 @@ def _become(request: dict[str, Any], tells: int) -> None:
 def _command(request: dict[str, Any]) -> int:
     from autolab.cli import command_line
     from autolab.lab import crash_points
-    from autolab.reports import figures
+    from autolab.reports import figures, progress_figure
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     atexit._clear()
@@ -200,7 +200,7 @@ def _command(request: dict[str, Any]) -> int:
     importlib.reload(crash_points)
     if not request["figures"]:
         figures.draw = _empty_figures  # type: ignore[assignment]
-        figures.progress = _no_progress  # type: ignore[assignment]
+        progress_figure.draw = _no_progress  # type: ignore[assignment]
     return command_line.main(request["words"])
 
 

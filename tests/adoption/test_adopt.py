@@ -16,7 +16,6 @@ from lab_kit import Finished, LabKit, decision, design, docs, hypothesis, iterat
 
 from autolab.adoption import adopt, lab_files
 from autolab.adoption.detection import AdoptionRequest
-from autolab.adoption.metric_direction import HIGHER, LOWER
 from autolab.errors import AutolabError
 from autolab.lab.schemas.config import Config
 
@@ -337,10 +336,6 @@ def test_a_refusal_is_one_line_and_wrong_flags_are_usage(repository: Callable[..
         made = kit.autolab("init", *words)
         assert (made.code, made.out) == (2, "") and said in made.err and made.err.count("\n") == 1, made.err
     assert not (kit.root / "lab").exists() and not (kit.root / ".autolab").exists()
-
-
-def test_no_word_says_both_ways() -> None:
-    assert not LOWER & HIGHER
 
 
 @pytest.mark.process

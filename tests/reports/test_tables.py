@@ -117,7 +117,7 @@ def real_figure() -> None:
 def _quick_figure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     def empty(shown: figures.Run, folder: Path) -> tuple[str, ...]:
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = {"comparison": shown.comparisons, "loss": shown.loss or shown.loss_curves, "acc": shown.shares}
+        wanted = {"comparison": shown.gains, "loss": shown.loss, "acc": shown.shares}
         names = tuple(f"{name}.{end}" for name, there in wanted.items() if there for end in ("png", "pdf"))
         for name in names:
             (folder / name).touch()
@@ -327,8 +327,14 @@ def test_the_figure_shows_the_gain_on_fresh_seeds_and_both_runs(
     (shown,) = seen
     assert shown.title == "GELU helps ## Decision: supported, kept"
     assert (shown.runs, shown.iteration_id) == (("run_0001", "run_0002"), ITERATION)
-    assert shown.confirmation == results.confirmation and results.confirmation is not None
-    assert sum(shown.fresh) / len(shown.fresh) == pytest.approx(results.confirmation.difference.mean, rel=1e-12)
+    assert [(gain.arm, gain.verdict) for gain in shown.gains] == [
+        ("gelu", "search: supported"),
+        ("silu", "search: inconclusive"),
+        ("gelu", "fresh seeds: kept"),
+    ]
+    fresh = shown.gains[-1]
+    assert results.confirmation is not None and fresh.difference == results.confirmation.difference
+    assert sum(fresh.pairs) / len(fresh.pairs) == pytest.approx(fresh.difference.mean, rel=1e-12)
 
 
 def test_a_confirmation_whose_numbers_do_not_follow_from_its_trials_is_refused(tmp_path: Path) -> None:
@@ -587,10 +593,10 @@ def test_the_figures_show_the_numbers_of_the_records(tmp_path: Path, monkeypatch
     assert shown.title == "GELU helps ## Decision: supported, unconfirmed"
     assert shown.roles == {"baseline": "baseline", "gelu": "variant"}
     assert shown.primary.values["gelu"] == {index: value("gelu", index, 0.1) for index in range(COUNT)}
-    assert shown.loss == shown.primary
-    assert [(share.metric, share.direction) for share in shown.shares] == [("accuracy", "maximize")]
+    assert shown.loss.measures == [shown.primary]
+    assert [(share.metric, share.direction) for share in shown.shares.measures] == [("accuracy", "maximize")]
     rows = {(row["arm"], row["metric"]): row for row in read_table(tmp_path / ITERATION, "arms")}
-    mean = shown.shares[0].means["gelu"]
+    mean = shown.shares.measures[0].means["gelu"]
     row = rows["gelu", "accuracy"]
     assert [float(row[name]) for name in ("mean", "ci95_low", "ci95_high")] == [mean.mean, mean.low, mean.high]
 
@@ -607,8 +613,8 @@ def test_a_loss_is_shown_where_accuracy_decides_and_what_trains_is_no_evaluation
     seen = watch(monkeypatch)
     manifest = make_manifest(trials, metric="accuracy", self_reported=True)
     tables.extract(tmp_path / ITERATION, manifest, design, claim)
-    assert seen[0].loss is not None and (seen[0].loss.metric, seen[0].loss.direction) == ("val_loss", None)
-    assert [share.metric for share in seen[0].shares] == ["accuracy"]
+    assert [(loss.metric, loss.direction) for loss in seen[0].loss.measures] == [("val_loss", "minimize")]
+    assert [share.metric for share in seen[0].shares.measures] == ["accuracy"]
     assert seen[0].note.startswith("self-reported")
 
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autolab.adoption.metric_direction import direction_of, side_of
 from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program, own_python, python_path
 from autolab.errors import LabError, UsageError
 from autolab.lab.schemas.config import Direction
 from autolab.reports import results_table
+from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics
 
 MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py", "metrics.py")
@@ -100,7 +100,7 @@ def _metric(program: Program, request: AdoptionRequest) -> Setting:
     if request.metric:
         return Setting("metric.primary", request.metric, GIVEN)
     printed = _printed_names(program)
-    likely = [name for name in printed if side_of(name)]
+    likely = [name for name in printed if direction_of(name)]
     if len(likely) == 1:
         return Setting("metric.primary", likely[0], f"{program.script} prints it")
     problem = f"{program.name} prints {', '.join(printed)}" if printed else "no metric was found"
@@ -122,8 +122,10 @@ def _goodness(metric: str, request: AdoptionRequest) -> Iterator[Setting]:
     if request.direction is not None:
         yield Setting("metric.direction", request.direction, GIVEN)
     else:
-        direction, reason = direction_of(metric)
-        yield Setting("metric.direction", direction, reason)
+        direction = direction_of(metric)
+        if direction is None:
+            raise UsageError(f"--direction: {metric} does not say which way is good; give minimize or maximize")
+        yield Setting("metric.direction", direction, "by its name")
     if request.delta is None:
         reason = f"the smallest difference in {metric} that is worth having: only you know it"
         yield Setting("metric.success_delta", DELTA, reason)

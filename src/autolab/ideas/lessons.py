@@ -18,12 +18,13 @@ from autolab import files, text
 from autolab.errors import RecordError
 from autolab.lab import crash_points
 from autolab.lab.ledger import Ledger, Line
+from autolab.lab.schemas.events import Learned, append, events_of
 from autolab.lab.schemas.experiment import Lesson
 from autolab.lab.schemas.outcomes import Verdict
 
 READ = 512 * 1024
 """Bytes from the end of the copy that are read: some 700 lessons."""
-EVENT = "learned"
+EVENT = Learned.KIND
 LONGEST = 8_000
 """Characters that `told` stays below, however many lessons there are."""
 _RECENT, _BEST, _NEAR, _FAILED, _FAMILIES = 8, 5, 5, 5, 12
@@ -33,14 +34,14 @@ _TITLE, _FAMILY, _WHY, _CHANGES = 80, 30, 40, 60
 
 def learn(store: Path, ledger: Ledger, lesson: Lesson, events: Iterable[Line]) -> None:
     """Record a lesson, once an iteration: a decision that is taken again after a crash finds the line it left."""
-    known = [line for line in events if line.event == EVENT]
-    if not known:
-        ledger.append(EVENT, {"lesson": lesson.value()})
+    recorded = next(events_of(events, Learned), None)
+    if recorded is None:
+        append(ledger, Learned(lesson=lesson))
     crash_points.point("lesson.after_record")
     place = store / "lessons.jsonl"
     if not place.exists() or _last(place) != lesson.iteration_id:
         with open(place, "ab") as file:
-            file.write(_line(known[-1].data["lesson"] if known else lesson.value()))
+            file.write(_line(recorded.lesson if recorded else lesson))
             file.flush()
             os.fsync(file.fileno())
 
@@ -60,8 +61,8 @@ def recall(store: Path, ledger: Ledger, newest: str | None) -> tuple[Lesson, ...
 
 
 def _write_again(place: Path, ledger: Ledger) -> None:
-    told = [line.data["lesson"] for line in ledger.lines() if line.event == EVENT]
-    files.write_whole(place, b"".join(map(_line, told)))
+    lines = [_line(event.lesson) for event in events_of(ledger.lines(), Learned)]
+    files.write_whole(place, b"".join(lines))
 
 
 def stored(place: Path) -> tuple[Lesson, ...]:
@@ -69,8 +70,8 @@ def stored(place: Path) -> tuple[Lesson, ...]:
     return tuple(Lesson.from_text(line, "lessons.jsonl") for line in _tail(place))
 
 
-def _line(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+def _line(lesson: Lesson) -> bytes:
+    return json.dumps(lesson.value(), ensure_ascii=False).encode() + b"\n"
 
 
 def _last(place: Path) -> str | None:

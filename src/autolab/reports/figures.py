@@ -1,63 +1,29 @@
-"""The only file that plots. matplotlib is imported when a figure is drawn, without pyplot.
+"""The figures of a run: each trial and each paired gain, and what the trainings did on the way.
 
-Equal input gives equal files: no date, no version and no random jitter is written into them. An arm has one colour in
-all figures of its run, from a palette that colour-blind readers tell apart (M. Okabe, K. Ito, "Color Universal Design",
-2008), and baselines are grey. Axes are placed by hand: matplotlib's layout engines would double the time.
-
-Cost on a small machine: the import 0.4 s once a process, then about 0.15 s a figure, png and pdf together.
+An arm has one colour in all figures of its run. `drawing` has the page, the styles and the files.
 """
 
 from __future__ import annotations
 
-import io
-import itertools
-import math
-import re
-import textwrap
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from autolab import files
 from autolab.lab.schemas.config import Direction
-from autolab.lab.schemas.experiment import Comparison, Confirmation, Interval
+from autolab.lab.schemas.experiment import Interval
+from autolab.reports import drawing
 from autolab.reports.curves import Curve
-from autolab.stats.wording import fate
+from autolab.reports.drawing import WIDTH, Page
+from autolab.stats import metric_names
 
 NAMES = ("comparison", "loss", "acc")
-_BASELINES = ("#4d4d4d", "#9a9a9a", "#c4a35a")
-_VARIANTS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
-_DASHES = ("-", "--", "-.", ":")
-_RED = "#b3392b"
-_WIDTH, _CHAR, _LINE = 9.0, 0.073, 0.165
-"""Inches: every figure, a character, a line of text at 9 points."""
-_DOT: dict[str, Any] = {"alpha": 0.5, "markersize": 4, "markeredgewidth": 0}
-_MARKS = {
-    "baseline": ("D", _BASELINES[0]),
-    "supported": ("o", _VARIANTS[0]),
-    "refuted": ("v", _VARIANTS[1]),
-    "inconclusive": ("s", _BASELINES[1]),
-    "failed": ("x", "black"),
-}
-_WIDE_RATIO = 20
-"""From this ratio of the largest to the smallest value on, an axis is logarithmic."""
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.titley": 1.0,  # left to itself, a title measures all ticks to find its place
-    "pdf.fonttype": 3,  # 42, which some publishers ask for, takes longer than all the drawing: the font is cut down
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.5,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a title may hold a dollar sign
-}
+_SAME_SEED: drawing.Style = {"linestyle": "-", "linewidth": 0.6, "alpha": 0.6, "color": "#9a9a9a"}
+_NO_GAIN: drawing.Style = {"linestyle": "-", "linewidth": 0.9, "color": "black"}
+_WANTED: drawing.Style = {"linestyle": "--", "linewidth": 1.1, "color": "black"}
+
+Looks = Mapping[str, Mapping[str, str]]
+"""Arm -> colour and line style."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +35,49 @@ class Measure:
     values: Mapping[str, Mapping[int, float]]
     means: Mapping[str, Interval]
 
+    def all_values(self) -> list[float]:
+        return [value for by_index in self.values.values() for value in by_index.values()]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A variant's paired differences in the direction of good, with the interval that decided.
+
+    `verdict` says what was concluded, for the row's label. `difference.n` counts something else than the pairs where
+    parts of the evaluation replicate.
+    """
+
+    arm: str
+    verdict: str
+    difference: Interval
+    pairs: Sequence[float]
+
+    def label(self) -> str:
+        """Name, verdict, n and level, in lines of at most 24 characters."""
+        counted = _counted(len(self.pairs), "pair")
+        if self.difference.n not in (0, len(self.pairs)):
+            counted += f", {self.difference.n} parts"
+        verdict = drawing.wrapped(self.verdict, 24 * drawing.CHARACTER)
+        return f"{drawing.wrapped_name(self.arm)}\n{verdict}\n{counted}, {_level(self.difference)}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One kind of metric: the curves that trainings report of themselves, and what was evaluated at the end."""
+
+    curves: Sequence[Curve] = ()
+    measures: Sequence[Measure] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.curves or self.measures)
+
 
 @dataclass(frozen=True)
 class Run:
     """What the figures of a run show. `roles`: arm -> baseline or variant, in the design's order.
 
-    `gains`: per compared variant, its paired differences in the direction of good; `fresh` are those of the
-    `confirmation`. `loss` and `shares` (accuracy, F1) are what was evaluated; the curves beside them are what the
-    training says of itself. Empty parts are not drawn. `runs`: the search, and where there was one the confirmation.
+    `gains` are those of the search, then that of the confirmation. `delta` is the least gain worth having, in the
+    metric's units. Empty parts are not drawn. `runs`: the search, and where there was one the confirmation.
     """
 
     title: str
@@ -85,377 +86,257 @@ class Run:
     delta: float
     runs: Sequence[str]
     iteration_id: str
-    comparisons: Sequence[Comparison] = ()
-    gains: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    confirmation: Confirmation | None = None
-    fresh: Sequence[float] = ()
-    loss: Measure | None = None
-    loss_curves: Sequence[Curve] = ()
-    shares: Sequence[Measure] = ()
-    share_curves: Sequence[Curve] = ()
+    gains: Sequence[Gain] = ()
+    loss: Training = field(default_factory=Training)
+    shares: Training = field(default_factory=Training)
     note: str = ""
 
+    def source(self, runs: int) -> str:
+        """Which of the runs a figure shows."""
+        return f"{', '.join(self.runs[:runs])} of {self.iteration_id}"
 
-@dataclass(frozen=True)
-class Try:
-    """One iteration as the progress shows it; a failed one has no value. `verdict` "baseline" is where all began."""
+    def differences(self) -> list[float]:
+        """Those of all pairs."""
+        return [difference for gain in self.gains for difference in gain.pairs]
 
-    iteration: int
-    title: str
-    verdict: str
-    value: float | None
-    low: float | None
-    high: float | None
-    supported: bool
+    def looks(self) -> dict[str, dict[str, str]]:
+        """Colour and line of each arm."""
+        looks: dict[str, dict[str, str]] = {}
+        counts = {"baseline": 0, "variant": 0}
+        for arm, role in self.roles.items():
+            palette = drawing.BASELINE_COLOURS if role == "baseline" else drawing.VARIANT_COLOURS
+            n = counts[role]
+            counts[role] += 1
+            looks[arm] = {"color": palette[n % len(palette)], "linestyle": drawing.DASHES[n % len(drawing.DASHES)]}
+        return looks
 
 
-def draw(shown: Run, folder: Path) -> tuple[str, ...]:
+def draw(run: Run, folder: Path) -> tuple[str, ...]:
     """Draw what there is to show of a run into `folder`: comparison, loss, acc; the names of the files written."""
-    from matplotlib import rc_context
-
-    made: dict[str, Any] = {}
-    with rc_context(_STYLE):
-        if shown.comparisons:
-            made["comparison"] = _comparison(shown)
-        if shown.loss or shown.loss_curves:
-            made["loss"] = _trained(shown, shown.loss_curves, [shown.loss] if shown.loss else [])
-        if shown.shares or shown.share_curves:
-            made["acc"] = _trained(shown, shown.share_curves, shown.shares)
-        return tuple(path.name for name, figure in made.items() for path in _save(figure, folder / name))
-
-
-def progress(tries: Sequence[Try], metric: str, direction: Direction, stem: Path) -> tuple[Path, Path]:
-    """Every try of the lab, at least one, in the order of iterations, and what was kept; writes `stem`.png and .pdf."""
-    from matplotlib import rc_context
-
-    known = [replace(one, value=None) if one.verdict == "failed" else one for one in tries]
-    with rc_context(_STYLE):
-        return _save(_progress(known, metric, direction), stem)
+    pages: dict[str, Page] = {}
+    names: list[str] = []
+    with drawing.settings():
+        if run.gains:
+            pages["comparison"] = _comparison(run)
+        if run.loss:
+            pages["loss"] = _trained(run, run.loss)
+        if run.shares:
+            pages["acc"] = _trained(run, run.shares)
+        for name, page in pages.items():
+            names += [path.name for path in drawing.save(page.figure, folder / name)]
+    return tuple(names)
 
 
-def _save(figure: Any, stem: Path) -> tuple[Path, Path]:
-    written = []
-    quick: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}
-    for ending, how in (("png", quick), ("pdf", {"metadata": {"CreationDate": None, "Producer": None}})):
-        buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            # A title in a script that the font lacks is drawn as boxes; the summary beside it has the words.
-            warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-            figure.savefig(buffer, format=ending, dpi=140, **how)
-        path = stem.with_name(f"{stem.name}.{ending}")
-        files.write_whole(path, buffer.getvalue())
-        written.append(path)
-    return written[0], written[1]
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-# The sheet
+def _level(interval: Interval) -> str:
+    """The level of confidence in words; none is rounded to 100%."""
+    if interval.low is None:
+        return "no interval"
+    percent = f"{100 * interval.level:.4g}"
+    if percent == "100":
+        percent = f"{100 * interval.level:.10g}"
+    return f"{percent}% interval"
 
 
-class _Sheet:
-    """A figure of fixed width whose axes are placed in inches, between a title and a line with note and source."""
-
-    def __init__(self, title: str, height: float, note: str = "", source: str = "") -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        lines = _wrapped(title, _WIDTH - 1.0).split("\n")[:2]
-        self.below = _LINE + 0.05 if note or source else 0.0
-        self.height = height + self.below + _LINE * len(lines) + 0.2
-        self.figure = Figure(figsize=(_WIDTH, self.height))
-        FigureCanvasAgg(self.figure)
-        self.figure.text(0.15 / _WIDTH, 1 - 0.1 / self.height, "\n".join(lines), fontsize=10, va="top")
-        if note:
-            self.figure.text(0.15 / _WIDTH, 0.07 / self.height, note, fontsize=8, color=_RED, va="bottom")
-        if source:
-            right: dict[str, Any] = {"fontsize": 7, "color": _BASELINES[0], "va": "bottom", "ha": "right"}
-            self.figure.text(1 - 0.1 / _WIDTH, 0.07 / self.height, source, **right)
-
-    def axes(self, left: float, bottom: float, width: float, height: float) -> Any:
-        box = (left / _WIDTH, (bottom + self.below) / self.height, width / _WIDTH, height / self.height)
-        return self.figure.add_axes(box)
+# Trials and gains
 
 
-def _wrapped(text: str, inches: float) -> str:
-    return "\n".join(textwrap.wrap(text, max(8, int(inches / _CHAR))))
-
-
-def _name(arm: str) -> str:
-    """An arm's name in lines of at most 20 characters, broken behind _ and -."""
-    return "\n".join(textwrap.wrap(re.sub(r"([_-])", r"\1 ", arm), 20)).replace("_ ", "_").replace("- ", "-")
-
-
-def _label_width(labels: Iterable[str]) -> float:
-    return 0.15 + _CHAR * max(len(line) for label in labels for line in label.split("\n"))
-
-
-def _better(measure: Measure) -> str:
-    words = {"minimize": " (lower is better)", "maximize": " (higher is better)", None: ""}
-    return measure.metric + words[measure.direction]
-
-
-def _looks(roles: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Colour and line of each arm."""
-    looks: dict[str, dict[str, Any]] = {}
-    for role, palette in (("baseline", _BASELINES), ("variant", _VARIANTS)):
-        for n, arm in enumerate(name for name in roles if roles[name] == role):
-            rest = n if role == "baseline" else n // len(palette)
-            looks[arm] = {"color": palette[n % len(palette)], "linestyle": _DASHES[rest % len(_DASHES)]}
-    return looks
-
-
-def _scale(axes: Any, which: Literal["x", "y"], values: Iterable[float]) -> None:
-    """A logarithmic axis where positive values differ widely, as when a training explodes."""
-    known = list(values)
-    if min(known) > 0 and max(known) > _WIDE_RATIO * min(known):
-        getattr(axes, f"set_{which}scale")("log")
-        _plain_ticks(getattr(axes, f"{which}axis"), dense=max(known) < 500 * min(known))
-
-
-def _plain_ticks(axis: Any, dense: bool = False, least: float = 0.0) -> None:
-    """Ticks at powers of ten, with plain numbers; those closer to 0 than `least` would stand too close to it."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    if dense:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: "" if 0 < abs(value) <= least else f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
-
-
-# A run
-
-
-def _comparison(shown: Run) -> Any:
+def _comparison(run: Run) -> Page:
     """Each arm's trials beside the paired differences."""
-    looks = _looks(shown.roles)
-    names = [_name(arm) for arm in shown.roles]
-    search = "search: " if shown.confirmation else ""
-    labels = [f"{_name(c.arm)}\n{search}{c.verdict}" for c in shown.comparisons]
-    arms = [c.arm for c in shown.comparisons]
-    if shown.confirmation is not None:
-        labels.append(f"{_name(shown.confirmation.arm)}\nfresh seeds: {fate(shown.confirmation)}")
-        arms.append(shown.confirmation.arm)
-    tall = 0.35 + 0.5 * max(2, len(names), sum(1 + label.count("\n") for label in labels) / 3)
-    first, second = _label_width(names), _label_width(labels)
-    wide = (_WIDTH - first - second - 0.45) / 2
-    sheet = _Sheet(shown.title, tall + 1.05, shown.note, _source(shown))
-    left = sheet.axes(first, 0.65, wide, tall)
-    right = sheet.axes(first + wide + 0.2 + second, 0.65, wide, tall)
-    if len(names) == 2:
-        _join_pairs(left, shown)
-    _rows(left, shown.primary, looks, wide)
-    _label_rows(left, names, [looks[arm]["color"] for arm in shown.roles])
-    _gains(right, shown, looks, wide)
-    _label_rows(right, labels, [looks[arm]["color"] for arm in arms])
-    return sheet.figure
+    looks = run.looks()
+    names = [f"{drawing.wrapped_name(arm)}\n{_trials(run.primary, arm)}" for arm in run.roles]
+    labels = [gain.label() for gain in run.gains]
+    first, second = drawing.width_of(names), drawing.width_of(labels)
+    wide = (WIDTH - first - second - 0.45) / 2
+    linear = _linear_to(run)
+    below = _value_label(run.primary, wide), _gain_label(run, linear, wide)
+    joined = len(names) == 2
+    page = Page(
+        run.title,
+        max(_tall(names), _tall(labels)),
+        _comparison_entries(run, joined),
+        below=drawing.lines_of(below),
+        note=run.note,
+        source=run.source(2),
+    )
+    left = page.axes(first, wide)
+    if joined:
+        _join_pairs(left, run)
+    _rows(left, run.primary, looks, wide)
+    _label_rows(left, names, below[0])
+
+    right = page.axes(first + wide + 0.2 + second, wide)
+    right.axvline(0, **_NO_GAIN)
+    right.axvline(run.delta, **_WANTED)
+    for row, gain in enumerate(run.gains):
+        _row(right, row, gain.pairs, gain.difference if gain.difference.n else None, looks[gain.arm]["color"])
+    if linear is None:
+        drawing.scale(right, "x", [run.delta, *run.differences()], wide)
+    else:
+        right.set_xscale("symlog", linthresh=linear)
+        drawing.plain_ticks(right.xaxis, 5, least=linear)
+    _label_rows(right, labels, below[1])
+    return page
 
 
-def _source(shown: Run, runs: int = 2) -> str:
-    """Which runs the numbers come from."""
-    return f"{', '.join(shown.runs[:runs])} of {shown.iteration_id}"
+def _comparison_entries(run: Run, joined: bool) -> list[Any]:
+    entries = [drawing.entry("one trial, or pair of trials", drawing.DOT), drawing.entry("mean", drawing.MEAN)]
+    intervals = [*run.primary.means.values(), *(gain.difference for gain in run.gains)]
+    if any(interval.low is not None for interval in intervals):
+        entries.append(drawing.entry("confidence interval", drawing.INTERVAL))
+    if joined:
+        entries.append(drawing.entry("same seed", _SAME_SEED))
+    entries.append(drawing.entry("no gain", _NO_GAIN))
+    entries.append(drawing.entry(f"least gain wanted: {run.delta:g}", _WANTED))
+    return entries
 
 
-def _join_pairs(axes: Any, shown: Run) -> None:
+def _tall(labels: Sequence[str]) -> float:
+    """Inches of a panel with these row labels."""
+    row = max(0.5, 0.12 + drawing.LINE * drawing.lines_of(labels))
+    return max(1.3, 0.25 + row * len(labels))
+
+
+def _trials(measure: Measure, arm: str) -> str:
+    """How many trials a row shows, and the level of its interval."""
+    trials = _counted(len(measure.values.get(arm, ())), "trial")
+    mean = measure.means.get(arm)
+    return trials if mean is None else f"{trials}, {_level(mean)}"
+
+
+def _value_label(measure: Measure, wide: float) -> str:
+    notes = ["logarithmic"] if drawing.spans_decades(measure.all_values()) else []
+    return drawing.wrapped(metric_names.axis_label(measure.metric, measure.direction, *notes), wide)
+
+
+def _gain_label(run: Run, linear: float | None, wide: float) -> str:
+    label = f"gain in {run.primary.metric} (positive is better)"
+    if linear is not None:
+        label += f", logarithmic beyond {linear:.2g}"
+    return drawing.wrapped(label, wide)
+
+
+def _linear_to(run: Run) -> float | None:
+    """Up to which gain the axis is linear, where a few are so much larger that the others would be one point."""
+    sizes = sorted(abs(difference) for difference in run.differences())
+    usual = 5 * max(run.delta, sizes[len(sizes) // 2])
+    return usual if sizes[-1] > drawing.WIDE_RATIO * usual else None
+
+
+def _join_pairs(axes: Any, run: Run) -> None:
     """A line a seed, where one variant stands under its baseline; with more the lines would cross other arms."""
-    base, variant = (shown.primary.values.get(arm, {}) for arm in shown.roles)
+    base, variant = (run.primary.values.get(arm, {}) for arm in run.roles)
     for index in sorted(base.keys() & variant.keys()):
-        axes.plot([base[index], variant[index]], [0, 1], "-", color=_BASELINES[1], linewidth=0.5, alpha=0.5)
+        axes.plot([base[index], variant[index]], [0, 1], **_SAME_SEED)
 
 
-def _rows(axes: Any, measure: Measure, looks: Mapping[str, Mapping[str, Any]], wide: float) -> None:
-    """A row an arm: every trial as a point, the mean with its interval above them."""
-    for row, arm in enumerate(looks):
+def _rows(axes: Any, measure: Measure, looks: Looks, wide: float) -> None:
+    """A row an arm."""
+    for row, (arm, look) in enumerate(looks.items()):
         values = list(measure.values.get(arm, {}).values())
-        axes.plot(values, [row] * len(values), "o", color=looks[arm]["color"], **_DOT)
-        if arm in measure.means:
-            _interval(axes, measure.means[arm], row - 0.27, looks[arm]["color"])
-    _scale(axes, "x", (value for found in measure.values.values() for value in found.values()))
-    axes.set_xlabel(_wrapped(_better(measure), wide))
-    axes.set_title(_wrapped("each trial; above: mean and 95% interval", wide))
+        _row(axes, row, values, measure.means.get(arm), look["color"])
+    values = measure.all_values()
+    drawing.scale(axes, "x", values, wide, logarithmic=drawing.spans_decades(values))
 
 
-def _gains(axes: Any, shown: Run, looks: Mapping[str, Mapping[str, Any]], wide: float) -> None:
-    """Every pair's gain, its mean with the interval that decided, and the two values it is held against.
-
-    A row a comparison of the search, and below them what was measured again on fresh seeds.
-    """
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.axvline(shown.delta, color=_RED, linewidth=1, linestyle="--")
-    rows = [(c.arm, c.difference, shown.gains[c.arm]) for c in shown.comparisons]
-    if shown.confirmation is not None:
-        rows.append((shown.confirmation.arm, shown.confirmation.difference, shown.fresh))
-    for row, (arm, difference, found) in enumerate(rows):
-        axes.plot(found, [row] * len(found), "o", color=looks[arm]["color"], **_DOT)
-        if difference.n:
-            _interval(axes, difference, row - 0.27, looks[arm]["color"])
-    sizes = sorted(abs(gain) for _, _, found in rows for gain in found)
-    usual = 5 * max(shown.delta, sizes[len(sizes) // 2])
-    if sizes[-1] > _WIDE_RATIO * usual:
-        axes.set_xscale("symlog", linthresh=usual)
-        axes.xaxis.get_major_locator().set_params(numticks=5)
-        _plain_ticks(axes.xaxis, least=usual)
-    told = f"gain in {shown.primary.metric} (right of 0 is better; dashed: {shown.delta:g} asked for)"
-    axes.set_xlabel(_wrapped(told, wide + 0.2))
-    axes.set_title(_wrapped(f"each pair; above: mean and {_levels([difference for _, difference, _ in rows])}", wide))
+def _row(axes: Any, row: int, values: Sequence[float], mean: Interval | None, colour: str) -> None:
+    """Every value as a point, their mean with its interval above them."""
+    axes.plot(values, [row] * len(values), color=colour, **drawing.DOT)
+    if mean is None:
+        return
+    above = row - 0.27
+    if mean.low is not None and mean.high is not None:
+        axes.plot([mean.low, mean.high], [above, above], color=colour, **drawing.INTERVAL)
+    axes.plot([mean.mean], [above], color=colour, **drawing.MEAN)
 
 
-def _levels(found: Iterable[Interval]) -> str:
-    """What the bars are, from the top; rows of different levels are told apart."""
-    levels = dict.fromkeys(f"{100 * one.level:.4g}%" for one in found if one.low is not None)
-    return f"{' or '.join(levels)} interval" if levels else "no interval: no spread, or too few pairs"
-
-
-def _interval(axes: Any, found: Interval, row: float, colour: str) -> None:
-    if found.low is not None and found.high is not None:
-        axes.plot([found.low, found.high], [row, row], "-", color=colour, linewidth=2, solid_capstyle="butt")
-    axes.plot([found.mean], [row], "D", color=colour, markersize=5, markeredgewidth=0)
-
-
-def _label_rows(axes: Any, labels: Sequence[str], colours: Sequence[str]) -> None:
+def _label_rows(axes: Any, labels: Sequence[str], below: str) -> None:
     axes.set_yticks(range(len(labels)), labels)
-    for tick, colour in zip(axes.get_yticklabels(), colours, strict=False):
-        tick.set_color(colour)
     axes.set_ylim(max(1, len(labels) - 1) + 0.5, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    if axes.get_xscale() == "linear":
-        axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel(below)
 
 
-def _trained(shown: Run, curves: Sequence[Curve], measures: Sequence[Measure]) -> Any:
+# Trainings
+
+
+def _trained(run: Run, training: Training) -> Page:
     """A metric over the training, and beside it a panel for each metric that was evaluated at the end."""
-    looks, names = _looks(shown.roles), [_name(arm) for arm in shown.roles]
-    tall, labels = max(2.2, 0.35 + 0.5 * len(names)), _label_width(names)
-    sheet = _Sheet(shown.title, tall + 1.05, shown.note, _source(shown, 1))
-    used = (0.8 if curves else 0.0) + (labels if measures else 0.0)
-    wide = (_WIDTH - used) / (len(measures) + bool(curves)) - 0.2
-    start = 0.0
+    curves, measures, looks = training.curves, training.measures, run.looks()
+    names = []
+    if measures:
+        names = [f"{drawing.wrapped_name(arm)}\n{_trials(measures[0], arm)}" for arm in looks]
+    gutter = drawing.width_of(names) if names else 0.0
+    margin = 1.05 if curves else 0.0
+    wide = (WIDTH - margin - gutter) / (len(measures) + bool(curves)) - 0.2
+    tall = max(2.2, _tall(names)) if names else 2.2
+    below = [_value_label(measure, wide) for measure in measures]
+    page = Page(
+        run.title,
+        tall,
+        _training_entries(training, looks),
+        below=drawing.lines_of([*below, ""]),
+        note=run.note,
+        source=run.source(1),
+    )
     if curves:
-        axes = sheet.axes(0.8, 0.65, wide, tall)
-        _curves(axes, curves, looks, wide)
-        start = 1.0 + wide
-        if not measures:
-            axes.legend(handles=axes.get_lines(), loc="upper right")
+        _curves(page.axes(margin, wide), curves, looks, wide, tall)
+        margin += wide + 0.2
     for n, measure in enumerate(measures):
-        axes = sheet.axes(start + labels + n * (wide + 0.2), 0.65, wide, tall)
+        axes = page.axes(margin + gutter + n * (wide + 0.2), wide)
         _rows(axes, measure, looks, wide)
-        _label_rows(axes, names if n == 0 else [""] * len(names), [look["color"] for look in looks.values()])
-    return sheet.figure
+        _label_rows(axes, names if n == 0 else [""] * len(names), below[n])
+    return page
 
 
-def _curves(axes: Any, curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]], wide: float) -> None:
+def _training_entries(training: Training, looks: Looks) -> list[Any]:
+    """A line for each arm with the number of trials behind its mean, the band, and what the points are."""
+    from matplotlib.patches import Patch
+
+    entries: list[Any] = []
+    for curve in training.curves:
+        counts = sorted({point.mean.n for point in curve.points})
+        trials = _counted(counts[-1], "trial")
+        if len(counts) > 1:
+            trials = f"{counts[0]} to {trials}"  # some trainings ended earlier
+        entries.append(drawing.entry(f"{curve.arm}: mean of {trials}", _curve_style(curve, looks)))
+    if training.curves:
+        entries.append(Patch(label="lowest to highest trial", color=drawing.GREY, alpha=0.2, linewidth=0))
+    if training.measures:
+        entries += [drawing.entry("one trial", drawing.DOT), drawing.entry("mean", drawing.MEAN)]
+        means = training.measures[0].means.values()
+        if any(mean.low is not None for mean in means):
+            entries.append(drawing.entry("confidence interval", drawing.INTERVAL))
+    return entries
+
+
+def _curve_style(curve: Curve, looks: Looks) -> dict[str, Any]:
+    style = {"linewidth": 1.4, **looks[curve.arm]}
+    if len(curve.points) == 1:
+        style |= {"marker": "o", "markersize": 4}
+    return style
+
+
+def _curves(axes: Any, curves: Sequence[Curve], looks: Looks, wide: float, tall: float) -> None:
     """A line an arm, the mean over seeds, in a band from the lowest to the highest seed."""
+    values = []
     for curve in curves:
         places = [point.at for point in curve.points]
-        single = {"marker": "o", "markersize": 4} if len(places) == 1 else {}
         means = [point.mean.mean for point in curve.points]
-        axes.plot(places, means, linewidth=1.4, label=_name(curve.arm), **looks[curve.arm], **single)
-        low, high = ([getattr(point, end) for point in curve.points] for end in ("least", "most"))
-        axes.fill_between(places, low, high, color=looks[curve.arm]["color"], alpha=0.2, linewidth=0)
-    _scale(axes, "y", (value for curve in curves for point in curve.points for value in (point.least, point.most)))
-    axes.set_xlabel(curves[0].axis)
-    axes.set_ylabel(f"{curves[0].metric} (self-reported)")
-    axes.set_title(_wrapped("in training: mean, and range over the seeds", wide))
-
-
-# The lab
-
-
-def _progress(tries: Sequence[Try], metric: str, direction: Direction) -> Any:
-    sheet = _Sheet(_tally(tries), 4.4)
-    axes = sheet.axes(0.85, 0.5, _WIDTH - 1.0, 3.6)
-    kept = [one for one in tries if one.value is not None and (one.supported or one.verdict == "baseline")]
-    first, last = tries[0].iteration, tries[-1].iteration
-    axes.set_ylim(*sorted(_limits(tries, kept, direction)))
-    axes.set_xlim(first - 0.7, last + 0.7)
-    if kept:
-        places = [*(one.iteration for one in kept), last + 0.7]
-        heights = [one.value for one in kept]
-        axes.step(places, [*heights, heights[-1]], where="post", color=_VARIANTS[0], linewidth=1.5)
-    for kind in _MARKS:
-        _points(axes, kind, [one for one in tries if _kind(one) == kind])
-    axes.set_xticks(range(first, last + 1, math.ceil((last - first + 1) / 25)))
-    axes.set_xlabel("iteration (line: what was kept; bars: 95% interval; hollow: off the scale)")
-    axes.set_ylabel(_better(Measure(metric, direction, {}, {})))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, borderpad=0, handletextpad=0.3, columnspacing=1.2)
-    _annotate(sheet.figure, axes, tries, kept, direction)
-    return sheet.figure
-
-
-def _tally(tries: Sequence[Try]) -> str:
-    kinds = [_kind(one) for one in tries if one.verdict != "baseline"]
-    told = [f"{kinds.count(kind)} {kind}" for kind in _MARKS if kind in kinds]
-    return f"{len(kinds)} {'try' if len(kinds) == 1 else 'tries'}: {', '.join(told)}"
-
-
-def _kind(one: Try) -> str:
-    """The verdict as it is drawn: a try without a value is failed."""
-    if one.value is None:
-        return "failed"
-    return "supported" if one.supported else one.verdict if one.verdict in _MARKS else "inconclusive"
-
-
-def _limits(tries: Sequence[Try], kept: Sequence[Try], direction: Direction) -> tuple[float, float]:
-    """Ends of the axis on the good and on the bad side: room for names on the one, no lone disaster on the other."""
-    sign = 1.0 if direction == "minimize" else -1.0
-    values = sorted(sign * one.value for one in tries if one.value is not None) or [0.0, 1.0]
-    best, usual = values[0], max([values[len(values) // 2], *(sign * (one.value or 0.0) for one in kept)])
-    worst = min(values[-1], usual + 2 * (usual - best or values[-1] - best))
-    shown = [one for one in tries if one.value is not None and sign * one.value <= worst]
-    ends = [best, worst, *(sign * end for one in shown for end in (one.low, one.high) if end is not None)]
-    room = 0.08 * (max(ends) - min(ends) or abs(best) or 1.0)
-    return sign * (min(ends) - (4 if kept else 1) * room), sign * (max(ends) + room)
-
-
-def _points(axes: Any, kind: str, tries: Sequence[Try]) -> None:
-    """The tries of one kind with their intervals; a failed one at the bottom, one off the scale hollow at its edge."""
-    marker, colour = _MARKS[kind]
-    style: dict[str, Any] = {"color": colour, "linestyle": "none", "clip_on": False, "markersize": 5}
-    if kind == "failed":
-        style["transform"] = axes.get_xaxis_transform()
-    bottom, top = axes.get_ylim()
-    places = {one.iteration: 0.03 if one.value is None else min(max(one.value, bottom), top) for one in tries}
-    inside = [one for one in tries if one.value is None or bottom < one.value < top]
-    bars = [(one.iteration, one.low, one.high) for one in inside if one.low is not None and one.high is not None]
-    if bars:
-        axes.vlines(*zip(*bars, strict=True), color=colour, linewidth=1.2, alpha=0.6)
-    numbers = [one.iteration for one in inside]
-    if numbers:
-        axes.plot(numbers, [places[number] for number in numbers], marker, label=kind, **style)
-    hollow = [number for number in places if number not in numbers]
-    axes.plot(hollow, [places[number] for number in hollow], marker, fillstyle="none", **style)
-
-
-def _annotate(figure: Any, axes: Any, tries: Sequence[Try], kept: Sequence[Try], direction: Direction) -> None:
-    """Titles of what was kept, each at the nearest free place; one without a free place is left out."""
-    from matplotlib.transforms import Bbox
-
-    renderer, frame = figure.canvas.get_renderer(), axes.get_window_extent()
-    to_pixels, dot = axes.transData.transform, 4 * figure.dpi / 72
-    taken = []
-    for one in tries:
-        if one.value is not None:
-            x, y = to_pixels((one.iteration, one.value))
-            ends = [to_pixels((one.iteration, end))[1] for end in (one.low, one.high) if end is not None]
-            taken.append(Bbox([[x - dot, min([y - dot, *ends])], [x + dot, max([y + dot, *ends])]]))
-    for n, one in enumerate(kept):
-        end = kept[n + 1].iteration if n + 1 < len(kept) else tries[-1].iteration + 1
-        taken.append(Bbox([to_pixels((one.iteration, one.value)), to_pixels((end, one.value))]).padded(2))
-    good = -1 if direction == "minimize" else 1
-    for one in (one for one in kept if one.supported):
-        title = f"{one.iteration}: {textwrap.shorten(one.title, 44, placeholder=' ...')}"
-        label = axes.annotate(title, (one.iteration, one.value), (0, 0), textcoords="offset points", fontsize=8)
-        if not _placed(label, renderer, frame, taken, good):
-            label.remove()
-
-
-def _placed(label: Any, renderer: Any, frame: Any, taken: list[Any], good: int) -> bool:
-    """Move a label to the first place where it covers nothing, the good side of its line first, and take that place."""
-    for side, distance, align in itertools.product((good, -good), range(9, 130, 11), ("right", "center", "left")):
-        label.set_position((0, side * distance))
-        label.set(ha=align, va="top" if side < 0 else "bottom")
-        box = label.get_window_extent(renderer)
-        inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-        if inside and not any(box.overlaps(other) for other in taken):
-            taken.append(box.padded(2))
-            return True
-    return False
+        lowest = [point.least for point in curve.points]
+        highest = [point.most for point in curve.points]
+        values += lowest + highest
+        axes.plot(places, means, **_curve_style(curve, looks))
+        axes.fill_between(places, lowest, highest, color=looks[curve.arm]["color"], alpha=0.2, linewidth=0)
+    exploded = drawing.spans_decades(values)
+    drawing.scale(axes, "y", values, tall, logarithmic=exploded)
+    drawing.scale(axes, "x", [point.at for point in curves[0].points], wide)
+    notes = ["self-reported", "logarithmic"] if exploded else ["self-reported"]
+    metric = curves[0].metric
+    label = metric_names.axis_label(metric, metric_names.direction_of(metric), *notes)
+    axes.set_ylabel(drawing.wrapped(label, tall))
+    axes.set_xlabel("line of history.jsonl" if curves[0].axis == "line" else curves[0].axis)

@@ -1,32 +1,250 @@
-"""The figure of progress: every try of the campaign so far."""
+"""The figure of progress: every iteration of the campaign so far, and what was kept of them."""
 
 from __future__ import annotations
+
+import itertools
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from autolab.ideas import lessons
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.campaign import Campaign
-from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.config import Config, Direction
 from autolab.lab.schemas.experiment import Interval
-from autolab.lab.schemas.outcomes import Verdict
-from autolab.reports import figures
+from autolab.reports import drawing
+from autolab.reports.drawing import BASELINE_COLOURS, VARIANT_COLOURS, WIDTH, Page
+from autolab.stats import metric_names
+
+_MARKS = {
+    "baseline": ("D", BASELINE_COLOURS[0]),
+    "supported": ("o", VARIANT_COLOURS[0]),
+    "refuted": ("v", VARIANT_COLOURS[1]),
+    "inconclusive": ("s", BASELINE_COLOURS[1]),
+    "failed": ("x", "black"),
+}
+_KEPT: drawing.Style = {"linestyle": "-", "linewidth": 1.5, "color": VARIANT_COLOURS[0]}
+_BAR: drawing.Style = {"linestyle": "-", "linewidth": 1.2, "alpha": 0.6}
+_LEFT, _WIDE, _TALL = 0.95, WIDTH - 1.1, 3.6
+"""Inches: where the axes begin, and their size."""
+_FAR = 5
+"""How many times as far as the best value a value may lie from what is usual, and still be on the axis."""
+_TICKS = 25
+"""Iterations that get a tick at most."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One iteration as the progress shows it. The first may be the "baseline"; a failed one has no `score`."""
+
+    iteration: int
+    title: str
+    verdict: str
+    score: Interval | None
+
+    @property
+    def kind(self) -> str:
+        """Which marker it has."""
+        if self.score is None:
+            return "failed"
+        return self.verdict if self.verdict in _MARKS else "inconclusive"
+
+    @property
+    def kept(self) -> bool:
+        return self.kind in ("baseline", "supported")
 
 
 def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
-    """Draw every try so far among the paper's figures, while the checkout is the lab's; the files written."""
-    told = lessons.recall(lab.store, lab.ledger, campaign.learned)[::-1]
-    if not told or lab.away(campaign):
+    """Draw every iteration so far among the paper's figures, while the checkout is the lab's; the files written."""
+    learned = lessons.recall(lab.store, lab.ledger, campaign.learned)[::-1]
+    if not learned or lab.away(campaign):
         return []
-    begun = told[0].baseline
-    tries = [figures.Try(told[0].iteration - 1, "baseline", "baseline", *_ends(begun), False)] if begun else []
-    for one in told:
-        supported = one.verdict is Verdict.SUPPORTED
-        verdict = one.verdict or one.status
-        tries.append(figures.Try(one.iteration, one.title, verdict, *_ends(one.measured), supported))
+    tries = []
+    if learned[0].baseline:
+        tries.append(Try(learned[0].iteration - 1, "baseline", "baseline", learned[0].baseline))
+    for lesson in learned:
+        score = None if lesson.status == "failed" else lesson.measured
+        tries.append(Try(lesson.iteration, lesson.title, lesson.verdict or lesson.status, score))
     stem = lab.root / config.docs.figures / "progress"
     stem.parent.mkdir(parents=True, exist_ok=True)
-    drawn = figures.progress(tries, config.metric.primary, config.metric.direction, stem)
-    return [str(path.relative_to(lab.root)) for path in drawn]
+    paths = draw(tries, config.metric.primary, config.metric.direction, stem)
+    return [str(path.relative_to(lab.root)) for path in paths]
 
 
-def _ends(found: Interval | None) -> tuple[float | None, float | None, float | None]:
-    return (found.mean, found.low, found.high) if found else (None, None, None)
+def draw(tries: Sequence[Try], metric: str, direction: Direction, stem: Path) -> tuple[Path, Path]:
+    """Draw the tries, at least one, in the order of iterations; writes `stem`.png and .pdf."""
+    with drawing.settings():
+        return drawing.save(_page(tries, metric, direction).figure, stem)
+
+
+def _page(tries: Sequence[Try], metric: str, direction: Direction) -> Page:
+    axis = _Axis(tries, direction)
+    points = [_Point(attempt, axis) for attempt in tries]
+    kept = [point for point in points if point.attempt.kept]
+    groups = _groups(points)
+    page = Page(_title(tries, kept, metric), _TALL, _entries(tries, groups))
+    axes = page.axes(_LEFT, _WIDE)
+    drawing.scale(axes, "y", axis.means, _TALL, axis.logarithmic)
+    first, last = tries[0].iteration, tries[-1].iteration
+    axes.set_xlim(first - 0.7, last + 0.7)
+    axes.set_ylim(*axis.limits)
+    axes.set_xticks(range(first, last + 1, math.ceil((last - first + 1) / _TICKS)))
+    axes.set_xlabel("iteration")
+    notes = ["logarithmic"] if axis.logarithmic else []
+    axes.set_ylabel(drawing.wrapped(metric_names.axis_label(metric, direction, *notes), _TALL))
+
+    if kept:
+        heights = [point.y for point in kept]
+        axes.step([*(point.x for point in kept), last + 0.7], [*heights, heights[-1]], where="post", **_KEPT)
+    for group in groups.values():
+        axes.plot([point.x for point in group], [point.y for point in group], clip_on=False, **group[0].style)
+        for point in group:
+            if not point.ends:
+                continue
+            axes.plot([point.x] * 2, point.ends, color=point.style["color"], **_BAR)
+    _annotate(page.figure, axes, points, good=-1 if direction == "minimize" else 1)
+    return page
+
+
+def _title(tries: Sequence[Try], kept: Sequence[_Point], metric: str) -> str:
+    """How far the campaign has come, and how many iterations came to what."""
+    kinds = [attempt.kind for attempt in tries if attempt.kind != "baseline"]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in _MARKS if kind in kinds)
+    iterations = "1 iteration" if len(kinds) == 1 else f"{len(kinds)} iterations"
+    if len(kept) > 1:
+        return f"{metric} from {kept[0].y:.4g} to {kept[-1].y:.4g} in {iterations}: {counts}"
+    return f"{iterations}: {counts}"
+
+
+def _entries(tries: Sequence[Try], groups: Mapping[str, Sequence[_Point]]) -> list[Any]:
+    """What the legend says: an entry for each line and marker that is drawn."""
+    entries = [drawing.entry("kept so far", _KEPT)] if any(attempt.kept for attempt in tries) else []
+    for label, group in groups.items():
+        entries.append(drawing.entry(label, group[0].style))
+    counts = sorted({attempt.score.n for attempt in tries if attempt.score and _ends(attempt.score)})
+    if counts:
+        trials = f"{counts[0]} to {counts[-1]} trials" if len(counts) > 1 else f"{counts[0]} trials"
+        entries.append(drawing.entry(f"95% interval of the mean, {trials}", _BAR))
+    return entries
+
+
+def _ends(score: Interval) -> list[float]:
+    """Both ends of an interval, or none."""
+    return [] if score.low is None or score.high is None else [score.low, score.high]
+
+
+class _Axis:
+    """The axis of the metric: room for titles at its good end, and no lone disaster at the bad one.
+
+    It is logarithmic where what was kept spans decades. A *place* is where a value lies along it; smaller is better.
+    """
+
+    def __init__(self, tries: Sequence[Try], direction: Direction) -> None:
+        self._sign = 1.0 if direction == "minimize" else -1.0
+        self.means = [attempt.score.mean for attempt in tries if attempt.score]
+        kept = [attempt.score.mean for attempt in tries if attempt.score and attempt.kept]
+        self.logarithmic = bool(kept) and min(self.means) > 0 and drawing.spans_decades(kept)
+
+        places = sorted(map(self._place, self.means)) or [0.0, 1.0]
+        best, usual = places[0], max([places[len(places) // 2], *map(self._place, kept)])
+        farthest = usual + _FAR * (usual - best or places[-1] - best)
+        ends = [place for place in places if place <= farthest]
+        for attempt in tries:
+            if attempt.score and self._place(attempt.score.mean) <= farthest:
+                ends += [self._place(end) for end in _ends(attempt.score) if end > 0 or not self.logarithmic]
+        room = 0.08 * (max(ends) - min(ends) or abs(best) or 1.0)
+        good, bad = min(ends) - (4 if kept else 1) * room, max(ends) + room
+        self.limits = sorted((self._value(good), self._value(bad)))
+        self.bottom = self._value(good + (0.03 if self._sign > 0 else 0.97) * (bad - good))
+        """Where the crosses of failed iterations stand."""
+
+    def _place(self, value: float) -> float:
+        return self._sign * (math.log10(value) if self.logarithmic else value)
+
+    def _value(self, place: float) -> float:
+        return 10 ** (self._sign * place) if self.logarithmic else self._sign * place
+
+
+class _Point:
+    """Where and how a try is drawn, and the words beside it."""
+
+    def __init__(self, attempt: Try, axis: _Axis) -> None:
+        self.attempt = attempt
+        self.x = attempt.iteration
+        self.y = axis.bottom
+        self.ends: list[float] = []
+        self.label, self.words = attempt.kind, ""
+        marker, colour = _MARKS[attempt.kind]
+        self.style: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": "none", "markersize": 5.5}
+        if attempt.score is None:
+            self.label = "failed, no score"
+            return
+        low, high = axis.limits
+        self.y = min(max(attempt.score.mean, low), high)
+        if self.y != attempt.score.mean:
+            self.label += ", beyond the axis"
+            self.words = f"{attempt.score.mean:.3g}"
+            self.style["fillstyle"] = "none"
+            return
+        self.ends = _ends(attempt.score)
+        if attempt.kind == "supported":
+            title = textwrap.wrap(f"{self.x}: {attempt.title}", 32, max_lines=2, placeholder=" ...")
+            self.words = "\n".join(title)
+
+
+def _groups(points: Sequence[_Point]) -> dict[str, list[_Point]]:
+    """The points that look alike, by what the legend says of them, in the order of the markers."""
+    groups: dict[str, list[_Point]] = {}
+    kinds = list(_MARKS)
+    for point in sorted(points, key=lambda point: ("beyond" in point.label, kinds.index(point.attempt.kind))):
+        groups.setdefault(point.label, []).append(point)
+    return groups
+
+
+# The words beside the points
+
+
+def _annotate(figure: Any, axes: Any, points: Sequence[_Point], good: int) -> None:
+    """Titles of what was kept, and values beyond the axis, each at the nearest free place, or not at all."""
+    renderer, frame = figure.canvas.get_renderer(), axes.get_window_extent()
+    obstacles = _obstacles(axes, points, 4 * figure.dpi / 72)
+    for point in points:
+        if point.words:
+            label = axes.annotate(point.words, (point.x, point.y), (0, 0), textcoords="offset points", fontsize=8)
+            _settle(label, renderer, frame, obstacles, good)
+
+
+def _obstacles(axes: Any, points: Sequence[_Point], radius: float) -> list[Any]:
+    """Boxes, in pixels, that no words may cover: markers with their bars, the line of what was kept."""
+    from matplotlib.transforms import Bbox
+
+    to_pixels, frame = axes.transData.transform, axes.bbox
+    boxes = []
+    for point in points:
+        x, y = to_pixels((point.x, point.y))
+        heights = [y, *(to_pixels((point.x, end))[1] for end in point.ends)]
+        bottom = max(frame.y0, min(heights))  # on a logarithmic axis an end below 0 lies nowhere
+        boxes.append(Bbox([[x - radius, bottom - radius], [x + radius, max(heights) + radius]]))
+    corners = [to_pixels((point.x, point.y)) for point in points if point.attempt.kept]
+    if corners:
+        corners.append((frame.x1, corners[-1][1]))
+    for (left, height), (right, next_height) in itertools.pairwise(corners):
+        boxes.append(Bbox([[left, height], [right, height]]).padded(2))
+        boxes.append(Bbox([[right, height], [right, next_height]]).padded(2))
+    return boxes
+
+
+def _settle(label: Any, renderer: Any, frame: Any, obstacles: list[Any], good: int) -> None:
+    """Move a label to the first place where it covers nothing, the good side of its line first; else remove it."""
+    for side, distance, align in itertools.product((good, -good), range(9, 130, 11), ("right", "center", "left")):
+        label.set_position((0, side * distance))
+        label.set(ha=align, va="top" if side < 0 else "bottom")
+        box = label.get_window_extent(renderer)
+        inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+        if inside and not any(box.overlaps(obstacle) for obstacle in obstacles):
+            obstacles.append(box.padded(2))
+            return
+    label.remove()

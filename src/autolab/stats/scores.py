@@ -20,11 +20,10 @@ from autolab.lab.schemas.experiment import ArmMetrics, Calibration, CutTrials, M
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.stats import rules
 from autolab.stats.finite import LIMIT, is_finite
+from autolab.stats.metric_names import is_share
 
 TO_BOUND = 10.0
 """Deviations of the baseline between its worst score and the bound, where a constant prediction gives none."""
-SHARES = frozenset({"accuracy", "acc", "f1", "precision", "recall", "auc", "auroc", "iou", "top1", "top5"})
-"""Words in the name of a metric that is a share of the evaluation's rows."""
 
 
 def measured(trial: Trial, self_reported: bool) -> dict[str, float]:
@@ -34,7 +33,7 @@ def measured(trial: Trial, self_reported: bool) -> dict[str, float]:
 
 def quantum(metric: str, rows: int) -> float:
     """The smallest step of a metric: one row's part of a share, if the rows are known; 0 for a continuous one."""
-    return 1 / rows if rows and set(metric.lower().split("_")) & SHARES else 0.0
+    return 1 / rows if rows and is_share(metric) else 0.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,11 @@ class Scale:
 
 def worse(direction: Direction, value: float, than: float) -> bool:
     return value > than if direction == "minimize" else value < than
+
+
+def gain(direction: Direction, before: float, after: float) -> float:
+    """The difference in the direction of good."""
+    return after - before if direction == "maximize" else before - after
 
 
 def worst(values: Sequence[float], direction: Direction) -> float:

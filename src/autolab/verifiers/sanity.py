@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from autolab.lab.schemas.experiment import Calibration, Design, Finding, Manifest, MaxPairs, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.stats.finite import LIMIT, is_finite
-from autolab.stats.scores import SHARES, Scale, measured
+from autolab.stats.metric_names import is_loss, is_share
+from autolab.stats.scores import Scale, measured
 from autolab.verifiers import suspicion
 
 ODD_TIME = 10.0
@@ -121,13 +122,12 @@ def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design)
         elif primary not in values:
             yield _blocking(f"trial {trial.trial}: completed without the primary metric {primary}")
         for metric, value in sorted(values.items()):
-            words = set(metric.lower().split("_"))
             shown = f"trial {trial.trial}: {metric} = {value:g}"
             if not is_finite(value):
                 yield _blocking(f"{shown} is not a finite number below {LIMIT:g}")
-            elif words & SHARES and not 0 <= value <= 1:
+            elif is_share(metric) and not 0 <= value <= 1:
                 yield _advisory(f"{shown} lies outside 0 to 1")
-            elif words & suspicion.LOSSES and value < 0:
+            elif is_loss(metric) and value < 0:
                 yield _advisory(f"{shown} is below 0")
 
 

@@ -34,8 +34,9 @@ from autolab.lab.schemas.experiment import Calibration, Comparison, Design, Mani
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.collect import open_regular
 from autolab.sandbox.npy_header import PREDICTIONS_BYTES, npy_header
+from autolab.stats.metric_names import is_accuracy, is_loss, is_of_training, is_share
 from autolab.stats.rules import mean_and_deviation
-from autolab.stats.scores import SHARES, measured
+from autolab.stats.scores import measured
 
 ROWS = 20
 """Of fewer rows equal predictions and a perfect score can be honest."""
@@ -50,13 +51,8 @@ with fewer examples or more shift an honest training would be named. The baselin
 CLAIM_DEVIATIONS = 10.0
 SHORT = 0.25
 PERFECT_LOSS = 1e-6
-LOSSES = frozenset({"loss", "nll", "mse", "rmse", "mae", "error", "perplexity", "bpb"})
 IGNORES_INPUTS = "every row of the predictions is the same, whatever the input"
 _BLOCK = 1 << 20
-ACCURACY = frozenset({"accuracy", "acc", "top1"})
-"""Words in the name of a metric that is the share of right answers."""
-TRAINING = frozenset({"train", "training"})
-"""Words in the name of one that is of the data trained on."""
 
 
 class Kind(StrEnum):
@@ -217,9 +213,8 @@ class _Arm:
 
     def perfect(self) -> list[bool]:
         """Trial by trial, whether its value is as good as it can be."""
-        words = _words(self.metric)
-        is_share, is_loss = bool(words & SHARES), bool(words & LOSSES)
-        return [(is_share and value == 1) or (is_loss and abs(value) <= PERFECT_LOSS) for value in self.values]
+        share, loss = is_share(self.metric), is_loss(self.metric)
+        return [(share and value == 1) or (loss and abs(value) <= PERFECT_LOSS) for value in self.values]
 
     def claim(self) -> float:
         """By how much a training reports a larger value of itself than was measured; a median, 0 without any."""
@@ -236,8 +231,7 @@ class _Arm:
         for trial in self.trials:
             accuracies = []
             for name, value in trial.self_reported.items():
-                words = _words(name.replace("/", "_"))
-                if words & ACCURACY and bool(words & TRAINING) is of_training_data:
+                if is_accuracy(name) and is_of_training(name) is of_training_data:
                     accuracies.append(value)
             # A percentage, or anything else that is no share, says nothing here.
             if accuracies and min(accuracies) >= 0 and max(accuracies) <= 1:
@@ -304,7 +298,7 @@ class _Pairs:
         if self.calibration is not None:
             deviations.append(self.calibration.deviation)
         if self.base.rows:
-            scale = 1.0 if _words(self.base.metric) & SHARES else abs(mean(values))
+            scale = 1.0 if is_share(self.base.metric) else abs(mean(values))
             deviations.append(scale / self.base.rows)
         return max(deviations)
 
@@ -342,8 +336,3 @@ class _Pairs:
         if deviation and claim > CLAIM_DEVIATIONS * deviation >= usual:
             message = f"the training claims a {self.arm.metric} that is better by {claim:.3g} than what was measured"
             yield self._suspicion(Kind.CLAIM, message)
-
-
-def _words(metric: str) -> set[str]:
-    """The words in a metric's name."""
-    return set(metric.lower().split("_"))

@@ -1,0 +1,71 @@
+"""What the words of a metric's name say: which way is good, and whether it is a share of the evaluation's rows. Pure.
+
+Words end at anything that is no letter or digit; digits also end one, so `acc1` says what `acc` says. This is a guess
+by convention. Where a document names the direction, the document counts.
+"""
+
+from __future__ import annotations
+
+import re
+
+from autolab.lab.schemas.config import Direction
+
+LOWER = frozenset(
+    {"loss", "bpb", "bpc", "nll", "perplexity", "ppl", "error", "err", "mse", "rmse", "mae", "wer", "cer", "fid"}
+)
+"""Better when lower. None of them is ever below 0."""
+ACCURACY = frozenset({"accuracy", "acc", "top1"})
+"""The share of right answers."""
+SHARES = ACCURACY | {"f1", "precision", "recall", "auc", "auroc", "iou", "top5"}
+"""Between 0 and 1, and better when higher."""
+HIGHER = SHARES | {"score", "bleu", "rouge", "reward"}
+TRAINING = frozenset({"train", "training"})
+"""Measured on the data that was trained on."""
+
+_BETTER: dict[Direction | None, str] = {"minimize": "lower is better", "maximize": "higher is better"}
+
+
+def words(metric: str) -> frozenset[str]:
+    """The words of a name in lower case: `top1` and `top` of `Val/top1`."""
+    name = metric.lower()
+    return frozenset(re.split(r"[\W_]+", name)) | frozenset(re.split(r"[\W_\d]+", name))
+
+
+def direction_of(metric: str) -> Direction | None:
+    """The good direction by the name; None if no word of it says so, or two contradict."""
+    lower, higher = words(metric) & LOWER, words(metric) & HIGHER
+    if lower and not higher:
+        return "minimize"
+    if higher and not lower:
+        return "maximize"
+    return None
+
+
+def is_share(metric: str) -> bool:
+    """Whether it is a share of the evaluation's rows, between 0 and 1."""
+    return not words(metric).isdisjoint(SHARES)
+
+
+def is_loss(metric: str) -> bool:
+    """Whether 0 is as good as it can be: no value of it lies below."""
+    return not words(metric).isdisjoint(LOWER)
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether it is the share of right answers."""
+    return not words(metric).isdisjoint(ACCURACY)
+
+
+def is_of_training(metric: str) -> bool:
+    """Whether it was measured on the data that was trained on, as the training says of itself."""
+    return not words(metric).isdisjoint(TRAINING)
+
+
+def axis_label(metric: str, direction: Direction | None, *more: str) -> str:
+    """The name for an axis of a figure, with unit and direction as far as they are known, and `more`."""
+    notes = list(more)
+    if is_share(metric):
+        notes.append("0 to 1")
+    if direction is not None:
+        notes.append(_BETTER[direction])
+    return f"{metric} ({', '.join(notes)})" if notes else metric
