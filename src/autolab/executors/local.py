@@ -45,6 +45,7 @@ HELD_S = 0.05  # a dead supervisor's runners are still killing
 START_LIMIT_S = 60.0
 CANCEL_LIMIT_S = 60.0
 FRUITLESS_STARTS = 5
+# Errors of the machine that may pass: the caller may try again.
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -213,6 +214,7 @@ class LocalExecutor:
 
     def _status(self, ref: Ref) -> Status:
         name = ref.handle
+        # An exit never changes, so it is read once.
         if name not in self._exits and self._place.exit(name).exists():
             self._exits[name] = Exit.read(self._place.exit(name))
             self._starts = 0

@@ -152,6 +152,7 @@ class Supervisor:
 
     def start(self) -> None:
         """In order, without overtaking: a wide job at the front waits, and so do those behind it."""
+        # A job that needs more cores than there are slots takes all of them.
         free = self.slots - sum(self.width(running.job) for running in self.running.values())
         while self.queue and self.width(self.queue[0].job) <= free:
             entry = self.queue.pop(0)

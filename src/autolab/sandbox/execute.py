@@ -194,6 +194,7 @@ def _shorten(output: Path, log: Path) -> str:
         head = source.read(LOG_LIMIT)
         source.seek(max(0, size - TAIL_BYTES))
         last = source.read()
+    # The beginning names what was run, the end says how it failed: the middle is left out.
     missing = size - len(head)
     if missing > 0:
         note = f"\n[{missing} bytes past {LOG_LIMIT} are left out; the last ones follow]\n"

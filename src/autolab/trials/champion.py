@@ -92,6 +92,7 @@ def retract(campaign: Campaign, commit: str) -> tuple[Campaign, tuple[Champion, 
     fallen: list[Champion] = []
     standing: list[Champion] = []
     gone = {commit}
+    # Oldest first: a parent has fallen before its children are looked at.
     for champion in campaign.champions:
         if champion.commit in gone or champion.parent in gone:
             gone.add(champion.commit)

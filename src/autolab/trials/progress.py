@@ -181,6 +181,7 @@ class Watch:
 
     def _mean_seconds(self) -> dict[str, float | None]:
         """Of each arm's completed trials."""
+        # A trial that failed says nothing of how long one takes.
         means: dict[str, float | None] = {}
         for arm in self._plan.arms:
             seconds = []
