@@ -229,7 +229,7 @@ class _Walk:
 
 
 def _read(folder: str, sizes: Sequence[int]) -> tuple[list[str], list[str]]:
-    """Subfolders, and files of these sizes. A link to a file is that file; one to a folder leads to where that is bound itself."""
+    """Subfolders, and files of these sizes. A link to a file is that file; one to a folder is not followed."""
     inner, files = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
