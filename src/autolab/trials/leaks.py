@@ -204,28 +204,12 @@ class _Walk:
                 if self._index.folders.get(folder) == modified:
                     inner, files = self._earlier_folders[folder], self._earlier_files[folder]
                 else:
-                    inner, files = self._read(folder)
+                    inner, files = _read(folder, self._index.sizes)
             except OSError:
                 continue  # removed meanwhile, or not readable for us
             self.folders[folder] = modified
             folders += inner
             yield from files
-
-    def _read(self, folder: str) -> tuple[list[str], list[str]]:
-        """Subfolders and files. A link to a file is that file; one to a folder leads to where that is bound itself."""
-        inner, files = [], []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    inner.append(entry.path)
-                    continue
-                try:
-                    facts = entry.stat()
-                except OSError:
-                    continue  # a link to nothing
-                if stat.S_ISREG(facts.st_mode) and facts.st_size in self._index.sizes:
-                    files.append(entry.path)
-        return inner, files
 
     def sha256(self, path: str) -> str | None:
         """A file's hash, which is recorded; None if it no longer has the size of a labels file."""
@@ -242,3 +226,20 @@ class _Walk:
         except OSError:
             return None
         return self.hashes[path][1]
+
+
+def _read(folder: str, sizes: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Subfolders, and files of these sizes. A link to a file is that file; one to a folder is not followed."""
+    inner, files = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(entry.path)
+                continue
+            try:
+                facts = entry.stat()
+            except OSError:
+                continue  # a link to nothing
+            if stat.S_ISREG(facts.st_mode) and facts.st_size in sizes:
+                files.append(entry.path)
+    return inner, files
