@@ -45,7 +45,8 @@ STANDARD_LIBRARY_ONLY = (
 # Their values are JSON, YAML or a user's own class: data from outside, whose form is not known before it is read.
 READERS_OF_OUTSIDE_DATA = {
     *("cli.status.read", "cli.status.text", "lab.ledger.seal", "lab.ledger.Ledger.append", "lab.redaction.clean_value"),
-    *("lab.schemas.record.Record.value", "reports.registry.registry_records", "text.has_surrogates"),
+    *("lab.schemas.events.Event.value", "lab.schemas.record.Record.value"),
+    *("reports.registry.registry_records", "text.has_surrogates"),
     *("researchers.llm.services.Model.dollars", "researchers.llm.wire.call", "researchers.own_class.OwnResearcher"),
     *(
         "researchers.standin.forms.parse_request",
