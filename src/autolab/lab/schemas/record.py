@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from pydantic_core import ErrorDetails
 
 from autolab.errors import RecordError
 from autolab.text import LINE, many_lines, one_line
@@ -130,7 +129,7 @@ def _lies_in(field: str, other: str) -> bool:
     return not other or f"{field}.".startswith(f"{other}.")
 
 
-def _field(problem: ErrorDetails, value: Any) -> str:
+def _field(problem: Any, value: Any) -> str:
     """The path of a problem's field in its document. pydantic puts the names of types between."""
     path: list[str] = []
     location = problem["loc"]
