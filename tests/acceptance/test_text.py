@@ -40,7 +40,7 @@ from autolab.reports import curves, iteration_documents
 from autolab.reports.journal import DocumentEntry, write
 from autolab.reports.passages import Account
 from autolab.researchers.base import Answer
-from autolab.researchers.llm.wire import _message
+from autolab.researchers.llm.wire import _error_message
 from autolab.researchers.prompts import render
 from autolab.text import decode, has_surrogates, last_line, many_lines, one_line, short_names, whole, whole_value
 from autolab.trials import metrics, score
@@ -371,8 +371,8 @@ def test_door_error_message(lab: Lab, text: str, raw: bytes) -> None:
     sound(str(AutolabError(text)))
     sound(command_line._disk(OSError(errno.EIO, text, None)))
     word = sound(_last_word(subprocess.CompletedProcess(["git"], 128, b"", raw)))
-    answer = sound(_message(raw))
-    told = sound(_message(json.dumps({"error": {"message": text}}).encode()))
+    answer = sound(_error_message(raw))
+    told = sound(_error_message(json.dumps({"error": {"message": text}}).encode()))
     _recorded(lab, error=str(AutolabError(text)), git=word, http=[answer, told])
     try:
         text.encode()
