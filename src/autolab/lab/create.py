@@ -1,4 +1,4 @@
-"""Begin a lab's own record in a repository: store, ledger, schemas, ignored paths."""
+"""The beginning of a lab in a repository: its store, ledger, schemas and ignored paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from autolab.lab.schemas.events import Init, Transition
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 OWN = ("/5_worktrees/", "/.autolab/", "/experiments/")
-"""How the lines of a lab's .gitignore begin that are about Autolab's own files."""
+"""The beginnings of the lines in a lab's .gitignore that name Autolab's own files."""
 
 
 def write_schemas(root: Path) -> None:

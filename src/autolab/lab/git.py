@@ -1,6 +1,6 @@
 """Everything that Autolab does with git: candidates in worktrees, read-only exports, history, the user's own commits.
 
-`Git` is put together from what can be read (`repository.py`), Autolab's refs (`refs.py`) and the candidates' worktrees
+`Git` is put together from what can be read (`git_reader.py`), Autolab's refs (`refs.py`) and the candidates' worktrees
 (`worktrees.py`). It has no reset, no clean, no force, no merge and no stash. Nothing of the user's is touched: not
 their branches, index, stash, uncommitted files or configuration. It writes the refs in `OWN_REFS`, worktree entries and
 objects. Only `publish` and `commit_all`, which the user orders, write to the user's branch. They are in this file.
@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from autolab.errors import GitError
+from autolab.lab.git_reader import Change, common_dir, find_root
 from autolab.lab.plumbing import ENGINE_ENV, TreeEntry, call_git, disk, index_line, staged_entry
-from autolab.lab.repository import Change, common_dir, find_root
 from autolab.lab.worktrees import Commit, Worktrees
 from autolab.text import one_line
 

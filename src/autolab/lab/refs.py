@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autolab.errors import GitError
+from autolab.lab.git_reader import GitReader
 from autolab.lab.plumbing import create, disk, is_file
-from autolab.lab.repository import Repository
 
 OWN_REFS = ("refs/autolab/", "refs/heads/autolab/", "refs/heads/exp/")
 
@@ -21,7 +21,7 @@ def own_ref(ref: str) -> str:
     return ref
 
 
-class Refs(Repository):
+class Refs(GitReader):
     """The refs in `OWN_REFS` of a repository."""
 
     def update_ref(self, ref: str, new: str, old: str | None) -> None:

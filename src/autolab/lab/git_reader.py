@@ -80,7 +80,7 @@ def common_dir(root: Path) -> Path:
     return Path(os.path.normpath(own / shared)) if shared else own
 
 
-class Repository(Plumbing):
+class GitReader(Plumbing):
     """What can be read of the repository with the checkout `root`. The user's files and settings stay as they are."""
 
     def __init__(self, root: Path) -> None:
