@@ -61,11 +61,6 @@ class _Shape:
     hints: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
 
-    def matches(self, data: bytes, lower: bytes) -> Iterator[re.Match[bytes]]:
-        """Its matches in `data`; `lower` is the same in lower case."""
-        if any(hint in lower for hint in self.hints):
-            yield from self.pattern.finditer(data)
-
 
 # Between a label and its secret: an assignment, JSON, Python, or a sentence. The quotes may themselves be escaped.
 _FOLLOWS = rb"""["'\\]{0,2}\s{0,4}(?::|=|,|\bis\b)\s{0,4}["'\\]{0,2}"""
@@ -351,8 +346,10 @@ def _labelled(data: bytes) -> list[tuple[int, int]]:
 def _shape_matches(data: bytes) -> Iterator[tuple[_Shape, re.Match[bytes]]]:
     lower = data.lower()
     for shape in _SHAPES:
-        for match in shape.matches(data, lower):
-            yield shape, match
+        # A search for a few bytes is far quicker than a pattern, and most texts have no key.
+        if any(hint in lower for hint in shape.hints):
+            for match in shape.pattern.finditer(data):
+                yield shape, match
 
 
 _BASE64_END = re.compile(rb"[\w+/-]?={0,2}")
@@ -360,7 +357,8 @@ _BASE64_END = re.compile(rb"[\w+/-]?={0,2}")
 
 def _base64_end(data: bytes, stop: int) -> int:
     match = _BASE64_END.match(data, stop)
-    return match.end() if match else stop
+    assert match is not None, "both parts of the pattern may be empty"
+    return match.end()
 
 
 def _exact(data: bytes) -> Iterator[_Span]:
