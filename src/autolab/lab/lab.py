@@ -395,9 +395,8 @@ def _stands_at(root: Path, lab_id: str) -> bool:
 
 def _difference(view: State, state: State) -> str:
     """The first field in which two different states differ, as one phrase."""
-    shown, recorded = view.value(), state.value()
-    key = next(key for key in shown if shown[key] != recorded[key])
+    fields, truth = view.value(), state.value()
+    key = next(key for key in fields if fields[key] != truth[key])
     return (
-        f".autolab/state.json: {key}: is {shown[key]!r}, never was so: edited by hand"
-        f" (the ledger says {recorded[key]!r})"
+        f".autolab/state.json: {key}: is {fields[key]!r}, never was so: edited by hand (the ledger says {truth[key]!r})"
     )

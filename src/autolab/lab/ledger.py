@@ -389,19 +389,20 @@ class Ledger:
         chain = _NewChain(Head(lab_id, str(root), machine()))
         for line in lines:
             chain.add(line)
-        kept = self.path.with_name(f"ledger.left_out.{digest}.jsonl") if left_out else None
-        if kept is not None:
-            files.write_whole(kept, b"".join(line.raw + b"\n" for line in left_out))
+        remainder = None
+        if left_out:
+            remainder = self.path.with_name(f"ledger.left_out.{digest}.jsonl")
+            files.write_whole(remainder, b"".join(line.raw + b"\n" for line in left_out))
         # All copies are durable before the ledger itself is replaced.
         files.write_whole(self.path, bytes(chain.content))
         self._save_head(replace(chain.head, mtime_ns=self.path.stat().st_mtime_ns))
         # Plain values: the event's class, `LedgerRebuilt`, is above this module.
         event: dict[str, Any] = {"copy": copy.name, "lines": chain.head.n, "unverified": chain.unverified}
         event["dropped"] = len(left_out)
-        if kept is not None:
-            event |= {"kept": kept.name, "left_out": [str(line) for line in left_out]}
+        if remainder is not None:
+            event |= {"kept": remainder.name, "left_out": [str(line) for line in left_out]}
         self.append("ledger_rebuilt", event)
-        return Rebuilt(copy, tuple(left_out), kept)
+        return Rebuilt(copy, tuple(left_out), remainder)
 
     def _save_head(self, head: Head) -> None:
         files.write_whole(self.head_path, json.dumps(asdict(head)))

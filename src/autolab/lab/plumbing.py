@@ -411,10 +411,10 @@ def read_line(file: Path) -> str:
 # --- entries of trees and indexes ---
 
 
-def entries_of(listed: bytes) -> list[TreeEntry]:
+def entries_of(output: bytes) -> list[TreeEntry]:
     """The entries in the output of `git ls-tree -z`: mode, type, id, tab, name."""
     entries = []
-    for field in listed.split(b"\0")[:-1]:
+    for field in output.split(b"\0")[:-1]:
         meta, _, name = field.partition(b"\t")
         mode, _, id = meta.decode().split(" ")
         entries.append(TreeEntry(os.fsdecode(name), mode, id))

@@ -406,12 +406,15 @@ def _is_secret(name: str, value: str) -> bool:
 
 
 def _plain(value: str) -> set[bytes]:
-    escaped = json.dumps(value)[1:-1]
-    quoted = {quote(value, safe=""), quote(value), quote_plus(value)}
-    # Both cases of hexadecimal digits are legal in a URL.
-    lower = {re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), text) for text in quoted}
-    written = {value, escaped, escaped.replace("/", "\\/"), json.dumps(value, ensure_ascii=False)[1:-1]}
-    return {os.fsencode(text) for text in written | quoted | lower}
+    """The secret as it is, in JSON strings and in URLs."""
+    json_text = json.dumps(value)[1:-1]
+    # Some writers of JSON escape the slash.
+    texts = {value, json_text, json_text.replace("/", "\\/"), json.dumps(value, ensure_ascii=False)[1:-1]}
+    for url_text in (quote(value, safe=""), quote(value), quote_plus(value)):
+        # Both cases of hexadecimal digits are legal in a URL.
+        lower_case = re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), url_text)
+        texts |= {url_text, lower_case}
+    return {os.fsencode(text) for text in texts}
 
 
 def _base64(raw: bytes) -> set[bytes]:

@@ -86,9 +86,9 @@ class Record(BaseModel):
             raise RecordError(_explain(error, value, file, lines)) from None
 
     @classmethod
-    def load(cls, path: Path, shown: str | None = None) -> Self:
-        """Read and parse `path`. Messages call it `shown`, by default the file's name."""
-        name = shown or path.name
+    def load(cls, path: Path, name: str | None = None) -> Self:
+        """Read and parse `path`. Messages call it `name`, by default the file's name."""
+        name = name or path.name
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -122,9 +122,9 @@ def _explain(error: ValidationError, value: object, file: str, lines: dict[str, 
     reason = _REASONS.get(first["type"], first["msg"].removeprefix("Value error, "))
     if first["type"] not in _SELF_EXPLAINING and isinstance(first.get("input"), str | int | float | bool):
         reason += f", got {_quoted(first['input'])}"
-    others = {other for other, _ in problems if not _lies_in(field, other)}
-    if others:
-        reason += f" (and {len(others)} more)"
+    more = {other for other, _ in problems if not _lies_in(field, other)}
+    if more:
+        reason += f" (and {len(more)} more)"
     return _place(file, field, lines) + reason
 
 
