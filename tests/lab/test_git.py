@@ -834,9 +834,9 @@ def test_a_snapshot_on_a_log_that_moves_meanwhile_is_refused(lab: Git, monkeypat
     first = lab.snapshot(LOG, lab.root, ["train.py"], "one")
     commit, as_user = Git._commit, user
 
-    def slow(self: Git, tree: str, parents: list[str], message: str, *, user: bool = False) -> str:
+    def slow(self: Git, tree: str, parent: str | None, message: str, *, user: bool = False) -> str:
         as_user(lab.root, "update-ref", LOG, base(lab))
-        return commit(self, tree, parents, message, user=user)
+        return commit(self, tree, parent, message, user=user)
 
     monkeypatch.setattr(Git, "_commit", slow)
     with pytest.raises(GitError, match=f"expected {first}"):

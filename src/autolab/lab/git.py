@@ -61,7 +61,7 @@ class Git(Worktrees):
             return head
         self._run("add", "--all", user=True)
         tree = self._line("write-tree", user=True)
-        commit = self._commit(tree, [], message, user=self._knows_user())
+        commit = self._commit(tree, None, message, user=self._knows_user())
         self._run("update-ref", "-m", "commit (initial): autolab init", "HEAD", commit, "")
         return commit
 
@@ -84,7 +84,7 @@ class Git(Worktrees):
         # `git mktree` of nothing prints the id of the empty tree, whichever hash the repository uses.
         if tree == (self.tree(head) if head else self._line("mktree")):
             return None
-        commit = self._commit(tree, [head] if head else [], message, user=True)
+        commit = self._commit(tree, head, message, user=True)
         entries = [staged_entry(field) for field in fields]
         # The index before the branch. If the branch moved first, a crash would leave the old files staged, and the
         # user's next commit would undo this one.

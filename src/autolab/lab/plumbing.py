@@ -190,8 +190,8 @@ class Plumbing:
         self._run("update-index", "-z", "--index-info", stdin=lines, index=index)
         return self._line("write-tree", index=index)
 
-    def _commit(self, tree: str, parents: Sequence[str], message: str, *, user: bool = False) -> str:
-        args = [arg for parent in parents for arg in ("-p", parent)]
+    def _commit(self, tree: str, parent: str | None, message: str, *, user: bool = False) -> str:
+        args = ["-p", parent] if parent else []
         text = message.strip() + "\n"
         return self._line("commit-tree", tree, *args, "-F", "-", stdin=many_lines(text).encode(), user=user)
 

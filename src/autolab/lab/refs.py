@@ -66,7 +66,7 @@ class Refs(GitReader):
             tree = self._tree_of(self._hash(root, names, write=True), index)
         if tip is not None and tree == self.tree(tip) and self._message(tip) == message.strip():
             return tip
-        commit = self._commit(tree, [tip] if tip else [], message)
+        commit = self._commit(tree, tip, message)
         self.update_ref(ref, commit, tip)
         return commit
 

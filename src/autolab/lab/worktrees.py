@@ -65,7 +65,7 @@ class Worktrees(Refs):
         with self._index() as index:
             tree = self._tree_of(files.values(), index)
             if tree != self.tree(tip):
-                new = self._commit(tree, [tip], message)
+                new = self._commit(tree, tip, message)
                 # Not by `update_ref`, which refuses a branch that is checked out: it is, here.
                 self._run("update-ref", "-m", "commit: autolab", ref, new, tip)
                 tip = new
