@@ -14,7 +14,8 @@ import pytest
 
 from autolab.errors import GitError
 from autolab.lab import plumbing
-from autolab.lab.git import _UNFINISHED, Git, common_dir, find_root
+from autolab.lab.git import Git, common_dir, find_root
+from autolab.lab.worktrees import UNFINISHED
 from autolab.sandbox.collect import remove_tree
 
 LOG = "refs/autolab/log"
@@ -393,7 +394,7 @@ def test_a_branch_without_worktree_is_adopted_after_a_crash(lab: Git) -> None:
 @pytest.mark.parametrize("crash", ["before the index", "half a file", "before the .git file", "before HEAD"])
 def test_a_half_made_worktree_is_finished(lab: Git, tree: Path, crash: str) -> None:
     admin = lab.common / "worktrees/h1"
-    (admin / "locked").write_text(_UNFINISHED)
+    (admin / "locked").write_text(UNFINISHED)
     if crash == "before the index":
         (admin / "index").unlink()
         (tree / "train.py").unlink()
@@ -833,9 +834,9 @@ def test_a_snapshot_on_a_log_that_moves_meanwhile_is_refused(lab: Git, monkeypat
     first = lab.snapshot(LOG, lab.root, ["train.py"], "one")
     commit, as_user = Git._commit, user
 
-    def slow(self: Git, tree: str, parents: list[str], message: str, *, user: bool = False) -> str:
+    def slow(self: Git, tree: str, parent: str | None, message: str, *, user: bool = False) -> str:
         as_user(lab.root, "update-ref", LOG, base(lab))
-        return commit(self, tree, parents, message, user=user)
+        return commit(self, tree, parent, message, user=user)
 
     monkeypatch.setattr(Git, "_commit", slow)
     with pytest.raises(GitError, match=f"expected {first}"):

@@ -25,18 +25,21 @@ def spent_within(budget: Budget, campaign: Campaign, trials: int = 0) -> str:
     """As `spent`, for an iteration under way that needs `trials` more."""
     if budget.trials is not None and campaign.trials + trials > budget.trials:
         return f"trials: {campaign.trials} done, {trials} wanted, {budget.trials} allowed"
-    hours, gpu_hours = campaign.seconds / 3600, campaign.gpu_seconds / 3600
+    hours = campaign.seconds / 3600
+    gpu_hours = campaign.gpu_seconds / 3600
     if budget.wall_hours is not None and hours >= budget.wall_hours:
         return f"wall_hours: {hours:.2f} of {budget.wall_hours:g}"
     if budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours:
         return f"gpu_hours: {gpu_hours:.2f} of {budget.gpu_hours:g}"
+    # The next call takes at least one token; what it costs is not known here.
     return spent_by_calls(budget, campaign.tokens, campaign.dollars, 1, 0.0)
 
 
 def spent_by_calls(budget: Budget, tokens: int, dollars: float, more_tokens: int, more_dollars: float | None) -> str:
-    """The cap that the next model call may exceed if it takes so much more; the price is None if unknown."""
+    """The cap that the next model call may exceed if it takes so much more. `more_dollars`: None if unknown."""
     if budget.tokens is not None and tokens + more_tokens > budget.tokens:
         return f"tokens: {tokens:,} used, up to {more_tokens:,} wanted by the next call, {budget.tokens:,} allowed"
+    # A call without a known price passes until the cap is reached: calls before it may have had a price.
     more = more_dollars or 0.0
     if budget.dollars is not None and (dollars >= budget.dollars or dollars + more > budget.dollars):
         return f"dollars: {dollars:.4f} used, up to {more:.4f} wanted by the next call, {budget.dollars:g} allowed"
@@ -47,7 +50,9 @@ def trials_left(budget: Budget, campaign: Campaign, gpus: int, seconds: float | 
     """Trials that fit into the rest of budget.gpu_hours, each about `seconds` on `gpus` GPUs; None: no cap."""
     if budget.gpu_hours is None or not gpus or not seconds:
         return None
-    return max(0, int((budget.gpu_hours * 3600 - campaign.gpu_seconds) / (gpus * seconds)))
+    gpu_seconds_left = budget.gpu_hours * 3600 - campaign.gpu_seconds
+    # The last trial may have gone past the cap.
+    return max(0, int(gpu_seconds_left / (gpus * seconds)))
 
 
 def near(budget: Budget, campaign: Campaign) -> Iterator[tuple[str, str]]:
@@ -62,5 +67,7 @@ def near(budget: Budget, campaign: Campaign) -> Iterator[tuple[str, str]]:
     }
     for name, count in counts.items():
         cap = getattr(budget, name)
+        # A cap of 0 is no warning: nothing was ever allowed.
         if cap and count >= WARN * cap:
-            yield name, f"{name} {count / cap:.0%} spent ({count:,.6g} of {cap:,.6g})"
+            share = count / cap
+            yield name, f"{name} {share:.0%} spent ({count:,.6g} of {cap:,.6g})"

@@ -1,9 +1,8 @@
-"""Named crash points: every boundary behind which something is durable.
+"""Named crash points: one behind each write that is durable.
 
-Off, a point costs one function call that does nothing. On (`AUTOLAB_FAULT=<N or name>`), the process kills itself
-with SIGKILL at the Nth point it passes, or at the first of that name, which no handler can soften; `AUTOLAB_FAULT_LOG`
-names a file that gets a line for each point passed. The tests crash at N = 1, 2, 3 ... until a run ends clean.
-Standard library only.
+Usually a point is a call that does nothing. With `AUTOLAB_FAULT=<N or name>` the process kills itself at the Nth point
+that it passes, or at the first of that name. `AUTOLAB_FAULT_LOG` names a file that gets a line for each point passed.
+The tests crash at N = 1, 2, 3 ... until a run ends without a crash. Standard library only.
 """
 
 from __future__ import annotations
@@ -58,11 +57,13 @@ def _point(name: str) -> None:
     if name not in POINTS:
         raise AssertionError(f"crash point {name} is not in crash_points.POINTS")
     _passed += 1
+    # Before the kill, so that the last line names the point of the crash.
     log = os.environ.get("AUTOLAB_FAULT_LOG")
     if log:
         with open(log, "a", encoding="utf-8") as file:
             file.write(name + "\n")
     if os.environ["AUTOLAB_FAULT"] in (str(_passed), name):
+        # Like a power cut: no handler and no `finally` runs.
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Begin a lab's own record in a repository: store, ledger, schemas, ignored paths."""
+"""The beginning of a lab in a repository: its store, ledger, schemas and ignored paths."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from autolab.lab.schemas.events import Init, Transition
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 OWN = ("/5_worktrees/", "/.autolab/", "/experiments/")
-"""How the lines of a lab's .gitignore begin that are about Autolab's own files."""
+"""The beginnings of the lines in a lab's .gitignore that name Autolab's own files."""
 
 
 def write_schemas(root: Path) -> None:
-    """The JSON schema of each document into `.autolab/schemas/`."""
+    """Write the JSON schema of each document to `.autolab/schemas/`."""
     for name in SCHEMAS:
         files.write_whole(root / ".autolab" / "schemas" / f"{name}.schema.json", schema_text(name))
 
 
 def register(root: Path, seed: int | None) -> Lab:
-    """Begin the lab's own record in the git common dir; it appears whole or not at all."""
+    """Begin the lab's own record in the git common dir. LabError: no branch with a commit is checked out."""
     config = Config.load(root / ".autolab" / "config.yaml", ".autolab/config.yaml")
     git = Git(root)
     branch, head = git.branch(), git.head()
@@ -39,10 +39,12 @@ def register(root: Path, seed: int | None) -> Lab:
         raise LabError(f"{root}: no branch with a commit is checked out; commit the lab's files, then init again")
     ignore(root)
     store = common_dir(root) / "autolab"
+    # Made beside and renamed: the store appears whole or not at all. A crash leaves at most this folder.
     new = store.with_name("autolab.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    secret = files.sha256_of(f"autolab init --seed {seed}") if seed is not None else secrets.token_hex(32)
+    # The secret decides all seeds: with `--seed` they can be repeated, and foreseen.
+    secret = secrets.token_hex(32) if seed is None else files.sha256_of(f"autolab init --seed {seed}")
     files.write_whole(new / "secret", secret + "\n", mode=0o600)
     files.write_whole(new / "documents.json", json.dumps(_documents(root, config)))
     ledger = Ledger(new)
@@ -52,6 +54,7 @@ def register(root: Path, seed: int | None) -> Lab:
     state = State.first(config)
     campaign = Campaign(home_branch=branch, home_commit=head)
     events.append(ledger, Transition(state=state, campaign=campaign, why="init"))
+    # What follows are views, which every command writes again if they are missing.
     new.rename(store)
     files.sync_folder(store.parent)
     lab = Lab(root)
@@ -63,30 +66,38 @@ def register(root: Path, seed: int | None) -> Lab:
 
 
 def ignore(root: Path) -> None:
-    """Autolab's own patterns into .git/info/exclude, but for those in .gitignore, which stays the user's.
+    """Write Autolab's own patterns to .git/info/exclude, except those that .gitignore has.
 
-    Written for this repository alone: a clone has them again from its own `init`.
+    That file is the repository's alone: a clone has the patterns from its own `init`.
     """
-    wanted = [line for line in (TEMPLATES / "base" / ".gitignore").read_text().split("\n") if line.startswith(OWN)]
-    exclude, shown = common_dir(root) / "info" / "exclude", root / ".gitignore"
-    old = exclude.read_text(encoding="utf-8", errors="surrogateescape") if exclude.exists() else ""
-    theirs = shown.read_text(encoding="utf-8", errors="surrogateescape") if shown.is_file() else ""
-    known = {*old.split("\n"), *theirs.split("\n")}
-    missing = [line for line in wanted if line not in known]
+    exclude = common_dir(root) / "info" / "exclude"
+    text = _text_of(exclude)
+    # .gitignore is the user's, and not written.
+    present = {*text.split("\n"), *_text_of(root / ".gitignore").split("\n")}
+    template = (TEMPLATES / "base" / ".gitignore").read_text().split("\n")
+    missing = [line for line in template if line.startswith(OWN) and line not in present]
     if missing:
-        start = old if not old or old.endswith("\n") else old + "\n"
-        text = start + "\n".join(["# Views and raw files of Autolab", *missing]) + "\n"
+        if text and not text.endswith("\n"):
+            text += "\n"
+        text += "\n".join(["# Views and raw files of Autolab", *missing]) + "\n"
         files.write_whole(exclude, text.encode(errors="surrogateescape"))
 
 
+def _text_of(path: Path) -> str:
+    """A file's text, empty if there is no such file. Bytes that are not UTF-8 can be written back."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
+
+
 def _documents(root: Path, config: Config) -> dict[str, str]:
-    """Hashes of the engine's documents as they are now, so that an edit before the first entry is noticed."""
+    """Hashes of the engine's documents as they are now."""
+    # From the start, so that an edit before the engine's first entry is noticed.
     paths = (*config.files.global_, *config.docs.paper_targets)
     return {path: files.sha256_of_file(root / path) for path in paths if (root / path).is_file()}
 
 
 def refuse_nested(folder: Path) -> None:
-    """LabError where `folder` is a lab or lies in one."""
+    """LabError: `folder` is a lab or lies in one."""
+    # Every folder above is tried: a repository inside of a lab hides the lab from one look upwards.
     for place in (folder, *folder.parents):
         root = find_root(place) if place.exists() else None
         if root is not None and (common_dir(root) / "autolab" / "head").exists():

@@ -1,4 +1,4 @@
-"""The YAML between two `---` lines with which a Markdown document of a lab begins."""
+"""Front matter: the YAML between two `---` lines at the beginning of a Markdown document."""
 
 from __future__ import annotations
 
@@ -23,4 +23,5 @@ def split(text: str, file: str) -> tuple[str, str]:
     match = _FORM.match(text)
     if match is None:
         raise RecordError(f"{file}: line 1: no front matter; begin with a line `---` and end the YAML with another")
+    # The empty line is the first `---`.
     return "\n" + match["yaml"], text[match.end() :]

@@ -1,8 +1,8 @@
 """The lab on disk: every path, the lock, the state, the configuration that holds.
 
-What must survive `checkout`, `stash` and `clean -fdx` lies in the git common dir (`Lab.store`); what
-`.autolab/` shows of it is a view, written again from the ledger when it is missing. Only code inside
-`Lab.hold()` (which owns the flock) writes; everyone else reads what was last made durable.
+What must survive `checkout`, `stash` and `clean -fdx` lies in the git common dir (`Lab.store`). What `.autolab/` shows
+of it is a view, written again from the ledger if it is missing. Only code inside `Lab.hold()`, which owns the flock,
+writes. Everyone else reads what was last made durable.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONTROL = ("config.yaml", "verifier_policy.yaml")
 """The user's files in `.autolab/`. If the checkout does not have one, its last readable copy counts."""
 SECRET_BYTES = 32
 LOOKS = 2000
-"""How often the lock is tried, a millisecond apart, while only readers look at it."""
+"""How often the lock is tried, a millisecond apart, while only readers have it."""
 
 
 class Lab:
@@ -56,11 +56,11 @@ class Lab:
 
     @classmethod
     def find(cls, start: Path) -> Lab:
-        """The lab that `start` lies in; LabError with the way out where there is none."""
+        """The lab that `start` lies in. LabError: it lies in none."""
         root, _ = locate(start)
         return cls(root)
 
-    # paths
+    # --- paths ---
 
     def iteration(self, iteration_id: str) -> IterationPaths:
         return IterationPaths(self.root / "experiments" / iteration_id)
@@ -94,19 +94,20 @@ class Lab:
 
     def prompt(self, name: str) -> Path:
         """The prompt file `name` in the checkout, or its last copy if the checkout has none."""
-        shown = self.control / "prompts" / name
-        return shown if shown.exists() else self.store / "control" / "prompts" / name
+        path = self.control / "prompts" / name
+        return path if path.exists() else self.store / "control" / "prompts" / name
 
     def _control_file(self, name: str) -> Path:
-        shown = self.control / name
-        held = self.store / "control" / name
-        return shown if shown.exists() or not held.exists() else held
+        path = self.control / name
+        copy = self.store / "control" / name
+        # If neither is there, the path in the checkout: an error names the file that the user knows.
+        return copy if copy.exists() and not path.exists() else path
 
     def python(self, config: Config) -> str:
         """The trials' interpreter. LabError: the config names a program that does not exist."""
         return trial_python(self.root, config)
 
-    # state
+    # --- state ---
 
     def load(self) -> tuple[State, Campaign]:
         """State and campaign of the newest transition."""
@@ -119,8 +120,11 @@ class Lab:
         """Make a new state durable: one ledger line, then its copy in `.autolab/state.json`."""
         line = events.append(self.ledger, Transition(state=state, campaign=campaign, **cause))
         last = {"n": line.n, "state": line.data["state"], "campaign": line.data["campaign"]}
-        files.write_whole(self.store / "campaign.json", json.dumps(last), sync=False)  # for a lab that loses its ledger
-        self.show_state(read_transition(line)[0])  # as recorded: without secrets
+        # Only `doctor --fix` reads this, in a lab that lost its ledger. So it is not worth an fsync.
+        files.write_whole(self.store / "campaign.json", json.dumps(last), sync=False)
+        # Not `state` itself: the recorded one has its secrets taken out.
+        recorded, _ = read_transition(line)
+        self.show_state(recorded)
         self._show_views()
 
     def last_log(self) -> str | None:
@@ -133,33 +137,36 @@ class Lab:
         crash_points.point("state.after_write")
 
     def check_state(self, *, fix: bool = False) -> None:
-        """Roll `.autolab/state.json` forward to the ledger; refuse one that somebody edited.
+        """Bring `.autolab/state.json` up to the ledger. LedgerError: it is damaged, or somebody edited it.
 
-        With `fix`, an edited or broken one is kept as a copy beside it and written again.
+        With `fix` it is written again, and the edited or damaged one is kept as a copy beside it.
         """
         state, _ = self.load()
         if not self.state_path.exists():
             return self.show_state(state)
         try:
-            shown = State.load(self.state_path, ".autolab/state.json")
-            trouble = "" if shown == state or self._was_once(shown) else _difference(shown, state)
+            view = State.load(self.state_path, ".autolab/state.json")
+            if view == state:
+                return
+            # An earlier state is left behind by a crash between the ledger and the view. It is no edit.
+            problem = "" if self._was_once(view) else _difference(view, state)
         except RecordError as error:
-            trouble, shown = str(error), None
-        if trouble and not fix:
+            problem = str(error)
+        if problem and not fix:
             raise LedgerError(
-                f"{trouble}; the ledger holds the state: `autolab doctor --fix` writes it again, with a copy"
+                f"{problem}; the ledger holds the state: `autolab doctor --fix` writes it again, with a copy"
             )
-        if trouble and self.state_path.is_file():
+        if problem and self.state_path.is_file():
             text = self.state_path.read_bytes()
             files.write_whole(self.state_path.with_name(f"state.edited.{files.sha256_of(text)[:8]}.json"), text)
-        if shown != state:
-            self.show_state(state)
+        self.show_state(state)
 
-    def _was_once(self, shown: State) -> bool:
-        value = shown.value()
-        return any(line.event == "transition" and line.data["state"] == value for line in self.ledger.lines())
+    def _was_once(self, view: State) -> bool:
+        value = view.value()
+        # Plain values are compared: to parse every transition of a long ledger would take seconds.
+        return any(line.event == Transition.KIND and line.data["state"] == value for line in self.ledger.lines())
 
-    # the lock
+    # --- the lock ---
 
     @contextlib.contextmanager
     def hold(self, command: str) -> Iterator[Lab]:
@@ -173,23 +180,26 @@ class Lab:
     def own(self, command: str, *, take: bool = False) -> Iterator[None]:
         """Take the lab's lock: a flock. LabError: another command holds it; the message names that command.
 
-        Some shared file systems do not carry a flock to other machines. So what a command of another machine wrote
-        into the file counts too, unless the user says with `take` that the command has ended.
+        A command on another machine counts too, unless the user says with `take` that it has ended.
         """
         path = self.store / "lock"
         with _open_lock(path) as file:
             self._take(file)
+            # Some shared file systems do not carry a flock to other machines: there only the text in the file tells.
             if not take:
                 self._refuse_elsewhere(file)
-            held = {"pid": os.getpid(), "command": command, "since": files.utc_now(), "machine": machine()}
             file.seek(0)
+            # A command that ends empties the file. Text in it is of one that was killed.
             self.killed = _field(file.read(), "command")
+            holder = {"pid": os.getpid(), "command": command, "since": files.utc_now(), "machine": machine()}
+            text = json.dumps(holder)
             file.seek(0)
             file.truncate()
-            file.write(json.dumps(held))
+            file.write(text)
             file.flush()
             try:
-                files.write_whole(self.control / "lock", json.dumps(held) + "\n", sync=False)
+                # For the user's eyes. It locks nothing.
+                files.write_whole(self.control / "lock", text + "\n", sync=False)
                 yield
             finally:
                 file.seek(0)
@@ -203,9 +213,9 @@ class Lab:
         host = _field(text, "machine")
         if not host or host == machine():
             return
-        who = f"`{_field(text, 'command')}` (pid {_field(text, 'pid')} on {host}, since {_field(text, 'since')})"
+        command = f"`{_field(text, 'command')}` (pid {_field(text, 'pid')} on {host}, since {_field(text, 'since')})"
         raise LabError(
-            f"{self.root}: held by {who}, another machine than this one ({machine()}): end it there; if it is over,"
+            f"{self.root}: held by {command}, another machine than this one ({machine()}): end it there; if it is over,"
             " `autolab doctor --fix` takes the lock"
         )
 
@@ -213,18 +223,19 @@ class Lab:
         """Record what happened to the lab since it was last locked, and write missing views again."""
         self._settle()
         self.check_state(fix=fix)
-        self._hold_control()
+        self._copy_control()
         self._show_views()
 
     def _take(self, file: IO[str]) -> None:
-        """Take the flock on `file`. A reader may hold it for an instant, which is waited out."""
+        """Take the flock on `file`. LabError: another command has it."""
         for _ in range(LOOKS):
             try:
                 return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                who = holder(self.store)
-            if who is not None:
-                raise LabError(f"{self.root}: held by {who}; wait for it or `autolab stop`")
+                command = holder(self.store)
+            if command is not None:
+                raise LabError(f"{self.root}: held by {command}; wait for it or `autolab stop`")
+            # A reader has a shared flock for an instant, to see whether the lab is held.
             time.sleep(0.001)
         raise LabError(f"{self.root}: its lock is held without pause by something else; {self.store / 'lock'}")
 
@@ -241,6 +252,7 @@ class Lab:
                 )
             self._leave_old_runs()
             self.git.repair_worktrees()
+        # Before the head: a crash in between records the move twice, not never.
         events.append(self.ledger, LabMoved(source=head.path, to=str(self.root), machine=machine()))
         self.ledger.relocate(self.root)
 
@@ -249,12 +261,13 @@ class Lab:
         old = self.ledger.head
         self._leave_old_runs()
         self.git.repair_worktrees()
+        # The id before the place: with the old id at the new place, a crash would leave two labs of one id.
         self.ledger.rename(lab_id)
         self.ledger.relocate(self.root)
         events.append(self.ledger, Forked(source=old.path, was=old.lab_id, lab_id=lab_id))
 
     def _leave_old_runs(self) -> None:
-        """Put the queues aside, as they name paths of the old place: running trials are measured again."""
+        """Put the queues aside: they name paths of the old place. Their trials are measured again."""
         runs = self.store / "runs"
         for lock in sorted(runs.glob("*/lock")):
             if is_locked(lock):
@@ -265,23 +278,24 @@ class Lab:
             number = len(list(self.store.glob("runs.left.*")))
             runs.rename(self.store / f"runs.left.{number}")
 
-    def _hold_control(self) -> None:
+    def _copy_control(self) -> None:
         """Keep a copy of each file of the user's in `.autolab/`, and record in the ledger that it changed."""
-        names = [*CONTROL, *(f"prompts/{p.name}" for p in sorted((self.control / "prompts").glob("*.md")))]
-        for name in names:
-            shown, held = self.control / name, self.store / "control" / name
-            if not shown.exists():
+        prompts = sorted((self.control / "prompts").glob("*.md"))
+        for name in (*CONTROL, *(f"prompts/{prompt.name}" for prompt in prompts)):
+            path, copy = self.control / name, self.store / "control" / name
+            if not path.exists():
                 continue
-            text = shown.read_bytes()
-            if held.exists() and held.read_bytes() == text:
+            text = path.read_bytes()
+            if copy.exists() and copy.read_bytes() == text:
                 continue
+            # A file that cannot be read never becomes the copy, which counts if the checkout has no such file.
             if name == "config.yaml":
-                Config.load(shown, ".autolab/config.yaml")
+                Config.load(path, ".autolab/config.yaml")
             elif name == "verifier_policy.yaml":
-                VerifierPolicy.load(shown, ".autolab/verifier_policy.yaml")
-            # Noted first: a crash between the two notes it twice, not never.
+                VerifierPolicy.load(path, ".autolab/verifier_policy.yaml")
+            # Recorded first: a crash between the two records it twice, not never.
             events.append(self.ledger, ControlChanged(file=f".autolab/{name}", sha256=files.sha256_of(text)))
-            files.write_whole(held, text)
+            files.write_whole(copy, text)
 
     def _show_views(self) -> None:
         """Write again what is missing of `.autolab/`, and the files that keep pytest out of candidates' files."""
@@ -292,18 +306,21 @@ class Lab:
             self.show_backlog(self.backlog())
 
     def link_ledger(self) -> None:
-        """`.autolab/ledger.jsonl` is a link for readers; the file itself lies out of reach of `clean`."""
+        """Make `.autolab/ledger.jsonl` a link to the ledger, for readers."""
+        # Not the file itself: `git clean -fdx` would delete it.
         link = self.control / "ledger.jsonl"
         if not link.is_symlink() and not link.exists():
+            # Relative, so that it holds after the lab is moved.
             link.symlink_to(os.path.relpath(self.ledger.path, self.control))
 
     def note_interpreter(self) -> None:
         """Write down which interpreter runs Autolab, for the lab's `.autolab/interpreter.sh`."""
-        path, text = self.store / "interpreter", sys.executable + "\n"
-        if not path.is_file() or path.read_bytes() != os.fsencode(text):
-            files.write_whole(path, os.fsencode(text), sync=False)
+        path = self.store / "interpreter"
+        text = os.fsencode(sys.executable + "\n")
+        if not path.is_file() or path.read_bytes() != text:
+            files.write_whole(path, text, sync=False)
 
-    # the checkout, which is the user's
+    # --- the checkout, which is the user's ---
 
     def away(self, campaign: Campaign) -> str | None:
         """Why documents cannot be written into the checkout now, or None if it stands on the lab's branch."""
@@ -321,7 +338,8 @@ class Lab:
             raise LabError(f"{self.root}: the lab was moved or deleted meanwhile; run the command again where it is")
 
     def ask_to_stop(self, who: str) -> None:
-        """Ask the command that holds the lab to stop. `who` names it, so that no later command obeys."""
+        """Ask the command that holds the lab to stop. `who` names it."""
+        # With the name in the file, no later command obeys.
         files.write_whole(self.store / "stop", who)
 
     def asked_to_stop(self, who: str | None) -> bool:
@@ -349,6 +367,7 @@ def read_transition(line: Line) -> tuple[State, Campaign]:
 
 def _open_lock(path: Path) -> IO[str]:
     """The lock file, made if it is missing. LabError: a link or a folder is in its place; it is left as it is."""
+    # Not through a link: a flock on a file elsewhere would let two commands hold the lab.
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -358,10 +377,10 @@ def _open_lock(path: Path) -> IO[str]:
     return open(descriptor, "a+", encoding="utf-8", errors="replace")
 
 
-def _field(held: str, name: str) -> str:
+def _field(text: str, name: str) -> str:
     """A field of a lock file's text; empty if no command holds the lab."""
     try:
-        return str(json.loads(held)[name])
+        return str(json.loads(text)[name])
     except (ValueError, TypeError, KeyError):
         return ""
 
@@ -374,7 +393,10 @@ def _stands_at(root: Path, lab_id: str) -> bool:
     return bool(head.get("lab_id") == lab_id and head.get("path") == str(root))
 
 
-def _difference(shown: State, state: State) -> str:
-    a, b = shown.value(), state.value()
-    key = next(key for key in a if a[key] != b[key])
-    return f".autolab/state.json: {key}: is {a[key]!r}, never was so: edited by hand (the ledger says {b[key]!r})"
+def _difference(view: State, state: State) -> str:
+    """The first field in which two different states differ, as one phrase."""
+    fields, truth = view.value(), state.value()
+    key = next(key for key in fields if fields[key] != truth[key])
+    return (
+        f".autolab/state.json: {key}: is {fields[key]!r}, never was so: edited by hand (the ledger says {truth[key]!r})"
+    )

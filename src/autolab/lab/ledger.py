@@ -67,6 +67,7 @@ class Head:
 
 def seal(n: int, time: str, event: str, data: dict[str, Any], prev: str) -> str:
     """The hash of a line: over its canonical JSON, the hash of the line before included."""
+    # Sorted keys and no blanks: the same content has one text, whatever wrote it.
     body = {"n": n, "time": time, "event": event, "data": data, "prev": prev}
     return files.sha256_of(json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
 
@@ -74,10 +75,12 @@ def seal(n: int, time: str, event: str, data: dict[str, Any], prev: str) -> str:
 def parse(raw: bytes, offset: int) -> Line | None:
     """The line; None if the bytes are not JSON, or are nothing that `append` writes."""
     try:
+        # Python would read NaN, and 1e999 as an infinity, neither of which `append` can write.
         value = json.loads(raw.decode(), parse_constant=_refuse, parse_float=_finite)
         line = Line(offset=offset, **value)
     except (ValueError, TypeError, RecursionError):
         return None
+    # Any JSON object with these keys has come this far. True is an int to `isinstance`.
     texts = (line.time, line.event, line.prev, line.hash)
     if type(line.n) is not int or not isinstance(line.data, dict) or not all(isinstance(part, str) for part in texts):
         return None
@@ -114,8 +117,9 @@ class LeftOut:
     raw: bytes
 
     def __str__(self) -> str:
-        what = f"{self.event or 'unknown event'} {self.trial}".rstrip()
-        return f"line {self.number} ({what}): {self.reason}"
+        event = self.event or "unknown event"
+        subject = f"{event} {self.trial}".rstrip()
+        return f"line {self.number} ({subject}): {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class _Chain:
-    """What the whole lines of a ledger come to: the number of the last, its hash and the one before, where it ends."""
+    """The end of a chain: number, hashes and end of its last whole line, and the offset of its newest transition."""
 
     n: int = 0
     hash: str = FIRST
@@ -153,12 +157,14 @@ class Ledger:
 
     def begin_as(self, source: Ledger, last: Line, root: Path) -> None:
         """Begin as a copy of `source` up to its transition `last`, for a lab at `root`."""
+        # A `Line` has no end, so the bytes are read once more.
         with open(source.path, "rb") as file:
             file.seek(last.offset)
             end = last.offset + len(file.readline())
             file.seek(0)
             files.write_whole(self.path, file.read(end))
-        mtime, lab_id = self.path.stat().st_mtime_ns, source.head.lab_id
+        mtime = self.path.stat().st_mtime_ns
+        lab_id = source.head.lab_id
         self._save_head(Head(lab_id, str(root), machine(), last.n, last.hash, end, mtime, last.offset))
 
     @property
@@ -176,6 +182,7 @@ class Ledger:
             raise LedgerError(f"{self.head_path}: missing, though the lab has a ledger; {WAY_OUT}") from None
         except (ValueError, TypeError, RecursionError):
             raise self._no_head() from None
+        # A dataclass does not check its types.
         for field in fields(Head):
             kind = int if field.type == "int" else str
             if type(getattr(head, field.name)) is not kind:
@@ -199,6 +206,7 @@ class Ledger:
                 facts = self.path.stat()
             except FileNotFoundError:
                 raise LedgerError(f"{self.path}: missing, though its head counts {head.n} lines; {WAY_OUT}") from None
+            # What an editor or a copy changed has another time, even if it has the same size.
             if (facts.st_size, facts.st_mtime_ns) == (head.size, head.mtime_ns) and self._ends_as(head):
                 break
             try:
@@ -224,6 +232,7 @@ class Ledger:
     def _reconcile(self, head: Head, repair: bool) -> Head:
         """The head that fits the chain, if the chain goes at most one line beyond `head`; written with `repair`."""
         chain = self._check_chain()
+        # One line more is what a crash between the line and the head leaves. Fewer, or more, is somebody else's work.
         if chain.n < head.n:
             raise LedgerError(
                 f"{self.path}: has {chain.n} lines, its head counts {head.n}: the end is missing or torn; {WAY_OUT}"
@@ -237,6 +246,7 @@ class Ledger:
         actual = replace(head, n=chain.n, hash=chain.hash, transition=chain.transition)
         if not repair:
             return actual
+        # A crash in the middle of a write leaves half a line.
         if chain.end < self.path.stat().st_size:
             self._set_aside(chain.end)
         facts = self.path.stat()
@@ -277,6 +287,7 @@ class Ledger:
         with open(self.path, "r+b") as file:
             file.seek(end)
             torn = file.read()
+            # The copy first: a crash in between keeps the bytes twice.
             files.write_whole(self.path.with_name(f"ledger.torn.{end}"), torn)
             file.truncate(end)
             os.fsync(file.fileno())
@@ -290,6 +301,7 @@ class Ledger:
         data = text.whole_value(redaction.clean_value(data))
         digest = seal(head.n + 1, time, event, data, head.hash)
         line = Line(head.n + 1, time, event, data, head.hash, digest, head.size)
+        # The line before the head: after a crash in between, `open` moves the head up to it.
         facts = self._write(_raw(line), head.size)
         crash_points.point("ledger.after_append")
         head = replace(head, n=line.n, hash=line.hash, size=facts.st_size, mtime_ns=facts.st_mtime_ns)
@@ -301,9 +313,11 @@ class Ledger:
 
     def _write(self, raw: bytes, end: int) -> os.stat_result:
         """Add bytes at `end`. If the write fails (a full disk), the file is cut back to what it was."""
+        # Without a buffer, which would hide a failed write until the file is closed.
         with open(self.path, "r+b", buffering=0) as file:
             file.seek(end)
             try:
+                # A full disk may take a part of the bytes and raise nothing.
                 if file.write(raw) != len(raw):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 os.fsync(file.fileno())
@@ -325,13 +339,15 @@ class Ledger:
         with open(self.path, "rb") as file:
             file.seek(offset)
             for raw in file:
+                # Without its newline the writer is still at it, or was killed.
                 line = parse(raw, offset) if raw.endswith(b"\n") else None
                 if line is not None:
                     yield line
                 offset += len(raw)
 
     def line_before(self, end: int) -> Line | None:
-        """The event whose line ends at byte `end`, found from there backwards; None if there is none."""
+        """The event whose line ends at byte `end`, read from there backwards; None if there is none."""
+        # Not from the beginning: a ledger may have gigabytes, and each command opens it.
         start = end - 1
         with open(self.path, "rb") as file:
             while start > 0:
@@ -373,17 +389,20 @@ class Ledger:
         chain = _NewChain(Head(lab_id, str(root), machine()))
         for line in lines:
             chain.add(line)
-        kept = self.path.with_name(f"ledger.left_out.{digest}.jsonl") if left_out else None
-        if kept is not None:
-            files.write_whole(kept, b"".join(line.raw + b"\n" for line in left_out))
+        remainder = None
+        if left_out:
+            remainder = self.path.with_name(f"ledger.left_out.{digest}.jsonl")
+            files.write_whole(remainder, b"".join(line.raw + b"\n" for line in left_out))
+        # All copies are durable before the ledger itself is replaced.
         files.write_whole(self.path, bytes(chain.content))
         self._save_head(replace(chain.head, mtime_ns=self.path.stat().st_mtime_ns))
+        # Plain values: the event's class, `LedgerRebuilt`, is above this module.
         event: dict[str, Any] = {"copy": copy.name, "lines": chain.head.n, "unverified": chain.unverified}
         event["dropped"] = len(left_out)
-        if kept is not None:
-            event |= {"kept": kept.name, "left_out": [str(line) for line in left_out]}
+        if remainder is not None:
+            event |= {"kept": remainder.name, "left_out": [str(line) for line in left_out]}
         self.append("ledger_rebuilt", event)
-        return Rebuilt(copy, tuple(left_out), kept)
+        return Rebuilt(copy, tuple(left_out), remainder)
 
     def _save_head(self, head: Head) -> None:
         files.write_whole(self.head_path, json.dumps(asdict(head)))
@@ -401,7 +420,8 @@ class _NewChain:
         self._after_transition = 0
 
     def add(self, line: Line) -> None:
-        n, start = self.head.n + 1, len(self.content)
+        n = self.head.n + 1
+        start = len(self.content)
         if not _fits(line):
             self.unverified.append(n)
         data = self._with_new_place(line.data)
@@ -437,6 +457,7 @@ def _sort(old: bytes) -> tuple[list[Line], list[LeftOut]]:
             if raw.strip():
                 left_out.append(_left_out(number, raw, "cannot be read as a line of a ledger"))
         elif line.hash in lines:
+            # An exact double is a copy of a line that is taken: nothing is lost.
             if raw != raw_lines[line.hash]:
                 left_out.append(_left_out(number, raw, "another line has its hash"))
         elif line.event == "trial" and not _fits(line):
@@ -458,8 +479,8 @@ _TRIAL = re.compile(r'"trial" ?: ?"([\w.-]{1,120})"')
 
 def _left_out(number: int, raw: bytes, reason: str) -> LeftOut:
     """A line that is left out, with the event, run and trial that can be seen in it even if it is torn."""
-    shown = text.decode(raw)
-    matches = [form.search(shown) for form in (_EVENT, _RUN, _TRIAL)]
+    readable = text.decode(raw)
+    matches = [form.search(readable) for form in (_EVENT, _RUN, _TRIAL)]
     event, run, trial = (match[1] if match else "" for match in matches)
     return LeftOut(number, event, f"{run}/{trial}".strip("/"), reason, raw)
 

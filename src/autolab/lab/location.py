@@ -1,4 +1,4 @@
-"""Where a lab stands and who holds it, without loading anything. Standard library only, for `status`."""
+"""Where a lab is and which command holds it. Standard library only, for `status`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from autolab.lab.git import common_dir, find_root
 
 
 def locate(start: Path) -> tuple[Path, Path]:
-    """The lab's root and its store in the git common dir; LabError with the way out where there is none."""
+    """The root of the lab that `start` lies in, and its store in the git common dir. LabError: it lies in no lab."""
     root = find_root(start.resolve())
     if root is None:
         raise LabError(f"{start}: not in a lab (no git repository here or above); make one with `autolab init DIR`")
+    # A candidate's worktree belongs to the lab of the main checkout.
     common = common_dir(root)
     root = common.parent if common.name == ".git" else root
     store = common / "autolab"
@@ -28,14 +29,15 @@ def locate(start: Path) -> tuple[Path, Path]:
 
 
 def holder(store: Path) -> str | None:
-    """Who holds the lab, as one phrase, or None. Reads only."""
+    """The command that holds the lab, as one phrase; None if none does. Reads only."""
     path = store / "lock"
     if not is_locked(path):
         return None
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        return f"`{held['command']}` (pid {held['pid']} on {held['machine']}, since {held['since']})"
+        command = json.loads(path.read_text(encoding="utf-8"))
+        return f"`{command['command']}` (pid {command['pid']} on {command['machine']}, since {command['since']})"
     except (OSError, ValueError, KeyError, TypeError):
+        # It has the lock, and has not yet written who it is.
         return "a command that has just begun"
 
 
@@ -43,6 +45,7 @@ def is_locked(path: Path) -> bool:
     """Whether a live process holds the flock on `path`."""
     try:
         with open(path, encoding="utf-8") as file:
+            # Shared, so that two readers do not take each other for a holder.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except BlockingIOError:

@@ -1,7 +1,7 @@
 """Keeps `pytest` at a lab's root out of the folders whose files trials and candidates wrote.
 
-A `conftest.py` of Autolab's own in each of them, since the lab's own configuration of pytest is the user's: another
-`norecursedirs` would take the place of theirs. Templates bring a `pytest.ini` besides.
+Each of these folders gets a `conftest.py` of Autolab's own. The lab's configuration of pytest is the user's, and
+another `norecursedirs` would take the place of theirs. Templates have a `pytest.ini` too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def pytest_plugin_registered(plugin, manager):
 
 
 def write(root: Path) -> None:
-    """Puts the files where they are missing or were changed. Raises OSError."""
+    """Write the files that are missing or were changed. Raises OSError."""
     for folder in FOLDERS:
         path = root / folder / NAME
         if not _stands(path):
@@ -40,11 +40,12 @@ def write(root: Path) -> None:
 
 
 def missing(root: Path) -> list[str]:
-    """The files, relative to `root`, that are missing in a folder that is there, or hold something else."""
+    """The files, relative to `root`, that are missing in a folder that is there, or were changed."""
     return [f"{folder}/{NAME}" for folder in FOLDERS if (root / folder).is_dir() and not _stands(root / folder / NAME)]
 
 
 def _stands(path: Path) -> bool:
+    # A link could be to a file that a trial changes later.
     try:
         return not path.is_symlink() and path.read_text(encoding="utf-8") == TEXT
     except (OSError, UnicodeDecodeError):

@@ -1,9 +1,9 @@
 """Takes secrets out of every text that leaves the engine: record, transcripts, logs, messages.
 
-A secret is found by its exact value (environment variables of the engine whose name tells that they hold one, and
-registered values; also as base64, URL-quoted and JSON-escaped) or by the shape of a well-known kind of key.
-`[redacted:NAME]` takes its place. Not found: values of fewer than `SHORTEST` bytes, other encodings, and keys of more
-than `HOLD` bytes. Standard library only.
+A secret is recognised by its exact value or by the shape of a well-known kind of key. Exact values are those of the
+engine's environment variables whose names say that they hold a secret, and registered values, also as base64,
+URL-quoted and JSON-escaped. `[redacted:NAME]` takes their place. Not recognised: values of fewer than `SHORTEST` bytes,
+other encodings, and keys of more than `HOLD` bytes. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
+# Shorter values (a password `admin`, a key `1`) stand in ordinary text everywhere.
 SHORTEST = 8
 HOLD = 32 * 1024
 """Bytes that a stream keeps back at most, or the length of the longest exact value if that is more."""
@@ -29,6 +30,7 @@ _TELLING = re.compile(
     r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)S?(?![A-Z])"
     r"|(?:^|_)(?:KEY|AUTH|PAT)(?:_\d+)?$"
 )
+# SSH_AUTH_SOCK, AWS_SHARED_CREDENTIALS_FILE: they say where a secret lies.
 _NO_SECRET = re.compile(r"_(?:FILE|PATH|DIR|FOLDER|SOCK|URL|URI)$")
 _registered: dict[str, str] = {}
 
@@ -59,17 +61,15 @@ class _Shape:
     hints: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
 
-    def matches(self, data: bytes, lower: bytes) -> Iterator[re.Match[bytes]]:
-        """Its matches in `data`; `lower` is the same in lower case."""
-        if any(hint in lower for hint in self.hints):
-            yield from self.pattern.finditer(data)
 
-
+# Between a label and its secret: an assignment, JSON, Python, or a sentence. The quotes may themselves be escaped.
 _FOLLOWS = rb"""["'\\]{0,2}\s{0,4}(?::|=|,|\bis\b)\s{0,4}["'\\]{0,2}"""
+# Every repetition has an upper limit: these patterns meet texts that somebody else chose, and must stay linear.
 _SHAPES = tuple(
     _Shape(name, hints, re.compile(pattern))
     for name, hints, pattern in (
         ("anthropic key", (b"sk-ant-",), rb"(?<![A-Za-z0-9])sk-ant-[\w-]{16,2000}"),
+        # Many words begin with `sk-`. So either one long run of characters, or a digit and a capital are required.
         (
             "openai key",
             (b"sk-",),
@@ -80,6 +80,7 @@ _SHAPES = tuple(
         ("github token", (b"github_pat_",), rb"(?<![A-Za-z0-9])github_pat_[A-Za-z0-9_]{22,255}"),
         ("hugging face token", (b"hf_",), rb"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,255}"),
         ("aws key id", (b"akia", b"asia"), rb"(?<![A-Za-z0-9])A(?:KIA|SIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
+        # Forty characters of base64 could be a hash: only after its label is it a key.
         (
             "aws secret",
             (b"aws",),
@@ -88,6 +89,7 @@ _SHAPES = tuple(
         ("google key", (b"aiza", b"gocspx-", b"ya29."), rb"AIza[\w-]{35}|GOCSPX-[\w-]{20,255}|ya29\.[\w-]{20,2000}"),
         ("slack token", (b"xox", b"xapp-"), rb"(?<![A-Za-z0-9])x(?:ox[a-z]|app)-[A-Za-z0-9-]{10,500}"),
         ("slack hook", (b"hooks.slack.com",), rb"hooks\.slack\.com\\?/services\\?/([\w/\\]{20,200})"),
+        # Old keys of wandb are 40 hexadecimal digits, as commits are. The label tells them apart.
         (
             "wandb key",
             (b"wandb", b"apikey", b"api_key", b"api-key", b"api key"),
@@ -96,12 +98,14 @@ _SHAPES = tuple(
         ),
         ("wandb key", (b"wandb_v1_",), rb"wandb_v1_\w{20,255}"),
         ("jwt", (b"eyj",), rb"(?<![\w-])eyJ[\w-]{10,8000}\.[\w-]{10,8000}\.[\w-]{5,4000}(?:\.[\w-]{1,4000}){0,2}"),
+        # The second form has lost its end (a text that was cut): then every line of base64 belongs to the key.
         (
             "private key",
             (b"private key",),
             rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:[^\"]{1,16384}?-----END [A-Z0-9 ]{1,40}-----"
             rb"|(?:(?:\s|\\[nrt]){0,8}[A-Za-z0-9+/=]{16,16384}){0,400})",
         ),
+        # In a URL: user:password@host, and a long token alone in front of the host.
         ("password", (b":/", b":\\/"), rb":(?:\\?/){2}[^\s/@:\"'<>\[\]]{0,100}:([^\s/@\"'<>\[\]]{1,500})@"),
         ("password", (b":/", b":\\/"), rb":(?:\\?/){2}([^\s/@:\"'<>\[\]]{16,500})@"),
         (
@@ -138,8 +142,9 @@ def clean_value(value: Any) -> Any:
     texts: list[str] = []
     value = _gather(value, texts)
     # One search over all texts, a line each, is quick. It finds whatever a search of each text would find.
-    has_secret = _spans("\n".join(texts).encode("utf-8", "surrogatepass"))
-    return _clean_parts(value) if has_secret else value
+    if _spans("\n".join(texts).encode("utf-8", "surrogatepass")):
+        return _clean_parts(value)
+    return value
 
 
 def _gather(value: Any, texts: list[str], key: str = "") -> Any:
@@ -170,10 +175,12 @@ def _clean_entry(key: str, value: Any) -> Any:
     """A value of a dictionary. Its key may be the word that tells that it is a secret."""
     if not isinstance(value, str) or len(value) < SHORTEST:
         return _clean_parts(value)
-    label, entry = f"{clean(key)}: ", f"{key}: {value}"
+    label = f"{clean(key)}: "
+    entry = f"{key}: {value}"
     cleaned = clean(entry)
     if cleaned != entry and cleaned.startswith(label):
         return cleaned.removeprefix(label)
+    # The secret began in the key, so that key and value cannot be told apart any more.
     return clean(value)
 
 
@@ -188,6 +195,7 @@ def clean_json(text: str) -> str:
     except (ValueError, RecursionError):
         return clean(text)
     if cleaned == value:
+        # Written anew, it would lose the order, the blanks and the escapes that its author chose.
         return clean(text)
     # A lone surrogate, which no file can hold, stays the escape that it came as.
     return clean(json.dumps(cleaned, ensure_ascii=False).encode("utf-8", errors="backslashreplace").decode())
@@ -201,6 +209,7 @@ def clean_file(path: Path) -> bool:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or not _has_secret(path):
         return False
+    # Only now is a copy made: most files have no secret, and the first reading writes nothing.
     # Not `files.write_whole`: a file may be larger than memory.
     partial = path.with_name(f".{path.name[:200]}.autolab-clean")
     partial.unlink(missing_ok=True)
@@ -215,10 +224,11 @@ def clean_file(path: Path) -> bool:
 
 def _has_secret(path: Path) -> bool:
     stream = Stream()
-    return any(stream.found for _ in _clean_blocks(path, stream))
+    return any(stream.count for _ in _clean_blocks(path, stream))
 
 
 def _clean_blocks(path: Path, stream: Stream) -> Iterator[bytes]:
+    # A program may have put a link or a pipe in its place since: neither is followed or waited for.
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         while block := file.read(BLOCK):
             yield stream.feed(block)
@@ -226,7 +236,7 @@ def _clean_blocks(path: Path, stream: Stream) -> Iterator[bytes]:
 
 
 class Stream:
-    """Bytes that come in pieces: a secret is found wherever it is cut. `found` counts the secrets.
+    """Bytes that come in pieces: a secret is recognised wherever it is cut. `count` is the number of secrets.
 
     The stream keeps back what may be the beginning of a secret: the last word, the line since a word that announces
     one, a key block without its end; at most `HOLD` bytes, or the length of the longest exact value.
@@ -234,7 +244,7 @@ class Stream:
 
     def __init__(self) -> None:
         self._waiting = b""
-        self.found = 0
+        self.count = 0
 
     def feed(self, block: bytes) -> bytes:
         """What cannot be changed by bytes after `block`, without secrets."""
@@ -250,12 +260,13 @@ class Stream:
         before = [span for span in spans if span.stop <= cut]
         out = _replace(self._waiting[:cut], before)
         self._waiting = self._waiting[cut:]
-        self.found += len(before)
+        self.count += len(before)
         return out
 
 
 def _cut(data: bytes, spans: list[_Span]) -> int:
     """How many bytes may leave: no secret, nor what may become one, lies across this place."""
+    # Each step moves the place only towards the beginning, except the last.
     cut = _open_block(data, spans)
     label = _LABEL.search(data, max(0, len(data) - 200))
     if label:
@@ -263,16 +274,21 @@ def _cut(data: bytes, spans: list[_Span]) -> int:
     longest = HOLD
     for spelling in _spellings():
         longest = max(longest, len(spelling.raw))
-        if len(spelling.raw.split()) > 1:  # the last word alone would not hold its beginning back
+        # A secret of several words may have begun before the last word.
+        if len(spelling.raw.split()) > 1:
             cut = min(cut, len(data) - _overlap(data, spelling.raw))
     cut = _word_start(data, cut)
     secrets = [(span.start, span.stop) for span in spans] + _labelled(data)
     while across := [start for start, stop in secrets if start < cut < stop]:
         cut = _word_start(data, min(across))
+    # Else a text without a blank would fill the memory. At least no secret that is complete is cut in two.
     forced = len(data) - longest
     if cut >= forced:
         return cut
-    return next((span.stop for span in spans if span.start < forced < span.stop), forced)
+    for span in spans:
+        if span.start < forced < span.stop:
+            return span.stop
+    return forced
 
 
 def _word_start(data: bytes, place: int) -> int:
@@ -291,7 +307,7 @@ def _open_block(data: bytes, spans: list[_Span]) -> int:
 
 
 def _overlap(data: bytes, spelling: bytes) -> int:
-    """Length of the longest end of `data` that `spelling` begins with."""
+    """The length of the longest end of `data` with which `spelling` begins."""
     for length in range(min(len(data), len(spelling)), 0, -1):
         if data.endswith(spelling[:length]):
             return length
@@ -299,7 +315,8 @@ def _overlap(data: bytes, spelling: bytes) -> int:
 
 
 def _replace(data: bytes, spans: list[_Span]) -> bytes:
-    out, end = bytearray(), 0
+    out = bytearray()
+    end = 0
     for span in spans:
         out += data[end : span.start] + f"[redacted:{span.name}]".encode()
         end = span.stop
@@ -309,12 +326,13 @@ def _replace(data: bytes, spans: list[_Span]) -> bytes:
 def _spans(data: bytes) -> list[_Span]:
     """The secrets in order, without overlap. Where an exact value and a shape begin together, the value names both."""
     exact = sorted(_exact(data))
+    # The number of groups is the number of the last one: group 0 is the whole match.
     shaped = sorted(_Span(*match.span(shape.pattern.groups), shape.name) for shape, match in _shape_matches(data))
     spans: list[_Span] = []
+    # The sort is stable, so that exact values stay before shapes that begin at the same place.
     for span in sorted([*exact, *shaped], key=lambda span: span.start):
-        last = spans[-1] if spans else None
-        if last is not None and span.start < last.stop:
-            spans[-1] = last._replace(stop=max(last.stop, span.stop))
+        if spans and span.start < spans[-1].stop:
+            spans[-1] = spans[-1]._replace(stop=max(spans[-1].stop, span.stop))
         else:
             spans.append(span)
     return spans
@@ -328,11 +346,19 @@ def _labelled(data: bytes) -> list[tuple[int, int]]:
 def _shape_matches(data: bytes) -> Iterator[tuple[_Shape, re.Match[bytes]]]:
     lower = data.lower()
     for shape in _SHAPES:
-        for match in shape.matches(data, lower):
-            yield shape, match
+        # A search for a few bytes is far quicker than a pattern, and most texts have no key.
+        if any(hint in lower for hint in shape.hints):
+            for match in shape.pattern.finditer(data):
+                yield shape, match
 
 
 _BASE64_END = re.compile(rb"[\w+/-]?={0,2}")
+
+
+def _base64_end(data: bytes, stop: int) -> int:
+    match = _BASE64_END.match(data, stop)
+    assert match is not None, "both parts of the pattern may be empty"
+    return match.end()
 
 
 def _exact(data: bytes) -> Iterator[_Span]:
@@ -340,9 +366,8 @@ def _exact(data: bytes) -> Iterator[_Span]:
         start = data.find(spelling.raw)
         while start >= 0:
             stop = start + len(spelling.raw)
-            end = _BASE64_END.match(data, stop)
-            if spelling.is_base64 and end:
-                stop = end.end()
+            if spelling.is_base64:
+                stop = _base64_end(data, stop)
             if not spelling.raw.isdigit() or _stands_alone(data, start, stop):
                 yield _Span(start, stop, spelling.name)
             start = data.find(spelling.raw, stop)
@@ -356,6 +381,7 @@ def _stands_alone(data: bytes, start: int, stop: int) -> bool:
 @functools.cache
 def _spellings() -> tuple[_Spelling, ...]:
     """Every spelling of every exact value, the longest first."""
+    # Read once: to go through the environment for each text would be slow.
     values = {name: value for name, value in os.environ.items() if _is_secret(name, value)} | _registered
     spellings: dict[bytes, _Spelling] = {}
     for name, value in values.items():
@@ -373,23 +399,29 @@ def _spellings() -> tuple[_Spelling, ...]:
 def _is_secret(name: str, value: str) -> bool:
     """Whether a variable's name says that it holds a secret, and its value is not the path of a file."""
     name = name.upper()
+    # A program may be told by GOOGLE_CREDENTIALS=/home/pat/key.json where its key lies.
     if not _TELLING.search(name) or _NO_SECRET.search(name):
         return False
     return not (value.startswith(("/", "~", ".")) and os.path.exists(os.path.expanduser(value)))
 
 
 def _plain(value: str) -> set[bytes]:
-    escaped = json.dumps(value)[1:-1]
-    quoted = {quote(value, safe=""), quote(value), quote_plus(value)}
-    lower = {re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), text) for text in quoted}
-    written = {value, escaped, escaped.replace("/", "\\/"), json.dumps(value, ensure_ascii=False)[1:-1]}
-    return {os.fsencode(text) for text in written | quoted | lower}
+    """The secret as it is, in JSON strings and in URLs."""
+    json_text = json.dumps(value)[1:-1]
+    # Some writers of JSON escape the slash.
+    texts = {value, json_text, json_text.replace("/", "\\/"), json.dumps(value, ensure_ascii=False)[1:-1]}
+    for url_text in (quote(value, safe=""), quote(value), quote_plus(value)):
+        # Both cases of hexadecimal digits are legal in a URL.
+        lower_case = re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), url_text)
+        texts |= {url_text, lower_case}
+    return {os.fsencode(text) for text in texts}
 
 
 def _base64(raw: bytes) -> set[bytes]:
     """The secret within any base64 text: at three offsets, without the characters that depend on its neighbours."""
     spellings = set()
     for offset, first in enumerate((0, 2, 3)):
+        # Four characters hold three bytes: the same secret looks different at each of three offsets.
         whole = base64.b64encode(b"\0" * offset + raw)
         part = whole[first : (offset + len(raw)) * 8 // 6]
         spellings |= {part, part.replace(b"+", b"-").replace(b"/", b"_")}

@@ -20,13 +20,15 @@ def trial_python(root: Path, config: Config) -> str:
     `root` is the checkout. LabError: the named program does not exist or cannot be run.
     """
     if config.python:
-        path = Path(config.python)
-        named = str(path if path.is_absolute() or "/" not in config.python else root / path)
-        if "/" in named and not os.access(named, os.X_OK):
+        # A name without a slash is looked for on PATH when it starts.
+        if "/" not in config.python:
+            return config.python
+        program = str(root / config.python)
+        if not os.access(program, os.X_OK):
             raise LabError(
                 f".autolab/config.yaml: python: {config.python}: no such program; name one or remove the key"
             )
-        return named
+        return program
     own = root / "venv" / "bin" / "python"
     return str(own) if os.access(own, os.X_OK) else sys.executable
 
@@ -34,7 +36,9 @@ def trial_python(root: Path, config: Config) -> str:
 def command_words(command: str) -> list[str]:
     """The words of a command line. `./venv/bin/python` in front means the trials' interpreter, as `{python}` does.
 
-    ValueError where quotes do not fit.
+    ValueError: a quote is not closed.
     """
     words = shlex.split(command)
-    return ["{python}", *words[1:]] if words and words[0].removeprefix("./") in OWN_PYTHON else words
+    if words and words[0].removeprefix("./") in OWN_PYTHON:
+        words[0] = "{python}"
+    return words

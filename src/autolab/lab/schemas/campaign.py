@@ -12,7 +12,7 @@ from autolab.lab.schemas.record import Record
 
 
 class State(Record):
-    """Where the lab stands: a copy of the state in the ledger's newest transition, which is what counts."""
+    """The stage that the lab is at: a copy of the state in the ledger's newest transition, which is what counts."""
 
     FILE: ClassVar[str] = ".autolab/state.json"
 
@@ -52,7 +52,7 @@ class Loop(Record):
 
 
 class Champion(Record):
-    """A kept candidate: it was confirmed on fresh seeds against `parent`, the commit that it branched from."""
+    """A kept candidate. It was confirmed on fresh seeds against `parent`, the commit that it branched from."""
 
     iteration_id: str
     run_id: str
@@ -65,17 +65,17 @@ class Champion(Record):
     """Claimed on the evaluation alone: the lab has no holdout."""
     metrics: dict[str, float]
     home_commit: str | None = None
-    """The commit of the lab's branch that it was made from: what the user commits later is not in it."""
+    """The commit of the lab's branch that it was made from. What the user commits later is not in it."""
 
 
 LINEAGE = 50
-"""Champions that the campaign remembers. A retraction can go back that far."""
+"""Number of champions that the campaign remembers. A retraction can go back that far."""
 
 
 class Claims(Record):
-    """How many confirmations a campaign had, and how many questions the holdout of a protocol was asked.
+    """The number of a campaign's confirmations, and of the questions to the holdout of a protocol.
 
-    `alpha` is the sum of their error rates: at most so many of the kept candidates are expected to be false.
+    `alpha` is the sum of the confirmations' error rates: at most so many kept candidates are expected to be false.
     """
 
     confirmations: Count = 0
@@ -86,12 +86,14 @@ class Claims(Record):
 
     @property
     def false_share(self) -> float | None:
-        """An upper bound on the expected share of false ones among the kept; None if none was kept."""
-        return min(1.0, self.alpha / self.kept) if self.kept else None
+        """An upper bound on the expected share of false candidates among the kept; None if none was kept."""
+        if not self.kept:
+            return None
+        return min(1.0, self.alpha / self.kept)
 
 
 class Campaign(Record):
-    """What the engine remembers between iterations; bounded in size, part of every transition in the ledger."""
+    """What the engine remembers between iterations. Its size is bounded: every transition in the ledger has one."""
 
     iterations: Count = 0
     hypotheses: Count = 0
@@ -122,6 +124,8 @@ class Campaign(Record):
 
 
 class BacklogHypothesis(Record):
+    """A hypothesis of the lab and its status."""
+
     id: str
     status: str
     title: str
@@ -130,6 +134,8 @@ class BacklogHypothesis(Record):
 
 
 class BacklogExperiment(Record):
+    """An experiment of the lab and its status."""
+
     id: str
     hypothesis_id: str
     status: str
@@ -137,7 +143,7 @@ class BacklogExperiment(Record):
 
 
 class Backlog(Record):
-    """Hypotheses and experiments of the lab, newest last; a view that the engine writes."""
+    """The lab's hypotheses and experiments, newest last. The engine writes this view."""
 
     FILE: ClassVar[str] = ".autolab/backlog.yaml"
 

@@ -1,4 +1,4 @@
-"""What a user configures: `config.yaml` and `verifier_policy.yaml`. Every default of theirs stands here, once."""
+"""What a user configures: `config.yaml` and `verifier_policy.yaml`. Their defaults are here and nowhere else."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Command(Record):
 
     @model_validator(mode="after")
     def _absolute(self) -> Command:
+        # The root would show the whole machine, and with it the holdout.
         for path in self.reads:
             if not path.startswith("/") or path == "/":
                 raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
@@ -70,8 +71,10 @@ class Train(Command):
         parts = PurePosixPath(self.metrics).parts
         if not parts or self.metrics.startswith("/") or ".." in parts:
             raise ValueError(f"metrics: {self.metrics!r} is neither stdout nor a path inside AUTOLAB_TRIAL_DIR")
+        # The file is copied into the record, where a later program would find it: a conftest.py, a sitecustomize.py.
         if runs_by_itself(self.metrics):
             raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
+        # AUTOLAB_SEED and the like are the engine's own way to speak to a trial.
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name.startswith("AUTOLAB_"):
                 raise ValueError(f"env: {name!r} is not the name of a variable that can be passed on")
@@ -184,6 +187,7 @@ class StoppingRule(Record):
     def _can_decide(self) -> StoppingRule:
         if self.rule == "sprt" and self.deviation is None:
             raise ValueError("deviation: missing; sprt needs that of a pair's difference, declared by you")
+        # It estimates the deviation from the differences: `stats.rules.FIRST` is the least number for that.
         if self.rule == "sequential" and min(self.max_pairs, self.confirm_pairs) < 3:
             raise ValueError("max_pairs and confirm_pairs: the sequential rule decides from 3 pairs on")
         return self
@@ -257,16 +261,18 @@ class Config(Record):
 
     @model_validator(mode="after")
     def _splits_apart(self) -> Config:
-        """Trials read all of `data`: what they are measured on must not lie in it."""
-        splits = {"eval": self.evaluate.eval, "holdout": self.evaluate.holdout} if self.evaluate else {}
-        for name, path in splits.items():
-            if self.data and path and PurePosixPath(path).is_relative_to(PurePosixPath(self.data)):
+        if self.evaluate is None or not self.data:
+            return self
+        # Trainings read all of `data`: the labels that they are measured on must not lie in it.
+        for name, path in (("eval", self.evaluate.eval), ("holdout", self.evaluate.holdout)):
+            if path and PurePosixPath(path).is_relative_to(PurePosixPath(self.data)):
                 lies = f"{path} lies in data ({self.data}), which trainings read"
                 raise ValueError(f"evaluate.{name}: {lies}: move it out")
         return self
 
     @model_validator(mode="after")
     def _evaluator_needs_predictions(self) -> Config:
+        # One without the other would look sealed and measure nothing.
         if (self.evaluate is None) != (self.predict is None):
             raise ValueError("evaluate and predict go together: give both (sealed evaluation) or none (self-reported)")
         return self

@@ -30,7 +30,7 @@ class Event(Record):
     KIND: ClassVar[str]
 
     def value(self) -> dict[str, Any]:
-        """The line's data. An optional field that was not given, or was given as None, is left out."""
+        """The line's data. An optional field that is missing or None is left out."""
         data = super().value()
         for name, field in type(self).model_fields.items():
             is_given = name in self.model_fields_set and getattr(self, name) is not None
@@ -46,7 +46,7 @@ E = TypeVar("E", bound=Event)
 
 
 class Init(Event):
-    """The lab was made, at `commit` of `branch`; `seed` is null where the lab's secret was drawn."""
+    """The lab was made at `commit` of `branch`. `seed` is null if the lab's secret was drawn at random."""
 
     KIND = "init"
 
@@ -57,7 +57,7 @@ class Init(Event):
 
 
 class LabMoved(Event):
-    """The lab was found in another folder or on another machine than its head names."""
+    """The lab was moved to another folder or another machine."""
 
     KIND = "lab_moved"
 
@@ -67,7 +67,7 @@ class LabMoved(Event):
 
 
 class Forked(Event):
-    """A copied lab became a lab of its own; `was` is the id of the original."""
+    """A copied lab became a lab of its own. `was` is the id of the original."""
 
     KIND = "forked"
 
@@ -77,7 +77,7 @@ class Forked(Event):
 
 
 class ControlChanged(Event):
-    """A file of `.autolab/` that the user may edit is another than at the last look."""
+    """The user changed a file of `.autolab/`."""
 
     KIND = "control_changed"
 
@@ -86,7 +86,7 @@ class ControlChanged(Event):
 
 
 class LedgerRebuilt(Event):
-    """`doctor --fix` made the chain anew: `lines` taken over, those of `unverified` without a hash that fits."""
+    """`doctor --fix` made a new chain of `lines` old lines. Those in `unverified` did not fit their hashes."""
 
     KIND = "ledger_rebuilt"
 
@@ -99,7 +99,7 @@ class LedgerRebuilt(Event):
 
 
 class LedgerBegunAnew(Event):
-    """`doctor --fix` began a new chain: the old one held no state. `lost` counts its lines.
+    """`doctor --fix` began a new chain, as the old one held no state. `lost` counts its lines.
 
     `campaign` is true if the campaign was read back from its copy, false if it was put together from the iterations.
     """
@@ -125,9 +125,9 @@ class Published(Event):
 
 
 class Reproduced(Record):
-    """What `autolab reproduce` found for the run `of` (`ITERATION_ID/RUN_ID`).
+    """The result of `autolab reproduce` for the run `of` (`ITERATION_ID/RUN_ID`).
 
-    `retracted` holds the commits of the champions that fell.
+    `retracted` holds the commits of the champions that are no longer claimed.
     """
 
     of: str
@@ -152,7 +152,7 @@ class Cause(TypedDict, total=False):
 
 
 class Transition(Event):
-    """The new state of the lab, whole, and its cause: the `outcome` of the stage `from`, or else `why`.
+    """The complete new state of the lab and its cause: the `outcome` of the stage `from`, or else `why`.
 
     Some causes have a field of their own: `opened` has `entry`, `calibrated` has `calibration`, `reproduced` has
     `reproduced`, `loop_started` has `n` (its iterations), `loop_ended` has `loop`, and the user's decision on a
@@ -177,7 +177,7 @@ class Transition(Event):
 
 
 class Request(Event):
-    """A request to a researcher: `number` counts those of its kind within the iteration."""
+    """A request to a researcher. `number` counts the requests of its kind within the iteration."""
 
     stage: Stage
     kind: RequestKind
@@ -185,7 +185,7 @@ class Request(Event):
 
 
 class Asked(Request):
-    """A request is about to be made of `researcher`, configured as `who`."""
+    """A request is about to be sent to `researcher`, which is configured as `who`."""
 
     KIND = "asked"
 
@@ -197,7 +197,7 @@ class Asked(Request):
 
 
 class Answered(Request):
-    """Its answer is kept in the file `reply`, relative to the store."""
+    """The reply to a request was stored in the file `reply`, relative to the store."""
 
     KIND = "answered"
 
@@ -206,7 +206,7 @@ class Answered(Request):
 
 
 class CallSent(Request):
-    """A paid call of a request is about to be made; `tokens` and `dollars` are reserved for it."""
+    """A paid call is about to be made for a request. `tokens` and `dollars` are reserved for it."""
 
     KIND = "call_sent"
 
@@ -220,7 +220,7 @@ class CallSent(Request):
 
 
 class Call(Request):
-    """What a paid call came to: `reason` is `ok` or the kind of its failure, `status` that of HTTP or 0."""
+    """The end of a paid call. `reason` is `ok` or the kind of its failure, `status` is that of HTTP, or 0."""
 
     KIND = "call"
 
@@ -239,7 +239,7 @@ class Call(Request):
 
 
 class CandidateRecorded(Event):
-    """A commit became the iteration's candidate; `via` says who wrote its code."""
+    """A commit became the iteration's candidate. `via` says who wrote its code."""
 
     KIND = "candidate"
 
@@ -250,7 +250,7 @@ class CandidateRecorded(Event):
 
 
 class Checked(Event):
-    """What the verifiers said of a commit."""
+    """The verifiers checked a commit."""
 
     KIND = "checked"
 
@@ -260,7 +260,7 @@ class Checked(Event):
 
 
 class Reviewed(Event):
-    """A review of a commit was written; `sha256` is that of review_result.json."""
+    """A review of a commit was written. `sha256` is that of review_result.json."""
 
     KIND = "reviewed"
 
@@ -270,7 +270,7 @@ class Reviewed(Event):
 
 
 class Approved(Event):
-    """The user let a candidate pass, against the findings `over`."""
+    """The user let a candidate pass in spite of the findings `over`."""
 
     KIND = "approved"
 
@@ -280,7 +280,7 @@ class Approved(Event):
 
 
 class SetAside(Event):
-    """A candidate is too good to believe, and waits for the user: the champion that it would be, and why."""
+    """A candidate's gain is suspicious, for the `reasons`. It waits for the user's decision."""
 
     KIND = "set_aside"
 
@@ -290,7 +290,7 @@ class SetAside(Event):
 
 
 class Learned(Event):
-    """What an iteration taught."""
+    """The lesson of an iteration was recorded."""
 
     KIND = "learned"
 
@@ -298,7 +298,7 @@ class Learned(Event):
 
 
 class DocumentEdited(Event):
-    """Somebody else changed a document of the engine's; `sha256` is that of the text found."""
+    """Somebody else changed a document that the engine writes. `sha256` is that of their text."""
 
     KIND = "document_edited"
 
@@ -307,7 +307,7 @@ class DocumentEdited(Event):
 
 
 class DocumentWritten(Event):
-    """An entry stands in a document; `closed` is the file that took its older part, if it grew too long."""
+    """An entry was written to a document. If that grew too long, its older part went to the file `closed`."""
 
     KIND = "document_written"
 
@@ -319,7 +319,7 @@ class DocumentWritten(Event):
 
 
 class PlanStored(Event):
-    """A plan is kept under a short id, before an iteration tests it."""
+    """A plan was stored under a short id, for a later iteration."""
 
     KIND = "plan_stored"
 
@@ -329,7 +329,7 @@ class PlanStored(Event):
 
 
 class CandidateStored(Event):
-    """A candidate's commit is kept for a stored plan."""
+    """A candidate's commit was stored for a stored plan."""
 
     KIND = "candidate_stored"
 
@@ -343,8 +343,10 @@ class CandidateStored(Event):
 
 
 class RunStarted(Event):
-    """A run begins; its trials belong to it only as long as all this holds. `cells`: the arm and index of those it is
-    restricted to."""
+    """A run begins. Its trials belong to it only as long as all these fields hold.
+
+    `cells` holds arm and index of the trials to run, if these are not all trials of the design.
+    """
 
     KIND = "run_started"
 
@@ -367,7 +369,7 @@ class Submitted(Event):
 
 
 class TrialLost(Event):
-    """An attempt was lost, or cancelled to pause: the same seed runs again as the next attempt."""
+    """An attempt was lost, or cancelled for a pause. The same seed runs again as the next attempt."""
 
     KIND = "trial_lost"
 
@@ -378,7 +380,7 @@ class TrialLost(Event):
 
 
 class TrialEnded(Event):
-    """A trial ended, with all that counts of it."""
+    """A trial ended."""
 
     KIND = "trial"
 
@@ -387,7 +389,7 @@ class TrialEnded(Event):
 
 
 class TrialKnown(Event):
-    """A trial of the past that a replay takes over."""
+    """A replay takes over a trial of the past."""
 
     KIND = "trial_known"
 
@@ -396,7 +398,7 @@ class TrialKnown(Event):
 
 
 class RunEnded(Event):
-    """A run is over; `manifest_sha256` is the hash of its final manifest, null for an abandoned run."""
+    """A run ended. `manifest_sha256` is the hash of its final manifest, null for an abandoned run."""
 
     KIND = "run_ended"
 
@@ -408,7 +410,7 @@ class RunEnded(Event):
 
 
 class HoldoutAsked(Event):
-    """A question to the holdout, counted before it is opened."""
+    """The holdout is about to be used: the question is counted before it is asked."""
 
     KIND = "holdout_asked"
 
@@ -418,7 +420,7 @@ class HoldoutAsked(Event):
 
 
 class Confirmed(Event):
-    """What became of a supported variant of the run `of` on fresh seeds."""
+    """A supported variant of the run `of` was measured again on fresh seeds."""
 
     KIND = "confirmed"
 
@@ -440,17 +442,17 @@ EVENTS: dict[str, type[Event]] = {
 
 
 def append(ledger: Ledger, event: Event) -> Line:
-    """Record an event: one durable line of the ledger, secrets taken out. The caller holds the lab's lock."""
+    """Record an event: one durable line of the ledger, without secrets. The caller holds the lab's lock."""
     return ledger.append(event.KIND, event.value())
 
 
 def read(line: Line, kind: type[E]) -> E:
-    """The event of a line that is known to be of this kind. RecordError: its data does not fit; line and field."""
+    """The event of a line of this kind. RecordError: its data does not fit; the message names line and field."""
     return kind.from_value(line.data, f"ledger.jsonl line {line.n}")
 
 
 def read_any(line: Line) -> Event:
-    """The event of a line of whatever kind. RecordError: no such kind, or data that does not fit."""
+    """The event of a line of any kind. RecordError: no such kind, or data that does not fit."""
     kind = EVENTS.get(line.event)
     if kind is None:
         raise RecordError(f"ledger.jsonl line {line.n}: {line.event}: no event of this Autolab")

@@ -12,7 +12,7 @@ from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
 from autolab.text import short_name
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
-"""An arm's name. It becomes a folder, a row of tables and part of a job's name."""
+"""The name of an arm. It becomes a folder, a row of tables and a part of a job's name."""
 
 
 class Hypothesis(Record):
@@ -33,11 +33,11 @@ class Hypothesis(Record):
     family: str | None = None
     """The family of mechanisms. Lessons are counted by family."""
     changes: dict[str, JsonValue] = {}
-    """What it changes in the base, by mechanism."""
+    """What the hypothesis changes in the base, by mechanism."""
 
 
 class Arm(Record):
-    """A baseline or a variant: the settings it overrides, and whose code it runs."""
+    """A baseline or a variant: the settings that it overrides, and whose code it runs."""
 
     name: Name
     config_overrides: Settings = {}
@@ -59,6 +59,8 @@ class Entrypoint(Record):
 
 
 class Slurm(Record):
+    """Resources of Slurm that a design names. They are recorded; no executor of Autolab's requests them."""
+
     partition: str | None = None
     time: str | None = None
     cpus_per_task: int | None = None
@@ -69,6 +71,8 @@ class Slurm(Record):
 
 
 class Compute(Record):
+    """Where the trials are to run."""
+
     location: str = "local"
     slurm: Slurm | None = None
 
@@ -80,6 +84,8 @@ class MaxPairs(Record):
 
 
 class Reproducibility(Record):
+    """The seeds of the trials: named one by one, or drawn by the lab."""
+
     seeds: tuple[int, ...] | MaxPairs
     deterministic: bool = True
 
@@ -88,12 +94,15 @@ class Reproducibility(Record):
         if isinstance(self.seeds, tuple):
             if not self.seeds:
                 raise ValueError("seeds: none given")
+            # Equal trainings are not independent: the interval would be too narrow.
             if len(set(self.seeds)) != len(self.seeds):
                 raise ValueError("seeds: a seed is given twice, which would count one training as two")
         return self
 
 
 class DesignMetrics(Record):
+    """The metric that decides, the smallest gain worth having in its units, and metrics that are only reported."""
+
     primary: str
     secondary: tuple[str, ...] = ()
     success_delta: Positive
@@ -138,6 +147,7 @@ class Design(Record):
 
     @model_validator(mode="after")
     def _arms_are_named_once(self) -> Design:
+        # An arm is its name in folders, tables and comparisons.
         names = [arm.name for arm in (*self.baselines, *self.variants)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -146,7 +156,7 @@ class Design(Record):
 
 
 class Finding(Record):
-    """What a verifier or a reviewer reports."""
+    """A problem that a verifier or a reviewer reports."""
 
     check: Sentence
     severity: Literal["blocking", "advisory"]
@@ -158,9 +168,9 @@ class Calibration(Record):
     """What trials of the baseline show about the lab: its noise, the cost of a trial, and what it can resolve.
 
     Metric and standard deviations are in the metric's units, times in seconds. `deterministic`: the same seed gave the
-    same predictions to the byte; `rerun_difference` is the change of the metric if not. `correlation` is the one
-    between baseline and altered arm over shared seeds. `pairs` is the number of pairs that show a gain of
-    `success_delta` with a power of 80%; null: more than any budget. `refused`: why nothing can be measured yet.
+    same predictions to the byte; if not, `rerun_difference` is the change of the metric. `correlation` is that of
+    baseline and altered arm over shared seeds. `pairs` is the number of pairs that show a gain of `success_delta` with
+    a power of 80%; null: more than any budget. `refused`: why nothing can be measured yet.
     """
 
     FILE: ClassVar[str] = ".autolab/calibration.json"
@@ -199,7 +209,7 @@ class Calibration(Record):
 
 
 class ReviewResult(Record):
-    """The review of a candidate, which launch requires. Without `commit` nothing is launched."""
+    """The review of a candidate. Launch requires one that passes and names the commit."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/review_result.json"
 
@@ -222,7 +232,7 @@ class Interval(Record):
 
 
 class CutTrials(Record):
-    """How many of an arm's trials count with the bound: `diverged` had no finite score, the others a worse one.
+    """How many of an arm's trials count with the bound. `diverged` had no finite score, the others a worse one.
 
     `at_most` is the one-sided 95% upper limit of the share of such trainings (Clopper-Pearson).
     """
@@ -235,7 +245,7 @@ class CutTrials(Record):
 
 
 class Comparison(Record):
-    """One variant against the first baseline, as judged by the rule that was fixed before launch."""
+    """One variant against the first baseline, judged by the rule that was fixed before launch."""
 
     arm: str
     baseline: str
@@ -244,18 +254,18 @@ class Comparison(Record):
     verdict: Verdict
     reason: str = ""
     pairs: Count | None = None
-    """Pairs of trials that were read; `difference.n` counts parts of the evaluation where the seed changes nothing."""
+    """Pairs of trials that were compared. If the seed changes nothing, `difference.n` counts parts of the data."""
     e_plus: float | None = None
     e_minus: float | None = None
-    """e-values against "no gain" and against "a gain of at least success_delta", under a sequential rule."""
+    """Under a sequential rule: e-values against "no gain" and against "a gain of at least success_delta"."""
     bound: float | None = None
-    """The worst score that counts. null: scores count as they are, and a score that is not finite fails the run."""
+    """The worst score that counts. null: scores count as they are, and one that is not finite fails the run."""
     cut: tuple[CutTrials, ...] = ()
     """Cut trials of the baseline and of the variant, if there is a bound."""
 
 
 class Trial(Record):
-    """One cell of a run: an arm at a seed, with the attempt that counts."""
+    """One training and its score: an arm at a seed, with the attempt that counts."""
 
     trial: str
     arm: str
@@ -290,6 +300,8 @@ class Trial(Record):
 
 
 class ManifestGit(Record):
+    """The commits of a run. `dirty`: the user's checkout had uncommitted changes."""
+
     control_plane_commit: str
     remote_commit: str | None = None
     candidate_commit: str | None = None
@@ -298,11 +310,15 @@ class ManifestGit(Record):
 
 
 class SyncStep(Record):
+    """The status of a transfer, and the time of its end."""
+
     status: Literal["pending", "ok", "failed", "na"]
     completed_at: str | None = None
 
 
 class ManifestSync(Record):
+    """The transfer of a run's files to this machine. Results are read only after it."""
+
     artifact_sync_to_local: SyncStep
 
 
@@ -315,12 +331,14 @@ class Environment(Record):
 
 
 class FileHash(Record):
+    """A file as it was when the run began."""
+
     path: str
     sha256: str
 
 
 class RunArm(Record):
-    """An arm as it ran: the name of its code, and its resolved settings."""
+    """An arm of a run: the name of its code, and all its settings."""
 
     name: Name
     role: Literal["baseline", "variant"]
@@ -370,7 +388,7 @@ class Manifest(Record):
 
 
 class ArmMetrics(Record):
-    """Mean, sample deviation and number of trials of one metric of one arm."""
+    """One metric of one arm: its mean, the sample standard deviation, and the number of trials."""
 
     mean: float
     std: float | None
@@ -378,7 +396,7 @@ class ArmMetrics(Record):
 
 
 class RunMetrics(Record):
-    """A run's aggregate, made by the engine from the scores of its trials."""
+    """The numbers of a run, which the engine computes from the scores of its trials."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/metrics.json"
 
@@ -390,7 +408,7 @@ class RunMetrics(Record):
 
 
 class Repeated(Record):
-    """One trial that ran once more: the primary metric then and now."""
+    """One trial that ran again: the primary metric then and now."""
 
     trial: str
     was: float
@@ -399,11 +417,11 @@ class Repeated(Record):
 
 
 class Reproduction(Record):
-    """A run's trials, run a second time in fresh exports of its commits, and compared.
+    """The trials of a run, repeated in fresh exports of its commits and compared.
 
     identical: the same predictions to the byte (in a lab without predictions, the same numbers). within_noise: no trial
-    moved by more than 3 sqrt(2) standard deviations, nor their mean by more than 3 sqrt(2 / n). `noise` is the standard
-    deviation, taken from `noise_of`.
+    moved by more than 3 sqrt(2) standard deviations, and their mean by no more than 3 sqrt(2 / n). `noise` is the
+    standard deviation; `noise_of` says where it comes from.
     """
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/runs/<RUN_ID>/reproduction.json"
@@ -416,10 +434,12 @@ class Reproduction(Record):
     trials: tuple[Repeated, ...]
     standing: Literal["identical", "within_noise", "different"]
     differs: tuple[str, ...] = ()
-    """What has changed since the first time: the environment."""
+    """How the environment differs from that of the first time."""
 
 
 class SubExperiment(Record):
+    """The result of one arm."""
+
     status: Literal["completed", "failed", "skipped"]
     finding: str = ""
     metrics: dict[str, float] = {}
@@ -428,6 +448,8 @@ class SubExperiment(Record):
 
 
 class SubExperiments(Record):
+    """The results by arm."""
+
     experiments: dict[str, SubExperiment]
 
 
@@ -455,7 +477,7 @@ class Confirmation(Record):
 
     @property
     def evaluation_only(self) -> bool:
-        """Kept in a lab without a holdout: claimed on its evaluation alone."""
+        """Whether the gain is claimed on the evaluation alone, as the lab has no holdout."""
         return self.outcome == "kept" and self.holdout == "none"
 
 
@@ -499,17 +521,21 @@ class Summary(Record):
 
 
 class Assembler(Record):
+    """Who wrote the candidate's code."""
+
     via: str
 
 
 class PlanningDecision(Record):
+    """What the loop does next, and why. `next_config` is the model that a refinement is to try."""
+
     action: Decision
     reason: str
     next_config: dict[str, JsonValue] | None = None
 
 
 class Reply(Record):
-    """The file of one answer of the researcher, and its hash."""
+    """The file of one reply of the researcher, and its hash."""
 
     stage: str
     ask: int
@@ -518,7 +544,7 @@ class Reply(Record):
 
 
 class IterationRecord(Record):
-    """One iteration in the registry's form, with the paths of every prompt and reply."""
+    """One iteration as the registry lists it, with the paths of all replies."""
 
     FILE: ClassVar[str] = "experiments/<ITERATION_ID>/record.json"
 
@@ -544,7 +570,7 @@ class IterationRecord(Record):
 
 
 class Lesson(Record):
-    """What one iteration showed, recorded for the researcher who proposes the next one.
+    """What one iteration showed. The researcher who proposes the next one reads it.
 
     `gain` is the paired difference of the leading variant (positive is better). `measured` and `baseline` are the means
     of the primary metric with a 95% interval. `seconds` and `baseline_seconds` are the mean times of their trials.

@@ -1,8 +1,8 @@
 """The base class of every document on disk, and the strict readers of JSON and YAML.
 
-A document is a frozen, strict pydantic model that forbids unknown keys. `from_text` makes one of a text, or raises one
-line that names file, line, field and reason; `to_json` and `to_yaml` write it. Nothing is repaired: duplicate keys,
-NaN, infinities and wrong types are refused.
+A document is a frozen, strict pydantic model that forbids unknown keys. `from_text` reads one, or raises one line that
+names file, line, field and reason. `to_json` and `to_yaml` write it. Nothing is repaired: duplicate keys, NaN,
+infinities and wrong types are refused.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _REASONS = {
     "missing": "missing",
     "extra_forbidden": "unknown key",
     "finite_number": "must be a finite number",
-    "json_invalid": "nested too deeply",  # `_plain` has refused everything else that is no JSON
+    # `_plain` has refused everything else that is no JSON.
+    "json_invalid": "nested too deeply",
 }
 MAX_FIELDS = 200_000
-"""Fields of one YAML document at most; what an alias stands for counts at each alias."""
+"""Most fields of one YAML document. The content of an alias counts each time that it is used."""
 _SHOWN = 60
 """Characters of a value that a message quotes."""
 PROSE = 20_000
@@ -56,9 +57,11 @@ class Record(BaseModel):
         frozen=True,
         extra="forbid",
         strict=True,
+        # A command needs few of the classes, and to build a validator takes milliseconds.
         defer_build=True,
         allow_inf_nan=False,
         populate_by_name=True,
+        # Else pydantic warns of names that begin with `model_`, and one of the documents' is `model_settings`.
         protected_namespaces=(),
     )
     FILE: ClassVar[str] = ""
@@ -74,16 +77,18 @@ class Record(BaseModel):
     @classmethod
     def from_value(cls, value: object, file: str, lines: dict[str, int] | None = None) -> Self:
         """Validate plain JSON: a list fits a tuple, a text an enumeration, 1 a float. RecordError as in `from_text`."""
-        text = _plain(value, file, lines or {})
+        lines = lines or {}
+        text = _plain(value, file, lines)
         try:
+            # From JSON text and not from the value: in strict mode pydantic takes no list for a tuple otherwise.
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise RecordError(_explain(error, value, file, lines or {})) from None
+            raise RecordError(_explain(error, value, file, lines)) from None
 
     @classmethod
-    def load(cls, path: Path, shown: str | None = None) -> Self:
-        """Read and parse `path`. Messages call it `shown`, by default the file's name."""
-        name = shown or path.name
+    def load(cls, path: Path, name: str | None = None) -> Self:
+        """Read and parse `path`. Messages call it `name`, by default the file's name."""
+        name = name or path.name
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -102,7 +107,8 @@ class Record(BaseModel):
     def to_yaml(self) -> str:
         import yaml
 
-        text: str = yaml.dump(self.value(), Dumper=_yaml()[1], sort_keys=False, allow_unicode=True, width=110)
+        _, dumper = _yaml()
+        text: str = yaml.dump(self.value(), Dumper=dumper, sort_keys=False, allow_unicode=True, width=110)
         return text
 
 
@@ -110,15 +116,16 @@ def _explain(error: ValidationError, value: object, file: str, lines: dict[str, 
     """The first problem as one line, with the number of other fields that have one."""
     problems = [(_field(problem, value), problem) for problem in error.errors(include_url=False)]
     # A field that may have one of two forms has problems with both. The form that fits down to a deeper field is meant.
-    first_field = problems[0][0]
-    same_place = [(field, problem) for field, problem in problems if _lies_in(field, first_field)]
-    field, first = max(same_place, key=lambda entry: entry[0].count("."))
+    top, _ = problems[0]
+    candidates = [(field, problem) for field, problem in problems if _lies_in(field, top)]
+    field, first = max(candidates, key=lambda candidate: candidate[0].count("."))
     reason = _REASONS.get(first["type"], first["msg"].removeprefix("Value error, "))
     if first["type"] not in _SELF_EXPLAINING and isinstance(first.get("input"), str | int | float | bool):
         reason += f", got {_quoted(first['input'])}"
-    others = {other for other, _ in problems if not _lies_in(field, other)}
-    more = f" (and {len(others)} more)" if others else ""
-    return _place(file, field, lines) + reason + more
+    more = {other for other, _ in problems if not _lies_in(field, other)}
+    if more:
+        reason += f" (and {len(more)} more)"
+    return _place(file, field, lines) + reason
 
 
 _SELF_EXPLAINING = ("missing", "extra_forbidden", "json_invalid")
@@ -130,12 +137,13 @@ def _lies_in(field: str, other: str) -> bool:
 
 
 def _field(problem: Any, value: Any) -> str:
-    """The path of a problem's field in its document. pydantic puts the names of types between."""
+    """The path of a problem's field in its document."""
     path: list[str] = []
     location = problem["loc"]
     for part in location:
         parts = _parts(value)
         is_missing = problem["type"] == "missing" and part == location[-1]
+        # pydantic puts names of types between the keys. They are no keys of the document.
         if part in parts or is_missing:
             value = parts.get(part)
             path.append(str(part))
@@ -152,6 +160,7 @@ def _parts(value: Any) -> dict[Any, Any]:
 def _place(file: str, field: str, lines: dict[str, int]) -> str:
     """`file: line 3: field: `, as far as known."""
     place = f"{file}: "
+    # A field that is missing has no line: that of the object which should have it.
     line = lines.get(field) or lines.get(field.rpartition(".")[0])
     if line:
         place += f"line {line}: "
@@ -161,7 +170,8 @@ def _place(file: str, field: str, lines: dict[str, int]) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = repr(value[:_SHOWN] if isinstance(value, str) else value)
+    # Cut before `repr` too: a text may have megabytes.
+    text = repr(value[:_SHOWN]) if isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
 
 
@@ -174,6 +184,7 @@ def _plain(value: object, file: str, lines: dict[str, int]) -> bytes:
     except UnicodeEncodeError:
         raise RecordError(f"{file}: holds a lone surrogate (half a character); take it out") from None
     except ValueError as error:
+        # NaN or an infinity, or else a value that contains itself.
         field = next(_not_finite(value), None)
         if field is None:
             raise RecordError(f"{file}: {error}") from None
@@ -187,6 +198,7 @@ def parse_json(text: str, file: str, *, any_number: bool = False) -> JsonValue:
 
     With `any_number`, NaN and infinities are read as Python writes them.
     """
+    # Python's reader takes the last of two equal keys, and NaN and infinities, which JSON does not have.
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries: dict[str, Any] = {}
@@ -208,11 +220,13 @@ def parse_json(text: str, file: str, *, any_number: bool = False) -> JsonValue:
         raise RecordError(f"{file}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
     except RecursionError:
         raise RecordError(f"{file}: nested too deeply") from None
-    except ValueError:  # Python's limit on digits
+    except ValueError:
+        # Python has a limit on the digits of an integer: to convert one takes quadratic time.
         raise RecordError(f"{file}: a number has more digits than can be read") from None
 
 
-@lru_cache(maxsize=16)  # a step reads the same few documents many times
+# A step reads the same few documents many times, and YAML is slow.
+@lru_cache(maxsize=16)
 def parse_yaml(text: str, file: str) -> tuple[JsonValue, dict[str, int]]:
     """YAML as a value of plain JSON, and the line of each field (`a.b.0.c` -> 7; lines count from 1).
 
@@ -230,9 +244,10 @@ def parse_yaml(text: str, file: str) -> tuple[JsonValue, dict[str, int]]:
         _walk(loader, node, "", lines, file)
         value = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1} column {mark.column + 1}: " if mark else ""
-        raise RecordError(f"{file}: {where}not YAML: {error.problem}") from None
+        place = f"{file}: "
+        if error.problem_mark:
+            place += f"line {error.problem_mark.line + 1} column {error.problem_mark.column + 1}: "
+        raise RecordError(f"{place}not YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise RecordError(f"{file}: not YAML: {error}") from None
     except RecursionError:
@@ -240,6 +255,7 @@ def parse_yaml(text: str, file: str) -> tuple[JsonValue, dict[str, int]]:
     finally:
         if loader is not None:
             loader.dispose()
+    # YAML can say more than JSON: an infinity, an alias to the value that it stands in.
     _plain(value, file, lines)
     return value, lines
 
@@ -262,10 +278,11 @@ def _yaml() -> tuple[Any, Any]:
     class Dumper(yaml.SafeDumper):
         pass
 
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, rule) for tag, rule in rules if tag.removeprefix(_TAG) in ("bool", "null", "merge")]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    # Without PyYAML's rules for numbers and dates, which read `010` as 8 and `8:00:00` as 28800.
+    resolvers = {}
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items():
+        resolvers[first] = [(tag, rule) for tag, rule in rules if tag.removeprefix(_TAG) in ("bool", "null", "merge")]
+    Loader.yaml_implicit_resolvers = resolvers
     for name, rule in _NUMBERS.items():
         Loader.add_implicit_resolver(_TAG + name, rule, list("-+0123456789."))
         Dumper.add_implicit_resolver(_TAG + name, rule, list("-+0123456789."))
@@ -281,8 +298,10 @@ def _walk(loader: Any, node: Any, path: str, lines: dict[str, int], file: str) -
     line = node.start_mark.line + 1
     if path:
         lines.setdefault(path, line)
+    # A few aliases of aliases make billions of fields of a short text.
     if len(lines) > MAX_FIELDS:
         raise RecordError(f"{file}: line {line}: more than {MAX_FIELDS} fields, aliases counted")
+    # A tag written in the text (`!!int "3"`, `!!python/name:os.system`) is not the one that the value itself has.
     if node.tag != _TAG + "str" and node.tag != loader.resolve(type(node), node.value, (True, False)):
         tag = node.tag.replace(_TAG, "!!")
         raise RecordError(f"{file}: line {line}: {path}: a tag ({tag}) is not read; write the plain value")
@@ -299,6 +318,7 @@ def _walk(loader: Any, node: Any, path: str, lines: dict[str, int], file: str) -
             if name in keys:
                 raise RecordError(f"{file}: line {key_line}: {_quoted(name)[1:-1]}: key given twice")
             keys.add(name)
+            # JSON's keys are text: `on:` and `1:` stay as they are written.
             if key.tag != _TAG + "merge":
                 key.tag = _TAG + "str"
             lines[prefix + name] = key_line

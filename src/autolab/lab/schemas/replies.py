@@ -1,4 +1,7 @@
-"""What a researcher answers: four keys and, per kind of request, a typed output."""
+"""A researcher's answer: the keys of every answer, and a typed output for each kind of request.
+
+An answer comes from a model or a program. So texts and lists have limits, and invisible characters become visible.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,21 @@ from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
 from autolab.text import many_lines, one_line, short_name
 
 FILE_CHARACTERS = 1_000_000
-"""Characters of a file that an answer writes."""
+"""Most characters of a file that an answer writes."""
 PAPER_CHARACTERS = 50_000
 MANY = 100
-"""Entries of a list in an answer."""
+"""Most entries of a list in an answer."""
 
 Metric = Annotated[str, Field(max_length=200), AfterValidator(short_name)]
 Sentences = Annotated[tuple[Sentence, ...], Field(max_length=MANY)]
 Code = Annotated[str, Field(max_length=FILE_CHARACTERS)]
 """A file's content or a part of it: no character is changed."""
 Path = Annotated[str, Field(max_length=2_000)]
-"""Judged by `edits.py`, by the characters that it has."""
+"""Not changed here: `loop/edits.py` refuses what is no plain path below the worktree."""
 
 
 class AgentResult(Record):
-    """The answer to one request. A completion token is noted, and proves nothing."""
+    """The answer to one request. `completion_token_seen` is recorded and decides nothing."""
 
     FILE: ClassVar[str] = ".autolab/agent_result.json"
 
@@ -39,7 +42,7 @@ class AgentResult(Record):
 
 
 class StoredReply(Record):
-    """A service's reply to a paid call, as it is kept without secrets. `base64`: its bytes are not UTF-8."""
+    """A service's reply to a paid call, without secrets. `base64`: its bytes are not UTF-8, and `body` encodes them."""
 
     status: int
     headers: dict[str, str]
@@ -54,13 +57,13 @@ Title = Annotated[
     Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
     AfterValidator(one_line),
 ]
-"""One line that says something: it becomes a heading, a branch and a row of tables."""
+"""One line that is not blank. It becomes a heading, a branch and a row of tables."""
 
 
 class HypothesisOutput(Record):
-    """One testable claim; metric, direction and delta default to the lab's.
+    """One testable claim. Metric, direction and success_delta default to the lab's.
 
-    `model` (or `model_config`) is the network proposed, for a lab with a method.json; `action` may say what this is.
+    `model` (or `model_config`) is the proposed network, for a lab with a method.json.
     """
 
     action: Literal["propose"] = "propose"
@@ -81,7 +84,7 @@ class HypothesisOutput(Record):
 
 
 class DesignOutput(Record):
-    """The experiment; ids, entrypoint, base commit and seeds come from the lab where not given."""
+    """The experiment. Ids, entrypoint and base commit come from the lab, and seeds too if they are left out."""
 
     description: Prose
     baselines: tuple[Arm, ...]
@@ -97,12 +100,14 @@ class DesignOutput(Record):
 
 
 class NewFile(Record):
+    """A file to write, new or in place of the present one."""
+
     path: Path
     content: Code
 
 
 class Edit(Record):
-    """Replace the one place where `search` stands in `path`."""
+    """Replace `search` in the file `path`, where it must occur exactly once."""
 
     path: Path
     search: Code
@@ -110,9 +115,9 @@ class Edit(Record):
 
 
 class ImplementationOutput(Record):
-    """Changes for the worktree, applied all or none. An agent that edited the worktree itself leaves them empty.
+    """Changes to the worktree, applied all or none. An agent that edited the worktree itself leaves them empty.
 
-    `via` says who wrote the code, where it was not the researcher itself.
+    `via` says who wrote the code, if it was not the researcher itself.
     """
 
     plan: Prose
@@ -123,19 +128,21 @@ class ImplementationOutput(Record):
 
 
 class ReviewOutput(Record):
-    """The reviewer's findings. The checks are the verifiers', the gate is the engine's."""
+    """The reviewer's findings. The engine decides, from these and from the verifiers' checks."""
 
     findings: Annotated[tuple[Finding, ...], Field(max_length=MANY)]
     notes: Prose = ""
 
 
 class PaperUpdate(Record):
+    """New text for one paper file."""
+
     path: Path
     text: Annotated[str, Field(max_length=PAPER_CHARACTERS), AfterValidator(many_lines)]
 
 
 class DocsOutput(Record):
-    """The reader's words about the numbers: observation, inference and claim apart."""
+    """What the numbers show, what follows from that, and what is claimed."""
 
     observation: Prose
     inference: Prose

@@ -1,0 +1,288 @@
+"""Reading a git repository: names of commits, files, differences, the user's uncommitted changes, read-only exports."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from autolab.errors import GitError
+from autolab.lab.plumbing import (
+    ANSWERS,
+    LINK,
+    SUBMODULE,
+    GitPlace,
+    Plumbing,
+    TreeEntry,
+    create,
+    disk,
+    entries_of,
+    read_line,
+)
+from autolab.sandbox.collect import regular_files, remove_tree
+from autolab.text import decode, many_lines
+
+# The first match counts: a rebase may also leave CHERRY_PICK_HEAD.
+_BUSY = (
+    ("rebase-merge", "rebase"),
+    ("rebase-apply", "rebase"),
+    ("MERGE_HEAD", "merge"),
+    ("CHERRY_PICK_HEAD", "cherry-pick"),
+    ("REVERT_HEAD", "revert"),
+    ("sequencer", "cherry-pick"),
+    ("BISECT_LOG", "bisect"),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One path that differs between two commits. A rename is a `D` and an `A`.
+
+    `status` is A (added), M (modified), D (deleted) or T (another type). Modes are 100644, 100755, 120000 (symbolic
+    link) and 160000 (submodule). Mode and id of a missing side are zeros.
+    """
+
+    status: str
+    path: str
+    old_mode: str
+    new_mode: str
+    old_id: str
+    new_id: str
+
+
+def find_root(start: Path) -> Path | None:
+    """The nearest folder at or above `start` that is a git checkout. Runs no program."""
+    here = Path(os.path.abspath(start))
+    for folder in (here, *here.parents):
+        link = folder / ".git"
+        if link.is_file() or (link / "HEAD").exists():
+            return folder
+    return None
+
+
+def git_dir(root: Path) -> Path:
+    """The folder with HEAD and index of the checkout `root`. Runs no program. GitError: it is no checkout."""
+    link = root / ".git"
+    if link.is_dir():
+        return link
+    target = read_line(link).removeprefix("gitdir:").strip()
+    if not target:
+        raise GitError(f"{root} is not a git checkout: run git init there, or go to one")
+    return Path(os.path.normpath(root / target))
+
+
+def common_dir(root: Path) -> Path:
+    """The folder that all worktrees of a repository share. Runs no program. GitError: `root` is no checkout."""
+    own = git_dir(root)
+    shared = read_line(own / "commondir")
+    return Path(os.path.normpath(own / shared)) if shared else own
+
+
+class GitReader(Plumbing):
+    """What can be read of the repository with the checkout `root`. The user's files and settings stay as they are."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+        super().__init__(GitPlace(git_dir(self.root), self.root), common_dir(self.root).resolve())
+        self._commits: deque[str] = deque(maxlen=ANSWERS)
+
+    # --- the checkout ---
+
+    def head(self) -> str | None:
+        """The commit that is checked out; None on a branch without commits."""
+        return self.resolve("HEAD")
+
+    def branch(self) -> str | None:
+        """The branch that is checked out, with or without commits; None if HEAD is detached."""
+        return self._branch(self._checkout)
+
+    def busy(self) -> str | None:
+        """The operation the user is in the middle of: merge, rebase, cherry-pick, revert or bisect."""
+        for file, name in _BUSY:
+            if (self._checkout.git_dir / file).exists():
+                return name
+        return None
+
+    def dirty(self, paths: Sequence[str] | None = None) -> list[str]:
+        """Paths of the user's checkout with staged, unstaged or untracked changes. Writes nothing.
+
+        An untracked folder is one entry, `name/`. The user's ignore rules and line endings apply. Their filters do
+        not run, so a filtered file that was touched counts as changed.
+        """
+        # Without a path git would report the whole checkout.
+        if paths is not None and not paths:
+            return []
+        args = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal"]
+        args += ["--ignore-submodules=dirty", "--", *(paths or ())]
+        # A field is two letters of status, a blank, and the path.
+        return [os.fsdecode(field[3:]) for field in self._fields(*args, user=True, config=self._no_filters())]
+
+    # --- commits ---
+
+    def resolve(self, rev: str) -> str | None:
+        """The commit that a name stands for; None if there is none."""
+        # git would read a leading dash as an option.
+        if not rev or rev.startswith("-") or not rev.isprintable():
+            return None
+        if rev in self._commits:
+            return rev
+        commit = self._line("rev-parse", "--quiet", "--verify", f"{rev}^{{commit}}", ok=(0, 1))
+        # A full id names this commit for ever, while a branch may move.
+        if commit == rev:
+            self._commits.append(rev)
+        return commit or None
+
+    def _known(self, rev: str) -> str:
+        commit = self.resolve(rev)
+        if commit is None:
+            raise GitError(f"{rev!r} names no commit in {self.root}: git log --all shows those there are")
+        return commit
+
+    def tree(self, rev: str) -> str:
+        """The tree of a commit: equal trees hold equal files."""
+        return self._cached_run("rev-parse", "--verify", f"{self._known(rev)}^{{tree}}").decode().strip()
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether `newer` is `older` or descends from it."""
+        call = self._call("merge-base", "--is-ancestor", self._known(older), self._known(newer), ok=(0, 1))
+        return call.returncode == 0
+
+    def has_path(self, commit: str, path: str) -> str | None:
+        """The object id of a file or folder in a commit; None if it is not there."""
+        # With a slash at the end git would list what the folder holds.
+        entry = self._entry(commit, path.rstrip("/"))
+        return None if entry is None else entry.id
+
+    def _entry(self, commit: str, path: str) -> TreeEntry | None:
+        entries = entries_of(self._cached_run("ls-tree", "-z", "--full-tree", self._known(commit), "--", path))
+        return entries[0] if entries else None
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """The bytes of a file in a commit; None if there is no file of that name. A link is no file."""
+        entry = self._entry(commit, path)
+        if entry is None or not entry.mode.startswith("10"):
+            return None
+        _, content = next(self._blobs([entry]))
+        return content
+
+    def text(self, commit: str, path: str) -> str | None:
+        """The text of a file in a commit; None if there is no file of that name."""
+        content = self.read(commit, path)
+        return None if content is None else decode(content)
+
+    def files(self, commit: str) -> list[str]:
+        """The path of every file in a commit."""
+        return [entry.name for entry in self._files_in(self._known(commit))]
+
+    def strays(self, folder: Path, commit: str) -> list[Path]:
+        """Regular files below `folder`, ignored ones too, whose bytes are not those that `commit` has at their path.
+
+        Links are not followed. git's own `.git` at the top is left out; one further down is a folder like others.
+        """
+        ids = {entry.name: entry.id for entry in self._files_in(self._known(commit))}
+        with disk(f"files of {folder}"):
+            names = [os.path.relpath(path, folder) for path in regular_files(folder, folder / ".git")]
+        same = set()
+        for entry in self._hash(folder, [name for name in names if name in ids], write=False):
+            if ids[entry.name] == entry.id:
+                same.add(entry.name)
+        return [folder / name for name in names if name not in same]
+
+    # --- differences ---
+
+    def diff(self, base: str, commit: str) -> list[Change]:
+        """What differs from `base` to `commit`, by path. Renames are not guessed."""
+        args = ["diff-tree", "-r", "--raw", "--no-abbrev", "-z", "--no-renames"]
+        fields = self._fields(*args, self._known(base), self._known(commit))
+        changes = []
+        for meta, name in zip(fields[::2], fields[1::2], strict=True):
+            old_mode, new_mode, old_id, new_id, status = os.fsdecode(meta).lstrip(":").split(" ")
+            changes.append(Change(status[0], os.fsdecode(name), old_mode, new_mode, old_id, new_id))
+        return changes
+
+    def changed_paths(self, base: str, commit: str) -> list[str]:
+        """The paths that differ between two commits."""
+        return [change.path for change in self.diff(base, commit)]
+
+    def diff_text(self, base: str, commit: str, limit_bytes: int) -> str:
+        """The diff for a reader, at most `limit_bytes` of it. If it was cut, the last line says where."""
+        args = ["diff-tree", "-r", "-p", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"]
+        # Read as a stream: a candidate may have committed gigabytes.
+        with self._stream(*args, self._known(base), self._known(commit)) as out:
+            data = out.read(limit_bytes + 1)
+        if len(data) <= limit_bytes:
+            return many_lines(data)
+        whole_lines = data[: data.rfind(b"\n", 0, limit_bytes) + 1]
+        return many_lines(whole_lines) + f"[diff cut after {len(whole_lines)} bytes]\n"
+
+    def log_entries(self, ref: str) -> Iterator[tuple[str, str]]:
+        """(commit, subject) of a ref's first-parent history, newest first. git runs only as far as it is read."""
+        tip = self.resolve(ref)
+        if tip is None:
+            return
+        with self._stream("rev-list", "--first-parent", "--format=%H%x00%s", tip) as out:
+            for line in out:
+                # Before each entry git prints a line "commit ID", without the NUL.
+                sha, mark, subject = decode(line).rstrip("\n").partition("\0")
+                if mark:
+                    yield sha, subject
+
+    # --- exports ---
+
+    def export(
+        self, commit: str, destination: Path, only: Sequence[str] | None = None, exclude: Sequence[str] = ()
+    ) -> None:
+        """Write the commit's files, byte for byte and read-only, to a plain folder. One that exists stays as it is.
+
+        `only` and `exclude` are paths of files or folders. GitError: one of `only` is not in the commit, or the
+        export would hold a submodule or a link that leads out of it.
+        """
+        if not destination.exists():
+            entries = _select(self._files_in(self._known(commit)), only, exclude, commit)
+            with disk(f"export of {commit} to {destination}"):
+                # Made beside and renamed: a destination that exists is complete.
+                partial = destination.with_name(f".{destination.name}.partial")
+                remove_tree(partial)
+                partial.mkdir(parents=True)
+                for entry, data in self._blobs(entries):
+                    create(partial / entry.name, entry.mode, data, read_only=True)
+                _refuse_escapes(partial, entries, commit)
+                # From the bottom up: nothing can be done in a folder that is read-only.
+                for folder, _, _ in os.walk(partial, topdown=False):
+                    if folder != str(partial):
+                        os.chmod(folder, 0o555)
+                os.rename(partial, destination)
+        with disk(f"export of {commit} to {destination}"):
+            # After the rename, which some systems refuse for a read-only folder. Also after a crash between the two.
+            os.chmod(destination, 0o555)
+
+
+def _select(
+    entries: Sequence[TreeEntry], only: Sequence[str] | None, exclude: Sequence[str], commit: str
+) -> list[TreeEntry]:
+    for path in only or ():
+        if not any(_within(entry.name, [path]) for entry in entries):
+            raise GitError(f"export of {commit}: it has no {path}")
+    selection = []
+    for entry in entries:
+        if _within(entry.name, exclude) or not (only is None or _within(entry.name, only)):
+            continue
+        if entry.mode == SUBMODULE:
+            raise GitError(f"export of {commit}: {entry.name} is a submodule: commit its files, or leave it out")
+        selection.append(entry)
+    return selection
+
+
+def _within(name: str, paths: Sequence[str]) -> bool:
+    """Whether a file is one of these paths or lies in one of them."""
+    return any(PurePosixPath(name).is_relative_to(PurePosixPath(path)) for path in paths)
+
+
+def _refuse_escapes(folder: Path, entries: Iterable[TreeEntry], commit: str) -> None:
+    # Looked at on the disk, where a link may lead through another link.
+    top = folder.resolve()
+    for entry in entries:
+        if entry.mode == LINK and not (folder / entry.name).resolve().is_relative_to(top):
+            raise GitError(f"export of {commit}: the link {entry.name} leads out of it: commit the file itself")
