@@ -491,11 +491,11 @@ def test_a_decision_is_added_once_and_a_later_one_replaces_it(tmp_path: Path) ->
     tables.append_decision(tmp_path, "new_hypothesis", "It does nothing.\n## Not a heading")
     once = summary(tmp_path)
     assert once.startswith(before)
-    assert once.endswith("\n## Decision\n\n**new_hypothesis**: It does nothing.\n\n**Not a heading**\n")
+    assert once.endswith("\n## Decision\n\nNext: a new hypothesis. Reason: It does nothing.\n\n**Not a heading**\n")
     tables.append_decision(tmp_path, "new_hypothesis", "It does nothing.\n## Not a heading")
     assert summary(tmp_path) == once
     tables.append_decision(tmp_path, "stop", "Enough.")
-    assert summary(tmp_path) == before + "\n## Decision\n\n**stop**: Enough.\n"
+    assert summary(tmp_path) == before + "\n## Decision\n\nNothing is left that is worth its cost. Reason: Enough.\n"
 
 
 def test_a_decision_without_a_summary_is_refused(tmp_path: Path) -> None:

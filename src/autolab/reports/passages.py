@@ -289,7 +289,9 @@ def cut_share(arm: CutTrials) -> str:
 
 def pairs_of(compared: Comparison) -> int:
     """The pairs of trainings that were read; older manifests have only the interval's count."""
-    return compared.difference.n if compared.pairs is None else compared.pairs
+    if compared.pairs is None:
+        return compared.difference.n
+    return compared.pairs
 
 
 # Cost
