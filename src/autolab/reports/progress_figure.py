@@ -18,7 +18,6 @@ from autolab.lab.schemas.config import Config, Direction
 from autolab.lab.schemas.experiment import Interval
 from autolab.reports import drawing
 from autolab.reports.drawing import BASELINE_COLOURS, VARIANT_COLOURS, WIDTH, Page
-from autolab.stats import metric_names
 
 _MARKS = {
     "baseline": ("D", BASELINE_COLOURS[0]),
@@ -104,10 +103,7 @@ def _page(tries: Sequence[Try], metric: str, direction: Direction) -> Page:
     axes.set_ylim(*axis.limits)
     axes.set_xticks(range(first, last + 1, math.ceil((last - first + 1) / _TICKS)))
     axes.set_xlabel("iteration")
-    notes = []
-    if axis.logarithmic:
-        notes.append("logarithmic")
-    axes.set_ylabel(drawing.wrapped(metric_names.axis_label(metric, direction, *notes), _TALL))
+    axes.set_ylabel(drawing.axis_label(metric, direction, _TALL, logarithmic=axis.logarithmic))
 
     if kept:
         places, heights = _coordinates(kept)
@@ -159,20 +155,13 @@ def _entries(groups: Mapping[str, Sequence[_Point]], interval: str) -> list[Any]
 
 def _interval_label(tries: Sequence[Try]) -> str:
     """What the bars are, and from how many trials; empty if no try has an interval."""
-    counts = {attempt.score.n for attempt in tries if attempt.score and _ends(attempt.score)}
+    counts = {attempt.score.n for attempt in tries if attempt.score and drawing.ends(attempt.score)}
     if not counts:
         return ""
     trials = f"{max(counts)} trials"
     if len(counts) > 1:
         trials = f"{min(counts)} to {trials}"
     return f"95% interval of the mean, {trials}"
-
-
-def _ends(score: Interval) -> list[float]:
-    """Both ends of an interval, or none."""
-    if score.low is None or score.high is None:
-        return []
-    return [score.low, score.high]
 
 
 class _Axis:
@@ -216,7 +205,7 @@ class _Axis:
 
     def _places_of_ends(self, score: Interval) -> list[float]:
         # A logarithm has no place for an end at or below 0.
-        return [self._place(end) for end in _ends(score) if end > 0 or not self.logarithmic]
+        return [self._place(end) for end in drawing.ends(score) if end > 0 or not self.logarithmic]
 
     def _place(self, value: float) -> float:
         if self.logarithmic:
@@ -251,7 +240,7 @@ class _Point:
             self.words = f"{mean:.3g}"
             self.style["fillstyle"] = "none"
             return
-        self.ends = _ends(attempt.score)
+        self.ends = drawing.ends(attempt.score)
         if attempt.kind == "supported":
             title = textwrap.wrap(f"{self.x}: {attempt.title}", 32, max_lines=2, placeholder=" ...")
             self.words = "\n".join(title)
