@@ -94,6 +94,7 @@ def _criterion_rows(account: Account) -> Iterator[Row]:
 def threshold(account: Account, comparison: Comparison | None) -> str:
     """What the rule demands for the verdict that a comparison has; without a comparison, for a supported one."""
     delta = f"{account.delta:g}"
+    # Each verdict has a threshold of its own; the table shows the one that was passed.
     if comparison is not None and comparison.verdict is Verdict.REFUTED:
         return f"refuted if the CI is below {delta}"
     if comparison is not None and comparison.reason == "futile":
@@ -106,6 +107,7 @@ def arms_table(account: Account, metrics: int = METRICS) -> Markdown:
     measured: set[str] = set()
     for means in account.metrics.arms.values():
         measured.update(means)
+    # By the search, so that the rows of fresh seeds have the same columns.
     secondary = sorted(measured - {account.metric})[: metrics - 1]
     names = (account.metric, *secondary)
     rows = []
@@ -113,7 +115,7 @@ def arms_table(account: Account, metrics: int = METRICS) -> Markdown:
         suffix = ""
         if manifest is not account.manifest:
             suffix = " (fresh seeds)"
-        # In the order of the design, and without the arms that have no completed trial.
+        # In the order of the design. An arm without a completed trial has no row.
         for arm in account.arms:
             if arm not in run.arms:
                 continue

@@ -11,7 +11,6 @@ Cost on a small machine: the import 0.4 s once a process, then about 0.15 s a fi
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import re
 import textwrap
@@ -95,7 +94,7 @@ class Page:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        columns = _columns([str(handle.get_label()) for handle in entries])
+        columns = _columns([len(str(handle.get_label())) for handle in entries])
         legend = LEGEND_LINE * math.ceil(len(entries) / columns)
         heading = wrapped(title, WIDTH - 1.0).split("\n")[:2]
         foot = 0.05
@@ -135,14 +134,18 @@ def entry(label: str, style: Style) -> Line2D:
     return Line2D([], [], label=label, **({"color": GREY} | dict(style)))
 
 
-def _columns(labels: Sequence[str]) -> int:
-    """How many columns of the legend fit; entries fill one column after the other."""
-    widths = [LEGEND_HANDLE + LEGEND_CHARACTER * len(label) for label in labels]
-    for columns in range(len(labels), 1, -1):
+def _columns(lengths: Sequence[int]) -> int:
+    """How many columns of the legend fit, by the characters of its labels; entries fill one column after the other."""
+    widths = [LEGEND_HANDLE + LEGEND_CHARACTER * length for length in lengths]
+    for columns in range(len(widths), 1, -1):
         # As matplotlib fills them: if the entries do not divide evenly, the first columns have one more.
-        size, longer = divmod(len(labels), columns)
-        ends = [column * size + min(column, longer) for column in range(columns + 1)]
-        if sum(max(widths[start:end]) for start, end in itertools.pairwise(ends)) <= WIDTH - 2 * LEFT:
+        size, longer = divmod(len(widths), columns)
+        total, start = 0.0, 0
+        for column in range(columns):
+            end = start + size + (column < longer)
+            total += max(widths[start:end])
+            start = end
+        if total <= WIDTH - 2 * LEFT:
             return columns
     return 1
 

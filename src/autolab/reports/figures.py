@@ -198,9 +198,7 @@ def _comparison(run: Run) -> Page:
 
 
 def _comparison_entries(run: Run, joined: bool) -> list[Any]:
-    intervals = list(run.primary.means.values())
-    for gain in run.gains:
-        intervals.append(gain.difference)
+    intervals = [*run.primary.means.values(), *(gain.difference for gain in run.gains)]
     entries = _mean_entries("one trial, or pair of trials", intervals)
     if joined:
         entries.append(drawing.entry("same seed", _SAME_SEED))
@@ -362,10 +360,12 @@ def _curves(axes: Any, curves: Sequence[Curve], looks: Looks, wide: float, tall:
     """A line an arm, the mean over seeds, in a band from the lowest to the highest seed."""
     values: list[float] = []
     for curve in curves:
-        places = [point.at for point in curve.points]
-        means = [point.mean.mean for point in curve.points]
-        lowest = [point.least for point in curve.points]
-        highest = [point.most for point in curve.points]
+        places, means, lowest, highest = [], [], [], []
+        for point in curve.points:
+            places.append(point.at)
+            means.append(point.mean.mean)
+            lowest.append(point.least)
+            highest.append(point.most)
         values += lowest + highest
         axes.plot(places, means, **_curve_style(curve, looks))
         axes.fill_between(places, lowest, highest, color=looks[curve.arm]["color"], alpha=0.2, linewidth=0)

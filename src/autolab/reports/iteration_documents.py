@@ -70,6 +70,7 @@ class DocumentView:
         decisive = self.account.fresh or self.account.lead
         if decisive is None or not decisive.cut:
             return ""
+        # `capitalize` would write the names of the arms in lower case.
         shares = passages.cuts(decisive)
         return f"{shares[0].upper()}{shares[1:]}. {self.meanings.get('cut', '')}"
 
@@ -125,6 +126,7 @@ class DocumentView:
 
     def link(self, path: str, text: str = "") -> Markdown:
         """A link to a file of the iteration, seen from the document's folder."""
+        # Relative, so that it also works in a copy of the lab and on a server.
         target = f"{self.account.folder}/{path}"
         return Markdown(f"[{text or path}]({posixpath.relpath(target, self.here or '.')})")
 
@@ -197,6 +199,7 @@ def report(account: Account, template: str | None) -> DocumentEntry:
 
 def _sections(headings: Iterable[str]) -> Iterator[tuple[str, str]]:
     """The headings of a report, in order, each with the part that stands under it; empty if none does."""
+    # The template is the lab's own and may have any headings, in any order.
     parts = _parts_of_headings(headings)
     order = list(_HEADING_WORDS)
     missing = [part for part in order if part not in parts.values()]
@@ -252,6 +255,7 @@ def paper_entries(account: Account, targets: Collection[str]) -> list[DocumentEn
     """A section for each target with text, the first with numbers and a figure. RecordError: another path."""
     entries = []
     for number, update in enumerate(account.docs.paper):
+        # The researcher names the path, and may write into the user's paper only.
         if update.path not in targets:
             raise RecordError(f"{update.path}: not a paper target; known: {', '.join(targets) or 'none'}")
         name = account.iteration_id

@@ -70,6 +70,7 @@ class MeasuredRun:
     def pairs(self, comparison: Comparison) -> list[Pair]:
         """The pairs of trials that a comparison rests on, in seed order."""
         metric, direction = self.plan.metric, self.plan.direction
+        # Pairs share an index, and the rule reads them in the order of their indices.
         trials = {(trial.arm, trial.index): trial for trial in self.trials}
         pairs = []
         for index in range(passages.pairs_of(comparison)):
@@ -100,6 +101,7 @@ def read_run(folder: Path, manifest: Manifest, design: Design, hypothesis: Hypot
     # A stub's trials hold no numbers that could be compared.
     if manifest.kind is RunKind.STUB:
         judgement = Judgement(judgement.status, "stub: nothing was measured", {})
+    # A manifest that was edited, or judged by other code: no number of it may stand in a document.
     elif manifest.comparisons and manifest.comparisons != judgement.comparisons:
         raise RecordError("run_manifest.json: comparisons: do not follow from its trials; restore the file")
     trials = verdict.trials_read(plan, manifest.trials)

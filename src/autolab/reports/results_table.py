@@ -29,6 +29,7 @@ def rows(
         trials_of_arm.setdefault(trial.arm, []).append(trial)
     lines = []
     for arm, trials in trials_of_arm.items():
+        # An arm without a completed trial has no means, but a row all the same.
         mean = None
         if metrics is not None and arm in metrics.arms:
             mean = metrics.arms[arm].get(metric)
@@ -43,6 +44,7 @@ def rows(
             "description": _description(manifest, description, confirmation),
         }
         cells |= _value_cells(mean) | _cost_cells(trials)
+        # A tab or a line break in a cell would shift the columns of all that follow.
         lines.append("\t".join(one_line(cells[column]) for column in COLUMNS))
     return "\n".join(lines)
 

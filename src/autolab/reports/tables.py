@@ -118,10 +118,13 @@ def extract(
     if confirm is not None:
         fresh = read_run(folder, confirm, design, hypothesis)
         confirmed_metrics = fresh.metrics
-        notes += [f"{fresh.run_id}: {note}" for note in fresh.notes]
+        for note in fresh.notes:
+            notes.append(f"{fresh.run_id}: {note}")
     measured = _Measured(design, hypothesis, search, confirmation, fresh)
 
-    documents = {f"runs/{run.run_id}/metrics.json": run.metrics.to_json() for run in measured.runs}
+    documents = {}
+    for run in measured.runs:
+        documents[f"runs/{run.run_id}/metrics.json"] = run.metrics.to_json()
     for name, table in TABLES.items():
         documents[f"{TABLE_FOLDER}/{name}.csv"] = table(measured.runs)
     figure_files = _draw(folder / FIGURE_FOLDER, measured)
@@ -237,13 +240,16 @@ def _gains(measured: _Measured) -> list[Gain]:
         gains.append(Gain(compared.arm, verdict_label, compared.difference, measured.search.gains(compared)))
     if confirmation is not None and fresh is not None:
         # One comparison, or none if the run failed.
-        pairs = [gain for compared in fresh.judgement.comparisons for gain in fresh.gains(compared)]
+        pairs: list[float] = []
+        for compared in fresh.judgement.comparisons:
+            pairs += fresh.gains(compared)
         gains.append(Gain(confirmation.arm, f"fresh seeds: {fate(confirmation)}", confirmation.difference, pairs))
     return gains
 
 
 def _measure(run: MeasuredRun, metric: str) -> Measure:
     values: dict[str, dict[int, float]] = {}
+    # A trial that was cut counts with the bound, here as in the means.
     for trial in completed(run.trials):
         numbers = run.values(trial)
         if metric in numbers:
