@@ -49,8 +49,8 @@ _DECISION = "\n## Decision\n"
 _NEXT: Mapping[str, str] = {
     Decision.REFINE: "Next: the same claim, tested in a better way.",
     Decision.NEW_HYPOTHESIS: "Next: a new hypothesis.",
-    Decision.ACHIEVE: "The target is met.",
-    Decision.STOP: "Nothing is left that is worth its cost.",
+    Decision.ACHIEVE: "The target is met, so the loop ends.",
+    Decision.STOP: "The loop ends.",
     Decision.HUMAN_REVIEW: "Next: the user decides.",
 }
 """The first sentence of a summary's decision."""
@@ -60,15 +60,11 @@ _PANELS = 3
 
 @dataclass(frozen=True)
 class Extracted:
-    """The documents made of the runs (`results.artifacts` names every file), and a line for each thing left out.
-
-    `metrics` are the search's, `confirmed` those of the confirmation, None where there was none.
-    """
+    """The search's metrics, the results (`artifacts` names every file), and a line for each thing left out."""
 
     metrics: RunMetrics
     results: Results
     notes: tuple[str, ...]
-    confirmed: RunMetrics | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,7 @@ def extract(
     documents[_RESULTS] = results.to_yaml()
     for path, text in documents.items():
         write_whole(folder / path, text)
-    return Extracted(search.metrics, results, tuple(notes), confirmed_metrics)
+    return Extracted(search.metrics, results, tuple(notes))
 
 
 def append_decision(folder: Path, decision: str, reason: str) -> None:
@@ -239,7 +235,7 @@ def _gains(measured: _Measured) -> list[Gain]:
         verdict_label = f"{prefix}{compared.verdict}"
         gains.append(Gain(compared.arm, verdict_label, compared.difference, measured.search.gains(compared)))
     if confirmation is not None and fresh is not None:
-        # One comparison, or none if the run failed.
+        # A run that failed has no comparison, and its row no points.
         pairs: list[float] = []
         for compared in fresh.judgement.comparisons:
             pairs += fresh.gains(compared)
