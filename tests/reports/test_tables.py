@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.experiment import Confirmation, Design, Hypothesis, Manifest, Results, RunMetrics, Trial
-from autolab.lab.schemas.outcomes import Recommendation, TrialOutcome, Verdict
+from autolab.lab.schemas.outcomes import Decision, Recommendation, TrialOutcome, Verdict
 from autolab.reports import figures, iteration_documents, tables
 from autolab.stats import plan, verdict
 
@@ -270,9 +271,9 @@ def test_a_kept_result_has_the_means_of_fresh_seeds_and_both_runs_documents(tmp_
     extracted = confirmed(tmp_path, "kept")
     results = extracted.results
     assert set(every_file(tmp_path)) == set(results.artifacts)
-    assert extracted.confirmed == RunMetrics.load(tmp_path / "runs/run_0002/metrics.json")
-    assert extracted.confirmed is not None and extracted.confirmed.run_id == "run_0002"
-    assert results.metrics == {name: one.mean for name, one in extracted.confirmed.arms["gelu"].items()}
+    fresh = RunMetrics.load(tmp_path / "runs/run_0002/metrics.json")
+    assert fresh.run_id == "run_0002"
+    assert results.metrics == {name: arm.mean for name, arm in fresh.arms["gelu"].items()}
     assert results.metrics["val_loss"] != extracted.metrics.arms["gelu"]["val_loss"].mean
     assert Results.load(tmp_path / "results.yaml") == results
     assert (results.assessment.verdict, results.recommendation) == (Verdict.SUPPORTED, Recommendation.PROCEED)
@@ -491,11 +492,19 @@ def test_a_decision_is_added_once_and_a_later_one_replaces_it(tmp_path: Path) ->
     tables.append_decision(tmp_path, "new_hypothesis", "It does nothing.\n## Not a heading")
     once = summary(tmp_path)
     assert once.startswith(before)
-    assert once.endswith("\n## Decision\n\n**new_hypothesis**: It does nothing.\n\n**Not a heading**\n")
+    assert once.endswith("\n## Decision\n\nNext: a new hypothesis. Reason: It does nothing.\n\n**Not a heading**\n")
     tables.append_decision(tmp_path, "new_hypothesis", "It does nothing.\n## Not a heading")
     assert summary(tmp_path) == once
     tables.append_decision(tmp_path, "stop", "Enough.")
-    assert summary(tmp_path) == before + "\n## Decision\n\n**stop**: Enough.\n"
+    assert summary(tmp_path) == before + "\n## Decision\n\nThe loop ends. Reason: Enough.\n"
+
+
+@pytest.mark.parametrize("decision", Decision)
+def test_every_decision_is_a_plain_sentence(tmp_path: Path, decision: Decision) -> None:
+    extract(tmp_path)
+    tables.append_decision(tmp_path, decision, "Enough.")
+    last = summary(tmp_path).splitlines()[-1]
+    assert re.fullmatch(r"(Next: )?[a-zA-Z ,]+\. Reason: Enough\.", last) and decision.value not in last.split()
 
 
 def test_a_decision_without_a_summary_is_refused(tmp_path: Path) -> None:

@@ -1,19 +1,20 @@
-"""What trainings say of themselves while they run, brought together per arm.
+"""The curves of each arm, from what trainings report of themselves while they run.
 
-`history.jsonl` is written by code that nobody trusts: a link, a pipe, a huge file, a number that is none or a line
-that is no JSON costs that trial its place in the curves and one line of notes, nothing else. Curves are
-self-reported, so they explain a result and never decide one.
+`history.jsonl` is written by untrusted code. A link, a pipe, a huge file, a number that is not finite or a line that is
+not JSON costs that trial its place in the curves and one line of notes, nothing else. Curves are self-reported, so they
+explain a result and never decide one.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.schemas.experiment import Interval, Trial
 from autolab.sandbox.collect import InvalidFile, open_regular
 from autolab.stats import rules
@@ -27,11 +28,13 @@ METRICS = 12
 NAMES = 60
 """Characters of a metric's name: it stands in tables and figures."""
 NOTED = 3
-"""Names with values that are no numbers, of which each gets a note; the others are counted."""
+"""Names with values that are not numbers that get a note each; the others are counted."""
 _AXES = ("epoch", "step")
 _TAIL = 0.025
 
 Row = dict[str, float]
+Histories = Mapping[str, Sequence[Sequence[Row]]]
+"""Arm -> the rows of each of its trials."""
 
 
 @dataclass(frozen=True)
@@ -57,74 +60,118 @@ class Curve:
 def gather(experiments: Path, run: str, trials: Sequence[Trial]) -> tuple[list[Curve], list[str]]:
     """The curves of `run` (`<ITERATION_ID>/<RUN_ID>` in `experiments`), and a line for each reason a trial is left out.
 
-    A reused trial's history lies where it ran first. The axis is the same for all: epoch where every trial gives it in
-    rising order, else step, else the line. Metrics are the first METRICS names in the alphabet, per arm in trial order.
+    A reused trial's history lies in the run that measured it. The axis is the same for all: epoch if every trial gives
+    it in rising order, else step, else the line. Metrics are the first METRICS names in the alphabet, per arm in trial
+    order.
     """
     histories: dict[str, list[list[Row]]] = {}
-    refused: dict[str, list[str]] = {}
-    dropped: dict[str, list[str]] = {}
+    refusals: dict[str, list[str]] = {}
+    not_numbers: dict[str, list[str]] = {}
     for trial in trials:
         try:
-            rows, without = _read(_place(experiments, run, trial))
+            history = _read(_path(experiments, run, trial))
         except InvalidFile as error:
-            refused.setdefault(str(error), []).append(trial.trial)
+            refusals.setdefault(str(error), []).append(trial.trial)
             continue
-        histories.setdefault(trial.arm, []).append(rows)
-        for name in without:
-            dropped.setdefault(name, []).append(trial.trial)
-    everyone = [rows for found in histories.values() for rows in found]
-    axis = next((name for name in _AXES if all(_rises(rows, name) for rows in everyone)), "line")
-    measured = sorted({key for rows in everyone for row in rows for key in row} - {*_AXES, "line", "seconds"})
-    names = measured[:METRICS]
-    curves = [
-        Curve(arm, name, axis, tuple(points))
-        for arm, found in histories.items()
-        for name in names
-        if (points := _points(found, axis, name))
-    ]
-    notes = [f"history.jsonl: {why}; the curves are without {_some(who)}" for why, who in refused.items()]
-    for name, who in sorted(dropped.items())[:NOTED]:
-        notes.append(f"history.jsonl: {name!a}: not a number in some lines of {_some(who)}; its curve is without them")
-    if len(dropped) > NOTED:
-        notes.append(f"history.jsonl: {len(dropped) - NOTED} more names are not numbers in some lines")
-    if len(measured) > METRICS:
-        notes.append(f"history.jsonl: {len(measured)} metrics; the curves show the first {METRICS} in the alphabet")
-    return curves, notes
+        histories.setdefault(trial.arm, []).append(history.rows)
+        for name in history.not_numbers:
+            not_numbers.setdefault(name, []).append(trial.trial)
+    axis = _common_axis(histories)
+    metrics = _metric_names(histories)
+    curves = []
+    for arm, of_arm in histories.items():
+        for name in metrics[:METRICS]:
+            points = _points(of_arm, axis, name)
+            if points:
+                curves.append(Curve(arm, name, axis, tuple(points)))
+    notes = [f"{reason}; the curves are without {_some(names)}" for reason, names in refusals.items()]
+    notes += _notes_on_values(not_numbers)
+    if len(metrics) > METRICS:
+        notes.append(f"{len(metrics)} metrics; the curves show the first {METRICS} in the alphabet")
+    return curves, [f"history.jsonl: {note}" for note in notes]
 
 
-def _place(experiments: Path, run: str, trial: Trial) -> Path:
+def _notes_on_values(not_numbers: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each of the first names of which some values are not numbers; `not_numbers`: name -> trials."""
+    notes = []
+    for name, trials in sorted(not_numbers.items())[:NOTED]:
+        notes.append(f"{name!a}: not a number in some lines of {_some(trials)}; its curve is without them")
+    if len(not_numbers) > NOTED:
+        notes.append(f"{len(not_numbers) - NOTED} more names are not numbers in some lines")
+    return notes
+
+
+def _path(experiments: Path, run: str, trial: Trial) -> Path:
     parts = (trial.reused_from or f"{run}/{trial.trial}").split("/")
+    # A manifest can be edited by hand, and must not lead out of the lab.
     if len(parts) != 3 or not {"", ".", ".."}.isdisjoint(parts):
         raise InvalidFile("where it was measured first is not known")
     iteration, run_id, name = parts
-    folder = experiments / iteration / "runs" / run_id / "trials" / name / f"a{trial.attempt}"
+    folder = IterationPaths(experiments / iteration).run(run_id).trial(name, trial.attempt)
     return folder / "train" / "history.jsonl"
 
 
-def _read(path: Path) -> tuple[list[Row], list[str]]:
-    """The numbers of each line that is kept, where `line` counts from 1, and the names of which values were dropped.
+def _common_axis(histories: Histories) -> str:
+    for axis in _AXES:
+        if all(_rises(rows, axis) for of_arm in histories.values() for rows in of_arm):
+            return axis
+    return "line"
 
-    A text that is never a number, such as `"phase": "train"`, is nobody's mistake; nor is a null. Refused: not a
-    history."""
+
+def _metric_names(histories: Histories) -> list[str]:
+    """The names in all histories but those of places and times, sorted."""
+    names: set[str] = set()
+    for of_arm in histories.values():
+        for rows in of_arm:
+            for row in rows:
+                names.update(row)
+    return sorted(names - {*_AXES, "line", "seconds"})
+
+
+@dataclass(frozen=True)
+class _History:
+    """The numbers of each line that is kept, where `line` counts from 1, and the names whose values were dropped."""
+
+    rows: list[Row]
+    not_numbers: list[str]
+
+
+def _read(path: Path) -> _History:
+    """A trial's history. InvalidFile: it is not one.
+
+    A text that is never a number, such as `"phase": "train"`, is no mistake; nor is a null.
+    """
     with open_regular(path, HISTORY_BYTES) as file:
         lines = [(n, line) for n, line in enumerate(file.read(HISTORY_BYTES).split(b"\n"), 1) if line.strip()]
     if not lines:
         raise InvalidFile("empty")
-    step = -(-len(lines) // POINTS)
-    kept = [pair for i, pair in enumerate(lines, 1) if i % step == 0 or i == len(lines)]
+    step = math.ceil(len(lines) / POINTS)
     rows: list[Row] = []
-    others: dict[str, bool] = {}
-    for n, line in kept:
+    number_names: set[str] = set()
+    other_names: set[str] = set()
+    wrong_names: set[str] = set()
+    for place, (n, line) in enumerate(lines, 1):
+        if place % step and place != len(lines):
+            continue
         value = short_names(_object(line), NAMES)
-        rows.append({**_numbers(value), "line": float(n)})
-        for key, other in value.items():
-            if other is not None and (isinstance(other, bool) or not isinstance(other, int | float)):
-                others[key] = others.get(key, False) or _meant_as_number(other)
-    known = {key for row in rows for key in row}
-    return rows, sorted(key for key, meant in others.items() if meant or key in known)
+        row = _numbers(value) | {"line": float(n)}
+        rows.append(row)
+        number_names.update(row)
+        for name, other in value.items():
+            if other is None or _is_number(other):
+                continue
+            other_names.add(name)
+            if _looks_like_number(other):
+                wrong_names.add(name)
+    return _History(rows, sorted(wrong_names | (other_names & number_names)))
 
 
-def _meant_as_number(value: object) -> bool:
+def _is_number(value: object) -> bool:
+    # Python's true is an int.
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _looks_like_number(value: object) -> bool:
     """A text that is the number itself: `"0.5"`, `"nan"`."""
     if not isinstance(value, str):
         return False
@@ -146,25 +193,38 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _numbers(value: dict[str, Any]) -> Row:
-    numbers = {key: v for key, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    if not all(is_finite(number) for number in numbers.values()):
-        raise InvalidFile("a number is not finite")
-    return {key: float(number) for key, number in numbers.items()}
+    numbers: Row = {}
+    for name, number in value.items():
+        if not _is_number(number):
+            continue
+        # Also an integer can be too large for a float.
+        if not is_finite(number):
+            raise InvalidFile("a number is not finite")
+        numbers[name] = float(number)
+    return numbers
 
 
 def _rises(rows: Sequence[Row], axis: str) -> bool:
-    places = [row.get(axis) for row in rows]
-    known = [place for place in places if place is not None]
-    return len(known) == len(places) and all(a < b for a, b in itertools.pairwise(known))
+    """Whether each row has a place on the axis, after that of the row before."""
+    last = -math.inf
+    for row in rows:
+        place = row.get(axis, -math.inf)
+        if place <= last:
+            return False
+        last = place
+    return True
 
 
-def _points(found: Iterable[Sequence[Row]], axis: str, name: str) -> list[Point]:
-    by_place: dict[float, list[float]] = {}
-    for rows in found:
+def _points(histories: Iterable[Sequence[Row]], axis: str, name: str) -> list[Point]:
+    values_at: dict[float, list[float]] = {}
+    for rows in histories:
         for row in rows:
             if name in row:
-                by_place.setdefault(row[axis], []).append(row[name])
-    return [Point(at, mean95(values), min(values), max(values)) for at, values in sorted(by_place.items())]
+                values_at.setdefault(row[axis], []).append(row[name])
+    points = []
+    for at, values in sorted(values_at.items()):
+        points.append(Point(at, mean95(values), min(values), max(values)))
+    return points
 
 
 def mean95(values: Sequence[float]) -> Interval:
@@ -175,4 +235,6 @@ def mean95(values: Sequence[float]) -> Interval:
 
 
 def _some(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    if len(names) == 1:
+        return names[0]
+    return f"{names[0]} and {len(names) - 1} more"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from autolab.lab.schemas.experiment import Comparison
 from autolab.lab.schemas.outcomes import Verdict
@@ -16,61 +16,64 @@ METRICS = 6
 """Metrics that a table of means has columns for; the csv tables have all."""
 
 
-def decision_table(account: Account) -> Markdown:
-    """What was measured against what the rule demands."""
-    return _table(account, [*_search_rows(account), *_confirmation_rows(account), *_criterion_rows(account)])
-
-
-def full_decision_table(account: Account) -> Markdown:
-    """The same with the share of trainings that were cut."""
+def decision_table(account: Account, *, with_cuts: bool = False) -> Markdown:
+    """What was measured against what the rule demands; `with_cuts` adds the share of trainings that were cut."""
     rows = [*_search_rows(account), *_confirmation_rows(account), *_criterion_rows(account)]
-    for comparison in account.results.assessment.comparisons:
-        rows += _cut_rows(comparison, "search")
-    if account.fresh is not None:
-        rows += _cut_rows(account.fresh, "fresh seeds")
-    return _table(account, rows)
-
-
-def _table(account: Account, rows: Sequence[Row]) -> Markdown:
+    if with_cuts:
+        rows += _cut_rows(account)
     if not rows:
         return Markdown("No metric was measured.")
-    mark = " (self-reported)" if account.metrics.self_reported else ""
-    return table((f"Metric{mark}", "Value", "Threshold", "Result"), rows)
+    metric = "Metric"
+    if account.metrics.self_reported:
+        metric += " (self-reported)"
+    return table((metric, "Value", "Threshold", "Result"), rows)
 
 
 def _search_rows(account: Account) -> Iterator[Row]:
-    where = "search, " if account.confirmation is not None else ""
+    run = ""
+    if account.confirmation is not None:
+        run = "search, "
     for comparison in account.results.assessment.comparisons:
         name = f"{comparison.metric} gain of {comparison.arm} over {comparison.baseline}"
         gain = gain_of(account.interval(comparison))
         limit = threshold(account, comparison)
-        yield f"{name} ({where}{pairs_of(comparison)} pairs)", gain, limit, verdict(comparison)
+        yield f"{name} ({run}{pairs_of(comparison)} pairs)", gain, limit, verdict(comparison)
+
+
+_HOLDOUT = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
 
 
 def _confirmation_rows(account: Account) -> Iterator[Row]:
     """Fresh seeds, the holdout, and what is claimed after both."""
-    confirmation = account.confirmation
+    confirmation, fresh = account.confirmation, account.fresh
     if confirmation is None:
         return
     name = f"{account.metric} gain of {confirmation.arm}"
-    gain = account.interval(account.fresh) if account.fresh is not None else confirmation.difference
-    limit = threshold(account, account.fresh)
+    gain = confirmation.difference
+    if fresh is not None:
+        gain = account.interval(fresh)
+    limit = threshold(account, fresh)
     yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, confirmation_result(confirmation)
-    answers = {"passed": "passed", "failed": "failed", "none": "the lab has none", "used_up": "no question left"}
-    if confirmation.holdout in answers:
-        limit = "above 0 (one-sided 2.5%)"
+    # The number itself is secret: a candidate could be fitted to it.
+    if confirmation.holdout in _HOLDOUT:
+        error = ""
         if confirmation.holdout_error:
-            limit = f"above 0 (one-sided 2.5%, error over {confirmation.holdout_error})"
-        yield f"{name} (holdout)", "not disclosed", limit, answers[confirmation.holdout]
+            error = f", error over {confirmation.holdout_error}"
+        limit = f"above 0 (one-sided 2.5%{error})"
+        yield f"{name} (holdout)", "not disclosed", limit, _HOLDOUT[confirmation.holdout]
     if confirmation.reason == wording.MORE_CUT:
         yield "trainings cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
     if confirmation.outcome == "kept":
         yield f"{name} (claimed)", claimed(account), "", "kept"
 
 
-def _cut_rows(comparison: Comparison, where: str) -> Iterator[Row]:
-    for arm in comparison.cut:
-        yield f"trainings of {arm.arm} cut at {comparison.bound:.5g} ({where})", cut_share(arm), "", ""
+def _cut_rows(account: Account) -> Iterator[Row]:
+    runs = [(comparison, "search") for comparison in account.results.assessment.comparisons]
+    if account.fresh is not None:
+        runs.append((account.fresh, "fresh seeds"))
+    for comparison, run in runs:
+        for arm in comparison.cut:
+            yield f"trainings of {arm.arm} cut at {comparison.bound:.5g} ({run})", cut_share(arm), "", ""
 
 
 def _criterion_rows(account: Account) -> Iterator[Row]:
@@ -79,15 +82,19 @@ def _criterion_rows(account: Account) -> Iterator[Row]:
         value = ""
         if criterion.metric in account.results.metrics:
             value = f"{account.results.metrics[criterion.metric]:.4g}"
-        bounds = {"target": criterion.target, "acceptable": criterion.acceptable, "failure": criterion.failure}
-        limits = ", ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
+        limits = []
+        for name in ("target", "acceptable", "failure"):
+            bound = getattr(criterion, name)
+            if bound is not None:
+                limits.append(f"{name} {bound:g}")
         level = account.results.assessment.criteria.get(criterion.metric, "unmeasured")
-        yield criterion.metric, value, limits, wording.spoken(level)
+        yield criterion.metric, value, ", ".join(limits), wording.spoken(level)
 
 
 def threshold(account: Account, comparison: Comparison | None) -> str:
-    """What the rule demands: of the verdict that a comparison has, or of a supported one."""
+    """What the rule demands for the verdict that a comparison has; without a comparison, for a supported one."""
     delta = f"{account.delta:g}"
+    # Each verdict has a threshold of its own; the table shows the one that was passed.
     if comparison is not None and comparison.verdict is Verdict.REFUTED:
         return f"refuted if the CI is below {delta}"
     if comparison is not None and comparison.reason == "futile":
@@ -97,17 +104,25 @@ def threshold(account: Account, comparison: Comparison | None) -> str:
 
 def arms_table(account: Account, metrics: int = METRICS) -> Markdown:
     """The arms' means with half of their 95% intervals, of the search and of the fresh seeds."""
-    measured = {name for arm in account.metrics.arms.values() for name in arm} - {account.metric}
-    names = (account.metric, *sorted(measured)[: metrics - 1])
+    measured: set[str] = set()
+    for means in account.metrics.arms.values():
+        measured.update(means)
+    # By the search, so that the rows of fresh seeds have the same columns.
+    secondary = sorted(measured - {account.metric})[: metrics - 1]
+    names = (account.metric, *secondary)
     rows = []
     for manifest, run in account.runs:
-        where = "" if manifest is account.manifest else " (fresh seeds)"
+        suffix = ""
+        if manifest is not account.manifest:
+            suffix = " (fresh seeds)"
+        # In the order of the design. An arm without a completed trial has no row.
         for arm in account.arms:
             if arm not in run.arms:
                 continue
             means = run.arms[arm]
+            trials = max(mean.n for mean in means.values())
             cells = [mean_with_half(means[name]) if name in means else "" for name in names]
-            rows.append((arm + where, str(max(mean.n for mean in means.values())), *cells))
+            rows.append((arm + suffix, str(trials), *cells))
     if not rows:
         return Markdown("No trial completed.")
     return table(("arm", "trials", *names), rows)

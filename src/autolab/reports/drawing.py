@@ -11,7 +11,6 @@ Cost on a small machine: the import 0.4 s once a process, then about 0.15 s a fi
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import re
 import textwrap
@@ -22,6 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autolab import files
+from autolab.lab.schemas.config import Direction
+from autolab.lab.schemas.experiment import Interval
+from autolab.stats import metric_names
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -92,10 +94,12 @@ class Page:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        columns = _columns([str(handle.get_label()) for handle in entries])
+        columns = _columns([len(str(handle.get_label())) for handle in entries])
         legend = LEGEND_LINE * math.ceil(len(entries) / columns)
         heading = wrapped(title, WIDTH - 1.0).split("\n")[:2]
-        foot = LINE + 0.1 if note or source else 0.05
+        foot = 0.05
+        if note or source:
+            foot = LINE + 0.1
         self._bottom = foot + 0.3 + LINE * below
         self._tall = tall
         self._height = self._bottom + tall + legend + 1.1 * LINE * len(heading) + 0.3
@@ -130,35 +134,38 @@ def entry(label: str, style: Style) -> Line2D:
     return Line2D([], [], label=label, **({"color": GREY} | dict(style)))
 
 
-def _columns(labels: Sequence[str]) -> int:
-    """How many columns of the legend fit; entries fill one column after the other."""
-    widths = [LEGEND_HANDLE + LEGEND_CHARACTER * len(label) for label in labels]
-    for columns in range(len(labels), 1, -1):
-        # As matplotlib deals them out: the first columns have one more where they do not come out even.
-        size, longer = divmod(len(labels), columns)
-        ends = [column * size + min(column, longer) for column in range(columns + 1)]
-        if sum(max(widths[start:end]) for start, end in itertools.pairwise(ends)) <= WIDTH - 2 * LEFT:
+def _columns(lengths: Sequence[int]) -> int:
+    """How many columns of the legend fit, by the characters of its labels; entries fill one column after the other."""
+    widths = [LEGEND_HANDLE + LEGEND_CHARACTER * length for length in lengths]
+    for columns in range(len(widths), 1, -1):
+        # As matplotlib fills them: if the entries do not divide evenly, the first columns have one more.
+        size, longer = divmod(len(widths), columns)
+        total, start = 0.0, 0
+        for column in range(columns):
+            end = start + size + (column < longer)
+            total += max(widths[start:end])
+            start = end
+        if total <= WIDTH - 2 * LEFT:
             return columns
     return 1
 
 
 def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write `stem`.png and `stem`.pdf."""
-    options: dict[str, dict[str, Any]] = {
-        "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
-        "pdf": {"metadata": {"CreationDate": None, "Producer": None}},
+    png, pdf = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")
+    # Metadata of None leaves the date and the version out. The level of compression is a trade of bytes for time.
+    options: dict[Path, dict[str, Any]] = {
+        png: {"format": "png", "metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
+        pdf: {"format": "pdf", "metadata": {"CreationDate": None, "Producer": None}},
     }
-    paths = []
-    for ending, more in options.items():
+    for path, of_format in options.items():
         buffer = io.BytesIO()
         with warnings.catch_warnings():
             # A title in a script that the font lacks is drawn as boxes; the summary beside it has the words.
             warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-            figure.savefig(buffer, format=ending, dpi=140, **more)
-        path = stem.with_name(f"{stem.name}.{ending}")
+            figure.savefig(buffer, dpi=140, **of_format)
         files.write_whole(path, buffer.getvalue())
-        paths.append(path)
-    return paths[0], paths[1]
+    return png, pdf
 
 
 # Words
@@ -176,12 +183,27 @@ def wrapped_name(arm: str) -> str:
 
 def lines_of(texts: Iterable[str]) -> int:
     """Lines of the text that has most."""
-    return max(text.count("\n") + 1 for text in texts)
+    return 1 + max(text.count("\n") for text in texts)
 
 
 def width_of(texts: Iterable[str]) -> float:
     """Inches that the longest line takes beside an axis."""
-    return 0.15 + CHARACTER * max(len(line) for text in texts for line in text.split("\n"))
+    lines = "\n".join(texts).split("\n")
+    return 0.15 + CHARACTER * max(map(len, lines))
+
+
+def axis_label(metric: str, direction: Direction | None, inches: float, *notes: str, logarithmic: bool = False) -> str:
+    """A metric's name for an axis of this length, with unit, direction and `notes`."""
+    if logarithmic:
+        notes += ("logarithmic",)
+    return wrapped(metric_names.axis_label(metric, direction, *notes), inches)
+
+
+def ends(interval: Interval) -> list[float]:
+    """Both ends of an interval, or none."""
+    if interval.low is None or interval.high is None:
+        return []
+    return [interval.low, interval.high]
 
 
 # Scales
@@ -197,14 +219,18 @@ def scale(
 ) -> None:
     """Give the x or y axis, `inches` long and with these values, as many ticks as keep their labels separate."""
     axis = getattr(axes, f"{which}axis")
-    room = max(2, int(inches / (0.55 if which == "x" else 0.3)))
+    # Labels stand side by side on the x axis and above one another on the y axis.
+    inches_of_label = 0.55
+    if which == "y":
+        inches_of_label = 0.3
+    room = max(2, int(inches / inches_of_label))
     if logarithmic:
         getattr(axes, f"set_{which}scale")("log")
         plain_ticks(axis, room, dense=max(values) < 500 * min(values))
         return
     axes.locator_params(axis=which, nbins=min(room, 8))
-    largest = max((abs(value) for value in values), default=0.0)
-    if not (1e-4 <= largest < 1e6 or largest == 0):
+    largest = max(map(abs, values), default=0.0)
+    if largest and not 1e-4 <= largest < 1e6:
         # Left to itself, matplotlib writes a common factor above the axis, where the legend stands.
         axis.set_major_formatter(_plain)
 

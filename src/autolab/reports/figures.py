@@ -5,7 +5,8 @@ An arm has one colour in all figures of its run. `drawing` has the page, the sty
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,18 @@ class Measure:
     means: Mapping[str, Interval]
 
     def all_values(self) -> list[float]:
-        return [value for by_index in self.values.values() for value in by_index.values()]
+        values: list[float] = []
+        for by_index in self.values.values():
+            values += by_index.values()
+        return values
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A variant's paired differences in the direction of good, with the interval that decided.
+    """A variant's paired differences (positive is better), with the interval that decided.
 
-    `verdict` says what was concluded, for the row's label. `difference.n` counts something else than the pairs where
-    parts of the evaluation replicate.
+    `verdict` is the conclusion, for the row's label. `difference.n` counts the pairs, or parts of the evaluation if
+    those were compared instead.
     """
 
     arm: str
@@ -97,48 +101,55 @@ class Run:
 
     def differences(self) -> list[float]:
         """Those of all pairs."""
-        return [difference for gain in self.gains for difference in gain.pairs]
+        differences: list[float] = []
+        for gain in self.gains:
+            differences += gain.pairs
+        return differences
 
     def looks(self) -> dict[str, dict[str, str]]:
         """Colour and line of each arm."""
         looks: dict[str, dict[str, str]] = {}
-        counts = {"baseline": 0, "variant": 0}
+        # Colours and lines repeat with different periods, so that many arms still differ.
+        baselines = zip(itertools.cycle(drawing.BASELINE_COLOURS), itertools.cycle(drawing.DASHES), strict=False)
+        variants = zip(itertools.cycle(drawing.VARIANT_COLOURS), itertools.cycle(drawing.DASHES), strict=False)
         for arm, role in self.roles.items():
-            palette = drawing.BASELINE_COLOURS if role == "baseline" else drawing.VARIANT_COLOURS
-            n = counts[role]
-            counts[role] += 1
-            looks[arm] = {"color": palette[n % len(palette)], "linestyle": drawing.DASHES[n % len(drawing.DASHES)]}
+            colour, line = next(baselines if role == "baseline" else variants)
+            looks[arm] = {"color": colour, "linestyle": line}
         return looks
 
 
 def draw(run: Run, folder: Path) -> tuple[str, ...]:
-    """Draw what there is to show of a run into `folder`: comparison, loss, acc; the names of the files written."""
+    """Draw the figures of a run into `folder`: comparison, loss, acc; returns the names of the files."""
+    comparison, loss, accuracy = NAMES
     pages: dict[str, Page] = {}
     names: list[str] = []
     with drawing.settings():
         if run.gains:
-            pages["comparison"] = _comparison(run)
+            pages[comparison] = _comparison(run)
         if run.loss:
-            pages["loss"] = _trained(run, run.loss)
+            pages[loss] = _trained(run, run.loss)
         if run.shares:
-            pages["acc"] = _trained(run, run.shares)
+            pages[accuracy] = _trained(run, run.shares)
         for name, page in pages.items():
-            names += [path.name for path in drawing.save(page.figure, folder / name)]
+            png, pdf = drawing.save(page.figure, folder / name)
+            names += [png.name, pdf.name]
     return tuple(names)
 
 
 def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}s"
 
 
 def _level(interval: Interval) -> str:
-    """The level of confidence in words; none is rounded to 100%."""
+    """The level of confidence in words, never rounded to 100%."""
     if interval.low is None:
         return "no interval"
-    percent = f"{100 * interval.level:.4g}"
-    if percent == "100":
-        percent = f"{100 * interval.level:.10g}"
-    return f"{percent}% interval"
+    percent = 100 * interval.level
+    if f"{percent:.4g}" == "100":
+        return f"{percent:.10g}% interval"
+    return f"{percent:.4g}% interval"
 
 
 # Trials and gains
@@ -147,12 +158,13 @@ def _level(interval: Interval) -> str:
 def _comparison(run: Run) -> Page:
     """Each arm's trials beside the paired differences."""
     looks = run.looks()
-    names = [f"{drawing.wrapped_name(arm)}\n{_trials(run.primary, arm)}" for arm in run.roles]
+    names = _arm_labels(run.primary, run.roles)
     labels = [gain.label() for gain in run.gains]
     first, second = drawing.width_of(names), drawing.width_of(labels)
     wide = (WIDTH - first - second - 0.45) / 2
     linear = _linear_to(run)
     below = _value_label(run.primary, wide), _gain_label(run, linear, wide)
+    # With more arms the lines between pairs would cross other arms.
     joined = len(names) == 2
     page = Page(
         run.title,
@@ -172,7 +184,10 @@ def _comparison(run: Run) -> Page:
     right.axvline(0, **_NO_GAIN)
     right.axvline(run.delta, **_WANTED)
     for row, gain in enumerate(run.gains):
-        _row(right, row, gain.pairs, gain.difference if gain.difference.n else None, looks[gain.arm]["color"])
+        mean = None
+        if gain.difference.n:
+            mean = gain.difference
+        _row(right, row, gain.pairs, mean, looks[gain.arm]["color"])
     if linear is None:
         drawing.scale(right, "x", [run.delta, *run.differences()], wide)
     else:
@@ -183,14 +198,19 @@ def _comparison(run: Run) -> Page:
 
 
 def _comparison_entries(run: Run, joined: bool) -> list[Any]:
-    entries = [drawing.entry("one trial, or pair of trials", drawing.DOT), drawing.entry("mean", drawing.MEAN)]
     intervals = [*run.primary.means.values(), *(gain.difference for gain in run.gains)]
-    if any(interval.low is not None for interval in intervals):
-        entries.append(drawing.entry("confidence interval", drawing.INTERVAL))
+    entries = _mean_entries("one trial, or pair of trials", intervals)
     if joined:
         entries.append(drawing.entry("same seed", _SAME_SEED))
     entries.append(drawing.entry("no gain", _NO_GAIN))
     entries.append(drawing.entry(f"least gain wanted: {run.delta:g}", _WANTED))
+    return entries
+
+
+def _mean_entries(dot: str, means: Iterable[Interval]) -> list[Any]:
+    entries = [drawing.entry(dot, drawing.DOT), drawing.entry("mean", drawing.MEAN)]
+    if any(map(drawing.ends, means)):
+        entries.append(drawing.entry("confidence interval", drawing.INTERVAL))
     return entries
 
 
@@ -200,16 +220,20 @@ def _tall(labels: Sequence[str]) -> float:
     return max(1.3, 0.25 + row * len(labels))
 
 
-def _trials(measure: Measure, arm: str) -> str:
-    """How many trials a row shows, and the level of its interval."""
-    trials = _counted(len(measure.values.get(arm, ())), "trial")
-    mean = measure.means.get(arm)
-    return trials if mean is None else f"{trials}, {_level(mean)}"
+def _arm_labels(measure: Measure, arms: Iterable[str]) -> list[str]:
+    """The name of each row, how many trials it shows, and the level of its interval."""
+    labels = []
+    for arm in arms:
+        label = f"{drawing.wrapped_name(arm)}\n{_counted(len(measure.values.get(arm, ())), 'trial')}"
+        if arm in measure.means:
+            label += f", {_level(measure.means[arm])}"
+        labels.append(label)
+    return labels
 
 
 def _value_label(measure: Measure, wide: float) -> str:
-    notes = ["logarithmic"] if drawing.spans_decades(measure.all_values()) else []
-    return drawing.wrapped(metric_names.axis_label(measure.metric, measure.direction, *notes), wide)
+    logarithmic = drawing.spans_decades(measure.all_values())
+    return drawing.axis_label(measure.metric, measure.direction, wide, logarithmic=logarithmic)
 
 
 def _gain_label(run: Run, linear: float | None, wide: float) -> str:
@@ -220,17 +244,23 @@ def _gain_label(run: Run, linear: float | None, wide: float) -> str:
 
 
 def _linear_to(run: Run) -> float | None:
-    """Up to which gain the axis is linear, where a few are so much larger that the others would be one point."""
-    sizes = sorted(abs(difference) for difference in run.differences())
+    """Up to which gain the axis is linear; None if all of it is.
+
+    Beyond, it is logarithmic: otherwise a few large gains would press the others into one point.
+    """
+    sizes = sorted(map(abs, run.differences()))
     usual = 5 * max(run.delta, sizes[len(sizes) // 2])
-    return usual if sizes[-1] > drawing.WIDE_RATIO * usual else None
+    if sizes[-1] > drawing.WIDE_RATIO * usual:
+        return usual
+    return None
 
 
 def _join_pairs(axes: Any, run: Run) -> None:
-    """A line a seed, where one variant stands under its baseline; with more the lines would cross other arms."""
-    base, variant = (run.primary.values.get(arm, {}) for arm in run.roles)
-    for index in sorted(base.keys() & variant.keys()):
-        axes.plot([base[index], variant[index]], [0, 1], **_SAME_SEED)
+    """A line a seed between the two arms."""
+    first, second = run.roles
+    baseline, variant = run.primary.values.get(first, {}), run.primary.values.get(second, {})
+    for index in sorted(baseline.keys() & variant.keys()):
+        axes.plot([baseline[index], variant[index]], [0, 1], **_SAME_SEED)
 
 
 def _rows(axes: Any, measure: Measure, looks: Looks, wide: float) -> None:
@@ -248,13 +278,15 @@ def _row(axes: Any, row: int, values: Sequence[float], mean: Interval | None, co
     if mean is None:
         return
     above = row - 0.27
-    if mean.low is not None and mean.high is not None:
-        axes.plot([mean.low, mean.high], [above, above], color=colour, **drawing.INTERVAL)
+    ends = drawing.ends(mean)
+    if ends:
+        axes.plot(ends, [above, above], color=colour, **drawing.INTERVAL)
     axes.plot([mean.mean], [above], color=colour, **drawing.MEAN)
 
 
 def _label_rows(axes: Any, labels: Sequence[str], below: str) -> None:
     axes.set_yticks(range(len(labels)), labels)
+    # The first row is at the top.
     axes.set_ylim(max(1, len(labels) - 1) + 0.5, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
@@ -267,13 +299,15 @@ def _label_rows(axes: Any, labels: Sequence[str], below: str) -> None:
 def _trained(run: Run, training: Training) -> Page:
     """A metric over the training, and beside it a panel for each metric that was evaluated at the end."""
     curves, measures, looks = training.curves, training.measures, run.looks()
-    names = []
+    names: list[str] = []
+    # Inches: beside the rows' names, beside the curves' axis, and the height.
+    gutter, margin, tall = 0.0, 0.0, 2.2
     if measures:
-        names = [f"{drawing.wrapped_name(arm)}\n{_trials(measures[0], arm)}" for arm in looks]
-    gutter = drawing.width_of(names) if names else 0.0
-    margin = 1.05 if curves else 0.0
+        names = _arm_labels(measures[0], looks)
+        gutter, tall = drawing.width_of(names), max(tall, _tall(names))
+    if curves:
+        margin = 1.05
     wide = (WIDTH - margin - gutter) / (len(measures) + bool(curves)) - 0.2
-    tall = max(2.2, _tall(names)) if names else 2.2
     below = [_value_label(measure, wide) for measure in measures]
     page = Page(
         run.title,
@@ -289,7 +323,9 @@ def _trained(run: Run, training: Training) -> Page:
     for n, measure in enumerate(measures):
         axes = page.axes(margin + gutter + n * (wide + 0.2), wide)
         _rows(axes, measure, looks, wide)
-        _label_rows(axes, names if n == 0 else [""] * len(names), below[n])
+        # All panels have the same rows, so only the first names them.
+        _label_rows(axes, names, below[n])
+        names = [""] * len(names)
     return page
 
 
@@ -299,23 +335,22 @@ def _training_entries(training: Training, looks: Looks) -> list[Any]:
 
     entries: list[Any] = []
     for curve in training.curves:
-        counts = sorted({point.mean.n for point in curve.points})
-        trials = _counted(counts[-1], "trial")
+        counts = {point.mean.n for point in curve.points}
+        trials = _counted(max(counts), "trial")
+        # Some trainings ended earlier than others.
         if len(counts) > 1:
-            trials = f"{counts[0]} to {trials}"  # some trainings ended earlier
+            trials = f"{min(counts)} to {trials}"
         entries.append(drawing.entry(f"{curve.arm}: mean of {trials}", _curve_style(curve, looks)))
     if training.curves:
         entries.append(Patch(label="lowest to highest trial", color=drawing.GREY, alpha=0.2, linewidth=0))
     if training.measures:
-        entries += [drawing.entry("one trial", drawing.DOT), drawing.entry("mean", drawing.MEAN)]
-        means = training.measures[0].means.values()
-        if any(mean.low is not None for mean in means):
-            entries.append(drawing.entry("confidence interval", drawing.INTERVAL))
+        entries += _mean_entries("one trial", training.measures[0].means.values())
     return entries
 
 
 def _curve_style(curve: Curve, looks: Looks) -> dict[str, Any]:
     style = {"linewidth": 1.4, **looks[curve.arm]}
+    # One point makes no line.
     if len(curve.points) == 1:
         style |= {"marker": "o", "markersize": 4}
     return style
@@ -323,20 +358,23 @@ def _curve_style(curve: Curve, looks: Looks) -> dict[str, Any]:
 
 def _curves(axes: Any, curves: Sequence[Curve], looks: Looks, wide: float, tall: float) -> None:
     """A line an arm, the mean over seeds, in a band from the lowest to the highest seed."""
-    values = []
+    values: list[float] = []
     for curve in curves:
-        places = [point.at for point in curve.points]
-        means = [point.mean.mean for point in curve.points]
-        lowest = [point.least for point in curve.points]
-        highest = [point.most for point in curve.points]
+        places, means, lowest, highest = [], [], [], []
+        for point in curve.points:
+            places.append(point.at)
+            means.append(point.mean.mean)
+            lowest.append(point.least)
+            highest.append(point.most)
         values += lowest + highest
         axes.plot(places, means, **_curve_style(curve, looks))
         axes.fill_between(places, lowest, highest, color=looks[curve.arm]["color"], alpha=0.2, linewidth=0)
-    exploded = drawing.spans_decades(values)
-    drawing.scale(axes, "y", values, tall, logarithmic=exploded)
+    logarithmic = drawing.spans_decades(values)
+    drawing.scale(axes, "y", values, tall, logarithmic)
     drawing.scale(axes, "x", [point.at for point in curves[0].points], wide)
-    notes = ["self-reported", "logarithmic"] if exploded else ["self-reported"]
-    metric = curves[0].metric
-    label = metric_names.axis_label(metric, metric_names.direction_of(metric), *notes)
-    axes.set_ylabel(drawing.wrapped(label, tall))
-    axes.set_xlabel("line of history.jsonl" if curves[0].axis == "line" else curves[0].axis)
+    metric, axis = curves[0].metric, curves[0].axis
+    direction = metric_names.direction_of(metric)
+    axes.set_ylabel(drawing.axis_label(metric, direction, tall, "self-reported", logarithmic=logarithmic))
+    if axis == "line":
+        axis = "line of history.jsonl"
+    axes.set_xlabel(axis)

@@ -18,17 +18,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autolab.errors import RecordError
+from autolab.lab.schemas.config import Files
 from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
 from autolab.reports import decision_table, passages
 from autolab.reports.journal import DocumentEntry
 from autolab.reports.markup import Markdown, inert
-from autolab.reports.passages import SUMMARY, Account
+from autolab.reports.passages import PATHS, SUMMARY, Account
 from autolab.reports.rendering import render
 from autolab.reports.results_table import rows
 from autolab.stats import rules, wording
 from autolab.verifiers import suspicion
 
-JOURNAL, FINDINGS, TABLE = "RESEARCH_JOURNAL.md", "FINDINGS.md", "results.tsv"
+JOURNAL, TABLE, FINDINGS = Files().global_
 _CAPTIONS = {
     "comparison.png": "Each trial, and the gain of each pair with its interval",
     "loss.png": "Loss during training (self-reported), and as evaluated at the end",
@@ -49,7 +50,7 @@ class DocumentView:
 
     @property
     def meanings(self) -> dict[str, str]:
-        """The words that were used, as a reader sees them, with their sentences."""
+        """The words that the documents use, as a reader sees them, each with its sentence."""
         account = self.account
         sentences = wording.explained(account.results, account.rule, account.metric, account.delta)
         return {wording.spoken(word): sentence for word, sentence in sentences.items()}
@@ -57,8 +58,11 @@ class DocumentView:
     @property
     def meaning(self) -> str:
         """The sentence of the word that the first line begins with."""
-        *_, word = wording.words_of(self.account.results) or ("",)
-        return self.meanings.get(wording.spoken(word), "")
+        words = wording.words_of(self.account.results)
+        if not words:
+            return ""
+        # The last word is what became of the verdict: `kept` says more than `supported`.
+        return self.meanings.get(wording.spoken(words[-1]), "")
 
     @property
     def cuts(self) -> str:
@@ -66,23 +70,31 @@ class DocumentView:
         decisive = self.account.fresh or self.account.lead
         if decisive is None or not decisive.cut:
             return ""
+        # `capitalize` would write the names of the arms in lower case.
         shares = passages.cuts(decisive)
         return f"{shares[0].upper()}{shares[1:]}. {self.meanings.get('cut', '')}"
 
     @property
     def oddities(self) -> tuple[str, ...]:
         """What looks too good or too easy, in the words of the checks."""
-        account, messages = self.account, []
+        account = self.account
+        # A dict keeps the order of the runs. Most messages of the confirmation repeat those of the search.
+        messages: dict[str, None] = {}
         for manifest, _ in account.runs:
-            messages += [finding.message for finding in suspicion.find(manifest, account.design, account.calibration)]
-        return tuple(dict.fromkeys(messages))
+            for finding in suspicion.find(manifest, account.design, account.calibration):
+                messages[finding.message] = None
+        return tuple(messages)
 
     @property
     def containment(self) -> str:
         """The level, and the limits that the kernel did not enforce."""
         manifest = self.account.manifest
         level: str = manifest.containment or "unknown"
-        watched = {limit for trial in manifest.trials for limit, by in trial.contained.items() if by == "watcher"}
+        watched = set()
+        for trial in manifest.trials:
+            for limit, keeper in trial.contained.items():
+                if keeper == "watcher":
+                    watched.add(limit)
         if watched:
             level += f"; {', '.join(sorted(watched))} checked a few times a second, not enforced by the kernel"
         if level == "none":
@@ -92,21 +104,30 @@ class DocumentView:
     @property
     def figures(self) -> tuple[Markdown, ...]:
         """The figures that were drawn, embedded, the comparison first."""
-        drawn = [path for path in self.account.results.artifacts if path.endswith(".png")]
-        return tuple(Markdown(f"!{self.link(path, _CAPTIONS[posixpath.basename(path)])}") for path in drawn)
+        images = []
+        for path in self.account.results.artifacts:
+            if path.endswith(".png"):
+                link = self.link(path, _CAPTIONS[posixpath.basename(path)])
+                images.append(Markdown(f"!{link}"))
+        return tuple(images)
 
     @property
     def reproduce(self) -> str:
-        return f"autolab reproduce {self.account.iteration_id}/{self.account.runs[-1][0].run_id}"
+        """The command that repeats the run that decided."""
+        manifest, _ = self.account.runs[-1]
+        return f"autolab reproduce {manifest.iteration_id}/{manifest.run_id}"
 
     @property
     def manifests(self) -> Markdown:
-        links = [self.link(f"runs/{manifest.run_id}/run_manifest.json") for manifest, _ in self.account.runs]
+        links = []
+        for manifest, _ in self.account.runs:
+            links.append(self.link(str(PATHS.run(manifest.run_id).manifest)))
         return Markdown(", ".join(links))
 
     def link(self, path: str, text: str = "") -> Markdown:
         """A link to a file of the iteration, seen from the document's folder."""
-        target = f"experiments/{self.account.iteration_id}/{path}"
+        # Relative, so that it also works in a copy of the lab and on a server.
+        target = f"{self.account.folder}/{path}"
         return Markdown(f"[{text or path}]({posixpath.relpath(target, self.here or '.')})")
 
 
@@ -115,7 +136,8 @@ class DocumentView:
 
 def summary(account: Account, notes: Sequence[str] = ()) -> str:
     """analysis/summary.md; `notes` say what was left out."""
-    return _rendered("summary", account, f"experiments/{account.iteration_id}/analysis", notes=notes)
+    folder = posixpath.dirname(f"{account.folder}/{SUMMARY}")
+    return _rendered("summary", account, folder, notes=notes)
 
 
 def journal_entry(account: Account) -> DocumentEntry:
@@ -130,15 +152,22 @@ def findings_entry(account: Account) -> DocumentEntry:
 
 def iteration_findings(account: Account) -> DocumentEntry:
     """experiments/<ITERATION_ID>/FINDINGS.md."""
-    here = f"experiments/{account.iteration_id}"
-    text = _rendered("iteration_findings", account, here)
-    return DocumentEntry(account.iteration_id, f"{here}/FINDINGS.md", text, "file")
+    text = _rendered("iteration_findings", account, account.folder)
+    return DocumentEntry(account.iteration_id, f"{account.folder}/{PATHS.findings}", text, "file")
 
 
 def _rendered(document: str, account: Account, here: str = "", **values: object) -> str:
-    values |= {"account": account, "view": DocumentView(account, here), "headline": passages.headline(account)}
     return render(
-        document, **values, summary=SUMMARY, passages=passages, tables=decision_table, wording=wording, rules=rules
+        document,
+        **values,
+        account=account,
+        view=DocumentView(account, here),
+        headline=passages.headline(account),
+        summary=SUMMARY,
+        passages=passages,
+        tables=decision_table,
+        wording=wording,
+        rules=rules,
     )
 
 
@@ -159,24 +188,29 @@ _HEADING_WORDS: Mapping[str, tuple[str, ...]] = {
 def report(account: Account, template: str | None) -> DocumentEntry:
     """9_reports/<date>_<slug>.md under the `## ` headings of `9_reports/_TEMPLATE.md`.
 
-    A heading that means no part of a report stays and says so. A part without a heading stands in its place among the
-    others, so that no template loses one.
+    A heading that means no part of a report stays, and its section says so. A part without a heading stands in its
+    place among the others, so that no template loses one.
     """
-    text = _rendered("report", account, "9_reports", sections=list(_sections(template or "")))
+    headings = re.findall(r"(?m)^##[ \t]+(.+?)[ \t]*\r?$", template or "")
+    text = _rendered("report", account, "9_reports", sections=list(_sections(headings)))
     path = f"9_reports/{account.iteration_id[:10]}_{account.slug}.md"
     return DocumentEntry(account.iteration_id, path, text, "file")
 
 
-def _sections(template: str) -> Iterator[tuple[str, str]]:
+def _sections(headings: Iterable[str]) -> Iterator[tuple[str, str]]:
     """The headings of a report, in order, each with the part that stands under it; empty if none does."""
-    parts = _parts_of_headings(re.findall(r"(?m)^##[ \t]+(.+?)[ \t]*\r?$", template))
+    # The template is the lab's own and may have any headings, in any order.
+    parts = _parts_of_headings(headings)
     order = list(_HEADING_WORDS)
     missing = [part for part in order if part not in parts.values()]
     for heading, part in parts.items():
+        # A missing part goes before the first heading whose part follows it in the order.
         while part and missing and order.index(missing[0]) < order.index(part):
-            yield missing[0], missing.pop(0)
+            yield missing[0], missing[0]
+            del missing[0]
         yield heading, part
-    yield from ((part, part) for part in missing)
+    for part in missing:
+        yield part, part
 
 
 def _parts_of_headings(headings: Iterable[str]) -> dict[str, str]:
@@ -184,6 +218,7 @@ def _parts_of_headings(headings: Iterable[str]) -> dict[str, str]:
     for heading in headings:
         parts[heading] = ""
         for part, words in _HEADING_WORDS.items():
+            # A part stands once in a report, under the first heading that means it.
             if part not in parts.values() and any(word in heading.lower() for word in words):
                 parts[heading] = part
                 break
@@ -196,9 +231,12 @@ def merge_request(account: Account, commit: str, base: str, changed: Sequence[st
     `changed` are the paths that differ between `base` and `commit`; `false_share` is the campaign's estimate of false
     ones among the kept (0 to 1), None if there is none.
     """
-    share = None if false_share is None else f"{100 * false_share:.3g}%"
-    here = f"experiments/{account.iteration_id}"
-    return _rendered("merge_request", account, here, commit=commit, base=base, changed=changed, false_share=share)
+    share = None
+    if false_share is not None:
+        share = f"{100 * false_share:.3g}%"
+    return _rendered(
+        "merge_request", account, account.folder, commit=commit, base=base, changed=changed, false_share=share
+    )
 
 
 def tsv_rows(
@@ -217,9 +255,12 @@ def paper_entries(account: Account, targets: Collection[str]) -> list[DocumentEn
     """A section for each target with text, the first with numbers and a figure. RecordError: another path."""
     entries = []
     for number, update in enumerate(account.docs.paper):
+        # The researcher names the path, and may write into the user's paper only.
         if update.path not in targets:
             raise RecordError(f"{update.path}: not a paper target; known: {', '.join(targets) or 'none'}")
-        name = account.iteration_id if number == 0 else f"{account.iteration_id}.{number}"
+        name = account.iteration_id
+        if number > 0:
+            name += f".{number}"
         folder = posixpath.dirname(update.path)
         words = inert(update.text.strip(), headings=True)
         text = _rendered("paper_section", account, folder, words=words, first=number == 0)
@@ -232,7 +273,8 @@ _PLACES = {"top": "an entry at the top", "row": "a row an arm", "section": "a se
 
 def docs_update(account: Account, entries: Iterable[DocumentEntry]) -> DocumentEntry:
     """experiments/<ID>/docs_update.md: which documents get an entry, or why the paper needs none."""
-    here = f"experiments/{account.iteration_id}"
-    documents = [(entry.path, posixpath.relpath(entry.path, here), _PLACES[entry.place]) for entry in entries]
-    text = _rendered("docs_update", account, here, documents=documents)
-    return DocumentEntry(account.iteration_id, f"{here}/docs_update.md", text, "file")
+    documents = []
+    for entry in entries:
+        documents.append((entry.path, posixpath.relpath(entry.path, account.folder), _PLACES[entry.place]))
+    text = _rendered("docs_update", account, account.folder, documents=documents)
+    return DocumentEntry(account.iteration_id, f"{account.folder}/{PATHS.docs_update}", text, "file")

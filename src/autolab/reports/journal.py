@@ -36,7 +36,7 @@ ROUNDS = 5
 """Attempts at a write, if another program keeps changing the file."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
-_BEGIN = "<!-- autolab:"
+_BEGIN, _END = "<!-- autolab:", "<!-- /autolab:"
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ def write(root: Path, entry: DocumentEntry) -> WrittenEntry:
     file that keeps changing during the write.
     """
     path = _inside(root, entry.path)
+    # Another program may write the same file: an editor of the user's, for one.
     try:
         for _ in range(ROUNDS):
             written = _attempt(path, entry)
@@ -122,9 +123,12 @@ def write(root: Path, entry: DocumentEntry) -> WrittenEntry:
 def _attempt(path: Path, entry: DocumentEntry) -> WrittenEntry | None:
     """One attempt; None if the file changed between reading and renaming."""
     old = _Snapshot.of(path)
-    before = None if old.data is None else sha256_of(old.data)
+    before = None
+    if old.data is not None:
+        before = sha256_of(old.data)
     new, closed = _with_entry(old.data, entry, path), None
     if new is None:
+        # Only a file that exists can hold the entry already.
         assert before is not None
         return WrittenEntry(entry.path, before, before, changed=False)
     if entry.place == "top" and len(new) > ROLL_OVER:
@@ -138,21 +142,43 @@ def _with_entry(old: bytes | None, entry: DocumentEntry, path: Path) -> bytes | 
     """The file with the entry in it; None if the entry is there already."""
     if entry.place == "row":
         return _with_rows(old, entry)
-    text = entry.text.strip("\r\n").replace("\r\n", "\n").replace(_BEGIN, "&lt;!-- autolab:")
-    text = text.replace("<!-- /autolab:", "&lt;!-- /autolab:")
-    if entry.place == "file" and old is not None:
-        return None
+    text = entry.text.strip("\r\n").replace("\r\n", "\n")
+    # Entries are recognised by their markers, so a marker in a text would stand for another entry.
+    for marker in (_BEGIN, _END):
+        text = text.replace(marker, marker.replace("<", "&lt;"))
     if entry.place == "file":
-        return f"{text}\n\n{entry.marker}\n".encode()
-    marker, old = entry.marker.encode(), old or b""
-    if entry.place == "section":
-        if marker in old[-SEARCHED:]:
+        if old is not None:
             return None
-        section = f"{entry.marker}\n{text}\n<!-- /autolab:{entry.id} -->\n".encode()
-        return old + (b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n") + section
-    if marker in old[:SEARCHED] or marker in (_last_closed(path)[1] or b"")[:SEARCHED]:
-        return None  # a roll-over may have closed it since it was written
-    return f"{entry.marker}\n{text}\n".encode() + (b"\n" + old if old else b"")
+        return f"{text}\n\n{entry.marker}\n".encode()
+    if entry.place == "section":
+        return _with_section(old or b"", entry, text)
+    return _with_top(old or b"", entry, text, path)
+
+
+def _with_section(old: bytes, entry: DocumentEntry, text: str) -> bytes | None:
+    if entry.marker.encode() in old[-SEARCHED:]:
+        return None
+    section = f"{entry.marker}\n{text}\n{_END}{entry.id} -->\n".encode()
+    if not old:
+        return section
+    # A blank line before the section, whether or not the old text ends its last line.
+    if not old.endswith(b"\n"):
+        old += b"\n"
+    return old + b"\n" + section
+
+
+def _with_top(old: bytes, entry: DocumentEntry, text: str, path: Path) -> bytes | None:
+    marker = entry.marker.encode()
+    if marker in old[:SEARCHED]:
+        return None
+    # A roll-over may have moved it away since it was written.
+    _, closed = _last_closed(path)
+    if closed and marker in closed[:SEARCHED]:
+        return None
+    new = f"{entry.marker}\n{text}\n".encode()
+    if old:
+        new += b"\n" + old
+    return new
 
 
 def _with_rows(old: bytes | None, entry: DocumentEntry) -> bytes | None:
@@ -162,14 +188,19 @@ def _with_rows(old: bytes | None, entry: DocumentEntry) -> bytes | None:
     if old and old.split(b"\n", 1)[0].removesuffix(b"\r") != header:
         columns = " ".join(COLUMNS)
         raise LabError(f"{entry.path}: line 1: other columns than {columns}: move the file away, then run again")
+    # A run's rows are written together, but a user may have deleted one.
     identities = {_identity_of_row(row) for row in old[-SEARCHED:].split(b"\n")}
-    rows = [row.encode() for row in entry.text.split("\n") if row.strip()]
-    missing = [row + b"\n" for row in rows if _identity_of_row(row) not in identities]
+    missing = b""
+    for line in entry.text.split("\n"):
+        row = line.encode()
+        if line.strip() and _identity_of_row(row) not in identities:
+            missing += row + b"\n"
     if old and not missing:
         return None
     table = old or header
-    line_end = b"" if table.endswith(b"\n") else b"\n"
-    return table + line_end + b"".join(missing)
+    if not table.endswith(b"\n"):
+        table += b"\n"
+    return table + missing
 
 
 def _identity_of_row(row: bytes) -> tuple[bytes, ...]:
@@ -185,13 +216,17 @@ def _roll(path: Path, entry: DocumentEntry, new: bytes, old: bytes) -> tuple[byt
     """
     entry_ends = len(new) - len(old)
     number, last = _last_closed(path)
+    # A part that does not begin with a marker is the end of the journal by chance, unless it is all of it.
     if last and old.endswith(last) and (old == last or last.startswith(_BEGIN.encode())):
         target = path.with_name(f"{path.stem}.{number}{path.suffix}")
         newer, older = new[: -len(last)], last
     else:
         target = path.with_name(f"{path.stem}.{number + 1}{path.suffix}")
-        starts = [match.start() for match in re.finditer(rb"(?m)^<!-- autolab:", new) if match.start() >= entry_ends]
-        middle = max((start for start in starts if start <= KEPT), default=entry_ends)
+        # Cut before the last entry that begins within KEPT, but never through the entry just added.
+        middle = entry_ends
+        for match in re.finditer(rb"(?m)^<!-- autolab:", new):
+            if entry_ends <= match.start() <= KEPT:
+                middle = match.start()
         newer, older = new[:middle], new[middle:]
         if not older:
             return new, None
@@ -205,8 +240,11 @@ def _roll(path: Path, entry: DocumentEntry, new: bytes, old: bytes) -> tuple[byt
 def _last_closed(path: Path) -> tuple[int, bytes | None]:
     """Number and content of the newest part that was moved away; 0 and None if there is none."""
     pattern = re.compile(rf"{re.escape(path.stem)}\.([1-9][0-9]*){re.escape(path.suffix)}")
-    matches = (pattern.fullmatch(file.name) for file in path.parent.glob("*"))
-    number = max((int(match[1]) for match in matches if match), default=0)
+    number = 0
+    for file in path.parent.glob("*"):
+        match = pattern.fullmatch(file.name)
+        if match:
+            number = max(number, int(match[1]))
     if number == 0:
         return 0, None
     return number, _Snapshot.of(path.with_name(f"{path.stem}.{number}{path.suffix}")).data
@@ -217,11 +255,12 @@ class _Snapshot:
     """A file's content, and the numbers that change with the file; `data` is None if there is no file."""
 
     data: bytes | None
-    mode: int = 0
+    mode: int | None = None
     identity: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, path: Path) -> _Snapshot:
+        # A link would lead out of the lab, and a pipe would block for ever.
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
@@ -239,11 +278,10 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 def _replace(path: Path, data: bytes, old: _Snapshot) -> bool:
     """Replace `old` by `data`; False, and nothing is written, if the file changed since it was read."""
-    mode = None if old.data is None else old.mode
-    return write_whole(path, data, mode=mode, unchanged=lambda: _now(path) == old.identity)
+    return write_whole(path, data, mode=old.mode, unchanged=lambda: _identity_now(path) == old.identity)
 
 
-def _now(path: Path) -> tuple[int, ...]:
+def _identity_now(path: Path) -> tuple[int, ...]:
     try:
         return _identity(os.lstat(path))
     except FileNotFoundError:
@@ -270,6 +308,7 @@ def known(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValueError:
+        # Refused below, as any other value that is no object.
         value = None
     if not isinstance(value, dict) or not all(isinstance(sha, str) for sha in value.values()):
         raise LabError(f"{path}: not as Autolab wrote it; `autolab doctor --fix` makes it again")
@@ -290,8 +329,11 @@ class Pending:
         """Queue `entry`, unless one with its id for its path is queued already."""
         if self._files_of(entry):
             return
+        number = 1
         files = self._files()
-        number = int(files[-1].name.partition("-")[0]) + 1 if files else 1
+        if files:
+            newest, _, _ = files[-1].name.partition("-")
+            number = int(newest) + 1
         write_whole(self.folder / f"{number:012d}-{entry.id}.json", entry.to_json())
         crash_points.point("document.after_queue")
 
@@ -307,12 +349,17 @@ class Pending:
     def _files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
+        # Other names are temporary files of a write that was killed.
         return sorted(path for path in self.folder.iterdir() if re.match(r"\d{12}-.+\.json$", path.name))
 
     def _files_of(self, entry: DocumentEntry) -> list[Path]:
         """The files of entries with this id and path; several documents share an id."""
-        files = [path for path in self._files() if path.name.partition("-")[2] == f"{entry.id}.json"]
-        return [path for path in files if self.read(path).path == entry.path]
+        files = []
+        for path in self._files():
+            _, _, name = path.name.partition("-")
+            if name == f"{entry.id}.json" and self.read(path).path == entry.path:
+                files.append(path)
+        return files
 
     def read(self, path: Path) -> DocumentEntry:
         """One queued entry. RecordError: the file cannot be read, or holds no entry."""

@@ -73,11 +73,13 @@ class Markdown(str):
 def inert(text: str, *, headings: bool = False) -> Markdown:
     """Text of many lines as harmless Markdown. `headings` keeps its headings, for a document that has no others."""
     text = many_lines(text)
+    # Counted before the text is parsed, since the parser is what they would keep busy.
     if text.count("[") > MANY_BRACKETS:
-        return Markdown("\n".join(_fenced(text, "")))
+        return Markdown("\n".join(_fenced(text)))
     tokens = _parser().parse(text)
+    # The parser drops what lies deeper without a word.
     if any(token.level >= DEEPEST - 2 for token in tokens):
-        return Markdown("\n".join(_fenced(text, "")))
+        return Markdown("\n".join(_fenced(text)))
     from markdown_it.tree import SyntaxTreeNode
 
     return Markdown("\n".join(_Writer(headings).blocks(SyntaxTreeNode(tokens).children)))
@@ -87,7 +89,10 @@ def sentence(text: str, limit: int) -> Markdown:
     """Text as one line of harmless Markdown, of at most `limit` characters before it is escaped."""
     line = one_line(text, limit)
     markdown = inert(line)
-    return plain(line) if "\n" in markdown else markdown
+    # One line can still be a block of several: a list item with code in it.
+    if "\n" in markdown:
+        return plain(line)
+    return markdown
 
 
 def plain(text: str) -> Markdown:
@@ -99,16 +104,25 @@ def code(text: str) -> Markdown:
     """One line as a code span, whatever backticks it holds."""
     line = one_line(text)
     ticks = "`" * _longer_than(line, 0)
-    pad = " " if not line or line[0] in "` " or line[-1] in "` " else ""
-    return Markdown(f"{ticks}{pad}{line}{pad}{ticks}")
+    # A viewer takes one space off both ends, so that a backtick at an end does not join the others.
+    if line[:1] in "` " or line[-1:] in "` ":
+        line = f" {line} "
+    return Markdown(f"{ticks}{line}{ticks}")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markdown:
     """A table. A cell that is not `Markdown` is escaped."""
-    lines = [header, ["---"] * len(header)]
+    lines = [_row(header), _row(["---"] * len(header))]
     for row in rows:
-        lines.append([cell if isinstance(cell, Markdown) else plain(cell) for cell in row])
-    return Markdown("\n".join(f"| {' | '.join(map(in_cell, line))} |" for line in lines))
+        lines.append(_row(map(markdown_of, row)))
+    return Markdown("\n".join(lines))
+
+
+def markdown_of(value: object) -> Markdown:
+    """A finished text as it is, any other value as one escaped line."""
+    if isinstance(value, Markdown):
+        return value
+    return plain(str(value))
 
 
 @functools.cache
@@ -145,13 +159,18 @@ class _Writer:
                 return self._list(node)
             case "blockquote":
                 return [f"> {line}".rstrip() for line in self.blocks(node.children)]
-            case "fence" | "code_block":
-                return _fenced(node.content, node.info if node.type == "fence" else "")
+            case "fence":
+                return _fenced(node.content, node.info)
+            case "code_block":
+                return _fenced(node.content)
             case "table":
                 return self._table(node)
             case "hr":
                 return ["* * *"]
-        return [plain(node.content)] if node.content else []
+        # A kind of block that is not known here is shown as its text, so that nothing is lost.
+        if node.content:
+            return [plain(node.content)]
+        return []
 
     def _paragraph(self, node: SyntaxTreeNode) -> list[str]:
         return [line for line in _joined(_pieces(node.children)).split("\n") if line.strip()]
@@ -161,27 +180,39 @@ class _Writer:
         if not text:
             return []
         if self._headings:
-            return [f"{'#' * int(node.tag[1])} {text}"]
+            level = int(node.tag[1])
+            return [f"{'#' * level} {text}"]
+        # Bold inside of bold would end it.
         return [f"**{text.replace('**', '')}**"]
 
     def _list(self, node: SyntaxTreeNode) -> list[str]:
         lines: list[str] = []
         number = int(node.attrs.get("start", 1))
-        for offset, item in enumerate(node.children):
-            marker = "- " if node.type == "bullet_list" else f"{min(number + offset, 999_999_999)}. "
-            inner = self.blocks(item.children) or [""]
-            lines.append((marker + inner[0]).rstrip())
-            lines += [(" " * len(marker) + line).rstrip() for line in inner[1:]]
+        for item in node.children:
+            marker = "- "
+            if node.type == "ordered_list":
+                # CommonMark takes nine digits at most; a longer number would be no list.
+                marker = f"{min(number, 999_999_999)}. "
+                number += 1
+            first, *others = self.blocks(item.children) or [""]
+            lines.append((marker + first).rstrip())
+            indent = " " * len(marker)
+            for line in others:
+                lines.append((indent + line).rstrip())
         return lines
 
     def _table(self, node: SyntaxTreeNode) -> list[str]:
-        rows = [row.children for part in node.children for row in part.children]
-        cells = [[self._cell(cell) for cell in row] for row in rows]
-        head, *body = [f"| {' | '.join(row)} |" for row in cells]
-        return [head, f"|{' --- |' * len(cells[0])}", *body]
+        lines: list[str] = []
+        for part in node.children:
+            for row in part.children:
+                lines.append(_row(" ".join(self._paragraph(cell)) for cell in row.children))
+                if len(lines) == 1:
+                    lines.append(_row(["---"] * len(row.children)))
+        return lines
 
-    def _cell(self, node: SyntaxTreeNode) -> str:
-        return in_cell(" ".join(self._paragraph(node)))
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(map(in_cell, cells))} |"
 
 
 def in_cell(text: str) -> str:
@@ -205,13 +236,15 @@ def _pieces(nodes: Sequence[SyntaxTreeNode]) -> list[_Piece]:
                 pieces.append(("break", "\n"))
             case "code_inline":
                 pieces.append(("code", node.content))
-            case "em" | "strong":
-                mark = "*" if node.type == "em" else "**"
-                pieces += [("mark", mark), *_pieces(node.children), ("mark", mark)]
+            case "em":
+                pieces += [("mark", "*"), *_pieces(node.children), ("mark", "*")]
+            case "strong":
+                pieces += [("mark", "**"), *_pieces(node.children), ("mark", "**")]
             case "link":
                 pieces += _link(node)
             case "image":
-                text = "".join(content for _, content in _pieces(node.children)) or "a picture"
+                # A picture that loads tells its server who reads the document.
+                text = _content(_pieces(node.children)) or "a picture"
                 pieces += [("text", f"{text} (picture: "), ("code", str(node.attrs["src"])), ("text", ")")]
             case _:
                 pieces.append(("text", node.content))
@@ -222,9 +255,13 @@ def _link(node: SyntaxTreeNode) -> list[_Piece]:
     """The text of a link, then its address as code; the address alone if they are equal."""
     address = str(node.attrs["href"])
     inner = _pieces(node.children)
-    if "".join(content for _, content in inner) in (address, address.removeprefix("mailto:")):
+    if _content(inner) in (address, address.removeprefix("mailto:")):
         return [("code", address)]
     return [*inner, ("text", " ("), ("code", address), ("text", ")")]
+
+
+def _content(pieces: Iterable[_Piece]) -> str:
+    return "".join(content for _, content in pieces)
 
 
 def _joined(pieces: Sequence[_Piece]) -> str:
@@ -232,9 +269,9 @@ def _joined(pieces: Sequence[_Piece]) -> str:
     merged: list[_Piece] = []
     for kind, content in pieces:
         if kind == "text" and merged and merged[-1][0] == "text":
-            merged[-1] = "text", merged[-1][1] + content
-        else:
-            merged.append((kind, content))
+            _, before = merged.pop()
+            content = before + content
+        merged.append((kind, content))
     lines = [""]
     for kind, content in merged:
         if kind == "break":
@@ -243,9 +280,10 @@ def _joined(pieces: Sequence[_Piece]) -> str:
             lines[-1] = _with_code(lines[-1], content)
         elif kind == "mark":
             lines[-1] += content
+        elif lines[-1]:
+            lines[-1] += _escaped(content)
         else:
-            text = _escaped(content if lines[-1] else content.lstrip())
-            lines[-1] += text if lines[-1] else _line_start(text)
+            lines[-1] = _line_start(_escaped(content.lstrip()))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -271,18 +309,22 @@ def _line_start(line: str) -> str:
         return line.replace("_", "\\_", 1)
     if _LINE_START.match(line):
         return f"\\{line}"
-    return _NUMBERED.sub(r"\1\\\2", line, count=1) if _NUMBERED.match(line) else line
+    if _NUMBERED.match(line):
+        return _NUMBERED.sub(r"\1\\\2", line, count=1)
+    return line
 
 
-def _fenced(text: str, info: str) -> list[str]:
+def _fenced(text: str, info: str = "") -> list[str]:
     """The lines of a block of code that its text cannot close."""
     # Code keeps all its lines but the one that would unlock frozen files if the document is the user's journal.
     text = _META_MODE.sub(r" \1", text.removesuffix("\n"))
     language = info.strip().split(" ")[0].lower()
+    if language not in LANGUAGES:
+        language = ""
     fence = "`" * _longer_than(text, 2)
-    return [fence + (language if language in LANGUAGES else ""), *text.split("\n"), fence]
+    return [fence + language, *text.split("\n"), fence]
 
 
 def _longer_than(text: str, least: int) -> int:
     """A number of backticks that the text does not hold in a row, above `least`."""
-    return 1 + max([least, *(len(run) for run in re.findall("`+", text))])
+    return 1 + max([least, *map(len, re.findall("`+", text))])

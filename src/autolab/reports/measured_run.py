@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +45,7 @@ class MeasuredRun:
 
     @property
     def source(self) -> str:
-        """Who measured its numbers, as a column of the tables has it."""
+        """What measured its numbers, for a column of the tables."""
         return "self_reported" if self.plan.self_reported else "evaluator"
 
     def measured(self) -> list[str]:
@@ -54,6 +54,10 @@ class MeasuredRun:
         for means in self.metrics.arms.values():
             names.update(means)
         return sorted(names, key=lambda name: (name != self.plan.metric, name))
+
+    def means(self, arm: str) -> dict[str, float]:
+        """The mean of each metric that an arm measured."""
+        return {name: mean.mean for name, mean in self.metrics.arms.get(arm, {}).items()}
 
     def values(self, trial: Trial) -> dict[str, float]:
         """What a completed trial measured, the primary metric cut at the bound."""
@@ -65,13 +69,19 @@ class MeasuredRun:
 
     def pairs(self, comparison: Comparison) -> list[Pair]:
         """The pairs of trials that a comparison rests on, in seed order."""
+        metric, direction = self.plan.metric, self.plan.direction
+        # Pairs share an index, and the rule reads them in the order of their indices.
         trials = {(trial.arm, trial.index): trial for trial in self.trials}
         pairs = []
         for index in range(passages.pairs_of(comparison)):
             baseline, variant = trials[comparison.baseline, index], trials[comparison.arm, index]
-            before, after = self.values(baseline)[self.plan.metric], self.values(variant)[self.plan.metric]
-            pairs.append(Pair(baseline, variant, before, after, scores.gain(self.plan.direction, before, after)))
+            before, after = self.values(baseline)[metric], self.values(variant)[metric]
+            pairs.append(Pair(baseline, variant, before, after, scores.gain(direction, before, after)))
         return pairs
+
+    def gains(self, comparison: Comparison) -> list[float]:
+        """The gain of each of its pairs."""
+        return [pair.gain for pair in self.pairs(comparison)]
 
 
 def read_run(folder: Path, manifest: Manifest, design: Design, hypothesis: Hypothesis) -> MeasuredRun:
@@ -88,8 +98,10 @@ def read_run(folder: Path, manifest: Manifest, design: Design, hypothesis: Hypot
     judgement = verdict.judge(plan, manifest.trials)
     if not judgement.done:
         raise RecordError(f"run_manifest.json: {manifest.run_id} has not ended: {judgement.reason}; launch it again")
+    # A stub's trials hold no numbers that could be compared.
     if manifest.kind is RunKind.STUB:
         judgement = Judgement(judgement.status, "stub: nothing was measured", {})
+    # A manifest that was edited, or judged by other code: no number of it may stand in a document.
     elif manifest.comparisons and manifest.comparisons != judgement.comparisons:
         raise RecordError("run_manifest.json: comparisons: do not follow from its trials; restore the file")
     trials = verdict.trials_read(plan, manifest.trials)
@@ -106,11 +118,3 @@ def read_run(folder: Path, manifest: Manifest, design: Design, hypothesis: Hypot
 
 def completed(trials: Iterable[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.outcome is TrialOutcome.COMPLETED]
-
-
-def metric_names(runs: Sequence[MeasuredRun]) -> list[str]:
-    """Every metric that one of the runs measured, the primary one first in any case."""
-    names = [runs[0].plan.metric]
-    for run in runs:
-        names += run.measured()
-    return names[:1] + sorted(set(names) - {names[0]})

@@ -7,8 +7,11 @@ confirmed is called one of the search, and a number that no evaluator measured i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.schemas.config import StoppingRule
 from autolab.lab.schemas.experiment import (
     Calibration,
@@ -31,7 +34,9 @@ from autolab.stats import rules, wording
 from autolab.stats.plan import recorded_plan
 from autolab.stats.verdict import judge
 
-SUMMARY = "analysis/summary.md"
+PATHS = IterationPaths(Path())
+"""The names of an iteration's files, relative to its folder."""
+SUMMARY = str(PATHS.summary)
 _NO_WORDS = DocsOutput(observation="", inference="", claim="")
 _PROMISES_FEWER = re.compile(r"\b(?:fewer|less|a fraction of the|half the|no more)\s+(?:weights|parameters)\b", re.I)
 
@@ -59,6 +64,11 @@ class Account:
     @property
     def iteration_id(self) -> str:
         return self.manifest.iteration_id
+
+    @property
+    def folder(self) -> str:
+        """The iteration's folder, relative to the lab."""
+        return f"experiments/{self.iteration_id}"
 
     @property
     def metric(self) -> str:
@@ -90,23 +100,25 @@ class Account:
         rule = self.manifest.rule or self.design.test or StoppingRule(rule="fixed")
         if isinstance(self.design.reproducibility.seeds, MaxPairs):
             return rule
+        # With fixed seeds the run cannot stop early, whatever rule the lab has.
         return rule.model_copy(update={"rule": "fixed"})
 
     @property
     def planned_pairs(self) -> int:
         """Pairs of the search at most."""
-        seeds = self.design.reproducibility.seeds
         if self.manifest.pairs:
             return self.manifest.pairs
-        return seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds)
+        seeds = self.design.reproducibility.seeds
+        if isinstance(seeds, MaxPairs):
+            return seeds.max_pairs
+        return len(seeds)
 
     @property
     def lead(self) -> Comparison | None:
         """The comparison behind the verdict: that of the confirmed variant, else the one with the largest mean."""
         comparisons = self.results.assessment.comparisons
         if self.confirmation is not None:
-            arm = self.confirmation.arm
-            comparisons = tuple(comparison for comparison in comparisons if comparison.arm == arm)
+            return _comparison_of(self.confirmation.arm, comparisons)
         return max(comparisons, key=lambda comparison: comparison.difference.mean, default=None)
 
     @property
@@ -114,17 +126,16 @@ class Account:
         """The comparison on fresh seeds; None if there was none, or if its run failed."""
         if self.confirmation is None or self.confirm_metrics is None:
             return None
-        for comparison in self.confirm_metrics.comparisons:
-            if comparison.arm == self.confirmation.arm:
-                return comparison
-        return None
+        return _comparison_of(self.confirmation.arm, self.confirm_metrics.comparisons)
 
     @property
     def fresh_pairs(self) -> int:
         """Pairs of trainings on fresh seeds."""
         if self.fresh is not None:
             return pairs_of(self.fresh)
-        return self.confirmation.difference.n if self.confirmation else 0
+        if self.confirmation is not None:
+            return self.confirmation.difference.n
+        return 0
 
     def interval(self, compared: Comparison) -> Interval:
         """The gain of a comparison with the interval that goes with its verdict.
@@ -146,6 +157,14 @@ class Account:
         return ruling.interval
 
 
+def _comparison_of(arm: str, comparisons: Iterable[Comparison]) -> Comparison | None:
+    """An arm's comparison; None if its run failed."""
+    for comparison in comparisons:
+        if comparison.arm == arm:
+            return comparison
+    return None
+
+
 # The first line
 
 
@@ -164,7 +183,12 @@ def _outcome(account: Account) -> str:
     if account.confirmation is not None:
         return _confirmed_outcome(account, account.confirmation, lead)
     movement = _movement(lead, account.metrics, account.interval(lead))
-    return f"{movement}, {pairs_of(lead)} pairs{_cut_trainings(lead)}{_best_of(account)}{_why(account, lead)}"
+    best = ""
+    # The largest of several gains is flattered by luck, so a reader must know of how many it is.
+    variants = len(assessment.comparisons)
+    if variants > 1:
+        best = f", the best of {variants} variants"
+    return f"{movement}, {pairs_of(lead)} pairs{_cut_trainings(lead)}{best}{_why(account, lead)}"
 
 
 def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Comparison) -> str:
@@ -176,6 +200,7 @@ def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Compa
     movement += f", {account.fresh_pairs} fresh seeds{_cut_trainings(fresh)}"
     if confirmation.reason == wording.MORE_CUT:
         return f"{movement}, but more trainings were cut than of the baseline"
+    # The search selected this variant, so its gain was flattered: the reader sees by how much.
     if confirmation.outcome == "retracted" and confirmation.holdout == "not_asked":
         search_gain = shown(lead.difference.mean, decimals_of(lead.difference))
         return f"{movement}; the search had measured a gain of {search_gain}"
@@ -193,20 +218,21 @@ HOLDOUT = {
 
 def _movement(compared: Comparison, metrics: RunMetrics, gain: Interval) -> str:
     """`val_loss 0.0857 -> 0.0459, gain 0.040 (99% CI 0.023 to 0.057)`; a gain is positive if it is for the better."""
-    baseline, variant = (mean_of(metrics.arms[arm][compared.metric]) for arm in (compared.baseline, compared.arm))
-    source = " (self-reported)" if metrics.self_reported else ""
-    return f"{compared.metric}{source} {baseline} -> {variant}, gain {gain_of(gain)}"
+    baseline = mean_of(metrics.arms[compared.baseline][compared.metric])
+    variant = mean_of(metrics.arms[compared.arm][compared.metric])
+    metric = compared.metric
+    if metrics.self_reported:
+        metric += " (self-reported)"
+    return f"{metric} {baseline} -> {variant}, gain {gain_of(gain)}"
 
 
 def _cut_trainings(compared: Comparison) -> str:
     """How many trainings were cut, if any."""
-    shares = [f"{arm.cut} of {arm.trials} trainings of {arm.arm} cut" for arm in compared.cut if arm.cut]
-    return "".join(f", {share}" for share in shares)
-
-
-def _best_of(account: Account) -> str:
-    variants = len(account.results.assessment.comparisons)
-    return f", the best of {variants} variants" if variants > 1 else ""
+    shares = ""
+    for arm in compared.cut:
+        if arm.cut:
+            shares += f", {arm.cut} of {arm.trials} trainings of {arm.arm} cut"
+    return shares
 
 
 def _why(account: Account, lead: Comparison) -> str:
@@ -232,14 +258,16 @@ def _why(account: Account, lead: Comparison) -> str:
 
 
 def finding(compared: Comparison, metrics: RunMetrics) -> str:
-    """What a comparison of a run came to, in one sentence without its full stop."""
+    """The result of a comparison, in one sentence without its full stop."""
     movement = _movement(compared, metrics, compared.difference)
-    shares = f"; {cuts(compared)}" if compared.cut else ""
-    return f"{compared.arm} against {compared.baseline}: {movement}, {pairs_of(compared)} pairs{shares}"
+    text = f"{compared.arm} against {compared.baseline}: {movement}, {pairs_of(compared)} pairs"
+    if compared.cut:
+        text += f"; {cuts(compared)}"
+    return text
 
 
 def confirmed(confirmation: Confirmation, metric: str) -> str:
-    """What fresh seeds and the holdout came to, in one sentence without its full stop."""
+    """The result of fresh seeds and of the holdout, in one sentence without its full stop."""
     subject = f"{confirmation.arm} on fresh seeds"
     if not confirmation.difference.n:
         return f"{subject}: the gain in {metric} could not be measured ({confirmation.reason})"
@@ -260,8 +288,11 @@ def claimed(account: Account) -> str:
     if confirmation is None or confirmation.outcome != "kept":
         return ""
     gain = shown(confirmation.shrunken, decimals_of(confirmation.difference))
-    where = f", {wording.ALONE}" if confirmation.evaluation_only else ""
-    return f"{gain} (the mean on fresh seeds, shrunk towards 0){where}"
+    claim = f"{gain} (the mean on fresh seeds, shrunk towards 0)"
+    # Without a holdout nothing has shown that the gain is more than a fit to these examples.
+    if confirmation.evaluation_only:
+        claim += f", {wording.ALONE}"
+    return claim
 
 
 def verdict(compared: Comparison) -> str:
@@ -270,7 +301,9 @@ def verdict(compared: Comparison) -> str:
 
 
 def _with_reason(word: str, reason: str) -> str:
-    return f"{word} ({wording.spoken(reason)})" if reason else word
+    if not reason:
+        return word
+    return f"{word} ({wording.spoken(reason)})"
 
 
 def cuts(compared: Comparison) -> str:
@@ -281,15 +314,17 @@ def cuts(compared: Comparison) -> str:
 
 def cut_share(arm: CutTrials) -> str:
     """`1 of 12 cut (1 diverged), at most 33.9% of all trainings (95% confidence)`."""
-    diverged = f" ({arm.diverged} diverged)" if arm.diverged else ""
-    return (
-        f"{arm.cut} of {arm.trials} cut{diverged}, at most {100 * arm.at_most:.3g}% of all trainings (95% confidence)"
-    )
+    share = f"{arm.cut} of {arm.trials} cut"
+    if arm.diverged:
+        share += f" ({arm.diverged} diverged)"
+    return f"{share}, at most {100 * arm.at_most:.3g}% of all trainings (95% confidence)"
 
 
 def pairs_of(compared: Comparison) -> int:
     """The pairs of trainings that were read; older manifests have only the interval's count."""
-    return compared.difference.n if compared.pairs is None else compared.pairs
+    if compared.pairs is None:
+        return compared.difference.n
+    return compared.pairs
 
 
 # Cost
@@ -297,12 +332,21 @@ def pairs_of(compared: Comparison) -> int:
 
 def spent(account: Account) -> str:
     """Trials and their time, of the search and of the confirmation: `4 trials, 8.0 s`."""
-    trials = [trial for manifest, _ in account.runs for trial in manifest.trials]
-    ran = [trial for trial in trials if trial.outcome is not TrialOutcome.CANCELLED]
-    own = [trial for trial in ran if trial.reused_from is None]
-    reused = len(ran) - len(own)
-    text = f"{len(own)} trials, {duration(sum(trial.seconds for trial in own))}"
-    return f"{text} ({reused} more reused from earlier iterations)" if reused else text
+    count, seconds, reused = 0, 0.0, 0
+    for manifest, _ in account.runs:
+        for trial in manifest.trials:
+            if trial.outcome is TrialOutcome.CANCELLED:
+                continue
+            # A reused trial has the seconds of its first run, which another iteration has paid.
+            if trial.reused_from is not None:
+                reused += 1
+                continue
+            count += 1
+            seconds += trial.seconds
+    text = f"{count} trials, {duration(seconds)}"
+    if reused:
+        text += f" ({reused} more reused from earlier iterations)"
+    return text
 
 
 @dataclass(frozen=True)
@@ -334,8 +378,13 @@ def contradiction(account: Account) -> str:
 
 def _parameters(account: Account, arm: str) -> int | None:
     """By the trainings' own report, or for the first variant by the candidate's code."""
-    reports = {trial.self_reported.get("parameters") for trial in account.manifest.trials if trial.arm == arm}
-    counts = {int(count) for count in reports if count is not None and 0 < count < 1e15}
+    counts = set()
+    for trial in account.manifest.trials:
+        count = trial.self_reported.get("parameters", 0)
+        # The training reports this number itself, so it may be NaN or absurd.
+        if trial.arm == arm and 0 < count < 1e15:
+            counts.add(int(count))
+    # Trials that contradict each other have no count.
     if len(counts) == 1:
         return counts.pop()
     if account.about and arm == account.design.variants[0].name:
@@ -345,6 +394,10 @@ def _parameters(account: Account, arm: str) -> int | None:
 
 def _seconds(account: Account, arm: str) -> float | None:
     """Mean seconds of an arm's completed trials."""
-    completed = [trial for trial in account.manifest.trials if trial.outcome is TrialOutcome.COMPLETED]
-    seconds = [trial.seconds for trial in completed if trial.arm == arm]
-    return sum(seconds) / len(seconds) if seconds else None
+    seconds = []
+    for trial in account.manifest.trials:
+        if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED:
+            seconds.append(trial.seconds)
+    if not seconds:
+        return None
+    return sum(seconds) / len(seconds)

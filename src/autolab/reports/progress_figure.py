@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,6 @@ from autolab.lab.schemas.config import Config, Direction
 from autolab.lab.schemas.experiment import Interval
 from autolab.reports import drawing
 from autolab.reports.drawing import BASELINE_COLOURS, VARIANT_COLOURS, WIDTH, Page
-from autolab.stats import metric_names
 
 _MARKS = {
     "baseline": ("D", BASELINE_COLOURS[0]),
@@ -34,6 +34,7 @@ _FAR = 5
 """How many times as far as the best value a value may lie from what is usual, and still be on the axis."""
 _TICKS = 25
 """Iterations that get a tick at most."""
+_BEYOND = ", beyond the axis"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ class Try:
         """Which marker it has."""
         if self.score is None:
             return "failed"
-        return self.verdict if self.verdict in _MARKS else "inconclusive"
+        if self.verdict in _MARKS:
+            return self.verdict
+        return "inconclusive"
 
     @property
     def kept(self) -> bool:
@@ -60,13 +63,18 @@ class Try:
 def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
     """Draw every iteration so far among the paper's figures, while the checkout is the lab's; the files written."""
     learned = lessons.recall(lab.store, lab.ledger, campaign.learned)[::-1]
+    # The figure lies in the checkout, which may hold another branch of the user's.
     if not learned or lab.away(campaign):
         return []
     tries = []
-    if learned[0].baseline:
-        tries.append(Try(learned[0].iteration - 1, "baseline", "baseline", learned[0].baseline))
+    baseline = learned[0].baseline
+    if baseline:
+        tries.append(Try(learned[0].iteration - 1, "baseline", "baseline", baseline))
     for lesson in learned:
-        score = None if lesson.status == "failed" else lesson.measured
+        score = lesson.measured
+        # A failed iteration may have measured some trials; they prove nothing.
+        if lesson.status == "failed":
+            score = None
         tries.append(Try(lesson.iteration, lesson.title, lesson.verdict or lesson.status, score))
     stem = lab.root / config.docs.figures / "progress"
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -85,87 +93,128 @@ def _page(tries: Sequence[Try], metric: str, direction: Direction) -> Page:
     points = [_Point(attempt, axis) for attempt in tries]
     kept = [point for point in points if point.attempt.kept]
     groups = _groups(points)
-    page = Page(_title(tries, kept, metric), _TALL, _entries(tries, groups))
+    page = Page(_title(tries, kept, metric), _TALL, _entries(groups, _interval_label(tries)))
     axes = page.axes(_LEFT, _WIDE)
     drawing.scale(axes, "y", axis.means, _TALL, axis.logarithmic)
     first, last = tries[0].iteration, tries[-1].iteration
-    axes.set_xlim(first - 0.7, last + 0.7)
+    # Beyond the last iteration the line of what was kept goes on to the edge.
+    edge = last + 0.7
+    axes.set_xlim(first - 0.7, edge)
     axes.set_ylim(*axis.limits)
     axes.set_xticks(range(first, last + 1, math.ceil((last - first + 1) / _TICKS)))
     axes.set_xlabel("iteration")
-    notes = ["logarithmic"] if axis.logarithmic else []
-    axes.set_ylabel(drawing.wrapped(metric_names.axis_label(metric, direction, *notes), _TALL))
+    axes.set_ylabel(drawing.axis_label(metric, direction, _TALL, logarithmic=axis.logarithmic))
 
     if kept:
-        heights = [point.y for point in kept]
-        axes.step([*(point.x for point in kept), last + 0.7], [*heights, heights[-1]], where="post", **_KEPT)
+        places, heights = _coordinates(kept)
+        axes.step([*places, edge], [*heights, heights[-1]], where="post", **_KEPT)
     for group in groups.values():
-        axes.plot([point.x for point in group], [point.y for point in group], clip_on=False, **group[0].style)
+        # A marker at the edge of the axis is drawn whole.
+        axes.plot(*_coordinates(group), clip_on=False, **group[0].style)
         for point in group:
-            if not point.ends:
-                continue
-            axes.plot([point.x] * 2, point.ends, color=point.style["color"], **_BAR)
-    _annotate(page.figure, axes, points, good=-1 if direction == "minimize" else 1)
+            if point.ends:
+                axes.plot([point.x, point.x], point.ends, color=point.style["color"], **_BAR)
+    good = 1
+    if direction == "minimize":
+        good = -1
+    _annotate(page.figure, axes, points, good)
     return page
 
 
+def _coordinates(points: Sequence[_Point]) -> tuple[list[int], list[float]]:
+    places, heights = [], []
+    for point in points:
+        places.append(point.x)
+        heights.append(point.y)
+    return places, heights
+
+
 def _title(tries: Sequence[Try], kept: Sequence[_Point], metric: str) -> str:
-    """How far the campaign has come, and how many iterations came to what."""
-    kinds = [attempt.kind for attempt in tries if attempt.kind != "baseline"]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in _MARKS if kind in kinds)
-    iterations = "1 iteration" if len(kinds) == 1 else f"{len(kinds)} iterations"
+    """How far the campaign has come, and how many iterations had which result."""
+    counts = Counter(attempt.kind for attempt in tries)
+    del counts["baseline"]
+    total = counts.total()
+    iterations = "1 iteration" if total == 1 else f"{total} iterations"
+    results = ", ".join(f"{counts[kind]} {kind}" for kind in _MARKS if counts[kind])
     if len(kept) > 1:
-        return f"{metric} from {kept[0].y:.4g} to {kept[-1].y:.4g} in {iterations}: {counts}"
-    return f"{iterations}: {counts}"
+        return f"{metric} from {kept[0].y:.4g} to {kept[-1].y:.4g} in {iterations}: {results}"
+    return f"{iterations}: {results}"
 
 
-def _entries(tries: Sequence[Try], groups: Mapping[str, Sequence[_Point]]) -> list[Any]:
-    """What the legend says: an entry for each line and marker that is drawn."""
-    entries = [drawing.entry("kept so far", _KEPT)] if any(attempt.kept for attempt in tries) else []
+def _entries(groups: Mapping[str, Sequence[_Point]], interval: str) -> list[Any]:
+    """The legend: an entry for each line and marker that is drawn."""
+    entries = []
     for label, group in groups.items():
         entries.append(drawing.entry(label, group[0].style))
-    counts = sorted({attempt.score.n for attempt in tries if attempt.score and _ends(attempt.score)})
-    if counts:
-        trials = f"{counts[0]} to {counts[-1]} trials" if len(counts) > 1 else f"{counts[0]} trials"
-        entries.append(drawing.entry(f"95% interval of the mean, {trials}", _BAR))
+    if any(group[0].attempt.kept for group in groups.values()):
+        entries.insert(0, drawing.entry("kept so far", _KEPT))
+    if interval:
+        entries.append(drawing.entry(interval, _BAR))
     return entries
 
 
-def _ends(score: Interval) -> list[float]:
-    """Both ends of an interval, or none."""
-    return [] if score.low is None or score.high is None else [score.low, score.high]
+def _interval_label(tries: Sequence[Try]) -> str:
+    """What the bars are, and from how many trials; empty if no try has an interval."""
+    counts = {attempt.score.n for attempt in tries if attempt.score and drawing.ends(attempt.score)}
+    if not counts:
+        return ""
+    trials = f"{max(counts)} trials"
+    if len(counts) > 1:
+        trials = f"{min(counts)} to {trials}"
+    return f"95% interval of the mean, {trials}"
 
 
 class _Axis:
-    """The axis of the metric: room for titles at its good end, and no lone disaster at the bad one.
+    """The axis of the metric: room for titles at its good end, and no single disaster at the bad one.
 
-    It is logarithmic where what was kept spans decades. A *place* is where a value lies along it; smaller is better.
+    It is logarithmic if the kept values span decades. A *place* is where a value lies along it; smaller is better.
     """
 
     def __init__(self, tries: Sequence[Try], direction: Direction) -> None:
-        self._sign = 1.0 if direction == "minimize" else -1.0
-        self.means = [attempt.score.mean for attempt in tries if attempt.score]
-        kept = [attempt.score.mean for attempt in tries if attempt.score and attempt.kept]
+        self._sign = 1.0
+        if direction == "maximize":
+            self._sign = -1.0
+        self.means: list[float] = []
+        kept: list[float] = []
+        for attempt in tries:
+            if attempt.score:
+                self.means.append(attempt.score.mean)
+            if attempt.score and attempt.kept:
+                kept.append(attempt.score.mean)
         self.logarithmic = bool(kept) and min(self.means) > 0 and drawing.spans_decades(kept)
 
+        # A value far beyond the usual would press all others into one line, so it is left off the axis.
         places = sorted(map(self._place, self.means)) or [0.0, 1.0]
-        best, usual = places[0], max([places[len(places) // 2], *map(self._place, kept)])
+        best = places[0]
+        usual = max([places[len(places) // 2], *map(self._place, kept)])
         farthest = usual + _FAR * (usual - best or places[-1] - best)
-        ends = [place for place in places if place <= farthest]
+        shown = [place for place in places if place <= farthest]
         for attempt in tries:
             if attempt.score and self._place(attempt.score.mean) <= farthest:
-                ends += [self._place(end) for end in _ends(attempt.score) if end > 0 or not self.logarithmic]
-        room = 0.08 * (max(ends) - min(ends) or abs(best) or 1.0)
-        good, bad = min(ends) - (4 if kept else 1) * room, max(ends) + room
+                shown += self._places_of_ends(attempt.score)
+        top, bottom = min(shown), max(shown)
+        # All values may be equal, and even 0: the axis still has a length.
+        room = 0.08 * (bottom - top or abs(best) or 1.0)
+        good, bad = top - room, bottom + room
+        if kept:
+            good -= 3 * room  # the titles of what was kept stand on the good side
         self.limits = sorted((self._value(good), self._value(bad)))
-        self.bottom = self._value(good + (0.03 if self._sign > 0 else 0.97) * (bad - good))
+        above_bottom = 0.03 * (bad - good)
+        self.bottom = self._value(good + above_bottom if self._sign > 0 else bad - above_bottom)
         """Where the crosses of failed iterations stand."""
 
+    def _places_of_ends(self, score: Interval) -> list[float]:
+        # A logarithm has no place for an end at or below 0.
+        return [self._place(end) for end in drawing.ends(score) if end > 0 or not self.logarithmic]
+
     def _place(self, value: float) -> float:
-        return self._sign * (math.log10(value) if self.logarithmic else value)
+        if self.logarithmic:
+            value = math.log10(value)
+        return self._sign * value
 
     def _value(self, place: float) -> float:
-        return 10 ** (self._sign * place) if self.logarithmic else self._sign * place
+        value = self._sign * place
+        return 10**value if self.logarithmic else value
 
 
 class _Point:
@@ -182,25 +231,29 @@ class _Point:
         if attempt.score is None:
             self.label = "failed, no score"
             return
+        mean = attempt.score.mean
         low, high = axis.limits
-        self.y = min(max(attempt.score.mean, low), high)
-        if self.y != attempt.score.mean:
-            self.label += ", beyond the axis"
-            self.words = f"{attempt.score.mean:.3g}"
+        self.y = min(max(mean, low), high)
+        # A value beyond the axis stands hollow at its edge, with the number in words.
+        if self.y != mean:
+            self.label += _BEYOND
+            self.words = f"{mean:.3g}"
             self.style["fillstyle"] = "none"
             return
-        self.ends = _ends(attempt.score)
+        self.ends = drawing.ends(attempt.score)
         if attempt.kind == "supported":
             title = textwrap.wrap(f"{self.x}: {attempt.title}", 32, max_lines=2, placeholder=" ...")
             self.words = "\n".join(title)
 
 
 def _groups(points: Sequence[_Point]) -> dict[str, list[_Point]]:
-    """The points that look alike, by what the legend says of them, in the order of the markers."""
+    """The points that look alike, by their label in the legend, in the order of the markers."""
     groups: dict[str, list[_Point]] = {}
-    kinds = list(_MARKS)
-    for point in sorted(points, key=lambda point: ("beyond" in point.label, kinds.index(point.attempt.kind))):
-        groups.setdefault(point.label, []).append(point)
+    for beyond in (False, True):
+        for kind in _MARKS:
+            for point in points:
+                if point.attempt.kind == kind and point.label.endswith(_BEYOND) is beyond:
+                    groups.setdefault(point.label, []).append(point)
     return groups
 
 
@@ -222,15 +275,20 @@ def _obstacles(axes: Any, points: Sequence[_Point], radius: float) -> list[Any]:
     from matplotlib.transforms import Bbox
 
     to_pixels, frame = axes.transData.transform, axes.bbox
-    boxes = []
+    boxes, corners = [], []
     for point in points:
         x, y = to_pixels((point.x, point.y))
-        heights = [y, *(to_pixels((point.x, end))[1] for end in point.ends)]
-        bottom = max(frame.y0, min(heights))  # on a logarithmic axis an end below 0 lies nowhere
+        if point.attempt.kept:
+            corners.append((x, y))
+        heights = [y]
+        for end in point.ends:
+            heights.append(to_pixels((point.x, end))[1])
+        # On a logarithmic axis an end below 0 lies nowhere.
+        bottom = max(frame.y0, min(heights))
         boxes.append(Bbox([[x - radius, bottom - radius], [x + radius, max(heights) + radius]]))
-    corners = [to_pixels((point.x, point.y)) for point in points if point.attempt.kept]
     if corners:
         corners.append((frame.x1, corners[-1][1]))
+    # Each step of the line is a level part and then an upright one.
     for (left, height), (right, next_height) in itertools.pairwise(corners):
         boxes.append(Bbox([[left, height], [right, height]]).padded(2))
         boxes.append(Bbox([[right, height], [right, next_height]]).padded(2))
@@ -247,4 +305,5 @@ def _settle(label: Any, renderer: Any, frame: Any, obstacles: list[Any], good: i
         if inside and not any(box.overlaps(obstacle) for obstacle in obstacles):
             obstacles.append(box.padded(2))
             return
+    # No title is better than one that hides a value.
     label.remove()

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autolab.reports.markup import Markdown, code, inert, plain, sentence
+from autolab.reports.markup import Markdown, code, inert, markdown_of, sentence
 from autolab.reports.rounding import duration
 from autolab.text import many_lines
 
@@ -42,9 +42,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        # That is for HTML. `finalize` escapes Markdown.
         autoescape=False,
-        finalize=_markdown,
+        finalize=markdown_of,
     )
+    # Filters for the texts that others wrote.
     environment.filters |= {
         "inert": inert,
         "prose": _prose,
@@ -54,10 +56,6 @@ def _environment() -> Environment:
         "duration": duration,
     }
     return environment
-
-
-def _markdown(value: object) -> Markdown:
-    return value if isinstance(value, Markdown) else plain(str(value))
 
 
 def _json(value: object) -> Markdown:

@@ -24,14 +24,27 @@ def rows(
     confirmation's row begins with what became of the variant.
     """
     verdicts = {comparison.arm: comparison.verdict.value for comparison in manifest.comparisons}
-    run = {"iteration": manifest.iteration_id, "run": manifest.run_id, "status": manifest.status or ""}
-    run |= {"metric": metric, "description": _description(manifest, description, confirmation)}
+    trials_of_arm: dict[str, list[Trial]] = {}
+    for trial in manifest.trials:
+        trials_of_arm.setdefault(trial.arm, []).append(trial)
     lines = []
-    for arm in dict.fromkeys(trial.arm for trial in manifest.trials):
-        trials = [trial for trial in manifest.trials if trial.arm == arm]
-        means = metrics.arms.get(arm, {}) if metrics else {}
-        cells = run | _cost_cells(trials) | _value_cells(means.get(metric))
-        cells |= {"commit": trials[0].commit[:12], "arm": arm, "verdict": verdicts.get(arm, "")}
+    for arm, trials in trials_of_arm.items():
+        # An arm without a completed trial has no means, but a row all the same.
+        mean = None
+        if metrics is not None and arm in metrics.arms:
+            mean = metrics.arms[arm].get(metric)
+        cells = {
+            "commit": trials[0].commit[:12],
+            "iteration": manifest.iteration_id,
+            "run": manifest.run_id,
+            "arm": arm,
+            "metric": metric,
+            "verdict": verdicts.get(arm, ""),
+            "status": manifest.status or "",
+            "description": _description(manifest, description, confirmation),
+        }
+        cells |= _value_cells(mean) | _cost_cells(trials)
+        # A tab or a line break in a cell would shift the columns of all that follow.
         lines.append("\t".join(one_line(cells[column]) for column in COLUMNS))
     return "\n".join(lines)
 
@@ -51,16 +64,21 @@ def _description(manifest: Manifest, description: str, confirmation: Confirmatio
 
 
 def _cost_cells(trials: list[Trial]) -> dict[str, str]:
+    # A cancelled trial was cut short, so its time would make the arm look cheap.
     counted = [trial for trial in trials if trial.outcome is not TrialOutcome.CANCELLED] or trials
-    memory = max(trial.max_rss_bytes for trial in counted) / 1e9
-    seconds = sum(trial.seconds for trial in counted) / len(counted)
-    return {"memory_gb": f"{memory:.3f}", "seconds": f"{seconds:.2f}"}
+    memory, seconds = 0, 0.0
+    for trial in counted:
+        memory = max(memory, trial.max_rss_bytes)
+        seconds += trial.seconds
+    return {"memory_gb": f"{memory / 1e9:.3f}", "seconds": f"{seconds / len(counted):.2f}"}
 
 
 def _value_cells(mean: ArmMetrics | None) -> dict[str, str]:
+    cells = {"n": "0", "value": "", "ci_low": "", "ci_high": ""}
     if mean is None:
-        return {"n": "0", "value": "", "ci_low": "", "ci_high": ""}
+        return cells
+    cells |= {"n": str(mean.n), "value": f"{mean.mean:.6g}"}
     low, high = ends95(mean)
-    ends = {"ci_low": low, "ci_high": high}
-    cells = {name: "" if end is None else f"{end:.6g}" for name, end in ends.items()}
-    return {"n": str(mean.n), "value": f"{mean.mean:.6g}"} | cells
+    if low is not None and high is not None:
+        cells |= {"ci_low": f"{low:.6g}", "ci_high": f"{high:.6g}"}
+    return cells

@@ -15,6 +15,7 @@ def ends95(arm: ArmMetrics) -> tuple[float | None, float | None]:
     half = _half95(arm)
     if half is None:
         return None, None
+    # With the deviation that the manifest has; `rules.student_interval` starts from the values.
     return arm.mean - half, arm.mean + half
 
 
@@ -28,13 +29,16 @@ def _half95(arm: ArmMetrics) -> float | None:
 
 def decimals(half_width: float | None) -> int:
     """Decimals down to the second digit of an interval's half width; more than any number has if there is none."""
-    return 1 - math.floor(math.log10(half_width)) if half_width else _MOST + 1
+    if not half_width:
+        return _MOST + 1
+    return 1 - math.floor(math.log10(half_width))
 
 
 def shown(value: float, places: int) -> str:
     """The value with this many decimals; four significant digits where that would be absurd."""
     if places > _MOST or abs(value) >= 1e9:
         return f"{value:.4g}"
+    # -0.0 + 0.0 is 0.0: a loss that is rounded to nothing has no sign.
     without_minus_zero = round(value, places) + 0.0
     return f"{without_minus_zero:.{max(0, places)}f}"
 
@@ -57,6 +61,7 @@ def decimals_of(gain: Interval) -> int:
     if gain.low is None or gain.high is None:
         return decimals(None)
     places = decimals((gain.high - gain.low) / 2)
+    # An end shown as 0 would leave open whether a gain of 0 is ruled out.
     for end in (gain.low, gain.high):
         while end and not round(end, places) and places <= _MOST:
             places += 1
@@ -79,4 +84,6 @@ def gain_of(gain: Interval) -> str:
 def duration(seconds: float) -> str:
     if seconds >= 600:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+    if seconds >= 10:
+        return f"{seconds:.0f} s"
+    return f"{seconds:.1f} s"

@@ -1,19 +1,20 @@
 """From finished runs to what a user reads: aggregates, results, tables, figures, summary.
 
-An iteration has a search, and where that supported a variant a confirmation. Everything is made from their manifests,
-the trials' histories and the iteration's own documents, whole files at a time, so it can be made again at any moment
-with the same bytes. No number passes through a language model. Only the trials that the rule has read are in tables and
-means.
+An iteration has a search and, if that supported a variant, a confirmation. Every file is made from their manifests, the
+trials' histories and the iteration's own documents, and is written whole, so it can be made again at any moment with
+the same bytes. No number passes through a language model. Tables and means hold only the trials that the rule has read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from autolab.errors import RecordError
 from autolab.files import write_whole
+from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.schemas.config import Direction
 from autolab.lab.schemas.experiment import (
     Assessment,
@@ -29,7 +30,7 @@ from autolab.lab.schemas.experiment import (
     SubExperiments,
     Summary,
 )
-from autolab.lab.schemas.outcomes import RunKind, Verdict, recommend
+from autolab.lab.schemas.outcomes import Decision, RunKind, Verdict, recommend
 from autolab.reports import figures, iteration_documents, passages
 from autolab.reports.csv_tables import TABLES
 from autolab.reports.curves import Curve, mean95
@@ -43,21 +44,27 @@ from autolab.text import decode, one_line
 
 TABLE_FOLDER = "analysis/tables"
 FIGURE_FOLDER = "analysis/figures"
+_RESULTS = "results.yaml"
 _DECISION = "\n## Decision\n"
+_NEXT: Mapping[str, str] = {
+    Decision.REFINE: "Next: the same claim, tested in a better way.",
+    Decision.NEW_HYPOTHESIS: "Next: a new hypothesis.",
+    Decision.ACHIEVE: "The target is met, so the loop ends.",
+    Decision.STOP: "The loop ends.",
+    Decision.HUMAN_REVIEW: "Next: the user decides.",
+}
+"""The first sentence of a summary's decision."""
 _PANELS = 3
+"""Accuracies and other shares that a figure has panels for."""
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """The documents made of the runs (`results.artifacts` names every file), and a line for each thing left out.
-
-    `metrics` are the search's, `confirmed` those of the confirmation, None where there was none.
-    """
+    """The search's metrics, the results (`artifacts` names every file), and a line for each thing left out."""
 
     metrics: RunMetrics
     results: Results
     notes: tuple[str, ...]
-    confirmed: RunMetrics | None = None
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,12 @@ class _Measured:
 
     @property
     def runs(self) -> list[MeasuredRun]:
-        return [self.search] if self.fresh is None else [self.search, self.fresh]
+        if self.fresh is None:
+            return [self.search]
+        return [self.search, self.fresh]
 
     def assessment(self) -> Assessment:
-        """The search's, unless what came after takes the verdict back: then the reason is what became of the claim."""
+        """That of the search. If the confirmation takes the verdict back, its outcome is the reason."""
         assessment = verdict.assessment_of(self.search.judgement)
         if self.confirmation is None or self.confirmation.outcome == "kept":
             return assessment
@@ -93,42 +102,50 @@ def extract(
 ) -> Extracted:
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
-    `manifest` is the search, `confirm` the run on fresh seeds, of which `confirmation` says what it came to: give both
-    or none. `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files
-    are not here yet, or a manifest's comparisons do not follow from its trials.
+    `manifest` is the search, `confirm` the run on fresh seeds and `confirmation` its outcome: give both or none.
+    `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files are not
+    here yet, or a manifest's comparisons do not follow from its trials.
     """
     if (confirmation is None) != (confirm is None):
         raise ValueError("a confirmation goes with the manifest of its run")
     search = read_run(folder, manifest, design, hypothesis)
-    fresh = None if confirm is None else read_run(folder, confirm, design, hypothesis)
     notes = list(search.notes)
-    if fresh is not None:
-        notes += [f"{fresh.run_id}: {note}" for note in fresh.notes]
+    fresh, confirmed_metrics = None, None
+    if confirm is not None:
+        fresh = read_run(folder, confirm, design, hypothesis)
+        confirmed_metrics = fresh.metrics
+        for note in fresh.notes:
+            notes.append(f"{fresh.run_id}: {note}")
     measured = _Measured(design, hypothesis, search, confirmation, fresh)
 
-    documents = {f"runs/{run.run_id}/metrics.json": run.metrics.to_json() for run in measured.runs}
+    documents = {}
+    for run in measured.runs:
+        documents[f"runs/{run.run_id}/metrics.json"] = run.metrics.to_json()
     for name, table in TABLES.items():
         documents[f"{TABLE_FOLDER}/{name}.csv"] = table(measured.runs)
-    drawn = _draw(folder / FIGURE_FOLDER, measured)
-    results = _results(measured, (*documents, *drawn, SUMMARY, "results.yaml"))
-    about = folder / "summary.json"
+    figure_files = _draw(folder / FIGURE_FOLDER, measured)
+    results = _results(measured, (*documents, *figure_files, SUMMARY, _RESULTS))
+    model = None
+    model_file = IterationPaths(folder).summary_json
+    if model_file.exists():
+        model = Summary.load(model_file)
     account = Account(
         hypothesis=hypothesis,
         design=design,
         manifest=manifest,
         metrics=search.metrics,
         results=results,
-        about=Summary.load(about) if about.exists() else None,
+        about=model,
         confirm=confirm,
-        confirm_metrics=fresh.metrics if fresh else None,
+        confirm_metrics=confirmed_metrics,
         calibration=known,
     )
     documents[SUMMARY] = iteration_documents.summary(account, notes)
-    # Last, so that a results.yaml is never there without what it names.
-    documents["results.yaml"] = results.to_yaml()
+    # Last, so that results.yaml never exists without the files that it names.
+    documents[_RESULTS] = results.to_yaml()
     for path, text in documents.items():
         write_whole(folder / path, text)
-    return Extracted(search.metrics, results, tuple(notes), account.confirm_metrics)
+    return Extracted(search.metrics, results, tuple(notes))
 
 
 def append_decision(folder: Path, decision: str, reason: str) -> None:
@@ -142,8 +159,9 @@ def append_decision(folder: Path, decision: str, reason: str) -> None:
     except OSError as error:
         raise RecordError(f"{SUMMARY}: cannot be read: {error.strerror}; run extract_results first") from None
     body = text.partition(_DECISION)[0].rstrip("\n")
-    # A heading in the reason would end the section for whoever reads it by headings.
-    new = f"{body}\n{_DECISION}\n**{decision}**: {inert(reason.strip())}\n"
+    # A heading in the reason would end the section for a reader who searches headings, so it becomes bold text.
+    new = f"{body}\n{_DECISION}\n{_NEXT[decision]} Reason: {inert(reason.strip())}\n"
+    # A retry after a crash finds the decision there, and leaves the file alone.
     if new != text:
         write_whole(path, new)
 
@@ -151,33 +169,32 @@ def append_decision(folder: Path, decision: str, reason: str) -> None:
 # Figures
 
 
-def _draw(folder: Path, measured: _Measured) -> tuple[str, ...]:
-    """The figures; an older one that is not drawn any more is deleted, since it would mislead."""
+def _draw(folder: Path, measured: _Measured) -> list[str]:
+    """Draw the figures, and delete an older one that is not drawn any more, since it would mislead."""
     names: tuple[str, ...] = ()
+    # A stub measures nothing, so that its figures would be empty.
     if measured.search.manifest.kind is not RunKind.STUB:
         names = figures.draw(_figures(measured), folder)
     for stem in figures.NAMES:
-        for path in (folder / f"{stem}.png", folder / f"{stem}.pdf"):
-            if path.name not in names:
-                path.unlink(missing_ok=True)
-    return tuple(f"{FIGURE_FOLDER}/{name}" for name in names)
+        for name in (f"{stem}.png", f"{stem}.pdf"):
+            if name not in names:
+                (folder / name).unlink(missing_ok=True)
+    return [f"{FIGURE_FOLDER}/{name}" for name in names]
 
 
 def _figures(measured: _Measured) -> figures.Run:
     """What the figures of an iteration show."""
     run, confirmation = measured.search, measured.confirmation
     plan, assessment = run.plan, measured.assessment()
-    outcome = confirmation.outcome if confirmation else None
-    evaluation_only = confirmation is not None and confirmation.evaluation_only
-    standing = heading(assessment.verdict, run.judgement.status, assessment.reason, outcome, evaluation_only)
-    evaluated = [name for name in run.measured() if name == plan.metric or not metric_names.is_of_training(name)]
-    losses = [name for name in evaluated if _direction(run, name) == "minimize"][:1]
-    secondary = measured.design.metrics.secondary
-    shares = []
-    for name in evaluated:
-        wanted = name == plan.metric or name in secondary or metric_names.is_share(name)
-        if wanted and name not in losses:
-            shares.append(name)
+    status, reason = run.judgement.status, assessment.reason
+    standing = heading(assessment.verdict, status, reason)
+    if confirmation is not None:
+        outcome, evaluation_only = confirmation.outcome, confirmation.evaluation_only
+        standing = heading(assessment.verdict, status, reason, outcome, evaluation_only)
+    losses, shares = _panels(measured)
+    note = ""
+    if plan.self_reported:
+        note = "self-reported: no evaluator measured these numbers"
     return figures.Run(
         title=f"{one_line(measured.hypothesis.title)[:120]}: {standing}",
         roles={arm.name: arm.role for arm in plan.arms},
@@ -186,32 +203,49 @@ def _figures(measured: _Measured) -> figures.Run:
         runs=tuple(part.run_id for part in measured.runs),
         iteration_id=run.manifest.iteration_id,
         gains=_gains(measured),
-        loss=Training(_curves(run, "train_loss", "loss"), [_measure(run, name) for name in losses]),
-        shares=Training(
-            _curves(run, "train_accuracy", "train_acc", "accuracy"), [_measure(run, name) for name in shares[:_PANELS]]
-        ),
-        note="self-reported: no evaluator measured these numbers" if plan.self_reported else "",
+        loss=Training(_curves(run, "train_loss", "loss"), losses),
+        shares=Training(_curves(run, "train_accuracy", "train_acc", "accuracy"), shares),
+        note=note,
     )
+
+
+def _panels(measured: _Measured) -> tuple[list[Measure], list[Measure]]:
+    """The evaluated metrics that are drawn: the first loss, and the first shares or metrics that the design names."""
+    run = measured.search
+    named = (run.plan.metric, *measured.design.metrics.secondary)
+    losses: list[Measure] = []
+    shares: list[Measure] = []
+    for name in run.measured():
+        # The training's own numbers are in its curves.
+        if name != run.plan.metric and metric_names.is_of_training(name):
+            continue
+        if _direction(run, name) == "minimize" and not losses:
+            losses.append(_measure(run, name))
+        elif len(shares) < _PANELS and (name in named or metric_names.is_share(name)):
+            shares.append(_measure(run, name))
+    return losses, shares
 
 
 def _gains(measured: _Measured) -> list[Gain]:
     """Each comparison of the search, then that of the run on fresh seeds."""
-    prefix = "" if measured.confirmation is None else "search: "
+    confirmation, fresh = measured.confirmation, measured.fresh
+    prefix = "" if confirmation is None else "search: "
     gains = []
     for compared in measured.search.judgement.comparisons:
-        pairs = [pair.gain for pair in measured.search.pairs(compared)]
-        gains.append(Gain(compared.arm, f"{prefix}{compared.verdict}", compared.difference, pairs))
-    if measured.confirmation is not None and measured.fresh is not None:
-        fresh: list[float] = []
-        for compared in measured.fresh.judgement.comparisons:
-            fresh += [pair.gain for pair in measured.fresh.pairs(compared)]
-        verdict_of = f"fresh seeds: {fate(measured.confirmation)}"
-        gains.append(Gain(measured.confirmation.arm, verdict_of, measured.confirmation.difference, fresh))
+        verdict_label = f"{prefix}{compared.verdict}"
+        gains.append(Gain(compared.arm, verdict_label, compared.difference, measured.search.gains(compared)))
+    if confirmation is not None and fresh is not None:
+        # A run that failed has no comparison, and its row no points.
+        pairs: list[float] = []
+        for compared in fresh.judgement.comparisons:
+            pairs += fresh.gains(compared)
+        gains.append(Gain(confirmation.arm, f"fresh seeds: {fate(confirmation)}", confirmation.difference, pairs))
     return gains
 
 
 def _measure(run: MeasuredRun, metric: str) -> Measure:
     values: dict[str, dict[int, float]] = {}
+    # A trial that was cut counts with the bound, here as in the means.
     for trial in completed(run.trials):
         numbers = run.values(trial)
         if metric in numbers:
@@ -221,7 +255,7 @@ def _measure(run: MeasuredRun, metric: str) -> Measure:
 
 
 def _direction(run: MeasuredRun, metric: str) -> Direction | None:
-    """That of the design where it says one, else what the name says."""
+    """The direction that the design states, else the one that the name suggests."""
     if metric == run.plan.metric:
         return run.plan.direction
     for criterion in run.plan.criteria:
@@ -230,9 +264,9 @@ def _direction(run: MeasuredRun, metric: str) -> Direction | None:
     return metric_names.direction_of(metric)
 
 
-def _curves(run: MeasuredRun, *wanted: str) -> list[Curve]:
-    """The curves of the first metric of `wanted` that the trainings report."""
-    for name in wanted:
+def _curves(run: MeasuredRun, *metrics: str) -> list[Curve]:
+    """The curves of the first of `metrics` that the trainings report."""
+    for name in metrics:
         curves = [curve for curve in run.curves if curve.metric == name]
         if curves:
             return curves
@@ -245,23 +279,26 @@ def _curves(run: MeasuredRun, *wanted: str) -> list[Curve]:
 def _results(measured: _Measured, files: Sequence[str]) -> Results:
     run, confirmation = measured.search, measured.confirmation
     judgement, assessment = run.judgement, measured.assessment()
-    error = judgement.reason if judgement.status == "failed" else None
+    status: Literal["completed", "failed"] = "completed"
+    error = None
+    if judgement.status == "failed":
+        status, error = "failed", judgement.reason
     findings = [_finding(run, compared) for compared in judgement.comparisons]
-    arms, lead = run.metrics.arms, judgement.lead
+    source, lead = run, judgement.lead
     if confirmation is not None:
         findings.append(passages.confirmed(confirmation, run.plan.metric))
         lead = confirmation.arm
         # Nothing was selected by fresh seeds, so their means are not flattered.
         if measured.fresh is not None and confirmation.outcome in ("kept", "suspicious"):
-            arms = measured.fresh.metrics.arms
+            source = measured.fresh
     return Results(
         experiment_id=measured.design.id,
         iteration_id=run.manifest.iteration_id,
         run_id=run.run_id,
-        status="completed" if error is None else "failed",
+        status=status,
         results=SubExperiments(experiments={arm.name: _sub_experiment(run, arm.name) for arm in run.plan.arms}),
         findings=tuple(findings),
-        metrics={name: mean.mean for name, mean in arms.get(lead or "", {}).items()},
+        metrics=source.means(lead or ""),
         artifacts=tuple(files),
         error=error,
         assessment=assessment,
@@ -275,11 +312,15 @@ def _finding(run: MeasuredRun, compared: Comparison) -> str:
 
 
 def _sub_experiment(run: MeasuredRun, arm: str) -> SubExperiment:
-    """An arm as results.yaml calls it: one that was cut short by another arm's failure is skipped."""
-    metrics = {name: mean.mean for name, mean in run.metrics.arms.get(arm, {}).items()}
+    """An arm in results.yaml; an arm that another arm's failure cut short is `skipped`."""
+    metrics = run.means(arm)
     if run.judgement.status != "failed":
-        findings = [_finding(run, compared) for compared in run.judgement.comparisons if compared.arm == arm]
-        return SubExperiment(status="completed", finding="".join(findings), metrics=metrics)
+        findings = ""
+        for compared in run.judgement.comparisons:
+            if compared.arm == arm:
+                findings += _finding(run, compared)
+        return SubExperiment(status="completed", finding=findings, metrics=metrics)
+    # A run ends with the trial that fails it.
     if run.trials[-1].arm == arm:
         return SubExperiment(status="failed", metrics=metrics, error=run.judgement.reason)
     return SubExperiment(status="skipped", finding="not finished: another arm failed", metrics=metrics)
