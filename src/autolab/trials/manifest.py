@@ -75,11 +75,13 @@ class RunManifest:
         for arm in plan.arms:
             arms.append(RunArm(name=arm.name, role=arm.role, code=arm.code, settings=arm.settings))
         settings = config.value()
+        # The lab's keys and the plan's values are copied: a reader of the manifest needs neither of the two.
         return Manifest(
             run_id=self.run_id,
             iteration_id=self.record.iteration_id,
             kind=self.spec.kind,
             lab_id=self.record.lab_id,
+            # Until the run is judged; a manifest with this status is a run that was interrupted, or goes on.
             status="running",
             git=self._git(),
             location=self.location,
@@ -103,6 +105,7 @@ class RunManifest:
             frozen=self._frozen(),
             containment=config.containment,
             self_reported=self.inputs.evaluation is None,
+            # Not in the order in which they ended, which differs from machine to machine.
             trials=tuple(sorted(trials, key=lambda trial: (trial.index, trial.arm))),
         )
 

@@ -37,8 +37,10 @@ def find_run(lab: Lab, name: str) -> Path:
     left out."""
     iteration, _, run_id = name.rpartition("/")
     # Checked first: the words come from a command line, and `..` or `*` would look anywhere.
-    pattern = f"{_plain(iteration)}*/runs/{_plain(run_id)}/run_manifest.json"
-    paths = sorted((lab.root / "experiments").glob(pattern))
+    for part in (iteration, run_id):
+        if part and not part.replace("_", "").replace("-", "").isalnum():
+            raise UsageError(f"reproduce: {part!r} is no id of an iteration or run")
+    paths = sorted((lab.root / "experiments").glob(f"{iteration}*/runs/{run_id}/run_manifest.json"))
     if len(paths) == 1:
         return paths[0]
     if not paths:
@@ -47,12 +49,6 @@ def find_run(lab: Lab, name: str) -> Path:
     if len(paths) > 3:
         choices += " ..."
     raise LabError(f"{name}: {len(paths)} runs have this name: {choices}; name one of them")
-
-
-def _plain(word: str) -> str:
-    if word and not word.replace("_", "").replace("-", "").isalnum():
-        raise UsageError(f"reproduce: {word!r} is no id of an iteration or run")
-    return word
 
 
 def reproduce_run(
@@ -67,6 +63,7 @@ def reproduce_run(
     # The commands, limits and data of that time; everything else, as the executor, is today's.
     config = Config.from_value(config.value() | manifest.lab, "run_manifest.json: lab")
     base, candidate = _commits(lab, manifest)
+    # Not the exports of the lab: one that was damaged there must not be reproduced.
     exports = lab.store / "reproduce"
     differs = _differences(manifest, inputs_of(lab, config, base, candidate, exports))
     name = f"{manifest.iteration_id}/{manifest.run_id}"
@@ -128,6 +125,7 @@ def _run_again(
     """
     campaign = lab.load()[1]
     lines = list(lab.ledger.lines(campaign.iteration_offset))
+    # A reproduction that no transition followed was interrupted, and goes on.
     acted = 0
     for line in lines:
         if line.event == Transition.KIND and read(line, Transition).why == "reproduced":
@@ -227,6 +225,7 @@ def _standing(repeated: Sequence[Repeated], noise: float | None) -> Standing:
     differences = [trial.now - trial.was for trial in repeated if trial.now is not None]
     if noise is not None and differences:
         mean = math.fsum(differences) / len(differences)
+        # Three standard errors; the variance of a difference of two trials is twice that of one.
         if abs(mean) > 3 * noise * math.sqrt(2 / len(repeated)):
             return "different"
     standings = {trial.standing for trial in repeated}
@@ -267,6 +266,7 @@ def _repeated(was: Trial, now: Trial | None, manifest: Manifest, noise: float | 
     standing: Standing = "different"
     if was.predictions_sha256 == now.predictions_sha256 and before == after:
         standing = "identical"
+    # Three deviations of a difference between two trials.
     elif noise is not None and abs(after - before) <= 3 * math.sqrt(2) * noise:
         standing = "within_noise"
     return Repeated(trial=was.trial, was=before, now=after, standing=standing)
