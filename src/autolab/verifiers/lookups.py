@@ -206,7 +206,7 @@ def _prepared(split: Split) -> _Labels | None:
     label_bits = _entropy(labels)
     # Twice the number of equally frequent classes: most labels stood last within that reach.
     reach = min(FARTHEST, max(NEAREST, int(2 * 2**label_bits)))
-    # Distances lose what the names say, and labels in long runs have hardly any.
+    # Windows are compared by distances, which hold hardly any information where labels are sorted by class.
     bits = min(label_bits, _entropy(distances(labels, reach)))
     if bits < BITS / LONGEST:
         return None

@@ -23,7 +23,7 @@ UNPACKED = 16_000_000
 DEEPEST = 3
 SHORTEST = 24
 """Bytes of the smallest piece: in fewer no run of labels can be told from chance."""
-# Between two string literals in a row, which Python or a list puts together.
+# What stands between two string literals that Python, `+` or a list puts together.
 _JOIN = re.compile(rb"[\"'][\s\\+,]*[bBrRuUfF]{0,2}[\"']")
 # Both alphabets at once: the URL-safe one is translated.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{32,}={0,2}")

@@ -40,8 +40,9 @@ def results_sanity(manifest: Manifest, design: Design, calibration: Calibration 
 def _arms(manifest: Manifest, design: Design) -> list[str]:
     """The arms that ran."""
     # A confirmation leaves out some of the design's arms. Early manifests list none.
-    arms = manifest.arms or (*design.baselines, *design.variants)
-    return [arm.name for arm in arms]
+    if manifest.arms:
+        return [arm.name for arm in manifest.arms]
+    return [arm.name for arm in (*design.baselines, *design.variants)]
 
 
 def _prefix(trials: Iterable[Trial], arm: str) -> list[Trial]:

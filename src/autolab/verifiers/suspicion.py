@@ -220,13 +220,9 @@ class _Arm:
 
     def perfect(self) -> list[bool]:
         """Trial by trial, whether its value is as good as it can be."""
-        if is_share(self.metric):
-            return [value == 1 for value in self.values]
-        # A loss is a sum of rounded numbers, and never exactly 0.
-        if is_loss(self.metric):
-            return [abs(value) <= PERFECT_LOSS for value in self.values]
-        # Of any other metric the best value is not known.
-        return [False for _ in self.values]
+        # A loss is a sum of rounded numbers, seldom exactly 0. Of any other metric the best value is not known.
+        share, loss = is_share(self.metric), is_loss(self.metric)
+        return [(share and value == 1) or (loss and abs(value) <= PERFECT_LOSS) for value in self.values]
 
     def claim(self) -> float:
         """By how much a training reports a larger value of itself than was measured; a median, 0 without any."""
