@@ -150,6 +150,7 @@ class _OpenRun:
     def __init__(self, run_manifest: RunManifest, executor: Executor, observer: RunObserver) -> None:
         self._manifest, self._executor, self._observer = run_manifest, executor, observer
         self._run_id, self._record, self._plan = run_manifest.run_id, run_manifest.record, run_manifest.plan
+        self._inputs = run_manifest.inputs
         self._commands = TrialCommands.of(run_manifest.spec.command, run_manifest.config)
         self._log = TrialLog(self._record, self._run_id, self._plan)
         self._cells = {cell.trial: cell for cell in planned_cells(self._plan)}
@@ -220,8 +221,7 @@ class _OpenRun:
         """Submit cells under keys that are in the ledger first; keys that the executor knows are adopted."""
         if not cells:
             return
-        attempts = [self._attempt(cell) for cell in cells]
-        jobs = [trial_job(self._manifest.inputs, self._commands, attempt) for attempt in attempts]
+        jobs = [trial_job(self._inputs, self._commands, self._attempt(cell)) for cell in cells]
         self._watch.adopt(job.trial for job in jobs if self._log.is_submitted(job.key))
         # The ledger first: a crash after the submission must not lose sight of the jobs.
         self._log.announce([job.key for job in jobs])
@@ -243,7 +243,7 @@ class _OpenRun:
         )
 
     def _content(self, cell: Cell) -> str:
-        return content_key(self._manifest.inputs, self._commands, self._plan.arm(cell.arm), cell.seed)
+        return content_key(self._inputs, self._commands, self._plan.arm(cell.arm), cell.seed)
 
     def _pause(self) -> None:
         """End after the trials that run now: cancel what is queued, collect what runs."""
@@ -265,16 +265,20 @@ class _OpenRun:
 
     def _collect_finished(self) -> None:
         """Wait for a change, then collect every trial that has ended."""
-        polled = self._executor.poll(list(self._open_jobs.values()), POLL_S)
-        statuses = {trial: polled[ref.key] for trial, ref in self._open_jobs.items() if ref.key in polled}
-        phases = {trial: status.phase for trial, status in statuses.items()}
-        self._queued = {trial for trial, phase in phases.items() if phase is Phase.QUEUED}
+        statuses = self._executor.poll(list(self._open_jobs.values()), POLL_S)
+        over: dict[str, Exit | None] = {}
+        phases: dict[str, Phase] = {}
+        for name, ref in self._open_jobs.items():
+            if ref.key in statuses:
+                status = statuses[ref.key]
+                phases[name] = status.phase
+                if status.over:
+                    over[name] = status.exit
+        self._queued = {name for name, phase in phases.items() if phase is Phase.QUEUED}
         self._watch.look(phases)
         self._observer.view.trials(self._watch.progress())
-        for name, status in statuses.items():
-            if not status.over:
-                continue
-            ref, end = self._open_jobs.pop(name), status.exit
+        for name, end in over.items():
+            ref = self._open_jobs.pop(name)
             # Neither is a result of the code: the same seed runs again as the next attempt.
             if end is None or end.outcome in (TrialOutcome.LOST, TrialOutcome.CANCELLED):
                 self._log.lose(name, end)
@@ -287,7 +291,7 @@ class _OpenRun:
 
     def _collect(self, cell: Cell, ref: Ref, end: Exit) -> Trial:
         """Fetch an attempt's files into the store, score its predictions there, move the files into the checkout."""
-        inputs, attempt = self._manifest.inputs, self._attempt(cell)
+        inputs, attempt = self._inputs, self._attempt(cell)
         # Everything is read in the store: a user may clean the checkout at any moment.
         folder = self._record.fetched(ref.key)
         self._fetch(cell, ref, folder)
@@ -334,7 +338,7 @@ class _OpenRun:
 
     def _parts(self, cell: Cell, scored: score.Scored, folder: Path) -> tuple[float, ...]:
         """The metric on parts of the evaluation, if another seed of the arm has given the very same predictions."""
-        sha256, evaluation = scored.predictions_sha256, self._manifest.inputs.evaluation
+        sha256, evaluation = scored.predictions_sha256, self._inputs.evaluation
         if scored.outcome is not TrialOutcome.COMPLETED or scored.diverged or sha256 is None or evaluation is None:
             return ()
         # Equal predictions of two seeds: the seed changes nothing, and only the rows of the evaluation replicate.
@@ -369,7 +373,7 @@ class _OpenRun:
         crash_points.point("run.after_discard")
         ending = self._ending(judgement)
         if ending is Ending.TAMPERED:
-            for path in self._manifest.inputs.seals.put_away():
+            for path in self._inputs.seals.put_away():
                 self._observer.view(f"note: the changed files lie at {path}; the next run exports them again")
         return self._measured(ending, judgement.reason, final)
 

@@ -37,22 +37,28 @@ _PAPER = "put the change back; give the text in the answer of update_docs"
 
 def protected(config: Config, *, unlocked: bool = False) -> list[Protected]:
     """What a candidate may not change, the strictest class first; `unlocked` opens FROZEN only."""
-    files, evaluate = config.files, config.evaluate
-    rules = [Protected(path, "control plane", _CONTROL) for path in (".autolab", "experiments", "5_worktrees")]
-    rules += [Protected(path, "HUMAN", _USER) for path in files.human]
-    frozen = list(files.frozen)
+    files, docs, evaluate = config.files, config.docs, config.evaluate
+    frozen, data = list(files.frozen), []
     if evaluate is not None:
         # Frozen like the others: META_MODE lets the user have the evaluator changed, but never the data.
         frozen.append(evaluate.script)
-        for data in (evaluate.eval, evaluate.holdout):
-            if data is not None:
-                rules.append(Protected(data, "evaluation data", _CONTROL))
-    if not unlocked:
-        rules += [Protected(path, "FROZEN", _FROZEN) for path in frozen]
+        data.append(evaluate.eval)
+        if evaluate.holdout is not None:
+            data.append(evaluate.holdout)
+    if unlocked:
+        frozen = []
+    shared = []
     for path in files.global_:
-        rules += [Protected(path, "GLOBAL", _ENGINE), Protected(_closed_parts(path), "GLOBAL", _ENGINE)]
-    rules += [Protected(path, "paper target", _PAPER) for path in (*config.docs.paper_targets, config.docs.figures)]
-    return rules
+        shared += [path, _closed_parts(path)]
+    classes = (
+        ("control plane", _CONTROL, (".autolab", "experiments", "5_worktrees")),
+        ("HUMAN", _USER, files.human),
+        ("evaluation data", _CONTROL, data),
+        ("FROZEN", _FROZEN, frozen),
+        ("GLOBAL", _ENGINE, shared),
+        ("paper target", _PAPER, (*docs.paper_targets, docs.figures)),
+    )
+    return [Protected(path, kind, way_out) for kind, way_out, paths in classes for path in paths]
 
 
 def _closed_parts(path: str) -> str:
@@ -238,8 +244,11 @@ def _spellings(changes: Iterable[Change], existing: Collection[str]) -> dict[str
     """Every file and folder as it will be, by its name without case, with each of its spellings."""
     # A file that is renamed to another spelling is no twin of itself: the old name goes.
     paths = set(existing)
-    paths -= {change.path for change in changes if change.status == "D"}
-    paths |= {change.path for change in changes if change.status != "D"}
+    for change in changes:
+        if change.status == "D":
+            paths.discard(change.path)
+        else:
+            paths.add(change.path)
     spellings: dict[str, set[str]] = {}
     for path in paths:
         for name in _folders_and_file(path):
