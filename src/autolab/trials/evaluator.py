@@ -67,7 +67,7 @@ def _flat_numbers(value: object, compared: str | None) -> dict[str, float]:
     if len(value) > METRICS_KEYS:
         raise InvalidFile(f"{len(value)} keys, more than the {METRICS_KEYS} allowed")
     finite: dict[str, float] = {}
-    others: list[str] = []
+    not_finite: list[str] = []
     for key, number in value.items():
         # bool is an int in Python: a flag is no measurement.
         if isinstance(number, bool) or not isinstance(number, int | float):
@@ -75,12 +75,12 @@ def _flat_numbers(value: object, compared: str | None) -> dict[str, float]:
         if is_finite(number):
             finite[key] = float(number)
         else:
-            others.append(key)
-    if not others:
+            not_finite.append(key)
+    if not not_finite:
         return short_names(finite)
-    if compared in others:
+    if compared in not_finite:
         return short_names(finite) | {compared: math.nan}
-    first = others[0]
+    first = not_finite[0]
     raise InvalidFile(f"{first[:60]}: must be a finite number, got {json.dumps(value[first])[:60]}")
 
 

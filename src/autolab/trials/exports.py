@@ -70,7 +70,7 @@ class Exporter:
         redirected = {}
         for name, export in code.items():
             text = redirection.text(roots, export.folder)
-            # Named by the content of the one file: Python imports a file of exactly this name at its start.
+            # Named by its content too, so that another redirection makes another folder.
             digest = files.sha256_of(text)[:8]
             folder = export.folder.with_name(f"imports-{export.folder.name.removeprefix('code-')}-{digest}")
             path = folder / "sitecustomize.py"

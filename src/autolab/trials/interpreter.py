@@ -66,7 +66,7 @@ class Redirection:
     paths: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     finders: bool = False
-    kept: tuple[str, ...] = ()
+    exempt: tuple[str, ...] = ()
     """Folders in the checkout that it may import from: its own environment."""
     aliases: tuple[str, ...] = ()
     """Other names of the lab's root, through links, that these paths use."""
@@ -77,8 +77,8 @@ class Redirection:
     def text(self, roots: Sequence[str], export: Path) -> str:
         """A `sitecustomize.py` that sends what leads into the checkout, at any of `roots`, to a code export."""
         # The export itself lies in .git.
-        kept = [*self.kept, *(os.path.join(root, ".git") for root in roots)]
-        moved: dict[str, Any] = {"roots": [*roots, *self.aliases], "kept": kept, "to": str(export)}
+        exempt = [*self.exempt, *(os.path.join(root, ".git") for root in roots)]
+        moved: dict[str, Any] = {"roots": [*roots, *self.aliases], "exempt": exempt, "to": str(export)}
         moved |= {"paths": list(self.paths), "links": dict(self.links)}
         source = Path(site_paths.__file__).read_text(encoding="utf-8")
         unset = "MOVED: dict[str, Any] | None = None\n"
@@ -174,7 +174,7 @@ def places(python: Path, root: Path) -> Places:
             relative = checkout.relative(path)
             if relative is None:
                 package = _package(path)
-                # A package that holds the lab is left out without an error: most trials do not import it.
+                # A package that holds the lab is left out: to bind it would give the labels to each trial.
                 if package is not None and not checkout.lies_in(package):
                     elsewhere.append(package)
                 continue
@@ -184,11 +184,11 @@ def places(python: Path, root: Path) -> Places:
             else:
                 # The finder's own table says the rest, in the trial's process.
                 finders = True
-    kept = tuple(path for path in own if checkout.relative(path) is not None)
+    exempt = tuple(path for path in own if checkout.relative(path) is not None)
     aliases = checkout.aliases(into_checkout)
     reads = _outermost([*own, *elsewhere])
     covers = shipped_labs([*answer.own, *answer.path, *elsewhere], reads)
-    return Places(reads, covers, Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, kept, aliases))
+    return Places(reads, covers, Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, exempt, aliases))
 
 
 def spellings(path: str | Path) -> tuple[str, ...]:

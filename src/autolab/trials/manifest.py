@@ -75,7 +75,6 @@ class RunManifest:
         for arm in plan.arms:
             arms.append(RunArm(name=arm.name, role=arm.role, code=arm.code, settings=arm.settings))
         settings = config.value()
-        # The lab's keys and the plan's values are copied: a reader of the manifest needs neither of the two.
         return Manifest(
             run_id=self.run_id,
             iteration_id=self.record.iteration_id,

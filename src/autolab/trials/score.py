@@ -51,7 +51,7 @@ class Scored:
 
 def judge(inputs: TrialInputs, config: Config, scale: Scale, exit_: Exit, attempt: Path) -> Scored:
     """The result of a fetched attempt: whether it left the shared files alone, how it ended, what it measured."""
-    # First of all: a trial that changed shared files is not even a failure of its own code.
+    # First of all: once a shared file has changed, nothing that was measured counts, however the trial ended.
     broken = inputs.seals.broken()
     if broken:
         return Scored(TrialOutcome.TAMPERED, broken)

@@ -87,8 +87,8 @@ class Seal:
         for name in sorted(self.files.keys() | looks.keys()):
             change = self._change(name, looks.get(name))
             if change:
-                shown = self.path.name if name == "." else name
-                self.change = f"{shown} was {change}"
+                label = self.path.name if name == "." else name
+                self.change = f"{label} was {change}"
                 break
         return self.change
 

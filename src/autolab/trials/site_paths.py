@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOVED: dict[str, Any] | None = None
-"""In a copy: {"roots": spellings of the lab's root, "kept": folders below it that stay, "to": the code export,
+"""In a copy: {"roots": spellings of the lab's root, "exempt": folders below it that stay, "to": the code export,
 "paths": relative folders for sys.path, "links": {module: relative path}}."""
 
 
@@ -150,7 +150,7 @@ def _moved(path: str, moved: dict[str, Any]) -> str:
         return path
     plain = os.path.normpath(path)
     # The venv may lie in the checkout: what is installed there stays.
-    if any(_within(plain, folder) for folder in moved["kept"]):
+    if any(_within(plain, folder) for folder in moved["exempt"]):
         return path
     for root in moved["roots"]:
         if _within(plain, root):

@@ -84,8 +84,8 @@ def findings(changes: Iterable[Change], policy: VerifierPolicy, config: Config, 
         problem = _configures(path, tools, programs) or _changed_section(path, tools, base, new)
         if problem is not None:
             # A path may hold control characters, which a report must not print.
-            shown = ascii(path)[1:-1]
-            problems.append(blocking_finding("tests", f"{shown}: {problem}; {_WAY}", shown))
+            file = ascii(path)[1:-1]
+            problems.append(blocking_finding("tests", f"{file}: {problem}; {_WAY}", file))
     return problems
 
 
@@ -115,7 +115,8 @@ def _tools(policy: VerifierPolicy) -> set[str]:
     # Every word, not the first alone: `uv run --frozen pytest` and `sh -c` run what stands later.
     tools = set()
     for command in (policy.test_command, policy.smoke_command, policy.dry_run_command, policy.summary_command):
-        tools |= {PurePosixPath(word).name for word in _words(command)}
+        for word in _words(command):
+            tools.add(PurePosixPath(word).name)
     return tools
 
 
@@ -166,10 +167,15 @@ def _changed_section(path: str, tools: Collection[str], base: Read, new: Read) -
 
 
 def _toml_sections(content: bytes, tools: Collection[str]) -> dict[str, Any]:
-    tool = tomllib.loads(content.decode("utf-8")).get("tool", {})
-    if not isinstance(tool, dict):
-        return {"tool": tool}
-    return {f"tool.{name}": value for name, value in tool.items() if name not in _PACKAGING or name in tools}
+    tables = tomllib.loads(content.decode("utf-8")).get("tool", {})
+    # `tool = 1` is valid TOML, and means nothing to any tool.
+    if not isinstance(tables, dict):
+        return {"tool": tables}
+    sections = {}
+    for name, value in tables.items():
+        if name not in _PACKAGING or name in tools:
+            sections[f"tool.{name}"] = value
+    return sections
 
 
 def _cfg_sections(content: bytes) -> dict[str, Any]:
@@ -191,10 +197,12 @@ def with_base_tests(candidate: Path, base: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     # Whatever the umask, here and below: a check may run as another user.
     folder.chmod(0o755)
-    for source, tests in ((candidate, False), (base, True)):
-        for path in _files(source):
-            if is_test(path) is tests:
-                _copy(source / path, folder, path)
+    for path in _files(candidate):
+        if not is_test(path):
+            _copy(candidate / path, folder, path)
+    for path in _files(base):
+        if is_test(path):
+            _copy(base / path, folder, path)
 
 
 def _files(top: Path) -> Iterator[str]:

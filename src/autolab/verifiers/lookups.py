@@ -95,13 +95,14 @@ class Lookups:
         import numpy as np
 
         self._splits: list[_Labels] = []
+        # One reach and one window for all, so that a sequence is read once.
+        self._reach, self._window = NEAREST, SHORTEST
         for split in splits:
             prepared = _prepared(split)
             if prepared is not None:
                 self._splits.append(prepared)
-        # One reach and one window for all, so that a sequence is read once.
-        self._reach = max((split.reach for split in self._splits), default=NEAREST)
-        self._window = max((split.window for split in self._splits), default=SHORTEST)
+                self._reach = max(self._reach, prepared.reach)
+                self._window = max(self._window, prepared.window)
         self._classes = sorted({split.classes for split in self._splits})
         # An empty array first: numpy concatenates no empty list, as in a lab whose labels cannot be searched for.
         hashes, where = [np.empty(0, np.uint64)], [np.empty((0, 3), np.int64)]
@@ -146,9 +147,9 @@ class Lookups:
             return [blocking_finding("labels", f"{message}; {way_out}", largest)]
         findings = []
         for name, content in files.items():
-            counts = self.held(content)
+            counts = self.label_counts(content)
             # A table that the base holds already is the user's.
-            earlier = self.held(before[name]) if counts and name in before else {}
+            earlier = self.label_counts(before[name]) if counts and name in before else {}
             for split, count in counts.items():
                 if count > earlier.get(split, 0):
                     message = f"{_shown(name)}: holds {count} of the labels of {split} in their order"
@@ -156,7 +157,7 @@ class Lookups:
                     findings.append(blocking_finding("labels", f"{message}; {way_out}", _shown(name)))
         return findings
 
-    def held(self, content: bytes) -> dict[str, int]:
+    def label_counts(self, content: bytes) -> dict[str, int]:
         """How many labels of each split a file holds in runs, for those of which it holds enough to count."""
         import numpy as np
 

@@ -86,8 +86,8 @@ def path_policy(
     for change in changes:
         problem = policy.problem(change)
         if problem is not None:
-            shown = shown_path(change.path)
-            findings.append(blocking_finding("paths", f"{shown}: {problem}", shown))
+            file = shown_path(change.path)
+            findings.append(blocking_finding("paths", f"{file}: {problem}", file))
         elif change.new_mode == "100755" and change.old_mode != "100755":
             message = f"{change.path}: becomes executable; that is for scripts which are run by name"
             findings.append(advisory_finding("paths", message, change.path))
@@ -244,11 +244,8 @@ def _spellings(changes: Iterable[Change], existing: Collection[str]) -> dict[str
     """Every file and folder as it will be, by its name without case, with each of its spellings."""
     # A file that is renamed to another spelling is no twin of itself: the old name goes.
     paths = set(existing)
-    for change in changes:
-        if change.status == "D":
-            paths.discard(change.path)
-        else:
-            paths.add(change.path)
+    paths -= {change.path for change in changes if change.status == "D"}
+    paths |= {change.path for change in changes if change.status != "D"}
     spellings: dict[str, set[str]] = {}
     for path in paths:
         for name in _folders_and_file(path):

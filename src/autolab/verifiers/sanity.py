@@ -39,10 +39,11 @@ def results_sanity(manifest: Manifest, design: Design, calibration: Calibration 
 
 def _arms(manifest: Manifest, design: Design) -> list[str]:
     """The arms that ran."""
-    # A confirmation leaves out some of the design's arms. Early manifests list none.
-    if manifest.arms:
-        return [arm.name for arm in manifest.arms]
-    return [arm.name for arm in (*design.baselines, *design.variants)]
+    # A confirmation leaves out some of the design's arms. A manifest may list none.
+    names = [arm.name for arm in manifest.arms]
+    if not names:
+        names = [arm.name for arm in (*design.baselines, *design.variants)]
+    return names
 
 
 def _prefix(trials: Iterable[Trial], arm: str) -> list[Trial]:
@@ -89,13 +90,13 @@ def _seed_findings(name: str, trials: Sequence[Trial], manifest: Manifest, desig
         yield _blocking(f"arm {name}: a seed is counted twice")
     if len(trials) < 2:
         return
-    first, others = trials[0], trials[1:]
+    first, other_trials = trials[0], trials[1:]
     first_score = measured(first, manifest.self_reported)
-    if first.predictions_sha256 and all(trial.predictions_sha256 == first.predictions_sha256 for trial in others):
+    if first.predictions_sha256 and all(trial.predictions_sha256 == first.predictions_sha256 for trial in other_trials):
         same = f"{len(trials)} seeds gave the same predictions, so seeds replicate nothing"
         yield _advisory(f"arm {name}: deterministic: {same}")
     # Other predictions can have equal scores by chance, on few rows; so this is a question.
-    elif all(measured(trial, manifest.self_reported) == first_score for trial in others):
+    elif all(measured(trial, manifest.self_reported) == first_score for trial in other_trials):
         yield _advisory(f"arm {name}: {len(trials)} seeds gave the same scores to the last digit; is the seed used?")
 
 
@@ -135,13 +136,13 @@ def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design)
         elif primary not in values:
             yield _blocking(f"trial {trial.trial}: completed without the primary metric {primary}")
         for metric, value in sorted(values.items()):
-            shown = f"trial {trial.trial}: {metric} = {value:g}"
+            label = f"trial {trial.trial}: {metric} = {value:g}"
             if not is_finite(value):
-                yield _blocking(f"{shown} is not a finite number below {LIMIT:g}")
+                yield _blocking(f"{label} is not a finite number below {LIMIT:g}")
             elif is_share(metric) and not 0 <= value <= 1:
-                yield _advisory(f"{shown} lies outside 0 to 1")
+                yield _advisory(f"{label} lies outside 0 to 1")
             elif is_loss(metric) and value < 0:
-                yield _advisory(f"{shown} is below 0")
+                yield _advisory(f"{label} is below 0")
 
 
 def _time_findings(name: str, trials: Sequence[Trial], calibration: Calibration) -> Iterator[Finding]:

@@ -182,8 +182,11 @@ def _ignored_inputs(manifest: Manifest) -> Iterator[Suspicion]:
 
 def _completed(manifest: Manifest, arm: str, pairs: int | None) -> list[Trial]:
     """An arm's completed trials with an index below `pairs`; with None all of them."""
-    own = [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
-    return [trial for trial in own if pairs is None or trial.index < pairs]
+    completed = []
+    for trial in manifest.trials:
+        if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED and (pairs is None or trial.index < pairs):
+            completed.append(trial)
+    return completed
 
 
 @dataclass(frozen=True)
@@ -198,8 +201,10 @@ class _Arm:
     @classmethod
     def of(cls, manifest: Manifest, name: str, comparison: Comparison) -> _Arm:
         metric, self_reported = comparison.metric, manifest.self_reported
-        completed = _completed(manifest, name, comparison.pairs)
-        trials = [trial for trial in completed if metric in measured(trial, self_reported)]
+        trials = []
+        for trial in _completed(manifest, name, comparison.pairs):
+            if metric in measured(trial, self_reported):
+                trials.append(trial)
         return cls(name, metric, self_reported, trials)
 
     @property
