@@ -169,7 +169,7 @@ def test_none_is_said_wherever_the_numbers_are(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_what_works_is_asked_once_for_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = containment.ability(tmp_path)
-    monkeypatch.setattr(containment, "_tried", lambda: pytest.fail("asked again"))
+    monkeypatch.setattr(containment, "_probe_levels", lambda: pytest.fail("asked again"))
     assert containment.ability(tmp_path) == first
     monkeypatch.setattr(containment, "_this_machine", lambda: "another")
     with pytest.raises(pytest.fail.Exception, match="asked again"):
@@ -180,7 +180,7 @@ def test_a_layer_that_does_not_hold_costs_the_level(monkeypatch: pytest.MonkeyPa
     layers = [probe.Layer("network", False, "a probe got through")]
     monkeypatch.setattr("autolab.trials.containment.probe", lambda level: layers if level == "full" else [])
     why = "network: a probe got through"
-    assert containment._tried() == containment.Ability("partial", why, "`autolab doctor` shows each layer")
+    assert containment._probe_levels() == containment.Ability("partial", why, "`autolab doctor` shows each layer")
 
 
 @pytest.mark.process

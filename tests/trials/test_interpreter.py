@@ -27,7 +27,7 @@ def test_the_environment_names_version_and_packages_and_is_asked_once(monkeypatc
     first = interpreter.packages_hash(PYTHON)
     assert first.version == ".".join(map(str, sys.version_info[:3]))
     assert len(first.packages_sha256) == 64
-    monkeypatch.setattr(interpreter, "_ask", lambda python: pytest.fail("asked again"))
+    monkeypatch.setattr(interpreter, "_request_answer", lambda python: pytest.fail("asked again"))
     assert interpreter.packages_hash(PYTHON) == first
 
 

@@ -148,11 +148,11 @@ def test_what_was_sealed_once_is_not_hashed_again_and_is_held_to_it(
 ) -> None:
     seals.add("code of the base", export)
     hashed.clear()
-    later = Seals(seals.exports, seals.kept)
+    later = Seals(seals.exports, seals.records)
     later.add("code of the base", export)
     assert later.broken() == "" and hashed == []
     (export / "train.py").write_text("import os\n\n\n\n")
-    after_a_crash = Seals(seals.exports, seals.kept)
+    after_a_crash = Seals(seals.exports, seals.records)
     after_a_crash.add("code of the base", export)
     broken = "code of the base: train.py was changed since it was sealed: nothing that was measured with it counts"
     assert after_a_crash.broken() == broken == later.broken()
@@ -180,7 +180,7 @@ def test_a_broken_export_is_put_away_and_is_whole_again_when_it_was_made_again(
     assert not export.exists() and sound.exists()
     make()
     for _ in range(2):
-        again = Seals(seals.exports, seals.kept)
+        again = Seals(seals.exports, seals.records)
         again.add("code", export / "a")
         assert again.broken() == "" and again.put_away() == []
 
@@ -205,12 +205,12 @@ def test_a_users_own_folder_may_change_between_runs_but_not_in_one(
     (own / "b.npy").write_bytes(b"y")
     first = seals.add_own("data/train", own)
     hashed.clear()
-    later = Seals(seals.exports, seals.kept)
+    later = Seals(seals.exports, seals.records)
     assert later.add_own("data/train", own) == first and hashed == []
     (own / "b" / "x.npy").write_bytes(b"z")
     assert "data/train: b/x.npy was changed" in later.broken()
     assert later.put_away() == [] and (own / "b" / "x.npy").read_bytes() == b"z", "a user's files stay where they are"
-    next_run = Seals(seals.exports, seals.kept)
+    next_run = Seals(seals.exports, seals.records)
     assert next_run.add_own("data/train", own) != first and next_run.broken() == ""
     files = sorted(path for path in own.rglob("*") if path.is_file())
     told = "\n".join(f"{path.relative_to(own)} {sha256_of_file(path)}" for path in files)

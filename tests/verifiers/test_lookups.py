@@ -126,7 +126,7 @@ def test_labels_are_found_however_they_are_written(digits: Lookups, labels: Labe
 @pytest.mark.parametrize("way", ["sha256", "md5", "sha1"])
 def test_a_table_sorted_by_the_hash_of_the_inputs_is_found(digits: Lookups, labels: Labels, way: str) -> None:
     table = dict(sorted(by_input(labels, way).items()))
-    assert digits.held(json.dumps(table).encode()).keys() == {"eval"}
+    assert digits.label_counts(json.dumps(table).encode()).keys() == {"eval"}
 
 
 @settings(deadline=None, max_examples=60)
@@ -138,8 +138,8 @@ def test_any_run_under_any_names_in_any_type_at_any_place(digits: Lookups, label
     kind = data.draw(st.sampled_from(["u1", "<i2", "<i4", ">i4", "<i8", "<f4", "<f8"]))
     before, after = data.draw(st.binary(max_size=50)), data.draw(st.binary(max_size=50))
     run = names[labels[start : start + length]]
-    assert digits.held(before + b"\0" + run.astype(kind).tobytes() + after)
-    assert digits.held(before.hex().encode() + repr(listed(run)).encode())
+    assert digits.label_counts(before + b"\0" + run.astype(kind).tobytes() + after)
+    assert digits.label_counts(before.hex().encode() + repr(listed(run)).encode())
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 100])
@@ -148,9 +148,9 @@ def test_labels_of_few_and_of_many_classes_are_found(tmp_path: Path, classes: in
     np.save(tmp_path / "labels.npy", y)
     known = Lookups([Split("eval", tmp_path / "labels.npy")])
     for way in ("a list", "npz", "base64", "gzip"):
-        assert known.held(WRITTEN[way](y.astype(np.uint8)[:1000])), way
-    assert not known.held(WRITTEN["a list"](np.random.default_rng(99).integers(0, classes, 20_000)))
-    assert not known.held(saved(np.random.default_rng(98).permutation(y)))
+        assert known.label_counts(WRITTEN[way](y.astype(np.uint8)[:1000])), way
+    assert not known.label_counts(WRITTEN["a list"](np.random.default_rng(99).integers(0, classes, 20_000)))
+    assert not known.label_counts(saved(np.random.default_rng(98).permutation(y)))
 
 
 # Honest files
@@ -186,13 +186,13 @@ def test_no_source_of_this_repository_looks_like_labels(digits: Lookups) -> None
 def test_chance_makes_no_run(digits: Lookups, seed: int, form: str) -> None:
     y = np.random.default_rng(seed).integers(0, 10, 2000).astype(np.uint8)
     content = {"list": repr(listed(y)).encode(), "bytes": y.tobytes(), "hex": y.tobytes().hex().encode()}
-    assert digits.held(content.get(form, saved(y))) == {}
+    assert digits.label_counts(content.get(form, saved(y))) == {}
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=400) | st.text(max_size=400).map(str.encode))
 def test_any_bytes_are_read_without_an_error(digits: Lookups, content: bytes) -> None:
-    assert digits.held(content) == {}
+    assert digits.label_counts(content) == {}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_any_bytes_are_read_without_an_error(digits: Lookups, content: bytes) ->
     ],
 )
 def test_a_broken_container_is_read_as_bytes(digits: Lookups, content: bytes) -> None:
-    assert digits.held(content) == {}
+    assert digits.label_counts(content) == {}
 
 
 def test_what_unpacks_without_end_is_cut(digits: Lookups, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,5 +263,5 @@ def test_text_that_was_learned_by_heart_is_found(tmp_path: Path) -> None:
     tokens = np.array([ids[sign] for sign in text], np.uint8)
     np.save(tmp_path / "labels.npy", tokens[1:].reshape(-1, 19_999))
     known = Lookups([Split("eval", tmp_path / "labels.npy")])
-    assert known.held(f"TEXT = {text[2000:4000]!r}".encode())
-    assert not known.held(("".join(words.choice("etaoinshrdlu ,.\n") for _ in range(20_000))).encode())
+    assert known.label_counts(f"TEXT = {text[2000:4000]!r}".encode())
+    assert not known.label_counts(("".join(words.choice("etaoinshrdlu ,.\n") for _ in range(20_000))).encode())

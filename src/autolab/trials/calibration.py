@@ -205,7 +205,10 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
 
 
 def _trials(manifest: Manifest, arm: str) -> list[Trial]:
-    trials = [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
+    trials = []
+    for trial in manifest.trials:
+        if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED:
+            trials.append(trial)
     return sorted(trials, key=lambda trial: trial.index)
 
 
@@ -303,6 +306,7 @@ def _too_noisy(calibration: Calibration, config: Config) -> str:
     noise = calibration.difference_deviation
     effect = calibration.success_delta / noise
     resolvable = _resolvable(config) * noise
+    # Beyond 400 pairs another number of pairs is no way out, and none is named.
     pairs, more_pairs = "more than 400", ""
     if calibration.pairs:
         pairs, more_pairs = f"about {calibration.pairs}", f"max_pairs: {calibration.pairs}, "
@@ -371,8 +375,13 @@ def calibration_text(calibration: Calibration) -> list[str]:
         rows.append(("bound", "none"))
     else:
         rows.append(("bound", f"scores worse than {calibration.bound:.5g} count as {calibration.bound:.5g}"))
-    effect_text = f"{calibration.success_delta / noise:.2g} deviations" if noise else "above the noise, which is 0"
-    pairs = f"about {calibration.pairs}" if calibration.pairs else "more than 400"
+    effect_text = "above the noise, which is 0"
+    if noise:
+        effect_text = f"{calibration.success_delta / noise:.2g} deviations"
+    # `rules.pairs_wanted` looks no further.
+    pairs = "more than 400"
+    if calibration.pairs:
+        pairs = f"about {calibration.pairs}"
     gain = f"a gain of {calibration.success_delta:g} is {effect_text}"
     rows.append(("success", f"{gain}: {pairs} of {calibration.max_pairs} pairs"))
     for advice in calibration.advice:

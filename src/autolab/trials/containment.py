@@ -44,44 +44,48 @@ class Ability:
 
 
 def settle(config: Config, store: Path, *, note: bool = True) -> tuple[Config, str]:
-    """The configuration with the level that is really used, and a line for the user where it is not the one asked.
+    """The configuration with the level that is used, and a line for the user if that is not the requested one.
 
-    LabError: the level asked for cannot be had, and what is to run may not run at a lower one."""
-    asked = config.containment
-    if asked == "none":
+    LabError: this machine cannot provide the requested level, and the researcher's code may not run at a lower one."""
+    requested = config.containment
+    if requested == "none":
         return config, ""
-    able = ability(store, note=note)
-    if LEVELS.index(able.level) >= LEVELS.index(asked):
+    highest = ability(store, note=note)
+    level, why, way_out = highest.level, highest.why, highest.way
+    if LEVELS.index(level) >= LEVELS.index(requested):
         return config, ""
-    lower = "partial" if able.level == "partial" else "none"
-    way = f"{able.way}, or say so: containment: {lower} in config.yaml, or `autolab loop --containment {lower}`"
-    if config.researcher.name not in OWN_CODE or able.level == "none":
-        said = f"containment: {asked} cannot be had here: {able.why}"
-        raise LabError(f".autolab/config.yaml: {said}; code of researcher {config.researcher.name} needs it: {way}")
-    line = f"containment: {able.level}, not {asked}: {able.why}; the built-in researcher's code may run so; {able.way}"
-    return config.model_copy(update={"containment": able.level}), line
+    # A model's code never runs at a lower level than the user requested; they must write the lower one down.
+    if config.researcher.name not in OWN_CODE or level == "none":
+        reason = f"containment: {requested} cannot be had here: {why}"
+        need = f"code of researcher {config.researcher.name} needs it"
+        setting = f"containment: {level} in config.yaml, or `autolab loop --containment {level}`"
+        raise LabError(f".autolab/config.yaml: {reason}; {need}: {way_out}, or say so: {setting}")
+    line = f"containment: {level}, not {requested}: {why}; the built-in researcher's code may run so; {way_out}"
+    return config.model_copy(update={"containment": level}), line
 
 
 def ability(store: Path, *, note: bool = True) -> Ability:
-    """What works here. `full` is asked once for each start of the machine and each bubblewrap.
+    """The highest level that works here. `full` is probed once for each start of the machine and each bubblewrap.
 
-    With `note` the answer is kept in `store`. A lower level is asked again each time:
-    the user may have done meanwhile what the message says."""
-    known = store / "containment.json"
-    now = _this_machine()
+    With `note` the result is kept in `store`."""
+    cache = store / "containment.json"
+    machine = _this_machine()
     try:
-        held = json.loads(known.read_bytes())
-        if held["machine"] == now and held["level"] == "full":
+        cached = json.loads(cache.read_bytes())
+        # A lower level is probed each time: the user may have followed the message meanwhile.
+        if cached["machine"] == machine and cached["level"] == "full":
             return Ability("full", "")
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # never asked
-    able = _tried()
+        pass  # there is no cached result, or another version wrote it
+    highest = _probe_levels()
     if note:
-        files.write_whole(known, json.dumps({"machine": now, "level": able.level, "why": able.why}), sync=False)
-    return able
+        result = {"machine": machine, "level": highest.level, "why": highest.why}
+        files.write_whole(cache, json.dumps(result), sync=False)
+    return highest
 
 
 def _this_machine() -> str:
+    """Everything that a probe's result depends on: boot, user, bubblewrap and this file."""
     try:
         facts = os.stat(find_program("bwrap"))
         program = f"{facts.st_ino} {facts.st_mtime_ns}"
@@ -90,33 +94,36 @@ def _this_machine() -> str:
     return f"{boot()} {os.geteuid()} bwrap {program} {Path(__file__).stat().st_mtime_ns}"
 
 
-def _tried() -> Ability:
-    why = way = ""
+def _probe_levels() -> Ability:
+    why = way_out = ""
     for level in ("full", "partial"):
         try:
-            failed = [layer for layer in probe(level) if not layer.holds]
+            failures = [layer for layer in probe(level) if not layer.holds]
         except LabError as error:
+            # The probe itself did not run. Its way out is for `doctor`; the reason alone is shown here.
             reason = str(error).partition("; `autolab")[0].removeprefix("probe.log: ")
-            why, way = why or reason, way or way_to_full()
+            why, way_out = why or reason, way_out or way_to_full()
             continue
-        if not failed:
-            return Ability(level, why, way)
-        why = why or f"{failed[0].name}: {failed[0].message}"
-        way = way or "`autolab doctor` shows each layer"
-    return Ability("none", why, way)
+        if not failures:
+            return Ability(level, why, way_out)
+        # The first failure is that of `full`, which is what the user would have to fix.
+        why = why or f"{failures[0].name}: {failures[0].message}"
+        way_out = way_out or "`autolab doctor` shows each layer"
+    return Ability("none", why, way_out)
 
 
 def way_to_full() -> str:
     """What the user can do where bubblewrap cannot be started, or cannot put up its namespaces."""
     if sys.platform != "linux":
         return "full needs Linux"
-    for name, way in (("bwrap", INSTALL), ("setpriv", "install util-linux"), ("prlimit", "install util-linux")):
+    for program, way_out in (("bwrap", INSTALL), ("setpriv", "install util-linux"), ("prlimit", "install util-linux")):
         try:
-            find_program(name)
+            find_program(program)
         except OSError:
-            return way
+            return way_out
+    # Root makes namespaces whatever these settings say.
     if os.geteuid() != 0:
-        for file, closed, way in _KERNEL_SETTINGS:
+        for file, closed, way_out in _KERNEL_SETTINGS:
             if read_line(Path(file)) == closed:
-                return way.format(name=file.removeprefix("/proc/sys/").replace("/", "."))
+                return way_out.format(name=file.removeprefix("/proc/sys/").replace("/", "."))
     return _NAMESPACES

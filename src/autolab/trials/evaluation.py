@@ -54,6 +54,7 @@ class Evaluation:
         if self.altered is None:
             return None
         altered = attempt / lookahead.ALTERED / PREDICTIONS
+        # Checked like those that count: the comparison trusts the header.
         checked = check_predictions(altered, None)
         if isinstance(checked, Problem):
             return checked
@@ -97,10 +98,12 @@ class Evaluation:
         try:
             rows = np.load(predictions, mmap_mode="r", allow_pickle=False)
             truth = np.load(labels, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):  # a diverged trial need not have left any
+        except (OSError, ValueError):
+            # A diverged trial need not have left any predictions.
             return ()
         if rows.ndim == 0 or truth.ndim == 0 or len(truth) != len(rows) or len(rows) < count:
             return ()
+        # Every `count`-th row, because rows are often sorted by class: a block of them would be one class.
         values = []
         try:
             for part in range(count):

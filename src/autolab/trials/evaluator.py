@@ -67,19 +67,20 @@ def _flat_numbers(value: object, compared: str | None) -> dict[str, float]:
     if len(value) > METRICS_KEYS:
         raise InvalidFile(f"{len(value)} keys, more than the {METRICS_KEYS} allowed")
     finite: dict[str, float] = {}
-    others: list[str] = []
+    not_finite: list[str] = []
     for key, number in value.items():
+        # bool is an int in Python: a flag is no measurement.
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise InvalidFile(f"{key[:60]}: must be a number, got {json.dumps(number)[:60]}")
         if is_finite(number):
             finite[key] = float(number)
         else:
-            others.append(key)
-    if not others:
+            not_finite.append(key)
+    if not not_finite:
         return short_names(finite)
-    if compared in others:
+    if compared in not_finite:
         return short_names(finite) | {compared: math.nan}
-    first = others[0]
+    first = not_finite[0]
     raise InvalidFile(f"{first[:60]}: must be a finite number, got {json.dumps(value[first])[:60]}")
 
 
@@ -96,8 +97,10 @@ def check_predictions(path: Path, rows: int | None) -> str | Problem:
                 raise InvalidFile(f"must be float32 ('<f4'), got {header.descr[:60]!r}")
             if rows is not None and shape[0] != rows:
                 raise InvalidFile(f"{shape[0]} rows, but there are {rows} inputs")
+            # Of the open file: the path could lead to another one by now.
             size = os.fstat(file.fileno()).st_size
             expected = header.start + 4 * math.prod(shape)
+            # Bytes behind the array would change the hash of equal predictions.
             if size != expected:
                 raise InvalidFile(f"{size} bytes, but a float32 array of shape {shape} has {expected}")
             file.seek(0)
@@ -138,14 +141,16 @@ class FrozenEvaluator:
         for path in (self.python, labels):
             if not path.exists():
                 raise LabError(f"{path}: not found; the evaluator needs it")
+        # A folder of its own, so that a score.json which a killed run left is never read as this one's.
         work = folder.absolute() / "work"
         remove_tree(work)
         work.mkdir(parents=True)
         bytecode = (self.bytecode or work / "bytecode").absolute()
         bytecode.mkdir(exist_ok=True)
+        # A box binds real files; the interpreter alone keeps its link, by which it knows its environment.
         script, predictions_file = str(self.script.resolve()), str(predictions.absolute())
         labels_file, score_file = str(labels.resolve()), work / "score.json"
-        # -u keeps what it prints in order.
+        # -I: nothing that a candidate or the user's environment holds is imported. -u keeps what it prints in order.
         argv = [str(self.python.absolute()), "-I", "-X", f"pycache_prefix={bytecode}", "-u", script]
         argv += ["--predictions", predictions_file, "--labels", labels_file, "--out", str(score_file)]
         reads = (*self.box.reads, script, predictions_file, labels_file)
@@ -154,6 +159,7 @@ class FrozenEvaluator:
             ended = execute.run(argv, work, environment.EVALUATOR, folder / "score.log", self.time_limit_s, box)
             if ended.missing is not None:
                 raise LabError(f"{self.python}: evaluator could not be started: {ended.missing}")
+            # Checked again: a script that was swapped while it ran gives no score.
             problem = self._changed() or _complaint(ended, predictions, self.time_limit_s)
             return problem or _read_score(score_file, folder / "score.json", compared)
         finally:
@@ -173,6 +179,7 @@ class FrozenEvaluator:
 
 def _read_score(written: Path, destination: Path, compared: str | None) -> dict[str, float] | Problem:
     """The numbers in the evaluator's file, which is copied to `destination` if it can be read."""
+    # An earlier score must not stand beside predictions that this run refuses.
     destination.unlink(missing_ok=True)
     numbers = read_metrics(written, compared)
     if isinstance(numbers, dict):

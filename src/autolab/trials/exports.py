@@ -46,14 +46,15 @@ class Exporter:
 
     def code(self, commits: Mapping[str, str], hidden: Sequence[str]) -> dict[str, CodeExport]:
         """The code of each commit (name of the code -> commit), without the paths in `hidden`."""
+        # Another list of hidden paths makes another export of the same tree.
         suffix = files.sha256_of("\n".join(hidden))[:8]
         code = {}
         for name, commit in commits.items():
             tree = self.git.tree(commit)
-            code[name] = CodeExport(commit, tree, self.folder / f"code-{tree}-{suffix}")
-        for name, export in code.items():
-            self.git.export(export.commit, export.folder, None, hidden)
-            self.seals.add(f"code of the {name}", export.folder)
+            folder = self.folder / f"code-{tree}-{suffix}"
+            self.git.export(commit, folder, None, hidden)
+            self.seals.add(f"code of the {name}", folder)
+            code[name] = CodeExport(commit, tree, folder)
         return code
 
     def with_imports(
@@ -69,40 +70,46 @@ class Exporter:
         redirected = {}
         for name, export in code.items():
             text = redirection.text(roots, export.folder)
-            own_name = f"imports-{export.folder.name.removeprefix('code-')}-{files.sha256_of(text)[:8]}"
-            folder = export.folder.with_name(own_name)
+            # Named by its content too, so that another redirection makes another folder.
+            digest = files.sha256_of(text)[:8]
+            folder = export.folder.with_name(f"imports-{export.folder.name.removeprefix('code-')}-{digest}")
             path = folder / "sitecustomize.py"
             if not path.exists():
                 files.write_whole(path, text, mode=0o644)
-                folder.chmod(0o755)  # whatever the umask: started by root, a trial is a user of its own
+                # Whatever the umask: if root started the lab, a trial runs as another user.
+                folder.chmod(0o755)
             self.seals.add(f"import paths of the {name}", folder)
             redirected[name] = replace(export, imports=folder)
         return redirected
 
     def data(self, commit: str, path: str) -> DataFolder:
-        """A data folder as it is in the commit, or where git does not hold it, as it lies on disk."""
+        """A data folder as the commit has it, or as it lies on disk if git does not hold it."""
         git_object = require_folder(self.git, self.root, commit, path)
-        if git_object:
-            # Named by its path too: two splits may hold the same rows.
-            folder = self.folder / f"data-{git_object}-{files.sha256_of(path)[:8]}"
-            self.git.export(commit, folder, [path], [])
-            self.seals.add(path, folder / path)
-            return DataFolder(folder / path, git_object)
-        folder = self.root / path
-        return DataFolder(folder, self.seals.add_own(path, folder))
+        if not git_object:
+            # Read where it lies: data that git does not hold is often too large for a copy.
+            folder = self.root / path
+            return DataFolder(folder, self.seals.add_own(path, folder))
+        # Named by its path too: two splits may hold the same rows.
+        digest = files.sha256_of(path)[:8]
+        return DataFolder(self._export(commit, path, f"data-{git_object}-{digest}", path), git_object)
 
-    def file(self, commit: str, path: str, what: str) -> Path:
-        """A committed file; `what` is its name in messages. LabError: the commit does not have it."""
+    def file(self, commit: str, path: str, label: str) -> Path:
+        """A committed file; `label` is its name in messages. LabError: the commit does not have it."""
         git_object = require_committed(self.git, commit, path)
-        folder = self.folder / f"file-{git_object}"
+        return self._export(commit, path, f"file-{git_object}", label)
+
+    def _export(self, commit: str, path: str, name: str, label: str) -> Path:
+        folder = self.folder / name
         self.git.export(commit, folder, [path], [])
-        self.seals.add(what, folder / path)
+        self.seals.add(label, folder / path)
         return folder / path
 
 
 def require_folder(git: Git, root: Path, commit: str, path: str) -> str | None:
-    """What git calls the folder in the commit; None: it lies on disk. LabError: it does neither."""
-    git_object = None if Path(path).is_absolute() else git.has_path(commit, path)
+    """The folder's object id in the commit; None if it lies on disk alone. LabError: it is in neither."""
+    git_object = None
+    if not Path(path).is_absolute():
+        git_object = git.has_path(commit, path)
     if not git_object and not (root / path).is_dir():
         way = "run `python prepare.py` in the lab" if (root / "prepare.py").is_file() else "put the data there"
         raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
@@ -110,7 +117,7 @@ def require_folder(git: Git, root: Path, commit: str, path: str) -> str | None:
 
 
 def require_committed(git: Git, commit: str, path: str) -> str:
-    """What git calls the evaluator in the commit; LabError where that does not have it."""
+    """The evaluator's object id in the commit; LabError if the commit does not have it."""
     git_object = git.has_path(commit, path)
     if not git_object:
         raise LabError(f".autolab/config.yaml: evaluate.script: {path} is not in commit {commit[:12]}; commit it")

@@ -28,7 +28,7 @@ Answer = Literal["passed", "failed", "none", "used_up", "not_asked"]
 
 
 class HoldoutAnswer(NamedTuple):
-    """`replicates`: what the error of the test was taken from, if there was one."""
+    """The answer, and what the error of the test was estimated from (`replicates`; None without a test)."""
 
     answer: Answer
     replicates: holdout.Replicates | None = None
@@ -89,16 +89,17 @@ class HoldoutQuestion:
         sign = 1 if confirm.direction == "maximize" else -1
         pairs, count = comparison.pairs or 0, holdout.parts_of(rows_of(scores.split.labels))
         number = 2 * pairs + 2 * count * min(holdout.PAIRS, pairs)
-        self.tell(
-            f"{comparison.arm} gains on fresh seeds too: scoring {pairs} pairs on the holdout, {number} scores in all"
-        )
+        work = f"scoring {pairs} pairs on the holdout, {number} scores in all"
+        self.tell(f"{comparison.arm} gains on fresh seeds too: {work}")
         gains: list[float] = []
         part_gains: list[tuple[float, ...]] = []
         for index in range(pairs):
             before, after = _trial(confirm, comparison.baseline, index), _trial(confirm, comparison.arm, index)
             base_score, new_score = scores.whole(before), scores.whole(after)
+            # A baseline that cannot be scored is the user's to fix; the question stays counted, and is put again.
             if isinstance(base_score, Problem):
                 raise LabError(f"holdout: trial {before.trial} of {confirm.run_id}: {base_score.message}")
+            # A candidate that cannot be scored there has not shown that it gains.
             if isinstance(new_score, Problem):
                 self.tell(f"note: holdout: trial {after.trial} of {confirm.run_id}: {new_score.message}")
                 return None
@@ -126,25 +127,31 @@ class _HoldoutScores:
 
     @property
     def metric(self) -> str:
-        assert self.confirm.metric is not None  # a confirmed run has compared something
+        # A confirmed run has compared something.
+        assert self.confirm.metric is not None
         return self.confirm.metric
 
     def whole(self, trial: Trial) -> float | Problem:
         """The score of one trial, cut at the bound as on the evaluation."""
         scale = Scale.of(self.confirm)
+        # A training that diverged counts as the bound on the evaluation, and so it does here.
         if scale.bound is not None and scale.cut(trial) == "diverged":
             return scale.bound
         predictions, folder = self.record.held(trial.key), self.record.held_folder / f"{trial.key}.score"
+        # What a trial wrote: nothing else has checked it since.
         checked = check_predictions(predictions, None)
         if isinstance(checked, Problem):
             return checked
-        measured = self.evaluation.score(predictions, self.split.labels, folder, self.metric)
-        if isinstance(measured, Problem):
-            diverged = measured.outcome is TrialOutcome.INVALID_ARTIFACT and not score.finite(predictions)
-            if diverged and scale.bound is not None:
+        numbers = self.evaluation.score(predictions, self.split.labels, folder, self.metric)
+        if isinstance(numbers, Problem):
+            # The evaluator may refuse predictions that are finite on the evaluation's rows and not on these.
+            is_refusal = numbers.outcome is TrialOutcome.INVALID_ARTIFACT
+            if scale.bound is not None and is_refusal and not score.finite(predictions):
                 return scale.bound
-            return measured
-        value = scale.counted(measured[self.metric]) if self.metric in measured else None
+            return numbers
+        value = None
+        if self.metric in numbers:
+            value = scale.counted(numbers[self.metric])
         if value is None:
             return Problem(TrialOutcome.INVALID_ARTIFACT, f"score.json: {self.metric} is no finite number")
         return value

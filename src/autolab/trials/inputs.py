@@ -87,6 +87,7 @@ class TrialInputs:
         """The JSON file of an arm's resolved settings (AUTOLAB_CONFIG), addressed by its content."""
         settings = json.dumps(arm.settings, sort_keys=True)
         path = self.configs / f"{files.sha256_of(settings)[:16]}.json"
+        # Never written again: the file is sealed, and a new time of modification would have it hashed again.
         if not path.exists():
             files.write_whole(path, settings, mode=0o644)
         return path
@@ -97,6 +98,7 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
 
     The commit called `base` holds evaluator and data. LabError: a part is missing or cannot be read.
     """
+    # Evaluator and data come from the base alone: a candidate cannot bring its own.
     base = commits[BASE]
     python, redirection = interpreter.inspect(trial_python(source.root, config), source.root)
     exporter = Exporter(source.git, source.root, source.exports, Seals(source.exports, source.store / "seals"))
@@ -144,7 +146,8 @@ def _evaluation(
     source: InputSource,
 ) -> Evaluation | None:
     """The frozen evaluator and its splits. LabError: trials may not read the inputs that they predict for."""
-    if config.evaluate is None or config.predict is None:  # a configuration has both or none
+    # A configuration has both or none.
+    if config.evaluate is None or config.predict is None:
         return None
     script = exporter.file(base, config.evaluate.script, "the evaluator")
     # The prediction's level and limits, except for the disk: the byte code of what it imports needs room.
@@ -177,7 +180,8 @@ def protocol_hash(
         PROTOCOL_EVALUATOR: evaluator_sha256,
         PROTOCOL_DATA: dict(data_sha256),
         PROTOCOL_METRIC: [metric.primary, metric.direction],
-        PROTOCOL_ENVIRONMENT: environment.value() | {"python": ""},  # wherever it lies
+        # The same packages in another folder are the same environment.
+        PROTOCOL_ENVIRONMENT: environment.value() | {"python": ""},
     }
     return files.sha256_of(json.dumps(parts, sort_keys=True))
 
@@ -192,6 +196,7 @@ def from_user(names: Sequence[str]) -> dict[str, str]:
 
 def hidden_from_trials(config: Config) -> list[str]:
     """Paths that the code export leaves out: the evaluator, every split, the lab's own record."""
+    # The record has earlier scores and what was learned from them: a training must not depend on it.
     hidden = [".autolab", "experiments", "5_worktrees"]
     if config.data:
         hidden.append(config.data)
@@ -203,7 +208,8 @@ def hidden_from_trials(config: Config) -> list[str]:
 
 
 def require_open(path: Path, config: Config) -> None:
-    """LabError if trials may not read `path` or a file in it: started by root, a trial is a user of its own."""
+    """LabError if trials may not read `path` or a file in it."""
+    # At `full`, if root started the lab, each trial runs as another user, who reads what everybody may read.
     if config.containment != "full" or os.geteuid() != 0:
         return
     paths = [path]

@@ -27,7 +27,7 @@ from autolab.text import decode_json
 from autolab.trials import site_paths
 
 ANSWER_LIMIT_S = 60.0
-"""Seconds in which an interpreter says what it has."""
+"""Seconds that an interpreter may take to report on itself."""
 PACKAGED_DATA = frozenset({"scikit-learn"})
 """Distributions with the evaluation data of a shipped lab inside: sklearn.datasets.load_digits has the labels too."""
 TEMPLATES = "templates"
@@ -41,7 +41,7 @@ _SYSTEM_SITES = ("/usr/lib/python3*", "/usr/local/lib/python3*")
 
 @dataclass(frozen=True)
 class _Answer:
-    """What an interpreter says of itself; `modified` is the time of its site-packages in nanoseconds."""
+    """What an interpreter reports on itself; `modified` is the time of its site-packages in nanoseconds."""
 
     version: str
     packages: tuple[str, ...]
@@ -66,7 +66,7 @@ class Redirection:
     paths: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     finders: bool = False
-    kept: tuple[str, ...] = ()
+    exempt: tuple[str, ...] = ()
     """Folders in the checkout that it may import from: its own environment."""
     aliases: tuple[str, ...] = ()
     """Other names of the lab's root, through links, that these paths use."""
@@ -77,8 +77,8 @@ class Redirection:
     def text(self, roots: Sequence[str], export: Path) -> str:
         """A `sitecustomize.py` that sends what leads into the checkout, at any of `roots`, to a code export."""
         # The export itself lies in .git.
-        kept = [*self.kept, *(os.path.join(root, ".git") for root in roots)]
-        moved: dict[str, Any] = {"roots": [*roots, *self.aliases], "kept": kept, "to": str(export)}
+        exempt = [*self.exempt, *(os.path.join(root, ".git") for root in roots)]
+        moved: dict[str, Any] = {"roots": [*roots, *self.aliases], "exempt": exempt, "to": str(export)}
         moved |= {"paths": list(self.paths), "links": dict(self.links)}
         source = Path(site_paths.__file__).read_text(encoding="utf-8")
         unset = "MOVED: dict[str, Any] | None = None\n"
@@ -158,6 +158,7 @@ def places(python: Path, root: Path) -> Places:
         if relative is not None:
             paths.append(relative)
             into_checkout.append(path)
+        # To bind such a path would give the labels to each trial.
         elif checkout.lies_in(path):
             raise LabError(
                 f"{python}: {path} is on its sys.path, and the lab lies in it, with its labels: take that line out of"
@@ -173,6 +174,7 @@ def places(python: Path, root: Path) -> Places:
             relative = checkout.relative(path)
             if relative is None:
                 package = _package(path)
+                # A package that holds the lab is left out: to bind it would give the labels to each trial.
                 if package is not None and not checkout.lies_in(package):
                     elsewhere.append(package)
                 continue
@@ -180,12 +182,13 @@ def places(python: Path, root: Path) -> Places:
             if entries is answer.links:
                 links.append((module, relative))
             else:
+                # The finder's own table says the rest, in the trial's process.
                 finders = True
-    kept = tuple(path for path in own if checkout.relative(path) is not None)
+    exempt = tuple(path for path in own if checkout.relative(path) is not None)
     aliases = checkout.aliases(into_checkout)
     reads = _outermost([*own, *elsewhere])
     covers = shipped_labs([*answer.own, *answer.path, *elsewhere], reads)
-    return Places(reads, covers, Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, kept, aliases))
+    return Places(reads, covers, Redirection(tuple(dict.fromkeys(paths)), tuple(links), finders, exempt, aliases))
 
 
 def spellings(path: str | Path) -> tuple[str, ...]:
@@ -219,6 +222,7 @@ class _Checkout:
             spelling, relative = os.path.abspath(path), self.relative(path)
             if any(Path(spelling).is_relative_to(root) for root in self.roots):
                 continue
+            # The path leads here through a link: what stands before its relative part is a name of the root.
             if relative == ".":
                 names.append(spelling)
             elif spelling.endswith(f"/{relative}"):
@@ -230,6 +234,7 @@ def _own_paths(answer: _Answer, checkout: _Checkout) -> tuple[str, ...]:
     """Prefixes, standard library and site-packages. Of a prefix that the lab lies in, only its Python."""
     paths = list(answer.own)
     for prefix in answer.prefixes:
+        # As with a prefix of /usr/local or a home folder, and a lab somewhere below it.
         if checkout.lies_in(prefix):
             paths += [os.path.join(prefix, "bin"), os.path.join(prefix, "pyvenv.cfg")]
             paths += glob.glob(os.path.join(glob.escape(prefix), "lib*", "libpython*"))
@@ -268,6 +273,7 @@ def shipped_labs(folders: Sequence[str], reads: Sequence[str]) -> tuple[str, ...
     labs = []
     for package in packages:
         folder = os.path.join(package, TEMPLATES)
+        # A user's own package may be called `autolab` too, and its templates stay readable.
         if os.path.isdir(folder) and os.path.isfile(os.path.join(package, MARK)):
             labs.append(_as_bound(folder, (*reads, *SYSTEM)))
     return tuple(dict.fromkeys(labs))
@@ -284,15 +290,16 @@ def _as_bound(folder: str, reads: Sequence[str]) -> str:
 
 
 _answers: dict[Path, _Answer] = {}
-"""Those that this process has asked for, by the interpreter."""
+"""The answers that this process has read, by interpreter."""
 
 
 def _answer(python: Path) -> _Answer:
     # Not resolved: a virtual environment's interpreter is a link, and the environment is where the link lies.
     path = Path(shutil.which(python) or python).absolute()
     answer = _answers.get(path)
+    # Installing or removing a package changes the time of site-packages.
     if answer is None or answer.modified != _modified(answer.site):
-        answer = _answers[path] = _ask(path)
+        answer = _answers[path] = _request_answer(path)
     return answer
 
 
@@ -300,7 +307,7 @@ def _modified(folder: Path) -> int:
     return folder.stat().st_mtime_ns if folder.exists() else 0
 
 
-def _ask(python: Path) -> _Answer:
+def _request_answer(python: Path) -> _Answer:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "answer.json"
         argv = [str(python), "-I", "-B", str(site_paths.__file__)]
@@ -313,6 +320,7 @@ def _ask(python: Path) -> _Answer:
         reason = ended.last_line or "no message"
         raise LabError(f"{python}: cannot list its packages (Python 3.8 or newer is needed): {reason}")
     try:
+        # The last line alone: a `.pth` file may print something before it.
         answer = json.loads(text.rstrip().rpartition("\n")[2])
         site = Path(answer["site"])
     except (ValueError, TypeError, KeyError):
@@ -333,6 +341,7 @@ def _ask(python: Path) -> _Answer:
 def _outermost(paths: Iterable[str]) -> tuple[str, ...]:
     """Paths that exist and lie in none of the others, `/` left out."""
     outermost: list[str] = []
+    # Shortest first: a folder is seen before what lies in it.
     for path in sorted({os.path.abspath(path) for path in paths if path} - {"/"}, key=len):
         if os.path.exists(path) and not any(Path(path).is_relative_to(outer) for outer in outermost):
             outermost.append(path)

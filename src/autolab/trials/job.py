@@ -86,6 +86,7 @@ class TrialCommands:
     def identity(self, user: Mapping[str, str]) -> list[JsonValue]:
         """The parts of it, and of the user's variables, that a trial's numbers depend on."""
         parts: list[JsonValue] = [self.command, self.predict.command if self.predict else ""]
+        # Defaults add nothing, so that trials which were stored before these settings existed are still found.
         if self.train.metrics != "metrics.json":
             parts.append(f"{METRICS_FILE} {self.train.metrics}")
         if self.train.in_copy:
@@ -104,6 +105,7 @@ class TrialCommands:
         if not self.train.in_copy:
             return arguments
         place, data = "", ""
+        # The code export leaves the data out; a program that reads it by its path in the lab needs the link.
         if self.data is not None and not Path(self.data).is_absolute():
             place, data = self.data, "{data}"
         copied = ["{code}", f"{{folder}}/{COPY}", self.metrics_file, place, data]
@@ -125,6 +127,7 @@ class Attempt:
 def content_key(inputs: TrialInputs, commands: TrialCommands, arm: PlannedArm, seed: int) -> str:
     """The key of everything that the result of an arm at a seed depends on (`stored.content_key`)."""
     evaluator = inputs.evaluator_sha256
+    # A trial whose predictions were not tested for looking ahead is none that a lab with the test may reuse.
     if inputs.evaluation is not None and inputs.evaluation.altered is not None:
         evaluator += ALTERED_SUFFIX
     return stored.content_key(
@@ -181,9 +184,11 @@ class _JobBuilder:
             self._predict("predict", arguments, command, lookahead.TRUE)
         else:
             self._files[lookahead.ALTERED] = evaluation.altered.inputs
+            # Both runs copy their inputs to the same kind of place: the program cannot tell them apart.
             for name, source in evaluation.altered.order(self._attempt.key).items():
                 copying = ["/bin/sh", "-c", _OWN_INPUTS_SCRIPT, "autolab", f"{{{source}}}", *arguments]
                 self._predict(name, copying, command, source, f"{{folder}}/{name}/inputs.npy")
+        # Predicted now, with the model at hand, and scored only if the confirmation passes.
         if self._attempt.holdout and evaluation.holdout is not None:
             self._files[HOLDOUT] = evaluation.holdout.inputs
             self._predict(HOLDOUT, arguments, command, HOLDOUT)
@@ -242,8 +247,11 @@ def tidy(altered: lookahead.Altered | None, key: str, attempt: Path) -> None:
     if altered is None:
         return
     for step, source in altered.order(key).items():
+        # A trial that failed has not run every step.
         if (attempt / step).exists():
-            shown = attempt / ("predict" if source == lookahead.TRUE else lookahead.ALTERED)
+            name = "predict" if source == lookahead.TRUE else lookahead.ALTERED
+            # The altered inputs would show the cuts.
             remove_any(attempt / step / "inputs.npy")
-            remove_any(shown)
-            (attempt / step).rename(shown)
+            # An earlier call that was killed has left one, if the attempt was fetched again since.
+            remove_any(attempt / name)
+            (attempt / step).rename(attempt / name)

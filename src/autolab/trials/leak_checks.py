@@ -16,17 +16,16 @@ from autolab.trials.inputs import TrialInputs, hidden_from_trials
 
 
 def refuse_copied_labels(config: Config, inputs: TrialInputs, store: Path) -> None:
-    """LabError if trials of these inputs could read a copy of the labels. `store` keeps what the search saw.
-
-    Nothing is searched at level `none`: there the labels are readable where they lie."""
+    """LabError if trials of these inputs could read a copy of the labels. `store` holds the index of the search."""
+    # At level `none` a search would be useless: there the labels are readable where they lie.
     if inputs.evaluation is None or config.evaluate is None or inputs.containment == "none":
         return
     places = _shared_places(config, inputs.interpreter.path, inputs.interpreter.reads)
     if inputs.data is not None:
         places.append(leaks.SearchedPlace(str(inputs.data), "the training data", f"take it out of {config.data}"))
     for name, export in inputs.code.items():
-        way = f"take it out of commit {export.commit[:12]}"
-        places.append(leaks.SearchedPlace(str(export.folder), f"the code of the {name}", way))
+        way_out = f"take it out of commit {export.commit[:12]}"
+        places.append(leaks.SearchedPlace(str(export.folder), f"the code of the {name}", way_out))
     labels = _labels(config.evaluate, inputs.evaluation)
     leaks.refuse_copies(labels, places, inputs.interpreter.covers, store)
 
@@ -36,6 +35,7 @@ def copied_labels(config: Config, inputs: TrialInputs) -> list[leaks.Copy]:
     if inputs.evaluation is None or config.evaluate is None:
         return []
     labels = _labels(config.evaluate, inputs.evaluation)
+    # A copy in the base is the user's to take out: `refuse_copied_labels` reports it.
     in_base = _copies_in(inputs.code[BASE].folder, labels)
     in_candidate = _copies_in(inputs.code[CANDIDATE].folder, labels)
     return [copy for copy in in_candidate if copy not in in_base]
@@ -43,6 +43,7 @@ def copied_labels(config: Config, inputs: TrialInputs) -> list[leaks.Copy]:
 
 def _copies_in(export: Path, labels: dict[str, Path]) -> list[leaks.Copy]:
     """The copies of labels in a code export, by their paths in it, sorted."""
+    # The search reports real paths, whatever links lead to the store.
     top = os.path.realpath(export)
     copies = leaks.copies(labels, [str(export)], ())
     return [leaks.Copy(os.path.relpath(copy.path, top), copy.equals) for copy in copies]
@@ -51,15 +52,17 @@ def _copies_in(export: Path, labels: dict[str, Path]) -> list[leaks.Copy]:
 def look_for_leaks(root: Path, store: Path, config: Config, *, note: bool) -> None:
     """As `refuse_copied_labels`, before anything is exported: the labels as they lie in the checkout `root`.
 
-    With `note` what the walk saw is kept in the store, so that the next one is quick."""
+    With `note` the index of the search is written to the store, so that the next one is quick."""
     python, evaluate = trial_python(root, config), config.evaluate
     refuse_reads(root, store, config)
+    # An interpreter that does not run is reported in a lab without an evaluator too.
     places = interpreter.places(Path(python), root)
     if evaluate is None or config.containment == "none":
         return
     labels = {}
     for split in (evaluate.eval, evaluate.holdout):
         for name in _LABELLED[evaluate.altered_suffix]:
+            # Labels that are not in the checkout are exported later, and searched for then.
             if split is not None and (root / split / name).is_file():
                 labels[f"{split}/{name}"] = root / split / name
     shared = _shared_places(config, python, places.reads)
@@ -96,12 +99,14 @@ def _shared_places(config: Config, python: str, interpreter_reads: Sequence[str]
     """What the trials read of this machine."""
     places = []
     for key, command in (("train", config.train), ("predict", config.predict)):
-        for path in command.reads if command is not None else ():
-            way = f"take {path} off {key}.reads in {Config.FILE}"
-            places.append(leaks.SearchedPlace(path, f"{key}.reads", way))
+        if command is not None:
+            for path in command.reads:
+                way_out = f"take {path} off {key}.reads in {Config.FILE}"
+                places.append(leaks.SearchedPlace(path, f"{key}.reads", way_out))
     for path in interpreter_reads:
-        way = f"take it away, or name an environment without it as python in {Config.FILE}"
-        places.append(leaks.SearchedPlace(path, f"the environment of {python}", way))
+        way_out = f"take it away, or name an environment without it as python in {Config.FILE}"
+        places.append(leaks.SearchedPlace(path, f"the environment of {python}", way_out))
+    # After the environment, which may lie in one of them: the first place that holds a copy is the one named.
     for path in SYSTEM:
         places.append(leaks.SearchedPlace(path, f"{path} of the system", "take it away"))
     return places

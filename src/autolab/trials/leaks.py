@@ -48,15 +48,16 @@ def refuse_reads(root: Path, store: Path, reads: Mapping[str, Sequence[str]], hi
     for folder in SYSTEM:
         if Path(lab).is_relative_to(os.path.realpath(folder)):
             raise LabError(f"{root}: lies in {folder}, which every trial can read, labels too: move the lab elsewhere")
-    secret = [os.path.realpath(store), *(os.path.realpath(root / path) for path in hidden)]
+    # Where these really lie: the store or the data may be links that lead out of the lab.
+    secret_paths = [os.path.realpath(path) for path in (store, *(root / name for name in hidden))]
     for key, paths in reads.items():
         for path in paths:
-            reason = _reason_to_refuse(path, lab, secret)
+            reason = _reason_to_refuse(path, lab, secret_paths)
             if reason:
                 raise LabError(f".autolab/config.yaml: {key}: {path}: {reason}; name the folder that the program needs")
 
 
-def _reason_to_refuse(path: str, lab: str, secret: Sequence[str]) -> str:
+def _reason_to_refuse(path: str, lab: str, secret_paths: Sequence[str]) -> str:
     everything = "leads to every file of this machine, the lab's labels too"
     # /proc/PID/root is every file of the machine; a path through it has no other name by which it could be judged.
     if Path(os.path.normpath(path)).is_relative_to(_PROC):
@@ -70,9 +71,10 @@ def _reason_to_refuse(path: str, lab: str, secret: Sequence[str]) -> str:
         return f"{leads_to}{everything}"
     if Path(lab).is_relative_to(real):
         return f"{leads_to}holds the lab, with its labels and its record"
-    for inner in secret:
-        if real.is_relative_to(inner) or Path(inner).is_relative_to(real):
-            return f"{leads_to}holds {inner}, which no trial may see"
+    # Either way round: a path into a secret folder shows a part of it.
+    for secret in secret_paths:
+        if real.is_relative_to(secret) or Path(secret).is_relative_to(real):
+            return f"{leads_to}holds {secret}, which no trial may see"
     return ""
 
 
@@ -93,16 +95,18 @@ def refuse_copies(
 ) -> None:
     """LabError for a file that trials could read in one of `places` and that equals a labels file.
 
-    With `keep` the index in the lab's `store` makes it quick; without, everything is read and nothing written."""
+    With `keep` the index in the lab's `store` makes it quick. Without, everything is read and nothing is written."""
     file, index = store / INDEX, Index()
     if keep:
         if file not in _indices:
             _indices[file] = Index.load(file)
         index = _indices[file]
-    found = copies(labels, [place.path for place in places], covers, index)
+    matches = copies(labels, [place.path for place in places], covers, index)
+    # Saved before the refusal too: the user will call again after each file that they take out.
     if keep and index.changed:
         index.save(file)
-    for copy in found:
+    if matches:
+        copy = matches[0]
         place = next(place for place in places if Path(copy.path).is_relative_to(os.path.realpath(place.path)))
         raise LabError(
             f"{copy.path}: equals {copy.equals}, and every trial could read it there, in {place.what}: {place.way}"
@@ -110,7 +114,7 @@ def refuse_copies(
 
 
 _indices: dict[Path, Index] = {}
-"""Those that this process has read."""
+"""The indices that this process has read, by file."""
 
 _Fingerprint = tuple[tuple[int, ...], str]
 """Size, mtime, ctime and inode of a file, and the SHA-256 that it had with them."""
@@ -151,28 +155,31 @@ def copies(
     index = index if index is not None else Index()
     names: dict[str, str] = {}
     sizes = set()
+    # Any empty file equals an empty labels file, and shows nothing.
     for name, original in labels.items():
         size = original.stat().st_size
         if size:
             names.setdefault(sha256_of_file(original), name)
             sizes.add(size)
+    # The index lists files of these sizes alone: for other sizes it has to be made anew.
     if index.sizes != tuple(sorted(sizes)):
         index.sizes, index.folders, index.hashes = tuple(sorted(sizes)), {}, {}
     if not sizes:
         return []
     walk = _Walk(index, covers)
-    found = []
+    matches = []
     for path in walk.files(places):
         sha256 = walk.sha256(path)
         if sha256 in names:
-            found.append(Copy(path, names[sha256]))
+            matches.append(Copy(path, names[sha256]))
     index.changed = (walk.folders, walk.hashes) != (index.folders, index.hashes)
+    # Only what this walk saw: folders that are gone leave the index.
     index.folders, index.hashes = walk.folders, walk.hashes
-    return sorted(found, key=lambda copy: copy.path)
+    return sorted(matches, key=lambda copy: copy.path)
 
 
 class _Walk:
-    """One walk over places with what an earlier one has seen; `folders` and `hashes` fill as those of an index."""
+    """One walk over places, with the index of an earlier one; it fills `folders` and `hashes` as those of an index."""
 
     def __init__(self, index: Index, covers: Iterable[str]) -> None:
         self.folders: dict[str, int] = {}
@@ -197,22 +204,24 @@ class _Walk:
                 yield real
         while folders:
             folder = folders.pop()
+            # Places lie in each other: each folder is read once.
             if folder in self.folders or folder in self._covers:
                 continue
             try:
+                # Before the folder is read: a file that appears meanwhile has it read again next time.
                 modified = os.stat(folder).st_mtime_ns
                 if self._index.folders.get(folder) == modified:
                     inner, files = self._earlier_folders[folder], self._earlier_files[folder]
                 else:
                     inner, files = _read(folder, self._index.sizes)
             except OSError:
-                continue  # removed meanwhile, or not readable for us
+                continue  # removed meanwhile, or not readable for this user
             self.folders[folder] = modified
             folders += inner
             yield from files
 
     def sha256(self, path: str) -> str | None:
-        """A file's hash, which is recorded; None if it no longer has the size of a labels file."""
+        """Record and return a file's hash; None if it no longer has the size of a labels file."""
         try:
             facts = os.stat(path)
             look = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)

@@ -80,6 +80,7 @@ class RunManifest:
             iteration_id=self.record.iteration_id,
             kind=self.spec.kind,
             lab_id=self.record.lab_id,
+            # Until the run is judged; a manifest with this status is a run that was interrupted, or goes on.
             status="running",
             git=self._git(),
             location=self.location,
@@ -103,6 +104,7 @@ class RunManifest:
             frozen=self._frozen(),
             containment=config.containment,
             self_reported=self.inputs.evaluation is None,
+            # Not in the order in which they ended, which differs from machine to machine.
             trials=tuple(sorted(trials, key=lambda trial: (trial.index, trial.arm))),
         )
 

@@ -36,7 +36,7 @@ from autolab.trials.run_record import RunObserver, RunRecord, RunSpec
 from autolab.trials.trial_log import TrialLog
 
 AHEAD = 2
-"""Pairs that wait for a place while others run: what a rule that may stop early is offered beyond what it has."""
+"""Pairs that wait for a place while others run, under a rule that may stop early."""
 POLL_S = 1.0
 """Seconds to wait for a change of the trials' phases, at most."""
 
@@ -120,6 +120,7 @@ def _start(run_id: str, spec: RunSpec, plan: Plan, protocol: str) -> RunStarted:
     )
     if not plan.only:
         return start
+    # A reproduction of some trials alone: another choice of them is another run.
     return start.model_copy(update={"cells": tuple(sorted(plan.only))})
 
 
@@ -149,6 +150,7 @@ class _OpenRun:
     def __init__(self, run_manifest: RunManifest, executor: Executor, observer: RunObserver) -> None:
         self._manifest, self._executor, self._observer = run_manifest, executor, observer
         self._run_id, self._record, self._plan = run_manifest.run_id, run_manifest.record, run_manifest.plan
+        self._inputs = run_manifest.inputs
         self._commands = TrialCommands.of(run_manifest.spec.command, run_manifest.config)
         self._log = TrialLog(self._record, self._run_id, self._plan)
         self._cells = {cell.trial: cell for cell in planned_cells(self._plan)}
@@ -169,14 +171,18 @@ class _OpenRun:
         """Bring the run to an end, or pause it."""
         try:
             judgement = self._until_judged()
+        except SyncError as error:
+            return self._measured(Ending.SYNC, str(error))
         except ExecutorError as error:
-            ending = Ending.SYNC if isinstance(error, SyncError) else Ending.INFRASTRUCTURE
-            return Measured(ending, str(error), self._run_id, None, self._executed)
+            return self._measured(Ending.INFRASTRUCTURE, str(error))
         if judgement is None:
-            reason = "stopped before the run was judged"
-            return Measured(Ending.PAUSED, reason, self._run_id, None, self._executed)
-        self._cancel(list(self._open_jobs))
+            return self._measured(Ending.PAUSED, "stopped before the run was judged")
+        # Before the run's end is on record: nothing would end a trial of it that still runs then.
+        self._cancel(self._open_jobs)
         return self._end(judgement)
+
+    def _measured(self, ending: Ending, reason: str, final: Manifest | None = None) -> Measured:
+        return Measured(ending, reason, self._run_id, final, self._executed)
 
     def _until_judged(self) -> verdict.Judgement | None:
         """Keep the executor busy until the rule has what it needs; None if the user asked to stop first."""
@@ -190,6 +196,7 @@ class _OpenRun:
                 self._pause()
                 return None
             cells = verdict.cells_wanted(self._plan, trials)
+            # The rule may drop an arm: its trials need not be paid for any more.
             self._cancel(self._open_jobs.keys() - {cell.trial for cell in cells})
             self._launch(self._due(cells))
             self._collect_finished()
@@ -201,13 +208,12 @@ class _OpenRun:
         waiting = [cell for cell in cells if cell.trial not in self._open_jobs]
         if self._plan.rule is None or self._plan.rule.rule == "fixed":
             return waiting
+        # Cells that an earlier command submitted are adopted in any case: they may be running.
         submitted: list[Cell] = []
         new: list[Cell] = []
         for cell in waiting:
-            if self._log.is_submitted(self._log.key(cell.trial)):
-                submitted.append(cell)  # by an earlier command: it is adopted
-            else:
-                new.append(cell)
+            is_submitted = self._log.is_submitted(self._log.key(cell.trial))
+            (submitted if is_submitted else new).append(cell)
         places = AHEAD * len(self._plan.arms) - len(self._queued) - len(submitted)
         return submitted + new[: max(0, places)]
 
@@ -215,8 +221,7 @@ class _OpenRun:
         """Submit cells under keys that are in the ledger first; keys that the executor knows are adopted."""
         if not cells:
             return
-        attempts = [self._attempt(cell) for cell in cells]
-        jobs = [trial_job(self._manifest.inputs, self._commands, attempt) for attempt in attempts]
+        jobs = [trial_job(self._inputs, self._commands, self._attempt(cell)) for cell in cells]
         self._watch.adopt(job.trial for job in jobs if self._log.is_submitted(job.key))
         # The ledger first: a crash after the submission must not lose sight of the jobs.
         self._log.announce([job.key for job in jobs])
@@ -224,6 +229,7 @@ class _OpenRun:
         crash_points.point("submit.after_jobs")
         for job in jobs:
             self._open_jobs[job.trial] = refs[job.key]
+            # Until the first look says otherwise, so that no more are launched than there is room for.
             self._queued.add(job.trial)
 
     def _attempt(self, cell: Cell) -> Attempt:
@@ -237,20 +243,20 @@ class _OpenRun:
         )
 
     def _content(self, cell: Cell) -> str:
-        return content_key(self._manifest.inputs, self._commands, self._plan.arm(cell.arm), cell.seed)
+        return content_key(self._inputs, self._commands, self._plan.arm(cell.arm), cell.seed)
 
     def _pause(self) -> None:
         """End after the trials that run now: cancel what is queued, collect what runs."""
-        refs = list(self._open_jobs.values())
-        statuses = self._executor.poll(refs, 0.0)
-        queued = {key for key, status in statuses.items() if status.phase is Phase.QUEUED}
+        refs = {ref.key: ref for ref in self._open_jobs.values()}
+        statuses = self._executor.poll(list(refs.values()), 0.0)
         # A trial that runs is nearly paid for: it is not ended.
-        self._executor.cancel([ref for ref in refs if ref.key in queued])
+        self._executor.cancel([refs[key] for key, status in statuses.items() if status.phase is Phase.QUEUED])
         while self._open_jobs:
             self._collect_finished()
 
     def _cancel(self, trials: Iterable[str]) -> None:
         """End what the rule does not need any more; no trial of it is recorded."""
+        # Copied first: `trials` may be the table of open jobs itself.
         refs = [self._open_jobs.pop(trial) for trial in list(trials)]
         if refs:
             self._executor.cancel(refs)
@@ -259,16 +265,21 @@ class _OpenRun:
 
     def _collect_finished(self) -> None:
         """Wait for a change, then collect every trial that has ended."""
-        polled = self._executor.poll(list(self._open_jobs.values()), POLL_S)
-        statuses = {trial: polled[ref.key] for trial, ref in self._open_jobs.items() if ref.key in polled}
-        phases = {trial: status.phase for trial, status in statuses.items()}
-        self._queued = {trial for trial, phase in phases.items() if phase is Phase.QUEUED}
+        statuses = self._executor.poll(list(self._open_jobs.values()), POLL_S)
+        over: dict[str, Exit | None] = {}
+        phases: dict[str, Phase] = {}
+        for name, ref in self._open_jobs.items():
+            if ref.key in statuses:
+                status = statuses[ref.key]
+                phases[name] = status.phase
+                if status.over:
+                    over[name] = status.exit
+        self._queued = {name for name, phase in phases.items() if phase is Phase.QUEUED}
         self._watch.look(phases)
         self._observer.view.trials(self._watch.progress())
-        for name, status in statuses.items():
-            if not status.over:
-                continue
-            ref, end = self._open_jobs.pop(name), status.exit
+        for name, end in over.items():
+            ref = self._open_jobs.pop(name)
+            # Neither is a result of the code: the same seed runs again as the next attempt.
             if end is None or end.outcome in (TrialOutcome.LOST, TrialOutcome.CANCELLED):
                 self._log.lose(name, end)
                 continue
@@ -280,13 +291,14 @@ class _OpenRun:
 
     def _collect(self, cell: Cell, ref: Ref, end: Exit) -> Trial:
         """Fetch an attempt's files into the store, score its predictions there, move the files into the checkout."""
-        inputs, attempt = self._manifest.inputs, self._attempt(cell)
+        inputs, attempt = self._inputs, self._attempt(cell)
         # Everything is read in the store: a user may clean the checkout at any moment.
         folder = self._record.fetched(ref.key)
         self._fetch(cell, ref, folder)
         tidy(inputs.evaluation.altered if inputs.evaluation is not None else None, ref.key, folder)
         scored = score.judge(inputs, self._manifest.config, self._plan.scale, end, folder)
         parts = self._parts(cell, scored, folder)
+        # Before the files become visible in the checkout.
         if attempt.holdout:
             _hold(folder, self._record.held(ref.key))
         _move_to_checkout(folder, self._record.paths_of(self._run_id).trial(cell.trial, attempt.number))
@@ -320,14 +332,16 @@ class _OpenRun:
         try:
             self._executor.fetch(ref, folder)
         except ExecutorError as error:
+            # Another ending than lost infrastructure: the result exists, and must not be measured twice.
             raise SyncError(f"trial {cell.trial}: {error}", transient=error.transient) from None
         crash_points.point("trial.after_fetch")
 
     def _parts(self, cell: Cell, scored: score.Scored, folder: Path) -> tuple[float, ...]:
         """The metric on parts of the evaluation, if another seed of the arm has given the very same predictions."""
-        sha256, evaluation = scored.predictions_sha256, self._manifest.inputs.evaluation
+        sha256, evaluation = scored.predictions_sha256, self._inputs.evaluation
         if scored.outcome is not TrialOutcome.COMPLETED or scored.diverged or sha256 is None or evaluation is None:
             return ()
+        # Equal predictions of two seeds: the seed changes nothing, and only the rows of the evaluation replicate.
         has_twin = False
         for trial in self._log.trials.values():
             if trial.arm == cell.arm and trial.seed != cell.seed and trial.predictions_sha256 == sha256:
@@ -354,13 +368,14 @@ class _OpenRun:
             )
             events.append(self._record.ledger, end)
         crash_points.point("run.after_end")
+        # Only after the end is on record: until then a restart finds its jobs again in what this removes.
         self._executor.discard()
         crash_points.point("run.after_discard")
         ending = self._ending(judgement)
         if ending is Ending.TAMPERED:
-            for path in self._manifest.inputs.seals.put_away():
+            for path in self._inputs.seals.put_away():
                 self._observer.view(f"note: the changed files lie at {path}; the next run exports them again")
-        return Measured(ending, judgement.reason, self._run_id, final, self._executed)
+        return self._measured(ending, judgement.reason, final)
 
     def _ending(self, judgement: verdict.Judgement) -> Ending:
         """The researcher fixes a candidate's own failure; the user a baseline's, or tampering."""
@@ -387,4 +402,5 @@ def _move_to_checkout(folder: Path, place: Path) -> None:
     remove_tree(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(folder, place)
-    remove_tree(place / lookahead.ALTERED)  # the comparison is over, and it would say where the cuts are
+    # The comparison is over, and these predictions would show where the cuts are.
+    remove_tree(place / lookahead.ALTERED)

@@ -58,8 +58,8 @@ class _Printed(NamedTuple):
             with_point = self.text.replace(",", ".")
             return f"{self.text} has a comma; write {with_point} with a point (and nothing between thousands)"
         if self.not_finite:
-            shown = self.text[:60]
-            return f"{shown} is not a finite number; a training without a result has to end with a status above 0"
+            number = self.text[:60]
+            return f"{number} is not a finite number; a training without a result has to end with a status above 0"
         return f"{self.text[:60]!r} is not a number; write the number alone, such as 0.9979"
 
 
@@ -71,20 +71,24 @@ def read(
     If the metric that is `compared` is not finite, the training diverged: the metric is returned as NaN, and other
     numbers that are not finite are left out.
     """
-    path, shown = _place(attempt, source)
+    path, label = _place(attempt, source)
     is_json = source.endswith(".json")
-    metrics = read_metrics(path, compared) if is_json else _read_lines(path, shown, required, compared)
+    metrics = read_metrics(path, compared) if is_json else _read_lines(path, label, required, compared)
     if isinstance(metrics, Problem):
+        # The reader knows the file alone, and not the setting that names it.
         if metrics.message.endswith(": not found"):
             way_out = "the training has to leave it in AUTOLAB_TRIAL_DIR, or train.metrics to name another place"
-            return Problem(metrics.outcome, f"{shown}: not found; {way_out}")
+            return Problem(metrics.outcome, f"{label}: not found; {way_out}")
         return metrics
+    # A training that diverged need not have printed the other metrics.
     if compared is not None and math.isnan(metrics.get(compared, 0.0)):
         return metrics
     for name in required:
         if name not in metrics:
-            form = f'{{"{name}": 0.9979}}' if is_json else f"a line `{name}: 0.9979`"
-            message = f"{shown}: {name} is not in it; it has to be, in the form {form}"
+            form = f"a line `{name}: 0.9979`"
+            if is_json:
+                form = f'{{"{name}": 0.9979}}'
+            message = f"{label}: {name} is not in it; it has to be, in the form {form}"
             return Problem(TrialOutcome.INVALID_ARTIFACT, message)
     return metrics
 
@@ -96,10 +100,10 @@ def malformed(attempt: Path, source: str) -> str:
     read whole or not at all, so it has nothing of the kind. Names beyond those that are kept are counted too."""
     if source.endswith(".json"):
         return ""
-    path, shown = _place(attempt, source)
+    path, label = _place(attempt, source)
     try:
         with open_regular(path, TEXT_BYTES) as file:
-            count, printed = _newest_names(file)
+            count, printed = _newest_values(file, ())
     except InvalidFile:
         return ""  # `read` reports it
     complaints = []
@@ -111,7 +115,7 @@ def malformed(attempt: Path, source: str) -> str:
         notes.append(f"{len(complaints) - NOTED} more like these")
     if count > METRICS_KEYS:
         notes.append(f"{count} names, of which the last {METRICS_KEYS} are kept")
-    return f"{shown}: {'; '.join(notes)}" if notes else ""
+    return f"{label}: {'; '.join(notes)}" if notes else ""
 
 
 def _place(attempt: Path, source: str) -> tuple[Path, str]:
@@ -121,49 +125,44 @@ def _place(attempt: Path, source: str) -> tuple[Path, str]:
     return attempt / "train" / source, source
 
 
-def _newest_names(file: BufferedReader) -> tuple[int, dict[str, _Printed]]:
-    """How many different names were printed, counted up to some more than are kept, and the newest of them."""
+def _newest_values(file: BufferedReader, required: Collection[str]) -> tuple[int, dict[str, _Printed]]:
+    """How many names were printed, and the last value of each: of all in `required`, of others the newest METRICS_KEYS.
+
+    The count stops at 10 times METRICS_KEYS.
+    """
     names: set[str] = set()
     newest: dict[str, _Printed] = {}
     for name, printed in _lines(file):
+        # A program may print a new name on each line; memory must not grow with it.
         if len(names) <= 10 * METRICS_KEYS:
             names.add(name)
+        # Taken out first, so that a name which is printed again is the newest in the dict's order.
         newest.pop(name, None)
         newest[name] = printed
-        if len(newest) > METRICS_KEYS:
-            newest.pop(next(iter(newest)))
+        if len(newest) > METRICS_KEYS + len(required):
+            newest.pop(next(name for name in newest if name not in required))
     return len(names), newest
 
 
 def _lines(file: BufferedReader) -> Iterator[tuple[str, _Printed]]:
     """Each line that gives a name a value."""
     for number, raw in enumerate(file, 1):
-        at_its_end = decode(raw.rstrip(b"\r\n").rpartition(b"\r")[2])
-        match = _LINE.fullmatch(at_its_end)
+        # A progress bar writes over its line: only what stands there last was meant to stay.
+        last_version = decode(raw.rstrip(b"\r\n").rpartition(b"\r")[2])
+        match = _LINE.fullmatch(last_version)
         if match:
             yield match[1], _Printed(number, match[2])
 
 
-def _read_lines(path: Path, shown: str, required: Collection[str], compared: str | None) -> dict[str, float] | Problem:
+def _read_lines(path: Path, label: str, required: Collection[str], compared: str | None) -> dict[str, float] | Problem:
     try:
         with open_regular(path, TEXT_BYTES) as file:
-            printed = _required_and_newest(file, required)
+            printed = _newest_values(file, required)[1]
         if compared in printed and printed[compared].not_finite:
             return _numbers(printed, ()) | {compared: math.nan}
         return _numbers(printed, required)
     except InvalidFile as error:
-        return Problem(TrialOutcome.INVALID_ARTIFACT, f"{shown}: {error}")
-
-
-def _required_and_newest(file: BufferedReader, required: Collection[str]) -> dict[str, _Printed]:
-    """The last value of each name: of all names in `required`, of others the newest METRICS_KEYS."""
-    newest: dict[str, _Printed] = {}
-    for name, printed in _lines(file):
-        newest.pop(name, None)
-        newest[name] = printed
-        if len(newest) > METRICS_KEYS + len(required):
-            newest.pop(next(name for name in newest if name not in required))
-    return newest
+        return Problem(TrialOutcome.INVALID_ARTIFACT, f"{label}: {error}")
 
 
 def _numbers(printed: Mapping[str, _Printed], required: Collection[str]) -> dict[str, float]:

@@ -37,8 +37,10 @@ def find_run(lab: Lab, name: str) -> Path:
     left out."""
     iteration, _, run_id = name.rpartition("/")
     # Checked first: the words come from a command line, and `..` or `*` would look anywhere.
-    pattern = f"{_plain(iteration)}*/runs/{_plain(run_id)}/run_manifest.json"
-    paths = sorted((lab.root / "experiments").glob(pattern))
+    for part in (iteration, run_id):
+        if part and not part.replace("_", "").replace("-", "").isalnum():
+            raise UsageError(f"reproduce: {part!r} is no id of an iteration or run")
+    paths = sorted((lab.root / "experiments").glob(f"{iteration}*/runs/{run_id}/run_manifest.json"))
     if len(paths) == 1:
         return paths[0]
     if not paths:
@@ -47,12 +49,6 @@ def find_run(lab: Lab, name: str) -> Path:
     if len(paths) > 3:
         choices += " ..."
     raise LabError(f"{name}: {len(paths)} runs have this name: {choices}; name one of them")
-
-
-def _plain(word: str) -> str:
-    if word and not word.replace("_", "").replace("-", "").isalnum():
-        raise UsageError(f"reproduce: {word!r} is no id of an iteration or run")
-    return word
 
 
 def reproduce_run(
@@ -67,6 +63,7 @@ def reproduce_run(
     # The commands, limits and data of that time; everything else, as the executor, is today's.
     config = Config.from_value(config.value() | manifest.lab, "run_manifest.json: lab")
     base, candidate = _commits(lab, manifest)
+    # Not the exports of the lab: one that was damaged there must not be reproduced.
     exports = lab.store / "reproduce"
     differs = _differences(manifest, inputs_of(lab, config, base, candidate, exports))
     name = f"{manifest.iteration_id}/{manifest.run_id}"
@@ -128,6 +125,7 @@ def _run_again(
     """
     campaign = lab.load()[1]
     lines = list(lab.ledger.lines(campaign.iteration_offset))
+    # A reproduction that no transition followed was interrupted, and goes on.
     acted = 0
     for line in lines:
         if line.event == Transition.KIND and read(line, Transition).why == "reproduced":
@@ -156,16 +154,15 @@ def _conclude(
 
 
 def _chosen(manifest: Manifest, only: Sequence[str]) -> list[Trial]:
-    completed = {}
+    run_id, completed = manifest.run_id, {}
     for trial in manifest.trials:
         if trial.outcome is TrialOutcome.COMPLETED:
             completed[trial.trial] = trial
     for name in only:
         if name not in completed:
-            choices = ", ".join(completed)
-            raise LabError(f"--trial: {name} is not a completed trial of {manifest.run_id}: {choices}")
+            raise LabError(f"--trial: {name} is not a completed trial of {run_id}: {', '.join(completed)}")
     if not completed:
-        raise LabError(f"{manifest.run_id} has no completed trial to reproduce")
+        raise LabError(f"{run_id} has no completed trial to reproduce")
     return [completed[name] for name in only or completed]
 
 
@@ -185,20 +182,22 @@ def _commits(lab: Lab, manifest: Manifest) -> tuple[str, str]:
 
 def _differences(manifest: Manifest, inputs: TrialInputs) -> tuple[str, ...]:
     """What has changed in the environment. LabError: evaluator or data have, and the numbers would not compare."""
-    evaluator = manifest.evaluator.sha256 if manifest.evaluator else ""
-    if evaluator != inputs.evaluator_sha256:
-        raise LabError(
-            f"evaluator: {inputs.evaluator_sha256[:12]} is not the one of {manifest.run_id}, {evaluator[:12]}"
-        )
-    for name, sha256 in (manifest.data or {}).items():
-        if inputs.data_sha256.get(name) != sha256:
-            raise LabError(f"data: the {name} split is not the one of {manifest.run_id}; put those files back")
-    differences: list[str] = []
+    run_id, evaluator, new_evaluator = manifest.run_id, "", inputs.evaluator_sha256
+    if manifest.evaluator is not None:
+        evaluator = manifest.evaluator.sha256
+    if evaluator != new_evaluator:
+        raise LabError(f"evaluator: {new_evaluator[:12]} is not the one of {run_id}, {evaluator[:12]}")
+    for split, sha256 in (manifest.data or {}).items():
+        if inputs.data_sha256.get(split) != sha256:
+            raise LabError(f"data: the {split} split is not the one of {run_id}; put those files back")
     before, now = manifest.environment, inputs.interpreter.environment
-    if before is not None and before.version != now.version:
-        differences.append(f"Python {now.version}, was {before.version}")
-    if before is not None and before.packages_sha256 != now.packages_sha256:
-        differences.append("other packages are installed than then")
+    differences: list[str] = []
+    # Reported and not refused: packages change, and the numbers show whether it matters.
+    if before is not None:
+        if before.version != now.version:
+            differences.append(f"Python {now.version}, was {before.version}")
+        if before.packages_sha256 != now.packages_sha256:
+            differences.append("other packages are installed than then")
     return tuple(differences)
 
 
@@ -208,7 +207,9 @@ def _compare(
     assert manifest.metric is not None
     noise, source = _noise(lab, manifest)
     new_trials = {trial.trial: trial for trial in rerun.trials}
-    repeated = [_repeated(trial, new_trials.get(trial.trial), manifest, noise) for trial in trials]
+    repeated = []
+    for trial in trials:
+        repeated.append(_repeated(trial, new_trials.get(trial.trial), manifest, noise))
     return Reproduction(
         of=manifest.run_id,
         run_id=rerun.run_id,
@@ -227,6 +228,7 @@ def _standing(repeated: Sequence[Repeated], noise: float | None) -> Standing:
     differences = [trial.now - trial.was for trial in repeated if trial.now is not None]
     if noise is not None and differences:
         mean = math.fsum(differences) / len(differences)
+        # Three standard errors; the variance of a difference of two trials is twice that of one.
         if abs(mean) > 3 * noise * math.sqrt(2 / len(repeated)):
             return "different"
     standings = {trial.standing for trial in repeated}
@@ -237,9 +239,9 @@ def _standing(repeated: Sequence[Repeated], noise: float | None) -> Standing:
 
 def _noise(lab: Lab, manifest: Manifest) -> tuple[float | None, str]:
     """The deviation from seed to seed: the calibration's if it is of the run's protocol, else the own baseline's."""
-    present = calibration.current_calibration(lab)
-    if present is not None and present.protocol == manifest.protocol and present.metric == manifest.metric:
-        return present.deviation, f"calibration {present.run_id}"
+    newest = calibration.current_calibration(lab)
+    if newest is not None and (newest.protocol, newest.metric) == (manifest.protocol, manifest.metric):
+        return newest.deviation, f"calibration {newest.run_id}"
     baselines = {arm.name for arm in manifest.arms if arm.role == "baseline"}
     scores = []
     for trial in manifest.trials:
@@ -259,16 +261,16 @@ def _score(trial: Trial, manifest: Manifest) -> float:
 
 
 def _repeated(was: Trial, now: Trial | None, manifest: Manifest, noise: float | None) -> Repeated:
-    before = _score(was, manifest)
-    if now is None or now.outcome is not TrialOutcome.COMPLETED:
-        return Repeated(trial=was.trial, was=before, now=None, standing="different")
-    after = _score(now, manifest)
-    # Equal scores of unequal predictions are a coincidence of the metric.
+    before, after = _score(was, manifest), None
     standing: Standing = "different"
-    if was.predictions_sha256 == now.predictions_sha256 and before == after:
-        standing = "identical"
-    elif noise is not None and abs(after - before) <= 3 * math.sqrt(2) * noise:
-        standing = "within_noise"
+    if now is not None and now.outcome is TrialOutcome.COMPLETED:
+        after = _score(now, manifest)
+        # Equal scores of unequal predictions are a coincidence of the metric.
+        if was.predictions_sha256 == now.predictions_sha256 and before == after:
+            standing = "identical"
+        # Three deviations of a difference between two trials.
+        elif noise is not None and abs(after - before) <= 3 * math.sqrt(2) * noise:
+            standing = "within_noise"
     return Repeated(trial=was.trial, was=before, now=after, standing=standing)
 
 
@@ -284,9 +286,14 @@ def reproduction_text(reproduction: Reproduction) -> list[str]:
     """What a user reads of it."""
     lines = [SENTENCES[reproduction.standing], f"{'trial':<24} {'was':<14} {'now':<14}"]
     for trial in reproduction.trials:
-        now = "failed" if trial.now is None else f"{trial.now:<14.8g}"
+        now = "failed"
+        if trial.now is not None:
+            now = f"{trial.now:<14.8g}"
         lines.append(f"{trial.trial:<24} {trial.was:<14.8g} {now} {trial.standing}")
-    lines += [f"note: {difference}" for difference in reproduction.differs]
-    noise = "unknown" if reproduction.noise is None else f"{reproduction.noise:.3g}"
+    for difference in reproduction.differs:
+        lines.append(f"note: {difference}")
+    noise = "unknown"
+    if reproduction.noise is not None:
+        noise = f"{reproduction.noise:.3g}"
     lines.append(f"noise {noise} in {reproduction.metric} ({reproduction.noise_of})")
     return lines

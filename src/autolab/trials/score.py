@@ -28,8 +28,10 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Scored:
-    """Outcome and message of an attempt, the evaluator's score, its own numbers; of its predictions the hash, how many
-    they are, the share that equals the labels, and what is odd about them."""
+    """What an attempt measured: the evaluator's `score`, and what the training says of itself (`self_reported`).
+
+    Of its predictions: the hash, their number (`rows`), the share that equals the labels (`agreement`), suspicions.
+    """
 
     outcome: TrialOutcome
     message: str
@@ -49,6 +51,7 @@ class Scored:
 
 def judge(inputs: TrialInputs, config: Config, scale: Scale, exit_: Exit, attempt: Path) -> Scored:
     """The result of a fetched attempt: whether it left the shared files alone, how it ended, what it measured."""
+    # First of all: once a shared file has changed, nothing that was measured counts, however the trial ended.
     broken = inputs.seals.broken()
     if broken:
         return Scored(TrialOutcome.TAMPERED, broken)
@@ -62,8 +65,11 @@ def judge(inputs: TrialInputs, config: Config, scale: Scale, exit_: Exit, attemp
         return Scored(TrialOutcome.DISK_LIMIT, too_much)
     scored = score(inputs.evaluation, config, scale, attempt)
     crash_points.point("trial.after_score")
-    broken = inputs.seals.broken()  # other trials ran while this one was scored
-    return Scored(TrialOutcome.TAMPERED, broken) if broken else scored
+    # Other trials ran while this one was scored: labels and evaluator must be intact after it too.
+    broken = inputs.seals.broken()
+    if broken:
+        return Scored(TrialOutcome.TAMPERED, broken)
+    return scored
 
 
 def _last_words(attempt: Path, step: str) -> str:
@@ -72,6 +78,7 @@ def _last_words(attempt: Path, step: str) -> str:
     if not path.is_file():
         return ""
     with open(path, "rb") as file:
+        # A log may be megabytes long.
         file.seek(max(0, path.stat().st_size - 4096))
         line = last_line(file.read(), 300)
     return f": {line}" if line else ""
@@ -83,12 +90,14 @@ def score(evaluation: Evaluation | None, config: Config, scale: Scale, attempt: 
     If scores are cut at a bound, a metric that is not finite is a result: the training diverged. So are predictions
     that are not finite and that the evaluator therefore refuses.
     """
+    # Without a bound there is nothing that a diverged training could count as: it has failed.
     compared = scale.metric if scale.bound is not None else None
     if evaluation is None:
         return _self_reported(config, scale.metric, compared, attempt)
     source = stored_path(config.train.metrics)
     own_metrics = metrics.read(attempt, source, ())
     scored = Scored(TrialOutcome.COMPLETED, "")
+    # With an evaluator the training's own numbers decide nothing: if they cannot be read, that is a note.
     if not isinstance(own_metrics, Problem):
         scored = replace(scored, self_reported=own_metrics)
     predictions = attempt / "predict" / "predictions.npy"
@@ -104,9 +113,11 @@ def score(evaluation: Evaluation | None, config: Config, scale: Scale, attempt: 
         is_refusal = numbers.outcome is TrialOutcome.INVALID_ARTIFACT
         if compared is None or not is_refusal or finite(predictions):
             return scored.refused(numbers)
+        # The evaluator refuses what is not finite: a divergence, as if it had answered NaN.
         numbers = {scale.metric: math.nan}
     predicted = suspicion.predictions(predictions)
     scored = replace(scored, score=numbers)
+    # A missing metric is another matter: that is a failure, below.
     if not is_finite(numbers.get(scale.metric, 0.0)):
         del numbers[scale.metric]
         message = NOT_FINITE.format(scale.metric)
@@ -127,6 +138,7 @@ def finite(predictions: Path) -> bool:
     import numpy as np
 
     values = np.load(predictions, mmap_mode="r", allow_pickle=False)
+    # In blocks: a file may have 2 GiB, and a mask of all of it a quarter of that.
     starts = range(0, len(values), _ROWS_AT_ONCE)
     return all(np.isfinite(values[start : start + _ROWS_AT_ONCE]).all() for start in starts)
 
@@ -146,9 +158,7 @@ def _self_reported(config: Config, metric: str, compared: str | None, attempt: P
 
 
 def _note(attempt: Path, source: str, own_metrics: dict[str, float] | Problem) -> str:
-    """What a completed trial's own numbers lack, in one line: nothing of it decides. Empty if nothing is amiss.
-
-    A training that says nothing of itself needs no note, unless it left something there that could not be taken."""
+    """What is wrong with a completed trial's own numbers, in one line; empty if nothing is. It decides nothing."""
     if not isinstance(own_metrics, Problem):
         malformed = metrics.malformed(attempt, source)
         return f"note: {malformed}"[:NOTE_LENGTH] if malformed else ""
@@ -158,5 +168,6 @@ def _note(attempt: Path, source: str, own_metrics: dict[str, float] | Problem) -
     if left_out:
         reason = f"{source}: {left_out}"
     elif not (attempt / place).exists():
+        # A training need not say anything of itself.
         return ""
     return f"note: its own numbers are missing: {reason}"[:NOTE_LENGTH]

@@ -4,8 +4,8 @@ Sealing hashes every file once and keeps the hashes in the store. From then on a
 inode alone; only a file that differs there is hashed again. A file that was changed, added or taken away breaks the
 seal, and so does a folder. An export with a broken seal is put away, so that it is made again from git.
 
-Covered: whatever wrote, from when an export was first sealed, also while no engine ran. Not covered: a program that
-may write into the store (containment `none`) and forges the kept hashes too while no engine runs; who can set the
+Covered: every change since an export was first sealed, also while no engine ran. Not covered: a program that may write
+into the store (containment `none`) and forges the recorded hashes too while no engine runs; a user who can set the
 machine's clock.
 """
 
@@ -34,11 +34,12 @@ class Look(NamedTuple):
     inode: int = 0
 
 
-_FOLDER = Look(stat.S_IFDIR)  # its times say nothing that its files do not
+# A folder's own times say nothing that its files do not.
+_FOLDER = Look(stat.S_IFDIR)
 
 
 class Sealed(NamedTuple):
-    """One file: the hash of its content (of a link that leads to no file, of where it points), and its look then."""
+    """One file: the hash of its content (of a dangling link: where it points), and its look at that time."""
 
     sha256: str
     look: Look
@@ -52,37 +53,44 @@ Files = Mapping[str, Sealed]
 class Seal:
     """A file or a folder with everything in it, and what each file in it held. Rights may change.
 
-    Once it was seen broken it stays so, also when the file is put back: something was measured meanwhile."""
+    A broken seal stays broken, also when the file is put back: something was measured meanwhile."""
 
     path: Path
     files: dict[str, Sealed]
-    seen: str = ""
+    change: str = ""
+    """The first change that was noticed."""
 
     @classmethod
-    def of(cls, path: Path, known: Files | None = None) -> Seal:
-        """Hash what is there, but for the files that look as they do in `known`. Raises OSError."""
+    def of(cls, path: Path, recorded: Files | None = None) -> Seal:
+        """Hash every file, except for those that look as they do in `recorded`. Raises OSError."""
         files = {}
         for name, look in _looks(path, None).items():
-            before = (known or {}).get(name)
-            files[name] = before if before and before.look == look else Sealed(_hash(path / name, look), look)
+            sealed = recorded.get(name) if recorded else None
+            # A large data set is hashed once, and after that only where a file looks different.
+            if sealed is None or sealed.look != look:
+                sealed = Sealed(_hash(path / name, look), look)
+            files[name] = sealed
         return cls(path, files)
 
     @property
     def sha256(self) -> str:
         """Over the names and contents of all files, in the order of the names' parts."""
-        names = [name for name, one in self.files.items() if stat.S_ISREG(one.look.kind)]
-        ordered = sorted(names, key=lambda name: name.split("/"))
-        return sha256_of("\n".join(f"{name} {self.files[name].sha256}" for name in ordered))
+        names = [name for name, sealed in self.files.items() if stat.S_ISREG(sealed.look.kind)]
+        names.sort(key=lambda name: name.split("/"))
+        return sha256_of("\n".join(f"{name} {self.files[name].sha256}" for name in names))
 
     def broken(self) -> str:
         """The first file that is not what it was, and how it changed; empty if all are. Costs a stat a file."""
-        if not self.seen:
-            found = _looks(self.path, self.files)
-            names = sorted(self.files.keys() | found.keys())
-            changes = ((name, self._change(name, found.get(name))) for name in names)
-            told = (f"{name if name != '.' else self.path.name} was {how}" for name, how in changes if how)
-            self.seen = next(told, "")
-        return self.seen
+        if self.change:
+            return self.change
+        looks = _looks(self.path, self.files)
+        for name in sorted(self.files.keys() | looks.keys()):
+            change = self._change(name, looks.get(name))
+            if change:
+                label = self.path.name if name == "." else name
+                self.change = f"{label} was {change}"
+                break
+        return self.change
 
     def _change(self, name: str, look: Look | None) -> str:
         sealed = self.files.get(name)
@@ -90,59 +98,66 @@ class Seal:
             return "added"
         if look is None:
             return "taken away"
-        if look != sealed.look:
-            if look[:2] != sealed.look[:2] or _hash(self.path / name, look) != sealed.sha256:
-                return "changed"
-            self.files[name] = Sealed(sealed.sha256, look)
+        if look == sealed.look:
+            return ""
+        # Of another kind or size it need not be hashed.
+        if look[:2] != sealed.look[:2] or _hash(self.path / name, look) != sealed.sha256:
+            return "changed"
+        # Touched alone: the new times are remembered, so that it is not hashed at each look.
+        self.files[name] = Sealed(sealed.sha256, look)
         return ""
 
 
 @dataclass
 class Seals:
-    """All that the trials of a run share. Exports lie below `exports`; their hashes are kept in the folder `kept`."""
+    """Everything that the trials of a run share. Exports lie below `exports`, their hashes in the folder `records`."""
 
     exports: Path
-    kept: Path
+    records: Path
     seals: dict[str, Seal] = field(default_factory=dict)
 
-    def add(self, what: str, path: Path) -> None:
+    def add(self, label: str, path: Path) -> None:
         """Hold a file or folder below `exports` to the hashes that it had when it was first sealed.
 
-        Its name says all of its content, so that it is the same again when it is made again. `what` is its name in
-        messages."""
-        record = self.kept / f"{'-'.join(path.relative_to(self.exports).parts)}.json"
-        known = read(record)
-        self.seals[what] = Seal.of(path) if known is None else Seal(path, dict(known))
-        if not self.seals[what].broken() and self.seals[what].files != known:
-            write_whole(record, json.dumps(self.seals[what].files))
+        Its name must stand for all of its content. `label` is its name in messages."""
+        record = self.records / f"{'-'.join(path.relative_to(self.exports).parts)}.json"
+        recorded = read(record)
+        # With a record nothing is hashed anew: a change since then must not become part of the seal.
+        seal = Seal.of(path) if recorded is None else Seal(path, dict(recorded))
+        self.seals[label] = seal
+        if not seal.broken() and seal.files != recorded:
+            write_whole(record, json.dumps(seal.files))
 
-    def add_own(self, what: str, path: Path) -> str:
-        """Seal a user's own folder as it is now, which may be another than last time; its hash."""
-        record = self.kept / f"own-{sha256_of(os.fsencode(path))[:16]}.json"
-        known = read(record)
-        self.seals[what] = Seal.of(path, known)
-        if self.seals[what].files != known:
-            write_whole(record, json.dumps(self.seals[what].files))
-        return self.seals[what].sha256
+    def add_own(self, label: str, path: Path) -> str:
+        """Seal a user's own folder as it is now, and return its hash. The user may change it between two runs."""
+        record = self.records / f"own-{sha256_of(os.fsencode(path))[:16]}.json"
+        recorded = read(record)
+        seal = Seal.of(path, recorded)
+        self.seals[label] = seal
+        if seal.files != recorded:
+            write_whole(record, json.dumps(seal.files))
+        return seal.sha256
 
     def broken(self) -> str:
-        """What of it is not what it was, in one line; empty if all is."""
-        for what, seal in self.seals.items():
-            how = seal.broken()
-            if how:
-                return f"{what}: {how} since it was sealed: nothing that was measured with it counts"
+        """The first change of any of it, in one line; empty if there is none."""
+        for label, seal in self.seals.items():
+            change = seal.broken()
+            if change:
+                return f"{label}: {change} since it was sealed: nothing that was measured with it counts"
         return ""
 
     def put_away(self) -> list[Path]:
-        """Move every broken export aside, so that it is made again; where they lie now. A user's own stays."""
-        moved = []
+        """Move every broken export aside, so that it is made again. Returns the new paths. A user's own data stays."""
+        paths = []
         for seal in self.seals.values():
-            if seal.path.is_relative_to(self.exports) and seal.broken():
-                folder = seal.path.relative_to(self.exports).parts[0]
-                export = seal.path if folder == CONFIGS else self.exports / folder
-                if os.path.lexists(export):
-                    moved.append(export.rename(self.exports / f".tampered-{secrets.token_hex(4)}-{export.name}"))
-        return moved
+            if not seal.path.is_relative_to(self.exports) or not seal.broken():
+                continue
+            folder = seal.path.relative_to(self.exports).parts[0]
+            export = seal.path if folder == CONFIGS else self.exports / folder
+            # Two seals may lie in one export, which is moved once.
+            if os.path.lexists(export):
+                paths.append(export.rename(self.exports / f".tampered-{secrets.token_hex(4)}-{export.name}"))
+        return paths
 
 
 CONFIGS = "configs"
@@ -150,10 +165,10 @@ CONFIGS = "configs"
 
 
 def read(record: Path) -> dict[str, Sealed] | None:
-    """The hashes that were kept, None where there are none. LabError: the file is not what was written."""
+    """The recorded hashes; None if there is no record. LabError: the record is damaged."""
     try:
-        kept = json.loads(record.read_bytes())
-        return {name: Sealed(sha256, Look(*look)) for name, (sha256, look) in kept.items()}
+        value = json.loads(record.read_bytes())
+        return {name: Sealed(sha256, Look(*look)) for name, (sha256, look) in value.items()}
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, AttributeError, RecursionError):
@@ -161,27 +176,29 @@ def read(record: Path) -> dict[str, Sealed] | None:
 
 
 def _looks(path: Path, within: Container[str] | None) -> dict[str, Look]:
-    """Every file below `path`, or `path` itself; nothing where there is nothing. No recursion.
+    """Every file and folder below `path`, or `path` itself if it is a file; empty if it does not exist.
 
-    With `within`, folders that are not in it are named and not entered: however deep they are, they are news."""
+    With `within`, folders that are not in it are listed and not entered: a new folder breaks a seal, however deep."""
     if not path.is_dir():
         return {".": _look(path)} if os.path.lexists(path) else {}
-    found, folders = {}, [""]
+    looks, folders = {}, [""]
+    # The list grows while it is read: recursion would fail on a tree that a trial made deep on purpose.
     for folder in folders:
         with os.scandir(path / folder) as entries:
             for entry in entries:
                 name = folder + entry.name
                 if not entry.is_dir(follow_symlinks=False):
-                    found[name] = _look(path / name)
+                    looks[name] = _look(path / name)
                     continue
-                found[f"{name}/"] = _FOLDER
-                if within is None or f"{name}/" in within:
-                    folders.append(f"{name}/")
-    return found
+                name += "/"
+                looks[name] = _FOLDER
+                if within is None or name in within:
+                    folders.append(name)
+    return looks
 
 
 def _look(path: Path) -> Look:
-    """Of a link that leads to a file, that file's: it is what programs read."""
+    # A link to a file counts as that file: its content is what programs read.
     facts = os.stat(path) if path.is_file() else os.lstat(path)
     return Look(stat.S_IFMT(facts.st_mode), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
 
@@ -189,4 +206,7 @@ def _look(path: Path) -> Look:
 def _hash(path: Path, look: Look) -> str:
     if stat.S_ISREG(look.kind):
         return sha256_of_file(path)
-    return f"link to {os.readlink(path)}" if stat.S_ISLNK(look.kind) else "neither file nor link"
+    if stat.S_ISLNK(look.kind):
+        return f"link to {os.readlink(path)}"
+    # A pipe or a socket may never be opened: reading it could wait forever.
+    return "neither file nor link"

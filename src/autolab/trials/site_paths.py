@@ -29,14 +29,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOVED: dict[str, Any] | None = None
-"""In a copy: {"roots": spellings of the lab's root, "kept": folders below it that stay, "to": the code export,
+"""In a copy: {"roots": spellings of the lab's root, "exempt": folders below it that stay, "to": the code export,
 "paths": relative folders for sys.path, "links": {module: relative path}}."""
 
 
 def tables() -> Iterator[dict[str, Any]]:
     """Each dict from module names to paths that a finder of sys.meta_path works with."""
     for finder in sys.meta_path:
+        # setuptools puts the class itself there, editables an instance.
         kind = finder if isinstance(finder, type) else type(finder)
+        # Python's own finders hold caches, which look like tables.
         if kind.__module__.partition(".")[0] in ("_frozen_importlib", "_frozen_importlib_external", "importlib"):
             continue
         module = sys.modules.get(kind.__module__)
@@ -52,21 +54,31 @@ def _is_module(name: object) -> bool:
 
 def paths_in(value: object) -> list[str]:
     """The absolute paths in an entry of a finder's table: one path, or several."""
-    several = value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
-    return [os.fspath(one) for one in several if isinstance(one, (str, os.PathLike)) and os.path.isabs(one)]
+    entries = value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+    paths = []
+    for entry in entries:
+        if isinstance(entry, (str, os.PathLike)) and os.path.isabs(entry):
+            paths.append(os.fspath(entry))
+    return paths
 
 
-# the question
+# the report on this interpreter
 
 
 def answer() -> dict[str, Any]:
-    """What the engine asks about this interpreter."""
+    """What the engine needs to know about this interpreter."""
+    # Imported here: the copy that each trial imports at its start needs none of them.
     import site
     import sysconfig
     from importlib.metadata import distributions
 
     installed = sysconfig.get_paths()
     own = [installed[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    # virtualenv's older site module has no such function.
+    if hasattr(site, "getsitepackages"):
+        own += site.getsitepackages()
+    # A damaged distribution has no name; a path that is listed twice names one twice.
+    packages = {f"{(package.metadata['Name'] or '').lower()}=={package.version}" for package in distributions()}
     finders: set[tuple[str, str]] = set()
     for table in tables():
         for name in table:
@@ -76,9 +88,9 @@ def answer() -> dict[str, Any]:
     return {
         "version": sys.version.split()[0],
         "site": installed["purelib"],
-        "found": sorted({f"{(d.metadata['Name'] or '').lower()}=={d.version}" for d in distributions()}),
+        "found": sorted(packages),
         "prefixes": [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix],
-        "own": own + (site.getsitepackages() if hasattr(site, "getsitepackages") else []),
+        "own": own,
         "path": [path for path in sys.path if path],
         "finders": sorted(finders),
         "links": sorted(_links(sys.path)),
@@ -91,8 +103,9 @@ def _links(folders: list[str]) -> Iterator[tuple[str, str]]:
         try:
             entries = list(os.scandir(folder or "."))
         except OSError:
-            continue
+            continue  # sys.path may name folders that do not exist
         for entry in entries:
+            # Python 3.8 has no removesuffix.
             name = entry.name[:-3] if entry.name.endswith(".py") else entry.name
             if entry.is_symlink() and name.isidentifier():
                 yield name, os.path.realpath(entry.path)
@@ -114,13 +127,16 @@ def redirect(moved: dict[str, Any], here: str) -> None:
                 table[name] = _moved_value(value, moved)
     if moved["links"]:
         links = {name: os.path.join(moved["to"], path) for name, path in moved["links"].items()}
+        # In front of the path finder, which would follow the link into the checkout.
         sys.meta_path.insert(0, _Links(links))
+    # Finders of the old entries must not answer for the new ones.
     sys.path_importer_cache.clear()
 
 
 def _moved_value(value: Any, moved: dict[str, Any]) -> Any:
+    # Of the same type as before: a finder may do with it whatever it did.
     if isinstance(value, (list, tuple, set, frozenset)):
-        return type(value)(_moved_value(one, moved) for one in value)
+        return type(value)(_moved_value(entry, moved) for entry in value)
     if isinstance(value, str):
         return _moved(value, moved)
     if isinstance(value, os.PathLike):
@@ -133,7 +149,8 @@ def _moved(path: str, moved: dict[str, Any]) -> str:
     if not isinstance(path, str) or not os.path.isabs(path):
         return path
     plain = os.path.normpath(path)
-    if any(_within(plain, kept) for kept in moved["kept"]):
+    # The venv may lie in the checkout: what is installed there stays.
+    if any(_within(plain, folder) for folder in moved["exempt"]):
         return path
     for root in moved["roots"]:
         if _within(plain, root):
@@ -169,6 +186,7 @@ def _next_sitecustomize() -> None:
     if spec is None or spec.loader is None:
         return
     module = module_from_spec(spec)
+    # As the import system does it: the module is registered before its code runs.
     sys.modules["sitecustomize"] = module
     spec.loader.exec_module(module)
 

@@ -29,6 +29,7 @@ from autolab.verifiers.findings import blocking_finding
 Read = Callable[[str], bytes | None]
 """A file's bytes in one commit; None where it has no such file."""
 
+# Compared as `fold` gives them: on a file system without case, `PyTest.ini` is read as pytest.ini.
 _ALWAYS = frozenset(
     (
         *("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "noxfile.py", "conftest.py"),
@@ -58,6 +59,7 @@ _OF_TOOL = {
     "poe": ("poe_tasks.toml",),
 }
 """Configuration files of a program, which count if the policy's commands name the program."""
+# A candidate may add a dependency. Any other section, of a tool that nobody listed here too, may configure a check.
 _PACKAGING = frozenset(
     ("setuptools", "setuptools_scm", "setuptools-scm", "poetry", "pdm", "uv", "flit", "hatch", "pixi")
 )
@@ -76,38 +78,45 @@ def is_test(path: str) -> bool:
 def findings(changes: Iterable[Change], policy: VerifierPolicy, config: Config, base: Read, new: Read) -> list[Finding]:
     """A blocking finding for each change, from `base` to `new`, of a file that configures the lab's checks."""
     tools, programs = _tools(policy), _programs(policy, config, base)
-    found = []
+    problems = []
     for change in changes:
         path = change.path
         problem = _configures(path, tools, programs) or _changed_section(path, tools, base, new)
         if problem is not None:
-            shown = ascii(path)[1:-1]
-            found.append(blocking_finding("tests", f"{shown}: {problem}; {_WAY}", shown))
-    return found
+            # A path may hold control characters, which a report must not print.
+            file = ascii(path)[1:-1]
+            problems.append(blocking_finding("tests", f"{file}: {problem}; {_WAY}", file))
+    return problems
 
 
 def _configures(path: str, tools: Collection[str], programs: Collection[str]) -> str | None:
     name = PurePosixPath(fold(path)).name
     if name in _ALWAYS:
         return "configures the lab's own tests"
+    # Sorted, so that two tools with one file give the same message each time.
     for tool in sorted(tools):
         if name in _OF_TOOL.get(tool, ()) or (tool in ("make", "gmake") and name.endswith(".mk")):
             return f"says what {tool} does, which a check of the lab runs"
-    return "a program by which the lab checks candidates" if path in programs else None
+    if path in programs:
+        return "a program by which the lab checks candidates"
+    return None
 
 
 def _words(command: str | None) -> list[str]:
     try:
         return shlex.split(command or "")
     except ValueError:
-        return []  # the checks report it
+        # The checks report a command that is no command line.
+        return []
 
 
 def _tools(policy: VerifierPolicy) -> set[str]:
     """The names of all programs and modules that the checks' commands may run."""
+    # Every word, not the first alone: `uv run --frozen pytest` and `sh -c` run what stands later.
     tools = set()
     for command in (policy.test_command, policy.smoke_command, policy.dry_run_command, policy.summary_command):
-        tools |= {PurePosixPath(word).name for word in _words(command)}
+        for word in _words(command):
+            tools.add(PurePosixPath(word).name)
     return tools
 
 
@@ -119,6 +128,7 @@ def _programs(policy: VerifierPolicy, config: Config, base: Read) -> set[str]:
     programs -= _paths(policy.dry_run_command) | _paths(policy.summary_command) | _paths(config.train.command)
     if config.predict:
         programs -= _paths(config.predict.command)
+    # Tests may change: they run as the base has them. A word that is no file of the base names none.
     return {path for path in programs if not is_test(path) and base(path) is not None}
 
 
@@ -127,6 +137,7 @@ def _paths(command: str | None) -> set[str]:
     words, paths = _words(command), set()
     for word in words:
         path = os.path.normpath(word)
+        # Looked up in git by name: a word with a line break, or one that leads out of the lab, names no file there.
         if word.isprintable() and not path.startswith(("-", "/", "..")) and path != ".":
             paths.add(path)
     if "-m" in words[:-1]:
@@ -146,7 +157,8 @@ def _changed_section(path: str, tools: Collection[str], base: Read, new: Read) -
             before, after = _cfg_sections(old_content), _cfg_sections(new_content)
         else:
             before, after = _toml_sections(old_content, tools), _toml_sections(new_content, tools)
-    except (ValueError, RecursionError, configparser.Error):  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+    # TOMLDecodeError and UnicodeDecodeError are ValueErrors; tomllib recurses on nested arrays.
+    except (ValueError, RecursionError, configparser.Error):
         return "cannot be read, and may configure the lab's own tests"
     for section in sorted(before.keys() | after.keys()):
         if before.get(section) != after.get(section):
@@ -155,17 +167,24 @@ def _changed_section(path: str, tools: Collection[str], base: Read, new: Read) -
 
 
 def _toml_sections(content: bytes, tools: Collection[str]) -> dict[str, Any]:
-    tool = tomllib.loads(content.decode("utf-8")).get("tool", {})
-    if not isinstance(tool, dict):
-        return {"tool": tool}
-    return {f"tool.{name}": value for name, value in tool.items() if name not in _PACKAGING or name in tools}
+    tables = tomllib.loads(content.decode("utf-8")).get("tool", {})
+    # `tool = 1` is valid TOML, and means nothing to any tool.
+    if not isinstance(tables, dict):
+        return {"tool": tables}
+    sections = {}
+    for name, value in tables.items():
+        if name not in _PACKAGING or name in tools:
+            sections[f"tool.{name}"] = value
+    return sections
 
 
 def _cfg_sections(content: bytes) -> dict[str, Any]:
+    # Raw: `%` in a value is no interpolation. Strict: of a section that stands twice, tools read different ones.
     parser = configparser.RawConfigParser(strict=True)
     parser.read_string(content.decode("utf-8"))
     sections = {}
     for name in parser.sections():
+        # setuptools' own: metadata, and options with the dependencies.
         if name != "metadata" and not name.startswith("options"):
             sections[name] = dict(parser.items(name))
     return sections
@@ -176,15 +195,19 @@ def with_base_tests(candidate: Path, base: Path, folder: Path) -> None:
 
     `candidate` and `base` are exports. None of the candidate's own tests is copied: a new one could end the run."""
     folder.mkdir(parents=True)
+    # Whatever the umask, here and below: a check may run as another user.
     folder.chmod(0o755)
-    for source, tests in ((candidate, False), (base, True)):
-        for path in _files(source):
-            if is_test(path) is tests:
-                _copy(source / path, folder, path)
+    for path in _files(candidate):
+        if not is_test(path):
+            _copy(candidate / path, folder, path)
+    for path in _files(base):
+        if is_test(path):
+            _copy(base / path, folder, path)
 
 
 def _files(top: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(top):
+        # os.walk lists a link to a folder among the folders, and does not follow it.
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in sorted((*names, *links)):
             yield os.path.relpath(os.path.join(folder, name), top)
@@ -195,9 +218,11 @@ def _copy(source: Path, top: Path, path: str) -> None:
     for parent in reversed(target.relative_to(top).parents[:-1]):
         if not (top / parent).is_dir():
             (top / parent).mkdir()
-            (top / parent).chmod(0o755)  # whatever the umask: the check may run as another user
+            (top / parent).chmod(0o755)
+    # A link stays a link: it may lead out of the export, and what lies there is not copied.
     if source.is_symlink():
         os.symlink(os.readlink(source), target)
         return
+    # Without the source's mode: exports are read-only, and this copy is to be removed again.
     shutil.copyfile(source, target)
     target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)

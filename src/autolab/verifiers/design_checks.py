@@ -41,11 +41,14 @@ def _entry_files(design: Design) -> tuple[str, ...]:
     try:
         words = command_words(command)
     except ValueError:
+        # No command line: reported as a file that does not exist.
         return (command,)
+    # Not the first word, which is the program itself.
     if "-m" in words[1:-1]:
         return _module_files(words[words.index("-m", 1) + 1])
     if words and words[0].startswith("./"):
         return (words[0].removeprefix("./"),)
+    # The first script is the program; a later one may be an argument that it writes.
     for word in words[1:]:
         if word.endswith((".py", ".sh")):
             return (word.removeprefix("./"),)
@@ -54,6 +57,7 @@ def _entry_files(design: Design) -> tuple[str, ...]:
 
 def _module_files(module: str) -> tuple[str, ...]:
     path = module.replace(".", "/")
+    # A namespace package has no __init__.py, and runs by its __main__.py.
     return (f"{path}.py", f"{path}/__init__.py", f"{path}/__main__.py")
 
 
@@ -62,11 +66,13 @@ def _metric_findings(design: Design, hypothesis: Hypothesis, config: Config) -> 
     names = ", ".join(sorted(measured))
     # Without an evaluator a training may report metrics that the configuration does not name.
     report = blocking_finding if config.evaluate is not None else advisory_finding
+    primary = design.metrics.primary
     findings = []
-    if hypothesis.metric != design.metrics.primary:
-        message = f"metrics.primary: {design.metrics.primary} is not the hypothesis's metric, {hypothesis.metric}"
+    # The verdict is on the design's metric: it must be the one that the hypothesis predicted.
+    if hypothesis.metric != primary:
+        message = f"metrics.primary: {primary} is not the hypothesis's metric, {hypothesis.metric}"
         findings.append(blocking_finding("design", message, FILE))
-    fields = {"metrics.primary": design.metrics.primary}
+    fields = {"metrics.primary": primary}
     for index, criterion in enumerate(design.criteria):
         fields[f"criteria.{index}.metric"] = criterion.metric
     for field, metric in fields.items():
@@ -84,12 +90,18 @@ def _trial_budget(design: Design, config: Config, spent: int) -> list[Finding]:
     if config.budget.trials is None:
         return []
     seeds, rule = design.reproducibility.seeds, design.test or config.test
-    pairs = seeds.max_pairs if isinstance(seeds, MaxPairs) else len(seeds)
     arms = len(design.baselines) + len(design.variants)
-    needed, left = pairs * arms, config.budget.trials - spent
-    if needed <= left:
+    left = config.budget.trials - spent
+    # Seeds that the design names are all run, so the rule cannot decide before the last of them.
+    pairs, may_stop_early = 0, False
+    if isinstance(seeds, MaxPairs):
+        pairs = seeds.max_pairs
+        may_stop_early = rule.rule != "fixed" and FIRST * arms <= left
+    else:
+        pairs = len(seeds)
+    if pairs * arms <= left:
         return []
-    message = f"reproducibility.seeds: up to {needed} trials, and {left} are left of budget.trials in config.yaml"
-    may_stop_early = isinstance(seeds, MaxPairs) and rule.rule != "fixed" and FIRST * arms <= left
+    needed = f"up to {pairs * arms} trials"
+    message = f"reproducibility.seeds: {needed}, and {left} are left of budget.trials in config.yaml"
     report = advisory_finding if may_stop_early else blocking_finding
     return [report("budget", message, FILE)]

@@ -20,9 +20,9 @@ def advisory_finding(check: str, message: str, file: str | None = None) -> Findi
 
 
 def _finding(check: str, severity: Literal["blocking", "advisory"], message: str, file: str | None) -> Finding:
-    """Messages quote file names and what programs print: they are made text that a record can hold."""
-    shown = None if file is None else one_line(file)
-    return Finding(check=check, severity=severity, message=many_lines(message, MESSAGE), file=shown)
+    # Messages quote file names and what programs print, which may hold anything; a record holds text alone.
+    name = None if file is None else one_line(file)
+    return Finding(check=check, severity=severity, message=many_lines(message, MESSAGE), file=name)
 
 
 def shown_path(path: str) -> str:

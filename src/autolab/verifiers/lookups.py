@@ -95,14 +95,16 @@ class Lookups:
         import numpy as np
 
         self._splits: list[_Labels] = []
+        # One reach and one window for all, so that a sequence is read once.
+        self._reach, self._window = NEAREST, SHORTEST
         for split in splits:
             prepared = _prepared(split)
             if prepared is not None:
                 self._splits.append(prepared)
-        # One reach and one window for all, so that a sequence is read once.
-        self._reach = max((split.reach for split in self._splits), default=NEAREST)
-        self._window = max((split.window for split in self._splits), default=SHORTEST)
+                self._reach = max(self._reach, prepared.reach)
+                self._window = max(self._window, prepared.window)
         self._classes = sorted({split.classes for split in self._splits})
+        # An empty array first: numpy concatenates no empty list, as in a lab whose labels cannot be searched for.
         hashes, where = [np.empty(0, np.uint64)], [np.empty((0, 3), np.int64)]
         for split_number, split_labels in enumerate(self._splits):
             for order_number, order in enumerate(split_labels.orders):
@@ -122,7 +124,10 @@ class Lookups:
         import numpy as np
 
         for path in allowed:
-            array = _loaded(path) if path.suffix == ".npy" and path.stat().st_size <= SEARCHED else None
+            # A run in a larger array may be reported although it is the training data's.
+            if path.suffix != ".npy" or path.stat().st_size > SEARCHED:
+                continue
+            array = _loaded(path)
             if array is None:
                 continue
             for symbols in _read_as(array.ravel()):
@@ -134,6 +139,7 @@ class Lookups:
         """A blocking finding for every file that holds a run of labels which it did not hold `before`."""
         if not self._hashes.size:
             return []
+        # Refused and not passed over: else a large file would be the place to hide a table.
         if sum(map(len, files.values())) > SEARCHED:
             largest = _shown(max(files, key=lambda name: len(files[name])))
             message = f"the changed files have more than the {SEARCHED:,} bytes that can be searched for labels"
@@ -141,8 +147,9 @@ class Lookups:
             return [blocking_finding("labels", f"{message}; {way_out}", largest)]
         findings = []
         for name, content in files.items():
-            counts = self.held(content)
-            earlier = self.held(before[name]) if counts and name in before else {}
+            counts = self.label_counts(content)
+            # A table that the base holds already is the user's.
+            earlier = self.label_counts(before[name]) if counts and name in before else {}
             for split, count in counts.items():
                 if count > earlier.get(split, 0):
                     message = f"{_shown(name)}: holds {count} of the labels of {split} in their order"
@@ -150,10 +157,11 @@ class Lookups:
                     findings.append(blocking_finding("labels", f"{message}; {way_out}", _shown(name)))
         return findings
 
-    def held(self, content: bytes) -> dict[str, int]:
+    def label_counts(self, content: bytes) -> dict[str, int]:
         """How many labels of each split a file holds in runs, for those of which it holds enough to count."""
         import numpy as np
 
+        # A mask, not a count: pieces that hold the same labels twice, in base64 and decoded, count once.
         masks = [np.zeros(split.count, bool) for split in self._splits]
         for piece in pieces(content):
             for symbols in sequences(piece, self._classes):
@@ -170,6 +178,7 @@ class Lookups:
         """Mark in `masks`, one array a split, the labels whose windows are among `hashes`."""
         import numpy as np
 
+        # Nearly all windows fit nowhere: the search in the sorted hashes drops them at once.
         at = np.minimum(np.searchsorted(self._hashes, hashes), self._hashes.size - 1)
         hits = hashes[self._hashes[at] == hashes]
         if not hits.size:
@@ -196,7 +205,9 @@ def _prepared(split: Split) -> _Labels | None:
     array = array[:rows]
     values, labels = np.unique(array.ravel(), return_inverse=True)
     label_bits = _entropy(labels)
+    # Twice the number of equally frequent classes: most labels stood last within that reach.
     reach = min(FARTHEST, max(NEAREST, int(2 * 2**label_bits)))
+    # Windows are compared by distances, which hold hardly any information where labels are sorted by class.
     bits = min(label_bits, _entropy(distances(labels, reach)))
     if bits < BITS / LONGEST:
         return None
@@ -233,10 +244,13 @@ def _orders(array: Array, inputs: Path | None) -> Iterator[Array]:
     yield forward[1::2]
     if array.ndim > 1:
         yield forward.reshape(array.shape).ravel(order="F")
-    rows = _loaded(inputs) if inputs is not None and inputs.stat().st_size <= INPUTS_BYTES else None
-    if rows is None or array.ndim != 1 or len(rows) < len(array):
+    if inputs is None or array.ndim != 1 or inputs.stat().st_size > INPUTS_BYTES:
+        return
+    rows = _loaded(inputs)
+    if rows is None or len(rows) < len(array):
         return
     rows = rows[: len(array)]
+    # As the file has them, and as float32, which is what most programs make of their inputs before they hash them.
     for kind in dict.fromkeys((rows.dtype, np.dtype("<f4"))):
         lines = [row.tobytes() for row in np.ascontiguousarray(rows.astype(kind))]
         for key in _KEYS:
@@ -249,6 +263,7 @@ def _loaded(path: Path) -> Array | None:
 
     try:
         array: Array = np.load(path, allow_pickle=False)
+    # A header may claim more than the memory.
     except (OSError, ValueError, EOFError, MemoryError):
         return None
     return array

@@ -37,21 +37,28 @@ _PAPER = "put the change back; give the text in the answer of update_docs"
 
 def protected(config: Config, *, unlocked: bool = False) -> list[Protected]:
     """What a candidate may not change, the strictest class first; `unlocked` opens FROZEN only."""
-    files, evaluate = config.files, config.evaluate
-    rules = [Protected(path, "control plane", _CONTROL) for path in (".autolab", "experiments", "5_worktrees")]
-    rules += [Protected(path, "HUMAN", _USER) for path in files.human]
-    frozen = list(files.frozen)
+    files, docs, evaluate = config.files, config.docs, config.evaluate
+    frozen, data = list(files.frozen), []
     if evaluate is not None:
+        # Frozen like the others: META_MODE lets the user have the evaluator changed, but never the data.
         frozen.append(evaluate.script)
-        for data in (evaluate.eval, evaluate.holdout):
-            if data is not None:
-                rules.append(Protected(data, "evaluation data", _CONTROL))
-    if not unlocked:
-        rules += [Protected(path, "FROZEN", _FROZEN) for path in frozen]
+        data.append(evaluate.eval)
+        if evaluate.holdout is not None:
+            data.append(evaluate.holdout)
+    if unlocked:
+        frozen = []
+    shared = []
     for path in files.global_:
-        rules += [Protected(path, "GLOBAL", _ENGINE), Protected(_closed_parts(path), "GLOBAL", _ENGINE)]
-    rules += [Protected(path, "paper target", _PAPER) for path in (*config.docs.paper_targets, config.docs.figures)]
-    return rules
+        shared += [path, _closed_parts(path)]
+    classes = (
+        ("control plane", _CONTROL, (".autolab", "experiments", "5_worktrees")),
+        ("HUMAN", _USER, files.human),
+        ("evaluation data", _CONTROL, data),
+        ("FROZEN", _FROZEN, frozen),
+        ("GLOBAL", _ENGINE, shared),
+        ("paper target", _PAPER, (*docs.paper_targets, docs.figures)),
+    )
+    return [Protected(path, kind, way_out) for kind, way_out, paths in classes for path in paths]
 
 
 def _closed_parts(path: str) -> str:
@@ -70,10 +77,8 @@ def path_policy(
 ) -> list[Finding]:
     """Findings for every changed path that is not the candidate's to change; advisory if a file becomes executable.
 
-    `kept(path)` says whether the old bytes of an APPEND-ONLY file are a suffix of its new ones; without
-    it every change of such a file blocks. `existing` are the base's paths: a name that differs from one of them by
-    case alone blocks, and a module that exists already shadows nothing anew. Names are compared
-    without case and in one Unicode form, since `Eval.py` is `eval.py` on some file systems.
+    `kept(path)` says whether the old bytes of an APPEND-ONLY file are a suffix of its new ones; without it every change
+    of such a file blocks. `existing` are the base's paths.
     """
     changes = list(changes)
     policy = _Policy(changes, config, unlocked, kept, existing)
@@ -81,8 +86,8 @@ def path_policy(
     for change in changes:
         problem = policy.problem(change)
         if problem is not None:
-            shown = shown_path(change.path)
-            findings.append(blocking_finding("paths", f"{shown}: {problem}", shown))
+            file = shown_path(change.path)
+            findings.append(blocking_finding("paths", f"{file}: {problem}", file))
         elif change.new_mode == "100755" and change.old_mode != "100755":
             message = f"{change.path}: becomes executable; that is for scripts which are run by name"
             findings.append(advisory_finding("paths", message, change.path))
@@ -110,13 +115,16 @@ class _Policy:
 
     def problem(self, change: Change) -> str | None:
         problem = _unsafe(change) or self._owned(change.path) or self._not_appended(change)
+        # To delete a file that runs by itself, or a secret, is no harm.
         if problem is None and change.status != "D":
             problem = runs_by_itself(change.path) or path_names.secret(change.path)
+        # A name that the lab has already is the user's choice.
         if problem is None and change.status == "A":
             problem = path_names.unfit(change.path) or self._twin(change.path) or self._shadows(change.path)
         return problem
 
     def _owned(self, path: str) -> str | None:
+        # Without case and in one Unicode form, since `Eval.py` is `eval.py` on some file systems.
         folded = fold(path)
         for rule in self._rules:
             pattern = fold(rule.pattern)
@@ -125,14 +133,16 @@ class _Policy:
                 if not _covers(rule.pattern.strip("/"), path):
                     same_name = f" (the same name as {rule.pattern} without case)"
                 return f"{rule.kind}{same_name}; {rule.way_out}"
+            # A file with the name of a protected path's folder removes all that is in the folder.
             if pattern.startswith(folded + "/"):
                 return f"takes the place of the folder of {rule.pattern} ({rule.kind}); {rule.way_out}"
         return None
 
     def _not_appended(self, change: Change) -> str | None:
         folded = fold(change.path)
-        append_only = fnmatchcase(PurePosixPath(folded).name, APPEND_ONLY) and folded not in self._unlocked
-        if not append_only or change.status == "A":
+        if folded in self._unlocked or not fnmatchcase(PurePosixPath(folded).name, APPEND_ONLY):
+            return None
+        if change.status == "A":
             return None
         if change.status != "D" and self._kept is not None and self._kept(change.path):
             return None
@@ -140,10 +150,11 @@ class _Policy:
 
     def _twin(self, path: str) -> str | None:
         """Another name that is the same without case, of the path or of a new folder above it."""
+        # A checkout on a file system without case would hold one of the two files alone.
         for name in _folders_and_file(path):
-            others = sorted(self._spellings[fold(name)] - {name})
-            if others and name not in self._names:
-                return f"the same name as {shown_path(others[0])} without case; choose another, or that spelling"
+            twins = sorted(self._spellings[fold(name)] - {name})
+            if twins and name not in self._names:
+                return f"the same name as {shown_path(twins[0])} without case; choose another, or that spelling"
         return None
 
     def _shadows(self, path: str) -> str | None:
@@ -152,9 +163,11 @@ class _Policy:
         module = pure.parent if pure.name == "__init__.py" else pure.with_suffix("")
         if pure.suffix != ".py" or str(module) == ".":
             return None
+        # Python takes the package `eval/` before the file `eval.py` beside it.
         for rule in self._rules:
             if pure.name == "__init__.py" and fold(rule.pattern) == fold(f"{module}.py"):
                 return f"would be imported in place of {rule.pattern} ({rule.kind}); choose another name"
+        # A module that the base has, as a file or as a package, shadows nothing anew.
         is_new = self._files.isdisjoint((f"{module}.py", f"{module}/__init__.py"))
         if str(module.parent) not in self._imports or not is_new:
             return None
@@ -167,6 +180,7 @@ class _Policy:
 
 def meta_mode(human_journal: str) -> bool:
     """True if the newest entry (from the first `## ` heading to the next) holds the exact line `META_MODE=1`."""
+    # Not splitlines(): that would take other characters for line breaks, and show the user one line as two.
     inside = False
     for line in human_journal.removeprefix("\ufeff").split("\n"):
         if line.startswith("## "):
@@ -182,6 +196,7 @@ def _unsafe(change: Change) -> str | None:
     problem = path_names.unsafe(change.path)
     if problem is not None:
         return problem
+    # `git~1` is the short name of .git on Windows, where a backslash separates folders too.
     for part in change.path.replace("\\", "/").split("/"):
         if re.match(r"\.git(?!keep$)|git~\d", fold(_visible(part))):
             return f"git's own file; {_CONTROL}"
@@ -189,6 +204,7 @@ def _unsafe(change: Change) -> str | None:
         return "symbolic link; commit the file itself"
     if change.new_mode == "160000":
         return "submodule; commit the files themselves"
+    # 000000 is the mode of a deleted file.
     if change.new_mode not in ("100644", "100755", "000000"):
         return f"mode {change.new_mode}; commit a plain file"
     return None
@@ -214,6 +230,7 @@ would come before it."""
 
 def _import_folders(config: Config) -> set[str]:
     """Where the lab's programs import from: its root, and the folder of each program."""
+    # Python puts the folder of the script that it runs first on sys.path.
     programs = config.train.command.split()
     if config.predict:
         programs += config.predict.command.split()
@@ -225,14 +242,14 @@ def _import_folders(config: Config) -> set[str]:
 
 def _spellings(changes: Iterable[Change], existing: Collection[str]) -> dict[str, set[str]]:
     """Every file and folder as it will be, by its name without case, with each of its spellings."""
+    # A file that is renamed to another spelling is no twin of itself: the old name goes.
     paths = set(existing)
-    for change in changes:
-        if change.status == "D":
-            paths.discard(change.path)
+    paths -= {change.path for change in changes if change.status == "D"}
     paths |= {change.path for change in changes if change.status != "D"}
     spellings: dict[str, set[str]] = {}
-    for name in {name for path in paths for name in _folders_and_file(path)}:
-        spellings.setdefault(fold(name), set()).add(name)
+    for path in paths:
+        for name in _folders_and_file(path):
+            spellings.setdefault(fold(name), set()).add(name)
     return spellings
 
 

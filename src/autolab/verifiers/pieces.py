@@ -23,10 +23,13 @@ UNPACKED = 16_000_000
 DEEPEST = 3
 SHORTEST = 24
 """Bytes of the smallest piece: in fewer no run of labels can be told from chance."""
+# What stands between two string literals that Python, `+` or a list puts together.
 _JOIN = re.compile(rb"[\"'][\s\\+,]*[bBrRuUfF]{0,2}[\"']")
+# Both alphabets at once: the URL-safe one is translated.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{32,}={0,2}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _HEX = re.compile(rb"[0-9a-fA-F]{48,}")
+# The characters of b85 and of Ascii85 together; `_decoded` tries both.
 _BASE85 = re.compile(rb"[0-9A-Za-z!#$%&()*+\-;<=>?@^_`{|}~./,:\[\]\"']{48,}")
 ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|u00([0-9a-fA-F]{2})|([0-7]{1,3})|([abtnvfr\\'\"]))")
 _SHORT_ESCAPES = dict(zip(b"abtnvfr\\'\"", b"\a\b\t\n\v\f\r\\'\"", strict=True))
@@ -52,9 +55,11 @@ class Piece:
 
 def pieces(content: bytes) -> Iterator[Piece]:
     """A file and everything that is packed into it."""
+    # A budget for all together, because a small file may unpack to gigabytes.
     left = UNPACKED
     waiting, seen = [(content, 0)], {content}
     while waiting and left > 0:
+        # Breadth first: what lies near the surface is looked at before the budget is spent.
         raw, depth = waiting.pop(0)
         raw = raw[:left]
         left -= len(raw)
@@ -66,12 +71,14 @@ def pieces(content: bytes) -> Iterator[Piece]:
         if text:
             inner = [*_decoded(raw), *inner]
         for part in inner:
+            # Two ways of reading often give the same bytes.
             if len(part) >= SHORTEST and part not in seen:
                 seen.add(part)
                 waiting.append((part, depth + 1))
 
 
 def _is_text(raw: bytes) -> bool:
+    # Control characters that no text holds; UTF-8 alone would accept an array of small integers.
     if re.search(rb"[\x00-\x08\x0e-\x1a]", raw):
         return False
     try:
@@ -88,21 +95,25 @@ def _array(raw: bytes) -> Any:
         return None
     try:
         return np.load(io.BytesIO(raw), allow_pickle=False)
+    # SyntaxError: numpy parses the header as a Python literal.
     except (ValueError, EOFError, OSError, MemoryError, SyntaxError):
         return None
 
 
 def _decoded(raw: bytes) -> Iterator[bytes]:
     """What is written in a text as base64, hexadecimal, base85 or escapes."""
-    joined = _JOIN.sub(b"", raw)  # string literals that Python puts together
+    joined = _JOIN.sub(b"", raw)
+    # Once without white space, because long codes are broken into lines.
     for source in dict.fromkeys((joined, re.sub(rb"\s+", b"", joined))):
         for run in _HEX.findall(source):
             yield binascii.unhexlify(run[: len(run) // 2 * 2])
         for run in _BASE64.findall(source):
-            plain = run.rstrip(b"=").translate(_URL_SAFE)
-            yield _from_base64(plain)
-            yield _from_base64(plain[1:])  # the b of b"..." may stand before it
+            digits = run.rstrip(b"=").translate(_URL_SAFE)
+            yield _from_base64(digits)
+            # The b of b"..." may stand before it, where quotes were taken out.
+            yield _from_base64(digits[1:])
     for run in _BASE85.findall(joined):
+        # Quotes are characters of Ascii85, but they also end a literal.
         for part in re.split(rb"[\"']", run):
             for decode in (base64.b85decode, base64.a85decode):
                 try:
@@ -125,6 +136,7 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
     if hexadecimal:
         return bytes([int(hexadecimal, 16)])
     if octal:
+        # Three octal digits go up to 511; Python keeps the lowest byte too.
         return bytes([int(octal, 8) & 255])
     return bytes([_SHORT_ESCAPES[letter[0]]])
 
@@ -135,6 +147,7 @@ def _unpacked(raw: bytes, limit: int) -> Iterator[bytes]:
         yield from _unzipped(raw, limit)
     for magic, unpacker in _MAGIC:
         for number, match in enumerate(magic.finditer(raw)):
+            # Two bytes of zlib stand in any random data, and each is an attempt.
             if number == _TRIED:
                 break
             try:

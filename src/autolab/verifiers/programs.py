@@ -78,6 +78,7 @@ class CheckInputs:
     def boxed(self, working_folder: Path, folder: Path) -> Box:
         """Reads everything that is named here, writes `folder`."""
         reads = list(self.box.reads)
+        # The candidate's folder too when another one is the working folder: `imports` leads to it.
         for path in (working_folder, self.folder, self.config, self.data, self.experiment, self.imports):
             if path is not None:
                 reads.append(str(path.absolute()))
@@ -135,6 +136,7 @@ class _Checks:
     def environment_works(self) -> bool:
         policy = self._policy
         if policy.require_env_smoke or policy.smoke_command or policy.python_versions:
+            # Without a command of the user's: whether the interpreter starts at all.
             failure = self._run("env_smoke", policy.smoke_command or '{python} -c ""')
             self._settle("env_smoke", failure or self._wrong_python())
         return self.statuses["env_smoke"] != "fail"
@@ -152,9 +154,11 @@ class _Checks:
         elif policy.require_tests:
             message = "tests are required and the candidate has none: add tests/test_*.py"
             self._settle("tests", blocking_finding("tests", message))
-        if self.statuses["tests"] == "fail" or inputs.with_base_tests is None or not has_tests(inputs.with_base_tests):
+        base_tests = inputs.with_base_tests
+        if self.statuses["tests"] == "fail" or base_tests is None or not has_tests(base_tests):
             return
-        failure = self._run("base_tests", policy.test_command, working_folder=inputs.with_base_tests)
+        # The candidate's tests passed, but it wrote them: those of the base decide.
+        failure = self._run("base_tests", policy.test_command, working_folder=base_tests)
         if failure is not None:
             message = f"the lab's own tests, as the base has them, fail on this code: {failure.message}"
             failure = blocking_finding("tests", message)
@@ -175,6 +179,7 @@ class _Checks:
         path = self._new_folder("summary") / "summary.json"
         failure = self._run("summary", command, path.parent)
         if failure is None:
+            # Written by the candidate's code: it may be a link, a pipe or of any size.
             try:
                 with open_regular(path, SUMMARY_LIMIT) as file:
                     self.summary = Summary.from_text(file.read(SUMMARY_LIMIT + 1).decode("utf-8"), path.name)
@@ -200,6 +205,7 @@ class _Checks:
             if argv[0] == self._inputs.python:
                 source = f"python in {Config.FILE}"
             return blocking_finding(name, f"{argv[0]}: {ended.missing}: install it or change {source}")
+        # A limit comes first: what it does to a program shows as a signal or an exit code too.
         if ended.passed is not None:
             end = f"ended: {ended.passed.removeprefix('run ')}"
         elif ended.timed_out:
@@ -215,6 +221,7 @@ class _Checks:
         box = inputs.boxed(working_folder, folder)
         limit_s = self._policy.time_limit_s
         ended = execute.run(argv, working_folder, inputs.environment(folder), log, limit_s, box)
+        # A program may print its environment, and with it the user's tokens.
         redaction.clean_file(log)
         return ended
 
@@ -245,8 +252,10 @@ class _Checks:
         if words[0].removeprefix("./") in OWN_PYTHON and not (inputs.folder / words[0]).exists():
             words[0] = "{python}"
         values = {"<ITERATION_ID>": inputs.iteration_id, "{python}": inputs.python}
+        # First, because the other placeholder is a part of this one.
         if inputs.experiment is not None:
             values = {"experiments/<ITERATION_ID>": str(inputs.experiment)} | values
+        # Word by word after the split: a value may hold spaces.
         for placeholder, value in values.items():
             words = [word.replace(placeholder, value) for word in words]
         return words
@@ -257,6 +266,7 @@ class _Checks:
         if versions is None:
             return None
         python = self._inputs.python
+        # -I: a candidate's sitecustomize could print another version.
         argv = [python, "-I", "-c", "import sys; print(*sys.version_info[:3])"]
         ended = self._execute("python_version", argv, self._new_folder("python_version"))
         numbers = ended.tail.split()
@@ -269,6 +279,7 @@ class _Checks:
                 raise RecordError(
                     f"{POLICY}: python_versions: {versions!r} is not understood: write it like >=3.11,<3.14"
                 )
+            # `<=3.12` allows 3.12.4: only as many numbers are compared as the bound has.
             bound = [int(number) for number in condition[2].split(".")]
             if not _COMPARISONS[condition[1]](version[: len(bound)], bound):
                 message = f"{python} is Python {'.'.join(numbers)}, and {POLICY} wants {versions}: make the venv anew"

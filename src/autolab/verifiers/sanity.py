@@ -38,15 +38,21 @@ def results_sanity(manifest: Manifest, design: Design, calibration: Calibration 
 
 
 def _arms(manifest: Manifest, design: Design) -> list[str]:
-    """The arms that ran: a confirmation leaves out some of the design's."""
-    if manifest.arms:
-        return [arm.name for arm in manifest.arms]
-    return [arm.name for arm in (*design.baselines, *design.variants)]
+    """The arms that ran."""
+    # A confirmation leaves out some of the design's arms. A manifest may list none.
+    names = [arm.name for arm in manifest.arms]
+    if not names:
+        names = [arm.name for arm in (*design.baselines, *design.variants)]
+    return names
 
 
 def _prefix(trials: Iterable[Trial], arm: str) -> list[Trial]:
     """The arm's completed trials from index 0 up to the first gap."""
-    completed = {trial.index: trial for trial in trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED}
+    completed = {}
+    for trial in trials:
+        if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED:
+            completed[trial.index] = trial
+    # The rule reads no trial behind a gap, so nothing is claimed of one.
     prefix: list[Trial] = []
     while len(prefix) in completed:
         prefix.append(completed[len(prefix)])
@@ -62,6 +68,7 @@ def _protocol_findings(manifest: Manifest, calibration: Calibration | None) -> I
 
 def _baseline_findings(manifest: Manifest, design: Design, arms: Mapping[str, Sequence[Trial]]) -> Iterator[Finding]:
     baselines = design.baselines
+    # A confirmation compares with the first baseline alone.
     if manifest.kind is RunKind.CONFIRM:
         baselines = baselines[:1]
     for baseline in baselines:
@@ -72,20 +79,24 @@ def _baseline_findings(manifest: Manifest, design: Design, arms: Mapping[str, Se
 def _seed_findings(name: str, trials: Sequence[Trial], manifest: Manifest, design: Design) -> Iterator[Finding]:
     """Whether an arm ran with each declared seed, once, and whether the seed changes anything."""
     declared, seeds = _declared(manifest, design), [trial.seed for trial in trials]
+    # A run that failed says so itself: that some of its seeds are missing is no news.
     if declared is not None and manifest.status == "completed" and seeds != list(declared):
         missing = [str(seed) for seed in declared if seed not in seeds]
-        problem = f"declared seeds without a completed trial: {', '.join(missing)}" if missing else "seeds out of order"
+        problem = "seeds out of order"
+        if missing:
+            problem = f"declared seeds without a completed trial: {', '.join(missing)}"
         yield _blocking(f"arm {name}: {problem}")
     if len(set(seeds)) != len(seeds):
         yield _blocking(f"arm {name}: a seed is counted twice")
     if len(trials) < 2:
         return
-    first = trials[0]
+    first, other_trials = trials[0], trials[1:]
     first_score = measured(first, manifest.self_reported)
-    if first.predictions_sha256 and all(trial.predictions_sha256 == first.predictions_sha256 for trial in trials):
+    if first.predictions_sha256 and all(trial.predictions_sha256 == first.predictions_sha256 for trial in other_trials):
         same = f"{len(trials)} seeds gave the same predictions, so seeds replicate nothing"
         yield _advisory(f"arm {name}: deterministic: {same}")
-    elif all(measured(trial, manifest.self_reported) == first_score for trial in trials):
+    # Other predictions can have equal scores by chance, on few rows; so this is a question.
+    elif all(measured(trial, manifest.self_reported) == first_score for trial in other_trials):
         yield _advisory(f"arm {name}: {len(trials)} seeds gave the same scores to the last digit; is the seed used?")
 
 
@@ -94,24 +105,27 @@ def _declared(manifest: Manifest, design: Design) -> tuple[int, ...] | None:
     seeds = design.reproducibility.seeds
     if isinstance(seeds, MaxPairs) or manifest.kind is RunKind.CONFIRM:
         return None
+    # A deterministic run ends after two seeds, whatever the design declares.
     if any(comparison.reason == "deterministic" for comparison in manifest.comparisons):
         return None
     return seeds
 
 
 def _pairing_findings(arms: Mapping[str, Sequence[Trial]]) -> Iterator[Finding]:
+    # The paired difference rests on one seed for both: it cancels the noise that they share.
     seeds: dict[int, set[int]] = {}
     for trials in arms.values():
         for trial in trials:
             seeds.setdefault(trial.index, set()).add(trial.seed)
-    for index in sorted(seeds):
-        if len(seeds[index]) > 1:
+    for index, seeds_of_pair in sorted(seeds.items()):
+        if len(seeds_of_pair) > 1:
             yield _blocking(f"pair {index}: the arms ran with different seeds, so they are not paired")
 
 
 def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design) -> Iterator[Finding]:
     primary = design.metrics.primary
     scale = None
+    # The bound is one of the metric that the run compared.
     if manifest.metric == primary and manifest.direction:
         scale = Scale.of(manifest)
     for trial in trials:
@@ -122,13 +136,13 @@ def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design)
         elif primary not in values:
             yield _blocking(f"trial {trial.trial}: completed without the primary metric {primary}")
         for metric, value in sorted(values.items()):
-            shown = f"trial {trial.trial}: {metric} = {value:g}"
+            label = f"trial {trial.trial}: {metric} = {value:g}"
             if not is_finite(value):
-                yield _blocking(f"{shown} is not a finite number below {LIMIT:g}")
+                yield _blocking(f"{label} is not a finite number below {LIMIT:g}")
             elif is_share(metric) and not 0 <= value <= 1:
-                yield _advisory(f"{shown} lies outside 0 to 1")
+                yield _advisory(f"{label} lies outside 0 to 1")
             elif is_loss(metric) and value < 0:
-                yield _advisory(f"{shown} is below 0")
+                yield _advisory(f"{label} is below 0")
 
 
 def _time_findings(name: str, trials: Sequence[Trial], calibration: Calibration) -> Iterator[Finding]:
@@ -136,7 +150,9 @@ def _time_findings(name: str, trials: Sequence[Trial], calibration: Calibration)
     usual = calibration.seconds
     odd = [trial for trial in trials if not usual / ODD_TIME <= trial.seconds <= usual * ODD_TIME]
     if odd:
-        first, more = odd[0], f" (and {len(odd) - 1} more trials of the arm)" if len(odd) > 1 else ""
+        first, more = odd[0], ""
+        if len(odd) > 1:
+            more = f" (and {len(odd) - 1} more trials of the arm)"
         duration = f"took {first.seconds:.3g} s, and {usual:.3g} s in the calibration{more}"
         yield _advisory(f"arm {name}: trial {first.trial} {duration}: does it train as it should?")
 

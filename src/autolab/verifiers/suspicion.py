@@ -95,10 +95,13 @@ def agreement(predictions: Path, labels: Path) -> float | None:
         truth = np.load(labels, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    fits = truth.dtype.kind in "iu" and truth.ndim > 0 and values.shape[:-1] == truth.shape and truth.size > 0
-    if not fits or values.shape[-1] < 2 or truth.min() < 0 or truth.max() >= values.shape[-1]:
+    if truth.dtype.kind not in "iu" or truth.ndim == 0 or truth.size == 0 or values.shape[:-1] != truth.shape:
         return None
-    step = max(1, _BLOCK // max(1, prod(values.shape[1:])))
+    classes = values.shape[-1]
+    if classes < 2 or truth.min() < 0 or truth.max() >= classes:
+        return None
+    # In blocks of about a million values: the files may be larger than the memory.
+    step = max(1, _BLOCK // prod(values.shape[1:]))
     equal = 0
     for start in range(0, len(truth), step):
         block = slice(start, start + step)
@@ -114,21 +117,24 @@ def predictions(path: Path) -> Predicted:
         rows, values = prod(header.shape[:-1]), header.shape[-1]
         if rows <= ROWS:
             return Predicted(rows, ())
+        # Compared as bytes of float32: two rows that differ in one bit did look at their inputs.
         if header.fortran:
             # In Fortran's order the first value of all rows comes first, then the second, and so on.
-            same = all(_repeats(file, 4, rows) for _ in range(values))
+            is_constant = all(_repeats(file, 4, rows) for _ in range(values))
         else:
-            same = _repeats(file, 4 * values, rows)
-    return Predicted(rows, (IGNORES_INPUTS,) if same else ())
+            is_constant = _repeats(file, 4 * values, rows)
+    return Predicted(rows, (IGNORES_INPUTS,) if is_constant else ())
 
 
 def _repeats(file: BufferedReader, size: int, times: int) -> bool:
     """Whether the next `times` pieces of `size` bytes are equal; the file then stands behind them."""
     first = file.read(size)
+    # About a mebibyte of repetitions, so that a long file is compared in few steps.
     pattern = first * min(times, max(1, _BLOCK // size))
     left = size * (times - 1)
     while left:
         block = file.read(min(left, len(pattern)))
+        # An empty block: the file was cut since its length was checked.
         if not block or block != pattern[: len(block)]:
             return False
         left -= len(block)
@@ -136,10 +142,8 @@ def _repeats(file: BufferedReader, size: int, times: int) -> bool:
 
 
 def find(manifest: Manifest, design: Design, calibration: Calibration | None = None) -> list[Suspicion]:
-    """All that is odd about a run's arms, from the trials that its comparisons rest on, arm by arm.
-
-    A calibration of another protocol is not used.
-    """
+    """All that is odd about a run's arms, from the trials that its comparisons rest on, arm by arm."""
+    # Of another protocol, its deviation is that of other data or another metric.
     if calibration is not None and calibration.protocol != manifest.protocol:
         calibration = None
     suspicions = list(_ignored_inputs(manifest))
@@ -151,17 +155,20 @@ def find(manifest: Manifest, design: Design, calibration: Calibration | None = N
 def reasons(
     manifests: Iterable[Manifest], design: Design, calibration: Calibration | None, arm: str
 ) -> tuple[str, ...]:
-    """Why a user is to look before `arm` is believed, a line each, from the runs that support it; empty if nothing
-    calls for it. What a training claims is no measurement, and does not count."""
+    """Why a user should look before `arm` is believed, a line each, from the runs that support it; else empty."""
     messages: dict[Kind, str] = {}
     enough = False
     for manifest in manifests:
         for suspicion in find(manifest, design, calibration):
+            # What a training claims of itself is no measurement.
             if suspicion.arm == arm and suspicion.kind is not Kind.CLAIM:
                 # Search and confirmation report the same kind in other numbers: the last one counts.
                 messages[suspicion.kind] = suspicion.message
                 enough = enough or suspicion.alone
-    return tuple(messages.values()) if enough or len(messages) > 1 else ()
+    # An honest candidate may have one odd thing about it by chance; two different ones are rare.
+    if enough or len(messages) > 1:
+        return tuple(messages.values())
+    return ()
 
 
 def _ignored_inputs(manifest: Manifest) -> Iterator[Suspicion]:
@@ -175,8 +182,11 @@ def _ignored_inputs(manifest: Manifest) -> Iterator[Suspicion]:
 
 def _completed(manifest: Manifest, arm: str, pairs: int | None) -> list[Trial]:
     """An arm's completed trials with an index below `pairs`; with None all of them."""
-    own = [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
-    return [trial for trial in own if pairs is None or trial.index < pairs]
+    completed = []
+    for trial in manifest.trials:
+        if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED and (pairs is None or trial.index < pairs):
+            completed.append(trial)
+    return completed
 
 
 @dataclass(frozen=True)
@@ -191,8 +201,10 @@ class _Arm:
     @classmethod
     def of(cls, manifest: Manifest, name: str, comparison: Comparison) -> _Arm:
         metric, self_reported = comparison.metric, manifest.self_reported
-        completed = _completed(manifest, name, comparison.pairs)
-        trials = [trial for trial in completed if metric in measured(trial, self_reported)]
+        trials = []
+        for trial in _completed(manifest, name, comparison.pairs):
+            if metric in measured(trial, self_reported):
+                trials.append(trial)
         return cls(name, metric, self_reported, trials)
 
     @property
@@ -213,6 +225,7 @@ class _Arm:
 
     def perfect(self) -> list[bool]:
         """Trial by trial, whether its value is as good as it can be."""
+        # A loss is a sum of rounded numbers, seldom exactly 0. Of any other metric the best value is not known.
         share, loss = is_share(self.metric), is_loss(self.metric)
         return [(share and value == 1) or (loss and abs(value) <= PERFECT_LOSS) for value in self.values]
 
@@ -222,11 +235,13 @@ class _Arm:
         for trial in self.trials:
             if self.metric in trial.self_reported:
                 gaps.append(trial.self_reported[self.metric] - self._value(trial))
+        # The median: one trial that logged something else does not make a claim.
         return median(gaps) if gaps else 0.0
 
     def reported_accuracy(self, *, of_training_data: bool) -> float | None:
         """The mean over trials of the largest accuracy that each reports of its training data, or else of data it held
         back. None if none does, as a share."""
+        # The largest, which is in favour of the candidate: it may print the accuracies of several epochs or heads.
         largest = []
         for trial in self.trials:
             accuracies = []
@@ -270,6 +285,7 @@ class _Pairs:
 
     def _perfect(self) -> Iterator[Suspicion]:
         perfect = self.arm.perfect()
+        # Where the baseline is perfect too, the task is easy.
         if perfect and all(perfect) and self.arm.rows > ROWS and not any(self.base.perfect()):
             yield self._suspicion(
                 Kind.PERFECT, f"{self.arm.metric} is perfect in every trial, and in none of {self.base.name}"
@@ -278,6 +294,7 @@ class _Pairs:
     def _jump(self) -> Iterator[Suspicion]:
         deviation, gain = self._deviation(), self.comparison.difference.mean
         effect = None
+        # The altered arm shows what an ordinary change of settings moves. A self-reported metric shows nothing.
         if self.calibration is not None and self.calibration.altered_effect is not None and not self.arm.self_reported:
             effect = abs(self.calibration.altered_effect)
         if not deviation or gain <= max(JUMP_DEVIATIONS * deviation, ALTERED_TIMES * (effect or 0.0)):
@@ -297,6 +314,7 @@ class _Pairs:
         deviations = [mean_and_deviation(values)[1] or 0.0]
         if self.calibration is not None:
             deviations.append(self.calibration.deviation)
+        # Trials that agree by chance, or a metric in steps of one row, would make any gain a jump.
         if self.base.rows:
             scale = 1.0 if is_share(self.base.metric) else abs(mean(values))
             deviations.append(scale / self.base.rows)
@@ -311,20 +329,25 @@ class _Pairs:
             return
         shift = SHIFT
         reported_by_base = self.base.reported_accuracy(of_training_data=of_training_data)
+        # If the honest baseline does better there than it reports, so may the candidate.
         if self.base.agreements and reported_by_base is not None:
             shift += max(0.0, mean(self.base.agreements) - reported_by_base)
-        error = sqrt(max(reported * (1 - reported), 1 / HELD_BACK) * (1 / rows + 1 / HELD_BACK))
-        equal = mean(agreements)
-        if equal > reported + shift + ERRORS * error:
-            message = f"the predictions equal {100 * equal:.1f}% of the labels, and the training reports an accuracy of"
+        # The standard error of a difference of two proportions; at 0 and 1 the variance is not taken for 0.
+        variance = max(reported * (1 - reported), 1 / HELD_BACK)
+        error = sqrt(variance * (1 / rows + 1 / HELD_BACK))
+        share = mean(agreements)
+        if share > reported + shift + ERRORS * error:
+            message = f"the predictions equal {100 * share:.1f}% of the labels, and the training reports an accuracy of"
             yield self._suspicion(kind, f"{message} {100 * reported:.1f}% on {data}", alone=alone)
 
     def _short(self) -> Iterator[Suspicion]:
-        mine = [trial.cpu_seconds for trial in self.arm.trials]
-        theirs = [trial.cpu_seconds for trial in self.base.trials]
-        if not mine or not theirs or min(*mine, *theirs) <= 0:
-            return  # it was not measured
-        share = median(mine) / median(theirs)
+        # Processor time: the time on the clock depends on what else the machine did.
+        seconds = [trial.cpu_seconds for trial in self.arm.trials]
+        base_seconds = [trial.cpu_seconds for trial in self.base.trials]
+        # 0 in a trial: its time was not measured.
+        if not seconds or not base_seconds or min(*seconds, *base_seconds) <= 0:
+            return
+        share = median(seconds) / median(base_seconds)
         if share < SHORT and self.comparison.difference.mean > 0:
             spent = f"training took {100 * share:.0f}% of the processor time of {self.base.name}"
             yield self._suspicion(Kind.SHORT, f"{spent} and came out better")
@@ -332,7 +355,8 @@ class _Pairs:
     def _claim(self) -> Iterator[Suspicion]:
         deviation = self._deviation()
         sign = {"maximize": 1, "minimize": -1, None: 0}[self.direction]
-        claim, usual = sign * self.arm.claim(), sign * self.base.claim()
-        if deviation and claim > CLAIM_DEVIATIONS * deviation >= usual:
+        claim, base_claim = sign * self.arm.claim(), sign * self.base.claim()
+        # A baseline that claims as much: the lab's trainings report on easier data, for instance their own.
+        if deviation and claim > CLAIM_DEVIATIONS * deviation >= base_claim:
             message = f"the training claims a {self.arm.metric} that is better by {claim:.3g} than what was measured"
             yield self._suspicion(Kind.CLAIM, message)

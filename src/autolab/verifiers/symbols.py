@@ -43,6 +43,7 @@ def distances(symbols: Array, reach: int) -> Array:
     import numpy as np
 
     places = np.zeros(symbols.size, np.uint8)
+    # From far to near: what is written last is the nearest.
     for back in range(min(reach, symbols.size - 1), 0, -1):
         np.copyto(places[back:], back, where=symbols[back:] == symbols[:-back])
     return places
@@ -55,10 +56,12 @@ def windows(labels: Array, reach: int, window: int) -> tuple[Array, Array]:
     if labels.size < window + reach:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     places = distances(labels, reach)
+    # The first `reach` symbols of a file that holds a part of the labels have other distances than here.
     starts = np.arange(reach, labels.size - window + 1)
+    # A window counts if a third of its grams are new, by a running count of the new ones.
     is_new = distances(_rolled(places, GRAM), FARTHEST) == 0
-    new = np.concatenate([[0], np.cumsum(is_new)])
-    varied = new[starts + window - GRAM + 1] - new[starts] >= window // 3
+    count = np.concatenate([[0], np.cumsum(is_new)])
+    varied = count[starts + window - GRAM + 1] - count[starts] >= window // 3
     return _rolled(places, window)[reach:][varied], starts[varied]
 
 
@@ -66,8 +69,10 @@ def window_hashes(symbols: Array, reach: int, window: int) -> Iterator[Array]:
     """The hashes of all windows of a sequence, chunk by chunk; not of chunks in which hardly a symbol comes again."""
     import numpy as np
 
+    # Chunks overlap, so that each window lies whole in one of them.
+    length = CHUNK + reach + window - 1
     for start in range(0, symbols.size - reach - window + 1, CHUNK):
-        places = distances(symbols[start : start + CHUNK + reach + window - 1], reach)
+        places = distances(symbols[start : start + length], reach)
         if np.count_nonzero(places) >= window // 3:
             yield _rolled(places, window)[reach:]
 
@@ -80,6 +85,7 @@ def _powers(count: int) -> tuple[Array, Array, Array]:
     factors = [np.full(count, factor, np.uint64) for factor in (_SEED, pow(_SEED, -1, 2**64))]
     for powers in factors:
         powers[0] = 1
+        # Unsigned numbers of numpy wrap around: the product is modulo 2^64.
         np.cumprod(powers, out=powers)
     return factors[0], factors[1], np.random.default_rng(_SEED).integers(0, 2**64, 256, np.uint64)
 
@@ -90,8 +96,11 @@ def _rolled(values: Array, window: int) -> Array:
 
     if values.size < window:
         return np.empty(0, np.uint64)
+    # Rounded up to a power of two, so that few tables are made.
     powers, inverse, table = _powers(1 << (values.size - 1).bit_length())
+    # A random number for each value: sums of small numbers themselves would collide.
     mixed = table[values] if values.dtype == np.uint8 else values * np.uint64(_MIXER)
+    # The hash is a polynomial: a difference of two prefix sums, divided by the power at which the window begins.
     sums = np.zeros(values.size + 1, np.uint64)
     np.cumsum(mixed * powers[: values.size], out=sums[1:])
     rolled: Array = (sums[window:] - sums[:-window]) * inverse[: values.size - window + 1]
@@ -106,6 +115,7 @@ def sequences(piece: Piece, classes: Sequence[int]) -> Iterator[Array]:
     is_wide = len(piece.raw) > WIDE
     for symbols in _tokens(piece.raw) if piece.text else _bytes(piece.raw):
         yield symbols
+        # Labels beside other values, and one-hot rows.
         if not is_wide:
             yield from spread(symbols)
             for size in classes:
@@ -144,6 +154,7 @@ def _characters(raw: bytes) -> Iterator[Array]:
     import numpy as np
 
     characters = np.frombuffer(raw, np.uint8)
+    # This bit makes a letter of ASCII small, and no letter of anything else.
     lower = characters | 0x20
     are_letters = (lower >= ord("a")) & (lower <= ord("z"))
     yield characters[are_letters | _are_digits(characters)]
@@ -166,6 +177,7 @@ def _grouped(symbols: Array, size: int) -> Iterator[Array]:
 
     if not 2 <= size <= 32:
         return
+    # A random linear combination: equal rows give equal symbols, and different ones hardly ever do.
     factors = np.random.default_rng(_SEED).integers(1, 2**62, size, np.int64) | 1
     for start in range(size):
         whole = (symbols.size - start) // size * size
@@ -204,6 +216,7 @@ def _of_array(array: Array) -> Iterator[Array]:
         return
     yield array.ravel(order="F")
     for axis in {0, array.ndim - 1}:
+        # The array may hold anything: a warning of numpy's would tell the user nothing.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield np.argmax(array, axis=axis).ravel()
