@@ -104,15 +104,15 @@ class _Launch:
         confirm = run.manifest
         assert confirm is not None
         iteration.restore(self.view)
+        claims = self._count_claim(search, confirm, spec, variant)
         result = self.result(run, search.run_id)
         assert result is not None
-        claims = self._count_claim(search, confirm, spec, variant)
         return dataclasses.replace(result, campaign=result.campaign | {"claims": claims})
 
     def _confirmation_plan(self, plan: Plan, variant: str, pairs: int, trials_left: int | None) -> Plan | None:
         """The plan of the variant's confirmation on fresh seeds; None if the budget allows no pair."""
         iteration, config, lab = self.iteration, self.iteration.config, self.iteration.lab
-        # The seeds depend on the code's tree: nobody can fit the code to seeds that it determines itself.
+        # The seeds depend on the code's tree, so that submitting the same code again draws no new luck.
         tree = lab.git.tree(iteration.candidate() or "")
         seeds = confirmation_seeds(lab.secret, tree, pairs)
         rule = confirmation_rule(config, plan.rule or config.test, iteration.campaign.claims)
@@ -163,7 +163,7 @@ class _Launch:
             case measurement.Ending.BASELINE:
                 reason = f"{run.run_id}: the baseline itself fails, which no candidate can fix: {run.reason}"
             case measurement.Ending.TAMPERED:
-                # Whoever changed inputs during a run: a user has to look, and no attempt may follow by itself.
+                # Another attempt would give a cheating candidate another chance, so a user looks first.
                 pass
         state = {"last_run_id": run_id, "sync_status": sync_status}
         return StageResult(outcome, reason, counts, state)
