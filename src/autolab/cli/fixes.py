@@ -400,9 +400,12 @@ def _recorded_hashes(lab: Lab) -> dict[Run, set[str | None]]:
 def restore(lab: Lab, path: Path, newest_logs: dict[str, str]) -> str:
     """Put a document of an iteration aside and bring it back from the record in git; what came of it."""
     copy = put_aside(lab.store, path)
-    commit = newest_logs.get(path.relative_to(lab.root / "experiments").parts[0])
-    if commit is not None and str(path.relative_to(lab.root)) in lab.git.restore_missing(commit, lab.root):
-        return f"brought back from the record; the old one is {copy}"
+    iteration_id = path.relative_to(lab.root / "experiments").parts[0]
+    commit = newest_logs.get(iteration_id)
+    if commit is not None:
+        names = lab.git.restore_missing(commit, lab.root)
+        if str(path.relative_to(lab.root)) in names:
+            return f"brought back from the record; the old one is {copy}"
     return f"put aside as {copy}; git has no record of it: `autolab reproduce` measures such a run again"
 
 
@@ -414,8 +417,12 @@ def short_rows(lab: Lab) -> list[int]:
     path = lab.root / lab.config().files.table
     if not path.is_file():
         return []
-    rows = enumerate(path.read_bytes().split(b"\n"), 1)
-    return [number for number, row in rows if row.strip() and row.count(b"\t") != len(COLUMNS) - 1]
+    numbers = []
+    # Of bytes: a torn row may end in the middle of a character.
+    for number, row in enumerate(path.read_bytes().split(b"\n"), 1):
+        if row.strip() and row.count(b"\t") != len(COLUMNS) - 1:
+            numbers.append(number)
+    return numbers
 
 
 def fix_table(lab: Lab) -> Iterator[str]:
@@ -435,11 +442,14 @@ def fix_table(lab: Lab) -> Iterator[str]:
     restored = [row for row in _recorded_rows(lab) if _row_key(row) not in present]
     text = "\n".join([*rows, *restored, ""]).encode(errors="surrogateescape")
     files.write_whole(lab.root / name, text)
+    # Else the next entry would report the repair as a change by somebody else.
     hashes = journal.known(lab.documents_path) | {name: files.sha256_of(text)}
     files.write_whole(lab.documents_path, json.dumps(hashes))
-    more = f" and {len(short) - 1} more" if len(short) > 1 else ""
+    lines_taken_out = f"line {short[0]}"
+    if len(short) > 1:
+        lines_taken_out += f" and {len(short) - 1} more"
     yield (
-        f"{name}: line {short[0]}{more}: cells were missing; taken out, {len(restored)} rows written again from the"
+        f"{name}: {lines_taken_out}: cells were missing; taken out, {len(restored)} rows written again from the"
         f" iterations' records; the old table is {copy}"
     )
 
