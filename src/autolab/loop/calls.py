@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from autolab import files
 from autolab.errors import BudgetSpent, Paused, ResearcherError
@@ -36,6 +36,14 @@ SAID_CHARACTERS = 500
 """Characters of a service's words about a failure that the ledger keeps."""
 
 
+class RequestFields(TypedDict):
+    """The fields that every event about a request has."""
+
+    stage: Stage
+    kind: RequestKind
+    number: int
+
+
 @dataclass(frozen=True)
 class RequestId:
     """Identifies a request. `number` counts those of its kind within the iteration, from 1."""
@@ -49,8 +57,7 @@ class RequestId:
     def name(self) -> str:
         return f"{self.kind}-{self.number}"
 
-    def fields(self) -> dict[str, Any]:
-        """The fields that every event about the request has."""
+    def fields(self) -> RequestFields:
         return {"stage": self.stage, "kind": self.kind, "number": self.number}
 
     def folder(self, store: Path) -> Path:
