@@ -41,15 +41,16 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     settings = settings_of(repository, program, request)
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
+    # The last refusal. From here on files are written.
     _try_export(repository, config)
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
     for note in _notes(repository, program, config):
         tell(f"note: {note}")
-    written = write_files(repository, program, config, text)
+    paths = write_files(repository, program, config, text)
     lab = register(repository.root, seed)
-    tell(f"written, and yours to commit: {', '.join(written)}")
+    tell(f"written, and yours to commit: {', '.join(paths)}")
     return lab
 
 
@@ -81,8 +82,11 @@ def _notes(repository: Repository, program: Program, config: Config) -> Iterator
         )
     unseen = [path for path in repository.untracked if path.rstrip("/") != config.data]
     if unseen:
-        more = f" and {len(unseen) - NAMED} more" if len(unseen) > NAMED else ""
-        yield f"not committed, so trials do not see: {', '.join(unseen[:NAMED])}{more}"
+        names = ", ".join(unseen[:NAMED])
+        if len(unseen) > NAMED:
+            names += f" and {len(unseen) - NAMED} more"
+        yield f"not committed, so trials do not see: {names}"
+    # Other documents of these names stay as they are.
     for path in DOCUMENTS:
         if path in config.files.global_ and os.path.lexists(repository.root / path):
             yield f"{path} is yours; the lab's entries will go above what it holds"
@@ -102,7 +106,9 @@ def _compiled_part(repository: Repository) -> str:
         for name in _build_requirements(repository.text("pyproject.toml")):
             if _BUILDER_COMPILES.match(name):
                 return f"pyproject.toml: build-system: {name}"
-    for folder in sorted({str(PurePosixPath(path).parent) for path in repository.git.files(repository.head)}):
+    # In the checkout: git does not hold what was built, but it holds the folders where that lies.
+    folders = {str(PurePosixPath(path).parent) for path in repository.git.files(repository.head)}
+    for folder in sorted(folders):
         for pattern in ("*.so", "*.pyd", "*.pyx"):
             for path in sorted((repository.root / folder).glob(pattern)):
                 return str(path.relative_to(repository.root))
@@ -113,5 +119,7 @@ def _build_requirements(pyproject: str) -> list[str]:
     try:
         system = tomllib.loads(pyproject).get("build-system", {})
     except tomllib.TOMLDecodeError:
+        # Whoever builds the package learns of that; here it is only a hint.
         return []
-    return [str(system.get("build-backend", "")), *map(str, system.get("requires", ()))]
+    backend = str(system.get("build-backend", ""))
+    return [backend, *map(str, system.get("requires", ()))]

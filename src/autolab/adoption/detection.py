@@ -77,6 +77,7 @@ def settings_of(repository: Repository, program: Program, request: AdoptionReque
         _source(program, str(metric.value)),
         Setting("train.in_copy", True, "what it writes beside itself goes into a copy of the code, thrown away"),
     ]
+    # Trials get no variable of the user's that is not named here.
     if program.env:
         reason = "it reads below your home folder" if "HOME" in program.env else "to find the program"
         settings.append(Setting("train.env", list(program.env), reason))
@@ -99,11 +100,14 @@ def _python(repository: Repository, program: Program, request: AdoptionRequest) 
 def _metric(program: Program, request: AdoptionRequest) -> Setting:
     if request.metric:
         return Setting("metric.primary", request.metric, GIVEN)
-    printed = _printed_names(program)
-    likely = [name for name in printed if direction_of(name)]
+    names = _printed_names(program)
+    likely = [name for name in names if direction_of(name)]
+    # Of several only the user knows which one decides.
     if len(likely) == 1:
         return Setting("metric.primary", likely[0], f"{program.script} prints it")
-    problem = f"{program.name} prints {', '.join(printed)}" if printed else "no metric was found"
+    problem = "no metric was found"
+    if names:
+        problem = f"{program.name} prints {', '.join(names)}"
     example = likely[0] if likely else "val_loss"
     raise UsageError(f"--metric: {problem}; name the one that decides, such as --metric {example}")
 
@@ -112,6 +116,7 @@ def _printed_names(program: Program) -> list[str]:
     """Names that the program prints at the beginning of a text, followed by a colon and a value."""
     names: list[str] = []
     for line in program.text.split("\n"):
+        # A log goes to standard error, where trials do not look for the metric.
         if not _NOT_STDOUT.search(line):
             names += _PRINTED.findall(line)
     return list(dict.fromkeys(names))
@@ -142,6 +147,7 @@ def _source(program: Program, metric: str) -> Setting:
         return Setting(key, metrics.STDOUT, f"lines `{metric}: NUMBER`, the last one counts")
     paths = []
     for path in dict.fromkeys(_JSON_FILE.findall(program.text)):
+        # By its name, as other JSON files hold settings or data.
         if re.search("metric|result|score|summary", path) and ".." not in path:
             paths.append(path)
     if len(paths) == 1 and not paths[0].startswith("/"):
@@ -161,6 +167,7 @@ def _data(repository: Repository, program: Program, folder: Path | None) -> Iter
         return
     folders = []
     for name in dict.fromkeys(_FOLDER.findall(program.text)):
+        # A committed folder is part of the code that each trial gets.
         if (repository.root / name).is_dir() and not repository.holds(name):
             folders.append(name)
     if len(folders) == 1:
@@ -168,6 +175,7 @@ def _data(repository: Repository, program: Program, folder: Path | None) -> Iter
 
 
 def _files(repository: Repository, program: Program) -> Iterator[Setting]:
+    # The training script itself is what candidates change.
     measures = [path for path in MEASURES if path != program.script and repository.holds(path)]
     frozen = list(dict.fromkeys([*measures, *FROZEN]))
     yield Setting("files.frozen", frozen, "no candidate may change them; add what else measures")
@@ -183,9 +191,11 @@ def _table(repository: Repository, program: Program) -> str:
     texts = program.text + program.neighbours
     if (repository.root / "program.md").is_file():
         texts += repository.text("program.md")
-    names = [] if "results.tsv" in texts else ["results.tsv"]
-    names.append("autolab_results.tsv")
-    names += [f"autolab_results_{number}.tsv" for number in range(2, TABLES)]
+    names = [f"autolab_results_{number}.tsv" for number in range(2, TABLES)]
+    names.insert(0, "autolab_results.tsv")
+    # A program that speaks of its own results.tsv would write into the lab's.
+    if "results.tsv" not in texts:
+        names.insert(0, "results.tsv")
     for name in names:
         path = repository.root / name
         if not os.path.lexists(path) or _is_lab_table(path):

@@ -12,7 +12,7 @@ from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program
 from autolab.files import write_whole
 from autolab.lab.create import TEMPLATES, ignore, write_schemas
-from autolab.lab.schemas.config import Config, VerifierPolicy
+from autolab.lab.schemas.config import Config, Metric, VerifierPolicy
 from autolab.reports import results_table
 from autolab.trials import metrics
 
@@ -33,33 +33,36 @@ def write_files(repository: Repository, program: Program, config: Config, config
     root = repository.root
     ignore(root)
     write_schemas(root)
+    prompts = root / ".autolab" / "prompts"
     for prompt in sorted((BASE / ".autolab" / "prompts").iterdir()):
-        write_whole(root / ".autolab" / "prompts" / prompt.name, prompt.read_bytes())
+        write_whole(prompts / prompt.name, prompt.read_bytes())
     write_whole(root / VerifierPolicy.FILE, policy_text(program))
     write_whole(root / INTERPRETER, (BASE / INTERPRETER).read_bytes())
-    written = [".autolab/"]
+    paths = [".autolab/"]
     for path, text in _documents(repository, program, config).items():
+        # A broken link is the user's too, and would be written through.
         if not os.path.lexists(root / path):
             write_whole(root / path, text)
-            written.append(path)
+            paths.append(path)
     write_whole(root / Config.FILE, config_text)
-    return written
+    return paths
 
 
 def config_text(settings: Sequence[Setting]) -> str:
     """config.yaml; the values are JSON, which YAML reads."""
-    values = {setting.key: json.dumps(setting.value, ensure_ascii=False) for setting in settings}
     by_key = {setting.key: setting.value for setting in settings}
+    values = {key: _json(value) for key, value in by_key.items()}
     verb = "Lower" if by_key["metric.direction"] == "minimize" else "Raise"
-    goal = json.dumps(f"{verb} {by_key['metric.primary']}", ensure_ascii=False)
+    goal = _json(f"{verb} {by_key['metric.primary']}")
+    metric, train = _section(values, "metric."), _section(values, "train.")
     rows = [
         "# Made by `autolab init --from-existing`; change what was not detected rightly. Limits: seconds, GB and MB.",
         f"goal: {goal}",
-        f"metric: {{{_section(values, 'metric.')}}}",
+        f"metric: {{{metric}}}",
     ]
     if by_key.get("python"):
         rows.append(f"python: {values['python']}")
-    rows.append(f"train: {{{_section(values, 'train.')}, time_limit_s: 3600, output_mb: 50}}")
+    rows.append(f"train: {{{train}, time_limit_s: 3600, output_mb: 50}}")
     if "data" in values:
         rows.append(f"data: {values['data']}")
     rows += [
@@ -76,9 +79,17 @@ def config_text(settings: Sequence[Setting]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _section(values: dict[str, str], prefix: str) -> str:
     """The values of one section, in YAML's form on one line."""
-    return ", ".join(f"{key.removeprefix(prefix)}: {value}" for key, value in values.items() if key.startswith(prefix))
+    pairs = []
+    for key, value in values.items():
+        if key.startswith(prefix):
+            pairs.append(f"{key.removeprefix(prefix)}: {value}")
+    return ", ".join(pairs)
 
 
 def policy_text(program: Program) -> str:
@@ -118,20 +129,25 @@ def _smoke_command(program: Program, python: str) -> str | None:
 def _recipes(repository: Repository, program: Program) -> str | None:
     """A justfile with `smoke`; None if the repository has recipes of its own, or there is nothing to try."""
     smoke = _smoke_command(program, "{{quote(python)}}")
+    # `just` finds either name, in any case.
     has_own = any(path.name.lower() in ("justfile", ".justfile") for path in repository.root.iterdir())
     if smoke is None or has_own:
         return None
-    lines = (BASE / "justfile").read_text(encoding="utf-8").split("\n")
-    head = [line for line in lines[: lines.index("_list:")] if not line.startswith("seed")]
-    comment = "# only reads the script; better: a flag of the program that takes one step"
-    return "\n".join([*head, "_list:", "    @just --list", "", comment, "smoke:", f"    {smoke}", ""])
+    template = (BASE / "justfile").read_text(encoding="utf-8")
+    head, _, _ = template.partition("_list:\n")
+    # The template's settings, without the one that its own recipes alone use.
+    lines = [line for line in head.split("\n")[:-1] if not line.startswith("seed")]
+    lines += ["_list:", "    @just --list", ""]
+    lines.append("# only reads the script; better: a flag of the program that takes one step")
+    lines += ["smoke:", f"    {smoke}", ""]
+    return "\n".join(lines)
 
 
 def _program_text(program: Program, config: Config) -> str:
     metric = config.metric
     frozen = ", ".join(f"`{path}`" for path in config.files.frozen)
     engine_files = " ".join(f"`{path}`" for path in config.files.global_)
-    better = "lower" if metric.direction == "minimize" else "higher"
+    better = _better(metric)
     source = f"in `{config.train.metrics}`"
     if config.train.metrics == metrics.STDOUT:
         source = "on its standard output"
@@ -162,8 +178,9 @@ seed gives the same result. The line with the metric stays as it is.
 
 def _problem_text(program: Program, config: Config) -> str:
     metric = config.metric
-    data = f"`{config.data}`" if config.data else "what the program reads; say which"
-    better = "lower" if metric.direction == "minimize" else "higher"
+    data = "what the program reads; say which"
+    if config.data:
+        data = f"`{config.data}`"
     return f"""# The problem
 
 {config.goal}.
@@ -172,5 +189,9 @@ def _problem_text(program: Program, config: Config) -> str:
 - Metric: `{metric.primary}`, as `{program.command}` reports it. <What it measures, and why this metric.>
 - Baseline: what `{program.name}` does as it stands. <How long it takes, how well it does.>
 - What is known: <what was tried, what papers claim>
-- What would count: `{metric.primary}` {better} by {metric.success_delta:g} or more, over several seeds.
+- What would count: `{metric.primary}` {_better(metric)} by {metric.success_delta:g} or more, over several seeds.
 """
+
+
+def _better(metric: Metric) -> str:
+    return "lower" if metric.direction == "minimize" else "higher"

@@ -33,12 +33,13 @@ class Repository:
 
 def open_repository(root: Path) -> Repository:
     """The repository at `root`. LabError: why no lab can be made of it as it stands, and the way out."""
-    found = find_root(root) if root.is_dir() else None
-    if found is None:
+    top = find_root(root) if root.is_dir() else None
+    if top is None:
         raise LabError(f"{root}: not a git repository; run `git init` there and commit the training program")
     refuse_nested(root)
-    if found != root:
-        raise LabError(f"{root}: lies in the repository {found}; adopt that one: a lab is a whole repository")
+    if top != root:
+        raise LabError(f"{root}: lies in the repository {top}; adopt that one: a lab is a whole repository")
+    # The store lies in `.git`, which a worktree and a submodule share with their main checkout.
     if common_dir(root) != root / ".git":
         raise LabError(f"{root}: a worktree or a submodule of {common_dir(root)}; adopt the main checkout")
     if (root / ".autolab" / "config.yaml").exists():
@@ -52,11 +53,14 @@ def open_repository(root: Path) -> Repository:
     if operation is not None:
         raise LabError(f"{root}: a {operation} is in progress; end it first")
     dirty = git.dirty()
-    changed = [path for path in dirty if git.has_path(head, path)]
-    if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    # Untracked files may stay: git leaves them alone, and so does the lab.
+    changes = [path for path in dirty if git.has_path(head, path)]
+    if changes:
+        names = changes[0]
+        if len(changes) > 1:
+            names += f" and {len(changes) - 1} more"
         problem = "changed since the last commit, which experiments start from"
-        raise LabError(f"{changed[0]}{more}: {problem}; commit or stash")
+        raise LabError(f"{names}: {problem}; commit or stash")
     for folder in RECORD_FOLDERS:
         if git.has_path(head, folder):
             raise LabError(f"{folder}: the repository has it, and a lab keeps its own record there; rename it, commit")

@@ -43,6 +43,7 @@ def find_program(repository: Repository, command: str | None) -> Program:
     if script is not None:
         text = repository.text(script)
         neighbours = "\n".join(repository.text(path) for path in _neighbours(repository, script))
+    # Trials get few of the user's variables: each one more is a way in for a secret, and for another result.
     env = []
     if _needs_path(repository, words[0]):
         env.append("PATH")
@@ -74,12 +75,14 @@ def _words(repository: Repository, command: str | None) -> list[str]:
         words = command_words(command)
     except ValueError as error:
         raise UsageError(f"--train-command: {command!r}: {error}") from None
+    # uv would build an environment in each trial, and may have no network there.
     if words[:2] == ["uv", "run"] and len(words) > 2 and own_python(repository):
         words = words[2:]
         if not words[0].startswith("python"):
             words = ["{python}", *words]
     if not words:
         raise UsageError("--train-command: empty; such as 'python train.py'")
+    # Which Python that is depends on the PATH of the shell: the configuration names one.
     if words[0] in ("python", "python3"):
         words[0] = "{python}"
     return words
@@ -102,7 +105,8 @@ def _script(repository: Repository, words: list[str]) -> str | None:
             raise _missing_script(repository, f"{word}: not in the last commit")
     if words[0] == "{python}":
         raise _missing_script(repository, "no script is named")
-    return None  # such as `make train`, which does not say what it runs
+    # Such as `make train`, which does not say what it runs.
+    return None
 
 
 def _missing_script(repository: Repository, problem: str) -> UsageError:

@@ -95,7 +95,8 @@ class Board:
         rows.add_column(width=NAMES, style="dim", no_wrap=True)
         rows.add_column()
         rows.add_row("stage", self._stages(width, now))
-        always = 4 + self.pausing  # head, stage, spent, last
+        # Head, stage, spent and last are always there.
+        always = 4 + self.pausing
         room = max(1, height - MARGIN - always)
         verdicts = self.verdicts[: min(VERDICTS, room // 3)]
         if self.progress is not None:
@@ -157,10 +158,13 @@ class Board:
         bars = Table.grid(padding=(0, 2))
         bars.add_column(width=min(40, max(8, width // 4 - 6)), no_wrap=True)
         bars.add_column()
+        # A run that is about to pause does not end at the time that was computed.
         left = None if self.pausing else progress.left(now)
-        bars.add_row(_bar(progress.done / progress.planned, "green"), _row_text(_run_text(progress, left, now), "bold"))
+        bar = _bar(progress.done / progress.planned, "green")
+        bars.add_row(bar, _row_text(_run_text(progress, left, now), "bold"))
         space = max(0, room - 1 - len(pairs))
         running = progress.running
+        # The last row of the space says how many are hidden.
         if len(running) > space:
             running = running[: max(0, space - 1)]
         for trial in running:
@@ -209,13 +213,15 @@ class Board:
 def log_row(line: str) -> Table:
     """A line of lasting value with the time of day; what does not fit goes on below it, indented."""
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(Text(time.strftime("%H:%M:%S"), "dim", no_wrap=True), Text(many_lines(line)))
+    clock = Text(time.strftime("%H:%M:%S"), "dim", no_wrap=True)
+    grid.add_row(clock, Text(many_lines(line)))
     return grid
 
 
 def _row_text(text: str, style: str = "") -> Text:
     """Text of one row: names, titles and messages may hold line breaks, and what looks like rich's markup."""
-    return Text(" ".join(many_lines(text).split("\n")), style, no_wrap=True, overflow="ellipsis")
+    line = " ".join(many_lines(text).split("\n"))
+    return Text(line, style, no_wrap=True, overflow="ellipsis")
 
 
 def _without_trailing_blanks(line: list[Segment]) -> list[Segment]:
@@ -225,7 +231,9 @@ def _without_trailing_blanks(line: list[Segment]) -> list[Segment]:
 
 
 def _of(value: str, cap: float | None, unit: str = "") -> str:
-    return value if cap is None else f"{value} of {unit}{cap:,.10g}"
+    if cap is None:
+        return value
+    return f"{value} of {unit}{cap:,.10g}"
 
 
 def _bar(share: float, style: str) -> ProgressBar:
@@ -252,8 +260,10 @@ def _trial_cells(trial: RunningTrial, now: float) -> tuple[ProgressBar, str]:
 
 
 def _pairs_text(pairs: Pairs, progress: Progress) -> str:
-    gain = "" if pairs.gain is None else f", gain so far {pairs.gain:+.4g} in {progress.metric}"
-    return f"{pairs.done} of {progress.most}{pairs.planned}{gain}  {pairs.arm} against {pairs.baseline}"
+    text = f"{pairs.done} of {progress.most}{pairs.planned}"
+    if pairs.gain is not None:
+        text += f", gain so far {pairs.gain:+.4g} in {progress.metric}"
+    return f"{text}  {pairs.arm} against {pairs.baseline}"
 
 
 def _verdict_table(verdicts: Sequence[JudgedIteration], wide: bool) -> Table:
@@ -262,7 +272,9 @@ def _verdict_table(verdicts: Sequence[JudgedIteration], wide: bool) -> Table:
         table.add_column(no_wrap=True)
     table.add_column()
     for iteration in verdicts:
-        style = STYLES.get(iteration.verdict.partition(",")[0], "")
+        # Such as "supported, kept".
+        verdict, _, _ = iteration.verdict.partition(",")
+        style = STYLES.get(verdict, "")
         table.add_row(
             Text(iteration.hypothesis_id, "bold"),
             Text(iteration.verdict, style),

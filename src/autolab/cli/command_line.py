@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     sys.excepthook = _show_bug
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what no terminal's encoding has
+        # A path may hold what no terminal's encoding has.
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(_help())
@@ -78,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print_error(text: str) -> None:
     """To standard error, without secrets."""
+    # Here, as most calls print no error.
     from autolab.lab.redaction import clean
 
     sys.stderr.write(clean(text))
@@ -90,6 +92,7 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _run(name: str, options: list[str]) -> int:
+    # `status` is called in prompts and loops of the shell: it must not wait for the imports of the others.
     if name == "status":
         from autolab.cli import status
 

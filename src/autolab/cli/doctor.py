@@ -66,10 +66,14 @@ class Report:
     @contextlib.contextmanager
     def catch(self, check: str, way_out: str = "") -> Iterator[None]:
         """Report an error of the block as a problem; `way_out` if its message names none."""
+        # One broken file must not hide what is wrong with the others.
         try:
             yield
         except AutolabError as error:
-            self.problem(check, f"{error}; {way_out}" if way_out else str(error))
+            message = str(error)
+            if way_out:
+                message = f"{message}; {way_out}"
+            self.problem(check, message)
         except OSError as error:
             self.problem(check, f"{error.filename or check}: {error.strerror or error}")
 
@@ -79,6 +83,7 @@ def verify_lab(lab: Lab) -> list[Finding]:
     report = Report()
     for message in fixes.misplaced(lab):
         report.problem("record", message)
+    # Three blocks: a broken chain may still hold a state, and say that lines were lost.
     with report.catch("ledger"):
         lab.ledger.open()
         lab.ledger.check()
@@ -145,8 +150,10 @@ def _executed(lab: Lab) -> list[str]:
     for trials in sorted((lab.root / "experiments").glob("*/runs/*/trials")):
         for folder, folders, names in os.walk(trials):
             executed = [name for name in (*folders, *names) if executed_names.runs_by_itself(name)]
+            # In place, by which `os.walk` leaves these folders out: one line stands for all below it.
             folders[:] = [name for name in folders if name not in executed]
-            paths += [f"{os.path.relpath(folder, lab.root)}/{name}" for name in executed]
+            parent = os.path.relpath(folder, lab.root)
+            paths += [f"{parent}/{name}" for name in executed]
     return paths
 
 
@@ -154,10 +161,12 @@ def _verify_start(lab: Lab, report: Report) -> None:
     """What `autolab loop` would refuse, and frozen files that differ from the commit that experiments use."""
     messages = {finding.message for finding in report.findings}
     config = preflight.relative(lab, lab.config())
-    for check, message in preflight.refusals(preflight.Conditions(lab, config, note=False)):
+    # Without a note in the store: to verify changes nothing.
+    conditions = preflight.Conditions(lab, config, note=False)
+    for check, message in preflight.refusals(conditions):
         if message not in messages:
             report.problem(check, message)
-    for path in lab.config().files.frozen:
+    for path in config.files.frozen:
         if lab.git.has_path("HEAD", path) and path in lab.git.dirty([path]):
             report.note("frozen", f"{path}: differs from the commit; experiments use the committed one", path)
 
@@ -178,6 +187,7 @@ def examine_machine(start: Path, fix: bool) -> list[Finding]:
         if not lab.iteration(iteration_id).folder.exists():
             way_out = "`autolab doctor --fix` brings it back"
             report.note("experiments", f"experiments/{iteration_id}: missing; {way_out}")
+    # The packages of an interpreter that was not found cannot be looked at.
     if any(problem.check in ("config", "python", "packages") for problem in problems):
         return report.findings
     for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
@@ -191,6 +201,7 @@ def _examine_machine(report: Report) -> None:
         report.problem("python", f"Python {platform.python_version()}: use Python 3.11 to 3.13")
     if shutil.which("git") is None:
         report.problem("git", "git was not found on PATH; install it")
+    # The strictest level that works is the one that a lab gets.
     for level in ("full", "partial"):
         try:
             layers = [*probe.probe(level), *probe.probe_limits(level)]
@@ -249,6 +260,7 @@ def _fix(start: Path) -> list[Finding]:
     root = find_root(start.resolve())
     assert root is not None
     common = common_dir(root)
+    # In a candidate's worktree too: the lab is its main checkout.
     if common.name == ".git":
         root = common.parent
     store = common / "autolab"
@@ -261,6 +273,7 @@ def _fix(start: Path) -> list[Finding]:
         report.note("fixed", message)
     with lab.own("autolab doctor --fix", take=True):
         _fix_ledger(lab, report)
+        # What the ledger makes again comes next, as `take_up` reads these files.
         for message in fixes.fix_contents(lab):
             report.note("fixed", message)
         lab.take_up(fix=True)
@@ -270,11 +283,13 @@ def _fix(start: Path) -> list[Finding]:
         _restore_documents(lab, report)
         for message in fixes.fix_table(lab):
             report.note("fixed", message)
-        document.write_documents(lab, lab.load()[1], lambda line: report.note("documents", line))
+        _, campaign = lab.load()
+        document.write_documents(lab, campaign, lambda line: report.note("documents", line))
     return report.findings
 
 
 def _fix_ledger(lab: Lab, report: Report) -> None:
+    # Before the repair, which writes a new head.
     number_of_lines = _number_of_lines(lab.ledger)
     try:
         lab.ledger.open(repair=True)
@@ -318,7 +333,10 @@ def _lab_id(ledger: Ledger) -> str:
         for line in ledger.lines():
             if line.event in (Init.KIND, Forked.KIND):
                 lab_id = line.data.get("lab_id")
-    return str(lab_id) if lab_id else sha256_of(str(ledger.path))[:8]
+    if lab_id:
+        return str(lab_id)
+    # Of the path, so that a second repair gives the same id.
+    return sha256_of(str(ledger.path))[:8]
 
 
 def _restore_documents(lab: Lab, report: Report) -> None:
@@ -353,20 +371,25 @@ def _newest_logs(lab: Lab) -> dict[str, str]:
     """Iteration -> the newest commit of refs/autolab/log that holds its files."""
     newest: dict[str, str] = {}
     if lab.git.resolve(LOG):
+        # Newest first, so that the first of an iteration stays.
         for commit, subject in lab.git.log_entries(LOG):
-            newest.setdefault(subject.partition(" ")[0], commit)
+            iteration_id, _, _ = subject.partition(" ")
+            newest.setdefault(iteration_id, commit)
     return newest
 
 
 def _show_requests(lab: Lab) -> list[str]:
     """Copy prompts and replies that are missing in `.autolab` from the store again; their names."""
     sources: dict[Path, Path] = {}
-    for answered in events_of(lab.ledger.lines(), Answered):
-        reply = lab.store / answered.reply
-        logs, name = lab.logs(reply.parts[-3]), reply.parts[-2]
+    for answer in events_of(lab.ledger.lines(), Answered):
+        reply = lab.store / answer.reply
+        # requests/ITERATION/REQUEST/reply.json
+        iteration_id, name, _ = reply.parts[-3:]
+        logs = lab.logs(iteration_id)
         sources[logs / f"{name}.reply.json"] = reply
         sources[logs / f"{name}.prompt.md"] = reply.with_name("prompt.md")
-        sources[lab.control / "agent_result.json"] = reply  # the newest reply, after the last event
+        # After the last event this is the newest reply.
+        sources[lab.control / "agent_result.json"] = reply
     names = []
     for path, source in sources.items():
         if source.exists() and not path.exists():

@@ -75,7 +75,9 @@ def _kind_problem(path: Path, is_folder: bool) -> str:
     access = os.R_OK | os.W_OK
     if is_folder:
         access |= os.X_OK
-    return "" if os.access(path, access) else NO_ACCESS
+    if not os.access(path, access):
+        return NO_ACCESS
+    return ""
 
 
 def misplaced(lab: Lab) -> Iterator[str]:
@@ -93,16 +95,19 @@ def restore_kinds(store: Path, control: Path) -> Iterator[str]:
         if not problem:
             continue
         if problem == NO_ACCESS:
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | (0o700 if is_folder else 0o600))
+            rights = 0o700 if is_folder else 0o600
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | rights)
             yield f"{path}: {problem}: its permissions were fixed"
             continue
         # What a link leads to is taken over. A lock's content says nothing once nobody holds it.
         takes_over = path.is_symlink() and path.is_file() and not is_folder and path.name != "lock"
+        # Before the link is moved: a relative one would lead elsewhere from its new place.
         content = path.read_bytes() if takes_over else b""
         message = f"{path}: {problem}: put aside as {put_aside(store, path)}"
         if takes_over:
             files.write_whole(path, content)
-            message += f"; the file that it led to was copied in its place (sha256 {files.sha256_of(content)[:12]})"
+            sha256 = files.sha256_of(content)
+            message += f"; the file that it led to was copied in its place (sha256 {sha256[:12]})"
         yield message
 
 
@@ -110,6 +115,7 @@ def put_aside(store: Path, path: Path) -> Path:
     """Move what lies at `path`, a link itself and not its target, into `aside/`; its new path."""
     folder = store / "aside"
     folder.mkdir(exist_ok=True)
+    # Numbered: a repair never replaces what an earlier one has put aside.
     number = len(list(folder.glob(f"{path.name}.*")))
     copy = folder / f"{path.name}.{number}"
     shutil.move(path, copy)
@@ -205,6 +211,7 @@ def _make_seal(lab: Lab, path: Path) -> str:
     name = path.name.removesuffix(".json")
     for export in list((lab.store / "exports").glob("*")):
         if name.startswith(export.name):
+            # An export is read-only, and a read-only folder cannot be moved.
             os.chmod(export, 0o755)
             put_aside(lab.store, export)
     return "what it sealed is exported and sealed anew by the next run"
@@ -240,14 +247,17 @@ def damages(lab: Lab) -> Iterator[Damage]:
                 reason = " ".join(reason.split())[:200]
                 yield Damage(path, f"{path}: not as Autolab wrote it: {reason}", contents)
             except OSError:
-                continue  # of the wrong kind, which `misplaced` says
+                # Of the wrong kind, which `misplaced` says.
+                continue
 
 
 def fix_contents(lab: Lab) -> Iterator[str]:
     """Put damaged files aside and make them again; a line for each. The caller holds the lock."""
+    # All are found before the first is moved: a repair writes files that this would look at.
     for damage in list(damages(lab)):
-        copy = put_aside(lab.store, damage.path)
-        yield f"{damage.message}; put aside as {copy}; {damage.contents.make(lab, damage.path)}"
+        path = damage.path
+        copy = put_aside(lab.store, path)
+        yield f"{damage.message}; put aside as {copy}; {damage.contents.make(lab, path)}"
     try:
         Backlog.load(lab.backlog_path)
     except RecordError as error:
@@ -269,24 +279,24 @@ def begin_anew(lab: Lab, number_of_lines: int) -> str:
     branch = campaign.home_branch or lab.git.branch()
     if branch is None:
         raise LabError(f"{lab.root}: no branch is checked out; run `git switch BRANCH`, then again")
-    begun = events.LedgerBegunAnew(
+    beginning = events.LedgerBegunAnew(
         lost=number_of_lines, iterations=campaign.iterations, open=state.iteration_id, campaign=is_whole
     )
-    events.append(lab.ledger, begun)
+    events.append(lab.ledger, beginning)
     for lesson in lessons:
         events.append(lab.ledger, events.Learned(lesson=lesson))
-    new_campaign = campaign.model_copy(
-        update={
-            "home_branch": branch,
-            "home_commit": campaign.home_commit or lab.git.head(),
-            "loop": None,
-            "learned": lessons[-1].iteration_id if lessons else None,
-            "iteration_offset": lab.ledger.head.size,
-        }
-    )
-    new_state = state.model_copy(
-        update={"stage": Stage.HYPOTHESIS, "iteration_id": None, "reason": "", "stage_attempt": 1}
-    )
+    update = {
+        "home_branch": branch,
+        "home_commit": campaign.home_commit or lab.git.head(),
+        "loop": None,
+        "learned": lessons[-1].iteration_id if lessons else None,
+        "iteration_offset": lab.ledger.head.size,
+    }
+    new_campaign = campaign.model_copy(update=update)
+    # The open iteration is given up: its lines, by which it would go on, are lost.
+    begin = {"stage": Stage.HYPOTHESIS, "iteration_id": None, "reason": "", "stage_attempt": 1}
+    new_state = state.model_copy(update=begin)
+    # Last: until there is a transition the same command begins anew once more.
     lab.transition(new_state, new_campaign, why=events.LedgerBegunAnew.KIND)
     counts = f"{campaign.iterations} iterations, {len(lessons)} lessons, {len(campaign.champions)} champions"
     lost = "the earlier lines"
@@ -353,8 +363,9 @@ def changed_manifests(lab: Lab) -> Iterator[tuple[Path, str]]:
         run_id = path.parent.name
         folder = "" if run_id.startswith("reproduction") else path.parts[-4]
         hashes = recorded.get((folder, run_id))
+        # Under way, abandoned, or older than a ledger that was begun anew.
         if not hashes or None in hashes:
-            continue  # under way, abandoned, or older than a ledger that was begun anew
+            continue
         try:
             sha = files.sha256_of_file(path)
         except OSError as error:
@@ -389,9 +400,12 @@ def _recorded_hashes(lab: Lab) -> dict[Run, set[str | None]]:
 def restore(lab: Lab, path: Path, newest_logs: dict[str, str]) -> str:
     """Put a document of an iteration aside and bring it back from the record in git; what came of it."""
     copy = put_aside(lab.store, path)
-    commit = newest_logs.get(path.relative_to(lab.root / "experiments").parts[0])
-    if commit is not None and str(path.relative_to(lab.root)) in lab.git.restore_missing(commit, lab.root):
-        return f"brought back from the record; the old one is {copy}"
+    iteration_id = path.relative_to(lab.root / "experiments").parts[0]
+    commit = newest_logs.get(iteration_id)
+    if commit is not None:
+        names = lab.git.restore_missing(commit, lab.root)
+        if str(path.relative_to(lab.root)) in names:
+            return f"brought back from the record; the old one is {copy}"
     return f"put aside as {copy}; git has no record of it: `autolab reproduce` measures such a run again"
 
 
@@ -403,8 +417,12 @@ def short_rows(lab: Lab) -> list[int]:
     path = lab.root / lab.config().files.table
     if not path.is_file():
         return []
-    rows = enumerate(path.read_bytes().split(b"\n"), 1)
-    return [number for number, row in rows if row.strip() and row.count(b"\t") != len(COLUMNS) - 1]
+    numbers = []
+    # Of bytes: a torn row may end in the middle of a character.
+    for number, row in enumerate(path.read_bytes().split(b"\n"), 1):
+        if row.strip() and row.count(b"\t") != len(COLUMNS) - 1:
+            numbers.append(number)
+    return numbers
 
 
 def fix_table(lab: Lab) -> Iterator[str]:
@@ -424,11 +442,14 @@ def fix_table(lab: Lab) -> Iterator[str]:
     restored = [row for row in _recorded_rows(lab) if _row_key(row) not in present]
     text = "\n".join([*rows, *restored, ""]).encode(errors="surrogateescape")
     files.write_whole(lab.root / name, text)
+    # Else the next entry would report the repair as a change by somebody else.
     hashes = journal.known(lab.documents_path) | {name: files.sha256_of(text)}
     files.write_whole(lab.documents_path, json.dumps(hashes))
-    more = f" and {len(short) - 1} more" if len(short) > 1 else ""
+    lines_taken_out = f"line {short[0]}"
+    if len(short) > 1:
+        lines_taken_out += f" and {len(short) - 1} more"
     yield (
-        f"{name}: line {short[0]}{more}: cells were missing; taken out, {len(restored)} rows written again from the"
+        f"{name}: {lines_taken_out}: cells were missing; taken out, {len(restored)} rows written again from the"
         f" iterations' records; the old table is {copy}"
     )
 

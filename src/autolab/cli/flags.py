@@ -27,7 +27,10 @@ def option(metavar: str, *aliases: str, help: str | None = None) -> object:
 
 
 def _default(value: str) -> str:
-    return "" if value in ("None", "''", "") else f"(default: {value})"
+    # "default: None" tells a user nothing.
+    if value in ("None", "''", ""):
+        return ""
+    return f"(default: {value})"
 
 
 Switch = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
@@ -61,15 +64,19 @@ class SearchFlags:
             raise UsageError(f"--max-iterations: {self.max_iterations} is not a positive number")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"--patience: {self.patience} is not a positive number")
+        # A letter of any alphabet.
         if self.goal and not re.search(r"[^\W\d_]", self.goal):
             raise UsageError(f"--goal: {self.goal!r} holds no word; say what you want in one sentence, in any language")
-        goal = many_lines(self.goal)  # words of a command line need not be UTF-8
+        # Words of a command line need not be UTF-8, and these get into prompts and documents.
+        goal = many_lines(self.goal)
         if len(goal) > PROSE:
             raise UsageError(f"--goal: {len(goal):,} characters; say it in {PROSE:,} or fewer")
         target = self.target
         if self.target_accuracy is not None:
             target = f"accuracy>={self.target_accuracy:g}"
-        return LoopRequest(self.max_iterations, goal, None if target is None else one_line(target), self.patience)
+        if target is not None:
+            target = one_line(target)
+        return LoopRequest(self.max_iterations, goal, target, self.patience)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def make_lab(folder: Path, template: str, seed: int | None = None) -> Lab:
     Git.init(folder).commit_all(f"autolab init: {name}")
     marker.rmdir()
     lab = register(folder, seed)
+    # Last, as it may take long and fail: then a lab is there in which it can be run again.
     _prepare(folder)
     return lab
 
@@ -80,6 +81,7 @@ def fork_lab(folder: Path) -> Lab:
     """Make a copied lab one of its own, with a new id."""
     lab = Lab.find(folder)
     head = lab.ledger.open(repair=True)
+    # Two labs of one id would take each other's trials for their own.
     if head.path == str(lab.root) and head.machine == machine():
         raise LabError(f"{lab.root}: not a copy: the lab has always stood here")
     lab.fork(secrets.token_hex(4))

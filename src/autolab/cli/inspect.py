@@ -38,7 +38,9 @@ def registry(*, dir: flags.LabFolder = Path("."), json: flags.Json = False) -> i
     for record in records:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in record["eval_metrics"].items())
         decision = record["planning_decision"]["action"]
-        print(f"{record['iteration_id']}  {record['verdict'] or record['status']:<12}  {metrics}  -> {decision}")
+        # A run that gave no numbers has no verdict.
+        verdict = record["verdict"] or record["status"]
+        print(f"{record['iteration_id']}  {verdict:<12}  {metrics}  -> {decision}")
     return ExitCode.DONE
 
 
@@ -56,7 +58,9 @@ def publish(
     """
     lab = Lab.find(dir)
     with lab.hold("autolab publish"):
-        write_documents(lab, lab.load()[1], print_line)
+        _, campaign = lab.load()
+        # First, so that no entry that waits for the checkout is missing from the commit.
+        write_documents(lab, campaign, print_line)
         paths = publishable(lab)
         commit = lab.git.publish(paths, message)
         if commit is None:

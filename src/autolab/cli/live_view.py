@@ -39,6 +39,7 @@ class LiveView(live.Live):
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        # Each step registers its undoing first, so that a signal in between leaves the terminal as it was.
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._echo, True)
             self._echo(False)
@@ -69,7 +70,8 @@ class LiveView(live.Live):
         repeated = ended.message in self._notes
         self._notes.add(ended.message)
         if ended.outcome is TrialOutcome.COMPLETED and repeated:
-            self.board.note(clean(outcome(ended)))  # not a line above: its numbers stay in the tables
+            # Not a line above: its numbers stay in the tables.
+            self.board.note(clean(outcome(ended)))
         else:
             self(outcome(ended))
 
@@ -104,7 +106,8 @@ class LiveView(live.Live):
         settings = list(self._settings)
         if not on:
             settings[3] &= ~termios.ECHO
-        with contextlib.suppress(termios.error):  # the terminal is gone
+        # The terminal may be gone.
+        with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSADRAIN, settings)
 
     def _fit(self) -> None:
@@ -118,6 +121,7 @@ class LiveView(live.Live):
         columns, rows = columns or 80, rows or 24
         widths = self.board.widths
         if columns < self.console.width and widths:
+            # Rows of the terminal that each row of the picture takes now, rounded up.
             height = sum(max(1, -(-width // columns)) for width in widths)
             up = f"\x1b[{height - 1}A" if height > 1 else ""
             self.console.file.write(f"\r{up}\x1b[J" + "\n" * (len(widths) - 1))

@@ -38,6 +38,7 @@ def init(
         fork: Make a copied lab a lab of its own, with a new id.
         from_existing: Make a lab of a repository that has a training program.
     """
+    # An option without effect is refused: who gives it expects something else.
     if not from_existing and adoption != AdoptionFlags():
         names = "--train-command, --metric, --direction, --delta, --data and --python"
         raise UsageError(f"init: {names} go with --from-existing")
@@ -50,8 +51,10 @@ def init(
     else:
         lab = make_lab(dir, template, seed)
     print(f"lab {lab.lab_id} at {lab.root}")
-    change = "" if Path.cwd() == lab.root else f"cd {shlex.quote(str(dir))} && "
-    print(f"next: {change}autolab loop --max-iterations 3")
+    command = "autolab loop --max-iterations 3"
+    if Path.cwd() != lab.root:
+        command = f"cd {shlex.quote(str(dir))} && {command}"
+    print(f"next: {command}")
     return ExitCode.DONE
 
 
@@ -65,6 +68,7 @@ def demo(
     Args:
         dir: A new folder, or that of an earlier demo.
     """
+    # A demo that was killed, or that is over, goes on in its lab.
     if not (dir / ".git" / "autolab" / "head").exists():
         make_lab(dir, "digits", 0)
     code = loop(SearchFlags(max_iterations=3), ResearcherFlags(), TrialFlags(), RecordFlags(), dir=dir, plain=plain)

@@ -31,7 +31,8 @@ def calibrate(*, dir: flags.LabFolder = Path("."), json: flags.Json = False, pla
         config = lab.config()
         with watched(lab, config, plain, json) as (view, stop):
             config = in_force(lab, config, view)
-            base, _ = base_of(lab, config, lab.load()[1], view)
+            _, campaign = lab.load()
+            base, _ = base_of(lab, config, campaign, view)
             result = calibration.calibrate(lab, config, base, view, stop)
     if result is None:
         print("paused; `autolab calibrate` goes on from here")
@@ -60,7 +61,8 @@ def reproduce(
     lab = Lab.find(dir)
     with lab.hold(f"autolab reproduce {run}"):
         path = find_run(lab, run)
-        manifest, config = Manifest.load(path, str(path.relative_to(lab.root))), lab.config()
+        manifest = Manifest.load(path, str(path.relative_to(lab.root)))
+        config = lab.config()
         with watched(lab, config, plain, json) as (view, stop):
             config = in_force(lab, config, view)
             result = reproduce_run(lab, config, manifest, trial, view, stop)

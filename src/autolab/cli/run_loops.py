@@ -34,12 +34,16 @@ def run(*, dir: flags.LabFolder = Path("."), plain: flags.Plain = False) -> int:
         with watched(lab, config, plain) as (view, stop):
             engine = Engine(lab, config, view, stop)
             before, _ = lab.load()
+            # An exit code of its own, which a script can tell from an error.
             if before.stage is Stage.HUMAN_REVIEW:
                 view(f"waits for you: {before.reason}")
                 return EXIT_CODES[End.USER]
             moved = engine.step()
         state, _ = lab.load()
-    print(f"{before.stage} -> {state.stage}" if moved else "paused; `autolab run` goes on from here")
+    if moved:
+        print(f"{before.stage} -> {state.stage}")
+    else:
+        print("paused; `autolab run` goes on from here")
     return EXIT_CODES[ended(state)]
 
 
@@ -81,6 +85,7 @@ def review(
         iteration: Answer for the suspicious candidate of this iteration, such as h2: approve it as champion, or stop.
     """
     lab = Lab.find(dir)
+    # Only looks, so it takes no lock and works while a loop runs.
     if answer is None:
         print("\n".join(user_review.waiting_for_user(lab, iteration)))
         return ExitCode.DONE

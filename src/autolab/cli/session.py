@@ -76,9 +76,11 @@ def with_researcher(config: Config, flags: ResearcherFlags) -> Config:
         return config
     name = flags.researcher or _implied_researcher(config.researcher.name, set(options))
     researcher = config.researcher
+    # The options of another researcher mean nothing to this one.
     if name != researcher.name:
         researcher = ResearcherConfig(name=name)
-    return config.model_copy(update={"researcher": researcher.model_copy(update={"name": name, **options})})
+    researcher = researcher.model_copy(update={"name": name, **options})
+    return config.model_copy(update={"researcher": researcher})
 
 
 def _implied_researcher(configured: str, options: set[str]) -> str:
@@ -87,7 +89,9 @@ def _implied_researcher(configured: str, options: set[str]) -> str:
         return "scripted"
     if "command" in options:
         return "command"
-    return "llm" if configured in _WITHOUT_MODEL else configured
+    if configured in _WITHOUT_MODEL:
+        return "llm"
+    return configured
 
 
 _WITHOUT_MODEL = ("offline", "scripted", "command")
@@ -113,6 +117,7 @@ def watched(lab: Lab, config: Config, plain: bool, as_json: bool = False) -> Ite
     If standard output is for a JSON document, lines go to standard error.
     """
     view = Plain(print_aside) if as_json else choose_view(lab, config, plain)
+    # Left in reverse order: the view gives the terminal back while signals are still handled.
     with _PauseRequests(lab, view) as stop, view:
         yield view, stop
 
@@ -121,9 +126,11 @@ def choose_view(lab: Lab, config: Config, plain: bool) -> Plain | LiveView:
     """The live view where a user looks at a terminal that can show it, else plain lines."""
     if plain or not can_draw():
         return Plain(print_line)
-    from autolab.cli.live_view import LiveView  # loads rich, which no other view needs
+    # Only here: it loads rich, which no other view needs.
+    from autolab.cli.live_view import LiveView
 
-    lessons = recall(lab.store, lab.ledger, lab.load()[1].learned)
+    _, campaign = lab.load()
+    lessons = recall(lab.store, lab.ledger, campaign.learned)
     return LiveView(config.budget, map(JudgedIteration.before, lessons))
 
 
@@ -145,12 +152,15 @@ class _PauseRequests:
 
     def __enter__(self) -> Callable[[], bool]:
         self._command = holder(self._lab.store)
-        self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._handle)
         return self._is_requested
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        # A request that was obeyed, or came too late.
         self._lab.store.joinpath("stop").unlink(missing_ok=True)
 
     def _is_requested(self) -> bool:

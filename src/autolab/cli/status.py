@@ -43,8 +43,18 @@ def read(start: Path) -> dict[str, Any]:
     line = ledger.transition()
     if line is None:
         raise LedgerError(f"{ledger.path}: no transition in it; `autolab doctor --fix` begins it anew")
+    # Not parsed into a campaign: pydantic alone takes longer to load than this command runs.
     campaign = line.data["campaign"]
+    # Older ledgers lack the keys that are read with `get`.
+    champion = None
     champions = campaign.get("champions")
+    if champions:
+        champion = champions[-1]
+    hours = round(campaign["seconds"] / 3600, 3)
+    gpu_hours = round(campaign.get("gpu_seconds", 0.0) / 3600, 3)
+    suspicious = len(campaign.get("suspicious", []))
+    suspicious += len(campaign.get("approved", []))
+    entries = list(store.glob("pending/*.json"))
     return {
         "lab": str(root),
         "lab_id": head.lab_id,
@@ -52,30 +62,35 @@ def read(start: Path) -> dict[str, Any]:
         "since": line.time,
         "iterations": campaign["iterations"],
         "trials": campaign["trials"],
-        "hours": round(campaign["seconds"] / 3600, 3),
-        "gpu_hours": round(campaign.get("gpu_seconds", 0.0) / 3600, 3),
+        "hours": hours,
+        "gpu_hours": gpu_hours,
         "tokens": campaign.get("tokens", 0),
         "dollars": campaign.get("dollars", 0.0),
         "loop": campaign["loop"],
-        "champion": champions[-1] if champions else None,
+        "champion": champion,
         "claims": campaign.get("claims", {}),
         "run": _newest_run(ledger, campaign["iteration_offset"]),
-        "suspicious": len(campaign.get("suspicious", [])) + len(campaign.get("approved", [])),
+        "suspicious": suspicious,
         "held_by": holder(store),
-        "documents_waiting": len(list(store.glob("pending/*.json"))),
+        "documents_waiting": len(entries),
     }
 
 
 def _newest_run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
     """The iteration's newest run: trials recorded so far, and how it ended if it did."""
     run: dict[str, Any] | None = None
+    # The iteration's lines alone: the history before it may be long.
     for line in ledger.lines(offset):
+        data = line.data
         if line.event == "run_started":
-            run = {"run_id": line.data["run_id"], "trials": 0, "status": "running", "verdict": None, "reason": ""}
-        elif run is not None and line.event == "trial" and line.data["run_id"] == run["run_id"]:
+            run = {"run_id": data["run_id"], "trials": 0, "status": "running", "verdict": None, "reason": ""}
+        elif run is None:
+            continue
+        elif line.event == "trial" and data["run_id"] == run["run_id"]:
             run["trials"] += 1
-        elif run is not None and line.event == "run_ended":
-            run |= {key: line.data[key] for key in ("status", "verdict", "reason")}
+        elif line.event == "run_ended":
+            for key in ("status", "verdict", "reason"):
+                run[key] = data[key]
     return run
 
 
@@ -100,12 +115,16 @@ def _activity(status: dict[str, Any]) -> Rows:
     if state["iteration_id"]:
         rows.append(("iteration", state["iteration_id"]))
     if run:
-        outcome = f"{run['status']}, {run['verdict']}" if run["verdict"] else run["status"]
+        outcome = run["status"]
+        if run["verdict"]:
+            outcome = f"{outcome}, {run['verdict']}"
         rows.append(("run", f"{run['run_id']}: {outcome}, {run['trials']} trials recorded"))
     if loop:
         number = status["iterations"] - loop["first_iteration"]
-        goal = f", {loop['goal']}" if loop["goal"] else ""
-        rows.append(("loop", f"iteration {number} of {loop['max_iterations']}{goal}"))
+        progress = f"iteration {number} of {loop['max_iterations']}"
+        if loop["goal"]:
+            progress = f"{progress}, {loop['goal']}"
+        rows.append(("loop", progress))
     if state["sync_status"] != "na":
         rows.append(("sync", state["sync_status"]))
     return rows
@@ -130,16 +149,20 @@ def _results(status: dict[str, Any]) -> Rows:
         gain = f"gain {champion['gain']:+.4g} on fresh seeds, shrunken"
         if champion.get("evaluation_only"):
             gain += ", claimed on this evaluation alone"
-        rows.append(("champion", f"{champion['commit'][:12]} of {champion['iteration_id']}, {gain}"))
+        commit = champion["commit"][:12]
+        rows.append(("champion", f"{commit} of {champion['iteration_id']}, {gain}"))
     if claims.get("confirmations"):
-        kept = f"{claims['kept']} of {claims['confirmations']} confirmed claims kept"
-        if claims["kept"]:
-            share = 100 * min(1.0, claims["alpha"] / claims["kept"])
-            kept += f"; at most {share:.3g}% of the kept expected false"
-        rows.append(("kept", kept))
-    if claims.get("questions"):
-        plural = "" if claims["questions"] == 1 else "s"
-        rows.append(("holdout", f"{claims['questions']} question{plural} asked"))
+        kept = claims["kept"]
+        text = f"{kept} of {claims['confirmations']} confirmed claims kept"
+        if kept:
+            # Each confirmation passes a false claim with probability alpha at most, so the sum bounds their number.
+            share = 100 * min(1.0, claims["alpha"] / kept)
+            text += f"; at most {share:.3g}% of the kept expected false"
+        rows.append(("kept", text))
+    questions = claims.get("questions")
+    if questions:
+        plural = "" if questions == 1 else "s"
+        rows.append(("holdout", f"{questions} question{plural} asked"))
     return rows
 
 

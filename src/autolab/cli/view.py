@@ -42,8 +42,10 @@ class Plain:
 
     def stage(self, state: State, campaign: Campaign, title: str) -> None:
         self._stage, self._progress = state.stage, None
-        attempt = f" (attempt {state.stage_attempt} of {state.max_stage_attempts})" if state.stage_attempt > 1 else ""
-        self(f"[{state.iteration_id}] {state.stage}{attempt}")
+        line = f"[{state.iteration_id}] {state.stage}"
+        if state.stage_attempt > 1:
+            line += f" (attempt {state.stage_attempt} of {state.max_stage_attempts})"
+        self(line)
 
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:
         self._progress = progress
@@ -58,6 +60,7 @@ class Plain:
             return
         self._pausing = True
         message = f"autolab: {pausing(self._stage, self._progress)}; Ctrl-C again stops at once\n"
+        # By a system call: this may run in a signal handler, in the middle of a `print`.
         # The loop pauses also when nobody reads its messages any more.
         with contextlib.suppress(OSError):
             os.write(2, message.encode())
@@ -66,13 +69,18 @@ class Plain:
 def pausing(stage: Stage | None, progress: Progress | None) -> str:
     """What a command waits for before it pauses, and how long if that is known."""
     if progress is None or not progress.running:
-        return f"pausing after the present step, {stage}" if stage else "pausing after the present step"
+        step = "the present step"
+        if stage:
+            step = f"{step}, {stage}"
+        return f"pausing after {step}"
     names = [running.trial for running in progress.running]
     trials = ", ".join(names[:NAMED])
     if len(names) > NAMED:
         trials += f" and {len(names) - NAMED} more"
     left = progress.paused_in(time.monotonic())
-    when = "" if left is None else f" in about {spell(left)},"
+    when = ""
+    if left is not None:
+        when = f" in about {spell(left)},"
     return f"pausing{when} after the running trials: {trials}"
 
 
@@ -81,4 +89,5 @@ def in_foreground(terminal: int) -> bool:
     try:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     except OSError:
-        return True  # a terminal without job control
+        # A terminal without job control has one job, which is this one.
+        return True

@@ -115,6 +115,7 @@ class MeteredCalls:
         self._ledger, self._folder, self._request, self._budget = ledger, folder, request, budget
         self._tell, self._stop = tell, stop
         self._number = 0
+        # What an engine before this one has announced and booked for the same request.
         lines = list(budget.events())
         self._reserved = {sent.call: sent for sent in events.events_of(lines, CallSent) if self._is_mine(sent)}
         self._booked = {call.call for call in events.events_of(lines, Call) if self._is_mine(call)}
@@ -184,6 +185,7 @@ class MeteredCalls:
     def _reserve(self, sent: Sent) -> None:
         """Announce a call, with the most that it may cost. BudgetSpent: that would pass a cap."""
         budget = self._budget
+        # The campaign counts the calls up to line `acted`, the sum those after it.
         tokens, dollars = calls_cost(budget.events(), budget.acted)
         cap = spent_by_calls(
             budget.caps, budget.campaign.tokens + tokens, budget.campaign.dollars + dollars, sent.tokens, sent.dollars
@@ -230,9 +232,12 @@ class MeteredCalls:
 
 def calls_cost(lines: Iterable[Line], since: int) -> tuple[int, float]:
     """Tokens and dollars of the calls booked after line `since`. A call without a known price adds no dollars."""
-    calls = list(events.events_of((line for line in lines if line.n > since), Call))
-    tokens = sum(call.input_tokens + call.output_tokens for call in calls)
-    return tokens, sum(call.dollars or 0.0 for call in calls)
+    tokens, dollars = 0, 0.0
+    recent = [line for line in lines if line.n > since]
+    for call in events.events_of(recent, Call):
+        tokens += call.input_tokens + call.output_tokens
+        dollars += call.dollars or 0.0
+    return tokens, dollars
 
 
 def _reply_path(folder: Path, number: int) -> Path:
@@ -241,7 +246,9 @@ def _reply_path(folder: Path, number: int) -> Path:
 
 def _load(path: Path) -> Received:
     reply = StoredReply.load(path, f"{path.parent.name}/{path.name}")
-    body = base64.b64decode(reply.body) if reply.base64 else reply.body.encode()
+    body = reply.body.encode()
+    if reply.base64:
+        body = base64.b64decode(reply.body)
     return Received(reply.status, reply.headers, body, reply.seconds, reply.fault)
 
 
@@ -254,9 +261,11 @@ def _without_secrets(received: Received) -> StoredReply:
         text = redaction.clean(received.body.decode("latin-1"))
         body = base64.b64encode(text.encode("latin-1")).decode()
         is_binary = True
+    # A service may return the key in a header or in its words about a failure.
+    headers = {name: redaction.clean(value) for name, value in received.headers.items()}
     return StoredReply(
         status=received.status,
-        headers={name: redaction.clean(value) for name, value in received.headers.items()},
+        headers=headers,
         body=body,
         base64=is_binary,
         seconds=round(received.seconds, 3),
@@ -268,4 +277,6 @@ def _summary(booked: Booked, seconds: float) -> str:
     """A booked call in a few words, for the user who watches."""
     status = "answered" if booked.reason == "ok" else booked.reason
     text = f"{status} in {seconds:.1f} s, {booked.input_tokens:,} tokens in, {booked.output_tokens:,} out"
-    return text if not booked.dollars else f"{text}, ${booked.dollars:.4f}"
+    if booked.dollars:
+        text = f"{text}, ${booked.dollars:.4f}"
+    return text

@@ -47,45 +47,54 @@ OUTCOMES = {
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
-    missed = target.missed(iteration.target, iteration.config, iteration.results())
-    standing = f"met: {iteration.target} by the mean on fresh seeds"
-    if missed:
-        standing = f"not met: {missed}"
-    values = {
+    shortfall = target.missed(iteration.target, iteration.config, iteration.results())
+    reply = requests.send(iteration, RequestKind.DECIDE_REPEAT, _prompt_values(iteration, shortfall))
+    output = output_of(reply, DecisionOutput)
+    if isinstance(output, StageResult):
+        return output
+    problem = _problem(output, shortfall, iteration)
+    if problem:
+        return StageResult(StageOutcome.RETRY, problem)
+    decision, reason = output.decision, output.reason
+    # From here on each step finds what a first try before a crash has left, and adds nothing to it.
+    tables.append_decision(iteration.paths.folder, decision, reason)
+    crash_points.point("decide.after_write")
+    record = _record(iteration, output, author=requests.researcher.name)
+    iteration.write(iteration.paths.record, record.to_json())
+    lab = iteration.lab
+    lessons.learn(lab.store, lab.ledger, _lesson(iteration, decision), iteration.events())
+    # The figure shows this iteration too, though no transition says yet that its lesson counts.
+    campaign = iteration.campaign.model_copy(update={"learned": iteration.iteration_id})
+    show_progress(lab, iteration.config, campaign)
+    view(f"decision: {decision}, {reason}")
+    update = _campaign_update(iteration, view)
+    return StageResult(OUTCOMES[decision], f"{decision}: {reason}", update)
+
+
+def _prompt_values(iteration: Iteration, shortfall: str) -> dict[str, str]:
+    goal = iteration.target
+    standing = f"met: {goal} by the mean on fresh seeds"
+    if shortfall:
+        standing = f"not met: {shortfall}"
+    return {
         "summary_md": iteration.quote(iteration.paths.summary),
-        "target": iteration.target or "none",
+        "target": goal or "none",
         "standing": standing,
         "history": iteration.history(),
         "method": blueprint.told(iteration.read_base),
     }
-    output = output_of(requests.send(iteration, RequestKind.DECIDE_REPEAT, values), DecisionOutput)
-    if isinstance(output, StageResult):
-        return output
-    problem = _problem(output, missed, iteration)
-    if problem:
-        return StageResult(StageOutcome.RETRY, problem)
-    lab = iteration.lab
-    # From here on each step finds what a first try before a crash has left, and adds nothing to it.
-    tables.append_decision(iteration.paths.folder, output.decision, output.reason)
-    crash_points.point("decide.after_write")
-    record = _record(iteration, output, author=requests.researcher.name)
-    iteration.write(iteration.paths.record, record.to_json())
-    lessons.learn(lab.store, lab.ledger, _lesson(iteration, output.decision), iteration.events())
-    learned = iteration.campaign.model_copy(update={"learned": iteration.iteration_id})
-    show_progress(lab, iteration.config, learned)
-    view(f"decision: {output.decision}, {output.reason}")
-    campaign = _campaign_update(iteration, view)
-    return StageResult(OUTCOMES[output.decision], f"{output.decision}: {output.reason}", campaign)
 
 
-def _problem(output: DecisionOutput, missed: str, iteration: Iteration) -> str:
-    """Why the decision cannot be carried out: the target is `missed`, or the network to refine cannot be built."""
-    if output.decision is Decision.ACHIEVE and missed:
-        return f"achieve is refused: {missed}"
+def _problem(output: DecisionOutput, shortfall: str, iteration: Iteration) -> str:
+    """Why the decision cannot be carried out: the target is not reached, or the network to refine cannot be built."""
+    # The measurement says whether the target is met; the researcher's word is not enough.
+    if output.decision is Decision.ACHIEVE and shortfall:
+        return f"achieve is refused: {shortfall}"
     if output.decision is Decision.REFINE and output.next_config is not None:
         model = {blueprint.MODEL: output.next_config}
         problem = blueprint.unfit(iteration.read_base, model, iteration.slug)
-        return f"next_config: {problem}" if problem else ""
+        if problem:
+            return f"next_config: {problem}"
     return ""
 
 
@@ -94,21 +103,24 @@ def _campaign_update(iteration: Iteration, view: View) -> dict[str, object]:
     campaign, iteration_id = iteration.campaign, iteration.iteration_id
     results = iteration.results()
     confirmation = results.confirmation
+    outcome = confirmation.outcome if confirmation is not None else None
     update: dict[str, object] = {"parent": iteration_id, "learned": iteration_id}
-    since_gain = campaign.loop.since_gain + 1 if campaign.loop is not None else 0
-    if confirmation is not None and confirmation.outcome == "kept":
-        since_gain = 0
-        candidate = _champion(iteration, results.metrics, confirmation)
-        # The branch moves before the transition says so: done again, it is put back first and moved once more.
-        update["champions"] = champion.promote(iteration.lab, campaign, candidate)
-        view(f"{wording.fate(confirmation)}: autolab/champion is {candidate.commit[:12]}, {_gain(confirmation)}")
-        view(f"  to take it over: {_merge_request(iteration, candidate)}")
-    elif confirmation is not None and confirmation.outcome == "suspicious":
-        candidate = _champion(iteration, results.metrics, confirmation)
+    loop = campaign.loop
+    if loop is not None:
+        # A suspicious candidate does not count as a gain until the user takes it.
+        since_gain = 0 if outcome == "kept" else loop.since_gain + 1
+        update["loop"] = loop.model_copy(update={"since_gain": since_gain})
+    if confirmation is None or outcome not in ("kept", "suspicious"):
+        return update
+    candidate = _champion(iteration, results.metrics, confirmation)
+    if outcome == "suspicious":
         _set_aside(iteration, candidate, confirmation.suspicions, view)
         update["suspicious"] = (*campaign.suspicious, iteration_id)
-    if campaign.loop is not None:
-        update["loop"] = campaign.loop.model_copy(update={"since_gain": since_gain})
+        return update
+    # The branch moves before the transition says so: done again, it is put back first and moved once more.
+    update["champions"] = champion.promote(iteration.lab, campaign, candidate)
+    view(f"{wording.fate(confirmation)}: autolab/champion is {candidate.commit[:12]}, {_gain(confirmation)}")
+    view(f"  to take it over: {_merge_request(iteration, candidate)}")
     return update
 
 
@@ -121,9 +133,10 @@ def _gain(confirmation: Confirmation) -> str:
 
 def _merge_request(iteration: Iteration, candidate: Champion) -> str:
     """Write what a user needs to take a candidate over, and return where it lies."""
-    changed = iteration.lab.git.changed_paths(candidate.parent, candidate.commit)
-    share, account = iteration.campaign.claims.false_share, account_of(iteration)
-    text = iteration_documents.merge_request(account, candidate.commit, candidate.parent, changed, share)
+    commit, parent = candidate.commit, candidate.parent
+    paths = iteration.lab.git.changed_paths(parent, commit)
+    share = iteration.campaign.claims.false_share
+    text = iteration_documents.merge_request(account_of(iteration), commit, parent, paths, share)
     path = iteration.paths.folder / "merge_request.md"
     iteration.write(path, text)
     return iteration.relative(path)
@@ -131,8 +144,8 @@ def _merge_request(iteration: Iteration, candidate: Champion) -> str:
 
 def _set_aside(iteration: Iteration, candidate: Champion, suspicions: tuple[str, ...], view: View) -> None:
     """Put a suspicious candidate where the user finds it. The loop goes on without it."""
-    suspect = SetAside(candidate=candidate, title=iteration.hypothesis().title, reasons=suspicions)
-    quarantine.set_aside(iteration, suspect)
+    title = iteration.hypothesis().title
+    quarantine.set_aside(iteration, SetAside(candidate=candidate, title=title, reasons=suspicions))
     path = _merge_request(iteration, candidate)
     view(f"set aside as suspicious: {'; '.join(suspicions)}")
     view(f"  nothing is built on it; {path} describes it, `autolab review` shows what you can do")
@@ -140,12 +153,15 @@ def _set_aside(iteration: Iteration, candidate: Champion, suspicions: tuple[str,
 
 def _champion(iteration: Iteration, metrics: dict[str, float], confirmation: Confirmation) -> Champion:
     """The candidate as the champion that its confirmation would make it."""
+    run_id = confirmation.run_id
+    manifest = iteration.manifest(run_id)
     return Champion(
         iteration_id=iteration.iteration_id,
-        run_id=confirmation.run_id,
+        run_id=run_id,
         commit=iteration.candidate() or "",
         parent=iteration.base_commit,
-        protocol=iteration.manifest(confirmation.run_id).protocol or "",
+        protocol=manifest.protocol or "",
+        # Shrunken: the measured mean of a candidate that was chosen because it won is too large on average.
         gain=confirmation.shrunken,
         evaluation_only=confirmation.evaluation_only,
         metrics=metrics,
@@ -167,9 +183,12 @@ def _claim_fields(results: Results) -> dict[str, Any]:
 def _lesson(iteration: Iteration, decision: Decision) -> Lesson:
     """What this iteration taught, for whoever proposes the next. The variant with the largest mean gain leads."""
     results, manifest = iteration.results(), iteration.manifest()
-    spec, claim, assessment = iteration.design(), iteration.hypothesis(), results.assessment
+    spec, claim = iteration.design(), iteration.hypothesis()
+    assessment = results.assessment
+    variant, gain = spec.variants[0].name, None
     lead = max(assessment.comparisons, key=lambda comparison: comparison.difference.mean, default=None)
-    variant = lead.arm if lead else spec.variants[0].name
+    if lead is not None:
+        variant, gain = lead.arm, lead.difference
     variant_trials = _completed_trials(manifest, variant)
     baseline_trials = _completed_trials(manifest, spec.baselines[0].name)
     return Lesson(
@@ -185,7 +204,7 @@ def _lesson(iteration: Iteration, decision: Decision) -> Lesson:
         verdict=assessment.verdict,
         reason=assessment.reason,
         delta=spec.metrics.success_delta,
-        gain=lead.difference if lead else None,
+        gain=gain,
         measured=_mean_score(variant_trials, manifest),
         baseline=_mean_score(baseline_trials, manifest),
         seconds=_mean_seconds(variant_trials),
@@ -202,49 +221,69 @@ def _completed_trials(manifest: Manifest, arm: str) -> list[Trial]:
 def _mean_score(trials: list[Trial], manifest: Manifest) -> Interval | None:
     """The mean of the compared metric with its 95% interval; None below two trials that measured it."""
     scale = Scale.of(manifest)
-    scores = [score for trial in trials if (score := scale.score(trial)) is not None]
-    return rules.student_interval(scores, 0.025) if len(scores) > 1 else None
+    scores = []
+    for trial in trials:
+        score = scale.score(trial)
+        if score is not None:
+            scores.append(score)
+    if len(scores) < 2:
+        return None
+    return rules.student_interval(scores, 0.025)
 
 
 def _mean_seconds(trials: list[Trial]) -> float | None:
     if not trials:
         return None
-    return round(sum(trial.seconds for trial in trials) / len(trials), 3)
+    seconds = sum(trial.seconds for trial in trials)
+    return round(seconds / len(trials), 3)
 
 
 def _record(iteration: Iteration, output: DecisionOutput, author: str) -> IterationRecord:
     """The iteration as the registry shows it. `author` wrote the code, unless the record names somebody else."""
-    results, spec = iteration.results(), iteration.design()
+    campaign, results, spec = iteration.campaign, iteration.results(), iteration.design()
     variant = spec.variants[0]
+    # Of two values with one name the later counts: a variant's override replaces the design's value.
+    settings = {**(spec.model or {}), **spec.train, **variant.config_overrides}
     metrics = iteration.metrics().arms.get(variant.name, {})
+    means = {name: interval.mean for name, interval in metrics.items()}
     candidates = iteration.recorded(CandidateRecorded)
-    via = candidates[-1].via if candidates else ""
+    if candidates and candidates[-1].via:
+        author = candidates[-1].via
     commit = iteration.candidate() or ""
-    replies = [
-        Reply(stage=answered.kind, ask=answered.number, path=answered.reply, sha256=answered.sha256)
-        for answered in iteration.recorded(Answered)
-    ]
-    decision = PlanningDecision(
-        action=output.decision,
-        reason=output.reason,
-        next_config=output.next_config if output.decision is Decision.REFINE else None,
-    )
+    tree = iteration.lab.git.tree(commit)
     return IterationRecord(
         run_id=iteration.state.last_run_id,
-        iteration=iteration.campaign.iterations,
+        iteration=campaign.iterations,
         iteration_id=iteration.iteration_id,
-        hypothesis_id=iteration.campaign.hypothesis_id or "",
+        hypothesis_id=campaign.hypothesis_id or "",
         timestamp=files.utc_now(),
-        model_settings={**(spec.model or {}), **spec.train, **variant.config_overrides},
-        assembler=Assembler(via=via or author),
-        llm_response=tuple(replies),
+        model_settings=settings,
+        assembler=Assembler(via=author),
+        llm_response=_replies(iteration),
         code_path=f"exp/{iteration.slug}",
-        code_checksum=iteration.lab.git.tree(commit),
+        code_checksum=tree,
         commit=commit,
         summary=iteration.model_summary(),
-        eval_metrics={name: value.mean for name, value in metrics.items()},
+        eval_metrics=means,
         status=results.status,
         verdict=results.assessment.verdict,
-        planning_decision=decision,
+        planning_decision=_planning_decision(output),
         **_claim_fields(results),
     )
+
+
+def _replies(iteration: Iteration) -> tuple[Reply, ...]:
+    """Where each reply of the iteration is kept, with its hash."""
+    replies = []
+    for answer in iteration.recorded(Answered):
+        reply = Reply(stage=answer.kind, ask=answer.number, path=answer.reply, sha256=answer.sha256)
+        replies.append(reply)
+    return tuple(replies)
+
+
+def _planning_decision(output: DecisionOutput) -> PlanningDecision:
+    network = None
+    # A network that comes with another decision was not checked, and nothing would build it.
+    if output.decision is Decision.REFINE:
+        network = output.next_config
+    return PlanningDecision(action=output.decision, reason=output.reason, next_config=network)

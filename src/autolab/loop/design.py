@@ -32,20 +32,15 @@ from autolab.verifiers import design_checks
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     carry_hypothesis(iteration)
-    claim, config = iteration.hypothesis(), iteration.config
-    values = {
-        "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
-        "config": config.to_yaml(),
-        "history": iteration.history(),
-        "method": blueprint.told(iteration.read_base),
-        "files": source_for_prompt(iteration.lab, config, iteration.base_commit, claim.to_yaml()),
-    }
-    output = output_of(requests.send(iteration, RequestKind.DESIGN, values), DesignOutput)
+    claim = iteration.hypothesis()
+    reply = requests.send(iteration, RequestKind.DESIGN, _prompt_values(iteration, claim))
+    output = output_of(reply, DesignOutput)
     if isinstance(output, StageResult):
         return output
     try:
         spec = _design_of(iteration, claim, output)
-        plan_design(spec, config, claim, b"", "", "")
+        # A design that gives no plan is refused now, not at launch. No seed is drawn for that, so no secret is needed.
+        plan_design(spec, iteration.config, claim, b"", "", "")
     except RecordError as error:
         return StageResult(StageOutcome.RETRY, str(error))
     problem = blueprint.unfit(iteration.read_base, spec.model, iteration.slug)
@@ -55,16 +50,31 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     if findings:
         return _refused(findings, iteration.state.stage_attempt)
     iteration.write(iteration.paths.design, spec.to_yaml())
-    arms = ", ".join(arm.name for arm in (*spec.baselines, *spec.variants))
-    view(f"{spec.id}: {arms} over {_seeds(spec)}")
+    names = [arm.name for arm in (*spec.baselines, *spec.variants)]
+    view(f"{spec.id}: {', '.join(names)} over {_seeds(spec)}")
     return StageResult(StageOutcome.COMPLETE)
+
+
+def _prompt_values(iteration: Iteration, claim: Hypothesis) -> dict[str, str]:
+    config = iteration.config
+    source = source_for_prompt(iteration.lab, config, iteration.base_commit, claim.to_yaml())
+    return {
+        "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
+        "config": config.to_yaml(),
+        "history": iteration.history(),
+        "method": blueprint.told(iteration.read_base),
+        "files": source,
+    }
 
 
 def _refused(findings: list[Finding], attempt: int) -> StageResult:
     """Another attempt; or a stop, if nothing but the budget refuses a design that was to be made smaller already."""
-    if attempt > 1 and all(finding.check == "budget" for finding in findings):
+    only_budget = all(finding.check == "budget" for finding in findings)
+    # More attempts at a lab that cannot pay for any design would only cost more.
+    if only_budget and attempt > 1:
         return StageResult(StageOutcome.STOP, f"budget: {findings[0].message}")
-    return StageResult(StageOutcome.RETRY, "; ".join(finding.message for finding in findings))
+    messages = [finding.message for finding in findings]
+    return StageResult(StageOutcome.RETRY, "; ".join(messages))
 
 
 def _design_of(iteration: Iteration, claim: Hypothesis, output: DesignOutput) -> Design:
@@ -76,20 +86,21 @@ def _design_of(iteration: Iteration, claim: Hypothesis, output: DesignOutput) ->
         success_delta=output.success_delta or claim.success_delta,
         direction=claim.direction,
     )
-    bound = _bound(config, iteration.calibration(), claim.metric)
-    value: dict[str, Any] = output.model_dump(mode="json", exclude={"secondary", "success_delta", "seeds"})
-    value |= {
-        "id": campaign.experiment_id,
-        "iteration_id": iteration.iteration_id,
-        "hypothesis_id": claim.id,
-        "entrypoint": Entrypoint(command=config.train.command).value(),
-        "reproducibility": {"seeds": output.model_dump(mode="json")["seeds"]},
-        "metrics": metrics.value(),
-        "test": config.test.value() | {"bound": bound},
-        "base_commit": campaign.base_commit,
-    }
+    value: dict[str, Any] = output.model_dump(mode="json")
+    del value["secondary"], value["success_delta"]
+    seeds = value.pop("seeds")
+    # Without seeds in the reply the lab draws them, which the author then cannot choose.
     if output.seeds is None:
-        value["reproducibility"] = {"seeds": {"max_pairs": config.test.max_pairs}}
+        seeds = {"max_pairs": config.test.max_pairs}
+    value["id"] = campaign.experiment_id
+    value["iteration_id"] = iteration.iteration_id
+    value["hypothesis_id"] = claim.id
+    value["base_commit"] = campaign.base_commit
+    # Command and test are the lab's: the reply has no say in how it is measured and judged.
+    value["entrypoint"] = Entrypoint(command=config.train.command).value()
+    value["test"] = config.test.value() | {"bound": _bound(config, iteration.calibration(), claim.metric)}
+    value["metrics"] = metrics.value()
+    value["reproducibility"] = {"seeds": seeds}
     value["model"], value["changes"] = _model(claim, output)
     return Design.from_value(value, iteration.relative(iteration.paths.design))
 
@@ -98,22 +109,27 @@ def _bound(config: Config, calibration: Calibration | None, metric: str) -> floa
     """The worst score that counts, fixed here, before the run. A metric that is not the lab's has none."""
     if metric != config.metric.primary:
         return None
-    if config.test.bound is not None or calibration is None or calibration.metric != metric:
-        return config.test.bound
-    return calibration.bound
+    bound = config.test.bound
+    # The user's bound comes before the measured one.
+    if bound is None and calibration is not None and calibration.metric == metric:
+        return calibration.bound
+    return bound
 
 
 def fix_bound(iteration: Iteration) -> None:
     """Write the bound into a design that was made before the lab was calibrated; nothing once a search has begun."""
     spec = iteration.design()
-    searches = [run for run in iteration.recorded(RunStarted) if run.kind is RunKind.SEARCH]
+    test = spec.test
+    searched = any(run.kind is RunKind.SEARCH for run in iteration.recorded(RunStarted))
     # A design that changes after its run has begun would be another experiment.
-    if searches or spec.test is None or spec.test.bound is not None:
+    if searched or test is None or test.bound is not None:
         return
     bound = _bound(iteration.config, iteration.calibration(), spec.metrics.primary)
-    if bound is not None:
-        test = spec.test.model_copy(update={"bound": bound})
-        iteration.write(iteration.paths.design, spec.model_copy(update={"test": test}).to_yaml())
+    if bound is None:
+        return
+    test = test.model_copy(update={"bound": bound})
+    spec = spec.model_copy(update={"test": test})
+    iteration.write(iteration.paths.design, spec.to_yaml())
 
 
 def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue] | None, dict[str, JsonValue]]:
@@ -128,17 +144,18 @@ def _model(claim: Hypothesis, output: DesignOutput) -> tuple[dict[str, JsonValue
 
 def _blocking_findings(iteration: Iteration, spec: Design, claim: Hypothesis) -> list[Finding]:
     base, git = iteration.base_commit, iteration.lab.git
-    findings = design_checks.design_checks(
-        spec,
-        claim,
-        iteration.config,
-        lambda path: git.has_path(base, path) is not None,
-        trials_spent=iteration.campaign.trials,
-    )
+
+    def exists(path: str) -> bool:
+        return git.has_path(base, path) is not None
+
+    trials = iteration.campaign.trials
+    findings = design_checks.design_checks(spec, claim, iteration.config, exists, trials_spent=trials)
     return [finding for finding in findings if finding.severity == "blocking"]
 
 
 def _seeds(spec: Design) -> str:
     """The number of seeds, for people. The rule may stop before all that the lab draws are used."""
     seeds = spec.reproducibility.seeds
-    return f"at most {seeds.max_pairs} seeds" if isinstance(seeds, MaxPairs) else f"{len(seeds)} seeds"
+    if isinstance(seeds, MaxPairs):
+        return f"at most {seeds.max_pairs} seeds"
+    return f"{len(seeds)} seeds"

@@ -32,22 +32,26 @@ def run(iteration: Iteration, requests: Requests) -> StageResult:
         "results_yaml": iteration.results().to_yaml(),
         "paper_targets": "\n".join(targets),
     }
-    output = output_of(requests.send(iteration, RequestKind.UPDATE_DOCS, values), DocsOutput)
+    reply = requests.send(iteration, RequestKind.UPDATE_DOCS, values)
+    output = output_of(reply, DocsOutput)
     if isinstance(output, StageResult):
         return output
-    required = targets if iteration.policy.require_docs_target_update or output.paper else ()
-    findings = docs_checks.docs_answer(output, required)
-    if findings:
-        return StageResult(StageOutcome.RETRY, "; ".join(finding.message for finding in findings))
-    _queue(iteration, dataclasses.replace(account_of(iteration), docs=output))
+    required: tuple[str, ...] = ()
+    # A reply that writes into the paper at all writes into each of its targets.
+    if iteration.policy.require_docs_target_update or output.paper:
+        required = targets
+    messages = [finding.message for finding in docs_checks.docs_answer(output, required)]
+    if messages:
+        return StageResult(StageOutcome.RETRY, "; ".join(messages))
+    account = dataclasses.replace(account_of(iteration), docs=output)
+    _queue(iteration, account)
     return StageResult(StageOutcome.COMPLETE)
 
 
 def account_of(iteration: Iteration) -> passages.Account:
     """The iteration's records for its documents, without the researcher's words."""
     results = iteration.results()
-    confirm = results.confirmation.run_id if results.confirmation else None
-    return passages.Account(
+    account = passages.Account(
         hypothesis=iteration.hypothesis(),
         design=iteration.design(),
         manifest=iteration.manifest(),
@@ -55,26 +59,35 @@ def account_of(iteration: Iteration) -> passages.Account:
         results=results,
         about=iteration.model_summary(),
         slug=iteration.slug,
-        confirm=iteration.manifest(confirm) if confirm else None,
-        confirm_metrics=iteration.metrics(confirm) if confirm else None,
         calibration=iteration.calibration(),
     )
+    if results.confirmation is None:
+        return account
+    run_id = results.confirmation.run_id
+    manifest, metrics = iteration.manifest(run_id), iteration.metrics(run_id)
+    return dataclasses.replace(account, confirm=manifest, confirm_metrics=metrics)
 
 
 def _queue(iteration: Iteration, account: passages.Account) -> None:
     """Queue the entries for the checkout, and write the iteration's own two files at once."""
     lab, config = iteration.lab, iteration.config
-    template = lab.root / "9_reports" / "_TEMPLATE.md"
+    path = lab.root / "9_reports" / "_TEMPLATE.md"
+    template = None
+    if path.is_file():
+        template = many_lines(path.read_bytes())
     entries = [
         iteration_documents.journal_entry(account),
         iteration_documents.findings_entry(account),
-        iteration_documents.report(account, many_lines(template.read_bytes()) if template.is_file() else None),
+        iteration_documents.report(account, template),
         *iteration_documents.paper_entries(account, config.docs.paper_targets),
     ]
-    title = iteration.hypothesis().title
-    entries += [_rows(config, title, manifest, metrics, account.confirmation) for manifest, metrics in account.runs]
-    for file in (iteration_documents.iteration_findings(account), iteration_documents.docs_update(account, entries)):
+    for manifest, metrics in account.runs:
+        entries.append(_rows(config, account.hypothesis.title, manifest, metrics, account.confirmation))
+    findings = iteration_documents.iteration_findings(account)
+    update = iteration_documents.docs_update(account, entries)
+    for file in (findings, update):
         iteration.write(lab.root / file.path, file.text)
+    # Queued, as the user may have another branch checked out now.
     pending = journal.Pending(lab.store / "pending")
     for entry in entries:
         pending.add(entry)
@@ -107,19 +120,23 @@ def write_documents(lab: Lab, campaign: Campaign, tell: Callable[[str], None]) -
         return
     hashes = journal.known(lab.documents_path)
     for entry in entries:
-        written = journal.write(lab.root, entry)
+        path = entry.path
+        result = journal.write(lab.root, entry)
         crash_points.point("document.after_write")
-        if written.changed and hashes.get(entry.path, written.sha256_before) != written.sha256_before:
-            events.append(lab.ledger, DocumentEdited(path=entry.path, sha256=written.sha256_before))
-            tell(f"{entry.path}: was changed outside of the loop; the entry stands above that text")
-        hashes[entry.path] = written.sha256_after
+        before = result.sha256_before
+        # After a crash the entry may stand there already: that is no change by others.
+        if result.changed and hashes.get(path, before) != before:
+            events.append(lab.ledger, DocumentEdited(path=path, sha256=before))
+            tell(f"{path}: was changed outside of the loop; the entry stands above that text")
+        hashes[path] = result.sha256_after
         files.write_whole(lab.documents_path, json.dumps(hashes))
-        events.append(lab.ledger, _written(entry, written))
+        events.append(lab.ledger, _event(entry, result))
+        # Last: an entry that is still queued is written again, which changes nothing.
         pending.forget(entry)
 
 
-def _written(entry: journal.DocumentEntry, written: journal.WrittenEntry) -> DocumentWritten:
-    event = DocumentWritten(path=entry.path, entry=entry.id, sha256=written.sha256_after)
-    if written.closed is None:
+def _event(entry: journal.DocumentEntry, result: journal.WrittenEntry) -> DocumentWritten:
+    event = DocumentWritten(path=entry.path, entry=entry.id, sha256=result.sha256_after)
+    if result.closed is None:
         return event
-    return event.model_copy(update={"closed": written.closed.path, "closed_sha256": written.closed.sha256})
+    return event.model_copy(update={"closed": result.closed.path, "closed_sha256": result.closed.sha256})

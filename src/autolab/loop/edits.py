@@ -25,7 +25,10 @@ def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> st
     Contents are computed from `parent` and not from what lies in the folder, so that applying twice is as once.
     """
     lab, config, worktree = iteration.lab, iteration.config, iteration.worktree
-    for path in _paths(output):
+    names = [file.path for file in output.files]
+    names += [edit.path for edit in output.edits]
+    names += output.delete
+    for path in names:
         problem = _unfit(path)
         if problem:
             return problem
@@ -37,23 +40,21 @@ def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> st
         problem = _misplaced(worktree, path, contents)
         if problem:
             return problem
-    problem = _refused(contents, config, set(lab.git.files(iteration.base_commit)), unlocked(lab.root, config))
+    in_base = set(lab.git.files(iteration.base_commit))
+    problem = _refused(contents, config, in_base, unlocked(lab.root, config))
     if problem:
         return problem
     for path, text in contents.items():
         place = worktree / path
         if text is None:
             place.unlink(missing_ok=True)
-        else:
-            mode = None  # of a new file
-            if place.exists():
-                mode = stat.S_IMODE(place.stat().st_mode)
-            files.write_whole(place, text, mode=mode)
+            continue
+        mode = None
+        # A script stays executable.
+        if place.exists():
+            mode = stat.S_IMODE(place.stat().st_mode)
+        files.write_whole(place, text, mode=mode)
     return ""
-
-
-def _paths(output: ImplementationOutput) -> list[str]:
-    return [*(file.path for file in output.files), *(edit.path for edit in output.edits), *output.delete]
 
 
 def _contents(git: Git, output: ImplementationOutput, parent: str) -> dict[str, str | None] | str:
@@ -69,6 +70,7 @@ def _contents(git: Git, output: ImplementationOutput, parent: str) -> dict[str, 
                 old = raw.decode()
             except UnicodeDecodeError:
                 return f"edit of {edit.path}: is not UTF-8, so the rest of the file could not be kept; write it whole"
+        # An empty text stands everywhere. One that stands there twice does not say which place is meant.
         count = old.count(edit.search) if edit.search else 0
         if count != 1:
             return f"edit of {edit.path}: the text to replace stands there {count} times, not once"
@@ -89,7 +91,9 @@ def _unfit(path: str) -> str:
 
 
 def _quoted(path: str) -> str:
-    return repr(path) if len(path) <= QUOTED else f"{path[:QUOTED]!r}..."
+    if len(path) <= QUOTED:
+        return repr(path)
+    return f"{path[:QUOTED]!r}..."
 
 
 def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
@@ -102,15 +106,19 @@ def _misplaced(worktree: Path, path: str, contents: Collection[str]) -> str:
         if str(place.relative_to(worktree)) in contents or (place.exists() and not place.is_dir()):
             return f"{path}: {part} is a file, so that nothing can lie below it"
     place = worktree / path
-    return f"{path}: is a folder, not a file" if place.is_dir() and not place.is_symlink() else ""
+    if place.is_dir() and not place.is_symlink():
+        return f"{path}: is a folder, not a file"
+    return ""
 
 
 def _refused(contents: Mapping[str, str | None], config: Config, in_base: Collection[str], unlocked: bool) -> str:
     """Why the changes may not be written: the first path that is not the researcher's to change."""
     changes = []
     for path, text in contents.items():
-        written = "M" if path in in_base else "A"
-        changes.append(Change("D" if text is None else written, path, "100644", "100644", "", ""))
+        status = "M" if path in in_base else "A"
+        if text is None:
+            status = "D"
+        changes.append(Change(status, path, "100644", "100644", "", ""))
     for finding in paths.path_policy(changes, config, unlocked=unlocked, existing=in_base):
         if finding.severity == "blocking":
             return finding.message

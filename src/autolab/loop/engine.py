@@ -92,10 +92,12 @@ class Engine:
         self.tell = tell
         self.stop = stop
         self._loops = False
-        self._researcher, self._reviewer = researchers or preflight.load_researchers(config)
-        self._conditions = preflight.Conditions(lab, self.config, (self._researcher, self._reviewer))
+        pair = researchers or preflight.load_researchers(config)
+        self._researcher, self._reviewer = pair
+        self._conditions = preflight.Conditions(lab, self.config, pair)
         preflight.require(preflight.START, self._conditions)
-        for researcher in dict.fromkeys((self._researcher, self._reviewer)):
+        # Once each: one researcher may have both roles.
+        for researcher in dict.fromkeys(pair):
             for note in researcher.notes:
                 tell(f"note: {note}")
 
@@ -114,14 +116,17 @@ class Engine:
                 self._move(Iteration.read(self.lab, self.config), StageResult(StageOutcome.STOP, f"budget: {cap}"))
                 return True
             # Before anybody is asked: no reply is paid for in a lab that can resolve nothing.
-            if self._loops and not self._calibrated(base_of(self.lab, self.config, campaign, self.tell)[0]):
-                return False
+            if self._loops:
+                base, _ = base_of(self.lab, self.config, campaign, self.tell)
+                if not self._calibrated(base):
+                    return False
             self.open(Entry.after(*self.lab.load()))
         iteration = Iteration.read(self.lab, self.config)
         if iteration.state.stage is Stage.LAUNCH:
             if not self._calibrated(iteration.base_commit):
                 return False
-            iteration = Iteration.read(self.lab, self.config)  # a calibration counts its trials in the campaign
+            # Once more: a calibration counts its trials in the campaign.
+            iteration = Iteration.read(self.lab, self.config)
         # What a crash left undone, and what a user cleaned away, before anything new is done.
         iteration.restore(self.tell)
         adopt(iteration)
@@ -138,7 +143,8 @@ class Engine:
             return False
         # The time of a step that was killed is lost: only a transition counts it.
         seconds = round(iteration.campaign.seconds + time.monotonic() - began, 3)
-        self._move(iteration, replace(result, campaign={"seconds": seconds} | result.campaign))
+        update = {"seconds": seconds} | result.campaign
+        self._move(iteration, replace(result, campaign=update))
         state, campaign = self.lab.load()
         if state.iteration_id is None:
             campaign = take_approved(self.lab, self.config, campaign, self.tell)
@@ -172,7 +178,8 @@ class Engine:
 
     def open(self, entry: Entry) -> str:
         """Begin an iteration and return its id; `step` goes on from the stage at which it enters."""
-        base, home = base_of(self.lab, self.config, self.lab.load()[1], self.tell)
+        _, campaign = self.lab.load()
+        base, home = base_of(self.lab, self.config, campaign, self.tell)
         return open_iteration(self.lab, self.config, entry, base, home)
 
     # Calibration
@@ -183,20 +190,24 @@ class Engine:
         LabError: it is not calibrated, or nothing can be resolved in it.
         """
         preflight.require(preflight.TRIALS, self._conditions)
-        protocol = inputs_of(self.lab, self.config, base, base).protocol
-        present = calibration.current_calibration(self.lab)
-        stands = present is not None and not present.refused and calibration.holds(present, self.config, protocol)
+        lab, config = self.lab, self.config
+        protocol = inputs_of(lab, config, base, base).protocol
+        present = calibration.current_calibration(lab)
+        stands = present is not None and not present.refused and calibration.holds(present, config, protocol)
         if self._loops and not stands:
             if present is not None and present.protocol != protocol:
                 self.tell(
                     "a new protocol: evaluator, data, metric or environment changed; older results are not compared"
                     " with new ones"
                 )
-            present = calibration.calibrate(self.lab, self.config, base, self.tell, self.stop)
+            present = calibration.calibrate(lab, config, base, self.tell, self.stop)
             if present is None:
                 return False
-        calibration.require(present, self.config, protocol)
-        return not self._loops or reproduce.renew(self.lab, self.config, base, protocol, self.tell, self.stop)
+        calibration.require(present, config, protocol)
+        # A single step measures nothing that it was not asked for.
+        if not self._loops:
+            return True
+        return reproduce.renew(lab, config, base, protocol, self.tell, self.stop)
 
     # Transitions
 
@@ -207,8 +218,10 @@ class Engine:
         if in_iteration:
             iteration.restore(self.tell)
         result = _limit_repeats(iteration, self.config.attempts.same_error, result)
-        new_state = advance(state, result.outcome, result.reason).model_copy(update=result.state)
-        campaign = self._charge_calls(iteration).model_copy(update=result.campaign)
+        new_state = advance(state, result.outcome, result.reason)
+        new_state = new_state.model_copy(update=result.state)
+        campaign = self._charge_calls(iteration)
+        campaign = campaign.model_copy(update=result.campaign)
         self._warn_of_caps(iteration.campaign, campaign)
         cause: Cause = {"outcome": result.outcome.value, "from_stage": state.stage, "reason": result.reason}
         if in_iteration:
@@ -231,8 +244,9 @@ class Engine:
 
     def _warn_of_caps(self, before: Campaign, after: Campaign) -> None:
         """Tell once of each cap of the budget that this step brought near."""
-        near_before = dict(budget.near(self.config.budget, before))
-        for name, phrase in budget.near(self.config.budget, after):
+        caps = self.config.budget
+        near_before = dict(budget.near(caps, before))
+        for name, phrase in budget.near(caps, after):
             if name not in near_before:
                 self.tell(f"budget: {phrase}")
 
@@ -242,14 +256,18 @@ class Engine:
         """Go on until the requested iterations are done, or something else ends the loop."""
         if request.target is not None:
             parse(request.target, self.config)
-        if (why := self._ended_unseen(request)) is not None:
-            self.tell(f"loop ended: {why}")
+        unseen = self._ended_unseen(request)
+        if unseen is not None:
+            self.tell(f"loop ended: {unseen}")
             return ended(self.lab.load()[0])
         state, campaign = self._begin(request)
         self._loops = True
         while not waits(state.stage):
-            if state.iteration_id is None and (why := _loop_over(campaign)):
-                return self._end(state, campaign, why)
+            # Only between two iterations: one that has begun is brought to its decision.
+            if state.iteration_id is None:
+                why = _loop_over(campaign)
+                if why:
+                    return self._end(state, campaign, why)
             if self.stop() or not self.step():
                 self.tell("paused; the same command goes on from here")
                 return End.PAUSED
@@ -266,7 +284,9 @@ class Engine:
         if line is None or not self.lab.killed.startswith("autolab loop"):
             return None
         newest = events.read(line, Transition)
-        if newest.why != "loop_ended" or newest.loop is None or not request.began(newest.loop):
+        if newest.why != "loop_ended" or newest.loop is None:
+            return None
+        if not request.began(newest.loop):
             return None
         return newest.reason
 
@@ -283,13 +303,16 @@ class Engine:
                 raise LabError(f"the lab stopped ({state.reason}); {way_on(state)}")
             state = state.model_copy(update={"stage": Stage.HYPOTHESIS, "iteration_id": None, "reason": ""})
         self._warn_uncommitted()
-        under_way = 1 if state.iteration_id is not None else 0
+        first_iteration = campaign.iterations
+        # The iteration under way, which an earlier loop or `step` has opened, is the first of this loop's.
+        if state.iteration_id is not None:
+            first_iteration -= 1
         loop = Loop(
             max_iterations=request.max_iterations,
             goal=request.goal,
             target=request.target,
             patience=request.patience,
-            first_iteration=campaign.iterations - under_way,
+            first_iteration=first_iteration,
         )
         state = with_limits(state, self.config)
         campaign = campaign.model_copy(update={"loop": loop})
@@ -310,9 +333,12 @@ class Engine:
         for path in self.lab.git.dirty():
             if not preflight.engine_owned(path, self.config) and not path.startswith(read_from_checkout):
                 code.append(path)
-        if code:
-            more = f" and {len(code) - 1} more" if len(code) > 1 else ""
-            self.tell(f"note: {code[0]}{more} is not committed, so experiments do not see it")
+        if not code:
+            return
+        names = code[0]
+        if len(code) > 1:
+            names = f"{names} and {len(code) - 1} more"
+        self.tell(f"note: {names} is not committed, so experiments do not see it")
 
 
 def ended(state: State) -> End:
@@ -329,11 +355,13 @@ def _limit_repeats(iteration: Iteration, allowed: int, result: StageResult) -> S
     if result.outcome not in FAILURES:
         return result
     times = 1
+    stage, gist = iteration.state.stage, _gist(result.reason)
     for transition in iteration.recorded(Transition):
+        # A user has looked at the earlier ones.
         if transition.why.startswith("review"):
-            times = 1  # a user has looked at the earlier ones
-        failed = transition.outcome in FAILURES and transition.from_stage is iteration.state.stage
-        if failed and _gist(transition.reason) == _gist(result.reason):
+            times = 1
+        failed = transition.outcome in FAILURES and transition.from_stage is stage
+        if failed and _gist(transition.reason) == gist:
             times += 1
     if times < allowed:
         return result

@@ -9,15 +9,22 @@ from autolab.reports.rendering import SENTENCE, render
 
 def failure_report(iteration: Iteration, stage: Stage, reason: str) -> str:
     """Why the iteration waits for the user, where its files are, and what the user can do."""
+    state, iteration_id = iteration.state, iteration.iteration_id
+    branch = ""
+    if iteration.candidate():
+        branch = f"exp/{iteration.slug}"
+    logs = iteration.lab.logs(iteration_id)
+    # The report's first line says it all, so that a long reason gets a place of its own below it.
+    is_long = len(reason) > SENTENCE or "\n" in reason.strip()
     return render(
         "failure",
-        iteration_id=iteration.iteration_id,
+        iteration_id=iteration_id,
         stage=stage.value,
         reason=reason,
-        long_reason=len(reason) > SENTENCE or "\n" in reason.strip(),
-        attempt=iteration.state.stage_attempt,
-        bounces=iteration.state.bounces,
-        branch=f"exp/{iteration.slug}" if iteration.candidate() else "",
-        logs=iteration.relative(iteration.lab.logs(iteration.iteration_id)),
+        long_reason=is_long,
+        attempt=state.stage_attempt,
+        bounces=state.bounces,
+        branch=branch,
+        logs=iteration.relative(logs),
         can_approve=stage is Stage.IMPLEMENTATION_REVIEW,
     )

@@ -21,28 +21,29 @@ from autolab.trials.progress import View
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
-    learned = iteration.lessons()
-    waiting = tired(learned, iteration.campaign, iteration.config)
+    config, history = iteration.config, iteration.lessons()
+    families = tired(history, iteration.campaign, config)
     values = {
-        "history": lessons.told(learned),
-        "plateau": plateau(waiting),
+        "history": lessons.told(history),
+        "plateau": plateau(families),
         "method": blueprint.told(iteration.read_base),
     }
-    output = output_of(requests.send(iteration, RequestKind.HYPOTHESIS, values), HypothesisOutput)
+    reply = requests.send(iteration, RequestKind.HYPOTHESIS, values)
+    output = output_of(reply, HypothesisOutput)
     if isinstance(output, StageResult):
         return output
-    metric = iteration.config.metric
+    metric = config.metric
+    # Of another metric the lab does not know whether more is better.
     if output.metric not in (None, metric.primary) and output.direction is None:
         reason = f"direction: missing for {output.metric}, which is not the lab's metric"
         return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
     claim = _claim(iteration.campaign.hypothesis_id or "", output, metric)
+    reason = repeated(claim, history, iteration.base_commit, config.attempts.same_idea)
     # A researcher that chooses families itself leaves out the waiting ones.
-    families_waiting = () if requests.researcher.chooses_families else waiting
-    reason = (
-        repeated(claim, learned, iteration.base_commit, iteration.config.attempts.same_idea)
-        or worn_family(claim, families_waiting)
-        or blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
-    )
+    if not reason and not requests.researcher.chooses_families:
+        reason = worn_family(claim, families)
+    if not reason:
+        reason = blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
     if reason:
         return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
     iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, _prose(output)))
@@ -72,15 +73,20 @@ def _claim(hypothesis_id: str, output: HypothesisOutput, metric: Metric) -> Hypo
 
 def proposed_model(claim: Hypothesis) -> dict[str, JsonValue]:
     """The `model` of a design, as far as the hypothesis determines it."""
-    return {name: value for name, value in claim.changes.items() if name == blueprint.MODEL}
+    if blueprint.MODEL not in claim.changes:
+        return {}
+    return {blueprint.MODEL: claim.changes[blueprint.MODEL]}
 
 
 def _prose(output: HypothesisOutput) -> str:
+    # The reply's text gets into documents that a browser may show: nothing in it may act there.
     parts: list[str] = [inert(output.body.strip() or output.mechanism)]
     if output.assumptions:
-        parts += ["## Assumptions", "\n".join(f"- {plain(assumption)}" for assumption in output.assumptions)]
-    if output.notes.strip():
-        parts += ["## Notes", inert(output.notes.strip())]
+        rows = [f"- {plain(assumption)}" for assumption in output.assumptions]
+        parts += ["## Assumptions", "\n".join(rows)]
+    notes = output.notes.strip()
+    if notes:
+        parts += ["## Notes", inert(notes)]
     return "\n\n".join(parts)
 
 
@@ -104,7 +110,8 @@ def carry_hypothesis(iteration: Iteration) -> None:
     yaml, body = front_matter.split(text, name)
     claim = Hypothesis.from_text(yaml, name)
     changes = claim.changes
-    network = iteration.load(IterationRecord, source.record).planning_decision.next_config
+    record = iteration.load(IterationRecord, source.record)
+    network = record.planning_decision.next_config
     if network is not None:
         changes = changes | {blueprint.MODEL: network}
     claim = claim.model_copy(update={"parent": parent, "changes": changes})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from autolab import files
 from autolab.lab import budget
+from autolab.lab.schemas.campaign import Claims
 from autolab.lab.schemas.config import Budget, Config
 from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, read
 from autolab.lab.schemas.experiment import Manifest
@@ -43,26 +44,28 @@ def run(iteration: Iteration, view: View, stop: Callable[[], bool], deadline: De
     if forbidden:
         return StageResult(StageOutcome.SEND_BACK, f"launch is forbidden: {forbidden}")
     design.fix_bound(iteration)
-    config = iteration.config
+    caps = iteration.config.budget
     trials_left = _trials_left(iteration, RunKind.SEARCH)
     # Only its size is needed here, which does not depend on the seeds.
-    plan = plan_design(iteration.design(), config, iteration.hypothesis(), b"", "", "")
-    cap = budget.spent_within(config.budget, iteration.campaign)
+    plan = plan_design(iteration.design(), iteration.config, iteration.hypothesis(), b"", "", "")
+    cap = budget.spent_within(caps, iteration.campaign)
     if not cap and plan_within(plan, trials_left) is None:
-        cap = _too_few(config.budget, len(planned_cells(plan)), trials_left)
+        cap = _too_few(caps, len(planned_cells(plan)), trials_left)
     if cap:
         return StageResult(StageOutcome.STOP, f"budget: {cap}")
     launch = _Launch(iteration, view, stop, deadline)
     search = launch.measure(launch.run_spec(trials_left))
+    manifest = search.manifest
     if search.ending is not measurement.Ending.DONE:
         return launch.result(search, search.run_id)
-    assert search.manifest is not None
-    iteration.restore(view)  # a user may have cleaned the checkout while trials ran
-    supported = supported_variant(search.manifest, iteration.design(), iteration.hypothesis())
+    assert manifest is not None
+    # A user may have cleaned the checkout while trials ran.
+    iteration.restore(view)
+    supported = supported_variant(manifest, iteration.design(), iteration.hypothesis())
     if supported is None:
         return launch.result(search, search.run_id)
     plan, variant = supported
-    return launch.confirm(search.manifest, plan, variant)
+    return launch.confirm(manifest, plan, variant)
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,10 @@ class _Launch:
 
     def confirm(self, search: Manifest, plan: Plan, variant: str) -> StageResult | None:
         """Measure a supported variant again on fresh seeds. The claim counts in the campaign whatever comes of it."""
-        iteration, config, claims = self.iteration, self.iteration.config, self.iteration.campaign.claims
+        iteration, config = self.iteration, self.iteration.config
         trials_left = _trials_left(iteration, RunKind.CONFIRM)
         pairs = confirmation_pairs(plan, config)
-        tree = iteration.lab.git.tree(iteration.candidate() or "")
-        seeds = confirmation_seeds(iteration.lab.secret, tree, pairs)
-        rule = confirmation_rule(config, plan.rule or config.test, claims)
-        confirmation = plan_confirmation(plan, variant, rule, seeds, trials_left)
+        confirmation = self._confirmation_plan(plan, variant, pairs, trials_left)
         # Luck may have made the search short: as many pairs again may decide nothing.
         searched_pairs = max(comparison.pairs or 0 for comparison in search.comparisons)
         if confirmation is None or len(confirmation.seeds) < min(2 * searched_pairs, pairs):
@@ -96,41 +96,57 @@ class _Launch:
         manifest_path = iteration.paths.run(search.run_id).manifest
         manifest_text = manifest_path.read_text(encoding="utf-8")
         spec = dataclasses.replace(self.run_spec(), plan=lambda _: confirmation, kind=RunKind.CONFIRM)
-        measured = self.measure(spec)
+        run = self.measure(spec)
         # `restore` cannot bring it back yet: no recorded commit holds the manifest of this step's search.
         files.write_whole(manifest_path, manifest_text)
-        if measured.ending is not measurement.Ending.DONE:
-            return self.result(measured, search.run_id)
-        assert measured.manifest is not None
+        if run.ending is not measurement.Ending.DONE:
+            return self.result(run, search.run_id)
+        confirm = run.manifest
+        assert confirm is not None
         iteration.restore(self.view)
-        passed = supported_variant(measured.manifest, iteration.design(), iteration.hypothesis()) is not None
-        manifests = (search, measured.manifest)
+        claims = self._count_claim(search, confirm, spec, variant)
+        result = self.result(run, search.run_id)
+        assert result is not None
+        return dataclasses.replace(result, campaign=result.campaign | {"claims": claims})
+
+    def _confirmation_plan(self, plan: Plan, variant: str, pairs: int, trials_left: int | None) -> Plan | None:
+        """The plan of the variant's confirmation on fresh seeds; None if the budget allows no pair."""
+        iteration, config, lab = self.iteration, self.iteration.config, self.iteration.lab
+        # The seeds depend on the code's tree, so that submitting the same code again draws no new luck.
+        tree = lab.git.tree(iteration.candidate() or "")
+        seeds = confirmation_seeds(lab.secret, tree, pairs)
+        rule = confirmation_rule(config, plan.rule or config.test, iteration.campaign.claims)
+        return plan_confirmation(plan, variant, rule, seeds, trials_left)
+
+    def _count_claim(self, search: Manifest, confirm: Manifest, spec: RunSpec, variant: str) -> Claims:
+        """Conclude the confirmation, on the holdout too if that is due, and return the claims with this one."""
+        iteration, config, claims = self.iteration, self.iteration.config, self.iteration.campaign.claims
+        design = iteration.design()
+        passed = supported_variant(confirm, design, iteration.hypothesis()) is not None
         # Both runs are looked at: what is too good in one of them is too good.
-        doubts = suspicion.reasons(manifests, iteration.design(), iteration.calibration(), variant)
+        doubts = suspicion.reasons((search, confirm), design, iteration.calibration(), variant)
         question = HoldoutQuestion(
             record=self.record(),
-            confirm=measured.manifest,
+            confirm=confirm,
             claims=claims,
             allowed=config.test.holdout_questions,
             inputs=lambda: set_up(source_of(iteration.lab), config, spec.commits),
             tell=self.view,
         )
-        concluded = conclude(question, search, passed, doubts)
-        result = self.result(measured, search.run_id)
-        assert result is not None
-        claimed = count_claim(claims, concluded, measured.manifest.protocol)
-        return dataclasses.replace(result, campaign=result.campaign | {"claims": claimed})
+        confirmation = conclude(question, search, passed, doubts)
+        return count_claim(claims, confirmation, confirm.protocol)
 
-    def result(self, measured: measurement.Measured, run_id: str) -> StageResult | None:
+    def result(self, run: measurement.Measured, run_id: str) -> StageResult | None:
         """The stage's result after a run has ended; None if it was paused. The next stage reads the run `run_id`."""
         iteration = self.iteration
         iteration.restore(self.view)
         self._write_script()
-        if measured.manifest is not None and measured.manifest.status == "failed":
-            queue_failed_run(iteration, measured.manifest)
+        if run.manifest is not None and run.manifest.status == "failed":
+            queue_failed_run(iteration, run.manifest)
         counts = _counts(iteration)
-        outcome, reason, sync_status = StageOutcome.ESCALATE, f"{measured.run_id}: {measured.reason}", "ok"
-        match measured.ending:
+        outcome, sync_status = StageOutcome.ESCALATE, "ok"
+        reason = f"{run.run_id}: {run.reason}"
+        match run.ending:
             case measurement.Ending.PAUSED:
                 if not self.deadline.is_over():
                     return None
@@ -141,22 +157,23 @@ class _Launch:
             case measurement.Ending.CODE:
                 outcome = StageOutcome.SEND_BACK
             case measurement.Ending.SYNC:
-                outcome, reason, sync_status = StageOutcome.RETRY, measured.reason, "failed"
+                outcome, reason, sync_status = StageOutcome.RETRY, run.reason, "failed"
             case measurement.Ending.INFRASTRUCTURE:
-                outcome, reason, sync_status = StageOutcome.RETRY, measured.reason, "pending"
+                outcome, reason, sync_status = StageOutcome.RETRY, run.reason, "pending"
             case measurement.Ending.BASELINE:
-                message = "the baseline itself fails, which no candidate can fix"
-                reason = f"{measured.run_id}: {message}: {measured.reason}"
+                reason = f"{run.run_id}: the baseline itself fails, which no candidate can fix: {run.reason}"
             case measurement.Ending.TAMPERED:
+                # Another attempt would give a cheating candidate another chance, so a user looks first.
                 pass
         state = {"last_run_id": run_id, "sync_status": sync_status}
         return StageResult(outcome, reason, counts, state)
 
     def _write_script(self) -> None:
         iteration, config = self.iteration, self.iteration.config
-        words = job.argv_of(job.train_command(iteration.design(), config), iteration.lab.python(config))
-        script = _script(shlex.join(words), config, iteration.relative(iteration.worktree))
-        iteration.write(iteration.paths.launch_script, script)
+        command = job.train_command(iteration.design(), config)
+        words = job.argv_of(command, iteration.lab.python(config))
+        folder = iteration.relative(iteration.worktree)
+        iteration.write(iteration.paths.launch_script, _script(shlex.join(words), config, folder))
 
     def measure(self, spec: RunSpec) -> measurement.Measured:
         """Bring a run to an end, or pause it when the user asks to stop or the time is over."""
@@ -178,14 +195,14 @@ class _Launch:
             whole = plan_design(design, config, iteration.hypothesis(), lab.secret, inputs.protocol, base_tree)
             return plan_within(whole, trials_left) or whole
 
-        checked = review.recorded_checks(iteration.events(), commit)
+        verdict = review.recorded_checks(iteration.events(), commit)
         return RunSpec(
             kind=RunKind.SEARCH,
             plan=plan,
             command=job.train_command(design, config),
             commits=code_commits(iteration.base_commit, commit),
             design_sha256=files.sha256_of(design.to_yaml()),
-            checks=checked.checks if checked else {},
+            checks=verdict.checks if verdict else {},
         )
 
 
@@ -194,45 +211,56 @@ def _trials_left(iteration: Iteration, kind: RunKind) -> int | None:
 
     The same at each look at the run, also after a crash: the plan is made anew then, and must be the one that began.
     """
-    config, campaign, calibration = iteration.config, iteration.campaign, iteration.calibration()
-    trial_seconds = calibration.seconds if calibration else None
-    caps = [budget.trials_left(config.budget, campaign, config.train.gpus, trial_seconds)]
-    if config.budget.trials is not None:
-        caps.append(config.budget.trials - campaign.trials)
-    limits = [cap for cap in caps if cap is not None]
-    if not limits:
+    left = _trials_left_by_caps(iteration)
+    if left is None:
         return None
     acted = iteration.acted
     lines = lines_of(iteration.events(), [kind])
-    under_way = set()
+    runs_under_way = set()
     for line in lines:
-        if line.event == RunStarted.KIND and read(line, RunStarted).kind is kind:
-            under_way.add(read(line, RunStarted).run_id)
+        if line.event == RunStarted.KIND:
+            run = read(line, RunStarted)
+            if run.kind is kind:
+                runs_under_way.add(run.run_id)
         elif line.event == RunEnded.KIND and line.n < acted:
-            under_way.discard(read(line, RunEnded).run_id)
-    left = min(limits)
+            runs_under_way.discard(read(line, RunEnded).run_id)
     for line in lines:
         if line.event != TrialEnded.KIND:
             continue
-        ended = read(line, TrialEnded)
-        if ended.trial.reused_from is not None:
+        ending = read(line, TrialEnded)
+        # A reused trial cost nothing, here and in the campaign's count.
+        if ending.trial.reused_from is not None:
             continue
         # The campaign counts trials up to line `acted`: also those of this run, and not yet those of the other runs.
-        if ended.run_id in under_way and line.n < acted:
+        is_counted, is_of_this_run = line.n < acted, ending.run_id in runs_under_way
+        if is_of_this_run and is_counted:
             left += 1
-        elif ended.run_id not in under_way and line.n > acted:
+        elif not is_of_this_run and not is_counted:
             left -= 1
     return left
 
 
-def _too_few(caps: Budget, wanted: int, left: int | None) -> str:
-    """Which caps leave too few trials for a run that needs `wanted`."""
+def _trials_left_by_caps(iteration: Iteration) -> int | None:
+    """Trials that the budget allows beyond those that the campaign has counted; None: it caps none."""
+    config, campaign, calibration = iteration.config, iteration.campaign, iteration.calibration()
+    trial_seconds = calibration.seconds if calibration else None
+    left = budget.trials_left(config.budget, campaign, config.train.gpus, trial_seconds)
+    if config.budget.trials is None:
+        return left
+    uncounted = config.budget.trials - campaign.trials
+    if left is None:
+        return uncounted
+    return min(left, uncounted)
+
+
+def _too_few(caps: Budget, needed: int, left: int | None) -> str:
+    """Which caps leave too few trials for a run that needs `needed`."""
     names = []
     if caps.trials:
         names.append(f"budget.trials {caps.trials}")
     if caps.gpu_hours:
         names.append(f"budget.gpu_hours {caps.gpu_hours:g}")
-    return f"trials: {wanted} wanted, {left} left by {' and '.join(names)}"
+    return f"trials: {needed} wanted, {left} left by {' and '.join(names)}"
 
 
 def _counts(iteration: Iteration) -> dict[str, object]:

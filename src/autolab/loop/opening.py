@@ -35,7 +35,11 @@ ENTRIES = (Stage.HYPOTHESIS, Stage.DESIGN, Stage.IMPLEMENTATION, Stage.LAUNCH)
 
 def base_of(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], None]) -> tuple[str, str]:
     """The commit that the next candidate branches from, and the newest commit of the lab's branch."""
-    base, home, note = champion.base(lab, campaign, lambda path: preflight.engine_owned(path, config))
+
+    def is_engine_owned(path: str) -> bool:
+        return preflight.engine_owned(path, config)
+
+    base, home, note = champion.base(lab, campaign, is_engine_owned)
     for line in (note, champion.show(lab, campaign)):
         if line:
             tell(line)
@@ -55,29 +59,29 @@ def open_iteration(lab: Lab, config: Config, entry: Entry, base: str, home: str)
     if entry.candidate is not None:
         _require_candidate(lab, entry.candidate, base, launch=entry.stage is Stage.LAUNCH)
     hypotheses, hypothesis_id = campaign.hypotheses, entry.hypothesis_id
+    # A refinement goes on with its hypothesis, under the old id.
     if hypothesis_id is None:
         hypotheses += 1
         hypothesis_id = f"h{hypotheses}"
     number = campaign.iterations + 1
-    opened = campaign.model_copy(
-        update={
-            "iterations": number,
-            "hypotheses": hypotheses,
-            "hypothesis_id": hypothesis_id,
-            "experiment_id": f"e{number}",
-            "refinement": entry.refinement,
-            "parent": entry.parent,
-            # So that every later step reads this iteration's lines alone, however long the history is.
-            "iteration_offset": lab.ledger.head.size,
-            "base_commit": base,
-            "home_commit": home,
-        }
-    )
+    changes = {
+        "iterations": number,
+        "hypotheses": hypotheses,
+        "hypothesis_id": hypothesis_id,
+        "experiment_id": f"e{number}",
+        "refinement": entry.refinement,
+        "parent": entry.parent,
+        # So that every later step reads this iteration's lines alone, however long the history is.
+        "iteration_offset": lab.ledger.head.size,
+        "base_commit": base,
+        "home_commit": home,
+    }
+    campaign = campaign.model_copy(update=changes)
     iteration_id = _fresh_id(lab, hypothesis_id)
     update = {"iteration_id": iteration_id, "stage": entry.stage, "reason": ""}
     state = with_limits(state, config).model_copy(update=update)
-    brought = entry if entry.hypothesis is not None else None
-    lab.transition(state, opened, why="opened", entry=brought)
+    # One line for all: after a crash the iteration has begun with what it brings, or not at all.
+    lab.transition(state, campaign, why="opened", entry=entry if entry.hypothesis is not None else None)
     return iteration_id
 
 
@@ -107,15 +111,17 @@ def _require_documents(entry: Entry) -> None:
     if entry.stage not in ENTRIES:
         raise LabError(f"no iteration enters at {entry.stage}; it may at {', '.join(ENTRIES)}")
     missing = []
-    refines = entry.stage is Stage.DESIGN and entry.parent is not None
-    if entry.stage is not Stage.HYPOTHESIS and entry.hypothesis is None and not refines:
+    stage = entry.stage
+    # A refinement takes over its parent's hypothesis.
+    refines = stage is Stage.DESIGN and entry.parent is not None
+    if stage is not Stage.HYPOTHESIS and entry.hypothesis is None and not refines:
         missing.append("hypothesis")
-    if entry.stage in (Stage.IMPLEMENTATION, Stage.LAUNCH) and entry.design is None:
+    if stage in (Stage.IMPLEMENTATION, Stage.LAUNCH) and entry.design is None:
         missing.append("design")
-    if entry.stage is Stage.LAUNCH and entry.candidate is None:
+    if stage is Stage.LAUNCH and entry.candidate is None:
         missing.append("commit")
     if missing:
-        raise LabError(f"an iteration that enters at {entry.stage} brings a {' and a '.join(missing)}")
+        raise LabError(f"an iteration that enters at {stage} brings a {' and a '.join(missing)}")
 
 
 def _require_candidate(lab: Lab, candidate: BroughtCommit, base: str, *, launch: bool) -> None:
@@ -123,13 +129,15 @@ def _require_candidate(lab: Lab, candidate: BroughtCommit, base: str, *, launch:
     name = candidate.commit[:12]
     if lab.git.resolve(candidate.commit) is None:
         raise LabError(f"{name}: no such commit in {lab.root}")
+    # From another base it would be compared with code that it does not descend from.
     if candidate.base != base:
         raise LabError(
             f"{name} was made from {candidate.base[:12]}, and {base[:12]} stands now: make it again from that"
         )
-    problem = _review_problem(lab, candidate) if launch else ""
-    if problem:
-        raise LabError(f"{name} cannot be launched: {problem}")
+    if launch:
+        problem = _review_problem(lab, candidate)
+        if problem:
+            raise LabError(f"{name} cannot be launched: {problem}")
 
 
 def _review_problem(lab: Lab, candidate: BroughtCommit) -> str:
@@ -141,7 +149,9 @@ def _review_problem(lab: Lab, candidate: BroughtCommit) -> str:
         return f"its review's status is {review.status}, launch needs pass"
     if review.commit != candidate.commit:
         return f"its review is of commit {(review.commit or 'none')[:12]}"
-    if (candidate.commit, sha256_of(review.to_json())) not in recorded_reviews(list(lab.ledger.lines())):
+    # A file alone is no review: anybody can write one. The ledger's line holds its hash.
+    identity = (candidate.commit, sha256_of(review.to_json()))
+    if identity not in recorded_reviews(list(lab.ledger.lines())):
         return "its review is not on record"
     return ""
 
@@ -175,9 +185,11 @@ def adopt(iteration: Iteration) -> None:
     if entry is None:
         return
     campaign, paths = iteration.campaign, iteration.paths
+    # Plans are stored without the ids of an iteration: several may test one plan.
     if entry.hypothesis is not None and not paths.hypothesis.exists():
         ids = {"id": campaign.hypothesis_id, "parent": entry.parent}
-        iteration.write(paths.hypothesis, hypothesis_text(entry.hypothesis.model_copy(update=ids)))
+        claim = entry.hypothesis.model_copy(update=ids)
+        iteration.write(paths.hypothesis, hypothesis_text(claim))
     if entry.design is not None and not paths.design.exists():
         ids = {
             "id": campaign.experiment_id,
@@ -185,11 +197,13 @@ def adopt(iteration: Iteration) -> None:
             "hypothesis_id": campaign.hypothesis_id,
             "base_commit": campaign.base_commit,
         }
-        iteration.write(paths.design, entry.design.model_copy(update=ids).to_yaml())
-    if entry.candidate is not None:
-        iteration.record_candidate(entry.candidate.commit, entry.candidate.via)
-        if entry.stage is Stage.LAUNCH and entry.candidate.review is not None:
-            _adopt_review(iteration, entry.candidate.commit, entry.candidate.review)
+        design = entry.design.model_copy(update=ids)
+        iteration.write(paths.design, design.to_yaml())
+    candidate = entry.candidate
+    if candidate is not None:
+        iteration.record_candidate(candidate.commit, candidate.via)
+        if entry.stage is Stage.LAUNCH and candidate.review is not None:
+            _adopt_review(iteration, candidate.commit, candidate.review)
 
 
 def _adopt_review(iteration: Iteration, commit: str, review: ReviewResult) -> None:
@@ -204,4 +218,6 @@ def _adopt_review(iteration: Iteration, commit: str, review: ReviewResult) -> No
 def brought_commit(iteration: Iteration) -> str | None:
     """The commit that the implementation stage is to judge in place of a researcher's code; None if there is none."""
     entry = _entry(iteration)
-    return entry.candidate.commit if entry is not None and entry.candidate is not None else None
+    if entry is None or entry.candidate is None:
+        return None
+    return entry.candidate.commit

@@ -72,7 +72,9 @@ def refusals(conditions: Conditions) -> Iterator[tuple[str, str]]:
 def load_researchers(config: Config) -> tuple[Researcher, Researcher]:
     """Researcher and reviewer, as the configuration names them."""
     researcher = load_researcher(config.researcher)
-    return researcher, load_researcher(config.reviewer) if config.reviewer else researcher
+    if config.reviewer is None:
+        return researcher, researcher
+    return researcher, load_researcher(config.reviewer)
 
 
 def relative(lab: Lab, config: Config) -> Config:
@@ -82,17 +84,19 @@ def relative(lab: Lab, config: Config) -> Config:
         path = getattr(config.researcher, name)
         if path is not None:
             files[name] = _in_lab(lab, path)
-    return config.model_copy(update={"researcher": config.researcher.model_copy(update=files)})
+    researcher = config.researcher.model_copy(update=files)
+    return config.model_copy(update={"researcher": researcher})
 
 
 def _in_lab(lab: Lab, path: str) -> str:
     """The file as the command names it, else the one in the lab, else the copy that the control folder keeps."""
-    copy = lab.store / "control" / Path(path).name
     if Path(path).exists():
         return path
-    if not (lab.root / path).exists() and copy.exists():
+    source, copy = lab.root / path, lab.store / "control" / Path(path).name
+    if copy.exists() and not source.exists():
         return str(copy)
-    return str(lab.root / path)
+    # Also if neither exists: whoever opens it reports the path that the user knows.
+    return str(source)
 
 
 def engine_owned(path: str, config: Config) -> bool:
@@ -148,6 +152,7 @@ def _researcher(conditions: Conditions) -> None:
     """Researcher and reviewer can be loaded, and report what every cap on them needs to be counted."""
     budget = conditions.config.budget
     for researcher in conditions.both():
+        # A cap that nothing holds would be believed, until the bill comes.
         if budget.tokens is not None and "tokens" not in researcher.counts:
             raise RecordError(
                 f"{CONFIG}: budget.tokens: {researcher.name} does not report its tokens, so nothing would hold the"
@@ -168,11 +173,12 @@ def _executor(conditions: Conditions) -> None:
 
 def _prompts(conditions: Conditions) -> None:
     """Each stage has a usable prompt, and each researcher that reads prompts has its contract."""
-    wanted = list(prompts.FILES.values())
-    for contract in sorted({researcher.contract or "" for researcher in conditions.both()}):
+    required = list(prompts.FILES.values())
+    contracts = {researcher.contract or "" for researcher in conditions.both()}
+    for contract in sorted(contracts):
         if contract in prompts.CONTRACTS:
-            wanted.append((prompts.CONTRACTS[contract],))
-    for names in wanted:
+            required.append((prompts.CONTRACTS[contract],))
+    for names in required:
         prompts.require(prompt_path(conditions.lab, names))
 
 
@@ -198,33 +204,37 @@ START: dict[str, Check] = {
 def _data(conditions: Conditions) -> None:
     """Training data and splits lie in the base commit or on disk, and the evaluator is committed."""
     lab, config, base = conditions.lab, conditions.config, conditions.base()
+    # Data in git is exported for the trials; other data must be readable for the user that they run as.
     if config.data is not None and not require_folder(lab.git, lab.root, base, config.data):
         require_open(lab.root / config.data, config)
-    if config.evaluate is None:
+    evaluate = config.evaluate
+    if evaluate is None:
         return
-    for split in (config.evaluate.eval, config.evaluate.holdout):
+    for split in (evaluate.eval, evaluate.holdout):
         if split is not None:
-            _split(conditions, base, split, cut=config.evaluate.altered_suffix)
-    require_committed(lab.git, base, config.evaluate.script)
+            _split(conditions, base, split, cut=evaluate.altered_suffix)
+    require_committed(lab.git, base, evaluate.script)
 
 
 def _split(conditions: Conditions, base: str, split: str, *, cut: bool) -> None:
     """The split has inputs, which trials can read, and labels. With `cut` the inputs are sequences that can be cut."""
-    lab, inputs = conditions.lab, conditions.lab.root / split / "inputs.npy"
+    lab, folder = conditions.lab, conditions.lab.root / split
+    inputs = folder / "inputs.npy"
     in_git = require_folder(lab.git, lab.root, base, split)
+    place = f"commit {base[:12]}" if in_git else str(lab.root)
     for name in ("inputs.npy", "labels.npy"):
-        exists = lab.git.has_path(base, f"{split}/{name}") if in_git else (lab.root / split / name).is_file()
+        exists = lab.git.has_path(base, f"{split}/{name}") if in_git else (folder / name).is_file()
         if not exists:
-            place = f"commit {base[:12]}" if in_git else str(lab.root)
             raise LabError(f"{CONFIG}: evaluate: {split}/{name} is not in {place}; put it there")
+    # The inputs only: a trial never reads the labels.
     if not in_git:
         require_open(inputs, conditions.config)
     if not cut:
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
         # The checkout may hold another file than the commit that is measured.
         if in_git:
-            inputs = Path(folder) / "inputs.npy"
+            inputs = Path(temporary) / "inputs.npy"
             inputs.write_bytes(lab.git.read(base, f"{split}/inputs.npy") or b"")
         lookahead.require_sequences(inputs)
 

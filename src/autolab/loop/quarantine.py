@@ -29,8 +29,9 @@ def set_aside(iteration: Iteration, suspect: SetAside) -> None:
 def waiting(lab: Lab, campaign: Campaign) -> list[SetAside]:
     """The candidates that wait for the user, oldest first."""
     iterations = {*campaign.suspicious, *campaign.approved}
+    # Mostly nothing waits, and a walk through the whole ledger takes long.
     if not iterations:
-        return []  # spares a walk through the whole ledger
+        return []
     suspects = events.events_of(lab.ledger.lines(), SetAside)
     return [suspect for suspect in suspects if suspect.candidate.iteration_id in iterations]
 
@@ -43,11 +44,15 @@ def find(lab: Lab, campaign: Campaign, name: str) -> SetAside:
     suspects = {suspect.candidate.iteration_id: suspect for suspect in waiting(lab, campaign)}
     if name in suspects:
         return suspects[name]
-    matches = [iteration_id for iteration_id in suspects if name and name in iteration_id]
+    matches = []
+    # An empty name is part of every id, and means none.
+    if name:
+        matches = [suspects[iteration_id] for iteration_id in suspects if name in iteration_id]
     if len(matches) == 1:
-        return suspects[matches[0]]
+        return matches[0]
     problem = "names several" if matches else "is not set aside"
-    raise LabError(f"review --iteration {name}: {problem}; waiting: {', '.join(suspects) or 'nothing'}")
+    ids = ", ".join(suspects) or "nothing"
+    raise LabError(f"review --iteration {name}: {problem}; waiting: {ids}")
 
 
 def text(lab: Lab, campaign: Campaign) -> list[str]:
@@ -75,9 +80,9 @@ def reject(lab: Lab, campaign: Campaign, iteration_id: str) -> None:
 
 def postpone(lab: Lab, campaign: Campaign, iteration_id: str) -> None:
     """The user approves the candidate during another iteration: it becomes champion when that is over."""
-    rest = _without(campaign, iteration_id)
-    approved = rest.model_copy(update={"approved": (*rest.approved, iteration_id)})
-    _settle(lab, approved, "suspicious approved", iteration_id)
+    campaign = _without(campaign, iteration_id)
+    campaign = campaign.model_copy(update={"approved": (*campaign.approved, iteration_id)})
+    _settle(lab, campaign, "suspicious approved", iteration_id)
 
 
 def take(lab: Lab, campaign: Campaign, suspect: SetAside, base: str) -> str:
@@ -90,21 +95,22 @@ def take(lab: Lab, campaign: Campaign, suspect: SetAside, base: str) -> str:
     iteration_id = candidate.iteration_id
     rest = _without(campaign, iteration_id)
     if candidate.parent != base:
-        waits = rest.model_copy(update={"suspicious": (*rest.suspicious, iteration_id)})
-        if waits != campaign:
-            _settle(lab, waits, "suspicious not taken", iteration_id)
+        # It waits as before its approval, which was for another champion.
+        waiting_again = rest.model_copy(update={"suspicious": (*rest.suspicious, iteration_id)})
+        if waiting_again != campaign:
+            _settle(lab, waiting_again, "suspicious not taken", iteration_id)
         return (
             f"{iteration_id} was tested against {candidate.parent[:12]}, and {base[:12]} stands now: it has to be"
             f' tested again; `autolab loop --max-iterations 1 --goal "{suspect.title}"` proposes it on what stands,'
             f" its code is {candidate.commit[:12]}"
         )
     # The branch moves before the transition says so: done again, it is put back first and moved once more.
-    update: dict[str, object] = {
-        "champions": champion.promote(lab, campaign, candidate),
-        "claims": campaign.claims.model_copy(update={"kept": campaign.claims.kept + 1}),
-    }
-    if campaign.loop is not None:
-        update["loop"] = campaign.loop.model_copy(update={"since_gain": 0})
+    champions = champion.promote(lab, campaign, candidate)
+    claims, loop = campaign.claims, campaign.loop
+    update: dict[str, object] = {"champions": champions}
+    update["claims"] = claims.model_copy(update={"kept": claims.kept + 1})
+    if loop is not None:
+        update["loop"] = loop.model_copy(update={"since_gain": 0})
     _settle(lab, rest.model_copy(update=update), "suspicious taken", iteration_id)
     return ""
 

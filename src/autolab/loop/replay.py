@@ -97,17 +97,21 @@ class _Past:
 
     def user_answers(self) -> list[str]:
         """What the user answered where the iteration waited, in order: approve, retry."""
-        reasons = [transition.why for transition in events.events_of(self.lines, Transition)]
-        return [why.removeprefix("review ") for why in reasons if why.startswith("review ")]
+        answers = []
+        for transition in events.events_of(self.lines, Transition):
+            if transition.why.startswith("review "):
+                answers.append(transition.why.removeprefix("review "))
+        return answers
 
     def candidate_of(self, request: RequestId) -> str | None:
         """The commit that was made of the reply to a request for an implementation; None if none was."""
         number = 0
+        # A candidate's line follows that of the reply it was made of.
         for line in self.lines:
             if line.event == Answered.KIND:
-                answered = events.read(line, Answered)
-                if answered.kind is RequestKind.IMPLEMENTATION:
-                    number = answered.number
+                answer = events.read(line, Answered)
+                if answer.kind is RequestKind.IMPLEMENTATION:
+                    number = answer.number
             elif line.event == CandidateRecorded.KIND and number == request.number:
                 return events.read(line, CandidateRecorded).commit
         return None
@@ -130,18 +134,22 @@ class Recorded(ResearcherDefaults):
 
     def perform(self, task: Task) -> Answer:
         past = self._past
-        asked = past.requests.get(f"{task.kind}-{task.number}")
-        if asked is None:
-            raise ResearcherError(f"replay: the record has no request {task.kind}-{task.number}: it went another way")
-        request = RequestId(past.iteration_id, asked.stage, task.kind, task.number)
+        name = f"{task.kind}-{task.number}"
+        intent = past.requests.get(name)
+        if intent is None:
+            raise ResearcherError(f"replay: the record has no request {name}: it went another way")
+        request = RequestId(past.iteration_id, intent.stage, task.kind, task.number)
         folder = request.folder(past.lab.store)
         calls = folder / "calls"
-        researcher = load_replayed(asked.who) if calls.exists() else None
-        if researcher is not None:
-            return researcher.perform(replace(task, calls=RecordedCalls(calls)))
-        commit = past.candidate_of(request) if task.kind is RequestKind.IMPLEMENTATION else None
-        if commit is not None:
-            _check_out(self._git, past.campaign.base_commit or "", commit, task.folders.workspace)
+        # A researcher that made paid calls runs its own code again, on the recorded replies.
+        if calls.exists():
+            researcher = load_replayed(intent.who)
+            if researcher is not None:
+                return researcher.perform(replace(task, calls=RecordedCalls(calls)))
+        if task.kind is RequestKind.IMPLEMENTATION:
+            commit = past.candidate_of(request)
+            if commit is not None:
+                _check_out(self._git, past.campaign.base_commit or "", commit, task.folders.workspace)
         return recorded_answer(folder) or Answer(None, "there was no answer")
 
 
@@ -154,9 +162,9 @@ def replay_iteration(
     """
     past = _find_past(lab, iteration_id)
     place = into or lab.store / "replays" / iteration_id
-    if into is not None and into.exists():
-        raise LabError(f"{into}: exists; the replay's lab goes into a new folder")
-    if into is None and place.exists():
+    if place.exists():
+        if into is not None:
+            raise LabError(f"{into}: exists; the replay's lab goes into a new folder")
         # Left by a replay that was killed.
         remove_tree(place)
     try:
@@ -175,81 +183,90 @@ def find_iteration(lab: Lab, name: str) -> str:
     finished = sorted(path.parent.name for path in (lab.root / "experiments").glob("[0-9]*/record.json"))
     if name in finished:
         return name
-    if name.isdecimal():
-        matches = [iteration_id for number, iteration_id in enumerate(finished, 1) if number == int(name)]
-    else:
-        matches = [iteration_id for iteration_id in finished if name in iteration_id]
+    matches = []
+    for number, iteration_id in enumerate(finished, 1):
+        # A number is the iteration's place in time, and not a part of its id, which is full of digits.
+        is_match = number == int(name) if name.isdecimal() else name in iteration_id
+        if is_match:
+            matches.append(iteration_id)
     if len(matches) == 1:
         return matches[0]
-    problem = f"{name!r} means {len(matches)} of them" if matches else f"none is called {name!r}"
+    problem = f"none is called {name!r}"
+    if matches:
+        problem = f"{name!r} means {len(matches)} of them"
     raise LabError(f"replay: {len(finished)} finished iterations, {problem}; `autolab registry` lists them")
 
 
 def _find_past(lab: Lab, iteration_id: str) -> _Past:
     """LabError: the ledger does not say how the iteration began."""
-    opened: Line | None = None
+    opening: Line | None = None
     calibration: Calibration | None = None
     lines: list[Line] = []
-    later = lab.ledger.lines()
-    for line in later:
-        if line.event != Transition.KIND:
-            if opened is not None:
-                lines.append(line)
-            continue
+    history = lab.ledger.lines()
+    for line in history:
         # This walks through the whole history, so it reads single keys and does not parse each state and campaign.
-        if line.data.get("why") == "calibrated":
-            calibration = events.read(line, Transition).calibration
-        is_present = line.data["state"]["iteration_id"] == iteration_id
-        if opened is not None and not is_present:
-            break
-        if opened is not None:
+        if line.event == Transition.KIND:
+            if line.data.get("why") == "calibrated":
+                calibration = events.read(line, Transition).calibration
+            is_of_iteration = line.data["state"]["iteration_id"] == iteration_id
+            if opening is None and is_of_iteration and line.data.get("why") == "opened":
+                opening = line
+                continue
+            if opening is not None and not is_of_iteration:
+                break
+        if opening is not None:
             lines.append(line)
-        elif is_present and line.data.get("why") == "opened":
-            opened = line
-    if opened is None:
+    if opening is None:
         raise LabError(f"replay: {iteration_id}: the ledger does not say how it began")
-    changed = [control.file for control in events.events_of(later, ControlChanged)]
+    # The loop above has left in `history` the lines after the iteration.
+    changes = [control.file for control in events.events_of(history, ControlChanged)]
     return _Past(
         lab=lab,
         iteration_id=iteration_id,
-        opened=opened,
-        campaign=events.read(opened, Transition).campaign,
+        opened=opening,
+        campaign=events.read(opening, Transition).campaign,
         lines=lines,
         calibration=calibration,
-        changed=tuple(dict.fromkeys(changed)),
+        changed=tuple(dict.fromkeys(changes)),
         requests=_requests(lines),
     )
 
 
 def _requests(lines: Iterable[Line]) -> dict[str, Asked]:
-    return {f"{asked.kind}-{asked.number}": asked for asked in events.events_of(lines, Asked)}
+    return {f"{intent.kind}-{intent.number}": intent for intent in events.events_of(lines, Asked)}
 
 
 def _make_scratch(past: _Past, config: Config, root: Path) -> Lab:
     """The lab as it was when the iteration began, at `root`."""
     lab, campaign = past.lab, past.campaign
     root.parent.mkdir(parents=True, exist_ok=True)
-    Git.shared(lab.root, root, campaign.home_branch or "main", campaign.home_commit or campaign.base_commit or "HEAD")
+    commit = campaign.home_commit or campaign.base_commit or "HEAD"
+    Git.shared(lab.root, root, campaign.home_branch or "main", commit)
     store = root / ".git" / "autolab"
     store.mkdir()
     # The same secret gives the same seeds.
     for name in ("secret", "containment.json"):
-        if (lab.store / name).exists():
-            shutil.copy2(lab.store / name, store / name)
+        source = lab.store / name
+        if source.exists():
+            shutil.copy2(source, store / name)
     if past.calibration is not None:
         files.write_whole(store / "calibration.json", json.dumps(past.calibration.value()))
     for pattern in CONTROL:
-        for path in lab.control.glob(pattern):
-            copy = root / path.relative_to(lab.root)
+        for source in lab.control.glob(pattern):
+            copy = root / source.relative_to(lab.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, copy)
+            shutil.copy2(source, copy)
     for folder in _data_folders(config):
-        if not (root / folder).exists() and (lab.root / folder).exists():
-            shutil.copytree(lab.root / folder, root / folder, symlinks=True)
-    if campaign.parent is not None and lab.iteration(campaign.parent).folder.exists():
-        # A refinement reads its parent's documents, and none of its trials.
-        ignored = shutil.ignore_patterns("runs")
-        shutil.copytree(lab.iteration(campaign.parent).folder, root / "experiments" / campaign.parent, ignore=ignored)
+        source, copy = lab.root / folder, root / folder
+        # What git holds is there already, as the commit has it.
+        if source.exists() and not copy.exists():
+            shutil.copytree(source, copy, symlinks=True)
+    if campaign.parent is not None:
+        source = lab.iteration(campaign.parent).folder
+        if source.exists():
+            # A refinement reads its parent's documents, and none of its trials.
+            ignored = shutil.ignore_patterns("runs")
+            shutil.copytree(source, root / "experiments" / campaign.parent, ignore=ignored)
     scratch = Lab(root)
     scratch.ledger.begin_as(lab.ledger, past.opened, root)
     return scratch
@@ -265,20 +282,21 @@ def _data_folders(config: Config) -> list[str]:
 
 def _take_over_trials(past: _Past, scratch: Lab, tell: View) -> None:
     """Store the iteration's finished trials in the scratch lab, each with a line of its ledger that holds it."""
-    stored = StoredTrials(past.lab.store, past.lab.ledger)
-    contents = [ended.trial.content for ended in events.events_of(past.lines, TrialEnded)]
+    trials = StoredTrials(past.lab.store, past.lab.ledger)
+    copies = StoredTrials(scratch.store, scratch.ledger)
+    contents = [ending.trial.content for ending in events.events_of(past.lines, TrialEnded)]
     # By content, as the measurement looks for a trial that it need not run.
     for content in dict.fromkeys(contents):
         try:
-            found = stored.find(content)
+            match = trials.find(content)
         except RecordError as error:
             tell(f"note: {error}; measured anew")
             continue
-        if found is not None:
-            trial, source = found
+        if match is not None:
+            trial, source = match
             run_id = source.split("/")[1]
             line = events.append(scratch.ledger, TrialKnown(run_id=run_id, trial=trial))
-            StoredTrials(scratch.store, scratch.ledger).keep(line)
+            copies.keep(line)
 
 
 def _walk(past: _Past, scratch: Lab, config: Config, tell: View, stop: Callable[[], bool]) -> None:
@@ -298,30 +316,39 @@ def _walk(past: _Past, scratch: Lab, config: Config, tell: View, stop: Callable[
 
 
 def _compare(past: _Past, scratch: Lab, into: Path | None) -> Replayed:
-    recorded = IterationRecord.load(past.lab.iteration(past.iteration_id).record).value()
-    path = scratch.iteration(past.iteration_id).record
-    replayed = IterationRecord.load(path) if path.exists() else None
-    differences = []
-    if replayed is None:
-        state = scratch.load()[0]
-        differences.append(f"it ended at {state.stage}: {state.reason or 'paused'}")
-    else:
-        value = replayed.value()
-        differences += [f"{key}: {recorded[key]} -> {value[key]}" for key in COMPARED if recorded[key] != value[key]]
+    iteration_id = past.iteration_id
+    original = IterationRecord.load(past.lab.iteration(iteration_id).record)
+    path = scratch.iteration(iteration_id).record
+    # A replay that ended early leaves no record.
+    record = IterationRecord.load(path) if path.exists() else None
     requests = _requests(scratch.ledger.lines(past.opened.offset))
     other_prompts = []
     for name, request in requests.items():
-        if name in past.requests and request.prompt_sha256 != past.requests[name].prompt_sha256:
+        before = past.requests.get(name)
+        if before is not None and request.prompt_sha256 != before.prompt_sha256:
             other_prompts.append(name)
     return Replayed(
-        iteration_id=past.iteration_id,
-        differences=tuple(differences),
+        iteration_id=iteration_id,
+        differences=_differences(original, record, scratch),
         prompts=len(requests),
         other_prompts=tuple(other_prompts),
         changed=past.changed,
-        record=replayed,
+        record=record,
         place=into,
     )
+
+
+def _differences(original: IterationRecord, record: IterationRecord | None, scratch: Lab) -> tuple[str, ...]:
+    """Where a replay's record differs from the original; if there is none, where the replay ended."""
+    if record is None:
+        state = scratch.load()[0]
+        return (f"it ended at {state.stage}: {state.reason or 'paused'}",)
+    before, after = original.value(), record.value()
+    differences = []
+    for key in COMPARED:
+        if before[key] != after[key]:
+            differences.append(f"{key}: {before[key]} -> {after[key]}")
+    return tuple(differences)
 
 
 def replay_value(replayed: Replayed) -> dict[str, object]:
@@ -343,9 +370,10 @@ def replay_text(replayed: Replayed) -> list[str]:
     requests = f"{replayed.prompts} requests answered from the record, nothing sent"
     rows = [f"{result}: {replayed.iteration_id} replayed, {requests}"]
     rows += [f"differs: {difference}" for difference in replayed.differences]
-    if replayed.record is not None:
-        record, decision = replayed.record, replayed.record.planning_decision
-        rows.append(f"verdict {record.verdict or record.status}, decision {decision.action}: {decision.reason}")
+    record = replayed.record
+    if record is not None:
+        verdict, decision = record.verdict or record.status, record.planning_decision
+        rows.append(f"verdict {verdict}, decision {decision.action}: {decision.reason}")
     if replayed.other_prompts:
         names = ", ".join(replayed.other_prompts)
         rows.append(f"note: {len(replayed.other_prompts)} prompts differ, for instance in a commit or a time: {names}")
@@ -366,6 +394,7 @@ def _check_out(git: Git, base: str, commit: str, workspace: Path) -> None:
         path = workspace / change.path
         if change.status == "D":
             path.unlink(missing_ok=True)
-        else:
-            mode = 0o755 if change.new_mode == "100755" else 0o644
-            files.write_whole(path, git.read(commit, change.path) or b"", mode=mode)
+            continue
+        content = git.read(commit, change.path) or b""
+        mode = 0o755 if change.new_mode == "100755" else 0o644
+        files.write_whole(path, content, mode=mode)

@@ -76,13 +76,14 @@ def output_of(reply: ValidReply | str, kind: type[Kind]) -> Kind | StageResult:
     return reply.output
 
 
-def source_for_prompt(lab: Lab, config: Config, commit: str, wanted: str) -> str:
-    """The lab's source at `commit`, for a prompt. Files that the text `wanted` names are quoted first."""
+def source_for_prompt(lab: Lab, config: Config, commit: str, topics: str) -> str:
+    """The lab's source at `commit`, for a prompt. Files that the text `topics` names are quoted first."""
     hidden = inputs.hidden_from_trials(config)
-    name = f"code-{lab.git.tree(commit)}-{files.sha256_of(chr(10).join(hidden))[:8]}"
-    folder = lab.store / "exports" / name  # the same export as that of the trials' code
+    hidden_sha256 = files.sha256_of("\n".join(hidden))
+    # The same export as that of the trials' code: an author sees no label that a trial may not see.
+    folder = lab.store / "exports" / f"code-{lab.git.tree(commit)}-{hidden_sha256[:8]}"
     lab.git.export(commit, folder, None, hidden)
-    return excerpts.told(folder, config, wanted, unlocked=edits.unlocked(lab.root, config))
+    return excerpts.told(folder, config, topics, unlocked=edits.unlocked(lab.root, config))
 
 
 def recorded_answer(folder: Path) -> Answer | None:
@@ -113,81 +114,89 @@ class Requests:
         `values` fill the prompt. `workspace` is the candidate's worktree; a researcher that works in a folder gets a
         copy instead, `agent_folder` of the reply.
         """
+        lab = iteration.lab
         self._sent[kind] += 1
         # A request whose answer no step acted on, because the engine died, is made again under its old number.
         settled = iteration.recorded(Answered, before=iteration.acted)
         number = [answer.kind for answer in settled].count(kind) + self._sent[kind]
         request = RequestId(iteration.iteration_id, iteration.state.stage, kind, number)
-        answer = recorded_answer(request.folder(iteration.lab.store))
+        answer = recorded_answer(request.folder(lab.store))
         if answer is None:
-            answer = self._perform(iteration, request, _prompt(iteration, kind, values), workspace)
+            prompt = _prompt(iteration, kind, values)
+            answer = self._perform(iteration, request, prompt, workspace)
         # A researcher may take an hour, in which a user may have cleaned the checkout.
         iteration.restore(self.view)
         _record_answer(iteration, request, answer.raw or "")
-        name = iteration.relative(iteration.lab.control / "agent_result.json")
-        works_in_folder = self._researcher_for(kind).works_in_folder
-        return read_reply(kind, answer, name, _agent_folder(iteration.lab, request) if works_in_folder else None)
+        name = iteration.relative(lab.control / "agent_result.json")
+        agent_folder = None
+        if self._researcher_for(kind).works_in_folder:
+            agent_folder = _agent_folder(lab, request)
+        return read_reply(kind, answer, name, agent_folder)
 
     def _researcher_for(self, kind: RequestKind) -> Researcher:
         return self.reviewer if kind is RequestKind.IMPLEMENTATION_REVIEW else self.researcher
 
     def _perform(self, iteration: Iteration, request: RequestId, prompt: str, workspace: Path | None) -> Answer:
         """Record the request, make it, and keep its answer."""
-        lab, kind = iteration.lab, request.kind
+        lab, kind, config, campaign = iteration.lab, request.kind, iteration.config, iteration.campaign
         researcher = self._researcher_for(kind)
         folder = request.folder(lab.store)
+        template = decode(_prompt_path(lab, kind).read_bytes())
+        # The prompt before the line that holds its hash: a line never names a prompt that cannot be read.
         files.write_whole(folder / "prompt.md", prompt)
-        asked = Asked(
+        intent = Asked(
             **request.fields(),
             key=f"{lab.lab_id}.{request.iteration_id}.{request.name}.a1",
             researcher=researcher.name,
-            who=_configuration_for(kind, iteration.config),
+            who=_configuration_for(kind, config),
             prompt_sha256=files.sha256_of(prompt),
-            prompt_version=prompts.version(decode(_prompt_path(lab, kind).read_bytes())),
+            prompt_version=prompts.version(template),
         )
-        events.append(lab.ledger, asked)
+        events.append(lab.ledger, intent)
         crash_points.point("request.after_intent")
         data: tuple[Path, ...] = ()
         # After the intent: a copy that a crash leaves behind belongs to a request on record.
         if researcher.works_in_folder:
             workspace, data = _copy_for_agent(iteration, request)
-        budget = CallBudget(iteration.config.budget, iteration.campaign, iteration.acted, iteration.events)
+        folders = TaskFolders(
+            workspace=workspace or folder,
+            scratch=folder / "work",
+            containment=config.containment,
+            lab=lab.root,
+            data=data,
+        )
+        budget = CallBudget(config.budget, campaign, iteration.acted, iteration.events)
+        calls = MeteredCalls(lab.ledger, folder / "calls", request, budget, self.view, self.stop)
         task = Task(
-            key=asked.key,
+            key=intent.key,
             kind=kind,
             iteration_id=request.iteration_id,
-            iteration=iteration.campaign.iterations,
+            iteration=campaign.iterations,
             number=request.number,
             prompt=prompt,
-            folders=TaskFolders(
-                workspace=workspace or folder,
-                scratch=folder / "work",
-                containment=iteration.config.containment,
-                lab=lab.root,
-                data=data,
-            ),
+            folders=folders,
             snapshot=lambda: _snapshot(iteration),
             contract=_contract(lab, researcher, kind),
-            calls=MeteredCalls(lab.ledger, folder / "calls", request, budget, self.view, self.stop),
+            calls=calls,
         )
         answer = researcher.perform(task)
         if researcher.works_in_folder:
-            _clean_folders(iteration, task.folders, answer, self.view)
+            _clean_folders(iteration, folders, answer, self.view)
         return self._keep(answer, folder)
 
     def _keep(self, answer: Answer, folder: Path) -> Answer:
         """Write an answer into its request's folder, without secrets; the answer as it is there."""
         note = redaction.clean(answer.note)
-        if answer.raw is None:
-            clean = Answer(None, note)
+        raw = answer.raw
+        if raw is None:
             files.write_whole(folder / "no_reply.txt", note)
         else:
-            clean = Answer(redaction.clean_json(answer.raw), note)
-            files.write_whole(folder / "reply.json", clean.raw or "")
+            raw = redaction.clean_json(raw)
+            files.write_whole(folder / "reply.json", raw)
             if note:
                 self.view(note)
         crash_points.point("request.after_reply")
-        return clean
+        return Answer(raw, note)
 
 
 def read_reply(kind: RequestKind, answer: Answer, name: str, agent_folder: Path | None) -> ValidReply | str:
@@ -209,13 +218,15 @@ def read_reply(kind: RequestKind, answer: Answer, name: str, agent_folder: Path 
 def _record_answer(iteration: Iteration, request: RequestId, raw: str) -> None:
     """One `answered` line a request, and copies for readers in `.autolab/`."""
     lab, folder = iteration.lab, request.folder(iteration.lab.store)
-    recorded = [(answer.kind, answer.number) for answer in iteration.recorded(Answered, after=iteration.acted)]
-    if (request.kind, request.number) not in recorded:
-        path = str((folder / "reply.json").relative_to(lab.store))
-        answered = Answered(**request.fields(), reply=path, sha256=files.sha256_of(raw))
-        events.append(lab.ledger, answered)
-    logs = lab.logs(request.iteration_id)
-    files.write_whole(logs / f"{request.name}.prompt.md", (folder / "prompt.md").read_bytes(), sync=False)
+    # A try before a crash may have recorded it, since the last outcome of a stage.
+    recent = iteration.recorded(Answered, after=iteration.acted)
+    if not any(answer.kind is request.kind and answer.number == request.number for answer in recent):
+        path = folder / "reply.json"
+        answer = Answered(**request.fields(), reply=str(path.relative_to(lab.store)), sha256=files.sha256_of(raw))
+        events.append(lab.ledger, answer)
+    logs, prompt = lab.logs(request.iteration_id), folder / "prompt.md"
+    # Copies for readers, which no step reads back: they need not survive a power cut.
+    files.write_whole(logs / f"{request.name}.prompt.md", prompt.read_bytes(), sync=False)
     files.write_whole(logs / f"{request.name}.reply.json", raw, sync=False)
     files.write_whole(lab.control / "agent_result.json", raw, sync=False)
 
@@ -228,22 +239,27 @@ def _prompt_path(lab: Lab, kind: RequestKind) -> Path:
 
 
 def _prompt(iteration: Iteration, kind: RequestKind, values: dict[str, str]) -> str:
-    path, metric = _prompt_path(iteration.lab, kind), iteration.config.metric
+    state, metric = iteration.state, iteration.config.metric
     common = {
         "iteration_id": iteration.iteration_id,
         "goal": iteration.goal,
-        "state_json": iteration.state.to_json(),
+        "state_json": state.to_json(),
         "metric": f"{metric.primary} ({metric.direction})",
-        "trouble": iteration.state.reason,
+        "trouble": state.reason,
         "program": _program(iteration),
     }
-    return redaction.clean(prompts.compose(path.name, decode(path.read_bytes()), common | values))
+    path = _prompt_path(iteration.lab, kind)
+    prompt = prompts.compose(path.name, decode(path.read_bytes()), common | values)
+    # A prompt quotes files of the user, and leaves this machine.
+    return redaction.clean(prompt)
 
 
 def _program(iteration: Iteration) -> str:
     """The research program, as the base commit has it."""
     text = iteration.read_base("program.md")
-    return "there is no program.md" if text is None else many_lines(text)
+    if text is None:
+        return "there is no program.md"
+    return many_lines(text)
 
 
 def _contract(lab: Lab, researcher: Researcher, kind: RequestKind) -> str:
@@ -251,7 +267,8 @@ def _contract(lab: Lab, researcher: Researcher, kind: RequestKind) -> str:
     name = prompts.CONTRACTS.get(researcher.contract or "")
     if name is None:
         return ""
-    return prompts.contract(decode(preflight.prompt_path(lab, (name,)).read_bytes()), kind)
+    path = preflight.prompt_path(lab, (name,))
+    return prompts.contract(decode(path.read_bytes()), kind)
 
 
 def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:
@@ -265,16 +282,14 @@ def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:
 
 
 def _snapshot(iteration: Iteration) -> LabSnapshot:
-    lessons, loop = iteration.lessons(), iteration.campaign.loop
-    history = History(
-        lessons=lessons,
-        avoided_families=avoided(tired(lessons, iteration.campaign, iteration.config)),
-        seed=researcher_seed(iteration.lab.secret),
-    )
+    config, campaign, lessons = iteration.config, iteration.campaign, iteration.lessons()
+    families = avoided(tired(lessons, campaign, config))
+    seed = researcher_seed(iteration.lab.secret)
+    is_from_loop = campaign.loop is not None and bool(campaign.loop.goal)
     return LabSnapshot(
-        config=iteration.config,
-        goal=Goal(iteration.goal, bool(loop and loop.goal), iteration.target),
-        history=history,
+        config=config,
+        goal=Goal(iteration.goal, is_from_loop, iteration.target),
+        history=History(lessons=lessons, avoided_families=families, seed=seed),
         documents=_documents(iteration),
         code=_code(iteration),
         trouble=iteration.state.reason,
@@ -282,10 +297,10 @@ def _snapshot(iteration: Iteration) -> LabSnapshot:
 
 
 def _documents(iteration: Iteration) -> Documents:
-    paths = iteration.paths
+    paths, campaign = iteration.paths, iteration.campaign
     return Documents(
-        hypothesis_id=iteration.campaign.hypothesis_id or "",
-        refinement=iteration.campaign.refinement,
+        hypothesis_id=campaign.hypothesis_id or "",
+        refinement=campaign.refinement,
         hypothesis=_if_written(paths.hypothesis, iteration.hypothesis),
         design=_if_written(paths.design, iteration.design),
         results=_if_written(paths.results, iteration.results),
@@ -300,10 +315,12 @@ def _code(iteration: Iteration) -> Code:
     git = iteration.lab.git
 
     def reader(commit: str | None) -> ReadFile:
-        return lambda path: None if commit is None else git.text(commit, path)
+        if commit is None:
+            return lambda path: None
+        return lambda path: git.text(commit, path)
 
-    base = iteration.campaign.base_commit
-    return Code(base_commit=base or "", read_base=reader(base), read_candidate=reader(iteration.candidate()))
+    base, candidate = iteration.campaign.base_commit, iteration.candidate()
+    return Code(base_commit=base or "", read_base=reader(base), read_candidate=reader(candidate))
 
 
 # Folders of coding agents
@@ -323,10 +340,11 @@ def _copy_for_agent(iteration: Iteration, request: RequestId) -> tuple[Path, tup
     It holds what an author may see: of the candidate so far for an implementation, of the candidate for a review, else
     of the base. Folders of earlier requests are removed.
     """
-    lab, base = iteration.lab, iteration.base_commit
+    lab, base, config = iteration.lab, iteration.base_commit, iteration.config
     place = _agent_folder(lab, request)
     lab.worktrees.mkdir(exist_ok=True)
     for folder in lab.worktrees.iterdir():
+        # A leading dot: the half copy of a request that was killed.
         if folder.name.lstrip(".").startswith(AGENT_FOLDER) and folder != place:
             remove_any(folder)
     commit = base
@@ -335,10 +353,11 @@ def _copy_for_agent(iteration: Iteration, request: RequestId) -> tuple[Path, tup
     elif request.kind is RequestKind.IMPLEMENTATION_REVIEW:
         commit = iteration.candidate() or base
     workspaces = Workspaces(lab.root)
-    workspaces.make(place, commit, base, iteration.config)
-    data = list(workspaces.data(base, iteration.config).values())
-    if iteration.config.data is not None and Path(iteration.config.data).is_absolute():
-        data.append(Path(iteration.config.data))
+    workspaces.make(place, commit, base, config)
+    data = list(workspaces.data(base, config).values())
+    # Data outside of the lab has no name in the copy: the agent reads it where it lies.
+    if config.data is not None and Path(config.data).is_absolute():
+        data.append(Path(config.data))
     return place, tuple(data)
 
 
@@ -347,9 +366,11 @@ def _clean_folders(iteration: Iteration, folders: TaskFolders, answer: Answer, v
     workspace = folders.workspace
     paths = [path for path in folders.scratch.rglob("*") if path.is_file() and not path.is_symlink()]
     if answer.raw is None:
-        remove_tree(workspace)  # nobody will read it, and it may be as large as the agent could make it
+        # Nobody will read it, and it may be as large as the agent could make it.
+        remove_tree(workspace)
     else:
-        remove_any(workspace / ".git")  # its settings may name programs that git would run for us
+        # Its settings may name programs that git would run for us.
+        remove_any(workspace / ".git")
         open_up(workspace)
         paths += iteration.lab.git.strays(workspace, iteration.base_commit)
     for path in paths:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autolab.lab import crash_points
-from autolab.lab.schemas.experiment import Comparison, Interval
+from autolab.lab.schemas.experiment import Comparison, Finding, Interval
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.reports import passages, tables
@@ -16,30 +18,38 @@ def run(iteration: Iteration, view: View) -> StageResult:
     manifest, confirmation = iteration.manifest(), iteration.confirmation()
     calibration, design, claim = iteration.calibration(), iteration.design(), iteration.hypothesis()
     findings = sanity.results_sanity(manifest, design, calibration)
-    blocking = [finding.message for finding in findings if finding.severity == "blocking"]
+    problems = _blocking_messages(findings)
     confirm = None
     if confirmation is not None:
         confirm = iteration.manifest(confirmation.run_id)
         # Its advisory findings would repeat those on the search: the arms are the same.
-        again = sanity.results_sanity(confirm, design, calibration)
-        blocking += [finding.message for finding in again if finding.severity == "blocking"]
-    if blocking:
-        return StageResult(StageOutcome.ESCALATE, f"results are not sane: {'; '.join(blocking)}")
-    extracted = tables.extract(iteration.paths.folder, manifest, design, claim, confirmation, confirm, calibration)
+        problems += _blocking_messages(sanity.results_sanity(confirm, design, calibration))
+    if problems:
+        return StageResult(StageOutcome.ESCALATE, f"results are not sane: {'; '.join(problems)}")
+    tables_of_run = tables.extract(iteration.paths.folder, manifest, design, claim, confirmation, confirm, calibration)
     crash_points.point("extract.after_write")
-    for note in (*(finding.message for finding in findings), *extracted.notes):
+    notes = [finding.message for finding in findings]
+    notes += tables_of_run.notes
+    for note in notes:
         view(f"note: {note}")
-    view.judged(JudgedIteration.now(claim, extracted.results))
-    view(f"verdict: {wording.standing(extracted.results)}")
-    for comparison in extracted.metrics.comparisons:
+    results = tables_of_run.results
+    view.judged(JudgedIteration.now(claim, results))
+    view(f"verdict: {wording.standing(results)}")
+    for comparison in tables_of_run.metrics.comparisons:
         _show(comparison, view)
     return StageResult(StageOutcome.COMPLETE)
 
 
+def _blocking_messages(findings: Sequence[Finding]) -> list[str]:
+    return [finding.message for finding in findings if finding.severity == "blocking"]
+
+
 def _show(comparison: Comparison, view: View) -> None:
     """One comparison in two or three lines, for the user who watches."""
-    reason = f" ({comparison.reason})" if comparison.reason else ""
-    view(f"  {comparison.arm} against {comparison.baseline}: {comparison.verdict}{reason}")
+    verdict = str(comparison.verdict)
+    if comparison.reason:
+        verdict = f"{verdict} ({comparison.reason})"
+    view(f"  {comparison.arm} against {comparison.baseline}: {verdict}")
     gain, pairs = comparison.difference, passages.pairs_of(comparison)
     view(f"  gain {gain.mean:+.4g} in {comparison.metric}{interval_text(gain)} over {pairs} pairs")
     if comparison.bound is not None:

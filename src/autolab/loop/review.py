@@ -32,8 +32,9 @@ LOG_CHARACTERS = 4_000
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     commit = iteration.candidate() or ""
-    checked = recorded_checks(iteration.events(), commit)
-    reply = requests.send(iteration, RequestKind.IMPLEMENTATION_REVIEW, _prompt_values(iteration, commit, checked))
+    verdict = recorded_checks(iteration.events(), commit)
+    values = _prompt_values(iteration, commit, verdict)
+    reply = requests.send(iteration, RequestKind.IMPLEMENTATION_REVIEW, values)
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
     findings, notes = _findings(reply)
@@ -41,35 +42,40 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     review = ReviewResult(
         status=_status(reply, blocking),
         blocking_findings=tuple(blocking),
-        required_checks=checked.checks if checked else {},
+        required_checks=verdict.checks if verdict else {},
         reviewed_at=utc_now(),
         commit=commit,
         reviewer=requests.reviewer.name,
     )
     iteration.write(iteration.paths.review, _review_text(iteration.slug, review, findings, notes))
     record_review(iteration, review)
-    first = f": {blocking[0].message}" if blocking else ""
-    view(f"review of {commit[:12]}: {review.status}{first}")
+    messages = [finding.message for finding in blocking]
+    line = f"review of {commit[:12]}: {review.status}"
+    if messages:
+        line = f"{line}: {messages[0]}"
+    view(line)
     if review.status == "pass":
         return StageResult(StageOutcome.COMPLETE)
-    reason = "; ".join(finding.message for finding in blocking) or notes
+    reason = "; ".join(messages) or notes
+    # The reviewer sees no way to a good candidate, so another attempt would be wasted.
     if review.status == "failed":
         return StageResult(StageOutcome.ESCALATE, f"the reviewer sees no way: {reason}")
     return StageResult(StageOutcome.SEND_BACK, f"review: {reason}")
 
 
-def _prompt_values(iteration: Iteration, commit: str, checked: Checked | None) -> dict[str, str]:
-    paths = iteration.paths
+def _prompt_values(iteration: Iteration, commit: str, verdict: Checked | None) -> dict[str, str]:
+    lab, paths = iteration.lab, iteration.paths
     model_summary = "none\n"
     if paths.summary_json.exists():
         model_summary = iteration.quote(paths.summary_json)
-    checks = checked.value() if checked else {"checks": {}}
+    checks = verdict.value() if verdict else {"checks": {}}
+    log = lab.logs(iteration.iteration_id) / "checks" / "dry_run.log"
     return {
         "hypothesis_md": iteration.quote(paths.hypothesis),
         "design_yaml": iteration.design().to_yaml(),
-        "diff_summary": iteration.lab.git.diff_text(iteration.base_commit, commit, DIFF_CHARACTERS),
+        "diff_summary": lab.git.diff_text(iteration.base_commit, commit, DIFF_CHARACTERS),
         "verifier_outputs": json.dumps(checks, indent=1),
-        "dry_run_output": _log_tail(iteration.lab.logs(iteration.iteration_id) / "checks" / "dry_run.log"),
+        "dry_run_output": _log_tail(log),
         "evidence": _evidence(iteration.calibration(), model_summary),
     }
 
@@ -85,29 +91,35 @@ def _findings(reply: ValidReply) -> tuple[Sequence[Finding], str]:
 def _status(reply: ValidReply, blocking: Sequence[Finding]) -> ReviewStatus:
     if reply.result.status == "failed":
         return "failed"
-    return "needs_retry" if blocking or reply.output is None else "pass"
+    # A review that was not completed lets nothing pass.
+    if blocking or reply.output is None:
+        return "needs_retry"
+    return "pass"
 
 
 def record_review(iteration: Iteration, review: ReviewResult) -> None:
     """Write review_result.json, and the ledger line that the gate compares it with."""
     # The file before the line: a review opens the gate only when the ledger holds its hash.
     iteration.write(iteration.paths.review_result, review.to_json())
-    reviewed = Reviewed(commit=review.commit, status=review.status, sha256=sha256_of(review.to_json()))
-    events.append(iteration.lab.ledger, reviewed)
+    sha256 = sha256_of(review.to_json())
+    events.append(iteration.lab.ledger, Reviewed(commit=review.commit, status=review.status, sha256=sha256))
 
 
 def _evidence(calibration: Calibration | None, model_summary: str) -> str:
     """What was measured before the review, none of it by the author: the calibration, and the candidate's summary."""
-    measured = "The lab is not calibrated yet.\n"
+    noise = "The lab is not calibrated yet.\n"
     if calibration is not None:
-        measured = f"calibration, made of the base's own trials:\n{calibration.to_yaml()}"
-    return f"{measured}\nsummary.json, which the candidate says of its model:\n{model_summary}"
+        noise = f"calibration, made of the base's own trials:\n{calibration.to_yaml()}"
+    return f"{noise}\nsummary.json, which the candidate says of its model:\n{model_summary}"
 
 
 def recorded_checks(lines: Iterable[Line], commit: str) -> Checked | None:
-    """The verifiers' newest word on this very commit; None if they have not checked it."""
-    checked = [event for event in events.events_of(lines, Checked) if event.commit == commit]
-    return checked[-1] if checked else None
+    """The verifiers' newest verdict on this very commit; None if they have not checked it."""
+    newest = None
+    for verdict in events.events_of(lines, Checked):
+        if verdict.commit == commit:
+            newest = verdict
+    return newest
 
 
 def _review_text(slug: str, review: ReviewResult, findings: Sequence[Finding], notes: str) -> str:
@@ -116,7 +128,9 @@ def _review_text(slug: str, review: ReviewResult, findings: Sequence[Finding], n
 
 
 def _log_tail(path: Path) -> str:
-    return many_lines(path.read_bytes())[-LOG_CHARACTERS:] if path.exists() else "not run"
+    if not path.exists():
+        return "not run"
+    return many_lines(path.read_bytes())[-LOG_CHARACTERS:]
 
 
 def recorded_reviews(lines: Sequence[Line]) -> set[tuple[str | None, str]]:
@@ -139,8 +153,8 @@ def recorded_review(path: Path, name: str, lines: Sequence[Line]) -> ReviewResul
 
 def gate(iteration: Iteration) -> str:
     """Why launch is forbidden; empty if the review is a pass of the candidate's commit and the worktree equals it."""
-    path = iteration.paths.review_result
-    commit = iteration.candidate()
+    path, worktree = iteration.paths.review_result, iteration.worktree
+    commit, git = iteration.candidate(), iteration.lab.git
     try:
         review = recorded_review(path, iteration.relative(path), iteration.events())
     except RecordError as error:
@@ -152,8 +166,8 @@ def gate(iteration: Iteration) -> str:
     failed = [name for name, status in review.required_checks.items() if status == "fail"]
     if failed:
         return f"review_result.json: required checks failed: {', '.join(failed)}"
-    # One that a user removed is made again; one with other files is not what was reviewed.
-    iteration.lab.git.add_worktree(iteration.worktree, f"exp/{iteration.slug}", commit)
-    if not iteration.lab.git.worktree_equals(iteration.worktree, commit):
-        return f"{iteration.relative(iteration.worktree)}: changed since commit {commit[:12]} was reviewed"
+    # A worktree that a user removed is made again. One with other files is not what was reviewed.
+    git.add_worktree(worktree, f"exp/{iteration.slug}", commit)
+    if not git.worktree_equals(worktree, commit):
+        return f"{iteration.relative(worktree)}: changed since commit {commit[:12]} was reviewed"
     return ""

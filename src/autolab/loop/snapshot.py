@@ -20,20 +20,28 @@ SHOWN = 100
 def snapshot(iteration: Iteration) -> str:
     """The iteration's files and reports (no raw trials, no logs) as a commit on refs/autolab/log; its hash."""
     lab, folder = iteration.lab, iteration.paths.folder
-    files = [path for path in folder.rglob("*") if path.is_file() and _belongs_in_record(path, folder)]
-    for path in sorted({document.path for document in events_of(iteration.events(), DocumentWritten)}):
-        if path.startswith(f"{preflight.REPORTS}/") and (lab.root / path).is_file():
-            files.append(lab.root / path)
-    names = [str(path.relative_to(lab.root)) for path in files]
-    sha = lab.git.snapshot(LOG, lab.root, names, f"{iteration.iteration_id} {iteration.state.stage}")
+    names = []
+    for path in folder.rglob("*"):
+        if path.is_file() and _belongs_in_record(path, folder):
+            names.append(str(path.relative_to(lab.root)))
+    documents = {document.path for document in events_of(iteration.events(), DocumentWritten)}
+    for name in sorted(documents):
+        # The journal and the tables hold the user's own text too, which is not the iteration's record.
+        if name.startswith(f"{preflight.REPORTS}/") and (lab.root / name).is_file():
+            names.append(name)
+    message = f"{iteration.iteration_id} {iteration.state.stage}"
+    sha = lab.git.snapshot(LOG, lab.root, names, message)
     crash_points.point("log.after_snapshot")
     return sha
 
 
 def _belongs_in_record(path: Path, folder: Path) -> bool:
     """Whether it is a spec, manifest, aggregate or analysis: no raw trials, no logs."""
-    parts = path.relative_to(folder).parts
-    return not ({"trials", "logs"} & set(parts[:-1])) and not path.name.startswith(".") and not path.is_symlink()
+    # A link could lead out of the folder, and a name with a dot is that of a file half written.
+    if path.is_symlink() or path.name.startswith("."):
+        return False
+    folders = path.relative_to(folder).parts[:-1]
+    return "trials" not in folders and "logs" not in folders
 
 
 def show_backlog(iteration: Iteration, outcome: StageOutcome) -> None:
@@ -42,9 +50,10 @@ def show_backlog(iteration: Iteration, outcome: StageOutcome) -> None:
         return
     claim, old = iteration.hypothesis(), iteration.lab.backlog()
     is_over = iteration.state.stage is Stage.DECIDE_REPEAT and outcome is not StageOutcome.SUSPEND
+    is_tested = is_over and outcome is not StageOutcome.REFINE
     hypothesis = BacklogHypothesis(
         id=claim.id,
-        status="tested" if is_over and outcome is not StageOutcome.REFINE else "open",
+        status="tested" if is_tested else "open",
         title=claim.title,
         success_metric=claim.metric,
         target_delta=claim.success_delta,
@@ -55,11 +64,11 @@ def show_backlog(iteration: Iteration, outcome: StageOutcome) -> None:
         status="done" if is_over else "in_progress",
         iteration_id=iteration.iteration_id,
     )
+    # The entry of an earlier stage is replaced, and moves to the end.
     hypotheses = [entry for entry in old.hypotheses if entry.id != hypothesis.id]
+    hypotheses.append(hypothesis)
     experiments = [entry for entry in old.experiments if entry.id != experiment.id]
-    new = Backlog(
-        hypotheses=(*hypotheses, hypothesis)[-SHOWN:],
-        experiments=(*experiments, experiment)[-SHOWN:],
-    )
+    experiments.append(experiment)
+    new = Backlog(hypotheses=tuple(hypotheses[-SHOWN:]), experiments=tuple(experiments[-SHOWN:]))
     if new != old:
         iteration.lab.show_backlog(new)

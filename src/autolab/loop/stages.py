@@ -82,6 +82,7 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
     if spec is None:
         raise ValueError(f"stage {state.stage} waits for a user")
     decides = spec.action is StageAction.DECIDE
+    # A stop in the middle keeps the iteration's id, so that `review retry` goes on with it.
     if outcome is StageOutcome.SUSPEND or (outcome is StageOutcome.STOP and not decides):
         return _enter(state, Stage.STOP, reason)
     if outcome is StageOutcome.ESCALATE:
@@ -98,7 +99,10 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
     if outcome is StageOutcome.COMPLETE and spec.complete is not None:
         return _enter(state, spec.complete, "")
     if decides and outcome in _DECIDED:
-        ended = _enter(state, _DECIDED[outcome], reason if outcome is StageOutcome.STOP else "")
+        # Only a stop is something that `status` has to explain.
+        if outcome is not StageOutcome.STOP:
+            reason = ""
+        ended = _enter(state, _DECIDED[outcome], reason)
         # The next iteration gets its id when it is opened, not now: it may begin days later.
         update = {"iteration_id": None, "last_run_id": None, "sync_status": "na", "bounces": 0, "from_stage": None}
         return ended.model_copy(update=update)
@@ -116,13 +120,17 @@ def resume(state: State, answer: str) -> State:
         if back is not Stage.IMPLEMENTATION_REVIEW:
             raise ValueError(f"there is no review to approve: the lab came here from {back or 'the start'}")
         stage = Stage.LAUNCH
+    elif back in TABLE:
+        stage = back
     else:
-        stage = back if back in TABLE else Stage.HYPOTHESIS
+        stage = Stage.HYPOTHESIS
+    # The user's answer gives every limit a new start, else the next failure would come back at once.
     return _enter(state, stage, "").model_copy(update={"from_stage": None, "bounces": 0})
 
 
 def _enter(state: State, stage: Stage, reason: str) -> State:
     update: dict[str, object] = {"stage": stage, "stage_attempt": 1, "reason": reason}
+    # From one waiting stage to another the way back stays the same.
     if waits(stage) and not waits(state.stage):
         update["from_stage"] = state.stage
     return state.model_copy(update=update)

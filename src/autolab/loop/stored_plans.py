@@ -26,7 +26,8 @@ Stored = TypeVar("Stored", StoredPlan, StoredCandidate)
 
 def store_plan(lab: Lab, hypothesis: Hypothesis, design: Design) -> StoredPlan:
     """Keep a plan under the next id. The caller holds the lab's lock."""
-    plan = StoredPlan(id=f"pln{1 + len(_stored(lab, PlanStored))}", hypothesis=hypothesis, design=design)
+    number = 1 + len(_stored(lab, PlanStored))
+    plan = StoredPlan(id=f"pln{number}", hypothesis=hypothesis, design=design)
     sha256 = _write(lab, plan)
     events.append(lab.ledger, PlanStored(id=plan.id, title=hypothesis.title, sha256=sha256))
     return plan
@@ -41,9 +42,11 @@ def store_candidate(lab: Lab, plan_id: str, candidate: BroughtCommit) -> StoredC
     commit = candidate.commit
     if lab.git.resolve(commit) is None:
         raise LabError(f"{commit[:12]}: no such commit in {lab.root}")
+    # Pinned before it is on record: git removes commits that no ref leads to.
     lab.git.pin(f"refs/autolab/keep/plans/{commit[:12]}", commit)
     crash_points.point("candidate.after_pin")
-    stored = StoredCandidate(id=f"c{1 + len(_stored(lab, CandidateStored))}", plan=plan_id, candidate=candidate)
+    number = 1 + len(_stored(lab, CandidateStored))
+    stored = StoredCandidate(id=f"c{number}", plan=plan_id, candidate=candidate)
     sha256 = _write(lab, stored)
     events.append(lab.ledger, CandidateStored(id=stored.id, plan=plan_id, commit=commit, sha256=sha256))
     return stored
@@ -68,8 +71,11 @@ def entry_of(lab: Lab, plan_id: str, candidate_id: str | None = None) -> Entry:
     stored = find_candidate(lab, candidate_id)
     if stored.plan != plan_id:
         raise LabError(f"{candidate_id} is a candidate for {stored.plan}, not for {plan_id}")
-    stage = Stage.IMPLEMENTATION if stored.candidate.review is None else Stage.LAUNCH
-    return entry.model_copy(update={"stage": stage, "candidate": stored.candidate})
+    update: dict[str, object] = {"candidate": stored.candidate}
+    # Without a review the commit is judged and reviewed first.
+    if stored.candidate.review is not None:
+        update["stage"] = Stage.LAUNCH
+    return entry.model_copy(update=update)
 
 
 def _path(lab: Lab, stored_id: str) -> Path:
@@ -91,7 +97,8 @@ def _write(lab: Lab, stored: StoredPlan | StoredCandidate) -> str:
 
 def _load(lab: Lab, kind: type[Stored], hashes: dict[str, str], stored_id: str) -> Stored:
     if stored_id not in hashes:
-        raise LabError(f"{stored_id}: not stored; known: {', '.join(hashes) or 'none'}")
+        ids = ", ".join(hashes) or "none"
+        raise LabError(f"{stored_id}: not stored; known: {ids}")
     path = _path(lab, stored_id)
     if not path.is_file() or files.sha256_of_file(path) != hashes[stored_id]:
         raise LabError(f"{path}: missing or changed since it was stored; store it again")

@@ -29,6 +29,7 @@ def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
         after = resume(state, answer)
     except ValueError as error:
         raise LabError(f"review {answer}: {error}") from None
+    # A stopped loop is over: no later command goes on with its count.
     if after.stage is Stage.STOP:
         campaign = campaign.model_copy(update={"loop": None})
     lab.transition(after, campaign, why=f"review {answer}", log=lab.last_log())
@@ -64,10 +65,12 @@ def review_suspicious(lab: Lab, config: Config, answer: str, iteration: str, tel
         quarantine.reject(lab, campaign, iteration_id)
         tell(f"{iteration_id} is rejected; its code stays on its branch")
     elif state.iteration_id is not None:
+        # The iteration under way is measured against the present champion, which has to stay until its end.
         quarantine.postpone(lab, campaign, iteration_id)
         tell(f"{iteration_id} is approved; it becomes champion when {state.iteration_id}, now under way, is over")
     else:
-        problem = quarantine.take(lab, campaign, suspect, base_of(lab, config, campaign, tell)[0])
+        base, _ = base_of(lab, config, campaign, tell)
+        problem = quarantine.take(lab, campaign, suspect, base)
         if problem:
             raise LabError(f"review approve: {problem}")
         tell(_taken(suspect))
@@ -77,9 +80,14 @@ def take_approved(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[
     """Between iterations: candidates approved during the last one become champion, or go on waiting with a note."""
     for iteration_id in campaign.approved:
         suspect = quarantine.find(lab, campaign, iteration_id)
-        problem = quarantine.take(lab, campaign, suspect, base_of(lab, config, campaign, tell)[0])
-        tell(f"note: {problem}" if problem else _taken(suspect))
-        campaign = lab.load()[1]
+        # Anew for each: the one before may have become the base.
+        base, _ = base_of(lab, config, campaign, tell)
+        problem = quarantine.take(lab, campaign, suspect, base)
+        if problem:
+            tell(f"note: {problem}")
+        else:
+            tell(_taken(suspect))
+        _, campaign = lab.load()
     return campaign
 
 
@@ -104,19 +112,21 @@ def _sign(lab: Lab, state: State, campaign: Campaign) -> None:
     candidates = list(events.events_of(lines, CandidateRecorded))
     if not candidates or review.commit != candidates[-1].commit:
         raise LabError(f"review approve: the review is of an older candidate; {RETRY} has it reviewed")
-    if not review.required_checks:
+    # The user may overrule a reviewer, and not the checks that make a measurement fair.
+    checks = review.required_checks
+    if not checks:
         raise LabError(f"review approve: required checks were not run; {RETRY} sends it back to be fixed")
-    failed = [name for name, status in review.required_checks.items() if status == "fail"]
+    failed = ", ".join(name for name, status in checks.items() if status == "fail")
     if failed:
-        raise LabError(
-            f"review approve: required checks failed: {', '.join(failed)}; {RETRY} sends it back to be fixed"
-        )
-    signed = review.model_copy(update={"status": "pass", "reviewer": "user", "reviewed_at": utc_now()})
-    over = [finding if isinstance(finding, str) else finding.message for finding in review.blocking_findings]
-    approved = Approved(commit=review.commit, over=tuple(over), sha256=sha256_of(signed.to_json()))
-    events.append(lab.ledger, approved)
+        raise LabError(f"review approve: required checks failed: {failed}; {RETRY} sends it back to be fixed")
+    overruled = []
+    for finding in review.blocking_findings:
+        overruled.append(finding if isinstance(finding, str) else finding.message)
+    approval = review.model_copy(update={"status": "pass", "reviewer": "user", "reviewed_at": utc_now()})
+    text = approval.to_json()
+    events.append(lab.ledger, Approved(commit=review.commit, over=tuple(overruled), sha256=sha256_of(text)))
     # Only after the line: the gate believes a review that the ledger holds, and nothing else.
-    write_whole(path, signed.to_json())
+    write_whole(path, text)
 
 
 def way_on(state: State) -> str:

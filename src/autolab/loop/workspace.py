@@ -39,7 +39,10 @@ def splits_of(config: Config) -> list[str]:
     """The folders of the evaluation and the holdout."""
     if config.evaluate is None:
         return []
-    return [path for path in (config.evaluate.eval, config.evaluate.holdout) if path is not None]
+    splits = [config.evaluate.eval]
+    if config.evaluate.holdout is not None:
+        splits.append(config.evaluate.holdout)
+    return splits
 
 
 class Workspaces(Git):
@@ -59,6 +62,7 @@ class Workspaces(Git):
         self.export(commit, new, None, self._hidden(base, config))
         with disk(f"workspace {place}"):
             open_up(new)
+            # Before the links, which its commit is not to hold.
             _own_repository(new)
             for name, source in self.data(base, config).items():
                 link = new / name
@@ -76,6 +80,7 @@ class Workspaces(Git):
         for entry, content in self._blobs(entries):
             contents[entry.name] = content
             size += len(content)
+            # A candidate may hold more than fits into memory.
             if size > most:
                 break
         return contents
@@ -86,9 +91,12 @@ class Workspaces(Git):
         No split lies inside of it: the configuration refuses that. Data outside of the lab has no name in a copy.
         """
         path = config.data
-        if path is None or Path(path).is_absolute() or self.has_path(base, path) or not (self.root / path).exists():
+        if path is None or Path(path).is_absolute() or self.has_path(base, path):
             return {}
-        return {path: self.root / path}
+        source = self.root / path
+        if not source.exists():
+            return {}
+        return {path: source}
 
     def carry(self, place: Path, worktree: Path, parent: str, base: str, config: Config) -> list[Finding]:
         """Make `worktree` hold the files of `place`, and of `base` where a path is hidden. Ignored files stay out.
@@ -103,17 +111,20 @@ class Workspaces(Git):
         findings: list[Finding] = []
         carried = {}
         for name, entry in entries.items():
-            if any(_within(name, link) for link in links):
+            # The links to training data are ours, and no change of the agent's.
+            if _within_any(name, links):
                 continue
             problem = _unfit(entry, before.get(name))
             if not problem:
                 carried[name] = entry
                 continue
             findings.append(_left_behind(name, problem))
+            # What cannot be carried stays as it was.
             if name in before:
                 carried[name] = before[name]
         findings += _repositories(place, entries)
-        self._fill_with(tree, _with_hidden(carried, self._hidden_entries(base, config)))
+        hidden = self._hidden_entries(base, config)
+        self._fill_with(tree, _with_hidden(carried, hidden))
         more = len(findings) - LISTED_FINDINGS
         if more > 0:
             findings[LISTED_FINDINGS:] = [blocking_finding("paths", f"and {more} more")]
@@ -123,6 +134,7 @@ class Workspaces(Git):
         """Paths that no author's folder holds: control, splits, and files of `base` that copy a split's arrays."""
         splits, copies = splits_of(config), []
         entries = self._files_in(self._known(base))
+        # A blob's id is its content's hash: a copy under another name has the same one.
         arrays = {entry.id for entry in entries if entry.name.endswith(".npy") and _within_any(entry.name, splits)}
         for entry in entries:
             is_training_data = config.data is not None and _within(entry.name, config.data)
@@ -144,10 +156,11 @@ class Workspaces(Git):
                 _prune(tree.folder / name, tree.folder)
             for entry, content in self._blobs(changed):
                 target = tree.folder / entry.name
-                # What stands in the place of a folder may be a link, which must not be followed.
                 for parent in reversed(target.relative_to(tree.folder).parents[:-1]):
-                    if not (tree.folder / parent).is_dir() or (tree.folder / parent).is_symlink():
-                        remove_any(tree.folder / parent)
+                    folder = tree.folder / parent
+                    # What stands in the place of a folder may be a link, which must not be followed.
+                    if folder.is_symlink() or not folder.is_dir():
+                        remove_any(folder)
                 remove_any(target)
                 create(target, entry.mode, content)
 
@@ -155,6 +168,7 @@ class Workspaces(Git):
 def open_up(top: Path) -> None:
     """Give us every right to the files and folders below `top`, whatever a program has taken away. Follows no link."""
     folders = [top]
+    # The list grows while the loop walks through it.
     for folder in folders:
         # Before it is listed: without these rights that would fail.
         os.chmod(folder, stat.S_IMODE(folder.lstat().st_mode) | 0o700)
@@ -169,6 +183,7 @@ def open_up(top: Path) -> None:
 
 def _own_repository(place: Path) -> None:
     """A repository at `place` with one commit of all that is there now."""
+    # No hook and no template of the user's may run or get in here.
     for words in (
         ("init", "--quiet", "--template=", "-b", "main", "."),
         ("add", "--all", "--force"),
@@ -183,11 +198,12 @@ def _own_repository(place: Path) -> None:
 def unreadable(place: Path) -> str:
     """Why git must not look at a copy; empty if it may. It would wait for ever for a `.gitignore` that is a pipe."""
     for entry in _walk(place):
-        if entry.name == ".gitignore":
-            status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > IGNORE_FILE_BYTES:
-                problem = f"no regular file of at most {IGNORE_FILE_BYTES:,} bytes; make it one, or remove it"
-                return f"{_shown(os.path.relpath(entry.path, place))}: {problem}"
+        if entry.name != ".gitignore":
+            continue
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > IGNORE_FILE_BYTES:
+            name = _shown(os.path.relpath(entry.path, place))
+            return f"{name}: no regular file of at most {IGNORE_FILE_BYTES:,} bytes; make it one, or remove it"
     return ""
 
 
@@ -215,15 +231,18 @@ def _unfit(entry: TreeEntry, before: TreeEntry | None) -> str:
         raw = name.encode()
     except UnicodeEncodeError:
         return "the name is not UTF-8; rename the file"
+    # Longer and deeper paths cannot be exported, measured and removed again on every system.
     if name.count("/") >= DEEPEST:
         return f"lies more than {DEEPEST} folders deep; put it higher up"
-    if len(raw) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in name.split("/")):
+    longest = max(len(part) for part in raw.split(b"/"))
+    if len(raw) > LONGEST_PATH or longest > LONGEST_NAME:
         return f"longer than {LONGEST_PATH} bytes; choose a shorter path"
     return ""
 
 
 def _left_behind(name: str, problem: str) -> Finding:
-    return blocking_finding("paths", f"{_shown(name)}: {problem}", _shown(name))
+    path = _shown(name)
+    return blocking_finding("paths", f"{path}: {problem}", path)
 
 
 def _repositories(place: Path, names: Iterable[str]) -> list[Finding]:
@@ -231,7 +250,8 @@ def _repositories(place: Path, names: Iterable[str]) -> list[Finding]:
     folders: set[str] = set()
     for name in names:
         folders |= _folders_above(name)
-    folders -= {name.rstrip("/") for name in names}  # of these git has said itself that they are repositories
+    # Git itself lists a repository with a commit, as a name with a slash at its end: it has a finding already.
+    folders -= {name.rstrip("/") for name in names}
     nested = sorted(folder for folder in folders if os.path.lexists(place / folder / ".git"))
     return [_left_behind(folder, "a repository of its own; remove its .git") for folder in nested]
 
