@@ -56,7 +56,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
         "target": iteration.target or "none",
         "standing": standing,
         "history": iteration.history(),
-        "method": blueprint.told(iteration.read_base),
+        "method": blueprint.description(iteration.read_base),
     }
     output = output_of(requests.send(iteration, RequestKind.DECIDE_REPEAT, values), DecisionOutput)
     if isinstance(output, StageResult):

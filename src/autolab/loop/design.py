@@ -37,7 +37,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
         "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
         "config": config.to_yaml(),
         "history": iteration.history(),
-        "method": blueprint.told(iteration.read_base),
+        "method": blueprint.description(iteration.read_base),
         "files": source_for_prompt(iteration.lab, config, iteration.base_commit, claim.to_yaml()),
     }
     output = output_of(requests.send(iteration, RequestKind.DESIGN, values), DesignOutput)

@@ -26,7 +26,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     values = {
         "history": lessons.told(learned),
         "plateau": plateau(waiting),
-        "method": blueprint.told(iteration.read_base),
+        "method": blueprint.description(iteration.read_base),
     }
     output = output_of(requests.send(iteration, RequestKind.HYPOTHESIS, values), HypothesisOutput)
     if isinstance(output, StageResult):

@@ -109,14 +109,14 @@ def _assembled(iteration: Iteration, spec: Design, view: View) -> Implementation
     """The design's model as the assembler writes it, all else as in the base; None if it cannot be assembled."""
     base = iteration.base_commit
     try:
-        written = blueprint.written(iteration.read_base, spec.model, iteration.slug)
+        written = blueprint.implementation(iteration.read_base, spec.model, iteration.slug)
     except RecordError as error:
         view(f"  the assembler cannot write the model in place of the researcher: {error}")
         return None
     if written is None:
         return None
     changed = iteration.lab.git.changed_paths(base, iteration.candidate() or base)
-    return blueprint.alone(written, changed, iteration.read_base)
+    return blueprint.with_base_files(written, changed, iteration.read_base)
 
 
 def _commit(

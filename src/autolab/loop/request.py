@@ -82,7 +82,7 @@ def source_for_prompt(lab: Lab, config: Config, commit: str, wanted: str) -> str
     name = f"code-{lab.git.tree(commit)}-{files.sha256_of(chr(10).join(hidden))[:8]}"
     folder = lab.store / "exports" / name  # the same export as that of the trials' code
     lab.git.export(commit, folder, None, hidden)
-    return excerpts.told(folder, config, wanted, unlocked=edits.unlocked(lab.root, config))
+    return excerpts.quotation(folder, config, wanted, unlocked=edits.unlocked(lab.root, config))
 
 
 def recorded_answer(folder: Path) -> Answer | None:
