@@ -8,6 +8,7 @@ anything reads it, and a recorded reply is read like a fresh one. The clients' o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import threading
@@ -115,17 +116,19 @@ def call(
     ResearcherError: no request can be made of `settings`. What `calls` raises (BudgetSpent, Paused) is raised as it is.
     """
     # A token holds three bytes or more in nearly every text: an upper limit without a tokenizer.
-    prompt_tokens = sum(len(message.text.encode()) for message in messages) // 3
+    prompt_bytes = sum(len(message.text.encode()) for message in messages)
+    prompt_tokens = prompt_bytes // 3
     reservation = _Reservation(model, prompt_tokens, max_tokens)
     exchange = _Exchange(calls, reservation, timeout_s, _own_headers(model, settings))
     response: ModelResponse | None = None
     trouble = ""
     try:
-        with warnings.catch_warnings():  # pydantic-ai warns of a usage that makes no sense; it is booked as reserved
+        # pydantic-ai warns of a usage that makes no sense; it is booked as reserved.
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            response = asyncio.run(
-                _request(model, messages, exchange.transport(), {"max_tokens": max_tokens} | settings)
-            )
+            # The user's settings win: some services have another name for the limit and refuse this one.
+            settings = {"max_tokens": max_tokens} | settings
+            response = asyncio.run(_request(model, messages, exchange.transport(), settings))
     # All of them: pydantic-ai and the two clients document no common error, and a hostile body raises whatever their
     # parsing meets (validation, type, key and unicode errors). What came is on record and is judged below; an error of
     # ours that passed through the clients is raised again from `exchange.error`.
@@ -156,9 +159,12 @@ class _Exchange:
             async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
                 body = await request.aread()
                 received = exchange.send(str(request.url), dict(request.headers), body)
+                # What the failure really was is judged by `received`, not by the error that the clients raise.
                 if received.status == 0:
                     raise httpx2.ConnectError(received.fault, request=request)
-                headers = {"content-type": received.headers.get("content-type", "application/json")}
+                # Of the headers only this: a client that saw Retry-After could wait by itself.
+                content_type = received.headers.get("content-type", "application/json")
+                headers = {"content-type": content_type}
                 return httpx2.Response(received.status, headers=headers, content=received.body, request=request)
 
         return Recorder()
@@ -166,6 +172,7 @@ class _Exchange:
     def send(self, url: str, client_headers: dict[str, str], body: bytes) -> Received:
         reservation = self._reservation
         sent = Sent(reservation.model.name, url, body, reservation.tokens, reservation.dollars)
+        # By a list of what may pass: clients add headers that describe this machine and its user.
         headers = {name: value for name, value in client_headers.items() if name in _REQUEST_HEADERS}
         headers |= self._own_headers
         try:
@@ -184,6 +191,7 @@ def _own_headers(model: services.Model, settings: dict[str, Any]) -> dict[str, s
     extra = settings.get("extra_headers")
     if isinstance(extra, dict):
         headers = {str(name).lower(): str(value) for name, value in extra.items()}
+    # After the user's, so that a key always goes to the service that it belongs to.
     if model.speaks == "openai":
         headers["authorization"] = f"Bearer {model.key}"
     else:
@@ -198,7 +206,8 @@ async def _request(
     from pydantic_ai.direct import model_request
 
     async with httpx2.AsyncClient(transport=transport, verify=_trusted()) as client:
-        client_model = _openai_model(model, client) if model.speaks == "openai" else _anthropic_model(model, client)
+        make_model = _openai_model if model.speaks == "openai" else _anthropic_model
+        client_model = make_model(model, client)
         return await model_request(client_model, _messages(messages), model_settings=settings)  # type: ignore[arg-type]
 
 
@@ -216,7 +225,9 @@ def _anthropic_model(model: services.Model, client: httpx2.AsyncClient) -> Clien
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    sdk = AsyncAnthropic(api_key=model.key, base_url=model.url.removesuffix("/v1"), http_client=client, max_retries=0)
+    # This client adds /v1 by itself, unlike OpenAI's.
+    url = model.url.removesuffix("/v1")
+    sdk = AsyncAnthropic(api_key=model.key, base_url=url, http_client=client, max_retries=0)
     return AnthropicModel(model.model_id, provider=AnthropicProvider(anthropic_client=sdk))
 
 
@@ -228,10 +239,9 @@ def _messages(messages: list[Message]) -> list[Any]:
     for message in messages:
         if message.role == "model":
             turns.append(ModelResponse(parts=[TextPart(message.text)]))
-        elif message.role == "system":
-            turns.append(ModelRequest(parts=[SystemPromptPart(message.text)]))
-        else:
-            turns.append(ModelRequest(parts=[UserPromptPart(message.text)]))
+            continue
+        part = SystemPromptPart if message.role == "system" else UserPromptPart
+        turns.append(ModelRequest(parts=[part(message.text)]))
     return turns
 
 
@@ -259,6 +269,7 @@ async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: flo
     import httpx2
 
     start = time.monotonic()
+    # One deadline for the whole exchange: a service that sends a byte now and then never meets a timeout for one read.
     limits = httpx2.Timeout(None, connect=min(timeout_s, LONGEST_CONNECT_S))
     try:
         async with (
@@ -269,6 +280,7 @@ async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: flo
             content = await _read(reply)
             reply_headers = {name: reply.headers[name] for name in _REPLY_HEADERS if name in reply.headers}
             return Received(reply.status_code, reply_headers, content, time.monotonic() - start)
+    # From the special to the general: TimeoutError is that of `asyncio.timeout`, httpx2 has errors of its own.
     except _TooLarge:
         fault = f"too_large: more than {MAX_BODY:,} bytes"
     except TimeoutError:
@@ -295,6 +307,7 @@ class _TooLarge(Exception):
 async def _read(reply: httpx2.Response) -> bytes:
     """The body, unpacked. _TooLarge: it has more than MAX_BODY bytes; the rest is not read."""
     content = bytearray()
+    # Unpacked block by block: a small reply may unpack to more than the memory holds.
     async for block in reply.aiter_bytes():
         content += block
         if len(content) > MAX_BODY:
@@ -309,15 +322,17 @@ def _judged(reservation: _Reservation, received: Received, response: ModelRespon
         # A service may bill what it began.
         charged = reservation if reason in ("timeout", "cut", "too_large") else None
         return _failure(reservation.model, reason, detail, charged)
+    message = _error_message(received.body)
     if received.status != 200:
         reason, wait_s = _refusal(received)
-        message = _error_message(received.body) or shown(decode(received.body[:2000])) or "no word about why"
+        message = message or shown(decode(received.body[:2000])) or "no word about why"
         return _failure(reservation.model, reason, f"HTTP {received.status}: {message}", None, wait_s)
     if response is None:
-        problem = _error_message(received.body) or shown(trouble)
-        return _failure(reservation.model, "bad_body", f"not a reply of this service: {problem}", reservation)
+        detail = f"not a reply of this service: {message or shown(trouble)}"
+        return _failure(reservation.model, "bad_body", detail, reservation)
     texts = [part.content for part in response.parts if part.part_kind == "text"]
-    if not all(isinstance(text, str) for text in texts):  # the clients do not look at every type
+    # The clients do not check every type.
+    if not all(isinstance(text, str) for text in texts):
         return _failure(reservation.model, "bad_body", "not a reply of this service: its text is none", reservation)
     text = "".join(texts)
     reason, detail = _kind(response, text)
@@ -336,6 +351,7 @@ def _failure(
 def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
     """The kind of a reply by what the service says of it, before the text is read; and a line about it."""
     refusal = (response.provider_details or {}).get("refusal")
+    # Before the text: a cut reply may be sound JSON by chance, with its end missing.
     if response.finish_reason == "length":
         return "truncated", "the reply was cut off at the longest allowed (max_tokens)"
     if response.finish_reason == "content_filter" or refusal:
@@ -350,11 +366,11 @@ def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
 def _usage(reservation: _Reservation, usage: RequestUsage) -> tuple[int, int, float | None]:
     """Input tokens, output tokens and dollars by the service's count; the reservation if that cannot be believed."""
     counts = (usage.input_tokens, usage.output_tokens)
+    # A service that counts nothing, or nonsense, must not make calls free: the budget would never end.
     if any(counts) and all(0 <= count <= MAX_TOKENS_SAID for count in counts):
-        try:
+        # Parts (cached tokens) that are more than the whole have no price.
+        with contextlib.suppress(ValueError):
             return (*counts, reservation.model.dollars(usage))
-        except ValueError:  # parts (cached tokens) that are more than the whole have no price
-            pass
     return reservation.input_tokens, reservation.output_tokens, reservation.dollars
 
 
@@ -389,6 +405,7 @@ def _refusal(received: Received) -> tuple[str, float | None]:
         return _REASONS[status], wait_s
     if 300 <= status < 400:
         return "redirect", None
+    # A 2xx other than 200 has no reply in it either.
     if status >= 500 or status < 300:
         return "server_error", wait_s
     return "rejected", None
@@ -403,6 +420,7 @@ def _retry_after(text: str) -> float | None:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
+    # A date that has passed means now; "inf" and "nan" are numbers for Python.
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 

@@ -80,18 +80,24 @@ def understand(goal: str, mechanisms: Sequence[Mechanism]) -> Understood:
     """Find the catalogue's words in a goal, longest first, so that `depthwise separable` is not just `depthwise`."""
     text = _spaced(goal)
     phrases = [(_spaced(word), mechanism) for mechanism in mechanisms for word in mechanism.words]
+    # Equal lengths by alphabet, so that the order of the catalogue's file does not matter.
     phrases.sort(key=lambda pair: (-len(pair[0]), pair[0]))
     positions: dict[str, int] = {}
     for phrase, mechanism in phrases:
+        pattern = re.escape(phrase)
         # In Chinese words have no edges and no plural.
-        pattern = rf"\b{re.escape(phrase)}s?\b" if phrase.isascii() else re.escape(phrase)
+        if phrase.isascii():
+            pattern = rf"\b{pattern}s?\b"
         match = re.search(pattern, text, re.ASCII)
-        if match:
-            positions[mechanism.name] = min(match.start(), positions.get(mechanism.name, match.start()))
-            # Blanked and not removed, so that positions keep the order of the goal.
-            text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
+        if match is None:
+            continue
+        start, end = match.span()
+        positions[mechanism.name] = min(start, positions.get(mechanism.name, start))
+        # Blanked and not removed, so that positions keep the order of the goal.
+        text = text[:start] + " " * (end - start) + text[end:]
     named = [mechanism for mechanism in mechanisms if mechanism.name in positions]
     named.sort(key=lambda mechanism: positions[mechanism.name])
+    # What is left is reported to the user, who then sees what the search does not know.
     words = re.findall(r"[^\W\d_]{2,}", text)
     return Understood(tuple(named), tuple(word for word in words if word not in _FILLERS))
 

@@ -21,17 +21,17 @@ from pydantic import JsonValue
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.experiment import Arm, Design, Finding, Results
+from autolab.lab.schemas.experiment import Arm, Design, Results
 from autolab.lab.schemas.outcomes import Decision, RequestKind, Verdict
 from autolab.lab.schemas.replies import (
     DecisionOutput,
     DesignOutput,
     HypothesisOutput,
     ImplementationOutput,
-    NewFile,
     Output,
     ReviewOutput,
 )
+from autolab.researchers.assembler.blueprint import with_base_files
 from autolab.researchers.assembler.written_method import NotApplicable, WrittenMethod
 from autolab.researchers.base import Answer, Code, Documents, History, LabSnapshot, ResearcherDefaults, Task
 from autolab.researchers.offline import bandit, words
@@ -39,6 +39,7 @@ from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench, find_bench
 from autolab.researchers.offline.catalogue import Understood, understand
 from autolab.stats import target
+from autolab.verifiers.findings import advisory_finding, blocking_finding
 
 REFINEMENTS = 2
 """How often one hypothesis is tried again in its next dose."""
@@ -80,15 +81,16 @@ class OfflineResearcher(ResearcherDefaults):
             case RequestKind.DESIGN:
                 return _design(snapshot, bench), ""
             case RequestKind.IMPLEMENTATION:
-                _refuse_unknown(documents.design.changes if documents.design else {}, bench)
+                _refuse_unknown(_changes(documents), bench)
+                # A second request means that the code of the first failed; the same code would fail again.
                 if task.number > 1 and snapshot.trouble:
                     return _withdrawn(documents, code, bench, snapshot.trouble), WITHDRAWN
                 return _implementation(documents, bench), ""
             case RequestKind.IMPLEMENTATION_REVIEW:
                 return _review(documents, code, bench), ""
             case RequestKind.UPDATE_DOCS:
-                parameters = _parameters(documents, bench)
-                return words.docs(documents, snapshot.config.docs.paper_targets, parameters), ""
+                paper_targets = snapshot.config.docs.paper_targets
+                return words.docs(documents, paper_targets, _parameters(documents, bench)), ""
             case _:
                 return _decide(snapshot, bench), ""
 
@@ -98,12 +100,14 @@ class OfflineResearcher(ResearcherDefaults):
         idea, note = _requested_idea(snapshot, bench)
         if idea is None:
             untried = bandit.ideas(bench.mechanisms, history.lessons, snapshot.code.base_commit, bench.fits)
-            idea = self._choose(bandit.without(untried, history.avoided_families), history, iteration)
+            untired = bandit.without(untried, history.avoided_families)
+            idea = self._choose(untired, history, iteration)
         if idea is None:
             raise GaveUp("every mechanism of the catalogue that fits was tried on this base")
         return words.hypothesis(idea, snapshot.config.metric, history.lessons), note
 
     def _choose(self, ideas: list[Idea], history: History, iteration: int) -> Idea | None:
+        # From the lab's seed and the iteration alone: an engine that died and a replay draw the same idea again.
         draw = random.Random(f"{history.seed} {iteration}")
         if self._policy == "random":
             return draw.choice(ideas) if ideas else None
@@ -117,6 +121,7 @@ def _decide(snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
     documents, goal = snapshot.documents, snapshot.goal.target
     assert documents.results is not None and documents.design is not None
     results, changes = documents.results, documents.design.changes
+    # The engine checks this decision; claimed too early it would be refused.
     if goal and not target.missed(goal, snapshot.config, results):
         return DecisionOutput(decision=Decision.ACHIEVE, reason=f"the measured mean meets {goal}")
     if documents.refinement < REFINEMENTS and _promising(results, documents.design):
@@ -126,9 +131,12 @@ def _decide(snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
             return DecisionOutput(decision=Decision.REFINE, reason=reason)
     supported = results.assessment.verdict is Verdict.SUPPORTED
     base_commit = snapshot.code.base_commit
-    if supported:  # the candidate becomes the base, on which nothing was measured yet
-        bench, base_commit = bench.after(_known(changes, bench)), ""
+    if supported:
+        # The candidate becomes the base. No lesson has its commit yet, and none has the commit "".
+        bench = bench.after(_in_catalogue(changes, bench))
+        base_commit = ""
     untried = bandit.ideas(bench.mechanisms, snapshot.history.lessons, base_commit, bench.fits)
+    # The design's own changes are no lesson before this iteration ends, so they are among the untried ones.
     if all(idea.changes == changes for idea in untried):
         return DecisionOutput(decision=Decision.STOP, reason="every mechanism that fits was tried on this base")
     return DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=words.onward(results, supported))
@@ -154,10 +162,10 @@ def _requested_idea(snapshot: LabSnapshot, bench: Bench) -> tuple[Idea | None, s
 
 def _fitting(understood: Understood, bench: Bench) -> Idea | None:
     """The longest run of the named mechanisms, in their first doses, that fits: the base may have some already."""
-    parts = tuple((mechanism, mechanism.values[0]) for mechanism in understood.mechanisms)
+    parts = [(mechanism, mechanism.values[0]) for mechanism in understood.mechanisms]
     for count in range(len(parts), 0, -1):
         for start in range(len(parts) - count + 1):
-            idea = Idea(parts[start : start + count])
+            idea = Idea(tuple(parts[start : start + count]))
             # Two mechanisms that change the same thing cannot be tried together.
             if len(idea.changes) == count and bench.fits(idea.changes):
                 return idea
@@ -189,14 +197,16 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
         changes = higher.changes
     arm = _arm(changes, bench)
     requested_idea, _ = _requested_idea(snapshot, bench)
-    baselines: tuple[Arm, ...] = (Arm(name="baseline"),)
+    baselines = [Arm(name="baseline")]
     against = "the base"
+    # A user who names a mechanism asks how it compares with the lab's own models, not with the present champion.
     if bench.baselines and requested_idea is not None and requested_idea.changes == changes:
-        baselines = tuple(Arm(name=name, config_overrides={"model": name}) for name in bench.baselines)
+        baselines = [Arm(name=name, config_overrides={"model": name}) for name in bench.baselines]
         against = " and ".join(bench.baselines)
+    title = words.changes_title(changes, bench)
     return DesignOutput(
-        description=f"{words.changes_title(changes, bench)}, against {against}; data, seeds and settings are the same.",
-        baselines=baselines,
+        description=f"{title}, against {against}; data, seeds and settings are the same.",
+        baselines=tuple(baselines),
         variants=(Arm(name=arm),),
         secondary=snapshot.config.metric.report,
         model=bench.model(changes, _module(arm, documents)),
@@ -204,7 +214,7 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
     )
 
 
-def _known(changes: Mapping[str, JsonValue], bench: Bench) -> dict[str, JsonValue]:
+def _in_catalogue(changes: Mapping[str, JsonValue], bench: Bench) -> dict[str, JsonValue]:
     """The changes that the catalogue has: another researcher may have proposed others."""
     names = {mechanism.change for mechanism in bench.mechanisms}
     return {name: value for name, value in changes.items() if name in names}
@@ -212,7 +222,7 @@ def _known(changes: Mapping[str, JsonValue], bench: Bench) -> dict[str, JsonValu
 
 def _refuse_unknown(changes: Mapping[str, JsonValue], bench: Bench) -> None:
     """GaveUp: the claim is another researcher's, and there is no code for it here."""
-    unknown = changes.keys() - _known(changes, bench).keys()
+    unknown = changes.keys() - _in_catalogue(changes, bench).keys()
     if unknown:
         raise GaveUp(f"the claim is another researcher's: the catalogue has no change {min(unknown)}")
 
@@ -223,6 +233,7 @@ def _arm(changes: Mapping[str, JsonValue], bench: Bench) -> str:
     for mechanism, value in bandit.parts_of(changes, bench.mechanisms):
         name = mechanism.called(value) or mechanism.name
         names.append(re.sub(r"[^a-z0-9]+", "_", name.lower()))
+    # Changes in doses that are not the catalogue's have no part of it, and so no name.
     return "_".join(names)[:40] or "candidate"
 
 
@@ -248,28 +259,27 @@ def _withdrawn(documents: Documents, code: Code, bench: Bench, trouble: str) -> 
     A withdrawn candidate is the base, whose trials are known, so the iteration ends without further cost.
     """
     written = _write(documents, bench)
-    files, delete = [], []
-    for path in dict.fromkeys([file.path for file in written.files] + [edit.path for edit in written.edits]):
-        text = code.read_base(path)
-        if text is None:
-            delete.append(path)
-        else:
-            files.append(NewFile(path=path, content=text))
-    plan = f"Withdrawn, the base's files are put back: {trouble}"
-    return ImplementationOutput(plan=plan, files=tuple(files), delete=tuple(delete))
+    paths = [file.path for file in written.files] + [edit.path for edit in written.edits]
+    output = ImplementationOutput(plan=f"Withdrawn, the base's files are put back: {trouble}")
+    # A file may be written and edited: each once.
+    return with_base_files(output, list(dict.fromkeys(paths)), code.read_base)
+
+
+def _changes(documents: Documents) -> dict[str, JsonValue]:
+    """The changes of the design, which every stage after it has."""
+    assert documents.design is not None
+    return documents.design.changes
 
 
 def _write(documents: Documents, bench: Bench) -> WrittenMethod:
-    assert documents.design is not None
-    changes = documents.design.changes
+    changes = _changes(documents)
     return bench.write(changes, _module(_arm(changes, bench), documents))
 
 
 def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
     """Compare the candidate, file by file, with the code of its design; and note what could explain a gain."""
-    assert documents.design is not None
-    changes = documents.design.changes
-    if not changes or len(_known(changes, bench)) < len(changes):
+    changes = _changes(documents)
+    if not changes or len(_in_catalogue(changes, bench)) < len(changes):
         note = "The design names no changes of the catalogue, so the code was not compared with them."
         return ReviewOutput(findings=(), notes=note)
     try:
@@ -283,18 +293,18 @@ def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
     findings = []
     for path, text in expected.items():
         if candidate[path] != text:
-            message = f"{path} is not the code of the design"
-            findings.append(Finding(check="scope", severity="blocking", message=message, file=path))
-    parameters = _parameters(documents, bench)
-    if parameters and parameters[1] > LARGE * parameters[0]:
-        message = f"{parameters[1]:,} parameters against {parameters[0]:,}: capacity alone could explain a gain"
-        findings.append(Finding(check="fairness", severity="advisory", message=message))
+            findings.append(blocking_finding("scope", f"{path} is not the code of the design", path))
+    base_size, candidate_size = _parameters(documents, bench) or (0, 0)
+    if candidate_size > LARGE * base_size:
+        message = f"{candidate_size:,} parameters against {base_size:,}: capacity alone could explain a gain"
+        findings.append(advisory_finding("fairness", message))
     note = f"{len(expected)} files compared with the design, byte for byte."
     return ReviewOutput(findings=tuple(findings), notes=note)
 
 
 def _texts(written: WrittenMethod, code: Code) -> dict[str, str]:
     """Every file of a candidate's code, whole."""
+    # Edits come after files: an edit may be of a file that was just written.
     texts = {file.path: file.content for file in written.files}
     for edit in written.edits:
         old = texts.get(edit.path, code.read_base(edit.path) or "")
@@ -304,9 +314,8 @@ def _texts(written: WrittenMethod, code: Code) -> dict[str, str]:
 
 def _parameters(documents: Documents, bench: Bench) -> tuple[int, int] | None:
     """Parameters of base and candidate; None if they are not known."""
-    assert documents.design is not None
     try:
-        return bench.parameters(documents.design.changes)
+        return bench.parameters(_changes(documents))
     except NotApplicable:
         return None
 
