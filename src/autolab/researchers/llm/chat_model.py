@@ -63,6 +63,7 @@ class LLMResearcher(ResearcherDefaults):
         for stage, name in config.stages.items():
             self._stages[stage] = named_model(name, config, keyless)
         self._fallback = named_model(config.fallback, config, keyless) if config.fallback else None
+        # One model without a price is enough: the sum of dollars would leave its calls out.
         unpriced = [model.name for model in self.models if model.dollars_at_most(1, 1) is None]
         self.counts = frozenset({"tokens"} if unpriced else {"tokens", "dollars"})
         way = "its calls are counted in tokens alone (to count dollars, set researcher.price)"
@@ -74,6 +75,7 @@ class LLMResearcher(ResearcherDefaults):
         models = [self._model, *self._stages.values()]
         if self._fallback:
             models.append(self._fallback)
+        # `doctor` pays for one call for each, so none may be there twice.
         return tuple(dict.fromkeys(models))
 
     def perform(self, task: Task) -> Answer:
@@ -85,8 +87,9 @@ class LLMResearcher(ResearcherDefaults):
         if reply.reason in CONTENT or problem:
             conversation.send_back(reply, problem or reply.detail)
             # The same model would refuse again; another may not.
-            refused = reply.reason == "refused" and self._fallback
-            reply, problem = conversation.ask(refused or model)
+            if reply.reason == "refused" and self._fallback:
+                model = self._fallback
+            reply, problem = conversation.ask(model)
         return _answer(reply, problem)
 
 
@@ -128,8 +131,12 @@ class _Conversation:
                 max_tokens=config.max_tokens,
                 settings=config.settings,
             )
-            reason, problem = fits(reply.text, self.kind) if reply.reason == "ok" else ("", "")
+            reason = problem = ""
+            if reply.reason == "ok":
+                reason, problem = fits(reply.text, self.kind)
+            # Before any wait: what was paid must be on record if the engine dies meanwhile.
             self.calls.book(reply.booked(reason, problem))
+            # Rate limits have a count of their own: a wait for one is no failure of the service.
             if reply.reason == "rate_limited" and rate_waits < RATE_WAITS:
                 rate_waits += 1
                 pause_s = reply.wait_s or _pause_s(rate_waits)
@@ -150,6 +157,7 @@ def _pause_s(number: int) -> float:
 
 def unfenced(text: str) -> str:
     """The text within the one code fence around it, if there is one."""
+    # Some services begin with a byte order mark, which JSON forbids.
     text = text.strip().removeprefix("\ufeff")
     fenced = _FENCE.match(text)
     return fenced[1] if fenced else text
@@ -164,7 +172,8 @@ def fits(text: str, kind: RequestKind) -> tuple[str, str]:
     try:
         if not _gives_up(value):
             OUTPUTS[kind].from_value(value, "reply.json")
-        if isinstance(value, dict) and "via" in value:  # who wrote the code is the engine's to say
+        # Who wrote the code is the engine's to say.
+        if isinstance(value, dict) and "via" in value:
             raise RecordError("reply.json: via: unknown key")
         AgentResult.from_text(_result(value), "reply.json")
     except RecordError as error:
@@ -183,6 +192,7 @@ def _answer(reply: ModelReply, problem: str) -> Answer:
     if reply.reason == "ok":
         return Answer(_result(parse_json(unfenced(reply.text), "reply.json")))
     failure = f"{reply.reason}: {reply.detail}"
+    # No answer counts as a failed attempt, which is tried again; an answer `failed` waits for the user at once.
     if reply.reason in AGAIN or reply.reason in CONTENT or reply.reason == "too_large":
         return Answer(None, failure)
     return Answer(_result({"status": "failed", "summary": failure + WAYS.get(reply.reason, "")}))
