@@ -84,6 +84,7 @@ def verify_lab(lab: Lab) -> list[Finding]:
         lab.ledger.check()
     with report.catch("ledger"):
         lab.load()
+    # A block for each, so that one problem does not hide the others.
     with report.catch("ledger"):
         loss = fixes.lost_lines(lab)
         if loss:
@@ -116,7 +117,7 @@ def verify_lab(lab: Lab) -> list[Finding]:
         for message in stored.StoredTrials(lab.store, lab.ledger).check():
             report.problem("trials", message)
     _verify_programs(lab, report)
-    # The rest needs a whole configuration and ledger.
+    # The rest needs a whole configuration and ledger. Without them its errors would only repeat theirs.
     if not any(finding.check in ("config", "ledger") for finding in report.findings):
         _verify_start(lab, report)
     return report.findings
@@ -145,6 +146,7 @@ def _executed(lab: Lab) -> list[str]:
     for trials in sorted((lab.root / "experiments").glob("*/runs/*/trials")):
         for folder, folders, names in os.walk(trials):
             executed = [name for name in (*folders, *names) if executed_names.runs_by_itself(name)]
+            # In place, which keeps os.walk out of them: such a folder is one finding, whatever it holds.
             folders[:] = [name for name in folders if name not in executed]
             paths += [f"{os.path.relpath(folder, lab.root)}/{name}" for name in executed]
     return paths
@@ -152,6 +154,7 @@ def _executed(lab: Lab) -> list[str]:
 
 def _verify_start(lab: Lab, report: Report) -> None:
     """What `autolab loop` would refuse, and frozen files that differ from the commit that experiments use."""
+    # The loop refuses some of what was found above, in the same words.
     messages = {finding.message for finding in report.findings}
     config = preflight.relative(lab, lab.config())
     for check, message in preflight.refusals(preflight.Conditions(lab, config, note=False)):
@@ -169,6 +172,7 @@ def examine_machine(start: Path, fix: bool) -> list[Finding]:
     if find_root(start.resolve()) is None:
         report.note("lab", f"{start}: no lab here; `autolab init DIR` makes one")
         return report.findings
+    # Before the lab is opened: what is to be repaired may keep it from being opened.
     if fix:
         report.findings += _fix(start)
     lab = Lab.find(start)
@@ -178,6 +182,7 @@ def examine_machine(start: Path, fix: bool) -> list[Finding]:
         if not lab.iteration(iteration_id).folder.exists():
             way_out = "`autolab doctor --fix` brings it back"
             report.note("experiments", f"experiments/{iteration_id}: missing; {way_out}")
+    # These problems leave no Python of the trials to look into.
     if any(problem.check in ("config", "python", "packages") for problem in problems):
         return report.findings
     for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
@@ -191,6 +196,7 @@ def _examine_machine(report: Report) -> None:
         report.problem("python", f"Python {platform.python_version()}: use Python 3.11 to 3.13")
     if shutil.which("git") is None:
         report.problem("git", "git was not found on PATH; install it")
+    # By probes that try to break out: a kernel may have a feature and not enforce it here, as in some containers.
     for level in ("full", "partial"):
         try:
             layers = [*probe.probe(level), *probe.probe_limits(level)]
@@ -228,6 +234,7 @@ def check_models(config: Config, folder: Path) -> list[Finding]:
 
 
 def _check_model(report: Report, role: str, researcher: ResearcherConfig, folder: Path) -> None:
+    # Every researcher is loaded, also one without a model: a wrong option or a missing program shows here.
     load_researcher(researcher)
     if researcher.name != "llm":
         report.note("llm", f"{role} {researcher.name}: uses no model service that Autolab calls")
@@ -248,6 +255,7 @@ def _fix(start: Path) -> list[Finding]:
     """Repair the ledger first: all other repairs read it. LabError: there is no record to repair."""
     root = find_root(start.resolve())
     assert root is not None
+    # In a worktree this is the repository's own folder, where the record is.
     common = common_dir(root)
     if common.name == ".git":
         root = common.parent
@@ -263,11 +271,13 @@ def _fix(start: Path) -> list[Finding]:
         _fix_ledger(lab, report)
         for message in fixes.fix_contents(lab):
             report.note("fixed", message)
+        # Writes the views of the state again, so the ledger must be whole by now.
         lab.take_up(fix=True)
         for message in stored.StoredTrials(lab.store, lab.ledger).fix():
             report.note("fixed", message)
         lab.git.repair_worktrees()
         _restore_documents(lab, report)
+        # After the documents, from which missing rows are made.
         for message in fixes.fix_table(lab):
             report.note("fixed", message)
         document.write_documents(lab, lab.load()[1], lambda line: report.note("documents", line))
@@ -275,6 +285,7 @@ def _fix(start: Path) -> list[Finding]:
 
 
 def _fix_ledger(lab: Lab, report: Report) -> None:
+    # Before the repair, which writes a new head.
     number_of_lines = _number_of_lines(lab.ledger)
     try:
         lab.ledger.open(repair=True)
@@ -328,6 +339,7 @@ def _restore_documents(lab: Lab, report: Report) -> None:
         message = fixes.restore(lab, path, newest_logs)
         report.note("fixed", f"{path.relative_to(lab.root)}: {message}")
     names = []
+    # Only what is missing: a file that the user edited stays.
     for commit in newest_logs.values():
         names += lab.git.restore_missing(commit, lab.root)
     names += _show_requests(lab)
@@ -352,6 +364,7 @@ def _broken_documents(lab: Lab) -> list[Path]:
 def _newest_logs(lab: Lab) -> dict[str, str]:
     """Iteration -> the newest commit of refs/autolab/log that holds its files."""
     newest: dict[str, str] = {}
+    # Newest first, so the first commit of an iteration is its last. A new lab has no such ref.
     if lab.git.resolve(LOG):
         for commit, subject in lab.git.log_entries(LOG):
             newest.setdefault(subject.partition(" ")[0], commit)
@@ -360,13 +373,14 @@ def _newest_logs(lab: Lab) -> dict[str, str]:
 
 def _show_requests(lab: Lab) -> list[str]:
     """Copy prompts and replies that are missing in `.autolab` from the store again; their names."""
+    # Later events overwrite earlier ones, as the engine's own copies did.
     sources: dict[Path, Path] = {}
     for answered in events_of(lab.ledger.lines(), Answered):
         reply = lab.store / answered.reply
         logs, name = lab.logs(reply.parts[-3]), reply.parts[-2]
         sources[logs / f"{name}.reply.json"] = reply
         sources[logs / f"{name}.prompt.md"] = reply.with_name("prompt.md")
-        sources[lab.control / "agent_result.json"] = reply  # the newest reply, after the last event
+        sources[lab.control / "agent_result.json"] = reply
     names = []
     for path, source in sources.items():
         if source.exists() and not path.exists():

@@ -52,8 +52,10 @@ WAY_OUT = "`autolab doctor --fix` puts it aside and makes it again"
 
 def _places(store: Path, control: Path) -> Iterator[tuple[Path, bool]]:
     """Every path that has a fixed kind, and whether it is a folder; folders first."""
-    for folder in (store, control, *(store / name for name in FOLDERS)):
-        yield folder, True
+    yield store, True
+    yield control, True
+    for name in FOLDERS:
+        yield store / name, True
     paths = [store / name for name in PLAIN]
     paths += [control / name for name in VIEWS]
     for pattern in ("control/prompts/*", "seals/*.json", "pending/*.json"):
@@ -64,6 +66,7 @@ def _places(store: Path, control: Path) -> Iterator[tuple[Path, bool]]:
 
 def _kind_problem(path: Path, is_folder: bool) -> str:
     """What is wrong with the kind of a path, or with its access; empty if nothing, or if nothing is there."""
+    # Of the path itself: a link to a file would be read, and be replaced by a file at the next write.
     try:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -75,7 +78,9 @@ def _kind_problem(path: Path, is_folder: bool) -> str:
     access = os.R_OK | os.W_OK
     if is_folder:
         access |= os.X_OK
-    return "" if os.access(path, access) else NO_ACCESS
+    if not os.access(path, access):
+        return NO_ACCESS
+    return ""
 
 
 def misplaced(lab: Lab) -> Iterator[str]:
@@ -93,7 +98,9 @@ def restore_kinds(store: Path, control: Path) -> Iterator[str]:
         if not problem:
             continue
         if problem == NO_ACCESS:
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | (0o700 if is_folder else 0o600))
+            # Rights are added for the owner alone: what others may do stays as the user set it.
+            needed = 0o700 if is_folder else 0o600
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | needed)
             yield f"{path}: {problem}: its permissions were fixed"
             continue
         # What a link leads to is taken over. A lock's content says nothing once nobody holds it.
@@ -110,6 +117,7 @@ def put_aside(store: Path, path: Path) -> Path:
     """Move what lies at `path`, a link itself and not its target, into `aside/`; its new path."""
     folder = store / "aside"
     folder.mkdir(exist_ok=True)
+    # Nothing in this folder is ever deleted, so the number is free.
     number = len(list(folder.glob(f"{path.name}.*")))
     copy = folder / f"{path.name}.{number}"
     shutil.move(path, copy)
@@ -141,6 +149,7 @@ class Damage:
 
 
 def _read_documents(lab: Lab, path: Path) -> None:
+    # A wrong hash cannot be seen here; the engine would then keep a document as one that the user edited.
     hashes = json.loads(path.read_bytes())
     if not isinstance(hashes, dict) or not all(isinstance(sha, str) for sha in hashes.values()):
         raise LabError("not an object of hashes")
@@ -173,6 +182,7 @@ def _make_calibration(lab: Lab, path: Path) -> str:
         # Of the many transitions of a history only these are read whole.
         if line.event == events.Transition.KIND and line.data.get("why") == "calibrated":
             newest = events.read(line, events.Transition).calibration
+    # Not made up: without it the next loop measures the noise again.
     if newest is None:
         return "the lab is calibrated anew"
     for folder in (lab.control, lab.store):
@@ -205,6 +215,7 @@ def _make_seal(lab: Lab, path: Path) -> str:
     name = path.name.removesuffix(".json")
     for export in list((lab.store / "exports").glob("*")):
         if name.startswith(export.name):
+            # An export is read-only, and a folder without write access cannot be moved.
             os.chmod(export, 0o755)
             put_aside(lab.store, export)
     return "what it sealed is exported and sealed anew by the next run"
@@ -219,6 +230,7 @@ def _make_pending(lab: Lab, path: Path) -> str:
     return f"an entry of {name} for a document is lost; its numbers stand in experiments/"
 
 
+# The ledger and the head are not here: `doctor` repairs them first, and the others are made from them.
 CONTENTS = (
     Contents("documents.json", _read_documents, _make_documents),
     Contents("lessons.jsonl", _read_lessons, _make_lessons),
@@ -239,12 +251,14 @@ def damages(lab: Lab) -> Iterator[Damage]:
                 reason = str(error).removeprefix(f"{path}: ").partition("; `autolab doctor")[0]
                 reason = " ".join(reason.split())[:200]
                 yield Damage(path, f"{path}: not as Autolab wrote it: {reason}", contents)
+            # Of the wrong kind, which `misplaced` reports.
             except OSError:
-                continue  # of the wrong kind, which `misplaced` says
+                continue
 
 
 def fix_contents(lab: Lab) -> Iterator[str]:
     """Put damaged files aside and make them again; a line for each. The caller holds the lock."""
+    # A list, because a repair adds files to the folders that `damages` looks through.
     for damage in list(damages(lab)):
         copy = put_aside(lab.store, damage.path)
         yield f"{damage.message}; put aside as {copy}; {damage.contents.make(lab, damage.path)}"
@@ -269,10 +283,11 @@ def begin_anew(lab: Lab, number_of_lines: int) -> str:
     branch = campaign.home_branch or lab.git.branch()
     if branch is None:
         raise LabError(f"{lab.root}: no branch is checked out; run `git switch BRANCH`, then again")
-    begun = events.LedgerBegunAnew(
+    # First in the chain: whoever reads the record sees that it has a gap before anything that was taken over.
+    beginning = events.LedgerBegunAnew(
         lost=number_of_lines, iterations=campaign.iterations, open=state.iteration_id, campaign=is_whole
     )
-    events.append(lab.ledger, begun)
+    events.append(lab.ledger, beginning)
     for lesson in lessons:
         events.append(lab.ledger, events.Learned(lesson=lesson))
     new_campaign = campaign.model_copy(
@@ -284,6 +299,7 @@ def begin_anew(lab: Lab, number_of_lines: int) -> str:
             "iteration_offset": lab.ledger.head.size,
         }
     )
+    # The open iteration is dropped: its requests and trials were in the lines that are lost.
     new_state = state.model_copy(
         update={"stage": Stage.HYPOTHESIS, "iteration_id": None, "reason": "", "stage_attempt": 1}
     )
@@ -305,6 +321,7 @@ def _last_state(lab: Lab) -> tuple[State, Campaign, bool]:
         return state, Campaign.from_value(copy["campaign"], "campaign.json: campaign"), True
     except (OSError, ValueError, TypeError, KeyError, RecordError):
         pass
+    # The highest number, not the count: hypotheses that ended without a record have used up theirs.
     records = sorted((lab.root / "experiments").glob("[0-9]*/record.json"))
     hypotheses = 0
     for path in records:
@@ -353,8 +370,9 @@ def changed_manifests(lab: Lab) -> Iterator[tuple[Path, str]]:
         run_id = path.parent.name
         folder = "" if run_id.startswith("reproduction") else path.parts[-4]
         hashes = recorded.get((folder, run_id))
+        # Under way, abandoned, or older than a ledger that was begun anew.
         if not hashes or None in hashes:
-            continue  # under way, abandoned, or older than a ledger that was begun anew
+            continue
         try:
             sha = files.sha256_of_file(path)
         except OSError as error:
@@ -375,6 +393,7 @@ def _recorded_hashes(lab: Lab) -> dict[Run, set[str | None]]:
         if line.event not in (events.RunStarted.KIND, events.RunEnded.KIND):
             continue
         run_id = line.data["run_id"]
+        # Run ids repeat from iteration to iteration; calibrations and reproductions belong to none.
         folder = iteration
         if run_id.startswith("calibration"):
             folder = "calibration"
@@ -403,8 +422,12 @@ def short_rows(lab: Lab) -> list[int]:
     path = lab.root / lab.config().files.table
     if not path.is_file():
         return []
-    rows = enumerate(path.read_bytes().split(b"\n"), 1)
-    return [number for number, row in rows if row.strip() and row.count(b"\t") != len(COLUMNS) - 1]
+    numbers = []
+    # Bytes, because a damaged row need not be UTF-8.
+    for number, row in enumerate(path.read_bytes().split(b"\n"), 1):
+        if row.strip() and row.count(b"\t") != len(COLUMNS) - 1:
+            numbers.append(number)
+    return numbers
 
 
 def fix_table(lab: Lab) -> Iterator[str]:
@@ -420,10 +443,12 @@ def fix_table(lab: Lab) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if line.strip() and line != header and number not in short:
             rows.append(line)
-    present = {_row_key(row) for row in rows}
+    # By key and not by text: a user may have edited the words of a row, which is then kept.
+    present = set(map(_row_key, rows))
     restored = [row for row in _recorded_rows(lab) if _row_key(row) not in present]
     text = "\n".join([*rows, *restored, ""]).encode(errors="surrogateescape")
     files.write_whole(lab.root / name, text)
+    # Else the engine would take the repair for an edit of the user's.
     hashes = journal.known(lab.documents_path) | {name: files.sha256_of(text)}
     files.write_whole(lab.documents_path, json.dumps(hashes))
     more = f" and {len(short) - 1} more" if len(short) > 1 else ""
@@ -447,8 +472,11 @@ def _recorded_rows(lab: Lab) -> Iterator[str]:
         title = heading[1] if heading else ""
         for path in sorted((paths.folder / "runs").glob("run_*/run_manifest.json")):
             manifest = Manifest.load(path)
+            metrics = None
             metrics_path = path.with_name("metrics.json")
-            metrics = RunMetrics.load(metrics_path) if metrics_path.exists() else None
+            # A run that failed has none.
+            if metrics_path.exists():
+                metrics = RunMetrics.load(metrics_path)
             metric = manifest.metric or lab.config().metric.primary
             entry = iteration_documents.tsv_rows(manifest, metrics, metric, title, results.confirmation)
             yield from entry.text.split("\n")
