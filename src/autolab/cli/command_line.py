@@ -44,8 +44,9 @@ COMMANDS = {name: text for group in GROUPS.values() for name, text in group.item
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     sys.excepthook = _show_bug
+    # A path may hold what no terminal's encoding has. Under a test standard output may be another object.
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what no terminal's encoding has
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(_help())
@@ -83,6 +84,7 @@ def _print_error(text: str) -> None:
     sys.stderr.write(clean(text))
 
 
+# An error of ours keeps its traceback; it may quote a key, so it is cleaned like everything that is printed.
 def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     import traceback
 
@@ -90,6 +92,7 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _run(name: str, options: list[str]) -> int:
+    # Before `commands` is imported: scripts call `status` often, and it needs none of that.
     if name == "status":
         from autolab.cli import status
 

@@ -27,9 +27,11 @@ def option(metavar: str, *aliases: str, help: str | None = None) -> object:
 
 
 def _default(value: str) -> str:
+    # tyro would also show a default that says nothing, such as "(default: None)".
     return "" if value in ("None", "''", "") else f"(default: {value})"
 
 
+# Without a `--no-` form: every switch is off unless it is given.
 Switch = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
 
 LabFolder = Annotated[Path, option("DIR", help="A folder in the lab, if it is not this one.")]
@@ -63,13 +65,17 @@ class SearchFlags:
             raise UsageError(f"--patience: {self.patience} is not a positive number")
         if self.goal and not re.search(r"[^\W\d_]", self.goal):
             raise UsageError(f"--goal: {self.goal!r} holds no word; say what you want in one sentence, in any language")
-        goal = many_lines(self.goal)  # words of a command line need not be UTF-8
+        # Words of a command line need not be UTF-8, and the record holds nothing else.
+        goal = many_lines(self.goal)
         if len(goal) > PROSE:
             raise UsageError(f"--goal: {len(goal):,} characters; say it in {PROSE:,} or fewer")
         target = self.target
         if self.target_accuracy is not None:
             target = f"accuracy>={self.target_accuracy:g}"
-        return LoopRequest(self.max_iterations, goal, None if target is None else one_line(target), self.patience)
+        # Like the goal it is quoted in prompts and reports, where a line break would begin something new.
+        if target is not None:
+            target = one_line(target)
+        return LoopRequest(self.max_iterations, goal, target, self.patience)
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ class RecordFlags:
         llm_raw: Keep every prompt and raw reply.
     """
 
+    # With a `--no-` form, only so that the refusal can say why.
     keep: Annotated[bool, arg(help_behavior_hint="")] = True
     llm_raw: Annotated[bool, arg(help_behavior_hint="")] = True
 
@@ -141,6 +148,7 @@ class AdoptionFlags(AdoptionRequest):
         python: Python of the trials. A package that has to be compiled must be installed there.
     """
 
+    # The fields of the base class once more, because tyro reads the help and the names of values from here.
     train_command: Annotated[str | None, option("COMMAND")] = None
     metric: Annotated[str | None, option("NAME")] = None
     direction: Annotated[Direction | None, option("{minimize,maximize}")] = None

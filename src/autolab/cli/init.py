@@ -38,12 +38,14 @@ def make_lab(folder: Path, template: str, seed: int | None = None) -> Lab:
     # git does not see an empty folder. If init is killed, it goes on as long as this one is there.
     marker = folder / f".autolab.init.{name}"
     if not marker.exists():
+        # A clone of a lab: its files are there, its record is not.
         if (folder / ".autolab" / "config.yaml").exists() and find_root(folder) == folder:
             return register(folder, seed)
         if folder.exists() and any(folder.iterdir()):
             raise LabError(
                 f"{folder}: not empty; name a new folder for a lab, or use --from-existing for your own repository"
             )
+    # Everything until the marker is removed can be done twice.
     marker.mkdir(parents=True, exist_ok=True)
     _copy(sources, folder)
     write_schemas(folder)
@@ -91,6 +93,7 @@ def _prepare(root: Path) -> None:
     if not (root / "prepare.py").is_file():
         return
     print(f"making the lab's data: {root / 'prepare.py'}", flush=True)
+    # The lab's own program with the user's rights, like any program of a template that they chose.
     try:
         process = subprocess.run([sys.executable, "prepare.py"], cwd=root, stderr=subprocess.PIPE, check=False)
     except KeyboardInterrupt:

@@ -56,12 +56,14 @@ def publish(
     """
     lab = Lab.find(dir)
     with lab.hold("autolab publish"):
+        # Entries that wait for a document belong in the commit too.
         write_documents(lab, lab.load()[1], print_line)
         paths = publishable(lab)
         commit = lab.git.publish(paths, message)
         if commit is None:
             print("nothing new to publish")
             return ExitCode.DONE
+        # After the commit: a crash between the two loses a line of information, not a result.
         events.append(lab.ledger, events.Published(commit=commit, files=len(paths)))
     print(f"committed {commit[:12]}")
     return ExitCode.DONE
@@ -86,6 +88,7 @@ def doctor(
         researcher = ResearcherFlags(model.researcher, model=model.model, base_url=model.base_url)
         config = relative(lab, with_researcher(lab.config(), researcher))
         return print_findings(check_models(config, lab.control / "prompts"), json)
+    # Ignored options would look as if the model had been checked.
     if model != CheckedModelFlags():
         raise UsageError("doctor: --researcher, --model and --base-url go with --llm")
     return print_findings(examine_machine(dir, fix), json)

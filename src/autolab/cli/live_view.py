@@ -39,6 +39,7 @@ class LiveView(live.Live):
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        # If one of these steps fails, those before it are undone: the user keeps a terminal that works.
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._echo, True)
             self._echo(False)
@@ -55,6 +56,7 @@ class LiveView(live.Live):
     def __call__(self, line: str) -> None:
         line = clean(line)
         self.board.note(line)
+        # rich's refresh thread draws at the same time.
         with self._lock:
             self._fit()
             self.console.print(log_row(line))
@@ -117,6 +119,7 @@ class LiveView(live.Live):
         # A terminal that does not know its size says 0.
         columns, rows = columns or 80, rows or 24
         widths = self.board.widths
+        # Each row now takes as many lines as it has widths of the terminal, rounded up.
         if columns < self.console.width and widths:
             height = sum(max(1, -(-width // columns)) for width in widths)
             up = f"\x1b[{height - 1}A" if height > 1 else ""

@@ -50,6 +50,7 @@ def init(
     else:
         lab = make_lab(dir, template, seed)
     print(f"lab {lab.lab_id} at {lab.root}")
+    # As the user wrote the path, so that they recognise it.
     change = "" if Path.cwd() == lab.root else f"cd {shlex.quote(str(dir))} && "
     print(f"next: {change}autolab loop --max-iterations 3")
     return ExitCode.DONE
@@ -65,6 +66,7 @@ def demo(
     Args:
         dir: A new folder, or that of an earlier demo.
     """
+    # The seed is fixed, so that the demo shows the same three iterations everywhere.
     if not (dir / ".git" / "autolab" / "head").exists():
         make_lab(dir, "digits", 0)
     code = loop(SearchFlags(max_iterations=3), ResearcherFlags(), TrialFlags(), RecordFlags(), dir=dir, plain=plain)

@@ -30,6 +30,7 @@ def calibrate(*, dir: flags.LabFolder = Path("."), json: flags.Json = False, pla
     with lab.hold("autolab calibrate"):
         config = lab.config()
         with watched(lab, config, plain, json) as (view, stop):
+            # Inside the view, because it tells the user about a lower level of containment.
             config = in_force(lab, config, view)
             base, _ = base_of(lab, config, lab.load()[1], view)
             result = calibration.calibrate(lab, config, base, view, stop)
@@ -37,6 +38,7 @@ def calibrate(*, dir: flags.LabFolder = Path("."), json: flags.Json = False, pla
         print("paused; `autolab calibrate` goes on from here")
         return ExitCode.DONE
     print_result(result.value(), calibration.calibration_text(result), json)
+    # After the numbers: they show the user why, and what another budget would resolve.
     if result.refused:
         raise LabError(f"calibration refuses: {result.refused}")
     return ExitCode.DONE
@@ -60,7 +62,8 @@ def reproduce(
     lab = Lab.find(dir)
     with lab.hold(f"autolab reproduce {run}"):
         path = find_run(lab, run)
-        manifest, config = Manifest.load(path, str(path.relative_to(lab.root))), lab.config()
+        manifest = Manifest.load(path, str(path.relative_to(lab.root)))
+        config = lab.config()
         with watched(lab, config, plain, json) as (view, stop):
             config = in_force(lab, config, view)
             result = reproduce_run(lab, config, manifest, trial, view, stop)
@@ -91,6 +94,7 @@ def replay(
     lab = Lab.find(dir)
     config = lab.config()
     with lab.hold(f"autolab replay {iteration}"):
+        # Under the lock, although the replay has a lab of its own: the record must not grow while it is read.
         record = find_iteration(lab, iteration)
         with watched(lab, config, plain, json) as (view, stop):
             result = replay_iteration(lab, config, record, view, stop, rerun=rerun, into=into)

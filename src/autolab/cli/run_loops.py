@@ -18,6 +18,7 @@ from autolab.loop import user_review
 from autolab.loop.engine import End, Engine, ended
 from autolab.loop.preflight import relative
 
+# A pause is no failure: a script that runs the command again goes on.
 EXIT_CODES = {
     End.DONE: ExitCode.DONE,
     End.PAUSED: ExitCode.DONE,
@@ -34,6 +35,7 @@ def run(*, dir: flags.LabFolder = Path("."), plain: flags.Plain = False) -> int:
         with watched(lab, config, plain) as (view, stop):
             engine = Engine(lab, config, view, stop)
             before, _ = lab.load()
+            # A step would ask the same question again; `review` answers it.
             if before.stage is Stage.HUMAN_REVIEW:
                 view(f"waits for you: {before.reason}")
                 return EXIT_CODES[End.USER]
@@ -56,6 +58,7 @@ def loop(
 
     After a crash, Ctrl-C or `autolab stop` the same command goes on from there.
     """
+    # Before the lab is locked, so that a typing error is reported also while another command holds it.
     unused.refuse_less()
     request = search.request()
     lab = Lab.find(dir)
@@ -98,6 +101,7 @@ def review(
 def stop(*, dir: flags.LabFolder = Path(".")) -> int:
     """Ask the running loop to pause after the running trials."""
     lab = Lab.find(dir)
+    # The request names the command that holds the lab now: the next one is not meant.
     command = holder(lab.store)
     if command is None:
         raise LabError(f"{lab.root}: nothing runs here; `autolab status` shows the lab's state")

@@ -26,19 +26,23 @@ if TYPE_CHECKING:
 
 def print_findings(findings: list[Finding], as_json: bool) -> int:
     """Print findings; exit code 1 if one blocks."""
-    blocking = [finding for finding in findings if finding.severity == "blocking"]
+    problems = 0
     lines = []
     for finding in findings:
-        mark = "FAIL" if finding in blocking else "note"
+        mark = "note"
+        if finding.severity == "blocking":
+            problems += 1
+            mark = "FAIL"
         lines.append(f"{mark}  {finding.check}: {finding.message}")
-    if not blocking:
+    if problems == 0:
         lines.append("all is well")
-    elif len(blocking) == 1:
+    elif problems == 1:
         lines.append("1 problem")
     else:
-        lines.append(f"{len(blocking)} problems")
-    print_result({"ok": not blocking, "findings": [finding.value() for finding in findings]}, lines, as_json)
-    return ExitCode.ERROR if blocking else ExitCode.DONE
+        lines.append(f"{problems} problems")
+    value = {"ok": problems == 0, "findings": [finding.value() for finding in findings]}
+    print_result(value, lines, as_json)
+    return ExitCode.ERROR if problems else ExitCode.DONE
 
 
 def print_result(value: object, lines: Iterable[str], as_json: bool) -> None:
@@ -62,6 +66,7 @@ def print_aside(line: str) -> None:
 def with_researcher(config: Config, flags: ResearcherFlags) -> Config:
     """The configuration with the researcher that this command's options name."""
     timeout_s = flags.llm_timeout
+    # Checked here, because copies of a record are not validated. Python reads "nan" and "inf" as numbers.
     if timeout_s is not None and not 0 < timeout_s < float("inf"):
         raise UsageError(f"--llm-timeout: {timeout_s:g} is not a positive number of seconds")
     options = {
@@ -74,11 +79,13 @@ def with_researcher(config: Config, flags: ResearcherFlags) -> Config:
     options = {key: value for key, value in options.items() if value is not None}
     if not flags.researcher and not options:
         return config
-    name = flags.researcher or _implied_researcher(config.researcher.name, set(options))
     researcher = config.researcher
+    name = flags.researcher or _implied_researcher(researcher.name, set(options))
+    # The configured options belong to the configured researcher; another one may not know them.
     if name != researcher.name:
         researcher = ResearcherConfig(name=name)
-    return config.model_copy(update={"researcher": researcher.model_copy(update={"name": name, **options})})
+    researcher = researcher.model_copy(update=options)
+    return config.model_copy(update={"researcher": researcher})
 
 
 def _implied_researcher(configured: str, options: set[str]) -> str:
@@ -113,6 +120,7 @@ def watched(lab: Lab, config: Config, plain: bool, as_json: bool = False) -> Ite
     If standard output is for a JSON document, lines go to standard error.
     """
     view = Plain(print_aside) if as_json else choose_view(lab, config, plain)
+    # The view inside: it must have given the terminal back before the handlers of signals are gone.
     with _PauseRequests(lab, view) as stop, view:
         yield view, stop
 
@@ -121,7 +129,8 @@ def choose_view(lab: Lab, config: Config, plain: bool) -> Plain | LiveView:
     """The live view where a user looks at a terminal that can show it, else plain lines."""
     if plain or not can_draw():
         return Plain(print_line)
-    from autolab.cli.live_view import LiveView  # loads rich, which no other view needs
+    # It loads rich, which no other view needs.
+    from autolab.cli.live_view import LiveView
 
     lessons = recall(lab.store, lab.ledger, lab.load()[1].learned)
     return LiveView(config.budget, map(JudgedIteration.before, lessons))
@@ -151,6 +160,7 @@ class _PauseRequests:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        # This command is over, so a request that is still there has nobody to read it.
         self._lab.store.joinpath("stop").unlink(missing_ok=True)
 
     def _is_requested(self) -> bool:
@@ -161,6 +171,7 @@ class _PauseRequests:
         return self._is_pausing
 
     def _handle(self, number: int, _: object) -> None:
+        # Nothing is lost: the ledger has every effect that began, and the next command takes it up.
         if self._is_pausing:
             raise KeyboardInterrupt
         self._is_pausing = True

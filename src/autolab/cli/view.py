@@ -42,8 +42,10 @@ class Plain:
 
     def stage(self, state: State, campaign: Campaign, title: str) -> None:
         self._stage, self._progress = state.stage, None
-        attempt = f" (attempt {state.stage_attempt} of {state.max_stage_attempts})" if state.stage_attempt > 1 else ""
-        self(f"[{state.iteration_id}] {state.stage}{attempt}")
+        line = f"[{state.iteration_id}] {state.stage}"
+        if state.stage_attempt > 1:
+            line += f" (attempt {state.stage_attempt} of {state.max_stage_attempts})"
+        self(line)
 
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:
         self._progress = progress
@@ -54,11 +56,13 @@ class Plain:
         pass
 
     def pause(self) -> None:
+        # Called at every look for a request, and by the handler of a signal.
         if self._pausing:
             return
         self._pausing = True
         message = f"autolab: {pausing(self._stage, self._progress)}; Ctrl-C again stops at once\n"
         # The loop pauses also when nobody reads its messages any more.
+        # By os.write, because a handler may interrupt a print, whose buffer cannot be entered twice.
         with contextlib.suppress(OSError):
             os.write(2, message.encode())
 
@@ -80,5 +84,6 @@ def in_foreground(terminal: int) -> bool:
     """Whether this process is the one that the terminal's user works with; a job in the background draws nothing."""
     try:
         return os.tcgetpgrp(terminal) == os.getpgrp()
+    # A terminal without job control has no background.
     except OSError:
-        return True  # a terminal without job control
+        return True

@@ -169,7 +169,7 @@ class CommandResearcher(ResearcherDefaults):
             _refuse_lab("writes", configured_writes, folders.lab)
         own_settings = tuple(map(_settings_path, configured_writes))
         reads = (*installation(executable), str(prompt), *map(str, folders.data), *configured_reads)
-        # Packages of labs that Autolab ships contain public data sets with their labels.
+        # Autolab may be among the program's packages, and its labs contain data sets with all their labels.
         sites: list[str] = []
         for path in reads:
             sites += glob.glob(f"{glob.escape(path)}/lib*/python*/*-packages")
