@@ -122,8 +122,8 @@ def check(folder: Path) -> list[Finding]:
     for path in sorted(folder.glob("*.md")):
         text = decode(path.read_bytes())
         # Headings are read in the filled prompt, which only a sound template gives.
-        problems = _problems(path.name, text) or _missing_headings(path.name, text)
-        findings += [_finding(path.name, problem) for problem in problems]
+        for problem in _problems(path.name, text) or _missing_headings(path.name, text):
+            findings.append(_finding(path.name, problem))
     contracts = [(name,) for name in CONTRACTS.values()]
     for names in (*FILES.values(), *contracts):
         if not any((folder / name).exists() for name in names):

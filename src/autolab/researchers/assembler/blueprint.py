@@ -50,10 +50,7 @@ def implementation(read: Read, model: Mapping[str, JsonValue] | None, name: str)
     RecordError: it cannot be assembled.
     """
     files = _files(read, model, name)
-    if files is None:
-        return None
-    plan = "\n".join(f"- {line}" for line in files.plan)
-    return ImplementationOutput(plan=plan, files=files.files, edits=files.edits, via="assembler")
+    return None if files is None else files.implementation(via="assembler")
 
 
 def with_base_files(output: ImplementationOutput, changed: list[str], read: Read) -> ImplementationOutput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autolab.lab.schemas.method import Activation, DepthwiseSeparable, Dropout, GlobalPool, ModelConfig, Norm, Residual
+from autolab.lab.schemas.method import Activation, Dropout, GlobalPool, ModelConfig, Norm, Residual
 from autolab.researchers.assembler.layers import ACTIVATIONS, Placed, Shape, place, residual_name, sizes
 from autolab.researchers.assembler.source import Source, block, prose
 
@@ -110,6 +110,7 @@ def parameters(config: ModelConfig) -> int:
 def model_source(config: ModelConfig) -> Source:
     """`models/<name>.py`: equal configurations give equal bytes. RecordError: layers do not fit."""
     layers = place(config)
+    modules = {layer.code.partition("(")[0] for layer in layers}
     residuals = _residuals(layers)
     text = _MODULE.format(
         name=config.name,
@@ -117,8 +118,8 @@ def model_source(config: ModelConfig) -> Source:
         classes=config.classes,
         parameters=sum(layer.parameters for layer in layers),
         words=_words(layers),
-        imports="\n".join(_imports(layers, residuals)),
-        blocks=_blocks(layers, residuals),
+        imports="\n".join(_imports(modules, residuals)),
+        blocks=_blocks(modules, residuals),
         layers=block(_lines(layers, config.input), 3),
         initialisation=_INITIALISATION[config.initialisation],
         dimensions=" ".join(map(str, config.input)),
@@ -168,8 +169,7 @@ def _residuals(layers: tuple[Placed, ...]) -> list[Residual]:
     return list(blocks.values())
 
 
-def _imports(layers: tuple[Placed, ...], residuals: list[Residual]) -> list[str]:
-    modules = {layer.code.partition("(")[0] for layer in layers}
+def _imports(modules: set[str], residuals: list[Residual]) -> list[str]:
     einops = [name for name in ("Rearrange", "Reduce") if name in modules]
     # Every model imports one of the two: maps become values by `flatten` or `global_pool`.
     lines = [
@@ -183,9 +183,9 @@ def _imports(layers: tuple[Placed, ...], residuals: list[Residual]) -> list[str]
     return lines
 
 
-def _blocks(layers: tuple[Placed, ...], residuals: list[Residual]) -> str:
+def _blocks(modules: set[str], residuals: list[Residual]) -> str:
     """The classes that the model's layers need, each once, before the model."""
-    separable = any(isinstance(placed.layer, DepthwiseSeparable) for placed in layers)
+    separable = "DepthwiseSeparable" in modules
     separable |= any(layer.convolution == "depthwise_separable" for layer in residuals)
     # First, because a residual block may be built of it.
     blocks = _SEPARABLE if separable else ""

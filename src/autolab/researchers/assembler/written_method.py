@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autolab.lab.schemas.method import Method
-from autolab.lab.schemas.replies import Edit, NewFile
+from autolab.lab.schemas.replies import Edit, ImplementationOutput, NewFile
 from autolab.researchers.assembler.model_source import model_source
 from autolab.researchers.assembler.recipe_source import recipe_source
 from autolab.researchers.assembler.source import Source
@@ -28,6 +28,11 @@ class WrittenMethod:
     files: tuple[NewFile, ...]
     edits: tuple[Edit, ...]
     plan: tuple[str, ...]
+
+    def implementation(self, via: str | None) -> ImplementationOutput:
+        """The answer to a request for code; `via` names what wrote it."""
+        plan = "\n".join(f"- {line}" for line in self.plan)
+        return ImplementationOutput(plan=plan, files=self.files, edits=self.edits, via=via)
 
 
 def method_files(base: Method, changed: Method, read: Callable[[str], str | None]) -> WrittenMethod:

@@ -247,8 +247,9 @@ def _clear(workspace: Path) -> None:
 def _forget_keys(job: Path) -> None:
     """Empty the environment in the file of a job that is over: it would hold keys for as long as the lab lives."""
     document = workdir.read_json(job)
-    steps = [step | {"env": {}} for step in document["steps"]]
-    workdir.write_json(job, document | {"steps": steps})
+    for step in document["steps"]:
+        step["env"] = {}
+    workdir.write_json(job, document)
 
 
 def _fault(ended: Exit, output: bytes) -> str:

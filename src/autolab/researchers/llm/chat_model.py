@@ -63,11 +63,12 @@ class LLMResearcher(ResearcherDefaults):
         for stage, name in config.stages.items():
             self._stages[stage] = named_model(name, config, keyless)
         self._fallback = named_model(config.fallback, config, keyless) if config.fallback else None
-        # One model without a price is enough: the sum of dollars would leave its calls out.
-        unpriced = [model.name for model in self.models if model.dollars_at_most(1, 1) is None]
-        self.counts = frozenset({"tokens"} if unpriced else {"tokens", "dollars"})
         way = "its calls are counted in tokens alone (to count dollars, set researcher.price)"
-        self.notes = tuple(f"no price is known for {name}: {way}" for name in unpriced)
+        for model in self.models:
+            if model.dollars_at_most(1, 1) is None:
+                self.notes += (f"no price is known for {model.name}: {way}",)
+        # One model without a price is enough: the sum of dollars would leave its calls out.
+        self.counts = frozenset({"tokens"} if self.notes else {"tokens", "dollars"})
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -121,11 +121,11 @@ def _doses(mechanism: Mechanism, newest: Mapping[str, Lesson]) -> Iterable[JsonV
 
 def _near_misses_together(mechanisms: Sequence[Mechanism], lessons: Sequence[Lesson], base: str) -> Idea | None:
     """The two best near misses on this base that belong to different families."""
-    near_misses = [lesson for lesson in lessons if lesson.base == base and near_miss(lesson)]
     best: dict[str | None, Lesson] = {}
-    for lesson in sorted(near_misses, key=gain, reverse=True):
-        if len(lesson.changes) == 1:
-            # The first is the best of its family. A pair of pairs would not show which part pays.
+    for lesson in sorted(lessons, key=gain, reverse=True):
+        # One change each: a pair of pairs would not show which part pays.
+        if lesson.base == base and near_miss(lesson) and len(lesson.changes) == 1:
+            # The first is the best of its family.
             best.setdefault(lesson.family, lesson)
     parts = []
     for lesson in list(best.values())[:2]:

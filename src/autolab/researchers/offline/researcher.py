@@ -85,7 +85,7 @@ class OfflineResearcher(ResearcherDefaults):
                 # A second request means that the code of the first failed; the same code would fail again.
                 if task.number > 1 and snapshot.trouble:
                     return _withdrawn(documents, code, bench, snapshot.trouble), WITHDRAWN
-                return _implementation(documents, bench), ""
+                return _write(documents, bench).implementation(bench.via), ""
             case RequestKind.IMPLEMENTATION_REVIEW:
                 return _review(documents, code, bench), ""
             case RequestKind.UPDATE_DOCS:
@@ -133,7 +133,8 @@ def _decide(snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
     base_commit = snapshot.code.base_commit
     if supported:
         # The candidate becomes the base. No lesson has its commit yet, and none has the commit "".
-        bench = bench.after(_in_catalogue(changes, bench))
+        unknown = _unknown(changes, bench)
+        bench = bench.after({name: value for name, value in changes.items() if name not in unknown})
         base_commit = ""
     untried = bandit.ideas(bench.mechanisms, snapshot.history.lessons, base_commit, bench.fits)
     # The design's own changes are no lesson before this iteration ends, so they are among the untried ones.
@@ -214,15 +215,14 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
     )
 
 
-def _in_catalogue(changes: Mapping[str, JsonValue], bench: Bench) -> dict[str, JsonValue]:
-    """The changes that the catalogue has: another researcher may have proposed others."""
-    names = {mechanism.change for mechanism in bench.mechanisms}
-    return {name: value for name, value in changes.items() if name in names}
+def _unknown(changes: Mapping[str, JsonValue], bench: Bench) -> set[str]:
+    """The changes that the catalogue does not have: another researcher may have proposed them."""
+    return changes.keys() - {mechanism.change for mechanism in bench.mechanisms}
 
 
 def _refuse_unknown(changes: Mapping[str, JsonValue], bench: Bench) -> None:
     """GaveUp: the claim is another researcher's, and there is no code for it here."""
-    unknown = changes.keys() - _in_catalogue(changes, bench).keys()
+    unknown = _unknown(changes, bench)
     if unknown:
         raise GaveUp(f"the claim is another researcher's: the catalogue has no change {min(unknown)}")
 
@@ -244,13 +244,6 @@ def _module(arm: str, documents: Documents) -> str:
 
 
 # the code
-
-
-def _implementation(documents: Documents, bench: Bench) -> ImplementationOutput:
-    """The code of the design."""
-    written = _write(documents, bench)
-    plan = "\n".join(f"- {line}" for line in written.plan)
-    return ImplementationOutput(plan=plan, files=written.files, edits=written.edits, via=bench.via)
 
 
 def _withdrawn(documents: Documents, code: Code, bench: Bench, trouble: str) -> ImplementationOutput:
@@ -279,7 +272,7 @@ def _write(documents: Documents, bench: Bench) -> WrittenMethod:
 def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
     """Compare the candidate, file by file, with the code of its design; and note what could explain a gain."""
     changes = _changes(documents)
-    if not changes or len(_in_catalogue(changes, bench)) < len(changes):
+    if not changes or _unknown(changes, bench):
         note = "The design names no changes of the catalogue, so the code was not compared with them."
         return ReviewOutput(findings=(), notes=note)
     try:
@@ -287,8 +280,9 @@ def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
     except (NotApplicable, RecordError) as error:
         return ReviewOutput(findings=(), notes=f"The design's changes are not the catalogue's: {error}")
     candidate = {path: code.read_candidate(path) for path in expected}
+    base = {path: code.read_base(path) for path in expected}
     # This comes first: a withdrawn candidate differs from its design in every file.
-    if all(text == code.read_base(path) for path, text in candidate.items()):
+    if candidate == base:
         return ReviewOutput(findings=(), notes="The candidate was withdrawn: its code is the base's.")
     findings = []
     for path, text in expected.items():

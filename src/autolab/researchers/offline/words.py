@@ -48,9 +48,11 @@ def changes_title(changes: Mapping[str, JsonValue], bench: Bench) -> str:
 
 def hypothesis(idea: Idea, metric: Metric, lessons: Sequence[Lesson]) -> HypothesisOutput:
     references: list[str] = []
+    rationales = []
     for mechanism, _ in idea.parts:
         references += mechanism.references
-    rationale = " ".join(mechanism.rationale for mechanism, _ in idea.parts)
+        rationales.append(mechanism.rationale)
+    rationale = " ".join(rationales)
     better = "lower" if metric.direction == "minimize" else "higher"
     # Twice the guess: what a mechanism costs depends on the machine.
     slowdown = max(2.0, 2 * idea.cost)
@@ -94,7 +96,9 @@ def docs(documents: Documents, paper_targets: Sequence[str], parameters: tuple[i
         f"{hypothesis.mechanism}{cited}",
         f"The arms differ in nothing else.{size} {claim}",
     ]
-    updates = tuple(PaperUpdate(path=path, text="\n\n".join(section)) for path in paper_targets[:1])
+    updates: tuple[PaperUpdate, ...] = ()
+    if paper_targets:
+        updates = (PaperUpdate(path=paper_targets[0], text="\n\n".join(section)),)
     return DocsOutput(
         observation=f"`{arm}` and its baseline were trained with the same seeds, data and settings.{size}",
         inference=inference,
