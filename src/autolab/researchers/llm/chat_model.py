@@ -121,17 +121,9 @@ class _Conversation:
         return reply, problem
 
     def _try(self, model: Model) -> tuple[ModelReply, str]:
-        config = self.config
         retries = rate_waits = 0
         while True:
-            reply = call(
-                model,
-                self.messages,
-                self.calls,
-                timeout_s=config.timeout_s,
-                max_tokens=config.max_tokens,
-                settings=config.settings,
-            )
+            reply = call(model, self.messages, self.calls, self.config)
             reason = problem = ""
             if reply.reason == "ok":
                 reason, problem = fits(reply.text, self.kind)
@@ -141,7 +133,7 @@ class _Conversation:
             if reply.reason == "rate_limited" and rate_waits < RATE_WAITS:
                 rate_waits += 1
                 pause_s = reply.wait_s or _pause_s(rate_waits)
-            elif reply.reason in AGAIN and retries < config.retries:
+            elif reply.reason in AGAIN and retries < self.config.retries:
                 retries += 1
                 pause_s = reply.wait_s or _pause_s(retries)
             else:

@@ -76,14 +76,7 @@ def _reach(model: Model) -> ModelCheck:
 def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[ModelCheck]:
     """Key and model, then the form of the answer, then the decision in it: one call shows all three."""
     messages = [Message("system", contract), Message("user", QUESTION)]
-    reply = call(
-        model,
-        messages,
-        _Unrecorded(),
-        timeout_s=config.timeout_s,
-        max_tokens=config.max_tokens,
-        settings=config.settings,
-    )
+    reply = call(model, messages, _Unrecorded(), config)
     # Before the form: without a reply there is nothing to check.
     if reply.failed:
         yield ModelCheck(False, f"{reply.detail} ({reply.reason}){WAYS.get(reply.reason, '')}")

@@ -20,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from autolab.errors import RecordError, ResearcherError
+from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.record import parse_json
 from autolab.researchers.base import Booked, Calls, Received, Sent
 from autolab.researchers.llm import services
@@ -106,20 +107,17 @@ def call(
     model: services.Model,
     messages: list[Message],
     calls: Calls,
-    *,
-    timeout_s: float,
-    max_tokens: int,
-    settings: dict[str, Any],
+    config: ResearcherConfig,
 ) -> ModelReply:
-    """Make one call. The caller books the reply.
+    """Make one call, with the time limit, the longest reply and the settings of `config`. The caller books the reply.
 
-    ResearcherError: no request can be made of `settings`. What `calls` raises (BudgetSpent, Paused) is raised as it is.
+    ResearcherError: no request can be made of the settings. What `calls` raises (BudgetSpent, Paused) is passed on.
     """
     # A token holds three bytes or more in nearly every text: an upper limit without a tokenizer.
     prompt_bytes = sum(len(message.text.encode()) for message in messages)
     prompt_tokens = prompt_bytes // 3
-    reservation = _Reservation(model, prompt_tokens, max_tokens)
-    exchange = _Exchange(calls, reservation, timeout_s, _own_headers(model, settings))
+    reservation = _Reservation(model, prompt_tokens, config.max_tokens)
+    exchange = _Exchange(calls, reservation, config.timeout_s, _own_headers(model, config.settings))
     response: ModelResponse | None = None
     trouble = ""
     try:
@@ -127,7 +125,7 @@ def call(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # The user's settings win: some services have another name for the limit and refuse this one.
-            settings = {"max_tokens": max_tokens} | settings
+            settings: dict[str, Any] = {"max_tokens": config.max_tokens} | config.settings
             response = asyncio.run(_request(model, messages, exchange.transport(), settings))
     # All of them: pydantic-ai and the two clients document no common error, and a hostile body raises whatever their
     # parsing meets (validation, type, key and unicode errors). What came is on record and is judged below; an error of
