@@ -72,8 +72,8 @@ def test_what_is_named_comes_first_then_source_then_the_rest_the_smallest_first(
         models__rnn_dot_py="r" * 800,
         ain_dot_py="a" * 2,
     )
-    wanted = "Change models/cnn.py; not main.py, ain.pyx or xain.py."
-    text = excerpts.quotation(tmp_path, CONFIG, wanted)
+    request = "Change models/cnn.py; not main.py, ain.pyx or xain.py."
+    text = excerpts.quotation(tmp_path, CONFIG, request)
     assert heads(text) == ["models/cnn.py", "small.py", "ain.py", "big.py", "models/rnn.py", "notes.md"]
     assert heads(excerpts.quotation(tmp_path, CONFIG, "fix rnn.py"))[0] == "models/rnn.py"
 

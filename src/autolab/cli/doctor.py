@@ -375,8 +375,8 @@ def _show_requests(lab: Lab) -> list[str]:
     """Copy prompts and replies that are missing in `.autolab` from the store again; their names."""
     # Later events overwrite earlier ones, as the engine's own copies did.
     sources: dict[Path, Path] = {}
-    for answered in events_of(lab.ledger.lines(), Answered):
-        reply = lab.store / answered.reply
+    for answer in events_of(lab.ledger.lines(), Answered):
+        reply = lab.store / answer.reply
         logs, name = lab.logs(reply.parts[-3]), reply.parts[-2]
         sources[logs / f"{name}.reply.json"] = reply
         sources[logs / f"{name}.prompt.md"] = reply.with_name("prompt.md")

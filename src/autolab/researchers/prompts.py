@@ -155,12 +155,12 @@ def render(text: str, values: Mapping[str, str]) -> str:
 
     RecordError: the text is no template of ours, or a placeholder has no value.
     """
-    return _filled("prompt", text, {name: Quotation(name, value) for name, value in values.items()})
+    return _fill("prompt", text, {name: Quotation(name, value) for name, value in values.items()})
 
 
 def contract(text: str, kind: RequestKind) -> str:
     """A contract for one stage: its `stage` and `schema` are filled. RecordError: it has another placeholder."""
-    return _filled("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
+    return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
 
 
 def schema(kind: type[Record]) -> str:
@@ -204,7 +204,7 @@ def _problems(name: str, text: str) -> list[str]:
         names = ", ".join((*_KINDS, *CONTRACTS.values()))
         return [f"no request reads a file of this name; known: {names}"]
     try:
-        placeholders = _placeholders(_parsed(text))
+        placeholders = _placeholders(_parse(text))
     except RecordError as error:
         return [str(error)]
     stem = name.removesuffix(".md")
@@ -259,7 +259,7 @@ def _finalize(value: object) -> object:
     return value.as_data() if isinstance(value, Quotation) else value
 
 
-def _parsed(text: str) -> nodes.Template:
+def _parse(text: str) -> nodes.Template:
     """The template's tree. RecordError with the line: a syntax error, or more than text and names."""
     from jinja2 import TemplateSyntaxError, nodes
 
@@ -292,14 +292,14 @@ def _placeholders(tree: nodes.Template) -> dict[str, int]:
     return lines
 
 
-def _filled(subject: str, text: str, values: Mapping[str, object]) -> str:
+def _fill(subject: str, text: str, values: Mapping[str, object]) -> str:
     try:
-        tree = _parsed(text)
+        tree = _parse(text)
     except RecordError as error:
         raise RecordError(f"{subject}: {error}") from None
     for name, line in _placeholders(tree).items():
         if name not in values:
-            known = ", ".join(sorted(values))
-            raise RecordError(f"{subject}: line {line}: {{{{{name}}}}} has no value here; known: {known}")
+            names = ", ".join(sorted(values))
+            raise RecordError(f"{subject}: line {line}: {{{{{name}}}}} has no value here; known: {names}")
     # After rendering nothing is parsed again, so a value with braces stays text.
     return _FIRST.sub("", _environment().from_string(tree).render(values))

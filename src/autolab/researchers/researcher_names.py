@@ -46,14 +46,14 @@ def load_researcher(config: ResearcherConfig) -> Researcher:
     return OwnResearcher(own, config.name)
 
 
-def _refuse_unknown_options(config: ResearcherConfig, known: frozenset[str]) -> None:
+def _refuse_unknown_options(config: ResearcherConfig, options: frozenset[str]) -> None:
     """An option that a researcher does not read would be ignored silently."""
     # An option at its default was not necessarily written by the user, and changes nothing.
     defaults = ResearcherConfig().value()
     for key, value in config.value().items():
-        if key not in known | {"name"} and value != defaults[key]:
-            options = ", ".join(sorted(known))
-            raise ResearcherError(f"researcher: {config.name} has no option {key}; it has: {options}")
+        if key not in options | {"name"} and value != defaults[key]:
+            names = ", ".join(sorted(options))
+            raise ResearcherError(f"researcher: {config.name} has no option {key}; it has: {names}")
 
 
 def _own_class(path: str) -> Any:
@@ -81,7 +81,7 @@ def recorded_defaults(config: ResearcherConfig) -> ResearcherDefaults:
         except Exception:  # a user's module may fail in any way, and a replay needs none of it
             kind = None
     # Of the class alone: these two decide whether a replay accepts what the record holds.
-    recorded = ResearcherDefaults()
-    recorded.chooses_families = bool(getattr(kind, "chooses_families", recorded.chooses_families))
-    recorded.names_author = bool(getattr(kind, "names_author", recorded.names_author))
-    return recorded
+    defaults = ResearcherDefaults()
+    defaults.chooses_families = bool(getattr(kind, "chooses_families", defaults.chooses_families))
+    defaults.names_author = bool(getattr(kind, "names_author", defaults.names_author))
+    return defaults

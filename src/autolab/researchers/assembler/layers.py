@@ -156,11 +156,11 @@ def _convolution(layer: Conv | DepthwiseSeparable, shape: Shape, bias: bool) -> 
         parameters += layer.channels
     else:
         options += ", bias=False"
-    output = (layer.channels, *_strided(height, width, stride))
+    output = (layer.channels, *_output_sides(height, width, stride))
     return Placed(layer, words, f"{code}({options})", output, parameters)
 
 
-def _strided(height: int, width: int, stride: int) -> tuple[int, int]:
+def _output_sides(height: int, width: int, stride: int) -> tuple[int, int]:
     """The sides of a map after a convolution that is padded by half its kernel."""
     return (height - 1) // stride + 1, (width - 1) // stride + 1
 
@@ -177,7 +177,7 @@ def residual_name(layer: Residual) -> str:
 
 def _residual(layer: Residual, shape: Shape) -> Placed:
     channels, height, width = _maps(layer, shape)
-    output = (layer.channels, *_strided(height, width, layer.stride))
+    output = (layer.channels, *_output_sides(height, width, layer.stride))
     if layer.norm == "group":
         _refuse_small_groups(output)
     words, options = f"residual {layer.channels}", f"{channels}, {layer.channels}"

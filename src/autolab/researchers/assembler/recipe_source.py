@@ -71,7 +71,7 @@ class _Lines:
 def recipe_source(recipe: RecipeConfig) -> Source:
     """`recipe.py`: equal recipes give equal bytes."""
     # A recipe that does not need the step number does not count steps: its code has nothing that is not used.
-    lines = _collected(recipe)
+    lines = _collect(recipe)
     counts_steps = recipe.schedule != "constant" or recipe.warmup > 0 or recipe.averaging != "none"
     constants = [f"LR = {recipe.lr}", f"WEIGHT_DECAY = {recipe.weight_decay}", *lines.constants]
     text = _MODULE.format(
@@ -88,7 +88,7 @@ def recipe_source(recipe: RecipeConfig) -> Source:
     return Source("recipe.py", text)
 
 
-def _collected(recipe: RecipeConfig) -> _Lines:
+def _collect(recipe: RecipeConfig) -> _Lines:
     lines = _Lines()
     for part in parts(recipe):
         lines.words.append(part.words)

@@ -93,16 +93,16 @@ class CommandResearcher(ResearcherDefaults):
             executor.submit([job])
             refs = executor.find([task.key])
         ref = refs[task.key]
-        ended = _wait(executor, ref, task.key)
+        end = _wait(executor, ref, task.key)
         place = Workdir(task.folders.scratch)
         # Before anything else: a crash from here on must not leave keys in the file.
         _forget_keys(place.job(ref.handle))
         logs = place.folder(str(task.kind), 1) / "logs"
         output = _tail(logs / "agent.out")
-        if ended is None:
+        if end is None:
             return Received(0, {}, output, 0.0, "lost")
-        fault = _fault(ended, _tail(logs / "agent.err") or output)
-        return Received(0 if fault else DONE, {}, output, ended.seconds, fault)
+        fault = _fault(end, _tail(logs / "agent.err") or output)
+        return Received(0 if fault else DONE, {}, output, end.seconds, fault)
 
     def _answer(self, task: Task, received: Received) -> Answer:
         """Move the result out of the program's reach, then read it; after a crash it may be there already."""
@@ -252,13 +252,13 @@ def _forget_keys(job: Path) -> None:
     workdir.write_json(job, document)
 
 
-def _fault(ended: Exit, output: bytes) -> str:
+def _fault(end: Exit, output: bytes) -> str:
     """Why a run gives no answer, with the last line of a program that failed by itself; empty if it ended well."""
-    if ended.outcome is TrialOutcome.COMPLETED:
+    if end.outcome is TrialOutcome.COMPLETED:
         return ""
-    fault = f"{ended.outcome}: {ended.message}"
+    fault = f"{end.outcome}: {end.message}"
     # What a program printed before it was stopped from outside does not say why.
-    if ended.outcome is TrialOutcome.FAILED:
+    if end.outcome is TrialOutcome.FAILED:
         reason = last_line(output, LAST_LINE)
         if reason:
             fault += f": {reason}"

@@ -21,7 +21,7 @@ from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
 from autolab.researchers.base import Answer, Calls, ResearcherDefaults, Task
 from autolab.researchers.llm.services import Model, installed, named_model
-from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, shown
+from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, line_for_user
 from autolab.text import whole
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
@@ -148,7 +148,7 @@ def _pause_s(number: int) -> float:
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (number - 1))
 
 
-def unfenced(text: str) -> str:
+def without_fence(text: str) -> str:
     """The text within the one code fence around it, if there is one."""
     # Some services begin with a byte order mark, which JSON forbids.
     text = text.strip().removeprefix("\ufeff")
@@ -159,9 +159,9 @@ def unfenced(text: str) -> str:
 def fits(text: str, kind: RequestKind) -> tuple[str, str]:
     """The kind of what is wrong with a reply and a line about it; both empty if it is the stage's output."""
     try:
-        value = parse_json(unfenced(text), "reply.json")
+        value = parse_json(without_fence(text), "reply.json")
     except RecordError as error:
-        return "not_json", shown(str(error))
+        return "not_json", line_for_user(str(error))
     try:
         if not _gives_up(value):
             OUTPUTS[kind].from_value(value, "reply.json")
@@ -170,7 +170,7 @@ def fits(text: str, kind: RequestKind) -> tuple[str, str]:
             raise RecordError("reply.json: via: unknown key")
         AgentResult.from_text(_result(value), "reply.json")
     except RecordError as error:
-        return "invalid", shown(str(error))
+        return "invalid", line_for_user(str(error))
     return "", ""
 
 
@@ -183,7 +183,7 @@ def _answer(reply: ModelReply, problem: str) -> Answer:
     if problem:
         return Answer(None, f"the reply does not fit: {problem}")
     if reply.reason == "ok":
-        return Answer(_result(parse_json(unfenced(reply.text), "reply.json")))
+        return Answer(_result(parse_json(without_fence(reply.text), "reply.json")))
     failure = f"{reply.reason}: {reply.detail}"
     # No answer counts as a failed attempt, which is tried again; an answer `failed` waits for the user at once.
     if reply.reason in AGAIN or reply.reason in CONTENT or reply.reason == "too_large":

@@ -14,7 +14,7 @@ from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
 from autolab.researchers.base import Booked, Received, Sent
-from autolab.researchers.llm.chat_model import WAYS, LLMResearcher, fits, unfenced
+from autolab.researchers.llm.chat_model import WAYS, LLMResearcher, fits, without_fence
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import Message, call
 
@@ -92,7 +92,7 @@ def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[M
         yield ModelCheck(False, f"{model.name}: structured output: {problem}; {way}")
         return
     yield ModelCheck(True, f"{model.name}: structured output: fits its form")
-    value = parse_json(unfenced(reply.text), "reply.json")
+    value = parse_json(without_fence(reply.text), "reply.json")
     assert isinstance(value, dict)
     decision = value.get("decision", value.get("action", value.get("summary")))
     # The question has one wrong answer: its target is not met.

@@ -135,8 +135,10 @@ def call(
     if exchange.error is not None:
         raise exchange.error
     if exchange.received is None:
-        raise ResearcherError(f"researcher: {model.name}: no request could be made of its settings: {shown(trouble)}")
-    return _judged(reservation, exchange.received, response, trouble)
+        raise ResearcherError(
+            f"researcher: {model.name}: no request could be made of its settings: {line_for_user(trouble)}"
+        )
+    return _model_reply(reservation, exchange.received, response, trouble)
 
 
 class _Exchange:
@@ -203,7 +205,7 @@ async def _request(
     import httpx2
     from pydantic_ai.direct import model_request
 
-    async with httpx2.AsyncClient(transport=transport, verify=_trusted()) as client:
+    async with httpx2.AsyncClient(transport=transport, verify=_certificates()) as client:
         make_model = _openai_model if model.speaks == "openai" else _anthropic_model
         client_model = make_model(model, client)
         return await model_request(client_model, _messages(messages), model_settings=settings)  # type: ignore[arg-type]
@@ -254,7 +256,7 @@ def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Re
 
     def work() -> None:
         try:
-            outcome.set_result(asyncio.run(_posted(url, headers, body, timeout_s)))
+            outcome.set_result(asyncio.run(_post(url, headers, body, timeout_s)))
         # All of them: without a result the caller would wait for ever; `result` raises the error there.
         except BaseException as error:
             outcome.set_exception(error)
@@ -263,7 +265,7 @@ def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Re
     return outcome.result()
 
 
-async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Received:
+async def _post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Received:
     import httpx2
 
     start = time.monotonic()
@@ -272,7 +274,7 @@ async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: flo
     try:
         async with (
             asyncio.timeout(timeout_s),
-            httpx2.AsyncClient(timeout=limits, follow_redirects=False, verify=_trusted()) as client,
+            httpx2.AsyncClient(timeout=limits, follow_redirects=False, verify=_certificates()) as client,
             client.stream("POST", url, headers=headers, content=body) as reply,
         ):
             content = await _read(reply)
@@ -291,7 +293,7 @@ async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: flo
 
 
 @functools.cache
-def _trusted() -> ssl.SSLContext:
+def _certificates() -> ssl.SSLContext:
     """The certificates that are trusted. Read once: that takes longer than a call on this machine."""
     import httpx2
 
@@ -313,20 +315,22 @@ async def _read(reply: httpx2.Response) -> bytes:
     return bytes(content)
 
 
-def _judged(reservation: _Reservation, received: Received, response: ModelResponse | None, trouble: str) -> ModelReply:
+def _model_reply(
+    reservation: _Reservation, received: Received, response: ModelResponse | None, trouble: str
+) -> ModelReply:
     """What kind of reply came. `response` is what the client made of it, or None with the `trouble` it had."""
     if received.status == 0:
         reason, _, detail = received.fault.partition(": ")
         # A service may bill what it began.
-        charged = reservation if reason in ("timeout", "cut", "too_large") else None
-        return _failure(reservation.model, reason, detail, charged)
+        cost = reservation if reason in ("timeout", "cut", "too_large") else None
+        return _failure(reservation.model, reason, detail, cost)
     message = _error_message(received.body)
     if received.status != 200:
         reason, wait_s = _refusal(received)
-        message = message or shown(decode(received.body[:2000])) or "no word about why"
+        message = message or line_for_user(decode(received.body[:2000])) or "no word about why"
         return _failure(reservation.model, reason, f"HTTP {received.status}: {message}", None, wait_s)
     if response is None:
-        detail = f"not a reply of this service: {message or shown(trouble)}"
+        detail = f"not a reply of this service: {message or line_for_user(trouble)}"
         return _failure(reservation.model, "bad_body", detail, reservation)
     texts = [part.content for part in response.parts if part.part_kind == "text"]
     # The clients do not check every type.
@@ -338,12 +342,12 @@ def _judged(reservation: _Reservation, received: Received, response: ModelRespon
 
 
 def _failure(
-    model: services.Model, reason: str, detail: str, charged: _Reservation | None, wait_s: float | None = None
+    model: services.Model, reason: str, detail: str, cost: _Reservation | None, wait_s: float | None = None
 ) -> ModelReply:
     detail = f"{model.name}: {detail}"
-    if charged is None:
+    if cost is None:
         return ModelReply("", reason, detail, wait_s)
-    return ModelReply("", reason, detail, wait_s, charged.input_tokens, charged.output_tokens, charged.dollars)
+    return ModelReply("", reason, detail, wait_s, cost.input_tokens, cost.output_tokens, cost.dollars)
 
 
 def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
@@ -353,7 +357,7 @@ def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
     if response.finish_reason == "length":
         return "truncated", "the reply was cut off at the longest allowed (max_tokens)"
     if response.finish_reason == "content_filter" or refusal:
-        return "refused", f"the model refuses: {shown(str(refusal or text)) or 'without a word'}"
+        return "refused", f"the model refuses: {line_for_user(str(refusal or text)) or 'without a word'}"
     if any(part.part_kind == "tool-call" for part in response.parts):
         return "tool_call", "the model called a tool, and there are none"
     if not text.strip():
@@ -430,9 +434,9 @@ def _error_message(body: bytes) -> str:
         return ""
     error = value.get("error") if isinstance(value, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return shown(message) if isinstance(message, str) else ""
+    return line_for_user(message) if isinstance(message, str) else ""
 
 
-def shown(text: str) -> str:
+def line_for_user(text: str) -> str:
     """Text from outside as one line for a user: `text.one_line`, 300 characters at most."""
     return one_line(text, 300)

@@ -166,7 +166,7 @@ def without(candidates: Sequence[Idea], families: Collection[str]) -> list[Idea]
 
 def choose(candidates: Sequence[Idea], lessons: Sequence[Lesson], draw: random.Random) -> Idea | None:
     """The idea with the highest score of this draw; None if there is no idea."""
-    fresh = without(candidates, _tired(lessons))
+    fresh = without(candidates, _tired_families(lessons))
     # In a fixed order, so that the same seed draws the same numbers for the same families.
     # (A set of strings has another order in every process.)
     families: set[str] = set()
@@ -181,7 +181,7 @@ def choose(candidates: Sequence[Idea], lessons: Sequence[Lesson], draw: random.R
     return max(fresh, key=lambda idea: _score(idea, draws, gains), default=None)
 
 
-def _tired(lessons: Sequence[Lesson]) -> set[str]:
+def _tired_families(lessons: Sequence[Lesson]) -> set[str]:
     """The families that wait, because the last iterations brought nothing."""
     newest = lessons[:PLATEAU]
     if len(newest) < PLATEAU or any(lesson.verdict is Verdict.SUPPORTED for lesson in newest):

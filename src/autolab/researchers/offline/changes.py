@@ -190,16 +190,16 @@ def _norm(method: dict[str, Any], kind: Any) -> None:
     """One norm of this kind after every convolution, and no other."""
     layers = _layers(method)
     _convolutions(layers, "norm")
-    normed: Layers = []
+    result: Layers = []
     for layer in layers:
         if layer["type"] == "norm":
             continue
-        normed.append(layer)
+        result.append(layer)
         if layer["type"] == "residual":
             layer["norm"] = kind
         elif layer["type"] in _CONVOLUTIONS:
-            normed.append({"type": "norm", "kind": kind})
-    method["model"]["layers"] = normed
+            result.append({"type": "norm", "kind": kind})
+    method["model"]["layers"] = result
 
 
 def _activation(method: dict[str, Any], kind: Any) -> None:

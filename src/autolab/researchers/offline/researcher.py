@@ -37,7 +37,7 @@ from autolab.researchers.base import Answer, Code, Documents, History, LabSnapsh
 from autolab.researchers.offline import bandit, words
 from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench, find_bench
-from autolab.researchers.offline.catalogue import Understood, understand
+from autolab.researchers.offline.catalogue import GoalMatch, understand
 from autolab.stats import target
 from autolab.verifiers.findings import advisory_finding, blocking_finding
 
@@ -84,7 +84,7 @@ class OfflineResearcher(ResearcherDefaults):
                 _refuse_unknown(_changes(documents), bench)
                 # A second request means that the code of the first failed; the same code would fail again.
                 if task.number > 1 and snapshot.trouble:
-                    return _withdrawn(documents, code, bench, snapshot.trouble), WITHDRAWN
+                    return _withdrawal(documents, code, bench, snapshot.trouble), WITHDRAWN
                 return _write(documents, bench).implementation(bench.via), ""
             case RequestKind.IMPLEMENTATION_REVIEW:
                 return _review(documents, code, bench), ""
@@ -148,22 +148,22 @@ def _requested_idea(snapshot: LabSnapshot, bench: Bench) -> tuple[Idea | None, s
     goal, base_commit = snapshot.goal, snapshot.code.base_commit
     if not goal.given_with_loop or snapshot.documents.refinement:
         return None, ""
-    understood = understand(goal.text, bench.mechanisms)
-    if not understood.mechanisms:
+    match = understand(goal.text, bench.mechanisms)
+    if not match.mechanisms:
         return None, f"goal {goal.text!r}: names no mechanism of the catalogue, so the search chooses"
-    idea = _fitting(understood, bench)
+    idea = _fitting(match, bench)
     measured = {bandit.key(lesson.changes) for lesson in snapshot.history.lessons if lesson.base == base_commit}
     if idea is None or bandit.key(idea.changes) in measured:
         return None, ""
     note = f"goal {goal.text!r}: understood as {words.title(idea)}"
-    if understood.rest:
-        note += f"; not understood: {' '.join(understood.rest)}"
+    if match.rest:
+        note += f"; not understood: {' '.join(match.rest)}"
     return idea, note
 
 
-def _fitting(understood: Understood, bench: Bench) -> Idea | None:
+def _fitting(match: GoalMatch, bench: Bench) -> Idea | None:
     """The longest run of the named mechanisms, in their first doses, that fits: the base may have some already."""
-    parts = [(mechanism, mechanism.values[0]) for mechanism in understood.mechanisms]
+    parts = [(mechanism, mechanism.values[0]) for mechanism in match.mechanisms]
     for count in range(len(parts), 0, -1):
         for start in range(len(parts) - count + 1):
             idea = Idea(tuple(parts[start : start + count]))
@@ -246,16 +246,14 @@ def _module(arm: str, documents: Documents) -> str:
 # the code
 
 
-def _withdrawn(documents: Documents, code: Code, bench: Bench, trouble: str) -> ImplementationOutput:
+def _withdrawal(documents: Documents, code: Code, bench: Bench, trouble: str) -> ImplementationOutput:
     """The base's files again: once the design's code has failed, this researcher cannot fix it.
 
     A withdrawn candidate is the base, whose trials are known, so the iteration ends without further cost.
     """
-    written = _write(documents, bench)
-    paths = [file.path for file in written.files] + [edit.path for edit in written.edits]
+    paths = list(_texts(_write(documents, bench), code))
     output = ImplementationOutput(plan=f"Withdrawn, the base's files are put back: {trouble}")
-    # A file may be written and edited: each once.
-    return with_base_files(output, list(dict.fromkeys(paths)), code.read_base)
+    return with_base_files(output, paths, code.read_base)
 
 
 def _changes(documents: Documents) -> dict[str, JsonValue]:
