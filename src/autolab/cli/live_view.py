@@ -119,7 +119,7 @@ class LiveView(live.Live):
         # A terminal that does not know its size says 0.
         columns, rows = columns or 80, rows or 24
         widths = self.board.widths
-        # Each row now takes as many lines as it has widths of the terminal, rounded up.
+        # A row that is wider than the terminal now takes several lines: its width over the terminal's, rounded up.
         if columns < self.console.width and widths:
             height = sum(max(1, -(-width // columns)) for width in widths)
             up = f"\x1b[{height - 1}A" if height > 1 else ""

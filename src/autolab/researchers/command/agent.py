@@ -135,7 +135,7 @@ class CommandResearcher(ResearcherDefaults):
             "time_limit_s": f"{self._config.time_limit_s:g}",
             "folder": str(own),
         }
-        # By a list of names: keys of other services in the environment are none of the program's business.
+        # A list of names, so that the program does not get the keys of other services.
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
         env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.kind), "AUTOLAB_PROMPT_FILE": str(prompt)}
         step = Step(
@@ -214,7 +214,7 @@ def _refuse_lab(name: str, paths: tuple[str, ...], lab: Path) -> None:
     real = Path(os.path.realpath(lab))
     for path in paths:
         target = Path(os.path.realpath(path))
-        # By real paths: a link beside the lab may lead into it.
+        # Compared as real paths: a link beside the lab may lead into it.
         if real.is_relative_to(target):
             where = "holds the lab"
         elif target.is_relative_to(real):

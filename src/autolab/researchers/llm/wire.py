@@ -162,7 +162,7 @@ class _Exchange:
                 # What the failure really was is judged by `received`, not by the error that the clients raise.
                 if received.status == 0:
                     raise httpx2.ConnectError(received.fault, request=request)
-                # The clients need no other header to read the reply, and some would make them act.
+                # No other header: the clients need none to read the reply, and some would make them act.
                 content_type = received.headers.get("content-type", "application/json")
                 headers = {"content-type": content_type}
                 return httpx2.Response(received.status, headers=headers, content=received.body, request=request)

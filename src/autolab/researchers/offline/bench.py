@@ -109,7 +109,7 @@ class Pictures:
         return self.method.baselines
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:
-        # Only by doing it does one know: whether shapes fit depends on all changes together.
+        # Whether shapes fit depends on all changes together, so they are made to find out.
         try:
             apply(self.method, changes, "candidate")
         except NotApplicable:

@@ -129,7 +129,7 @@ def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) ->
     # The verdict here is inconclusive: the claim needs the holdout as well.
     if reason == "search_only":
         why = "no question to the holdout was left"
-        # These two causes differ for a reader: evidence against the gain, or none at all.
+        # The holdout speaks against the gain, or there was no question left to put to it.
         if confirmation is not None and confirmation.holdout == "failed":
             why = "the holdout does not show it"
         inference = (
