@@ -51,7 +51,7 @@ READERS_OF_OUTSIDE_DATA = {
         "reports.registry.registry_records",
         "text.has_surrogates",
     ),
-    *("researchers.llm.services.Model.dollars", "researchers.llm.wire.call", "researchers.own_class.OwnResearcher"),
+    *("researchers.llm.services.Model.dollars", "researchers.own_class.OwnResearcher"),
     *("sandbox.box.enclose", "sandbox.process_tree.end_children"),
     *("sandbox.workdir.write_json",),
     *("trials.site_paths.tables", "trials.site_paths.answer", "trials.site_paths.redirect"),

@@ -29,7 +29,7 @@ def none(path: str) -> None:
 
 
 def written(model: dict[str, Any]) -> tuple[ImplementationOutput, Method]:
-    made = blueprint.written(read, model, "h1-a-small-cnn")
+    made = blueprint.implementation(read, model, "h1-a-small-cnn")
     assert made is not None and made.via == "assembler"
     texts = {file.path: file.content for file in made.files}
     return made, Method.from_text(texts["method.json"], "method.json")
@@ -75,13 +75,13 @@ def test_what_cannot_be_built_is_one_line(model: dict[str, Any], said: str) -> N
 
 @pytest.mark.parametrize("model", [None, {}, {"LR": 0.1}])
 def test_a_model_that_is_no_network_is_nobodys_to_judge(model: dict[str, Any] | None) -> None:
-    assert blueprint.unfit(read, model, "h1") == "" and blueprint.written(read, model, "h1") is None
+    assert blueprint.unfit(read, model, "h1") == "" and blueprint.implementation(read, model, "h1") is None
 
 
 def test_without_a_method_anything_goes_and_nothing_is_assembled() -> None:
     assert blueprint.unfit(none, {"model_config": 3}, "h1") == ""
-    assert blueprint.written(none, {"model_config": CNN}, "h1") is None
-    assert blueprint.told(none).startswith("This lab has no method.json: leave model_config")
+    assert blueprint.implementation(none, {"model_config": CNN}, "h1") is None
+    assert blueprint.description(none).startswith("This lab has no method.json: leave model_config")
 
 
 def test_a_champions_own_network_may_be_refined_under_its_name() -> None:
@@ -102,10 +102,10 @@ def test_a_champions_own_network_may_be_refined_under_its_name() -> None:
 
 def test_other_files_of_a_failed_candidate_are_put_back() -> None:
     made, _ = written({"model_config": CNN})
-    alone = blueprint.alone(made, ["models/small_cnn.py", "settings.py", "junk.py"], read)
+    alone = blueprint.with_base_files(made, ["models/small_cnn.py", "settings.py", "junk.py"], read)
     assert alone.files[-1].path == "settings.py" and alone.delete == ("junk.py",)
 
 
 def test_a_prompt_says_what_there_is_and_what_may_be() -> None:
-    text = blueprint.told(read)
+    text = blueprint.description(read)
     assert '"name": "mlp"' in text and '"depthwise_separable"' in text and '"label_smoothing"' in text

@@ -21,7 +21,7 @@ from autolab.lab.schemas.outcomes import Stage
 from autolab.researchers.base import Answer, Booked, Received, Sent, Task
 from autolab.researchers.command import usage
 from autolab.researchers.command.agent import MAX_RESULT_BYTES, RESULT
-from autolab.researchers.command.presets import installation, presets, settled
+from autolab.researchers.command.presets import effective_preset, installation, presets
 from autolab.researchers.researcher_names import load_researcher
 
 AGENTS = Path(__file__).parents[1] / "agents"
@@ -342,7 +342,8 @@ def fake(folder: Path, name: str, text: str) -> Path:
 
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_every_preset_is_a_whole_command_with_and_without_a_model(name: str) -> None:
-    plain, named = settled(ResearcherConfig(name=name)), settled(ResearcherConfig(name=name, model="m1"))
+    plain = effective_preset(ResearcherConfig(name=name))
+    named = effective_preset(ResearcherConfig(name=name, model="m1"))
     assert plain.command[0] == name
     assert named.command[: len(plain.command)] == plain.command
     assert "{model}" in named.command[len(plain.command) :]

@@ -50,15 +50,15 @@ def test_files_that_are_not_the_candidates_and_data_are_neither_listed_nor_quote
         _dot_autolab__config_dot_yaml="SECRET\n",
         weights_dot_npy=b"SECRET",
     )
-    text = excerpts.told(tmp_path, CONFIG, "")
+    text = excerpts.quotation(tmp_path, CONFIG, "")
     assert listed(text) == ["train.py (6 bytes)"]
     assert text.endswith("\n=== train.py ===\na = 1\n") and "SECRET" not in text
-    assert "program.md" in excerpts.told(tmp_path, CONFIG, "", unlocked=True), "what META_MODE opens"
+    assert "program.md" in excerpts.quotation(tmp_path, CONFIG, "", unlocked=True), "what META_MODE opens"
 
 
 def test_a_file_that_is_no_text_or_empty_is_listed_and_not_quoted(tmp_path: Path) -> None:
     lab(tmp_path, a_dot_py="x\n", picture_dot_png=b"\x89PNG\0\xff", latin_dot_txt=b"caf\xe9", empty_dot_py="")
-    text = excerpts.told(tmp_path, CONFIG, "")
+    text = excerpts.quotation(tmp_path, CONFIG, "")
     assert heads(text) == ["a.py"] and len(listed(text)) == 4
 
 
@@ -72,15 +72,15 @@ def test_what_is_named_comes_first_then_source_then_the_rest_the_smallest_first(
         models__rnn_dot_py="r" * 800,
         ain_dot_py="a" * 2,
     )
-    wanted = "Change models/cnn.py; not main.py, ain.pyx or xain.py."
-    text = excerpts.told(tmp_path, CONFIG, wanted)
+    request = "Change models/cnn.py; not main.py, ain.pyx or xain.py."
+    text = excerpts.quotation(tmp_path, CONFIG, request)
     assert heads(text) == ["models/cnn.py", "small.py", "ain.py", "big.py", "models/rnn.py", "notes.md"]
-    assert heads(excerpts.told(tmp_path, CONFIG, "fix rnn.py"))[0] == "models/rnn.py"
+    assert heads(excerpts.quotation(tmp_path, CONFIG, "fix rnn.py"))[0] == "models/rnn.py"
 
 
 def test_what_does_not_fit_is_named_and_smaller_files_still_fit(tmp_path: Path) -> None:
     lab(tmp_path, a_dot_py="a" * 30_000, b_dot_py="b" * 20_000, c_dot_py="c" * 5_000, huge_dot_py="h" * 70_000)
-    text = excerpts.told(tmp_path, CONFIG, "a.py")
+    text = excerpts.quotation(tmp_path, CONFIG, "a.py")
     assert heads(text) == ["a.py", "c.py"]
     assert text.endswith("=== not quoted for want of room: b.py ===\n")
     assert "huge.py (70,000 bytes)" in text and len(text) <= ROOM
@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_named_and_smaller_files_still_fit(tmp_path: Path) 
 @pytest.mark.parametrize("count", [2_000])
 def test_a_list_that_is_too_long_says_how_many_more_there_are(tmp_path: Path, count: int) -> None:
     lab(tmp_path, **{f"m{number:04}_dot_py": "x\n" for number in range(count)})
-    text = excerpts.told(tmp_path, CONFIG, "m1999.py")
+    text = excerpts.quotation(tmp_path, CONFIG, "m1999.py")
     names = [line for line in listed(text) if line.startswith("m")]
     assert f"and {count - len(names)} more" in text
     assert heads(text)[0] == "m1999.py" and len(text) <= ROOM
@@ -103,5 +103,5 @@ def test_it_never_takes_more_than_its_room(
     folder = tmp_path_factory.mktemp("lab")
     for number, (size, wide) in enumerate(files):
         (folder / f"{'n' * 100}{number}.py").write_text("\u00e9" * (size // 2) if wide else "x" * size)
-    text = excerpts.told(folder, CONFIG, f"{'n' * 100}0.py")
+    text = excerpts.quotation(folder, CONFIG, f"{'n' * 100}0.py")
     assert len(text) <= ROOM and "left out" not in prompts.render("{{files}}", {"files": text})

@@ -87,7 +87,7 @@ def answered(value: Any, status: int = 200, **headers: str) -> Received:
 
 def judged(received: Received, one: Model = OPENAI) -> ModelReply:
     talk = [Message("system", "Answer."), Message("user", "What?")]
-    return call(one, talk, Recorded(received), timeout_s=1, max_tokens=100, settings={})
+    return call(one, talk, Recorded(received), ResearcherConfig(timeout_s=1, max_tokens=100))
 
 
 # post
@@ -174,7 +174,7 @@ def test_the_key_is_in_one_header_and_nowhere_else(form: str, monkeypatch: pytes
 
     monkeypatch.setattr(wire, "post", noted)
     one = OPENAI if form == "openai" else CLAUDE
-    told = call(one, [Message("user", "What?")], Through(), timeout_s=1, max_tokens=100, settings={})
+    told = call(one, [Message("user", "What?")], Through(), ResearcherConfig(timeout_s=1, max_tokens=100))
     assert (told.text, told.reason) == ("yes", "ok")
     ((url, headers, body),) = seen
     held = {name: value for name, value in headers.items() if KEY in value}
@@ -204,7 +204,7 @@ def test_what_else_the_environment_holds_does_not_travel(form: str, monkeypatch:
     monkeypatch.setattr(wire, "post", noted)
     one = named_model(f"{form}:m", ResearcherConfig(name="llm", model=f"{form}:m", base_url="http://127.0.0.1:1/v1"))
     more = {"extra_headers": {"X-Title": "lab"}}
-    call(one, [Message("user", "What?")], Through(), timeout_s=1, max_tokens=9, settings=more)
+    call(one, [Message("user", "What?")], Through(), ResearcherConfig(timeout_s=1, max_tokens=9, settings=more))
     assert "found-" not in str(seen) and seen[0][1]["x-title"] == "lab"
 
 
@@ -219,7 +219,7 @@ def test_talk_and_settings_go_out_as_they_are(form: str) -> None:
             Message("model", "so"),
             Message("user", "No."),
         ]
-        told = call(one, talk, Through(), timeout_s=10, max_tokens=77, settings={"temperature": 0.5})
+        told = call(one, talk, Through(), ResearcherConfig(timeout_s=10, max_tokens=77, settings={"temperature": 0.5}))
     (asked,) = server.requests
     assert told.reason == "ok" and asked.system == "Be brief." and asked.model == "m"
     assert [turn["role"] for turn in asked.messages] == ["user", "assistant", "user"]
@@ -235,12 +235,17 @@ def test_what_whoever_pays_says_is_raised_as_it_is() -> None:
             raise BudgetSpent("tokens: all gone")
 
     with pytest.raises(BudgetSpent, match="all gone"):
-        call(OPENAI, [Message("user", "What?")], Broke(), timeout_s=1, max_tokens=100, settings={})
+        call(OPENAI, [Message("user", "What?")], Broke(), ResearcherConfig(timeout_s=1, max_tokens=100))
 
 
 def test_settings_of_which_no_request_can_be_made_are_said() -> None:
     with pytest.raises(ResearcherError, match=r"^researcher: openai:gpt-5: no request could be made of its settings: "):
-        call(OPENAI, [Message("user", "?")], Through(), timeout_s=1, max_tokens=9, settings={"extra_headers": 7})
+        call(
+            OPENAI,
+            [Message("user", "?")],
+            Through(),
+            ResearcherConfig(timeout_s=1, max_tokens=9, settings={"extra_headers": 7}),
+        )
 
 
 # what is booked
@@ -265,7 +270,7 @@ def test_usage_is_booked_as_the_service_says_it() -> None:
 )
 def test_usage_that_is_not_to_be_believed_is_booked_as_reserved(usage: Any) -> None:
     paid = Recorded(answered(GOOD | {"usage": usage}))
-    told = call(OPENAI, [Message("user", "x" * 300)], paid, timeout_s=1, max_tokens=50, settings={})
+    told = call(OPENAI, [Message("user", "x" * 300)], paid, ResearcherConfig(timeout_s=1, max_tokens=50))
     assert told.reason == "ok" and (told.input_tokens, told.output_tokens) == (100, 50)
     assert paid.sent[0].tokens == 150 and told.dollars == paid.sent[0].dollars
 
@@ -275,7 +280,7 @@ def test_usage_that_is_not_to_be_believed_is_booked_as_reserved(usage: Any) -> N
 )
 def test_a_call_that_a_service_may_have_begun_is_booked_as_reserved(fault: str, tokens: int) -> None:
     paid = Recorded(Received(0, {}, b"", 1.0, fault))
-    told = call(OPENAI, [Message("user", "x" * 300)], paid, timeout_s=1, max_tokens=50, settings={})
+    told = call(OPENAI, [Message("user", "x" * 300)], paid, ResearcherConfig(timeout_s=1, max_tokens=50))
     assert told.reason == fault.partition(":")[0] and told.input_tokens + told.output_tokens == tokens
     assert (told.dollars or 0) > 0 if tokens else told.dollars == 0
 

@@ -81,7 +81,7 @@ def _prompt_values(iteration: Iteration, shortfall: str) -> dict[str, str]:
         "target": goal or "none",
         "standing": standing,
         "history": iteration.history(),
-        "method": blueprint.told(iteration.read_base),
+        "method": blueprint.description(iteration.read_base),
     }
 
 

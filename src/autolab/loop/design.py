@@ -62,7 +62,7 @@ def _prompt_values(iteration: Iteration, claim: Hypothesis) -> dict[str, str]:
         "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
         "config": config.to_yaml(),
         "history": iteration.history(),
-        "method": blueprint.told(iteration.read_base),
+        "method": blueprint.description(iteration.read_base),
         "files": source,
     }
 

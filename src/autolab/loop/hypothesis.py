@@ -26,7 +26,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     values = {
         "history": lessons.told(history),
         "plateau": plateau(families),
-        "method": blueprint.told(iteration.read_base),
+        "method": blueprint.description(iteration.read_base),
     }
     reply = requests.send(iteration, RequestKind.HYPOTHESIS, values)
     output = output_of(reply, HypothesisOutput)

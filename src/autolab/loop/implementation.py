@@ -120,7 +120,7 @@ def _assembled(iteration: Iteration, spec: Design, view: View) -> Implementation
     """The design's model as the assembler writes it, all else as in the base; None if it cannot be assembled."""
     base = iteration.base_commit
     try:
-        output = blueprint.written(iteration.read_base, spec.model, iteration.slug)
+        output = blueprint.implementation(iteration.read_base, spec.model, iteration.slug)
     except RecordError as error:
         view(f"  the assembler cannot write the model in place of the researcher: {error}")
         return None
@@ -128,7 +128,7 @@ def _assembled(iteration: Iteration, spec: Design, view: View) -> Implementation
         return None
     # Whatever an earlier candidate changed is put back, so that only the assembler's code is tested.
     paths = iteration.lab.git.changed_paths(base, iteration.candidate() or base)
-    return blueprint.alone(output, paths, iteration.read_base)
+    return blueprint.with_base_files(output, paths, iteration.read_base)
 
 
 def _commit(

@@ -83,7 +83,7 @@ def source_for_prompt(lab: Lab, config: Config, commit: str, topics: str) -> str
     # The same export as that of the trials' code: an author sees no label that a trial may not see.
     folder = lab.store / "exports" / f"code-{lab.git.tree(commit)}-{hidden_sha256[:8]}"
     lab.git.export(commit, folder, None, hidden)
-    return excerpts.told(folder, config, topics, unlocked=edits.unlocked(lab.root, config))
+    return excerpts.quotation(folder, config, topics, unlocked=edits.unlocked(lab.root, config))
 
 
 def recorded_answer(folder: Path) -> Answer | None:

@@ -26,20 +26,25 @@ _SOURCE = frozenset((".py", ".sh", ".toml", ".yaml", ".yml", ".json", ".cfg", ".
 _DATA = frozenset((".csv", ".jsonl", ".npy", ".npz", ".parquet", ".pt", ".safetensors", ".tsv"))
 
 
-def told(folder: Path, config: Config, wanted: str, *, unlocked: bool = False) -> str:
+def quotation(folder: Path, config: Config, request: str, *, unlocked: bool = False) -> str:
     """The files below `folder`, which is a commit's, in at most `prompts.LIMITS["files"]` characters.
 
-    `wanted` is a text that names the files that matter most. `unlocked` as in `verifiers.path_policy`.
+    `request` is a text that names the files that matter most. `unlocked` as in `verifiers.path_policy`.
     """
-    paths = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    # A name that cannot be shown as it is could not be named in an answer either.
-    paths = [path for path in paths if len(path) <= _LONGEST_NAME and one_line(path) == path]
+    paths = []
+    for file in folder.rglob("*"):
+        path = str(file.relative_to(folder))
+        # A name that cannot be shown as it is could not be named in an answer either.
+        is_plain = len(path) <= _LONGEST_NAME and one_line(path) == path
+        if is_plain and file.is_file():
+            paths.append(path)
+    paths.sort()
     sizes = {path: (folder / path).stat().st_size for path in _changeable(paths, config, unlocked)}
-    head = f"Files that you may change:\n{_listed(sizes)}\n"
-    return head + _quoted(folder, _ordered(sizes, wanted), _ROOM - len(head))
+    head = f"Files that you may change:\n{_list(sizes)}\n"
+    return head + _whole_files(folder, _by_relevance(sizes, request), _ROOM - len(head))
 
 
-def _listed(sizes: Mapping[str, int]) -> str:
+def _list(sizes: Mapping[str, int]) -> str:
     """One line a file, in at most half of the room."""
     lines: list[str] = []
     room = _ROOM // 2
@@ -55,9 +60,9 @@ def _listed(sizes: Mapping[str, int]) -> str:
 
 def _changeable(paths: Collection[str], config: Config, unlocked: bool) -> list[str]:
     """The files that a candidate may change, without data."""
+    # The policy checks a change of each file, so that this list and the gate never disagree.
     changes = [Change("M", path, "100644", "100644", "", "") for path in paths]
     findings = path_policy(changes, config, unlocked=unlocked, existing=paths)
-    # The policy is asked as for a change of each file, so that this list and the gate never disagree.
     refused = {finding.file for finding in findings if finding.severity == "blocking"}
     return [path for path in paths if path not in refused and not _is_data(PurePosixPath(path), config.data)]
 
@@ -66,13 +71,15 @@ def _is_data(path: PurePosixPath, data: str | None) -> bool:
     return path.suffix in _DATA or (data is not None and path.is_relative_to(data))
 
 
-def _ordered(sizes: Mapping[str, int], wanted: str) -> list[str]:
+def _by_relevance(sizes: Mapping[str, int], request: str) -> list[str]:
     """The paths worth quoting, the most relevant first."""
-
-    def rank(path: str) -> tuple[bool, bool, int, str]:
-        return not _names(wanted, path), PurePosixPath(path).suffix not in _SOURCE, sizes[path], path
-
-    return sorted((path for path, size in sizes.items() if 0 < size <= LONGEST), key=rank)
+    ranks = []
+    for path, size in sizes.items():
+        if 0 < size <= LONGEST:
+            # False sorts before True. The path comes last: files of one size have a fixed order.
+            is_source = PurePosixPath(path).suffix in _SOURCE
+            ranks.append((not _names(request, path), not is_source, size, path))
+    return [path for *_, path in sorted(ranks)]
 
 
 def _names(text: str, path: str) -> bool:
@@ -81,25 +88,26 @@ def _names(text: str, path: str) -> bool:
     return re.search(rf"(?<![\w.-])(?:{re.escape(path)}|{name})(?![\w-])", text) is not None
 
 
-def _quoted(folder: Path, paths: Iterable[str], room: int) -> str:
+def _whole_files(folder: Path, paths: Iterable[str], room: int) -> str:
     """Whole files while there is room, then the names of the files that did not fit."""
-    quoted, left_out = "", []
+    text, left_out = "", []
     room -= _ROOM_FOR_NAMES
     for path in paths:
-        text = _text(folder / path)
-        if text is None:
+        content = _text(folder / path)
+        if content is None:
             continue
-        part = f"\n=== {path} ===\n{text.rstrip()}\n"
-        if len(quoted) + len(part) > room:
-            left_out.append(path)  # a smaller file may still fit
+        part = f"\n=== {path} ===\n{content.rstrip()}\n"
+        # Never a part of a file: an edit must quote text that is there once. A smaller file may still fit.
+        if len(text) + len(part) > room:
+            left_out.append(path)
         else:
-            quoted += part
+            text += part
     if not left_out:
-        return quoted
+        return text
     names = ", ".join(left_out)
     if len(names) > 300:
         names = f"{names[:300]}..."
-    return f"{quoted}\n=== not quoted for want of room: {names} ===\n"
+    return f"{text}\n=== not quoted for want of room: {names} ===\n"
 
 
 def _text(path: Path) -> str | None:

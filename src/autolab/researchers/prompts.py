@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,13 +100,16 @@ class Quotation:
         A short printable line with a name that the engine or the user chose stays in its line.
         """
         text = self.text
+        # Without a line break it cannot pose as a heading or an instruction of its own.
         if self.name in _INLINE and len(text) <= _INLINE_LENGTH and text.isprintable():
             return text
         limit = LIMITS.get(self.name, VALUE_LIMIT)
-        if len(text) > limit:
+        left_out = len(text) - limit
+        if left_out > 0:
+            # Both ends say most: a log its first and last lines, a document its subject and its result.
             head = limit * 3 // 4
             tail = limit - head
-            text = f"{text[:head]}\n[... {len(text) - limit} characters left out ...]\n{text[-tail:]}"
+            text = f"{text[:head]}\n[... {left_out} characters left out ...]\n{text[-tail:]}"
         # A fence one backtick longer than any run in the text cannot be closed by the text.
         longest = max(map(len, re.findall(r"`+", text)), default=0)
         fence = "`" * max(3, longest + 1)
@@ -119,9 +122,10 @@ def check(folder: Path) -> list[Finding]:
     for path in sorted(folder.glob("*.md")):
         text = decode(path.read_bytes())
         # Headings are read in the filled prompt, which only a sound template gives.
-        problems = _problems(path.name, text) or _missing_headings(path.name, text)
-        findings += [_finding(path.name, problem) for problem in problems]
-    for names in [*FILES.values(), *((name,) for name in CONTRACTS.values())]:
+        for problem in _problems(path.name, text) or _missing_headings(path.name, text):
+            findings.append(_finding(path.name, problem))
+    contracts = [(name,) for name in CONTRACTS.values()]
+    for names in (*FILES.values(), *contracts):
         if not any((folder / name).exists() for name in names):
             findings.append(_finding(names[0], "missing; copy it from a new lab"))
     return findings
@@ -151,12 +155,12 @@ def render(text: str, values: Mapping[str, str]) -> str:
 
     RecordError: the text is no template of ours, or a placeholder has no value.
     """
-    return _filled("prompt", text, {name: Quotation(name, value) for name, value in values.items()})
+    return _fill("prompt", text, {name: Quotation(name, value) for name, value in values.items()})
 
 
 def contract(text: str, kind: RequestKind) -> str:
     """A contract for one stage: its `stage` and `schema` are filled. RecordError: it has another placeholder."""
-    return _filled("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
+    return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
 
 
 def schema(kind: type[Record]) -> str:
@@ -166,7 +170,8 @@ def schema(kind: type[Record]) -> str:
     # A model would fill them in if it saw them.
     for name in _NOT_IN_SCHEMAS:
         properties.pop(name, None)
-    if kind is HypothesisOutput:  # the network itself; a design's `model` is more than that
+    # Here it is the network itself; a design's `model` is more than that.
+    if kind is HypothesisOutput:
         properties["model_config"] = properties.pop("model")
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
@@ -179,6 +184,7 @@ def _without_words(value: Any) -> Any:
         return value
     document = {}
     for key, part in value.items():
+        # The keys below are names of fields, not words of the schema language.
         if key == "properties":
             document[key] = {name: _without_words(field) for name, field in part.items()}
         elif key not in ("title", "description"):
@@ -189,14 +195,16 @@ def _without_words(value: Any) -> Any:
 def _problems(name: str, text: str) -> list[str]:
     """What keeps a file from being used, each as one line that follows its name."""
     if name in CONTRACTS.values():
-        subject, known, needed = "a contract", _CONTRACT_NAMES, _CONTRACT_NAMES
+        subject, allowed, needed = "a contract", _CONTRACT_NAMES, _CONTRACT_NAMES
     elif name in _KINDS:
         kind = _KINDS[name]
-        subject, known, needed = str(kind), PLACEHOLDERS[kind], REQUIRED[kind]
+        subject, allowed, needed = str(kind), PLACEHOLDERS[kind], REQUIRED[kind]
     else:
-        return [f"no request reads a file of this name; known: {', '.join((*_KINDS, *CONTRACTS.values()))}"]
+        # A misspelt name would leave the user's text unread without a word.
+        names = ", ".join((*_KINDS, *CONTRACTS.values()))
+        return [f"no request reads a file of this name; known: {names}"]
     try:
-        placeholders = _placeholders(_parsed(text))
+        placeholders = _placeholders(_parse(text))
     except RecordError as error:
         return [str(error)]
     stem = name.removesuffix(".md")
@@ -204,8 +212,9 @@ def _problems(name: str, text: str) -> list[str]:
     first = _FIRST.match(text)
     if first is None or first[1] != stem:
         problems.append(f"line 1: must be <!-- autolab prompt {stem} version 1 -->")
-    for placeholder in sorted(placeholders.keys() - known):
-        line, names = placeholders[placeholder], ", ".join(sorted(known))
+    names = ", ".join(sorted(allowed))
+    for placeholder in sorted(placeholders.keys() - allowed):
+        line = placeholders[placeholder]
         problems.append(f"line {line}: {{{{{placeholder}}}}} is not known in {subject}; known: {names}")
     for placeholder in sorted(needed - placeholders.keys()):
         problems.append(f"{{{{{placeholder}}}}} is missing, and {subject} needs it; put it under # INPUTS")
@@ -223,17 +232,14 @@ def _missing_headings(name: str, text: str) -> list[str]:
     return [f"needs the headings {headings}, in this order and once each"]
 
 
-def _raise_first(name: str, problems: Iterable[str]) -> None:
-    for problem in problems:
-        raise RecordError(f"{_shown(name)}: {problem}")
+def _raise_first(name: str, problems: list[str]) -> None:
+    if problems:
+        raise RecordError(f".autolab/prompts/{name}: {problems[0]}")
 
 
 def _finding(name: str, problem: str) -> Finding:
-    return blocking_finding("prompts", f"{_shown(name)}: {problem}", _shown(name))
-
-
-def _shown(name: str) -> str:
-    return f".autolab/prompts/{name}"
+    path = f".autolab/prompts/{name}"
+    return blocking_finding("prompts", f"{path}: {problem}", path)
 
 
 # The template engine
@@ -241,6 +247,7 @@ def _shown(name: str) -> str:
 
 @functools.cache
 def _environment() -> ImmutableSandboxedEnvironment:
+    # Loaded late: `autolab status` and most checks read no template.
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -252,7 +259,7 @@ def _finalize(value: object) -> object:
     return value.as_data() if isinstance(value, Quotation) else value
 
 
-def _parsed(text: str) -> nodes.Template:
+def _parse(text: str) -> nodes.Template:
     """The template's tree. RecordError with the line: a syntax error, or more than text and names."""
     from jinja2 import TemplateSyntaxError, nodes
 
@@ -261,8 +268,10 @@ def _parsed(text: str) -> nodes.Template:
         tree = _environment().parse(text)
     except TemplateSyntaxError as error:
         raise RecordError(f"line {error.lineno}: {one_line(error.message or 'syntax error')}; {way}") from None
+    # A text of brackets alone reaches this before the parser finds anything wrong with it.
     except RecursionError:
         raise RecordError(f"brackets are nested too deeply; {way}") from None
+    # Every node, not the names alone: a filter or a call may hide inside of an allowed one.
     for node in tree.find_all(nodes.Node):
         kind = type(node).__name__
         if kind not in _ALLOWED:
@@ -283,13 +292,14 @@ def _placeholders(tree: nodes.Template) -> dict[str, int]:
     return lines
 
 
-def _filled(subject: str, text: str, values: Mapping[str, object]) -> str:
+def _fill(subject: str, text: str, values: Mapping[str, object]) -> str:
     try:
-        tree = _parsed(text)
+        tree = _parse(text)
     except RecordError as error:
         raise RecordError(f"{subject}: {error}") from None
     for name, line in _placeholders(tree).items():
         if name not in values:
-            known = ", ".join(sorted(values))
-            raise RecordError(f"{subject}: line {line}: {{{{{name}}}}} has no value here; known: {known}")
+            names = ", ".join(sorted(values))
+            raise RecordError(f"{subject}: line {line}: {{{{{name}}}}} has no value here; known: {names}")
+    # After rendering nothing is parsed again, so a value with braces stays text.
     return _FIRST.sub("", _environment().from_string(tree).render(values))

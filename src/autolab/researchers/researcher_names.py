@@ -27,6 +27,7 @@ RESEARCHERS: dict[str, _Kind] = {
 def load_researcher(config: ResearcherConfig) -> Researcher:
     """The researcher that the configuration names. ResearcherError: unknown name or option, or a class that fails."""
     kind: _Kind | None = RESEARCHERS.get(config.name)
+    # A preset cannot take the name of a built-in researcher.
     if kind is None and config.name in presets():
         kind = PresetResearcher
     if kind is not None:
@@ -37,6 +38,7 @@ def load_researcher(config: ResearcherConfig) -> Researcher:
         raise ResearcherError(f"researcher: {config.name!r} is not known; known: {known}, or package.module:Class")
     try:
         own = _own_class(config.name)(config)
+    # An error that the user's class raises on purpose has its line already.
     except AutolabError:
         raise
     except Exception as error:  # a user's module may fail in any way: the user wants the line, not our traceback
@@ -44,13 +46,14 @@ def load_researcher(config: ResearcherConfig) -> Researcher:
     return OwnResearcher(own, config.name)
 
 
-def _refuse_unknown_options(config: ResearcherConfig, known: frozenset[str]) -> None:
+def _refuse_unknown_options(config: ResearcherConfig, options: frozenset[str]) -> None:
     """An option that a researcher does not read would be ignored silently."""
+    # An option at its default was not necessarily written by the user, and changes nothing.
     defaults = ResearcherConfig().value()
     for key, value in config.value().items():
-        if key not in known | {"name"} and value != defaults[key]:
-            options = ", ".join(sorted(known))
-            raise ResearcherError(f"researcher: {config.name} has no option {key}; it has: {options}")
+        if key not in options | {"name"} and value != defaults[key]:
+            names = ", ".join(sorted(options))
+            raise ResearcherError(f"researcher: {config.name} has no option {key}; it has: {names}")
 
 
 def _own_class(path: str) -> Any:
@@ -77,7 +80,8 @@ def recorded_defaults(config: ResearcherConfig) -> ResearcherDefaults:
             kind = _own_class(config.name)
         except Exception:  # a user's module may fail in any way, and a replay needs none of it
             kind = None
-    recorded = ResearcherDefaults()
-    recorded.chooses_families = bool(getattr(kind, "chooses_families", recorded.chooses_families))
-    recorded.names_author = bool(getattr(kind, "names_author", recorded.names_author))
-    return recorded
+    # Of the class alone: these two decide whether a replay accepts what the record holds.
+    defaults = ResearcherDefaults()
+    defaults.chooses_families = bool(getattr(kind, "chooses_families", defaults.chooses_families))
+    defaults.names_author = bool(getattr(kind, "names_author", defaults.names_author))
+    return defaults

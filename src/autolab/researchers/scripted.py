@@ -53,6 +53,7 @@ class ScriptedResearcher(ResearcherDefaults):
         return Answer(_result(answer.status, answer.summary, answer.output))
 
     def _find(self, task: Task) -> ScriptedAnswer | None:
+        # By iteration and number, not by a counter in memory: the next engine goes on where this one died.
         if task.iteration > len(self._script.iterations):
             return None
         answers = self._script.iterations[task.iteration - 1].get(task.kind, ())

@@ -22,14 +22,16 @@ Read = Callable[[str], str | None]
 """Reads a file of the base commit; None if it is missing."""
 
 
-def told(read: Read) -> str:
+def description(read: Read) -> str:
     """The base's method and what another method may hold, for a prompt."""
     text = read(METHOD)
     if text is None:
         return "This lab has no method.json: leave model_config and next_config out, and write code."
     parts = [f"method.json, the present model and recipe:\n{text.rstrip()}"]
     for name, kind in ((MODEL, ModelConfig), (RECIPE, RecipeConfig)):
-        parts.append(f"{name}: {' '.join((kind.__doc__ or '').split())} Its schema:\n{prompts.schema(kind)}")
+        # One text for the readers of the code and the language model: the two cannot drift apart.
+        summary = " ".join((kind.__doc__ or "").split())
+        parts.append(f"{name}: {summary} Its schema:\n{prompts.schema(kind)}")
     return "\n\n".join(parts)
 
 
@@ -42,26 +44,25 @@ def unfit(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> str:
     return ""
 
 
-def written(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> ImplementationOutput | None:
+def implementation(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> ImplementationOutput | None:
     """The code of a design's `model`; None if the lab has no method.json, or `model` describes no model.
 
     RecordError: it cannot be assembled.
     """
     files = _files(read, model, name)
-    if files is None:
-        return None
-    plan = "\n".join(f"- {line}" for line in files.plan)
-    return ImplementationOutput(plan=plan, files=files.files, edits=files.edits, via="assembler")
+    return None if files is None else files.implementation(via="assembler")
 
 
-def alone(output: ImplementationOutput, changed: list[str], read: Read) -> ImplementationOutput:
+def with_base_files(output: ImplementationOutput, changed: list[str], read: Read) -> ImplementationOutput:
     """`output`, with every other file of `changed` as in the base."""
-    own = {file.path for file in output.files} | {edit.path for edit in output.edits}
+    own = {file.path for file in output.files}
+    own |= {edit.path for edit in output.edits}
     files, delete = list(output.files), []
     for path in changed:
         if path in own:
             continue
         text = read(path)
+        # The candidate added this file: the base has none to put back.
         if text is None:
             delete.append(path)
         else:
@@ -72,17 +73,19 @@ def alone(output: ImplementationOutput, changed: list[str], read: Read) -> Imple
 def _files(read: Read, model: Mapping[str, JsonValue] | None, name: str) -> WrittenMethod | None:
     """The files of `model`; None if there is nothing to assemble. RecordError: it cannot be assembled."""
     text = read(METHOD)
-    if text is None or model is None or not {MODEL, RECIPE} & model.keys():
+    if text is None or model is None or model.keys().isdisjoint((MODEL, RECIPE)):
         return None
     base = Method.from_text(text, METHOD)
+    method = _method(base, model, name)
+    _refuse_other(base, method, read)
     try:
-        return method_files(base, _method(base, model, name, read), read)
+        return method_files(base, method, read)
     except NotApplicable as error:
         raise RecordError(str(error)) from None
 
 
-def _method(base: Method, model: Mapping[str, JsonValue], name: str, read: Read) -> Method:
-    """The base's method with what `model` says. RecordError: it is malformed, or is no model for this lab."""
+def _method(base: Method, model: Mapping[str, JsonValue], name: str) -> Method:
+    """The base's method with the changes of `model`. RecordError: one of them is malformed."""
     value = base.value()
     network, recipe = model.get(MODEL), model.get(RECIPE, {})
     if network is not None:
@@ -97,21 +100,22 @@ def _method(base: Method, model: Mapping[str, JsonValue], name: str, read: Read)
     # The parts by themselves first: an error then names the field as the answer has it.
     ModelConfig.from_value(value["model"], f"model: {MODEL}")
     RecipeConfig.from_value(value["recipe"], f"model: {RECIPE}")
-    method = Method.from_value(value, "model")
-    _refuse_other(base, method, read)
-    return method
+    return Method.from_value(value, "model")
 
 
 def _refuse_other(base: Method, method: Method, read: Read) -> None:
     """RecordError: other pictures or classes than the lab's, or the name of a model that must not change."""
+    lab, answer = base.model.value(), method.model.value()
     for key in ("input", "classes"):
-        lab, answer = base.model.value()[key], method.model.value()[key]
-        if lab != answer:
-            raise RecordError(f"model: {MODEL}: {key}: {answer}, but the lab's is {lab}")
-    name = method.model.name
+        # A model of other pictures would be an answer to another question.
+        if lab[key] != answer[key]:
+            raise RecordError(f"model: {MODEL}: {key}: {answer[key]}, but the lab's is {lab[key]}")
     if method.model == base.model:
         return
-    if name in base.baselines or (name != base.model.name and read(f"models/{name}.py") is not None):
+    # The base's own model may be refined under its name; a baseline must stay what it was measured as.
+    name = method.model.name
+    overwrites = name != base.model.name and read(f"models/{name}.py") is not None
+    if overwrites or name in base.baselines:
         raise RecordError(f"model: {MODEL}: name: models/{name}.py is there already; choose another name")
 
 

@@ -58,9 +58,10 @@ def place(config: ModelConfig) -> tuple[Placed, ...]:
     """Every layer of `config`, and after them the linear layer to the classes. RecordError: a layer does not fit."""
     shape: Shape = config.input
     layers: list[Placed] = []
-    for index, layer in enumerate(config.layers):
+    successors = (*config.layers[1:], None)
+    for index, (layer, successor) in enumerate(zip(config.layers, successors, strict=False)):
         # A norm subtracts the bias of the layer before it, and has its own.
-        bias = not any(isinstance(following, Norm) for following in config.layers[index + 1 : index + 2])
+        bias = not isinstance(successor, Norm)
         try:
             layers.append(_place(layer, shape, bias))
             _refuse_giants(layers)
@@ -73,11 +74,12 @@ def place(config: ModelConfig) -> tuple[Placed, ...]:
             f"model_config: layers: they end in maps of {sizes(shape)}, the last linear layer takes values; "
             "end with flatten or global_pool"
         )
-    return (*layers, _linear(Linear(units=config.classes), shape, True))
+    output = _linear(Linear(units=config.classes), shape, bias=True)
+    return (*layers, output)
 
 
 def sizes(shape: Shape) -> str:
-    return " x ".join(str(size) for size in shape)
+    return " x ".join(map(str, shape))
 
 
 def _place(layer: AnyLayer, shape: Shape, bias: bool) -> Placed:
@@ -88,40 +90,43 @@ def _place(layer: AnyLayer, shape: Shape, bias: bool) -> Placed:
             return _residual(layer, shape)
         case Norm():
             return _norm(layer, shape)
-        case Activation():
-            return Placed(layer, layer.kind.replace("_", " "), ACTIVATIONS[layer.kind], shape)
+        case Activation(kind=kind):
+            return Placed(layer, kind.replace("_", " "), ACTIVATIONS[kind], shape)
         case Pool():
             return _pool(layer, shape)
         case GlobalPool():
-            channels, _, _ = _maps(layer, shape)
-            reduction = "mean" if layer.kind == "avg" else "max"
-            return Placed(layer, f"global {layer.kind}-pool", f'Reduce("b c h w -> b c", "{reduction}")', (channels,))
+            return _global_pool(layer, shape)
         case Flatten():
-            return Placed(layer, "flatten", 'Rearrange("b c h w -> b (c h w)")', (prod(_maps(layer, shape)),))
-        case Dropout():
-            return Placed(layer, f"dropout {layer.p}", f"nn.Dropout({layer.p})", shape)
+            values = prod(_maps(layer, shape))
+            return Placed(layer, "flatten", 'Rearrange("b c h w -> b (c h w)")', (values,))
+        case Dropout(p=p):
+            return Placed(layer, f"dropout {p}", f"nn.Dropout({p})", shape)
         case Linear():
             return _linear(layer, shape, bias)
 
 
 def _maps(layer: AnyLayer, shape: Shape) -> tuple[int, int, int]:
     """Channels, height and width. RecordError: the layer gets values."""
-    if len(shape) != 3:
-        way = "take it out" if isinstance(layer, Flatten) else "put it before flatten and global_pool"
-        raise RecordError(f"{layer.type} takes maps, and the layers before it leave {sizes(shape)} values; {way}")
-    channels, height, width = shape
-    return channels, height, width
+    if len(shape) == 3:
+        channels, height, width = shape
+        return channels, height, width
+    # Values cannot become maps again, so a second flatten has no place to go.
+    way = "take it out" if isinstance(layer, Flatten) else "put it before flatten and global_pool"
+    raise RecordError(f"{layer.type} takes maps, and the layers before it leave {sizes(shape)} values; {way}")
 
 
 def _refuse_giants(layers: list[Placed]) -> None:
     """RecordError: the last of `layers` makes the model too large."""
+    # Schemas bound each field alone; their products could still fill the memory of the machine.
     last = layers[-1]
-    if prod(last.shape) > MAX_VALUES:
+    values = prod(last.shape)
+    if values > MAX_VALUES:
         raise RecordError(
-            f"{last.words} makes {prod(last.shape):,} values of one picture, more than {MAX_VALUES:,}; "
+            f"{last.words} makes {values:,} values of one picture, more than {MAX_VALUES:,}; "
             "take fewer channels, or a stride or a pool before it"
         )
-    if sum(layer.parameters for layer in layers) > MAX_PARAMETERS:
+    parameters = sum(layer.parameters for layer in layers)
+    if parameters > MAX_PARAMETERS:
         raise RecordError(
             f"{last.words} has {last.parameters:,} parameters, which makes the model larger than "
             f"{MAX_PARAMETERS:,}; take fewer units or channels, or pool before it"
@@ -130,63 +135,74 @@ def _refuse_giants(layers: list[Placed]) -> None:
 
 def _convolution(layer: Conv | DepthwiseSeparable, shape: Shape, bias: bool) -> Placed:
     channels, height, width = _maps(layer, shape)
-    options = [str(channels), str(layer.channels), f"kernel_size={layer.kernel}"]
-    if layer.stride != 1:
-        options.append(f"stride={layer.stride}")
-    parameters = layer.channels if bias else 0
+    kernel, stride = layer.kernel, layer.stride
+    words = f" {layer.channels}"
+    options = f"{channels}, {layer.channels}, kernel_size={kernel}"
+    if kernel != 3:
+        words += f" of {kernel} x {kernel}"
+    if stride != 1:
+        words += f" at stride {stride}"
+        options += f", stride={stride}"
     if isinstance(layer, Conv):
-        words, code = "conv", "nn.Conv2d"
-        parameters += channels * layer.channels * layer.kernel**2
-        if layer.kernel != 1:
-            options.append(f"padding={layer.kernel // 2}")
+        words, code = f"conv{words}", "nn.Conv2d"
+        parameters = channels * layer.channels * kernel**2
+        if kernel != 1:
+            options += f", padding={kernel // 2}"
     else:
-        words, code = "depthwise-separable conv", "DepthwiseSeparable"
-        parameters += channels * layer.kernel**2 + channels * layer.channels
-    if not bias:
-        options.append("bias=False")
-    words += f" {layer.channels}"
-    if layer.kernel != 3:
-        words += f" of {layer.kernel} x {layer.kernel}"
-    if layer.stride != 1:
-        words += f" at stride {layer.stride}"
-    output = (layer.channels, *_strided(height, width, layer.stride))
-    return Placed(layer, words, f"{code}({', '.join(options)})", output, parameters)
+        # A filter for each channel, which never has a bias, then a convolution of kernel 1.
+        words, code = f"depthwise-separable conv{words}", "DepthwiseSeparable"
+        parameters = channels * kernel**2 + channels * layer.channels
+    if bias:
+        parameters += layer.channels
+    else:
+        options += ", bias=False"
+    output = (layer.channels, *_output_sides(height, width, stride))
+    return Placed(layer, words, f"{code}({options})", output, parameters)
 
 
-def _strided(height: int, width: int, stride: int) -> tuple[int, int]:
+def _output_sides(height: int, width: int, stride: int) -> tuple[int, int]:
     """The sides of a map after a convolution that is padded by half its kernel."""
     return (height - 1) // stride + 1, (width - 1) // stride + 1
 
 
 def residual_name(layer: Residual) -> str:
     """The class of a residual block: one for each combination of convolution, norm and activation."""
-    separable = "Separable" if layer.convolution == "depthwise_separable" else ""
-    norm = layer.norm.title() if layer.norm != "none" else ""
-    return f"Residual{separable}{norm}{layer.activation.title().replace('_', '')}"
+    name = "Residual"
+    if layer.convolution == "depthwise_separable":
+        name += "Separable"
+    if layer.norm != "none":
+        name += layer.norm.title()
+    return name + layer.activation.title().replace("_", "")
 
 
 def _residual(layer: Residual, shape: Shape) -> Placed:
     channels, height, width = _maps(layer, shape)
-    output = (layer.channels, *_strided(height, width, layer.stride))
+    output = (layer.channels, *_output_sides(height, width, layer.stride))
     if layer.norm == "group":
         _refuse_small_groups(output)
-    convolution = DepthwiseSeparable if layer.convolution == "depthwise_separable" else Conv
-    bias = layer.norm == "none"
-    # Counted with the layers' own formula: the block is built of the same layers.
-    parts = [
-        _convolution(convolution(channels=layer.channels, stride=layer.stride), shape, bias),
-        _convolution(convolution(channels=layer.channels), output, bias),
-    ]
-    if layer.stride != 1 or channels != layer.channels:
-        parts.append(_convolution(Conv(channels=layer.channels, kernel=1), shape, bias))
-    parameters = sum(part.parameters for part in parts)
-    if not bias:  # a norm after each, with a scale and a shift for each channel
-        parameters += len(parts) * 2 * layer.channels
     words, options = f"residual {layer.channels}", f"{channels}, {layer.channels}"
     if layer.stride != 1:
         words += f" at stride {layer.stride}"
         options += f", stride={layer.stride}"
+    parameters = _residual_parameters(layer, shape, output)
     return Placed(layer, words, f"{residual_name(layer)}({options})", output, parameters)
+
+
+def _residual_parameters(layer: Residual, shape: Shape, output: Shape) -> int:
+    # Counted with the layers' own formula: the block is built of the same layers.
+    convolution = DepthwiseSeparable if layer.convolution == "depthwise_separable" else Conv
+    bias = layer.norm == "none"
+    first = convolution(channels=layer.channels, stride=layer.stride)
+    second = convolution(channels=layer.channels)
+    parts = [_convolution(first, shape, bias), _convolution(second, output, bias)]
+    # The skip can only leave the maps as they are if their shape stays: else a convolution fits them.
+    if layer.stride != 1 or layer.channels != shape[0]:
+        skip = Conv(channels=layer.channels, kernel=1)
+        parts.append(_convolution(skip, shape, bias))
+    parameters = sum(part.parameters for part in parts)
+    if not bias:  # a norm after each, with a scale and a shift for each channel
+        parameters += len(parts) * 2 * layer.channels
+    return parameters
 
 
 def groups(channels: int) -> int:
@@ -204,44 +220,60 @@ def _refuse_small_groups(shape: Shape) -> None:
 
 
 def _norm(layer: Norm, shape: Shape) -> Placed:
-    if layer.kind == "layer" and prod(shape) < MIN_NORMALISED:
-        raise RecordError(f"layer norm gets {prod(shape)} values, too few to normalise; use batch norm here")
+    # Batch norm is not checked: it also averages over the batch, whose size is not known here.
+    values = prod(shape)
+    if layer.kind == "layer" and values < MIN_NORMALISED:
+        raise RecordError(f"layer norm gets {values} values, too few to normalise; use batch norm here")
     code = _norm_of_maps(layer, shape) if len(shape) == 3 else _norm_of_values(layer, shape)
-    return Placed(layer, f"{layer.kind} norm", code, shape, 2 * shape[0])
+    return Placed(layer, f"{layer.kind} norm", code, shape, parameters=2 * shape[0])
 
 
 def _norm_of_maps(layer: Norm, shape: Shape) -> str:
+    channels = shape[0]
     if layer.kind == "batch":
-        return f"nn.BatchNorm2d({shape[0]})"
+        return f"nn.BatchNorm2d({channels})"
+    # nn.LayerNorm would have a scale for each pixel, and so would fit one size of picture only.
     if layer.kind == "layer":
-        return f"nn.GroupNorm(1, {shape[0]})"
+        return f"nn.GroupNorm(1, {channels})"
     _refuse_small_groups(shape)
-    return f"nn.GroupNorm({groups(shape[0])}, {shape[0]})"
+    return f"nn.GroupNorm({groups(channels)}, {channels})"
 
 
 def _norm_of_values(layer: Norm, shape: Shape) -> str:
+    units = shape[0]
     if layer.kind == "group":
-        raise RecordError(f"group norm takes maps, and gets {sizes(shape)} values; use batch or layer here")
-    return f"nn.BatchNorm1d({shape[0]})" if layer.kind == "batch" else f"nn.LayerNorm({shape[0]})"
+        raise RecordError(f"group norm takes maps, and gets {units} values; use batch or layer here")
+    if layer.kind == "batch":
+        return f"nn.BatchNorm1d({units})"
+    return f"nn.LayerNorm({units})"
 
 
 def _pool(layer: Pool, shape: Shape) -> Placed:
     channels, height, width = _maps(layer, shape)
-    if layer.size > min(height, width):
+    size = layer.size
+    if size > min(height, width):
         raise RecordError(
-            f"pool {layer.size} does not fit on maps of {sizes(shape)}; take it out, or pool and stride less before it"
+            f"pool {size} does not fit on maps of {sizes(shape)}; take it out, or pool and stride less before it"
         )
     name = "MaxPool2d" if layer.kind == "max" else "AvgPool2d"
-    output = (channels, height // layer.size, width // layer.size)
-    return Placed(layer, f"{layer.kind}-pool {layer.size}", f"nn.{name}({layer.size})", output)
+    output = (channels, height // size, width // size)
+    return Placed(layer, f"{layer.kind}-pool {size}", f"nn.{name}({size})", output)
+
+
+def _global_pool(layer: GlobalPool, shape: Shape) -> Placed:
+    channels, _, _ = _maps(layer, shape)
+    # einops has the words max and mean.
+    reduction = "mean" if layer.kind == "avg" else "max"
+    return Placed(layer, f"global {layer.kind}-pool", f'Reduce("b c h w -> b c", "{reduction}")', (channels,))
 
 
 def _linear(layer: Linear, shape: Shape, bias: bool) -> Placed:
     if len(shape) == 3:
         raise RecordError(f"linear takes values, and gets maps of {sizes(shape)}; put flatten or global_pool before it")
-    options, parameters = f"{shape[0]}, {layer.units}", shape[0] * layer.units
+    inputs, units = shape[0], layer.units
+    options, parameters = f"{inputs}, {units}", inputs * units
     if bias:
-        parameters += layer.units
+        parameters += units
     else:
         options += ", bias=False"
-    return Placed(layer, f"linear {layer.units}", f"nn.Linear({options})", (layer.units,), parameters)
+    return Placed(layer, f"linear {units}", f"nn.Linear({options})", (units,), parameters)

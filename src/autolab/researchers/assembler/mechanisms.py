@@ -30,6 +30,7 @@ class Part:
 
 def optimiser(config: RecipeConfig) -> Part:
     if config.optimiser == "adamw":
+        # A lab's own optimiser.py holds AdamW; the other two become a part of the recipe.
         init = "self._optimiser = AdamW(model.parameters(), weight_decay=weight_decay, betas=(0.9, 0.999))"
         return Part("AdamW", imports=("from optimiser import AdamW",), init=(init,))
     if config.optimiser == "sgd":
@@ -45,6 +46,7 @@ def optimiser(config: RecipeConfig) -> Part:
     )
 
 
+# A weight without a gradient is an error in what follows: it would never learn, and nobody would notice.
 _SGD = '''\
 class SGD:
     """Nesterov's momentum (Sutskever et al. 2013, ICML), weight decay decoupled (arXiv:1711.05101).
@@ -139,10 +141,12 @@ _FALLS = {
 def schedule(config: RecipeConfig) -> Part:
     """The step size as a function of `_step`, the number of steps done, and `_steps`, the number of all."""
     if config.schedule == "one_cycle":
+        # One cycle is nothing without its rise; without a share of the user's it takes PyTorch's default.
         constant = f"WARMUP = {config.warmup or 0.3}  # share of the steps in which the step size rises"
         words = "a step size that rises and falls in one cycle"
         return Part(words, imports=("import math",), constants=(constant,), method=_ONE_CYCLE)
     fall = _FALLS[config.schedule]
+    # Without a warm-up the code has no branch for one: a reader sees only what is switched on.
     if not config.warmup:
         code = fall.code.format(done="self._step", all="self._steps")
         return Part(fall.words, imports=fall.imports, method=_PLAIN.format(doc=fall.doc, code=code))
@@ -196,6 +200,7 @@ def shift(config: RecipeConfig) -> Part:
     )
 
 
+# All pictures of a batch at once, by one index: a loop over them would take longer than the training step.
 _SHIFT = '''\
 def shift(images: Float[Tensor, "b c h w"], noise: torch.Generator) -> Float[Tensor, "b c h w"]:
     """Each picture moved by up to SHIFT pixels each way, zeros where it was (He et al. 2016, arXiv:1512.03385)."""
@@ -273,6 +278,7 @@ def mixup(config: RecipeConfig) -> Part:
     )
 
 
+# torch's Beta distribution takes no generator, so a seed drawn from `noise` feeds the one of the standard library.
 _MIXUP = '''\
 def mixup(
     images: Float[Tensor, "b c h w"], labels: Int[Tensor, "b"], noise: torch.Generator
@@ -289,6 +295,7 @@ def mixup(
 
 
 def smoothing(config: RecipeConfig) -> Part:
+    # Only the constant: the recipe's loss uses it, once or (with mixup) twice.
     comment = "share of a label that all classes get (Szegedy et al. 2016, arXiv:1512.00567)"
     return Part("smoothed labels", constants=(f"LABEL_SMOOTHING = {config.label_smoothing}  # {comment}",))
 
@@ -299,6 +306,7 @@ def averaging(config: RecipeConfig) -> Part:
         "self._weights = [value for value in model.state_dict().values() if value.is_floating_point()]",
         "self._means = [weight.clone() for weight in self._weights]",
     )
+    # After the step is counted: the means weigh by the number of steps done.
     after = ("self._average()",)
     if config.averaging == "tail":
         return Part("the mean weights of the last quarter kept", init=init, after=after, method=_TAIL)
@@ -329,6 +337,7 @@ def _average(self) -> None:
 
 def parts(config: RecipeConfig) -> tuple[Part, ...]:
     """The mechanisms that are switched on, in the order in which they act on pictures, labels, gradients, weights."""
+    # Mixup comes after the other augmentations, so that a mixture is one of two augmented pictures.
     switches = (
         (config.shift, shift),
         (config.flip, flip),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autolab.lab.schemas.method import Activation, DepthwiseSeparable, Dropout, GlobalPool, ModelConfig, Norm, Residual
+from autolab.lab.schemas.method import Activation, Dropout, GlobalPool, ModelConfig, Norm, Residual
 from autolab.researchers.assembler.layers import ACTIVATIONS, Placed, Shape, place, residual_name, sizes
 from autolab.researchers.assembler.source import Source, block, prose
 
@@ -110,14 +110,16 @@ def parameters(config: ModelConfig) -> int:
 def model_source(config: ModelConfig) -> Source:
     """`models/<name>.py`: equal configurations give equal bytes. RecordError: layers do not fit."""
     layers = place(config)
+    modules = {layer.code.partition("(")[0] for layer in layers}
+    residuals = _residuals(layers)
     text = _MODULE.format(
         name=config.name,
         input=sizes(config.input),
         classes=config.classes,
         parameters=sum(layer.parameters for layer in layers),
         words=_words(layers),
-        imports="\n".join(_imports(layers)),
-        blocks=_blocks(layers),
+        imports="\n".join(_imports(modules, residuals)),
+        blocks=_blocks(modules, residuals),
         layers=block(_lines(layers, config.input), 3),
         initialisation=_INITIALISATION[config.initialisation],
         dimensions=" ".join(map(str, config.input)),
@@ -127,13 +129,19 @@ def model_source(config: ModelConfig) -> Source:
 
 def _words(layers: tuple[Placed, ...]) -> str:
     """The layers in one sentence, and the papers that their ideas come from."""
-    text = prose(", ".join(layer.words for layer in layers) + ".")
+    names = []
     papers: dict[str, str] = {}
     for layer in layers:
+        names.append(layer.words)
         for idea in _ideas(layer):
+            # ReLU, max-pooling and plain convolutions are textbook matter: they have no entry.
             if idea in _PAPERS:
                 papers[idea] = f"{idea}: {_PAPERS[idea]}"
-    return f"{text}\n\nSources:\n{block(papers.values(), 1)}" if papers else text
+    sentence = ", ".join(names)
+    text = prose(f"{sentence}.")
+    if papers:
+        text += f"\n\nSources:\n{block(papers.values(), 1)}"
+    return text
 
 
 def _ideas(placed: Placed) -> tuple[str, ...]:
@@ -142,6 +150,7 @@ def _ideas(placed: Placed) -> tuple[str, ...]:
             return (kind.replace("_", " "),)
         case Norm(kind=kind):
             return (f"{kind} norm",)
+        # The block's own paper stands in its docstring.
         case Residual(norm=norm, activation=activation):
             return (f"{norm} norm", activation.replace("_", " "))
         case GlobalPool():
@@ -151,30 +160,34 @@ def _ideas(placed: Placed) -> tuple[str, ...]:
     return ()
 
 
-def _residuals(layers: tuple[Placed, ...]) -> dict[str, Residual]:
-    """One residual block for each class that the model needs, by the class's name."""
-    return {residual_name(layer.layer): layer.layer for layer in layers if isinstance(layer.layer, Residual)}
+def _residuals(layers: tuple[Placed, ...]) -> list[Residual]:
+    """One residual block for each class that the model needs."""
+    blocks = {}
+    for placed in layers:
+        if isinstance(placed.layer, Residual):
+            blocks[residual_name(placed.layer)] = placed.layer
+    return list(blocks.values())
 
 
-def _imports(layers: tuple[Placed, ...]) -> list[str]:
-    modules = {layer.code.partition("(")[0] for layer in layers}
+def _imports(modules: set[str], residuals: list[Residual]) -> list[str]:
     einops = [name for name in ("Rearrange", "Reduce") if name in modules]
+    # Every model imports one of the two: maps become values by `flatten` or `global_pool`.
     lines = [
         f"from einops.layers.torch import {', '.join(einops)}",
         "from jaxtyping import Float",
         "from torch import Tensor, nn",
     ]
-    if any(layer.norm == "group" for layer in _residuals(layers).values()):
+    if any(layer.norm == "group" for layer in residuals):
         # Only the residual block computes its groups when it is built; other norms have theirs written out.
         lines = ["from math import gcd", "", *lines]
     return lines
 
 
-def _blocks(layers: tuple[Placed, ...]) -> str:
+def _blocks(modules: set[str], residuals: list[Residual]) -> str:
     """The classes that the model's layers need, each once, before the model."""
-    residuals = _residuals(layers).values()
-    separable = any(isinstance(layer.layer, DepthwiseSeparable) for layer in layers)
+    separable = "DepthwiseSeparable" in modules
     separable |= any(layer.convolution == "depthwise_separable" for layer in residuals)
+    # First, because a residual block may be built of it.
     blocks = _SEPARABLE if separable else ""
     return blocks + "".join(map(_residual, residuals))
 
@@ -189,9 +202,10 @@ _NORM_CODE = {
 def _residual(layer: Residual) -> str:
     """The class of a residual block."""
     norm, activation = _NORM_CODE[layer.norm], ACTIVATIONS[layer.activation]
-    bias = "" if layer.norm == "none" else ", bias=False"
+    bias = ", bias=False" if norm else ""
     name, padding = "nn.Conv2d", ", padding=1"
     if layer.convolution == "depthwise_separable":
+        # This class pads by itself.
         name, padding = "DepthwiseSeparable", ""
     body = [
         f"{name}(inputs, outputs, kernel_size=3, stride=stride{padding}{bias}),",
@@ -200,9 +214,9 @@ def _residual(layer: Residual) -> str:
         f"{name}(outputs, outputs, kernel_size=3{padding}{bias}),",
         *norm,
     ]
-    skip = [f"self.skip = nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride{bias})"]
+    convolution = f"nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride{bias})"
+    skip = [f"self.skip = {convolution}"]
     if norm:
-        convolution = skip[0].removeprefix("self.skip = ")
         skip = ["self.skip = nn.Sequential(", f"    {convolution},", f"    {norm[0]}", ")"]
     return _RESIDUAL.format(name=residual_name(layer), body=block(body, 3), skip=block(skip, 3), activation=activation)
 
@@ -211,7 +225,9 @@ def _lines(layers: tuple[Placed, ...], shape: Shape) -> list[str]:
     """One line a layer, with the shape of its output if that changes."""
     lines = []
     for layer in layers:
-        comment = f"  # {sizes(layer.shape)}" if layer.shape != shape else ""
-        lines.append(f"{layer.code},{comment}")
+        line = f"{layer.code},"
+        if layer.shape != shape:
+            line += f"  # {sizes(layer.shape)}"
+        lines.append(line)
         shape = layer.shape
     return lines

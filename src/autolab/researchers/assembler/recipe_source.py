@@ -71,12 +71,13 @@ class _Lines:
 def recipe_source(recipe: RecipeConfig) -> Source:
     """`recipe.py`: equal recipes give equal bytes."""
     # A recipe that does not need the step number does not count steps: its code has nothing that is not used.
-    lines = _collected(recipe)
+    lines = _collect(recipe)
     counts_steps = recipe.schedule != "constant" or recipe.warmup > 0 or recipe.averaging != "none"
+    constants = [f"LR = {recipe.lr}", f"WEIGHT_DECAY = {recipe.weight_decay}", *lines.constants]
     text = _MODULE.format(
         words=_words(lines.words),
         imports="\n".join(_imports(lines.imports)),
-        constants="\n".join([f"LR = {recipe.lr}", f"WEIGHT_DECAY = {recipe.weight_decay}", *lines.constants]),
+        constants="\n".join(constants),
         definitions=lines.definitions,
         init=block(_init(lines, counts_steps), 2),
         loss=block(_loss(lines, recipe), 2),
@@ -87,7 +88,7 @@ def recipe_source(recipe: RecipeConfig) -> Source:
     return Source("recipe.py", text)
 
 
-def _collected(recipe: RecipeConfig) -> _Lines:
+def _collect(recipe: RecipeConfig) -> _Lines:
     lines = _Lines()
     for part in parts(recipe):
         lines.words.append(part.words)
@@ -106,14 +107,17 @@ def _collected(recipe: RecipeConfig) -> _Lines:
 
 def _words(words: list[str]) -> str:
     """The mechanisms in one sentence; on lines of their own if they are too many for one."""
-    sentence = f"How a model is trained: {', '.join(words)}."
+    mechanisms = ", ".join(words)
+    sentence = f"How a model is trained: {mechanisms}."
+    # Leaves room for the quotes: a docstring in one line stays below the templates' 120 characters.
     if len(sentence) <= 112:
         return sentence
-    paragraph = prose(f"With {', '.join(words)}.")
+    paragraph = prose(f"With {mechanisms}.")
     return f"How a model is trained.\n\n{paragraph}\n"
 
 
 def _imports(needed: set[str]) -> list[str]:
+    # In the order of a formatter: the standard library, other packages, the lab's own files.
     lines = [line for line in _STANDARD if line in needed]
     if lines:
         lines.append("")
@@ -141,6 +145,7 @@ def _init(lines: _Lines, counts_steps: bool) -> list[str]:
 
 def _loss(lines: _Lines, recipe: RecipeConfig) -> list[str]:
     smoothing = ", label_smoothing=LABEL_SMOOTHING" if recipe.label_smoothing else ""
+    # With mixup each picture has two labels, and the loss is the mean of both by their shares.
     if not recipe.mixup:
         return [*lines.augment, f"return F.cross_entropy(self._model(images), labels{smoothing})"]
     return [
@@ -154,5 +159,6 @@ def _loss(lines: _Lines, recipe: RecipeConfig) -> list[str]:
 def _step(lines: _Lines, counts_steps: bool) -> list[str]:
     step = [*lines.before_step, "self._optimiser.step(self._step_size())"]
     if counts_steps:
+        # Between the step and the average: the average needs the number of steps done.
         step.append("self._step += 1")
     return step + lines.after_step

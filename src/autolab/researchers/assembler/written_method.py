@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autolab.lab.schemas.method import Method
-from autolab.lab.schemas.replies import Edit, NewFile
+from autolab.lab.schemas.replies import Edit, ImplementationOutput, NewFile
 from autolab.researchers.assembler.model_source import model_source
 from autolab.researchers.assembler.recipe_source import recipe_source
 from autolab.researchers.assembler.source import Source
@@ -29,6 +29,11 @@ class WrittenMethod:
     edits: tuple[Edit, ...]
     plan: tuple[str, ...]
 
+    def implementation(self, via: str | None) -> ImplementationOutput:
+        """The answer to a request for code; `via` names what wrote it."""
+        plan = "\n".join(f"- {line}" for line in self.plan)
+        return ImplementationOutput(plan=plan, files=self.files, edits=self.edits, via=via)
+
 
 def method_files(base: Method, changed: Method, read: Callable[[str], str | None]) -> WrittenMethod:
     """The files that turn a picture lab's method `base` into `changed`; `read` reads a file of the base.
@@ -47,14 +52,18 @@ def method_files(base: Method, changed: Method, read: Callable[[str], str | None
         default = re.search(r'(?m)^DEFAULT = ".*"$', read("models/__init__.py") or "")
         if default is None:
             raise NotApplicable('models/__init__.py: no line `DEFAULT = "..."` that names the default model')
-        edits.append(Edit(path="models/__init__.py", search=default[0], replace=f'DEFAULT = "{changed.model.name}"'))
+        replacement = f'DEFAULT = "{changed.model.name}"'
+        edits.append(Edit(path="models/__init__.py", search=default[0], replace=replacement))
         # Trials run the default model, so a new model must become it.
         plan.append("`models/__init__.py`: it becomes the default, so that later work builds on it")
     if changed.recipe != base.recipe:
         source = recipe_source(changed.recipe)
-        old, new = base.recipe.value(), changed.recipe.value()
-        changes = ", ".join(f"{key} {old[key]} to {new[key]}" for key in new if new[key] != old[key])
-        add(source, f"{changes} (sha256 {source.sha256[:12]})")
+        old = base.recipe.value()
+        changes = []
+        for key, value in changed.recipe.value().items():
+            if value != old[key]:
+                changes.append(f"{key} {old[key]} to {value}")
+        add(source, f"{', '.join(changes)} (sha256 {source.sha256[:12]})")
     add(method_source(changed), "describes both")
     return WrittenMethod(tuple(files), tuple(edits), tuple(plan))
 
@@ -67,6 +76,7 @@ def method_source(method: Method) -> Source:
 def _json(value: Any, indent: str = "") -> str:
     """JSON with one line for each layer and for each list of plain values."""
     inner = indent + "  "
+    # A layer, which has a type, stays on one line: a change of it is one line of a diff.
     if isinstance(value, dict) and "type" not in value:
         lines = [f"{json.dumps(key)}: {_json(part, inner)}" for key, part in value.items()]
         brackets = "{}"

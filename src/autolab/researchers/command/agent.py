@@ -24,7 +24,7 @@ from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.researchers.base import Answer, Booked, Received, ResearcherDefaults, Sent, Task
-from autolab.researchers.command.presets import LONGEST_ARGUMENT, argv, installation, program, settled, sources
+from autolab.researchers.command.presets import LONGEST_ARGUMENT, argv, effective_preset, installation, program, sources
 from autolab.researchers.command.usage import COUNTS, AgentUsage, read, regular
 from autolab.sandbox import workdir
 from autolab.sandbox.box import Box
@@ -56,19 +56,25 @@ class CommandResearcher(ResearcherDefaults):
         """ResearcherError: the words of the command cannot be filled in."""
         self.name = config.name
         self._config = config
-        self._preset = settled(config)
+        self._preset = effective_preset(config)
         self.counts = COUNTS.get(self._preset.usage or "", frozenset())
         self._noted_unknown_usage = False
 
     def perform(self, task: Task) -> Answer:
         if task.calls is None:
             return self._answer(task, self._run(task))
-        model = f"{self.name}:{self._config.model}" if self._config.model else self.name
+        model = self.name
+        if self._config.model:
+            model += f":{self._config.model}"
+        # No price is known before: only the agent knows how many calls it will make.
         sent = Sent(model=model, url="", body=_prompt(task).encode(), tokens=0, dollars=None)
         received = task.calls.send(sent, lambda: self._run(task))
         answer = self._answer(task, received)
-        usage = read(self._preset.usage, received.body, _own_folder(task)) if self._preset.usage else None
+        usage = None
+        if self._preset.usage:
+            usage = read(self._preset.usage, received.body, _own_folder(task))
         task.calls.book(_booked(received, answer, usage))
+        # Once for each command: the note would be the same for every request.
         if usage or self._noted_unknown_usage or answer.raw is None:
             return answer
         self._noted_unknown_usage = True
@@ -82,20 +88,21 @@ class CommandResearcher(ResearcherDefaults):
         refs = executor.find([task.key])
         if task.key not in refs:
             job = self._job(task)
+            # Only before a start: the result of a program under way must stay.
             _clear(task.folders.workspace)
             executor.submit([job])
             refs = executor.find([task.key])
         ref = refs[task.key]
-        ended = _wait(executor, ref, task.key)
+        end = _wait(executor, ref, task.key)
         place = Workdir(task.folders.scratch)
         # Before anything else: a crash from here on must not leave keys in the file.
         _forget_keys(place.job(ref.handle))
         logs = place.folder(str(task.kind), 1) / "logs"
         output = _tail(logs / "agent.out")
-        if ended is None:
+        if end is None:
             return Received(0, {}, output, 0.0, "lost")
-        fault = _fault(ended, _tail(logs / "agent.err") or output)
-        return Received(0 if fault else DONE, {}, output, ended.seconds, fault)
+        fault = _fault(end, _tail(logs / "agent.err") or output)
+        return Received(0 if fault else DONE, {}, output, end.seconds, fault)
 
     def _answer(self, task: Task, received: Received) -> Answer:
         """Move the result out of the program's reach, then read it; after a crash it may be there already."""
@@ -128,6 +135,7 @@ class CommandResearcher(ResearcherDefaults):
             "time_limit_s": f"{self._config.time_limit_s:g}",
             "folder": str(own),
         }
+        # A list of names, so that the program does not get the keys of other services.
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
         env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.kind), "AUTOLAB_PROMPT_FILE": str(prompt)}
         step = Step(
@@ -155,11 +163,13 @@ class CommandResearcher(ResearcherDefaults):
         folders = task.folders
         configured_reads = tuple(map(os.path.expanduser, self._preset.reads))
         configured_writes = tuple(map(os.path.expanduser, self._preset.writes))
+        # Without containment the program sees everything anyway, so a refusal would protect nothing.
         if folders.containment != "none" and folders.lab is not None:
             _refuse_lab("reads", configured_reads, folders.lab)
             _refuse_lab("writes", configured_writes, folders.lab)
         own_settings = tuple(map(_settings_path, configured_writes))
         reads = (*installation(executable), str(prompt), *map(str, folders.data), *configured_reads)
+        # Autolab may be among the program's packages, and its labs contain data sets with all their labels.
         sites: list[str] = []
         for path in reads:
             sites += glob.glob(f"{glob.escape(path)}/lib*/python*/*-packages")
@@ -204,6 +214,7 @@ def _refuse_lab(name: str, paths: tuple[str, ...], lab: Path) -> None:
     real = Path(os.path.realpath(lab))
     for path in paths:
         target = Path(os.path.realpath(path))
+        # Compared as real paths: a link beside the lab may lead into it.
         if real.is_relative_to(target):
             where = "holds the lab"
         elif target.is_relative_to(real):
@@ -224,6 +235,7 @@ def _settings_path(path: str) -> str:
 def _clear(workspace: Path) -> None:
     """Remove an older result, whatever lies in its place, and a link in place of its folder."""
     path = workspace / RESULT
+    # A link in place of the folder would lead the removal to files outside of the workspace.
     if path.parent.is_symlink():
         path = path.parent
     if path.is_dir() and not path.is_symlink():
@@ -235,29 +247,33 @@ def _clear(workspace: Path) -> None:
 def _forget_keys(job: Path) -> None:
     """Empty the environment in the file of a job that is over: it would hold keys for as long as the lab lives."""
     document = workdir.read_json(job)
-    steps = [step | {"env": {}} for step in document["steps"]]
-    workdir.write_json(job, document | {"steps": steps})
+    for step in document["steps"]:
+        step["env"] = {}
+    workdir.write_json(job, document)
 
 
-def _fault(ended: Exit, output: bytes) -> str:
+def _fault(end: Exit, output: bytes) -> str:
     """Why a run gives no answer, with the last line of a program that failed by itself; empty if it ended well."""
-    if ended.outcome is TrialOutcome.COMPLETED:
+    if end.outcome is TrialOutcome.COMPLETED:
         return ""
-    fault = f"{ended.outcome}: {ended.message}"
-    reason = last_line(output, LAST_LINE) if ended.outcome is TrialOutcome.FAILED else ""
-    return f"{fault}: {reason}" if reason else fault
+    fault = f"{end.outcome}: {end.message}"
+    # What a program printed before it was stopped from outside does not say why.
+    if end.outcome is TrialOutcome.FAILED:
+        reason = last_line(output, LAST_LINE)
+        if reason:
+            fault += f": {reason}"
+    return fault
 
 
 def _booked(received: Received, answer: Answer, usage: AgentUsage | None) -> Booked:
-    reason = "ok"
+    reason, detail = "ok", ""
+    if answer.raw is None:
+        reason, detail = "no_result", answer.note
     if received.status != DONE:
         kind = received.fault.partition(":")[0]
         reason = kind if kind in ("timeout", "lost") else "failed"
-    elif answer.raw is None:
-        reason = "no_result"
-    detail = answer.note if answer.raw is None else ""
-    if usage is None:
-        return Booked(reason, detail, 0, 0, None)
+    # A failed run is booked too: the agent's calls before the failure were paid.
+    usage = usage or AgentUsage(0, 0, None)
     return Booked(reason, detail, usage.input_tokens, usage.output_tokens, usage.dollars)
 
 

@@ -53,7 +53,7 @@ def presets() -> dict[str, Preset]:
     return Presets.load(Path(__file__).with_name("presets.yaml")).presets
 
 
-def settled(config: ResearcherConfig) -> Preset:
+def effective_preset(config: ResearcherConfig) -> Preset:
     """The command and its needs for a configuration. ResearcherError: a word of the command cannot be filled in."""
     preset = presets().get(config.name) or Preset(command=_split(config.command))
     words = preset.command
@@ -75,8 +75,9 @@ def _require_placeholders(words: Sequence[str], model: str | None) -> None:
     for word in words:
         for name in _names(word):
             uses.setdefault(name, []).append(word)
-    for name in sorted(uses.keys() - {*WITHIN_WORDS, *WHOLE_WORDS}):
-        known = ", ".join(f"{{{placeholder}}}" for placeholder in (*WHOLE_WORDS, *WITHIN_WORDS))
+    placeholders = (*WHOLE_WORDS, *WITHIN_WORDS)
+    for name in sorted(uses.keys() - set(placeholders)):
+        known = ", ".join(f"{{{placeholder}}}" for placeholder in placeholders)
         raise ResearcherError(f"researcher: command: {{{name}}} is no placeholder; known: {known}; {_DOUBLED}")
     for name in WHOLE_WORDS:
         # A prompt inside another word could not be passed on by the shell; file names are a word each.
@@ -84,6 +85,7 @@ def _require_placeholders(words: Sequence[str], model: str | None) -> None:
             raise ResearcherError(f"researcher: command: {{{name}}} must occur once, as a word of its own")
     if model is None and "model" in uses:
         raise ResearcherError("researcher: command: it uses {model}, and no `model:` is given")
+    # A model that the command ignores would stand in the record as the one that wrote the code.
     if model is not None and "model" not in uses:
         raise ResearcherError("researcher: command: `model:` is given, and the command does not use {model}")
 
@@ -105,6 +107,7 @@ def _names(word: str) -> list[str]:
     """The placeholders of a word. ResearcherError: it has a brace that belongs to none."""
     names = []
     for match in _PLACEHOLDER.finditer(word):
+        # A lone brace is a typing error more often than text; doubled it is text without doubt.
         if match.group() in ("{", "}"):
             raise ResearcherError(f"researcher: command: {word!r}: a single brace; {_DOUBLED}")
         if match[1] is not None:
@@ -134,6 +137,7 @@ def argv(words: Sequence[str], values: Mapping[str, str], files: Sequence[str]) 
 
 
 def _fill(word: str, values: Mapping[str, str]) -> str:
+    # In one pass, so that a value with braces in it is not filled in again; a doubled brace becomes one.
     return _PLACEHOLDER.sub(lambda match: values[match[1]] if match[1] else match.group()[0], word)
 
 
@@ -143,15 +147,20 @@ def sources(workspace: Path) -> list[str]:
     for path in sorted(workspace.rglob("*.py")):
         relative = path.relative_to(workspace)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if path.is_file() and not hidden:
-            name = str(relative)
-            names.append(f"./{name}" if name.startswith("-") else name)  # a name must not be read as an option
+        if hidden or not path.is_file():
+            continue
+        name = str(relative)
+        # A name must not be read as an option.
+        if name.startswith("-"):
+            name = f"./{name}"
+        names.append(name)
     return names
 
 
 def program(preset: Preset, name: str, workspace: Path, path: str | None) -> str:
     """The path of the command's program. ResearcherError, with the way to install it: it cannot be run."""
     word = preset.command[0]
+    # A path is one in the workspace, which is where the program runs; a name is looked up on PATH.
     executable = shutil.which(workspace / word if "/" in word else word, path=path)
     if executable is None:
         way = f"; install it: {preset.install}" if preset.install else ""

@@ -38,8 +38,9 @@ def read(form: str, output: bytes, folder: Path) -> AgentUsage | None:
     """The usage in the tail of an agent's output, or in its own folder; None if it cannot be read."""
     try:
         return _READERS[form](output, folder)
+    # The agent wrote something else: a new version, an error, or text of a program that it ran.
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None  # the agent wrote something else
+        return None
 
 
 def regular(path: Path, limit: int) -> bytes | str:
@@ -71,6 +72,7 @@ def _codex(output: bytes, _: Path) -> AgentUsage:
     """The sum over the `turn.completed` events of `codex exec --json`; cached input is part of the input."""
     turns = []
     for line in output.split(b"\n"):
+        # Searched first: the tail may begin within a line, and most lines are long texts.
         if b'"turn.completed"' in line:
             event = json.loads(decode_json(line))
             if event["type"] == "turn.completed":
@@ -100,6 +102,7 @@ def _sum(usages: list[dict[str, Any]], name: str) -> int:
 
 
 def _count(value: Any) -> int:
+    # True is an int for Python. A negative count would give budget back.
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
         raise ValueError(f"{value!r} is no count")
     return value

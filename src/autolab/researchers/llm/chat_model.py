@@ -21,7 +21,7 @@ from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
 from autolab.researchers.base import Answer, Calls, ResearcherDefaults, Task
 from autolab.researchers.llm.services import Model, installed, named_model
-from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, shown
+from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, line_for_user
 from autolab.text import whole
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
@@ -63,10 +63,12 @@ class LLMResearcher(ResearcherDefaults):
         for stage, name in config.stages.items():
             self._stages[stage] = named_model(name, config, keyless)
         self._fallback = named_model(config.fallback, config, keyless) if config.fallback else None
-        unpriced = [model.name for model in self.models if model.dollars_at_most(1, 1) is None]
-        self.counts = frozenset({"tokens"} if unpriced else {"tokens", "dollars"})
         way = "its calls are counted in tokens alone (to count dollars, set researcher.price)"
-        self.notes = tuple(f"no price is known for {name}: {way}" for name in unpriced)
+        for model in self.models:
+            if model.dollars_at_most(1, 1) is None:
+                self.notes += (f"no price is known for {model.name}: {way}",)
+        # One model without a price is enough: the sum of dollars would leave its calls out.
+        self.counts = frozenset({"tokens"} if self.notes else {"tokens", "dollars"})
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -74,6 +76,7 @@ class LLMResearcher(ResearcherDefaults):
         models = [self._model, *self._stages.values()]
         if self._fallback:
             models.append(self._fallback)
+        # `doctor` pays for one call for each, so none may be there twice.
         return tuple(dict.fromkeys(models))
 
     def perform(self, task: Task) -> Answer:
@@ -85,8 +88,9 @@ class LLMResearcher(ResearcherDefaults):
         if reply.reason in CONTENT or problem:
             conversation.send_back(reply, problem or reply.detail)
             # The same model would refuse again; another may not.
-            refused = reply.reason == "refused" and self._fallback
-            reply, problem = conversation.ask(refused or model)
+            if reply.reason == "refused" and self._fallback:
+                model = self._fallback
+            reply, problem = conversation.ask(model)
         return _answer(reply, problem)
 
 
@@ -117,23 +121,19 @@ class _Conversation:
         return reply, problem
 
     def _try(self, model: Model) -> tuple[ModelReply, str]:
-        config = self.config
         retries = rate_waits = 0
         while True:
-            reply = call(
-                model,
-                self.messages,
-                self.calls,
-                timeout_s=config.timeout_s,
-                max_tokens=config.max_tokens,
-                settings=config.settings,
-            )
-            reason, problem = fits(reply.text, self.kind) if reply.reason == "ok" else ("", "")
+            reply = call(model, self.messages, self.calls, self.config)
+            reason = problem = ""
+            if reply.reason == "ok":
+                reason, problem = fits(reply.text, self.kind)
+            # Before any wait: what was paid must be on record if the engine dies meanwhile.
             self.calls.book(reply.booked(reason, problem))
+            # Rate limits have a count of their own: a wait for one is no failure of the service.
             if reply.reason == "rate_limited" and rate_waits < RATE_WAITS:
                 rate_waits += 1
                 pause_s = reply.wait_s or _pause_s(rate_waits)
-            elif reply.reason in AGAIN and retries < config.retries:
+            elif reply.reason in AGAIN and retries < self.config.retries:
                 retries += 1
                 pause_s = reply.wait_s or _pause_s(retries)
             else:
@@ -148,8 +148,9 @@ def _pause_s(number: int) -> float:
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (number - 1))
 
 
-def unfenced(text: str) -> str:
+def without_fence(text: str) -> str:
     """The text within the one code fence around it, if there is one."""
+    # Some services begin with a byte order mark, which JSON forbids.
     text = text.strip().removeprefix("\ufeff")
     fenced = _FENCE.match(text)
     return fenced[1] if fenced else text
@@ -158,17 +159,18 @@ def unfenced(text: str) -> str:
 def fits(text: str, kind: RequestKind) -> tuple[str, str]:
     """The kind of what is wrong with a reply and a line about it; both empty if it is the stage's output."""
     try:
-        value = parse_json(unfenced(text), "reply.json")
+        value = parse_json(without_fence(text), "reply.json")
     except RecordError as error:
-        return "not_json", shown(str(error))
+        return "not_json", line_for_user(str(error))
     try:
         if not _gives_up(value):
             OUTPUTS[kind].from_value(value, "reply.json")
-        if isinstance(value, dict) and "via" in value:  # who wrote the code is the engine's to say
+        # Who wrote the code is the engine's to say.
+        if isinstance(value, dict) and "via" in value:
             raise RecordError("reply.json: via: unknown key")
         AgentResult.from_text(_result(value), "reply.json")
     except RecordError as error:
-        return "invalid", shown(str(error))
+        return "invalid", line_for_user(str(error))
     return "", ""
 
 
@@ -181,8 +183,9 @@ def _answer(reply: ModelReply, problem: str) -> Answer:
     if problem:
         return Answer(None, f"the reply does not fit: {problem}")
     if reply.reason == "ok":
-        return Answer(_result(parse_json(unfenced(reply.text), "reply.json")))
+        return Answer(_result(parse_json(without_fence(reply.text), "reply.json")))
     failure = f"{reply.reason}: {reply.detail}"
+    # No answer counts as a failed attempt, which is tried again; an answer `failed` waits for the user at once.
     if reply.reason in AGAIN or reply.reason in CONTENT or reply.reason == "too_large":
         return Answer(None, failure)
     return Answer(_result({"status": "failed", "summary": failure + WAYS.get(reply.reason, "")}))

@@ -14,7 +14,7 @@ from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
 from autolab.researchers.base import Booked, Received, Sent
-from autolab.researchers.llm.chat_model import WAYS, LLMResearcher, fits, unfenced
+from autolab.researchers.llm.chat_model import WAYS, LLMResearcher, fits, without_fence
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import Message, call
 
@@ -54,6 +54,7 @@ def look(config: ResearcherConfig, contract: str) -> Iterator[ModelCheck]:
     for model in researcher.models:
         address = _reach(model)
         yield address
+        # A call to a service that cannot be reached would only repeat that, after its time limit.
         if address.holds:
             yield from _decide(model, config, contract)
 
@@ -66,6 +67,7 @@ def _reach(model: Model) -> ModelCheck:
         with socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S):
             return ModelCheck(True, f"{model.name}: {place} answers")
     except OSError as error:
+        # On this machine the user can start the service; elsewhere only look for what is in between.
         here = model.local or parts.hostname in ("127.0.0.1", "localhost")
         way = "start it" if here else "check network and base_url"
         return ModelCheck(False, f"{model.name}: {place} cannot be reached ({error.strerror or error}): {way}")
@@ -74,14 +76,7 @@ def _reach(model: Model) -> ModelCheck:
 def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[ModelCheck]:
     """Key and model, then the form of the answer, then the decision in it: one call shows all three."""
     messages = [Message("system", contract), Message("user", QUESTION)]
-    reply = call(
-        model,
-        messages,
-        _Unrecorded(),
-        timeout_s=config.timeout_s,
-        max_tokens=config.max_tokens,
-        settings=config.settings,
-    )
+    reply = call(model, messages, _Unrecorded(), config)
     # Before the form: without a reply there is nothing to check.
     if reply.failed:
         yield ModelCheck(False, f"{reply.detail} ({reply.reason}){WAYS.get(reply.reason, '')}")
@@ -89,15 +84,18 @@ def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[M
     cost = "price unknown" if reply.dollars is None else f"${reply.dollars:.4f}"
     tokens = f"{reply.input_tokens}+{reply.output_tokens} tokens"
     yield ModelCheck(True, f"{model.name}: takes the key, knows the model; {tokens}, {cost}")
-    _, problem = fits(reply.text, RequestKind.DECIDE_REPEAT) if reply.reason == "ok" else ("", reply.detail)
+    problem = reply.detail
+    if reply.reason == "ok":
+        _, problem = fits(reply.text, RequestKind.DECIDE_REPEAT)
     if problem:
         way = "a larger model, or settings that ask for JSON, may help"
         yield ModelCheck(False, f"{model.name}: structured output: {problem}; {way}")
         return
     yield ModelCheck(True, f"{model.name}: structured output: fits its form")
-    value = parse_json(unfenced(reply.text), "reply.json")
+    value = parse_json(without_fence(reply.text), "reply.json")
     assert isinstance(value, dict)
     decision = value.get("decision", value.get("action", value.get("summary")))
+    # The question has one wrong answer: its target is not met.
     sound = decision != "achieve"
     verdict = "a sample decision"
     if not sound:

@@ -65,8 +65,10 @@ class Model:
             return float(usage.input_tokens * self.price.input + usage.output_tokens * self.price.output) / 1e6
         if self.local:
             return 0.0
+        # A service of the same name elsewhere has prices of its own.
         if self.own_url:
-            return None  # a service of the same name elsewhere has prices of its own
+            return None
+        # Loaded late: its table of prices is large, and most commands call no model.
         import genai_prices
 
         try:
@@ -75,6 +77,7 @@ class Model:
             return None
 
     def dollars_at_most(self, input_tokens: int, output_tokens: int) -> float | None:
+        # Without cached tokens: those are cheaper, so this is an upper limit.
         import genai_prices
 
         return self.dollars(genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens))
@@ -95,6 +98,7 @@ def named_model(name: str, config: ResearcherConfig, keyless: bool = False) -> M
     configured = provider == (config.model or "").partition(":")[0]
     own_url = configured and config.base_url is not None
     if configured and config.base_url is not None:
+        # No key by default: that of the provider must not reach another service.
         url, variable = config.base_url, None
     if configured and config.api_key_env:
         variable = config.api_key_env
@@ -108,7 +112,8 @@ def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
-    except ValueError:  # no port, or brackets that are no address
+    # No port, or brackets that are no address.
+    except ValueError:
         return False
 
 

@@ -8,6 +8,7 @@ anything reads it, and a recorded reply is read like a fresh one. The clients' o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import threading
@@ -19,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from autolab.errors import RecordError, ResearcherError
+from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.record import parse_json
 from autolab.researchers.base import Booked, Calls, Received, Sent
 from autolab.researchers.llm import services
@@ -105,27 +107,26 @@ def call(
     model: services.Model,
     messages: list[Message],
     calls: Calls,
-    *,
-    timeout_s: float,
-    max_tokens: int,
-    settings: dict[str, Any],
+    config: ResearcherConfig,
 ) -> ModelReply:
-    """Make one call. The caller books the reply.
+    """Make one call, with the time limit, the longest reply and the settings of `config`. The caller books the reply.
 
-    ResearcherError: no request can be made of `settings`. What `calls` raises (BudgetSpent, Paused) is raised as it is.
+    ResearcherError: no request can be made of the settings. What `calls` raises (BudgetSpent, Paused) is passed on.
     """
     # A token holds three bytes or more in nearly every text: an upper limit without a tokenizer.
-    prompt_tokens = sum(len(message.text.encode()) for message in messages) // 3
-    reservation = _Reservation(model, prompt_tokens, max_tokens)
-    exchange = _Exchange(calls, reservation, timeout_s, _own_headers(model, settings))
+    prompt_bytes = sum(len(message.text.encode()) for message in messages)
+    prompt_tokens = prompt_bytes // 3
+    reservation = _Reservation(model, prompt_tokens, config.max_tokens)
+    exchange = _Exchange(calls, reservation, config.timeout_s, _own_headers(model, config.settings))
     response: ModelResponse | None = None
     trouble = ""
     try:
-        with warnings.catch_warnings():  # pydantic-ai warns of a usage that makes no sense; it is booked as reserved
+        # pydantic-ai warns of a usage that makes no sense; it is booked as reserved.
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            response = asyncio.run(
-                _request(model, messages, exchange.transport(), {"max_tokens": max_tokens} | settings)
-            )
+            # The user's settings win: some services have another name for the limit and refuse this one.
+            settings: dict[str, Any] = {"max_tokens": config.max_tokens} | config.settings
+            response = asyncio.run(_request(model, messages, exchange.transport(), settings))
     # All of them: pydantic-ai and the two clients document no common error, and a hostile body raises whatever their
     # parsing meets (validation, type, key and unicode errors). What came is on record and is judged below; an error of
     # ours that passed through the clients is raised again from `exchange.error`.
@@ -134,8 +135,10 @@ def call(
     if exchange.error is not None:
         raise exchange.error
     if exchange.received is None:
-        raise ResearcherError(f"researcher: {model.name}: no request could be made of its settings: {shown(trouble)}")
-    return _judged(reservation, exchange.received, response, trouble)
+        raise ResearcherError(
+            f"researcher: {model.name}: no request could be made of its settings: {line_for_user(trouble)}"
+        )
+    return _model_reply(reservation, exchange.received, response, trouble)
 
 
 class _Exchange:
@@ -156,9 +159,12 @@ class _Exchange:
             async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
                 body = await request.aread()
                 received = exchange.send(str(request.url), dict(request.headers), body)
+                # What the failure really was is judged by `received`, not by the error that the clients raise.
                 if received.status == 0:
                     raise httpx2.ConnectError(received.fault, request=request)
-                headers = {"content-type": received.headers.get("content-type", "application/json")}
+                # No other header: the clients need none to read the reply, and some would make them act.
+                content_type = received.headers.get("content-type", "application/json")
+                headers = {"content-type": content_type}
                 return httpx2.Response(received.status, headers=headers, content=received.body, request=request)
 
         return Recorder()
@@ -166,6 +172,7 @@ class _Exchange:
     def send(self, url: str, client_headers: dict[str, str], body: bytes) -> Received:
         reservation = self._reservation
         sent = Sent(reservation.model.name, url, body, reservation.tokens, reservation.dollars)
+        # By a list of what may pass: clients add headers that describe this machine and its user.
         headers = {name: value for name, value in client_headers.items() if name in _REQUEST_HEADERS}
         headers |= self._own_headers
         try:
@@ -184,6 +191,7 @@ def _own_headers(model: services.Model, settings: dict[str, Any]) -> dict[str, s
     extra = settings.get("extra_headers")
     if isinstance(extra, dict):
         headers = {str(name).lower(): str(value) for name, value in extra.items()}
+    # After the user's, so that a key always goes to the service that it belongs to.
     if model.speaks == "openai":
         headers["authorization"] = f"Bearer {model.key}"
     else:
@@ -197,8 +205,9 @@ async def _request(
     import httpx2
     from pydantic_ai.direct import model_request
 
-    async with httpx2.AsyncClient(transport=transport, verify=_trusted()) as client:
-        client_model = _openai_model(model, client) if model.speaks == "openai" else _anthropic_model(model, client)
+    async with httpx2.AsyncClient(transport=transport, verify=_certificates()) as client:
+        make_model = _openai_model if model.speaks == "openai" else _anthropic_model
+        client_model = make_model(model, client)
         return await model_request(client_model, _messages(messages), model_settings=settings)  # type: ignore[arg-type]
 
 
@@ -216,7 +225,9 @@ def _anthropic_model(model: services.Model, client: httpx2.AsyncClient) -> Clien
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    sdk = AsyncAnthropic(api_key=model.key, base_url=model.url.removesuffix("/v1"), http_client=client, max_retries=0)
+    # This client adds /v1 by itself, unlike OpenAI's.
+    url = model.url.removesuffix("/v1")
+    sdk = AsyncAnthropic(api_key=model.key, base_url=url, http_client=client, max_retries=0)
     return AnthropicModel(model.model_id, provider=AnthropicProvider(anthropic_client=sdk))
 
 
@@ -228,10 +239,9 @@ def _messages(messages: list[Message]) -> list[Any]:
     for message in messages:
         if message.role == "model":
             turns.append(ModelResponse(parts=[TextPart(message.text)]))
-        elif message.role == "system":
-            turns.append(ModelRequest(parts=[SystemPromptPart(message.text)]))
-        else:
-            turns.append(ModelRequest(parts=[UserPromptPart(message.text)]))
+            continue
+        part = SystemPromptPart if message.role == "system" else UserPromptPart
+        turns.append(ModelRequest(parts=[part(message.text)]))
     return turns
 
 
@@ -246,7 +256,7 @@ def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Re
 
     def work() -> None:
         try:
-            outcome.set_result(asyncio.run(_posted(url, headers, body, timeout_s)))
+            outcome.set_result(asyncio.run(_post(url, headers, body, timeout_s)))
         # All of them: without a result the caller would wait for ever; `result` raises the error there.
         except BaseException as error:
             outcome.set_exception(error)
@@ -255,20 +265,22 @@ def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Re
     return outcome.result()
 
 
-async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Received:
+async def _post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> Received:
     import httpx2
 
     start = time.monotonic()
+    # One deadline for the whole exchange: a service that sends a byte now and then never meets a timeout for one read.
     limits = httpx2.Timeout(None, connect=min(timeout_s, LONGEST_CONNECT_S))
     try:
         async with (
             asyncio.timeout(timeout_s),
-            httpx2.AsyncClient(timeout=limits, follow_redirects=False, verify=_trusted()) as client,
+            httpx2.AsyncClient(timeout=limits, follow_redirects=False, verify=_certificates()) as client,
             client.stream("POST", url, headers=headers, content=body) as reply,
         ):
             content = await _read(reply)
             reply_headers = {name: reply.headers[name] for name in _REPLY_HEADERS if name in reply.headers}
             return Received(reply.status_code, reply_headers, content, time.monotonic() - start)
+    # From the special to the general: TimeoutError is that of `asyncio.timeout`, httpx2 has errors of its own.
     except _TooLarge:
         fault = f"too_large: more than {MAX_BODY:,} bytes"
     except TimeoutError:
@@ -281,7 +293,7 @@ async def _posted(url: str, headers: dict[str, str], body: bytes, timeout_s: flo
 
 
 @functools.cache
-def _trusted() -> ssl.SSLContext:
+def _certificates() -> ssl.SSLContext:
     """The certificates that are trusted. Read once: that takes longer than a call on this machine."""
     import httpx2
 
@@ -295,6 +307,7 @@ class _TooLarge(Exception):
 async def _read(reply: httpx2.Response) -> bytes:
     """The body, unpacked. _TooLarge: it has more than MAX_BODY bytes; the rest is not read."""
     content = bytearray()
+    # Unpacked block by block: a small reply may unpack to more than the memory holds.
     async for block in reply.aiter_bytes():
         content += block
         if len(content) > MAX_BODY:
@@ -302,22 +315,26 @@ async def _read(reply: httpx2.Response) -> bytes:
     return bytes(content)
 
 
-def _judged(reservation: _Reservation, received: Received, response: ModelResponse | None, trouble: str) -> ModelReply:
+def _model_reply(
+    reservation: _Reservation, received: Received, response: ModelResponse | None, trouble: str
+) -> ModelReply:
     """What kind of reply came. `response` is what the client made of it, or None with the `trouble` it had."""
     if received.status == 0:
         reason, _, detail = received.fault.partition(": ")
         # A service may bill what it began.
-        charged = reservation if reason in ("timeout", "cut", "too_large") else None
-        return _failure(reservation.model, reason, detail, charged)
+        cost = reservation if reason in ("timeout", "cut", "too_large") else None
+        return _failure(reservation.model, reason, detail, cost)
+    message = _error_message(received.body)
     if received.status != 200:
         reason, wait_s = _refusal(received)
-        message = _error_message(received.body) or shown(decode(received.body[:2000])) or "no word about why"
+        message = message or line_for_user(decode(received.body[:2000])) or "no word about why"
         return _failure(reservation.model, reason, f"HTTP {received.status}: {message}", None, wait_s)
     if response is None:
-        problem = _error_message(received.body) or shown(trouble)
-        return _failure(reservation.model, "bad_body", f"not a reply of this service: {problem}", reservation)
+        detail = f"not a reply of this service: {message or line_for_user(trouble)}"
+        return _failure(reservation.model, "bad_body", detail, reservation)
     texts = [part.content for part in response.parts if part.part_kind == "text"]
-    if not all(isinstance(text, str) for text in texts):  # the clients do not look at every type
+    # The clients do not check every type.
+    if not all(isinstance(text, str) for text in texts):
         return _failure(reservation.model, "bad_body", "not a reply of this service: its text is none", reservation)
     text = "".join(texts)
     reason, detail = _kind(response, text)
@@ -325,21 +342,22 @@ def _judged(reservation: _Reservation, received: Received, response: ModelRespon
 
 
 def _failure(
-    model: services.Model, reason: str, detail: str, charged: _Reservation | None, wait_s: float | None = None
+    model: services.Model, reason: str, detail: str, cost: _Reservation | None, wait_s: float | None = None
 ) -> ModelReply:
     detail = f"{model.name}: {detail}"
-    if charged is None:
+    if cost is None:
         return ModelReply("", reason, detail, wait_s)
-    return ModelReply("", reason, detail, wait_s, charged.input_tokens, charged.output_tokens, charged.dollars)
+    return ModelReply("", reason, detail, wait_s, cost.input_tokens, cost.output_tokens, cost.dollars)
 
 
 def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
     """The kind of a reply by what the service says of it, before the text is read; and a line about it."""
     refusal = (response.provider_details or {}).get("refusal")
+    # Before the text: a cut reply may be sound JSON by chance, with its end missing.
     if response.finish_reason == "length":
         return "truncated", "the reply was cut off at the longest allowed (max_tokens)"
     if response.finish_reason == "content_filter" or refusal:
-        return "refused", f"the model refuses: {shown(str(refusal or text)) or 'without a word'}"
+        return "refused", f"the model refuses: {line_for_user(str(refusal or text)) or 'without a word'}"
     if any(part.part_kind == "tool-call" for part in response.parts):
         return "tool_call", "the model called a tool, and there are none"
     if not text.strip():
@@ -350,11 +368,11 @@ def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
 def _usage(reservation: _Reservation, usage: RequestUsage) -> tuple[int, int, float | None]:
     """Input tokens, output tokens and dollars by the service's count; the reservation if that cannot be believed."""
     counts = (usage.input_tokens, usage.output_tokens)
+    # A service that counts nothing, or nonsense, must not make calls free: the budget would never end.
     if any(counts) and all(0 <= count <= MAX_TOKENS_SAID for count in counts):
-        try:
+        # Parts (cached tokens) that are more than the whole have no price.
+        with contextlib.suppress(ValueError):
             return (*counts, reservation.model.dollars(usage))
-        except ValueError:  # parts (cached tokens) that are more than the whole have no price
-            pass
     return reservation.input_tokens, reservation.output_tokens, reservation.dollars
 
 
@@ -389,6 +407,7 @@ def _refusal(received: Received) -> tuple[str, float | None]:
         return _REASONS[status], wait_s
     if 300 <= status < 400:
         return "redirect", None
+    # A 2xx other than 200 has no reply in it either.
     if status >= 500 or status < 300:
         return "server_error", wait_s
     return "rejected", None
@@ -403,6 +422,7 @@ def _retry_after(text: str) -> float | None:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
+    # A date that has passed means now; "inf" and "nan" are numbers for Python.
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
@@ -414,9 +434,9 @@ def _error_message(body: bytes) -> str:
         return ""
     error = value.get("error") if isinstance(value, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return shown(message) if isinstance(message, str) else ""
+    return line_for_user(message) if isinstance(message, str) else ""
 
 
-def shown(text: str) -> str:
+def line_for_user(text: str) -> str:
     """Text from outside as one line for a user: `text.one_line`, 300 characters at most."""
     return one_line(text, 300)

@@ -92,9 +92,15 @@ def ideas(
 
     A higher dose is an idea only if the one before was promising. `lessons` are newest first.
     """
+    newest: dict[str, Lesson] = {}
+    closed = set()
     # Lessons are newest first: reversed, so that the newest of several wins.
-    newest = {key(lesson.changes): lesson for lesson in reversed(lessons)}
-    closed = {key(lesson.changes) for lesson in lessons if lesson.base == base or _failed(lesson)}
+    for lesson in reversed(lessons):
+        changes = key(lesson.changes)
+        newest[changes] = lesson
+        # What fails here fails on every base; a refuted gain may exist on another.
+        if lesson.base == base or _failed(lesson):
+            closed.add(changes)
     candidates = []
     for mechanism in mechanisms:
         for value in _doses(mechanism, newest):
@@ -115,15 +121,16 @@ def _doses(mechanism: Mechanism, newest: Mapping[str, Lesson]) -> Iterable[JsonV
 
 def _near_misses_together(mechanisms: Sequence[Mechanism], lessons: Sequence[Lesson], base: str) -> Idea | None:
     """The two best near misses on this base that belong to different families."""
-    near_misses = [lesson for lesson in lessons if lesson.base == base and near_miss(lesson)]
     best: dict[str | None, Lesson] = {}
-    for lesson in sorted(near_misses, key=gain, reverse=True):
-        if len(lesson.changes) == 1:
-            # The first is the best of its family. A pair of pairs would not show which part pays.
+    for lesson in sorted(lessons, key=gain, reverse=True):
+        # One change each: a pair of pairs would not show which part pays.
+        if lesson.base == base and near_miss(lesson) and len(lesson.changes) == 1:
+            # The first is the best of its family.
             best.setdefault(lesson.family, lesson)
-    parts: list[tuple[Mechanism, JsonValue]] = []
+    parts = []
     for lesson in list(best.values())[:2]:
         parts += parts_of(lesson.changes, mechanisms)
+    # Fewer if another researcher's change is among them, for which the catalogue has no code.
     return Idea(tuple(parts)) if len(parts) == 2 else None
 
 
@@ -143,35 +150,47 @@ def next_dose(changes: Mapping[str, JsonValue], mechanisms: Sequence[Mechanism])
     if len(parts) != 1:
         return None
     mechanism, value = parts[0]
-    higher = mechanism.values[mechanism.values.index(value) + 1 :]
-    return Idea(((mechanism, higher[0]),)) if higher else None
+    next_index = mechanism.values.index(value) + 1
+    if next_index == len(mechanism.values):
+        return None
+    return Idea(((mechanism, mechanism.values[next_index]),))
 
 
 def without(candidates: Sequence[Idea], families: Collection[str]) -> list[Idea]:
     """The ideas that belong to none of the families; all ideas if every one does."""
     avoided = set(families)
-    return [idea for idea in candidates if avoided.isdisjoint(idea.families)] or list(candidates)
+    others = [idea for idea in candidates if avoided.isdisjoint(idea.families)]
+    # A plateau must not end the search while anything is untried.
+    return others or list(candidates)
 
 
 def choose(candidates: Sequence[Idea], lessons: Sequence[Lesson], draw: random.Random) -> Idea | None:
     """The idea with the highest score of this draw; None if there is no idea."""
-    fresh = without(candidates, _tired(lessons))
+    fresh = without(candidates, _tired_families(lessons))
     # In a fixed order, so that the same seed draws the same numbers for the same families.
     # (A set of strings has another order in every process.)
-    families = {family for idea in fresh for family in idea.families}
+    families: set[str] = set()
+    for idea in fresh:
+        families.update(idea.families)
     draws = {}
     for family in sorted(families):
-        draws[family] = draw.gauss(*_posterior(family, candidates, lessons))
+        mean, deviation = _posterior(family, candidates, lessons)
+        draws[family] = draw.gauss(mean, deviation)
+    # Reversed, so that the newest of several lessons wins.
     gains = {key(lesson.changes): gain(lesson) for lesson in reversed(lessons)}
     return max(fresh, key=lambda idea: _score(idea, draws, gains), default=None)
 
 
-def _tired(lessons: Sequence[Lesson]) -> set[str]:
+def _tired_families(lessons: Sequence[Lesson]) -> set[str]:
     """The families that wait, because the last iterations brought nothing."""
     newest = lessons[:PLATEAU]
     if len(newest) < PLATEAU or any(lesson.verdict is Verdict.SUPPORTED for lesson in newest):
         return set()
-    return {family for lesson in lessons[:2] for family in families_of(lesson)}
+    # Of the last two only: more would leave a small catalogue without a choice.
+    tired: set[str] = set()
+    for lesson in lessons[:2]:
+        tired.update(families_of(lesson))
+    return tired
 
 
 def families_of(lesson: Lesson) -> tuple[str, ...]:
@@ -183,22 +202,27 @@ def _posterior(family: str, candidates: Sequence[Idea], lessons: Sequence[Lesson
     guesses = []
     for idea in candidates:
         guesses += [mechanism.expected for mechanism, _ in idea.parts if mechanism.family == family]
+    # The prior counts as GUESS observations of the mean guess; the posterior is that of a normal with known variance.
     weight = GUESS
     total = GUESS * sum(guesses) / len(guesses)
     for lesson in lessons:
         families = families_of(lesson)
-        if family in families:  # a gain of several families together counts for each in part
+        # A gain of several families together counts for each in part.
+        if family in families:
             weight += 1 / len(families)
             total += gain(lesson) / len(families)
     return total / weight, SPREAD / math.sqrt(weight)
 
 
 def _score(idea: Idea, draws: Mapping[str, float], gains: Mapping[str, float]) -> float:
-    if len(idea.parts) > 1:  # near misses: most of the sum of what each brought
-        return 0.7 * sum(gains.get(key({mechanism.change: value}), 0.0) for mechanism, value in idea.parts)
+    if len(idea.parts) > 1:
+        # Near misses, so both were measured: no draw is needed. Gains of two mechanisms rarely add up in full.
+        singles = [gains.get(key({mechanism.change: value}), 0.0) for mechanism, value in idea.parts]
+        return 0.7 * sum(singles)
     mechanism, _ = idea.parts[0]
     score = draws[mechanism.family] + 0.5 * mechanism.expected - 0.15 * math.log2(mechanism.cost)
     earlier = gains.get(key(idea.changes))
-    if earlier is not None:  # measured on another base
+    # It was measured on another base: half evidence, and less to learn than from something new.
+    if earlier is not None:
         score = 0.5 * (score + earlier) - 0.5
     return score

@@ -77,10 +77,13 @@ def find_bench(read: Callable[[str], str | None], config: Config, own_catalogue:
     text = read(METHOD)
     if text is not None:
         return Pictures(Method.from_text(text, METHOD), read, own_catalogue or SHIPPED)
+    # The first script that has any: a launcher in front of the training may be a Python file too.
     for word in shlex.split(config.train.command):
-        script = read(word) if word.endswith(".py") else None
-        constants = _constants(script or "")
-        if script is not None and constants:
+        if not word.endswith(".py"):
+            continue
+        script = read(word) or ""
+        constants = _constants(script)
+        if constants:
             return Constants(word, script, constants)
     raise ResearcherError(
         "researcher: offline finds nothing to change: no method.json, no `NAME = number` lines in the training script;"
@@ -106,6 +109,7 @@ class Pictures:
         return self.method.baselines
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:
+        # Whether shapes fit depends on all changes together, so they are made to find out.
         try:
             apply(self.method, changes, "candidate")
         except NotApplicable:
@@ -129,12 +133,14 @@ class Pictures:
 
 def _constants(script: str) -> dict[str, str]:
     """Name and text of each constant that is assigned once, at the start of a line, and is not 0."""
-    assignments = [(match[1], match[2]) for match in _CONSTANT.finditer(script)]
+    assignments = _CONSTANT.findall(script)
     times = Counter(name for name, _ in assignments)
     constants = {}
     for name, text in assignments:
-        if times[name] == 1 and not _NO_SETTING.search(name) and float(text.replace("_", "")) != 0:
-            # A second assignment would overrule an edit of the first; 0 doubled is 0.
+        # A second assignment would overrule an edit of the first.
+        is_setting = times[name] == 1 and not _NO_SETTING.search(name)
+        # 0 doubled is 0.
+        if is_setting and float(text.replace("_", "")) != 0:
             constants[name] = text
     return constants
 
@@ -172,35 +178,39 @@ class Constants:
         return tuple(mechanisms)
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:
-        return all(_constant(change) in self.constants and self._new(change, changes) for change in changes)
+        return all(
+            _constant(change) in self.constants and self._new(change, factor) for change, factor in changes.items()
+        )
 
-    def _new(self, change: str, changes: Mapping[str, JsonValue]) -> str:
+    def _new(self, change: str, factor: JsonValue) -> str:
         """The constant's new text; empty if rounding leaves the constant as it is."""
-        factor = changes[change]
         assert isinstance(factor, float)
         text = self.constants[_constant(change)].replace("_", "")
+        new = f"{float(text) * factor:.6g}"
         # A count stays a count: a script may use it as a range or a size.
-        is_whole = re.fullmatch(r"[-+]?\d+", text)
-        new = str(round(int(text) * factor)) if is_whole else f"{float(text) * factor:.6g}"
+        if re.fullmatch(r"[-+]?\d+", text):
+            new = str(round(int(text) * factor))
         return "" if float(new) in (0.0, float(text)) else new
 
     def after(self, changes: Mapping[str, JsonValue]) -> Constants:
         constants = dict(self.constants)
-        for change in changes:
-            constants[_constant(change)] = self._new(change, changes)
+        for change, factor in changes.items():
+            constants[_constant(change)] = self._new(change, factor)
         return replace(self, constants=constants)
 
     def model(self, changes: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
-        return {_constant(change): json.loads(self._new(change, changes)) for change in changes}
+        return {_constant(change): json.loads(self._new(change, factor)) for change, factor in changes.items()}
 
     def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
         edits, plan = [], []
-        for change in changes:
+        for change, factor in changes.items():
             constant = _constant(change)
-            old, new = self.constants[constant], self._new(change, changes)
+            old, new = self.constants[constant], self._new(change, factor)
+            # The whole line: an edit's text must occur once in the file, and a number alone may not.
             line = re.search(rf"(?m)^{constant}[ \t]*=[ \t]*[^\n]*", self.text)
             assert line is not None
-            edits.append(Edit(path=self.script, search=line[0], replace=line[0].replace(old, new, 1)))
+            replacement = line[0].replace(old, new, 1)
+            edits.append(Edit(path=self.script, search=line[0], replace=replacement))
             plan.append(f"`{self.script}`: {constant} = {old} becomes {new}")
         return WrittenMethod((), tuple(edits), tuple(plan))
 

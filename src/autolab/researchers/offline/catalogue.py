@@ -54,12 +54,12 @@ class Catalogue(Record):
     mechanisms: tuple[Mechanism, ...]
 
 
-def load(path: Path, shown: str, changes: Sequence[str]) -> tuple[Mechanism, ...]:
+def load(path: Path, file_name: str, changes: Sequence[str]) -> tuple[Mechanism, ...]:
     """The mechanisms of a file. RecordError: a name occurs twice, or a change is none of `changes`."""
-    mechanisms = Catalogue.load(path, shown).mechanisms
+    mechanisms = Catalogue.load(path, file_name).mechanisms
     names: set[str] = set()
     for index, mechanism in enumerate(mechanisms):
-        where = f"{shown}: mechanisms.{index}"
+        where = f"{file_name}: mechanisms.{index}"
         if mechanism.name in names:
             raise RecordError(f"{where}: name: {mechanism.name} is there twice")
         if mechanism.change not in changes:
@@ -69,34 +69,40 @@ def load(path: Path, shown: str, changes: Sequence[str]) -> tuple[Mechanism, ...
 
 
 @dataclass(frozen=True)
-class Understood:
+class GoalMatch:
     """The mechanisms that a goal names, in the goal's order, and its words that the catalogue does not know."""
 
     mechanisms: tuple[Mechanism, ...]
     rest: tuple[str, ...]
 
 
-def understand(goal: str, mechanisms: Sequence[Mechanism]) -> Understood:
+def understand(goal: str, mechanisms: Sequence[Mechanism]) -> GoalMatch:
     """Find the catalogue's words in a goal, longest first, so that `depthwise separable` is not just `depthwise`."""
-    text = _spaced(goal)
-    phrases = [(_spaced(word), mechanism) for mechanism in mechanisms for word in mechanism.words]
+    text = _normal_form(goal)
+    phrases = [(_normal_form(word), mechanism) for mechanism in mechanisms for word in mechanism.words]
+    # Equal lengths by alphabet, so that the order of the catalogue's file does not matter.
     phrases.sort(key=lambda pair: (-len(pair[0]), pair[0]))
     positions: dict[str, int] = {}
     for phrase, mechanism in phrases:
+        pattern = re.escape(phrase)
         # In Chinese words have no edges and no plural.
-        pattern = rf"\b{re.escape(phrase)}s?\b" if phrase.isascii() else re.escape(phrase)
+        if phrase.isascii():
+            pattern = rf"\b{pattern}s?\b"
         match = re.search(pattern, text, re.ASCII)
-        if match:
-            positions[mechanism.name] = min(match.start(), positions.get(mechanism.name, match.start()))
-            # Blanked and not removed, so that positions keep the order of the goal.
-            text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
-    named = [mechanism for mechanism in mechanisms if mechanism.name in positions]
-    named.sort(key=lambda mechanism: positions[mechanism.name])
+        if match is None:
+            continue
+        start, end = match.span()
+        positions[mechanism.name] = min(start, positions.get(mechanism.name, start))
+        # Blanked and not removed, so that positions keep the order of the goal.
+        text = text[:start] + " " * (end - start) + text[end:]
+    matches = [mechanism for mechanism in mechanisms if mechanism.name in positions]
+    matches.sort(key=lambda mechanism: positions[mechanism.name])
+    # What is left is reported to the user, who then sees what the search does not know.
     words = re.findall(r"[^\W\d_]{2,}", text)
-    return Understood(tuple(named), tuple(word for word in words if word not in _FILLERS))
+    return GoalMatch(tuple(matches), tuple(word for word in words if word not in _FILLERS))
 
 
-def _spaced(text: str) -> str:
+def _normal_form(text: str) -> str:
     """In lower case, with spaces for hyphens and underscores."""
     return re.sub(r"[-_]+", " ", text.casefold())
 

@@ -30,12 +30,14 @@ def apply(method: Method, changes: Mapping[str, JsonValue], name: str) -> Method
     The result's shapes are checked, so it can be built.
     """
     value = method.value()
-    for change, make in CHANGES.items():
-        if change in changes:
-            before = deepcopy(value)
-            make(value, changes[change])
-            if value == before:
-                raise NotApplicable(f"{change}: changes nothing here")
+    for name_of_change, make in CHANGES.items():
+        if name_of_change not in changes:
+            continue
+        # Compared as values, so that no change has to know when it does nothing.
+        before = deepcopy(value)
+        make(value, changes[name_of_change])
+        if value == before:
+            raise NotApplicable(f"{name_of_change}: changes nothing here")
     if value["model"] != method.value()["model"]:
         # Trials of an older model import it by its name, so a changed model needs another.
         value["model"]["name"] = name
@@ -92,6 +94,7 @@ def _convolution(method: dict[str, Any], channels: Any) -> None:
     layers = _layers(method)
     if _indices(layers, *_CONVOLUTIONS):
         raise NotApplicable("convolution: the model has convolutions already")
+    # The activation that the model has already: the experiment is about the convolution.
     activation = {"type": "activation", "kind": _kind(layers, "activation", "relu")}
     layers[:0] = [_conv(channels), activation, {"type": "pool", "kind": "max", "size": 2}]
 
@@ -101,6 +104,7 @@ def _depthwise_separable(method: dict[str, Any], _: Any) -> None:
     layers = _layers(method)
     first, *others = _convolutions(layers, "depthwise_separable")
     if not others:
+        # Twice the channels, as is usual after a reduction; the same norm and activation as the first.
         end = _block_end(layers, first)
         norm_and_activation = deepcopy(layers[first + 1 : end])
         layers[end:end] = [_conv(2 * layers[first]["channels"], "depthwise_separable"), *norm_and_activation]
@@ -175,6 +179,7 @@ def _pooling(method: dict[str, Any], kind: Any) -> None:
 
 def _head(method: dict[str, Any], _: Any) -> None:
     layers = _layers(method)
+    # A flatten of the raw picture stays: its mean would be one number for each colour.
     if not _indices(layers, *_CONVOLUTIONS):
         raise NotApplicable("head: without a convolution there are no maps to average")
     for index in _indices(layers, "flatten"):
@@ -185,16 +190,16 @@ def _norm(method: dict[str, Any], kind: Any) -> None:
     """One norm of this kind after every convolution, and no other."""
     layers = _layers(method)
     _convolutions(layers, "norm")
-    normed: Layers = []
+    result: Layers = []
     for layer in layers:
         if layer["type"] == "norm":
             continue
-        normed.append(layer)
+        result.append(layer)
         if layer["type"] == "residual":
             layer["norm"] = kind
         elif layer["type"] in _CONVOLUTIONS:
-            normed.append({"type": "norm", "kind": kind})
-    method["model"]["layers"] = normed
+            result.append({"type": "norm", "kind": kind})
+    method["model"]["layers"] = result
 
 
 def _activation(method: dict[str, Any], kind: Any) -> None:
@@ -208,13 +213,15 @@ def _activation(method: dict[str, Any], kind: Any) -> None:
 def _dropout(method: dict[str, Any], increase: Any) -> None:
     """Add to the rate of every dropout; a model without dropout gets one before the last layer."""
     layers = _layers(method)
-    dropouts = [layers[index] for index in _indices(layers, "dropout")]
+    dropouts = [layer for layer in layers if layer["type"] == "dropout"]
     if not dropouts and increase > 0:
         layers.append({"type": "dropout", "p": increase})
     for layer in dropouts:
+        # Rounded, because 0.1 + 0.2 is not 0.3 in binary and the rate stands in code.
         layer["p"] = round(layer["p"] + increase, 3)
         if not 0 <= layer["p"] <= 0.8:
             raise NotApplicable("dropout: the rate would leave 0 to 0.8")
+    # A rate of 0 is no layer. No other type has a `p`.
     method["model"]["layers"] = [layer for layer in layers if layer.get("p") != 0]
 
 

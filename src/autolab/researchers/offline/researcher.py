@@ -21,24 +21,25 @@ from pydantic import JsonValue
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.experiment import Arm, Design, Finding, Results
+from autolab.lab.schemas.experiment import Arm, Design, Results
 from autolab.lab.schemas.outcomes import Decision, RequestKind, Verdict
 from autolab.lab.schemas.replies import (
     DecisionOutput,
     DesignOutput,
     HypothesisOutput,
     ImplementationOutput,
-    NewFile,
     Output,
     ReviewOutput,
 )
+from autolab.researchers.assembler.blueprint import with_base_files
 from autolab.researchers.assembler.written_method import NotApplicable, WrittenMethod
 from autolab.researchers.base import Answer, Code, Documents, History, LabSnapshot, ResearcherDefaults, Task
 from autolab.researchers.offline import bandit, words
 from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench, find_bench
-from autolab.researchers.offline.catalogue import Understood, understand
+from autolab.researchers.offline.catalogue import GoalMatch, understand
 from autolab.stats import target
+from autolab.verifiers.findings import advisory_finding, blocking_finding
 
 REFINEMENTS = 2
 """How often one hypothesis is tried again in its next dose."""
@@ -80,15 +81,16 @@ class OfflineResearcher(ResearcherDefaults):
             case RequestKind.DESIGN:
                 return _design(snapshot, bench), ""
             case RequestKind.IMPLEMENTATION:
-                _refuse_unknown(documents.design.changes if documents.design else {}, bench)
+                _refuse_unknown(_changes(documents), bench)
+                # A second request means that the code of the first failed; the same code would fail again.
                 if task.number > 1 and snapshot.trouble:
-                    return _withdrawn(documents, code, bench, snapshot.trouble), WITHDRAWN
-                return _implementation(documents, bench), ""
+                    return _withdrawal(documents, code, bench, snapshot.trouble), WITHDRAWN
+                return _write(documents, bench).implementation(bench.via), ""
             case RequestKind.IMPLEMENTATION_REVIEW:
                 return _review(documents, code, bench), ""
             case RequestKind.UPDATE_DOCS:
-                parameters = _parameters(documents, bench)
-                return words.docs(documents, snapshot.config.docs.paper_targets, parameters), ""
+                paper_targets = snapshot.config.docs.paper_targets
+                return words.docs(documents, paper_targets, _parameters(documents, bench)), ""
             case _:
                 return _decide(snapshot, bench), ""
 
@@ -98,12 +100,14 @@ class OfflineResearcher(ResearcherDefaults):
         idea, note = _requested_idea(snapshot, bench)
         if idea is None:
             untried = bandit.ideas(bench.mechanisms, history.lessons, snapshot.code.base_commit, bench.fits)
-            idea = self._choose(bandit.without(untried, history.avoided_families), history, iteration)
+            untired = bandit.without(untried, history.avoided_families)
+            idea = self._choose(untired, history, iteration)
         if idea is None:
             raise GaveUp("every mechanism of the catalogue that fits was tried on this base")
         return words.hypothesis(idea, snapshot.config.metric, history.lessons), note
 
     def _choose(self, ideas: list[Idea], history: History, iteration: int) -> Idea | None:
+        # From the lab's seed and the iteration alone: an engine that died and a replay draw the same idea again.
         draw = random.Random(f"{history.seed} {iteration}")
         if self._policy == "random":
             return draw.choice(ideas) if ideas else None
@@ -117,6 +121,7 @@ def _decide(snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
     documents, goal = snapshot.documents, snapshot.goal.target
     assert documents.results is not None and documents.design is not None
     results, changes = documents.results, documents.design.changes
+    # The engine checks this decision; claimed too early it would be refused.
     if goal and not target.missed(goal, snapshot.config, results):
         return DecisionOutput(decision=Decision.ACHIEVE, reason=f"the measured mean meets {goal}")
     if documents.refinement < REFINEMENTS and _promising(results, documents.design):
@@ -126,9 +131,13 @@ def _decide(snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
             return DecisionOutput(decision=Decision.REFINE, reason=reason)
     supported = results.assessment.verdict is Verdict.SUPPORTED
     base_commit = snapshot.code.base_commit
-    if supported:  # the candidate becomes the base, on which nothing was measured yet
-        bench, base_commit = bench.after(_known(changes, bench)), ""
+    if supported:
+        # The candidate becomes the base. No lesson has its commit yet, and none has the commit "".
+        unknown = _unknown(changes, bench)
+        bench = bench.after({name: value for name, value in changes.items() if name not in unknown})
+        base_commit = ""
     untried = bandit.ideas(bench.mechanisms, snapshot.history.lessons, base_commit, bench.fits)
+    # The design's own changes are no lesson before this iteration ends, so they are among the untried ones.
     if all(idea.changes == changes for idea in untried):
         return DecisionOutput(decision=Decision.STOP, reason="every mechanism that fits was tried on this base")
     return DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=words.onward(results, supported))
@@ -139,25 +148,25 @@ def _requested_idea(snapshot: LabSnapshot, bench: Bench) -> tuple[Idea | None, s
     goal, base_commit = snapshot.goal, snapshot.code.base_commit
     if not goal.given_with_loop or snapshot.documents.refinement:
         return None, ""
-    understood = understand(goal.text, bench.mechanisms)
-    if not understood.mechanisms:
+    match = understand(goal.text, bench.mechanisms)
+    if not match.mechanisms:
         return None, f"goal {goal.text!r}: names no mechanism of the catalogue, so the search chooses"
-    idea = _fitting(understood, bench)
+    idea = _fitting(match, bench)
     measured = {bandit.key(lesson.changes) for lesson in snapshot.history.lessons if lesson.base == base_commit}
     if idea is None or bandit.key(idea.changes) in measured:
         return None, ""
     note = f"goal {goal.text!r}: understood as {words.title(idea)}"
-    if understood.rest:
-        note += f"; not understood: {' '.join(understood.rest)}"
+    if match.rest:
+        note += f"; not understood: {' '.join(match.rest)}"
     return idea, note
 
 
-def _fitting(understood: Understood, bench: Bench) -> Idea | None:
+def _fitting(match: GoalMatch, bench: Bench) -> Idea | None:
     """The longest run of the named mechanisms, in their first doses, that fits: the base may have some already."""
-    parts = tuple((mechanism, mechanism.values[0]) for mechanism in understood.mechanisms)
+    parts = [(mechanism, mechanism.values[0]) for mechanism in match.mechanisms]
     for count in range(len(parts), 0, -1):
         for start in range(len(parts) - count + 1):
-            idea = Idea(parts[start : start + count])
+            idea = Idea(tuple(parts[start : start + count]))
             # Two mechanisms that change the same thing cannot be tried together.
             if len(idea.changes) == count and bench.fits(idea.changes):
                 return idea
@@ -189,14 +198,16 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
         changes = higher.changes
     arm = _arm(changes, bench)
     requested_idea, _ = _requested_idea(snapshot, bench)
-    baselines: tuple[Arm, ...] = (Arm(name="baseline"),)
+    baselines = [Arm(name="baseline")]
     against = "the base"
+    # A user who names a mechanism asks how it compares with the lab's own models, not with the present champion.
     if bench.baselines and requested_idea is not None and requested_idea.changes == changes:
-        baselines = tuple(Arm(name=name, config_overrides={"model": name}) for name in bench.baselines)
+        baselines = [Arm(name=name, config_overrides={"model": name}) for name in bench.baselines]
         against = " and ".join(bench.baselines)
+    title = words.changes_title(changes, bench)
     return DesignOutput(
-        description=f"{words.changes_title(changes, bench)}, against {against}; data, seeds and settings are the same.",
-        baselines=baselines,
+        description=f"{title}, against {against}; data, seeds and settings are the same.",
+        baselines=tuple(baselines),
         variants=(Arm(name=arm),),
         secondary=snapshot.config.metric.report,
         model=bench.model(changes, _module(arm, documents)),
@@ -204,15 +215,14 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
     )
 
 
-def _known(changes: Mapping[str, JsonValue], bench: Bench) -> dict[str, JsonValue]:
-    """The changes that the catalogue has: another researcher may have proposed others."""
-    names = {mechanism.change for mechanism in bench.mechanisms}
-    return {name: value for name, value in changes.items() if name in names}
+def _unknown(changes: Mapping[str, JsonValue], bench: Bench) -> set[str]:
+    """The changes that the catalogue does not have: another researcher may have proposed them."""
+    return changes.keys() - {mechanism.change for mechanism in bench.mechanisms}
 
 
 def _refuse_unknown(changes: Mapping[str, JsonValue], bench: Bench) -> None:
     """GaveUp: the claim is another researcher's, and there is no code for it here."""
-    unknown = changes.keys() - _known(changes, bench).keys()
+    unknown = _unknown(changes, bench)
     if unknown:
         raise GaveUp(f"the claim is another researcher's: the catalogue has no change {min(unknown)}")
 
@@ -223,6 +233,7 @@ def _arm(changes: Mapping[str, JsonValue], bench: Bench) -> str:
     for mechanism, value in bandit.parts_of(changes, bench.mechanisms):
         name = mechanism.called(value) or mechanism.name
         names.append(re.sub(r"[^a-z0-9]+", "_", name.lower()))
+    # Changes in doses that are not the catalogue's have no part of it, and so no name.
     return "_".join(names)[:40] or "candidate"
 
 
@@ -235,41 +246,31 @@ def _module(arm: str, documents: Documents) -> str:
 # the code
 
 
-def _implementation(documents: Documents, bench: Bench) -> ImplementationOutput:
-    """The code of the design."""
-    written = _write(documents, bench)
-    plan = "\n".join(f"- {line}" for line in written.plan)
-    return ImplementationOutput(plan=plan, files=written.files, edits=written.edits, via=bench.via)
-
-
-def _withdrawn(documents: Documents, code: Code, bench: Bench, trouble: str) -> ImplementationOutput:
+def _withdrawal(documents: Documents, code: Code, bench: Bench, trouble: str) -> ImplementationOutput:
     """The base's files again: once the design's code has failed, this researcher cannot fix it.
 
     A withdrawn candidate is the base, whose trials are known, so the iteration ends without further cost.
     """
-    written = _write(documents, bench)
-    files, delete = [], []
-    for path in dict.fromkeys([file.path for file in written.files] + [edit.path for edit in written.edits]):
-        text = code.read_base(path)
-        if text is None:
-            delete.append(path)
-        else:
-            files.append(NewFile(path=path, content=text))
-    plan = f"Withdrawn, the base's files are put back: {trouble}"
-    return ImplementationOutput(plan=plan, files=tuple(files), delete=tuple(delete))
+    paths = list(_texts(_write(documents, bench), code))
+    output = ImplementationOutput(plan=f"Withdrawn, the base's files are put back: {trouble}")
+    return with_base_files(output, paths, code.read_base)
+
+
+def _changes(documents: Documents) -> dict[str, JsonValue]:
+    """The changes of the design, which every stage after it has."""
+    assert documents.design is not None
+    return documents.design.changes
 
 
 def _write(documents: Documents, bench: Bench) -> WrittenMethod:
-    assert documents.design is not None
-    changes = documents.design.changes
+    changes = _changes(documents)
     return bench.write(changes, _module(_arm(changes, bench), documents))
 
 
 def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
     """Compare the candidate, file by file, with the code of its design; and note what could explain a gain."""
-    assert documents.design is not None
-    changes = documents.design.changes
-    if not changes or len(_known(changes, bench)) < len(changes):
+    changes = _changes(documents)
+    if not changes or _unknown(changes, bench):
         note = "The design names no changes of the catalogue, so the code was not compared with them."
         return ReviewOutput(findings=(), notes=note)
     try:
@@ -277,24 +278,25 @@ def _review(documents: Documents, code: Code, bench: Bench) -> ReviewOutput:
     except (NotApplicable, RecordError) as error:
         return ReviewOutput(findings=(), notes=f"The design's changes are not the catalogue's: {error}")
     candidate = {path: code.read_candidate(path) for path in expected}
+    base = {path: code.read_base(path) for path in expected}
     # This comes first: a withdrawn candidate differs from its design in every file.
-    if all(text == code.read_base(path) for path, text in candidate.items()):
+    if candidate == base:
         return ReviewOutput(findings=(), notes="The candidate was withdrawn: its code is the base's.")
     findings = []
     for path, text in expected.items():
         if candidate[path] != text:
-            message = f"{path} is not the code of the design"
-            findings.append(Finding(check="scope", severity="blocking", message=message, file=path))
-    parameters = _parameters(documents, bench)
-    if parameters and parameters[1] > LARGE * parameters[0]:
-        message = f"{parameters[1]:,} parameters against {parameters[0]:,}: capacity alone could explain a gain"
-        findings.append(Finding(check="fairness", severity="advisory", message=message))
+            findings.append(blocking_finding("scope", f"{path} is not the code of the design", path))
+    base_size, candidate_size = _parameters(documents, bench) or (0, 0)
+    if candidate_size > LARGE * base_size:
+        message = f"{candidate_size:,} parameters against {base_size:,}: capacity alone could explain a gain"
+        findings.append(advisory_finding("fairness", message))
     note = f"{len(expected)} files compared with the design, byte for byte."
     return ReviewOutput(findings=tuple(findings), notes=note)
 
 
 def _texts(written: WrittenMethod, code: Code) -> dict[str, str]:
     """Every file of a candidate's code, whole."""
+    # Edits come after files: an edit may be of a file that was just written.
     texts = {file.path: file.content for file in written.files}
     for edit in written.edits:
         old = texts.get(edit.path, code.read_base(edit.path) or "")
@@ -304,9 +306,8 @@ def _texts(written: WrittenMethod, code: Code) -> dict[str, str]:
 
 def _parameters(documents: Documents, bench: Bench) -> tuple[int, int] | None:
     """Parameters of base and candidate; None if they are not known."""
-    assert documents.design is not None
     try:
-        return bench.parameters(documents.design.changes)
+        return bench.parameters(_changes(documents))
     except NotApplicable:
         return None
 

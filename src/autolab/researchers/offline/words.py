@@ -22,8 +22,10 @@ def title(idea: Idea) -> str:
     names: list[str] = []
     for mechanism, value in idea.parts:
         name = _name(mechanism, value)
-        is_word = name[1:2].islower()  # not an acronym
-        names.append(name[0].lower() + name[1:] if names and is_word else name)
+        # Within a title a word begins small, an acronym (GELU) does not.
+        if names and name[1:2].islower():
+            name = name[0].lower() + name[1:]
+        names.append(name)
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
@@ -40,20 +42,25 @@ def _name(mechanism: Mechanism, value: JsonValue) -> str:
 def changes_title(changes: Mapping[str, JsonValue], bench: Bench) -> str:
     """Changes as a title."""
     parts = bandit.parts_of(changes, bench.mechanisms)
+    # Doses that are not the catalogue's have no title.
     return title(Idea(tuple(parts))) if parts else ", ".join(changes)
 
 
 def hypothesis(idea: Idea, metric: Metric, lessons: Sequence[Lesson]) -> HypothesisOutput:
     references: list[str] = []
+    rationales = []
     for mechanism, _ in idea.parts:
         references += mechanism.references
-    rationale = " ".join(mechanism.rationale for mechanism, _ in idea.parts)
+        rationales.append(mechanism.rationale)
+    rationale = " ".join(rationales)
     better = "lower" if metric.direction == "minimize" else "higher"
+    # Twice the guess: what a mechanism costs depends on the machine.
+    slowdown = max(2.0, 2 * idea.cost)
     return HypothesisOutput(
         title=title(idea),
         mechanism=rationale,
         success=f"{metric.primary} is {better} by at least {metric.success_delta:g} on average, paired by seed",
-        risk_bounds=(f"a trial takes at most {max(2.0, 2 * idea.cost):.0f} times as long as a trial of the base",),
+        risk_bounds=(f"a trial takes at most {slowdown:.0f} times as long as a trial of the base",),
         references=tuple(references),
         family="+".join(idea.families),
         changes=idea.changes,
@@ -65,12 +72,12 @@ def _history(idea: Idea, lessons: Sequence[Lesson]) -> str:
     """What the lab knows of the idea's families."""
     sentences = []
     for family in idea.families:
-        tried = [lesson for lesson in lessons if family in bandit.families_of(lesson)]
-        if not tried:
+        verdicts = [lesson.verdict for lesson in lessons if family in bandit.families_of(lesson)]
+        if not verdicts:
             sentences.append(f"The family {family} was not tried here yet.")
             continue
-        supported = sum(lesson.verdict is Verdict.SUPPORTED for lesson in tried)
-        iterations = "1 iteration" if len(tried) == 1 else f"{len(tried)} iterations"
+        supported = verdicts.count(Verdict.SUPPORTED)
+        iterations = "1 iteration" if len(verdicts) == 1 else f"{len(verdicts)} iterations"
         sentences.append(f"The family {family} was tried in {iterations} so far; {supported} supported.")
     return " ".join(sentences)
 
@@ -83,12 +90,15 @@ def docs(documents: Documents, paper_targets: Sequence[str], parameters: tuple[i
     size = _size(parameters)
     inference, claim = _meaning(hypothesis.title, documents.results, parameters)
     cited = f" ({'; '.join(hypothesis.references)})" if hypothesis.references else ""
+    # No number of the result: the engine adds those, from the record.
     section = [
         f"### {hypothesis.title}",
         f"{hypothesis.mechanism}{cited}",
         f"The arms differ in nothing else.{size} {claim}",
     ]
-    updates = tuple(PaperUpdate(path=path, text="\n\n".join(section)) for path in paper_targets[:1])
+    updates: tuple[PaperUpdate, ...] = ()
+    if paper_targets:
+        updates = (PaperUpdate(path=paper_targets[0], text="\n\n".join(section)),)
     return DocsOutput(
         observation=f"`{arm}` and its baseline were trained with the same seeds, data and settings.{size}",
         inference=inference,
@@ -119,6 +129,7 @@ def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) ->
     # The verdict here is inconclusive: the claim needs the holdout as well.
     if reason == "search_only":
         why = "no question to the holdout was left"
+        # The holdout speaks against the gain, or there was no question left to put to it.
         if confirmation is not None and confirmation.holdout == "failed":
             why = "the holdout does not show it"
         inference = (
