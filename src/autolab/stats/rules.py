@@ -119,7 +119,7 @@ class Question:
         return not any(differences) or self.scores.constant(n)
 
     def open_ruling(self, differences: Sequence[float]) -> Ruling:
-        """The ruling while there are too few differences to look at."""
+        """The ruling if more pairs are needed before anything can be said."""
         return Ruling(RuleAction.CONTINUE, self.open_interval(differences), len(differences), "pending")
 
     def open_interval(self, differences: Sequence[float]) -> Interval:
