@@ -78,8 +78,11 @@ def criteria_levels(criteria: Sequence[Criterion], means: dict[str, ArmMetrics],
     levels = {}
     for criterion in criteria:
         arm = means.get(criterion.metric)
-        mean = arm.mean if arm is not None and arm.n == trials else None
-        levels[criterion.metric] = level(criterion, mean)
+        # A mean over some of the trials could leave out just the bad ones.
+        if arm is None or arm.n != trials:
+            levels[criterion.metric] = level(criterion, None)
+        else:
+            levels[criterion.metric] = level(criterion, arm.mean)
     return levels
 
 
@@ -90,4 +93,6 @@ def criteria_verdict(levels: dict[str, Level]) -> Verdict | None:
         return None
     if reached & {"below_acceptable", "failed"}:
         return Verdict.REFUTED
-    return Verdict.INCONCLUSIVE if "unmeasured" in reached else Verdict.SUPPORTED
+    if "unmeasured" in reached:
+        return Verdict.INCONCLUSIVE
+    return Verdict.SUPPORTED

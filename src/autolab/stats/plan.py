@@ -308,11 +308,10 @@ def _direction(design: Design, hypothesis: Hypothesis | None, metric: Metric | N
             f"design.yaml: metrics.direction: missing for {primary!r};"
             " write minimize or maximize here or in hypothesis.md"
         )
-    first, *others = directions.values()
-    if any(other != first for other in others):
+    if len(set(directions.values())) > 1:
         sources = ", ".join(f"{file} says {direction}" for file, direction in directions.items())
         raise RecordError(f"design.yaml: metrics.direction: contradiction for {primary!r}: {sources}")
-    return first
+    return next(iter(directions.values()))
 
 
 def planned_cells(plan: Plan) -> list[Cell]:

@@ -200,7 +200,7 @@ def decide(
     question = Question(delta, rule.alpha / arms, planned, quantum, rule, scores)
     first, look = FIRST, _t_ruling
     if rule.rule == "sprt":
-        first, look = 1, _sprt_ruling
+        first, look = 1, _sprt_ruling  # the deviation is declared: one pair can decide
     elif rule.rule == "fixed":
         first, look = planned, _fixed_ruling
     ruling = question.open_ruling(differences)
@@ -423,7 +423,9 @@ def pairs_wanted(effect: float, rule: StoppingRule, most: int = 400) -> int | No
 
     Found where the t of such a sample, taken at its lower fifth, reaches the rule's bound; None: more than `most`.
     """
-    first = 2 if rule.rule == "fixed" else FIRST
+    first = FIRST
+    if rule.rule == "fixed":
+        first = 2  # Student's interval needs no more
     for n in range(first, most + 1):
         sample = effect - LOWER_FIFTH / math.sqrt(n)
         if sample > 0 and _keeps(n, sample, rule):

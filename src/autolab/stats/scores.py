@@ -33,7 +33,9 @@ def measured(trial: Trial, self_reported: bool) -> dict[str, float]:
 
 def quantum(metric: str, rows: int) -> float:
     """The smallest step of a metric: one row's part of a share, if the rows are known; 0 for a continuous one."""
-    return 1 / rows if rows and is_share(metric) else 0.0
+    if rows and is_share(metric):
+        return 1 / rows
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Scale:
     def printed(self, trial: Trial) -> float | None:
         """The metric as it was measured; None where it is missing or no finite number."""
         value = measured(trial, self.self_reported).get(self.metric)
-        return value if value is not None and is_finite(value) else None
+        if value is None or not is_finite(value):
+            return None
+        return value
 
     def cut(self, trial: Trial) -> Literal["", "diverged", "beyond"]:
         """Why a completed trial counts as the bound; empty if it counts as it was measured, or not at all."""
@@ -91,7 +95,9 @@ class Scale:
         """Why this settled trial cannot be used, in one line that names it; None if it can."""
         if trial.outcome is not TrialOutcome.COMPLETED:
             reason = f"trial {trial.trial}: {trial.outcome}"
-            return f"{reason}: {trial.message}" if trial.message else reason
+            if trial.message:
+                reason += f": {trial.message}"
+            return reason
         if self.score(trial) is not None:
             return None
         value = measured(trial, self.self_reported).get(self.metric)
@@ -136,11 +142,13 @@ def default_bound(calibration: Calibration, direction: Direction) -> float | Non
     distance = TO_BOUND * max(calibration.deviation, calibration.quantum)
     if distance == 0:
         return None
-    return calibration.worst + distance if direction == "minimize" else calibration.worst - distance
+    if direction == "minimize":
+        return calibration.worst + distance
+    return calibration.worst - distance
 
 
 def aggregate(scale: Scale, trials: Iterable[Trial]) -> dict[str, dict[str, ArmMetrics]]:
-    """Mean, sample deviation and number of trials, per arm and metric, over the completed ones of `trials`.
+    """Mean, sample deviation (n - 1) and number of trials, per arm and metric, over the completed ones of `trials`.
 
     The primary metric is cut at the bound, as it is where it is compared.
     """

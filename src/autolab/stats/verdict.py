@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal
 
 from autolab.lab.schemas.config import StoppingRule
@@ -78,10 +79,9 @@ def cells_wanted(plan: Plan, trials: Iterable[Trial]) -> list[Cell]:
 
 def _needed(plan: Plan, rulings: dict[str, rules.Ruling]) -> list[Cell]:
     """The cells that a verdict needs: a decided variant's pairs, and as many of each baseline as any variant has."""
-    ends = {}
-    for name, ruling in rulings.items():
-        ends[name] = ruling.pairs if ruling.final else len(plan.seeds)
-    longest = max(ends.values(), default=len(plan.seeds))
+    planned = len(plan.seeds)
+    ends = {name: ruling.pairs if ruling.final else planned for name, ruling in rulings.items()}
+    longest = max(ends.values(), default=planned)
     return [cell for cell in planned_cells(plan) if cell.index < ends.get(cell.arm, longest)]
 
 
@@ -124,7 +124,11 @@ def judge(plan: Plan, trials: Sequence[Trial]) -> Judgement:
 def _rulings(plan: Plan, by_cell: dict[CellKey, Trial]) -> dict[str, rules.Ruling]:
     if plan.rule is None:
         return {}
-    return {arm.name: _ruling(plan, plan.rule, list(_pairs(plan, arm.name, by_cell))) for arm in plan.variants}
+    rulings = {}
+    for arm in plan.variants:
+        pairs = list(_pairs(plan, arm.name, by_cell))
+        rulings[arm.name] = _ruling(plan, plan.rule, pairs)
+    return rulings
 
 
 def _pairs(plan: Plan, variant: str, by_cell: dict[CellKey, Trial]) -> Iterator[Pair]:
@@ -141,14 +145,14 @@ def _pairs(plan: Plan, variant: str, by_cell: dict[CellKey, Trial]) -> Iterator[
 def _ruling(plan: Plan, rule: StoppingRule, pairs: Sequence[Pair]) -> rules.Ruling:
     """The rule on one variant's pairs; but outputs that do not depend on the seed are one result, however many."""
     first = pairs[:SAME]
-    if len(first) == SAME and all(_alike(arm) for arm in zip(*first, strict=True)):
+    if len(first) == SAME and all(map(_alike, _arms(first))):
         return _over_examples(plan, rule, first)
     # A rule that looks after each pair must not change its mind when more arrive: it judges by the first pairs alone.
     enough = len(plan.seeds) if rule.rule == "fixed" else SAME
-    if len(pairs) >= enough and all(_alike(pair) for pair in pairs[:enough]):
+    if len(pairs) >= enough and all(map(_alike, pairs[:enough])):
         return _undecided(plan, rule, enough, 0.0)
     scores = _scores(plan, pairs)
-    rows = min((trial.rows for pair in pairs for trial in pair), default=0)
+    rows = min((trial.rows for trial in chain(*pairs)), default=0)
     return rules.decide(
         _differences(plan, *scores.counted),
         delta=plan.delta,
@@ -160,6 +164,11 @@ def _ruling(plan: Plan, rule: StoppingRule, pairs: Sequence[Pair]) -> rules.Ruli
     )
 
 
+def _arms(pairs: Sequence[Pair]) -> tuple[list[Trial], list[Trial]]:
+    """The trials of the baseline and those of the variant."""
+    return [before for before, _ in pairs], [after for _, after in pairs]
+
+
 def _alike(trials: Iterable[Trial]) -> bool:
     """Whether all gave the same predictions, to the byte."""
     hashes = {trial.predictions_sha256 for trial in trials}
@@ -167,8 +176,7 @@ def _alike(trials: Iterable[Trial]) -> bool:
 
 
 def _scores(plan: Plan, pairs: Sequence[Pair]) -> rules.Scores:
-    baseline = [before for before, _ in pairs]
-    variant = [after for _, after in pairs]
+    baseline, variant = _arms(pairs)
     return rules.Scores(
         counted=(_counted(plan, baseline), _counted(plan, variant)),
         printed=(list(map(plan.scale.printed, baseline)), list(map(plan.scale.printed, variant))),
@@ -207,8 +215,8 @@ def _over_examples(plan: Plan, rule: StoppingRule, first: Sequence[Pair]) -> rul
 
     If it has too few rows for that, nothing replicates: equal pairs are one pair, however many there are.
     """
-    baseline_parts = _parts(before for before, _ in first)
-    variant_parts = _parts(after for _, after in first)
+    baseline, variant = _arms(first)
+    baseline_parts, variant_parts = _parts(baseline), _parts(variant)
     if not baseline_parts or not variant_parts:
         scores = _scores(plan, first)
         return _undecided(plan, rule, len(first), _differences(plan, *scores.counted)[0])
@@ -230,7 +238,10 @@ def _over_examples(plan: Plan, rule: StoppingRule, first: Sequence[Pair]) -> rul
 
 def _parts(trials: Iterable[Trial]) -> Sequence[float]:
     """The scores of the first trial that was scored on parts of the evaluation; empty if none was."""
-    return next((trial.parts for trial in trials if trial.parts), ())
+    for trial in trials:
+        if trial.parts:
+            return trial.parts
+    return ()
 
 
 # The verdict of a completed run
@@ -257,8 +268,8 @@ class _Variant:
         """The comparison's word, or the criteria that decided where the comparison alone would have said otherwise."""
         if self.comparison.verdict is self.verdict:
             return self.comparison.reason
-        unmet = {metric: level for metric, level in self.levels.items() if level not in ("target", "acceptable")}
-        return ", ".join(f"{metric} {level}" for metric, level in unmet.items())
+        unmet = [f"{name} {level}" for name, level in self.levels.items() if level not in ("target", "acceptable")]
+        return ", ".join(unmet)
 
 
 def _verdict(plan: Plan, rulings: dict[str, rules.Ruling], read: Sequence[Trial]) -> Judgement:
