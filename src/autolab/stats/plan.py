@@ -182,6 +182,7 @@ def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
     arms = [PlannedArm("baseline", "baseline", BASE, {}), PlannedArm(AGAIN, "variant", BASE, {}, fresh=True)]
     if config.calibrate.altered:
         arms.append(PlannedArm(ALTERED, "variant", BASE, dict(config.calibrate.altered)))
+    # One training twice on the same seed shows whether trainings are deterministic; every seed twice costs too much.
     cells = {(AGAIN, 0)}
     for arm in arms:
         if arm.name != AGAIN:
@@ -204,6 +205,7 @@ def reconfirmation_plan(manifest: Manifest) -> Plan:
     plan = _question_of(manifest)
     if plan is None or plan.rule is None:
         raise RecordError("run_manifest.json: arms, metric, direction or rule: missing; it cannot be confirmed anew")
+    # -1 stands for the seed of a pair that never ran: there is nothing to judge once more.
     return replace(plan, seeds=tuple(seed for seed in plan.seeds if seed >= 0))
 
 
@@ -259,6 +261,7 @@ def _plan_of(
             "design.yaml: reproducibility.seeds: one seed shows no spread;"
             " give at least 2, or {max_pairs: n} to have them drawn"
         )
+    # Seeds that the design lists were chosen by somebody; drawn ones come from the lab's secret.
     listed = not isinstance(design.reproducibility.seeds, MaxPairs)
     if listed:
         # A list of seeds is a fixed-n design, whatever rule the lab uses otherwise.

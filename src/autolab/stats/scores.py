@@ -112,6 +112,7 @@ class Scale:
         reasons = [self.cut(trial) for trial in trials]
         count, diverged = len(reasons), reasons.count("diverged")
         cut = diverged + reasons.count("beyond")
+        # Rounded: it is written to the manifest, and libraries differ in the last digits of the beta function.
         at_most = round(rules.share_at_most(cut, count), 6)
         return CutTrials(arm=arm, trials=count, cut=cut, diverged=diverged, at_most=at_most)
 
@@ -160,6 +161,7 @@ def aggregate(scale: Scale, trials: Iterable[Trial]) -> dict[str, dict[str, ArmM
         primary = scale.score(trial)
         if primary is not None:
             metrics[scale.metric] = primary
+        # Only the primary metric has a bound: another one that is not finite is left out of its mean.
         for name, value in metrics.items():
             if is_finite(value):
                 values.setdefault(trial.arm, {}).setdefault(name, []).append(value)

@@ -90,6 +90,7 @@ def _read(plan: Plan, by_cell: dict[CellKey, Trial], needed: Sequence[Cell]) -> 
     read: list[Trial] = []
     for cell in needed:
         trial = by_cell.get(cell.key)
+        # What finished beyond a gap does not count yet: the result must not depend on who finished first.
         if trial is None:
             break
         read.append(trial)
@@ -116,7 +117,7 @@ def judge(plan: Plan, trials: Sequence[Trial]) -> Judgement:
     if len(read) < len(needed) or not all(ruling.final for ruling in rulings.values()):
         pairs = min((ruling.pairs for ruling in rulings.values()), default=0)
         return Judgement("running", f"{pairs} of {len(plan.seeds)} pairs", rulings)
-    if not rulings:
+    if not rulings:  # a plan without a rule measures, and compares nothing
         return Judgement("completed", "", rulings)
     return _verdict(plan, rulings, read)
 
@@ -220,6 +221,7 @@ def _over_examples(plan: Plan, rule: StoppingRule, first: Sequence[Pair]) -> rul
     if not baseline_parts or not variant_parts:
         scores = _scores(plan, first)
         return _undecided(plan, rule, len(first), _differences(plan, *scores.counted)[0])
+    # The parts are all there will ever be, so there is nothing to look at again: one look, by the fixed rule.
     differences = _differences(plan, baseline_parts, variant_parts)
     ruling = rules.decide(
         differences,
