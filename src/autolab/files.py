@@ -19,17 +19,18 @@ def write_whole(
     unchanged: Callable[[], bool] = lambda: True,
     sync: bool = True,
 ) -> bool:
-    """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder. Folders are made.
+    """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder. Missing folders are created.
 
-    `mode`: permission bits, else those of a new file. `unchanged` is asked just before the rename: where it is
-    False, `path` stays as it is, and so is the answer. Without `sync` a power cut may take it: for views that nobody
-    reads back. Of one file there is one writer at a time (the lab's lock).
+    `mode`: permission bits, else those of a new file. `unchanged` is called just before the rename: if it returns
+    False, `path` stays as it is and the result is False. Without `sync` a power cut may lose the content: for views
+    that nobody reads back. A file has one writer at a time (the lab's lock).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.autolab-tmp")
     temporary.unlink(missing_ok=True)  # of a write that was killed
     data = _bytes(content)
     try:
+        # O_EXCL follows no link that somebody puts at this name in the meantime.
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
@@ -65,8 +66,10 @@ def sha256_of(content: str | bytes) -> str:
 
 
 def _bytes(content: str | bytes) -> bytes:
-    """As they are written; a lone surrogate, which UTF-8 cannot hold, as `text.whole` shows it."""
-    return whole(content).encode() if isinstance(content, str) else content
+    """The bytes to write; a lone surrogate, which UTF-8 cannot hold, becomes its escape."""
+    if isinstance(content, str):
+        return whole(content).encode()
+    return content
 
 
 def sha256_of_file(path: Path) -> str:
@@ -76,5 +79,5 @@ def sha256_of_file(path: Path) -> str:
 
 
 def utc_now() -> str:
-    """The present in UTC, to the millisecond, as every document writes it."""
+    """The present in UTC to the millisecond, in the form of every document: `2026-02-12T23:30:00.000Z`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -964,15 +964,15 @@ def with_trials(trials: Sequence[Trial], *others: Trial) -> list[Trial]:
     return [instead.get(trial.trial, trial) for trial in trials]
 
 
-@pytest.mark.parametrize("score", [0.9, 1e200])
-def test_a_score_beyond_the_bound_counts_as_the_bound_and_is_counted(score: float) -> None:
+@pytest.mark.parametrize(("score", "diverged_count"), [(0.9, 0), (1e149, 0), (1e150, 1), (1e200, 1), (-1e200, 1)])
+def test_a_score_beyond_the_bound_counts_as_the_bound_and_is_counted(score: float, diverged_count: int) -> None:
     plan = bounded()
     trials = with_trials(run_all(plan, gain(0.1)), make_trial("gelu", 1, score))
     (compared,) = judge(plan, trials).comparisons
     assert compared.bound == 0.7
     base, variant = compared.cut
     assert (base.arm, base.cut, base.diverged, base.trials) == ("baseline", 0, 0, compared.pairs)
-    assert (variant.arm, variant.cut, variant.diverged) == ("gelu", 1, 0)
+    assert (variant.arm, variant.cut, variant.diverged) == ("gelu", 1, diverged_count)
     assert variant.at_most == pytest.approx(rules.share_at_most(1, compared.pairs or 0), abs=1e-6)
     same = with_trials(run_all(plan, gain(0.1)), make_trial("gelu", 1, 0.7))
     assert judge(plan, same).comparisons[0].difference == compared.difference, "as if it had scored the bound"
@@ -1009,7 +1009,9 @@ def test_a_bound_is_the_worst_score_in_the_direction_of_good() -> None:
     assert [low.scale.score(make_trial("gelu", 0, score)) for score in (0.1, 0.3)] == [0.2, 0.3]
     high = bounded(0.7)
     assert [high.scale.cut(make_trial("gelu", 0, score)) for score in (0.1, 0.7, 0.9)] == ["", "", "beyond"]
-    assert bounded().scale.failure(make_trial("gelu", 0, -1e200)), "a score too good to be a number is no result"
+    too_good = make_trial("gelu", 0, -1e200)
+    assert (high.scale.cut(too_good), high.scale.score(too_good)) == ("diverged", 0.7), "too good to be a number"
+    assert bounded(None).scale.failure(too_good), "without a bound it is no result"
 
 
 def test_a_bound_that_was_changed_after_the_run_is_refused() -> None:

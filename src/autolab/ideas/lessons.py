@@ -1,9 +1,9 @@
 """What the iterations taught, newest first, for whoever proposes the next.
 
 The truth is one `learned` line an iteration in the ledger. `lessons.jsonl` in the store is a copy of those lines
-alone, so that asking costs the same at iteration 10,000 as at iteration 10; a copy that does not end where the
-campaign says is made again from the ledger. Nobody reads more than its last `READ` bytes. `told` is what a prompt
-quotes of them: a choice, of bounded length.
+alone, so that recall costs the same at iteration 10,000 as at iteration 10. If the copy does not end where the
+campaign says, it is written again from the ledger. Only its last `READ` bytes are read. `told` is what a prompt
+quotes of the lessons: a choice, of bounded length.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from autolab import files, text
@@ -33,15 +33,18 @@ _TITLE, _FAMILY, _WHY, _CHANGES = 80, 30, 40, 60
 
 
 def learn(store: Path, ledger: Ledger, lesson: Lesson, events: Iterable[Line]) -> None:
-    """Record a lesson, once an iteration: a decision that is taken again after a crash finds the line it left."""
+    """Record a lesson, once an iteration. `events` are the iteration's lines."""
+    # A decision that is taken again after a crash finds its own line: that one counts.
     recorded = next(events_of(events, Learned), None)
     if recorded is None:
         append(ledger, Learned(lesson=lesson))
+    else:
+        lesson = recorded.lesson
     crash_points.point("lesson.after_record")
-    place = store / "lessons.jsonl"
-    if not place.exists() or _last(place) != lesson.iteration_id:
-        with open(place, "ab") as file:
-            file.write(_line(recorded.lesson if recorded else lesson))
+    path = store / "lessons.jsonl"
+    if not path.exists() or _newest(path) != lesson.iteration_id:
+        with open(path, "ab") as file:
+            file.write(_line(lesson))
             file.flush()
             os.fsync(file.fileno())
 
@@ -50,47 +53,51 @@ def recall(store: Path, ledger: Ledger, newest: str | None) -> tuple[Lesson, ...
     """The lessons, newest first. `newest` is the iteration that the campaign learned from last; None: nothing yet."""
     if newest is None:
         return ()
-    place = store / "lessons.jsonl"
-    if not place.exists() or _last(place) != newest:
-        _write_again(place, ledger)
+    path = store / "lessons.jsonl"
+    if not path.exists() or _newest(path) != newest:
+        _write_again(path, ledger)
     try:
-        return stored(place)[::-1]
-    except RecordError:  # somebody's hand was in it, and the ledger has the lines
-        _write_again(place, ledger)
-        return stored(place)[::-1]
+        return stored(path)[::-1]
+    except RecordError:  # somebody edited the copy, and the ledger has the lines
+        _write_again(path, ledger)
+        return stored(path)[::-1]
 
 
-def _write_again(place: Path, ledger: Ledger) -> None:
+def _write_again(path: Path, ledger: Ledger) -> None:
     lines = [_line(event.lesson) for event in events_of(ledger.lines(), Learned)]
-    files.write_whole(place, b"".join(lines))
+    files.write_whole(path, b"".join(lines))
 
 
-def stored(place: Path) -> tuple[Lesson, ...]:
-    """The lessons at the end of the file, oldest first. RecordError: a line of it is none."""
-    return tuple(Lesson.from_text(line, "lessons.jsonl") for line in _tail(place))
+def stored(path: Path) -> tuple[Lesson, ...]:
+    """The lessons at the end of the file, oldest first. RecordError: a line is not a lesson."""
+    return tuple(Lesson.from_text(line, "lessons.jsonl") for line in _tail(path))
 
 
 def _line(lesson: Lesson) -> bytes:
     return json.dumps(lesson.value(), ensure_ascii=False).encode() + b"\n"
 
 
-def _last(place: Path) -> str | None:
-    lines = _tail(place)
+def _newest(path: Path) -> str | None:
+    """The iteration of the last line; None if the file is empty or a crash has torn the line."""
+    lines = _tail(path)
+    if not lines:
+        return None
     try:
-        return str(json.loads(lines[-1])["iteration_id"]) if lines else None
+        return str(json.loads(lines[-1])["iteration_id"])
     except (ValueError, KeyError, TypeError):
-        return None  # torn by a crash
+        return None
 
 
-def _tail(place: Path) -> list[str]:
+def _tail(path: Path) -> list[str]:
     """The lines that are whole among the last `READ` bytes, and the last one, which a crash may have torn."""
-    with open(place, "rb") as file:
+    with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - READ))
-        raw = file.read()
-    whole = raw if size <= READ else raw.partition(b"\n")[2]
+        tail = file.read()
+    if size > READ:
+        tail = tail.partition(b"\n")[2]  # the first line may have lost its beginning
     # Only a line feed ends a line: a title may hold what str.splitlines() takes for one (U+2028, U+0085, \x1c).
-    return [text.decode(line) for line in whole.split(b"\n") if line]
+    return [text.decode(line) for line in tail.split(b"\n") if line]
 
 
 # what a prompt quotes
@@ -101,78 +108,86 @@ def families_of_lessons(name: str | None) -> tuple[str, ...]:
     return tuple(name.split("+")) if name else ()
 
 
-def told(known: Sequence[Lesson]) -> str:
+def told(lessons: Sequence[Lesson]) -> str:
     """What was learned, from lessons that are newest first: the newest, the best, near misses, failures, families.
 
     Below `LONGEST` characters for any number of lessons; long titles are cut.
     """
-    if not known:
+    if not lessons:
         return "Nothing was tried in this lab yet."
-    parts = [
-        ("Newest first:", known[:_RECENT]),
-        ("Best gains:", _best(known, lambda one: one.verdict is Verdict.SUPPORTED, _BEST)),
-        ("Near misses, with a mean on the good side and no proof:", _best(known, _near_miss, _NEAR)),
-        ("Failed or changed nothing:", [one for one in known if _broke(one)][:_FAILED]),
-    ]
-    lists = ["\n".join([head, *map(_told, chosen)]) for head, chosen in parts if chosen]
-    return "\n\n".join([f"{len(known)} iterations are remembered.", *lists, _counted(known)])
+    best = sorted(filter(_supported, lessons), key=_gain, reverse=True)
+    near = sorted(filter(_near_miss, lessons), key=_gain, reverse=True)
+    failed = list(filter(_failed, lessons))
+    parts = {
+        "Newest first:": lessons[:_RECENT],
+        "Best gains:": best[:_BEST],
+        "Near misses, with a mean on the good side and no proof:": near[:_NEAR],
+        "Failed or changed nothing:": failed[:_FAILED],
+    }
+    paragraphs = [f"{len(lessons)} iterations are remembered."]
+    for head, choice in parts.items():
+        if choice:
+            paragraphs.append("\n".join([head, *map(_row, choice)]))
+    paragraphs.append("\n".join(_families(lessons)))
+    return "\n\n".join(paragraphs)
 
 
-def _best(known: Sequence[Lesson], wanted: Callable[[Lesson], bool], count: int) -> list[Lesson]:
-    found = [one for one in known if one.gain is not None and wanted(one)]
-    return sorted(found, key=_gain, reverse=True)[:count]
-
-
-def _gain(lesson: Lesson) -> float:
-    """In units of the least gain worth having."""
-    return lesson.gain.mean / lesson.delta if lesson.gain is not None else 0.0
+def _supported(lesson: Lesson) -> bool:
+    return lesson.gain is not None and lesson.verdict is Verdict.SUPPORTED
 
 
 def _near_miss(lesson: Lesson) -> bool:
-    unseen = lesson.outcome == "suspicious"  # nothing is built on it
-    return lesson.verdict is Verdict.INCONCLUSIVE and not _broke(lesson) and not unseen and _gain(lesson) > 0
+    # Nothing is built on a suspicious gain until somebody has reviewed it.
+    if lesson.verdict is not Verdict.INCONCLUSIVE or lesson.outcome == "suspicious" or _failed(lesson):
+        return False
+    return _gain(lesson) > 0
 
 
-def _broke(lesson: Lesson) -> bool:
+def _failed(lesson: Lesson) -> bool:
     return lesson.status == "failed" or lesson.reason == "no_change"
 
 
-def _told(lesson: Lesson) -> str:
-    verdict = lesson.verdict or lesson.status
-    kept = f", {lesson.outcome}" if lesson.outcome else ""
-    kept += " on this evaluation alone" if lesson.evaluation_only else ""
-    why = f" ({cut(lesson.reason, _WHY)})" if lesson.reason else ""
-    gain = f"; gain {_interval(lesson)}, wanted {lesson.delta:.3g}" if lesson.gain is not None else ""
-    changes = json.dumps(lesson.changes, ensure_ascii=False)
-    made = f"; changes {cut(changes, _CHANGES)}" if lesson.changes else ""
+def _gain(lesson: Lesson) -> float:
+    """In units of the least gain worth having; 0 if nothing was measured."""
+    return lesson.gain.mean / lesson.delta if lesson.gain is not None else 0.0
+
+
+def _row(lesson: Lesson) -> str:
     family = cut(lesson.family or "no family", _FAMILY)
-    title = cut(lesson.title, _TITLE)
-    return f"- {lesson.iteration}. {title} [{family}] on {lesson.base[:7]}: {verdict}{kept}{why}{gain}{made}"
+    row = f"- {lesson.iteration}. {cut(lesson.title, _TITLE)} [{family}] on {lesson.base[:7]}"
+    row += f": {lesson.verdict or lesson.status}"
+    if lesson.outcome:
+        row += f", {lesson.outcome}"
+    if lesson.evaluation_only:
+        row += " on this evaluation alone"
+    if lesson.reason:
+        row += f" ({cut(lesson.reason, _WHY)})"
+    if lesson.gain is not None:
+        row += f"; gain {lesson.gain.mean:.3g}"
+        if lesson.gain.low is not None and lesson.gain.high is not None:
+            row += f" [{lesson.gain.low:.3g}, {lesson.gain.high:.3g}]"
+        row += f", wanted {lesson.delta:.3g}"
+    if lesson.changes:
+        changes = json.dumps(lesson.changes, ensure_ascii=False)
+        row += f"; changes {cut(changes, _CHANGES)}"
+    return row
 
 
-def _interval(lesson: Lesson) -> str:
-    """The mean gain in the direction of good, with the ends of its interval where it has any."""
-    assert lesson.gain is not None
-    found = lesson.gain
-    ends = f" [{found.low:.3g}, {found.high:.3g}]" if found.low is not None and found.high is not None else ""
-    return f"{found.mean:.3g}{ends}"
-
-
-def _counted(known: Sequence[Lesson]) -> str:
+def _families(lessons: Sequence[Lesson]) -> Iterator[str]:
     """How often each family was tried and how often it was supported, the most tried first."""
     tried: Counter[str] = Counter()
-    good: Counter[str] = Counter()
-    for one in known:
-        for family in families_of_lessons(one.family) or ("no family",):
+    supported: Counter[str] = Counter()
+    for lesson in lessons:
+        for family in families_of_lessons(lesson.family) or ("no family",):
             tried[family] += 1
-            good[family] += one.verdict is Verdict.SUPPORTED
-    rows = [f"{cut(name, _FAMILY)}: {count} tried, {good[name]} supported" for name, count in _most(tried)]
-    more = len(tried) - len(rows)
-    return "\n".join(["Families:", *rows, *([f"and {more} more"] if more else [])])
-
-
-def _most(tried: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(tried.items(), key=lambda pair: (-pair[1], pair[0]))[:_FAMILIES]
+            supported[family] += lesson.verdict is Verdict.SUPPORTED
+    # By name among equal counts: a prompt must not depend on the order of the lessons.
+    order = sorted(tried, key=lambda family: (-tried[family], family))
+    yield "Families:"
+    for family in order[:_FAMILIES]:
+        yield f"{cut(family, _FAMILY)}: {tried[family]} tried, {supported[family]} supported"
+    if len(order) > _FAMILIES:
+        yield f"and {len(order) - _FAMILIES} more"
 
 
 def cut(words: str, length: int) -> str:

@@ -1,10 +1,10 @@
-"""The policy on ideas: what was tried on this base is not tried again, and on a plateau the family changes. Pure.
+"""The policy on ideas: no idea twice on the same base, and another family on a plateau. Pure.
 
-An idea is known by its title (without case, signs and spaces) or by its changes. A *plateau* is reached after
-`attempts.rethink` iterations of a loop without a gain. Then the families of the last so many iterations are *tired*:
-the next idea has to name a family, and another one. What was tired comes back once others were tried, so that a lab
-with few families is not stuck. The built-in researcher leaves them out by itself (`History.avoided_families`), and
-goes on with them where its catalogue has no others; anybody else is refused.
+Two ideas are the same if they have the same title (without case, signs and spaces) or the same changes. A *plateau* is
+reached after `attempts.rethink` iterations of a loop without a gain. Then the families of the last so many iterations
+are *tired*: the next idea has to name a family, and another one. A tired family comes back once others were tried, so
+that a lab with few families is not stuck. The built-in researcher leaves tired families out by itself
+(`History.avoided_families`), and goes on with them if its catalogue has no others; every other researcher is refused.
 """
 
 from __future__ import annotations
@@ -21,53 +21,65 @@ _SHOWN, _NAMED = 80, 12
 """Characters of a title or a family, and families, that a message shows."""
 
 
-def repeated(claim: Hypothesis, known: Sequence[Lesson], base: str, allowed: int) -> str:
-    """Why the idea may not be tried again on the commit `base`; empty where it may. `known` is newest first.
-
-    Refinements of one hypothesis count once.
-    """
-    same = [one for one in known if one.base == base and _same(claim, one)]
-    if len({one.hypothesis_id for one in same}) < allowed:
+def repeated(claim: Hypothesis, history: Sequence[Lesson], base: str, allowed: int) -> str:
+    """Why the idea may not be tried again on the commit `base`; empty if it may. `history` is newest first."""
+    same = [lesson for lesson in history if lesson.base == base and _same_idea(claim, lesson)]
+    # Refinements of one hypothesis count once.
+    hypotheses = {lesson.hypothesis_id for lesson in same}
+    if len(hypotheses) < allowed:
         return ""
     last, title = same[0], lessons.cut(same[0].title, _SHOWN)
     return f"tried already in iteration {last.iteration} ({last.verdict or last.status}): {title}; give another idea"
 
 
-def _same(claim: Hypothesis, one: Lesson) -> bool:
+def _same_idea(claim: Hypothesis, lesson: Lesson) -> bool:
+    # Titles of signs alone, and ideas without changes, say nothing: they are the same as no other.
     title = _plain(claim.title)
-    return (bool(title) and title == _plain(one.title)) or (bool(claim.changes) and claim.changes == one.changes)
+    if title and title == _plain(lesson.title):
+        return True
+    return bool(claim.changes) and claim.changes == lesson.changes
 
 
 def _plain(text: str) -> str:
     return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
-def tired(known: Sequence[Lesson], campaign: Campaign, config: Config) -> tuple[Lesson, ...]:
+def tired(history: Sequence[Lesson], campaign: Campaign, config: Config) -> tuple[Lesson, ...]:
     """The iterations whose families have to wait, newest first; empty off a plateau."""
-    count, since = config.attempts.rethink, campaign.loop.since_gain if campaign.loop else 0
-    return tuple(known[:count]) if since >= count > 0 else ()
+    count = config.attempts.rethink
+    since_gain = campaign.loop.since_gain if campaign.loop else 0
+    if count == 0 or since_gain < count:  # 0 turns the policy off
+        return ()
+    return tuple(history[:count])
 
 
 def avoided(waiting: Sequence[Lesson]) -> frozenset[str]:
-    return frozenset(family for one in waiting for family in lessons.families_of_lessons(one.family))
+    """The families of the iterations that `tired` returned."""
+    families: set[str] = set()
+    for lesson in waiting:
+        families.update(lessons.families_of_lessons(lesson.family))
+    return frozenset(families)
 
 
 def worn_family(claim: Hypothesis, waiting: Sequence[Lesson]) -> str:
-    """Why the claim's family does not do on a plateau; empty where it does, or where there is no plateau."""
+    """Why the claim's family is refused on a plateau; empty if it is allowed, or if there is no plateau."""
     if not waiting:
         return ""
-    named, out = lessons.families_of_lessons(claim.family), _listed(waiting)
-    if not named:
-        return f"rethink: no gain in {len(waiting)} iterations: name the family of the mechanism; not {out}"
-    known = {_plain(family) for family in avoided(waiting)}
-    same = [family for family in named if _plain(family) in known]
-    if not same:
-        return ""
-    return f"rethink: {lessons.cut(same[0], _SHOWN)} brought no gain of late; choose another family than {out}"
+    families = lessons.families_of_lessons(claim.family)
+    if not families:
+        return (
+            f"rethink: no gain in {len(waiting)} iterations: name the family of the mechanism; not {_listed(waiting)}"
+        )
+    tired_families = set(map(_plain, avoided(waiting)))
+    for family in families:
+        if _plain(family) in tired_families:
+            shown = lessons.cut(family, _SHOWN)
+            return f"rethink: {shown} brought no gain of late; choose another family than {_listed(waiting)}"
+    return ""
 
 
 def plateau(waiting: Sequence[Lesson]) -> str:
-    """What a prompt says of it."""
+    """What a prompt says about a plateau."""
     if not waiting:
         return "no plateau: any family will do"
     return (
@@ -77,6 +89,8 @@ def plateau(waiting: Sequence[Lesson]) -> str:
 
 
 def _listed(waiting: Sequence[Lesson]) -> str:
-    names = [lessons.cut(name, _SHOWN) for name in sorted(avoided(waiting))]
-    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
-    return ", ".join(names[:_NAMED] + more) or "those of before, which gave none"
+    families = sorted(avoided(waiting))
+    names = [lessons.cut(family, _SHOWN) for family in families[:_NAMED]]
+    if len(families) > _NAMED:
+        names.append(f"{len(families) - _NAMED} more")
+    return ", ".join(names) or "those of before, which gave none"

@@ -1,4 +1,4 @@
-"""Thresholds on metrics: target, acceptable, failure; how far a variant's means meet them, and what that says. Pure."""
+"""Criteria, the thresholds on a variant's means: target, acceptable, failure. How far they are met. Pure."""
 
 from __future__ import annotations
 
@@ -14,37 +14,46 @@ Level = Literal["target", "acceptable", "below_acceptable", "failed", "unmeasure
 
 
 def resolve_criteria(design: Design, direction: Direction, metric: Metric | None) -> Iterator[Criterion]:
-    """The design's criteria with their directions filled in; RecordError where they contradict themselves."""
-    seen: set[str] = set()
+    """The design's criteria with their directions filled in. RecordError: they contradict themselves.
+
+    `direction` is that of the design's primary metric, `metric` the lab's.
+    """
+    names: set[str] = set()
     for index, criterion in enumerate(design.criteria):
         where = f"design.yaml: criteria.{index}"
-        if criterion.metric in seen:
-            raise RecordError(f"{where}: metric: {criterion.metric!r} has a criterion already; give one a metric")
-        seen.add(criterion.metric)
-        known = direction if criterion.metric == design.metrics.primary else None
-        yield criterion.model_copy(update={"direction": _direction(criterion, known, where)})
+        name = criterion.metric
+        if name in names:
+            raise RecordError(f"{where}: metric: {name!r} has a criterion already; give one a metric")
+        names.add(name)
+        directions = [criterion.direction, _direction_of_marks(criterion, where)]
+        if name == design.metrics.primary:
+            directions.append(direction)
+        resolved = _only(set(filter(None, directions)), name, where)
+        yield criterion.model_copy(update={"direction": resolved})
 
 
-def _direction(criterion: Criterion, known: Direction | None, where: str) -> Direction:
-    """From best to worst a criterion reads target, acceptable, failure; that order is its direction."""
+def _direction_of_marks(criterion: Criterion, where: str) -> Direction | None:
+    """From best to worst a criterion reads target, acceptable, failure; None if only one value is given."""
     marks = [mark for mark in (criterion.target, criterion.acceptable, criterion.failure) if mark is not None]
-    if len(marks) > 1 and marks[0] == marks[-1] and criterion.failure is not None:
-        raise RecordError(f"{where}: target and failure are both {marks[0]}; give two different values")
-    derived: Direction | None = None
-    if marks[0] != marks[-1]:
-        derived = "maximize" if marks[0] > marks[-1] else "minimize"
-    if derived and marks != sorted(marks, reverse=derived == "maximize"):
+    best, worst = marks[0], marks[-1]
+    if best == worst:
+        if criterion.failure is not None:
+            raise RecordError(f"{where}: target and failure are both {best}; give two different values")
+        return None
+    maximize = best > worst
+    if marks != sorted(marks, reverse=maximize):
         raise RecordError(f"{where}: acceptable: {criterion.acceptable} does not lie between target and failure")
-    named = {one for one in (criterion.direction, derived, known) if one is not None}
-    if len(named) > 1:
-        raise RecordError(
-            f"{where}: direction: contradiction: {criterion.metric!r} is to {' and to '.join(sorted(named))}"
-        )
-    if not named:
+    return "maximize" if maximize else "minimize"
+
+
+def _only(directions: set[Direction], metric: str, where: str) -> Direction:
+    if not directions:
         raise RecordError(
             f"{where}: direction: missing; write minimize or maximize, or a failure value besides the target"
         )
-    return named.pop()
+    if len(directions) > 1:
+        raise RecordError(f"{where}: direction: contradiction: {metric!r} is to {' and to '.join(sorted(directions))}")
+    return directions.pop()
 
 
 def level(criterion: Criterion, value: float | None) -> Level:
@@ -66,14 +75,24 @@ def level(criterion: Criterion, value: float | None) -> Level:
 
 def criteria_levels(criteria: Sequence[Criterion], means: dict[str, ArmMetrics], trials: int) -> dict[str, Level]:
     """The level of each criterion on a variant's means; a metric that only some of its `trials` gave is unmeasured."""
-    found = {name: arm.mean for name, arm in means.items() if arm.n == trials}
-    return {criterion.metric: level(criterion, found.get(criterion.metric)) for criterion in criteria}
+    levels = {}
+    for criterion in criteria:
+        arm = means.get(criterion.metric)
+        # A mean over some of the trials could leave out just the bad ones.
+        if arm is None or arm.n != trials:
+            levels[criterion.metric] = level(criterion, None)
+        else:
+            levels[criterion.metric] = level(criterion, arm.mean)
+    return levels
 
 
-def criteria_verdict(found: dict[str, Level]) -> Verdict | None:
+def criteria_verdict(levels: dict[str, Level]) -> Verdict | None:
     """All met: supported; any below or failed: refuted; else one is unmeasured: inconclusive. None without criteria."""
-    if not found:
+    reached = set(levels.values())
+    if not reached:
         return None
-    if any(one in ("below_acceptable", "failed") for one in found.values()):
+    if reached & {"below_acceptable", "failed"}:
         return Verdict.REFUTED
-    return Verdict.INCONCLUSIVE if "unmeasured" in found.values() else Verdict.SUPPORTED
+    if "unmeasured" in reached:
+        return Verdict.INCONCLUSIVE
+    return Verdict.SUPPORTED

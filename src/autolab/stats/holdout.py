@@ -1,4 +1,4 @@
-"""Whether a gain on the holdout is there beyond its error over seeds and over rows. Pure: numbers in, one answer out.
+"""Whether a gain on the holdout exceeds its error over seeds and over rows. Pure: numbers in, one answer out.
 
 What is measured on the holdout varies twice: another seed gives another model, and other rows of the same kind give
 another score to the same models. Seeds alone would call a change that happens to suit these rows a gain: on the digits
@@ -54,47 +54,61 @@ def passes(gains: Sequence[float], parts: Sequence[Sequence[float]]) -> HoldoutT
     """Whether the gain on the holdout exceeds 0 at one-sided 2.5%.
 
     `gains`: one a pair of trainings, on the whole holdout, in the direction of good. `parts`: for some of those pairs
-    (the first few) the gains on the same disjoint parts of its rows, a row a pair; empty where rows cannot be told
-    apart. Equal gains of all seeds mean that the seed changes nothing: then the rows alone replicate. Where nothing
-    replicates nothing passes. ValueError: no gain, or parts of unequal number.
+    (the first few) the gains on the same disjoint parts of its rows, a row a pair; empty if the rows cannot be
+    separated. Equal gains of all seeds mean that the seed changes nothing: then the rows alone replicate. If nothing
+    replicates, nothing passes. ValueError: no gain, or parts of unequal number.
     """
-    if not gains or len({len(one) for one in parts}) > 1:
+    if not gains or len(set(map(len, parts))) > 1:
         raise ValueError("the holdout needs a gain, and the same parts of it for every pair")
     mean = mean_and_deviation(gains)[0]
-    by_seed = _variance(gains)
-    columns = [sum(column) / len(column) for column in zip(*parts, strict=True)]
-    by_row = _variance(columns)
-    known = [(variance, count - 1) for variance, count in ((by_seed, len(gains)), (by_row, len(columns))) if variance]
-    error = sqrt(sum(variance for variance, _ in known))
-    z = _deviate(mean / error, known) if error else 0.0
-    return HoldoutTest(mean, error or inf, z, z >= LEVEL, _replicates(by_seed, by_row))
+    # The mean over seeds of each part's gain: what is left between them varies with the rows.
+    part_gains = [sum(part) / len(part) for part in zip(*parts, strict=True)]
+    seeds = _Variance.of_mean(gains)
+    rows = _Variance.of_mean(part_gains)
+    error = sqrt(seeds.value + rows.value)
+    if error == 0:
+        return HoldoutTest(mean, inf, 0.0, False, "nothing")
+    z = _deviate(mean / error, seeds, rows)
+    return HoldoutTest(mean, error, z, z >= LEVEL, _replicates(seeds, rows))
 
 
-def _variance(values: Sequence[float]) -> float:
-    """That of the values' mean; 0 for fewer than two, and for equal ones."""
-    deviation = mean_and_deviation(values)[1] if len(values) > 1 else None
-    return deviation**2 / len(values) if deviation else 0.0
+@dataclass(frozen=True)
+class _Variance:
+    """The estimated variance of a mean, with its degrees of freedom."""
+
+    value: float
+    degrees: int
+
+    @classmethod
+    def of_mean(cls, values: Sequence[float]) -> _Variance:
+        """0 for fewer than two values, and for equal ones."""
+        if len(values) < 2:
+            return cls(0.0, 1)
+        deviation = mean_and_deviation(values)[1]
+        assert deviation is not None  # of two values or more
+        return cls(deviation**2 / len(values), len(values) - 1)
 
 
-def _deviate(t: float, known: Sequence[tuple[float, int]]) -> float:
-    """The normal deviate as improbable as `t` is for a variance that is the sum of `known` ones (variance, degrees)."""
+def _deviate(t: float, seeds: _Variance, rows: _Variance) -> float:
+    """The normal deviate that is as improbable as `t`, whose variance is the sum of two (Satterthwaite)."""
     from scipy.special import ndtri, stdtr
 
-    total = sum(variance for variance, _ in known)
-    degrees = 1 / sum((variance / total) ** 2 / count for variance, count in known)
+    total = seeds.value + rows.value
+    inverse_degrees = (seeds.value / total) ** 2 / seeds.degrees + (rows.value / total) ** 2 / rows.degrees
     # From the tail that is small, where neither function runs out of digits.
-    return -float(ndtri(stdtr(degrees, -abs(t)))) * (1 if t > 0 else -1)
+    z = -float(ndtri(stdtr(1 / inverse_degrees, -abs(t))))
+    return z if t > 0 else -z
 
 
-def _replicates(by_seed: float, by_row: float) -> Replicates:
-    if by_seed and by_row:
+def _replicates(seeds: _Variance, rows: _Variance) -> Replicates:
+    if seeds.value and rows.value:
         return "rows and seeds"
-    if by_row:
-        return "rows"
-    return "seeds" if by_seed else "nothing"
+    return "rows" if rows.value else "seeds"
 
 
 def parts_of(rows: int) -> int:
-    """Into how many parts so many rows are cut; 0 where they are too few to tell an error."""
+    """How many parts a holdout of so many rows has; 0 if they are too few to tell an error."""
     count = min(PARTS, rows // LEAST_ROWS)
-    return count if count >= LEAST_PARTS else 0
+    if count < LEAST_PARTS:
+        return 0
+    return count

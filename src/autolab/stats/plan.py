@@ -1,4 +1,4 @@
-"""From a design to what is to be measured: arms, seeds, rule. Pure: no file, no clock, no random number."""
+"""From a design to a plan: arms, seeds, stopping rule. Pure: no file, no clock, no random number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import Config, Direction, Metric, StoppingRule
-from autolab.lab.schemas.experiment import Arm, Criterion, Design, Hypothesis, Manifest, MaxPairs, Trial
+from autolab.lab.schemas.experiment import Criterion, Design, Hypothesis, Manifest, MaxPairs, Trial
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.stats import rules
 from autolab.stats.criteria import resolve_criteria
@@ -31,8 +31,8 @@ CellKey = tuple[str, int]
 class Cell:
     """The smallest thing that a run measures: an arm at a seed, `index` being the seed's place in the plan.
 
-    What a cell is called is `trial` alone: nothing reads arm or index off that name, so that a cell of another kind,
-    such as a sub-experiment, can have an id of its own.
+    The name of its trial is `trial`. Nothing reads arm or index off that name, so that a cell of another kind, such as
+    a sub-experiment, can have an id of its own.
     """
 
     arm: str
@@ -53,7 +53,7 @@ class Cell:
 class PlannedArm:
     """A baseline or a variant with its resolved settings; `code` names the code that runs it, one of the run's commits.
 
-    A `fresh` one is run in any case, also where its result is known.
+    A `fresh` arm runs in any case, also where an earlier result could be reused.
     """
 
     name: str
@@ -68,9 +68,9 @@ class Plan:
     """What will be measured and how it will be judged, fixed before the first trial.
 
     `delta` is in the metric's units. `fixed` says that the design itself names the seeds. `self_reported`
-    says that the lab has no evaluator, so that the numbers are what the trials say of themselves. A plan without
-    a rule compares nothing: it is done when every cell is. `only` names the cells that run; None: all.
-    `bound` is the worst score that counts: one beyond it, or of a diverged training, counts as the bound.
+    says that the lab has no evaluator, so that the numbers are the trials' own reports. A plan without a rule
+    compares nothing: it is done when every cell is. `only` names the cells that run; None: all.
+    `bound` is the worst score that counts: a score beyond it, or of a diverged training, counts as the bound.
     """
 
     arms: tuple[PlannedArm, ...]
@@ -107,26 +107,27 @@ def plan_design(
     design: Design, config: Config, hypothesis: Hypothesis | None, secret: bytes, protocol: str, base_tree: str
 ) -> Plan:
     """Resolve a design. RecordError in one line names the field of design.yaml that cannot be run as it stands."""
-    wanted = design.reproducibility.seeds
-    seeds = search_seeds(secret, protocol, base_tree, wanted.max_pairs) if isinstance(wanted, MaxPairs) else wanted
+    seeds = design.reproducibility.seeds
+    if isinstance(seeds, MaxPairs):
+        seeds = search_seeds(secret, protocol, base_tree, seeds.max_pairs)
     rule = design.test or config.test
     return _plan_of(design, hypothesis, seeds, rule, config.metric, config.evaluate is None)
 
 
 def recorded_plan(manifest: Manifest, design: Design, hypothesis: Hypothesis | None, metric: Metric | None) -> Plan:
-    """The plan of a run that was made, from its documents: seeds and rule as the manifest has them.
+    """The plan of an existing run, from its documents: seeds and rule as the manifest has them.
 
-    The seed of a cell that never ran is not in a manifest; -1 stands for it. RecordError like `plan`, and
-    where the manifest names another metric than the design or no rule.
+    The seed of a cell that never ran is not in a manifest; -1 stands for it. RecordError: as of `plan_design`; the
+    manifest names no rule, or another metric, success_delta or bound than the design.
     """
     if manifest.metric not in (None, design.metrics.primary):
         raise RecordError(
             f"run_manifest.json: metric: {manifest.metric!r}, but design.yaml has {design.metrics.primary!r}"
         )
     if manifest.success_delta not in (None, design.metrics.success_delta):
-        was, now = manifest.success_delta, design.metrics.success_delta
         raise RecordError(
-            f"design.yaml: metrics.success_delta: {now:g}, but {was:g} was fixed before launch; restore it"
+            f"design.yaml: metrics.success_delta: {design.metrics.success_delta:g},"
+            f" but {manifest.success_delta:g} was fixed before launch; restore it"
         )
     rule = manifest.rule or design.test
     if rule is None:
@@ -137,11 +138,16 @@ def recorded_plan(manifest: Manifest, design: Design, hypothesis: Hypothesis | N
         raise RecordError(
             f"design.yaml: test.bound: {design.test.bound}, but {rule.bound} was fixed before launch; restore it"
         )
-    wanted = design.reproducibility.seeds
-    count = manifest.pairs or (wanted.max_pairs if isinstance(wanted, MaxPairs) else len(wanted))
-    seeds = wanted if manifest.kind is RunKind.SEARCH and not isinstance(wanted, MaxPairs) else _drawn(manifest, count)
+    seeds = design.reproducibility.seeds
+    if isinstance(seeds, MaxPairs):
+        seeds = _drawn(manifest, manifest.pairs or seeds.max_pairs)
+    elif manifest.kind is not RunKind.SEARCH:
+        # The design lists the seeds of the search alone; a confirmation draws its own.
+        seeds = _drawn(manifest, manifest.pairs or len(seeds))
     plan = _plan_of(design, hypothesis, seeds, rule, metric, manifest.self_reported)
-    return replace(plan, arms=_arms_of(manifest)) if manifest.arms else plan
+    if not manifest.arms:  # an older manifest: the design alone names them
+        return plan
+    return replace(plan, arms=_arms_of(manifest))
 
 
 def _drawn(manifest: Manifest, count: int) -> tuple[int, ...]:
@@ -155,15 +161,14 @@ def _arms_of(manifest: Manifest, fresh: bool = False) -> tuple[PlannedArm, ...]:
 
 
 def plan_within(plan: Plan, left: int | None) -> Plan | None:
-    """The plan with as many pairs as `left` trials (None: no cap) allow; None where that decides nothing.
-
-    A rule that looks after each pair can do with fewer; one that looks once needs all of them.
-    """
+    """The plan with as many pairs as `left` trials (None: no cap) allow; None if so few decide nothing."""
     if left is None or len(planned_cells(plan)) <= left:
         return plan
+    # A rule that looks after each pair can decide with fewer; the fixed rule looks once and needs all of them.
     pairs = left // len(plan.arms)
-    early = plan.rule is not None and plan.rule.rule != "fixed"
-    return replace(plan, seeds=plan.seeds[:pairs]) if early and pairs >= rules.FIRST else None
+    if plan.rule is None or plan.rule.rule == "fixed" or pairs < rules.FIRST:
+        return None
+    return replace(plan, seeds=plan.seeds[:pairs])
 
 
 def confirmation_plan(search: Plan, lead: str, rule: StoppingRule, seeds: tuple[int, ...]) -> Plan:
@@ -173,11 +178,15 @@ def confirmation_plan(search: Plan, lead: str, rule: StoppingRule, seeds: tuple[
 
 
 def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
-    """The baseline over seeds, its first seed once more, and where the lab names one the altered arm beside it."""
+    """The baseline over seeds, its first seed once more, and the altered arm if the lab names one."""
     arms = [PlannedArm("baseline", "baseline", BASE, {}), PlannedArm(AGAIN, "variant", BASE, {}, fresh=True)]
     if config.calibrate.altered:
         arms.append(PlannedArm(ALTERED, "variant", BASE, dict(config.calibrate.altered)))
-    only = {(arm.name, index) for arm in arms for index in range(len(seeds)) if arm.name != AGAIN or index == 0}
+    # One training twice on the same seed shows whether trainings are deterministic; every seed twice costs too much.
+    cells = {(AGAIN, 0)}
+    for arm in arms:
+        if arm.name != AGAIN:
+            cells.update((arm.name, index) for index in range(len(seeds)))
     return Plan(
         arms=tuple(arms),
         seeds=seeds,
@@ -187,46 +196,50 @@ def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
         rule=None,
         fixed=True,
         self_reported=config.evaluate is None,
-        only=frozenset(only),
+        only=frozenset(cells),
     )
 
 
 def reconfirmation_plan(manifest: Manifest) -> Plan:
     """A confirmation's question on its own seeds, to be judged once more. RecordError: the manifest does not say it."""
-    if not manifest.arms or manifest.metric is None or manifest.direction is None or manifest.rule is None:
+    plan = _question_of(manifest)
+    if plan is None or plan.rule is None:
         raise RecordError("run_manifest.json: arms, metric, direction or rule: missing; it cannot be confirmed anew")
-    drawn = [seed for seed in _drawn(manifest, manifest.pairs or 0) if seed >= 0]
+    # -1 stands for the seed of a pair that never ran: there is nothing to judge once more.
+    return replace(plan, seeds=tuple(seed for seed in plan.seeds if seed >= 0))
+
+
+def reproduction_plan(manifest: Manifest, trials: Sequence[Trial]) -> Plan:
+    """These trials of a run once more, as its manifest says, whether or not their results are known.
+
+    RecordError: the manifest does not say how its trials ran.
+    """
+    plan = _question_of(manifest)
+    if plan is None:
+        raise RecordError("run_manifest.json: arms, metric or direction: missing; such a run cannot be reproduced")
+    return replace(
+        plan,
+        arms=_arms_of(manifest, fresh=True),
+        seeds=_drawn(manifest, 1 + max(trial.index for trial in trials)),
+        rule=None,
+        only=frozenset((trial.arm, trial.index) for trial in trials),
+    )
+
+
+def _question_of(manifest: Manifest) -> Plan | None:
+    """What a run compared, on the seeds that it drew; None if its manifest does not say it."""
+    if not manifest.arms or manifest.metric is None or manifest.direction is None:
+        return None
     return Plan(
         arms=_arms_of(manifest),
-        seeds=tuple(drawn),
+        seeds=_drawn(manifest, manifest.pairs or 0),
         metric=manifest.metric,
         direction=manifest.direction,
         delta=manifest.success_delta or 0.0,
         rule=manifest.rule,
         fixed=True,
         self_reported=manifest.self_reported,
-        bound=manifest.rule.bound,
-    )
-
-
-def reproduction_plan(manifest: Manifest, trials: Sequence[Trial]) -> Plan:
-    """These trials of a run once more, as its manifest says, whatever is known of them.
-
-    RecordError: the manifest does not say how its trials ran.
-    """
-    if not manifest.arms or manifest.metric is None or manifest.direction is None:
-        raise RecordError("run_manifest.json: arms, metric or direction: missing; such a run cannot be reproduced")
-    return Plan(
-        arms=_arms_of(manifest, fresh=True),
-        seeds=_drawn(manifest, 1 + max(trial.index for trial in trials)),
-        metric=manifest.metric,
-        direction=manifest.direction,
-        delta=manifest.success_delta or 0.0,
-        rule=None,
-        fixed=True,
-        self_reported=manifest.self_reported,
-        only=frozenset((trial.arm, trial.index) for trial in trials),
-        bound=manifest.rule.bound if manifest.rule else None,
+        bound=Scale.of(manifest).bound,
     )
 
 
@@ -243,13 +256,14 @@ def _plan_of(
             raise RecordError(
                 f"design.yaml: {name}: none given; a comparison needs at least one baseline and one variant"
             )
-    given = not isinstance(design.reproducibility.seeds, MaxPairs)
     if len(seeds) < 2:
         raise RecordError(
             "design.yaml: reproducibility.seeds: one seed shows no spread;"
             " give at least 2, or {max_pairs: n} to have them drawn"
         )
-    if given:
+    # Seeds that the design lists were chosen by somebody; drawn ones come from the lab's secret.
+    listed = not isinstance(design.reproducibility.seeds, MaxPairs)
+    if listed:
         # A list of seeds is a fixed-n design, whatever rule the lab uses otherwise.
         rule = rule.model_copy(update={"rule": "fixed"})
     direction = _direction(design, hypothesis, metric)
@@ -260,7 +274,7 @@ def _plan_of(
         direction=direction,
         delta=design.metrics.success_delta,
         rule=rule,
-        fixed=given,
+        fixed=listed,
         criteria=tuple(resolve_criteria(design, direction, metric)),
         self_reported=self_reported,
         bound=rule.bound,
@@ -271,13 +285,10 @@ def _arms(design: Design) -> Iterator[PlannedArm]:
     shared: dict[str, JsonValue] = dict(design.train)
     if design.dataset is not None:
         shared["dataset"] = design.dataset
-
-    def resolved(arm: Arm, role: Literal["baseline", "variant"]) -> PlannedArm:
-        code = arm.code or (BASE if role == "baseline" else CANDIDATE)
-        return PlannedArm(arm.name, role, code, {**shared, **arm.config_overrides})
-
-    yield from (resolved(arm, "baseline") for arm in design.baselines)
-    yield from (resolved(arm, "variant") for arm in design.variants)
+    for arm in design.baselines:
+        yield PlannedArm(arm.name, "baseline", arm.code or BASE, {**shared, **arm.config_overrides})
+    for arm in design.variants:
+        yield PlannedArm(arm.name, "variant", arm.code or CANDIDATE, {**shared, **arm.config_overrides})
 
 
 def _direction(design: Design, hypothesis: Hypothesis | None, metric: Metric | None) -> Direction:
@@ -288,22 +299,22 @@ def _direction(design: Design, hypothesis: Hypothesis | None, metric: Metric | N
             f"design.yaml: metrics.primary: {primary!r}, but hypothesis.md claims something about"
             f" {hypothesis.metric!r}; test the metric that was claimed"
         )
-    named: dict[str, Direction] = {}
+    directions: dict[str, Direction] = {}
     if design.metrics.direction is not None:
-        named["design.yaml"] = design.metrics.direction
+        directions["design.yaml"] = design.metrics.direction
     if hypothesis is not None:
-        named["hypothesis.md"] = hypothesis.direction
+        directions["hypothesis.md"] = hypothesis.direction
     if metric is not None and metric.primary == primary:
-        named["config.yaml"] = metric.direction
-    if not named:
+        directions["config.yaml"] = metric.direction
+    if not directions:
         raise RecordError(
             f"design.yaml: metrics.direction: missing for {primary!r};"
             " write minimize or maximize here or in hypothesis.md"
         )
-    if len(set(named.values())) > 1:
-        told = ", ".join(f"{file} says {direction}" for file, direction in named.items())
-        raise RecordError(f"design.yaml: metrics.direction: contradiction for {primary!r}: {told}")
-    return next(iter(named.values()))
+    if len(set(directions.values())) > 1:
+        sources = ", ".join(f"{file} says {direction}" for file, direction in directions.items())
+        raise RecordError(f"design.yaml: metrics.direction: contradiction for {primary!r}: {sources}")
+    return next(iter(directions.values()))
 
 
 def planned_cells(plan: Plan) -> list[Cell]:

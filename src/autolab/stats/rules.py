@@ -22,7 +22,7 @@ anytime-valid testing", Annals of Statistics 52 (2024).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -43,8 +43,10 @@ SETTLED = 6
 """Pairs after which equal values that look rounded are taken for a training that no seed changes."""
 ROUNDED = 6
 """Decimals up to which a value looks rounded."""
+LOWER_FIFTH = 0.8416
+"""The normal deviate that a sample's mean falls below by in one case of five."""
 FUTILE = 4.0
-"""E- from which going on is not worth its price: a real gain of delta is given up with probability at most 1 in 4."""
+"""E- from which going on is not worth its cost: a real gain of delta is given up with probability at most 1 in 4."""
 
 
 class RuleAction(StrEnum):
@@ -58,9 +60,9 @@ class RuleAction(StrEnum):
 
 @dataclass(frozen=True)
 class Ruling:
-    """An action with the interval it rests on, and one word why.
+    """An action with the interval it rests on, and its reason.
 
-    The word is one of keep refuted futile pending budget no_change deterministic. `pairs` is the number of pairs that
+    `reason` is one of keep refuted futile pending budget no_change deterministic. `pairs` is the number of pairs that
     were read, which are all only while the question is open. Each end of the interval errs with probability
     `tail`, at any number of pairs under the sequential rules, at the last planned one under the fixed rule; an end
     that the rule cannot give yet is None. `e_plus` and `e_minus` are the evidence against "mean <= 0" and against
@@ -82,8 +84,11 @@ class Ruling:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a variant's differences: `delta` > 0 in the metric's units, `tail` the error of a keep,
-    `planned` pairs at most, `quantum` the smallest step of the metric (0: continuous), `scores` those of each pair."""
+    """What a rule has to decide about a variant's differences.
+
+    `delta` > 0 is in the metric's units, `tail` the error of a keep, `planned` the largest number of pairs, `quantum`
+    the smallest step of the metric (0: continuous), `scores` those of each pair.
+    """
 
     delta: float
     tail: float
@@ -92,17 +97,39 @@ class Question:
     rule: StoppingRule
     scores: Scores | None = None
 
+    @property
+    def level(self) -> float:
+        """Of an interval that errs with probability `tail` at each end."""
+        return 1 - 2 * self.tail
+
     def step(self, n: int) -> float:
         """The metric's smallest step as the first `n` pairs show it: what a deviation counts as at least."""
-        return self.quantum if self.scores is None else max(self.quantum, self.scores.step(n))
+        if self.scores is None:
+            return self.quantum
+        return max(self.quantum, self.scores.step(n))
 
     def repeats(self, differences: Sequence[float]) -> bool:
         """Whether these equal differences say nothing of the spread: no seed, or no change, moved a score."""
         if self.quantum > 0 or self.scores is None:
             return self.quantum == 0
-        if self.scores.seeds_matter and self.scores.rounded(len(differences)):
+        n = len(differences)
+        # Seeds that change predictions can still give equal scores if the metric is printed with few decimals.
+        if self.scores.seeds_matter and self.scores.rounded(n):
             return False
-        return not any(differences) or self.scores.constant(len(differences))
+        return not any(differences) or self.scores.constant(n)
+
+    def open_ruling(self, differences: Sequence[float]) -> Ruling:
+        """The ruling if more pairs are needed before anything can be said."""
+        return Ruling(RuleAction.CONTINUE, self.open_interval(differences), len(differences), "pending")
+
+    def open_interval(self, differences: Sequence[float]) -> Interval:
+        """The mean so far, without ends; `n` 0 means that there is no mean yet (it is written as 0)."""
+        mean = mean_and_deviation(differences)[0] if differences else 0.0
+        return Interval(n=len(differences), mean=mean, low=None, high=None, level=self.level)
+
+    def undecided(self, n: int) -> str:
+        """The reason of CONTINUE after `n` pairs."""
+        return "budget" if n == self.planned else "pending"
 
 
 @dataclass(frozen=True)
@@ -119,20 +146,21 @@ class Scores:
 
     def step(self, n: int) -> float:
         """One unit of the last decimal that any of the first `n` pairs is printed with; 0 where none is a number."""
-        decimals = self._decimals(n)
-        return 0.0 if decimals is None else 10.0**-decimals
+        digits = self._decimals(n)
+        return 0.0 if digits is None else 10.0**-digits
 
     def rounded(self, n: int) -> bool:
-        decimals = self._decimals(n)
-        return decimals is not None and decimals <= ROUNDED
+        digits = self._decimals(n)
+        return digits is not None and digits <= ROUNDED
 
     def constant(self, n: int) -> bool:
         """Whether each arm has one score, whatever the seed."""
         return all(min(arm[:n]) == max(arm[:n]) for arm in self.counted)
 
     def _decimals(self, n: int) -> int | None:
-        known = [value for arm in self.printed for value in arm[:n] if value is not None]
-        return max(map(decimals, known), default=None)
+        baseline, variant = self.printed
+        numbers = [decimals(value) for value in (*baseline[:n], *variant[:n]) if value is not None]
+        return max(numbers, default=None)
 
 
 def decimals(value: float) -> int:
@@ -156,83 +184,88 @@ def decide(
 
     `delta` is the least difference worth having (> 0, metric's units), `planned` the number of pairs (>= 2),
     `arms` the number of variants that share this baseline (alpha is divided among them), `quantum` the smallest
-    step of the metric. With `scores` equal differences are told apart from trainings that no seed changes; without
-    them they are taken for such. RecordError: a difference that is not a finite number, a plan of fewer than two pairs.
+    step of the metric. With `scores` the rule tells equal differences from trainings that no seed changes; without
+    them it takes equal differences for such trainings. RecordError: a difference that is not a finite number, a plan
+    of too few pairs.
     """
-    if planned < (least := FIRST if rule.rule == "sequential" else 2):
+    least = FIRST if rule.rule == "sequential" else 2
+    if planned < least:
         raise RecordError(f"design.yaml: reproducibility.seeds: {planned} are too few pairs; plan at least {least}")
     if arms < 1 or not 0 < delta < LIMIT or len(differences) > planned or not 0 <= quantum < LIMIT:
         raise ValueError(f"arms {arms}, delta {delta}, {len(differences)} differences for {planned} planned pairs")
     for index, difference in enumerate(differences):
-        if not abs(difference) < 2 * LIMIT:  # that of two finite scores
+        # Twice the limit: a difference of two finite scores. Written so that NaN fails too.
+        if not abs(difference) < 2 * LIMIT:
             raise RecordError(f"difference of pair {index}: {difference} is not a finite number below {2 * LIMIT:g}")
-    return _RULES[rule.rule](differences, Question(delta, rule.alpha / arms, planned, quantum, rule, scores))
+    question = Question(delta, rule.alpha / arms, planned, quantum, rule, scores)
+    first, look = FIRST, _t_ruling
+    if rule.rule == "sprt":
+        first, look = 1, _sprt_ruling  # the deviation is declared: one pair can decide
+    elif rule.rule == "fixed":
+        first, look = planned, _fixed_ruling
+    ruling = question.open_ruling(differences)
+    # Pair by pair also if all have come: the ruling stands by the first pair at which the rule decides.
+    for n in range(first, len(differences) + 1):
+        ruling = look(differences[:n], question)
+        if ruling.final:
+            break
+    return ruling
 
 
 # The sequential rules
 
 
-def _sequential(differences: Sequence[float], asked: Question) -> Ruling:
-    return _first(differences, asked, FIRST, _t_ruling)
-
-
-def _sprt(differences: Sequence[float], asked: Question) -> Ruling:
-    return _first(differences, asked, 1, _sprt_ruling)
-
-
-def _first(differences: Sequence[float], asked: Question, first: int, look: _Look) -> Ruling:
-    """The ruling at the first number of pairs that decides, or at the last there is."""
-    for n in range(first, len(differences) + 1):
-        ruling = look(differences[:n], asked)
-        if ruling.final:
-            return ruling
-    if len(differences) < first:
-        return Ruling(RuleAction.CONTINUE, _open(differences, 1 - 2 * asked.tail), len(differences), "pending")
-    return ruling
-
-
-def _t_ruling(differences: Sequence[float], asked: Question) -> Ruling:
-    level, n, step = 1 - 2 * asked.tail, len(differences), asked.step(len(differences))
-    if min(differences) == max(differences) and (asked.repeats(differences) or step == 0):
-        # The seeds did not replicate anything: n equal numbers are one number, and say nothing of the spread.
-        if asked.scores is not None and asked.scores.rounded(n) and n < min(SETTLED, asked.planned):
-            # Rounding hides small differences between seeds, so a few more pairs may yet show one.
-            return Ruling(RuleAction.CONTINUE, _open(differences, level), n, "pending")
-        reason = "deterministic" if any(differences) else "no_change"
-        return Ruling(RuleAction.FUTILE, _open(differences, level), n, reason)
+def _t_ruling(differences: Sequence[float], question: Question) -> Ruling:
+    n = len(differences)
+    step = question.step(n)
+    if min(differences) == max(differences) and (question.repeats(differences) or step == 0):
+        return _equal_ruling(differences, question)
     e_plus = t_evidence(differences, step)
-    e_minus = t_evidence([asked.delta - difference for difference in differences], step)
-    interval = t_interval(differences, asked.tail, step)
-    worth = interval.mean >= asked.delta / 2
-    action, reason = RuleAction.CONTINUE, "pending"
-    if worth and e_plus >= 1 / asked.tail:
+    e_minus = t_evidence([question.delta - difference for difference in differences], step)
+    interval = t_interval(differences, question.tail, step)
+    # Halfway between no gain and delta: a mean nearer to 0 is never kept, one nearer to delta is never given up.
+    worth = interval.mean >= question.delta / 2
+    action, reason = RuleAction.CONTINUE, question.undecided(n)
+    if worth and e_plus >= 1 / question.tail:
         action = RuleAction.KEEP
     elif not worth and e_minus >= REFUTED:
         action = RuleAction.REFUTED
-    elif not worth and e_minus >= FUTILE and (not asked.rule.resolve or n == asked.planned):
+    elif not worth and e_minus >= FUTILE and (not question.rule.resolve or n == question.planned):
         action = RuleAction.FUTILE
-    elif n == asked.planned:
-        reason = "budget"
-    return Ruling(action, interval, n, reason if action is RuleAction.CONTINUE else action.value, e_plus, e_minus)
+    if action is not RuleAction.CONTINUE:
+        reason = action.value
+    return Ruling(action, interval, n, reason, e_plus, e_minus)
 
 
-def _sprt_ruling(differences: Sequence[float], asked: Question) -> Ruling:
+def _equal_ruling(differences: Sequence[float], question: Question) -> Ruling:
+    """The seeds did not replicate anything: n equal numbers are one number, and say nothing of the spread."""
+    n = len(differences)
+    # Rounding hides small differences between seeds, so a few more pairs may yet show one.
+    if question.scores is not None and question.scores.rounded(n) and n < min(SETTLED, question.planned):
+        return question.open_ruling(differences)
+    reason = "deterministic" if any(differences) else "no_change"
+    return Ruling(RuleAction.FUTILE, question.open_interval(differences), n, reason)
+
+
+def _sprt_ruling(differences: Sequence[float], question: Question) -> Ruling:
     """A. Wald, "Sequential tests of statistical hypotheses", Annals of Mathematical Statistics 16 (1945).
 
     Stops above at 1 / tail and below at beta, which bounds both errors; Wald's own limits do so only about.
     """
-    deviation, delta, n = asked.rule.deviation, asked.delta, len(differences)
-    assert deviation is not None
+    deviation, delta, n = question.rule.deviation, question.delta, len(differences)
+    assert deviation is not None  # the schema asks for it under this rule
     mean = mean_and_deviation(differences)[0]
     ratio = n * delta / deviation**2 * (mean - delta / 2)
-    half = delta / 2 - deviation**2 * math.log(asked.tail) / (n * delta)
-    interval = Interval(n=n, mean=mean, low=mean - half, high=mean + half, level=1 - 2 * asked.tail)
-    e_plus, e_minus = _exp(ratio), _exp(-ratio)
-    if ratio >= -math.log(asked.tail):
-        return Ruling(RuleAction.KEEP, interval, n, "keep", e_plus, e_minus)
-    if ratio <= math.log(asked.rule.beta):
-        return Ruling(RuleAction.FUTILE, interval, n, "futile", e_plus, e_minus)
-    return Ruling(RuleAction.CONTINUE, interval, n, "budget" if n == asked.planned else "pending", e_plus, e_minus)
+    half = delta / 2 - deviation**2 * math.log(question.tail) / (n * delta)
+    interval = Interval(n=n, mean=mean, low=mean - half, high=mean + half, level=question.level)
+    action, reason = RuleAction.CONTINUE, question.undecided(n)
+    if ratio >= -math.log(question.tail):
+        action = RuleAction.KEEP
+    elif ratio <= math.log(question.rule.beta):
+        action = RuleAction.FUTILE
+    if action is not RuleAction.CONTINUE:
+        reason = action.value
+    return Ruling(action, interval, n, reason, _exp(ratio), _exp(-ratio))
 
 
 def t_evidence(differences: Sequence[float], quantum: float = 0.0) -> float:
@@ -242,8 +275,7 @@ def t_evidence(differences: Sequence[float], quantum: float = 0.0) -> float:
     `quantum` counts as the quantum; a deviation and a quantum of 0 together are a ValueError.
     """
     n = len(differences)
-    mean, deviation = mean_and_deviation(differences)
-    spread = max(deviation or 0.0, quantum)
+    mean, spread = _mean_and_spread(differences, quantum)
     if spread == 0:
         raise ValueError("equal differences of a metric without a quantum have no deviation to be measured in")
     return _evidence(n, n * mean / math.hypot(math.sqrt(n) * mean, math.sqrt(n - 1) * spread))
@@ -281,10 +313,11 @@ def t_interval(differences: Sequence[float], tail: float, quantum: float = 0.0) 
 
     A few pairs can reject no mean at a small tail: then there are no ends.
     """
-    n, (mean, deviation) = len(differences), mean_and_deviation(differences)
-    bound, spread = _critical(n, tail), max(deviation or 0.0, quantum)
+    n = len(differences)
+    mean, spread = _mean_and_spread(differences, quantum)
+    bound = _critical(n, tail)
     if bound is None:
-        return _open(differences, 1 - 2 * tail)
+        return Interval(n=n, mean=mean, low=None, high=None, level=1 - 2 * tail)
     half = bound * spread * math.sqrt((n - 1) / (n * (n - bound * bound)))
     return Interval(n=n, mean=mean, low=mean - half, high=mean + half, level=1 - 2 * tail)
 
@@ -297,44 +330,38 @@ def _critical(n: int, tail: float) -> float | None:
         return None
     while high - low > 1e-12 * high:
         middle = (low + high) / 2
-        low, high = (low, middle) if _evidence(n, middle) > 1 / tail else (middle, high)
+        if _evidence(n, middle) > 1 / tail:
+            high = middle
+        else:
+            low = middle
     return low
 
 
 def _exp(x: float) -> float:
-    """Evidence is told up to 1e300, which no rule can tell from more."""
+    """exp(x), capped near 1e300: no rule can tell more evidence from that."""
     return math.exp(min(x, 690.0))
 
 
 # The fixed rule
 
 
-def _fixed(differences: Sequence[float], asked: Question) -> Ruling:
+def _fixed_ruling(differences: Sequence[float], question: Question) -> Ruling:
     """One look, at the planned number of pairs; each end of the interval errs with probability `tail`."""
-    level, n = 1 - 2 * asked.tail, len(differences)
-    if len(differences) < asked.planned:
-        return Ruling(RuleAction.CONTINUE, _open(differences, level), n, "pending")
+    n, scores = len(differences), question.scores
     if not any(differences):
-        return Ruling(RuleAction.FUTILE, _open(differences, level), n, "no_change")
-    if min(differences) == max(differences) and (asked.scores is None or asked.repeats(differences)):
-        # The seeds did not replicate anything: n equal numbers are one number, and a t interval of width 0 would lie.
-        return Ruling(RuleAction.FUTILE, _open(differences, level), n, "deterministic")
-    interval = student_interval(differences, asked.tail, asked.step(n) if asked.scores is not None else 0.0)
+        return Ruling(RuleAction.FUTILE, question.open_interval(differences), n, "no_change")
+    # n equal numbers are one number, and a t interval of width 0 would lie.
+    if min(differences) == max(differences) and (scores is None or question.repeats(differences)):
+        return Ruling(RuleAction.FUTILE, question.open_interval(differences), n, "deterministic")
+    step = 0.0 if scores is None else question.step(n)
+    interval = student_interval(differences, question.tail, step)
     low, high = interval.low, interval.high
-    assert low is not None and high is not None
-    if low > 0 and interval.mean >= asked.delta:
+    assert low is not None and high is not None  # student_interval gives both
+    if low > 0 and interval.mean >= question.delta:
         return Ruling(RuleAction.KEEP, interval, n, "keep")
-    if high < asked.delta:
+    if high < question.delta:
         return Ruling(RuleAction.REFUTED, interval, n, "refuted")
     return Ruling(RuleAction.CONTINUE, interval, n, "budget")
-
-
-_Look = Callable[[Sequence[float], Question], Ruling]
-_RULES: dict[str, Callable[[Sequence[float], Question], Ruling]] = {
-    "sequential": _sequential,
-    "sprt": _sprt,
-    "fixed": _fixed,
-}
 
 
 def student_interval(values: Sequence[float], tail: float, quantum: float = 0.0) -> Interval:
@@ -347,10 +374,9 @@ def student_interval(values: Sequence[float], tail: float, quantum: float = 0.0)
     from scipy.special import stdtrit
 
     n = len(values)
-    mean, deviation = mean_and_deviation(values)
-    assert deviation is not None
+    mean, spread = _mean_and_spread(values, quantum)
     # The lower quantile, negated: 1 - tail would round a small tail away.
-    half = -float(stdtrit(n - 1, tail)) * max(deviation, quantum) / math.sqrt(n)
+    half = -float(stdtrit(n - 1, tail)) * spread / math.sqrt(n)
     return Interval(n=n, mean=mean, low=mean - half, high=mean + half, level=1 - 2 * tail)
 
 
@@ -371,6 +397,12 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return math.ldexp(mean, exponent), math.ldexp(math.sqrt(variance), exponent)
 
 
+def _mean_and_spread(values: Sequence[float], quantum: float) -> tuple[float, float]:
+    """Mean and sample deviation, the latter at least `quantum`."""
+    mean, deviation = mean_and_deviation(values)
+    return mean, max(deviation or 0.0, quantum)
+
+
 def share_at_most(count: int, of: int, error: float = 0.05) -> float:
     """The largest share that is not ruled out by `count` in `of` (> 0), one-sided, at this error.
 
@@ -378,13 +410,9 @@ def share_at_most(count: int, of: int, error: float = 0.05) -> float:
     """
     from scipy.special import betaincinv
 
-    return 1.0 if count == of else float(betaincinv(count + 1, of - count, 1 - error))
-
-
-def _open(differences: Sequence[float], level: float) -> Interval:
-    """The mean so far, without ends; `n` 0 means that there is no mean yet (it is written as 0)."""
-    mean = mean_and_deviation(differences)[0] if differences else 0.0
-    return Interval(n=len(differences), mean=mean, low=None, high=None, level=level)
+    if count == of:
+        return 1.0
+    return float(betaincinv(count + 1, of - count, 1 - error))
 
 
 # Before and after
@@ -395,24 +423,28 @@ def pairs_wanted(effect: float, rule: StoppingRule, most: int = 400) -> int | No
 
     Found where the t of such a sample, taken at its lower fifth, reaches the rule's bound; None: more than `most`.
     """
-    for n in range(2 if rule.rule == "fixed" else FIRST, most + 1):
-        seen = effect - 0.8416 / math.sqrt(n)
-        if seen > 0 and _reaches(n, seen, rule):
+    first = FIRST
+    if rule.rule == "fixed":
+        first = 2  # Student's interval needs no more
+    for n in range(first, most + 1):
+        sample = effect - LOWER_FIFTH / math.sqrt(n)
+        if sample > 0 and _keeps(n, sample, rule):
             return n
     return None
 
 
-def _reaches(n: int, seen: float, rule: StoppingRule) -> bool:
+def _keeps(n: int, effect: float, rule: StoppingRule) -> bool:
+    """Whether the rule keeps after `n` pairs whose mean is `effect` > 0, in deviations of a difference."""
     if rule.rule == "sprt":
-        # The declared deviation is the unit, and the effect that is looked for is the one that is there.
-        effect = seen + 0.8416 / math.sqrt(n)
-        return n * effect * (seen - effect / 2) >= -math.log(rule.alpha)
+        # The declared deviation is the unit, and delta is the true effect, of which this sample is the lower fifth.
+        delta = effect + LOWER_FIFTH / math.sqrt(n)
+        return n * delta * (effect - delta / 2) >= -math.log(rule.alpha)
     if rule.rule == "fixed":
         from scipy.special import stdtrit
 
-        return seen * math.sqrt(n) >= -float(stdtrit(n - 1, rule.alpha))
+        return effect * math.sqrt(n) >= -float(stdtrit(n - 1, rule.alpha))
     bound = _critical(n, rule.alpha)
-    return bound is not None and n * seen / math.sqrt(n * seen * seen + n - 1) >= bound
+    return bound is not None and n * effect / math.sqrt(n * effect * effect + n - 1) >= bound
 
 
 def shrunken(differences: Sequence[float], declared: float | None = None) -> float:
@@ -422,12 +454,12 @@ def shrunken(differences: Sequence[float], declared: float | None = None) -> flo
     mean itself. A single difference is measured against the `declared` deviation, and without one counts for nothing;
     equal ones are not drawn anywhere.
     """
-    n, (mean, deviation) = len(differences), mean_and_deviation(differences)
+    mean, deviation = mean_and_deviation(differences)
     spread = declared if deviation is None else deviation
-    if spread is None:
+    if spread is None or mean == 0:
         return 0.0
-    signal = math.sqrt(n) * mean
-    return mean * (signal / math.hypot(signal, spread)) ** 2 if spread or signal else 0.0
+    signal = math.sqrt(len(differences)) * mean
+    return mean * (signal / math.hypot(signal, spread)) ** 2
 
 
 def claim_alpha(fdr: float, claim: int, kept: int) -> float:

@@ -4,8 +4,8 @@
                its score lies *beyond* the bound
     failed     an exception, a limit, a metric that is missing: such a trial has no score, and its run fails
 
-The bound makes the mean that is claimed one of a bounded number: no rule can hold the error of a mean that one
-rare disaster moves anywhere. It does not say how often disasters come. `cut_trials` does, beside the mean.
+The bound makes the scores bounded: no rule can hold the error of a mean that one rare disaster moves anywhere. The mean
+does not say how often disasters come; `cut_trials` says it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def measured(trial: Trial, self_reported: bool) -> dict[str, float]:
 
 def quantum(metric: str, rows: int) -> float:
     """The smallest step of a metric: one row's part of a share, if the rows are known; 0 for a continuous one."""
-    return 1 / rows if rows and is_share(metric) else 0.0
+    if rows and is_share(metric):
+        return 1 / rows
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Scale:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Scale:
-        """That of a run that was made. RecordError: its manifest does not say it."""
+        """That of an existing run. RecordError: its manifest lacks metric or direction."""
         if manifest.metric is None or manifest.direction is None:
             raise RecordError("run_manifest.json: metric or direction: missing; the run's trials cannot be read")
         bound = manifest.rule.bound if manifest.rule else None
@@ -56,35 +58,46 @@ class Scale:
     def printed(self, trial: Trial) -> float | None:
         """The metric as it was measured; None where it is missing or no finite number."""
         value = measured(trial, self.self_reported).get(self.metric)
-        return value if value is not None and is_finite(value) else None
+        if value is None or not is_finite(value):
+            return None
+        return value
 
     def cut(self, trial: Trial) -> Literal["", "diverged", "beyond"]:
         """Why a completed trial counts as the bound; empty if it counts as it was measured, or not at all."""
         if self.bound is None or trial.outcome is not TrialOutcome.COMPLETED:
             return ""
         value = self.printed(trial)
-        if value is None:
-            said = self.metric in trial.diverged or self.metric in measured(trial, self.self_reported)
-            return "diverged" if said else ""
-        return "beyond" if worse(self.direction, value, self.bound) else ""
+        if value is not None:
+            return "beyond" if worse(self.direction, value, self.bound) else ""
+        # A record holds a number from LIMIT on as it is, and NaN, which JSON cannot hold, only by the metric's name.
+        if self.metric in trial.diverged or self.metric in measured(trial, self.self_reported):
+            return "diverged"
+        return ""
 
     def score(self, trial: Trial) -> float | None:
         """The metric as it counts, cut at the bound; None where the trial has none."""
         if self.cut(trial):
             return self.bound
         value = self.printed(trial)
-        return None if value is None else self.counted(value)
+        if value is None:
+            return None
+        return self.counted(value)
 
     def counted(self, value: float) -> float | None:
-        """A measured number as it counts; None where there is no bound for one that cannot be used as it is."""
-        if self.bound is not None and (not is_finite(value) or worse(self.direction, value, self.bound)):
+        """A measured number as it counts; one that is not finite counts as the bound, None without a bound."""
+        if not is_finite(value):
             return self.bound
-        return value if is_finite(value) else None
+        if self.bound is not None and worse(self.direction, value, self.bound):
+            return self.bound
+        return value
 
     def failure(self, trial: Trial) -> str | None:
         """Why this settled trial cannot be used, in one line that names it; None if it can."""
         if trial.outcome is not TrialOutcome.COMPLETED:
-            return f"trial {trial.trial}: {trial.outcome}{': ' if trial.message else ''}{trial.message}"
+            reason = f"trial {trial.trial}: {trial.outcome}"
+            if trial.message:
+                reason += f": {trial.message}"
+            return reason
         if self.score(trial) is not None:
             return None
         value = measured(trial, self.self_reported).get(self.metric)
@@ -96,10 +109,12 @@ class Scale:
 
     def cut_trials(self, arm: str, trials: Iterable[Trial]) -> CutTrials:
         """How many of an arm's trials (at least one) were cut, and the largest share that this does not rule out."""
-        why = [self.cut(trial) for trial in trials]
-        count = len(why) - why.count("")
-        most = round(rules.share_at_most(count, len(why)), 6)
-        return CutTrials(arm=arm, trials=len(why), cut=count, diverged=why.count("diverged"), at_most=most)
+        reasons = [self.cut(trial) for trial in trials]
+        count, diverged = len(reasons), reasons.count("diverged")
+        cut = diverged + reasons.count("beyond")
+        # Rounded: it is written to the manifest, and libraries differ in the last digits of the beta function.
+        at_most = round(rules.share_at_most(cut, count), 6)
+        return CutTrials(arm=arm, trials=count, cut=cut, diverged=diverged, at_most=at_most)
 
 
 def worse(direction: Direction, value: float, than: float) -> bool:
@@ -115,23 +130,26 @@ def worst(values: Sequence[float], direction: Direction) -> float:
     return max(values) if direction == "minimize" else min(values)
 
 
-def default_bound(found: Calibration, direction: Direction) -> float | None:
-    """The bound where nobody set one; None where nothing that a calibration measured scatters.
+def default_bound(calibration: Calibration, direction: Direction) -> float | None:
+    """The bound if nobody set one; None if nothing that a calibration measured scatters.
 
-    It is the score of a constant prediction, if that is worse than all that the baseline has measured, else the
-    baseline's worst less ten deviations in the direction of good.
+    It is the score of a constant prediction, if that is worse than every score of the baseline, else the baseline's
+    worst score and `TO_BOUND` deviations more in the bad direction.
     """
-    if found.worst is None:
+    if calibration.worst is None:
         return None
-    if found.constant is not None and worse(direction, found.constant, found.worst):
-        return found.constant
-    spread = max(found.deviation, found.quantum)
-    away = TO_BOUND * spread if direction == "minimize" else -TO_BOUND * spread
-    return found.worst + away if spread else None
+    if calibration.constant is not None and worse(direction, calibration.constant, calibration.worst):
+        return calibration.constant
+    distance = TO_BOUND * max(calibration.deviation, calibration.quantum)
+    if distance == 0:
+        return None
+    if direction == "minimize":
+        return calibration.worst + distance
+    return calibration.worst - distance
 
 
 def aggregate(scale: Scale, trials: Iterable[Trial]) -> dict[str, dict[str, ArmMetrics]]:
-    """Mean, sample deviation and number of trials, per arm and metric, over the completed ones of `trials`.
+    """Mean, sample deviation (n - 1) and number of trials, per arm and metric, over the completed ones of `trials`.
 
     The primary metric is cut at the bound, as it is where it is compared.
     """
@@ -139,15 +157,20 @@ def aggregate(scale: Scale, trials: Iterable[Trial]) -> dict[str, dict[str, ArmM
     for trial in trials:
         if trial.outcome is not TrialOutcome.COMPLETED:
             continue
-        own, primary = dict(measured(trial, scale.self_reported)), scale.score(trial)
+        metrics = dict(measured(trial, scale.self_reported))
+        primary = scale.score(trial)
         if primary is not None:
-            own[scale.metric] = primary
-        for name, value in own.items():
+            metrics[scale.metric] = primary
+        # Only the primary metric has a bound: another one that is not finite is left out of its mean.
+        for name, value in metrics.items():
             if is_finite(value):
                 values.setdefault(trial.arm, {}).setdefault(name, []).append(value)
-    return {arm: {name: _arm_metrics(found) for name, found in sorted(by.items())} for arm, by in values.items()}
+    return {arm: _arm_metrics(by_metric) for arm, by_metric in values.items()}
 
 
-def _arm_metrics(values: list[float]) -> ArmMetrics:
-    mean, deviation = rules.mean_and_deviation(values)
-    return ArmMetrics(mean=mean, std=deviation, n=len(values))
+def _arm_metrics(values: dict[str, list[float]]) -> dict[str, ArmMetrics]:
+    metrics = {}
+    for name in sorted(values):
+        mean, deviation = rules.mean_and_deviation(values[name])
+        metrics[name] = ArmMetrics(mean=mean, std=deviation, n=len(values[name]))
+    return metrics

@@ -37,6 +37,7 @@ def _seeds(secret: bytes, about: Sequence[str], count: int) -> tuple[int, ...]:
     while len(seeds) < count:
         message = json.dumps([*about, k]).encode()
         digest = hmac.digest(secret, message, "sha256")
+        # 31 bits: some libraries read a seed as a signed number of 32. A dict keeps the order and drops a repetition.
         seeds[int.from_bytes(digest[:4], "big") >> 1] = None
         k += 1
     return tuple(seeds)

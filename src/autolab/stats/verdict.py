@@ -7,7 +7,8 @@ first gap in seed order, and the first failure in that order is the one that is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal
 
 from autolab.lab.schemas.config import StoppingRule
@@ -16,10 +17,13 @@ from autolab.lab.schemas.outcomes import TrialOutcome, Verdict
 from autolab.stats import rules
 from autolab.stats.criteria import Level, criteria_levels, criteria_verdict
 from autolab.stats.plan import Cell, CellKey, Plan, planned_cells
-from autolab.stats.scores import aggregate, quantum
+from autolab.stats.scores import aggregate, gain, quantum
 
 SAME = 2
 """Pairs with equal outputs that show that the seed, or the change, changes nothing."""
+
+Pair = tuple[Trial, Trial]
+"""The baseline's and the variant's trial at one seed; both measured the metric."""
 
 
 @dataclass(frozen=True)
@@ -44,47 +48,49 @@ class Judgement:
         return self.status != "running"
 
 
-# What trials say
+# Which trials count
 
 
 def settled(trials: Iterable[Trial]) -> dict[CellKey, Trial]:
     """Trials by cell, without those that say nothing: cancelled by the rule, or lost and to be repeated."""
-    return {
-        (trial.arm, trial.index): trial
-        for trial in trials
-        if trial.outcome not in (TrialOutcome.CANCELLED, TrialOutcome.LOST)
-    }
+    by_cell = {}
+    for trial in trials:
+        if trial.outcome not in (TrialOutcome.CANCELLED, TrialOutcome.LOST):
+            by_cell[trial.arm, trial.index] = trial
+    return by_cell
 
 
 def trials_read(plan: Plan, trials: Iterable[Trial]) -> list[Trial]:
-    """The trials that a judgement reads, in the order of `cells`, the first failed one included as the last.
+    """The trials that a judgement reads, in the order of `planned_cells`; a failed one is the last.
 
-    A variant's trials after the rule has decided on it are left out, however far they came; so tables made of
+    A variant's trials after the rule has decided on it are left out, however many finished; so tables made of
     these are the same after a crash as without one.
     """
-    found = settled(trials)
-    return _read(plan, found, _needed(plan, _rulings(plan, found)))
+    by_cell = settled(trials)
+    return _read(plan, by_cell, _needed(plan, _rulings(plan, by_cell)))
+
+
+def cells_wanted(plan: Plan, trials: Iterable[Trial]) -> list[Cell]:
+    """The cells, in order, that a verdict may still need and that have no settled trial."""
+    by_cell = settled(trials)
+    needed = _needed(plan, _rulings(plan, by_cell))
+    return [cell for cell in needed if cell.key not in by_cell]
 
 
 def _needed(plan: Plan, rulings: dict[str, rules.Ruling]) -> list[Cell]:
     """The cells that a verdict needs: a decided variant's pairs, and as many of each baseline as any variant has."""
-    ends = {name: ruling.pairs if ruling.final else len(plan.seeds) for name, ruling in rulings.items()}
-    longest = max(ends.values(), default=len(plan.seeds))
+    planned = len(plan.seeds)
+    ends = {name: ruling.pairs if ruling.final else planned for name, ruling in rulings.items()}
+    longest = max(ends.values(), default=planned)
     return [cell for cell in planned_cells(plan) if cell.index < ends.get(cell.arm, longest)]
 
 
-def cells_wanted(plan: Plan, trials: Iterable[Trial]) -> list[Cell]:
-    """The cells, in order, that may still be needed beyond the trials that are there."""
-    found = settled(trials)
-    needed = _needed(plan, _rulings(plan, found))
-    return [cell for cell in needed if cell.key not in found]
-
-
-def _read(plan: Plan, found: dict[CellKey, Trial], needed: Sequence[Cell]) -> list[Trial]:
+def _read(plan: Plan, by_cell: dict[CellKey, Trial], needed: Sequence[Cell]) -> list[Trial]:
     """The trials of the needed cells, up to the first that is missing, or that failed."""
     read: list[Trial] = []
     for cell in needed:
-        trial = found.get(cell.key)
+        trial = by_cell.get(cell.key)
+        # What finished beyond a gap does not count yet: the result must not depend on who finished first.
         if trial is None:
             break
         read.append(trial)
@@ -93,74 +99,109 @@ def _read(plan: Plan, found: dict[CellKey, Trial], needed: Sequence[Cell]) -> li
     return read
 
 
+# What trials say
+
+
 def judge(plan: Plan, trials: Sequence[Trial]) -> Judgement:
     """Rule on every variant from its longest completed prefix of pairs; fail on the first failed trial in order.
 
     A failure is named only once every cell before it is settled, so that it is the same whoever finished first.
     """
-    found = settled(trials)
-    rulings = _rulings(plan, found)
+    by_cell = settled(trials)
+    rulings = _rulings(plan, by_cell)
     needed = _needed(plan, rulings)
-    read = _read(plan, found, needed)
-    broken = plan.scale.failure(read[-1]) if read else None
-    if broken:
-        return Judgement("failed", broken, rulings)
+    read = _read(plan, by_cell, needed)
+    failure = plan.scale.failure(read[-1]) if read else None
+    if failure:
+        return Judgement("failed", failure, rulings)
     if len(read) < len(needed) or not all(ruling.final for ruling in rulings.values()):
         pairs = min((ruling.pairs for ruling in rulings.values()), default=0)
         return Judgement("running", f"{pairs} of {len(plan.seeds)} pairs", rulings)
-    return _verdict(plan, rulings, read) if rulings else Judgement("completed", "", rulings)
+    if not rulings:  # a plan without a rule measures, and compares nothing
+        return Judgement("completed", "", rulings)
+    return _verdict(plan, rulings, read)
 
 
-def _rulings(plan: Plan, found: dict[CellKey, Trial]) -> dict[str, rules.Ruling]:
+def _rulings(plan: Plan, by_cell: dict[CellKey, Trial]) -> dict[str, rules.Ruling]:
     if plan.rule is None:
         return {}
-    return {arm.name: _ruling(plan, plan.rule, arm.name, found) for arm in plan.variants}
+    rulings = {}
+    for arm in plan.variants:
+        pairs = list(_pairs(plan, arm.name, by_cell))
+        rulings[arm.name] = _ruling(plan, plan.rule, pairs)
+    return rulings
 
 
-def _ruling(plan: Plan, rule: StoppingRule, variant: str, found: dict[CellKey, Trial]) -> rules.Ruling:
-    """The rule on one variant's prefix; but outputs that do not depend on the seed are one result, however many.
+def _pairs(plan: Plan, variant: str, by_cell: dict[CellKey, Trial]) -> Iterator[Pair]:
+    """A variant's pairs from the first seed on, up to the first that is incomplete or failed."""
+    failure = plan.scale.failure
+    for index in range(len(plan.seeds)):
+        before = by_cell.get((plan.baseline.name, index))
+        after = by_cell.get((variant, index))
+        if before is None or after is None or failure(before) or failure(after):
+            return
+        yield before, after
 
-    That is seen from the first pairs alone, so that it does not matter how many more have arrived.
-    """
-    pairs = list(_prefix(plan, variant, found))
-    arms = len(plan.variants)
+
+def _ruling(plan: Plan, rule: StoppingRule, pairs: Sequence[Pair]) -> rules.Ruling:
+    """The rule on one variant's pairs; but outputs that do not depend on the seed are one result, however many."""
     first = pairs[:SAME]
-    if len(first) == SAME and all(_alike(side) for side in zip(*first, strict=True)):
+    if len(first) == SAME and all(map(_alike, _arms(first))):
         return _over_examples(plan, rule, first)
-    looked, enough = (pairs, len(plan.seeds)) if rule.rule == "fixed" else (first, SAME)
-    if len(looked) == enough and all(_alike(pair) for pair in looked):
+    # A rule that looks after each pair must not change its mind when more arrive: it judges by the first pairs alone.
+    enough = len(plan.seeds) if rule.rule == "fixed" else SAME
+    if len(pairs) >= enough and all(map(_alike, pairs[:enough])):
         return _undecided(plan, rule, enough, 0.0)
-    differences = [_gain(plan, *(_value(plan, trial) for trial in pair)) for pair in pairs]
-    rows = [trial.rows for pair in pairs for trial in pair]
+    scores = _scores(plan, pairs)
+    rows = min((trial.rows for trial in chain(*pairs)), default=0)
     return rules.decide(
-        differences,
+        _differences(plan, *scores.counted),
         delta=plan.delta,
         rule=rule,
         planned=len(plan.seeds),
-        arms=arms,
-        quantum=quantum(plan.metric, min(rows, default=0)),
-        scores=_scores(plan, pairs) if pairs else None,
+        arms=len(plan.variants),
+        quantum=quantum(plan.metric, rows),
+        scores=scores,
     )
 
 
-def _scores(plan: Plan, pairs: Sequence[tuple[Trial, Trial]]) -> rules.Scores:
-    """What the differences are made of. Whether seeds matter is read off the first pairs, so that it never changes."""
-    base, other = zip(*pairs, strict=True)
-    hashes = [{trial.predictions_sha256 for trial in arm[: rules.FIRST]} - {None} for arm in (base, other)]
+def _arms(pairs: Sequence[Pair]) -> tuple[list[Trial], list[Trial]]:
+    """The trials of the baseline and those of the variant."""
+    return [before for before, _ in pairs], [after for _, after in pairs]
+
+
+def _alike(trials: Iterable[Trial]) -> bool:
+    """Whether all gave the same predictions, to the byte."""
+    hashes = {trial.predictions_sha256 for trial in trials}
+    return len(hashes) == 1 and None not in hashes
+
+
+def _scores(plan: Plan, pairs: Sequence[Pair]) -> rules.Scores:
+    baseline, variant = _arms(pairs)
     return rules.Scores(
-        counted=([_value(plan, trial) for trial in base], [_value(plan, trial) for trial in other]),
-        printed=([plan.scale.printed(trial) for trial in base], [plan.scale.printed(trial) for trial in other]),
-        seeds_matter=any(len(found) > 1 for found in hashes),
+        counted=(_counted(plan, baseline), _counted(plan, variant)),
+        printed=(list(map(plan.scale.printed, baseline)), list(map(plan.scale.printed, variant))),
+        seeds_matter=_seeds_matter(baseline) or _seeds_matter(variant),
     )
 
 
-def _prefix(plan: Plan, variant: str, found: dict[CellKey, Trial]) -> Iterator[tuple[Trial, Trial]]:
-    """The longest row of pairs, from the first seed on, whose trials both measured the metric."""
-    for index in range(len(plan.seeds)):
-        base, other = (found.get((name, index)) for name in (plan.baseline.name, variant))
-        if base is None or other is None or not _measured(plan, base) or not _measured(plan, other):
-            return
-        yield base, other
+def _counted(plan: Plan, trials: Sequence[Trial]) -> list[float]:
+    scores = []
+    for trial in trials:
+        score = plan.scale.score(trial)
+        assert score is not None  # a pair holds only trials that `failure` passes
+        scores.append(score)
+    return scores
+
+
+def _seeds_matter(trials: Sequence[Trial]) -> bool:
+    """Whether an arm's predictions differ between seeds. Reads the first pairs only, so that it never changes."""
+    hashes = {trial.predictions_sha256 for trial in trials[: rules.FIRST]}
+    return len(hashes - {None}) > 1
+
+
+def _differences(plan: Plan, baseline: Sequence[float], variant: Sequence[float]) -> list[float]:
+    return [gain(plan.direction, before, after) for before, after in zip(baseline, variant, strict=True)]
 
 
 def _undecided(plan: Plan, rule: StoppingRule, pairs: int, mean: float) -> rules.Ruling:
@@ -170,15 +211,18 @@ def _undecided(plan: Plan, rule: StoppingRule, pairs: int, mean: float) -> rules
     return rules.Ruling(rules.RuleAction.FUTILE, interval, pairs, "deterministic" if mean else "no_change")
 
 
-def _over_examples(plan: Plan, rule: StoppingRule, first: Sequence[tuple[Trial, Trial]]) -> rules.Ruling:
+def _over_examples(plan: Plan, rule: StoppingRule, first: Sequence[Pair]) -> rules.Ruling:
     """Trainings whose output is the same for every seed: parts of the evaluation replicate instead, looked at once.
 
-    Where it has too few rows for that, nothing replicates: equal pairs are one pair, however many there are.
+    If it has too few rows for that, nothing replicates: equal pairs are one pair, however many there are.
     """
-    parts = [next((trial.parts for trial in side if trial.parts), ()) for side in zip(*first, strict=True)]
-    if not all(parts):
-        return _undecided(plan, rule, len(first), _gain(plan, *(_value(plan, trial) for trial in first[0])))
-    differences = [_gain(plan, before, after) for before, after in zip(*parts, strict=True)]
+    baseline, variant = _arms(first)
+    baseline_parts, variant_parts = _parts(baseline), _parts(variant)
+    if not baseline_parts or not variant_parts:
+        scores = _scores(plan, first)
+        return _undecided(plan, rule, len(first), _differences(plan, *scores.counted)[0])
+    # The parts are all there will ever be, so there is nothing to look at again: one look, by the fixed rule.
+    differences = _differences(plan, baseline_parts, variant_parts)
     ruling = rules.decide(
         differences,
         delta=plan.delta,
@@ -186,92 +230,93 @@ def _over_examples(plan: Plan, rule: StoppingRule, first: Sequence[tuple[Trial, 
         planned=len(differences),
         arms=len(plan.variants),
     )
-    action = ruling.action if ruling.final and ruling.reason != "budget" else rules.RuleAction.FUTILE
-    reason = "no_change" if ruling.reason == "no_change" else "deterministic"
-    return rules.Ruling(action, ruling.interval, len(first), reason)
+    action, reason = ruling.action, "deterministic"
+    if action is rules.RuleAction.CONTINUE:
+        action = rules.RuleAction.FUTILE  # there are no more parts to wait for
+    if ruling.reason == "no_change":
+        reason = "no_change"
+    return replace(ruling, action=action, pairs=len(first), reason=reason)
 
 
-def _alike(trials: Iterable[Trial]) -> bool:
-    """Whether all gave the same predictions, to the byte."""
-    hashes = {trial.predictions_sha256 for trial in trials}
-    return len(hashes) == 1 and None not in hashes
+def _parts(trials: Iterable[Trial]) -> Sequence[float]:
+    """The scores of the first trial that was scored on parts of the evaluation; empty if none was."""
+    for trial in trials:
+        if trial.parts:
+            return trial.parts
+    return ()
 
 
-def _gain(plan: Plan, before: float, after: float) -> float:
-    """The difference in the direction of good."""
-    return after - before if plan.direction == "maximize" else before - after
-
-
-def _measured(plan: Plan, trial: Trial) -> bool:
-    return plan.scale.failure(trial) is None
-
-
-def _value(plan: Plan, trial: Trial) -> float:
-    value = plan.scale.score(trial)
-    assert value is not None  # only trials that `failure` passes are read
-    return value
-
+# The verdict of a completed run
 
 _VERDICTS = {rules.RuleAction.KEEP: Verdict.SUPPORTED, rules.RuleAction.REFUTED: Verdict.REFUTED}
+_BEST_FIRST = (Verdict.SUPPORTED, Verdict.INCONCLUSIVE, Verdict.REFUTED)
 
 
-def _verdict(plan: Plan, rulings: dict[str, rules.Ruling], read: list[Trial]) -> Judgement:
+@dataclass(frozen=True)
+class _Variant:
+    """A variant's comparison with the baseline, and how far it meets the design's criteria."""
+
+    comparison: Comparison
+    levels: dict[str, Level]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worse of both: a design with a comparison and criteria needs both."""
+        comparison = self.comparison.verdict
+        return max(comparison, criteria_verdict(self.levels) or comparison, key=_BEST_FIRST.index)
+
+    @property
+    def reason(self) -> str:
+        """The comparison's word, or the criteria that decided where the comparison alone would have said otherwise."""
+        if self.comparison.verdict is self.verdict:
+            return self.comparison.reason
+        unmet = [f"{name} {level}" for name, level in self.levels.items() if level not in ("target", "acceptable")]
+        return ", ".join(unmet)
+
+
+def _verdict(plan: Plan, rulings: dict[str, rules.Ruling], read: Sequence[Trial]) -> Judgement:
     """The joint verdict of comparisons and criteria: one variant that meets both is enough."""
-    comparisons = tuple(
-        Comparison(
-            arm=name,
-            baseline=plan.baseline.name,
-            metric=plan.metric,
-            difference=ruling.interval,
-            verdict=_VERDICTS.get(ruling.action, Verdict.INCONCLUSIVE),
-            reason="" if ruling.reason in ("keep", "refuted") else ruling.reason,
-            pairs=ruling.pairs,
-            e_plus=ruling.e_plus,
-            e_minus=ruling.e_minus,
-            bound=plan.bound,
-            cut=_cut_trials(plan, name, ruling.pairs, read) if plan.bound is not None else (),
-        )
-        for name, ruling in rulings.items()
-    )
     means = aggregate(plan.scale, read)
-    levels = {name: criteria_levels(plan.criteria, means[name], ruling.pairs) for name, ruling in rulings.items()}
-    joint = {c.arm: _joint(c, criteria_verdict(levels[c.arm])) for c in comparisons}
-    # Largest mean first; the design's order breaks a tie.
-    order = sorted(comparisons, key=lambda c: -c.difference.mean)
-    by_verdict = {verdict: [c for c in order if joint[c.arm] is verdict] for verdict in Verdict}
-    if by_verdict[Verdict.SUPPORTED]:
-        verdict = Verdict.SUPPORTED
-    elif by_verdict[Verdict.INCONCLUSIVE]:
-        verdict = Verdict.INCONCLUSIVE
-    else:
-        verdict = Verdict.REFUTED
-    lead = by_verdict[verdict][0]
-    reason = _reason(lead, verdict, levels[lead.arm])
-    return Judgement("completed", reason, rulings, comparisons, verdict, levels[lead.arm], lead.arm)
+    variants = []
+    for name, ruling in rulings.items():
+        levels = criteria_levels(plan.criteria, means[name], ruling.pairs)
+        variants.append(_Variant(_comparison(plan, name, ruling, read), levels))
+    # The largest mean among the best verdicts; the design's order breaks a tie.
+    lead = min(variants, key=lambda variant: (_BEST_FIRST.index(variant.verdict), -variant.comparison.difference.mean))
+    return Judgement(
+        status="completed",
+        reason=lead.reason,
+        rulings=rulings,
+        comparisons=tuple(variant.comparison for variant in variants),
+        verdict=lead.verdict,
+        criteria=lead.levels,
+        lead=lead.comparison.arm,
+    )
 
 
-def _cut_trials(plan: Plan, variant: str, pairs: int, read: list[Trial]) -> tuple[CutTrials, ...]:
-    """Of the pairs that a comparison has read, how many trials of each of its arms were cut."""
-    by_arm = {
-        name: [trial for trial in read if trial.arm == name and trial.index < pairs]
-        for name in (plan.baseline.name, variant)
-    }
-    return tuple(plan.scale.cut_trials(name, trials) for name, trials in by_arm.items())
+def _comparison(plan: Plan, name: str, ruling: rules.Ruling, read: Sequence[Trial]) -> Comparison:
+    return Comparison(
+        arm=name,
+        baseline=plan.baseline.name,
+        metric=plan.metric,
+        difference=ruling.interval,
+        verdict=_VERDICTS.get(ruling.action, Verdict.INCONCLUSIVE),
+        reason="" if ruling.reason in ("keep", "refuted") else ruling.reason,
+        pairs=ruling.pairs,
+        e_plus=ruling.e_plus,
+        e_minus=ruling.e_minus,
+        bound=plan.bound,
+        cut=tuple(_cut_trials(plan, name, ruling.pairs, read)),
+    )
 
 
-def _joint(comparison: Comparison, limits: Verdict | None) -> Verdict:
-    """A design with both a comparison and criteria needs both."""
-    both = {comparison.verdict, limits or comparison.verdict}
-    if Verdict.REFUTED in both:
-        return Verdict.REFUTED
-    return Verdict.SUPPORTED if both == {Verdict.SUPPORTED} else Verdict.INCONCLUSIVE
-
-
-def _reason(lead: Comparison, verdict: Verdict, levels: dict[str, Level]) -> str:
-    """The comparison's word, or the criteria that decided where the comparison alone would have said otherwise."""
-    if lead.verdict is verdict:
-        return lead.reason
-    return ", ".join(f"{metric} {level}" for metric, level in levels.items() if level not in ("target", "acceptable"))
+def _cut_trials(plan: Plan, variant: str, pairs: int, read: Sequence[Trial]) -> Iterator[CutTrials]:
+    """How many trials of each arm were cut, of the pairs that a comparison has read; empty without a bound."""
+    if plan.bound is None:
+        return
+    for arm in (plan.baseline.name, variant):
+        trials = [trial for trial in read if trial.arm == arm and trial.index < pairs]
+        yield plan.scale.cut_trials(arm, trials)
 
 
 def assessment_of(judgement: Judgement) -> Assessment:

@@ -1,7 +1,7 @@
-"""The words for what became of a hypothesis, and what each word means in one plain sentence.
+"""The words for the outcome of a hypothesis, and what each word means in one plain sentence.
 
-A heading is the verdict with what became of it: `supported, kept`, `inconclusive, futile`. `MEANINGS` is the one table
-of sentences. `explained` picks the words that an experiment used and fills in its numbers.
+A heading is the verdict with the outcome: `supported, kept`, `inconclusive, futile`. `MEANINGS` is the one table
+of sentences. `explained` picks the words that an experiment used, with its numbers.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ def _used(results: Results) -> Iterator[str]:
 def _key(word: str, results: Results) -> str:
     """Which sentence of `MEANINGS` a word needs in this experiment."""
     comparisons, confirmation = results.assessment.comparisons, results.confirmation
+    # The comparison itself refutes nothing: a criterion that is not met does.
     if word == "refuted" and not any(comparison.verdict is Verdict.REFUTED for comparison in comparisons):
         return "criterion"
     if word == "retracted" and confirmation is not None and confirmation.reason == MORE_CUT:
@@ -165,7 +166,7 @@ def _key(word: str, results: Results) -> str:
 
 
 def _numbers(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
-    """What stands in the braces of the sentences, but for the pairs."""
+    """The values for the braces of the sentences, except the pairs."""
     holdout = results.confirmation.holdout if results.confirmation else "not_asked"
     bounds = [f"{c.bound:.5g}" for c in results.assessment.comparisons if c.bound is not None]
     allowed, rule_out, give_up = "no more", 1 / rules.REFUTED, 1 / rules.FUTILE
@@ -205,6 +206,7 @@ def _pairs(word: str, comparisons: tuple[Comparison, ...]) -> dict[str, str]:
     for comparison in comparisons:
         if word in (comparison.reason, comparison.verdict.value):
             parts, pairs = comparison.difference.n, comparison.pairs
+            # A training that no seed changes is compared over parts of the evaluation, which are more than its pairs.
             if pairs in (None, parts):
                 return {"pairs": str(parts), "instead": ""}
             instead = f"; {parts} equal parts of the evaluation were compared instead, once"
