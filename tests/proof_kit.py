@@ -46,7 +46,18 @@ def environment() -> dict[str, str]:
     asked = "import torch; print(torch.__version__, torch.backends.cpu.get_cpu_capability())"
     told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
     torch, capability = told.stdout.split() if told.returncode == 0 else ("none", "unknown")
-    return numerics() | {"torch": torch, "cpu_capability": capability}
+    return numerics() | {"torch": torch, "cpu_capability": capability, "cpu": cpu()}
+
+
+def cpu() -> str:
+    """The kind of processor: two that run the same instructions may sum in another order."""
+    keys = ("vendor_id", "cpu family", "model", "model name", "stepping")
+    lines = {}
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        key, _, value = line.partition(":")
+        lines.setdefault(key.strip(), value.strip())
+    return " ".join(lines[key] for key in keys if key in lines) or platform.processor() or "unknown"
 
 
 # Labs
