@@ -98,12 +98,12 @@ def test_the_summary_explains_exactly_the_words_that_the_documents_use() -> None
 def test_a_report_says_in_one_sentence_what_the_outcome_means_and_what_comes_next() -> None:
     text = iteration_documents.report(confirmed("retracted", "not_asked"), None).text
     assert "\n\nThe gain of the search was not repeated on fresh seeds, so it is not claimed" in text
-    assert "## Next\n\nRecommendation: investigate;\nthe question is still open; the baseline stays." in text
+    assert "## Next\n\nRecommendation: investigate. That is: the gain was not repeated; the baseline stays." in text
     for told, step in (
-        (confirmed("kept"), "proceed;\nthis candidate is the new baseline"),
-        (confirmed("suspicious"), "investigate;\nlook at merge_request.md, then `autolab review`"),
-        (account(Verdict.REFUTED), "pivot;\ntry another idea"),
-        (account(), "proceed;\nmeasure the variant on fresh seeds"),
+        (confirmed("kept"), "proceed. That is: this candidate is the new baseline"),
+        (confirmed("suspicious"), "investigate. That is: look at merge_request.md, then accept or reject"),
+        (account(Verdict.REFUTED), "pivot. That is: try another idea"),
+        (account(), "proceed. That is: measure the variant on fresh seeds"),
     ):
         assert f"Recommendation: {step}" in iteration_documents.report(told, None).text
 
@@ -132,10 +132,10 @@ def test_search_fresh_seeds_holdout_and_claim_stand_in_the_table_one_below_the_o
     ]
     assert [row[3] for row in found] == ["supported", "confirmed", "passed", "kept"]
     assert found[1][1] == "0.0210 (99% CI 0.0150 to 0.0270)"
-    assert found[3][1] == "0.0195 (the mean on fresh seeds, shrunk towards 0)"
+    assert found[3][1] == "0.0195 (mean on fresh seeds, shrunk towards 0 by its uncertainty)"
     only = rows(decision_table.decision_table(confirmed("search_only", "failed", holdout_error="rows and seeds")))
     assert len(only) == 3, "the holdout answers yes or no: no number of it is told, and nothing is claimed"
-    assert only[2][1:] == ["not disclosed", "above 0 (one-sided 2.5%, error over rows and seeds)", "failed"]
+    assert only[2][1:] == ["hidden on purpose", "above 0 (one-sided 2.5%, error over rows and seeds)", "failed"]
     fell = rows(decision_table.decision_table(confirmed("retracted", "not_asked")))
     assert [row[3] for row in fell] == ["supported", "not confirmed (futile)"]
 
@@ -181,14 +181,14 @@ def method(told: Account) -> str:
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
-        ("sequential", "up to 24 pairs of trainings, baseline and variant on the same seed, judged after each pair"),
+        ("sequential", "up to 24 pairs of trainings, baseline and variant on the same seed, tested after each pair"),
         (
             "sequential",
-            "zero or less is ruled out (error at most 1 in 200, all variants together) and the mean gain is",
+            "zero or less is ruled out (a change without a gain passes at most 1 time in 200, all variants together)",
         ),
         (
             "sequential",
-            "- Refuted: a gain of 0.01 is ruled out (error at most 1 in 20). - Futile: such a gain has",
+            "- Refuted: a gain of 0.01 is ruled out (a true one is rejected at most 1 time in 20). - Futile: a gain of",
         ),
         ("sprt", "with the declared deviation 0.01. - Supported: a gain of zero or less is ruled out"),
         ("sprt", "Futile: a gain of 0.01 has become unlikely (error at most 1 in 4)."),
@@ -196,13 +196,15 @@ def method(told: Account) -> str:
 )
 def test_the_rule_that_decided_is_told_with_its_errors(rule: str, says: str) -> None:
     text = method(confirmed("kept", rule=rule))
-    assert says in text and text.endswith("tested again by the same rule on fresh seeds, then once by the holdout.")
+    assert says in text and text.endswith(
+        "tested again by the same rule on fresh seeds, then once on the holdout, a hidden test set."
+    )
 
 
 def test_a_design_with_seeds_of_its_own_is_told_as_one_look_at_them() -> None:
     text = method(account(manifest=manifest(rule={"rule": "sequential"})))
     assert text.startswith("Rule, fixed before the first trial: 2 pairs of trainings, baseline and variant on the")
-    assert "judged once, by Student's t interval" in text and "again" not in text
+    assert "tested once, by Student's t interval" in text and "again" not in text
 
 
 # The merge request
@@ -218,8 +220,8 @@ def test_a_merge_request_has_change_evidence_risk_and_the_way_to_take_it() -> No
     for part in (
         "local filters",
         "- `models/cnn.py`\n- `train.py`",
-        "- Claimed gain in val_loss: 0.0195 (the mean on fresh seeds, shrunk towards 0)\n",
-        "At most 1.25% of what this campaign has kept so far is expected to be false",
+        "- Claimed gain in val_loss: 0.0195 (mean on fresh seeds, shrunk towards 0 by its uncertainty)\n",
+        "at most 1.25% are expected to be without a gain",
         "- base: 2.0 s a trial\n- small_cnn: 2.0 s a trial\n",
         f"`autolab reproduce {ID}/run_0002`",
         f"    git diff {'b' * 12} {'c' * 12}\n    git merge {'c' * 40}",
@@ -430,7 +432,10 @@ def test_wherever_a_claim_stands_that_no_holdout_has_tested_it_says_so() -> None
         told.confirm, told.confirm_metrics, "val_loss", "x", told.confirmation
     ).text
     assert [name for name, text in texts.items() if "on this evaluation alone" not in text] == []
-    assert "0.0195 (the mean on fresh seeds, shrunk towards 0), on this evaluation alone" in texts["merge request"]
+    assert (
+        "0.0195 (mean on fresh seeds, shrunk towards 0 by its uncertainty), on this evaluation alone"
+        in texts["merge request"]
+    )
     tested = all_documents(confirmed("kept"))
     assert [name for name, text in tested.items() if "evaluation alone" in text] == []
 

@@ -60,7 +60,7 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
         if confirmation.holdout_error:
             error = f", error over {confirmation.holdout_error}"
         limit = f"above 0 (one-sided 2.5%{error})"
-        yield f"{name} (holdout)", "not disclosed", limit, _HOLDOUT[confirmation.holdout]
+        yield f"{name} (holdout)", "hidden on purpose", limit, _HOLDOUT[confirmation.holdout]
     if confirmation.reason == wording.MORE_CUT:
         yield "trainings cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
     if confirmation.outcome == "kept":

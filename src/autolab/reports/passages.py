@@ -288,7 +288,7 @@ def claimed(account: Account) -> str:
     if confirmation is None or confirmation.outcome != "kept":
         return ""
     gain = shown(confirmation.shrunken, decimals_of(confirmation.difference))
-    claim = f"{gain} (the mean on fresh seeds, shrunk towards 0)"
+    claim = f"{gain} (mean on fresh seeds, shrunk towards 0 by its uncertainty)"
     # Without a holdout nothing has shown that the gain is more than a fit to these examples.
     if confirmation.evaluation_only:
         claim += f", {wording.ALONE}"

@@ -100,7 +100,7 @@ def docs(documents: Documents, paper_targets: Sequence[str], parameters: tuple[i
     if paper_targets:
         updates = (PaperUpdate(path=paper_targets[0], text="\n\n".join(section)),)
     return DocsOutput(
-        observation=f"`{arm}` and its baseline were trained with the same seeds, data and settings.{size}",
+        observation=f"`{arm}` differs from its baseline in this change alone. Both trained on the same seeds.{size}",
         inference=inference,
         claim=claim,
         paper=updates,
@@ -119,12 +119,14 @@ def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) ->
     verdict, reason = results.assessment.verdict, results.assessment.reason
     confirmation = results.confirmation
     if verdict is Verdict.SUPPORTED:
-        inference = "The result agrees with the mechanism: the arms differ in nothing else."
+        inference = "The gain agrees with the mechanism. The arms differ in nothing else."
         if parameters is not None and parameters[1] > 1.2 * parameters[0]:
-            inference += " The candidate is also larger, and this design cannot separate the two effects."
+            ratio = f"{parameters[1] / parameters[0]:.2g} times the parameters"
+            inference = f"The gain agrees with the mechanism. But the candidate also has {ratio} of the base,"
+            inference += " and this experiment cannot tell which of the two caused the gain."
         return inference, f"{name}: better on this data at this training length; {_evidence(confirmation)}."
     if reason == "retracted":
-        inference = "The search selects large gains, and this one did not repeat. Chance explains that best."
+        inference = "The search keeps the largest gain that it sees, which is partly luck. This one did not repeat."
         return inference, f"{name}: nothing is claimed."
     # The verdict here is inconclusive: the claim needs the holdout as well.
     if reason == "search_only":
@@ -137,8 +139,11 @@ def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) ->
         )
         return inference, f"{name}: better on this evaluation, and not claimed: {why}."
     if verdict is Verdict.REFUTED:
-        inference = "Either the mechanism does not work here, or the base already has its benefit by other means."
-        return inference, f"{name}: no gain worth having on this base. Another base may give another result."
+        inference = "The mechanism does not work here, or the base already has its benefit in another way."
+        gains = [comparison.difference.mean for comparison in results.assessment.comparisons]
+        if gains and max(gains) < 0:
+            inference = "The change made the result worse. The experiment does not show why."
+        return inference, f"{name}: no gain of the wanted size on this base. Another base may give another result."
     if reason == "no_change":
         return "The change could not be made to work here.", f"{name}: nothing was learned about the mechanism."
     inference = "If there is an effect, it is too small or too variable to show with this number of pairs."
