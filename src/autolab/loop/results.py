@@ -35,8 +35,12 @@ def run(iteration: Iteration, view: View) -> StageResult:
     results = tables_of_run.results
     view.judged(JudgedIteration.now(claim, results))
     view(f"verdict: {wording.standing(results)}")
-    for comparison in tables_of_run.metrics.comparisons:
-        _show(comparison, view)
+    view(f"  {tables_of_run.headline}")
+    comparisons = tables_of_run.metrics.comparisons
+    # The first line is about the best variant, so a run with one variant is told by it.
+    if len(comparisons) > 1:
+        for comparison in comparisons:
+            _show(comparison, view)
     return StageResult(StageOutcome.COMPLETE)
 
 
@@ -52,7 +56,7 @@ def _show(comparison: Comparison, view: View) -> None:
     view(f"  {comparison.arm} against {comparison.baseline}: {verdict}")
     gain, pairs = comparison.difference, passages.pairs_of(comparison)
     view(f"  gain {gain.mean:+.4g} in {comparison.metric}{interval_text(gain)} over {pairs} pairs")
-    if comparison.bound is not None:
+    if any(arm.cut for arm in comparison.cut):
         view(f"  {passages.cuts(comparison)}")
 
 

@@ -60,10 +60,12 @@ _PANELS = 3
 
 @dataclass(frozen=True)
 class Extracted:
-    """The search's metrics, the results (`artifacts` names every file), and a line for each thing left out."""
+    """The search's metrics, the results (`artifacts` names every file), the outcome in one line, and a line for each
+    thing left out."""
 
     metrics: RunMetrics
     results: Results
+    headline: str
     notes: tuple[str, ...]
 
 
@@ -145,7 +147,7 @@ def extract(
     documents[_RESULTS] = results.to_yaml()
     for path, text in documents.items():
         write_whole(folder / path, text)
-    return Extracted(search.metrics, results, tuple(notes))
+    return Extracted(search.metrics, results, passages.headline(account), tuple(notes))
 
 
 def append_decision(folder: Path, decision: str, reason: str) -> None:
