@@ -361,7 +361,7 @@ def test_door_file_name(lab: Lab, raw: bytes) -> None:
     _recorded(lab, findings=[finding.value() for finding in found], path=path)
     text = iteration_documents.merge_request(account(), "c" * 40, "b" * 40, [path, "train.py"], None)
     assert len(headings(text)) == 5
-    sound(command_line._disk(OSError(errno.EACCES, "Permission denied", path)))
+    sound(command_line._disk_message(OSError(errno.EACCES, "Permission denied", path)))
 
 
 @pytest.mark.process
@@ -369,7 +369,7 @@ def test_door_file_name(lab: Lab, raw: bytes) -> None:
 @given(TEXTS, BYTES)
 def test_door_error_message(lab: Lab, text: str, raw: bytes) -> None:
     sound(str(AutolabError(text)))
-    sound(command_line._disk(OSError(errno.EIO, text, None)))
+    sound(command_line._disk_message(OSError(errno.EIO, text, None)))
     word = sound(_last_word(subprocess.CompletedProcess(["git"], 128, b"", raw)))
     answer = sound(_error_message(raw))
     told = sound(_error_message(json.dumps({"error": {"message": text}}).encode()))

@@ -204,7 +204,7 @@ def test_status_in_a_worktree_of_the_lab_shows_the_lab(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, script(HELPS))
     well(lab.autolab("loop", "--max-iterations", "1"))
     (worktree,) = (path for path in (lab.root / "5_worktrees").iterdir() if path.is_dir())
-    assert json.loads(well(lab.autolab("status", str(worktree), "--json")).out)["lab"] == str(lab.root)
+    assert json.loads(well(lab.autolab("status", "--dir", str(worktree), "--json")).out)["lab"] == str(lab.root)
 
 
 @pytest.mark.process

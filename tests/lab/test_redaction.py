@@ -435,7 +435,7 @@ def test_what_a_candidates_programs_print_is_nowhere_in_the_lab(tmp_path: Path) 
 @pytest.mark.process
 def test_an_error_says_no_secret(tmp_path: Path) -> None:
     kit = LabKit(tmp_path, tmp_path / "count")
-    ended = kit.autolab("status", str(tmp_path / PLAIN))
+    ended = kit.autolab("status", "--dir", str(tmp_path / PLAIN))
     assert ended.code == 1 and ended.err.count("\n") == 1
     assert "[redacted:PLANTED_API_KEY]" in ended.err and PLAIN not in ended.err
 

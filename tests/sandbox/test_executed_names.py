@@ -136,7 +136,7 @@ def test_verify_names_what_an_older_version_stored_and_a_guard_that_was_changed(
     guard.write_text("print('mine')\n")
     said = left.autolab("verify")
     assert said.code == 1
-    assert "model/.envrc: left by a trial, and programs run it by themselves; move it out of the lab" in said.out
+    assert "model/.envrc: a trial left it, and programs run it by themselves; move it away" in said.out
     assert "experiments/conftest.py: missing or changed" in said.out
     old.unlink()
     assert left.autolab("doctor", "--fix").code == 0

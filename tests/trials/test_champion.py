@@ -113,7 +113,7 @@ def test_a_search_that_was_lucky_is_retracted(tmp_path: Path) -> None:
     assert found["assessment"]["comparisons"][0]["verdict"] == "supported", "the search believed it"
     assert (found["assessment"]["verdict"], found["assessment"]["reason"]) == ("inconclusive", "retracted")
     assert (found["confirmation"]["outcome"], found["confirmation"]["holdout"]) == ("retracted", "not_asked")
-    assert "The gain of the search did not come back on fresh seeds" in report(kit)
+    assert "The gain of the search was not repeated on fresh seeds" in report(kit)
     campaign = kit.events("transition")[-1]["data"]["campaign"]
     assert (campaign["champions"], campaign["claims"]["confirmations"], campaign["claims"]["kept"]) == ([], 1, 0)
     assert kit.events("holdout_asked") == []
@@ -132,7 +132,7 @@ def test_what_is_worse_on_the_holdout_is_search_only_and_the_champion_stays(tmp_
     assert (again["holdout"], again["outcome"]) == ("failed", "search_only")
     # Flipped labels make every score worse than the bound, where it is cut: then no seed differs from another.
     assert again["holdout_error"] in ("rows", "rows and seeds")
-    assert "but not on the holdout, beyond the error over its rows and the seeds" in report(kit)
+    assert "but the holdout does not show it beyond its error" in report(kit)
     assert "scores in all" in said.out, "a line is told before it is scored"
     assert kit.events("transition")[-1]["data"]["campaign"]["champions"] == []
     assert kit.events("learned")[-1]["data"]["lesson"]["outcome"] == "search_only"

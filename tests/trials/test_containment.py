@@ -138,7 +138,7 @@ def test_bubblewrap_is_not_asked_for_where_it_is_installed(tmp_path: Path) -> No
     assert "containment: partial, not full: bwrap: the sandbox could not be put up: bwrap:" in done.out
     assert "let bubblewrap make namespaces" in done.out and "install bubblewrap" not in done.out
     said = without_namespaces(kit, "doctor").out
-    assert "full cannot be had" in said and "let bubblewrap make namespaces" in said and "install" not in said
+    assert "full is not possible" in said and "let bubblewrap make namespaces" in said and "install" not in said
     assert containment.ability(kit.store).level == "full", "what the user has repaired since is seen"
 
 
@@ -163,7 +163,8 @@ def test_the_setting_that_forbids_namespaces_is_named(setting: str, way: str, mo
 def test_none_is_said_wherever_the_numbers_are(tmp_path: Path) -> None:
     kit = lab(tmp_path, script(HELPS))
     assert kit.autolab(*LOOP, "--containment", "none").code == 0
-    assert "none; programs ran with the rights of " in report(kit)
+    text = report(kit)
+    assert "containment of the trials: none" in text and "programs ran with the rights of " in text
 
 
 @pytest.mark.process
@@ -252,8 +253,9 @@ def test_the_probes_bite_where_a_layer_is_missing(
 def test_doctor_shows_every_layer_by_a_probe(tmp_path: Path) -> None:
     kit = LabKit(tmp_path, tmp_path / "count.txt")
     said = kit.autolab("doctor").out
+    (line,) = (line for line in said.splitlines() if "full works; probes were stopped at: " in line)
     for layer in ("files: read outside", "network", "signals", "new namespaces", "memory", "processes", "disk"):
-        assert f"containment: full: {layer}: held" in said
+        assert layer in line
 
 
 @pytest.mark.process

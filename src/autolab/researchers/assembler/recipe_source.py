@@ -101,7 +101,7 @@ def _collect(recipe: RecipeConfig) -> _Lines:
         if part.definition:
             lines.definitions += f"{part.definition}\n\n"
         if part.method:
-            lines.methods.append(block(part.method.split("\n"), 1) + "\n")
+            lines.methods.append(block(part.method.removesuffix("\n").split("\n"), 1) + "\n")
     return lines
 
 
