@@ -59,7 +59,9 @@ def step(root: Path) -> None:
 
 
 def status(root: Path) -> None:
-    subprocess.run([sys.executable, "-m", "autolab", "status", str(root)], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "autolab", "status", "--dir", str(root)], stdout=subprocess.DEVNULL, check=True
+    )
 
 
 def check(root: Path) -> None:

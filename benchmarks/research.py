@@ -110,7 +110,7 @@ def autolab(*words: str, allowed: tuple[int, ...] = (0,)) -> None:
 
 def state(lab: Path) -> dict[str, Any]:
     said = subprocess.run(
-        [sys.executable, "-m", "autolab", "status", str(lab), "--json"], capture_output=True, check=True
+        [sys.executable, "-m", "autolab", "status", "--dir", str(lab), "--json"], capture_output=True, check=True
     )
     value: dict[str, Any] = json.loads(said.stdout)
     return value

@@ -98,7 +98,7 @@ def test_the_summary_explains_exactly_the_words_that_the_documents_use() -> None
 def test_a_report_says_in_one_sentence_what_the_outcome_means_and_what_comes_next() -> None:
     text = iteration_documents.report(confirmed("retracted", "not_asked"), None).text
     assert "\n\nThe gain of the search was not repeated on fresh seeds, so it is not claimed" in text
-    assert "## Next\n\nRecommendation: investigate. That is: the gain was not repeated; the baseline stays." in text
+    assert "## Next\n\nRecommendation: investigate. That is: nothing is claimed; the baseline stays." in text
     for told, step in (
         (confirmed("kept"), "proceed. That is: this candidate is the new baseline"),
         (confirmed("suspicious"), "investigate. That is: look at merge_request.md, then accept or reject"),

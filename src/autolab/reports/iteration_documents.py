@@ -95,11 +95,12 @@ class DocumentView:
             for limit, keeper in trial.contained.items():
                 if keeper == "watcher":
                     watched.add(limit)
-        if watched:
-            level += f"; {', '.join(sorted(watched))} checked a few times a second, not enforced by the kernel"
+        notes = [level]
         if level == "none":
-            level += "; programs ran with the rights of the user who started them"
-        return level
+            notes.append("programs ran with the rights of the user who started them")
+        if watched:
+            notes.append(f"{', '.join(sorted(watched))} checked a few times a second, not enforced by the kernel")
+        return "; ".join(notes)
 
     @property
     def figures(self) -> tuple[Markdown, ...]:
