@@ -18,14 +18,16 @@ def write_whole(
     mode: int | None = None,
     unchanged: Callable[[], bool] = lambda: True,
     sync: bool = True,
+    make_folders: bool = True,
 ) -> bool:
-    """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder. Missing folders are created.
+    """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder. Missing folders are created, if not `make_folders=False`.
 
     `mode`: permission bits, else those of a new file. `unchanged` is called just before the rename: if it returns
     False, `path` stays as it is and the result is False. Without `sync` a power cut may lose the content: for views
     that nobody reads back. A file has one writer at a time (the lab's lock).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folders:
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.autolab-tmp")
     temporary.unlink(missing_ok=True)  # of a write that was killed
     data = _bytes(content)

@@ -63,8 +63,9 @@ def read_json(path: Path) -> Document:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Atomic and durable: the whole file or none, after a power cut too. An OSError names `path`."""
-    # Readable by its owner alone: the environment of a job may hold a key.
-    files.write_whole(path, json.dumps(document), mode=0o600)
+    # Readable by its owner alone: the environment of a job may hold a key. No folder is made: if the user moves the lab
+    # while trials run, a supervisor must not begin the old place anew.
+    files.write_whole(path, json.dumps(document), mode=0o600, make_folders=False)
 
 
 def names(folder: Path) -> set[str]:
