@@ -20,8 +20,9 @@ def write_whole(
     sync: bool = True,
     make_folders: bool = True,
 ) -> bool:
-    """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder. Missing folders are created, if not `make_folders=False`.
+    """Replace `path` atomically: temporary sibling, fsync, rename, fsync of the folder.
 
+    Missing folders are created, unless `make_folders` is False: then OSError.
     `mode`: permission bits, else those of a new file. `unchanged` is called just before the rename: if it returns
     False, `path` stays as it is and the result is False. Without `sync` a power cut may lose the content: for views
     that nobody reads back. A file has one writer at a time (the lab's lock).
