@@ -153,8 +153,19 @@ class Iteration:
         return self.load(Results, self.paths.results)
 
     def manifest(self, run_id: str | None = None) -> Manifest:
-        """The manifest of a run; without an id, of the run that the next stage reads."""
-        return self.load(Manifest, self._run(run_id).manifest)
+        """The manifest of a run; without an id, of the run that the next stage reads.
+
+        RecordError: it is missing, or is not the file that the ledger recorded when the run ended.
+        """
+        run_id = run_id or self.state.last_run_id or ""
+        path = self.paths.run(run_id).manifest
+        manifest = self.load(Manifest, path)
+        # The comparisons in it follow from its trials as long as the file is the recorded one.
+        hashes = [end.manifest_sha256 for end in self.recorded(events.RunEnded) if end.run_id == run_id]
+        if hashes and files.sha256_of_file(path) not in hashes:
+            with _way_out():
+                raise RecordError(f"{self.relative(path)}: was changed after the run ended")
+        return manifest
 
     def metrics(self, run_id: str | None = None) -> RunMetrics:
         """What a run measured, by arm; without an id, of the run that the next stage reads."""
