@@ -114,17 +114,17 @@ def one_line(text: str | bytes, limit: int = LINE) -> str:
 
 def last_line(text: str | bytes, limit: int = LINE) -> str:
     """The last line that is not blank, as `one_line`; empty if all are blank."""
-    shown = many_lines(text, limit=1 << 30).rstrip("\n\t ")
-    return one_line(shown.rpartition("\n")[2], limit)
+    lines = many_lines(text, limit=1 << 30).rstrip("\n\t ")
+    return one_line(lines.rpartition("\n")[2], limit)
 
 
 def short_name(text: str, limit: int = NAME) -> str:
     """A name as `one_line`; a longer one ends in eight digits of its hash: different names stay different."""
-    shown = one_line(text, limit=1 << 30)
-    if len(shown) <= limit:
-        return shown
-    digits = hashlib.sha256(shown.encode()).hexdigest()[:8]
-    return f"{shown[: limit - 15]} [cut {digits}]"
+    name = one_line(text, limit=1 << 30)
+    if len(name) <= limit:
+        return name
+    digits = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: limit - 15]} [cut {digits}]"
 
 
 def short_names(values: Mapping[str, Value], limit: int = NAME) -> dict[str, Value]:

@@ -159,9 +159,9 @@ class Board:
         bars.add_column(width=min(40, max(8, width // 4 - 6)), no_wrap=True)
         bars.add_column()
         # A run that is about to pause does not end at the time that was computed.
-        left = None if self.pausing else progress.left(now)
+        seconds_left = None if self.pausing else progress.left(now)
         bar = _bar(progress.done / progress.planned, "green")
-        bars.add_row(bar, _row_text(_run_text(progress, left, now), "bold"))
+        bars.add_row(bar, _row_text(_run_text(progress, seconds_left, now), "bold"))
         space = max(0, room - 1 - len(pairs))
         running = progress.running
         # The last row of the space says how many are hidden.
@@ -250,13 +250,13 @@ def _run_text(progress: Progress, left: float | None, now: float) -> str:
 def _trial_cells(trial: RunningTrial, now: float) -> tuple[ProgressBar, str]:
     if trial.since is None:
         return _bar(0.0, "cyan"), f"{trial.trial}  began before this command"
-    seconds, left = now - trial.since, trial.left(now)
-    if trial.expected is None or left is None:
+    seconds, seconds_left = now - trial.since, trial.left(now)
+    if trial.expected is None or seconds_left is None:
         return _bar(0.0, "cyan"), f"{trial.trial}  {spell(seconds)}, the first of its arm"
     times = f"{spell(seconds)} of {spell(trial.expected)}"
-    if not left:
+    if not seconds_left:
         return _bar(1.0, "yellow"), f"{trial.trial}  longer than those before, {times}"
-    return _bar(seconds / trial.expected, "cyan"), f"{trial.trial}  about {spell(left)} left, {times}"
+    return _bar(seconds / trial.expected, "cyan"), f"{trial.trial}  about {spell(seconds_left)} left, {times}"
 
 
 def _pairs_text(pairs: Pairs, progress: Progress) -> str:

@@ -77,10 +77,10 @@ def pausing(stage: Stage | None, progress: Progress | None) -> str:
     trials = ", ".join(names[:NAMED])
     if len(names) > NAMED:
         trials += f" and {len(names) - NAMED} more"
-    left = progress.paused_in(time.monotonic())
+    seconds_left = progress.paused_in(time.monotonic())
     when = ""
-    if left is not None:
-        when = f" in about {spell(left)},"
+    if seconds_left is not None:
+        when = f" in about {spell(seconds_left)},"
     return f"pausing{when} after the running trials: {trials}"
 
 

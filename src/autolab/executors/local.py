@@ -241,12 +241,12 @@ class LocalExecutor:
                 if not self._all_over(refs):
                     wait_s = self._wake()
                 yield {ref.key: self._status(ref) for ref in refs}
-                left = deadline - time.monotonic()
-                if left <= 0:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
                     return
                 wakeup = select.poll()
                 wakeup.register(events, select.POLLIN)
-                if wakeup.poll(1000 * min(left, wait_s)):
+                if wakeup.poll(1000 * min(remaining, wait_s)):
                     drain(events)
 
     @contextmanager

@@ -73,8 +73,8 @@ def worn_family(claim: Hypothesis, waiting: Sequence[Lesson]) -> str:
     tired_families = set(map(_plain, avoided(waiting)))
     for family in families:
         if _plain(family) in tired_families:
-            shown = lessons.cut(family, _SHOWN)
-            return f"rethink: {shown} brought no gain of late; choose another family than {_listed(waiting)}"
+            name = lessons.cut(family, _SHOWN)
+            return f"rethink: {name} brought no gain of late; choose another family than {_listed(waiting)}"
     return ""
 
 

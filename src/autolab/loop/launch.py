@@ -211,8 +211,8 @@ def _trials_left(iteration: Iteration, kind: RunKind) -> int | None:
 
     The same at each look at the run, also after a crash: the plan is made anew then, and must be the one that began.
     """
-    left = _trials_left_by_caps(iteration)
-    if left is None:
+    trials_left = _trials_left_by_caps(iteration)
+    if trials_left is None:
         return None
     acted = iteration.acted
     lines = lines_of(iteration.events(), [kind])
@@ -234,23 +234,23 @@ def _trials_left(iteration: Iteration, kind: RunKind) -> int | None:
         # The campaign counts trials up to line `acted`: also those of this run, and not yet those of the other runs.
         is_counted, is_of_this_run = line.n < acted, ending.run_id in runs_under_way
         if is_of_this_run and is_counted:
-            left += 1
+            trials_left += 1
         elif not is_of_this_run and not is_counted:
-            left -= 1
-    return left
+            trials_left -= 1
+    return trials_left
 
 
 def _trials_left_by_caps(iteration: Iteration) -> int | None:
     """Trials that the budget allows beyond those that the campaign has counted; None: it caps none."""
     config, campaign, calibration = iteration.config, iteration.campaign, iteration.calibration()
     trial_seconds = calibration.seconds if calibration else None
-    left = budget.trials_left(config.budget, campaign, config.train.gpus, trial_seconds)
+    trials_left = budget.trials_left(config.budget, campaign, config.train.gpus, trial_seconds)
     if config.budget.trials is None:
-        return left
+        return trials_left
     uncounted = config.budget.trials - campaign.trials
-    if left is None:
+    if trials_left is None:
         return uncounted
-    return min(left, uncounted)
+    return min(trials_left, uncounted)
 
 
 def _too_few(caps: Budget, needed: int, left: int | None) -> str:

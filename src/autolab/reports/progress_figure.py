@@ -188,11 +188,11 @@ class _Axis:
         best = places[0]
         usual = max([places[len(places) // 2], *map(self._place, kept)])
         farthest = usual + _FAR * (usual - best or places[-1] - best)
-        shown = [place for place in places if place <= farthest]
+        visible = [place for place in places if place <= farthest]
         for attempt in tries:
             if attempt.score and self._place(attempt.score.mean) <= farthest:
-                shown += self._places_of_ends(attempt.score)
-        top, bottom = min(shown), max(shown)
+                visible += self._places_of_ends(attempt.score)
+        top, bottom = min(visible), max(visible)
         # All values may be equal, and even 0: the axis still has a length.
         room = 0.08 * (bottom - top or abs(best) or 1.0)
         good, bad = top - room, bottom + room

@@ -100,7 +100,7 @@ def extract(
     hypothesis: Hypothesis,
     confirmation: Confirmation | None = None,
     confirm: Manifest | None = None,
-    known: Calibration | None = None,
+    calibration: Calibration | None = None,
 ) -> Extracted:
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
@@ -140,7 +140,7 @@ def extract(
         about=model,
         confirm=confirm,
         confirm_metrics=confirmed_metrics,
-        calibration=known,
+        calibration=calibration,
     )
     documents[SUMMARY] = iteration_documents.summary(account, notes)
     # Last, so that results.yaml never exists without the files that it names.
@@ -214,7 +214,7 @@ def _figures(measured: _Measured) -> figures.Run:
 def _panels(measured: _Measured) -> tuple[list[Measure], list[Measure]]:
     """The evaluated metrics that are drawn: the first loss, and the first shares or metrics that the design names."""
     run = measured.search
-    named = (run.plan.metric, *measured.design.metrics.secondary)
+    metrics_of_design = (run.plan.metric, *measured.design.metrics.secondary)
     losses: list[Measure] = []
     shares: list[Measure] = []
     for name in run.measured():
@@ -223,7 +223,7 @@ def _panels(measured: _Measured) -> tuple[list[Measure], list[Measure]]:
             continue
         if _direction(run, name) == "minimize" and not losses:
             losses.append(_measure(run, name))
-        elif len(shares) < _PANELS and (name in named or metric_names.is_share(name)):
+        elif len(shares) < _PANELS and (name in metrics_of_design or metric_names.is_share(name)):
             shares.append(_measure(run, name))
     return losses, shares
 

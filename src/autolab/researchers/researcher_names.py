@@ -34,8 +34,8 @@ def load_researcher(config: ResearcherConfig) -> Researcher:
         _refuse_unknown_options(config, kind.options)
         return kind(config)
     if ":" not in config.name.strip(":"):
-        known = ", ".join(sorted({*RESEARCHERS, *presets()}))
-        raise ResearcherError(f"researcher: {config.name!r} is not known; known: {known}, or package.module:Class")
+        names = ", ".join(sorted({*RESEARCHERS, *presets()}))
+        raise ResearcherError(f"researcher: {config.name!r} is not known; known: {names}, or package.module:Class")
     try:
         own = _own_class(config.name)(config)
     # An error that the user's class raises on purpose has its line already.

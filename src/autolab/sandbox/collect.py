@@ -302,9 +302,9 @@ def _reason(error: OSError) -> str:
 
 def _blocks(descriptor: int, size: int) -> Iterator[bytes]:
     """What an open file holds, at most `size` bytes: it may grow or shrink meanwhile."""
-    left = size
-    while left and (block := os.read(descriptor, min(left, BLOCK))):
-        left -= len(block)
+    remaining = size
+    while remaining and (block := os.read(descriptor, min(remaining, BLOCK))):
+        remaining -= len(block)
         yield block
 
 

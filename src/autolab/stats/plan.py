@@ -152,8 +152,8 @@ def recorded_plan(manifest: Manifest, design: Design, hypothesis: Hypothesis | N
 
 def _drawn(manifest: Manifest, count: int) -> tuple[int, ...]:
     """The seed of each index; -1 where none of its trials was recorded."""
-    known = {trial.index: trial.seed for trial in manifest.trials}
-    return tuple(known.get(index, -1) for index in range(count))
+    seed_by_index = {trial.index: trial.seed for trial in manifest.trials}
+    return tuple(seed_by_index.get(index, -1) for index in range(count))
 
 
 def _arms_of(manifest: Manifest, fresh: bool = False) -> tuple[PlannedArm, ...]:

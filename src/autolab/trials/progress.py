@@ -103,20 +103,20 @@ class Progress:
     def line(self, ended: Trial) -> str:
         """One trial that is over, with what it measured and the time that is left."""
         line = f"  {self.done:>2} of {self.most}{self.planned}  {outcome(ended)}"
-        left = self.left(self.at)
-        if left is None or self.done >= self.planned:
+        seconds_left = self.left(self.at)
+        if seconds_left is None or self.done >= self.planned:
             return line
-        return f"{line}, {self.most or 'about '}{spell(left)} left"
+        return f"{line}, {self.most or 'about '}{spell(seconds_left)} left"
 
     def paused_in(self, now: float) -> float | None:
         """Seconds until what runs now may be over; None if the time of one of the trials is not known yet."""
         # Nothing new starts during a pause, so the longest of them decides.
         longest = None
         for trial in self.running:
-            left = trial.left(now)
-            if left is None:
+            seconds_left = trial.left(now)
+            if seconds_left is None:
                 return None
-            longest = max(left, longest or 0.0)
+            longest = max(seconds_left, longest or 0.0)
         return longest
 
 
@@ -215,10 +215,10 @@ class Watch:
         # Places are as many as ever ran at once. Each waiting trial takes, in order, the place that is free first.
         free = [now] * (self._places - len(running))
         for trial in running:
-            left = trial.left(now)
-            if left is None:
+            seconds_left = trial.left(now)
+            if seconds_left is None:
                 return None
-            free.append(now + left)
+            free.append(now + seconds_left)
         heapq.heapify(free)
         for name, arm in self._arm_of.items():
             if name in self._trials or name in self._since:

@@ -91,17 +91,17 @@ def _trial_budget(design: Design, config: Config, spent: int) -> list[Finding]:
         return []
     seeds, rule = design.reproducibility.seeds, design.test or config.test
     arms = len(design.baselines) + len(design.variants)
-    left = config.budget.trials - spent
+    trials_left = config.budget.trials - spent
     # Seeds that the design names are all run, so the rule cannot decide before the last of them.
     pairs, may_stop_early = 0, False
     if isinstance(seeds, MaxPairs):
         pairs = seeds.max_pairs
-        may_stop_early = rule.rule != "fixed" and FIRST * arms <= left
+        may_stop_early = rule.rule != "fixed" and FIRST * arms <= trials_left
     else:
         pairs = len(seeds)
-    if pairs * arms <= left:
+    if pairs * arms <= trials_left:
         return []
     needed = f"up to {pairs * arms} trials"
-    message = f"reproducibility.seeds: {needed}, and {left} are left of budget.trials in config.yaml"
+    message = f"reproducibility.seeds: {needed}, and {trials_left} are left of budget.trials in config.yaml"
     report = advisory_finding if may_stop_early else blocking_finding
     return [report("budget", message, FILE)]

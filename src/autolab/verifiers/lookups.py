@@ -132,8 +132,8 @@ class Lookups:
                 continue
             for symbols in _read_as(array.ravel()):
                 for hashes in window_hashes(symbols, self._reach, self._window):
-                    left = ~np.isin(self._hashes, hashes)
-                    self._hashes, self._where = self._hashes[left], self._where[left]
+                    unmatched = ~np.isin(self._hashes, hashes)
+                    self._hashes, self._where = self._hashes[unmatched], self._where[unmatched]
 
     def findings(self, files: Mapping[str, bytes], before: Mapping[str, bytes]) -> list[Finding]:
         """A blocking finding for every file that holds a run of labels which it did not hold `before`."""

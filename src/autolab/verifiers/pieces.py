@@ -56,24 +56,24 @@ class Piece:
 def pieces(content: bytes) -> Iterator[Piece]:
     """A file and everything that is packed into it."""
     # A budget for all together, because a small file may unpack to gigabytes.
-    left = UNPACKED
-    waiting, seen = [(content, 0)], {content}
-    while waiting and left > 0:
+    remaining = UNPACKED
+    waiting, contents = [(content, 0)], {content}
+    while waiting and remaining > 0:
         # Breadth first: what lies near the surface is looked at before the budget is spent.
         raw, depth = waiting.pop(0)
-        raw = raw[:left]
-        left -= len(raw)
+        raw = raw[:remaining]
+        remaining -= len(raw)
         text = _is_text(raw)
         yield Piece(raw, text, _array(raw))
         if depth == DEEPEST:
             continue
-        inner = list(_unpacked(raw, left))
+        inner = list(_unpacked(raw, remaining))
         if text:
             inner = [*_decoded(raw), *inner]
         for part in inner:
             # Two ways of reading often give the same bytes.
-            if len(part) >= SHORTEST and part not in seen:
-                seen.add(part)
+            if len(part) >= SHORTEST and part not in contents:
+                contents.add(part)
                 waiting.append((part, depth + 1))
 
 

@@ -131,13 +131,13 @@ def _repeats(file: BufferedReader, size: int, times: int) -> bool:
     first = file.read(size)
     # About a mebibyte of repetitions, so that a long file is compared in few steps.
     pattern = first * min(times, max(1, _BLOCK // size))
-    left = size * (times - 1)
-    while left:
-        block = file.read(min(left, len(pattern)))
+    remaining = size * (times - 1)
+    while remaining:
+        block = file.read(min(remaining, len(pattern)))
         # An empty block: the file was cut since its length was checked.
         if not block or block != pattern[: len(block)]:
             return False
-        left -= len(block)
+        remaining -= len(block)
     return True
 
 

@@ -77,8 +77,8 @@ def _require_placeholders(words: Sequence[str], model: str | None) -> None:
             uses.setdefault(name, []).append(word)
     placeholders = (*WHOLE_WORDS, *WITHIN_WORDS)
     for name in sorted(uses.keys() - set(placeholders)):
-        known = ", ".join(f"{{{placeholder}}}" for placeholder in placeholders)
-        raise ResearcherError(f"researcher: command: {{{name}}} is no placeholder; known: {known}; {_DOUBLED}")
+        names = ", ".join(f"{{{placeholder}}}" for placeholder in placeholders)
+        raise ResearcherError(f"researcher: command: {{{name}}} is no placeholder; known: {names}; {_DOUBLED}")
     for name in WHOLE_WORDS:
         # A prompt inside another word could not be passed on by the shell; file names are a word each.
         if name in uses and uses[name] != [f"{{{name}}}"]:

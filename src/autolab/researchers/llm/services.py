@@ -87,10 +87,10 @@ def named_model(name: str, config: ResearcherConfig, keyless: bool = False) -> M
     """The model `provider:name` as `config` configures it. ResearcherError: unknown provider, bad address, no key."""
     provider, _, model_id = name.partition(":")
     if not model_id or provider not in SERVICES:
-        known = ", ".join(f"{provider}:" for provider in SERVICES)
+        providers = ", ".join(f"{provider}:" for provider in SERVICES)
         raise ResearcherError(
-            f"researcher: model: {name!r} is not PROVIDER:NAME; known: {known}; any other OpenAI-compatible service is"
-            " openai:NAME with its base_url"
+            f"researcher: model: {name!r} is not PROVIDER:NAME; known: {providers}; any other OpenAI-compatible service"
+            " is openai:NAME with its base_url"
         )
     service = SERVICES[provider]
     url, variable = service.url, service.key
