@@ -10,8 +10,9 @@ from autolab.lab import front_matter
 from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord
 from autolab.lab.schemas.outcomes import RequestKind
+from autolab.lab.schemas.record import read_document
 from autolab.lab.schemas.replies import HypothesisOutput
-from autolab.loop.iteration import Iteration, StageResult, read_document
+from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import Markdown, inert, plain

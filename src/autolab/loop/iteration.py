@@ -15,7 +15,6 @@ from autolab.errors import RecordError
 from autolab.ideas import lessons
 from autolab.lab import crash_points, redaction
 from autolab.lab.experiment_paths import IterationPaths, RunPaths
-from autolab.lab.front_matter import front_matter
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
 from autolab.lab.schemas import events
@@ -141,10 +140,7 @@ class Iteration:
     # Documents
 
     def hypothesis(self) -> Hypothesis:
-        path = self.paths.hypothesis
-        name = self.relative(path)
-        with _way_out():
-            return Hypothesis.from_text(front_matter(read_document(path, name), name), name)
+        return self.load(Hypothesis, self.paths.hypothesis)
 
     def design(self) -> Design:
         return self.load(Design, self.paths.design)
@@ -267,13 +263,3 @@ def _way_out() -> Iterator[None]:
         yield
     except RecordError as error:
         raise RecordError(f"{error}; fix it, or remove the file: the recorded one comes back") from None
-
-
-def read_document(path: Path, name: str) -> str:
-    """The text of a document. RecordError: it is missing or not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecordError(f"{name}: not found; `autolab doctor --fix` brings back what the record holds") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{name}: cannot be read: {error}") from None

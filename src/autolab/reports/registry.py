@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from autolab.errors import RecordError
-from autolab.lab.front_matter import front_matter
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.events import Call, events_of
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Reply
 from autolab.reports.iteration_documents import JOURNAL
 from autolab.reports.passages import PATHS
 from autolab.stats.wording import heading
-from autolab.text import decode, many_lines
+from autolab.text import decode, one_line
 
 _DOCUMENTS = (
     *(PATHS.hypothesis, PATHS.design, PATHS.plan, PATHS.review, PATHS.review_result, PATHS.results),
@@ -129,7 +128,6 @@ def title(lab: Lab, record: IterationRecord) -> str:
     """The hypothesis's title, from its document's front matter; the iteration's id if that cannot be read."""
     path = lab.iteration(record.iteration_id).hypothesis
     try:
-        text = many_lines(path.read_bytes())
-        return Hypothesis.from_text(front_matter(text, path.name), path.name).title
-    except (FileNotFoundError, RecordError):
+        return one_line(Hypothesis.load(path).title)
+    except RecordError:
         return record.iteration_id

@@ -11,16 +11,16 @@ import operator
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from autolab.errors import RecordError
 from autolab.lab import redaction
-from autolab.lab.front_matter import front_matter
 from autolab.lab.schemas.config import Config, VerifierPolicy
 from autolab.lab.schemas.experiment import Design, Finding, Hypothesis, Summary
+from autolab.lab.schemas.record import Record
 from autolab.lab.trial_python import OWN_PYTHON
 from autolab.sandbox import execute
 from autolab.sandbox.box import OPEN, Box
@@ -123,11 +123,11 @@ class _Checks:
         experiment = self._inputs.experiment
         if experiment is None:
             return
-        loaders: dict[str, Callable[[Path], object]] = {"design.yaml": Design.load, "hypothesis.md": _load_hypothesis}
+        documents: dict[str, type[Record]] = {"design.yaml": Design, "hypothesis.md": Hypothesis}
         findings = []
-        for name, load in loaders.items():
+        for name, kind in documents.items():
             try:
-                load(experiment / name)
+                kind.load(experiment / name)
             except RecordError as error:
                 file = f"experiments/{self._inputs.iteration_id}/{name}"
                 findings.append(blocking_finding("schema", str(error), file))
@@ -311,16 +311,6 @@ def has_tests(folder: Path) -> bool:
         if any(path.is_file() for path in (folder / name).glob("**/*")):
             return True
     return any(folder.glob("test_*.py")) or any(folder.glob("*_test.py"))
-
-
-def _load_hypothesis(path: Path) -> Hypothesis:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecordError(f"{path.name}: not found") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path.name}: cannot be read: {error}") from None
-    return Hypothesis.from_text(front_matter(text, path.name), path.name)
 
 
 def _quoted(tail: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from autolab.lab.front_matter import front_matter
 from autolab.lab.schemas.config import Count, Direction, Positive, StoppingRule
 from autolab.lab.schemas.outcomes import Decision, Recommendation, RunKind, TrialOutcome, Verdict
-from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
+from autolab.lab.schemas.record import Prose, Record, Sentence, Settings, read_document
 from autolab.text import short_name
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
@@ -34,6 +36,12 @@ class Hypothesis(Record):
     """The family of mechanisms. Lessons are counted by family."""
     changes: dict[str, JsonValue] = {}
     """What the hypothesis changes in the base, by mechanism."""
+
+    @classmethod
+    def load(cls, path: Path, name: str | None = None) -> Self:
+        """Read the front matter of `path`. RecordError names file, line and field."""
+        name = name or path.name
+        return cls.from_text(front_matter(read_document(path, name), name), name)
 
 
 class Arm(Record):

@@ -89,13 +89,7 @@ class Record(BaseModel):
     def load(cls, path: Path, name: str | None = None) -> Self:
         """Read and parse `path`. Messages call it `name`, by default the file's name."""
         name = name or path.name
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise RecordError(f"{name}: not found") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecordError(f"{name}: cannot be read: {error}") from None
-        return cls.from_text(text, name)
+        return cls.from_text(read_document(path, name), name)
 
     def value(self) -> dict[str, Any]:
         """The document as plain JSON values, with the names it has on disk."""
@@ -110,6 +104,16 @@ class Record(BaseModel):
         _, dumper = _yaml()
         text: str = yaml.dump(self.value(), Dumper=dumper, sort_keys=False, allow_unicode=True, width=110)
         return text
+
+
+def read_document(path: Path, name: str) -> str:
+    """The text of a document, which messages call `name`. RecordError: it is missing or not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecordError(f"{name}: not found") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{name}: cannot be read: {error}") from None
 
 
 def _explain(error: ValidationError, value: object, file: str, lines: dict[str, int]) -> str:
