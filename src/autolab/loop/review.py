@@ -153,7 +153,7 @@ def recorded_review(path: Path, name: str, lines: Sequence[Line]) -> ReviewResul
 
 def gate(iteration: Iteration) -> str:
     """Why launch is forbidden; empty if the review is a pass of the candidate's commit and the worktree equals it."""
-    path, worktree = iteration.paths.review_result, iteration.worktree
+    path = iteration.paths.review_result
     commit, git = iteration.candidate(), iteration.lab.git
     try:
         review = recorded_review(path, iteration.relative(path), iteration.events())
@@ -167,6 +167,7 @@ def gate(iteration: Iteration) -> str:
     if failed:
         return f"review_result.json: required checks failed: {', '.join(failed)}"
     # A worktree that a user removed is made again. One with other files is not what was reviewed.
+    worktree = iteration.worktree
     git.add_worktree(worktree, f"exp/{iteration.slug}", commit)
     if not git.worktree_equals(worktree, commit):
         return f"{iteration.relative(worktree)}: changed since commit {commit[:12]} was reviewed"
