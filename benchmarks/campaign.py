@@ -143,7 +143,7 @@ def campaign(folder: Path, chosen: int) -> list[tuple[Idea, Path]]:
 def explained(folder: Path) -> list[str]:
     """The report's sentences for the words that it uses."""
     text = (folder / "analysis" / "summary.md").read_text()
-    return [line for line in text.partition("What the words mean:")[2].partition("\n## ")[0].splitlines() if line]
+    return [line for line in text.partition("\n## What the words mean\n")[2].partition("\n## ")[0].splitlines() if line]
 
 
 def main() -> int:

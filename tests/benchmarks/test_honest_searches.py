@@ -266,7 +266,7 @@ def test_a_lookup_of_the_labels_on_digits_is_set_aside_the_loop_goes_on_and_a_us
     kit.root = lab
     ended = kit.autolab("loop", "--max-iterations", "2", "--plain", "--script", str(script), timeout=600)
     assert ended.code == 0, ended.out + ended.err
-    assert "verdict: inconclusive, suspicious" in ended.out and "verdict: inconclusive, no change" in ended.out
+    assert "verdict: suspicious" in ended.out and "verdict: inconclusive, no change" in ended.out
     first, _ = kit.iterations()
     found = yaml.safe_load((first / "results.yaml").read_text())["confirmation"]
     assert (found["holdout"], found["outcome"]) == ("passed", "suspicious")

@@ -151,19 +151,19 @@ def told(of: Account) -> str:
     ("of", "says"),
     [
         (account(Verdict.SUPPORTED), "not yet measured on fresh seeds"),
-        (confirmed("kept"), "also measured on fresh seeds, and the holdout agrees"),
-        (confirmed("kept", "none"), "also measured on fresh seeds."),
+        (confirmed("kept"), "Fresh seeds and the holdout agree."),
+        (confirmed("kept", "none"), "Fresh seeds agree."),
         (confirmed("search_only", "used_up"), "no question to the holdout was left"),
-        (confirmed("retracted", "not_asked"), "nothing is claimed"),
+        (confirmed("retracted", "not_asked"), "Nothing is claimed."),
         (confirmed("search_only", "failed"), "the holdout does not show it"),
     ],
-    ids=["search alone", "kept", "kept without a holdout", "search only", "retracted", "failed the holdout"],
+    ids=["search alone", "kept", "kept without a holdout", "no question left", "retracted", "failed the holdout"],
 )
 def test_a_claim_agrees_with_what_became_of_it(of: Account, says: str) -> None:
     text = told(of)
     assert says in text
     assert ("not yet measured on fresh seeds" in text) == (of.confirmation is None)
-    assert "better on this data" not in text or of.confirmation is None or of.confirmation.outcome != "retracted"
+    assert "lowers val_loss" not in text or of.confirmation is None or of.confirmation.outcome != "retracted"
 
 
 @pytest.mark.process

@@ -28,8 +28,8 @@ def ended(verdict: Verdict, gain: float = 0.001, reason: str = "") -> Account:
     [
         (confirmed("kept"), f"Kept: {FRESH}, holdout passed"),
         (confirmed("kept", "none"), f"Kept on this evaluation alone: {FRESH}, no holdout"),
-        (confirmed("search_only", "failed"), f"Not claimed (search only): {FRESH}, holdout failed"),
-        (confirmed("search_only", "used_up"), f"Not claimed (search only): {FRESH}, no holdout question left"),
+        (confirmed("search_only", "failed"), f"Not kept: {FRESH}, holdout failed"),
+        (confirmed("search_only", "used_up"), f"Not kept: {FRESH}, no holdout question left"),
         (confirmed("suspicious"), f"Set aside (suspicious): {FRESH}, holdout passed"),
         (
             confirmed("retracted", "not_asked"),
@@ -38,7 +38,7 @@ def ended(verdict: Verdict, gain: float = 0.001, reason: str = "") -> Account:
         ),
         (
             confirmed("retracted", "passed", reason="more_cut"),
-            f"Retracted: {FRESH}, but more trainings were cut than of the baseline",
+            f"Retracted: {FRESH}, but more trials were cut than of the baseline",
         ),
         (
             account(),
@@ -169,11 +169,25 @@ def test_a_gain_that_could_not_be_measured_again_is_told_without_a_number() -> N
 
 
 def test_what_was_spent_counts_the_confirmation_and_leaves_out_what_was_reused() -> None:
-    assert passages.spent(confirmed("kept")) == "4 trials, 8.0 s"
+    assert passages.spent(confirmed("kept")) == "4 trials were run in 8.0 s"
     trials = [trial.value() for trial in manifest().trials]
     trials[0] |= {"reused_from": "it/run_0001/base-s0", "seconds": 900.0}
     told = account(manifest=manifest(trials=trials))
-    assert passages.spent(told) == "1 trials, 2.0 s (1 more reused from earlier iterations)"
+    assert passages.spent(told) == "1 trial was run in 2.0 s, and 1 earlier one reused"
+
+
+def test_trials_that_the_rule_did_not_need_are_said_so_that_the_numbers_add_up() -> None:
+    told = account()
+    trials = [trial.value() for trial in told.manifest.trials]
+    extra = [
+        trials[0] | {"trial": f"base-s{index}", "index": index, "reused_from": "it/run_0001/x"} for index in (1, 2)
+    ]
+    arms = {arm: {"val_loss": ArmMetrics(mean=0.1, std=None, n=1)} for arm in ("base", "small_cnn")}
+    told = replace(told, manifest=manifest(trials=[*trials, *extra]))
+    told = replace(told, metrics=told.metrics.model_copy(update={"arms": arms}))
+    assert passages.spent(told) == (
+        "2 trials were run in 4.0 s, and 2 earlier ones reused; the rule needed 2 of these 4"
+    )
 
 
 def sized(base: float, variant: float) -> Manifest:
@@ -212,10 +226,10 @@ def test_a_mechanism_that_promises_fewer_parameters_is_held_against_the_measured
 
 def test_values_that_round_to_the_same_stand_as_they_round() -> None:
     arms = {
-        arm: {"val_loss": ArmMetrics(mean=mean, std=0.1, n=8)} for arm, mean in (("base", 0.5), ("small_cnn", 0.4999))
+        arm: {"val_loss": ArmMetrics(mean=mean, std=0.1, n=8)} for arm, mean in (("base", 0.5), ("small_cnn", 0.49999))
     }
     told = account(metrics=account().metrics.model_copy(update={"arms": arms}))
-    assert "val_loss 0.500 -> 0.500, gain" in passages.headline(told)
+    assert "val_loss 0.5000 -> 0.5000, gain" in passages.headline(told)
 
 
 def test_the_records_of_the_kit_agree_with_each_other() -> None:

@@ -297,7 +297,7 @@ def test_a_claim_that_the_holdout_could_not_be_asked_about_rests_on_the_searchs_
     assessment = extracted.results.assessment
     assert (assessment.verdict, assessment.reason) == (Verdict.INCONCLUSIVE, "search_only")
     assert extracted.results.metrics["val_loss"] == extracted.metrics.arms["gelu"]["val_loss"].mean
-    assert "**Not claimed (search only): val_loss 0." in summary(tmp_path)
+    assert "**Not kept: val_loss 0." in summary(tmp_path)
 
 
 def test_every_row_of_every_table_names_its_run_and_fresh_seeds_stand_last(tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ def test_a_supported_result_is_called_unconfirmed_with_its_numbers(tmp_path: Pat
     shown = f"{comparison.mean:.4f} (99% CI {comparison.low:.4f} to {comparison.high:.4f})"
     assert f", gain {shown}, 4 pairs; not measured on fresh seeds yet**" in text
     assert f"| {shown} | CI above 0, mean at least 0.01 | supported |" in text
-    assert "lower val_loss is better" in text
+    assert "Lower val_loss is better" in text
 
 
 def test_a_refuted_result_says_that_the_gain_is_ruled_out(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Kept is what comes back on fresh seeds and passes the holdout; what does not is retracted, or search only."""
+"""Kept is what comes back on fresh seeds and passes the holdout; what does not is retracted, or not kept."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_search_that_was_lucky_is_retracted(tmp_path: Path) -> None:
     answers = script(iteration(implementation=implementation(luck)))
     (kit.root / ".autolab" / "script.yaml").write_text(yaml.safe_dump(answers))
     said = kit.autolab("loop", "--max-iterations", "1")
-    assert said.code == 0 and "verdict: inconclusive, retracted" in said.out
+    assert said.code == 0 and "verdict: retracted" in said.out
     found = results(kit)
     assert found["assessment"]["comparisons"][0]["verdict"] == "supported", "the search believed it"
     assert (found["assessment"]["verdict"], found["assessment"]["reason"]) == ("inconclusive", "retracted")
@@ -125,7 +125,7 @@ def test_what_is_worse_on_the_holdout_is_search_only_and_the_champion_stays(tmp_
     kit = make_lab(tmp_path, script(HELPS), config={"test": RULE | {"bound": 50.0}})
     with_holdout(kit, flipped=True)
     said = kit.autolab("loop", "--max-iterations", "1")
-    assert said.code == 0 and "verdict: inconclusive, search only" in said.out
+    assert said.code == 0 and "verdict: not kept" in said.out
     found = results(kit)
     assert (found["assessment"]["verdict"], found["assessment"]["reason"]) == ("inconclusive", "search_only")
     again = found["confirmation"]
@@ -146,7 +146,7 @@ def test_a_holdout_without_questions_left_leaves_the_claim_to_the_search(tmp_pat
     kit = make_lab(tmp_path, script(HELPS, STEEPER), config={"test": RULE | {"holdout_questions": 1}})
     with_holdout(kit, flipped=False)
     said = kit.autolab("loop", "--max-iterations", "2")
-    assert said.code == 0 and "verdict: inconclusive, search only" in said.out
+    assert said.code == 0 and "verdict: not kept" in said.out
     assert results(kit)["confirmation"]["holdout"] == "used_up"
     assert "the holdout has no questions left" in report(kit)
     campaign = kit.events("transition")[-1]["data"]["campaign"]

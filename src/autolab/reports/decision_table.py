@@ -17,7 +17,7 @@ METRICS = 6
 
 
 def decision_table(account: Account, *, with_cuts: bool = False) -> Markdown:
-    """What was measured against what the rule demands; `with_cuts` adds the share of trainings that were cut."""
+    """What was measured against what the rule demands; `with_cuts` adds the share of trials that were cut."""
     rows = [*_search_rows(account), *_confirmation_rows(account), *_criterion_rows(account)]
     if with_cuts:
         rows += _cut_rows(account)
@@ -54,26 +54,30 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
         gain = account.interval(fresh)
     limit = threshold(account, fresh)
     yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, confirmation_result(confirmation)
-    # The number itself is secret: a candidate could be fitted to it.
+    # A later candidate could be fitted to the number.
     if confirmation.holdout in _HOLDOUT:
-        error = ""
-        if confirmation.holdout_error:
-            error = f", error over {confirmation.holdout_error}"
-        limit = f"above 0 (one-sided 2.5%{error})"
-        yield f"{name} (holdout)", "hidden on purpose", limit, _HOLDOUT[confirmation.holdout]
+        limit = "above 0 with 97.5% confidence"
+        yield f"{name} (holdout)", "kept secret", limit, _HOLDOUT[confirmation.holdout]
     if confirmation.reason == wording.MORE_CUT:
-        yield "trainings cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
+        yield "trials cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
     if confirmation.outcome == "kept":
         yield f"{name} (claimed)", claimed(account), "", "kept"
 
 
 def _cut_rows(account: Account) -> Iterator[Row]:
-    runs = [(comparison, "search") for comparison in account.results.assessment.comparisons]
+    search = " (search)" if account.confirmation is not None else ""
+    runs = [(comparison, search) for comparison in account.results.assessment.comparisons]
     if account.fresh is not None:
-        runs.append((account.fresh, "fresh seeds"))
+        runs.append((account.fresh, " (fresh seeds)"))
     for comparison, run in runs:
+        # Without a cut trial all arms have the same share, for a comparison has as many trials of each.
+        if comparison.cut and not any(arm.cut for arm in comparison.cut):
+            name = f"trials of an arm that diverged or scored worse than {comparison.bound:.5g}{run}"
+            yield name, cut_share(comparison.cut[0]), "", ""
+            continue
         for arm in comparison.cut:
-            yield f"trainings of {arm.arm} cut at {comparison.bound:.5g} ({run})", cut_share(arm), "", ""
+            name = f"trials of {arm.arm} that diverged or scored worse than {comparison.bound:.5g}{run}"
+            yield name, cut_share(arm), "", f"each counts as {comparison.bound:.5g}" if arm.cut else ""
 
 
 def _criterion_rows(account: Account) -> Iterator[Row]:

@@ -82,6 +82,7 @@ class Run:
 
     `gains` are those of the search, then that of the confirmation. `delta` is the least gain worth having, in the
     metric's units. Empty parts are not drawn. `runs`: the search, and where there was one the confirmation.
+    `primary_run` says of which of two runs the trials of `primary` are.
     """
 
     title: str
@@ -90,6 +91,7 @@ class Run:
     delta: float
     runs: Sequence[str]
     iteration_id: str
+    primary_run: str = ""
     gains: Sequence[Gain] = ()
     loss: Training = field(default_factory=Training)
     shares: Training = field(default_factory=Training)
@@ -158,7 +160,7 @@ def _level(interval: Interval) -> str:
 def _comparison(run: Run) -> Page:
     """Each arm's trials beside the paired differences."""
     looks = run.looks()
-    names = _arm_labels(run.primary, run.roles)
+    names = _arm_labels(run.primary, run.roles, run.primary_run)
     labels = [gain.label() for gain in run.gains]
     first, second = drawing.width_of(names), drawing.width_of(labels)
     wide = (WIDTH - first - second - 0.45) / 2
@@ -220,11 +222,14 @@ def _tall(labels: Sequence[str]) -> float:
     return max(1.3, 0.25 + row * len(labels))
 
 
-def _arm_labels(measure: Measure, arms: Iterable[str]) -> list[str]:
-    """The name of each row, how many trials it shows, and the level of its interval."""
+def _arm_labels(measure: Measure, arms: Iterable[str], of_run: str = "") -> list[str]:
+    """The name of each row, how many trials it shows, of which run, and the level of its interval."""
     labels = []
     for arm in arms:
-        label = f"{drawing.wrapped_name(arm)}\n{_counted(len(measure.values.get(arm, ())), 'trial')}"
+        label = f"{drawing.wrapped_name(arm)}\n"
+        if of_run:
+            label += f"{of_run}\n"
+        label += _counted(len(measure.values.get(arm, ())), "trial")
         if arm in measure.means:
             label += f", {_level(measure.means[arm])}"
         labels.append(label)

@@ -52,7 +52,7 @@ class DocumentView:
     def meanings(self) -> dict[str, str]:
         """The words that the documents use, as a reader sees them, each with its sentence."""
         account = self.account
-        sentences = wording.explained(account.results, account.rule, account.metric, account.delta)
+        sentences = wording.explained(account.results, account.rule, account.metric, account.delta, account.cut_at)
         return {wording.spoken(word): sentence for word, sentence in sentences.items()}
 
     @property
@@ -66,13 +66,19 @@ class DocumentView:
 
     @property
     def cuts(self) -> str:
-        """How often trainings were cut in the run that decided; empty without a bound."""
+        """How many trials were cut in the run that decided; empty if none was."""
         decisive = self.account.fresh or self.account.lead
-        if decisive is None or not decisive.cut:
+        if decisive is None or not passages.cuts(decisive):
             return ""
         # `capitalize` would write the names of the arms in lower case.
         shares = passages.cuts(decisive)
-        return f"{shares[0].upper()}{shares[1:]}. {self.meanings.get('cut', '')}"
+        return f"{shares[0].upper()}{shares[1:]}."
+
+    @property
+    def levels(self) -> tuple[str, str]:
+        """The levels of the intervals by which the sequential rule supports and refutes a gain, `99%` and `90%`."""
+        support = 1 - 2 * self.account.rule.alpha / len(self.account.design.variants)
+        return f"{100 * support:.4g}%", f"{100 * (1 - 2 / rules.REFUTED):.4g}%"
 
     @property
     def oddities(self) -> tuple[str, ...]:
@@ -87,20 +93,20 @@ class DocumentView:
 
     @property
     def containment(self) -> str:
-        """The level, and the limits that the kernel did not enforce."""
+        """The level, and the limits that Autolab watched because the kernel did not enforce them."""
         manifest = self.account.manifest
         level: str = manifest.containment or "unknown"
+        if level == "none":
+            return "none, so their programs had the rights of the user who started them"
         watched = set()
         for trial in manifest.trials:
             for limit, keeper in trial.contained.items():
                 if keeper == "watcher":
                     watched.add(limit)
-        notes = [level]
-        if level == "none":
-            notes.append("programs ran with the rights of the user who started them")
         if watched:
-            notes.append(f"{', '.join(sorted(watched))} checked a few times a second, not enforced by the kernel")
-        return "; ".join(notes)
+            limits = ", ".join(sorted(watched))
+            level += f"; Autolab watched their use of {limits}, the kernel enforced all other limits"
+        return level
 
     @property
     def figures(self) -> tuple[Markdown, ...]:
@@ -120,9 +126,10 @@ class DocumentView:
 
     @property
     def manifests(self) -> Markdown:
+        """A link to the manifest of each run."""
         links = []
-        for manifest, _ in self.account.runs:
-            links.append(self.link(str(PATHS.run(manifest.run_id).manifest)))
+        for name, (manifest, _) in zip(("search", "fresh seeds"), self.account.runs, strict=False):
+            links.append(self.link(str(PATHS.run(manifest.run_id).manifest), f"{name} ({manifest.run_id})"))
         return Markdown(", ".join(links))
 
     def link(self, path: str, text: str = "") -> Markdown:

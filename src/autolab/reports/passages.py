@@ -29,14 +29,16 @@ from autolab.lab.schemas.experiment import (
 )
 from autolab.lab.schemas.outcomes import TrialOutcome, Verdict
 from autolab.lab.schemas.replies import DocsOutput
-from autolab.reports.rounding import decimals_of, duration, gain_of, mean_of, shown
-from autolab.stats import rules, wording
+from autolab.reports.rounding import decimals_of, duration, gain_of, means_of, shown
+from autolab.stats import wording
 from autolab.stats.plan import recorded_plan
-from autolab.stats.verdict import judge
+from autolab.stats.verdict import shown_interval
 
 PATHS = IterationPaths(Path())
 """The names of an iteration's files, relative to its folder."""
 SUMMARY = str(PATHS.summary)
+_MOST_DECIMALS = 6
+"""Decimals at most that tell a claim from the mean that it lowers."""
 _NO_WORDS = DocsOutput(observation="", inference="", claim="")
 _PROMISES_FEWER = re.compile(r"\b(?:fewer|less|a fraction of the|half the|no more)\s+(?:weights|parameters)\b", re.I)
 
@@ -129,8 +131,19 @@ class Account:
         return _comparison_of(self.confirmation.arm, self.confirm_metrics.comparisons)
 
     @property
+    def cut_at(self) -> float | None:
+        """The bound at which trials were cut, in the metric's units; None if none was."""
+        comparisons = [*self.results.assessment.comparisons]
+        if self.fresh is not None:
+            comparisons.append(self.fresh)
+        for comparison in comparisons:
+            if any(arm.cut for arm in comparison.cut):
+                return comparison.bound
+        return None
+
+    @property
     def fresh_pairs(self) -> int:
-        """Pairs of trainings on fresh seeds."""
+        """Pairs of trials on fresh seeds."""
         if self.fresh is not None:
             return pairs_of(self.fresh)
         if self.confirmation is not None:
@@ -138,23 +151,15 @@ class Account:
         return 0
 
     def interval(self, compared: Comparison) -> Interval:
-        """The gain of a comparison with the interval that goes with its verdict.
-
-        The sequential rule supports a gain at its own level, but rules one out at one error in 20. So a gain that is
-        not supported has the interval whose ends each miss at most 1 time in 20.
-        """
-        manifest, rule = self.manifest, self.rule
+        """The gain of a comparison with the interval that goes with its verdict (`verdict.shown_interval`)."""
+        # A manifest without a rule of its own has no plan, and the rule that it was made under has one interval.
+        if compared.verdict is Verdict.SUPPORTED or self.rule.rule != "sequential":
+            return compared.difference
+        manifest = self.manifest
         if self.confirm is not None and compared is self.fresh:
             manifest = self.confirm
-        if compared.verdict is Verdict.SUPPORTED or rule.rule != "sequential":
-            return compared.difference
         plan = recorded_plan(manifest, self.design, self.hypothesis, None)
-        at_refutation = rule.model_copy(update={"alpha": len(plan.variants) / rules.REFUTED})
-        ruling = judge(replace(plan, rule=at_refutation), manifest.trials).rulings[compared.arm]
-        # A rule with another error may stop at another pair; then only the recorded interval fits the verdict.
-        if ruling.interval.n != compared.difference.n:
-            return compared.difference
-        return ruling.interval
+        return shown_interval(compared, replace(plan, rule=self.rule), manifest.trials)
 
 
 def _comparison_of(arm: str, comparisons: Iterable[Comparison]) -> Comparison | None:
@@ -188,7 +193,7 @@ def _outcome(account: Account) -> str:
     variants = len(assessment.comparisons)
     if variants > 1:
         best = f", the best of {variants} variants"
-    return f"{movement}, {pairs_of(lead)} pairs{_cut_trainings(lead)}{best}{_why(account, lead)}"
+    return f"{movement}, {pairs_of(lead)} pairs{_cut_trials(lead)}{best}{_why(account, lead)}"
 
 
 def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Comparison) -> str:
@@ -197,9 +202,9 @@ def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Compa
         movement = _movement(lead, account.metrics, lead.difference)
         return f"{movement} in the search; the confirmation has no result: {confirmation.reason}"
     movement = _movement(fresh, metrics, account.interval(fresh))
-    movement += f", {account.fresh_pairs} fresh seeds{_cut_trainings(fresh)}"
+    movement += f", {account.fresh_pairs} fresh seeds{_cut_trials(fresh)}"
     if confirmation.reason == wording.MORE_CUT:
-        return f"{movement}, but more trainings were cut than of the baseline"
+        return f"{movement}, but more trials were cut than of the baseline"
     # The search selected this variant, so its gain was flattered: the reader sees by how much.
     if confirmation.outcome == "retracted" and confirmation.holdout == "not_asked":
         search_gain = shown(lead.difference.mean, decimals_of(lead.difference))
@@ -218,20 +223,20 @@ HOLDOUT = {
 
 def _movement(compared: Comparison, metrics: RunMetrics, gain: Interval) -> str:
     """`val_loss 0.0857 -> 0.0459, gain 0.040 (99% CI 0.023 to 0.057)`; a gain is positive if it is for the better."""
-    baseline = mean_of(metrics.arms[compared.baseline][compared.metric])
-    variant = mean_of(metrics.arms[compared.arm][compared.metric])
+    before, after = metrics.arms[compared.baseline][compared.metric], metrics.arms[compared.arm][compared.metric]
+    baseline, variant = means_of(before, after, gain)
     metric = compared.metric
     if metrics.self_reported:
         metric += " (self-reported)"
     return f"{metric} {baseline} -> {variant}, gain {gain_of(gain)}"
 
 
-def _cut_trainings(compared: Comparison) -> str:
-    """How many trainings were cut, if any."""
+def _cut_trials(compared: Comparison) -> str:
+    """How many trials were cut, if any."""
     shares = ""
     for arm in compared.cut:
         if arm.cut:
-            shares += f", {arm.cut} of {arm.trials} trainings of {arm.arm} cut"
+            shares += f", {arm.cut} of {arm.trials} trials of {arm.arm} cut"
     return shares
 
 
@@ -261,7 +266,7 @@ def finding(compared: Comparison, metrics: RunMetrics) -> str:
     """The result of a comparison, in one sentence without its full stop."""
     movement = _movement(compared, metrics, compared.difference)
     text = f"{compared.arm} against {compared.baseline}: {movement}, {pairs_of(compared)} pairs"
-    if compared.cut:
+    if cuts(compared):
         text += f"; {cuts(compared)}"
     return text
 
@@ -287,8 +292,12 @@ def claimed(account: Account) -> str:
     confirmation = account.confirmation
     if confirmation is None or confirmation.outcome != "kept":
         return ""
-    gain = shown(confirmation.shrunken, decimals_of(confirmation.difference))
-    claim = f"{gain} (mean on fresh seeds, shrunk towards 0 by its uncertainty)"
+    places, mean = decimals_of(confirmation.difference), confirmation.difference.mean
+    # A claim that looks like the mean would not show that it is lower.
+    while shown(mean, places) == shown(confirmation.shrunken, places) and places < _MOST_DECIMALS:
+        places += 1
+    lowered = f"the mean on fresh seeds, {shown(mean, places)}, lowered for its uncertainty"
+    claim = f"{shown(confirmation.shrunken, places)} ({lowered})"
     # Without a holdout nothing has shown that the gain is more than a fit to these examples.
     if confirmation.evaluation_only:
         claim += f", {wording.ALONE}"
@@ -307,21 +316,26 @@ def _with_reason(word: str, reason: str) -> str:
 
 
 def cuts(compared: Comparison) -> str:
-    """How often the trainings of a comparison with a bound were cut, per arm."""
-    shares = "; ".join(f"{arm.arm}: {cut_share(arm)}" for arm in compared.cut)
-    return f"mean gain, scores cut at {compared.bound:.5g}; {shares}"
+    """The arms of a comparison with trials that were cut, and how many; empty if none was."""
+    shares = []
+    for arm in compared.cut:
+        # Of a few trials the upper limit is large even if none was cut, and would read like a failure.
+        if arm.cut:
+            limit = f"(each counts as {compared.bound:.5g})"
+            shares.append(f"trials of {arm.arm} that diverged or scored worse {limit}: {cut_share(arm)}")
+    return "; ".join(shares)
 
 
 def cut_share(arm: CutTrials) -> str:
-    """`1 of 12 cut (1 diverged), at most 33.9% of all trainings (95% confidence)`."""
-    share = f"{arm.cut} of {arm.trials} cut"
+    """`1 of 12, 1 diverged (at most 33.9% in the long run, with 95% confidence)`."""
+    share = f"{arm.cut} of {arm.trials}"
     if arm.diverged:
-        share += f" ({arm.diverged} diverged)"
-    return f"{share}, at most {100 * arm.at_most:.3g}% of all trainings (95% confidence)"
+        share += f", {arm.diverged} diverged"
+    return f"{share} (at most {100 * arm.at_most:.3g}% in the long run, with 95% confidence)"
 
 
 def pairs_of(compared: Comparison) -> int:
-    """The pairs of trainings that were read; older manifests have only the interval's count."""
+    """The pairs of trials that were read; older manifests have only the interval's count."""
     if compared.pairs is None:
         return compared.difference.n
     return compared.pairs
@@ -331,9 +345,12 @@ def pairs_of(compared: Comparison) -> int:
 
 
 def spent(account: Account) -> str:
-    """Trials and their time, of the search and of the confirmation: `4 trials, 8.0 s`."""
-    count, seconds, reused = 0, 0.0, 0
-    for manifest, _ in account.runs:
+    """Trials and their time, of the search and of the confirmation.
+
+    `3 trials were run in 8.2 s, and 5 earlier ones reused; the rule needed 6 of these 8`.
+    """
+    count, seconds, reused, needed = 0, 0.0, 0, 0
+    for manifest, metrics in account.runs:
         for trial in manifest.trials:
             if trial.outcome is TrialOutcome.CANCELLED:
                 continue
@@ -343,9 +360,15 @@ def spent(account: Account) -> str:
                 continue
             count += 1
             seconds += trial.seconds
-    text = f"{count} trials, {duration(seconds)}"
+        for means in metrics.arms.values():
+            needed += max(mean.n for mean in means.values())
+    text = f"{count} trials were run in {duration(seconds)}"
+    if count == 1:
+        text = f"1 trial was run in {duration(seconds)}"
     if reused:
-        text += f" ({reused} more reused from earlier iterations)"
+        text += f", and {reused} earlier {'one' if reused == 1 else 'ones'} reused"
+    if 0 < needed < count + reused:
+        text += f"; the rule needed {needed} of these {count + reused}"
     return text
 
 
@@ -361,6 +384,27 @@ class ArmCost:
 def costs(account: Account) -> list[ArmCost]:
     """The cost of each arm of the search, the baseline first."""
     return [ArmCost(arm, _parameters(account, arm), _seconds(account, arm)) for arm in account.arms]
+
+
+def ratios(account: Account) -> list[str]:
+    """Where a variant differs from the baseline in size or time by more than a tenth, in a sentence each."""
+    baseline, *variants = costs(account)
+    sentences = []
+    for arm in variants:
+        if arm.parameters and baseline.parameters and _differ(arm.parameters, baseline.parameters):
+            times = f"{arm.parameters / baseline.parameters:.2g} times the baseline's parameters"
+            counts = f"{arm.parameters:,} against {baseline.parameters:,}, self-reported"
+            sentences.append(f"{arm.name} has {times} ({counts}), so its effect may be that of its size.")
+        if arm.seconds and baseline.seconds and _differ(arm.seconds, baseline.seconds):
+            times = f"{arm.seconds / baseline.seconds:.2g} times as long as one of the baseline"
+            seconds = f"{duration(arm.seconds)} against {duration(baseline.seconds)}"
+            sentences.append(f"A trial of {arm.name} takes {times} ({seconds}).")
+    return sentences
+
+
+def _differ(one: float, other: float) -> bool:
+    """Whether two costs differ by more than a tenth; less is noise of the machine."""
+    return not 0.9 < one / other < 1.1
 
 
 def contradiction(account: Account) -> str:

@@ -48,6 +48,14 @@ def mean_of(arm: ArmMetrics) -> str:
     return shown(arm.mean, decimals(_half95(arm)))
 
 
+def means_of(one: ArmMetrics, other: ArmMetrics, gain: Interval) -> tuple[str, str]:
+    """Two means that are compared, with the decimals of their gain if those are more, `0.0452`, `0.0471`."""
+    places = max(decimals(_half95(one)), decimals(_half95(other)))
+    if gain.low is not None:
+        places = max(places, decimals_of(gain))
+    return shown(one.mean, places), shown(other.mean, places)
+
+
 def mean_with_half(arm: ArmMetrics) -> str:
     """An arm's mean and half of its 95% interval, `0.0833 ± 0.0028`."""
     half = _half95(arm)

@@ -194,13 +194,20 @@ def _figures(measured: _Measured) -> figures.Run:
         outcome, evaluation_only = confirmation.outcome, confirmation.evaluation_only
         standing = heading(assessment.verdict, status, reason, outcome, evaluation_only)
     losses, shares = _panels(measured)
+    # The trials behind the numbers of the headline; an arm that was not confirmed has trials in the search alone.
+    shown, primary_run = run, ""
+    if measured.fresh is not None:
+        primary_run = "search"
+        if measured.fresh.metrics.arms.keys() >= {arm.name for arm in plan.arms}:
+            shown, primary_run = measured.fresh, "fresh seeds"
     note = ""
     if plan.self_reported:
         note = "self-reported: no evaluator measured these numbers"
     return figures.Run(
         title=f"{one_line(measured.hypothesis.title)[:120]}: {standing}",
         roles={arm.name: arm.role for arm in plan.arms},
-        primary=_measure(run, plan.metric),
+        primary=_measure(shown, plan.metric),
+        primary_run=primary_run,
         delta=plan.delta,
         runs=tuple(part.run_id for part in measured.runs),
         iteration_id=run.manifest.iteration_id,
@@ -235,13 +242,16 @@ def _gains(measured: _Measured) -> list[Gain]:
     gains = []
     for compared in measured.search.judgement.comparisons:
         verdict_label = f"{prefix}{compared.verdict}"
-        gains.append(Gain(compared.arm, verdict_label, compared.difference, measured.search.gains(compared)))
+        interval = verdict.shown_interval(compared, measured.search.plan, measured.search.manifest.trials)
+        gains.append(Gain(compared.arm, verdict_label, interval, measured.search.gains(compared)))
     if confirmation is not None and fresh is not None:
         # A run that failed has no comparison, and its row no points.
         pairs: list[float] = []
+        interval = confirmation.difference
         for compared in fresh.judgement.comparisons:
             pairs += fresh.gains(compared)
-        gains.append(Gain(confirmation.arm, f"fresh seeds: {fate(confirmation)}", confirmation.difference, pairs))
+            interval = verdict.shown_interval(compared, fresh.plan, fresh.manifest.trials)
+        gains.append(Gain(confirmation.arm, f"fresh seeds: {fate(confirmation)}", interval, pairs))
     return gains
 
 

@@ -132,6 +132,23 @@ def _rulings(plan: Plan, by_cell: dict[CellKey, Trial]) -> dict[str, rules.Rulin
     return rulings
 
 
+def shown_interval(compared: Comparison, plan: Plan, trials: Sequence[Trial]) -> Interval:
+    """The gain of a comparison with the interval that goes with its verdict.
+
+    The sequential rule supports a gain at its own level, but rules one out at one error in 20. So a gain that is not
+    supported has the interval whose ends each miss at most 1 time in 20.
+    """
+    rule = plan.rule
+    if rule is None or rule.rule != "sequential" or compared.verdict is Verdict.SUPPORTED:
+        return compared.difference
+    at_refutation = rule.model_copy(update={"alpha": len(plan.variants) / rules.REFUTED})
+    ruling = judge(replace(plan, rule=at_refutation), trials).rulings[compared.arm]
+    # A rule with another error may stop at another pair; then only the recorded interval fits the verdict.
+    if ruling.interval.n != compared.difference.n:
+        return compared.difference
+    return ruling.interval
+
+
 def _pairs(plan: Plan, variant: str, by_cell: dict[CellKey, Trial]) -> Iterator[Pair]:
     """A variant's pairs from the first seed on, up to the first that is incomplete or failed."""
     failure = plan.scale.failure

@@ -18,42 +18,46 @@ MORE_CUT = "more_cut"
 ALONE = "on this evaluation alone"
 """Goes with every claim that no holdout has tested."""
 MEANINGS: dict[str, str] = {
-    "supported": "A gain of zero or less is ruled out (a change without a gain passes at most {keep}), and the mean"
-    " gain is at least {least}.",
+    "supported": "The CI of the gain lies above 0 (a useless change passes at most {keep}), and the mean gain is at"
+    " least {least}.",
     "refuted": "A gain of {delta} or more in {metric} is ruled out (a real one is missed at most {rule_out}).",
     "inconclusive": "A gain in {metric} is neither shown nor ruled out, so nothing is claimed.",
     "criterion": "A limit that was set before the run is not met, whatever the gain is.",
-    "futile": "After {pairs} pairs a gain of {delta} or more in {metric} had become unlikely, so measuring stopped to"
-    " save trials; such a gain is not ruled out (a real one is given up at most {give_up}).",
+    "futile": "After {pairs} pairs a gain of {delta} or more in {metric} had become unlikely, so the run stopped to"
+    " save trials. Such a gain is not ruled out (a real one is given up at most {give_up}).",
     "budget": "All {pairs} planned pairs are used, and they neither show a gain in {metric} nor rule out one of"
     " {delta}.",
     "no_change": "The variant scored exactly as the baseline in every pair, so the change has no measured effect.",
     "deterministic": "The seed has no effect on this training, so more seeds prove nothing{instead}.",
-    "kept": "The gain was measured again on fresh seeds{holdout}, and later candidates build on this one.",
-    "alone": "The lab has no holdout, so the gain is claimed on this evaluation set alone; other data may not show it.",
+    "kept": "The gain was measured again on fresh seeds{holdout}. Later iterations build on this variant.",
+    "alone": "The lab has no holdout, so the gain is claimed on this evaluation set alone. Other data may not show it.",
     "retracted": "The gain of the search was not repeated on {where}, so it is not claimed and nothing builds on it.",
-    MORE_CUT: "The mean gain was repeated on fresh seeds, but more of the variant's trainings than of the baseline's"
+    MORE_CUT: "The mean gain was repeated on fresh seeds, but more of the variant's trials than of the baseline's"
     " were cut at the bound (test.max_failure_share allows {allowed}), so it is not claimed and nothing builds on it.",
-    "cut": "A training that diverges, or that scores worse than {bound}, counts as {bound}.",
+    "cut": "A trial that diverges, or that scores worse than {bound}, counts as {bound}.",
     "search_only": "The gain was repeated on fresh seeds, but {missing}, so it is not claimed and nothing builds on"
     " it.",
     "suspicious": "The gain was repeated but looks too good to be true, so nothing builds on it until you decide with"
     " `autolab review`.",
-    "unconfirmed": "The gain is not measured on fresh seeds yet, and the search selected it, so a part of it may be"
-    " luck.",
+    "unconfirmed": "The gain is not measured on fresh seeds yet. The search selected it, so a part of it may be luck.",
     "confirmed": "The gain was repeated on seeds that the search had not used.",
     "failed": "The code did not run to its end, which says nothing about the hypothesis.",
 }
 """One sentence a word. `criterion` replaces `refuted` if a limit decided and not the gain; `more_cut` replaces
 `retracted` if the gain was repeated; `alone` goes with `kept` in a lab without a holdout."""
 
-_LABELS = {"search_only": "Not claimed (search only)", "suspicious": "Set aside (suspicious)"}
+_LABELS = {"suspicious": "Set aside (suspicious)"}
+_SPOKEN = {"search_only": "not kept"}
+"""Words that documents name otherwise than records."""
 
 
 def words(verdict: Verdict | None, status: str, reason: str = "", outcome: str | None = None) -> tuple[str, ...]:
     """The verdict and what became of it, as keys of `MEANINGS`; `outcome` is that of a confirmation."""
     if verdict is None:
         return ("failed",) if status == "failed" else ()
+    # What took the verdict of the search back says more than `inconclusive`.
+    if outcome is not None and verdict is Verdict.INCONCLUSIVE:
+        return (outcome,)
     if outcome is not None:
         return verdict.value, outcome
     if verdict is Verdict.SUPPORTED:
@@ -112,7 +116,7 @@ def label(results: Results) -> str:
 
 
 def fate(confirmation: Confirmation) -> str:
-    """What became of a claim: `kept`, `kept on this evaluation alone`, `search only`."""
+    """What became of a claim: `kept`, `kept on this evaluation alone`, `not kept`."""
     text = spoken(confirmation.outcome)
     if confirmation.evaluation_only:
         text += f" {ALONE}"
@@ -120,8 +124,8 @@ def fate(confirmation: Confirmation) -> str:
 
 
 def spoken(word: str) -> str:
-    """A key of `MEANINGS` as a reader sees it."""
-    return word.replace("_", " ")
+    """A word of the records as a reader sees it."""
+    return _SPOKEN.get(word, word.replace("_", " "))
 
 
 def came_back(confirmation: Confirmation) -> bool:
@@ -129,13 +133,20 @@ def came_back(confirmation: Confirmation) -> bool:
     return confirmation.outcome != "retracted" or confirmation.reason == MORE_CUT
 
 
-def explained(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
-    """Each word that the documents of an experiment use, with its sentence, in the order in which a reader meets it."""
+def explained(
+    results: Results, rule: StoppingRule, metric: str, delta: float, cut_at: float | None = None
+) -> dict[str, str]:
+    """Each word that the documents of an experiment use, with its sentence, in the order in which a reader meets it.
+
+    `cut_at` is the bound at which trials were cut, in the metric's units; None if none was.
+    """
     numbers = _numbers(results, rule, metric, delta)
     sentences = {}
     for word in dict.fromkeys(_used(results)):
         numbers |= _pairs(word, results.assessment.comparisons)
         sentences[word] = MEANINGS[_key(word, results)].format(**numbers)
+    if cut_at is not None:
+        sentences["cut"] = MEANINGS["cut"].format(bound=f"{cut_at:.5g}")
     return sentences
 
 
@@ -150,8 +161,6 @@ def _used(results: Results) -> Iterator[str]:
         yield comparison.verdict.value
         if comparison.reason in MEANINGS:
             yield comparison.reason
-    if any(comparison.bound is not None for comparison in comparisons):
-        yield "cut"
 
 
 def _key(word: str, results: Results) -> str:
@@ -168,7 +177,6 @@ def _key(word: str, results: Results) -> str:
 def _numbers(results: Results, rule: StoppingRule, metric: str, delta: float) -> dict[str, str]:
     """The values for the braces of the sentences, except the pairs."""
     holdout = results.confirmation.holdout if results.confirmation else "not_asked"
-    bounds = [f"{c.bound:.5g}" for c in results.assessment.comparisons if c.bound is not None]
     allowed, rule_out, give_up = "no more", 1 / rules.REFUTED, 1 / rules.FUTILE
     if rule.max_failure_share is not None:
         allowed = f"{100 * rule.max_failure_share:g}%"
@@ -184,7 +192,6 @@ def _numbers(results: Results, rule: StoppingRule, metric: str, delta: float) ->
         "metric": metric,
         "least": least(rule, delta),
         "holdout": {"passed": " and passed the holdout"}.get(holdout, ""),
-        "bound": "".join(bounds[:1]),
         "allowed": allowed,
         "where": {"failed": "the holdout"}.get(holdout, "fresh seeds"),
         "missing": {"used_up": "the holdout has no questions left"}.get(holdout, _NOT_ON_HOLDOUT),

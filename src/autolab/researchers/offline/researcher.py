@@ -206,7 +206,7 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
         against = " and ".join(bench.baselines)
     title = words.changes_title(changes, bench)
     return DesignOutput(
-        description=f"{title}, against {against}; data, seeds and settings are the same.",
+        description=f"{title}, against {against}. Nothing else differs.",
         baselines=tuple(baselines),
         variants=(Arm(name=arm),),
         secondary=snapshot.config.metric.report,

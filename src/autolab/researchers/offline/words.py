@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import JsonValue
 
 from autolab.lab.schemas.config import Metric
-from autolab.lab.schemas.experiment import Confirmation, Lesson, Results
+from autolab.lab.schemas.experiment import Confirmation, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import Verdict
 from autolab.lab.schemas.replies import DocsOutput, HypothesisOutput, PaperUpdate
 from autolab.researchers.base import Documents
@@ -85,27 +85,43 @@ def _history(idea: Idea, lessons: Sequence[Lesson]) -> str:
 def docs(documents: Documents, paper_targets: Sequence[str], parameters: tuple[int, int] | None) -> DocsOutput:
     """Observation, inference and claim, each by itself; a section for the first paper target."""
     assert documents.hypothesis is not None and documents.results is not None and documents.design is not None
-    hypothesis = documents.hypothesis
-    arm = documents.design.variants[0].name
-    size = _size(parameters)
-    inference, claim = _meaning(hypothesis.title, documents.results, parameters)
+    hypothesis, results = documents.hypothesis, documents.results
+    inference, claim = _meaning(hypothesis, results)
     cited = f" ({'; '.join(hypothesis.references)})" if hypothesis.references else ""
     # No number of the result: the engine adds those, from the record.
     section = [
         f"### {hypothesis.title}",
         f"{hypothesis.mechanism}{cited}",
-        f"The arms differ in nothing else.{size} {claim}",
+        f"The arms differ in nothing else.{_size(parameters)} {claim}",
     ]
     updates: tuple[PaperUpdate, ...] = ()
     if paper_targets:
         updates = (PaperUpdate(path=paper_targets[0], text="\n\n".join(section)),)
     return DocsOutput(
-        observation=f"`{arm}` differs from its baseline in this change alone. Both trained on the same seeds.{size}",
+        observation=_observation(results, documents.design.variants[0].name, hypothesis.metric),
         inference=inference,
         claim=claim,
         paper=updates,
         no_changes=None if updates else "the lab names no paper target",
     )
+
+
+def _observation(results: Results, variant: str, metric: str) -> str:
+    """How the variant scored beside its baseline, on fresh seeds if it was trained on them."""
+    confirmation, comparisons = results.confirmation, results.assessment.comparisons
+    seeds = "with the same seeds"
+    if confirmation is not None and confirmation.difference.n:
+        variant, gain = confirmation.arm, confirmation.difference.mean
+        seeds = "with the same fresh seeds"
+    elif comparisons:
+        lead = max(comparisons, key=lambda compared: compared.difference.mean)
+        variant, gain = lead.arm, lead.difference.mean
+    else:
+        return f"`{variant}` was not measured."
+    score = "a better" if gain > 0 else "a worse"
+    if gain == 0:
+        return f"`{variant}` has the same mean {metric} as its baseline {seeds}."
+    return f"`{variant}` has {score} mean {metric} than its baseline {seeds}."
 
 
 def _size(parameters: tuple[int, int] | None) -> str:
@@ -114,20 +130,18 @@ def _size(parameters: tuple[int, int] | None) -> str:
     return f" The candidate has {parameters[1]:,} parameters, the base has {parameters[0]:,}."
 
 
-def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) -> tuple[str, str]:
-    """Inference and claim for the verdict on the hypothesis called `name`."""
+def _meaning(hypothesis: Hypothesis, results: Results) -> tuple[str, str]:
+    """Inference and claim for the verdict on a hypothesis."""
     verdict, reason = results.assessment.verdict, results.assessment.reason
     confirmation = results.confirmation
+    better = "lowers" if hypothesis.direction == "minimize" else "raises"
     if verdict is Verdict.SUPPORTED:
-        inference = "The gain agrees with the mechanism. The arms differ in nothing else."
-        if parameters is not None and parameters[1] > 1.2 * parameters[0]:
-            ratio = f"{parameters[1] / parameters[0]:.2g} times the parameters"
-            inference = f"The gain agrees with the mechanism. But the candidate also has {ratio} of the base,"
-            inference += " and this experiment cannot tell which of the two caused the gain."
-        return inference, f"{name}: better on this data at this training length; {_evidence(confirmation)}."
+        inference = "The gain agrees with the mechanism."
+        effect = f"The change {better} {hypothesis.metric} on this data at this training length."
+        return inference, f"{effect} {_evidence(confirmation)}."
     if reason == "retracted":
         inference = "The search keeps the largest gain that it sees, which is partly luck. This one did not repeat."
-        return inference, f"{name}: nothing is claimed."
+        return inference, "Nothing is claimed."
     # The verdict here is inconclusive: the claim needs the holdout as well.
     if reason == "search_only":
         why = "no question to the holdout was left"
@@ -137,28 +151,29 @@ def _meaning(name: str, results: Results, parameters: tuple[int, int] | None) ->
         inference = (
             "The gain repeated on fresh seeds, so it was not luck of the search. It may hold on this evaluation only."
         )
-        return inference, f"{name}: better on this evaluation, and not claimed: {why}."
+        return inference, f"Nothing is claimed, because {why}."
     if verdict is Verdict.REFUTED:
         inference = "The mechanism does not work here, or the base already has its benefit in another way."
         gains = [comparison.difference.mean for comparison in results.assessment.comparisons]
         if gains and max(gains) < 0:
             inference = "The change made the result worse. The experiment does not show why."
-        return inference, f"{name}: no gain of the wanted size on this base. Another base may give another result."
+        claim = "The change gives no gain of the wanted size on this base. Another base may give another result."
+        return inference, claim
     if reason == "no_change":
-        return "The change could not be made to work here.", f"{name}: nothing was learned about the mechanism."
+        return "The change could not be made to work here.", "Nothing was learned about the mechanism."
     inference = "If there is an effect, it is too small or too variable to show with this number of pairs."
-    return inference, f"{name}: undecided."
+    return inference, "Nothing is claimed, because the question is open."
 
 
 def _evidence(confirmation: Confirmation | None) -> str:
     """What is known of a supported gain beyond the search."""
     if confirmation is None:
-        return "not yet measured on fresh seeds"
+        return "The gain is not yet measured on fresh seeds"
     if confirmation.holdout == "passed":
-        return "also measured on fresh seeds, and the holdout agrees"
+        return "Fresh seeds and the holdout agree"
     if confirmation.holdout == "used_up":
-        return "also measured on fresh seeds; no question to the holdout was left"
-    return "also measured on fresh seeds"
+        return "Fresh seeds agree; no question to the holdout was left"
+    return "Fresh seeds agree"
 
 
 def onward(results: Results, supported: bool) -> str:
