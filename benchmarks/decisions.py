@@ -253,7 +253,7 @@ def picture(rows: dict[str, Row], path: Path) -> None:
         _dots(left, rows, "false share of kept", 100)
         _dots(right, rows, "trials an idea", 1)
         left.set(xlim=(-2, 100), xlabel="kept changes that are no gain, %")
-        right.set(xscale="log", xlim=(0.9, 70), xlabel="trials an idea, confirmation included (log axis)")
+        right.set(xscale="log", xlim=(0.9, 70), xlabel="trials per idea, confirmation included (log axis)")
         right.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
         right.set_xticks([], minor=True)
         right.set_yticklabels([])
@@ -261,13 +261,13 @@ def picture(rows: dict[str, Row], path: Path) -> None:
         figure.text(
             0.01,
             0.885,
-            "Of the ideas 10% help and 20% harm, by twice the noise of one trial; 70% do nothing.",
+            "Of the simulated ideas, 10% help, 20% harm and 70% do nothing.",
             color="#4d4d4d",
         )
         figure.text(
             0.01,
             0.02,
-            "Simulated, truth known. Bars: 95% intervals. Shaded: up to 5%. Orange: no confirmation on fresh seeds.",
+            "Bars: 95% intervals. Shaded: up to 5%. Orange: no confirmation on fresh seeds. sprt: the noise is known.",
             color="#4d4d4d",
         )
         figure.legend(*_legend(), loc="upper right", frameon=False, ncols=2, bbox_to_anchor=(0.995, 0.995))

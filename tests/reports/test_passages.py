@@ -169,25 +169,24 @@ def test_a_gain_that_could_not_be_measured_again_is_told_without_a_number() -> N
 
 
 def test_what_was_spent_counts_the_confirmation_and_leaves_out_what_was_reused() -> None:
-    assert passages.spent(confirmed("kept")) == "4 trials were run in 8.0 s"
+    assert passages.spent(confirmed("kept")) == "4 new trials in 8.0 s"
     trials = [trial.value() for trial in manifest().trials]
     trials[0] |= {"reused_from": "it/run_0001/base-s0", "seconds": 900.0}
     told = account(manifest=manifest(trials=trials))
-    assert passages.spent(told) == "1 trial was run in 2.0 s, and 1 earlier one reused"
+    assert passages.spent(told) == "1 new trial in 2.0 s and 1 reused one"
 
 
-def test_trials_that_the_rule_did_not_need_are_said_so_that_the_numbers_add_up() -> None:
+def test_the_trials_that_are_counted_are_those_of_the_table_and_the_late_ones() -> None:
+    """Reused ones that the rule did not need cost nothing; new ones that it did not need cost their time."""
     told = account()
     trials = [trial.value() for trial in told.manifest.trials]
-    extra = [
-        trials[0] | {"trial": f"base-s{index}", "index": index, "reused_from": "it/run_0001/x"} for index in (1, 2)
-    ]
-    arms = {arm: {"val_loss": ArmMetrics(mean=0.1, std=None, n=1)} for arm in ("base", "small_cnn")}
-    told = replace(told, manifest=manifest(trials=[*trials, *extra]))
+    for index in (1, 2):
+        trials.append(trials[0] | {"trial": f"base-s{index}", "index": index, "reused_from": "it/run_0001/x"})
+    trials.append(trials[1] | {"trial": "small_cnn-s2", "index": 2})
+    arms = {arm: {"val_loss": ArmMetrics(mean=0.1, std=0.1, n=2)} for arm in ("base", "small_cnn")}
+    told = replace(told, manifest=manifest(trials=trials))
     told = replace(told, metrics=told.metrics.model_copy(update={"arms": arms}))
-    assert passages.spent(told) == (
-        "2 trials were run in 4.0 s, and 2 earlier ones reused; the rule needed 2 of these 4"
-    )
+    assert passages.spent(told) == "3 new trials in 6.0 s (1 of them ended after the decision) and 1 reused one"
 
 
 def sized(base: float, variant: float) -> Manifest:

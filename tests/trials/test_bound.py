@@ -17,7 +17,6 @@ from autolab.trials.evaluator import Problem, read_metrics
 
 RULE = {"rule": "sequential", "alpha": 0.005, "max_pairs": 12, "confirm_pairs": 12}
 LOOP = ("loop", "--max-iterations", "1")
-SHARE = "0 of 5 (at most 45.1% in the long run, with 95% confidence)"
 
 
 def diverging(where: str) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def test_the_bound_stands_in_the_design_before_the_run_and_in_what_is_claimed(tm
     bounds += [line["data"]["rule"]["bound"] for line in kit.events("run_started") if line["data"]["rule"]]
     assert set(bounds) == {calibrated["bound"]} and len(bounds) == 5
     summary = (folder_of(kit) / "analysis" / "summary.md").read_text()
-    assert f"| trials of an arm that diverged or scored worse than 0.69315 (fresh seeds) | {SHARE} |" in summary
+    assert "No trial diverged or scored worse than 0.69315; it would have counted as 0.69315." in summary
     trials = (folder_of(kit) / "analysis" / "tables" / "trials.csv").read_text().splitlines()
     assert "cut" in trials[0].split(",")
 

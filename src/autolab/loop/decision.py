@@ -135,8 +135,7 @@ def _merge_request(iteration: Iteration, candidate: Champion) -> str:
     """Write what a user needs to take a candidate over, and return where it lies."""
     commit, parent = candidate.commit, candidate.parent
     paths = iteration.lab.git.changed_paths(parent, commit)
-    share = iteration.campaign.claims.false_share
-    text = iteration_documents.merge_request(account_of(iteration), commit, parent, paths, share)
+    text = iteration_documents.merge_request(account_of(iteration), commit, parent, paths, iteration.campaign.claims)
     path = iteration.paths.folder / "merge_request.md"
     iteration.write(path, text)
     return iteration.relative(path)
@@ -205,13 +204,21 @@ def _lesson(iteration: Iteration, decision: Decision) -> Lesson:
         reason=assessment.reason,
         delta=spec.metrics.success_delta,
         gain=gain,
-        measured=_mean_score(variant_trials, manifest),
+        measured=_measured(iteration, results.confirmation) or _mean_score(variant_trials, manifest),
         baseline=_mean_score(baseline_trials, manifest),
         seconds=_mean_seconds(variant_trials),
         baseline_seconds=_mean_seconds(baseline_trials),
         decision=decision,
         **_claim_fields(results),
     )
+
+
+def _measured(iteration: Iteration, confirmation: Confirmation | None) -> Interval | None:
+    """The mean of a kept variant on fresh seeds, where no search has selected it; None for any other."""
+    if confirmation is None or confirmation.outcome != "kept":
+        return None
+    manifest = iteration.manifest(confirmation.run_id)
+    return _mean_score(_completed_trials(manifest, confirmation.arm), manifest)
 
 
 def _completed_trials(manifest: Manifest, arm: str) -> list[Trial]:

@@ -70,12 +70,8 @@ def _cut_rows(account: Account) -> Iterator[Row]:
     if account.fresh is not None:
         runs.append((account.fresh, " (fresh seeds)"))
     for comparison, run in runs:
-        # Without a cut trial all arms have the same share, for a comparison has as many trials of each.
-        if comparison.cut and not any(arm.cut for arm in comparison.cut):
-            name = f"trials of an arm that diverged or scored worse than {comparison.bound:.5g}{run}"
-            yield name, cut_share(comparison.cut[0]), "", ""
-            continue
-        for arm in comparison.cut:
+        # Without a cut trial a sentence below the table says so.
+        for arm in comparison.cut if any(arm.cut for arm in comparison.cut) else ():
             name = f"trials of {arm.arm} that diverged or scored worse than {comparison.bound:.5g}{run}"
             yield name, cut_share(arm), "", f"each counts as {comparison.bound:.5g}" if arm.cut else ""
 

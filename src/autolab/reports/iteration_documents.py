@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autolab.errors import RecordError
+from autolab.lab.schemas.campaign import Claims
 from autolab.lab.schemas.config import Files
 from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
 from autolab.reports import decision_table, passages
@@ -233,17 +234,24 @@ def _parts_of_headings(headings: Iterable[str]) -> dict[str, str]:
     return parts
 
 
-def merge_request(account: Account, commit: str, base: str, changed: Sequence[str], false_share: float | None) -> str:
+def merge_request(account: Account, commit: str, base: str, changed: Sequence[str], claims: Claims) -> str:
     """experiments/<ID>/merge_request.md: what a user needs to take over a candidate, and why they may.
 
-    `changed` are the paths that differ between `base` and `commit`; `false_share` is the campaign's estimate of false
-    ones among the kept (0 to 1), None if there is none.
+    `changed` are the paths that differ between `base` and `commit`; `claims` counts what the campaign has kept.
     """
-    share = None
-    if false_share is not None:
-        share = f"{100 * false_share:.3g}%"
+    useless = ""
+    # Of a single change a share says no more than the error of its own test.
+    if claims.kept > 1 and claims.false_share is not None:
+        useless = f"{100 * claims.false_share:.3g}%"
     return _rendered(
-        "merge_request", account, account.folder, commit=commit, base=base, changed=changed, false_share=share
+        "merge_request",
+        account,
+        account.folder,
+        commit=commit,
+        base=base,
+        changed=changed,
+        kept=claims.kept,
+        useless=useless,
     )
 
 

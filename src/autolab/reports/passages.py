@@ -142,6 +142,13 @@ class Account:
         return None
 
     @property
+    def uncut_at(self) -> float | None:
+        """The bound of the search, in the metric's units, if no trial was cut; None if one was or there is no bound."""
+        if self.cut_at is not None or self.lead is None:
+            return None
+        return self.lead.bound
+
+    @property
     def fresh_pairs(self) -> int:
         """Pairs of trials on fresh seeds."""
         if self.fresh is not None:
@@ -296,8 +303,7 @@ def claimed(account: Account) -> str:
     # A claim that looks like the mean would not show that it is lower.
     while shown(mean, places) == shown(confirmation.shrunken, places) and places < _MOST_DECIMALS:
         places += 1
-    lowered = f"the mean on fresh seeds, {shown(mean, places)}, lowered for its uncertainty"
-    claim = f"{shown(confirmation.shrunken, places)} ({lowered})"
+    claim = f"{shown(confirmation.shrunken, places)} (the mean on fresh seeds, less an allowance for luck)"
     # Without a holdout nothing has shown that the gain is more than a fit to these examples.
     if confirmation.evaluation_only:
         claim += f", {wording.ALONE}"
@@ -345,31 +351,39 @@ def pairs_of(compared: Comparison) -> int:
 
 
 def spent(account: Account) -> str:
-    """Trials and their time, of the search and of the confirmation.
+    """Trials and their time, of the search and of the confirmation: `18 new trials in 70 s and 4 reused ones`.
 
-    `3 trials were run in 8.2 s, and 5 earlier ones reused; the rule needed 6 of these 8`.
+    New trials that ended after the rule had decided have cost their time, and are said. Reused ones that it did not
+    need have cost nothing, and are left out.
     """
-    count, seconds, reused, needed = 0, 0.0, 0, 0
+    new, seconds, late, reused = 0, 0.0, 0, 0
     for manifest, metrics in account.runs:
         for trial in manifest.trials:
+            needed = trial.index < _read(metrics, trial.arm)
             if trial.outcome is TrialOutcome.CANCELLED:
                 continue
             # A reused trial has the seconds of its first run, which another iteration has paid.
             if trial.reused_from is not None:
-                reused += 1
+                reused += needed
                 continue
-            count += 1
+            new += 1
             seconds += trial.seconds
-        for means in metrics.arms.values():
-            needed += max(mean.n for mean in means.values())
-    text = f"{count} trials were run in {duration(seconds)}"
-    if count == 1:
-        text = f"1 trial was run in {duration(seconds)}"
+            late += not needed
+    text = f"{_counted(new, 'new trial')} in {duration(seconds)}"
+    if late:
+        text += f" ({late} of them ended after the decision)"
     if reused:
-        text += f", and {reused} earlier {'one' if reused == 1 else 'ones'} reused"
-    if 0 < needed < count + reused:
-        text += f"; the rule needed {needed} of these {count + reused}"
+        text += f" and {_counted(reused, 'reused one')}"
     return text
+
+
+def _read(metrics: RunMetrics, arm: str) -> int:
+    """How many trials of an arm the rule has read, which are those with the first indices."""
+    return max((mean.n for mean in metrics.arms.get(arm, {}).values()), default=0)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @dataclass(frozen=True)
@@ -398,7 +412,7 @@ def ratios(account: Account) -> list[str]:
         if arm.seconds and baseline.seconds and _differ(arm.seconds, baseline.seconds):
             times = f"{arm.seconds / baseline.seconds:.2g} times as long as one of the baseline"
             seconds = f"{duration(arm.seconds)} against {duration(baseline.seconds)}"
-            sentences.append(f"A trial of {arm.name} takes {times} ({seconds}).")
+            sentences.append(f"In the search a trial of {arm.name} took {times} ({seconds}).")
     return sentences
 
 

@@ -581,7 +581,8 @@ class Lesson(Record):
     """What one iteration showed. The researcher who proposes the next one reads it.
 
     `gain` is the paired difference of the leading variant (positive is better). `measured` and `baseline` are the means
-    of the primary metric with a 95% interval. `seconds` and `baseline_seconds` are the mean times of their trials.
+    of the primary metric with a 95% interval; `measured` is that of fresh seeds if the variant was kept. `seconds` and
+    `baseline_seconds` are the mean times of their trials.
     """
 
     iteration: Count
