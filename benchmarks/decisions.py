@@ -267,7 +267,7 @@ def picture(rows: dict[str, Row], path: Path) -> None:
         figure.text(
             0.01,
             0.02,
-            "Bars: 95% intervals. Shaded: up to 5%. Orange: no confirmation on fresh seeds. sprt: the noise is known.",
+            "Bars: 95% intervals. Shaded: up to 5%. Orange: no confirmation on fresh seeds.",
             color="#4d4d4d",
         )
         figure.legend(*_legend(), loc="upper right", frameon=False, ncols=2, bbox_to_anchor=(0.995, 0.995))
@@ -287,7 +287,8 @@ def _dots(axes: Any, rows: dict[str, Row], column: str, scale: float) -> None:
         axes.plot([scale * found.low, scale * found.high], [y, y], color=colour, linewidth=2, alpha=0.5, clip_on=False)
         face = colour if one.reuse else "white"
         axes.plot([scale * found.value], [y], "o", color=colour, markerfacecolor=face, markersize=6, clip_on=False)
-    axes.set_yticks(range(len(names)), names)
+    # The SPRT needs the noise that a trial has, where the other rules estimate it.
+    axes.set_yticks(range(len(names)), [name.replace("autolab, sprt", "autolab,\nnoise known") for name in names])
     for label in axes.get_yticklabels()[names.index("autolab") :]:
         label.set(color=BLUE, weight="bold")
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -61,13 +61,17 @@ def test_every_word_that_can_be_used_has_one_or_two_sentences() -> None:
         (
             ended(Verdict.INCONCLUSIVE, "futile"),
             "futile",
-            "(a change that has it is given up at most 1 time in 4).",
+            "is given up by mistake at most 1 time in 4.",
         ),
         (ended(Verdict.INCONCLUSIVE, "budget", pairs=24), "budget", "All 24 planned pairs are used"),
         (ended(Verdict.INCONCLUSIVE, "no_change"), "no_change", "the change has no measured effect."),
         (ended(Verdict.INCONCLUSIVE, "deterministic"), "deterministic", "more seeds prove nothing."),
         (ended(Verdict.SUPPORTED, "deterministic", pairs=2, parts=20), "deterministic", "; 20 equal parts of the"),
-        (ended(Verdict.REFUTED), "refuted", "is ruled out (a change that has it is refuted at most 1 time in 20)."),
+        (
+            ended(Verdict.REFUTED),
+            "refuted",
+            "is ruled out. A change with such a gain is refuted by mistake at most 1 time in 20.",
+        ),
         (ended(Verdict.SUPPORTED), "supported", "1 time in 200), and the mean gain is at least 0.005 (half of"),
         (ended(Verdict.SUPPORTED), "unconfirmed", "not measured on fresh seeds yet"),
         (confirmed("kept").results, "kept", "on fresh seeds and passed the holdout. Later iterations"),
@@ -92,9 +96,9 @@ def test_a_sentence_has_the_numbers_of_the_experiment(results: Results, word: st
 @pytest.mark.parametrize(
     ("rule", "word", "says"),
     [
-        ({"rule": "fixed"}, "refuted", "refuted at most 1 time in 200"),
+        ({"rule": "fixed"}, "refuted", "refuted by mistake at most 1 time in 200"),
         ({"rule": "fixed"}, "supported", "the mean gain is at least 0.01."),
-        ({"rule": "sprt", "deviation": 0.01, "beta": 0.1}, "futile", "given up at most 1 time in 10)"),
+        ({"rule": "sprt", "deviation": 0.01, "beta": 0.1}, "futile", "given up by mistake at most 1 time in 10."),
     ],
 )
 def test_the_errors_are_those_of_the_rule(rule: dict[str, object], word: str, says: str) -> None:

@@ -37,8 +37,6 @@ from autolab.stats.verdict import shown_interval
 PATHS = IterationPaths(Path())
 """The names of an iteration's files, relative to its folder."""
 SUMMARY = str(PATHS.summary)
-_MOST_DECIMALS = 6
-"""Decimals at most that tell a claim from the mean that it lowers."""
 _NO_WORDS = DocsOutput(observation="", inference="", claim="")
 _PROMISES_FEWER = re.compile(r"\b(?:fewer|less|a fraction of the|half the|no more)\s+(?:weights|parameters)\b", re.I)
 
@@ -299,11 +297,10 @@ def claimed(account: Account) -> str:
     confirmation = account.confirmation
     if confirmation is None or confirmation.outcome != "kept":
         return ""
-    places, mean = decimals_of(confirmation.difference), confirmation.difference.mean
-    # A claim that looks like the mean would not show that it is lower.
-    while shown(mean, places) == shown(confirmation.shrunken, places) and places < _MOST_DECIMALS:
-        places += 1
-    claim = f"{shown(confirmation.shrunken, places)} (the mean on fresh seeds, less an allowance for luck)"
+    places = decimals_of(confirmation.difference)
+    claim, mean = shown(confirmation.shrunken, places), shown(confirmation.difference.mean, places)
+    if claim != mean:
+        claim += f" (less than the mean of {mean}, because a gain that was selected is partly luck)"
     # Without a holdout nothing has shown that the gain is more than a fit to these examples.
     if confirmation.evaluation_only:
         claim += f", {wording.ALONE}"
@@ -351,10 +348,10 @@ def pairs_of(compared: Comparison) -> int:
 
 
 def spent(account: Account) -> str:
-    """Trials and their time, of the search and of the confirmation: `18 new trials in 70 s and 4 reused ones`.
+    """Time and trials of the search and of the confirmation.
 
-    New trials that ended after the rule had decided have cost their time, and are said. Reused ones that it did not
-    need have cost nothing, and are left out.
+    `96 s for 17 new trials (and 1 that came too late to count); 5 more were reused`. The numbers add up to those of the
+    tables. Reused trials that the rule did not need have cost nothing, and are left out.
     """
     new, seconds, late, reused = 0, 0.0, 0, 0
     for manifest, metrics in account.runs:
@@ -369,11 +366,11 @@ def spent(account: Account) -> str:
             new += 1
             seconds += trial.seconds
             late += not needed
-    text = f"{_counted(new, 'new trial')} in {duration(seconds)}"
+    text = f"{duration(seconds)} for {_counted(new - late, 'new trial')}"
     if late:
-        text += f" ({late} of them ended after the decision)"
+        text += f" (and {late} that came too late to count)"
     if reused:
-        text += f" and {_counted(reused, 'reused one')}"
+        text += f"; {reused} more {'was' if reused == 1 else 'were'} reused"
     return text
 
 

@@ -20,12 +20,12 @@ ALONE = "on this evaluation alone"
 MEANINGS: dict[str, str] = {
     "supported": "The CI of the gain lies above 0 (a useless change passes at most {keep}), and the mean gain is at"
     " least {least}.",
-    "refuted": "A gain of {delta} or more in {metric} is ruled out (a change that has it is refuted at most"
-    " {rule_out}).",
+    "refuted": "A gain of {delta} or more in {metric} is ruled out. A change with such a gain is refuted by mistake at"
+    " most {rule_out}.",
     "inconclusive": "A gain in {metric} is neither shown nor ruled out, so nothing is claimed.",
     "criterion": "A limit that was set before the run is not met, whatever the gain is.",
     "futile": "After {pairs} pairs a gain of {delta} or more in {metric} had become unlikely, so the run stopped to"
-    " save trials. Such a gain is not ruled out (a change that has it is given up at most {give_up}).",
+    " save trials. A change with such a gain is given up by mistake at most {give_up}.",
     "budget": "All {pairs} planned pairs are used, and they neither show a gain in {metric} nor rule out one of"
     " {delta}.",
     "no_change": "The variant scored exactly as the baseline in every pair, so the change has no measured effect.",

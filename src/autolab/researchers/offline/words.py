@@ -136,7 +136,7 @@ def _meaning(hypothesis: Hypothesis, results: Results) -> tuple[str, str]:
     confirmation = results.confirmation
     better = "lowers" if hypothesis.direction == "minimize" else "raises"
     if verdict is Verdict.SUPPORTED:
-        inference = "The gain agrees with the mechanism."
+        inference = "The gain is what the hypothesis expects."
         effect = f"The change {better} {hypothesis.metric} on this data at this training length."
         return inference, f"{effect} {_evidence(confirmation)}."
     if reason == "retracted":
