@@ -279,16 +279,17 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#4d4d4d"
 
 def _dots(axes: Any, rows: dict[str, Row], column: str, scale: float) -> None:
     """A line a policy: filled with reuse of the base's trials, hollow without."""
-    names = list(dict.fromkeys(one.name for one in policies()))
-    for one in policies():
+    # The SPRT is for labs that declare their noise, which no other policy here is given.
+    shown = [one for one in policies() if one.name != "autolab, sprt"]
+    names = list(dict.fromkeys(one.name for one in shown))
+    for one in shown:
         found = rows[one.title][column]
         colour = BLUE if one.name.startswith("autolab") else GREY if one.confirms else ORANGE
         y = names.index(one.name) + (-0.16 if one.reuse else 0.16)
         axes.plot([scale * found.low, scale * found.high], [y, y], color=colour, linewidth=2, alpha=0.5, clip_on=False)
         face = colour if one.reuse else "white"
         axes.plot([scale * found.value], [y], "o", color=colour, markerfacecolor=face, markersize=6, clip_on=False)
-    # The SPRT needs the noise that a trial has, where the other rules estimate it.
-    axes.set_yticks(range(len(names)), [name.replace("autolab, sprt", "autolab,\nnoise known") for name in names])
+    axes.set_yticks(range(len(names)), names)
     for label in axes.get_yticklabels()[names.index("autolab") :]:
         label.set(color=BLUE, weight="bold")
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -243,7 +243,7 @@ def test_the_picture_says_where_the_loop_is_what_runs_and_what_is_spent() -> Non
     assert re.search(r"run_0001 +━+ +2 of 6 trials, about 5 min left, 60 s so far", text)
     assert re.search(r"━+╸? +gelu-s1  about 6 s left, 4 s of 10 s", text)
     assert "1 of 3, gain so far +0.1 in val_loss  gelu against baseline" in text
-    assert re.search(r"h1  supported, kept +\+0.1 \[0.05, 0.15\] +Small CNN", text)
+    assert re.search(r"h1  supported, kept +\+0.100 \(99% CI 0.050 to 0.150\) +Small CNN", text)
     assert "20 of 200 trials · 2 of 50 iterations · 1.00 of 8 h" in text
 
 

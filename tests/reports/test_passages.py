@@ -169,11 +169,11 @@ def test_a_gain_that_could_not_be_measured_again_is_told_without_a_number() -> N
 
 
 def test_what_was_spent_counts_the_confirmation_and_leaves_out_what_was_reused() -> None:
-    assert passages.spent(confirmed("kept")) == "8.0 s for 4 new trials"
+    assert passages.spent(confirmed("kept")) == "8.0 s: 4 new trials"
     trials = [trial.value() for trial in manifest().trials]
     trials[0] |= {"reused_from": "it/run_0001/base-s0", "seconds": 900.0}
     told = account(manifest=manifest(trials=trials))
-    assert passages.spent(told) == "2.0 s for 1 new trial; 1 more was reused"
+    assert passages.spent(told) == "2.0 s: 1 new trial, 1 reused one"
 
 
 def test_the_trials_that_are_counted_are_those_of_the_table_and_the_late_ones() -> None:
@@ -186,7 +186,7 @@ def test_the_trials_that_are_counted_are_those_of_the_table_and_the_late_ones() 
     arms = {arm: {"val_loss": ArmMetrics(mean=0.1, std=0.1, n=2)} for arm in ("base", "small_cnn")}
     told = replace(told, manifest=manifest(trials=trials))
     told = replace(told, metrics=told.metrics.model_copy(update={"arms": arms}))
-    assert passages.spent(told) == "6.0 s for 2 new trials (and 1 that came too late to count); 1 more was reused"
+    assert passages.spent(told) == "6.0 s: 2 new trials, 1 reused one, 1 that was still running when the test ended"
 
 
 def sized(base: float, variant: float) -> Manifest:

@@ -5,7 +5,7 @@
     run_0001  ━━━━━━━━━━──────────  11 of at most 48 trials, at most 34 s left, 41 s so far
               ━━━━━━──────────────  small_cnn-s5  about 2 s left, 2 s of 4 s
     pairs     5 of at most 24, gain so far +0.03522 in val_loss  small_cnn against baseline
-    verdicts  h1  supported, kept  +0.03522 [0.02504, 0.0454]  Small CNN
+    verdicts  h1  supported, kept  +0.035 (99% CI 0.025 to 0.045)  Small CNN
     spent     31 of 200 trials · 2 of 50 iterations · 0.02 h
     last      14:07:29, 2 s ago  small_cnn-s4 completed in 3.7 s  val_loss 0.05099, accuracy 0.9866
 
@@ -31,6 +31,7 @@ from autolab.lab.schemas.config import Budget
 from autolab.lab.schemas.experiment import Interval
 from autolab.lab.schemas.outcomes import Stage, Verdict
 from autolab.loop.stages import TABLE
+from autolab.reports.rounding import decimals_of, interval_of, shown
 from autolab.text import many_lines
 from autolab.trials.progress import JudgedIteration, Pairs, Progress, RunningTrial, spell
 
@@ -42,7 +43,8 @@ WIDE, VERY_WIDE = 80, 150
 MARGIN = 3
 """Rows of the terminal that are left to the lines above the picture."""
 STAGES = list(TABLE)
-STYLES: dict[str, str] = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red", Verdict.INCONCLUSIVE: "yellow"}
+STYLES: dict[str, str] = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red"}
+"""By the first word of a verdict; yellow for all that leave the question open."""
 
 
 @dataclass
@@ -274,7 +276,7 @@ def _verdict_table(verdicts: Sequence[JudgedIteration], wide: bool) -> Table:
     for iteration in verdicts:
         # Such as "supported, kept".
         verdict, _, _ = iteration.verdict.partition(",")
-        style = STYLES.get(verdict, "")
+        style = STYLES.get(verdict, "yellow")
         table.add_row(
             Text(iteration.hypothesis_id, "bold"),
             Text(iteration.verdict, style),
@@ -287,7 +289,9 @@ def _verdict_table(verdicts: Sequence[JudgedIteration], wide: bool) -> Table:
 def _gain_text(gain: Interval | None, with_interval: bool) -> str:
     if gain is None or not gain.n:
         return ""
-    mean = f"{gain.mean:+.4g}"
-    if not with_interval or gain.low is None or gain.high is None:
+    mean = shown(gain.mean, decimals_of(gain))
+    if gain.mean > 0:
+        mean = f"+{mean}"
+    if not with_interval or gain.low is None:
         return mean
-    return f"{mean} [{gain.low:.4g}, {gain.high:.4g}]"
+    return f"{mean} ({interval_of(gain)})"

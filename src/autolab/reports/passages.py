@@ -350,8 +350,8 @@ def pairs_of(compared: Comparison) -> int:
 def spent(account: Account) -> str:
     """Time and trials of the search and of the confirmation.
 
-    `96 s for 17 new trials (and 1 that came too late to count); 5 more were reused`. The numbers add up to those of the
-    tables. Reused trials that the rule did not need have cost nothing, and are left out.
+    `96 s: 17 new trials, 5 reused ones, 1 that was still running when the test ended`. The first two add up to the
+    trials of the tables. Reused trials that the rule did not need have cost nothing, and are left out.
     """
     new, seconds, late, reused = 0, 0.0, 0, 0
     for manifest, metrics in account.runs:
@@ -366,12 +366,12 @@ def spent(account: Account) -> str:
             new += 1
             seconds += trial.seconds
             late += not needed
-    text = f"{duration(seconds)} for {_counted(new - late, 'new trial')}"
-    if late:
-        text += f" (and {late} that came too late to count)"
+    parts = [_counted(new - late, "new trial")]
     if reused:
-        text += f"; {reused} more {'was' if reused == 1 else 'were'} reused"
-    return text
+        parts.append(_counted(reused, "reused one"))
+    if late:
+        parts.append(f"{late} that {'was' if late == 1 else 'were'} still running when the test ended")
+    return f"{duration(seconds)}: {', '.join(parts)}"
 
 
 def _read(metrics: RunMetrics, arm: str) -> int:

@@ -179,7 +179,7 @@ def _evidence(confirmation: Confirmation | None) -> str:
 def onward(results: Results, supported: bool) -> str:
     """Why the next hypothesis is a new one."""
     if supported:
-        return "supported: the next candidate builds on it"
+        return "This change is kept and is the new baseline."
     if results.assessment.verdict is Verdict.REFUTED:
-        return "refuted: try another mechanism"
-    return "inconclusive: try another mechanism"
+        return "This one is refuted."
+    return "This one stays open."
