@@ -13,19 +13,25 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption.detection import AdoptionRequest, settings_of
+from autolab.adoption.detection import AdoptionRequest, Setting, settings_of
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.probe_findings import findings
+from autolab.adoption.program_probe import probe
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.training_program import Program, find_program
+from autolab.errors import LabError
 from autolab.lab.create import register
 from autolab.lab.git import common_dir
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.collect import remove_tree
+from autolab.sandbox.exit_record import TrialOutcome
 from autolab.trials import inputs
 
 NAMED = 3
 """Files that a note names at most."""
+ROUNDS = 3
+"""How often the program is tried at most, each time with one more thing that it was seen to need."""
 
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
@@ -41,8 +47,12 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     settings = settings_of(repository, program, request)
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
-    # The last refusal. From here on files are written.
     _try_export(repository, config)
+    # The last refusal. From here on files are written.
+    if request.probe_seconds > 0:
+        settings = _try_program(repository, settings, request.probe_seconds, tell)
+        text = config_text(settings)
+        config = Config.from_text(text, Config.FILE)
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
@@ -61,6 +71,39 @@ def _try_export(repository: Repository, config: Config) -> None:
         repository.git.export(repository.head, folder / "code", None, inputs.hidden_from_trials(config))
     finally:
         remove_tree(folder)
+
+
+def _try_program(
+    repository: Repository, settings: list[Setting], limit_s: float, tell: Callable[[str], None]
+) -> list[Setting]:
+    """The settings after a short run of the program, with a data folder that it was seen to need.
+
+    LabError: it does not run as a trial would run it; what is missing was told, a line each.
+    """
+    for _ in range(ROUNDS):
+        config = Config.from_text(config_text(settings), Config.FILE)
+        tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
+        probed = probe(repository, config, limit_s, tell)
+        missing = findings(probed, repository, config.python or "the Python that runs Autolab")
+        folders = [finding.data for finding in missing if finding.data]
+        # A folder that git does not hold is bound at once: the program may need more, and says so in the next round.
+        if not folders or config.data is not None:
+            break
+        settings = [*settings, Setting("data", folders[0], "the program reads it, and git does not hold it")]
+        tell(f"  {missing[0]}: bound")
+    if missing:
+        for finding in missing:
+            tell(f"  missing: {finding}")
+        number = "one thing is" if len(missing) == 1 else f"{len(missing)} things are"
+        raise LabError(
+            f"the training does not run as a trial yet: {number} missing, see above; --probe-seconds 0 makes the lab"
+            " without trying it"
+        )
+    how = (
+        "stopped by you" if probed.stopped else "ended" if probed.outcome is TrialOutcome.COMPLETED else "still running"
+    )
+    tell(f"  {how} after {probed.seconds:.0f} s, without an error")
+    return settings
 
 
 def _notes(repository: Repository, program: Program, config: Config) -> Iterator[str]:

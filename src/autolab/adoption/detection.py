@@ -43,6 +43,7 @@ class AdoptionRequest:
     delta: float | None = None
     data: Path | None = None
     python: Path | None = None
+    probe_seconds: float = 0
 
 
 @dataclass(frozen=True)

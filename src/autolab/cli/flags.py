@@ -146,6 +146,7 @@ class AdoptionFlags(AdoptionRequest):
         delta: The smallest difference worth having, in units of the metric, such as 0.01.
         data: Folder of the training data, if git does not hold it.
         python: Python of the trials. A package that has to be compiled must be installed there.
+        probe_seconds: Try the training for so long before anything is written; 0 does not try it.
     """
 
     train_command: Annotated[str | None, option("COMMAND")] = None
@@ -154,6 +155,7 @@ class AdoptionFlags(AdoptionRequest):
     delta: Annotated[float | None, option("NUMBER")] = None
     data: Annotated[Path | None, option("DIR")] = None
     python: Annotated[Path | None, option("FILE")] = None
+    probe_seconds: Annotated[float, option("SECONDS")] = 60
 
 
 @dataclass(frozen=True)

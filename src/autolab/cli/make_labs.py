@@ -40,7 +40,7 @@ def init(
     """
     # An option without effect is refused: who gives it expects something else.
     if not from_existing and adoption != AdoptionFlags():
-        names = "--train-command, --metric, --direction, --delta, --data and --python"
+        names = "--train-command, --metric, --direction, --delta, --data, --python and --probe-seconds"
         raise UsageError(f"init: {names} go with --from-existing")
     if from_existing and (fork or template != "digits"):
         raise UsageError("init: --from-existing takes the repository as it is: leave --template and --fork out")

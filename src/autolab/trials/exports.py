@@ -82,16 +82,30 @@ class Exporter:
             redirected[name] = replace(export, imports=folder)
         return redirected
 
-    def data(self, commit: str, path: str) -> DataFolder:
-        """A data folder as the commit has it, or as it lies on disk if git does not hold it."""
+    def data(self, commit: str, path: str, *, may_be_partial: bool = False) -> DataFolder:
+        """A data folder as the commit has it, or as it lies on disk if git does not hold it.
+
+        With `may_be_partial` also as it lies on disk if it has files that the commit has not: a committed README beside
+        data that git ignores.
+        """
         git_object = require_folder(self.git, self.root, commit, path)
-        if not git_object:
+        if not git_object or (may_be_partial and self._has_more_files(commit, path)):
             # Read where it lies: data that git does not hold is often too large for a copy.
             folder = self.root / path
             return DataFolder(folder, self.seals.add_own(path, folder))
         # Named by its path too: two splits may hold the same rows.
         digest = files.sha256_of(path)[:8]
         return DataFolder(self._export(commit, path, f"data-{git_object}-{digest}", path), git_object)
+
+    def _has_more_files(self, commit: str, path: str) -> bool:
+        """Whether a folder of the checkout has files that the commit has not; hidden ones and caches do not count."""
+        committed = set(self.git.files(commit))
+        for file in (self.root / path).rglob("*"):
+            name = file.relative_to(self.root)
+            is_aside = any(part.startswith((".", "__pycache__")) for part in name.parts)
+            if not is_aside and file.is_file() and str(name) not in committed:
+                return True
+        return False
 
     def file(self, commit: str, path: str, label: str) -> Path:
         """A committed file; `label` is its name in messages. LabError: the commit does not have it."""

@@ -128,7 +128,7 @@ def _data(exporter: Exporter, config: Config, base: str) -> dict[str, DataFolder
     """The data folders that the configuration names, by split. LabError: trials may not read their training data."""
     data = {}
     if config.data is not None:
-        data[TRAIN_SPLIT] = exporter.data(base, config.data)
+        data[TRAIN_SPLIT] = exporter.data(base, config.data, may_be_partial=True)
         require_open(data[TRAIN_SPLIT].path, config)
     if config.evaluate is not None:
         data[EVAL_SPLIT] = exporter.data(base, config.evaluate.eval)

@@ -1,0 +1,59 @@
+"""Reports which files a Python program opens and which hosts it wants; runs in the program's own interpreter.
+
+A copy of this file, called sitecustomize.py, lies first on its PYTHONPATH. Standard library only, for any Python from
+3.8 on. A line of JSON an event, each value once: ["open", PATH] or
+["host", NAME], in the file that AUTOLAB_PROBE names. It must never change what the program does, so that every error of
+its own is swallowed.
+"""
+
+import json
+import os
+import sys
+
+
+def _watch(report: str) -> None:
+    descriptor = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    seen: set[tuple[str, str]] = set()
+    ignored = tuple(
+        os.path.realpath(path) + os.sep
+        for path in {sys.prefix, sys.base_prefix, sys.exec_prefix, "/proc", "/sys", "/dev", "/usr", "/lib", "/etc"}
+    )
+
+    def note(event: str, value: str) -> None:
+        if (event, value) in seen or len(seen) > 20_000:
+            return
+        seen.add((event, value))
+        os.write(descriptor, json.dumps([event, value]).encode() + b"\n")
+
+    def hook(event: str, arguments: "tuple[object, ...]") -> None:
+        try:
+            if event == "open" and isinstance(arguments[0], (str, bytes)):
+                path = os.path.abspath(os.fsdecode(arguments[0]))
+                if not path.startswith(ignored) and not path.endswith((".py", ".pyc")):
+                    note("open", path)
+            elif event == "socket.getaddrinfo" and isinstance(arguments[0], (str, bytes)):
+                note("host", os.fsdecode(arguments[0]))
+        except Exception:
+            pass
+
+    sys.addaudithook(hook)
+
+
+def _run_the_next() -> None:
+    """Another sitecustomize, which this one hides: the one that sends imports to the export, or the user's own."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    for folder in sys.path:
+        path = os.path.join(folder, "sitecustomize.py")
+        if os.path.abspath(folder) != here and os.path.isfile(path):
+            with open(path, "rb") as file:
+                code = compile(file.read(), path, "exec")
+            exec(code, {"__name__": "sitecustomize", "__file__": path})
+            return
+
+
+try:
+    if os.environ.get("AUTOLAB_PROBE"):
+        _watch(os.environ["AUTOLAB_PROBE"])
+except Exception:
+    pass
+_run_the_next()

@@ -1,0 +1,185 @@
+"""Runs an adopted training program once, for a short time, as a trial would run it, and notes what it does.
+
+The program runs in an export of the last commit, contained as the configuration says, with its data bound. The checkout
+is not touched. Python programs also report the files that they open and the hosts that they want
+(`probe_hook.py`); of other programs the output alone is known. If Autolab is killed, the program ends.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from autolab.adoption.repository import Repository
+from autolab.executors.base import Step, fill
+from autolab.files import write_whole
+from autolab.lab import redaction
+from autolab.lab.git import common_dir
+from autolab.lab.schemas.config import Config
+from autolab.sandbox import execute, runner
+from autolab.sandbox.collect import remove_tree
+from autolab.sandbox.environment import PYTHON_PATH
+from autolab.sandbox.exit_record import Exit, TrialOutcome
+from autolab.stats.plan import BASE, PlannedArm
+from autolab.text import decode, last_line
+from autolab.trials.inputs import InputSource, TrialInputs, set_up
+from autolab.trials.job import Attempt, TrialCommands, trial_job
+
+HOOK = Path(__file__).with_name("probe_hook.py")
+"""Reports what a Python program opens; a copy called sitecustomize.py runs in the program's interpreter."""
+SEED = 0
+"""The seed of the probe."""
+NEWS_S = 5.0
+"""Seconds between two lines about a probe that runs."""
+TEXT_BYTES = 16 * 2**20
+"""Bytes of each stream that are read; the first ones."""
+REPORTED = 20_000
+"""Files that a program's report may name."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a program did. `outcome` is that of a trial; `timeout` means that it was still running at the limit.
+
+    `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
+    copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
+    AUTOLAB_TRIAL_DIR. `stopped`: the user ended it.
+    """
+
+    outcome: TrialOutcome
+    message: str
+    seconds: float
+    out: bytes
+    err: bytes
+    opened: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    stopped: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended by itself and not well."""
+        return not self.stopped and self.outcome not in (TrialOutcome.COMPLETED, TrialOutcome.TIMEOUT)
+
+
+def probe(repository: Repository, config: Config, limit_s: float, tell: Callable[[str], None]) -> Probed:
+    """Run the configuration's training for at most `limit_s` seconds; Ctrl-C ends it early, with what it did so far.
+
+    `tell` gets a line every few seconds. LabError: the interpreter or a part of the inputs is missing.
+    """
+    place = common_dir(repository.root) / "autolab.probe"
+    remove_tree(place)  # of a probe that was killed
+    try:
+        exports = place / "exports"
+        source = InputSource(repository.git, repository.root, place / "store", exports, secret=b"")
+        inputs = set_up(source, config, {BASE: repository.head})
+        return _run(inputs, config, place / "attempt", limit_s, tell)
+    finally:
+        remove_tree(place)
+
+
+def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, tell: Callable[[str], None]) -> Probed:
+    hook = folder.with_name("hook")
+    hook.mkdir(mode=0o755)
+    # Readable for all: if root started this, the program runs as another user.
+    write_whole(hook / "sitecustomize.py", HOOK.read_bytes(), mode=0o644)
+    step = _step(inputs, config, folder, hook, limit_s)
+    document = {"key": "probe", "folder": str(folder), "steps": [asdict(step)]}
+    started = time.monotonic()
+    over = threading.Event()
+    news = threading.Thread(target=_tell_news, args=(folder / "logs", limit_s, over, tell), daemon=True)
+    news.start()
+    outcome, message, stopped = TrialOutcome.CANCELLED, "stopped by the user", False
+    try:
+        end: Exit = execute.run_job(document)
+        outcome, message = end.outcome, end.message
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        over.set()
+        news.join()
+    return _seen(folder, outcome, message, time.monotonic() - started, stopped)
+
+
+def _step(inputs: TrialInputs, config: Config, folder: Path, hook: Path, limit_s: float) -> Step:
+    """The training step of a trial, with the hook first on PYTHONPATH."""
+    arm = PlannedArm(name="probe", role="baseline", code=BASE, settings={})
+    attempt = Attempt("probe", "probe", 1, arm, SEED)
+    job = trial_job(inputs, TrialCommands.of(config.train.command, config), attempt)
+    places = {name: str(path) for name, path in job.inputs.items()} | {"folder": str(folder)}
+    places["scratch"] = runner.scratch_folder(job.steps[0].box.level, str(folder))
+    step = fill(job.steps[0], places)
+    path = f"{hook}:{step.env[PYTHON_PATH]}" if PYTHON_PATH in step.env else str(hook)
+    environment = dict(step.env) | {PYTHON_PATH: path, "AUTOLAB_PROBE": f"{folder}/train/{_REPORT}"}
+    box = replace(step.box, reads=(*step.box.reads, str(hook)))
+    return replace(step, env=environment, box=box, time_limit_s=limit_s)
+
+
+_REPORT = ".autolab.probe.jsonl"
+
+
+def _tell_news(logs: Path, limit_s: float, over: threading.Event, tell: Callable[[str], None]) -> None:
+    """The last line that the program printed, every few seconds."""
+    started = time.monotonic()
+    while not over.wait(NEWS_S):
+        newest = ""
+        for name in ("train.err", "train.out"):
+            path = logs / name
+            if path.exists():
+                newest = last_line(decode(path.read_bytes()[-4096:])) or newest
+        seconds = time.monotonic() - started
+        tell(f"  {seconds:.0f} s of at most {limit_s:.0f} s  {redaction.clean(newest)[:100]}")
+
+
+def _seen(folder: Path, outcome: TrialOutcome, message: str, seconds: float, stopped: bool) -> Probed:
+    opened: dict[str, None] = {}
+    hosts: dict[str, None] = {}
+    copy = str(folder / "copy")
+    for event, value in _report(folder / "train" / _REPORT):
+        if event == "host":
+            hosts[value] = None
+        else:
+            opened[value.removeprefix(f"{copy}/")] = None
+    written = []
+    for path in sorted((folder / "train").rglob("*")):
+        name = str(path.relative_to(folder / "train"))
+        if path.is_file() and name != _REPORT:
+            written.append(name)
+    return Probed(
+        outcome=outcome,
+        message=message,
+        seconds=seconds,
+        out=_text(folder / "logs" / "train.out"),
+        err=_text(folder / "logs" / "train.err"),
+        opened=tuple(opened),
+        hosts=tuple(hosts),
+        written=tuple(written),
+        stopped=stopped,
+    )
+
+
+def _text(path: Path) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        return redaction.clean(decode(file.read(TEXT_BYTES))).encode()
+
+
+def _report(path: Path) -> Iterator[tuple[str, str]]:
+    """The events of a report. The program may have written anything there: what is no event is passed over."""
+    if not path.is_file() or path.is_symlink():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            if number >= REPORTED:
+                return
+            try:
+                event, value = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            if isinstance(event, str) and isinstance(value, str):
+                yield event, value
