@@ -123,7 +123,8 @@ def plain(lab: LabKit, text: str) -> str:
     text = re.sub(r"\b\d{4}-\d\d-\d\d(T[\d:.-]+Z)?", "<time>", text)
     text = re.sub(r"\b[0-9a-f]{12,40}\b", "<commit>", text)
     text = re.sub(r"\b[\d.]+ (s|min)\b", "<seconds>", text)
-    text = re.sub(r"[Ss]pent: \d+ trials?, <seconds>(; \d+ more taken over from earlier iterations)?", "<spent>", text)
+    # Which trials were still running when the test ended depends on the machine.
+    text = re.sub(r", \d+ that (was|were) still running when the test ended", "", text)
     rows = [line.split("\t") for line in text.splitlines()]
     return "\n".join("\t".join(row[:11] + row[13:] if len(row) == 14 else row) for row in rows)
 

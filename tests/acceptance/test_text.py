@@ -31,6 +31,7 @@ from autolab.lab.git import Change
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Ledger, parse
 from autolab.lab.plumbing import _last_word
+from autolab.lab.schemas.campaign import Claims
 from autolab.lab.schemas.experiment import ArmMetrics, Lesson, Trial
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import PROSE
@@ -359,7 +360,7 @@ def test_door_file_name(lab: Lab, raw: bytes) -> None:
         sound(finding.message, lines=True)
         assert finding.file is None or sound(finding.file)
     _recorded(lab, findings=[finding.value() for finding in found], path=path)
-    text = iteration_documents.merge_request(account(), "c" * 40, "b" * 40, [path, "train.py"], None)
+    text = iteration_documents.merge_request(account(), "c" * 40, "b" * 40, [path, "train.py"], Claims())
     assert len(headings(text)) == 5
     sound(command_line._disk_message(OSError(errno.EACCES, "Permission denied", path)))
 

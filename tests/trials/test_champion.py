@@ -80,7 +80,10 @@ def test_a_gain_that_comes_back_on_fresh_seeds_makes_the_champion(tmp_path: Path
     gains = [one["gain"] for one in campaign["champions"]]
     assert all(gain < one["difference"]["mean"] for gain, one in zip(gains, found, strict=True)), "drawn towards 0"
     request = next(kit.root.glob("experiments/*h2/merge_request.md")).read_text()
-    assert f"git merge {second['commit']}" in request and "at most 0.5% are expected to be without a gain" in request
+    assert (
+        f"git merge {second['commit'][:12]}" in request
+        and "- Of the 2 changes kept so far, at most 0.5% are" in request
+    )
     status = kit.autolab("status").out
     assert "2 of 2 confirmed claims kept; at most 0.5% of the kept expected false" in status
 

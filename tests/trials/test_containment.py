@@ -79,6 +79,10 @@ def search(kit: LabKit) -> dict[str, Any]:
     return found
 
 
+def summary(kit: LabKit) -> str:
+    return next((kit.root / "experiments").glob("*_h1/analysis/summary.md")).read_text()
+
+
 def report(kit: LabKit) -> str:
     return next((kit.root / "9_reports").glob("*_h1*.md")).read_text()
 
@@ -94,7 +98,7 @@ def test_a_scripted_loop_runs_at_full_and_the_record_says_by_what(tmp_path: Path
         assert manifest["containment"] == "full"
         assert {trial["contained"]["level"] for trial in manifest["trials"]} == {"full"}
         assert set(manifest["trials"][0]["contained"]) == {"level", "memory", "processes", "disk"}
-    assert "containment of the trials: full" in report(kit)
+    assert "- containment of the trials: full" in summary(kit) and "ontainment of the trials" not in report(kit)
 
 
 @pytest.mark.process
@@ -116,7 +120,7 @@ def test_without_bubblewrap_the_built_in_researcher_goes_on_at_partial_and_says_
     assert ended.code == 0, ended.out + ended.err
     assert "containment: partial, not full: bwrap: bwrap was not found in /usr/bin" in ended.out
     assert "install bubblewrap" in ended.out
-    assert manifests(kit)[0]["containment"] == "partial" and "containment of the trials: partial" in report(kit)
+    assert manifests(kit)[0]["containment"] == "partial" and "- Containment of the trials: partial" in report(kit)
 
 
 @pytest.mark.process
@@ -163,7 +167,7 @@ def test_the_setting_that_forbids_namespaces_is_named(setting: str, way: str, mo
 def test_none_is_said_wherever_the_numbers_are(tmp_path: Path) -> None:
     kit = lab(tmp_path, script(HELPS))
     assert kit.autolab(*LOOP, "--containment", "none").code == 0
-    assert "none; programs ran with the rights of " in report(kit)
+    assert "- Containment of the trials: none, so their programs had the rights of the user " in report(kit)
 
 
 @pytest.mark.process

@@ -398,24 +398,24 @@ def costs(account: Account) -> list[ArmCost]:
 
 
 def ratios(account: Account) -> list[str]:
-    """Where a variant differs from the baseline in size or time by more than a tenth, in a sentence each."""
+    """Where a variant differs from the baseline in size or takes clearly longer, in a sentence each."""
     baseline, *variants = costs(account)
     sentences = []
     for arm in variants:
-        if arm.parameters and baseline.parameters and _differ(arm.parameters, baseline.parameters):
+        if arm.parameters and baseline.parameters and not 0.9 < arm.parameters / baseline.parameters < 1.1:
             times = f"{arm.parameters / baseline.parameters:.2g} times the baseline's parameters"
             counts = f"{arm.parameters:,} against {baseline.parameters:,}, self-reported"
             sentences.append(f"{arm.name} has {times} ({counts}), so its effect may be that of its size.")
-        if arm.seconds and baseline.seconds and _differ(arm.seconds, baseline.seconds):
+        if arm.seconds and baseline.seconds and _takes_longer(arm.seconds, baseline.seconds):
             times = f"{arm.seconds / baseline.seconds:.2g} times as long as one of the baseline"
             seconds = f"{duration(arm.seconds)} against {duration(baseline.seconds)}"
             sentences.append(f"In the search a trial of {arm.name} took {times} ({seconds}).")
     return sentences
 
 
-def _differ(one: float, other: float) -> bool:
-    """Whether two costs differ by more than a tenth; less is noise of the machine."""
-    return not 0.9 < one / other < 1.1
+def _takes_longer(seconds: float, baseline: float) -> bool:
+    """By more than what a shared machine adds to a trial by chance."""
+    return seconds > 1.3 * baseline and seconds > baseline + 1
 
 
 def contradiction(account: Account) -> str:
