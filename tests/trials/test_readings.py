@@ -19,7 +19,7 @@ from autolab.trials import line_forms, metrics
 from autolab.trials.evaluator import Problem
 from autolab.trials.job import TrialCommands
 from autolab.trials.metrics import Primary
-from autolab.trials.readings import NAMES, Reading, proposals, readings, series
+from autolab.trials.readings import LINE_BYTES, NAMES, Reading, proposals, readings, series
 
 BAR = "100%|██████████| 938/938 [00:12<00:00, 75.02it/s, loss=0.31]"
 
@@ -249,6 +249,13 @@ def test_a_long_line_costs_no_more_than_its_length(piece: str) -> None:
 
     # A time that grows with the square would be 64 times as long; lines beyond the limit are not read at all.
     assert seconds(32_000) < 40 * (seconds(4_000) + 0.002)
+
+
+def test_of_a_long_line_the_beginning_is_read_and_of_a_huge_one_nothing() -> None:
+    line = "val loss 1," + " x" * line_forms.CHARACTERS + ", acc 2\n"
+    assert [reading.name for reading in readings(line.encode())] == ["val loss"]
+    huge = b"loss: 1" + b" " * LINE_BYTES + b"\nloss: 2\n"
+    assert [(reading.line, reading.number) for reading in readings(huge)] == [(2, 2.0)]
 
 
 def test_what_is_kept_of_thousands_of_names_is_bounded() -> None:

@@ -26,7 +26,7 @@ from autolab.lab.schemas.record import parse_json
 from autolab.sandbox.collect import InvalidFile, open_regular
 from autolab.text import decode_json, short_names
 from autolab.trials.evaluator import METRICS_KEYS, Problem, read_metrics
-from autolab.trials.readings import Form, ReadingsOfName, Reading, of_document, read_lines, shown_line
+from autolab.trials.readings import Form, Reading, ReadingsOfName, of_document, read_lines, shown_line
 
 STDOUT, STDERR = "stdout", "stderr"
 PRINTED = {STDOUT: "train.out", STDERR: "train.err"}
