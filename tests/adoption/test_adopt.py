@@ -268,6 +268,65 @@ def test_a_comma_in_the_metric_is_one_clear_line_for_the_user(repository: Callab
     assert "has a comma" in ended.err and "baseline, then calibrate again" in ended.err
 
 
+NANOGPT = """\
+import os, random, sys
+random.seed(int(os.environ["AUTOLAB_SEED"]))
+RATE = 2
+for step in (0, 250):
+    val = (1 + random.random() / 1000) / RATE
+    print(f"step {step}: train loss {val / 2:.4f}, val loss {val + (250 - step):.4f}")
+    print(f"iter {step}: loss {val:.4f}, time 20.31ms", file=sys.stderr)
+"""
+
+
+@pytest.mark.process
+def test_a_metric_with_a_blank_in_its_name_decides_and_stands_in_every_document(
+    repository: Callable[..., LabKit],
+) -> None:
+    kit = repository(train__py=NANOGPT)
+    told = adopted(kit, "--metric", "val loss", "--direction", "minimize", "--reduce", "min", "--delta", "0.05")
+    assert "stdout  (`val loss` before a NUMBER, the smallest counts)" in told and "train.reduce          min" in told
+    out = loop(kit, [answers("Faster", "train.py", "RATE = 2", "RATE = 4", "stop")])
+    assert "verdict: supported" in out
+    table = rows(kit, "autolab_results.tsv")
+    assert {(row["metric"], row["value"][:4]) for row in table} == {("val loss", "0.50"), ("val loss", "0.25")}
+    (folder,) = kit.iterations()
+    assert yaml.safe_load((folder / "hypothesis.md").read_text().split("---")[1])["metric"] == "val loss"
+    with (folder / "analysis" / "tables" / "pairs.csv").open() as file:
+        assert {row["metric"] for row in csv.DictReader(file)} == {"val loss"}
+    assert "val loss (self-reported) 0.50" in (kit.root / "RESEARCH_JOURNAL.md").read_text()
+    verified = kit.autolab("verify")
+    assert (verified.code, verified.out) == (0, "all is well\n")
+
+
+@pytest.mark.process
+def test_a_pattern_names_the_number_and_a_bad_one_is_one_line(repository: Callable[..., LabKit]) -> None:
+    kit = repository(train__py="print(f'we got {1} bits')\n")
+    given = {"metric": "bits", "direction": "minimize"}
+    said = refused(kit, metric_pattern="got [0-9]+", **given)
+    assert said.startswith("--metric-pattern: 'got [0-9]+' has 0 groups")
+    adopted(kit, "--metric", "bits", "--direction", "minimize", "--metric-pattern", r"got ([\d.]+) bits")
+    assert (config(kit).train.pattern, config(kit).train.metrics) == (r"got ([\d.]+) bits", "stdout")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("printed", "primary"),
+    [
+        ('print(f"step {i}: train loss {a:.4f}, val loss {b:.4f}")', "val loss"),
+        ("print('| end of epoch {:3d} | valid loss {:5.2f} |'.format(i, b))", "valid loss"),
+        ('print("Epoch %d | val_acc=%.3f" % (i, b))', "val_acc"),
+        ('printf("val loss %f\\n", val_loss);', "val loss"),
+    ],
+)
+def test_a_metric_in_the_middle_of_a_line_is_found(
+    repository: Callable[..., LabKit], printed: str, primary: str
+) -> None:
+    kit = repository(train__py=f"# AUTOLAB_SEED\n{printed}\n")
+    told = guessed(kit)
+    assert config(kit).metric.primary == primary and f"`{primary}` before a NUMBER" in told
+
+
 # guesses
 
 

@@ -76,7 +76,7 @@ def test_a_line_written_over_says_what_a_terminal_would_show(attempt: Path) -> N
         ("val_bpb: 0x1f", "is not a number"),
         ("val_bpb: 1_000", "is not a number"),
         ("val_bpb: \u0663.1", "is not a number"),
-        ("val_bpb = 0.99", "val_bpb is not in it; it has to be, in the form a line `val_bpb: 0.9979`"),
+        ("the val_bpb 0.99 came of it", "val_bpb is not in it; it has to be, in the form a line `val_bpb: 0.9979`"),
         ("Val_bpb: 0.99", "val_bpb is not in it"),
     ],
 )

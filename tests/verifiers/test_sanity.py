@@ -122,6 +122,14 @@ def test_a_value_outside_its_natural_range_is_pointed_out(score: dict[str, float
     assert next(iter(score)) in message and "base-s0" in message
 
 
+def test_a_training_may_report_its_accuracy_in_percent() -> None:
+    trials = full(score={}, self_reported={"val_loss": 0.5, "accuracy": 97.0})
+    assert not [message for message in messages(run(trials, self_reported=True)) if "accuracy" in message]
+    trials[0] = trial("base", 0, 1, score={}, self_reported={"val_loss": 0.5, "accuracy": 100.5})
+    found = messages(run(trials, self_reported=True), "advisory")
+    assert "trial base-s0: accuracy = 100.5 lies outside 0 to 100" in found
+
+
 def compared(**changes: object) -> dict[str, object]:
     gain = {"n": 3, "mean": 0.0, "low": -0.1, "high": 0.1, "level": 0.99}
     value = {"arm": "wide", "baseline": "base", "metric": "val_loss", "difference": gain, "verdict": "inconclusive"}

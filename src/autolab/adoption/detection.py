@@ -12,10 +12,12 @@ from pathlib import Path
 from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program, own_python, python_path
 from autolab.errors import LabError, UsageError
-from autolab.lab.schemas.config import Direction
+from autolab.lab.schemas.config import Direction, Reduce
+from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.reports import results_table
-from autolab.stats.metric_names import direction_of
-from autolab.trials import metrics
+from autolab.stats.metric_names import direction_of, is_of_training
+from autolab.text import one_line
+from autolab.trials import line_forms, metrics
 
 MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py", "metrics.py")
 """Files that say what is wanted or how it is measured, by their usual names: frozen if they are committed."""
@@ -23,11 +25,17 @@ FROZEN = ("program.md", "meta_journal.md")
 """What a lab always freezes; both are written where the repository has none."""
 DELTA = 0.01
 GIVEN = "given"
+_COUNTS = {"last": "the last one counts", "min": "the smallest counts", "max": "the largest counts"}
 TABLES = 100
 """Names that are tried for the table of results."""
 
 # `"val_loss: {x}"`, `'accuracy: %.3f'`, `"error_rate:", x`, `"perplexity: $x"`
 _PRINTED = re.compile(r"""["'](?:\\n)?([A-Za-z_][\w./-]*)[ \t]*:[ \t]*(?:[{%$]|["'][ \t]*[,+.\w])""")
+# A text in quotes, and in it the places where values go: `{x:.4f}`, `%.4f`, `$x`.
+_TEXT = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
+_PLACE_OF_VALUE = re.compile(r"\{[^{}]*\}|%[-+ #0]*\d*(?:\.\d+)?[dfegsi]|\$\{?\w+\}?")
+_ESCAPED = re.compile(r"\\[nrt]")
+_PRINTS = re.compile(r"\b(print|println|printf|echo|write|cat|puts)\b")
 _NOT_STDOUT = re.compile(r"\blog(ger|ging)?\.|stderr|>&2")
 _JSON_FILE = re.compile(r"""["']([\w./-]*\w\.json)["']""")
 _FOLDER = re.compile(r"""["'](\w[\w.-]*)(?:/[\w./-]*)?["']""")
@@ -39,6 +47,8 @@ class AdoptionRequest:
 
     train_command: str | None = None
     metric: str | None = None
+    reduce: Reduce | None = None
+    metric_pattern: str | None = None
     direction: Direction | None = None
     delta: float | None = None
     data: Path | None = None
@@ -75,7 +85,7 @@ def settings_of(repository: Repository, program: Program, request: AdoptionReque
         *_python(repository, program, request),
         metric,
         *_goodness(str(metric.value), request),
-        _source(program, str(metric.value)),
+        *_reading(program, str(metric.value), request),
         Setting("train.in_copy", True, "what it writes beside itself goes into a copy of the code, thrown away"),
     ]
     # Trials get no variable of the user's that is not named here.
@@ -100,9 +110,12 @@ def _python(repository: Repository, program: Program, request: AdoptionRequest) 
 
 def _metric(program: Program, request: AdoptionRequest) -> Setting:
     if request.metric:
-        return Setting("metric.primary", request.metric, GIVEN)
+        return Setting("metric.primary", one_line(request.metric), GIVEN)
     names = _printed_names(program)
     likely = [name for name in names if direction_of(name)]
+    if not likely:
+        names = list(dict.fromkeys([*names, *_names_within(program)]))
+        likely = [name for name in names if direction_of(name) and not is_of_training(name)]
     # Of several only the user knows which one decides.
     if len(likely) == 1:
         return Setting("metric.primary", likely[0], f"{program.script} prints it")
@@ -120,6 +133,21 @@ def _printed_names(program: Program) -> list[str]:
         # A log goes to standard error, where trials do not look for the metric.
         if not _NOT_STDOUT.search(line):
             names += _PRINTED.findall(line)
+    return list(dict.fromkeys(names))
+
+
+def _names_within(program: Program) -> list[str]:
+    """Names that stand before a value anywhere in a text that the program prints, as trials would read them."""
+    names: list[str] = []
+    for line in program.text.split("\n"):
+        if _NOT_STDOUT.search(line) or not _PRINTS.search(line):
+            continue
+        for text in _TEXT.findall(line):
+            printed = _PLACE_OF_VALUE.sub("0", _ESCAPED.sub(" ", text[0] or text[1]))
+            for name, value in line_forms.pairs(printed):
+                # A number that the text holds itself is no result.
+                if value == "0":
+                    names.append(name)
     return list(dict.fromkeys(names))
 
 
@@ -141,11 +169,27 @@ def _goodness(metric: str, request: AdoptionRequest) -> Iterator[Setting]:
     yield Setting("metric.success_delta", request.delta, GIVEN)
 
 
-def _source(program: Program, metric: str) -> Setting:
-    """Where trials write the metric: standard output, or a JSON file."""
+def _reading(program: Program, metric: str, request: AdoptionRequest) -> Iterator[Setting]:
+    """Where trials write the metric, standard output or a JSON file, and which of its numbers counts."""
+    if request.metric_pattern is None:
+        yield _source(program, metric, _COUNTS[request.reduce or "last"])
+    else:
+        try:
+            refuse_pattern(request.metric_pattern)
+        except ValueError as error:
+            raise UsageError(f"--metric-{error}") from None
+        yield Setting("train.metrics", metrics.STDOUT, "where the pattern is searched")
+        yield Setting("train.pattern", request.metric_pattern, GIVEN)
+    if request.reduce is not None:
+        yield Setting("train.reduce", request.reduce, GIVEN)
+
+
+def _source(program: Program, metric: str, counts: str) -> Setting:
     key = "train.metrics"
     if metric in _printed_names(program):
-        return Setting(key, metrics.STDOUT, f"lines `{metric}: NUMBER`, the last one counts")
+        return Setting(key, metrics.STDOUT, f"lines `{metric}: NUMBER`, {counts}")
+    if metric in _names_within(program):
+        return Setting(key, metrics.STDOUT, f"`{metric}` before a NUMBER, {counts}")
     paths = []
     for path in dict.fromkeys(_JSON_FILE.findall(program.text)):
         # By its name, as other JSON files hold settings or data.
@@ -153,7 +197,7 @@ def _source(program: Program, metric: str) -> Setting:
             paths.append(path)
     if len(paths) == 1 and not paths[0].startswith("/"):
         return Setting(key, paths[0], "the script names it; relative to the folder it runs in")
-    return Setting(key, metrics.STDOUT, f"no line `{metric}: NUMBER` was found; the program has to print it")
+    return Setting(key, metrics.STDOUT, f"no text with `{metric}` and a NUMBER was found; the program has to print it")
 
 
 def _data(repository: Repository, program: Program, folder: Path | None) -> Iterator[Setting]:

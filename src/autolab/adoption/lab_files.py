@@ -23,6 +23,8 @@ DOCUMENTS = (
 )
 INTERPRETER = ".autolab/interpreter.sh"
 PAIRS = 24
+_SOURCES = {metrics.STDOUT: "on its standard output", metrics.STDERR: "on its standard error"}
+_REDUCED = {"min": "the smallest", "max": "the largest"}
 
 
 def write_files(repository: Repository, program: Program, config: Config, config_text: str) -> list[str]:
@@ -148,9 +150,9 @@ def _program_text(program: Program, config: Config) -> str:
     frozen = ", ".join(f"`{path}`" for path in config.files.frozen)
     engine_files = " ".join(f"`{path}`" for path in config.files.global_)
     better = _better(metric)
-    source = f"in `{config.train.metrics}`"
-    if config.train.metrics == metrics.STDOUT:
-        source = "on its standard output"
+    source = _SOURCES.get(config.train.metrics, f"in `{config.train.metrics}`")
+    if config.train.reduce != "last":
+        source += f" ({_REDUCED[config.train.reduce]} number of a training counts)"
     return f"""# Research program
 
 Project: what `{program.command}` trains in this repository.

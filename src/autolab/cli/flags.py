@@ -15,7 +15,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 
 from autolab.adoption.detection import AdoptionRequest
 from autolab.errors import UsageError
-from autolab.lab.schemas.config import Direction
+from autolab.lab.schemas.config import Direction, Reduce
 from autolab.lab.schemas.record import PROSE
 from autolab.loop.engine import LoopRequest
 from autolab.text import many_lines, one_line
@@ -141,7 +141,9 @@ class AdoptionFlags(AdoptionRequest):
 
     Args:
         train_command: The training, in any language, such as "python train.py".
-        metric: The metric that decides, such as val_loss: the training prints "NAME: VALUE" or writes a JSON file.
+        metric: The metric that decides, by the name that stands before its number, such as val_loss or "val loss".
+        reduce: Which number counts if the training gives several: the last, the smallest or the largest.
+        metric_pattern: A regular expression with one group around the number, where it has no name of its own.
         direction: Whether a smaller or a larger value is better.
         delta: The smallest difference worth having, in units of the metric, such as 0.01.
         data: Folder of the training data, if git does not hold it.
@@ -151,6 +153,8 @@ class AdoptionFlags(AdoptionRequest):
 
     train_command: Annotated[str | None, option("COMMAND")] = None
     metric: Annotated[str | None, option("NAME")] = None
+    reduce: Annotated[Reduce | None, option("{last,min,max}")] = None
+    metric_pattern: Annotated[str | None, option("REGEX")] = None
     direction: Annotated[Direction | None, option("{minimize,maximize}")] = None
     delta: Annotated[float | None, option("NUMBER")] = None
     data: Annotated[Path | None, option("DIR")] = None

@@ -10,7 +10,7 @@ from autolab.lab.schemas.experiment import Results
 from autolab.lab.schemas.outcomes import Verdict
 
 _FORM = re.compile(
-    r"\s*(?:([A-Za-z_][\w.]*)\s*(>=|<=)\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", re.ASCII
+    r"\s*(?:([^\s<>=](?:[^<>=]*[^\s<>=])?)\s*(>=|<=)\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", re.ASCII
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ HOLDOUT = "holdout"
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
+REDUCE, PATTERN = "reduce", "pattern"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
@@ -91,13 +92,17 @@ class TrialCommands:
             parts.append(f"{METRICS_FILE} {self.train.metrics}")
         if self.train.in_copy:
             parts.append(IN_COPY)
+        if self.train.reduce != "last":
+            parts.append(f"{REDUCE} {self.train.reduce}")
+        if self.train.pattern is not None:
+            parts.append(f"{PATTERN} {self.train.pattern}")
         parts += [f"{name}={value}" for name, value in user.items()]
         return parts
 
     @property
     def metrics_file(self) -> str:
         """The file that the training leaves its metrics in; empty if it prints them."""
-        return "" if self.train.metrics == metrics.STDOUT else self.train.metrics
+        return "" if self.train.metrics in metrics.PRINTED else self.train.metrics
 
     def training(self, python: str) -> list[str]:
         """The training's arguments, wrapped in a script if it is to run in a copy of its own."""

@@ -1,79 +1,77 @@
-"""What a training says of itself: one JSON object, or lines `name: value` in a file or on its standard output.
+"""What a training says of itself: numbers that it prints or writes, in the forms that `readings` knows.
 
-Read with suspicion and without repair. A number that decides must be finite and written with a point; what a
-program prints besides is its own affair. A mistake comes back as a `Problem` whose one line names file, line and the
-way out.
+Read with suspicion and without repair. A number that decides must be finite and written with a point; what a program
+prints besides is its own affair. A mistake comes back as a `Problem` whose one line names file, line and the way out.
 
-Limits: 64 KiB and 200 keys of JSON (`evaluator.read_metrics`); 64 MiB of text, of which the 200 names printed last are
-read. Of a line that a program wrote over (carriage returns) only what a terminal would show at its end is read.
+Of printed text, the record gets the names that the lab asks for, in any form, and those of lines `name: value`. A name
+that has such lines is read from them alone, so that a lab reads what it read before there were other forms.
+
+Limits: 64 KiB and 200 keys of a flat JSON object (`evaluator.read_metrics`); JSON_BYTES of a nested one; 64 MiB of
+text, of which the 200 names printed last are read; for a pattern PATTERN_CHARACTERS of a line and PATTERN_SECONDS.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
-from io import BufferedReader
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from autolab.errors import RecordError
+from autolab.lab.schemas.config import Config, Reduce
 from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.lab.schemas.record import parse_json
 from autolab.sandbox.collect import InvalidFile, open_regular
-from autolab.stats.finite import is_finite
-from autolab.text import decode, short_names
+from autolab.text import decode_json, short_names
 from autolab.trials.evaluator import METRICS_KEYS, Problem, read_metrics
+from autolab.trials.readings import Form, Reading, ReadingsOfName, of_document, read_lines, shown_line
 
-STDOUT = "stdout"
+STDOUT, STDERR = "stdout", "stderr"
+PRINTED = {STDOUT: "train.out", STDERR: "train.err"}
+"""What a training prints, and the log that keeps it."""
 TEXT_BYTES = 64 * 1024**2
+JSON_BYTES = 4 * 1024**2
+PATTERN_CHARACTERS = 500
+PATTERN_SECONDS = 60.0
 NOTED = 3
 """Names that a note names; it counts the others."""
-_LINE = re.compile(r"\s*([A-Za-z_][^\s:]{0,99})\s*:\s*(\S.*?)\s*")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.A)
-_COMMA = re.compile(r"[-+]?\d+,\d+", re.A)
-_NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.I)
 
 
-class _Printed(NamedTuple):
-    """The text that a program printed after a name, and the number of its line."""
+@dataclass(frozen=True)
+class Primary:
+    """How the metric that decides is read where it has several readings: which of them, and the lines it stands on."""
 
-    line: int
-    text: str
+    name: str
+    reduce: Reduce = "last"
+    pattern: str | None = None
 
-    @property
-    def number(self) -> float | None:
-        """The finite number that the text is, else None."""
-        number = float(self.text) if _NUMBER.fullmatch(self.text) else math.nan
-        return number if is_finite(number) else None
-
-    @property
-    def not_finite(self) -> bool:
-        """Whether the text is a number that is not finite."""
-        is_number = _NUMBER.fullmatch(self.text) or _NOT_FINITE.fullmatch(self.text)
-        return is_number is not None and self.number is None
-
-    @property
-    def complaint(self) -> str:
-        """Why the text is no finite number, and how to write one."""
-        if _COMMA.fullmatch(self.text):
-            with_point = self.text.replace(",", ".")
-            return f"{self.text} has a comma; write {with_point} with a point (and nothing between thousands)"
-        if self.not_finite:
-            number = self.text[:60]
-            return f"{number} is not a finite number; a training without a result has to end with a status above 0"
-        return f"{self.text[:60]!r} is not a number; write the number alone, such as 0.9979"
+    @classmethod
+    def of(cls, config: Config) -> Primary:
+        return cls(config.metric.primary, config.train.reduce, config.train.pattern)
 
 
 def read(
-    attempt: Path, source: str, required: Collection[str], compared: str | None = None
+    attempt: Path,
+    source: str,
+    required: Collection[str],
+    compared: str | None = None,
+    primary: Primary | None = None,
 ) -> dict[str, float] | Problem:
     """The metrics of a fetched attempt, from where `train.metrics` says; each name of `required` must be among them.
 
     If the metric that is `compared` is not finite, the training diverged: the metric is returned as NaN, and other
-    numbers that are not finite are left out.
+    numbers that are not finite are left out. Of `primary`, the smallest or largest of several numbers may be meant;
+    numbers that are not finite are then passed over, unless there is no other.
     """
-    path, label = _place(attempt, source)
+    path, label = place(attempt, source)
+    primary = primary or Primary("")
     is_json = source.endswith(".json")
-    metrics = read_metrics(path, compared) if is_json else _read_lines(path, label, required, compared)
+    if is_json:
+        metrics = _read_json(path, required, compared, primary)
+    else:
+        metrics = _read_text(path, label, source, required, compared, primary)
     if isinstance(metrics, Problem):
         # The reader knows the file alone, and not the setting that names it.
         if metrics.message.endswith(": not found"):
@@ -86,7 +84,11 @@ def read(
     for name in required:
         if name not in metrics:
             form = f"a line `{name}: 0.9979`"
-            if is_json:
+            if primary.pattern is not None and name == primary.name:
+                form = f"a line that train.pattern finds: {primary.pattern}"
+            elif source.endswith((".csv", ".tsv")):
+                form = f"a column {name}"
+            elif is_json:
                 form = f'{{"{name}": 0.9979}}'
             message = f"{label}: {name} is not in it; it has to be, in the form {form}"
             return Problem(TrialOutcome.INVALID_ARTIFACT, message)
@@ -100,78 +102,156 @@ def malformed(attempt: Path, source: str) -> str:
     read whole or not at all, so it has nothing of the kind. Names beyond those that are kept are counted too."""
     if source.endswith(".json"):
         return ""
-    path, label = _place(attempt, source)
+    path, label = place(attempt, source)
+    text = _Text((), Primary(""))
     try:
         with open_regular(path, TEXT_BYTES) as file:
-            count, printed = _newest_values(file, ())
+            text.read(file, source)
     except InvalidFile:
         return ""  # `read` reports it
     complaints = []
-    for name, value in printed.items():
-        if value.not_finite or _COMMA.fullmatch(value.text):
-            complaints.append(f"line {value.line}: {name[:60]}: {value.complaint}")
+    for name, reading in text.newest.items():
+        if reading.meant_as_number and reading.number is None:
+            complaints.append(f"line {reading.line}: {name[:60]}: {reading.complaint}")
     notes = complaints[:NOTED]
     if len(complaints) > NOTED:
         notes.append(f"{len(complaints) - NOTED} more like these")
-    if count > METRICS_KEYS:
-        notes.append(f"{count} names, of which the last {METRICS_KEYS} are kept")
+    if len(text.names) > METRICS_KEYS:
+        notes.append(f"{len(text.names)} names, of which the last {METRICS_KEYS} are kept")
     return f"{label}: {'; '.join(notes)}" if notes else ""
 
 
-def _place(attempt: Path, source: str) -> tuple[Path, str]:
+def place(attempt: Path, source: str) -> tuple[Path, str]:
     """Where the metrics lie in a fetched attempt, and how messages name that place."""
-    if source == STDOUT:
-        return attempt / "logs" / "train.out", "logs/train.out"
+    if source in PRINTED:
+        return attempt / "logs" / PRINTED[source], f"logs/{PRINTED[source]}"
     return attempt / "train" / source, source
 
 
-def _newest_values(file: BufferedReader, required: Collection[str]) -> tuple[int, dict[str, _Printed]]:
-    """How many names were printed, and the last value of each: of all in `required`, of others the newest METRICS_KEYS.
+class _Text:
+    """What is kept of the readings of a text: of all that is `required`, of other names the newest METRICS_KEYS."""
 
-    The count stops at 10 times METRICS_KEYS.
-    """
-    names: set[str] = set()
-    newest: dict[str, _Printed] = {}
-    for name, printed in _lines(file):
+    def __init__(self, required: Collection[str], primary: Primary) -> None:
+        self.required = {name: ReadingsOfName() for name in required}
+        self.primary = primary
+        self.newest: dict[str, Reading] = {}
+        """The last value of each name of a line `name: value`, or of a table."""
+        self.names: set[str] = set()
+        """No more than 10 times METRICS_KEYS of them."""
+
+    def read(self, lines: Iterable[bytes], source: str) -> None:
+        """Keep what the lines hold. InvalidFile: the pattern takes too long."""
+        pattern = self.primary.pattern
+        by_pattern = ""
+        if pattern is not None and self.primary.name in self.required:
+            by_pattern = self.primary.name
+            lines = self._searched(lines, re.compile(pattern))
+        for reading in read_lines(lines, source, self.required):
+            if reading.name != by_pattern:
+                self._keep(reading)
+
+    def _searched(self, lines: Iterable[bytes], pattern: re.Pattern[str]) -> Iterator[bytes]:
+        """The lines, once what the pattern finds on them is kept as readings of the primary metric."""
+        until = time.monotonic() + PATTERN_SECONDS
+        name = self.primary.name
+        for number, raw in enumerate(lines, 1):
+            # The lines may be a hostile program's, and the pattern one that is slow on them.
+            if time.monotonic() > until:
+                raise InvalidFile(
+                    f"line {number}: train.pattern took {PATTERN_SECONDS:g} s up to here; make it simpler"
+                )
+            for match in pattern.finditer(shown_line(raw)[:PATTERN_CHARACTERS]):
+                if match[1] is not None:
+                    self.required[name].add(Reading(name, match[1].strip(), number, Form.ALONE))
+            yield raw
+
+    def _keep(self, reading: Reading) -> None:
+        name = reading.name
+        if name in self.required:
+            self.required[name].add(reading)
+        if reading.form is Form.WITHIN:
+            return
         # A program may print a new name on each line; memory must not grow with it.
-        if len(names) <= 10 * METRICS_KEYS:
-            names.add(name)
+        if len(self.names) <= 10 * METRICS_KEYS:
+            self.names.add(name)
         # Taken out first, so that a name which is printed again is the newest in the dict's order.
-        newest.pop(name, None)
-        newest[name] = printed
-        if len(newest) > METRICS_KEYS + len(required):
-            newest.pop(next(name for name in newest if name not in required))
-    return len(names), newest
+        self.newest.pop(name, None)
+        self.newest[name] = reading
+        if len(self.newest) > METRICS_KEYS + len(self.required):
+            self.newest.pop(next(other for other in self.newest if other not in self.required))
+
+    def numbers(self, compared: str | None) -> dict[str, float]:
+        """The finite numbers. InvalidFile: a required one is anything else, unless the training diverged."""
+        chosen = {name: self._chosen(name) for name in self.required}
+        diverged = compared is not None and _diverged(chosen.get(compared))
+        numbers: dict[str, float] = {}
+        for name, newest in (self.newest | chosen).items():
+            if newest is None:
+                continue
+            number = newest.number
+            if name not in self.required:
+                # As it was always read: other forms are for what the lab asks for.
+                if newest.form is Form.ALONE and newest.is_plain and number is not None:
+                    numbers[name] = number
+            elif number is not None:
+                numbers[name] = number
+            elif not diverged:
+                raise InvalidFile(f"line {newest.line}: {name}: {newest.complaint}")
+        numbers = short_names(numbers)
+        if diverged and compared is not None:
+            numbers[compared] = math.nan
+        return numbers
+
+    def _chosen(self, name: str) -> Reading | None:
+        """The reading that counts: the last, or the extreme that the primary metric asks for."""
+        tally = self.required[name].counted
+        extremes = {"min": tally.lowest, "max": tally.highest}
+        if name != self.primary.name or self.primary.reduce == "last":
+            return tally.last
+        # A comma may hide the best of them.
+        return tally.malformed or extremes[self.primary.reduce] or tally.last
 
 
-def _lines(file: BufferedReader) -> Iterator[tuple[str, _Printed]]:
-    """Each line that gives a name a value."""
-    for number, raw in enumerate(file, 1):
-        # A progress bar writes over its line: only what stands there last was meant to stay.
-        last_version = decode(raw.rstrip(b"\r\n").rpartition(b"\r")[2])
-        match = _LINE.fullmatch(last_version)
-        if match:
-            yield match[1], _Printed(number, match[2])
+def _diverged(reading: Reading | None) -> bool:
+    return reading is not None and reading.not_finite
 
 
-def _read_lines(path: Path, label: str, required: Collection[str], compared: str | None) -> dict[str, float] | Problem:
+def _read_text(
+    path: Path, label: str, source: str, required: Collection[str], compared: str | None, primary: Primary
+) -> dict[str, float] | Problem:
+    text = _Text(required, primary)
     try:
         with open_regular(path, TEXT_BYTES) as file:
-            printed = _newest_values(file, required)[1]
-        if compared in printed and printed[compared].not_finite:
-            return _numbers(printed, ()) | {compared: math.nan}
-        return _numbers(printed, required)
+            text.read(file, source)
+        return text.numbers(compared)
     except InvalidFile as error:
         return Problem(TrialOutcome.INVALID_ARTIFACT, f"{label}: {error}")
 
 
-def _numbers(printed: Mapping[str, _Printed], required: Collection[str]) -> dict[str, float]:
-    """The finite numbers among the values. InvalidFile: a required one is anything else."""
-    numbers: dict[str, float] = {}
-    for name, value in printed.items():
-        number = value.number
-        if number is not None:
-            numbers[name] = number
-        elif name in required:
-            raise InvalidFile(f"line {value.line}: {name}: {value.complaint}")
-    return short_names(numbers)
+def _read_json(
+    path: Path, required: Collection[str], compared: str | None, primary: Primary
+) -> dict[str, float] | Problem:
+    """A flat object of numbers, as strict as ever; of any other document the required numbers."""
+    flat = read_metrics(path, compared)
+    if isinstance(flat, dict) or not required:
+        return flat
+    try:
+        with open_regular(path, JSON_BYTES) as file:
+            text = decode_json(file.read(JSON_BYTES + 1))
+        document = parse_json(text, path.name, any_number=True)
+    except (InvalidFile, RecordError, ValueError):
+        return flat
+    values = document.values() if isinstance(document, dict) else ()
+    if isinstance(document, dict) and all(type(value) in (int, float) for value in values):
+        return flat
+    found = _Text(required, primary)
+    for reading in of_document(text.encode()):
+        if reading.name in found.required:
+            found.required[reading.name].add(reading)
+    try:
+        numbers = found.numbers(compared)
+    except InvalidFile:
+        return flat
+    has_parts = any(isinstance(value, dict | list) for value in values)
+    # What a flat object lacks or has wrong is said of it as such.
+    return numbers if has_parts or set(required) <= set(numbers) else flat

@@ -147,7 +147,7 @@ def _self_reported(config: Config, metric: str, compared: str | None, attempt: P
     """A lab without evaluator: what the training says of itself has to hold all that is compared and reported."""
     required = dict.fromkeys((metric, config.metric.primary, *config.metric.report))
     source = stored_path(config.train.metrics)
-    numbers = metrics.read(attempt, source, required, compared)
+    numbers = metrics.read(attempt, source, required, compared, metrics.Primary.of(config))
     if isinstance(numbers, Problem):
         return Scored(numbers.outcome, numbers.message)
     if not is_finite(numbers.get(metric, 0.0)):
@@ -162,12 +162,13 @@ def _note(attempt: Path, source: str, own_metrics: dict[str, float] | Problem) -
     if not isinstance(own_metrics, Problem):
         malformed = metrics.malformed(attempt, source)
         return f"note: {malformed}"[:NOTE_LENGTH] if malformed else ""
-    place = "logs/train.out" if source == metrics.STDOUT else f"train/{source}"
+    path, label = metrics.place(attempt, source)
+    place = label if source in metrics.PRINTED else f"train/{source}"
     reason = own_metrics.message
     left_out = reason_left_out(attempt, place)
     if left_out:
         reason = f"{source}: {left_out}"
-    elif not (attempt / place).exists():
+    elif not path.exists():
         # A training need not say anything of itself.
         return ""
     return f"note: its own numbers are missing: {reason}"[:NOTE_LENGTH]

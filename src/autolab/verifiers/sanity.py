@@ -128,6 +128,8 @@ def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design)
     # The bound is one of the metric that the run compared.
     if manifest.metric == primary and manifest.direction:
         scale = Scale.of(manifest)
+    # A training may print its accuracy in percent.
+    highest_share = 100 if manifest.self_reported else 1
     for trial in trials:
         values = dict(measured(trial, manifest.self_reported))
         if scale is not None and scale.cut(trial):
@@ -139,8 +141,8 @@ def _range_findings(trials: Sequence[Trial], manifest: Manifest, design: Design)
             label = f"trial {trial.trial}: {metric} = {value:g}"
             if not is_finite(value):
                 yield _blocking(f"{label} is not a finite number below {LIMIT:g}")
-            elif is_share(metric) and not 0 <= value <= 1:
-                yield _advisory(f"{label} lies outside 0 to 1")
+            elif is_share(metric) and not 0 <= value <= highest_share:
+                yield _advisory(f"{label} lies outside 0 to {highest_share}")
             elif is_loss(metric) and value < 0:
                 yield _advisory(f"{label} is below 0")
 

@@ -9,10 +9,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.lab.schemas.record import Record
 from autolab.sandbox.executed_names import runs_by_itself
 
 Direction = Literal["minimize", "maximize"]
+Reduce = Literal["last", "min", "max"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -54,14 +56,19 @@ class Command(Record):
 class Train(Command):
     """The training program.
 
-    `metrics` is where it reports its numbers: a `.json` file with one flat object, any other file with lines
-    `name: value`, or `stdout` with such lines. Files lie in AUTOLAB_TRIAL_DIR. `env` names variables of the user's
-    environment that it gets. With `in_copy` it runs in a writable copy of the code, which is deleted afterwards: for a
-    program that writes beside itself. A metrics file that it leaves in the copy is kept. `gpus` is the number of GPUs
-    that one training uses, for `budget.gpu_hours`.
+    `metrics` is where it reports its numbers: `stdout`, `stderr`, or a file in AUTOLAB_TRIAL_DIR. A `.json` file is
+    flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header; any other is
+    text. In text a number has its name before it: `val_loss: 0.3`, `val_loss=0.3`, `step 250: train loss 1.9, val loss
+    2.0`. `98%` is 98. Of several numbers of the primary metric, `reduce` takes the last, the smallest or the largest.
+    Where none has a name, `pattern` finds it in text: a regular expression with one group, for the first 500 characters
+    of each line. `env` names variables of the user's environment that it gets. With `in_copy` it runs in a writable
+    copy of the code, which is deleted afterwards: for a program that writes beside itself. A metrics file that it
+    leaves in the copy is kept. `gpus` is the number of GPUs that one training uses, for `budget.gpu_hours`.
     """
 
     metrics: str = "metrics.json"
+    reduce: Reduce = "last"
+    pattern: str | None = None
     env: tuple[str, ...] = ()
     in_copy: bool = False
     gpus: Count = 0
@@ -70,10 +77,16 @@ class Train(Command):
     def _can_be_given(self) -> Train:
         parts = PurePosixPath(self.metrics).parts
         if not parts or self.metrics.startswith("/") or ".." in parts:
-            raise ValueError(f"metrics: {self.metrics!r} is neither stdout nor a path inside AUTOLAB_TRIAL_DIR")
+            raise ValueError(f"metrics: {self.metrics!r} is neither stdout, stderr nor a path inside AUTOLAB_TRIAL_DIR")
         # The file is copied into the record, where a later program would find it: a conftest.py, a sitecustomize.py.
         if runs_by_itself(self.metrics):
             raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
+        if self.pattern is not None:
+            if self.metrics.endswith((".json", ".jsonl", ".csv", ".tsv")):
+                raise ValueError(
+                    f"pattern: {self.metrics} is no text; name the metric as the file does, or read stdout"
+                )
+            refuse_pattern(self.pattern)
         # AUTOLAB_SEED and the like are the engine's own way to speak to a trial.
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name.startswith("AUTOLAB_"):
