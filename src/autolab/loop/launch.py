@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from autolab import files
 from autolab.lab import budget
 from autolab.lab.schemas.campaign import Claims
-from autolab.lab.schemas.config import Budget, Config
+from autolab.lab.schemas.config import SEED, Budget, Config
 from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, read
 from autolab.lab.schemas.experiment import Manifest
 from autolab.lab.schemas.outcomes import RunKind
@@ -171,9 +171,11 @@ class _Launch:
     def _write_script(self) -> None:
         iteration, config = self.iteration, self.iteration.config
         command = job.train_command(iteration.design(), config)
-        words = job.argv_of(command, iteration.lab.python(config))
+        words = job.argv_of(command, iteration.lab.python(config), SEED)
+        # A word with braces is always quoted: the quotes end before the variable and begin again after it.
+        line = shlex.join(words).replace(SEED, "'\"$AUTOLAB_SEED\"'")
         folder = iteration.relative(iteration.worktree)
-        iteration.write(iteration.paths.launch_script, _script(shlex.join(words), config, folder))
+        iteration.write(iteration.paths.launch_script, _script(line, config, folder))
 
     def measure(self, spec: RunSpec) -> measurement.Measured:
         """Bring a run to an end, or pause it when the user asks to stop or the time is over."""
