@@ -93,7 +93,7 @@ def test_a_constant_is_a_part_of_the_content_key_and_none_adds_nothing() -> None
     ],
 )
 def test_what_is_no_place_for_a_seed_is_refused(entry: str) -> None:
-    with pytest.raises(RecordError, match="is not like 'train.py: SEED = {seed}'"):
+    with pytest.raises(RecordError, match=r"is not like 'train.py: SEED = \{seed\}'"):
         config(in_copy=True, seed_constants=[entry])
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption.detection import AdoptionRequest, settings_of
+from autolab.adoption.detection import AdoptionRequest, Setting, settings_of
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.program_seed import ProgramSeed, find_seed
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.training_program import Program, find_program
 from autolab.lab.create import register
@@ -38,7 +40,8 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     """Make a lab of the repository at `folder`. LabError, GitError, UsageError: why it cannot be, and the way out."""
     repository = open_repository(folder.resolve())
     program = find_program(repository, request.train_command)
-    settings = settings_of(repository, program, request)
+    program_seed = find_seed(repository, program)
+    settings = list(_with_seed(settings_of(repository, program, request), program_seed))
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
     # The last refusal. From here on files are written.
@@ -46,7 +49,7 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
-    for note in _notes(repository, program, config):
+    for note in _notes(repository, program, program_seed, config):
         tell(f"note: {note}")
     paths = write_files(repository, program, config, text)
     lab = register(repository.root, seed)
@@ -63,9 +66,21 @@ def _try_export(repository: Repository, config: Config) -> None:
         remove_tree(folder)
 
 
-def _notes(repository: Repository, program: Program, config: Config) -> Iterator[str]:
+def _with_seed(settings: Iterable[Setting], seed: ProgramSeed) -> Iterator[Setting]:
+    """The settings with the command that passes the seed on, and the constants that the seed replaces."""
+    for setting in settings:
+        if setting.key == "train.command" and seed.how != "none":
+            yield replace(setting, value=seed.command, reason=f"{setting.reason}; {seed.reason}")
+        else:
+            yield setting
+        if setting.key == "train.in_copy" and seed.constants:
+            reason = f"its seeds, which each trial replaces in a copy of its own; {seed.files} stay as they are"
+            yield Setting("train.seed_constants", [str(constant) for constant in seed.constants], reason)
+
+
+def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: Config) -> Iterator[str]:
     """What the user should know or do, a line each."""
-    if program.script is not None and "AUTOLAB_SEED" not in program.text + program.neighbours:
+    if seed.how == "none" and program.script is not None:
         source = "the environment variable AUTOLAB_SEED"
         if program.script.endswith(".py"):
             source = 'SEED = int(os.environ.get("AUTOLAB_SEED", "0"))'

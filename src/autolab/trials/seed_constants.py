@@ -1,7 +1,7 @@
 """The places in a program's code that a trial's seed is written to, in the trial's own copy: `train.seed_constants`.
 
 A place is `FILE: TEXT`. TEXT is a part of a line, `{seed}` in it standing for an integer, such as
-`train.py: torch.manual_seed({seed}`. Every line of the file that reads so gets the seed, but none in a comment (# or //).
+`train.py: torch.manual_seed({seed}`. Every line of the file that reads so gets the seed, but none in a comment (#, //).
 `sed` writes it, which every trial has; `matching_lines` says beforehand which lines it will be.
 """
 
