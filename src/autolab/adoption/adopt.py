@@ -69,13 +69,12 @@ def _try_export(repository: Repository, config: Config) -> None:
 def _with_seed(settings: Iterable[Setting], seed: ProgramSeed) -> Iterator[Setting]:
     """The settings with the command that passes the seed on, and the constants that the seed replaces."""
     for setting in settings:
-        if setting.key == "train.command" and seed.how != "none":
+        if setting.key == "train.command" and seed.command != setting.value:
             yield replace(setting, value=seed.command, reason=f"{setting.reason}; {seed.reason}")
         else:
             yield setting
         if setting.key == "train.in_copy" and seed.constants:
-            reason = f"its seeds, which each trial replaces in a copy of its own; {seed.files} stay as they are"
-            yield Setting("train.seed_constants", [str(constant) for constant in seed.constants], reason)
+            yield Setting("train.seed_constants", [str(constant) for constant in seed.constants], seed.reason)
 
 
 def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: Config) -> Iterator[str]:

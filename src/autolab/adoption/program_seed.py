@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from autolab.adoption.program_sources import ProgramSources, Source, read_settings, read_sources
+from autolab.adoption.program_sources import ProgramSources, SourceFile, read_settings, read_sources
 from autolab.adoption.repository import Repository
 from autolab.adoption.seed_flags import find_flag, hydra_entry, hydra_structured_path
 from autolab.adoption.seed_names import is_of_data, is_seed_name
@@ -35,11 +35,6 @@ class ProgramSeed:
     command: str
     reason: str
     constants: tuple[SeedConstant, ...] = ()
-
-    @property
-    def files(self) -> str:
-        """The files that have the constants."""
-        return ", ".join(dict.fromkeys(constant.file for constant in self.constants))
 
 
 def find_seed(repository: Repository, program: Program) -> ProgramSeed:
@@ -68,7 +63,8 @@ def find_seed(repository: Repository, program: Program) -> ProgramSeed:
         return ProgramSeed("environment", f"env {name}={SEED} {command}", f"{path} reads its seed from {name}")
     constants = find_constants(sources)
     if constants:
-        return ProgramSeed("constant", command, "its seed is a constant", tuple(constants))
+        reason = "each trial writes its seed there, in its copy of the code; your files stay"
+        return ProgramSeed("constant", command, reason, tuple(constants))
     return ProgramSeed("none", command, f"{program.name} has no seed that was found")
 
 
@@ -136,7 +132,7 @@ def _option(words: list[str], option: str) -> str:
     return ""
 
 
-def _settings_file(repository: Repository, folder: str, name: str) -> Source | None:
+def _settings_file(repository: Repository, folder: str, name: str) -> SourceFile | None:
     for suffix in ("", ".yaml", ".yml"):
         path = posixpath.normpath(posixpath.join(folder, name + suffix))
         if path.endswith((".yaml", ".yml")) and not path.startswith(("/", "..")):
@@ -146,7 +142,7 @@ def _settings_file(repository: Repository, folder: str, name: str) -> Source | N
     return None
 
 
-def _settings(source: Source | None) -> Mapping[str, object]:
+def _settings(source: SourceFile | None) -> Mapping[str, object]:
     import yaml
 
     if source is None:

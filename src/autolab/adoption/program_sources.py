@@ -39,7 +39,7 @@ _PATH = re.compile(r"[\w./-]+")
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file by its path in the repository; `tree` is None if it is not Python, or none that can be read."""
 
     path: str
@@ -55,12 +55,12 @@ class Source:
 class ProgramSources:
     """The script; what it imports and starts, nearest first; the files of settings that command or script name."""
 
-    script: Source | None
-    others: tuple[Source, ...]
-    settings: tuple[Source, ...]
+    script: SourceFile | None
+    others: tuple[SourceFile, ...]
+    settings: tuple[SourceFile, ...]
 
     @property
-    def code(self) -> tuple[Source, ...]:
+    def code(self) -> tuple[SourceFile, ...]:
         return (self.script, *self.others) if self.script is not None else self.others
 
 
@@ -72,7 +72,7 @@ def read_sources(repository: Repository, script: str | None, words: list[str]) -
         first = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in committed), None)
     if first is None:
         return ProgramSources(None, (), ())
-    code: dict[str, Source | None] = {}
+    code: dict[str, SourceFile | None] = {}
     settings = _settings_named(words, committed)
     waiting = [first]
     while waiting and len(code) < MOST_FILES:
@@ -96,12 +96,12 @@ def read_sources(repository: Repository, script: str | None, words: list[str]) -
     )
 
 
-def read_settings(repository: Repository, path: str) -> Source | None:
+def read_settings(repository: Repository, path: str) -> SourceFile | None:
     """A committed file of settings; None if there is none at the path."""
     return _read(repository, path) if repository.holds(path) else None
 
 
-def _read(repository: Repository, path: str) -> Source | None:
+def _read(repository: Repository, path: str) -> SourceFile | None:
     file = repository.root / path
     if not file.is_file() or file.stat().st_size > MOST_BYTES:
         return None
@@ -115,10 +115,10 @@ def _read(repository: Repository, path: str) -> Source | None:
             except (SyntaxError, ValueError, RecursionError):
                 # Of another version of Python: then it is read as text.
                 tree = None
-    return Source(path, text, tree)
+    return SourceFile(path, text, tree)
 
 
-def _imported(source: Source, script: str, committed: Set[str]) -> Iterator[str]:
+def _imported(source: SourceFile, script: str, committed: Set[str]) -> Iterator[str]:
     """Committed files that a Python source imports, in the order of its lines."""
     own = posixpath.dirname(source.path)
     # Where Python looks: beside the script, in the working folder, and where `pip install -e .` often points.
@@ -147,7 +147,7 @@ def _module_files(module: str, folders: dict[str, None], committed: Set[str]) ->
                 yield file
 
 
-def _mentioned(source: Source, committed: Set[str]) -> Iterator[str]:
+def _mentioned(source: SourceFile, committed: Set[str]) -> Iterator[str]:
     """Committed code that a script of another language names, such as the trainings that a shell script starts."""
     folder = posixpath.dirname(source.path)
     for word in dict.fromkeys(_PATH.findall(source.text)):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from autolab.adoption.program_sources import ProgramSources, Source
+from autolab.adoption.program_sources import ProgramSources, SourceFile
 from autolab.adoption.seed_names import is_seed_name
 from autolab.lab.schemas.config import SEED
 
@@ -127,7 +127,7 @@ def _declared_flag(nodes: Sequence[ast.AST]) -> SeedFlag | None:
     return None
 
 
-def _definitions(sources: Sequence[Source]) -> dict[str, Definition]:
+def _definitions(sources: Sequence[SourceFile]) -> dict[str, Definition]:
     """Functions and classes by name; of two of one name the one that lies nearer to the script."""
     definitions: dict[str, Definition] = {}
     for source in sources:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from autolab.adoption.program_sources import ProgramSources, Source
+from autolab.adoption.program_sources import ProgramSources, SourceFile
 from autolab.adoption.seed_flags import dotted_name
 from autolab.adoption.seed_names import SEEDING_FUNCTIONS, SEEDING_METHODS, SPLITS, is_seed_name, is_seed_variable
 from autolab.lab.schemas.config import SEED
@@ -121,7 +121,7 @@ def find_constants(sources: ProgramSources) -> list[SeedConstant]:
     return []
 
 
-def _constants(sources: list[Source] | tuple[Source, ...], tier: Tier) -> list[SeedConstant]:
+def _constants(sources: list[SourceFile] | tuple[SourceFile, ...], tier: Tier) -> list[SeedConstant]:
     constants = []
     for source in sources:
         places = _python_places(source) if source.tree is not None else _text_places(source)
@@ -130,7 +130,7 @@ def _constants(sources: list[Source] | tuple[Source, ...], tier: Tier) -> list[S
     return constants
 
 
-def _entries(source: Source, places: list[Place]) -> list[SeedConstant]:
+def _entries(source: SourceFile, places: list[Place]) -> list[SeedConstant]:
     """One entry for all places of the same text. A text that would change other lines too is made longer, or left."""
     entries: dict[str, SeedConstant] = {}
     for place in places:
@@ -152,14 +152,14 @@ def _entries(source: Source, places: list[Place]) -> list[SeedConstant]:
     return list(entries.values())
 
 
-def _text_places(source: Source) -> Iterator[Place]:
+def _text_places(source: SourceFile) -> Iterator[Place]:
     for number, line in enumerate(source.text.split("\n"), start=1):
         for match in _CONSTANTS_OF_TEXT.finditer(line):
             if not line.lstrip().startswith("//"):
                 yield Place(number, Tier.SET, match[0], line[: match.end()].lstrip())
 
 
-def _python_places(source: Source) -> Iterator[Place]:
+def _python_places(source: SourceFile) -> Iterator[Place]:
     lines = source.text.split("\n")
     for tier, start, number in _integers(source.tree or ast.Module([], [])):
         # A number on a line of its own has no text in front of it to be found by.
