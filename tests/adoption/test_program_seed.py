@@ -289,6 +289,7 @@ PROGRAMS = {
         {"command": "env SEED={seed} {python} train.py"},
     ),
     "nothing": (TRAIN.format(modules="random", seed="", value="'always'"), {}),
+    "libraries": (TRAIN.format(modules="random", seed="", value="random.random()"), {}),
 }
 
 
@@ -310,7 +311,11 @@ def test_trials_differ_by_their_seed_alone_and_the_users_files_stay(how: str, tm
     kit = make(tmp_path / "mine", {"train.py": text, "notes.md": "Mine.\n"})
     before, status = user_files(kit), kit.git("status", "--porcelain", "--", "train.py", "notes.md")
     told = adopted(kit, "--python", sys.executable)
-    assert ("each trial repeats the same training" in told) == (how == "nothing")
+    assert ("no other seed was found" in told) == (how in ("nothing", "libraries"))
+    if how == "libraries":
+        assert "or set train.seed_libraries: true, which seeds random, numpy and torch" in told
+        settings = kit.root / ".autolab" / "config.yaml"
+        settings.write_text(settings.read_text().replace("in_copy: true", "in_copy: true, seed_libraries: true"))
     value: dict[str, Any] = config(kit).train.value()
     assert {key: value[key] for key in keys} == keys
     calibrated = kit.autolab("calibrate")

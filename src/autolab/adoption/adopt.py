@@ -83,9 +83,12 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
         source = "the environment variable AUTOLAB_SEED"
         if program.script.endswith(".py"):
             source = 'SEED = int(os.environ.get("AUTOLAB_SEED", "0"))'
+        way_out = f"seed its random numbers from {source}, and commit"
+        if program.script.endswith(".py"):
+            way_out += "; or set train.seed_libraries: true, which seeds random, numpy and torch"
         yield (
-            f"{program.name} never reads AUTOLAB_SEED, so each trial repeats the same training, and a gain cannot be"
-            f" told from chance: seed its random numbers from {source}, and commit"
+            f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
+            f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"
         )
     compiled = _compiled_part(repository)
     if compiled:

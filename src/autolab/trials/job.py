@@ -16,7 +16,7 @@ from autolab.lab.schemas.experiment import Design
 from autolab.lab.trial_python import command_words
 from autolab.sandbox.box import Box
 from autolab.sandbox.collect import remove_any
-from autolab.sandbox.environment import ProgramEnvironment
+from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.stats.plan import PlannedArm
 from autolab.trials import lookahead, metrics, stored
@@ -31,7 +31,7 @@ HOLDOUT = "holdout"
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
-SEED_CONSTANT = "seed constant"
+SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
@@ -67,6 +67,8 @@ exit $status
 """Runs the command in a copy of the code that it may write to. The copy begins without the metrics file, which may be
 committed and old. A link in the copy leads to training data that lies in the lab. The seed takes the place of the
 constants in it: `SeedConstant.shell_words`, four words each."""
+_SEEDING = Path(__file__).with_name("seeding")
+"""The folder whose `sitecustomize.py` seeds libraries."""
 _OWN_INPUTS_SCRIPT = 'cat "$1" > "$AUTOLAB_INPUTS" && shift && exec "$@"'
 """Runs the command on a copy of the inputs, so that name and place do not say which of the two inputs they are."""
 
@@ -110,6 +112,8 @@ class TrialCommands:
             parts.append(IN_COPY)
         for entry in self.train.seed_constants:
             parts.append(f"{SEED_CONSTANT} {entry}")
+        if self.train.seed_libraries:
+            parts.append(SEED_LIBRARIES)
         parts += [f"{name}={value}" for name, value in user.items()]
         return parts
 
@@ -194,6 +198,12 @@ class _JobBuilder:
             data = "{data}"
             reads.append(data)
         environment = self._environment.training("{folder}/train", self._attempt.seed, "{config}", data)
+        if self._commands.train.seed_libraries:
+            self._files["seeding"] = _SEEDING
+            reads.append("{seeding}")
+            # First: of two modules called sitecustomize Python imports one, and this one imports the next.
+            paths = ["{seeding}", environment.get(PYTHON_PATH, "")]
+            environment[PYTHON_PATH] = ":".join(path for path in paths if path)
         arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed)
         self._step("train", arguments, environment, self._commands.train, reads)
 

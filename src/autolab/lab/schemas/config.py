@@ -67,7 +67,8 @@ class Train(Command):
 
     `seed_constants` is for a program that holds its seed as a constant: a list of `FILE: TEXT`, such as
     `train.py: SEED = {seed}`. In the trial's copy of FILE, each line that reads TEXT with an integer for `{seed}` gets
-    the trial's seed. It needs `in_copy`. A trial whose code has no such line fails.
+    the trial's seed. It needs `in_copy`. A trial whose code has no such line fails. `seed_libraries` is for a Python
+    program without any seed: random, numpy and torch are seeded when it imports them.
     """
 
     metrics: str = "metrics.json"
@@ -75,6 +76,7 @@ class Train(Command):
     in_copy: bool = False
     gpus: Count = 0
     seed_constants: tuple[str, ...] = ()
+    seed_libraries: bool = False
 
     @model_validator(mode="after")
     def _can_be_given(self) -> Train:
