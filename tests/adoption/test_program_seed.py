@@ -177,6 +177,10 @@ CONSTANTS: dict[str, tuple[dict[str, str] | str, list[str]]] = {
         ["train.py: Model(n=3, random_state={seed}"],
     ),
     "not that of the data": ("DATA_SEED = 1\nrandom_split(d, generator=torch.Generator().manual_seed(1))\n", []),
+    "not that of a dataset": (
+        "class SumsDataset:\n    rng.manual_seed(1337)\ndef evaluate(seed=1): ...\nset_seed(1)\n",
+        ["train.py: set_seed({seed}"],
+    ),
     "a default": ("def fix(seed: int = 42):\n    torch.manual_seed(seed)\nfix()\n", ["train.py: seed: int = {seed}"]),
     "an imported constant": (
         {"train.py": "from settings import SEED\n", "settings.py": "SEED = 1\n"},
@@ -243,6 +247,8 @@ def test_a_script_leads_to_what_it_starts(tmp_path: Path) -> None:
     handed_on = found(tmp_path, {"run.sh": 'python py/train.py "$@"\n'}, "sh run.sh")
     assert handed_on.command == "sh run.sh --seed {seed}"
     assert found(tmp_path, {"run.sh": "python py/train.py\n"}, "sh run.sh").how == "none", "the flag cannot be reached"
+    two = {"run.sh": "cc src/main.c src/other.c && ./a.out\n", "src/other.c": "int f() { srand(3); }\n"}
+    assert found(tmp_path, two, "sh run.sh").how == "none", "which of them runs in a training is not clear"
     (constant,) = found(tmp_path, {"Makefile": "train:\n\tcc src/main.c\n"}, "make train").constants
     assert str(constant) == "src/main.c: srand({seed}"
 

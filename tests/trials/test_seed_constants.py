@@ -10,6 +10,7 @@ import pytest
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import Config
+from autolab.loop.launch import _shell_line
 from autolab.trials.job import TrialCommands, argv_of
 from autolab.trials.seed_constants import SeedConstant
 
@@ -63,6 +64,13 @@ def test_the_seed_is_a_word_or_a_part_of_one_and_the_interpreter_is_no_text() ->
     words = ["env", "SEED=7", "/opt/{seed}/python", "train.py", "--seed", "7", "seed=7", "sh -c 7", "{data}"]
     assert argv_of(command, "/opt/{seed}/python", 7) == words
     assert argv_of("predict --seed={seed}", "python") == ["predict", "--seed=0"], "a prediction has no seed"
+
+
+@pytest.mark.process
+def test_by_hand_the_seed_comes_from_the_variable() -> None:
+    line = _shell_line("printf '%s|' {python} --seed={seed} {seed} 'a $b {seed}c'", "/my $python's")
+    ran = subprocess.run(["sh", "-c", line], env={"AUTOLAB_SEED": "7"}, capture_output=True, text=True, check=True)
+    assert ran.stdout == "/my $python's|--seed=7|7|a $b 7c|"
 
 
 def config(**train: Any) -> Config:

@@ -13,7 +13,7 @@ _NAMES = frozenset(
 )
 """Without case and underscores. A seed of data, of a split or of an evaluation is none of a training."""
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
-_OF_DATA = re.compile(r"data|split|eval|test|(?:^|_)val(?:_|$)|hash", re.IGNORECASE)
+_OF_DATA = re.compile(r"data|split|eval|valid|(?:^|_)(?:test|val|hash)(?:_|$)", re.IGNORECASE)
 
 SEEDING_FUNCTIONS = frozenset(
     {

@@ -1,7 +1,8 @@
 """Where a program has its seed if no flag sets it: an environment variable that it reads, or constants in its code.
 
 Constants come in tiers, of which the first that has any is taken: what the script sets, what it imports, defaults of
-functions, and last the seed of single objects (`random_state=0`). Constants of data and splits are left alone.
+functions, and last the seed of single objects (`random_state=0`). Constants of data and splits are left alone, and
+those in functions and classes whose name speaks of data or evaluation.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from enum import IntEnum
 
 from autolab.adoption.program_sources import ProgramSources, SourceFile
 from autolab.adoption.seed_flags import dotted_name
-from autolab.adoption.seed_names import SEEDING_FUNCTIONS, SEEDING_METHODS, SPLITS, is_seed_name, is_seed_variable
+from autolab.adoption.seed_names import (
+    SEEDING_FUNCTIONS,
+    SEEDING_METHODS,
+    SPLITS,
+    is_of_data,
+    is_seed_name,
+    is_seed_variable,
+)
 from autolab.lab.schemas.config import SEED
 from autolab.trials.seed_constants import SeedConstant
 
@@ -116,8 +124,12 @@ def find_constants(sources: ProgramSources) -> list[SeedConstant]:
         _constants(script, Tier.OBJECT),
         _constants(sources.others, Tier.OBJECT),
     ):
+        # Of the programs that a shell script or a Makefile names, not all run in a training.
+        is_clear = (
+            sources.script is None or sources.script.tree is not None or len({one.file for one in constants}) == 1
+        )
         if constants:
-            return constants if len(constants) <= MOST_CONSTANTS else []
+            return constants if is_clear and len(constants) <= MOST_CONSTANTS else []
     return []
 
 
@@ -181,7 +193,7 @@ def _integers(tree: ast.Module) -> Iterator[tuple[Tier, Start, ast.Constant]]:
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Call) and dotted_name(node.func).rpartition(".")[2] in SPLITS:
+        if _is_of_data(node):
             continue
         waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -194,6 +206,12 @@ def _integers(tree: ast.Module) -> Iterator[tuple[Tier, Start, ast.Constant]]:
             yield from _called(node)
         elif isinstance(node, Function):
             yield from _defaults(node)
+
+
+def _is_of_data(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return dotted_name(node.func).rpartition(".")[2] in SPLITS
+    return isinstance(node, Function | ast.ClassDef) and is_of_data(node.name)
 
 
 def _seed(

@@ -171,9 +171,7 @@ class _Launch:
     def _write_script(self) -> None:
         iteration, config = self.iteration, self.iteration.config
         command = job.train_command(iteration.design(), config)
-        words = job.argv_of(command, iteration.lab.python(config), SEED)
-        # A word with braces is always quoted: the quotes end before the variable and begin again after it.
-        line = shlex.join(words).replace(SEED, "'\"$AUTOLAB_SEED\"'")
+        line = _shell_line(command, iteration.lab.python(config))
         folder = iteration.relative(iteration.worktree)
         iteration.write(iteration.paths.launch_script, _script(line, config, folder))
 
@@ -269,6 +267,13 @@ def _counts(iteration: Iteration) -> dict[str, object]:
     """The campaign's counts with the trials that ended since the last stage's outcome: the same after a crash."""
     gpus = iteration.config.train.gpus
     return count_trials(iteration.events(), RunKind.SEARCH, iteration.acted, iteration.campaign, gpus)
+
+
+def _shell_line(command: str, python: str) -> str:
+    """The command line for a shell, the variable AUTOLAB_SEED in the place of `{seed}`."""
+    words = job.argv_of(command, python, SEED)
+    # A word with braces is always quoted: the quotes end before the variable and begin again after it.
+    return shlex.join(words).replace(SEED, "'\"$AUTOLAB_SEED\"'")
 
 
 def _script(command: str, config: Config, folder: str) -> str:
