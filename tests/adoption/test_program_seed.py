@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,6 +204,9 @@ CONSTANTS: dict[str, tuple[dict[str, str] | str, list[str]]] = {
         ["conf/a.yaml: seed: {seed}"],
     ),
     "JSON": ({"train.py": "open('a.json')\n", "a.json": '{"seed": 42, "lr": 1}\n'}, ['a.json: "seed": {seed}']),
+    "a tab": ("if x:\n\tSEED\t=\t1\n", ["train.py: SEED\t=\t{seed}"]),
+    "a line that cannot be told": ('train_test_split(d, seed=1)\nf(f"{seed}", seed=1)\ng("\u200b", seed=1)\n', []),
+    "a line of its own": ("set_seed(\n    1\n)\n", []),
     "a comment is none": ("# SEED = 42\n", []),
     "no number": ("seed = time.time()\ntorch.manual_seed(seed)\ntorch.manual_seed(1.5)\n", []),
     "a flag": ("torch.manual_seed(True)\n", []),
@@ -215,7 +219,7 @@ def test_constants_of_python_are_found_and_no_other_line(name: str, tmp_path: Pa
     seed = found(tmp_path, files if isinstance(files, dict) else {"train.py": files})
     assert [str(constant) for constant in seed.constants] == constants
     assert (seed.how, seed.command) == ("constant" if constants else "none", "{python} train.py")
-    Train(command=seed.command, in_copy=True, seed_constants=tuple(constants))
+    assert Train(command=seed.command, in_copy=True, seed_constants=tuple(constants)).seed_constants == tuple(constants)
 
 
 TEXTS = {
@@ -316,7 +320,8 @@ def test_trials_differ_by_their_seed_alone_and_the_users_files_stay(how: str, tm
     text, keys = PROGRAMS[how]
     kit = make(tmp_path / "mine", {"train.py": text, "notes.md": "Mine.\n"})
     before, status = user_files(kit), kit.git("status", "--porcelain", "--", "train.py", "notes.md")
-    told = adopted(kit, "--python", sys.executable)
+    # One that Autolab is not installed in: what its trials get of Autolab has to be given to them.
+    told = adopted(kit, "--python", os.path.realpath(sys.executable))
     assert ("no other seed was found" in told) == (how in ("nothing", "libraries"))
     if how == "libraries":
         assert "or set train.seed_libraries: true, which seeds random, numpy and torch" in told

@@ -98,6 +98,24 @@ def test_the_seed_is_written_to_the_copy_alone(lab: Lab, tmp_path: Path) -> None
     )
 
 
+def test_the_folder_that_seeds_libraries_comes_first_and_is_for_the_training_alone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    _, made = job(lab, "true", seed_libraries=True, env=["PYTHONPATH"])
+    (step,) = made.steps
+    paths = step.env["PYTHONPATH"].split(":")
+    assert (paths[0], paths[-1]) == ("{seeding}", "/mine") and "{seeding}" in step.box.reads
+    assert [path.name for path in made.inputs["seeding"].glob("*custom*.py")] == ["sitecustomize.py"]
+    config, head = lab.config(), lab.git.head() or ""
+    config = config.model_copy(update={"train": config.train.model_copy(update={"seed_libraries": True})})
+    train_step, predict_step = trial_job(
+        inputs_of(lab, config, head, head), TrialCommands.of("true", config), attempt()
+    ).steps
+    assert "{seeding}" in train_step.env["PYTHONPATH"]
+    assert "{seeding}" not in predict_step.env.get("PYTHONPATH", "") and "{seeding}" not in predict_step.box.reads
+
+
 def test_without_a_copy_the_program_itself_is_the_step(lab: Lab) -> None:
     setup, made = job(lab, "{python} train.py --seed={seed}")
     assert made.steps[0].argv == (setup.interpreter.path, "train.py", "--seed=7")

@@ -23,7 +23,7 @@ from autolab.adoption.seed_names import (
     is_seed_name,
     is_seed_variable,
 )
-from autolab.lab.schemas.config import SEED
+from autolab.lab.schemas.config import SEED, is_seed_constant
 from autolab.trials.seed_constants import SeedConstant
 
 MOST_CONSTANTS = 12
@@ -157,8 +157,11 @@ def _entries(source: SourceFile, places: list[Place]) -> list[SeedConstant]:
         for text in candidates:
             lines = {other.line for other in places if text in (other.text, other.prefix)}
             constant = SeedConstant(source.path, text + SEED)
+            # A path with a colon cannot be written as an entry, nor a line that has `{seed}` already.
+            if not is_seed_constant(str(constant)) or SeedConstant.of(str(constant)) != constant:
+                continue
             # Exactly what was meant, as the trial's own tools will find it.
-            if ": " not in source.path and set(constant.matching_lines(source.text)) == lines:
+            if set(constant.matching_lines(source.text)) == lines:
                 entries[text] = constant
                 break
     return list(entries.values())

@@ -140,7 +140,7 @@ class AdoptionFlags(AdoptionRequest):
     """With --from-existing. Options that you leave out are detected and printed.
 
     Args:
-        train_command: The training, in any language, such as "python train.py".
+        train_command: The training, in any language, such as "python train.py"; {seed} in it is each trial's seed.
         metric: The metric that decides, such as val_loss: the training prints "NAME: VALUE" or writes a JSON file.
         direction: Whether a smaller or a larger value is better.
         delta: The smallest difference worth having, in units of the metric, such as 0.01.

@@ -95,15 +95,20 @@ class Train(Command):
     @model_validator(mode="after")
     def _seeds_have_a_place(self) -> Train:
         for entry in self.seed_constants:
-            file, _, text = entry.partition(": ")
-            is_path = bool(file) and not file.startswith("/") and ".." not in PurePosixPath(file).parts
-            # Without a text in front every number would be a seed.
-            is_place = text.count(SEED) == 1 and not text.startswith(SEED) and text.isprintable()
-            if not is_path or not is_place or text != text.strip():
+            if not is_seed_constant(entry):
                 raise ValueError(f"seed_constants: {entry!r} is not like 'train.py: SEED = {SEED}'")
         if self.seed_constants and not self.in_copy:
             raise ValueError("seed_constants: the seed is written to a copy of the code: set in_copy: true too")
         return self
+
+
+def is_seed_constant(entry: str) -> bool:
+    """Whether `entry` is `FILE: TEXT`: a path in the repository, and a part of a line with one `{seed}` in it."""
+    file, _, text = entry.partition(": ")
+    is_path = bool(file) and not file.startswith("/") and ".." not in PurePosixPath(file).parts
+    # Without a text in front every number would be a seed.
+    has_one_place = text.count(SEED) == 1 and not text.startswith(SEED)
+    return is_path and has_one_place and text == text.strip() and text.replace("\t", " ").isprintable()
 
 
 class Evaluate(Record):
