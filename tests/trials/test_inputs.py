@@ -80,9 +80,45 @@ def test_in_a_copy_too_the_programs_own_status_and_last_words_count(lab: Lab, tm
     assert names(tmp_path / "a1") == ["train"]
 
 
+def test_the_seed_is_written_to_the_copy_alone(lab: Lab, tmp_path: Path) -> None:
+    constants = ["train.py: width > {seed}", "eval.py: no_such({seed}"]
+    setup, made = job(lab, "cat train.py", in_copy=True, seed_constants=constants[:1])
+    code = setup.code["base"].folder / "train.py"
+    text = code.read_text()
+    assert text.count("width > 100:") == 1
+    done = train(made, tmp_path / "a1")
+    assert (done.returncode, done.stdout) == (0, text.replace("width > 100:", "width > 7:")), done.stderr
+    assert code.read_text() == text
+    _, made = job(lab, "cat train.py", in_copy=True, seed_constants=constants)
+    done = train(made, tmp_path / "a2")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "eval.py: no line reads `no_such({seed}` with an integer for {seed}, so the trial's seed has no place there"
+        " (train.seed_constants in .autolab/config.yaml): put the line back\n"
+    )
+
+
+def test_the_folder_that_seeds_libraries_comes_first_and_is_for_the_training_alone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    _, made = job(lab, "true", seed_libraries=True, env=["PYTHONPATH"])
+    (step,) = made.steps
+    paths = step.env["PYTHONPATH"].split(":")
+    assert (paths[0], paths[-1]) == ("{seeding}", "/mine") and "{seeding}" in step.box.reads
+    assert [path.name for path in made.inputs["seeding"].glob("*custom*.py")] == ["sitecustomize.py"]
+    config, head = lab.config(), lab.git.head() or ""
+    config = config.model_copy(update={"train": config.train.model_copy(update={"seed_libraries": True})})
+    train_step, predict_step = trial_job(
+        inputs_of(lab, config, head, head), TrialCommands.of("true", config), attempt()
+    ).steps
+    assert "{seeding}" in train_step.env["PYTHONPATH"]
+    assert "{seeding}" not in predict_step.env.get("PYTHONPATH", "") and "{seeding}" not in predict_step.box.reads
+
+
 def test_without_a_copy_the_program_itself_is_the_step(lab: Lab) -> None:
-    setup, made = job(lab, "{python} train.py --fast")
-    assert made.steps[0].argv == (setup.interpreter.path, "train.py", "--fast")
+    setup, made = job(lab, "{python} train.py --seed={seed}")
+    assert made.steps[0].argv == (setup.interpreter.path, "train.py", "--seed=7")
     assert made.steps[0].env["HOME"] == "{scratch}"
 
 

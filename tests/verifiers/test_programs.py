@@ -60,6 +60,12 @@ def test_without_commands_only_the_interpreter_is_started(ground: CheckInputs) -
     assert result.findings == () and result.summary is None
 
 
+def test_the_seed_of_a_check_is_0_in_its_command_too(ground: CheckInputs) -> None:
+    says = program(ground, "import os, sys; sys.exit(sys.argv[1:] != ['--seed=0', os.environ['AUTOLAB_SEED']])")
+    result = run_checks(policy(dry_run_command=says + " --seed={seed} {seed}"), ground)
+    assert (result.checks["dry_run"], result.findings) == ("pass", ())
+
+
 def test_every_configured_rung_runs_and_passes(ground: CheckInputs) -> None:
     (ground.folder / "tests").mkdir()
     (ground.folder / "tests" / "test_model.py").write_text("")

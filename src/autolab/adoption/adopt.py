@@ -10,28 +10,28 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption.detection import AdoptionRequest, Setting, settings_of
+from autolab.adoption import first_run
+from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, settings_of
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
-from autolab.adoption.probe_findings import findings
-from autolab.adoption.program_probe import probe
+from autolab.adoption.program_probe import Probed
+from autolab.adoption.program_seed import ProgramSeed, find_seed
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.training_program import Program, find_program
-from autolab.errors import LabError
 from autolab.lab.create import register
 from autolab.lab.git import common_dir
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.collect import remove_tree
-from autolab.sandbox.exit_record import TrialOutcome
-from autolab.trials import inputs
+from autolab.trials import inputs, metrics
 
 NAMED = 3
 """Files that a note names at most."""
-ROUNDS = 3
-"""How often the program is tried at most, each time with one more thing that it was seen to need."""
+UNKNOWN = "unknown"
+"""The metric of a program while it is tried for the first time."""
 
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
@@ -44,19 +44,26 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     """Make a lab of the repository at `folder`. LabError, GitError, UsageError: why it cannot be, and the way out."""
     repository = open_repository(folder.resolve())
     program = find_program(repository, request.train_command)
-    settings = settings_of(repository, program, request)
+    program_seed = find_seed(repository, program)
+    # Of a program that is tried, the run shows which metrics there are.
+    is_unknown = request.probe_seconds > 0 and request.metric is None and not has_clear_metric(program)
+    known = replace(request, metric=UNKNOWN, direction="minimize") if is_unknown else request
+    settings = list(_with_seed(settings_of(repository, program, known), program_seed))
+    _try_export(repository, Config.from_text(config_text(settings), Config.FILE))
+    # The last refusals. From here on files are written.
+    if request.probe_seconds > 0:
+        settings, probed = first_run.run_program(repository, settings, request.probe_seconds, tell)
+        if is_unknown:
+            name = first_run.choose_metric(probed).series.name
+            chosen = settings_of(repository, program, replace(request, metric=name))
+            settings = _with_metric(settings, chosen, name)
+        settings = _with_source(settings, probed, tell)
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
-    _try_export(repository, config)
-    # The last refusal. From here on files are written.
-    if request.probe_seconds > 0:
-        settings = _try_program(repository, settings, request.probe_seconds, tell)
-        text = config_text(settings)
-        config = Config.from_text(text, Config.FILE)
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
-    for note in _notes(repository, program, config):
+    for note in _notes(repository, program, program_seed, config):
         tell(f"note: {note}")
     paths = write_files(repository, program, config, text)
     lab = register(repository.root, seed)
@@ -73,48 +80,56 @@ def _try_export(repository: Repository, config: Config) -> None:
         remove_tree(folder)
 
 
-def _try_program(
-    repository: Repository, settings: list[Setting], limit_s: float, tell: Callable[[str], None]
-) -> list[Setting]:
-    """The settings after a short run of the program, with a data folder that it was seen to need.
-
-    LabError: it does not run as a trial would run it; what is missing was told, a line each.
-    """
-    for _ in range(ROUNDS):
-        config = Config.from_text(config_text(settings), Config.FILE)
-        tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
-        probed = probe(repository, config, limit_s, tell)
-        missing = findings(probed, repository, config.python or "the Python that runs Autolab")
-        folders = [finding.data for finding in missing if finding.data]
-        # A folder that git does not hold is bound at once: the program may need more, and says so in the next round.
-        if not folders or config.data is not None:
-            break
-        settings = [*settings, Setting("data", folders[0], "the program reads it, and git does not hold it")]
-        tell(f"  {missing[0]}: bound")
-    if missing:
-        for finding in missing:
-            tell(f"  missing: {finding}")
-        number = "one thing is" if len(missing) == 1 else f"{len(missing)} things are"
-        raise LabError(
-            f"the training does not run as a trial yet: {number} missing, see above; --probe-seconds 0 makes the lab"
-            " without trying it"
-        )
-    how = (
-        "stopped by you" if probed.stopped else "ended" if probed.outcome is TrialOutcome.COMPLETED else "still running"
+def _with_metric(settings: list[Setting], chosen: list[Setting], name: str) -> list[Setting]:
+    """The settings with the metric that the run showed; `chosen` are those of a request that names it."""
+    of_metric = {setting.key: setting for setting in chosen if setting.key.startswith("metric.")}
+    of_metric["metric.primary"] = Setting(
+        "metric.primary", name, "the one number that it printed and that could decide"
     )
-    tell(f"  {how} after {probed.seconds:.0f} s, without an error")
-    return settings
+    return [of_metric.get(setting.key, setting) for setting in settings]
 
 
-def _notes(repository: Repository, program: Program, config: Config) -> Iterator[str]:
+def _with_source(settings: list[Setting], probed: Probed, tell: Callable[[str], None]) -> list[Setting]:
+    """The settings with the place where the run printed the metric. UsageError: it ended without having printed it."""
+    by_key = {setting.key: setting.value for setting in settings}
+    name = str(by_key["metric.primary"])
+    # A file or a pattern that the user named is their own affair, and trials say what is wrong with it.
+    if by_key["train.metrics"] not in metrics.PRINTED or "train.pattern" in by_key:
+        return settings
+    printed = first_run.printed_metric(probed, name)
+    if printed is None:
+        first_run.refuse_unprinted(probed, name)
+        tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
+        return settings
+    values = "1 value" if printed.series.count == 1 else f"{printed.series.count} values"
+    reason = f"it printed {values} there, the last one {printed.series.last:.{printed.series.decimals}f}"
+    found = Setting("train.metrics", printed.source, reason)
+    return [found if setting.key == "train.metrics" else setting for setting in settings]
+
+
+def _with_seed(settings: Iterable[Setting], seed: ProgramSeed) -> Iterator[Setting]:
+    """The settings with the command that passes the seed on, and the constants that the seed replaces."""
+    for setting in settings:
+        if setting.key == "train.command" and seed.command != setting.value:
+            yield replace(setting, value=seed.command, reason=f"{setting.reason}; {seed.reason}")
+        else:
+            yield setting
+        if setting.key == "train.in_copy" and seed.constants:
+            yield Setting("train.seed_constants", [str(constant) for constant in seed.constants], seed.reason)
+
+
+def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: Config) -> Iterator[str]:
     """What the user should know or do, a line each."""
-    if program.script is not None and "AUTOLAB_SEED" not in program.text + program.neighbours:
+    if seed.how == "none" and program.script is not None:
         source = "the environment variable AUTOLAB_SEED"
         if program.script.endswith(".py"):
             source = 'SEED = int(os.environ.get("AUTOLAB_SEED", "0"))'
+        way_out = f"seed its random numbers from {source}, and commit"
+        if program.script.endswith(".py"):
+            way_out += "; or set train.seed_libraries: true, which seeds random, numpy and torch"
         yield (
-            f"{program.name} never reads AUTOLAB_SEED, so each trial repeats the same training, and a gain cannot be"
-            f" told from chance: seed its random numbers from {source}, and commit"
+            f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
+            f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"
         )
     compiled = _compiled_part(repository)
     if compiled:

@@ -108,14 +108,15 @@ def _python(repository: Repository, program: Program, request: AdoptionRequest) 
         yield Setting("python", python, reason)
 
 
+def has_clear_metric(program: Program) -> bool:
+    """Whether the program's text has one metric that can decide."""
+    return len(_likely_metrics(program)[1]) == 1
+
+
 def _metric(program: Program, request: AdoptionRequest) -> Setting:
     if request.metric:
         return Setting("metric.primary", one_line(request.metric), GIVEN)
-    names = _printed_names(program)
-    likely = [name for name in names if direction_of(name)]
-    if not likely:
-        names = list(dict.fromkeys([*names, *_names_within(program)]))
-        likely = [name for name in names if direction_of(name) and not is_of_training(name)]
+    names, likely = _likely_metrics(program)
     # Of several only the user knows which one decides.
     if len(likely) == 1:
         return Setting("metric.primary", likely[0], f"{program.script} prints it")
@@ -124,6 +125,16 @@ def _metric(program: Program, request: AdoptionRequest) -> Setting:
         problem = f"{program.name} prints {', '.join(names)}"
     example = likely[0] if likely else "val_loss"
     raise UsageError(f"--metric: {problem}; name the one that decides, such as --metric {example}")
+
+
+def _likely_metrics(program: Program) -> tuple[list[str], list[str]]:
+    """The names that the program's text prints with a value, and those of them that could decide."""
+    names = _printed_names(program)
+    likely = [name for name in names if direction_of(name)]
+    if not likely:
+        names = list(dict.fromkeys([*names, *_names_within(program)]))
+        likely = [name for name in names if direction_of(name) and not is_of_training(name)]
+    return names, likely
 
 
 def _printed_names(program: Program) -> list[str]:

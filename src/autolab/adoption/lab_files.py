@@ -12,7 +12,7 @@ from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program
 from autolab.files import write_whole
 from autolab.lab.create import TEMPLATES, ignore, write_schemas
-from autolab.lab.schemas.config import Config, Metric, VerifierPolicy
+from autolab.lab.schemas.config import SEED, Config, Metric, Train, VerifierPolicy
 from autolab.reports import results_table
 from autolab.trials import metrics
 
@@ -173,9 +173,19 @@ Out of scope: how the metric is computed, the data, the time a training is given
 
 ## Conventions
 
-A change is as small as its hypothesis allows. The seed comes from the environment variable `AUTOLAB_SEED`; the same
-seed gives the same result. The line with the metric stays as it is.
+A change is as small as its hypothesis allows. The same seed gives the same result. The line with the metric stays as
+it is. {_seed_text(config.train)}
 """
+
+
+def _seed_text(train: Train) -> str:
+    """Where the program has its seed from, for whoever changes it."""
+    if train.seed_constants:
+        places = ", ".join(f"`{entry}`" for entry in train.seed_constants)
+        return f"Each trial writes its seed to its copy of the code, so these lines stay as they are: {places}."
+    if SEED in train.command:
+        return f"The command passes the seed on: `{train.command}`."
+    return "The seed comes from the environment variable `AUTOLAB_SEED`."
 
 
 def _problem_text(program: Program, config: Config) -> str:

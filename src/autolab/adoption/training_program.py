@@ -49,8 +49,12 @@ def find_program(repository: Repository, command: str | None) -> Program:
         env.append("PATH")
     if _READS_HOME.search(text + neighbours):
         env.append("HOME")
-    line = shlex.join(words).replace("'{python}'", "{python}")
-    return Program(line, script, text, neighbours, tuple(env))
+    return Program(command_line(words), script, text, neighbours, tuple(env))
+
+
+def command_line(words: list[str]) -> str:
+    """The words as one line. `{python}` and `{seed}` mean the same without quotes, and are easier to read."""
+    return re.sub(r"'([\w=+./-]*\{(?:python|seed)\}[\w./-]*)'", r"\1", shlex.join(words))
 
 
 def own_python(repository: Repository, command: str | None = None) -> str | None:

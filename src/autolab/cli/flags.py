@@ -140,7 +140,7 @@ class AdoptionFlags(AdoptionRequest):
     """With --from-existing. Options that you leave out are detected and printed.
 
     Args:
-        train_command: The training, in any language, such as "python train.py".
+        train_command: The training, in any language, such as "python train.py"; {seed} in it is each trial's seed.
         metric: The metric that decides, by the name that stands before its number, such as val_loss or "val loss".
         reduce: Which number counts if the training gives several: the last, the smallest or the largest.
         metric_pattern: A regular expression with one group around the number, where it has no name of its own.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from autolab import files
 from autolab.lab import budget
 from autolab.lab.schemas.campaign import Claims
-from autolab.lab.schemas.config import Budget, Config
+from autolab.lab.schemas.config import SEED, Budget, Config
 from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, read
 from autolab.lab.schemas.experiment import Manifest
 from autolab.lab.schemas.outcomes import RunKind
@@ -171,9 +171,9 @@ class _Launch:
     def _write_script(self) -> None:
         iteration, config = self.iteration, self.iteration.config
         command = job.train_command(iteration.design(), config)
-        words = job.argv_of(command, iteration.lab.python(config))
+        line = _shell_line(command, iteration.lab.python(config))
         folder = iteration.relative(iteration.worktree)
-        iteration.write(iteration.paths.launch_script, _script(shlex.join(words), config, folder))
+        iteration.write(iteration.paths.launch_script, _script(line, config, folder))
 
     def measure(self, spec: RunSpec) -> measurement.Measured:
         """Bring a run to an end, or pause it when the user asks to stop or the time is over."""
@@ -267,6 +267,13 @@ def _counts(iteration: Iteration) -> dict[str, object]:
     """The campaign's counts with the trials that ended since the last stage's outcome: the same after a crash."""
     gpus = iteration.config.train.gpus
     return count_trials(iteration.events(), RunKind.SEARCH, iteration.acted, iteration.campaign, gpus)
+
+
+def _shell_line(command: str, python: str) -> str:
+    """The command line for a shell, the variable AUTOLAB_SEED in the place of `{seed}`."""
+    words = job.argv_of(command, python, SEED)
+    # A word with braces is always quoted: the quotes end before the variable and begin again after it.
+    return shlex.join(words).replace(SEED, "'\"$AUTOLAB_SEED\"'")
 
 
 def _script(command: str, config: Config, folder: str) -> str:

@@ -11,35 +11,50 @@ from pydantic import JsonValue
 
 from autolab.executors.base import Job, Step
 from autolab.lab import redaction
-from autolab.lab.schemas.config import Command, Config, Train
+from autolab.lab.schemas.config import SEED, Command, Config, Train
 from autolab.lab.schemas.experiment import Design
 from autolab.lab.trial_python import command_words
 from autolab.sandbox.box import Box
 from autolab.sandbox.collect import remove_any
-from autolab.sandbox.environment import ProgramEnvironment
+from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.stats.plan import PlannedArm
 from autolab.trials import lookahead, metrics, stored
 from autolab.trials.evaluation import Evaluation
 from autolab.trials.inputs import TrialInputs, limits_box
+from autolab.trials.seed_constants import SeedConstant
 
+UNSEEDED = 0
+"""What `{seed}` is in a command that belongs to no seed: a prediction, a check."""
 HOLDOUT = "holdout"
 """The step, and its folder, that predicts for the holdout."""
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
 REDUCE, PATTERN = "reduce", "pattern"
+SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
-code=$1 copy=$2 metrics=$3 place=$4 data=$5
-shift 5
+code=$1 copy=$2 metrics=$3 place=$4 data=$5 constants=$6
+shift 6
 mkdir -p "$copy"
 cp -R "$code/." "$copy"
 chmod -R u+w "$copy"
 cd "$copy"
 if [ -n "$place" ]; then mkdir -p "$(dirname "$place")"; ln -s "$data" "$place"; fi
 if [ -n "$metrics" ]; then rm -f "$metrics"; fi
+while [ "$constants" -gt 0 ]; do
+    file=$1 find=$2 write=$3 message=$4
+    shift 4
+    constants=$((constants - 1))
+    lines=
+    if [ -f "$file" ]; then lines=$(LC_ALL=C sed -n "$find" "$file"); fi
+    if [ -z "$lines" ]; then echo "$message" >&2; exit 1; fi
+    LC_ALL=C sed "$write" "$file" > "$file.with-seed"
+    cat "$file.with-seed" > "$file"
+    rm "$file.with-seed"
+done
 status=0
 "$@" || status=$?
 if [ -n "$metrics" ] && [ -f "$metrics" ]; then
@@ -51,7 +66,10 @@ rm -rf "$copy" 2>/dev/null || true
 exit $status
 """
 """Runs the command in a copy of the code that it may write to. The copy begins without the metrics file, which may be
-committed and old. A link in the copy leads to training data that lies in the lab."""
+committed and old. A link in the copy leads to training data that lies in the lab. The seed takes the place of the
+constants in it: `SeedConstant.shell_words`, four words each."""
+_SEEDING = Path(__file__).with_name("seeding")
+"""The folder whose `sitecustomize.py` seeds libraries."""
 _OWN_INPUTS_SCRIPT = 'cat "$1" > "$AUTOLAB_INPUTS" && shift && exec "$@"'
 """Runs the command on a copy of the inputs, so that name and place do not say which of the two inputs they are."""
 
@@ -71,7 +89,8 @@ def train_command(design: Design, config: Config) -> str:
 class TrialCommands:
     """What a run's trials execute, with the limits of each step.
 
-    `command` is the training's command line, `{python}` standing for the interpreter; `train` has its other settings.
+    `command` is the training's command line, `{python}` standing for the interpreter and `{seed}` for the trial's seed;
+    `train` has its other settings.
     `data`: the folder of the training data as the configuration names it.
     """
 
@@ -96,6 +115,10 @@ class TrialCommands:
             parts.append(f"{REDUCE} {self.train.reduce}")
         if self.train.pattern is not None:
             parts.append(f"{PATTERN} {self.train.pattern}")
+        for entry in self.train.seed_constants:
+            parts.append(f"{SEED_CONSTANT} {entry}")
+        if self.train.seed_libraries:
+            parts.append(SEED_LIBRARIES)
         parts += [f"{name}={value}" for name, value in user.items()]
         return parts
 
@@ -104,16 +127,18 @@ class TrialCommands:
         """The file that the training leaves its metrics in; empty if it prints them."""
         return "" if self.train.metrics in metrics.PRINTED else self.train.metrics
 
-    def training(self, python: str) -> list[str]:
+    def training(self, python: str, seed: int) -> list[str]:
         """The training's arguments, wrapped in a script if it is to run in a copy of its own."""
-        arguments = argv_of(self.command, python)
+        arguments = argv_of(self.command, python, seed)
         if not self.train.in_copy:
             return arguments
         place, data = "", ""
         # The code export leaves the data out; a program that reads it by its path in the lab needs the link.
         if self.data is not None and not Path(self.data).is_absolute():
             place, data = self.data, "{data}"
-        copied = ["{code}", f"{{folder}}/{COPY}", self.metrics_file, place, data]
+        copied = ["{code}", f"{{folder}}/{COPY}", self.metrics_file, place, data, str(len(self.train.seed_constants))]
+        for entry in self.train.seed_constants:
+            copied += SeedConstant.of(entry).shell_words(seed)
         return ["/bin/sh", "-c", _COPYING_SCRIPT, "autolab", *copied, *arguments]
 
 
@@ -178,7 +203,13 @@ class _JobBuilder:
             data = "{data}"
             reads.append(data)
         environment = self._environment.training("{folder}/train", self._attempt.seed, "{config}", data)
-        arguments = self._commands.training(self._inputs.interpreter.path)
+        if self._commands.train.seed_libraries:
+            self._files["seeding"] = _SEEDING
+            reads.append("{seeding}")
+            # First: of two modules called sitecustomize Python imports one, and this one imports the next.
+            paths = ["{seeding}", environment.get(PYTHON_PATH, "")]
+            environment[PYTHON_PATH] = ":".join(path for path in paths if path)
+        arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed)
         self._step("train", arguments, environment, self._commands.train, reads)
 
     def predict(self, command: Command, evaluation: Evaluation) -> None:
@@ -235,9 +266,13 @@ def checks_box(inputs: TrialInputs, train: Train) -> Box:
     return inputs.interpreter.enclosed(limits_box(train, inputs.containment))
 
 
-def argv_of(command: str, python: str) -> list[str]:
-    """The arguments that a trial runs `command` with."""
-    return [python if word == "{python}" else word for word in command_words(command)]
+def argv_of(command: str, python: str, seed: int | str = UNSEEDED) -> list[str]:
+    """The arguments that `command` is run with: `{python}` is a whole word, `{seed}` may be a part of one."""
+    arguments = []
+    for word in command_words(command):
+        # The interpreter's path is no text of the command: a brace in it stays.
+        arguments.append(python if word == "{python}" else word.replace(SEED, str(seed)))
+    return arguments
 
 
 def tidy(altered: lookahead.Altered | None, key: str, attempt: Path) -> None:

@@ -237,7 +237,7 @@ class _Checks:
         return folder
 
     def _argv(self, name: str, command: str) -> list[str]:
-        """The command as arguments, with `{python}`, `<ITERATION_ID>` and the iteration's folder filled in.
+        """The command as arguments, with `{python}`, `{seed}`, `<ITERATION_ID>` and the iteration's folder filled in.
 
         `./venv/bin/python` stands for the trials' interpreter: an export has no venv.
         """
@@ -251,7 +251,7 @@ class _Checks:
         # A candidate that commits an interpreter of that name keeps it.
         if words[0].removeprefix("./") in OWN_PYTHON and not (inputs.folder / words[0]).exists():
             words[0] = "{python}"
-        values = {"<ITERATION_ID>": inputs.iteration_id, "{python}": inputs.python}
+        values = {"<ITERATION_ID>": inputs.iteration_id, "{python}": inputs.python, "{seed}": str(SEED)}
         # First, because the other placeholder is a part of this one.
         if inputs.experiment is not None:
             values = {"experiments/<ITERATION_ID>": str(inputs.experiment)} | values

@@ -17,6 +17,8 @@ Direction = Literal["minimize", "maximize"]
 Reduce = Literal["last", "min", "max"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+SEED = "{seed}"
+"""Stands in a command, and in `train.seed_constants`, for the seed of the trial."""
 
 
 class Metric(Record):
@@ -30,6 +32,9 @@ class Metric(Record):
 
 class Command(Record):
     """A program of the lab and its limits. `{python}` in `command` stands for the trials' interpreter.
+
+    `{seed}` in a word of `command` (`--seed={seed}`) stands for the trial's seed, an integer in [0, 2^31). A prediction
+    gets 0: it depends on the code, the model and the inputs alone.
 
     The limits of memory (1 GB = 2^30 bytes; shared memory and temporary files count), of processes and of threads hold
     for the sum over all processes that it starts. `reads` names files and folders outside of the lab that it needs
@@ -64,6 +69,11 @@ class Train(Command):
     of each line. `env` names variables of the user's environment that it gets. With `in_copy` it runs in a writable
     copy of the code, which is deleted afterwards: for a program that writes beside itself. A metrics file that it
     leaves in the copy is kept. `gpus` is the number of GPUs that one training uses, for `budget.gpu_hours`.
+
+    `seed_constants` is for a program that holds its seed as a constant: a list of `FILE: TEXT`, such as
+    `train.py: SEED = {seed}`. In the trial's copy of FILE, each line that reads TEXT with an integer for `{seed}` gets
+    the trial's seed. It needs `in_copy`. A trial whose code has no such line fails. `seed_libraries` is for a Python
+    program without any seed: random, numpy and torch are seeded when it imports them.
     """
 
     metrics: str = "metrics.json"
@@ -72,6 +82,8 @@ class Train(Command):
     env: tuple[str, ...] = ()
     in_copy: bool = False
     gpus: Count = 0
+    seed_constants: tuple[str, ...] = ()
+    seed_libraries: bool = False
 
     @model_validator(mode="after")
     def _can_be_given(self) -> Train:
@@ -92,6 +104,24 @@ class Train(Command):
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name.startswith("AUTOLAB_"):
                 raise ValueError(f"env: {name!r} is not the name of a variable that can be passed on")
         return self
+
+    @model_validator(mode="after")
+    def _seeds_have_a_place(self) -> Train:
+        for entry in self.seed_constants:
+            if not is_seed_constant(entry):
+                raise ValueError(f"seed_constants: {entry!r} is not like 'train.py: SEED = {SEED}'")
+        if self.seed_constants and not self.in_copy:
+            raise ValueError("seed_constants: the seed is written to a copy of the code: set in_copy: true too")
+        return self
+
+
+def is_seed_constant(entry: str) -> bool:
+    """Whether `entry` is `FILE: TEXT`: a path in the repository, and a part of a line with one `{seed}` in it."""
+    file, _, text = entry.partition(": ")
+    is_path = bool(file) and not file.startswith("/") and ".." not in PurePosixPath(file).parts
+    # Without a text in front every number would be a seed.
+    has_one_place = text.count(SEED) == 1 and not text.startswith(SEED)
+    return is_path and has_one_place and text == text.strip() and text.replace("\t", " ").isprintable()
 
 
 class Evaluate(Record):
@@ -292,7 +322,10 @@ class Config(Record):
 
 
 class VerifierPolicy(Record):
-    """The programs that check a candidate before review. Exit code 0 passes; `<ITERATION_ID>` is filled in."""
+    """The programs that check a candidate before review. Exit code 0 passes.
+
+    `{python}`, `<ITERATION_ID>` and `{seed}`, here 0, are filled in.
+    """
 
     FILE: ClassVar[str] = ".autolab/verifier_policy.yaml"
 

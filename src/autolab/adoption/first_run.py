@@ -1,0 +1,120 @@
+"""The first run of an adopted program: what it needs to run as a trial, and which of its numbers decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from autolab.adoption.detection import Setting
+from autolab.adoption.lab_files import config_text
+from autolab.adoption.probe_findings import findings
+from autolab.adoption.program_probe import Probed, probe
+from autolab.adoption.repository import Repository
+from autolab.errors import LabError, UsageError
+from autolab.lab.schemas.config import Config
+from autolab.sandbox.exit_record import TrialOutcome
+from autolab.stats.metric_names import direction_of
+from autolab.trials import metrics, readings
+from autolab.trials.readings import Series
+
+ROUNDS = 3
+"""How often the program is run at most, each time with one more thing that it was seen to need."""
+LISTED = 8
+"""Metrics that a message lists at most."""
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A series of numbers that the program printed, and where: `stdout` or `stderr`."""
+
+    source: str
+    series: Series
+
+    def __str__(self) -> str:
+        values = "1 value" if self.series.count == 1 else f"{self.series.count} values"
+        return f'--metric "{self.series.name}"  {values}, last {self.series.last:.{self.series.decimals}f}'
+
+
+def run_program(
+    repository: Repository, settings: Sequence[Setting], limit_s: float, tell: Callable[[str], None]
+) -> tuple[list[Setting], Probed]:
+    """The settings with a data folder that the program was seen to need, and what its last run did.
+
+    LabError: it does not run as a trial would run it; what is missing was told, a line each.
+    """
+    known = list(settings)
+    for _ in range(ROUNDS):
+        config = Config.from_text(config_text(known), Config.FILE)
+        tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
+        probed = probe(repository, config, limit_s, tell)
+        missing = findings(probed, repository, config.python or "the Python that runs Autolab")
+        folders = [finding.data for finding in missing if finding.data]
+        if not folders or config.data is not None:
+            break
+        # Bound at once: the program may need more, and says so in the next round.
+        known.append(Setting("data", folders[0], "the program reads it, and git does not hold it"))
+        tell(f"  {missing[0].problem}; git does not hold it: {folders[0]} is bound as the data")
+    if missing:
+        for finding in missing:
+            tell(f"  missing: {finding}")
+        number = "one thing is" if len(missing) == 1 else f"{len(missing)} things are"
+        raise LabError(
+            f"the training does not run as a trial yet: {number} missing, see above; --probe-seconds 0 makes the lab"
+            " without trying it"
+        )
+    tell(f"  {_end(probed)} after {probed.seconds:.0f} s, without an error")
+    return known, probed
+
+
+def _end(probed: Probed) -> str:
+    if probed.stopped:
+        return "ended by you"
+    if probed.outcome is TrialOutcome.COMPLETED:
+        return "ended"
+    return "still running"
+
+
+def choose_metric(probed: Probed) -> Printed:
+    """The one number of those that the program printed that could decide. UsageError lists them if there are several.
+
+    A metric whose better direction its name does not say is never chosen for the user.
+    """
+    could_decide = list(_proposals(probed))
+    likely = [printed for printed in could_decide if direction_of(printed.series.name)]
+    if len(likely) == 1:
+        return likely[0]
+    if not could_decide:
+        raise UsageError(
+            "--metric: the training printed no number that could decide; name it, and where it stands, with"
+            " --metric NAME --metric-pattern REGEX"
+        )
+    lines = [f"  {printed}" for printed in (likely or could_decide)[:LISTED]]
+    raise UsageError("--metric: name the number that decides; the training printed\n" + "\n".join(lines))
+
+
+def printed_metric(probed: Probed, name: str) -> Printed | None:
+    """The series of that name; None if the program did not print it."""
+    for source, text in _texts(probed):
+        for row in readings.series(readings.readings(text, source)):
+            if row.name == name:
+                return Printed(source, row)
+    return None
+
+
+def refuse_unprinted(probed: Probed, name: str) -> None:
+    """UsageError if the program ended without having printed the metric, with what it printed instead."""
+    if probed.outcome is not TrialOutcome.COMPLETED:
+        return
+    lines = [f"  {printed}" for printed in list(_proposals(probed))[:LISTED]]
+    instead = "it printed\n" + "\n".join(lines) if lines else "it printed no number that could decide"
+    raise UsageError(f"--metric: the training ended without printing {name}; {instead}")
+
+
+def _proposals(probed: Probed) -> Iterator[Printed]:
+    for source, text in _texts(probed):
+        for row in readings.proposals(readings.series(readings.readings(text, source))):
+            yield Printed(source, row)
+
+
+def _texts(probed: Probed) -> tuple[tuple[str, bytes], ...]:
+    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err)

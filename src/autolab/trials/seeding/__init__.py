@@ -1,0 +1,1 @@
+"""A folder for PYTHONPATH, of trainings with `train.seed_libraries`."""
