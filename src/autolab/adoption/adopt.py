@@ -54,7 +54,7 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     if request.probe_seconds > 0:
         settings, probed = first_run.run_program(repository, settings, request.probe_seconds, tell)
         if is_unknown:
-            name = first_run.choose_metric(probed).series.name
+            name = first_run.choose_metric(probed, tell).series.name
             chosen = settings_of(repository, program, replace(request, metric=name))
             settings = _with_metric(settings, chosen, name)
         settings = _with_source(settings, probed, tell)
@@ -98,7 +98,7 @@ def _with_source(settings: list[Setting], probed: Probed, tell: Callable[[str], 
         return settings
     printed = first_run.printed_metric(probed, name)
     if printed is None:
-        first_run.refuse_unprinted(probed, name)
+        first_run.refuse_unprinted(probed, name, tell)
         tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
         return settings
     values = "1 value" if printed.series.count == 1 else f"{printed.series.count} values"

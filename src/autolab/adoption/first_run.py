@@ -74,10 +74,11 @@ def _end(probed: Probed) -> str:
     return "still running"
 
 
-def choose_metric(probed: Probed) -> Printed:
-    """The one number of those that the program printed that could decide. UsageError lists them if there are several.
+def choose_metric(probed: Probed, tell: Callable[[str], None]) -> Printed:
+    """The one number of those that the program printed that could decide.
 
-    A metric whose better direction its name does not say is never chosen for the user.
+    UsageError: there are several, which were told, a line each, or none. A metric whose name does not say which way is
+    better is never chosen for the user.
     """
     could_decide = list(_proposals(probed))
     likely = [printed for printed in could_decide if direction_of(printed.series.name)]
@@ -88,8 +89,9 @@ def choose_metric(probed: Probed) -> Printed:
             "--metric: the training printed no number that could decide; name it, and where it stands, with"
             " --metric NAME --metric-pattern REGEX"
         )
-    lines = [f"  {printed}" for printed in (likely or could_decide)[:LISTED]]
-    raise UsageError("--metric: name the number that decides; the training printed\n" + "\n".join(lines))
+    for printed in (likely or could_decide)[:LISTED]:
+        tell(f"  {printed}")
+    raise UsageError("--metric: name the number that decides, such as the first of those above")
 
 
 def printed_metric(probed: Probed, name: str) -> Printed | None:
@@ -101,12 +103,14 @@ def printed_metric(probed: Probed, name: str) -> Printed | None:
     return None
 
 
-def refuse_unprinted(probed: Probed, name: str) -> None:
-    """UsageError if the program ended without having printed the metric, with what it printed instead."""
+def refuse_unprinted(probed: Probed, name: str, tell: Callable[[str], None]) -> None:
+    """UsageError if the program ended without having printed the metric; what it printed instead was told."""
     if probed.outcome is not TrialOutcome.COMPLETED:
         return
-    lines = [f"  {printed}" for printed in list(_proposals(probed))[:LISTED]]
-    instead = "it printed\n" + "\n".join(lines) if lines else "it printed no number that could decide"
+    printed = list(_proposals(probed))[:LISTED]
+    for one in printed:
+        tell(f"  {one}")
+    instead = "what it printed stands above" if printed else "it printed no number that could decide"
     raise UsageError(f"--metric: the training ended without printing {name}; {instead}")
 
 
