@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption.detection import AdoptionRequest, settings_of
+from autolab.adoption.filtered_files import filtered_files, note_of, refuse_read
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.training_program import Program, find_program
+from autolab.errors import LabError
 from autolab.lab.create import register
 from autolab.lab.git import common_dir
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.collect import remove_tree
-from autolab.trials import inputs
 
 NAMED = 3
 """Files that a note names at most."""
@@ -41,12 +43,15 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     settings = settings_of(repository, program, request)
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
+    filtered = filtered_files(repository, program, config)
+    refuse_read(filtered, has_data=request.data is not None)
     # The last refusal. From here on files are written.
-    _try_export(repository, config)
+    own_imports = _try_export(repository, config)
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
-    for note in _notes(repository, program, config):
+    notes = [*_notes(repository, program, config), *notes_of(own_imports, program.name), note_of(filtered)]
+    for note in filter(None, notes):
         tell(f"note: {note}")
     paths = write_files(repository, program, config, text)
     lab = register(repository.root, seed)
@@ -54,13 +59,18 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     return lab
 
 
-def _try_export(repository: Repository, config: Config) -> None:
-    """Refuse now what the first trial would be refused for: submodules, links that lead out, no room."""
+def _try_export(repository: Repository, config: Config) -> OwnImports:
+    """Refuse now what the first trial would be refused for: submodules, links that lead out, no room; and a trial
+    that would import another code than the candidate's. Returns what else was seen of the imports."""
     folder = common_dir(repository.root) / "autolab.export"
+    remove_tree(folder)
     try:
-        repository.git.export(repository.head, folder / "code", None, inputs.hidden_from_trials(config))
+        own_imports = examine(repository.git, repository.root, repository.head, config, folder)
     finally:
         remove_tree(folder)
+    if own_imports.problems and not _compiled_part(repository):
+        raise LabError(own_imports.problems[0])
+    return own_imports
 
 
 def _notes(repository: Repository, program: Program, config: Config) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autolab.adoption.repository import require_whole
 from autolab.errors import AutolabError, LabError, RecordError, UsageError
 from autolab.executors.executor_names import load_executor
 from autolab.lab.lab import Lab
@@ -182,6 +183,12 @@ def _prompts(conditions: Conditions) -> None:
         prompts.require(prompt_path(conditions.lab, names))
 
 
+def _repository(conditions: Conditions) -> None:
+    """git can make the lab's branches, and has every file of the commit that is measured next."""
+    conditions.lab.git.require_free_names()
+    require_whole(conditions.lab.git, conditions.base())
+
+
 def _reads(conditions: Conditions) -> None:
     leak_checks.refuse_reads(conditions.lab.root, conditions.lab.store, conditions.config)
 
@@ -192,6 +199,7 @@ START: dict[str, Check] = {
     "researcher": _researcher,
     "executor": _executor,
     "python": lambda conditions: conditions.lab.python(conditions.config),
+    "repository": _repository,
     "reads": _reads,
     "secret": lambda conditions: conditions.lab.secret,
     "prompts": _prompts,
