@@ -39,7 +39,7 @@ _BUILDER_COMPILES = re.compile(
 def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callable[[str], None]) -> Lab:
     """Make a lab of the repository at `folder`. LabError, GitError, UsageError: why it cannot be, and the way out."""
     repository = open_repository(folder.resolve())
-    program = find_program(repository, request.train_command)
+    program = find_program(repository, request.train_command, request.python)
     settings = settings_of(repository, program, request)
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
