@@ -56,7 +56,11 @@ def open_repository(root: Path) -> Repository:
     # Untracked files may stay: git leaves them alone, and so does the lab.
     changes = [path for path in dirty if git.has_path(head, path)]
     if changes:
-        raise LabError(f"{_first_of(changes)}: changed since the last commit, {_STARTS}; commit or stash")
+        way_out = "commit or stash"
+        # Their filter is not run, so that git's own look at the file has to come first.
+        if git.filters(changes):
+            way_out += ", or, if `git status` shows no change, run it and then the same command again"
+        raise LabError(f"{_first_of(changes)}: changed since the last commit, {_STARTS}; {way_out}")
     hidden = git.hidden_changes(head)
     if hidden:
         way_out = "git update-index --no-assume-unchanged --no-skip-worktree FILE, then commit or stash"
@@ -68,7 +72,7 @@ def open_repository(root: Path) -> Repository:
         if _is_taken(root / folder):
             raise LabError(f"{folder}: has files that git does not hold, and a lab keeps its record there; rename it")
     require_whole(git, head)
-    _require_refs(git, head)
+    _require_refs(git)
     return Repository(root, git, head, tuple(dirty))
 
 
@@ -106,13 +110,12 @@ def _head(git: Git) -> str:
     return head
 
 
-def _require_refs(git: Git, head: str) -> None:
+def _require_refs(git: Git) -> None:
     """LabError, GitError: a lab could not make its branches and refs here, or would move one of the user's."""
     git.require_free_names()
     if CHAMPION in git.refs():
         name = CHAMPION.removeprefix("refs/heads/")
         raise LabError(f"the branch {name} exists, and a lab moves it to what it keeps; git branch -m {name} NEW_NAME")
-    git.try_names(head)
 
 
 def _is_taken(path: Path) -> bool:

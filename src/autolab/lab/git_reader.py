@@ -146,19 +146,24 @@ class GitReader(Plumbing):
         call = call_git(("rev-parse", "--git-dir"), self.root, user_env(), ok=range(256))
         return b"safe.directory" in call.stderr
 
+    def filters(self, names: Iterable[str]) -> dict[str, str]:
+        """File -> the filter that .gitattributes gives it, of those that have one."""
+        lines = b"".join(os.fsencode(name) + b"\0" for name in names)
+        fields = self._fields("check-attr", "-z", "--stdin", "filter", stdin=lines, user=True)
+        filters = {}
+        # Path, attribute, value, and again.
+        for name, value in zip(map(os.fsdecode, fields[::3]), map(os.fsdecode, fields[2::3]), strict=True):
+            if value not in ("unspecified", "unset", "set"):
+                filters[name] = value
+        return filters
+
     def filtered(self, commit: str) -> dict[str, str]:
         """File of `commit` -> its filter (`lfs`), where the checkout has other bytes because of it.
 
         A file in Git LFS counts also if the checkout has the pointer itself.
         """
         entries = {entry.name: entry for entry in self._files_in(self._known(commit)) if entry.mode.startswith("10")}
-        names = b"".join(os.fsencode(name) + b"\0" for name in entries)
-        fields = self._fields("check-attr", "-z", "--stdin", "filter", stdin=names, user=True)
-        filters = {}
-        # Path, attribute, value, and again.
-        for name, value in zip(map(os.fsdecode, fields[::3]), map(os.fsdecode, fields[2::3]), strict=True):
-            if value not in ("unspecified", "unset", "set", ""):
-                filters[name] = value
+        filters = self.filters(entries)
         different = {}
         for entry, data in self._blobs([entries[name] for name in filters]):
             is_pointer = data.startswith(_LFS_POINTER)

@@ -18,7 +18,6 @@ _FOLDERS = ("refs/heads/exp", "refs/heads/autolab", "refs/autolab", "refs/autola
 """Names that have to stay free, because a lab makes refs below them, and git has none below a ref."""
 _LEAVES = (CHAMPION, LOG)
 """Refs below which there must be none, for the same reason."""
-_PROBES = ("refs/heads/exp/autolab-init", "refs/heads/autolab/init", "refs/autolab/init", "refs/autolab/keep/init/init")
 
 
 def own_ref(ref: str) -> str:
@@ -45,19 +44,14 @@ class Refs(GitReader):
 
     def require_free_names(self) -> None:
         """GitError: a ref of the user's has a name that keeps git from making a lab's refs; the way out."""
+        for folder in _FOLDERS:
+            # git lists no damaged ref, but its file is in the way.
+            if is_file(self.common / folder) and self.resolve(folder) is None:
+                raise GitError(f"{self.common / folder}: a damaged ref, and a lab makes refs below it: move it away")
         for ref in self.refs():
             needed = _needed(ref)
             if needed:
                 raise GitError(f"{_kind(ref)} keeps git from making a lab's {_short(needed)}; {_renaming(ref)}")
-
-    def try_names(self, commit: str) -> None:
-        """Have git lock refs like those that a lab makes, and let them go. GitError: it cannot make them."""
-        lines = ["start", *(f"create {ref} {self._known(commit)}" for ref in _PROBES), "prepare", "abort", ""]
-        # A damaged ref is not listed, but it is in the way. So is a folder that may not be written.
-        try:
-            self._run("update-ref", "--stdin", stdin="\n".join(lines).encode())
-        except GitError as error:
-            raise GitError(f"{error}; a lab makes refs of such names: move what is in the way") from None
 
     def _checked_out(self, ref: str) -> set[str]:
         # Only branches can be checked out. This saves a call for each step of the log.
