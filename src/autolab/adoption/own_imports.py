@@ -205,7 +205,8 @@ class _Judge:
                 problems.append(self._in_the_checkout(module, importer, place, path))
             elif place is not None and self._is_copy(place, path, in_trial.installed):
                 problems.append(self._copy(module, importer, place, path))
-        return OwnImports(tuple(problems), in_trial.lacking, tuple(unfound))
+        lacking = tuple(name for name in in_trial.lacking if name not in in_trial.places)
+        return OwnImports(tuple(problems), lacking, tuple(unfound))
 
     def _committed_file(self, module: str) -> str | None:
         """The committed file that is this module, at the top of what no package holds; None if there is none."""

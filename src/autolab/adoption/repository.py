@@ -54,13 +54,9 @@ def open_repository(root: Path) -> Repository:
     head = _head(git)
     dirty = git.dirty()
     # Untracked files may stay: git leaves them alone, and so does the lab.
-    changes = [path for path in dirty if git.has_path(head, path)]
+    changes = _changes(git, [path for path in dirty if git.has_path(head, path)])
     if changes:
-        way_out = "commit or stash"
-        # Their filter is not run, so that git's own look at the file has to come first.
-        if git.filters(changes):
-            way_out += ", or, if `git status` shows no change, run it and then the same command again"
-        raise LabError(f"{_first_of(changes)}: changed since the last commit, {_STARTS}; {way_out}")
+        raise LabError(f"{_first_of(changes)}: changed since the last commit, {_STARTS}; commit or stash")
     hidden = git.hidden_changes(head)
     if hidden:
         way_out = "git update-index --no-assume-unchanged --no-skip-worktree FILE, then commit or stash"
@@ -108,6 +104,14 @@ def _head(git: Git) -> str:
     if operation is not None:
         raise LabError(f"{root}: a {operation} is in progress; end it first")
     return head
+
+
+def _changes(git: Git, paths: Sequence[str]) -> list[str]:
+    """Those of these committed paths that have changed, also by what the user's own filters say."""
+    filtered = git.filters(paths)
+    # Without its filter a file may look changed that is not.
+    changed = git.dirty([*filtered], run_filters=True)
+    return [path for path in paths if path not in filtered or path in changed]
 
 
 def _require_refs(git: Git) -> None:

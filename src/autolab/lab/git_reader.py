@@ -110,19 +110,21 @@ class GitReader(Plumbing):
                 return name
         return None
 
-    def dirty(self, paths: Sequence[str] | None = None) -> list[str]:
+    def dirty(self, paths: Sequence[str] | None = None, *, run_filters: bool = False) -> list[str]:
         """Paths of the user's checkout with staged, unstaged or untracked changes. Writes nothing.
 
         An untracked folder is one entry, `name/`. The user's ignore rules and line endings apply. Their filters do
-        not run, so a filtered file that was touched counts as changed.
+        not run, so a filtered file that was touched counts as changed; with `run_filters` they do, as in their own
+        `git status`.
         """
         # Without a path git would report the whole checkout.
         if paths is not None and not paths:
             return []
         args = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal"]
         args += ["--ignore-submodules=dirty", "--", *(paths or ())]
+        config = {} if run_filters else self._no_filters()
         # A field is two letters of status, a blank, and the path.
-        return [os.fsdecode(field[3:]) for field in self._fields(*args, user=True, config=self._no_filters())]
+        return [os.fsdecode(field[3:]) for field in self._fields(*args, user=True, config=config)]
 
     def hidden_changes(self, commit: str) -> list[str]:
         """Files that differ from `commit`, and of which `git status` was told to say nothing.
