@@ -69,7 +69,7 @@ class Invocation:
 
 
 @dataclass(frozen=True)
-class Look:
+class ModulePlaces:
     """What the trials' Python says in one place: module -> file ("" for a folder, None if not found), and so on."""
 
     places: Mapping[str, str | None]
@@ -89,7 +89,7 @@ class OwnImports:
 
 
 def examine(git: Git, root: Path, commit: str, config: Config, folder: Path) -> OwnImports:
-    """Look in an export of `commit`, made in `folder`, and in the checkout at `root`.
+    """ModulePlaces in an export of `commit`, made in `folder`, and in the checkout at `root`.
 
     LabError, GitError: the export cannot be made, or the interpreter does not start.
     """
@@ -149,7 +149,7 @@ class _Prober:
     names: Sequence[str]
     folder: Path
 
-    def look(self, root: Path, environment: ProgramEnvironment) -> Look:
+    def look(self, root: Path, environment: ProgramEnvironment) -> ModulePlaces:
         """Where the modules are found by a training that is started in `root`."""
         script = root / self.invocation.script if self.invocation.script else None
         request = {
@@ -171,7 +171,7 @@ class _Prober:
             raise LabError(f"{self.python}: cannot say where it finds modules: {reason}; name another python")
         # The last line: a `.pth` file may print something before it.
         answer = json.loads(decode_json(log.read_bytes()).rstrip().rpartition("\n")[2])
-        return Look(answer["places"], answer["importers"], tuple(answer["lacking"]), tuple(answer["installed"]))
+        return ModulePlaces(answer["places"], answer["importers"], tuple(answer["lacking"]), tuple(answer["installed"]))
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class _Judge:
     python: str
     invocation: Invocation
 
-    def result(self, in_trial: Look, in_checkout: Look) -> OwnImports:
+    def result(self, in_trial: ModulePlaces, in_checkout: ModulePlaces) -> OwnImports:
         problems: list[str] = []
         unfound = []
         for module, place in in_trial.places.items():
