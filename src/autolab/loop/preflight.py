@@ -183,12 +183,6 @@ def _prompts(conditions: Conditions) -> None:
         prompts.require(prompt_path(conditions.lab, names))
 
 
-def _repository(conditions: Conditions) -> None:
-    """git can make the lab's branches, and has every file of the commit that is measured next."""
-    conditions.lab.git.require_free_names()
-    require_whole(conditions.lab.git, conditions.base())
-
-
 def _reads(conditions: Conditions) -> None:
     leak_checks.refuse_reads(conditions.lab.root, conditions.lab.store, conditions.config)
 
@@ -199,7 +193,7 @@ START: dict[str, Check] = {
     "researcher": _researcher,
     "executor": _executor,
     "python": lambda conditions: conditions.lab.python(conditions.config),
-    "repository": _repository,
+    "refs": lambda conditions: conditions.lab.git.require_free_names(),
     "reads": _reads,
     "secret": lambda conditions: conditions.lab.secret,
     "prompts": _prompts,
@@ -210,8 +204,9 @@ START: dict[str, Check] = {
 
 
 def _data(conditions: Conditions) -> None:
-    """Training data and splits lie in the base commit or on disk, and the evaluator is committed."""
+    """The base commit is here whole; data and splits lie in it or on disk, and the evaluator is committed."""
     lab, config, base = conditions.lab, conditions.config, conditions.base()
+    require_whole(lab.git, base)
     # Data in git is exported for the trials; other data must be readable for the user that they run as.
     if config.data is not None and not require_folder(lab.git, lab.root, base, config.data):
         require_open(lab.root / config.data, config)
