@@ -132,6 +132,10 @@ def test_what_a_partial_clone_has_not_fetched_is_refused_and_the_way_out_fetches
     way_out = line.partition("to fetch it: ")[2]
     subprocess.run(["sh", "-c", way_out], cwd=kit.root, check=True)
     adopted(kit)
+    assert "not fetched" not in kit.autolab("doctor").out
+    commit(source, {"far/new.txt": "new\n", "train.py": TRAIN + "# newer\n"})
+    kit.git("pull", "--quiet")
+    assert "far/new.txt: not fetched into this partial clone" in kit.autolab("doctor").out
 
 
 def test_a_whole_partial_clone_is_adopted(tmp_path: Path) -> None:
@@ -212,3 +216,22 @@ def test_code_that_a_filter_changes_is_refused(tmp_path: Path) -> None:
     (kit.root / "other.py").touch()
     line = refused(kit)
     assert "other.py: the filter loud changes it at checkout" in line and "--renormalize" in line
+
+
+# a program that asks git
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ('COMMIT = subprocess.check_output(["git", "rev-parse", "HEAD"])', '("git", "rev-parse")'),
+        ('COMMIT = os.popen("git describe --always").read()', '("git describe)'),
+        ("import git", "(import git)"),
+        ("import gitlab_like", ""),
+    ],
+)
+def test_a_program_that_asks_git_is_told_that_a_trial_has_no_repository(tmp_path: Path, line: str, call: str) -> None:
+    kit = repository(tmp_path / "mine", {"train.py": f"{TRAIN}{line}\n"})
+    notes = [note for note in adopted(kit).splitlines() if "an export without a repository" in note]
+    assert len(notes) == bool(call)
+    assert all(note.startswith("note: train.py asks git") and call in note for note in notes)

@@ -29,6 +29,11 @@ from autolab.sandbox.collect import remove_tree
 NAMED = 3
 """Files that a note names at most."""
 
+_ASKS_GIT = re.compile(
+    r"""(?m)^\s*(?:import|from) git\b|\bgit\.Repo\("""
+    r"""|["']git["'],\s*["'][a-z-]+["']|["'`(]git (?:rev-parse|describe|log|status|diff)\b"""
+)
+"""GitPython, and calls of git by a list of words or by a line."""
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
     r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])",
@@ -82,6 +87,12 @@ def _notes(repository: Repository, program: Program, config: Config) -> Iterator
         yield (
             f"{program.name} never reads AUTOLAB_SEED, so each trial repeats the same training, and a gain cannot be"
             f" told from chance: seed its random numbers from {source}, and commit"
+        )
+    call = _ASKS_GIT.search(program.text + program.neighbours)
+    if call:
+        yield (
+            f"{program.name} asks git ({call[0].strip()}), and a trial's code is an export without a repository, so"
+            " that call fails there: let the program go on without an answer, and commit"
         )
     compiled = _compiled_part(repository)
     if compiled:
