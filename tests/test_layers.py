@@ -40,7 +40,7 @@ TOP_LEVEL_FILES = {"__init__", "__main__", "errors", "files", "text"}
 # The supervisor and the runner are started under `python -I -S` and outlive the engine; crash points are passed by all.
 STANDARD_LIBRARY_ONLY = (
     *("errors", "files", "text", "executors.supervisor", "lab.crash_points", "lab.redaction"),
-    *("sandbox", "trials.site_paths"),
+    *("sandbox", "trials.site_paths", "adoption.import_probe"),
 )
 # Their values are JSON, YAML or a user's own class: data from outside, whose form is not known before it is read.
 READERS_OF_OUTSIDE_DATA = {

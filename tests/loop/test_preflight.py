@@ -70,6 +70,10 @@ def no_branch(kit: LabKit) -> None:
     kit.git("branch", "-m", "main", "elsewhere")
 
 
+def branch_in_the_way(kit: LabKit) -> None:
+    kit.git("branch", "exp")
+
+
 def prompt(text: str | None) -> Callable[[LabKit], None]:
     """A prompt that nobody has held yet, or none."""
 
@@ -136,6 +140,7 @@ REFUSED: dict[str, tuple[str, Callable[[LabKit], None], str]] = {
     "evaluator committed away": ("data", gone("eval.py", commit=True), "eval.py is not in commit"),
     "sequences": ("data", line("evaluate: {script: eval.py, eval: data/eval, altered_suffix: true}"), "altered_suffix"),
     "branch": ("data", no_branch, "branch main is gone"),
+    "a branch in the way": ("refs", branch_in_the_way, "git branch -m exp NEW_NAME"),
     "secret": ("secret", gone(".git/autolab/secret"), "secret: missing or broken"),
     "prompt": ("prompts", prompt(None), "stage_decide.md: missing"),
     "prompt without a version": ("prompts", prompt("# no version\n"), "stage_decide.md"),

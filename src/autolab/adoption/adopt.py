@@ -16,23 +16,31 @@ from pathlib import Path, PurePosixPath
 
 from autolab.adoption import first_run
 from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, settings_of
+from autolab.adoption.filtered_files import filtered_files, note_of, refuse_read
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.program_probe import Probed
 from autolab.adoption.program_seed import ProgramSeed, find_seed
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.training_program import Program, find_program
+from autolab.errors import LabError
 from autolab.lab.create import register
 from autolab.lab.git import common_dir
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.collect import remove_tree
-from autolab.trials import inputs, metrics
+from autolab.trials import metrics
 
 NAMED = 3
 """Files that a note names at most."""
 UNKNOWN = "unknown"
 """The metric of a program while it is tried for the first time."""
 
+_ASKS_GIT = re.compile(
+    r"""(?m)^\s*(?:import|from) git\b|\bgit\.Repo\("""
+    r"""|["']git["'],\s*["'][a-z-]+["']|["'`(]git (?:rev-parse|describe|log|status|diff)\b"""
+)
+"""GitPython, and calls of git by a list of words or by a line."""
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
     r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])",
@@ -43,13 +51,16 @@ _BUILDER_COMPILES = re.compile(
 def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callable[[str], None]) -> Lab:
     """Make a lab of the repository at `folder`. LabError, GitError, UsageError: why it cannot be, and the way out."""
     repository = open_repository(folder.resolve())
-    program = find_program(repository, request.train_command)
+    program = find_program(repository, request.train_command, request.python)
     program_seed = find_seed(repository, program)
     # Of a program that is tried, the run shows which metrics there are.
     is_unknown = request.probe_seconds > 0 and request.metric is None and not has_clear_metric(program)
     known = replace(request, metric=UNKNOWN, direction="minimize") if is_unknown else request
     settings = list(_with_seed(settings_of(repository, program, known), program_seed))
-    _try_export(repository, Config.from_text(config_text(settings), Config.FILE))
+    config = Config.from_text(config_text(settings), Config.FILE)
+    filtered = filtered_files(repository, program, config)
+    refuse_read(filtered, has_data=request.data is not None)
+    own_imports = _try_export(repository, config)
     # The last refusals. From here on files are written.
     if request.probe_seconds > 0:
         settings, probed = first_run.run_program(repository, settings, request.probe_seconds, tell)
@@ -63,7 +74,12 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
-    for note in _notes(repository, program, program_seed, config):
+    notes = [
+        *_notes(repository, program, program_seed, config),
+        *notes_of(own_imports, program.name),
+        note_of(filtered),
+    ]
+    for note in filter(None, notes):
         tell(f"note: {note}")
     paths = write_files(repository, program, config, text)
     lab = register(repository.root, seed)
@@ -71,13 +87,18 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     return lab
 
 
-def _try_export(repository: Repository, config: Config) -> None:
-    """Refuse now what the first trial would be refused for: submodules, links that lead out, no room."""
+def _try_export(repository: Repository, config: Config) -> OwnImports:
+    """Refuse now what the first trial would be refused for: submodules, links that lead out, no room; and a trial
+    that would import another code than the candidate's. Returns what else was seen of the imports."""
     folder = common_dir(repository.root) / "autolab.export"
+    remove_tree(folder)
     try:
-        repository.git.export(repository.head, folder / "code", None, inputs.hidden_from_trials(config))
+        own_imports = examine(repository.git, repository.root, repository.head, config, folder)
     finally:
         remove_tree(folder)
+    if own_imports.problems and not _compiled_part(repository):
+        raise LabError(own_imports.problems[0])
+    return own_imports
 
 
 def _with_metric(settings: list[Setting], chosen: list[Setting], name: str) -> list[Setting]:
@@ -130,6 +151,12 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
         yield (
             f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
             f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"
+        )
+    call = _ASKS_GIT.search(program.text + program.neighbours)
+    if call:
+        yield (
+            f"{program.name} asks git ({call[0].strip()}), and a trial's code is an export without a repository, so"
+            " that call fails there: let the program go on without an answer, and commit"
         )
     compiled = _compiled_part(repository)
     if compiled:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autolab.adoption.repository import Repository
-from autolab.adoption.training_program import Program, own_python, python_path
+from autolab.adoption.training_program import Program
 from autolab.errors import LabError, UsageError
 from autolab.lab.schemas.config import Direction, Reduce
 from autolab.lab.schemas.pattern import refuse_pattern
@@ -82,30 +82,21 @@ def settings_of(repository: Repository, program: Program, request: AdoptionReque
     metric = _metric(program, request)
     settings = [
         Setting("train.command", program.command, GIVEN if request.train_command else "the last commit has it"),
-        *_python(repository, program, request),
         metric,
         *_goodness(str(metric.value), request),
         *_reading(program, str(metric.value), request),
         Setting("train.in_copy", True, "what it writes beside itself goes into a copy of the code, thrown away"),
     ]
+    if program.python is not None:
+        settings.insert(1, Setting("python", program.python.path, program.python.reason))
     # Trials get no variable of the user's that is not named here.
     if program.env:
-        reason = "it reads below your home folder" if "HOME" in program.env else "to find the program"
-        settings.append(Setting("train.env", list(program.env), reason))
+        settings.append(Setting("train.env", list(program.env), "; ".join(program.env.values())))
     settings += _data(repository, program, request.data)
     settings += _files(repository, program)
     slots = "one training at a time; more where cores and memory allow"
     settings.append(Setting("executor.options", {"slots": 1}, slots))
     return settings
-
-
-def _python(repository: Repository, program: Program, request: AdoptionRequest) -> Iterator[Setting]:
-    if request.python is not None:
-        yield Setting("python", python_path(repository, request.python), GIVEN)
-    elif "{python}" in program.command:
-        python = own_python(repository, request.train_command)
-        reason = "the repository's own" if python else "the one that runs Autolab: there is no .venv or venv"
-        yield Setting("python", python, reason)
 
 
 def has_clear_metric(program: Program) -> bool:

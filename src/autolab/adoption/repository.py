@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autolab.errors import LabError
 from autolab.lab.create import refuse_nested
 from autolab.lab.git import Git, common_dir, find_root
+from autolab.lab.refs import CHAMPION
 from autolab.text import decode
 
 RECORD_FOLDERS = ("experiments", "5_worktrees")
+_STARTS = "which experiments start from"
 
 
 @dataclass(frozen=True)
@@ -45,23 +49,85 @@ def open_repository(root: Path) -> Repository:
     if (root / ".autolab" / "config.yaml").exists():
         raise LabError(f"{root}: has .autolab/config.yaml already; `autolab init {root}` makes it a lab")
     git = Git(root)
-    head, operation = git.head(), git.busy()
+    if git.distrusted():
+        raise LabError(distrust(root))
+    head = _head(git)
+    dirty = git.dirty()
+    # Untracked files may stay: git leaves them alone, and so does the lab.
+    changes = _changes(git, [path for path in dirty if git.has_path(head, path)])
+    if changes:
+        raise LabError(f"{_first_of(changes)}: changed since the last commit, {_STARTS}; commit or stash")
+    hidden = git.hidden_changes(head)
+    if hidden:
+        way_out = "git update-index --no-assume-unchanged --no-skip-worktree FILE, then commit or stash"
+        raise LabError(f"{_first_of(hidden)}: changed since the last commit, {_STARTS}, and hidden from git: {way_out}")
+    for folder in RECORD_FOLDERS:
+        if git.has_path(head, folder):
+            raise LabError(f"{folder}: the repository has it, and a lab keeps its own record there; rename it, commit")
+        # An empty one can be filled.
+        if _is_taken(root / folder):
+            raise LabError(f"{folder}: has files that git does not hold, and a lab keeps its record there; rename it")
+    require_whole(git, head)
+    _require_refs(git)
+    return Repository(root, git, head, tuple(dirty))
+
+
+def distrust(root: Path) -> str:
+    """What is said where git refuses to work in a repository of another user, and the way out."""
+    way_out = f"git config --global --add safe.directory {root}"
+    return f"{root}: belongs to another user, so git itself refuses to work there; if you trust it: {way_out}"
+
+
+def require_whole(git: Git, commit: str) -> None:
+    """LabError: a partial clone has not fetched files of the commit, and trials get all of them."""
+    missing = git.missing_files(commit)
+    if missing:
+        way_out = "git diff --numstat $(git mktree </dev/null) HEAD >/dev/null"
+        raise LabError(
+            f"{_first_of(missing)}: not fetched into this partial clone, and trials need it; to fetch it: {way_out}"
+        )
+
+
+def _head(git: Git) -> str:
+    """The commit that is checked out on a branch. LabError: there is none, or an operation is in progress."""
+    head, operation, root = git.head(), git.busy(), git.root
     if head is None:
+        others = [ref.removeprefix("refs/heads/") for ref in git.refs() if ref.startswith("refs/heads/")]
+        # A branch that was never committed to, such as the default one of a repository with commits elsewhere.
+        if others:
+            raise LabError(
+                f"{root}: the branch {git.branch()} has no commit; experiments start from one: git switch {others[0]}"
+            )
         raise LabError(f"{root}: has no commit yet; experiments start from one: commit the training program")
     if git.branch() is None:
         raise LabError(f"{root}: no branch is checked out (HEAD is detached); run `git switch BRANCH`")
     if operation is not None:
         raise LabError(f"{root}: a {operation} is in progress; end it first")
-    dirty = git.dirty()
-    # Untracked files may stay: git leaves them alone, and so does the lab.
-    changes = [path for path in dirty if git.has_path(head, path)]
-    if changes:
-        names = changes[0]
-        if len(changes) > 1:
-            names += f" and {len(changes) - 1} more"
-        problem = "changed since the last commit, which experiments start from"
-        raise LabError(f"{names}: {problem}; commit or stash")
-    for folder in RECORD_FOLDERS:
-        if git.has_path(head, folder):
-            raise LabError(f"{folder}: the repository has it, and a lab keeps its own record there; rename it, commit")
-    return Repository(root, git, head, tuple(dirty))
+    return head
+
+
+def _changes(git: Git, paths: Sequence[str]) -> list[str]:
+    """Those of these committed paths that have changed, also by what the user's own filters say."""
+    filtered = git.filters(paths)
+    # Without its filter a file may look changed that is not.
+    changed = git.dirty([*filtered], run_filters=True)
+    return [path for path in paths if path not in filtered or path in changed]
+
+
+def _require_refs(git: Git) -> None:
+    """LabError, GitError: a lab could not make its branches and refs here, or would move one of the user's."""
+    git.require_free_names()
+    if CHAMPION in git.refs():
+        name = CHAMPION.removeprefix("refs/heads/")
+        raise LabError(f"the branch {name} exists, and a lab moves it to what it keeps; git branch -m {name} NEW_NAME")
+
+
+def _is_taken(path: Path) -> bool:
+    if path.is_dir() and not path.is_symlink():
+        return any(path.iterdir())
+    return os.path.lexists(path)
+
+
+def _first_of(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0]}{more}"

@@ -9,10 +9,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from autolab.adoption.own_python import PYTHON, PythonChoice, interpret
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
-from autolab.lab.trial_python import OWN_PYTHON, command_words
-from autolab.sandbox.environment import SYSTEM_PATH
+from autolab.sandbox.environment import PYTHON_PATH, SYSTEM_PATH
 
 _SCRIPT = re.compile(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$")
 _READS_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrained|load_dataset")
@@ -27,29 +27,39 @@ class Program:
     text: str
     neighbours: str
     """The texts of the committed files beside the script that have its suffix."""
-    env: tuple[str, ...]
-    """Variables of the environment that trials need, too."""
+    env: dict[str, str]
+    """Variables of the environment that trials need too, each with the reason."""
+    python: PythonChoice | None = None
+    """The trials' interpreter; None if the command uses none."""
 
     @property
     def name(self) -> str:
         return self.script or self.command
 
 
-def find_program(repository: Repository, command: str | None) -> Program:
-    """What `command` runs, or train.py if it is None. UsageError: it names no committed script or no program."""
-    words = _words(repository, command)
+def find_program(repository: Repository, command: str | None, python: Path | None = None) -> Program:
+    """What `command` runs, or train.py if it is None; `python` is the interpreter that the user names.
+
+    UsageError: it names no committed script, no program or no environment; or `python` is no program.
+    """
+    given = None if python is None else python_path(repository, python)
+    words, choice = interpret(repository, _words(repository, command), given)
     script = _script(repository, words)
     text, neighbours = "", ""
     if script is not None:
         text = repository.text(script)
         neighbours = "\n".join(repository.text(path) for path in _neighbours(repository, script))
     # Trials get few of the user's variables: each one more is a way in for a secret, and for another result.
-    env = []
-    if _needs_path(repository, words[0]):
-        env.append("PATH")
+    env = {}
+    if _needs_path(repository, words[0], choice):
+        env["PATH"] = "to find the program"
     if _READS_HOME.search(text + neighbours):
-        env.append("HOME")
-    return Program(command_line(words), script, text, neighbours, tuple(env))
+        env["HOME"] = "it reads below your home folder"
+    if _imports_by_variable(repository):
+        env["PYTHONPATH"] = "yours leads into the repository"
+    # Trials find the programs of its folder too, such as torchrun.
+    is_used = PYTHON in words or _has(choice.folder, words[0]) or given is not None
+    return Program(command_line(words), script, text, neighbours, env, choice if is_used else None)
 
 
 def command_line(words: list[str]) -> str:
@@ -57,38 +67,28 @@ def command_line(words: list[str]) -> str:
     return re.sub(r"'([\w=+./-]*\{(?:python|seed)\}[\w./-]*)'", r"\1", shlex.join(words))
 
 
-def own_python(repository: Repository, command: str | None = None) -> str | None:
-    """The repository's own interpreter: the one that `command` names, else the first that exists."""
-    paths = list(OWN_PYTHON)
-    if command is not None:
-        # A stable sort: the one that the command begins with comes first.
-        start = command.strip().removeprefix("./")
-        paths.sort(key=lambda path: not start.startswith(f"{path} "))
-    for path in paths:
-        if os.access(repository.root / path, os.X_OK):
-            return path
-    return None
+def _imports_by_variable(repository: Repository) -> bool:
+    """Whether the user's PYTHONPATH has a folder of the repository."""
+    paths = os.environ.get(PYTHON_PATH, "").split(os.pathsep)
+    folders = [Path(os.path.normpath(repository.root / path)) for path in paths if path]
+    return any(folder.is_relative_to(repository.root) for folder in folders)
+
+
+def _has(folder: Path, program: str) -> bool:
+    return "/" not in program and (folder / program).is_file() and os.access(folder / program, os.X_OK)
 
 
 def _words(repository: Repository, command: str | None) -> list[str]:
     if command is None:
         if not repository.holds("train.py"):
             raise UsageError("--train-command: missing, and the last commit has no train.py; such as 'python main.py'")
-        return ["{python}", "train.py"]
+        return [PYTHON, "train.py"]
     try:
-        words = command_words(command)
+        words = shlex.split(command)
     except ValueError as error:
         raise UsageError(f"--train-command: {command!r}: {error}") from None
-    # uv would build an environment in each trial, and may have no network there.
-    if words[:2] == ["uv", "run"] and len(words) > 2 and own_python(repository):
-        words = words[2:]
-        if not words[0].startswith("python"):
-            words = ["{python}", *words]
     if not words:
         raise UsageError("--train-command: empty; such as 'python train.py'")
-    # Which Python that is depends on the PATH of the shell: the configuration names one.
-    if words[0] in ("python", "python3"):
-        words[0] = "{python}"
     return words
 
 
@@ -96,21 +96,42 @@ def _script(repository: Repository, words: list[str]) -> str | None:
     """The first word that is a committed file; UsageError: a word must be one and is not."""
     if "-m" in words[:-1]:
         name = words[words.index("-m") + 1]
-        path = name.replace(".", "/")
-        for candidate in (f"{path}.py", f"{path}/__main__.py", f"{path}/__init__.py"):
-            if repository.holds(candidate):
-                return candidate
+        path = _module_file(repository, name)
+        if path is not None:
+            return path
         raise _missing_script(repository, f"{name}: not in the last commit")
     for word in words:
         if not word.startswith("-") and _is_file(repository, word):
             return str(PurePosixPath(word))
     for word in words:
+        if _SCRIPT.search(word) and _is_left_out(repository, word):
+            folder = PurePosixPath(word).parent
+            way_out = f"git sparse-checkout add {folder}"
+            raise UsageError(f"--train-command: {word}: committed, and not in this sparse checkout; {way_out}")
         if _SCRIPT.search(word):
             raise _missing_script(repository, f"{word}: not in the last commit")
-    if words[0] == "{python}":
+    if words[0] == PYTHON:
         raise _missing_script(repository, "no script is named")
     # Such as `make train`, which does not say what it runs.
     return None
+
+
+def _module_file(repository: Repository, name: str) -> str | None:
+    """The committed file that `-m name` runs: at the root, else the one below a folder such as `src`."""
+    inner = name.replace(".", "/")
+    files = repository.git.files(repository.head)
+    for ending in (f"{inner}.py", f"{inner}/__main__.py", f"{inner}/__init__.py"):
+        paths = [path for path in files if path == ending or path.endswith(f"/{ending}")]
+        if paths:
+            return min(paths, key=len)
+    return None
+
+
+def _is_left_out(repository: Repository, word: str) -> bool:
+    """Whether a word is a committed file that a sparse checkout leaves out."""
+    if word.startswith(("/", "..")) or "\0" in word:
+        return False
+    return repository.holds(str(PurePosixPath(word))) and not os.path.lexists(repository.root / word)
 
 
 def _missing_script(repository: Repository, problem: str) -> UsageError:
@@ -134,9 +155,9 @@ def _is_file(repository: Repository, word: str) -> bool:
     return (repository.root / word).is_file() and repository.holds(str(PurePosixPath(word)))
 
 
-def _needs_path(repository: Repository, program: str) -> bool:
+def _needs_path(repository: Repository, program: str, choice: PythonChoice) -> bool:
     """Whether the program is only found on the user's PATH. UsageError: it is not there, or cannot be run."""
-    if program == "{python}":
+    if program == PYTHON or _has(choice.folder, program):
         return False
     if "/" in program:
         is_known = program.startswith("/") or _is_file(repository, program)

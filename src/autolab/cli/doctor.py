@@ -10,9 +10,12 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from autolab.adoption.own_imports import examine, notes_of
+from autolab.adoption.repository import distrust
 from autolab.cli import fixes
 from autolab.errors import AutolabError, LabError, LedgerError, RecordError
 from autolab.files import sha256_of, write_whole
@@ -34,6 +37,7 @@ from autolab.researchers import prompts
 from autolab.researchers.llm import checkup
 from autolab.researchers.researcher_names import load_researcher
 from autolab.sandbox import executed_names, probe
+from autolab.sandbox.collect import remove_tree
 from autolab.text import decode
 from autolab.trials import containment, interpreter, stored
 from autolab.verifiers.findings import advisory_finding, blocking_finding
@@ -181,6 +185,8 @@ def examine_machine(start: Path, fix: bool) -> list[Finding]:
     if fix:
         report.findings += _fix(start)
     lab = Lab.find(start)
+    if lab.git.distrusted():
+        report.note("git", distrust(lab.root))
     problems = verify_lab(lab)
     report.findings += problems
     for iteration_id in _newest_logs(lab):
@@ -190,10 +196,28 @@ def examine_machine(start: Path, fix: bool) -> list[Finding]:
     # The packages of an interpreter that was not found cannot be looked at.
     if any(problem.check in ("config", "python", "packages") for problem in problems):
         return report.findings
+    _examine_imports(lab, report)
     for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
         problem = f"the trials' Python has the package {name}, which contains public data sets"
         report.note("data", f"{problem}: use a Python without it")
     return report.findings
+
+
+def _examine_imports(lab: Lab, report: Report) -> None:
+    """Whether a trial would import the candidate's code and no other."""
+    config = lab.config()
+    # Beside the record: `doctor` without --fix writes nothing into the lab.
+    folder = Path(tempfile.mkdtemp(prefix="autolab-doctor-"))
+    try:
+        with report.catch("imports"):
+            base = preflight.Conditions(lab, config, note=False).base()
+            own_imports = examine(lab.git, lab.root, base, config, folder)
+            for problem in own_imports.problems:
+                report.problem("imports", problem)
+            for note in notes_of(own_imports, config.train.command):
+                report.note("imports", note)
+    finally:
+        remove_tree(folder)
 
 
 def _examine_machine(report: Report) -> None:

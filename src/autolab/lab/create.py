@@ -37,6 +37,7 @@ def register(root: Path, seed: int | None) -> Lab:
     branch, head = git.branch(), git.head()
     if branch is None or head is None:
         raise LabError(f"{root}: no branch with a commit is checked out; commit the lab's files, then init again")
+    git.require_free_names()
     ignore(root)
     store = common_dir(root) / "autolab"
     # Made beside and renamed: the store appears whole or not at all. A crash leaves at most this folder.

@@ -16,10 +16,13 @@ from autolab.lab.plumbing import (
     GitPlace,
     Plumbing,
     TreeEntry,
+    call_git,
     create,
     disk,
     entries_of,
+    is_file,
     read_line,
+    user_env,
 )
 from autolab.sandbox.collect import regular_files, remove_tree
 from autolab.text import decode, many_lines
@@ -34,6 +37,8 @@ _BUSY = (
     ("sequencer", "cherry-pick"),
     ("BISECT_LOG", "bisect"),
 )
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
@@ -105,21 +110,87 @@ class GitReader(Plumbing):
                 return name
         return None
 
-    def dirty(self, paths: Sequence[str] | None = None) -> list[str]:
+    def dirty(self, paths: Sequence[str] | None = None, *, run_filters: bool = False) -> list[str]:
         """Paths of the user's checkout with staged, unstaged or untracked changes. Writes nothing.
 
         An untracked folder is one entry, `name/`. The user's ignore rules and line endings apply. Their filters do
-        not run, so a filtered file that was touched counts as changed.
+        not run, so a filtered file that was touched counts as changed; with `run_filters` they do, as in their own
+        `git status`.
         """
         # Without a path git would report the whole checkout.
         if paths is not None and not paths:
             return []
         args = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal"]
         args += ["--ignore-submodules=dirty", "--", *(paths or ())]
+        config = {} if run_filters else self._no_filters()
         # A field is two letters of status, a blank, and the path.
-        return [os.fsdecode(field[3:]) for field in self._fields(*args, user=True, config=self._no_filters())]
+        return [os.fsdecode(field[3:]) for field in self._fields(*args, user=True, config=config)]
+
+    def hidden_changes(self, commit: str) -> list[str]:
+        """Files that differ from `commit`, and of which `git status` was told to say nothing.
+
+        `git update-index --assume-unchanged` and `--skip-worktree` do that. Files that are left out of a sparse
+        checkout are not there, and not listed.
+        """
+        changes = []
+        for field in self._fields("ls-files", "-v", "-z", user=True):
+            flag, name = os.fsdecode(field[:1]), os.fsdecode(field[2:])
+            if (flag.islower() or flag == "S") and is_file(self.root / name):
+                # With the user's line endings, and without their filters.
+                own = self._line("hash-object", "--", name, user=True, config=self._no_filters())
+                if own != self.has_path(commit, name):
+                    changes.append(name)
+        return changes
+
+    def distrusted(self) -> bool:
+        """Whether git refuses the user's own calls here, because the repository belongs to another user."""
+        # Autolab's calls name the repository, and git asks for its owner only where it has to look for one.
+        call = call_git(("rev-parse", "--git-dir"), self.root, user_env(), ok=range(256))
+        return b"safe.directory" in call.stderr
+
+    def filters(self, names: Iterable[str]) -> dict[str, str]:
+        """File -> the filter that .gitattributes gives it, of those that have one."""
+        lines = b"".join(os.fsencode(name) + b"\0" for name in names)
+        fields = self._fields("check-attr", "-z", "--stdin", "filter", stdin=lines, user=True)
+        filters = {}
+        # Path, attribute, value, and again.
+        for name, value in zip(map(os.fsdecode, fields[::3]), map(os.fsdecode, fields[2::3]), strict=True):
+            if value not in ("unspecified", "unset", "set"):
+                filters[name] = value
+        return filters
+
+    def filtered(self, commit: str) -> dict[str, str]:
+        """File of `commit` -> its filter (`lfs`), where the checkout has other bytes because of it.
+
+        A file in Git LFS counts also if the checkout has the pointer itself.
+        """
+        entries = {entry.name: entry for entry in self._files_in(self._known(commit)) if entry.mode.startswith("10")}
+        filters = self.filters(entries)
+        different = {}
+        for entry, data in self._blobs([entries[name] for name in filters]):
+            is_pointer = data.startswith(_LFS_POINTER)
+            if is_pointer or not _has_bytes(self.root / entry.name, data):
+                different[entry.name] = "lfs" if is_pointer else filters[entry.name]
+        return dict(sorted(different.items()))
 
     # --- commits ---
+
+    def refs(self) -> list[str]:
+        """The full name of every ref, packed or not."""
+        return decode(self._run("for-each-ref", "--format=%(refname)")).split()
+
+    def missing_files(self, commit: str) -> list[str]:
+        """Files of `commit` whose bytes are not here: a partial clone fetches them when they are checked out."""
+        keys = r"^(extensions\.partialclone|remote\..*\.promisor)$"
+        # Status 1: no key matches, and the clone is a whole one.
+        if not self._fields("config", "-z", "--name-only", "--get-regexp", keys, ok=(0, 1)):
+            return []
+        # The one command that lists what is missing and does not try to fetch it, in older versions of git too.
+        lines = self._run("rev-list", "--objects", "--missing=print", self.tree(commit)).decode("utf-8", "replace")
+        missing = {line.removeprefix("?") for line in lines.split("\n") if line.startswith("?")}
+        if not missing:
+            return []
+        return [entry.name for entry in self._files_in(self._known(commit)) if entry.id in missing]
 
     def resolve(self, rev: str) -> str | None:
         """The commit that a name stands for; None if there is none."""
@@ -257,6 +328,11 @@ class GitReader(Plumbing):
         with disk(f"export of {commit} to {destination}"):
             # After the rename, which some systems refuse for a read-only folder. Also after a crash between the two.
             os.chmod(destination, 0o555)
+
+
+def _has_bytes(path: Path, data: bytes) -> bool:
+    """Whether a file has these bytes. One of another length is not read: it may be large."""
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def _select(

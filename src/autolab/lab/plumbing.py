@@ -256,7 +256,7 @@ class Plumbing:
 
     def _env(self, options: Options) -> dict[str, str]:
         if options.get("user", False):
-            env, config = _user_env(), _USER_CONFIG
+            env, config = user_env(), _USER_CONFIG
         else:
             env, config = ENGINE_ENV, _ENGINE_CONFIG
         place = options.get("at", self._checkout)
@@ -382,7 +382,7 @@ def _as_env(config: Mapping[str, str]) -> dict[str, str]:
     return env
 
 
-def _user_env() -> dict[str, str]:
+def user_env() -> dict[str, str]:
     """The user's environment, for their filters and identity, without what would steer git to other places."""
     env = {}
     for name, value in os.environ.items():

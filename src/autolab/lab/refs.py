@@ -12,6 +12,12 @@ from autolab.lab.git_reader import GitReader
 from autolab.lab.plumbing import create, disk, is_file
 
 OWN_REFS = ("refs/autolab/", "refs/heads/autolab/", "refs/heads/exp/")
+CHAMPION = "refs/heads/autolab/champion"
+LOG = "refs/autolab/log"
+_FOLDERS = ("refs/heads/exp", "refs/heads/autolab", "refs/autolab", "refs/autolab/keep", "refs/autolab/keep/plans")
+"""Names that have to stay free, because a lab makes refs below them, and git has none below a ref."""
+_LEAVES = (CHAMPION, LOG)
+"""Refs below which there must be none, for the same reason."""
 
 
 def own_ref(ref: str) -> str:
@@ -35,6 +41,17 @@ class Refs(GitReader):
         commit = self._known(new)
         # git compares the old value under its lock. The empty text means that the ref must not exist.
         self._run("update-ref", "-m", "autolab", ref, commit, "" if old is None else self._known(old))
+
+    def require_free_names(self) -> None:
+        """GitError: a ref of the user's has a name that keeps git from making a lab's refs; the way out."""
+        for folder in _FOLDERS:
+            # git lists no damaged ref, but its file is in the way.
+            if is_file(self.common / folder) and self.resolve(folder) is None:
+                raise GitError(f"{self.common / folder}: a damaged ref, and a lab makes refs below it: move it away")
+        for ref in self.refs():
+            needed = _needed(ref)
+            if needed:
+                raise GitError(f"{_kind(ref)} keeps git from making a lab's {_short(needed)}; {_renaming(ref)}")
 
     def _checked_out(self, ref: str) -> set[str]:
         # Only branches can be checked out. This saves a call for each step of the log.
@@ -89,3 +106,29 @@ class Refs(GitReader):
                     names.append(entry.name)
                 partial.unlink()
         return sorted(names)
+
+
+def _needed(ref: str) -> str:
+    """What a lab cannot have beside this ref; empty if nothing."""
+    if ref in _FOLDERS:
+        return f"{ref}/"
+    for leaf in _LEAVES:
+        if ref.startswith(f"{leaf}/"):
+            return leaf
+    return ""
+
+
+def _short(ref: str) -> str:
+    return ref.removeprefix("refs/heads/")
+
+
+def _kind(ref: str) -> str:
+    word = "the branch" if ref.startswith("refs/heads/") else "the ref"
+    return f"{word} {_short(ref)}"
+
+
+def _renaming(ref: str) -> str:
+    """How to give a ref another name, with its commits."""
+    if ref.startswith("refs/heads/"):
+        return f"rename it: git branch -m {_short(ref)} NEW_NAME"
+    return f"keep it elsewhere and delete it: git update-ref refs/kept/NAME {ref} && git update-ref -d {ref}"

@@ -10,7 +10,10 @@ from pathlib import Path
 from autolab.errors import LabError
 from autolab.lab.schemas.config import Config
 
-OWN_PYTHON = (".venv/bin/python", "venv/bin/python", ".venv/bin/python3", "venv/bin/python3")
+OWN_PYTHON = (
+    *(".venv/bin/python", "venv/bin/python", "env/bin/python"),
+    *(".venv/bin/python3", "venv/bin/python3", "env/bin/python3"),
+)
 """Interpreters of a repository's own, as a command may name them. Git does not hold them, so an export has none."""
 
 

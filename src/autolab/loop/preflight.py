@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autolab.adoption.repository import require_whole
 from autolab.errors import AutolabError, LabError, RecordError, UsageError
 from autolab.executors.executor_names import load_executor
 from autolab.lab.lab import Lab
@@ -192,6 +193,7 @@ START: dict[str, Check] = {
     "researcher": _researcher,
     "executor": _executor,
     "python": lambda conditions: conditions.lab.python(conditions.config),
+    "refs": lambda conditions: conditions.lab.git.require_free_names(),
     "reads": _reads,
     "secret": lambda conditions: conditions.lab.secret,
     "prompts": _prompts,
@@ -202,8 +204,9 @@ START: dict[str, Check] = {
 
 
 def _data(conditions: Conditions) -> None:
-    """Training data and splits lie in the base commit or on disk, and the evaluator is committed."""
+    """The base commit is here whole; data and splits lie in it or on disk, and the evaluator is committed."""
     lab, config, base = conditions.lab, conditions.config, conditions.base()
+    require_whole(lab.git, base)
     # Data in git is exported for the trials; other data must be readable for the user that they run as.
     if config.data is not None and not require_folder(lab.git, lab.root, base, config.data):
         require_open(lab.root / config.data, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autolab.lab import crash_points
+from autolab.lab import crash_points, refs
 from autolab.lab.schemas.campaign import Backlog, BacklogExperiment, BacklogHypothesis
 from autolab.lab.schemas.events import DocumentWritten, events_of
 from autolab.lab.schemas.outcomes import Stage
@@ -12,7 +12,7 @@ from autolab.loop import preflight
 from autolab.loop.iteration import Iteration
 from autolab.loop.stages import StageOutcome
 
-LOG = "refs/autolab/log"
+LOG = refs.LOG
 SHOWN = 100
 """Hypotheses and experiments that the backlog view lists; the ledger has them all."""
 

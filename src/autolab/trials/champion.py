@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from autolab.errors import GitError
-from autolab.lab import crash_points
+from autolab.lab import crash_points, refs
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.campaign import LINEAGE, Campaign, Champion
 from autolab.lab.schemas.experiment import Manifest
 
-BRANCH = "refs/heads/autolab/champion"
+BRANCH = refs.CHAMPION
 
 
 # The base of the next candidate

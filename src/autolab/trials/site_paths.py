@@ -49,7 +49,8 @@ def tables() -> Iterator[dict[str, Any]]:
 
 
 def _is_module(name: object) -> bool:
-    return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
+    # setuptools lists `slope-stubs` too, and any folder that the project names as a package.
+    return isinstance(name, str) and all(part.replace("-", "_").isidentifier() for part in name.split("."))
 
 
 def paths_in(value: object) -> list[str]:
