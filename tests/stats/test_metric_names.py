@@ -44,5 +44,6 @@ def test_a_loss_is_never_below_0_and_an_accuracy_counts_right_answers() -> None:
 
 def test_an_axis_has_range_and_direction_where_they_are_known() -> None:
     assert metric_names.axis_label("accuracy", "maximize") == "accuracy (0 to 1, higher is better)"
+    assert metric_names.axis_label("accuracy", "maximize", highest=98.0) == "accuracy (percent, higher is better)"
     assert metric_names.axis_label("val_loss", "minimize") == "val_loss (lower is better)"
     assert metric_names.axis_label("parameters", None) == "parameters"

@@ -33,6 +33,15 @@ def test_the_protocol_of_fixed_hashes() -> None:
     assert protocol_hash("e", {"train": "a", "eval": "b"}, metric, elsewhere) == protocol
 
 
+def test_how_a_number_is_chosen_makes_another_protocol_without_an_evaluator_alone() -> None:
+    metric = Metric(primary="loss", direction="minimize", success_delta=0.1)
+    for evaluator, is_other in (("", True), ("e", False)):
+        last = protocol_hash(evaluator, {"train": "a"}, metric, ENVIRONMENT, [])
+        smallest = protocol_hash(evaluator, {"train": "a"}, metric, ENVIRONMENT, ["reduce min"])
+        assert last == protocol_hash(evaluator, {"train": "a"}, metric, ENVIRONMENT)
+        assert (last != smallest) == is_other
+
+
 def test_the_content_key_of_fixed_parts() -> None:
     key = content_key(
         tree="t",

@@ -192,11 +192,19 @@ def width_of(texts: Iterable[str]) -> float:
     return 0.15 + CHARACTER * max(map(len, lines))
 
 
-def axis_label(metric: str, direction: Direction | None, inches: float, *notes: str, logarithmic: bool = False) -> str:
-    """A metric's name for an axis of this length, with unit, direction and `notes`."""
+def axis_label(
+    metric: str,
+    direction: Direction | None,
+    inches: float,
+    *notes: str,
+    values: Sequence[float],
+    logarithmic: bool = False,
+) -> str:
+    """A metric's name for an axis of this length and these values, with unit, direction and `notes`."""
     if logarithmic:
         notes += ("logarithmic",)
-    return wrapped(metric_names.axis_label(metric, direction, *notes), inches)
+    highest = max(values, default=1.0)
+    return wrapped(metric_names.axis_label(metric, direction, *notes, highest=highest), inches)
 
 
 def ends(interval: Interval) -> list[float]:

@@ -237,8 +237,9 @@ def _arm_labels(measure: Measure, arms: Iterable[str], of_run: str = "") -> list
 
 
 def _value_label(measure: Measure, wide: float) -> str:
-    logarithmic = drawing.spans_decades(measure.all_values())
-    return drawing.axis_label(measure.metric, measure.direction, wide, logarithmic=logarithmic)
+    values = measure.all_values()
+    logarithmic = drawing.spans_decades(values)
+    return drawing.axis_label(measure.metric, measure.direction, wide, values=values, logarithmic=logarithmic)
 
 
 def _gain_label(run: Run, linear: float | None, wide: float) -> str:
@@ -379,7 +380,8 @@ def _curves(axes: Any, curves: Sequence[Curve], looks: Looks, wide: float, tall:
     drawing.scale(axes, "x", [point.at for point in curves[0].points], wide)
     metric, axis = curves[0].metric, curves[0].axis
     direction = metric_names.direction_of(metric)
-    axes.set_ylabel(drawing.axis_label(metric, direction, tall, "self-reported", logarithmic=logarithmic))
+    label = drawing.axis_label(metric, direction, tall, "self-reported", values=values, logarithmic=logarithmic)
+    axes.set_ylabel(label)
     if axis == "line":
         axis = "line of history.jsonl"
     axes.set_xlabel(axis)

@@ -103,7 +103,7 @@ def _page(tries: Sequence[Try], metric: str, direction: Direction) -> Page:
     axes.set_ylim(*axis.limits)
     axes.set_xticks(range(first, last + 1, math.ceil((last - first + 1) / _TICKS)))
     axes.set_xlabel("iteration")
-    axes.set_ylabel(drawing.axis_label(metric, direction, _TALL, logarithmic=axis.logarithmic))
+    axes.set_ylabel(drawing.axis_label(metric, direction, _TALL, values=axis.means, logarithmic=axis.logarithmic))
 
     if kept:
         places, heights = _coordinates(kept)

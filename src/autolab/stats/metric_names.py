@@ -61,11 +61,14 @@ def is_of_training(metric: str) -> bool:
     return not words(metric).isdisjoint(TRAINING)
 
 
-def axis_label(metric: str, direction: Direction | None, *more: str) -> str:
-    """The name for an axis of a figure, with unit and direction as far as they are known, and `more`."""
+def axis_label(metric: str, direction: Direction | None, *more: str, highest: float = 1.0) -> str:
+    """The name for an axis of a figure, with unit and direction as far as they are known, and `more`.
+
+    `highest` is the largest value that is drawn: a share above 1 is a percentage.
+    """
     notes = list(more)
     if is_share(metric):
-        notes.append("0 to 1")
+        notes.append("0 to 1" if highest <= 1 else "percent")
     if direction is not None:
         notes.append(_BETTER[direction])
     return f"{metric} ({', '.join(notes)})" if notes else metric

@@ -116,7 +116,7 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
         data=data[TRAIN_SPLIT].path if TRAIN_SPLIT in data else None,
         data_sha256=data_sha256,
         evaluation=evaluation,
-        protocol=protocol_hash(evaluator_sha256, data_sha256, config.metric, python.environment),
+        protocol=protocol_hash(evaluator_sha256, data_sha256, config.metric, python.environment, config.train.choice),
         containment=config.containment,
         configs=source.exports / CONFIGS,
         user=user,
@@ -173,13 +173,21 @@ def _evaluation(
 
 
 def protocol_hash(
-    evaluator_sha256: str, data_sha256: Mapping[str, str], metric: Metric, environment: Environment
+    evaluator_sha256: str,
+    data_sha256: Mapping[str, str],
+    metric: Metric,
+    environment: Environment,
+    choice: Sequence[str] = (),
 ) -> str:
-    """The hash of a protocol: numbers of two protocols are not compared. `evaluator_sha256` is empty without one."""
+    """The hash of a protocol: numbers of two protocols are not compared. `evaluator_sha256` is empty without one.
+
+    `choice` says how a training's own number is chosen (`Train.choice`); an evaluator's number is not chosen.
+    """
+    chosen = [] if evaluator_sha256 else choice
     parts = {
         PROTOCOL_EVALUATOR: evaluator_sha256,
         PROTOCOL_DATA: dict(data_sha256),
-        PROTOCOL_METRIC: [metric.primary, metric.direction],
+        PROTOCOL_METRIC: [metric.primary, metric.direction, *chosen],
         # The same packages in another folder are the same environment.
         PROTOCOL_ENVIRONMENT: environment.value() | {"python": ""},
     }

@@ -31,7 +31,6 @@ HOLDOUT = "holdout"
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
-REDUCE, PATTERN = "reduce", "pattern"
 SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
@@ -111,10 +110,7 @@ class TrialCommands:
             parts.append(f"{METRICS_FILE} {self.train.metrics}")
         if self.train.in_copy:
             parts.append(IN_COPY)
-        if self.train.reduce != "last":
-            parts.append(f"{REDUCE} {self.train.reduce}")
-        if self.train.pattern is not None:
-            parts.append(f"{PATTERN} {self.train.pattern}")
+        parts += self.train.choice
         for entry in self.train.seed_constants:
             parts.append(f"{SEED_CONSTANT} {entry}")
         if self.train.seed_libraries:

@@ -85,6 +85,17 @@ class Train(Command):
     seed_constants: tuple[str, ...] = ()
     seed_libraries: bool = False
 
+    @property
+    def choice(self) -> list[str]:
+        """How the number of the primary metric is chosen, for hashes; empty for the last one that has its name."""
+        # A default adds nothing, so that hashes made before these settings existed stay the same.
+        parts = []
+        if self.reduce != "last":
+            parts.append(f"reduce {self.reduce}")
+        if self.pattern is not None:
+            parts.append(f"pattern {self.pattern}")
+        return parts
+
     @model_validator(mode="after")
     def _can_be_given(self) -> Train:
         parts = PurePosixPath(self.metrics).parts
