@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 from lab_kit import LabKit
-from test_adopt import adopted, config, make
+from test_adopt import adopted, answers, config, loop, make
 
 from autolab.adoption.program_seed import ProgramSeed, find_seed
 from autolab.adoption.repository import Repository
@@ -268,6 +268,24 @@ def test_a_flag_without_a_value_and_one_of_another_program_are_none(tmp_path: Pa
     assert found(tmp_path, files).how == "none"
 
 
+@pytest.mark.parametrize(
+    ("script", "name", "how"),
+    [
+        ("from other import helper\ndef main(): ...\nmain()\n", "main", "none"),
+        ("from other import main\nmain()\n", "main", "flag"),
+        ("from lib import other\nother.main()\n", "main", "flag"),
+        ("from other import helper\n", "parser_of_somebody", "none"),
+        ("import other\nother.parser_of_mine()\n", "parser_of_mine", "flag"),
+    ],
+)
+def test_a_parser_in_an_imported_module_counts_if_somebody_calls_it(
+    script: str, name: str, how: str, tmp_path: Path
+) -> None:
+    other = f"def {name}():\n    p.add_argument('--seed')\nif __name__ == '__main__':\n    main()\n"
+    files = {"train.py": script, "other.py": other, "lib/__init__.py": "", "lib/other.py": other}
+    assert found(tmp_path, files).how == how
+
+
 def test_a_program_that_python_cannot_read_is_read_as_text(tmp_path: Path) -> None:
     (constant,) = found(tmp_path, {"train.py": "print 'two'\nnp.random.seed(0)\n"}).constants
     assert str(constant) == "train.py: np.random.seed({seed}"
@@ -352,3 +370,15 @@ def test_a_candidate_that_removed_the_constant_fails_with_one_line_and_any_other
     assert calibrated.code == 1 and calibrated.err.count("\n") == 1
     assert "train.py: no line reads `SEED = {seed}` with an integer for {seed}" in calibrated.err
     assert "put the line back" in calibrated.err
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("how", ["constant", "environment"])
+def test_a_loop_measures_a_candidate_of_such_a_program(how: str, tmp_path: Path) -> None:
+    text = PROGRAMS[how][0].replace("1 + rng", "STEP + rng") + "\n"
+    kit = make(tmp_path / "mine", {"train.py": "STEP = 3\n" + text})
+    before = user_files(kit)
+    adopted(kit, "--python", sys.executable)
+    assert "verdict: supported" in loop(kit, [answers("Smaller", "train.py", "STEP = 3", "STEP = 2", "stop")])
+    assert user_files(kit) == before
+    assert kit.autolab("verify").out == "all is well\n"

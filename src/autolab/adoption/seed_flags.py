@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from autolab.adoption.program_sources import ProgramSources, SourceFile
 from autolab.adoption.seed_names import is_seed_name
@@ -45,8 +46,9 @@ def find_flag(sources: ProgramSources, words: Sequence[str]) -> SeedFlag | None:
         return _flag_of_text(sources)
     definitions = _definitions(sources.code)
     for source in sources.code:
-        # What an imported module does when it is the script itself does not happen here.
-        nodes = list(_nodes(source.tree, with_main=source is script))
+        nodes = list(_nodes(source.tree, with_main=True))
+        if source is not script:
+            nodes = list(_imported_nodes(source, sources))
         flag = _declared_flag(nodes) or _typed_flag(nodes, definitions, words)
         # The parser of transformers takes a file of settings alone, without flags.
         is_file_alone = flag is not None and flag.kind == "transformers" and words[-1:] and words[-1].endswith(".json")
@@ -75,7 +77,7 @@ def _flag_of_text(sources: ProgramSources) -> SeedFlag | None:
     return None
 
 
-def _nodes(tree: ast.Module | None, with_main: bool) -> Iterator[ast.AST]:
+def _nodes(tree: ast.AST | None, with_main: bool) -> Iterator[ast.AST]:
     """All nodes of a file, without those below `if __name__ == "__main__"` if they do not run."""
     waiting: list[ast.AST] = [tree] if tree is not None else []
     while waiting:
@@ -84,6 +86,29 @@ def _nodes(tree: ast.Module | None, with_main: bool) -> Iterator[ast.AST]:
             continue
         yield node
         waiting += ast.iter_child_nodes(node)
+
+
+def _imported_nodes(source: SourceFile, sources: ProgramSources) -> Iterator[ast.AST]:
+    """The nodes of an imported file, without what it does only as the script itself, or for nobody."""
+    for statement in source.tree.body if source.tree is not None else ():
+        if isinstance(statement, Definition) and not _is_used(statement.name, source, sources):
+            continue
+        yield from _nodes(statement, with_main=False)
+
+
+def _is_used(name: str, source: SourceFile, sources: ProgramSources) -> bool:
+    """Whether a function or class of an imported file is named anywhere but where it is defined.
+
+    Every script has a `main` of its own: another file's is imported by name, or called as the module's.
+    """
+    module = PurePosixPath(source.path).stem
+    mentions = 0
+    for other in sources.code:
+        if name != "main":
+            mentions += len(re.findall(rf"\b{name}\b", other.text))
+        elif other is not source and re.search(rf"import\b.*\bmain\b|\b{module}\.main\b", other.text):
+            return True
+    return mentions > 1
 
 
 def dotted_name(node: ast.AST) -> str:
