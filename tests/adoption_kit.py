@@ -41,7 +41,7 @@ def clone(source: LabKit, root: Path, *options: str) -> LabKit:
 
 
 def adopt(kit: LabKit, *options: str, **env: str) -> Finished:
-    return kit.autolab("init", "--from-existing", "--seed", "1", *options, **env)
+    return kit.autolab("init", "--from-existing", "--seed", "1", "--probe-seconds", "0", *options, **env)
 
 
 def adopted(kit: LabKit, *options: str, **env: str) -> str:

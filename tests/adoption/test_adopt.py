@@ -89,7 +89,7 @@ def repository(tmp_path: Path) -> Callable[..., LabKit]:
 
 
 def adopted(kit: LabKit, *flags: str) -> str:
-    made = kit.autolab("init", "--from-existing", "--seed", "1", *flags)
+    made = kit.autolab("init", "--from-existing", "--seed", "1", "--probe-seconds", "0", *flags)
     assert made.code == 0, made.err
     return made.out
 
@@ -388,7 +388,7 @@ def test_what_cannot_be_guessed_is_asked_in_one_line(
 def test_a_refusal_is_one_line_and_wrong_flags_are_usage(repository: Callable[..., LabKit]) -> None:
     kit = repository(train__py="print(1)\n")
     for words, said in (
-        (["--from-existing"], "--metric: no metric was found"),
+        (["--from-existing", "--probe-seconds", "0"], "--metric: no metric was found"),
         (["lab", "--metric", "loss"], "go with --from-existing"),
         (["--from-existing", "--template", "empty"], "leave --template and --fork out"),
     ):

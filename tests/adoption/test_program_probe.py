@@ -53,7 +53,10 @@ def test_data_beside_committed_files_is_bound_and_the_checkout_stays_as_it_was(t
     before = files_of(kit.root)
     made = kit.autolab("init", "--from-existing", "--seed", "1")
     assert made.code == 0, made.out + made.err
-    assert "data/part/rows.bin: not there: git does not hold it" in made.out and made.out.count("trying ") == 2
+    assert (
+        "data/part/rows.bin: not there; git does not hold it: data/part is bound as the data" in made.out
+        and made.out.count("trying ") == 2
+    )
     assert re.search(r"ended after \d+ s, without an error", made.out)
     assert Config.load(kit.root / Config.FILE).data == "data/part"
     after = files_of(kit.root)
@@ -79,3 +82,39 @@ def test_a_long_training_is_ended_at_the_limit(tmp_path: Path) -> None:
     made = kit.autolab("init", "--from-existing", "--seed", "1", "--probe-seconds", "2")
     assert made.code == 0, made.out + made.err
     assert re.search(r"still running after [2-9] s, without an error", made.out)
+
+
+STEPS = """\
+import sys
+for step in range(3):
+    print(f"step {step}: train loss {3 - step:.4f}, val loss {3.5 - step:.4f}")
+print(f"acc={0.5:.2f}", file=sys.stderr)
+"""
+
+
+def test_the_one_number_that_could_decide_is_the_metric(tmp_path: Path) -> None:
+    kit = make(tmp_path / "mine", STEPS.replace("acc=", "took "))
+    made = kit.autolab("init", "--from-existing", "--seed", "1")
+    assert made.code == 0, made.out + made.err
+    config = Config.load(kit.root / Config.FILE)
+    assert (config.metric.primary, config.metric.direction, config.train.metrics) == ("val loss", "minimize", "stdout")
+    assert "it printed 3 values there, the last one 1.5000" in made.out
+
+
+def test_of_several_numbers_the_user_is_asked_with_their_values(tmp_path: Path) -> None:
+    kit = make(tmp_path / "mine", STEPS + "print(f'f1={0.25:.2f}')\n")
+    made = kit.autolab("init", "--from-existing", "--seed", "1")
+    assert made.code == 2 and made.err.count("\n") == 1 and "--metric: name the number that decides" in made.err
+    assert '  --metric "val loss"  3 values, last 1.5000\n' in made.out
+    assert '  --metric "f1"  1 value, last 0.25\n' in made.out and '"acc"  1 value, last 0.50\n' in made.out
+    assert not (kit.root / ".autolab").exists()
+    named = kit.autolab("init", "--from-existing", "--seed", "1", "--metric", "acc")
+    assert named.code == 0, named.out + named.err
+    assert Config.load(kit.root / Config.FILE).train.metrics == "stderr", "where the run printed it"
+
+
+def test_a_metric_that_a_whole_training_did_not_print_is_refused_with_what_it_printed(tmp_path: Path) -> None:
+    kit = make(tmp_path / "mine", STEPS)
+    made = kit.autolab("init", "--from-existing", "--seed", "1", "--metric", "bleu", "--direction", "maximize")
+    assert made.code == 2 and "--metric: the training ended without printing bleu" in made.err
+    assert '  --metric "val loss"  3 values, last 1.5000\n' in made.out
