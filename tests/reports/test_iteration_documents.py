@@ -263,7 +263,9 @@ def test_a_bound_that_cut_no_trial_stands_in_the_summary_alone() -> None:
     assessment = told.results.assessment.model_copy(update={"comparisons": (search,)})
     told = replace(told, results=told.results.model_copy(update={"assessment": assessment}))
     texts = all_documents(told)
-    assert "\nNo trial diverged or scored worse than 2.3026.\n" in texts["summary"]
+    assert (
+        "\nNo trial diverged, and none scored worse than 2.3026, the bound that design.yaml sets.\n" in texts["summary"]
+    )
     assert [name for name, text in texts.items() if "2.3026" in text] == ["summary"]
 
 

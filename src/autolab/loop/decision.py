@@ -29,7 +29,7 @@ from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.results import interval_text
 from autolab.loop.stages import StageOutcome
-from autolab.reports import iteration_documents, tables
+from autolab.reports import iteration_documents, passages, tables
 from autolab.reports.progress_figure import show_progress
 from autolab.researchers.assembler import blueprint
 from autolab.stats import rules, target, wording
@@ -222,7 +222,13 @@ def _measured(iteration: Iteration, confirmation: Confirmation | None) -> Interv
 
 
 def _completed_trials(manifest: Manifest, arm: str) -> list[Trial]:
-    return [trial for trial in manifest.trials if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED]
+    """The completed trials of an arm that its comparison has read; all of them if nothing was compared."""
+    read = max((passages.pairs_of(compared) for compared in manifest.comparisons), default=len(manifest.trials))
+    trials = []
+    for trial in manifest.trials:
+        if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED and trial.index < read:
+            trials.append(trial)
+    return trials
 
 
 def _mean_score(trials: list[Trial], manifest: Manifest) -> Interval | None:
