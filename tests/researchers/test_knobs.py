@@ -1,7 +1,7 @@
 """Settings of any repository as ideas: which are found in the forms that repositories have, and what an edit changes.
 
-Each form has a small repository of its own kind: constants that a configurator overrules, nodes of a configuration, flags,
-YAML, C, a shell script. `found` must be proposed, and nothing else may be.
+Each form has a small repository of its own kind: constants that a configurator overrules, nodes of a configuration,
+flags, YAML, C, a shell script. `found` must be proposed, and nothing else may be.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ compile = True
 exec(open('configurator.py').read())
 config = GPTConfig(n_layer, n_head, n_embd, block_size, bias, dropout)
 train(config, batch_size, gradient_accumulation_steps, max_iters, warmup_iters, lr_decay_iters, eval_iters, seed)
-optimizer = configure(learning_rate, weight_decay, beta2, device, compile, dataset, out_dir, eval_interval, log_interval)
+optimizer = configure(learning_rate, weight_decay, beta2, device, compile, dataset)
+report(out_dir, eval_interval, log_interval, always_save_checkpoint)
 """
 GLOBALS_FILES = {
     "train.py": GLOBALS,
@@ -198,7 +199,14 @@ def main(cfg):
     fit(model, cfg.seed, cfg.trainer.max_epochs, cfg.data.batch_size)
 main()
 """,
-    "configs/train.yaml": "defaults:\n  - _self_\n  - data: pictures\n  - model: dense # the net\n  - logger: null\nseed: 7\n",
+    "configs/train.yaml": """\
+defaults:
+  - _self_
+  - data: pictures
+  - model: dense # the net
+  - logger: null
+seed: 7
+""",
     "configs/data/pictures.yaml": "batch_size: 128 # of one device\nnum_workers: 0\npin_memory: False\n",
     "configs/model/dense.yaml": """\
 _target_: src.net.Dense
@@ -506,12 +514,16 @@ def test_a_frozen_file_holds_no_knobs() -> None:
     assert list(knobs(FORMS["globals"], **frozen).knobs) == []
 
 
+NEVER_PROPOSED = """
+eval_iters eval_interval log_interval save_every print_freq port run_id seed num_workers device dtype vocab_size
+num_classes train_split max_iters max_steps epochs time_limit version test_batch_size val_batch_size block_size
+data_size in_channels output_dim patience checkpoint_every random_lr_seed lr_decay_iters early_stopping_dropout
+"""
+
+
 @pytest.mark.parametrize(
     "name",
-    """eval_iters eval_interval log_interval save_every print_freq port run_id seed num_workers device dtype vocab_size
-    num_classes train_split max_iters max_steps epochs time_limit version test_batch_size val_batch_size block_size
-    data_size in_channels output_dim patience checkpoint_every random_lr_seed lr_decay_iters early_stopping_dropout
-    """.split(),
+    NEVER_PROPOSED.split(),
 )
 def test_what_is_no_setting_of_the_method_is_never_proposed(name: str) -> None:
     files = {"train.py": f"{name} = 8\nlr = 0.1\nfit({name}, lr)\n"}

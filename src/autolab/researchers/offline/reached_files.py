@@ -57,12 +57,12 @@ class Reached:
 
 def reach(command: str, read: Read) -> Reached:
     """What `command` reaches of the repository that `read` reads."""
-    walk = _Walk(read)
+    walk = _CommandWalk(read)
     walk.command(command, 1.0, frozen=True)
     return walk.reached
 
 
-class _Walk:
+class _CommandWalk:
     def __init__(self, read: Read) -> None:
         self.reached = Reached()
         self._read_file = read
