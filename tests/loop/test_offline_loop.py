@@ -60,6 +60,34 @@ def test_a_script_of_any_kind_is_researched_by_its_constants_the_same_for_the_sa
     assert kits[0].autolab("verify").code == 0
 
 
+FLAGS = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=2.0, help="slope")
+parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--seed", type=int, default=1)
+args, _ = parser.parse_known_args()
+WIDTH = args.lr
+print(args.epochs, args.seed)
+"""
+
+
+def test_a_script_with_flags_is_researched_by_their_defaults(tmp_path: Path) -> None:
+    kit = constants_lab(tmp_path, test={"rule": "fixed", "alpha": 0.1, "max_pairs": 3, "confirm_pairs": 3})
+    train = kit.root / "train.py"
+    train.write_text(train.read_text().replace("WIDTH = 2.0  # slope\n", FLAGS))
+    kit.git("commit", "-qam", "flags")
+    ended = kit.autolab("loop", "--goal", "try a larger learning rate", "--max-iterations", "1")
+    assert ended.code == 0, ended.out + ended.err
+    assert "goal 'try a larger learning rate': understood as A larger step size (lr 2 -> 6)" in ended.out
+    learned = [event["data"]["lesson"] for event in kit.events("learned")]
+    assert [(lesson["changes"], lesson["family"]) for lesson in learned] == [({"lr up": 6.0}, "step size")]
+    assert learned[0]["verdict"] == "supported", "a steeper slope helps"
+    before, after = (kit.git("show", f"{learned[0][key]}:train.py") for key in ("base", "commit"))
+    assert after == before.replace('"--lr", type=float, default=2.0', '"--lr", type=float, default=6.0') != before
+    assert "1803.09820" in (kit.iterations()[0] / "hypothesis.md").read_text()
+
+
 def test_lessons_come_back_from_the_ledger(tmp_path: Path) -> None:
     kit = constants_lab(tmp_path)
     assert kit.autolab("loop", "--max-iterations", "1").code == 0

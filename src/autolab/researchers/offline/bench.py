@@ -1,7 +1,8 @@
-"""What the offline researcher can change in a lab: the method of a picture lab, or the constants of any script.
+"""What the offline researcher can change in a lab: the method of a picture lab, the knobs or constants of any other.
 
 A picture lab describes its model and its recipe in `method.json`, and the assembler writes the code of both. In any
-other lab the numbers in lines `NAME = 0.1` of the training script are doubled and halved.
+other lab `knobs` finds settings whose names it knows. Where the only settings are lines `NAME = 0.1` of the training
+script, those numbers are doubled and halved, whatever their names are.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from autolab.researchers import assembler
 from autolab.researchers.assembler.written_method import METHOD, NotApplicable, WrittenMethod, method_files
 from autolab.researchers.offline.catalogue import SHIPPED, Mechanism, load
 from autolab.researchers.offline.changes import CHANGES, apply
+from autolab.researchers.offline.knobs import Knob, Knobs
 
 _CONSTANT = re.compile(
     r"(?m)^([A-Z][A-Z0-9_]*[A-Z0-9])[ \t]*=[ \t]*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=[ \t]*(?:#|$))"
@@ -77,18 +79,33 @@ def find_bench(read: Callable[[str], str | None], config: Config, own_catalogue:
     text = read(METHOD)
     if text is not None:
         return Pictures(Method.from_text(text, METHOD), read, own_catalogue or SHIPPED)
-    # The first script that has any: a launcher in front of the training may be a Python file too.
-    for word in shlex.split(config.train.command):
-        if not word.endswith(".py"):
-            continue
-        script = read(word) or ""
-        constants = _constants(script)
-        if constants:
-            return Constants(word, script, constants)
+    knobs = Knobs(config, read)
+    constants = _constants_bench(read, config)
+    others = [knob for knob in knobs.knobs.values() if constants is None or not _is_constant(knob, constants)]
+    if others:
+        return knobs
+    if constants is not None:
+        return constants
     raise ResearcherError(
-        "researcher: offline finds nothing to change: no method.json, no `NAME = number` lines in the training script;"
-        " name another researcher in .autolab/config.yaml"
+        "researcher: offline finds nothing to change: no method.json, and no setting that it knows in the files that"
+        f" `{config.train.command}` reaches; let a model or an agent read the code:"
+        " --model openai:NAME, or --researcher claude"
     )
+
+
+def _is_constant(knob: Knob, constants: Constants) -> bool:
+    return knob.setting.path == constants.script and knob.setting.name.isupper()
+
+
+def _constants_bench(read: Callable[[str], str | None], config: Config) -> Constants | None:
+    """The first script that has constants: a launcher in front of the training may be a Python file too."""
+    for word in shlex.split(config.train.command):
+        if word.endswith(".py"):
+            script = read(word) or ""
+            constants = _constants(script)
+            if constants:
+                return Constants(word, script, constants)
+    return None
 
 
 @dataclass(frozen=True)

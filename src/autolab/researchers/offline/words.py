@@ -23,7 +23,7 @@ def title(idea: Idea) -> str:
     for mechanism, value in idea.parts:
         name = _name(mechanism, value)
         # Within a title a word begins small, an acronym (GELU) does not.
-        if names and name[1:2].islower():
+        if names and (name[1:2].islower() or name.startswith("A ")):
             name = name[0].lower() + name[1:]
         names.append(name)
     *others, last = names
