@@ -257,7 +257,7 @@ def test_a_clone_of_an_adopted_lab_hides_the_record_from_git(tmp_path: Path) -> 
     first.git("init", "--quiet", "--initial-branch", "main")
     first.git("add", "--all")
     first.git("commit", "--quiet", "--message", "mine")
-    assert first.autolab("init", "--from-existing").code == 0
+    assert first.autolab("init", "--from-existing", "--probe-seconds", "0").code == 0
     assert (first.root / "0_docs" / "problem.md").read_text().startswith("# The problem\n\nLower val_loss.\n")
     assert 'frozen: ["program.md", "meta_journal.md"]' in (first.root / ".autolab" / "config.yaml").read_text()
     first.git("add", "--all")

@@ -118,7 +118,7 @@ def test_a_training_may_be_named_by_the_venv_of_the_lab(tmp_path: Path, named: s
     for path in ("venv/bin/python", ".venv/bin/python"):
         (kit.root / path).parent.mkdir(parents=True)
         (kit.root / path).symlink_to(sys.executable)
-    made = kit.autolab("init", "--from-existing", "--train-command", f"{named} train.py")
+    made = kit.autolab("init", "--from-existing", "--probe-seconds", "0", "--train-command", f"{named} train.py")
     assert made.code == 0, made.err
     config = Config.load(kit.root / Config.FILE)
     assert (config.train.command, config.python) == ("{python} train.py", named.removeprefix("./"))
