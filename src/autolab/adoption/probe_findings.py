@@ -71,7 +71,8 @@ def cause(probed: Probed) -> str:
 
     Not the last line, which is often a hint or the end of a message.
     """
-    lines = decode(probed.err).splitlines() or decode(probed.out).splitlines()
+    text = decode(probed.err) if probed.err.strip() else decode(probed.out)
+    lines = text.split("\n")
     if _TRACEBACK in lines:
         start = len(lines) - 1 - lines[::-1].index(_TRACEBACK)
         frames = start + 1

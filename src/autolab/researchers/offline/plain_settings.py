@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autolab.researchers.offline.knob_kinds import normal_name
-from autolab.researchers.offline.reached_files import Reached, SourceFile
+from autolab.researchers.offline.reached_files import Reached, ReachedFile
 from autolab.researchers.offline.source_setting import NUMBER, Scalar, SourceSetting, parse_number
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def plain_settings(reached: Reached, python_names: Counter[str]) -> list[SourceS
 # YAML
 
 
-def _yaml(file: SourceFile, names: Counter[str], reached: Reached) -> Iterator[SourceSetting]:
+def _yaml(file: ReachedFile, names: Counter[str], reached: Reached) -> Iterator[SourceSetting]:
     import yaml
 
     try:
@@ -112,7 +112,7 @@ def _handlers(code: str) -> Iterator[tuple[str, str, re.Match[str]]]:
             yield normal_name(letters), match["name"], match
 
 
-def _c(file: SourceFile, sources: Sequence[SourceFile], reached: Reached) -> Iterator[SourceSetting]:
+def _c(file: ReachedFile, sources: Sequence[ReachedFile], reached: Reached) -> Iterator[SourceSetting]:
     code = _code(file.text)
     everything = "\n".join(_code(source.text) for source in sources)
     handlers = {name: (letters, match) for letters, name, match in _handlers(code)}
@@ -151,7 +151,7 @@ def _told_in_place(setting: SourceSetting, match: re.Match[str], word: str) -> S
     return replace(setting, value=value, start=start, end=end, template=template, text=text)
 
 
-def _declared(file: SourceFile, code: str, begin: int) -> Iterator[SourceSetting]:
+def _declared(file: ReachedFile, code: str, begin: int) -> Iterator[SourceSetting]:
     """`#define NAME 4` and `float name = 0.1f;`, outside of functions or in main."""
     define = rf"(?m)^[ \t]*#[ \t]*define[ \t]+(?P<name>[A-Za-z_]\w*)[ \t]+\(?(?P<value>{_C_NUMBER})\)?[ \t]*$"
     variable = (
@@ -176,11 +176,11 @@ def _declared(file: SourceFile, code: str, begin: int) -> Iterator[SourceSetting
 
 def _is_evaluated(name: str, code: str) -> bool:
     """Whether the evaluation reads the same variable: a batch that both share, say."""
-    lines = [line for line in code.splitlines() if re.search(rf"\b{name}\b", line)]
+    lines = [line for line in code.split("\n") if re.search(rf"\b{name}\b", line)]
     return any(_EVALUATION.search(line.lower()) for line in lines)
 
 
-def _arguments(file: SourceFile, code: str, begin: int, everything: str) -> Iterator[SourceSetting]:
+def _arguments(file: ReachedFile, code: str, begin: int, everything: str) -> Iterator[SourceSetting]:
     """Numbers that main gives to a function of the repository, under the names of its parameters."""
     for call in re.finditer(r"\b([A-Za-z_]\w*)\s*\(((?:[^;(){}]|\([^;(){}]*\))*)\)\s*;", code[begin:]):
         arguments = _split(call[2])
@@ -218,7 +218,7 @@ def _split(arguments: str) -> list[str]:
 # shells and make
 
 
-def _shell(file: SourceFile, aliases: dict[str, str], names: Counter[str]) -> Iterator[SourceSetting]:
+def _shell(file: ReachedFile, aliases: dict[str, str], names: Counter[str]) -> Iterator[SourceSetting]:
     """Variables that the script uses, and flags that its commands give; of a Makefile, those of the target."""
     number = rf"(?P<value>[\"']?{NUMBER}[\"']?)"
     for match in re.finditer(
@@ -235,14 +235,14 @@ def _shell(file: SourceFile, aliases: dict[str, str], names: Counter[str]) -> It
         yield from _shell_setting(file, match, aliases.get(normal_name(name), name.replace("-", "_")), begin)
 
 
-def _shell_setting(file: SourceFile, match: re.Match[str], name: str, begin: int = 0) -> Iterator[SourceSetting]:
+def _shell_setting(file: ReachedFile, match: re.Match[str], name: str, begin: int = 0) -> Iterator[SourceSetting]:
     value = parse_number(match["value"])
     if value is not None:
         start, end = begin + match.start("value"), begin + match.end("value")
         yield SourceSetting(file.path, "shell", name, value, start, end, file.rank, match["value"])
 
 
-def _recipe(file: SourceFile) -> tuple[int, int]:
+def _recipe(file: ReachedFile) -> tuple[int, int]:
     """Where the commands stand: the whole script, or the recipe of the target."""
     if file.language == "shell":
         return 0, len(file.text)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autolab.researchers.offline.knob_kinds import normal_name
-from autolab.researchers.offline.reached_files import Reached, SourceFile, parsed
+from autolab.researchers.offline.reached_files import Reached, ReachedFile, parsed
 from autolab.researchers.offline.source_setting import Scalar, SourceSetting, parse_number
 
 _MAIN = re.compile(r"^(?:main|train|run|fit|cli|experiment|start)\w*$")
@@ -24,7 +24,7 @@ _NOT_READ = 1
 
 @dataclass(frozen=True)
 class _Module:
-    file: SourceFile
+    file: ReachedFile
     tree: ast.Module
     units: dict[str, ast.AST]
     """Top-level functions and classes by name."""
@@ -79,7 +79,7 @@ def _targets(text: str) -> list[str]:
     return re.findall(r"_target_:[ \t]*([\w.]+)", text)
 
 
-def _module(file: SourceFile) -> _Module | None:
+def _module(file: ReachedFile) -> _Module | None:
     tree = parsed(file.text)
     if tree is None:
         return None

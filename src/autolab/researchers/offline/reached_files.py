@@ -27,7 +27,7 @@ _FLAG = re.compile(r"^(?:--?|\+{1,2})?([A-Za-z_][\w./-]*)=(.*)$")
 
 
 @dataclass(frozen=True)
-class SourceFile:
+class ReachedFile:
     """A file with its language (python, yaml, c, shell, make). `rank`: where two set one name, the lower is in force.
 
     `target`: of a Makefile, the target whose recipe is run. `prefix`: of a Hydra file, the section that it fills.
@@ -48,10 +48,10 @@ class Reached:
     `flags`: normal name of each flag or variable with its value. A candidate cannot change these.
     """
 
-    files: list[SourceFile] = field(default_factory=list)
+    files: list[ReachedFile] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)
 
-    def of(self, language: str) -> list[SourceFile]:
+    def of(self, language: str) -> list[ReachedFile]:
         return [file for file in self.files if file.language == language]
 
 
@@ -80,7 +80,7 @@ class _CommandWalk:
         text = None if known or len(self.reached.files) >= MOST_FILES else self._read(path)
         if text is None:
             return False
-        self.reached.files.append(SourceFile(path, language, rank, text, target, prefix))
+        self.reached.files.append(ReachedFile(path, language, rank, text, target, prefix))
         return True
 
     # commands
@@ -193,7 +193,7 @@ class _CommandWalk:
                 self._c(self._in_folder(word), rank)
             elif re.search(rf"(?m)^{re.escape(word)}[ \t]*:(?!=)", text):
                 self._make(word, rank)
-        for line in rule[2].replace("\\\n", " ").splitlines():
+        for line in rule[2].replace("\\\n", " ").split("\n"):
             self.command(line.strip().lstrip("@-"), rank, frozen=False)
         return True
 
@@ -329,7 +329,7 @@ def _imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def _hydra_defaults(text: str) -> Iterator[tuple[str, str]]:
     """Group and choice of each entry of a Hydra file's defaults."""
     block = re.search(r"(?m)^defaults:[ \t]*\n((?:[ \t]*(?:-|#)[^\n]*\n|[ \t]*\n)*)", text + "\n")
-    for line in (block[1] if block else "").splitlines():
+    for line in (block[1] if block else "").split("\n"):
         entry = re.match(
             r"[ \t]*-[ \t]*(?:optional[ \t]+|override[ \t]+)?/?([\w/]+)(?:@[\w.]+)?[ \t]*:[ \t]*([\w./-]+)", line
         )
