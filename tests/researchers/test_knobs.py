@@ -515,6 +515,7 @@ def test_a_frozen_file_holds_no_knobs() -> None:
 
 
 NEVER_PROPOSED = """
+eval_dropout val_weight_decay test_momentum best_lr log_lr sample_dropout warmup_data_size warmup_eval_steps device_lr
 eval_iters eval_interval log_interval save_every print_freq port run_id seed num_workers device dtype vocab_size
 num_classes train_split max_iters max_steps epochs time_limit version test_batch_size val_batch_size block_size
 data_size in_channels output_dim patience checkpoint_every random_lr_seed lr_decay_iters early_stopping_dropout
