@@ -373,6 +373,11 @@ LOSSES = 'print(f"train_loss: {a}")\nprint(f"val_loss: {b}")\nprint(f"steps: {c}
         ("", {"train_command": "python trian.py"}, "--train-command: trian.py: not in the last commit"),
         ("", {"train_command": "python -m pkg.train"}, "--train-command: pkg.train: not in the last commit"),
         ("", {"train_command": "python"}, "--train-command: no script is named"),
+        (
+            "",
+            {"train_command": "make x && ./x"},
+            "--train-command: && is for a shell, and none runs the command; write",
+        ),
         ("", {"train_command": "julia-9 notes.md"}, "--train-command: julia-9: no such program"),
         ("", {"train_command": "./train.py"}, "--train-command: ./train.py: not a committed program that may be run"),
         ("", {"train_command": "python 'train.py"}, "No closing quotation"),

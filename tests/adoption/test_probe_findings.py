@@ -36,7 +36,7 @@ class Checkout(Repository):
     """A checkout of which git holds one file beside the data, without a git."""
 
     def holds(self, path: str) -> bool:
-        return path == "data/chars/readme.md"
+        return path in ("data/chars/readme.md", "mine/__init__.py")
 
 
 @pytest.fixture
@@ -71,6 +71,11 @@ def test_a_program_that_prints_its_error_on_standard_output_has_a_cause_too() ->
 def test_a_module_that_is_not_installed_is_named_with_the_interpreter(repository: Repository) -> None:
     (line,) = said(repository, "ModuleNotFoundError: No module named 'tiktoken'\n")
     assert line.startswith("python3 has no module tiktoken: install it there, or name the Python that has it: --python")
+
+
+def test_a_module_of_the_repository_is_told_apart(repository: Repository) -> None:
+    (line,) = said(repository, "ModuleNotFoundError: No module named 'mine'\n")
+    assert line.startswith("it does not find mine, which lies in this repository: put `env PYTHONPATH=.` before")
 
 
 def test_data_that_git_does_not_hold_is_found_beside_committed_files(repository: Repository) -> None:

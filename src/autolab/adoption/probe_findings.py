@@ -89,7 +89,12 @@ def cause(probed: Probed) -> str:
 
 def _known(probed: Probed, repository: Repository, python: str, error: str) -> Iterator[ProbeFinding]:
     module = _NO_MODULE.search(error)
-    if module:
+    if module and _is_own(module[1], repository):
+        yield ProbeFinding(
+            f"it does not find {module[1]}, which lies in this repository",
+            "put `env PYTHONPATH=.` before the command of --train-command",
+        )
+    elif module:
         yield ProbeFinding(
             f"{python} has no module {module[1]}",
             "install it there, or name the Python that has it: --python .venv/bin/python",
@@ -108,6 +113,12 @@ def _known(probed: Probed, repository: Repository, python: str, error: str) -> I
             "let it go on without one, and commit; AUTOLAB_SEED shows that it runs in a trial",
         )
     yield from _missing_files(probed, repository, error)
+
+
+def _is_own(module: str, repository: Repository) -> bool:
+    """Whether the top of the repository holds the module."""
+    path = module.replace(".", "/")
+    return any(repository.holds(name) for name in (f"{path}.py", f"{path}/__init__.py", path))
 
 
 def _missing_files(probed: Probed, repository: Repository, error: str) -> Iterator[ProbeFinding]:

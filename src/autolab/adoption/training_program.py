@@ -43,6 +43,7 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
     UsageError: it names no committed script, no program or no environment; or `python` is no program.
     """
     given = None if python is None else python_path(repository, python)
+    _refuse_shell(command)
     words, choice = interpret(repository, _words(repository, command), given)
     script = _script(repository, words)
     text, neighbours = "", ""
@@ -65,6 +66,18 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
 def command_line(words: list[str]) -> str:
     """The words as one line. `{python}` and `{seed}` mean the same without quotes, and are easier to read."""
     return re.sub(r"'([\w=+./-]*\{(?:python|seed)\}[\w./-]*)'", r"\1", shlex.join(words))
+
+
+def _refuse_shell(command: str | None) -> None:
+    """UsageError: the command needs a shell, and none runs it."""
+    if command is None:
+        return
+    for word in command.split():
+        if word in ("&&", "||", "|", ";", ">", ">>", "<", "2>&1", "&"):
+            raise UsageError(
+                f"--train-command: {word} is for a shell, and none runs the command; write sh -c '{command}', or name a"
+                " committed script"
+            )
 
 
 def _imports_by_variable(repository: Repository) -> bool:

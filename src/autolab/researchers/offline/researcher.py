@@ -234,7 +234,7 @@ def _arm(changes: Mapping[str, JsonValue], bench: Bench) -> str:
         name = mechanism.called(value) or mechanism.name
         names.append(re.sub(r"[^a-z0-9]+", "_", name.lower()))
     # Changes in doses that are not the catalogue's have no part of it, and so no name.
-    return "_".join(names)[:40] or "candidate"
+    return "_".join(names)[:40].strip("_") or "candidate"
 
 
 def _module(arm: str, documents: Documents) -> str:
