@@ -48,6 +48,7 @@ LINES: list[tuple[str, dict[str, float]]] = [
     ("Epoch [3/10], Step [100/600], Loss: 0.2531", {"Loss": 0.2531}),
     ("Epoch: 5, Val. Loss: 0.4 - Val. Acc: 88%", {"Epoch": 5, "Val. Loss": 0.4, "Val. Acc": 88}),
     ("Val loss: 0.31 at epoch 3", {"Val loss": 0.31, "at epoch": 3}),
+    ("Loss: 0.000938 after 170 batches", {"Loss": 0.000938}),
     (
         "Test set: Average loss: 0.0312, Accuracy: 9800/10000 (98%)",
         {"Average loss": 0.0312, "Accuracy": 98},

@@ -43,6 +43,8 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.A)
 _NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.I)
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)(?: ?\(([\d.]+)%\))?", re.A)
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+\.\d+|[-+]?\d{1,3}(?:,\d{3}){2,}", re.A)
+_PHRASE = re.compile(r"(?<=[\d%]) (?:after|at|in|on|over|for|from) .*", re.S)
+"""What may follow a number: when and on what it was measured."""
 _COMMA = re.compile(r"[-+]?\d+,\d+", re.A)
 _COMMA_OF_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}", re.A)
 # The form that was always read: a name without blanks, a colon, and all that follows.
@@ -92,8 +94,9 @@ class Reading(NamedTuple):
         """Digits after the point of the number as it was printed: 4 of 0.0312 and of 9800/10000, 6 of 3.00e-04."""
         if self.number is None:
             return 0
-        ratio = _RATIO.fullmatch(self.text)
-        text = self.text.rstrip("%").strip()
+        printed = _PHRASE.sub("", self.text)
+        ratio = _RATIO.fullmatch(printed)
+        text = printed.rstrip("%").strip()
         if ratio is not None:
             if ratio[3] is None:
                 return len(ratio[2]) - 1
@@ -119,7 +122,8 @@ class Reading(NamedTuple):
 
 
 def _value(text: str) -> float | None:
-    """The number that a text is, finite or not."""
+    """The number that a text is, finite or not. `0.31 after 170 batches` is 0.31."""
+    text = _PHRASE.sub("", text)
     if _NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text):
         return float(text)
     if _THOUSANDS.fullmatch(text):
