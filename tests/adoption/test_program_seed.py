@@ -316,8 +316,8 @@ PROGRAMS = {
         TRAIN.format(modules="os, random", seed="", value='int(os.getenv("SEED", "1"))'),
         {"command": "env SEED={seed} {python} train.py"},
     ),
-    "nothing": (TRAIN.format(modules="random", seed="", value="'always'"), {}),
-    "libraries": (TRAIN.format(modules="random", seed="", value="random.random()"), {}),
+    "nothing": (TRAIN.format(modules="random", seed="", value="'always'"), {"seed_libraries": True}),
+    "libraries": (TRAIN.format(modules="random", seed="", value="random.random()"), {"seed_libraries": True}),
 }
 
 
@@ -340,11 +340,8 @@ def test_trials_differ_by_their_seed_alone_and_the_users_files_stay(how: str, tm
     before, status = user_files(kit), kit.git("status", "--porcelain", "--", "train.py", "notes.md")
     # One that Autolab is not installed in: what its trials get of Autolab has to be given to them.
     told = adopted(kit, "--python", os.path.realpath(sys.executable))
-    assert ("no other seed was found" in told) == (how in ("nothing", "libraries"))
-    if how == "libraries":
-        assert "or set train.seed_libraries: true, which seeds random, numpy and torch" in told
-        settings = kit.root / ".autolab" / "config.yaml"
-        settings.write_text(settings.read_text().replace("in_copy: true", "in_copy: true, seed_libraries: true"))
+    assert "no other seed was found" not in told
+    assert ("it has no seed: random, numpy and torch are seeded" in told) == (how in ("nothing", "libraries"))
     value: dict[str, Any] = config(kit).train.value()
     assert {key: value[key] for key in keys} == keys
     calibrated = kit.autolab("calibrate")

@@ -20,7 +20,7 @@ from autolab.adoption.filtered_files import filtered_files, note_of, refuse_read
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
 from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.program_probe import Probed
-from autolab.adoption.program_seed import ProgramSeed, find_seed
+from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_libraries
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError
@@ -56,7 +56,7 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     # Of a program that is tried, the run shows which metrics there are.
     is_unknown = request.probe_seconds > 0 and request.metric is None and not has_clear_metric(program)
     known = replace(request, metric=UNKNOWN, direction="minimize") if is_unknown else request
-    settings = list(_with_seed(settings_of(repository, program, known), program_seed))
+    settings = list(_with_seed(settings_of(repository, program, known), program_seed, program))
     config = Config.from_text(config_text(settings), Config.FILE)
     filtered = filtered_files(repository, program, config)
     refuse_read(filtered, has_data=request.data is not None)
@@ -128,8 +128,8 @@ def _with_source(settings: list[Setting], probed: Probed, tell: Callable[[str], 
     return [found if setting.key == "train.metrics" else setting for setting in settings]
 
 
-def _with_seed(settings: Iterable[Setting], seed: ProgramSeed) -> Iterator[Setting]:
-    """The settings with the command that passes the seed on, and the constants that the seed replaces."""
+def _with_seed(settings: Iterable[Setting], seed: ProgramSeed, program: Program) -> Iterator[Setting]:
+    """The settings with the command that passes the seed on, the constants that it replaces, or libraries to seed."""
     for setting in settings:
         if setting.key == "train.command" and seed.command != setting.value:
             yield replace(setting, value=seed.command, reason=f"{setting.reason}; {seed.reason}")
@@ -137,17 +137,18 @@ def _with_seed(settings: Iterable[Setting], seed: ProgramSeed) -> Iterator[Setti
             yield setting
         if setting.key == "train.in_copy" and seed.constants:
             yield Setting("train.seed_constants", [str(constant) for constant in seed.constants], seed.reason)
+        if setting.key == "train.in_copy" and seeds_libraries(seed, program):
+            reason = "it has no seed: random, numpy and torch are seeded when it imports them"
+            yield Setting("train.seed_libraries", True, reason)
 
 
 def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: Config) -> Iterator[str]:
     """What the user should know or do, a line each."""
-    if seed.how == "none" and program.script is not None:
+    if seed.how == "none" and program.script is not None and not seeds_libraries(seed, program):
         source = "the environment variable AUTOLAB_SEED"
         if program.script.endswith(".py"):
             source = 'SEED = int(os.environ.get("AUTOLAB_SEED", "0"))'
         way_out = f"seed its random numbers from {source}, and commit"
-        if program.script.endswith(".py"):
-            way_out += "; or set train.seed_libraries: true, which seeds random, numpy and torch"
         yield (
             f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
             f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"

@@ -25,6 +25,7 @@ from autolab.trials.seed_constants import SeedConstant
 VARIABLE = "AUTOLAB_SEED"
 """The environment variable in which every trial has its seed."""
 How = Literal["flag", "environment", "constant", "none"]
+_SEEDED_LIBRARY = re.compile(r"(?m)^\s*(?:import|from)\s+(?:random|numpy|torch)\b")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class ProgramSeed:
     command: str
     reason: str
     constants: tuple[SeedConstant, ...] = ()
+
+
+def seeds_libraries(seed: ProgramSeed, program: Program) -> bool:
+    """Whether a program that has no seed imports a library that `train.seed_libraries` seeds."""
+    is_python = program.script is not None and program.script.endswith(".py")
+    return seed.how == "none" and is_python and bool(_SEEDED_LIBRARY.search(program.text + program.neighbours))
 
 
 def find_seed(repository: Repository, program: Program) -> ProgramSeed:
