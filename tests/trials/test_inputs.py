@@ -136,9 +136,9 @@ def test_named_variables_of_the_user_are_passed_on(lab: Lab, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("train_keys", "said"),
     [
-        ({"metrics": "../out.json"}, "metrics: '../out.json' is neither stdout nor a path"),
-        ({"metrics": "/tmp/out.json"}, "neither stdout nor a path"),
-        ({"metrics": ""}, "neither stdout nor a path"),
+        ({"metrics": "../out.json"}, "metrics: '../out.json' is neither stdout, stderr nor a path"),
+        ({"metrics": "/tmp/out.json"}, "neither stdout, stderr nor a path"),
+        ({"metrics": ""}, "neither stdout, stderr nor a path"),
         ({"env": ["AUTOLAB_SEED"]}, "env: 'AUTOLAB_SEED' is not the name of a variable that can be passed on"),
         ({"env": ["A=B"]}, "env: 'A=B' is not the name"),
     ],
