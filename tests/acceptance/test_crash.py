@@ -124,7 +124,7 @@ def plain(lab: LabKit, text: str) -> str:
     text = re.sub(r"\b[0-9a-f]{12,40}\b", "<commit>", text)
     text = re.sub(r"\b[\d.]+ (s|min)\b", "<seconds>", text)
     # Which trials were still running when the test ended depends on the machine.
-    text = re.sub(r", and \d+ more that the test did not need", "", text)
+    text = re.sub(r", \d+ unused ones?", "", text)
     rows = [line.split("\t") for line in text.splitlines()]
     return "\n".join("\t".join(row[:11] + row[13:] if len(row) == 14 else row) for row in rows)
 

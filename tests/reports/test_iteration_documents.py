@@ -139,7 +139,7 @@ def test_search_fresh_seeds_holdout_and_claim_stand_in_the_table_one_below_the_o
     assert found[3][1] == CLAIMED
     only = rows(decision_table.decision_table(confirmed("search_only", "failed")))
     assert len(only) == 3, "the holdout answers yes or no: no number of it is told, and nothing is claimed"
-    assert only[2][1:] == ["secret", "above 0 with 97.5% confidence", "failed"]
+    assert only[2][1:] == ["secret on purpose", "above 0 with 97.5% confidence", "failed"]
     fell = rows(decision_table.decision_table(confirmed("retracted", "not_asked")))
     assert [row[3] for row in fell] == ["supported", "not confirmed (futile)"]
 

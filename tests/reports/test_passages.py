@@ -186,7 +186,7 @@ def test_the_trials_that_are_counted_are_those_of_the_table_and_the_late_ones() 
     arms = {arm: {"val_loss": ArmMetrics(mean=0.1, std=0.1, n=2)} for arm in ("base", "small_cnn")}
     told = replace(told, manifest=manifest(trials=trials))
     told = replace(told, metrics=told.metrics.model_copy(update={"arms": arms}))
-    assert passages.spent(told) == "6.0 s: 2 new trials, 1 reused one, and 1 more that the test did not need"
+    assert passages.spent(told) == "6.0 s: 2 new trials, 1 reused one, 1 unused one"
 
 
 def sized(base: float, variant: float) -> Manifest:

@@ -57,7 +57,7 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
     # A later candidate could be fitted to the number.
     if confirmation.holdout in _HOLDOUT:
         limit = "above 0 with 97.5% confidence"
-        yield f"{name} (holdout)", "secret", limit, _HOLDOUT[confirmation.holdout]
+        yield f"{name} (holdout)", "secret on purpose", limit, _HOLDOUT[confirmation.holdout]
     if confirmation.reason == wording.MORE_CUT:
         yield "trials cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
     if confirmation.outcome == "kept":

@@ -106,7 +106,7 @@ class DocumentView:
                     watched.add(limit)
         if watched:
             limits = ", ".join(sorted(watched))
-            level += f"; Autolab watched their use of {limits}, the kernel enforced all other limits"
+            level += f" (all limits enforced by the kernel but those on {limits}, which Autolab watched)"
         return level
 
     @property

@@ -350,7 +350,7 @@ def pairs_of(compared: Comparison) -> int:
 def spent(account: Account) -> str:
     """Time and trials of the search and of the confirmation.
 
-    `96 s: 17 new trials, 5 reused ones, and 1 more that the test did not need`. The first two add up to the
+    `96 s: 17 new trials, 5 reused ones, 1 unused one`. The first two add up to the
     trials of the tables. Reused trials that the rule did not need have cost nothing, and are left out.
     """
     new, seconds, late, reused = 0, 0.0, 0, 0
@@ -370,7 +370,7 @@ def spent(account: Account) -> str:
     if reused:
         parts.append(_counted(reused, "reused one"))
     if late:
-        parts.append(f"and {late} more that the test did not need")
+        parts.append(_counted(late, "unused one"))
     return f"{duration(seconds)}: {', '.join(parts)}"
 
 
