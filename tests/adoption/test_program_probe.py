@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +121,19 @@ def test_a_metric_that_a_whole_training_did_not_print_is_refused_with_what_it_pr
     made = kit.autolab("init", "--from-existing", "--seed", "1", "--metric", "bleu", "--direction", "maximize")
     assert made.code == 2 and "--metric: the training ended without printing bleu" in made.err
     assert '  --metric "val loss"  3 values, last 1.5000\n' in made.out
+
+
+def test_ctrl_c_ends_the_run_and_not_the_command(tmp_path: Path) -> None:
+    """What was printed until then counts, and nothing of the program is alive afterwards."""
+    kit = make(tmp_path / "mine", "import time\nprint(f'val_loss: {1.5}', flush=True)\ntime.sleep(600)\n")
+    words = [sys.executable, "-m", "autolab", "init", "--from-existing", "--seed", "1"]
+    with subprocess.Popen(words, cwd=kit.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        while "val_loss: 1.5" not in command.stdout.readline():
+            assert command.poll() is None
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=60)
+    assert (command.returncode, err) == (0, "") and "ended by you after" in out
+    assert "it printed 1 value there, the last one 1.5" in out
+    marker = f"{kit.root}/.git/autolab.probe"
+    assert marker not in subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout

@@ -71,9 +71,14 @@ def _cut_rows(account: Account) -> Iterator[Row]:
         runs.append((account.fresh, " (fresh seeds)"))
     for comparison, run in runs:
         # Without a cut trial a sentence below the table says so.
-        for arm in comparison.cut if any(arm.cut for arm in comparison.cut) else ():
+        if not any(arm.cut for arm in comparison.cut):
+            continue
+        for arm in comparison.cut:
             name = f"trials of {arm.arm} that diverged or scored worse than {comparison.bound:.5g}{run}"
-            yield name, cut_share(arm), "", f"each counts as {comparison.bound:.5g}" if arm.cut else ""
+            counts_as = ""
+            if arm.cut:
+                counts_as = f"each counts as {comparison.bound:.5g}"
+            yield name, cut_share(arm), "", counts_as
 
 
 def _criterion_rows(account: Account) -> Iterator[Row]:
