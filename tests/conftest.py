@@ -27,7 +27,16 @@ _watching = [False]
 
 def pytest_configure(config: pytest.Config) -> None:
     platform.processor()  # starts `uname -p` once a process, for whichever library asks first
+    _list_fonts()
     sys.addaudithook(_refuse)
+
+
+def _list_fonts() -> None:
+    """Let matplotlib list the fonts, which starts `fc-list`, where this user has drawn no figure yet."""
+    import matplotlib
+
+    if not list(Path(matplotlib.get_cachedir()).glob("fontlist-v*.json")):
+        import matplotlib.font_manager
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
