@@ -490,7 +490,8 @@ def test_live_ctrl_c_pauses_and_the_same_command_ends_with_the_same_tables(
     with gate_at(place) as gate:
         kit = gated(tmp_path, gate)
         terminal.start(kit, *LOOP)
-        terminal.until("launch began")  # read on the way: a terminal that nobody reads is full after some pictures
+        # Read on the way: a terminal that nobody reads is full after some pictures. This row stays while the trial waits.
+        terminal.until("steep-s0  [0-9]")
         gate.reached()
         terminal.until("steep-s0  [2-9] s, the first of its arm")  # nothing happens, and it moves
         terminal.press(b"\x1ahello\r")
@@ -518,9 +519,8 @@ def test_live_sigterm_pauses_too_and_a_second_signal_leaves_at_once_and_loses_no
     with gate_at(place) as gate:
         kit = gated(tmp_path, gate)
         terminal.start(kit, *LOOP)
-        terminal.until("launch began")
+        terminal.until("steep-s0  [0-9]")
         gate.reached()
-        terminal.until("steep-s0 ")
         terminal.process.send_signal(signal.SIGTERM)
         terminal.until("pausing ")
         terminal.press(b"\x03")
