@@ -35,6 +35,12 @@ class ExitCode(IntEnum):
     """The lab waits for the user: `autolab review`."""
     BUDGET = 4
     """A budget of the configuration is spent."""
+    NO_GAIN = 5
+    """`autolab compare`: no gain."""
+    UNDECIDED = 6
+    """`autolab compare`: the budget is spent, or the user stopped it, before the answer was known."""
+    WORSE = 7
+    """`autolab compare`: worse."""
 
 
 class AutolabError(Exception):

@@ -26,6 +26,9 @@ GROUPS = {
         "review": "show what waits for you, or answer it",
         "calibrate": "measure the noise and the cost of the baseline",
     },
+    "compare": {
+        "compare": "compare versions of a training until it is known whether one is better",
+    },
     "look": {
         "status": "show the state of the lab",
         "registry": "list the finished iterations: verdict, metrics, decision",

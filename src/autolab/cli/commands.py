@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 from tyro.conf import DisallowNone
 
+from autolab.cli.compare import compare
 from autolab.cli.inspect import doctor, publish, registry, verify
 from autolab.cli.make_labs import demo, init
 from autolab.cli.measure import calibrate, replay, reproduce
@@ -54,6 +55,7 @@ _FUNCTIONS: dict[str, Callable[..., int]] = {
     "run": run,
     "loop": loop,
     "calibrate": calibrate,
+    "compare": compare,
     "verify": verify,
     "review": review,
     "stop": stop,

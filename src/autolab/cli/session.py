@@ -122,6 +122,18 @@ def watched(lab: Lab, config: Config, plain: bool, as_json: bool = False) -> Ite
         yield view, stop
 
 
+@contextlib.contextmanager
+def watched_comparison(config: Config, plain: bool, as_json: bool) -> Iterator[tuple[View, Callable[[], bool]]]:
+    """As `watched`, of a comparison, which is no command of a lab."""
+    view: Plain | LiveView = Plain(print_aside) if as_json else Plain(print_line)
+    if not as_json and not plain and can_draw():
+        from autolab.cli.live_view import LiveView
+
+        view = LiveView(config.budget, ())
+    with _PauseRequests(None, view) as stop, view:
+        yield view, stop
+
+
 def choose_view(lab: Lab, config: Config, plain: bool) -> Plain | LiveView:
     """The live view where a user looks at a terminal that can show it, else plain lines."""
     if plain or not can_draw():
@@ -144,14 +156,17 @@ def can_draw() -> bool:
 
 
 class _PauseRequests:
-    """Ctrl-C, SIGTERM and `autolab stop` ask to pause at a safe point; a second signal stops the command at once."""
+    """Ctrl-C, SIGTERM and `autolab stop` ask to pause at a safe point; a second signal stops the command at once.
 
-    def __init__(self, lab: Lab, view: View) -> None:
+    `lab` is None for a command without one, which `autolab stop` does not reach.
+    """
+
+    def __init__(self, lab: Lab | None, view: View) -> None:
         self._lab, self._view = lab, view
         self._is_pausing = False
 
     def __enter__(self) -> Callable[[], bool]:
-        self._command = holder(self._lab.store)
+        self._command = None if self._lab is None else holder(self._lab.store)
         self._handlers = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._handle)
@@ -161,11 +176,12 @@ class _PauseRequests:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         # A request that was obeyed, or came too late.
-        self._lab.store.joinpath("stop").unlink(missing_ok=True)
+        if self._lab is not None:
+            self._lab.store.joinpath("stop").unlink(missing_ok=True)
 
     def _is_requested(self) -> bool:
         # A request of `autolab stop` names the command that it means: one that came too late must not stop the next.
-        if self._lab.asked_to_stop(self._command):
+        if self._lab is not None and self._lab.asked_to_stop(self._command):
             self._is_pausing = True
             self._view.pause()
         return self._is_pausing

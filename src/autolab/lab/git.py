@@ -21,7 +21,7 @@ from pathlib import Path
 
 from autolab.errors import GitError
 from autolab.lab.git_reader import Change, common_dir, find_root
-from autolab.lab.plumbing import ENGINE_ENV, TreeEntry, call_git, disk, index_line, staged_entry
+from autolab.lab.plumbing import ENGINE_ENV, SUBMODULE, TreeEntry, call_git, disk, index_line, staged_entry
 from autolab.lab.worktrees import Commit, Worktrees
 from autolab.text import one_line
 
@@ -64,6 +64,33 @@ class Git(Worktrees):
         commit = self._commit(tree, None, message, user=self._knows_user())
         self._run("update-ref", "-m", "commit (initial): autolab init", "HEAD", commit, "")
         return commit
+
+    def commit_of_checkout(self, message: str) -> Commit:
+        """A commit of the checkout as it lies there, on no branch: changed and untracked files that are not ignored.
+
+        Its parent is the commit that is checked out. The user's branch, index and files stay as they are. GitError: a
+        repository lies in it that is no submodule, or a submodule has changes of its own.
+        """
+        files = self._files_of(self._checkout, write=True)
+        for entry in files.values():
+            if not entry.id:
+                raise GitError(f"{self.root / entry.name} is a repository of its own: remove its .git or ignore it")
+        changed = self._fields("diff-files", "--name-only", "-z", "--ignore-submodules=none", user=True)
+        for name in map(os.fsdecode, changed):
+            if name in files and files[name].mode == SUBMODULE:
+                raise GitError(f"{self.root / name}: a submodule with changes: commit them there, and git add {name}")
+        with self._index() as index:
+            tree = self._tree_of(files.values(), index)
+        return Commit(self._commit(tree, self.head(), message), tree)
+
+    def commit_of_patch(self, base: str, patch: bytes, message: str) -> Commit:
+        """A commit of `base` with a patch applied, on no branch. GitError: the patch does not apply."""
+        full = self._known(base)
+        with self._index() as index:
+            self._run("read-tree", full, index=index)
+            self._run("apply", "--cached", "--binary", "-", stdin=patch, index=index)
+            tree = self._line("write-tree", index=index)
+        return Commit(self._commit(tree, full, message), tree)
 
     def publish(self, paths: Sequence[str], message: str) -> str | None:
         """Commit exactly these files (new, changed or deleted) on the user's branch; None if they have not changed.

@@ -71,6 +71,7 @@ class Plan:
     says that the lab has no evaluator, so that the numbers are the trials' own reports. A plan without a rule
     compares nothing: it is done when every cell is. `only` names the cells that run; None: all.
     `bound` is the worst score that counts: a score beyond it, or of a diverged training, counts as the bound.
+    With `alternate` every second pair begins with the variants, so that no arm is always the first.
     """
 
     arms: tuple[PlannedArm, ...]
@@ -84,6 +85,7 @@ class Plan:
     self_reported: bool = False
     only: frozenset[CellKey] | None = None
     bound: float | None = None
+    alternate: bool = False
 
     @property
     def baseline(self) -> PlannedArm:
@@ -319,5 +321,10 @@ def _direction(design: Design, hypothesis: Hypothesis | None, metric: Metric | N
 
 def planned_cells(plan: Plan) -> list[Cell]:
     """Every cell, pair by pair in seed order and baselines first, so that the read prefix grows."""
-    cells = [Cell(arm.name, index, seed) for index, seed in enumerate(plan.seeds) for arm in plan.arms]
+    cells = []
+    for index, seed in enumerate(plan.seeds):
+        arms = plan.arms
+        if plan.alternate and index % 2:
+            arms = arms[::-1]
+        cells += [Cell(arm.name, index, seed) for arm in arms]
     return [cell for cell in cells if plan.only is None or cell.key in plan.only]

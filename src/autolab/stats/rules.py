@@ -9,6 +9,9 @@ is the same whether the pairs came one by one or all at once.
     sprt         Wald's test of 0 against delta, for a deviation that the lab declares
     fixed        one look at the planned number of pairs, with Student's t interval
 
+The sequential rule also shows, where it is asked to, that a variant is worse (`harm`: an e-process of its own against
+"the mean is >= 0"), or that it is not worse by delta (`require: not_worse`: one against "the mean is <= -delta").
+
 Covered: differences that are independent, about normal and of one variance. By Ville's inequality a null candidate
 is ever kept with probability at most alpha over all arms together (sequential, sprt), however long it is looked
 at. Not covered: a metric with few distinct values (a deviation below the metric's quantum counts as the quantum),
@@ -45,6 +48,8 @@ ROUNDED = 6
 """Decimals up to which a value looks rounded."""
 LOWER_FIFTH = 0.8416
 """The normal deviate that a sample's mean falls below by in one case of five."""
+HARM_PAIRS = 12
+"""Pairs up to which a variant that seems worse goes on until it is shown to be worse."""
 FUTILE = 4.0
 """E- from which going on is not worth its cost: a real gain of delta is given up with probability at most 1 in 4."""
 
@@ -56,17 +61,19 @@ class RuleAction(StrEnum):
     KEEP = "keep"
     REFUTED = "refuted"
     FUTILE = "futile"
+    WORSE = "worse"
 
 
 @dataclass(frozen=True)
 class Ruling:
     """An action with the interval it rests on, and its reason.
 
-    `reason` is one of keep refuted futile pending budget no_change deterministic. `pairs` is the number of pairs that
+    `reason` is one of keep refuted futile worse pending budget no_change deterministic. `pairs` is the number of pairs that
     were read, which are all only while the question is open. Each end of the interval errs with probability
     `tail`, at any number of pairs under the sequential rules, at the last planned one under the fixed rule; an end
     that the rule cannot give yet is None. `e_plus` and `e_minus` are the evidence against "mean <= 0" and against
-    "mean >= delta"; None under a rule without them.
+    "mean >= delta", of a rule that asks for "not worse" against "mean <= -delta" and against "mean >= 0"; None under a
+    rule without them.
     """
 
     action: RuleAction
@@ -220,6 +227,8 @@ def _t_ruling(differences: Sequence[float], question: Question) -> Ruling:
     step = question.step(n)
     if min(differences) == max(differences) and (question.repeats(differences) or step == 0):
         return _equal_ruling(differences, question)
+    if question.rule.require == "not_worse":
+        return _not_worse_ruling(differences, question, step)
     e_plus = t_evidence(differences, step)
     e_minus = t_evidence([question.delta - difference for difference in differences], step)
     interval = t_interval(differences, question.tail, step)
@@ -232,9 +241,36 @@ def _t_ruling(differences: Sequence[float], question: Question) -> Ruling:
         action = RuleAction.REFUTED
     elif not worth and e_minus >= FUTILE and (not question.rule.resolve or n == question.planned):
         action = RuleAction.FUTILE
+    if question.rule.harm and _harm_evidence(differences, step) >= REFUTED:
+        action = RuleAction.WORSE
+    elif question.rule.harm and interval.mean <= -question.delta / 2 and n < min(HARM_PAIRS, question.planned):
+        # It is no gain, which is not yet to say that it is a harm.
+        action = RuleAction.CONTINUE
     if action is not RuleAction.CONTINUE:
         reason = action.value
     return Ruling(action, interval, n, reason, e_plus, e_minus)
+
+
+def _not_worse_ruling(differences: Sequence[float], question: Question, step: float) -> Ruling:
+    """Whether the mean is above -delta, kept at the error of a keep, or below 0. Nothing else ends the question."""
+    n = len(differences)
+    e_plus = t_evidence([difference + question.delta for difference in differences], step)
+    e_minus = _harm_evidence(differences, step)
+    interval = t_interval(differences, question.tail, step)
+    worth = interval.mean >= -question.delta / 2
+    action, reason = RuleAction.CONTINUE, question.undecided(n)
+    if worth and e_plus >= 1 / question.tail:
+        action = RuleAction.KEEP
+    elif not worth and e_minus >= REFUTED:
+        action = RuleAction.WORSE
+    if action is not RuleAction.CONTINUE:
+        reason = action.value
+    return Ruling(action, interval, n, reason, e_plus, e_minus)
+
+
+def _harm_evidence(differences: Sequence[float], step: float) -> float:
+    """The evidence against "the mean is >= 0"."""
+    return t_evidence([-difference for difference in differences], step)
 
 
 def _equal_ruling(differences: Sequence[float], question: Question) -> Ruling:
@@ -431,6 +467,27 @@ def pairs_wanted(effect: float, rule: StoppingRule, most: int = 400) -> int | No
         if sample > 0 and _keeps(n, sample, rule):
             return n
     return None
+
+
+def resolvable_effect(rule: StoppingRule) -> float:
+    """The least effect, in deviations of a difference, that `rule.max_pairs` pairs resolve (`pairs_wanted`)."""
+    # By bisection: the larger an effect, the fewer pairs it takes.
+    low, high = 0.0, 1e6
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        if pairs_wanted(middle, rule, most=rule.max_pairs) is None:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def rounded_up(value: float, digits: int = 2) -> float:
+    """The smallest number of so many significant digits that is not below `value` > 0."""
+    exponent = math.floor(math.log10(value)) - digits + 1
+    unit = 10.0**exponent
+    # Once more through text: 3 * 0.1 is not 0.3.
+    return float(f"{math.ceil(value / unit - 1e-9) * unit:.{digits}g}")
 
 
 def _keeps(n: int, effect: float, rule: StoppingRule) -> bool:

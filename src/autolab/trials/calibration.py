@@ -305,7 +305,7 @@ def _refusal(calibration: Calibration, config: Config, spent: int) -> str:
 def _too_noisy(calibration: Calibration, config: Config) -> str:
     noise = calibration.difference_deviation
     effect = calibration.success_delta / noise
-    resolvable = _resolvable(config) * noise
+    resolvable = rules.resolvable_effect(config.test) * noise
     # Beyond 400 pairs another number of pairs is no way out, and none is named.
     pairs, more_pairs = "more than 400", ""
     if calibration.pairs:
@@ -316,19 +316,6 @@ def _too_noisy(calibration: Calibration, config: Config) -> str:
         f" {more_pairs}success_delta of {resolvable:.2g} or more, more evaluation data, a smaller model that affords"
         " more pairs, or a steadier proxy metric"
     )
-
-
-def _resolvable(config: Config) -> float:
-    """The least effect, in deviations, that test.max_pairs pairs resolve."""
-    # By bisection: the larger an effect, the fewer pairs it takes.
-    low, high = 0.0, 1e6
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        if rules.pairs_wanted(middle, config.test, most=config.test.max_pairs) is None:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 def holds(calibration: Calibration | None, config: Config, protocol: str) -> bool:

@@ -28,6 +28,8 @@ NAMES = {
     RunKind.STUB: "run",
     RunKind.CALIBRATE: "calibration",
     RunKind.REPRODUCE: "reproduction",
+    RunKind.WARM_UP: "warm_up",
+    RunKind.NOISE: "noise",
 }
 """How the id of a run begins, by its kind."""
 

@@ -223,6 +223,9 @@ class StoppingRule(Record):
     finite, counts with the bound: it is *cut*. null: the score of a constant prediction; if calibration has none, its
     worst score less ten standard deviations. The design states the number. A candidate is kept only if it has no more
     cut trials than the baseline, or with `max_failure_share` if at most that share of its trials is cut.
+    `harm`, only for `sequential`: a variant that seems worse by half of success_delta or more goes on, up to twelve
+    pairs, until it is shown to be worse. `require: not_worse` asks whether the variant is not worse by success_delta or
+    more, in place of whether it is better.
     """
 
     rule: Literal["sequential", "fixed", "sprt"] = "sequential"
@@ -236,6 +239,8 @@ class StoppingRule(Record):
     fdr: Annotated[float, Field(ge=1e-6, lt=1)] | None = None
     bound: Annotated[float, Field(gt=-1e100, lt=1e100)] | None = None
     max_failure_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    harm: bool = False
+    require: Literal["better", "not_worse"] = "better"
 
     @model_validator(mode="after")
     def _can_decide(self) -> StoppingRule:
@@ -244,6 +249,8 @@ class StoppingRule(Record):
         # It estimates the deviation from the differences: `stats.rules.FIRST` is the least number for that.
         if self.rule == "sequential" and min(self.max_pairs, self.confirm_pairs) < 3:
             raise ValueError("max_pairs and confirm_pairs: the sequential rule decides from 3 pairs on")
+        if self.rule != "sequential" and (self.harm or self.require != "better"):
+            raise ValueError("harm and require: only the sequential rule shows that a variant is worse, or is not")
         return self
 
 

@@ -51,6 +51,8 @@ class RunKind(StrEnum):
     CONFIRM = "confirm"
     REPRODUCE = "reproduce"
     STUB = "stub"
+    WARM_UP = "warm_up"
+    NOISE = "noise"
 
 
 def recommend(verdict: Verdict | None) -> Recommendation:

@@ -1,0 +1,111 @@
+"""`autolab compare`: is my change a real gain?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from autolab.cli import flags
+from autolab.cli.flags import Switch, option
+from autolab.cli.session import print_result, watched_comparison
+from autolab.compare.answer import answer_of, lines_of, value_of
+from autolab.compare.paired_runs import Allowance
+from autolab.compare.paired_runs import compare as compare_versions
+from autolab.compare.question import Question, asked
+from autolab.compare.versions import VersionRequest, resolve
+from autolab.errors import LabError, UsageError
+from autolab.lab.git import Git
+from autolab.lab.lab import Lab
+from autolab.lab.schemas.config import Config
+
+_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(trials?|h|min|s)")
+_SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class QuestionFlags:
+    """What is asked, and what it may cost.
+
+    Args:
+        budget: Stop after so much: "2h", "30min" or "40 trials".
+        delta: The least difference worth having, in units of the metric; by default what the pairs can resolve.
+        confirm: Measure a gain once more on fresh seeds.
+        require: Ask whether the candidate is not worse by delta, as a merge gate does.
+        pairs: Pairs at most.
+        alpha: How often a candidate without a gain may be called better.
+        containment: What programs may do. Two versions of your own run with your rights by default.
+    """
+
+    budget: Annotated[str | None, option("AMOUNT")] = None
+    delta: Annotated[float | None, option("NUMBER")] = None
+    confirm: Switch = False
+    require: Annotated[Literal["better", "not-worse"], option("{better,not-worse}")] = "better"
+    pairs: Annotated[int, option("N")] = 24
+    alpha: Annotated[float, option("NUMBER")] = 0.005
+    containment: Annotated[Literal["full", "partial", "none"] | None, option("{full,partial,none}")] = None
+
+    def allowance(self) -> Allowance:
+        if self.budget is None:
+            return Allowance()
+        match = _BUDGET.fullmatch(self.budget.strip())
+        if match is None:
+            raise UsageError(f'--budget: {self.budget!r} is neither a time such as 2h nor a number such as "40 trials"')
+        if match[2].startswith("trial"):
+            return Allowance(trials=int(float(match[1])))
+        return Allowance(seconds=float(match[1]) * _SECONDS[match[2]])
+
+
+def compare(
+    base: Positional[Annotated[str, option("BASE")]] = "HEAD",
+    candidate: Positional[Annotated[tuple[str, ...], option("CANDIDATE ...")]] = (),
+    /,
+    *,
+    patch: Annotated[tuple[Path, ...], option("FILE ...")] = (),
+    set: Annotated[tuple[str, ...], option("KEY=VALUE ...")] = (),
+    question: OmitArgPrefixes[QuestionFlags] = QuestionFlags(),
+    dir: flags.LabFolder = Path("."),
+    json: flags.Json = False,
+    plain: flags.Plain = False,
+) -> int:
+    """Compare versions of a training over paired seeds until it is known whether one is better.
+
+    Ends with exit code 0 if a candidate is better, 5 if there is no gain, 6 if the budget was spent before that was
+    known, 7 if it is worse.
+
+    Args:
+        base: The version that the others are compared with: a revision of git.
+        candidate: Revisions to compare; by default the working tree with its uncommitted changes.
+        patch: A patch against BASE, as a candidate.
+        set: Settings of the candidate, such as lr=0.003, with the code of BASE.
+    """
+    allowance = question.allowance()
+    lab = Lab.find(dir)
+    config = _in_force(lab.config(), question)
+    first, others = resolve(Git(lab.root), VersionRequest(base, candidate, patch, set))
+    ask = Question(
+        base=asked(first),
+        candidates=tuple(asked(other) for other in others),
+        metric=config.metric.primary,
+        direction=config.metric.direction,
+        delta=question.delta,
+        alpha=question.alpha,
+        require="better" if question.require == "better" else "not_worse",
+        confirm=question.confirm,
+        pairs=question.pairs,
+    )
+    with watched_comparison(config, plain, json) as (view, stop):
+        answer = answer_of(compare_versions(lab.root, config, ask, allowance, view, stop))
+    if answer.problem:
+        raise LabError(f"compare: {answer.problem}")
+    print_result(value_of(answer), lines_of(answer), json)
+    return answer.exit_code
+
+
+def _in_force(config: Config, question: QuestionFlags) -> Config:
+    """Labels stay out of reach of both arms where an evaluator seals the answer; else a user's own code is trusted."""
+    level = question.containment or ("full" if config.evaluate is not None else "none")
+    return config.model_copy(update={"containment": level})

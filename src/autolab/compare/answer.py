@@ -1,0 +1,220 @@
+"""What a comparison says: one line, a small table, JSON, Markdown for a merge request, and the exit code."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from autolab.compare.paired_runs import Outcome
+from autolab.errors import ExitCode
+from autolab.lab.schemas.experiment import Interval, Trial
+from autolab.lab.schemas.outcomes import Verdict
+from autolab.reports.rounding import decimals_of, interval_of, shown
+from autolab.stats import rules, verdict
+from autolab.stats.plan import Plan
+from autolab.trials.measurement import Ending
+from autolab.trials.progress import spell
+
+
+class Standing(StrEnum):
+    """The answer about one candidate."""
+
+    BETTER = "better"
+    NOT_WORSE = "not worse"
+    NO_GAIN = "no gain"
+    UNDECIDED = "undecided"
+    WORSE = "worse"
+    FAILED = "failed"
+
+
+EXIT_CODES = {
+    Standing.BETTER: ExitCode.DONE,
+    Standing.NOT_WORSE: ExitCode.DONE,
+    Standing.NO_GAIN: ExitCode.NO_GAIN,
+    Standing.UNDECIDED: ExitCode.UNDECIDED,
+    Standing.WORSE: ExitCode.WORSE,
+    Standing.FAILED: ExitCode.ERROR,
+}
+_ACTIONS = {
+    rules.RuleAction.REFUTED: Standing.NO_GAIN,
+    rules.RuleAction.FUTILE: Standing.NO_GAIN,
+    rules.RuleAction.WORSE: Standing.WORSE,
+    rules.RuleAction.CONTINUE: Standing.UNDECIDED,
+}
+_REASONS = {
+    "refuted": "a gain of {delta} or more is ruled out",
+    "futile": "a gain of {delta} or more has become unlikely",
+    "no_change": "the same output in every pair",
+    "deterministic": "the seed changes nothing, so pairs prove nothing",
+    "pending": "not decided yet",
+    "budget": "all planned pairs are used",
+    "not_repeated": "fresh seeds did not repeat the gain",
+}
+
+
+@dataclass(frozen=True)
+class CandidateAnswer:
+    """The answer about one candidate. `before` and `after` are means over the pairs; None before the first pair."""
+
+    name: str
+    label: str
+    standing: Standing
+    reason: str
+    gain: Interval
+    pairs: int
+    before: float | None
+    after: float | None
+    confirmed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is printed. `problem` says why nothing was measured, in one line; empty if it was."""
+
+    outcome: Outcome
+    candidates: tuple[CandidateAnswer, ...]
+    problem: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if one candidate is better; else 6 if one is undecided, else 5, else 7."""
+        if self.problem:
+            return ExitCode.ERROR
+        standings = [candidate.standing for candidate in self.candidates]
+        order = (Standing.BETTER, Standing.NOT_WORSE, Standing.UNDECIDED, Standing.NO_GAIN, Standing.WORSE)
+        return EXIT_CODES[min(standings, key=order.index)]
+
+
+def answer_of(outcome: Outcome) -> Answer:
+    """The answer that the measured pairs give."""
+    if outcome.ending not in (Ending.DONE, Ending.PAUSED):
+        return Answer(outcome, (), problem=outcome.reason)
+    if outcome.plan is None:
+        nothing = Interval(n=0, mean=0.0, low=None, high=None, level=1 - 2 * outcome.question.alpha)
+        candidates = []
+        for version in outcome.question.candidates:
+            undecided = CandidateAnswer(
+                version.name, version.label, Standing.UNDECIDED, "pending", nothing, 0, None, None
+            )
+            candidates.append(undecided)
+        return Answer(outcome, tuple(candidates))
+    judgement = verdict.judge(outcome.plan, outcome.trials)
+    candidates = [_candidate(outcome, outcome.plan, ruling, name) for name, ruling in judgement.rulings.items()]
+    return Answer(outcome, tuple(candidates))
+
+
+def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) -> CandidateAnswer:
+    label = next(version.label for version in outcome.question.candidates if version.name == name)
+    confirmed = _is_confirmed(outcome, name)
+    standing = _standing(outcome, ruling)
+    reason = ruling.reason
+    if standing is Standing.BETTER and confirmed is False:
+        standing, reason = Standing.NO_GAIN, "not_repeated"
+    return CandidateAnswer(
+        name=name,
+        label=label,
+        standing=standing,
+        reason=reason,
+        gain=ruling.interval,
+        pairs=ruling.pairs,
+        before=_mean(plan, plan.baseline.name, ruling.pairs, outcome.trials),
+        after=_mean(plan, name, ruling.pairs, outcome.trials),
+        confirmed=confirmed,
+    )
+
+
+def _standing(outcome: Outcome, ruling: rules.Ruling) -> Standing:
+    if ruling.action is not rules.RuleAction.KEEP:
+        return _ACTIONS[ruling.action]
+    return Standing.NOT_WORSE if outcome.question.require == "not_worse" else Standing.BETTER
+
+
+def _is_confirmed(outcome: Outcome, name: str) -> bool | None:
+    """Whether fresh seeds repeated the gain; None if they were not asked, or are not through."""
+    if outcome.confirmed is None or outcome.confirmed.comparisons == ():
+        return None
+    for comparison in outcome.confirmed.comparisons:
+        if comparison.arm == name:
+            return comparison.verdict is Verdict.SUPPORTED
+    return None
+
+
+def _mean(plan: Plan, arm: str, pairs: int, trials: Sequence[Trial]) -> float | None:
+    """The mean score of an arm over the first pairs; None before the first."""
+    scores = []
+    for trial in trials:
+        score = plan.scale.score(trial)
+        if trial.arm == arm and trial.index < pairs and score is not None:
+            scores.append(score)
+    return statistics.fmean(scores) if scores else None
+
+
+# What is printed
+
+
+def lines_of(answer: Answer) -> Iterator[str]:
+    """The answer for a terminal: a line a candidate, then what it cost and what to do."""
+    for candidate in answer.candidates:
+        yield line_of(answer, candidate)
+    if answer.outcome.budget_spent:
+        yield "the budget is spent; the same command with a larger --budget goes on from here"
+    elif answer.outcome.ending is Ending.PAUSED:
+        yield "paused; the same command goes on from here"
+
+
+def line_of(answer: Answer, candidate: CandidateAnswer) -> str:
+    """`better: val loss 3.894 -> 3.871, gain 0.023 (99% CI 0.011 to 0.035), 7 pairs, 41 min`."""
+    outcome = answer.outcome
+    head = f"{candidate.standing}: "
+    if len(answer.candidates) > 1:
+        head += f"{candidate.label}: "
+    pairs = f"{candidate.pairs} pairs" if candidate.pairs != 1 else "1 pair"
+    cost = f"{pairs}, {spell(outcome.seconds)}"
+    if candidate.before is None or candidate.after is None:
+        return f"{head}no pair is measured yet, {cost}"
+    places = decimals_of(candidate.gain)
+    change = f"{shown(candidate.before, places)} -> {shown(candidate.after, places)}"
+    gain = f"gain {shown(candidate.gain.mean, places)} ({interval_of(candidate.gain)})"
+    line = f"{head}{outcome.question.metric} {change}, {gain}, {cost}"
+    reason = _reason(outcome, candidate)
+    return f"{line}: {reason}" if reason else line
+
+
+def _reason(outcome: Outcome, candidate: CandidateAnswer) -> str:
+    if candidate.standing in (Standing.BETTER, Standing.NOT_WORSE, Standing.WORSE):
+        return "repeated on fresh seeds" if candidate.confirmed else ""
+    text = _REASONS.get(candidate.reason, "")
+    return text.format(delta=f"{outcome.delta:g}") if outcome.delta is not None else text
+
+
+def value_of(answer: Answer) -> dict[str, object]:
+    """The answer as JSON."""
+    outcome = answer.outcome
+    candidates = []
+    for candidate in answer.candidates:
+        candidates.append(
+            {
+                "name": candidate.name,
+                "version": candidate.label,
+                "answer": candidate.standing.value,
+                "reason": candidate.reason,
+                "gain": candidate.gain.value(),
+                "pairs": candidate.pairs,
+                "before": candidate.before,
+                "after": candidate.after,
+                "confirmed": candidate.confirmed,
+            }
+        )
+    return {
+        "exit_code": int(answer.exit_code),
+        "metric": outcome.question.metric,
+        "delta": outcome.delta,
+        "alpha": outcome.question.alpha,
+        "trials": outcome.spent,
+        "seconds": outcome.seconds,
+        "key": outcome.key,
+        "ended": outcome.ending is Ending.DONE,
+        "candidates": candidates,
+    }

@@ -1,0 +1,117 @@
+"""What is asked of two or more versions, and what is drawn or derived for it: stored once, never computed again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import JsonValue
+
+from autolab import files
+from autolab.compare.versions import Version
+from autolab.lab.schemas.config import Config, Count, Direction, Positive, StoppingRule
+from autolab.lab.schemas.record import Record
+from autolab.trials.inputs import TrialInputs
+from autolab.trials.job import TrialCommands
+
+Require = Literal["better", "not_worse"]
+KEY = 16
+"""Characters of a key."""
+
+
+class AskedVersion(Record):
+    """A version as it was first asked about. `commit` is kept: a later call makes another commit of the same files."""
+
+    name: str
+    label: str
+    commit: str
+    tree: str
+    settings: dict[str, JsonValue] = {}
+
+
+class Question(Record):
+    """What is asked. `delta` is the least difference worth having in the metric's units, null: derived from the noise.
+
+    `budget_trials` and `budget_seconds` are caps; null: none. They are not a part of the key, so that a larger budget
+    goes on.
+    """
+
+    FILE: ClassVar[str] = ".git/autolab/compare/<KEY>/question.json"
+
+    base: AskedVersion
+    candidates: tuple[AskedVersion, ...]
+    metric: str
+    direction: Direction
+    delta: Positive | None
+    alpha: float
+    require: Require
+    confirm: bool
+    pairs: Count
+
+
+class Derived(Record):
+    """What the base's noise gave: the difference that the pairs can resolve, in the metric's units, and from what."""
+
+    FILE: ClassVar[str] = ".git/autolab/compare/<KEY>/derived.json"
+
+    delta: Positive
+    deviation: float
+    """Of a pair's difference, as if the trials of a pair shared no noise."""
+    scores: tuple[float, ...]
+
+
+def asked(version: Version) -> AskedVersion:
+    return AskedVersion(
+        name=version.name,
+        label=version.label,
+        commit=version.commit,
+        tree=version.tree,
+        settings=version.settings,
+    )
+
+
+def key_of(question: Question, config: Config, inputs: TrialInputs) -> str:
+    """The key of a comparison: what its trials depend on, and the question as asked. Commits and labels are left out."""
+    versions: list[JsonValue] = []
+    for version in (question.base, *question.candidates):
+        versions.append([version.tree, version.settings])
+    parts: dict[str, JsonValue] = {
+        "versions": versions,
+        "command": TrialCommands.of(config.train.command, config).identity(inputs.user),
+        "data": dict(inputs.data_sha256),
+        "evaluator": inputs.evaluator_sha256,
+        "environment": inputs.environment_identity,
+        "containment": inputs.containment,
+        "metric": [question.metric, question.direction],
+        "delta": question.delta,
+        "alpha": question.alpha,
+        "require": question.require,
+        "confirm": question.confirm,
+        "pairs": question.pairs,
+    }
+    return files.sha256_of(json.dumps(parts, sort_keys=True))[:KEY]
+
+
+def stopping_rule(question: Question) -> StoppingRule:
+    return StoppingRule(
+        alpha=question.alpha,
+        max_pairs=question.pairs,
+        confirm_pairs=question.pairs,
+        harm=True,
+        require=question.require,
+    )
+
+
+def stored_question(path: Path, question: Question) -> Question:
+    """The question as it was first asked under this key; stored now if this is the first time."""
+    if path.exists():
+        return Question.load(path, Question.FILE)
+    files.write_whole(path, question.to_json())
+    return question
+
+
+def trees_of(versions: Sequence[AskedVersion]) -> str:
+    """The text that seeds are drawn for."""
+    return json.dumps([[version.tree, version.settings] for version in versions], sort_keys=True)

@@ -1,0 +1,122 @@
+"""The versions of a training that are compared: commits, the working tree, patches, and settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from autolab.errors import GitError, RecordError, UsageError
+from autolab.lab.git import Git
+from autolab.lab.schemas.record import parse_yaml
+
+WORKING_TREE = "working tree"
+_MESSAGE = "autolab compare"
+_NAME = re.compile(r"[^A-Za-z0-9]+")
+_SETTING = re.compile(r"([A-Za-z_][\w.-]*)=(.+)", re.S)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of the code and of its settings.
+
+    `name` is that of its arm, `label` what the user calls it. `commit` may be on no branch. `tree` is that of its
+    files: equal trees are equal code.
+    """
+
+    name: str
+    label: str
+    commit: str
+    tree: str
+    settings: dict[str, JsonValue] = field(default_factory=dict)
+
+    def same_training(self, other: Version) -> bool:
+        return (self.tree, self.settings) == (other.tree, other.settings)
+
+
+@dataclass(frozen=True)
+class VersionRequest:
+    """What the user names: revisions, patches against the base, and one set of settings `KEY=VALUE`."""
+
+    base: str
+    candidates: tuple[str, ...] = ()
+    patches: tuple[Path, ...] = ()
+    settings: tuple[str, ...] = ()
+
+
+def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
+    """The base and the candidates; without any named, the working tree.
+
+    UsageError: a revision is unknown, a setting or a patch cannot be read, or a candidate is the base itself.
+    GitError: a patch does not apply; the working tree cannot be a commit.
+    """
+    base = _of_revision(git, request.base, "baseline")
+    candidates: list[Version] = []
+    for revision in request.candidates:
+        candidates.append(_of_revision(git, revision, _arm(revision, candidates)))
+    for patch in request.patches:
+        candidates.append(_of_patch(git, base, patch, _arm(patch.stem, candidates)))
+    if request.settings:
+        settings = _settings(request.settings)
+        label = " ".join(request.settings)
+        candidates.append(Version(_arm(label, candidates), label, base.commit, base.tree, settings))
+    if not candidates:
+        commit = git.commit_of_checkout(_MESSAGE)
+        candidates.append(Version("candidate", WORKING_TREE, commit.sha, commit.tree))
+    for candidate in candidates:
+        if candidate.same_training(base):
+            raise UsageError(_nothing_to_compare(candidate, base))
+    return base, candidates
+
+
+def _nothing_to_compare(candidate: Version, base: Version) -> str:
+    if candidate.label == WORKING_TREE:
+        return f"compare: the working tree has no change against {base.label}; name a version, --patch or --set"
+    return f"compare: {candidate.label} has the files of {base.label}; --aa compares a version with itself"
+
+
+def _of_revision(git: Git, revision: str, name: str) -> Version:
+    commit = git.resolve(revision)
+    if commit is None:
+        raise UsageError(f"compare: {revision!r} names no commit here; git log --oneline --all shows those there are")
+    return Version(name, revision, commit, git.tree(commit))
+
+
+def _of_patch(git: Git, base: Version, patch: Path, name: str) -> Version:
+    try:
+        text = patch.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--patch: {patch} cannot be read: {error.strerror}") from None
+    try:
+        commit = git.commit_of_patch(base.commit, text, _MESSAGE)
+    except GitError as error:
+        raise GitError(f"--patch: {patch} does not apply to {base.label}: {error}") from None
+    return Version(name, patch.name, commit.sha, commit.tree)
+
+
+def _settings(words: Sequence[str]) -> dict[str, JsonValue]:
+    settings: dict[str, JsonValue] = {}
+    for word in words:
+        match = _SETTING.fullmatch(word)
+        if match is None:
+            raise UsageError(f"--set: {word!r} is not KEY=VALUE, such as lr=0.003")
+        try:
+            settings[match[1]], _ = parse_yaml(match[2], "--set")
+        except RecordError as error:
+            raise UsageError(f"{error} ({word!r})") from None
+    return settings
+
+
+def _arm(label: str, others: Sequence[Version]) -> str:
+    """The name of an arm: letters, digits and dashes, none twice."""
+    name = _NAME.sub("-", label).strip("-").lower()[:24] or "candidate"
+    taken = {"baseline", *(other.name for other in others)}
+    number = 2
+    unique = name
+    while unique in taken:
+        unique = f"{name}-{number}"
+        number += 1
+    return unique
