@@ -17,6 +17,7 @@ from pathlib import Path
 from autolab import files
 from autolab.compare.question import AskedVersion, Derived, Question, key_of, stopping_rule, stored_question, trees_of
 from autolab.errors import LabError
+from autolab.lab.create import COMPARISONS
 from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.git import Git, common_dir
 from autolab.lab.ledger import Ledger
@@ -33,8 +34,6 @@ from autolab.trials.measurement import Ending, Measured
 from autolab.trials.progress import View
 from autolab.trials.run_record import RunObserver, RunRecord, RunSpec
 
-FOLDER = "compare"
-"""Under the repository's `.git/autolab/`."""
 NOISE_SEEDS = 3
 """Trainings of the base that the default of the least difference comes from. They are the first pairs' own."""
 LEDGER_ID = "compare"
@@ -76,7 +75,7 @@ def compare(
 
     LabError: another command compares here, or the inputs cannot be made.
     """
-    shared = common_dir(root) / "autolab" / FOLDER
+    shared = common_dir(root) / "autolab" / COMPARISONS
     shared.mkdir(parents=True, exist_ok=True)
     with _locked(shared / "lock"):
         source = InputSource(Git(root), root, shared / "store", shared / "exports", b"")

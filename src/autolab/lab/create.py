@@ -20,6 +20,8 @@ from autolab.lab.schemas.events import Init, Transition
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
+COMPARISONS = "compare"
+"""The folder of the store where comparisons are kept, which may be older than the lab."""
 OWN = ("/5_worktrees/", "/.autolab/", "/experiments/")
 """The beginnings of the lines in a lab's .gitignore that name Autolab's own files."""
 
@@ -42,6 +44,7 @@ def register(root: Path, seed: int | None) -> Lab:
     store = common_dir(root) / "autolab"
     # Made beside and renamed: the store appears whole or not at all. A crash leaves at most this folder.
     new = store.with_name("autolab.new")
+    _move_comparisons(new, store)  # a killed init had taken them along
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     # The secret decides all seeds: with `--seed` they can be repeated, and foreseen.
@@ -55,6 +58,7 @@ def register(root: Path, seed: int | None) -> Lab:
     state = State.first(config)
     campaign = Campaign(home_branch=branch, home_commit=head)
     events.append(ledger, Transition(state=state, campaign=campaign, why="init"))
+    _move_comparisons(store, new)
     # What follows are views, which every command writes again if they are missing.
     new.rename(store)
     files.sync_folder(store.parent)
@@ -64,6 +68,17 @@ def register(root: Path, seed: int | None) -> Lab:
     lab.note_interpreter()
     pytest_guard.write(root)
     return lab
+
+
+def _move_comparisons(source: Path, target: Path) -> None:
+    """Take along what `autolab compare` has measured, and leave `source` as an empty folder or none."""
+    comparisons = source / COMPARISONS
+    if comparisons.is_dir():
+        target.mkdir(exist_ok=True)
+        comparisons.rename(target / COMPARISONS)
+    # Indexes of killed commands.
+    for leftover in source.glob("index-*"):
+        leftover.unlink()
 
 
 def ignore(root: Path) -> None:

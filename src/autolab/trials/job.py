@@ -23,6 +23,7 @@ from autolab.trials import lookahead, metrics, stored
 from autolab.trials.evaluation import Evaluation
 from autolab.trials.inputs import TrialInputs, limits_box
 from autolab.trials.seed_constants import SeedConstant
+from autolab.trials.setting_flags import with_flags
 
 UNSEEDED = 0
 """What `{seed}` is in a command that belongs to no seed: a prediction, a check."""
@@ -31,7 +32,7 @@ HOLDOUT = "holdout"
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
-SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
+SEED_CONSTANT, SEED_LIBRARIES, SETTINGS = "seed constant", "seeded libraries", "settings by"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
@@ -115,6 +116,8 @@ class TrialCommands:
             parts.append(f"{SEED_CONSTANT} {entry}")
         if self.train.seed_libraries:
             parts.append(SEED_LIBRARIES)
+        if self.train.settings != "file":
+            parts.append(f"{SETTINGS} {self.train.settings}")
         parts += [f"{name}={value}" for name, value in user.items()]
         return parts
 
@@ -123,9 +126,11 @@ class TrialCommands:
         """The file that the training leaves its metrics in; empty if it prints them."""
         return "" if self.train.metrics in metrics.PRINTED else self.train.metrics
 
-    def training(self, python: str, seed: int) -> list[str]:
+    def training(self, python: str, seed: int, settings: Mapping[str, JsonValue]) -> list[str]:
         """The training's arguments, wrapped in a script if it is to run in a copy of its own."""
         arguments = argv_of(self.command, python, seed)
+        if self.train.settings == "flags":
+            arguments = with_flags(arguments, settings)
         if not self.train.in_copy:
             return arguments
         place, data = "", ""
@@ -205,7 +210,7 @@ class _JobBuilder:
             # First: of two modules called sitecustomize Python imports one, and this one imports the next.
             paths = ["{seeding}", environment.get(PYTHON_PATH, "")]
             environment[PYTHON_PATH] = ":".join(path for path in paths if path)
-        arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed)
+        arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed, self._attempt.arm.settings)
         self._step("train", arguments, environment, self._commands.train, reads)
 
     def predict(self, command: Command, evaluation: Evaluation) -> None:

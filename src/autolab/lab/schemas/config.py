@@ -84,6 +84,7 @@ class Train(Command):
     gpus: Count = 0
     seed_constants: tuple[str, ...] = ()
     seed_libraries: bool = False
+    settings: Literal["file", "flags"] = "file"
 
     @property
     def choice(self) -> list[str]:
