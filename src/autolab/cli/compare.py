@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 from autolab.cli import flags
 from autolab.cli.flags import Switch, option
 from autolab.cli.session import print_result, watched_comparison
-from autolab.compare.answer import answer_of, lines_of, value_of
+from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance
 from autolab.compare.paired_runs import compare as compare_versions
 from autolab.compare.question import Question, asked
@@ -67,6 +67,7 @@ def compare(
     patch: Annotated[tuple[Path, ...], option("FILE ...")] = (),
     set: Annotated[tuple[str, ...], option("KEY=VALUE ...")] = (),
     question: OmitArgPrefixes[QuestionFlags] = QuestionFlags(),
+    markdown: Switch = False,
     dir: flags.LabFolder = Path("."),
     json: flags.Json = False,
     plain: flags.Plain = False,
@@ -81,6 +82,7 @@ def compare(
         candidate: Revisions to compare; by default the working tree with its uncommitted changes.
         patch: A patch against BASE, as a candidate.
         set: Settings of the candidate, such as lr=0.003, with the code of BASE.
+        markdown: Print the answer for a merge request.
     """
     allowance = question.allowance()
     lab = Lab.find(dir)
@@ -97,11 +99,11 @@ def compare(
         confirm=question.confirm,
         pairs=question.pairs,
     )
-    with watched_comparison(config, plain, json) as (view, stop):
+    with watched_comparison(config, plain, json or markdown) as (view, stop):
         answer = answer_of(compare_versions(lab.root, config, ask, allowance, view, stop))
     if answer.problem:
         raise LabError(f"compare: {answer.problem}")
-    print_result(value_of(answer), lines_of(answer), json)
+    print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)
     return answer.exit_code
 
 

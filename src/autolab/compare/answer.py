@@ -189,6 +189,35 @@ def _reason(outcome: Outcome, candidate: CandidateAnswer) -> str:
     return text.format(delta=f"{outcome.delta:g}") if outcome.delta is not None else text
 
 
+def markdown_of(answer: Answer) -> Iterator[str]:
+    """The answer for a merge request: the line, a table, and how to measure it again."""
+    outcome = answer.outcome
+    question = outcome.question
+    for candidate in answer.candidates:
+        yield f"**{candidate.standing}**{line_of(answer, candidate).removeprefix(candidate.standing)}"
+        yield ""
+    yield f"| version | {question.metric} | gain | CI | pairs | answer |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for candidate in answer.candidates:
+        places = decimals_of(candidate.gain)
+        before = "-" if candidate.before is None else shown(candidate.before, places)
+        after = "-" if candidate.after is None else shown(candidate.after, places)
+        gain = shown(candidate.gain.mean, places)
+        interval = interval_of(candidate.gain)
+        row = (_cell(candidate.label), f"{before} → {after}", gain, interval, str(candidate.pairs), candidate.standing)
+        yield f"| {' | '.join(row)} |"
+    yield ""
+    delta = "" if outcome.delta is None else f" --delta {outcome.delta:g}"
+    yield (
+        f"{outcome.spent} trials, {spell(outcome.seconds)}. Measured again with `autolab compare {question.base.label}"
+        f"{delta} --pairs {question.pairs} --alpha {question.alpha:g}` on the same change."
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def value_of(answer: Answer) -> dict[str, object]:
     """The answer as JSON."""
     outcome = answer.outcome
