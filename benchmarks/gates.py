@@ -190,9 +190,15 @@ def promises(rows: Sequence[Row]) -> list[tuple[str, bool]]:
     return [
         (f"a version with itself is better in {same.better} of {same.comparisons}: at most 1%", _share(same) <= 0.01),
         (f"and worse in {same.worse}: at most 5%", same.worse <= 0.05 * same.comparisons),
-        (f"a gain of two deviations is found in {gain.better} of {gain.comparisons}: at least 95%", _share(gain) >= 0.95),
+        (
+            f"a gain of two deviations is found in {gain.better} of {gain.comparisons}: at least 95%",
+            _share(gain) >= 0.95,
+        ),
         (f"a harm is called worse in {100 * least[0]:.0f}% or more of each row: at least 95%", least[0] >= 0.95),
-        (f"with the order's bias better in {biased.better} of {biased.comparisons}: at most 1%", _share(biased) <= 0.01),
+        (
+            f"with the order's bias better in {biased.better} of {biased.comparisons}: at most 1%",
+            _share(biased) <= 0.01,
+        ),
     ]
 
 

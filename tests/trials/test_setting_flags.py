@@ -22,6 +22,8 @@ from autolab.trials.setting_flags import with_flags
         ("train.py", {}, "train.py"),
     ],
 )
-def test_a_setting_takes_the_place_of_its_flag_or_comes_last(command: str, settings: dict[str, object], changed: str) -> None:
+def test_a_setting_takes_the_place_of_its_flag_or_comes_last(
+    command: str, settings: dict[str, object], changed: str
+) -> None:
     words = with_flags(command.split(), settings)  # type: ignore[arg-type]
     assert " ".join(words) == changed

@@ -112,12 +112,15 @@ def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) ->
     reason = ruling.reason
     if standing is Standing.BETTER and confirmed is False:
         standing, reason = Standing.NO_GAIN, "not_repeated"
+    gain = ruling.interval
+    if standing not in (Standing.BETTER, Standing.NOT_WORSE):
+        gain = verdict.refutation_interval(name, gain, plan, outcome.trials)
     return CandidateAnswer(
         name=name,
         label=label,
         standing=standing,
         reason=reason,
-        gain=ruling.interval,
+        gain=gain,
         pairs=ruling.pairs,
         before=_mean(plan, plan.baseline.name, ruling.pairs, outcome.trials),
         after=_mean(plan, name, ruling.pairs, outcome.trials),

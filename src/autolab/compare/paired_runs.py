@@ -252,19 +252,25 @@ class _Comparison:
             acted=0,
         )
         spec = RunSpec(kind, plan, self._config.train.command, _commits(self._question))
-        return measurement.measure(self._source, self._config, spec, record, RunObserver(self._view, self._is_over))
+        return measurement.measure(
+            self._source, self._config, spec, record, RunObserver(self._view, self._is_over, self._left)
+        )
 
     def _is_over(self) -> bool:
-        """Whether the user asked to stop, or the budget is spent."""
-        if self._stop():
-            return True
-        allowance = self._allowance
-        if allowance.trials is not None and self._spent() >= allowance.trials:
+        """Whether the user asked to stop, or the time is spent."""
+        limit = self._allowance.seconds
+        if limit is not None and self._seconds_before + time.monotonic() - self._began >= limit:
             self._budget_spent = True
-        seconds = self._seconds_before + time.monotonic() - self._began
-        if allowance.seconds is not None and seconds >= allowance.seconds:
+        return self._stop() or self._budget_spent
+
+    def _left(self) -> int | None:
+        """Trials that the budget allows from now on."""
+        if self._allowance.trials is None:
+            return None
+        left = self._allowance.trials - self._spent()
+        if left <= 0:
             self._budget_spent = True
-        return self._budget_spent
+        return left
 
     def _paired_trials(self, run_id: str) -> tuple[Trial, ...]:
         """Those that are over; a paused run has no final manifest."""

@@ -133,20 +133,24 @@ def _rulings(plan: Plan, by_cell: dict[CellKey, Trial]) -> dict[str, rules.Rulin
 
 
 def shown_interval(compared: Comparison, plan: Plan, trials: Sequence[Trial]) -> Interval:
-    """The gain of a comparison with the interval that goes with its verdict.
+    """The gain of a comparison with the interval that goes with its verdict."""
+    if compared.verdict is Verdict.SUPPORTED:
+        return compared.difference
+    return refutation_interval(compared.arm, compared.difference, plan, trials)
 
-    The sequential rule supports a gain at its own level, but rules one out at one error in 20. So a gain that is not
-    supported has the interval whose ends each miss at most 1 time in 20.
+
+def refutation_interval(arm: str, gain: Interval, plan: Plan, trials: Sequence[Trial]) -> Interval:
+    """The gain of an arm that is not supported, with the interval whose ends each miss at most 1 time in 20.
+
+    The sequential rule supports a gain at its own level, but rules one out, and calls one worse, at one error in 20.
     """
     rule = plan.rule
-    if rule is None or rule.rule != "sequential" or compared.verdict is Verdict.SUPPORTED:
-        return compared.difference
+    if rule is None or rule.rule != "sequential":
+        return gain
     at_refutation = rule.model_copy(update={"alpha": len(plan.variants) / rules.REFUTED})
-    ruling = judge(replace(plan, rule=at_refutation), trials).rulings[compared.arm]
+    ruling = judge(replace(plan, rule=at_refutation), trials).rulings[arm]
     # A rule with another error may stop at another pair; then only the recorded interval fits the verdict.
-    if ruling.interval.n != compared.difference.n:
-        return compared.difference
-    return ruling.interval
+    return ruling.interval if ruling.interval.n == gain.n else gain
 
 
 def _pairs(plan: Plan, variant: str, by_cell: dict[CellKey, Trial]) -> Iterator[Pair]:

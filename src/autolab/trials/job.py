@@ -210,7 +210,9 @@ class _JobBuilder:
             # First: of two modules called sitecustomize Python imports one, and this one imports the next.
             paths = ["{seeding}", environment.get(PYTHON_PATH, "")]
             environment[PYTHON_PATH] = ":".join(path for path in paths if path)
-        arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed, self._attempt.arm.settings)
+        arguments = self._commands.training(
+            self._inputs.interpreter.path, self._attempt.seed, self._attempt.arm.settings
+        )
         self._step("train", arguments, environment, self._commands.train, reads)
 
     def predict(self, command: Command, evaluation: Evaluation) -> None:

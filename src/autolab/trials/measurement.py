@@ -185,7 +185,7 @@ class _OpenRun:
         return Measured(ending, reason, self._run_id, final, self._executed)
 
     def _until_judged(self) -> verdict.Judgement | None:
-        """Keep the executor busy until the rule has what it needs; None if the user asked to stop first."""
+        """Keep the executor busy until the rule has what it needs; None if the user or a cap stopped it first."""
         self._log.reuse(self._cells.values(), self._content, self._observer.view)
         while True:
             trials = list(self._log.trials.values())
@@ -198,7 +198,10 @@ class _OpenRun:
             cells = verdict.cells_wanted(self._plan, trials)
             # The rule may drop an arm: its trials need not be paid for any more.
             self._cancel(self._open_jobs.keys() - {cell.trial for cell in cells})
-            self._launch(self._due(cells))
+            due = self._affordable(self._due(cells))
+            if not due and not self._open_jobs:
+                return None
+            self._launch(due)
             self._collect_finished()
 
     # to the executor
@@ -216,6 +219,12 @@ class _OpenRun:
             (submitted if is_submitted else new).append(cell)
         places = AHEAD * len(self._plan.arms) - len(self._queued) - len(submitted)
         return submitted + new[: max(0, places)]
+
+    def _affordable(self, cells: list[Cell]) -> list[Cell]:
+        left = self._observer.left()
+        if left is None:
+            return cells
+        return cells[: max(0, left - len(self._open_jobs))]
 
     def _launch(self, cells: Sequence[Cell]) -> None:
         """Submit cells under keys that are in the ledger first; keys that the executor knows are adopted."""

@@ -52,10 +52,14 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class RunObserver:
-    """Who watches a run: `view` shows its progress, `stop` says whether the user asked to stop."""
+    """Who watches a run: `view` shows its progress, `stop` says whether the user asked to stop.
+
+    `left` is the number of trials that may still begin or run; None: no cap. Without any left, the run pauses.
+    """
 
     view: View
     stop: Callable[[], bool]
+    left: Callable[[], int | None] = lambda: None
 
 
 @dataclass(frozen=True)
