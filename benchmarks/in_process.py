@@ -1,4 +1,4 @@
-"""An executor whose trials are numbers drawn in this process, in no time: for what the engine decides, not what it runs.
+"""An executor whose trials are numbers drawn in this process: for what the engine decides, not for what it runs.
 
 The code of a trial is a file `effect.txt` with the true mean of its metric. A trial draws its own part around it, of
 deviation 1 / sqrt(2), so that the difference of a pair deviates by 1. The second trial of a pair that runs gets `bias`

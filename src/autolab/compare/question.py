@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from autolab import files
 from autolab.compare.versions import Version
@@ -28,7 +28,7 @@ class AskedVersion(Record):
     label: str
     commit: str
     tree: str
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Question(Record):
@@ -73,7 +73,7 @@ def asked(version: Version) -> AskedVersion:
 
 
 def key_of(question: Question, config: Config, inputs: TrialInputs) -> str:
-    """The key of a comparison: what its trials depend on, and the question as asked. Commits and labels are left out."""
+    """The key of a comparison: what its trials depend on, and the question as asked, without commits and labels."""
     versions: list[JsonValue] = []
     for version in (question.base, *question.candidates):
         versions.append([version.tree, version.settings])
