@@ -39,8 +39,8 @@ from in_process import EFFECT, METRIC
 from scipy.stats import ttest_ind
 
 from autolab.compare.answer import answer_of
-from autolab.compare.paired_runs import Allowance, compare
-from autolab.compare.question import Question, asked
+from autolab.compare.paired_runs import Allowance, run_comparison
+from autolab.compare.question import AskedComparison, asked
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
@@ -99,7 +99,7 @@ def compared(effect: float, bias: float, luck: int, folder: Path) -> tuple[str, 
     executor = config.executor.model_copy(update={"name": "in_process:InProcess", "options": options})
     config = config.model_copy(update={"executor": executor})
     base, candidates = resolve(Git(folder), VersionRequest("HEAD"))
-    question = Question(
+    question = AskedComparison(
         base=asked(base),
         candidates=tuple(map(asked, candidates)),
         metric=METRIC,
@@ -110,7 +110,7 @@ def compared(effect: float, bias: float, luck: int, folder: Path) -> tuple[str, 
         confirm=False,
         pairs=24,
     )
-    answer = answer_of(compare(folder, config, question, Allowance(), Silent(), lambda: False))
+    answer = answer_of(run_comparison(folder, config, question, Allowance(), Silent(), lambda: False))
     return answer.candidates[0].standing.value, answer.outcome.spent
 
 

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "autolab"
 LAYERS = """
 __main__
 cli
-loop
+loop compare
 adoption
 reports
 researchers trials

@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 from tyro.conf import DisallowNone
 
-from autolab.cli.compare import compare
+from autolab.cli.comparisons import compare
 from autolab.cli.inspect import doctor, publish, registry, verify
 from autolab.cli.make_labs import demo, init
 from autolab.cli.measure import calibrate, replay, reproduce

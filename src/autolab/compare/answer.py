@@ -70,7 +70,7 @@ class CandidateAnswer:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ComparisonAnswer:
     """What is printed. `problem` says why nothing was measured, in one line; empty if it was."""
 
     outcome: Outcome
@@ -87,10 +87,10 @@ class Answer:
         return EXIT_CODES[min(standings, key=order.index)]
 
 
-def answer_of(outcome: Outcome) -> Answer:
+def answer_of(outcome: Outcome) -> ComparisonAnswer:
     """The answer that the measured pairs give."""
     if outcome.ending not in (Ending.DONE, Ending.PAUSED):
-        return Answer(outcome, (), problem=outcome.reason)
+        return ComparisonAnswer(outcome, (), problem=outcome.reason)
     if outcome.plan is None:
         nothing = Interval(n=0, mean=0.0, low=None, high=None, level=1 - 2 * outcome.question.alpha)
         candidates = []
@@ -99,10 +99,10 @@ def answer_of(outcome: Outcome) -> Answer:
                 version.name, version.label, Standing.UNDECIDED, "pending", nothing, 0, None, None
             )
             candidates.append(undecided)
-        return Answer(outcome, tuple(candidates))
+        return ComparisonAnswer(outcome, tuple(candidates))
     judgement = verdict.judge(outcome.plan, outcome.trials)
     candidates = [_candidate(outcome, outcome.plan, ruling, name) for name, ruling in judgement.rulings.items()]
-    return Answer(outcome, tuple(candidates))
+    return ComparisonAnswer(outcome, tuple(candidates))
 
 
 def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) -> CandidateAnswer:
@@ -157,7 +157,7 @@ def _mean(plan: Plan, arm: str, pairs: int, trials: Sequence[Trial]) -> float | 
 # What is printed
 
 
-def lines_of(answer: Answer) -> Iterator[str]:
+def lines_of(answer: ComparisonAnswer) -> Iterator[str]:
     """The answer for a terminal: a line a candidate, then what it cost and what to do."""
     for candidate in answer.candidates:
         yield line_of(answer, candidate)
@@ -167,7 +167,7 @@ def lines_of(answer: Answer) -> Iterator[str]:
         yield "paused; the same command goes on from here"
 
 
-def line_of(answer: Answer, candidate: CandidateAnswer) -> str:
+def line_of(answer: ComparisonAnswer, candidate: CandidateAnswer) -> str:
     """`better: val loss 3.894 -> 3.871, gain 0.023 (99% CI 0.011 to 0.035), 7 pairs, 41 min`."""
     outcome = answer.outcome
     head = f"{candidate.standing}: "
@@ -192,7 +192,7 @@ def _reason(outcome: Outcome, candidate: CandidateAnswer) -> str:
     return text.format(delta=f"{outcome.delta:g}") if outcome.delta is not None else text
 
 
-def markdown_of(answer: Answer) -> Iterator[str]:
+def markdown_of(answer: ComparisonAnswer) -> Iterator[str]:
     """The answer for a merge request: the line, a table, and how to measure it again."""
     outcome = answer.outcome
     question = outcome.question
@@ -221,7 +221,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def value_of(answer: Answer) -> dict[str, object]:
+def value_of(answer: ComparisonAnswer) -> dict[str, object]:
     """The answer as JSON."""
     outcome = answer.outcome
     candidates = []

@@ -15,7 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autolab import files
-from autolab.compare.question import AskedVersion, Derived, Question, key_of, stopping_rule, stored_question, trees_of
+from autolab.compare.question import (
+    AskedVersion,
+    Derived,
+    AskedComparison,
+    key_of,
+    stopping_rule,
+    stored_question,
+    trees_of,
+)
 from autolab.errors import LabError
 from autolab.lab.create import COMPARISONS
 from autolab.lab.experiment_paths import IterationPaths
@@ -57,7 +65,7 @@ class Outcome:
 
     ending: Ending
     reason: str
-    question: Question
+    question: AskedComparison
     key: str
     spent: int
     seconds: float
@@ -68,8 +76,8 @@ class Outcome:
     budget_spent: bool = False
 
 
-def compare(
-    root: Path, config: Config, question: Question, allowance: Allowance, view: View, stop: Callable[[], bool]
+def run_comparison(
+    root: Path, config: Config, question: AskedComparison, allowance: Allowance, view: View, stop: Callable[[], bool]
 ) -> Outcome:
     """Measure until the answer is known, the budget is spent, or the user asks to stop.
 
@@ -99,7 +107,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _commits(question: Question) -> dict[str, str]:
+def _commits(question: AskedComparison) -> dict[str, str]:
     """Commits by the name of the code; a candidate's code is called as its arm."""
     return {BASE: question.base.commit} | {version.name: version.commit for version in question.candidates}
 
@@ -109,7 +117,7 @@ class _Comparison:
         self,
         source: InputSource,
         config: Config,
-        question: Question,
+        question: AskedComparison,
         key: str,
         folder: Path,
         allowance: Allowance,

@@ -31,7 +31,7 @@ class AskedVersion(Record):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class Question(Record):
+class AskedComparison(Record):
     """What is asked. `delta` is the least difference worth having in the metric's units, null: derived from the noise.
 
     `budget_trials` and `budget_seconds` are caps; null: none. They are not a part of the key, so that a larger budget
@@ -72,7 +72,7 @@ def asked(version: Version) -> AskedVersion:
     )
 
 
-def key_of(question: Question, config: Config, inputs: TrialInputs) -> str:
+def key_of(question: AskedComparison, config: Config, inputs: TrialInputs) -> str:
     """The key of a comparison: what its trials depend on, and the question as asked, without commits and labels."""
     versions: list[JsonValue] = []
     for version in (question.base, *question.candidates):
@@ -94,7 +94,7 @@ def key_of(question: Question, config: Config, inputs: TrialInputs) -> str:
     return files.sha256_of(json.dumps(parts, sort_keys=True))[:KEY]
 
 
-def stopping_rule(question: Question) -> StoppingRule:
+def stopping_rule(question: AskedComparison) -> StoppingRule:
     return StoppingRule(
         alpha=question.alpha,
         max_pairs=question.pairs,
@@ -104,10 +104,10 @@ def stopping_rule(question: Question) -> StoppingRule:
     )
 
 
-def stored_question(path: Path, question: Question) -> Question:
+def stored_question(path: Path, question: AskedComparison) -> AskedComparison:
     """The question as it was first asked under this key; stored now if this is the first time."""
     if path.exists():
-        return Question.load(path, Question.FILE)
+        return AskedComparison.load(path, AskedComparison.FILE)
     files.write_whole(path, question.to_json())
     return question
 

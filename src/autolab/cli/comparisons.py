@@ -13,9 +13,8 @@ from autolab.cli import flags
 from autolab.cli.flags import Switch, option
 from autolab.cli.session import print_result, watched_comparison
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
-from autolab.compare.paired_runs import Allowance
-from autolab.compare.paired_runs import compare as compare_versions
-from autolab.compare.question import Question, asked
+from autolab.compare.paired_runs import Allowance, run_comparison
+from autolab.compare.question import AskedComparison, asked
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.errors import LabError, UsageError
 from autolab.lab.git import Git
@@ -88,7 +87,7 @@ def compare(
     lab = Lab.find(dir)
     config = _in_force(lab.config(), question)
     first, others = resolve(Git(lab.root), VersionRequest(base, candidate, patch, set))
-    ask = Question(
+    ask = AskedComparison(
         base=asked(first),
         candidates=tuple(asked(other) for other in others),
         metric=config.metric.primary,
@@ -100,7 +99,7 @@ def compare(
         pairs=question.pairs,
     )
     with watched_comparison(config, plain, json or markdown) as (view, stop):
-        answer = answer_of(compare_versions(lab.root, config, ask, allowance, view, stop))
+        answer = answer_of(run_comparison(lab.root, config, ask, allowance, view, stop))
     if answer.problem:
         raise LabError(f"compare: {answer.problem}")
     print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)
