@@ -335,7 +335,12 @@ class JobRunner:
         if limit is TrialOutcome.DISK_LIMIT and disk_message:
             return limit, f"{name} {disk_message}"
         if limit is not None:
-            return limit, f"{name} {_LIMIT_MESSAGES[limit].format(**step)}"
+            message = f"{name} {_LIMIT_MESSAGES[limit].format(**step)}"
+            # A job that was written before there were origins has none.
+            origin = step.get("time_limit_origin")
+            if limit is TrialOutcome.TIMEOUT and origin:
+                message += f" ({origin})"
+            return limit, message
         if failure:
             return TrialOutcome.FAILED, f"{name} could not be run: {failure}"
         killed = kill_reasons.kill_message(code, self.kills_before)

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 
 from autolab import files
 from autolab.errors import LabError, RecordError
-from autolab.lab import budget, crash_points
+from autolab.lab import budget, crash_points, time_limits
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign
-from autolab.lab.schemas.config import Config, Direction
+from autolab.lab.schemas.config import Config, Direction, Train
 from autolab.lab.schemas.events import RunEnded, Transition, read
 from autolab.lab.schemas.experiment import Calibration, Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
@@ -353,12 +353,14 @@ def require(calibration: Calibration | None, config: Config, protocol: str) -> N
         raise LabError(f".autolab/config.yaml: test.bound: {bound:g} {reason}; name a worse score, or null")
 
 
-def calibration_text(calibration: Calibration) -> list[str]:
-    """What a user reads of it, a line a fact."""
+def calibration_text(calibration: Calibration, train: Train) -> list[str]:
+    """What a user reads of it, a line a fact. `train` may set the limit of a trial."""
     metric, noise = calibration.metric, calibration.difference_deviation
     score = f"{metric} {calibration.mean:.5g} over {calibration.seeds} seeds, deviation {calibration.deviation:.3g}"
     cost = f"{calibration.seconds:.1f} s (slowest {calibration.slowest_seconds:.1f})"
     rows = [("metric", score), ("a trial", f"{cost}, {calibration.max_rss_bytes / 2**20:.0f} MB")]
+    time_limit = train.time_limit(calibration.slowest_seconds)
+    rows.append(("limit", time_limits.sentence(time_limit.seconds, time_limit.source)))
     if calibration.deterministic:
         rows.append(("same seed", "gives the same bytes"))
     else:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.lab import time_limits
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.lab.schemas.record import Record
@@ -30,7 +31,37 @@ class Metric(Record):
     report: tuple[str, ...] = ()
 
 
-class Command(Record):
+class TimeLimit(Record):
+    """How long one training may take, and where that is from.
+
+    `config`: `train.time_limit_s`. `calibration`: a multiple of the slowest trial of the baseline. `default`: that of
+    a calibration, and before one.
+    """
+
+    seconds: Positive
+    source: Literal["config", "calibration", "default"]
+
+
+class CommandLine(Record):
+    """A program of the lab, and all its limits but that of time."""
+
+    command: str
+    memory_gb: Positive = 4
+    output_mb: Positive = 10
+    disk_mb: Positive = 2000
+    processes: Annotated[int, Field(ge=1)] = 512
+    reads: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _absolute(self) -> CommandLine:
+        # The root would show the whole machine, and with it the holdout.
+        for path in self.reads:
+            if not path.startswith("/") or path == "/":
+                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
+        return self
+
+
+class Command(CommandLine):
     """A program of the lab and its limits. `{python}` in `command` stands for the trials' interpreter.
 
     `{seed}` in a word of `command` (`--seed={seed}`) stands for the trial's seed, an integer in [0, 2^31). A prediction
@@ -41,25 +72,13 @@ class Command(Record):
     besides the system and the interpreter. At containment `full` it sees no others.
     """
 
-    command: str
     time_limit_s: Positive = 3600
-    memory_gb: Positive = 4
-    output_mb: Positive = 10
-    disk_mb: Positive = 2000
-    processes: Annotated[int, Field(ge=1)] = 512
-    reads: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _absolute(self) -> Command:
-        # The root would show the whole machine, and with it the holdout.
-        for path in self.reads:
-            if not path.startswith("/") or path == "/":
-                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
-        return self
 
 
-class Train(Command):
+class Train(CommandLine):
     """The training program.
+
+    `time_limit_s`: null: ten times the slowest trial of the calibration, at least 60 s; before any calibration 3600 s.
 
     `metrics` is where it reports its numbers: `stdout`, `stderr`, or a file in AUTOLAB_TRIAL_DIR. A `.json` file is
     flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header; any other is
@@ -76,6 +95,7 @@ class Train(Command):
     program without any seed: random, numpy and torch are seeded when it imports them.
     """
 
+    time_limit_s: Positive | None = None
     metrics: str = "metrics.json"
     reduce: Reduce = "last"
     pattern: str | None = None
@@ -84,6 +104,14 @@ class Train(Command):
     gpus: Count = 0
     seed_constants: tuple[str, ...] = ()
     seed_libraries: bool = False
+
+    def time_limit(self, slowest_s: float | None = None) -> TimeLimit:
+        """The limit of one training. `slowest_s`: seconds of the baseline's slowest trial in the calibration."""
+        if self.time_limit_s is not None:
+            return TimeLimit(seconds=self.time_limit_s, source="config")
+        if slowest_s is None:
+            return TimeLimit(seconds=time_limits.UNCALIBRATED_S, source="default")
+        return TimeLimit(seconds=time_limits.after_calibration(slowest_s), source="calibration")
 
     @property
     def choice(self) -> list[str]:
