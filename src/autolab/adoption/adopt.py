@@ -18,10 +18,12 @@ from autolab.adoption import first_run
 from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, settings_of
 from autolab.adoption.filtered_files import filtered_files, note_of, refuse_read
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.metric_quantum import with_quantum
 from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.program_probe import Probed
 from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_libraries
 from autolab.adoption.repository import Repository, open_repository
+from autolab.adoption.seed_proof import SeedCheck, jax_note
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError
 from autolab.lab.create import register
@@ -61,6 +63,7 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     filtered = filtered_files(repository, program, config)
     refuse_read(filtered, has_data=request.data is not None)
     own_imports = _try_export(repository, config)
+    proof = None
     # The last refusals. From here on files are written.
     if request.probe_seconds > 0:
         settings, probed = first_run.run_program(repository, settings, request.probe_seconds, tell)
@@ -69,15 +72,23 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
             chosen = settings_of(repository, program, replace(request, metric=name))
             settings = _with_metric(settings, chosen, name)
         settings = _with_source(settings, probed, tell)
+        of_program = Config.from_text(config_text(settings), Config.FILE)
+        check = SeedCheck(repository, of_program, program, program_seed, tell)
+        proof = check.prove(probed, request.probe_seconds)
+        settings = with_quantum(settings, proof.values, request.delta)
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
+    if proof is not None and proof.setting is not None:
+        tell(f"  {proof.setting}")
     notes = [
         *_notes(repository, program, program_seed, config),
         *notes_of(own_imports, program.name),
         note_of(filtered),
+        proof.note if proof is not None else "",
+        jax_note(program, program_seed),
     ]
     for note in filter(None, notes):
         tell(f"note: {note}")

@@ -10,6 +10,7 @@ from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import findings
 from autolab.adoption.program_probe import Probed, probe
 from autolab.adoption.repository import Repository
+from autolab.adoption.seed_proof import first_watch
 from autolab.errors import LabError, UsageError
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.exit_record import TrialOutcome
@@ -46,7 +47,7 @@ def run_program(
     for _ in range(ROUNDS):
         config = Config.from_text(config_text(known), Config.FILE)
         tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
-        probed = probe(repository, config, limit_s, tell)
+        probed = probe(repository, config, limit_s, tell, watch=first_watch(config, limit_s))
         missing = findings(probed, repository, config.python or "the Python that runs Autolab")
         folders = [finding.data for finding in missing if finding.data]
         if not folders or config.data is not None:

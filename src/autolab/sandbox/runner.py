@@ -300,6 +300,9 @@ class JobRunner:
                         self.reap()
                     elif not output.pump(key.fd):
                         selector.unregister(key.fd)
+                    elif self.job.get("news"):
+                        # For a caller that follows what the job prints; white space before the reply.
+                        self.control.sendall(b"\n")
                 # Before the limits: a program that ended by itself is judged by its end.
                 if leader.pid in self.reaped:
                     return None

@@ -23,12 +23,22 @@ SEED = "{seed}"
 
 
 class Metric(Record):
-    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units."""
+    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units.
+
+    `quantum` is the step in which a training prints it, in its units too: 0.01 of `3.90`. null: all digits are there.
+    """
 
     primary: str
     direction: Direction
     success_delta: Positive
     report: tuple[str, ...] = ()
+    quantum: Positive | None = None
+
+    @property
+    def hides_success(self) -> bool:
+        """Whether `success_delta` is below the step in which the metric is printed."""
+        # A step of 0.1 need not be the nearest number to a delta that was computed.
+        return self.quantum is not None and self.success_delta < self.quantum * (1 - 1e-9)
 
 
 class TimeLimit(Record):
