@@ -37,7 +37,7 @@ def tried(root: Path, text: str, *options: str) -> str:
 
 def test_a_seed_that_decides_the_result_is_proved(tmp_path: Path) -> None:
     said = tried(tmp_path / "mine", SEEDED)
-    assert "again with the same seed, then with another, for at most " in said
+    assert "  again with the same seed, for at most " in said and "  again with another seed, for at most " in said
     proof = "proved  (same seed, same result; another seed, another result: val_loss "
     assert f"  seed                  {proof}" in said
     assert not [line for line in said.split("\n") if line.startswith("note:") and "seed" in line]
@@ -67,7 +67,7 @@ def test_of_a_program_that_goes_on_the_first_numbers_are_compared(tmp_path: Path
     """The runs end once they have printed them, and all together stay within the time for the first."""
     said = tried(tmp_path / "mine", ENDLESS, "--probe-seconds", "10")
     assert "still running after" in said and "  proved  (same seed, same result; another seed, another" in said
-    at_most = int(said.partition("then with another, for at most ")[2].partition(" s")[0])
+    at_most = int(said.partition("again with another seed, for at most ")[2].partition(" s")[0])
     assert 1 <= at_most < 10, "the first run left it time"
 
 

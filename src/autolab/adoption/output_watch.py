@@ -90,4 +90,4 @@ def numbers(content: bytes, source: str, primary: Primary) -> Iterator[tuple[str
         return
     for reading in readings.readings(content, source):
         if reading.meant_as_number:
-            yield reading.name, reading.text
+            yield reading.name, reading.bare

@@ -86,7 +86,7 @@ class SeedCheck:
         if problem:
             return _unproved(problem, values)
         left = limit_s - first.seconds
-        self.tell(f"  again with the same seed, then with another, for at most {left:.0f} s")
+        self.tell(f"  again with the same seed, for at most {left / 2:.0f} s")
         again = self._run(left / 2, count, SEED)
         repeated = printed_values(self.config, again)
         seen = [*values, *repeated]
@@ -96,7 +96,9 @@ class SeedCheck:
         difference = _difference(values, repeated, _is_whole(first, again))
         if difference is not None or not self._has_way:
             return SeedProof(None, self._without_another(difference, values[-1]), tuple(seen))
-        other = self._run(left - again.seconds, count, OTHER_SEED)
+        left -= again.seconds
+        self.tell(f"  again with another seed, for at most {left:.0f} s")
+        other = self._run(left, count, OTHER_SEED)
         printed = printed_values(self.config, other)
         seen += printed
         problem = _why_not(other, printed, values)
