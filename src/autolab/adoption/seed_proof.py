@@ -90,7 +90,7 @@ class SeedCheck:
         again = self._run(left / 2, count, SEED)
         repeated = printed_values(self.config, again)
         seen = [*values, *repeated]
-        problem = _why_not(again, repeated, values)
+        problem = _why_not(again, repeated, values, "the same seed")
         if problem:
             return _unproved(problem, seen)
         difference = _difference(values, repeated, _is_whole(first, again))
@@ -101,7 +101,7 @@ class SeedCheck:
         other = self._run(left, count, OTHER_SEED)
         printed = printed_values(self.config, other)
         seen += printed
-        problem = _why_not(other, printed, values)
+        problem = _why_not(other, printed, values, "another seed")
         if problem:
             return _unproved(problem, seen)
         difference = _difference(values, printed, _is_whole(first, other))
@@ -193,14 +193,16 @@ def _is_whole(*runs: Probed) -> bool:
     return all(run.outcome is TrialOutcome.COMPLETED for run in runs)
 
 
-def _why_not(run: Probed, values: list[str], first: list[str]) -> str:
-    """Why a run cannot be compared with the first one; empty if it can."""
+def _why_not(run: Probed, values: list[str], first: list[str], seed: str) -> str:
+    """Why a run with `seed` cannot be compared with the first one; empty if it can."""
     if run.stopped:
-        return "you ended a run"
+        return f"you ended the run with {seed}"
     if run.failed:
-        return f"a second run failed: {run.message}"
+        return f"with {seed} it failed: {run.message}"
     if run.outcome is not TrialOutcome.COMPLETED and min(len(values), len(first)) < FEWEST:
-        return "a second run took longer"
+        return f"with {seed} it took longer"
+    if not values:
+        return f"with {seed} it did not print the metric"
     return ""
 
 
