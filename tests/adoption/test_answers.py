@@ -8,6 +8,8 @@ import pytest
 from adoption_kit import commit, repository
 from lab_kit import Finished, LabKit
 
+from autolab.lab.schemas.config import Config
+
 pytestmark = pytest.mark.process
 
 # The names of the numbers are no part of a text that is printed: only the run shows them.
@@ -52,6 +54,20 @@ def test_states_of_git_filters_and_flags_are_one_list_and_nothing_runs(tmp_path:
     assert "trying" not in ended.out and not (kit.root / ".autolab").exists()
     ended = init(kit, "--delta", "-1", "--data", "nowhere", "--probe-seconds", "-1")
     assert "--probe-seconds: -1 is not a number of seconds; 0 does not try it" in missing(ended)
+
+
+FOLDERS = "print(f'val_loss: {1}')\nopen('runs/log.txt')\nopen('dataset/rows.txt')\n"
+
+
+def test_of_several_folders_that_git_does_not_hold_the_one_of_a_usual_name_is_likely(tmp_path: Path) -> None:
+    kit = repository(tmp_path / "mine", {"train.py": FOLDERS})
+    for name in ("runs", "dataset"):
+        (kit.root / name).mkdir()
+    refused = init(kit, "--probe-seconds", "0", "--delta", "-1")
+    assert refused.code == 2 and "--data" not in refused.out + refused.err, "scripts go without, as ever"
+    made = init(kit, "--probe-seconds", "0", "--yes")
+    assert "  --data dataset: taken as the likely answer (--yes)\n" in made.out
+    assert Config.load(kit.root / Config.FILE).data == "dataset"
 
 
 def test_wrong_flags_alone_are_the_exit_code_of_a_wrong_command_line(tmp_path: Path) -> None:

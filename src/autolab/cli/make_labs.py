@@ -16,6 +16,7 @@ from autolab.cli.flags import AdoptionFlags, RecordFlags, ResearcherFlags, Searc
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
 from autolab.cli.session import can_draw, is_interactive, print_line
+from autolab.cli.view import Plain
 from autolab.errors import ExitCode, UsageError
 from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
@@ -62,8 +63,10 @@ def init(
 
 def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
     """A lab of the user's repository. A user on a terminal is asked; a script is refused, or has said --yes."""
+    # What programs print is quoted: it must not move the cursor.
+    tell = Plain(print_line)
     view: ProbeView | None = None
-    answer = take_likely(print_line) if adoption.yes else refuse(print_line)
+    answer = take_likely(tell) if adoption.yes else refuse(tell)
     # Only on a terminal: they load rich.
     if can_draw():
         from autolab.cli.adoption_terminal import ProbeLine
@@ -73,7 +76,7 @@ def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
         from autolab.cli.adoption_terminal import ask
 
         answer = ask
-    return adopt(folder, adoption, seed, print_line, answer, view)
+    return adopt(folder, adoption, seed, tell, answer, view)
 
 
 def demo(
