@@ -59,7 +59,7 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     settings = list(_with_seed(settings_of(repository, program, known), program_seed, program))
     config = Config.from_text(config_text(settings), Config.FILE)
     filtered = filtered_files(repository, program, config)
-    refuse_read(filtered, has_data=request.data is not None)
+    refuse_read(filtered, has_data=bool(request.data))
     own_imports = _try_export(repository, config)
     # The last refusals. From here on files are written.
     if request.probe_seconds > 0:
@@ -166,7 +166,7 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
             " --python /path/to/env/bin/python; candidates then change what lies outside of it"
         )
-    unseen = [path for path in repository.untracked if path.rstrip("/") != config.data]
+    unseen = [path for path in repository.untracked if path.rstrip("/") not in config.data_in_repository]
     if unseen:
         names = ", ".join(unseen[:NAMED])
         if len(unseen) > NAMED:
