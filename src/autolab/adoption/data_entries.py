@@ -25,7 +25,7 @@ CACHE_VARIABLES = {
 """Variables that move a library's cache; trials do not have them, so that the library looks in its usual place."""
 PIECES = 16
 """Files of a folder that are bound one by one at most."""
-_PREPARES = ("prepare", "download", "get_", "fetch", "make_", "setup")
+PREPARES = ("prepare", "download", "get_", "fetch", "make_", "setup")
 """How programs that make data are called: no training imports them."""
 
 Value = str | list[str | dict[str, object]]
@@ -117,7 +117,7 @@ def to_bind(repository: Repository, path: str) -> list[DataEntry]:
 def _holds_code(repository: Repository, folder: str) -> bool:
     for path in repository.git.files(repository.head):
         place = PurePosixPath(path)
-        if place.is_relative_to(folder) and place.suffix == ".py" and not place.name.startswith(_PREPARES):
+        if place.is_relative_to(folder) and place.suffix == ".py" and not place.name.startswith(PREPARES):
             return True
     return False
 

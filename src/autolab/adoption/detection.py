@@ -14,6 +14,7 @@ from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program
 from autolab.errors import LabError, UsageError
 from autolab.lab.schemas.config import Direction, Reduce
+from autolab.lab.schemas.data_entry import DataEntry
 from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.reports import results_table
 from autolab.stats.metric_names import direction_of, is_of_training
@@ -211,7 +212,7 @@ def _source(program: Program, metric: str, counts: str) -> Setting:
 
 
 def _data(repository: Repository, program: Program, texts: Sequence[str]) -> Iterator[Setting]:
-    """The training data: what is given and what was fetched, or the one folder that the script names and git has not."""
+    """The training data: what is given and what was fetched, or the one folder that the script names and git lacks."""
     entries = data_entries.given(repository, texts)
     reasons = [GIVEN] if entries else []
     for entry, origin in data_entries.fetched(repository):
@@ -227,6 +228,18 @@ def _data(repository: Repository, program: Program, texts: Sequence[str]) -> Ite
             folders.append(name)
     if len(folders) == 1:
         yield Setting("data", folders[0], "the script names it, and it is not committed")
+
+
+def with_data(settings: Sequence[Setting], entries: Sequence[DataEntry]) -> list[Setting]:
+    """The settings with these entries as the data."""
+    reason = "the program reads it, and git does not hold it"
+    others = []
+    for setting in settings:
+        if setting.key == "data":
+            reason = f"{setting.reason}; {reason}" if reason not in setting.reason else setting.reason
+        else:
+            others.append(setting)
+    return [*others, Setting("data", data_entries.value_of(entries), reason)]
 
 
 def _files(repository: Repository, program: Program) -> Iterator[Setting]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from autolab.adoption.detection import Setting
+from autolab.adoption import data_entries
+from autolab.adoption.detection import Setting, with_data
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import findings
 from autolab.adoption.program_probe import Probed, probe
@@ -17,7 +18,7 @@ from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics, readings
 from autolab.trials.readings import Series
 
-ROUNDS = 3
+ROUNDS = 5
 """How often the program is run at most, each time with one more thing that it was seen to need."""
 LISTED = 8
 """Metrics that a message lists at most."""
@@ -38,7 +39,7 @@ class Printed:
 def run_program(
     repository: Repository, settings: Sequence[Setting], limit_s: float, tell: Callable[[str], None]
 ) -> tuple[list[Setting], Probed]:
-    """The settings with a data folder that the program was seen to need, and what its last run did.
+    """The settings with the data that the program was seen to need, and what its last run did.
 
     LabError: it does not run as a trial would run it; what is missing was told, a line each.
     """
@@ -47,13 +48,16 @@ def run_program(
         config = Config.from_text(config_text(known), Config.FILE)
         tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
         probed = probe(repository, config, limit_s, tell)
-        missing = findings(probed, repository, config.python or "the Python that runs Autolab")
-        folders = [finding.data for finding in missing if finding.data]
-        if not folders or config.data is not None:
-            break
+        bound = list(config.data_entries)
+        missing = findings(probed, repository, config.python or "the Python that runs Autolab", bound)
         # Bound at once: the program may need more, and says so in the next round.
-        known.append(Setting("data", folders[0], "the program reads it, and git does not hold it"))
-        tell(f"  {missing[0].problem}; git does not hold it: {folders[0]} is bound as the data")
+        wanted = data_entries.merged(bound, [entry for finding in missing for entry in finding.data])
+        if wanted == bound:
+            break
+        known = with_data(known, wanted)
+        for finding in missing:
+            if finding.data:
+                tell(f"  {finding.bound}")
     if missing:
         for finding in missing:
             tell(f"  missing: {finding}")

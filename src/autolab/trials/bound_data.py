@@ -25,7 +25,7 @@ LINK, TREE = "link", "tree"
 """How an entry gets to its place; words of `LINKING`."""
 LINKING = """
 make_folder() {
-    case "$1" in . | .. | /) return ;; esac
+    case "$1" in . | .. | /) return 0 ;; esac
     make_folder "$(dirname "$1")"
     if [ -h "$1" ]; then
         target=$(readlink -f "$1")

@@ -232,6 +232,9 @@ class _JobBuilder:
             reads.append(f"{{{data_name(number)}}}")
         environment = self._environment.training("{folder}/train", self._attempt.seed, "{config}", data)
         environment |= bound_data.offline_variables(self._inputs.bound)
+        # Data at `~/…` is linked into the trial's own home, also if train.env passes the user's.
+        if any(bound.entry.in_home for bound in self._inputs.bound):
+            environment["HOME"] = "{scratch}"
         if self._commands.train.seed_libraries:
             self._files["seeding"] = _SEEDING
             reads.append("{seeding}")
