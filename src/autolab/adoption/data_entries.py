@@ -49,11 +49,22 @@ def _entry(repository: Repository, text: str) -> DataEntry:
     name = os.path.normpath(path)
     if source.is_relative_to(repository.root):
         name = str(source.relative_to(repository.root))
+    elif not at:
+        name = _below_home(path, source)
+    usual = _usual_place(source)
     try:
-        return DataEntry(path=name, at=at or _usual_place(source))
+        return DataEntry(path=name, at=at or (usual if usual != name else None))
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise UsageError(f"--data: {reason}") from None
+
+
+def _below_home(path: str, source: Path) -> str:
+    """A path in the home as `~/…`, which a shell has replaced; the program finds it by its absolute path too."""
+    home = os.path.expanduser("~")
+    if path.startswith("/") and source.is_relative_to(home) and str(source) != home:
+        return f"~/{source.relative_to(home)}"
+    return os.path.normpath(path)
 
 
 def _usual_place(source: Path) -> str | None:

@@ -130,7 +130,7 @@ class TrialCommands:
     def training(self, python: str, seed: int) -> list[str]:
         """The training's arguments, wrapped in a script if it is to run in a copy of its own."""
         arguments = argv_of(self.command, python, seed)
-        links = self._links()
+        links = link_words(self.data, in_copy=self.train.in_copy)
         number = str(len(links) // LINK_WORDS)
         if not self.train.in_copy:
             return ["/bin/sh", "-c", _LINKING_SCRIPT, "autolab", number, *links, *arguments] if links else arguments
@@ -140,19 +140,23 @@ class TrialCommands:
             copied += SeedConstant.of(entry).shell_words(seed)
         return ["/bin/sh", "-c", _COPYING_SCRIPT, "autolab", *copied, *arguments]
 
-    def _links(self) -> list[str]:
-        """The words of each link to data, for `bound_data.LINKING`: what lies in another folder of data comes later."""
-        words = []
-        numbered = sorted(enumerate(self.data), key=lambda pair: _depth(pair[1].place))
-        for number, entry in numbered:
-            folder, place = ".", entry.place
-            if entry.in_home:
-                folder, place = "{scratch}", place.removeprefix("~").removeprefix("/") or "."
-            elif not entry.is_relative or not self.train.in_copy:
-                continue
-            style = bound_data.TREE if entry.is_linked_tree else bound_data.LINK
-            words += [style, folder, place, f"{{{data_name(number)}}}"]
-        return words
+
+def link_words(data: Sequence[DataEntry], *, in_copy: bool, trees: bool = False) -> list[str]:
+    """The words of each link to data, for `bound_data.LINKING`: what lies in another folder of data comes later.
+
+    Without `in_copy` only those in the home. With `trees` the program can add to all of them.
+    """
+    words = []
+    numbered = sorted(enumerate(data), key=lambda pair: _depth(pair[1].place))
+    for number, entry in numbered:
+        folder, place = ".", entry.place
+        if entry.in_home:
+            folder, place = "{scratch}", place.removeprefix("~").removeprefix("/") or "."
+        elif not entry.is_relative or not in_copy:
+            continue
+        style = bound_data.TREE if trees or entry.is_linked_tree else bound_data.LINK
+        words += [style, folder, place, f"{{{data_name(number)}}}"]
+    return words
 
 
 def _depth(place: str) -> int:
