@@ -30,6 +30,7 @@ from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.collect import remove_tree
 from autolab.trials import metrics
+from autolab.trials.bound_data import require_data
 
 NAMED = 3
 """Files that a note names at most."""
@@ -60,6 +61,7 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     config = Config.from_text(config_text(settings), Config.FILE)
     filtered = filtered_files(repository, program, config)
     refuse_read(filtered, has_data=bool(request.data))
+    require_data(repository.git, repository.root, repository.head, config)
     own_imports = _try_export(repository, config)
     # The last refusals. From here on files are written.
     if request.probe_seconds > 0:

@@ -37,6 +37,8 @@ class FetchResult:
     """The result while it is put together in `folder`; `notes` are for the user."""
 
     folder: Path
+    data: tuple[Path, ...] = ()
+    """Where the data lies that the command was given: links to it are no result."""
     notes: list[str] = field(default_factory=list)
     parts: dict[str, FetchedPart] = field(default_factory=dict)
 
@@ -71,7 +73,8 @@ class FetchResult:
             path, target = source / name, top / name
             facts = path.lstat()
             if stat.S_ISLNK(facts.st_mode) and not _stays_within(source, path):
-                left_out.append(name)
+                if not any(Path(os.readlink(path)).is_relative_to(place) for place in self.data):
+                    left_out.append(name)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(path, target)

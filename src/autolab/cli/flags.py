@@ -146,7 +146,7 @@ class AdoptionFlags(AdoptionRequest):
         metric_pattern: A regular expression with one group around the number, where it has no name of its own.
         direction: Whether a smaller or a larger value is better.
         delta: The smallest difference worth having, in units of the metric, such as 0.01.
-        data: File or folder of data that git does not hold; PATH=AT if the program looks for it at AT. Repeatable.
+        data: File or folder of data that git does not hold; DATA=AT if the program looks for it at AT. Repeatable.
         python: Python of the trials. A package that has to be compiled must be installed there.
         probe_seconds: Try the training for so long before anything is written; 0 does not try it.
     """
@@ -157,7 +157,7 @@ class AdoptionFlags(AdoptionRequest):
     metric_pattern: Annotated[str | None, option("REGEX")] = None
     direction: Annotated[Direction | None, option("{minimize,maximize}")] = None
     delta: Annotated[float | None, option("NUMBER")] = None
-    data: Annotated[UseAppendAction[tuple[str, ...]], option("PATH[=AT]")] = ()
+    data: Annotated[UseAppendAction[tuple[str, ...]], option("DATA[=AT]")] = ()
     python: Annotated[Path | None, option("FILE")] = None
     probe_seconds: Annotated[float, option("SECONDS")] = 60
 

@@ -8,9 +8,8 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
+from autolab.adoption import fetch_data
 from autolab.adoption.adopt import adopt
-from autolab.adoption.fetch_data import FetchLimits, listing
-from autolab.adoption.fetch_data import fetch as fetch_data
 from autolab.cli import flags
 from autolab.cli.flags import AdoptionFlags, RecordFlags, ResearcherFlags, SearchFlags, Switch, TrialFlags, option
 from autolab.cli.init import fork_lab, make_lab
@@ -84,7 +83,7 @@ def fetch(
     /,
     *,
     again: Switch = False,
-    data: Annotated[UseAppendAction[tuple[str, ...]], option("PATH[=AT]")] = (),
+    data: Annotated[UseAppendAction[tuple[str, ...]], option("DATA[=AT]")] = (),
     python: Annotated[Path | None, option("FILE")] = None,
     memory_gb: Annotated[float, option("NUMBER")] = 8,
     disk_gb: Annotated[float, option("NUMBER")] = 50,
@@ -100,7 +99,7 @@ def fetch(
     Args:
         command: The command and its arguments, after two dashes.
         again: Run it although it was run before, and replace what it made.
-        data: Data that the command needs and git does not hold; PATH=AT if it looks for it at AT. Repeatable.
+        data: Data that the command needs and git does not hold; DATA=AT if it looks for it at AT. Repeatable.
         python: Python for the command; else that of the trials.
         memory_gb: Memory that it may use.
         disk_gb: Disk that it may fill.
@@ -109,12 +108,12 @@ def fetch(
     if not command:
         if again or data:
             raise UsageError("fetch: no command; name it after two dashes: autolab fetch -- python data/prepare.py")
-        for line in listing(dir):
+        for line in fetch_data.listing(dir):
             print(line)
         return ExitCode.DONE
     for name, number in (("memory-gb", memory_gb), ("disk-gb", disk_gb), ("hours", hours)):
         if not 0 < number < float("inf"):
             raise UsageError(f"--{name}: {number:g} is not a positive number")
-    limits = FetchLimits(memory_gb, disk_gb, hours)
-    fetch_data(dir, command, again=again, python=python, data=data, limits=limits, tell=print_line)
+    limits = fetch_data.FetchLimits(memory_gb, disk_gb, hours)
+    fetch_data.fetch(dir, command, again=again, python=python, data=data, limits=limits, tell=print_line)
     return ExitCode.DONE

@@ -6,7 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import Discriminator, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Tag, ValidationError, model_validator
 
 from autolab.lab.schemas.record import Record
 
@@ -115,9 +115,19 @@ def _form(value: object) -> str:
     return "list" if isinstance(value, list | tuple) else "path"
 
 
-Item = Annotated[Annotated[str, Tag("path")] | Annotated[DataEntry, Tag("entry")], Discriminator(_form)]
+def _entry_path(value: str) -> str:
+    """A path alone has to fit as that of an entry does."""
+    try:
+        DataEntry(path=value)
+    except ValidationError as error:
+        raise ValueError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
+    return value
+
+
+PlainPath = Annotated[str, AfterValidator(_entry_path), Tag("path")]
+Item = Annotated[PlainPath | Annotated[DataEntry, Tag("entry")], Discriminator(_form)]
 Data = Annotated[
-    Annotated[str, Tag("path")] | Annotated[DataEntry, Tag("entry")] | Annotated[tuple[Item, ...], Tag("list")],
+    PlainPath | Annotated[DataEntry, Tag("entry")] | Annotated[tuple[Item, ...], Tag("list")],
     Discriminator(_form),
 ]
 """The value of `data`: a path, an entry, or a list of both."""
