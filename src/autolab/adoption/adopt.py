@@ -36,6 +36,7 @@ from autolab.lab.schemas.config import Config
 from autolab.sandbox.collect import remove_tree
 from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics
+from autolab.trials.bound_data import require_data
 
 NAMED = 3
 """Files that a note names at most."""
@@ -152,7 +153,9 @@ def _plan(repository: Repository, request: AdoptionRequest, earlier: EarlierAdop
     settings = list(_with_seed(settings_of(repository, program, shown), program_seed, program))
     config = Config.from_text(config_text(settings), Config.FILE)
     filtered = filtered_files(repository, program, config)
-    refuse_read(filtered, has_data=known.data is not None, refusals=refusals)
+    refuse_read(filtered, has_data=bool(known.data), refusals=refusals)
+    with refusals.collect():
+        require_data(repository.git, repository.root, repository.head, config)
     own_imports = _try_export(repository, config, refusals)
     if refusals.keeps_from_running:
         _tell_lacking(own_imports, program, talk.tell)
@@ -334,7 +337,7 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
             " --python /path/to/env/bin/python; candidates then change what lies outside of it"
         )
-    unseen = [path for path in repository.untracked if path.rstrip("/") != config.data]
+    unseen = [path for path in repository.untracked if path.rstrip("/") not in config.data_in_repository]
     if unseen:
         names = ", ".join(unseen[:NAMED])
         if len(unseen) > NAMED:

@@ -35,10 +35,10 @@ from autolab.trials.readings import Series
 
 VERSION = 1
 FILES = 100_000
-"""Files of a data folder whose size and time are compared."""
+"""Files of a folder of data whose size and time are compared."""
 _TEXTS = ("out", "err")
 """What a program printed, of which the series are kept."""
-_PATHS = ("data", "python")
+_PATHS = ("python",)
 _PARTS = ("command", "commit", "data", "Python", "environment")
 
 
@@ -65,7 +65,7 @@ class EarlierRun(Record):
 
     conditions: dict[str, str]
     bound: dict[str, str]
-    """Data folders that the run was seen to need, each with its fingerprint."""
+    """Data that the run was seen to need, each with its fingerprint."""
     added: list[EarlierSetting]
     """Settings that the run brought, new ones and others of the same key."""
     at: str
@@ -91,7 +91,7 @@ class EarlierFlags(Record):
     metric_pattern: str | None = None
     direction: Direction | None = None
     delta: float | None = None
-    data: str | None = None
+    data: tuple[str, ...] = ()
     python: str | None = None
 
 
@@ -155,16 +155,21 @@ def filled(request: AdoptionRequest, earlier: EarlierAdoption) -> tuple[Adoption
     words = []
     given = _flags(request)
     for name, value in earlier.flags.value().items():
-        if value is None or name in given:
+        if value in (None, []) or name in given:
             continue
         update[name] = Path(value) if name in _PATHS else value
-        words.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
+        values = value
+        if isinstance(value, list):
+            update[name] = tuple(value)
+        else:
+            values = [value]
+        words += [f"--{name.replace('_', '-')} {shlex.quote(str(one))}" for one in values]
     return replace(request, **update), " ".join(words)
 
 
 def _flags(request: AdoptionRequest) -> dict[str, Any]:
     values = {name: getattr(request, name) for name in EarlierFlags.model_fields}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
 def conditions_of(repository: Repository, settings: Sequence[Setting], config: Config) -> RunConditions:
@@ -231,12 +236,12 @@ def _unlisted(value: JsonValue) -> object:
 
 
 def _fingerprints(repository: Repository, settings: Sequence[Setting]) -> dict[str, str]:
-    """Of each data folder that the settings name, a hash over names, sizes and times of its files."""
+    """Of all data that the settings name, a hash over names, sizes and times of the files."""
     hashes = {}
     for setting in settings:
         if setting.key == "data":
             for folder in _folders(setting.value):
-                hashes[folder] = _fingerprint(repository.root / folder)
+                hashes[folder] = _fingerprint(repository.root / os.path.expanduser(folder))
     return hashes
 
 
@@ -251,15 +256,15 @@ def _folders(value: object) -> list[str]:
     return []
 
 
-def _fingerprint(folder: Path) -> str:
+def _fingerprint(source: Path) -> str:
     rows = []
-    for path in sorted(folder.rglob("*")):
+    for path in (source, *sorted(source.rglob("*"))):
         try:
             status = path.stat()
         except OSError:
             # A broken link; trials say so.
             continue
-        rows.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
+        rows.append(f"{path.relative_to(source)} {status.st_size} {status.st_mtime_ns}")
         if len(rows) >= FILES:
             break
     return sha256_of("\n".join(rows))

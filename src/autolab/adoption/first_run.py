@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from autolab.adoption.detection import Setting
+from autolab.adoption import data_entries
+from autolab.adoption.detection import Setting, with_data
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import ProbeFinding, findings
 from autolab.adoption.program_probe import Probed, ProbeView, probe
@@ -16,7 +17,7 @@ from autolab.sandbox.exit_record import TrialOutcome
 from autolab.trials import metrics, readings
 from autolab.trials.readings import Series
 
-ROUNDS = 3
+ROUNDS = 5
 """How often the program is run at most, each time with one more thing that it was seen to need."""
 
 SUMMARY = 3
@@ -105,7 +106,7 @@ def run_program(
     tell: Callable[[str], None],
     view: ProbeView | None = None,
 ) -> FirstRun:
-    """Run the program, again if a data folder is missing that the checkout has, and say what it did.
+    """Run the program, again with data that it was seen to need, and say what it did.
 
     `missing` has what keeps it from running as a trial. LabError: the interpreter or a part of the inputs is missing.
     """
@@ -114,13 +115,16 @@ def run_program(
         config = Config.from_text(config_text(known), Config.FILE)
         tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
         probed = probe(repository, config, limit_s, tell, view)
-        missing = findings(probed, repository, config.python or "the Python that runs Autolab")
-        folders = [finding.data for finding in missing if finding.data]
-        if not folders or config.data is not None:
-            break
+        bound = list(config.data_entries)
+        missing = findings(probed, repository, config.python or "the Python that runs Autolab", bound)
         # Bound at once: the program may need more, and says so in the next round.
-        known.append(Setting("data", folders[0], "the program reads it, and git does not hold it"))
-        tell(f"  {missing[0].problem}; git does not hold it: {folders[0]} is bound as the data")
+        wanted = data_entries.merged(bound, [entry for finding in missing for entry in finding.data])
+        if wanted == bound:
+            break
+        known = with_data(known, wanted)
+        for finding in missing:
+            if finding.data:
+                tell(f"  {finding.bound}")
     run = FirstRun(known, probed, tuple(_printed(probed)), time.strftime("%Y-%m-%d %H:%M"), missing)
     # A run that failed says why in the list of what is missing.
     if not missing:

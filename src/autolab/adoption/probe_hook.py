@@ -29,6 +29,10 @@ def _watch(report: str) -> None:
         try:
             if event == "open" and isinstance(arguments[0], (str, bytes)):
                 path = os.path.abspath(os.fsdecode(arguments[0]))
+                flags = arguments[2] if len(arguments) > 2 and isinstance(arguments[2], int) else 0
+                # What it makes is no data that it needs.
+                if flags & os.O_CREAT:
+                    return
                 if not path.startswith(ignored) and not path.endswith((".py", ".pyc")):
                     note("open", path)
             elif event == "socket.getaddrinfo" and isinstance(arguments[0], (str, bytes)):

@@ -1,4 +1,4 @@
-"""Commands that make a lab: init, demo."""
+"""Commands that make a lab and its data: init, demo, fetch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
+from autolab.adoption import fetch_data
 from autolab.adoption.adopt import adopt
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.questions import refuse, take_likely
@@ -96,3 +97,44 @@ def demo(
     if code == ExitCode.DONE:
         print("\n" + evidence(Lab.find(dir)))
     return code
+
+
+def fetch(
+    command: Positional[Annotated[tuple[str, ...], option("-- CMD ...")]] = (),
+    /,
+    *,
+    again: Switch = False,
+    data: Annotated[UseAppendAction[tuple[str, ...]], option("DATA[=AT]")] = (),
+    python: Annotated[Path | None, option("FILE")] = None,
+    memory_gb: Annotated[float, option("NUMBER")] = 8,
+    disk_gb: Annotated[float, option("NUMBER")] = 50,
+    hours: Annotated[float, option("NUMBER")] = 24,
+    dir: flags.LabFolder = Path("."),
+) -> int:
+    """Run a command that prepares data once, with network, and keep what it makes for trials, read-only and sealed.
+
+    Such as `autolab fetch -- python data/prepare.py`. It runs in a copy of the last commit, contained but for the
+    network, without your home and your keys. New files of the copy and of its home (~/.cache) are kept, if it ends with
+    exit code 0. Works before `init` too. Without a command it lists what was fetched.
+
+    Args:
+        command: The command and its arguments, after two dashes.
+        again: Run it although it was run before, and replace what it made.
+        data: Data that the command needs and git does not hold; DATA=AT if it looks for it at AT. Repeatable.
+        python: Python for the command; else that of the trials.
+        memory_gb: Memory that it may use.
+        disk_gb: Disk that it may fill.
+        hours: Time that it may take.
+    """
+    if not command:
+        if again or data:
+            raise UsageError("fetch: no command; name it after two dashes: autolab fetch -- python data/prepare.py")
+        for line in fetch_data.listing(dir):
+            print(line)
+        return ExitCode.DONE
+    for name, number in (("memory-gb", memory_gb), ("disk-gb", disk_gb), ("hours", hours)):
+        if not 0 < number < float("inf"):
+            raise UsageError(f"--{name}: {number:g} is not a positive number")
+    limits = fetch_data.FetchLimits(memory_gb, disk_gb, hours)
+    fetch_data.fetch(dir, command, again=again, python=python, data=data, limits=limits, tell=print_line)
+    return ExitCode.DONE

@@ -124,9 +124,10 @@ def require_folder(git: Git, root: Path, commit: str, path: str) -> str | None:
     git_object = None
     if not Path(path).is_absolute():
         git_object = git.has_path(commit, path)
-    if not git_object and not (root / path).is_dir():
+    # A single file is data too.
+    if not git_object and not (root / path).exists():
         way = "run `python prepare.py` in the lab" if (root / "prepare.py").is_file() else "put the data there"
-        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
+        raise LabError(f".autolab/config.yaml: {path}: no such file or folder, neither in git nor in the lab; {way}")
     return git_object
 
 

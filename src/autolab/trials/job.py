@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from autolab.executors.base import Job, Step
 from autolab.lab import redaction
 from autolab.lab.schemas.config import SEED, Command, Config, Train
+from autolab.lab.schemas.data_entry import DataEntry
 from autolab.lab.schemas.experiment import Design
 from autolab.lab.trial_python import command_words
 from autolab.sandbox.box import Box
@@ -19,7 +20,7 @@ from autolab.sandbox.collect import remove_any
 from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.stats.plan import PlannedArm
-from autolab.trials import lookahead, metrics, stored
+from autolab.trials import bound_data, lookahead, metrics, stored
 from autolab.trials.evaluation import Evaluation
 from autolab.trials.inputs import TrialInputs, limits_box
 from autolab.trials.seed_constants import SeedConstant
@@ -28,6 +29,8 @@ UNSEEDED = 0
 """What `{seed}` is in a command that belongs to no seed: a prediction, a check."""
 HOLDOUT = "holdout"
 """The step, and its folder, that predicts for the holdout."""
+LINK_WORDS = 4
+"""Words of a link in `bound_data.LINKING`."""
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
@@ -35,14 +38,13 @@ SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
-code=$1 copy=$2 metrics=$3 place=$4 data=$5 constants=$6
-shift 6
+code=$1 copy=$2 metrics=$3 links=$4 constants=$5
+shift 5
 mkdir -p "$copy"
 cp -R "$code/." "$copy"
 chmod -R u+w "$copy"
 cd "$copy"
-if [ -n "$place" ]; then mkdir -p "$(dirname "$place")"; ln -s "$data" "$place"; fi
-if [ -n "$metrics" ]; then rm -f "$metrics"; fi
+LINKINGif [ -n "$metrics" ]; then rm -f "$metrics"; fi
 while [ "$constants" -gt 0 ]; do
     file=$1 find=$2 write=$3 message=$4
     shift 4
@@ -63,10 +65,12 @@ fi
 cd /
 rm -rf "$copy" 2>/dev/null || true
 exit $status
-"""
+""".replace("LINKING", bound_data.LINKING)
 """Runs the command in a copy of the code that it may write to. The copy begins without the metrics file, which may be
-committed and old. A link in the copy leads to training data that lies in the lab. The seed takes the place of the
-constants in it: `SeedConstant.shell_words`, four words each."""
+committed and old. Links in the copy lead to training data. The seed takes the place of the constants in it:
+`SeedConstant.shell_words`, four words each."""
+_LINKING_SCRIPT = f'set -e; links=$1; shift\n{bound_data.LINKING}\nexec "$@"'
+"""Runs the command after links to data were made in the home."""
 _SEEDING = Path(__file__).with_name("seeding")
 """The folder whose `sitecustomize.py` seeds libraries."""
 _OWN_INPUTS_SCRIPT = 'cat "$1" > "$AUTOLAB_INPUTS" && shift && exec "$@"'
@@ -90,17 +94,17 @@ class TrialCommands:
 
     `command` is the training's command line, `{python}` standing for the interpreter and `{seed}` for the trial's seed;
     `train` has its other settings.
-    `data`: the folder of the training data as the configuration names it.
+    `data`: the training data as the configuration names it.
     """
 
     command: str
     train: Train
     predict: Command | None
-    data: str | None
+    data: tuple[DataEntry, ...]
 
     @classmethod
     def of(cls, command: str, config: Config) -> TrialCommands:
-        return cls(command, config.train, config.predict, config.data)
+        return cls(command, config.train, config.predict, config.data_entries)
 
     def identity(self, user: Mapping[str, str]) -> list[JsonValue]:
         """The parts of it, and of the user's variables, that a trial's numbers depend on."""
@@ -126,16 +130,48 @@ class TrialCommands:
     def training(self, python: str, seed: int) -> list[str]:
         """The training's arguments, wrapped in a script if it is to run in a copy of its own."""
         arguments = argv_of(self.command, python, seed)
+        links = link_words(self.data, in_copy=self.train.in_copy)
+        number = str(len(links) // LINK_WORDS)
         if not self.train.in_copy:
-            return arguments
-        place, data = "", ""
-        # The code export leaves the data out; a program that reads it by its path in the lab needs the link.
-        if self.data is not None and not Path(self.data).is_absolute():
-            place, data = self.data, "{data}"
-        copied = ["{code}", f"{{folder}}/{COPY}", self.metrics_file, place, data, str(len(self.train.seed_constants))]
+            return ["/bin/sh", "-c", _LINKING_SCRIPT, "autolab", number, *links, *arguments] if links else arguments
+        copy = f"{{folder}}/{copy_folder(self.data)}"
+        copied = ["{code}", copy, self.metrics_file, number, str(len(self.train.seed_constants)), *links]
         for entry in self.train.seed_constants:
             copied += SeedConstant.of(entry).shell_words(seed)
         return ["/bin/sh", "-c", _COPYING_SCRIPT, "autolab", *copied, *arguments]
+
+
+def link_words(data: Sequence[DataEntry], *, in_copy: bool, trees: bool = False) -> list[str]:
+    """The words of each link to data, for `bound_data.LINKING`: what lies in another folder of data comes later.
+
+    Without `in_copy` only those in the home. With `trees` the program can add to all of them.
+    """
+    words = []
+    numbered = sorted(enumerate(data), key=lambda pair: _depth(pair[1].place))
+    for number, entry in numbered:
+        folder, place = ".", entry.place
+        if entry.in_home:
+            folder, place = "{scratch}", place.removeprefix("~").removeprefix("/") or "."
+        elif not entry.is_relative or not in_copy:
+            continue
+        style = bound_data.TREE if trees or entry.is_linked_tree else bound_data.LINK
+        words += [style, folder, place, f"{{{data_name(number)}}}"]
+    return words
+
+
+def _depth(place: str) -> int:
+    return 0 if place in (".", "~") else 1 + place.count("/")
+
+
+def copy_folder(data: Sequence[DataEntry]) -> str:
+    """Where in an attempt's folder the copy of the code lies: so deep that `../data` is a place in the attempt."""
+    upward = max((entry.upward for entry in data), default=0)
+    return "/".join([COPY, *["repository"] * upward])
+
+
+def data_name(number: int) -> str:
+    """The name of a job's input for the entry of `data` at this position."""
+    return "data" if number == 0 else f"data{number}"
 
 
 @dataclass(frozen=True)
@@ -194,11 +230,15 @@ class _JobBuilder:
 
     def train(self) -> None:
         reads, data = ["{config}"], None
-        if self._inputs.data is not None:
-            self._files["data"] = self._inputs.data
-            data = "{data}"
-            reads.append(data)
+        for number, bound in enumerate(self._inputs.bound):
+            self._files[data_name(number)] = bound.path
+            data = data or f"{{{data_name(number)}}}"
+            reads.append(f"{{{data_name(number)}}}")
         environment = self._environment.training("{folder}/train", self._attempt.seed, "{config}", data)
+        environment |= bound_data.offline_variables(self._inputs.bound)
+        # Data at `~/…` is linked into the trial's own home, also if train.env passes the user's.
+        if any(bound.entry.in_home for bound in self._inputs.bound):
+            environment["HOME"] = "{scratch}"
         if self._commands.train.seed_libraries:
             self._files["seeding"] = _SEEDING
             reads.append("{seeding}")
@@ -239,6 +279,8 @@ class _JobBuilder:
         if isinstance(limits, Train) and limits.in_copy:
             writes.append(f"{{folder}}/{COPY}")
         box = self._inputs.interpreter.enclosed(limits_box(limits, self._inputs.containment))
+        if isinstance(limits, Train):
+            box = _with_data(box, self._inputs.bound)
         box = replace(box, reads=(*box.reads, *self._shared, *reads), writes=tuple(writes))
         output_bytes = int(limits.output_mb * 1e6)
         step = Step(name, tuple(arguments), "{code}", environment, limits.time_limit_s, output_bytes, box)
@@ -258,8 +300,17 @@ class _JobBuilder:
 
 
 def checks_box(inputs: TrialInputs, train: Train) -> Box:
-    """The box of a candidate's checks: the training's level and limits."""
-    return inputs.interpreter.enclosed(limits_box(train, inputs.containment))
+    """The box of a candidate's checks: the training's level, limits and data."""
+    box = inputs.interpreter.enclosed(limits_box(train, inputs.containment))
+    box = replace(box, reads=(*box.reads, *(str(bound.path) for bound in inputs.bound)))
+    return _with_data(box, inputs.bound)
+
+
+def _with_data(box: Box, bound: Sequence[bound_data.BoundData]) -> Box:
+    """The box with the data at its other places, and without the keys in it."""
+    mounts = [one.mount for one in bound if one.mount is not None]
+    covers = [path for one in bound for path in one.covers]
+    return replace(box, mounts=tuple(mounts), covers=(*box.covers, *covers))
 
 
 def argv_of(command: str, python: str, seed: int | str = UNSEEDED) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.lab.schemas.data_entry import Data, DataEntry
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.lab.schemas.record import Record
@@ -287,7 +288,11 @@ class Docs(Record):
 
 
 class Config(Record):
-    """The configuration of a lab. Only `metric` has no default."""
+    """The configuration of a lab. Only `metric` has no default.
+
+    `data` is the training's data that trials read: a path, or a list of paths and [entries](#dataentry). The first one
+    is AUTOLAB_DATA.
+    """
 
     FILE: ClassVar[str] = ".autolab/config.yaml"
 
@@ -298,7 +303,7 @@ class Config(Record):
     train: Train = Train(command="{python} train.py")
     predict: Command | None = None
     evaluate: Evaluate | None = None
-    data: str | None = None
+    data: Data | None = None
     run_time_minutes: tuple[float, float] = (5.0, 40.0)
     researcher: ResearcherConfig = ResearcherConfig()
     reviewer: ResearcherConfig | None = None
@@ -313,15 +318,43 @@ class Config(Record):
     push: Literal["never", "kept", "always"] = "never"
     tracking: tuple[str, ...] = ()
 
+    @property
+    def data_entries(self) -> tuple[DataEntry, ...]:
+        """The training's data, the first of which is AUTOLAB_DATA; empty if there is none."""
+        entries = self.data if isinstance(self.data, tuple) else (self.data,)
+        return tuple(DataEntry(path=entry) if isinstance(entry, str) else entry for entry in entries if entry)
+
+    @property
+    def data_in_repository(self) -> tuple[str, ...]:
+        """The paths of the data that lie in the repository, relative to its root."""
+        return tuple(entry.path for entry in self.data_entries if not entry.lies_outside)
+
     @model_validator(mode="after")
     def _splits_apart(self) -> Config:
-        if self.evaluate is None or not self.data:
+        if self.evaluate is None:
             return self
         # Trainings read all of `data`: the labels that they are measured on must not lie in it.
         for name, path in (("eval", self.evaluate.eval), ("holdout", self.evaluate.holdout)):
-            if path and PurePosixPath(path).is_relative_to(PurePosixPath(self.data)):
-                lies = f"{path} lies in data ({self.data}), which trainings read"
-                raise ValueError(f"evaluate.{name}: {lies}: move it out")
+            for folder in self.data_in_repository:
+                if path and PurePosixPath(path).is_relative_to(PurePosixPath(folder)):
+                    lies = f"{path} lies in data ({folder}), which trainings read"
+                    raise ValueError(f"evaluate.{name}: {lies}: move it out")
+        return self
+
+    @model_validator(mode="after")
+    def _data_has_places(self) -> Config:
+        entries = self.data_entries
+        places = [entry.place for entry in entries]
+        for place in places:
+            if places.count(place) > 1:
+                raise ValueError(f"data: two entries are seen at {place}; give one of them another `at`")
+        if self.train.in_copy:
+            return self
+        # One folder alone needs no link: a program finds it by AUTOLAB_DATA.
+        for entry in entries[1:] if entries and entries[0].is_plain else entries:
+            if entry.is_relative:
+                way_out = "set train.in_copy: true, for a copy of the code in which it can be linked"
+                raise ValueError(f"data: {entry.place}: the code of trials is read-only; {way_out}")
         return self
 
     @model_validator(mode="after")
