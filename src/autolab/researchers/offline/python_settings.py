@@ -10,14 +10,17 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from autolab.researchers.offline.command_values import command_values, word_value
 from autolab.researchers.offline.knob_kinds import normal_name
 from autolab.researchers.offline.reached_files import Reached, ReachedFile, parsed
 from autolab.researchers.offline.source_setting import Scalar, SourceSetting, parse_number
 
 _MAIN = re.compile(r"^(?:main|train|run|fit|cli|experiment|start)\w*$")
+_EVALUATES = re.compile(r"_*(?:eval|valid|test|infer|predict|sample|generat)")
+"""Functions whose settings are those of the evaluation."""
 _NOT_READ = 1
 """How often a key of a dictionary is a text where nobody reads it: where it is written."""
 
@@ -38,11 +41,13 @@ def python_settings(reached: Reached) -> list[SourceSetting]:
     extra = {target.rpartition(".")[2] for file in reached.of("yaml") for target in _targets(file.text)}
     live = _live(modules, extra)
     reads = _reads(live)
-    given = _given(live)
+    calls = _calls(live)
     found: list[SourceSetting] = []
     for module in modules:
-        reader = _Reader(module, live[module.file.path], reads, reached.flags, given)
+        reader = _Reader(module, live[module.file.path], reads, reached.flags, calls)
         found += reader.settings()
+        if module.file.rank == 1:
+            found += reader.told_settings(reached.words)
     tables = [keys for module in modules for keys in _tables(module)]
     return [_with_choices(setting, tables) for setting in found]
 
@@ -143,16 +148,16 @@ def _reads(live: dict[str, list[ast.AST]]) -> Counter[str]:
     return counts
 
 
-def _given(live: dict[str, list[ast.AST]]) -> set[tuple[str, str]]:
-    """Class or function and keyword of each argument that live code gives: its default is not in force."""
-    given: set[tuple[str, str]] = set()
+def _calls(live: dict[str, list[ast.AST]]) -> dict[str, list[ast.Call]]:
+    """The calls in live code, by the last part of the name that is called."""
+    calls: dict[str, list[ast.Call]] = {}
     for nodes in live.values():
         for top in nodes:
             for node in ast.walk(top):
                 if isinstance(node, ast.Call):
                     name = ast.unparse(node.func).rpartition(".")[2]
-                    given.update((name, one.arg) for one in node.keywords if one.arg is not None)
-    return given
+                    calls.setdefault(name, []).append(node)
+    return calls
 
 
 class _Reader:
@@ -164,9 +169,9 @@ class _Reader:
         live: Sequence[ast.AST],
         reads: Counter[str],
         flags: dict[str, str],
-        given: set[tuple[str, str]],
+        calls: Mapping[str, Sequence[ast.Call]],
     ) -> None:
-        self._given = given
+        self._calls = calls
         self._file, self._module, self._live = module.file, module, live
         self._reads, self._flags = reads, flags
         self._lines = module.file.text.split("\n")
@@ -187,11 +192,41 @@ class _Reader:
                     found += self._parameters(node)
                 elif isinstance(node, ast.Dict):
                     found += self._entries(node)
+                elif isinstance(node, ast.BinOp):
+                    found += self._step(node)
         found += self._attributes()
         # Without a schedule gamma is the discount of rewards, which belongs to the task.
         if not re.search(r"LR\b|scheduler", self._file.text):
             found = [setting for setting in found if setting.name != "gamma"]
         return [setting for setting in found if setting.rank < 0 or self._in_force(setting)]
+
+    def told_settings(self, words: Mapping[str, str]) -> Iterator[SourceSetting]:
+        """Values of the command that a line behind the parser can replace, where the program reads their names."""
+        tree, text = self._module.tree, self._file.text
+        for told in command_values(tree, text, self._flags, words):
+            group, _, name = told.name.rpartition(".")
+            if self._reads[name] == 0:
+                continue
+            # An earlier idea that was kept has left its line there.
+            earlier = self._assignment(told.target, told.place)
+            if earlier is not None:
+                yield replace(earlier, name=name, group=group, rank=-10.0)
+                continue
+            place = told.place
+            setting = SourceSetting(self._file.path, "python", name, told.value, place, place, -5.0, group=group)
+            yield replace(setting, template=told.template)
+
+    def _assignment(self, target: str, after: int) -> SourceSetting | None:
+        """The last plain assignment to `target` from the offset on."""
+        last = None
+        for node in ast.walk(self._module.tree):
+            named, value_node = _assigned(node)
+            if named is None or value_node is None or ast.unparse(named) != target:
+                continue
+            value = _scalar(value_node)
+            if value is not None and self._offset(named.lineno, named.col_offset) >= after:
+                last = self._setting(target, value_node, value)
+        return last
 
     def _in_force(self, setting: SourceSetting) -> bool:
         """Whether the command does not set it: an edit of the default would change nothing."""
@@ -226,6 +261,14 @@ class _Reader:
         while parent is not None and not isinstance(parent, ast.ClassDef):
             parent = self._parents.get(parent)
         return parent.name if isinstance(parent, ast.ClassDef) else ""
+
+    def _functions(self, node: ast.AST) -> Iterator[str]:
+        """The names of the functions around a node."""
+        parent = self._parents.get(node)
+        while parent is not None:
+            if isinstance(parent, ast.FunctionDef):
+                yield parent.name
+            parent = self._parents.get(parent)
 
     def _is_read(self, name: str) -> bool:
         return self._reads[name] > _NOT_READ
@@ -272,7 +315,7 @@ class _Reader:
 
     def _after_configurator(self, executed: ast.stmt, constants: dict[str, SourceSetting]) -> Iterator[SourceSetting]:
         for name, setting in constants.items():
-            value = _told(self._flags.get(normal_name(name)))
+            value = word_value(self._flags.get(normal_name(name)))
             if value is not None and setting.rank > 0 and self._is_read(name):
                 place = self._end_of_line(executed)
                 yield replace(
@@ -358,7 +401,7 @@ class _Reader:
 
     def _told_argument(self, setting: SourceSetting, word: str) -> Iterator[SourceSetting]:
         """A flag that the command gives: a line behind the parser sets the value in its place."""
-        value = word if isinstance(setting.value, str) else _told(word)
+        value = word if isinstance(setting.value, str) else word_value(word)
         if isinstance(setting.value, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         for name, statement in self._parsed_names().items():
@@ -388,6 +431,8 @@ class _Reader:
         # A loader of the evaluation is known by what it is called or what it is given.
         if name.endswith("Loader") and node.args:
             group = f"{group} {ast.unparse(node.args[0])}".strip()
+        if any(_EVALUATES.match(function) for function in self._functions(node)):
+            return
         if self._in_table(node):
             return
         for keyword in node.keywords:
@@ -427,13 +472,19 @@ class _Reader:
                 defaults = [one.value for one in value_node.keywords if one.arg == "default"]
                 value_node = [*defaults, value_node][0]
             value = _scalar(value_node)
-            given = (node.name, target.id) in self._given
+            # A field that a call gives has no default in force.
+            given = any(one.arg == target.id for call in self._calls.get(node.name, ()) for one in call.keywords)
             if value is not None and self._is_read(target.id) and not given:
                 yield replace(self._setting(target.id, value_node, value, node.name), choices=_annotated(statement))
 
     def _parameters(self, node: ast.FunctionDef) -> Iterator[SourceSetting]:
-        """Defaults of the main function of the script, where no call gives the argument."""
-        if self._file.rank != 1 or not _MAIN.match(node.name) or self._owner(node):
+        """Defaults of a function, or of what makes an object of a class, where no call gives the argument."""
+        called = self._owner(node) if node.name == "__init__" else node.name
+        is_main = self._file.rank == 1 and _MAIN.match(node.name) and not self._owner(node)
+        # A name that nobody calls may be a base class, or be called through a table.
+        if not is_main and (called not in self._calls or (self._owner(node) and node.name != "__init__")):
+            return
+        if _EVALUATES.match(node.name):
             return
         arguments = [*node.args.posonlyargs, *node.args.args]
         pairs = list(zip(arguments[len(arguments) - len(node.args.defaults) :], node.args.defaults, strict=True))
@@ -442,14 +493,13 @@ class _Reader:
         ]
         for argument, default in pairs:
             value = _scalar(default)
-            if value is not None and self._is_read(argument.arg) and not self._is_given(node.name, argument.arg):
+            if value is not None and self._is_read(argument.arg) and not self._is_given(called, argument.arg):
                 yield self._setting(argument.arg, default, value)
 
     def _is_given(self, function: str, argument: str) -> bool:
-        for node in ast.walk(self._module.tree):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != function:
-                continue
-            if node.args or any(one.arg in (argument, None) for one in node.keywords):
+        """Whether a call gives the argument, or may give it by its place."""
+        for call in self._calls.get(function, ()):
+            if call.args or any(one.arg in (argument, None) for one in call.keywords):
                 return True
         return False
 
@@ -464,6 +514,15 @@ class _Reader:
             # A result that is reported is no setting, and has no literal value.
             if name is not None and value is not None and self._is_read(name):
                 yield self._setting(name, value_node, value, self._entry_group(node))
+
+    def _step(self, node: ast.BinOp) -> Iterator[SourceSetting]:
+        """The size of a step that is written by hand: `-0.1 * param.grad`."""
+        for number, other in ((node.left, node.right), (node.right, node.left)):
+            plain = number.operand if isinstance(number, ast.UnaryOp) and isinstance(number.op, ast.USub) else number
+            value = _scalar(plain)
+            is_gradient = isinstance(other, ast.Attribute) and other.attr == "grad"
+            if isinstance(node.op, ast.Mult) and is_gradient and isinstance(value, float):
+                yield self._setting("learning_rate", plain, value)
 
     def _in_table(self, node: ast.AST) -> bool:
         """Whether a configuration is one of several in a table that is looked up by name."""
@@ -504,13 +563,6 @@ def _text(node: ast.expr | None) -> str | None:
 def normal_name_of_flag(option: str) -> str:
     """The attribute that argparse makes of `--weight-decay`."""
     return option.lstrip("-").replace("-", "_")
-
-
-def _told(word: str | None) -> Scalar | None:
-    """The value of a flag's word: a number or a switch."""
-    if word in ("True", "False"):
-        return word == "True"
-    return None if word is None else parse_number(word)
 
 
 def _choices(keywords: dict[str | None, ast.expr], value: Scalar) -> tuple[str, ...]:

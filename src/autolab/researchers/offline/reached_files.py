@@ -46,10 +46,12 @@ class Reached:
     """The files, nearest to the command first, and what the command itself sets.
 
     `flags`: normal name of each flag or variable with its value. A candidate cannot change these.
+    `words`: normal name of each flag with its name as the program knows it, such as `model.n_layer`.
     """
 
     files: list[ReachedFile] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
 
     def of(self, language: str) -> list[ReachedFile]:
         return [file for file in self.files if file.language == language]
@@ -121,9 +123,15 @@ class _CommandWalk:
             after = words[index + 1] if index + 1 < len(words) else ""
             match = _FLAG.match(word)
             if match:
-                self.reached.flags[normal_name(match[1])] = match[2]
+                self._flag(match[1], match[2])
             elif word.startswith("-") and word.strip("-"):
-                self.reached.flags[normal_name(word)] = "" if _is_flag(after) else after
+                self._flag(word.lstrip("-"), "" if _is_flag(after) else after)
+
+    def _flag(self, name: str, value: str) -> None:
+        self.reached.flags[normal_name(name)] = value
+        word = name.replace("-", "_")
+        if all(part.isidentifier() for part in word.split(".")):
+            self.reached.words[normal_name(name)] = word
 
     def _file(self, word: str, after: str, rank: float) -> bool:
         """Add the file that a word of a command names."""
