@@ -26,13 +26,15 @@ _COMMAND = re.compile(r"(?:^|\.)(?:command|Fire|run|cli)$")
 class CommandValue:
     """A value of the command in force: a line at offset `place` can replace it.
 
-    `template` is the line with `{}` for the new value; `name` may have dots.
+    `template` is the line with `{}` for the new value; `name` may have dots. `exists`: the program refuses a command
+    with a name that it does not have, so that nobody has to read the name in the code.
     """
 
     name: str
     value: Scalar
     place: int
     template: str
+    exists: bool = False
 
     @property
     def target(self) -> str:
@@ -115,7 +117,7 @@ def _function(
         if value is None:
             continue
         if by_hydra and parameters and "/" not in word:
-            yield CommandValue(word, value, place, f"{indent}{parameters[0]}.{word} = {{}}\n")
+            yield CommandValue(word, value, place, f"{indent}{parameters[0]}.{word} = {{}}\n", exists=True)
         elif by_words and word in parameters:
             yield CommandValue(word, value, place, f"{indent}{word} = {{}}\n")
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from autolab.researchers.offline.choices import annotated_choices, flag_choices, tables, text_of, with_choices
 from autolab.researchers.offline.command_values import command_values, word_value
 from autolab.researchers.offline.knob_kinds import normal_name
 from autolab.researchers.offline.reached_files import Reached, ReachedFile, parsed
@@ -21,6 +22,10 @@ from autolab.researchers.offline.source_setting import Scalar, SourceSetting, pa
 _MAIN = re.compile(r"^(?:main|train|run|fit|cli|experiment|start)\w*$")
 _EVALUATES = re.compile(r"_*(?:eval|valid|test|infer|predict|sample|generat)")
 """Functions whose settings are those of the evaluation."""
+_TELLING = {"label_smoothing", "weight_decay", "lr", "learning_rate", "momentum", "max_norm", "nesterov"}
+"""Keywords that mean the same in every function."""
+_AMBIGUOUS = {"dim", "bias", "norm", "skip", "flip", "crop", "attention", "depth", "std"}
+"""Names of variables inside a function that are an axis, a tensor or a flag of the data more often than a setting."""
 _NOT_READ = 1
 """How often a key of a dictionary is a text where nobody reads it: where it is written."""
 
@@ -48,29 +53,8 @@ def python_settings(reached: Reached) -> list[SourceSetting]:
         found += reader.settings()
         if module.file.rank == 1:
             found += reader.told_settings(reached.words)
-    tables = [keys for module in modules for keys in _tables(module)]
-    return [_with_choices(setting, tables) for setting in found]
-
-
-def _with_choices(setting: SourceSetting, tables: Sequence[tuple[str, ...]]) -> SourceSetting:
-    """The setting with the keys of the table that its value is looked up in, if nothing else says what it may be."""
-    if setting.choices or not isinstance(setting.value, str):
-        return setting
-    holding = [keys for keys in tables if setting.value in keys]
-    return replace(setting, choices=holding[0]) if holding else setting
-
-
-def _tables(module: _Module) -> Iterator[tuple[str, ...]]:
-    """The keys of each dictionary that is looked up by name: `{"sgd": SGD, "adam": Adam}[name]`."""
-    looked_up = {ast.unparse(node.value) for node in ast.walk(module.tree) if isinstance(node, ast.Subscript)}
-    for node in ast.walk(module.tree):
-        named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in looked_up
-        if not isinstance(node, ast.Subscript | ast.Assign) or not (named or isinstance(node, ast.Subscript)):
-            continue
-        if isinstance(node.value, ast.Dict):
-            keys = [_text(key) for key in node.value.keys]
-            if len(keys) > 1 and None not in keys:
-                yield tuple(key for key in keys if key is not None)
+    listed = [table for module in modules for table in tables(module.tree)]
+    return [with_choices(setting, listed) for setting in found]
 
 
 def names_read(reached: Reached) -> Counter[str]:
@@ -190,6 +174,9 @@ class _Reader:
                     found += self._fields(node)
                 elif isinstance(node, ast.FunctionDef):
                     found += self._parameters(node)
+                    found += self._variables(node)
+                elif isinstance(node, ast.If) and node in self._module.rest:
+                    found += self._variables(node)
                 elif isinstance(node, ast.Dict):
                     found += self._entries(node)
                 elif isinstance(node, ast.BinOp):
@@ -205,7 +192,7 @@ class _Reader:
         tree, text = self._module.tree, self._file.text
         for told in command_values(tree, text, self._flags, words):
             group, _, name = told.name.rpartition(".")
-            if self._reads[name] == 0:
+            if self._reads[name] == 0 and not told.exists:
                 continue
             # An earlier idea that was kept has left its line there.
             earlier = self._assignment(told.target, told.place)
@@ -372,6 +359,21 @@ class _Reader:
             yield from self._environment(node)
         elif name[:1].isupper() or name == "dict":
             yield from self._keywords(node, name)
+        elif name.startswith("clip_grad_norm") and len(node.args) > 1:
+            value = _scalar(node.args[1])
+            if value is not None:
+                yield self._setting("max_norm", node.args[1], value)
+        else:
+            yield from self._telling(node)
+
+    def _telling(self, node: ast.Call) -> Iterator[SourceSetting]:
+        """`F.cross_entropy(output, labels, label_smoothing=0.1)`."""
+        if any(_EVALUATES.match(function) for function in self._functions(node)):
+            return
+        for keyword in node.keywords:
+            value = _scalar(keyword.value)
+            if keyword.arg in _TELLING and value is not None:
+                yield self._setting(keyword.arg, keyword.value, value)
 
     def _argument(self, node: ast.Call) -> Iterator[SourceSetting]:
         options = [word.value for word in node.args if isinstance(word, ast.Constant) and isinstance(word.value, str)]
@@ -379,11 +381,11 @@ class _Reader:
         if not long:
             return
         keywords = {one.arg: one.value for one in node.keywords}
-        name = _text(keywords.get("dest")) or normal_name_of_flag(long[0])
+        name = text_of(keywords.get("dest")) or normal_name_of_flag(long[0])
         if not self._is_read(name):
             return
         told = {normal_name(word) for word in options} & self._flags.keys()
-        given = _text(keywords.get("action")) or ""
+        given = text_of(keywords.get("action")) or ""
         action = keywords.get("action")
         if given in ("store_true", "store_false") and "default" not in keywords and action is not None and not told:
             setting = self._setting(name, action, given == "store_false")
@@ -395,8 +397,8 @@ class _Reader:
             return
         if ast.unparse(keywords.get("type", default)) == "float" and isinstance(value, int):
             value = float(value)
-        setting = replace(self._setting(name, default, value), choices=_choices(keywords, value))
-        setting = replace(setting, hint=_text(keywords.get("help")) or setting.hint)
+        setting = replace(self._setting(name, default, value), choices=flag_choices(keywords, value))
+        setting = replace(setting, hint=text_of(keywords.get("help")) or setting.hint)
         yield from self._told_argument(setting, self._flags[min(told)]) if told else (setting,)
 
     def _told_argument(self, setting: SourceSetting, word: str) -> Iterator[SourceSetting]:
@@ -418,7 +420,7 @@ class _Reader:
     def _environment(self, node: ast.Call) -> Iterator[SourceSetting]:
         if len(node.args) != 2:
             return
-        name, default = _text(node.args[0]), node.args[1]
+        name, default = text_of(node.args[0]), node.args[1]
         value = _scalar(default)
         if isinstance(value, str):
             value = parse_number(value)
@@ -433,7 +435,9 @@ class _Reader:
             group = f"{group} {ast.unparse(node.args[0])}".strip()
         if any(_EVALUATES.match(function) for function in self._functions(node)):
             return
-        if self._in_table(node):
+        # A group of parameters has settings of its own on purpose: no decay for biases, say.
+        own_group = any(keyword.arg == "params" for keyword in node.keywords)
+        if self._in_table(node) or own_group:
             return
         for keyword in node.keywords:
             value = _scalar(keyword.value)
@@ -475,7 +479,9 @@ class _Reader:
             # A field that a call gives has no default in force.
             given = any(one.arg == target.id for call in self._calls.get(node.name, ()) for one in call.keywords)
             if value is not None and self._is_read(target.id) and not given:
-                yield replace(self._setting(target.id, value_node, value, node.name), choices=_annotated(statement))
+                yield replace(
+                    self._setting(target.id, value_node, value, node.name), choices=annotated_choices(statement)
+                )
 
     def _parameters(self, node: ast.FunctionDef) -> Iterator[SourceSetting]:
         """Defaults of a function, or of what makes an object of a class, where no call gives the argument."""
@@ -496,6 +502,21 @@ class _Reader:
             if value is not None and self._is_read(argument.arg) and not self._is_given(called, argument.arg):
                 yield self._setting(argument.arg, default, value)
 
+    def _variables(self, node: ast.FunctionDef | ast.If) -> Iterator[SourceSetting]:
+        """Variables of a function, or of the script's own start, that are assigned once and read there."""
+        if isinstance(node, ast.FunctionDef) and (_EVALUATES.match(node.name) or self._owner(node)):
+            return
+        names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+        stored = Counter(name.id for name in names if isinstance(name.ctx, ast.Store))
+        read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
+        for statement in node.body:
+            target, value_node = _assigned(statement)
+            if not isinstance(target, ast.Name) or value_node is None or target.id in _AMBIGUOUS:
+                continue
+            value = _scalar(value_node)
+            if value is not None and stored[target.id] == 1 and target.id in read:
+                yield self._setting(target.id, value_node, value)
+
     def _is_given(self, function: str, argument: str) -> bool:
         """Whether a call gives the argument, or may give it by its place."""
         for call in self._calls.get(function, ()):
@@ -505,7 +526,7 @@ class _Reader:
 
     def _entries(self, node: ast.Dict) -> Iterator[SourceSetting]:
         """`{"lr": 0.1}`, where the key is read somewhere else."""
-        keys = [_text(key) for key in node.keys]
+        keys = [text_of(key) for key in node.keys]
         # A group of parameters has settings of its own on purpose: no decay for biases, say.
         if "params" in keys or self._in_table(node):
             return
@@ -532,7 +553,7 @@ class _Reader:
     def _entry_group(self, node: ast.Dict) -> str:
         parent = self._parents.get(node)
         if isinstance(parent, ast.Dict):
-            names = [_text(key) for key, value in zip(parent.keys, parent.values, strict=True) if value is node]
+            names = [text_of(key) for key, value in zip(parent.keys, parent.values, strict=True) if value is node]
             return names[0] or ""
         return ""
 
@@ -556,32 +577,6 @@ def _scalar(node: ast.expr) -> Scalar | None:
     return None
 
 
-def _text(node: ast.expr | None) -> str | None:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
 def normal_name_of_flag(option: str) -> str:
     """The attribute that argparse makes of `--weight-decay`."""
     return option.lstrip("-").replace("-", "_")
-
-
-def _choices(keywords: dict[str | None, ast.expr], value: Scalar) -> tuple[str, ...]:
-    """What a flag may be: its choices, or the list in its help that names the default."""
-    listed = keywords.get("choices")
-    if isinstance(listed, ast.List | ast.Tuple):
-        return tuple(text for text in map(_text, listed.elts) if text is not None)
-    if not isinstance(value, str):
-        return ()
-    for inner in re.findall(r"[(\[{]([^)\]}]*)[)\]}]", _text(keywords.get("help")) or ""):
-        words = [word.strip(" '\"") for word in re.split(r"[,|]|\bor\b", inner)]
-        if value in words and len(words) > 1 and all(re.fullmatch(r"[\w.-]+", word) for word in words):
-            return tuple(words)
-    return ()
-
-
-def _annotated(statement: ast.stmt) -> tuple[str, ...]:
-    """The choices of a field whose type is `Literal["a", "b"]`."""
-    if not isinstance(statement, ast.AnnAssign) or "Literal[" not in ast.unparse(statement.annotation):
-        return ()
-    texts = [node.value for node in ast.walk(statement.annotation) if isinstance(node, ast.Constant)]
-    return tuple(text for text in texts if isinstance(text, str))

@@ -89,12 +89,9 @@ class _CommandWalk:
 
     def command(self, line: str, rank: float, *, frozen: bool) -> None:
         """`frozen`: the words are the lab's own, so what they set is set for every candidate."""
-        for part in re.split(r"&&|\|\||;|\||\n", re.sub(r"\\\n", " ", line)):
-            try:
-                words = shlex.split(part, comments=True)
-            except ValueError:
-                words = part.split()
-            self._part(words, rank, frozen)
+        for physical in re.sub(r"\\\n", " ", line).split("\n"):
+            for words in _simple_commands(physical):
+                self._part(words, rank, frozen)
 
     def _part(self, words: list[str], rank: float, frozen: bool) -> None:
         while words and re.match(r"[A-Za-z_]\w*=", words[0]):
@@ -306,6 +303,24 @@ def _plain(path: str) -> str:
         elif part not in ("", ".", ".."):
             parts.append(part)
     return "/".join(parts)
+
+
+def _simple_commands(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line; an operator in quotes belongs to an argument, as in `sh -c 'make && ./x'`."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    try:
+        for token in lexer:
+            if set(token) <= set(";|&"):
+                yield words
+                words = []
+            else:
+                words.append(token)
+    except ValueError:
+        # A quote that does not end on this line.
+        words = line.split()
+    yield words
 
 
 def _is_flag(word: str) -> bool:
