@@ -306,7 +306,7 @@ def _plain(path: str) -> str:
 
 
 def _simple_commands(line: str) -> Iterator[list[str]]:
-    """The words of each command of a line; an operator in quotes belongs to an argument, as in `sh -c 'make && ./x'`."""
+    """The words of each command of a line. An operator in quotes is part of an argument: `sh -c 'make && ./x'`."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&")
     lexer.whitespace_split = True
     words: list[str] = []
