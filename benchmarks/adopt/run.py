@@ -244,7 +244,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--repos", type=Path, required=True, help="folder of the checkouts")
     parser.add_argument("--only", nargs="*", help="names of entries")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="Python with torch and the like")
-    parser.add_argument("--datasets", type=Path, default=Path("datasets"), help="holds tinyshakespeare.txt and the like")
+    parser.add_argument(
+        "--datasets", type=Path, default=Path("datasets"), help="holds tinyshakespeare.txt and the like"
+    )
     parser.add_argument("--work", type=Path, default=Path("adopted"), help="where copies and results are kept")
     parser.add_argument("--table", type=Path, default=HERE / "repositories.yaml", help="the entries")
     parser.add_argument("--longest", type=int, default=1800, help="seconds that one command may take")

@@ -1,7 +1,7 @@
 """Small data in the formats of public repositories, made of one text, for trainings of seconds without a download.
 
     python small_data.py words FOLDER TEXT    train.txt, valid.txt, test.txt (pytorch/examples, word_language_model)
-    python small_data.py llmc FOLDER TEXT     a random GPT-2 of 2 layers, a tokenizer of bytes, two files of tokens (llm.c)
+    python small_data.py llmc FOLDER TEXT     a random GPT-2 of 2 layers, a tokenizer of bytes, files of tokens (llm.c)
 
 Standard library only. The same text gives the same bytes.
 """

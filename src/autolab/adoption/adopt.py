@@ -22,6 +22,7 @@ from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.program_probe import Probed
 from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_libraries
 from autolab.adoption.repository import Repository, open_repository
+from autolab.adoption.search_space import search_space
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError
 from autolab.lab.create import register
@@ -78,6 +79,7 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
         *_notes(repository, program, program_seed, config),
         *notes_of(own_imports, program.name),
         note_of(filtered),
+        search_space(repository, config),
     ]
     for note in filter(None, notes):
         tell(f"note: {note}")
