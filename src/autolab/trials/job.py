@@ -70,12 +70,11 @@ elif [ -n "$model" ] && [ "$status" -eq 0 ]; then
     status=1
 fi
 cd /
-rm -rf "$copy" 2>/dev/null || true
-exit $status
 """
 """Runs the command in a copy of the code that it may write to. The copy begins without the files of metrics and model,
 which may be committed and old. A link in the copy leads to training data that lies in the lab. The seed takes the place
 of the constants in it: `SeedConstant.shell_words`, four words each."""
+_REMOVE_COPY, _EXIT = 'rm -rf "$copy" 2>/dev/null || true\n', "exit $status\n"
 _SEEDING = Path(__file__).with_name("seeding")
 """The folder whose `sitecustomize.py` seeds libraries."""
 _OWN_INPUTS_SCRIPT = 'cat "$1" > "$AUTOLAB_INPUTS" && shift && exec "$@"'
@@ -154,7 +153,8 @@ class TrialCommands:
         copied.append(str(len(self.train.seed_constants)))
         for entry in self.train.seed_constants:
             copied += SeedConstant.of(entry).shell_words(seed)
-        return ["/bin/sh", "-c", _COPYING_SCRIPT, "autolab", *copied, *arguments]
+        script = _COPYING_SCRIPT + _REMOVE_COPY + _EXIT
+        return ["/bin/sh", "-c", script, "autolab", *copied, *arguments]
 
 
 @dataclass(frozen=True)
@@ -274,6 +274,12 @@ class _JobBuilder:
             results=(f"train/{metrics_file}",) if metrics_file else (),
             discarded=(COPY,),
         )
+
+
+def keeping_copy(step: Step) -> Step:
+    """A training step that leaves its copy of the code behind, for whoever wants to see what it wrote there."""
+    arguments = [word.replace(_REMOVE_COPY, "") for word in step.argv]
+    return replace(step, argv=tuple(arguments))
 
 
 def checks_box(inputs: TrialInputs, train: Train) -> Box:
