@@ -37,6 +37,8 @@ EXCHANGES = (1, 2, 3)
 """By how many rows predictions are shifted against their labels."""
 LOOKED_FOR = 8
 """Rows of the inputs that are looked for in the training data."""
+FAR = 0.5
+"""A share of what a training reports of itself: a score that differs by more is worth a second look."""
 SEARCHED_BYTES = 2**31
 """Bytes of training data that are searched at most."""
 _FRAME = re.compile(r'File "[^"]*?([\w.-]+\.py)", line (\d+)')
@@ -270,15 +272,20 @@ def _unmoved(case: _Case, value: float) -> str:
 
 
 def _notes(trial: EvaluatorTrial, config: Config, fit: Fit, inputs: TrialInputs) -> Iterator[str]:
-    metric = config.metric.primary
-    own = metrics.read(trial.attempt, config.train.metrics, (), None, metrics.Primary.of(config))
-    if not isinstance(own, Problem) and metric in own:
-        value = fit.scores[EVAL][metric]
-        yield f"the training reports {metric} {own[metric]:.5g} of itself; that decides nothing any more"
-        if is_share(metric) and own[metric] > 1.5 and value <= 1:
+    metric, value = config.metric.primary, fit.scores[EVAL][config.metric.primary]
+    own = metrics.read(trial.attempt, config.train.metrics, (metric,), None, metrics.Primary.of(config))
+    if not isinstance(own, Problem):
+        reported = own[metric]
+        yield f"the training reports {metric} {reported:.5g} of itself; from now on that decides nothing"
+        if is_share(metric) and reported > 1.5 and value <= 1:
             yield (
-                f"the training reports {metric} in percent, eval.py gives a share: metric.success_delta is"
-                f" {config.metric.success_delta:g}, and a hundredth of it was meant: change it in {Config.FILE}"
+                f"it reports percent, and eval.py a share: metric.success_delta is {config.metric.success_delta:g}; if"
+                f" percent were meant, write {config.metric.success_delta / 100:g} in {Config.FILE}"
+            )
+        elif abs(value - reported) > FAR * abs(reported):
+            yield (
+                f"eval.py gives {value:.5g}, far from that: if the rows are alike, predict.py does not do to"
+                " its inputs what the training does (to_input), or loads other weights"
             )
     if inputs.data is not None and inputs.evaluation is not None:
         yield from _rows_in_data(inputs.data, inputs.evaluation.split, str(config.data))

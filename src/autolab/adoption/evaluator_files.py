@@ -112,9 +112,8 @@ def _torch_model(model: TrainedModel) -> tuple[str, str]:
     form = model.saved.form if model.saved is not None else "state"
     if form == "whole":
         comment = "  # noqa: F401: the saved model names it"
-        lines = 'return torch.load(path, map_location="cpu", weights_only=False).eval()'
-        return lines, _imports(model, comment)
-    lines = []
+        return 'return torch.load(path, map_location="cpu", weights_only=False).eval()', _imports(model, comment)
+    lines: list[str] = []
     weights = 'torch.load(path, map_location="cpu", weights_only=True)'
     if form == "checkpoint":
         assert model.saved is not None

@@ -28,7 +28,6 @@ from autolab.lab.git import find_root
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config, Evaluate, Predict
 from autolab.lab.trial_python import command_words
-from autolab.trials.inputs import hidden_from_trials
 
 COMMAND = "autolab init --evaluator"
 PREDICTION_S = 600
@@ -66,16 +65,23 @@ def add_evaluator(folder: Path, request: EvaluatorRequest, limit_s: float, tell:
 
 def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callable[[str], None]) -> str:
     config, paths = lab.config(), EvaluatorPaths.of(lab.root)
-    if config.evaluate is not None:
-        tell(f"the lab has an evaluator: {config.evaluate.script} gives {config.metric.primary}")
-        return _next(lab, config, config.evaluate.script)
+    evaluate = config.evaluate
+    if evaluate is not None:
+        tell(f"the lab has an evaluator: {evaluate.script} gives {config.metric.primary}")
+        if (evaluate.script, evaluate.eval, evaluate.holdout) != (
+            paths.script,
+            paths.split(EVAL),
+            paths.split(HOLDOUT),
+        ):
+            return _next(lab, evaluate.script)
     repository = _repository(lab)
     script = _script(repository, config)
     committed = frozenset(repository.git.files(repository.head))
     sources = read_sources(repository, script, command_words(config.train.command))
     model = search_model(sources, committed, request.model)
     missing = paths.missing()
-    if missing:
+    # What is in force and missing is a matter of git, not of a new skeleton.
+    if missing and evaluate is None:
         return _write(paths, missing, config, (model, request.checkpoint), tell)
     if request.model is not None or request.checkpoint is not None:
         raise UsageError(
@@ -86,12 +92,15 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
     name = script or config.train.command
     evaluated, fit = _fit(trial, config, paths, (model, name), limit_s, tell)
     assert evaluated.predict is not None and evaluated.evaluate is not None
-    text = _with_evaluator(lab.control / "config.yaml", config, evaluated.predict, evaluated.evaluate, tell)
-    _tell_fit(fit, evaluated, tell)
-    write_whole(lab.control / "config.yaml", text)
+    if evaluate is None:
+        text = _with_evaluator(lab.control / "config.yaml", config, evaluated.predict, evaluated.evaluate, tell)
+        _tell_fit(fit, evaluated, tell)
+        write_whole(lab.control / "config.yaml", text)
+        tell(f"added to {Config.FILE}: predict and evaluate, in a new protocol: nothing measured before counts in it")
+    else:
+        _tell_fit(fit, evaluated, tell)
     trial.discard()
-    tell(f"added to {Config.FILE}: predict and evaluate, in a new protocol: nothing measured before counts in it")
-    return _next(lab, evaluated, paths.predict, paths.script)
+    return _next(lab, paths.predict, paths.script)
 
 
 def _repository(lab: Lab) -> Repository:
@@ -262,11 +271,13 @@ def _tell_fit(fit: Fit, config: Config, tell: Callable[[str], None]) -> None:
         f"metric of record: {metric}, by {config.evaluate.script}: {first:.5g} on the evaluation, {second:.5g} on the"
         " holdout, of a short training"
     )
-    hidden = ", ".join(hidden_from_trials(config)[3:])
-    tell(f"hidden from trainings: {hidden}; predictions get the inputs alone")
+    evaluate = config.evaluate
+    tell(
+        f"trainings see none of {evaluate.script}, {evaluate.eval} and {evaluate.holdout}; predictions the inputs alone"
+    )
 
 
-def _next(lab: Lab, config: Config, *files: str) -> str:
+def _next(lab: Lab, *files: str) -> str:
     """The command that comes next: first of all, the files have to be in a commit."""
     head = lab.git.head() or ""
     changed = []
