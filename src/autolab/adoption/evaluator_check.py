@@ -153,7 +153,7 @@ def check_fit(trial: EvaluatorTrial, config: Config, paths: EvaluatorPaths) -> F
     for name, split in ((EVAL, evaluation.split), (HOLDOUT, evaluation.holdout)):
         end, predictions = trial.predict(config, inputs, holdout=name == HOLDOUT)
         if end.outcome != "completed":
-            fit.problems.append(f"{paths.predict}: {_failure(trial, end, paths)}")
+            fit.problems.append(_failure(trial, end, paths))
             return fit
         problem = _judge(fit, _Case(paths, config, evaluation, name, split, predictions))
         # The other split would say the same again.
@@ -170,7 +170,7 @@ def _failure(trial: EvaluatorTrial, end: Exit, paths: EvaluatorPaths) -> str:
     probed = Probed(end.outcome, end.message, end.seconds, trial.printed(end.step, "out"), err)
     lines = [line for file, line in _FRAME.findall(decode(err)) if file == paths.predict]
     error = cause(probed) or end.message
-    return f"line {lines[-1]}: {error}" if lines else error
+    return f"{paths.predict}, line {lines[-1]}: {error}" if lines else f"{paths.predict}: {error}"
 
 
 @dataclass(frozen=True)

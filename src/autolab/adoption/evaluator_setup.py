@@ -99,6 +99,10 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
         tell(f"added to {Config.FILE}: predict and evaluate, in a new protocol: nothing measured before counts in it")
     else:
         _tell_fit(fit, evaluated, tell)
+    if paths.maker in committed:
+        tell(
+            f"note: {paths.maker} is committed, so that candidates can read where the labels come from; git rm --cached"
+        )
     trial.discard()
     return _next(lab, paths.predict, paths.script)
 

@@ -27,7 +27,10 @@ def score(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The metrics. Predictions are scores of the classes: logits or log-probabilities."""
     if predictions.shape[:-1] != labels.shape or predictions.shape[-1] <= labels.max():
         want = (*labels.shape, int(labels.max()) + 1)
-        sys.exit(f"eval.py: predictions have shape {predictions.shape}; give a score for each class, at least {want}")
+        way_out = (
+            "" if predictions.shape[-1] > 1 else "; of one logit z for two classes: numpy.stack([0 * z, z], axis=-1)"
+        )
+        sys.exit(f"eval.py: predictions have shape {predictions.shape}; give scores of the classes {want}{way_out}")
     values = predictions.astype(np.float64)
     values -= values.max(axis=-1, keepdims=True)
     log_probabilities = values - np.log(np.exp(values).sum(axis=-1, keepdims=True))
