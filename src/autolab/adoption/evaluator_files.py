@@ -100,11 +100,23 @@ def _predict_text(model: TrainedModel, checkpoint: str) -> str:
     text = (SKELETONS / name).read_text()
     text = text.replace("    raise NotImplementedError(path)  # @load", f"    {lines}")
     text = text.replace("    raise NotImplementedError(model)  # @predict", f"    {_prediction(function, model)}")
+    if "setting(" in lines:
+        text = _with_settings(text)
     text = text.replace("# @imports\n", imports)
     if checkpoint:
         text = text.replace('CHECKPOINT = "model.pt"', f"CHECKPOINT = {json.dumps(checkpoint)}")
         text = text.replace('CHECKPOINT = "model.npz"', f"CHECKPOINT = {json.dumps(checkpoint)}")
     return text
+
+
+def _with_settings(text: str) -> str:
+    """The text of predict.py with the function that reads constants of the candidate's code."""
+    function = (SKELETONS / "setting.py").read_text().partition("\n\n\n")[2]
+    text = text.replace(
+        "import os\nfrom pathlib import Path\n",
+        "import ast\nimport os\nfrom pathlib import Path\nfrom typing import Any\n",
+    )
+    return text.replace("def load_model(", f"{function}\n\ndef load_model(")
 
 
 def _torch_model(model: TrainedModel) -> tuple[str, str]:

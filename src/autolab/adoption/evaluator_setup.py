@@ -77,8 +77,8 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
     repository = _repository(lab)
     script = _script(repository, config)
     committed = frozenset(repository.git.files(repository.head))
-    sources = read_sources(repository, script, command_words(config.train.command))
-    model = search_model(sources, committed, request.model)
+    words = command_words(config.train.command)
+    model = search_model(read_sources(repository, script, words), committed, words, request.model)
     missing = paths.missing()
     # What is in force and missing is a matter of git, not of a new skeleton.
     if missing and evaluate is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import posixpath
-from collections.abc import Iterator, Sequence, Set
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from autolab.adoption.program_sources import ProgramSources, SourceFile
@@ -32,6 +33,7 @@ _SAVES = {
     "save_file": 1,
 }
 """Functions that save a model, and which of their arguments is the path."""
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 _DEPTH = 12
 """Steps that a value is followed at most: variables may refer to each other."""
 
@@ -83,13 +85,17 @@ class TrainedModel:
     classes: tuple[ModelClass, ...]
 
 
-def search_model(sources: ProgramSources, committed: Set[str], name: str | None) -> TrainedModel:
-    """The model of a program; `name` is the user's `module:Class`. UsageError: the sources have no such class."""
+def search_model(sources: ProgramSources, committed: Set[str], words: Sequence[str], name: str | None) -> TrainedModel:
+    """The model of a program that the command `words` runs; `name` is the user's `module:Class`.
+
+    UsageError: the sources have no such class.
+    """
     classes = _model_classes(sources, committed)
     every_class = _classes(sources, committed)
     saves = [saved for source in sources.code for saved in _saves(source)]
     saved = _most_likely(saves)
-    values = [_Values(source) for source in sources.code if source.tree is not None]
+    flags = _flags(words)
+    values = [_Values(source, flags) for source in sources.code if source.tree is not None]
     cls = _given(name, every_class) if name else _trained(classes, saved, values)
     call = UNKNOWN
     imports: tuple[ModelClass, ...] = ()
@@ -179,7 +185,7 @@ def _dotted(node: ast.AST) -> str:
 
 
 def _saves(source: SourceFile) -> Iterator[SavedModel]:
-    values = _Values(source)
+    values = _Values(source, {})
     for node in ast.walk(source.tree or ast.Module([], [])):
         if not isinstance(node, ast.Call):
             continue
@@ -232,10 +238,23 @@ def _most_likely(saves: Sequence[SavedModel]) -> SavedModel | None:
 # How the model is built
 
 
+def _flags(words: Sequence[str]) -> dict[str, str]:
+    """The flags with a number that a command gives, by the name that the program has for each: `--n-layer 2`."""
+    flags = {}
+    for word, after in zip(words, [*words, ""][1:], strict=True):
+        name, equals, value = word.partition("=")
+        text = value if equals else after
+        if name.startswith("--") and _NUMBER.fullmatch(text):
+            flags[name.lstrip("-").replace("-", "_")] = text
+    return flags
+
+
 class _Values:
     """The values of a file's variables and attributes that are assigned once, and the defaults of its flags."""
 
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: SourceFile, given: Mapping[str, str]) -> None:
+        self.path_of_file = source.path
+        self._given = given
         self._of: dict[str, list[ast.expr]] = {}
         self._flags: dict[str, ast.expr] = {}
         for node in ast.walk(source.tree or ast.Module([], [])):
@@ -268,7 +287,7 @@ class _Values:
         for values in self._of.values():
             for value in values:
                 call = _unwrapped(value)
-                if call is not None:
+                if isinstance(call, ast.Call):
                     yield call
 
     def building(self, name: str, depth: int = 0) -> ast.Call | None:
@@ -277,23 +296,41 @@ class _Values:
         # `raw_model = model.module if ddp else model`
         if isinstance(value, ast.IfExp):
             value = value.orelse
-        if isinstance(value, ast.Name) and depth < _DEPTH:
-            return self.building(value.id, depth + 1)
-        return _unwrapped(value) if value is not None else None
+        inner = _unwrapped(value) if value is not None else None
+        if isinstance(inner, ast.Name) and depth < _DEPTH:
+            return self.building(inner.id, depth + 1)
+        return inner if isinstance(inner, ast.Call) else None
 
     def constant(self, node: ast.expr) -> ast.expr | None:
         """The constant that an expression stands for; None if it has no single one."""
+        return self._named(node)[1]
+
+    def setting(self, node: ast.expr) -> str:
+        """The code that gives a constant as a candidate has it, by the name that it has in the file; else empty."""
+        name, constant = self._named(node)
+        if constant is None:
+            return ""
+        if not name:
+            return ast.unparse(constant)
+        value = f", {self._given[name]}" if name in self._given else ""
+        return f"setting({self.path_of_file!r}, {name!r}{value})"
+
+    def _named(self, node: ast.expr) -> tuple[str, ast.expr | None]:
+        """The constant, and the last name that it has; the name is empty if the expression is a constant itself."""
+        last = ""
         for _ in range(_DEPTH):
             if _is_constant(node):
-                return node
-            values = self._of.get(_dotted(node), [])
+                return last, node
+            name = _dotted(node)
+            values = self._of.get(name, [])
+            last = name.rpartition(".")[2]
             if len(values) == 1:
                 node = values[0]
             elif isinstance(node, ast.Attribute) and node.attr in self._flags:
                 node = self._flags[node.attr]
             else:
-                return None
-        return None
+                return last, None
+        return last, None
 
     def followed(self, node: ast.expr) -> ast.expr:
         """An expression, or the dict or the state of a model that the variable which it names was set to."""
@@ -343,8 +380,8 @@ def _is_constant(node: ast.expr) -> bool:
     return True
 
 
-def _unwrapped(node: ast.expr) -> ast.Call | None:
-    """The call that builds a model, without what is done to the model at once: `.to(device)`, `torch.compile(…)`."""
+def _unwrapped(node: ast.expr) -> ast.expr:
+    """What builds a model, without what is done to the model at once: `.to(device)`, `torch.compile(…)`."""
     while isinstance(node, ast.Call):
         if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Call):
             node = node.func.value
@@ -352,7 +389,7 @@ def _unwrapped(node: ast.expr) -> ast.Call | None:
             node = node.args[0]
         else:
             return node
-    return None
+    return node
 
 
 def _trained(classes: dict[str, ModelClass], saved: SavedModel | None, values: Sequence[_Values]) -> ModelClass | None:
@@ -399,9 +436,9 @@ class _Builder:
         owner, _, attribute = name.rpartition(".")
         if owner in self._entries:
             return f"checkpoint[{self._entries[owner]!r}].{attribute}"
-        constant = self._values.constant(node)
-        if constant is not None:
-            return ast.unparse(constant)
+        setting = self._values.setting(node)
+        if setting:
+            return setting
         if isinstance(node, ast.Call) and _last_name(node.func) in self._classes:
             return self._call(node, depth)
         value = self._values.first(name) if name else None
