@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from autolab.executors.base import Job, Step
 from autolab.lab import redaction
-from autolab.lab.schemas.config import SEED, Command, Config, Train
+from autolab.lab.schemas.config import SEED, Command, Config, Predict, Train
 from autolab.lab.schemas.data_entry import DataEntry
 from autolab.lab.schemas.experiment import Design
 from autolab.lab.trial_python import command_words
@@ -21,8 +21,9 @@ from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.stats.plan import PlannedArm
 from autolab.trials import bound_data, lookahead, metrics, stored
-from autolab.trials.evaluation import Evaluation
+from autolab.trials.evaluation import PREDICTIONS, Evaluation
 from autolab.trials.inputs import TrialInputs, limits_box
+from autolab.trials.prediction_form import settle_form
 from autolab.trials.seed_constants import SeedConstant
 
 UNSEEDED = 0
@@ -34,17 +35,18 @@ LINK_WORDS = 4
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
-SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
+SEED_CONSTANT, SEED_LIBRARIES, MODEL = "seed constant", "seeded libraries", "model"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
-code=$1 copy=$2 metrics=$3 links=$4 constants=$5
-shift 5
+code=$1 copy=$2 metrics=$3 model=$4 links=$5 constants=$6
+shift 6
 mkdir -p "$copy"
 cp -R "$code/." "$copy"
 chmod -R u+w "$copy"
 cd "$copy"
 LINKINGif [ -n "$metrics" ]; then rm -f "$metrics"; fi
+if [ -f "$model" ]; then rm -f "$model"; fi
 while [ "$constants" -gt 0 ]; do
     file=$1 find=$2 write=$3 message=$4
     shift 4
@@ -62,13 +64,19 @@ if [ -n "$metrics" ] && [ -f "$metrics" ]; then
     mkdir -p "$AUTOLAB_TRIAL_DIR/$(dirname "$metrics")"
     mv "$metrics" "$AUTOLAB_TRIAL_DIR/$metrics"
 fi
+if [ -n "$model" ] && [ -e "$model" ]; then
+    mkdir -p "$AUTOLAB_TRIAL_DIR/model"
+    mv "$model" "$AUTOLAB_TRIAL_DIR/model/"
+elif [ -n "$model" ] && [ "$status" -eq 0 ]; then
+    echo "predict.model: the training left no $model" >&2
+    status=1
+fi
 cd /
-rm -rf "$copy" 2>/dev/null || true
-exit $status
 """.replace("LINKING", bound_data.LINKING)
-"""Runs the command in a copy of the code that it may write to. The copy begins without the metrics file, which may be
-committed and old. Links in the copy lead to training data. The seed takes the place of the constants in it:
-`SeedConstant.shell_words`, four words each."""
+"""Runs the command in a copy of the code that it may write to. The copy begins without the files of metrics and model,
+which may be committed and old. Links in the copy lead to training data. The seed takes the place of the constants in
+it: `SeedConstant.shell_words`, four words each."""
+_REMOVE_COPY, _EXIT = 'rm -rf "$copy" 2>/dev/null || true\n', "exit $status\n"
 _LINKING_SCRIPT = f'set -e; links=$1; shift\n{bound_data.LINKING}\nexec "$@"'
 """Runs the command after links to data were made in the home."""
 _SEEDING = Path(__file__).with_name("seeding")
@@ -99,7 +107,7 @@ class TrialCommands:
 
     command: str
     train: Train
-    predict: Command | None
+    predict: Predict | None
     data: tuple[DataEntry, ...]
 
     @classmethod
@@ -119,6 +127,8 @@ class TrialCommands:
             parts.append(f"{SEED_CONSTANT} {entry}")
         if self.train.seed_libraries:
             parts.append(SEED_LIBRARIES)
+        if self.model:
+            parts.append(f"{MODEL} {self.model}")
         parts += [f"{name}={value}" for name, value in user.items()]
         return parts
 
@@ -126,6 +136,13 @@ class TrialCommands:
     def metrics_file(self) -> str:
         """The file that the training leaves its metrics in; empty if it prints them."""
         return "" if self.train.metrics in metrics.PRINTED else self.train.metrics
+
+    @property
+    def model(self) -> str:
+        """Where the training saves its model in its copy of the code; empty if it leaves it in AUTOLAB_TRIAL_DIR."""
+        if self.predict is None or self.predict.model is None:
+            return ""
+        return self.predict.model
 
     def training(self, python: str, seed: int) -> list[str]:
         """The training's arguments, wrapped in a script if it is to run in a copy of its own."""
@@ -135,10 +152,11 @@ class TrialCommands:
         if not self.train.in_copy:
             return ["/bin/sh", "-c", _LINKING_SCRIPT, "autolab", number, *links, *arguments] if links else arguments
         copy = f"{{folder}}/{copy_folder(self.data)}"
-        copied = ["{code}", copy, self.metrics_file, number, str(len(self.train.seed_constants)), *links]
+        copied = ["{code}", copy, self.metrics_file, self.model, number, str(len(self.train.seed_constants)), *links]
         for entry in self.train.seed_constants:
             copied += SeedConstant.of(entry).shell_words(seed)
-        return ["/bin/sh", "-c", _COPYING_SCRIPT, "autolab", *copied, *arguments]
+        script = _COPYING_SCRIPT + _REMOVE_COPY + _EXIT
+        return ["/bin/sh", "-c", script, "autolab", *copied, *arguments]
 
 
 def link_words(data: Sequence[DataEntry], *, in_copy: bool, trees: bool = False) -> list[str]:
@@ -299,6 +317,12 @@ class _JobBuilder:
         )
 
 
+def keeping_copy(step: Step) -> Step:
+    """A training step that leaves its copy of the code behind, for whoever wants to see what it wrote there."""
+    arguments = [word.replace(_REMOVE_COPY, "") for word in step.argv]
+    return replace(step, argv=tuple(arguments))
+
+
 def checks_box(inputs: TrialInputs, train: Train) -> Box:
     """The box of a candidate's checks: the training's level, limits and data."""
     box = inputs.interpreter.enclosed(limits_box(train, inputs.containment))
@@ -325,14 +349,21 @@ def argv_of(command: str, python: str, seed: int | str = UNSEEDED) -> list[str]:
 def tidy(altered: lookahead.Altered | None, key: str, attempt: Path) -> None:
     """Take out of a fetched attempt what is no result, secrets too, and call the predictions that count `predict/`.
 
-    A copy of the code stays behind if a training was killed. May be killed itself, and called again.
+    All predictions get their one form here (`prediction_form`). A copy of the code stays behind if a training was
+    killed. May be killed itself, and called again.
     """
     for name in (COPY, SCRATCH_FOLDER):
         remove_any(attempt / name)
     for log in (attempt / "logs").glob("*"):
         redaction.clean_file(log)
-    if altered is None:
-        return
+    if altered is not None:
+        _name_by_source(altered, key, attempt)
+    for name in ("predict", lookahead.ALTERED, HOLDOUT):
+        settle_form(attempt / name / PREDICTIONS)
+
+
+def _name_by_source(altered: lookahead.Altered, key: str, attempt: Path) -> None:
+    """Call the folders of the two predictions by the inputs that each of them read."""
     for step, source in altered.order(key).items():
         # A trial that failed has not run every step.
         if (attempt / step).exists():

@@ -136,6 +136,27 @@ def is_seed_constant(entry: str) -> bool:
     return is_path and has_one_place and text == text.strip() and text.replace("\t", " ").isprintable()
 
 
+class Predict(Command):
+    """The program that predicts with a trained model, on inputs without labels, and its limits.
+
+    It finds the model in the folder AUTOLAB_MODEL: what the training left in AUTOLAB_TRIAL_DIR/model. `model` is for a
+    training that saves it elsewhere: the file or folder, such as `out/ckpt.pt`, relative to where the training runs. It
+    is moved to AUTOLAB_MODEL under its own last name (`ckpt.pt`). It needs `train.in_copy`. A training that does not
+    leave it has failed.
+    """
+
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _is_in_copy(self) -> Predict:
+        if self.model is None:
+            return self
+        parts = PurePosixPath(self.model).parts
+        if not parts or self.model.startswith(("/", "-")) or ".." in parts:
+            raise ValueError(f"model: {self.model!r} is no path in the folder that the training runs in")
+        return self
+
+
 class Evaluate(Record):
     """The frozen evaluator and the folders (inputs.npy, labels.npy) of the evaluation and the holdout split.
 
@@ -301,7 +322,7 @@ class Config(Record):
     target: str | None = None
     python: str | None = None
     train: Train = Train(command="{python} train.py")
-    predict: Command | None = None
+    predict: Predict | None = None
     evaluate: Evaluate | None = None
     data: Data | None = None
     run_time_minutes: tuple[float, float] = (5.0, 40.0)
@@ -362,6 +383,8 @@ class Config(Record):
         # One without the other would look sealed and measure nothing.
         if (self.evaluate is None) != (self.predict is None):
             raise ValueError("evaluate and predict go together: give both (sealed evaluation) or none (self-reported)")
+        if self.predict is not None and self.predict.model is not None and not self.train.in_copy:
+            raise ValueError("predict.model: it is taken from the training's copy of the code: set train.in_copy: true")
         return self
 
 
