@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption import first_run
+from autolab.adoption import asks_git, first_run
 from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, settings_of
 from autolab.adoption.filtered_files import filtered_files, note_of, refuse_read
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
@@ -36,11 +36,6 @@ NAMED = 3
 UNKNOWN = "unknown"
 """The metric of a program while it is tried for the first time."""
 
-_ASKS_GIT = re.compile(
-    r"""(?m)^\s*(?:import|from) git\b|\bgit\.Repo\("""
-    r"""|["']git["'],\s*["'][a-z-]+["']|["'`(]git (?:rev-parse|describe|log|status|diff)\b"""
-)
-"""GitPython, and calls of git by a list of words or by a line."""
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
     r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])",
@@ -57,6 +52,7 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
     is_unknown = request.probe_seconds > 0 and request.metric is None and not has_clear_metric(program)
     known = replace(request, metric=UNKNOWN, direction="minimize") if is_unknown else request
     settings = list(_with_seed(settings_of(repository, program, known), program_seed, program))
+    settings += asks_git.setting_of(program)
     config = Config.from_text(config_text(settings), Config.FILE)
     filtered = filtered_files(repository, program, config)
     refuse_read(filtered, has_data=request.data is not None)
@@ -152,12 +148,6 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
         yield (
             f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
             f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"
-        )
-    call = _ASKS_GIT.search(program.text + program.neighbours)
-    if call:
-        yield (
-            f"{program.name} asks git ({call[0].strip()}), and a trial's code is an export without a repository, so"
-            " that call fails there: let the program go on without an answer, and commit"
         )
     compiled = _compiled_part(repository)
     if compiled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from autolab.adoption import asks_git
 from autolab.adoption.detection import Setting
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import findings
@@ -48,6 +49,11 @@ def run_program(
         tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
         probed = probe(repository, config, limit_s, tell)
         missing = findings(probed, repository, config.python or "the Python that runs Autolab")
+        if probed.asked_git and not config.train.repository:
+            known.append(asks_git.asked("it asked git"))
+            if any(finding.wants_repository for finding in missing):
+                tell("  it asks git, which found no repository: trials get a read-only one of what they see")
+                continue
         folders = [finding.data for finding in missing if finding.data]
         if not folders or config.data is not None:
             break

@@ -38,11 +38,13 @@ DATA_FOLDERS = 4
 
 @dataclass(frozen=True)
 class ProbeFinding:
-    """What is missing, and the way out. `data`: the folder of the checkout, relative, that ends it if it is bound."""
+    """What is missing, and the way out. `data`: the folder of the checkout, relative, that ends it if it is bound.
+    `wants_repository`: a git repository of the code ends it."""
 
     problem: str
     way_out: str
     data: str = ""
+    wants_repository: bool = False
 
     def __str__(self) -> str:
         return f"{self.problem}: {self.way_out}"
@@ -109,8 +111,9 @@ def _known(probed: Probed, repository: Repository, python: str, error: str) -> I
         yield ProbeFinding("it wants a GPU, and there is none here", "--train-command with a flag such as --device cpu")
     if _NO_REPOSITORY.search(error):
         yield ProbeFinding(
-            "it asks git for its commit, and a trial's code is no repository",
-            "let it go on without one, and commit; AUTOLAB_SEED shows that it runs in a trial",
+            "it asks git for what a trial's repository does not have",
+            "let it go on without, and commit; in a trial AUTOLAB_COMMIT is the id of the commit",
+            wants_repository=True,
         )
     yield from _missing_files(probed, repository, error)
 

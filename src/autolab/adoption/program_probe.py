@@ -47,7 +47,7 @@ class Probed:
 
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
     copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
-    AUTOLAB_TRIAL_DIR. `stopped`: the user ended it.
+    AUTOLAB_TRIAL_DIR. `stopped`: the user ended it. `asked_git`: it started git, as far as Python itself can say.
     """
 
     outcome: TrialOutcome
@@ -59,6 +59,7 @@ class Probed:
     hosts: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     stopped: bool = False
+    asked_git: bool = False
 
     @property
     def failed(self) -> bool:
@@ -139,8 +140,11 @@ def _seen(folder: Path, outcome: TrialOutcome, message: str, seconds: float, sto
     opened: dict[str, None] = {}
     hosts: dict[str, None] = {}
     copy = str(folder / "copy")
+    asked_git = False
     for event, value in _report(folder / "train" / _REPORT):
-        if event == "host":
+        if event == "git":
+            asked_git = True
+        elif event == "host":
             hosts[value] = None
         else:
             opened[value.removeprefix(f"{copy}/")] = None
@@ -159,6 +163,7 @@ def _seen(folder: Path, outcome: TrialOutcome, message: str, seconds: float, sto
         hosts=tuple(hosts),
         written=tuple(written),
         stopped=stopped,
+        asked_git=asked_git,
     )
 
 

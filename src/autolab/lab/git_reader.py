@@ -215,6 +215,22 @@ class GitReader(Plumbing):
         """The tree of a commit: equal trees hold equal files."""
         return self._cached_run("rev-parse", "--verify", f"{self._known(rev)}^{{tree}}").decode().strip()
 
+    def commit_time(self, rev: str) -> str:
+        """When a commit was made: seconds since 1970, UTC."""
+        return (
+            self._cached_run("rev-list", "--max-count=1", "--no-commit-header", "--format=%ct", self._known(rev))
+            .decode()
+            .strip()
+        )
+
+    def describe(self, rev: str) -> str:
+        """`git describe` of a commit, by annotated tags, else by any; empty if no tag is reachable."""
+        for option in ([], ["--tags"]):
+            call = self._call("describe", *option, self._known(rev), ok=(0, 128))
+            if call.returncode == 0:
+                return decode(call.stdout).strip()
+        return ""
+
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether `newer` is `older` or descends from it."""
         call = self._call("merge-base", "--is-ancestor", self._known(older), self._known(newer), ok=(0, 1))

@@ -31,7 +31,7 @@ HOLDOUT = "holdout"
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
-SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
+SEED_CONSTANT, SEED_LIBRARIES, REPOSITORY = "seed constant", "seeded libraries", "git repository"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
@@ -115,6 +115,8 @@ class TrialCommands:
             parts.append(f"{SEED_CONSTANT} {entry}")
         if self.train.seed_libraries:
             parts.append(SEED_LIBRARIES)
+        if self.train.repository:
+            parts.append(REPOSITORY)
         parts += [f"{name}={value}" for name, value in user.items()]
         return parts
 
@@ -189,7 +191,14 @@ class _JobBuilder:
             self._files["imports"] = code.imports
             imports = "{imports}"
             self._shared.append(imports)
-        self._environment = ProgramEnvironment(inputs.interpreter.path, imports, inputs.user)
+        repository = None
+        if code.repository is not None:
+            self._files["repository"] = code.repository
+            repository = "{repository}"
+            self._shared.append(repository)
+        self._environment = ProgramEnvironment(
+            inputs.interpreter.path, imports, inputs.user, commit=code.commit, repository=repository
+        )
         self._steps: list[Step] = []
 
     def train(self) -> None:

@@ -73,7 +73,8 @@ class Train(Command):
     `seed_constants` is for a program that holds its seed as a constant: a list of `FILE: TEXT`, such as
     `train.py: SEED = {seed}`. In the trial's copy of FILE, each line that reads TEXT with an integer for `{seed}` gets
     the trial's seed. It needs `in_copy`. A trial whose code has no such line fails. `seed_libraries` is for a Python
-    program without any seed: random, numpy and torch are seeded when it imports them.
+    program without any seed: random, numpy and torch are seeded when it imports them. `repository` is for a program
+    that asks git: its code is a work tree of a read-only repository that holds nothing but what the trial sees.
     """
 
     metrics: str = "metrics.json"
@@ -84,6 +85,7 @@ class Train(Command):
     gpus: Count = 0
     seed_constants: tuple[str, ...] = ()
     seed_libraries: bool = False
+    repository: bool = False
 
     @property
     def choice(self) -> list[str]:
