@@ -119,7 +119,8 @@ def _with_source(settings: list[Setting], probed: Probed, tell: Callable[[str], 
         tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
         return settings
     values = "1 value" if printed.series.count == 1 else f"{printed.series.count} values"
-    reason = f"it printed {values} there, the last one {printed.series.last:.{printed.series.decimals}f}"
+    verb = "printed" if printed.source in metrics.PRINTED else "wrote"
+    reason = f"it {verb} {values} there, the last one {printed.series.last:.{printed.series.decimals}f}"
     found = Setting("train.metrics", printed.source, reason)
     return [found if setting.key == "train.metrics" else setting for setting in settings]
 

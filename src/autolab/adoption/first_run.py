@@ -26,14 +26,15 @@ LISTED = 8
 
 @dataclass(frozen=True)
 class Printed:
-    """A series of numbers that the program printed, and where: `stdout` or `stderr`."""
+    """A series of numbers that the program printed or wrote, and where, as `train.metrics` names it."""
 
     source: str
     series: Series
 
     def __str__(self) -> str:
         values = "1 value" if self.series.count == 1 else f"{self.series.count} values"
-        return f'--metric "{self.series.name}"  {values}, last {self.series.last:.{self.series.decimals}f}'
+        place = "" if self.source in metrics.PRINTED else f", in {self.source}"
+        return f'--metric "{self.series.name}"  {values}, last {self.series.last:.{self.series.decimals}f}{place}'
 
 
 def run_program(
@@ -121,10 +122,14 @@ def refuse_unprinted(probed: Probed, name: str, tell: Callable[[str], None]) -> 
 
 
 def _proposals(probed: Probed) -> Iterator[Printed]:
+    names = set()
     for source, text in _texts(probed):
         for row in readings.proposals(readings.series(readings.readings(text, source))):
-            yield Printed(source, row)
+            # What is printed and written to a file too is one metric.
+            if row.name not in names:
+                names.add(row.name)
+                yield Printed(source, row)
 
 
 def _texts(probed: Probed) -> tuple[tuple[str, bytes], ...]:
-    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err)
+    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err), *probed.files

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from autolab.adoption.repository import Repository
+from autolab.adoption.written_files import WrittenFile, written_files
 from autolab.executors.base import Step, fill
 from autolab.files import write_whole
 from autolab.lab import redaction
@@ -27,7 +28,7 @@ from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.stats.plan import BASE, PlannedArm
 from autolab.text import decode, last_line
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
-from autolab.trials.job import Attempt, TrialCommands, trial_job
+from autolab.trials.job import COPY, Attempt, TrialCommands, trial_job
 
 HOOK = Path(__file__).with_name("probe_hook.py")
 """Reports what a Python program opens; a copy called sitecustomize.py runs in the program's interpreter."""
@@ -47,7 +48,8 @@ class Probed:
 
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
     copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
-    AUTOLAB_TRIAL_DIR. `stopped`: the user ended it. `asked_git`: it started git, as far as Python itself can say.
+    AUTOLAB_TRIAL_DIR. `files` are those with numbers, there or in its copy. `stopped`: the user ended it. `asked_git`:
+    it started git, as far as Python itself can say.
     """
 
     outcome: TrialOutcome
@@ -60,6 +62,7 @@ class Probed:
     written: tuple[str, ...] = ()
     stopped: bool = False
     asked_git: bool = False
+    files: tuple[WrittenFile, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -103,7 +106,8 @@ def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, tell
     finally:
         over.set()
         news.join()
-    return _seen(folder, outcome, message, time.monotonic() - started, stopped)
+    seen = _seen(folder, outcome, message, time.monotonic() - started, stopped)
+    return replace(seen, files=tuple(written_files(folder / COPY, inputs.code[BASE].folder, folder / "train")))
 
 
 def _step(inputs: TrialInputs, config: Config, folder: Path, hook: Path, limit_s: float) -> Step:

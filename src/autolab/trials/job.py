@@ -42,7 +42,11 @@ cp -R "$code/." "$copy"
 chmod -R u+w "$copy"
 cd "$copy"
 if [ -n "$place" ]; then mkdir -p "$(dirname "$place")"; ln -s "$data" "$place"; fi
-if [ -n "$metrics" ]; then rm -f "$metrics"; fi
+# Without separators between words only patterns mean something in a name without quotes.
+blanks=$IFS
+IFS=
+if [ -n "$metrics" ]; then rm -f -- $metrics; fi
+IFS=$blanks
 while [ "$constants" -gt 0 ]; do
     file=$1 find=$2 write=$3 message=$4
     shift 4
@@ -56,10 +60,15 @@ while [ "$constants" -gt 0 ]; do
 done
 status=0
 "$@" || status=$?
-if [ -n "$metrics" ] && [ -f "$metrics" ]; then
-    mkdir -p "$AUTOLAB_TRIAL_DIR/$(dirname "$metrics")"
-    mv "$metrics" "$AUTOLAB_TRIAL_DIR/$metrics"
-fi
+IFS=
+for file in $metrics; do
+    if [ -f "$file" ]; then
+        mkdir -p "$AUTOLAB_TRIAL_DIR/$(dirname "$file")"
+        mv -- "$file" "$AUTOLAB_TRIAL_DIR/$file"
+    fi
+done
+# The first run of an adopted program looks at what it left.
+if [ -n "${AUTOLAB_PROBE-}" ]; then exit $status; fi
 cd /
 rm -rf "$copy" 2>/dev/null || true
 exit $status
