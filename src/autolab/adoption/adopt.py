@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption import answers, earlier_run
+from autolab.adoption import answers, asks_git, earlier_run
 from autolab.adoption.answers import UNKNOWN, MetricAnswer
 from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, likely_metrics, settings_of
 from autolab.adoption.earlier_run import EarlierAdoption, EarlierRun, RunConditions, conditions_of, record_of, restored
@@ -44,11 +44,6 @@ NAMED = 3
 USUAL_S = 60.0
 """Seconds for which a program is tried if the user says nothing else."""
 
-_ASKS_GIT = re.compile(
-    r"""(?m)^\s*(?:import|from) git\b|\bgit\.Repo\("""
-    r"""|["']git["'],\s*["'][a-z-]+["']|["'`(]git (?:rev-parse|describe|log|status|diff)\b"""
-)
-"""GitPython, and calls of git by a list of words or by a line."""
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
     r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])",
@@ -153,6 +148,7 @@ def _plan(repository: Repository, request: AdoptionRequest, earlier: EarlierAdop
         shown = replace(shown, direction="minimize")
     program_seed = find_seed(repository, program)
     settings = list(_with_seed(settings_of(repository, program, shown), program_seed, program))
+    settings += asks_git.setting_of(program)
     config = Config.from_text(config_text(settings), Config.FILE)
     filtered = filtered_files(repository, program, config)
     refuse_read(filtered, has_data=bool(known.data), refusals=refusals)
@@ -286,7 +282,8 @@ def _with_source(plan: _Plan, settings: list[Setting], run: FirstRun, talk: _Tal
     if printed is None:
         talk.tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
         return settings
-    found = Setting("train.metrics", printed.source, f"it printed {printed.number} there, the last one {printed.last}")
+    reason = f"it {printed.verb} {printed.number} there, the last one {printed.last}"
+    found = Setting("train.metrics", printed.source, reason)
     return [found if setting.key == "train.metrics" else setting for setting in settings]
 
 
@@ -325,12 +322,6 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
         yield (
             f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
             f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"
-        )
-    call = _ASKS_GIT.search(program.text + program.neighbours)
-    if call:
-        yield (
-            f"{program.name} asks git ({call[0].strip()}), and a trial's code is an export without a repository, so"
-            " that call fails there: let the program go on without an answer, and commit"
         )
     compiled = _compiled_part(repository)
     if compiled:

@@ -37,7 +37,8 @@ VERSION = 1
 FILES = 100_000
 """Files of a folder of data whose size and time are compared."""
 _TEXTS = ("out", "err")
-"""What a program printed, of which the series are kept."""
+_CONTENTS = (*_TEXTS, "files")
+"""What a program printed and wrote, of which the series are kept."""
 _PATHS = ("python",)
 _PARTS = ("command", "commit", "data", "Python", "environment")
 
@@ -201,7 +202,7 @@ def record_of(
     for printed in run.printed:
         row = {name: None if value != value else value for name, value in asdict(printed.series).items()}
         series.append({"source": printed.source, **row})
-    probed = {name: value for name, value in asdict(run.probed).items() if name not in _TEXTS}
+    probed = {name: value for name, value in asdict(run.probed).items() if name not in _CONTENTS}
     value = {
         "conditions": conditions.parts,
         "bound": _fingerprints(repository, added),
@@ -220,7 +221,7 @@ def restored(repository: Repository, settings: Sequence[Setting], earlier: Earli
     if _fingerprints(repository, added) != earlier.bound:
         return None
     values: dict[str, Any] = {name: _unlisted(value) for name, value in earlier.probed.items()}
-    values |= dict.fromkeys(_TEXTS, b"") | {"outcome": TrialOutcome(values["outcome"])}
+    values |= dict.fromkeys(_TEXTS, b"") | {"files": (), "outcome": TrialOutcome(values["outcome"])}
     printed = []
     for row in earlier.series:
         first = math.nan if row.first is None else row.first

@@ -26,7 +26,7 @@ from autolab.stats.plan import BASE, PlannedArm
 from autolab.text import decode
 from autolab.trials.evaluation import PREDICTIONS
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
-from autolab.trials.job import COPY, HOLDOUT, Attempt, TrialCommands, keeping_copy, trial_job
+from autolab.trials.job import HOLDOUT, Attempt, TrialCommands, copy_folder, keeping_copy, trial_job
 
 SEED = 0
 KEY = "evaluator"
@@ -87,7 +87,7 @@ class EvaluatorTrial:
         step = self._filled(keeping_copy(job.steps[0]), job.inputs, self.attempt)
         step = replace(step, time_limit_s=min(limit_s, step.time_limit_s))
         end = _run(step, self.attempt)
-        new = _new_files(self.attempt / COPY, inputs.code[BASE].folder)
+        new = _new_files(self.attempt / copy_folder(config.data_entries), inputs.code[BASE].folder)
         in_model = _files_of(self.attempt / "train" / "model")
         training = ShortTraining(end.outcome, end.message, end.seconds, new, in_model)
         # Last: without it the next try trains again.
@@ -135,7 +135,7 @@ class EvaluatorTrial:
         folder.mkdir(mode=0o755)
         sources = list((self.attempt / "train" / "model").glob("*"))
         if config.predict is not None and config.predict.model is not None:
-            sources.append(self.attempt / COPY / config.predict.model)
+            sources.append(self.attempt / copy_folder(config.data_entries) / config.predict.model)
         for source in sources:
             target = folder / source.name
             if source.is_dir():

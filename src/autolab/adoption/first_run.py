@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from autolab.adoption import data_entries
+from autolab.adoption import asks_git, data_entries
 from autolab.adoption.detection import Setting, with_data
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import ProbeFinding, findings
@@ -26,7 +26,7 @@ SUMMARY = 3
 
 @dataclass(frozen=True)
 class Printed:
-    """A series of numbers that the program printed, and where: `stdout` or `stderr`."""
+    """A series of numbers that the program printed or wrote, and where, as `train.metrics` names it."""
 
     source: str
     series: Series
@@ -35,6 +35,10 @@ class Printed:
     def number(self) -> str:
         """How many values there are."""
         return "1 value" if self.series.count == 1 else f"{self.series.count} values"
+
+    @property
+    def verb(self) -> str:
+        return "printed" if self.source in metrics.PRINTED else "wrote"
 
     @property
     def last(self) -> str:
@@ -46,7 +50,8 @@ class Printed:
         return f"{self.number}, last {self.last}"
 
     def __str__(self) -> str:
-        return f'--metric "{self.series.name}"  {self.values}'
+        place = "" if self.source in metrics.PRINTED else f", in {self.source}"
+        return f'--metric "{self.series.name}"  {self.values}{place}'
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,14 @@ class FirstRun:
         return None
 
     def proposals(self) -> list[Printed]:
-        """The series that could decide, best first: those of standard output, then those of standard error."""
-        proposed = []
-        for source in (metrics.STDOUT, metrics.STDERR):
+        """The series that could decide, best first: standard output, standard error, then what it wrote to files."""
+        by_name: dict[str, Printed] = {}
+        for source in dict.fromkeys(printed.source for printed in self.printed):
             of_source = [printed.series for printed in self.printed if printed.source == source]
-            proposed += [Printed(source, series) for series in readings.proposals(of_source)]
-        return proposed
+            for series in readings.proposals(of_source):
+                # What is printed and written to a file too is one metric.
+                by_name.setdefault(series.name, Printed(source, series))
+        return list(by_name.values())
 
 
 def run_program(
@@ -117,6 +124,11 @@ def run_program(
         probed = probe(repository, config, limit_s, tell, view)
         bound = list(config.data_entries)
         missing = findings(probed, repository, config.python or "the Python that runs Autolab", bound)
+        if probed.asked_git and not config.train.repository:
+            known.append(asks_git.asked("it asked git"))
+            if any(finding.wants_repository for finding in missing):
+                tell("  it asks git, which found no repository: trials get a read-only one of what they see")
+                continue
         # Bound at once: the program may need more, and says so in the next round.
         wanted = data_entries.merged(bound, [entry for finding in missing for entry in finding.data])
         if wanted == bound:
@@ -133,6 +145,6 @@ def run_program(
 
 
 def _printed(probed: Probed) -> Iterator[Printed]:
-    for source, text in ((metrics.STDOUT, probed.out), (metrics.STDERR, probed.err)):
+    for source, text in ((metrics.STDOUT, probed.out), (metrics.STDERR, probed.err), *probed.files):
         for series in readings.series(readings.readings(text, source)):
             yield Printed(source, series)

@@ -52,11 +52,15 @@ DATA_FOLDERS = 4
 
 @dataclass(frozen=True)
 class ProbeFinding:
-    """What is missing, and the way out. `data`: what ends it if it is bound."""
+    """What is missing, and the way out.
+
+    `data`: what ends it if it is bound. `wants_repository`: a git repository of the code ends it.
+    """
 
     problem: str
     way_out: str
     data: tuple[DataEntry, ...] = ()
+    wants_repository: bool = False
 
     @property
     def bound(self) -> str:
@@ -130,8 +134,9 @@ def _known(probed: Probed, repository: Repository, python: str, error: str) -> I
         yield ProbeFinding("it wants a GPU, and there is none here", "--train-command with a flag such as --device cpu")
     if _NO_REPOSITORY.search(error):
         yield ProbeFinding(
-            "it asks git for its commit, and a trial's code is no repository",
-            "let it go on without one, and commit; AUTOLAB_SEED shows that it runs in a trial",
+            "it asks git for what a trial's repository does not have",
+            "let it go on without, and commit; in a trial AUTOLAB_COMMIT is the id of the commit",
+            wants_repository=True,
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from autolab.adoption.repository import Repository
+from autolab.adoption.written_files import WrittenFile, written_files
 from autolab.executors.base import Step, fill
 from autolab.files import write_whole
 from autolab.lab import redaction
@@ -29,7 +30,7 @@ from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.stats.plan import BASE, PlannedArm
 from autolab.text import decode, last_line
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
-from autolab.trials.job import Attempt, TrialCommands, trial_job
+from autolab.trials.job import Attempt, TrialCommands, copy_folder, keeping_copy, trial_job
 
 HOOK = Path(__file__).with_name("probe_hook.py")
 """Reports what a Python program opens; a copy called sitecustomize.py runs in the program's interpreter."""
@@ -49,7 +50,8 @@ class Probed:
 
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
     copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
-    AUTOLAB_TRIAL_DIR. `stopped`: the user ended it.
+    AUTOLAB_TRIAL_DIR. `files` are those with numbers, there or in its copy. `stopped`: the user ended it. `asked_git`:
+    it started git, as far as Python itself can say.
     """
 
     outcome: TrialOutcome
@@ -61,6 +63,8 @@ class Probed:
     hosts: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     stopped: bool = False
+    asked_git: bool = False
+    files: tuple[WrittenFile, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -157,17 +161,19 @@ def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, view
                 news.join()
     except KeyboardInterrupt:
         stopped = True
-    return _seen(folder, outcome, message, time.monotonic() - started, stopped)
+    copy = folder / copy_folder(config.data_entries)
+    seen = _seen(folder, copy, outcome, message, time.monotonic() - started, stopped)
+    return replace(seen, files=tuple(written_files(copy, inputs.code[BASE].folder, folder / "train")))
 
 
 def _step(inputs: TrialInputs, config: Config, folder: Path, hook: Path, limit_s: float) -> Step:
-    """The training step of a trial, with the hook first on PYTHONPATH."""
+    """The training step of a trial, with the hook first on PYTHONPATH; it leaves its copy of the code behind."""
     arm = PlannedArm(name="probe", role="baseline", code=BASE, settings={})
     attempt = Attempt("probe", "probe", 1, arm, SEED)
     job = trial_job(inputs, TrialCommands.of(config.train.command, config), attempt)
     places = {name: str(path) for name, path in job.inputs.items()} | {"folder": str(folder)}
     places["scratch"] = runner.scratch_folder(job.steps[0].box.level, str(folder))
-    step = fill(job.steps[0], places)
+    step = fill(keeping_copy(job.steps[0]), places)
     path = f"{hook}:{step.env[PYTHON_PATH]}" if PYTHON_PATH in step.env else str(hook)
     environment = dict(step.env) | {PYTHON_PATH: path, "AUTOLAB_PROBE": f"{folder}/train/{_REPORT}"}
     box = replace(step.box, reads=(*step.box.reads, str(hook)))
@@ -195,12 +201,14 @@ def _end_of(path: Path) -> bytes:
         return file.read()
 
 
-def _seen(folder: Path, outcome: TrialOutcome, message: str, seconds: float, stopped: bool) -> Probed:
+def _seen(folder: Path, copy: Path, outcome: TrialOutcome, message: str, seconds: float, stopped: bool) -> Probed:
     opened: dict[str, None] = {}
     hosts: dict[str, None] = {}
-    copy = str(folder / "copy")
+    asked_git = False
     for event, value in _report(folder / "train" / _REPORT):
-        if event == "host":
+        if event == "git":
+            asked_git = True
+        elif event == "host":
             hosts[value] = None
         else:
             opened[value.removeprefix(f"{copy}/")] = None
@@ -219,6 +227,7 @@ def _seen(folder: Path, outcome: TrialOutcome, message: str, seconds: float, sto
         hosts=tuple(hosts),
         written=tuple(written),
         stopped=stopped,
+        asked_git=asked_git,
     )
 
 

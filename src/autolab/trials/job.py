@@ -35,7 +35,8 @@ LINK_WORDS = 4
 COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
-SEED_CONSTANT, SEED_LIBRARIES, MODEL = "seed constant", "seeded libraries", "model"
+SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
+MODEL, REPOSITORY = "model", "git repository"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
@@ -45,7 +46,11 @@ mkdir -p "$copy"
 cp -R "$code/." "$copy"
 chmod -R u+w "$copy"
 cd "$copy"
-LINKINGif [ -n "$metrics" ]; then rm -f "$metrics"; fi
+LINKING# Without separators between words only patterns mean something in a name without quotes.
+blanks=$IFS
+IFS=
+if [ -n "$metrics" ]; then rm -f -- $metrics; fi
+IFS=$blanks
 if [ -f "$model" ]; then rm -f "$model"; fi
 while [ "$constants" -gt 0 ]; do
     file=$1 find=$2 write=$3 message=$4
@@ -60,10 +65,14 @@ while [ "$constants" -gt 0 ]; do
 done
 status=0
 "$@" || status=$?
-if [ -n "$metrics" ] && [ -f "$metrics" ]; then
-    mkdir -p "$AUTOLAB_TRIAL_DIR/$(dirname "$metrics")"
-    mv "$metrics" "$AUTOLAB_TRIAL_DIR/$metrics"
-fi
+IFS=
+for file in $metrics; do
+    if [ -f "$file" ]; then
+        mkdir -p "$AUTOLAB_TRIAL_DIR/$(dirname "$file")"
+        mv -- "$file" "$AUTOLAB_TRIAL_DIR/$file"
+    fi
+done
+IFS=$blanks
 if [ -n "$model" ] && [ -e "$model" ]; then
     mkdir -p "$AUTOLAB_TRIAL_DIR/model"
     mv "$model" "$AUTOLAB_TRIAL_DIR/model/"
@@ -129,6 +138,8 @@ class TrialCommands:
             parts.append(SEED_LIBRARIES)
         if self.model:
             parts.append(f"{MODEL} {self.model}")
+        if self.train.repository:
+            parts.append(REPOSITORY)
         parts += [f"{name}={value}" for name, value in user.items()]
         return parts
 
@@ -243,7 +254,14 @@ class _JobBuilder:
             self._files["imports"] = code.imports
             imports = "{imports}"
             self._shared.append(imports)
-        self._environment = ProgramEnvironment(inputs.interpreter.path, imports, inputs.user)
+        repository = None
+        if code.repository is not None:
+            self._files["repository"] = code.repository
+            repository = "{repository}"
+            self._shared.append(repository)
+        self._environment = ProgramEnvironment(
+            inputs.interpreter.path, imports, inputs.user, commit=code.commit, repository=repository
+        )
         self._steps: list[Step] = []
 
     def train(self) -> None:

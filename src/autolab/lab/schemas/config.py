@@ -63,9 +63,11 @@ class Train(Command):
     """The training program.
 
     `metrics` is where it reports its numbers: `stdout`, `stderr`, or a file in AUTOLAB_TRIAL_DIR. A `.json` file is
-    flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header; any other is
-    text. In text a number has its name before it: `val_loss: 0.3`, `val_loss=0.3`, `step 250: train loss 1.9, val loss
-    2.0`. `98%` is 98. Of several numbers of the primary metric, `reduce` takes the last, the smallest or the largest.
+    flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header, a name that
+    begins with `events.out.tfevents` is a TensorBoard file; any other is text. A `*` in its path stands for what
+    changes from run to run: exactly one file has to match. In text a number has its name before it: `val_loss: 0.3`,
+    `val_loss=0.3`, `step 250: train loss 1.9, val loss 2.0`. `98%` is 98. Of several numbers of the primary metric,
+    `reduce` takes the last, the smallest or the largest.
     Where none has a name, `pattern` finds it in text: a regular expression with one group, for the first 500 characters
     of each line. `env` names variables of the user's environment that it gets. With `in_copy` it runs in a writable
     copy of the code, which is deleted afterwards: for a program that writes beside itself. A metrics file that it
@@ -74,7 +76,8 @@ class Train(Command):
     `seed_constants` is for a program that holds its seed as a constant: a list of `FILE: TEXT`, such as
     `train.py: SEED = {seed}`. In the trial's copy of FILE, each line that reads TEXT with an integer for `{seed}` gets
     the trial's seed. It needs `in_copy`. A trial whose code has no such line fails. `seed_libraries` is for a Python
-    program without any seed: random, numpy and torch are seeded when it imports them.
+    program without any seed: random, numpy and torch are seeded when it imports them. `repository` is for a program
+    that asks git: its code is a work tree of a read-only repository that holds nothing but what the trial sees.
     """
 
     metrics: str = "metrics.json"
@@ -85,6 +88,7 @@ class Train(Command):
     gpus: Count = 0
     seed_constants: tuple[str, ...] = ()
     seed_libraries: bool = False
+    repository: bool = False
 
     @property
     def choice(self) -> list[str]:
@@ -102,11 +106,14 @@ class Train(Command):
         parts = PurePosixPath(self.metrics).parts
         if not parts or self.metrics.startswith("/") or ".." in parts:
             raise ValueError(f"metrics: {self.metrics!r} is neither stdout, stderr nor a path inside AUTOLAB_TRIAL_DIR")
+        if any("**" in part for part in parts):
+            raise ValueError(f"metrics: {self.metrics!r}: write one * in each folder's name that changes")
         # The file is copied into the record, where a later program would find it: a conftest.py, a sitecustomize.py.
         if runs_by_itself(self.metrics):
             raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
         if self.pattern is not None:
-            if self.metrics.endswith((".json", ".jsonl", ".csv", ".tsv")):
+            is_event_file = parts[-1].startswith("events.out.tfevents")
+            if is_event_file or self.metrics.endswith((".json", ".jsonl", ".csv", ".tsv")):
                 raise ValueError(
                     f"pattern: {self.metrics} is no text; name the metric as the file does, or read stdout"
                 )
