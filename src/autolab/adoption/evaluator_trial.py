@@ -77,7 +77,7 @@ class EvaluatorTrial:
         LabError: the interpreter or the data is missing.
         """
         config = config.model_copy(update={"predict": None, "evaluate": None})
-        key = sha256_of(json.dumps([self.git.tree(self.commit), config.train.value(), config.data, limit_s]))
+        key = sha256_of(json.dumps([self.git.tree(self.commit), config.train.value(), config.value()["data"], limit_s]))
         stored = self._stored(key)
         if stored is not None:
             return stored

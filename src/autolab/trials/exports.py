@@ -44,10 +44,13 @@ class Changing(NamedTuple):
     def of(cls, config: Config) -> Changing:
         """What `job.training` does to a copy."""
         changed = [SeedConstant.of(entry).file for entry in config.train.seed_constants]
-        made = [] if config.data is None or Path(config.data).is_absolute() else [config.data]
+        made = [entry.place for entry in config.data_entries if entry.is_relative and not entry.in_home]
         if config.train.in_copy and config.train.metrics not in ("stdout", "stderr"):
             changed.append(config.train.metrics)
             made.append(config.train.metrics)
+        if config.train.in_copy and config.predict is not None and config.predict.model:
+            changed.append(config.predict.model)
+            made.append(config.predict.model)
         return cls(tuple(changed), tuple(made))
 
 
