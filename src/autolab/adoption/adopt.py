@@ -156,7 +156,10 @@ def _plan(repository: Repository, request: AdoptionRequest, earlier: EarlierAdop
         require_data(repository.git, repository.root, repository.head, config)
     own_imports = _try_export(repository, config, refusals)
     if refusals.keeps_from_running:
-        _tell_lacking(own_imports, program, talk.tell)
+        lacking = _lacking(own_imports, program)
+        if lacking:
+            # The program may find it by itself.
+            talk.tell(f"  perhaps missing: {lacking}")
         refusals.settle(talk.tell)
     return _Plan(repository, known, earlier_flags, program, program_seed, settings, is_unknown, own_imports, filtered)
 
@@ -175,33 +178,43 @@ def _try_export(repository: Repository, config: Config, refusals: Refusals) -> O
     finally:
         remove_tree(folder)
     if own_imports.problems and not _compiled_part(repository):
+        packages: dict[str, str] = {}
         for problem in own_imports.problems:
+            # What helps the first module of a package helps the others.
+            packages.setdefault(problem.partition(":")[0].partition(".")[0], problem)
+        for problem in packages.values():
             refusals.add(LabError(problem))
     return own_imports
 
 
-def _tell_lacking(own_imports: OwnImports, program: Program, tell: Callable[[str], None]) -> None:
-    """Packages that are imported and not found, which the program may do without."""
-    if own_imports.lacking:
-        names = ", ".join(own_imports.lacking)
-        tell(
-            f"  perhaps missing: {program.name} imports {names}, which the trials' Python does not find: install there"
-            " what it needs, or name a Python that has it: --python"
-        )
+def _lacking(own_imports: OwnImports, program: Program) -> str:
+    """Packages that are imported and not found, in a sentence with the way out; empty if there are none."""
+    if not own_imports.lacking:
+        return ""
+    names = ", ".join(own_imports.lacking)
+    return f"{program.name} needs {names}, not found in the trials' Python: install there, or name another: --python"
+
+
+def _problems(plan: _Plan, run: FirstRun) -> list[str]:
+    """What kept the run from its end, with all modules that are missing in one line: a run ends at the first one."""
+    problems = [str(finding) for finding in run.missing]
+    lacking = _lacking(plan.own_imports, plan.program)
+    if len(plan.own_imports.lacking) < 2:
+        return problems
+    starts = tuple(f"no module {name}" for name in plan.own_imports.lacking)
+    return [lacking if any(start in problem for start in starts) else problem for problem in problems]
 
 
 def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> list[Setting]:
     """The settings with what a run of the program showed. LabError, UsageError: all that is missing."""
     run = _run(plan, earlier, talk)
-    talk.refusals.add_problems([str(finding) for finding in run.missing])
+    talk.refusals.add_problems(_problems(plan, run))
     settings, is_clear = run.settings, not plan.is_unknown
     if plan.is_unknown:
         with talk.refusals.collect():
             settings = _with_metric_of_run(plan, run, talk)
             is_clear = True
-    if run.missing:
-        _tell_lacking(plan.own_imports, plan.program, talk.tell)
-    elif is_clear:
+    if is_clear and not run.missing:
         with talk.refusals.collect():
             settings = _with_source(plan, settings, run, talk)
     if talk.refusals.errors and not run.missing:
@@ -232,7 +245,10 @@ def _earlier_run(
     flags = f"as before: {plan.earlier_flags}; " if plan.earlier_flags else ""
     changes = conditions.changes(record)
     at = record.time_of_day
-    if record.missing or plan.request.probe_seconds is not None:
+    if record.missing:
+        tell(f"{flags}run again, as the run of {at} failed")
+        return None
+    if plan.request.probe_seconds is not None:
         tell(f"{flags}run again after the run of {at}")
         return None
     run = None if changes else restored(plan.repository, plan.settings, record)
@@ -249,7 +265,7 @@ def _with_metric_of_run(plan: _Plan, run: FirstRun, talk: _Talk) -> list[Setting
     if run.missing:
         # A user is not asked about half of a run.
         ask = refuse(talk.tell)
-        if not run.proposals() and not likely_metrics(plan.program)[0]:
+        if not run.proposals() and not likely_metrics(plan.program)[1]:
             return run.settings
     answer = answers.metric_of_run(plan.program, run, plan.request, ask)
     return _with_metric(plan, run.settings, answer)
