@@ -264,7 +264,8 @@ def _in_checkout(name: str, root: Path) -> str | None:
 def _outside(name: str, root: Path) -> ProbeFinding:
     path = os.path.normpath(os.path.join(root, os.path.expanduser(name)))
     if not os.path.exists(path):
-        return ProbeFinding(f"{name}: not there", "name where it lies on this machine: --data PATH, or PATH=AT")
+        place = os.path.dirname(name) or name
+        return ProbeFinding(f"{name}: not there", f"name where it lies on this machine: --data PATH={place}")
     folder = os.path.dirname(path)
     # A whole home, or what lies beside the repository, is more than the program reads.
     is_too_much = folder in ("/", os.path.expanduser("~"), str(root.parent)) or Path(folder) in root.parents
