@@ -88,12 +88,12 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
             f"init: {paths.predict} is there: change its lines, or delete it and run {COMMAND} with --model and"
             " --checkpoint again"
         )
-    trial = EvaluatorTrial(lab.git, lab.root, repository.head, lab.store.with_name("autolab.evaluator"))
+    trial = EvaluatorTrial(lab.git, lab.root, repository.head, lab.store)
     name = script or config.train.command
     evaluated, fit = _fit(trial, config, paths, (model, name), limit_s, tell)
     assert evaluated.predict is not None and evaluated.evaluate is not None
     if evaluate is None:
-        text = _with_evaluator(lab.control / "config.yaml", config, evaluated.predict, evaluated.evaluate, tell)
+        text = text_with_evaluator(lab.control / "config.yaml", evaluated, tell)
         _tell_fit(fit, evaluated, tell)
         write_whole(lab.control / "config.yaml", text)
         tell(f"added to {Config.FILE}: predict and evaluate, in a new protocol: nothing measured before counts in it")
@@ -232,13 +232,13 @@ def _evaluated(config: Config, paths: EvaluatorPaths, model: str | None) -> Conf
 # Step 3
 
 
-def _with_evaluator(
-    file: Path, config: Config, predict: Predict, evaluate: Evaluate, tell: Callable[[str], None]
-) -> str:
+def text_with_evaluator(file: Path, evaluated: Config, tell: Callable[[str], None]) -> str:
     """The text of the configuration with the evaluator's lines at its end, and nothing else changed.
 
     LabError: the file has a form to which lines cannot be added; they were told.
     """
+    predict, evaluate = evaluated.predict, evaluated.evaluate
+    assert predict is not None and evaluate is not None
     model = f", model: {json.dumps(predict.model)}" if predict.model is not None else ""
     lines = [
         f"# Added by `{COMMAND}`: {evaluate.script} measures, on rows that no training sees.",
@@ -249,9 +249,8 @@ def _with_evaluator(
     text = file.read_text(encoding="utf-8")
     separator = "" if text.endswith("\n") else "\n"
     changed = f"{text}{separator}" + "\n".join(lines) + "\n"
-    expected = config.model_copy(update={"predict": predict, "evaluate": evaluate})
     try:
-        is_same = Config.from_text(changed, Config.FILE).value() == expected.value()
+        is_same = Config.from_text(changed, Config.FILE).value() == evaluated.value()
     except RecordError as error:
         # A split in the training data, for instance, is refused as it would be by every command.
         is_same, reason = False, f": {error}"

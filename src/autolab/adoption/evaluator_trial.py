@@ -56,12 +56,16 @@ class ShortTraining:
 
 @dataclass(frozen=True)
 class EvaluatorTrial:
-    """The repository, the commit whose training is tried, and the folder for all that is made."""
+    """The repository, the commit whose training is tried, and the lab's store, beside which all of it is made."""
 
     git: Git
     root: Path
     commit: str
-    place: Path
+    store: Path
+
+    @property
+    def place(self) -> Path:
+        return self.store.with_name("autolab.evaluator")
 
     @property
     def attempt(self) -> Path:
