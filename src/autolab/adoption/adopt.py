@@ -21,6 +21,7 @@ from autolab.adoption.earlier_run import EarlierAdoption, EarlierRun, RunConditi
 from autolab.adoption.filtered_files import FilteredFiles, filtered_files, note_of, refuse_read
 from autolab.adoption.first_run import FirstRun, run_program
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.metric_quantum import with_quantum
 from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_libraries
@@ -28,6 +29,7 @@ from autolab.adoption.questions import Ask, refuse
 from autolab.adoption.refusals import Refusals
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.search_space import search_space
+from autolab.adoption.seed_proof import SeedCheck, SeedProof, jax_note
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError
 from autolab.lab.create import register
@@ -67,8 +69,9 @@ def adopt(
     repository = open_repository(folder.resolve(), talk.refusals)
     earlier = earlier_run.recall(repository.root, tell)
     plan = _plan(repository, request, earlier, talk)
+    proof = None
     if plan.limit_s > 0:
-        settings = _tried(plan, earlier, talk)
+        settings, proof = _tried(plan, earlier, talk)
     else:
         if plan.earlier_flags:
             tell(f"as before: {plan.earlier_flags}")
@@ -78,11 +81,15 @@ def adopt(
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
+    if proof is not None and proof.setting is not None:
+        tell(f"  {proof.setting}")
     notes = [
         *_notes(repository, plan.program, plan.program_seed, config),
         *notes_of(plan.own_imports, plan.program.name),
         note_of(plan.filtered),
         search_space(repository, config),
+        proof.note if proof is not None else "",
+        jax_note(plan.program, plan.program_seed),
     ]
     for note in filter(None, notes):
         tell(f"note: {note}")
@@ -205,8 +212,11 @@ def _problems(plan: _Plan, run: FirstRun) -> list[str]:
     return [lacking if any(start in problem for start in starts) else problem for problem in problems]
 
 
-def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> list[Setting]:
-    """The settings with what a run of the program showed. LabError, UsageError: all that is missing."""
+def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> tuple[list[Setting], SeedProof]:
+    """The settings with what a run of the program showed, and what two more say of its seed.
+
+    LabError, UsageError: all that is missing.
+    """
     run = _run(plan, earlier, talk)
     talk.refusals.add_problems(_problems(plan, run))
     settings, is_clear = run.settings, not plan.is_unknown
@@ -220,7 +230,11 @@ def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> list[Se
     if talk.refusals.errors and not run.missing:
         talk.tell("  these flags and this run are kept: the same command needs nothing but what is missing")
     talk.refusals.settle(talk.tell)
-    return _with_delta(settings, plan.request, run, talk)
+    settings = _with_delta(settings, plan.request, run, talk)
+    config = Config.from_text(config_text(settings), Config.FILE)
+    check = SeedCheck(plan.repository, config, plan.program, plan.program_seed, talk.tell, talk.view)
+    proof = check.prove(run.probed, plan.limit_s)
+    return with_quantum(settings, proof.values, plan.request.delta), proof
 
 
 def _run(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> FirstRun:

@@ -29,6 +29,7 @@ from autolab.lab.schemas.config import Config, Direction, Reduce
 from autolab.lab.schemas.record import Record
 from autolab.lab.trial_python import trial_python
 from autolab.sandbox.exit_record import TrialOutcome
+from autolab.text import decode
 from autolab.trials import inputs
 from autolab.trials.interpreter import packages_hash
 from autolab.trials.readings import Series
@@ -37,8 +38,10 @@ VERSION = 1
 FILES = 100_000
 """Files of a folder of data whose size and time are compared."""
 _TEXTS = ("out", "err")
-_CONTENTS = (*_TEXTS, "files")
-"""What a program printed and wrote, of which the series are kept."""
+_LEFT_OUT = ("files", "times", *_TEXTS)
+"""What is not kept of a run, or not as it is: contents of files, and times."""
+TEXT_BYTES = 200_000
+"""A longer text that was printed is not kept; its series are."""
 _PATHS = ("python",)
 _PARTS = ("command", "commit", "data", "Python", "environment")
 
@@ -202,7 +205,8 @@ def record_of(
     for printed in run.printed:
         row = {name: None if value != value else value for name, value in asdict(printed.series).items()}
         series.append({"source": printed.source, **row})
-    probed = {name: value for name, value in asdict(run.probed).items() if name not in _CONTENTS}
+    probed = {name: value for name, value in asdict(run.probed).items() if name not in _LEFT_OUT}
+    probed |= {name: _kept_text(getattr(run.probed, name)) for name in _TEXTS}
     value = {
         "conditions": conditions.parts,
         "bound": _fingerprints(repository, added),
@@ -221,7 +225,8 @@ def restored(repository: Repository, settings: Sequence[Setting], earlier: Earli
     if _fingerprints(repository, added) != earlier.bound:
         return None
     values: dict[str, Any] = {name: _unlisted(value) for name, value in earlier.probed.items()}
-    values |= dict.fromkeys(_TEXTS, b"") | {"files": (), "outcome": TrialOutcome(values["outcome"])}
+    values |= {name: str(values[name]).encode() for name in _TEXTS}
+    values |= {"outcome": TrialOutcome(values["outcome"])}
     printed = []
     for row in earlier.series:
         first = math.nan if row.first is None else row.first
@@ -230,6 +235,10 @@ def restored(repository: Repository, settings: Sequence[Setting], earlier: Earli
     new_keys = {setting.key for setting in added}
     kept = [setting for setting in settings if setting.key not in new_keys]
     return FirstRun([*kept, *added], Probed(**values), tuple(printed), earlier.at)
+
+
+def _kept_text(printed: bytes) -> str:
+    return decode(printed) if len(printed) <= TEXT_BYTES else ""
 
 
 def _unlisted(value: JsonValue) -> object:

@@ -12,6 +12,7 @@ from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import ProbeFinding, findings
 from autolab.adoption.program_probe import Probed, ProbeView, probe
 from autolab.adoption.repository import Repository
+from autolab.adoption.seed_proof import first_watch
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.exit_record import TrialOutcome
 from autolab.trials import metrics, readings
@@ -121,7 +122,7 @@ def run_program(
     for _ in range(ROUNDS):
         config = Config.from_text(config_text(known), Config.FILE)
         tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
-        probed = probe(repository, config, limit_s, tell, view)
+        probed = probe(repository, config, limit_s, tell, view, watch=first_watch(config, limit_s))
         bound = list(config.data_entries)
         missing = findings(probed, repository, config.python or "the Python that runs Autolab", bound)
         if probed.asked_git and not config.train.repository:

@@ -12,10 +12,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
+from autolab.adoption.output_watch import OutputWatch, Times
 from autolab.adoption.repository import Repository
 from autolab.adoption.written_files import WrittenFile, written_files
 from autolab.executors.base import Step, fill
@@ -35,7 +36,7 @@ from autolab.trials.job import Attempt, TrialCommands, copy_folder, keeping_copy
 HOOK = Path(__file__).with_name("probe_hook.py")
 """Reports what a Python program opens; a copy called sitecustomize.py runs in the program's interpreter."""
 SEED = 0
-"""The seed of the probe."""
+"""The seed of the first probe."""
 NEWS_S = 5.0
 """Seconds between two plain lines about a probe that runs."""
 TEXT_BYTES = 16 * 2**20
@@ -51,7 +52,8 @@ class Probed:
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
     copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
     AUTOLAB_TRIAL_DIR. `files` are those with numbers, there or in its copy. `stopped`: the user ended it. `asked_git`:
-    it started git, as far as Python itself can say.
+    it started git, as far as Python itself can say. `times`: when it printed the numbers of each series, if it was
+    followed.
     """
 
     outcome: TrialOutcome
@@ -65,6 +67,7 @@ class Probed:
     stopped: bool = False
     asked_git: bool = False
     files: tuple[WrittenFile, ...] = ()
+    times: Times = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -121,11 +124,14 @@ def probe(
     limit_s: float,
     tell: Callable[[str], None],
     view: ProbeView | None = None,
+    *,
+    seed: int = SEED,
+    watch: OutputWatch | None = None,
 ) -> Probed:
     """Run the configuration's training for at most `limit_s` seconds; Ctrl-C ends it early, with what it did so far.
 
-    `view` shows its progress; without one `tell` gets a line every few seconds. LabError: the interpreter or a part of
-    the inputs is missing.
+    `watch` may end it before, once it has printed enough. `view` shows its progress; without one `tell` gets a line
+    every few seconds. LabError: the interpreter or a part of the inputs is missing.
     """
     place = common_dir(repository.root) / "autolab.probe"
     remove_tree(place)  # of a probe that was killed
@@ -133,43 +139,50 @@ def probe(
         exports = place / "exports"
         source = InputSource(repository.git, repository.root, place / "store", exports, secret=b"")
         inputs = set_up(source, config, {BASE: repository.head})
-        return _run(inputs, config, place / "attempt", limit_s, view or PlainProbeView(tell))
+        step = _step(inputs, config, place / "attempt", limit_s, seed)
+        attempt = place / "attempt"
+        copy = attempt / copy_folder(config.data_entries)
+        watch = watch or OutputWatch.of(config, lambda times: None)
+        seen = _run(step, attempt, copy, view or PlainProbeView(tell), watch)
+        return replace(seen, files=tuple(written_files(copy, inputs.code[BASE].folder, attempt / "train")))
     finally:
         remove_tree(place)
 
 
-def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, view: ProbeView) -> Probed:
-    hook = folder.with_name("hook")
-    hook.mkdir(mode=0o755)
-    # Readable for all: if root started this, the program runs as another user.
-    write_whole(hook / "sitecustomize.py", HOOK.read_bytes(), mode=0o644)
-    step = _step(inputs, config, folder, hook, limit_s)
+def _run(step: Step, folder: Path, copy: Path, view: ProbeView, watch: OutputWatch) -> Probed:
     document = {"key": "probe", "folder": str(folder), "steps": [asdict(step)]}
     started = time.monotonic()
     over = threading.Event()
-    news = threading.Thread(target=_tell_news, args=(folder / "logs", limit_s, over, view), daemon=True)
+    news = threading.Thread(target=_tell_news, args=(folder / "logs", step.time_limit_s, over, view), daemon=True)
     outcome, message, stopped = TrialOutcome.CANCELLED, "stopped by the user", False
     try:
         with view:
             news.start()
             try:
-                end: Exit = execute.run_job(document)
+                watch.begin(folder / "logs")
+                end: Exit = execute.run_job(document, watch.look)
                 outcome, message = end.outcome, end.message
             finally:
+                watch.end()
                 # The view ends after the last news.
                 over.set()
                 news.join()
     except KeyboardInterrupt:
         stopped = True
-    copy = folder / copy_folder(config.data_entries)
+    if outcome is TrialOutcome.CANCELLED and not stopped:
+        outcome, message = TrialOutcome.TIMEOUT, "ended after it had printed enough"
     seen = _seen(folder, copy, outcome, message, time.monotonic() - started, stopped)
-    return replace(seen, files=tuple(written_files(copy, inputs.code[BASE].folder, folder / "train")))
+    return replace(seen, times=watch.times)
 
 
-def _step(inputs: TrialInputs, config: Config, folder: Path, hook: Path, limit_s: float) -> Step:
+def _step(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, seed: int) -> Step:
     """The training step of a trial, with the hook first on PYTHONPATH; it leaves its copy of the code behind."""
+    hook = folder.with_name("hook")
+    hook.mkdir(mode=0o755)
+    # Readable for all: if root started this, the program runs as another user.
+    write_whole(hook / "sitecustomize.py", HOOK.read_bytes(), mode=0o644)
     arm = PlannedArm(name="probe", role="baseline", code=BASE, settings={})
-    attempt = Attempt("probe", "probe", 1, arm, SEED)
+    attempt = Attempt("probe", "probe", 1, arm, seed)
     job = trial_job(inputs, TrialCommands.of(config.train.command, config), attempt)
     places = {name: str(path) for name, path in job.inputs.items()} | {"folder": str(folder)}
     places["scratch"] = runner.scratch_folder(job.steps[0].box.level, str(folder))

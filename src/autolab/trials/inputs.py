@@ -17,7 +17,7 @@ from autolab import files
 from autolab.errors import LabError
 from autolab.lab import crash_points
 from autolab.lab.git import Git
-from autolab.lab.schemas.config import Command, Config, Metric
+from autolab.lab.schemas.config import CommandLine, Config, Metric
 from autolab.lab.schemas.experiment import Environment
 from autolab.lab.trial_python import trial_python
 from autolab.sandbox.box import Box
@@ -240,7 +240,7 @@ def require_open(path: Path, config: Config) -> None:
             raise LabError(f"{file}: trials may not read it, being users of their own: chmod -R a+rX {path}")
 
 
-def limits_box(limits: Command, containment: str) -> Box:
+def limits_box(limits: CommandLine, containment: str) -> Box:
     """A box with the level `containment` and the limits of a command."""
     return Box(
         level=containment,

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from autolab.executors.base import Job, Step
-from autolab.lab import redaction
-from autolab.lab.schemas.config import SEED, Command, Config, Predict, Train
+from autolab.lab import redaction, time_limits
+from autolab.lab.schemas.config import SEED, Command, CommandLine, Config, Predict, TimeLimit, Train
 from autolab.lab.schemas.data_entry import DataEntry
 from autolab.lab.schemas.experiment import Design
 from autolab.lab.trial_python import command_words
@@ -111,17 +111,19 @@ class TrialCommands:
 
     `command` is the training's command line, `{python}` standing for the interpreter and `{seed}` for the trial's seed;
     `train` has its other settings.
-    `data`: the training data as the configuration names it.
+    `data`: the training data as the configuration names it. `time_limit` is the training's.
     """
 
     command: str
     train: Train
     predict: Predict | None
     data: tuple[DataEntry, ...]
+    time_limit: TimeLimit
 
     @classmethod
-    def of(cls, command: str, config: Config) -> TrialCommands:
-        return cls(command, config.train, config.predict, config.data_entries)
+    def of(cls, command: str, config: Config, time_limit: TimeLimit | None = None) -> TrialCommands:
+        """`time_limit`: None: that of a lab without a calibration."""
+        return cls(command, config.train, config.predict, config.data_entries, time_limit or config.train.time_limit())
 
     def identity(self, user: Mapping[str, str]) -> list[JsonValue]:
         """The parts of it, and of the user's variables, that a trial's numbers depend on."""
@@ -282,7 +284,8 @@ class _JobBuilder:
             paths = ["{seeding}", environment.get(PYTHON_PATH, "")]
             environment[PYTHON_PATH] = ":".join(path for path in paths if path)
         arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed)
-        self._step("train", arguments, environment, self._commands.train, reads)
+        limit = self._commands.time_limit
+        self._step("train", arguments, environment, self._commands.train, reads, limit)
 
     def predict(self, command: Command, evaluation: Evaluation) -> None:
         """On the evaluation's inputs, on altered ones too if it has them, and on the holdout's if the attempt is to."""
@@ -305,10 +308,17 @@ class _JobBuilder:
         """A step that reads the file `source`, or its `copy` if it makes one."""
         file, model = f"{{{source}}}", "{folder}/train/model"
         environment = self._environment.prediction(f"{{folder}}/{name}", model, copy or file)
-        self._step(name, arguments, environment, limits, [model, file])
+        limit = TimeLimit(seconds=limits.time_limit_s, source="config")
+        self._step(name, arguments, environment, limits, [model, file], limit)
 
     def _step(
-        self, name: str, arguments: Sequence[str], environment: dict[str, str], limits: Command, reads: Sequence[str]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        limits: CommandLine,
+        reads: Sequence[str],
+        time_limit: TimeLimit,
     ) -> None:
         """A step that may write in its own folder alone, and a training in its copy of the code."""
         writes = [f"{{folder}}/{name}"]
@@ -319,7 +329,9 @@ class _JobBuilder:
             box = _with_data(box, self._inputs.bound)
         box = replace(box, reads=(*box.reads, *self._shared, *reads), writes=tuple(writes))
         output_bytes = int(limits.output_mb * 1e6)
-        step = Step(name, tuple(arguments), "{code}", environment, limits.time_limit_s, output_bytes, box)
+        step = Step(name, tuple(arguments), "{code}", environment, time_limit.seconds, output_bytes, box)
+        if time_limit.source != "config":
+            step = replace(step, time_limit_origin=time_limits.origin(time_limit.seconds, time_limit.source))
         self._steps.append(step)
 
     def job(self) -> Job:

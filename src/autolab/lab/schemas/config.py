@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.lab import time_limits
 from autolab.lab.schemas.data_entry import Data, DataEntry
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.pattern import refuse_pattern
@@ -23,15 +24,55 @@ SEED = "{seed}"
 
 
 class Metric(Record):
-    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units."""
+    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units.
+
+    `quantum` is the step in which a training prints it, in its units too: 0.01 of `3.90`. null: all digits are there.
+    """
 
     primary: str
     direction: Direction
     success_delta: Positive
     report: tuple[str, ...] = ()
+    quantum: Positive | None = None
+
+    @property
+    def hides_success(self) -> bool:
+        """Whether `success_delta` is below the step in which the metric is printed."""
+        # A step of 0.1 need not be the nearest number to a delta that was computed.
+        return self.quantum is not None and self.success_delta < self.quantum * (1 - 1e-9)
 
 
-class Command(Record):
+class TimeLimit(Record):
+    """How long one training may take, and where that is from.
+
+    `config`: `train.time_limit_s`. `calibration`: a multiple of the slowest trial of the baseline. `default`: that of
+    a calibration, and before one.
+    """
+
+    seconds: Positive
+    source: Literal["config", "calibration", "default"]
+
+
+class CommandLine(Record):
+    """A program of the lab, and all its limits but that of time."""
+
+    command: str
+    memory_gb: Positive = 4
+    output_mb: Positive = 10
+    disk_mb: Positive = 2000
+    processes: Annotated[int, Field(ge=1)] = 512
+    reads: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _absolute(self) -> CommandLine:
+        # The root would show the whole machine, and with it the holdout.
+        for path in self.reads:
+            if not path.startswith("/") or path == "/":
+                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
+        return self
+
+
+class Command(CommandLine):
     """A program of the lab and its limits. `{python}` in `command` stands for the trials' interpreter.
 
     `{seed}` in a word of `command` (`--seed={seed}`) stands for the trial's seed, an integer in [0, 2^31). A prediction
@@ -42,25 +83,13 @@ class Command(Record):
     besides the system and the interpreter. At containment `full` it sees no others.
     """
 
-    command: str
     time_limit_s: Positive = 3600
-    memory_gb: Positive = 4
-    output_mb: Positive = 10
-    disk_mb: Positive = 2000
-    processes: Annotated[int, Field(ge=1)] = 512
-    reads: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _absolute(self) -> Command:
-        # The root would show the whole machine, and with it the holdout.
-        for path in self.reads:
-            if not path.startswith("/") or path == "/":
-                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
-        return self
 
 
-class Train(Command):
+class Train(CommandLine):
     """The training program.
+
+    `time_limit_s`: null: ten times the slowest trial of the calibration, at least 60 s; before any calibration 3600 s.
 
     `metrics` is where it reports its numbers: `stdout`, `stderr`, or a file in AUTOLAB_TRIAL_DIR. A `.json` file is
     flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header, a name that
@@ -80,6 +109,7 @@ class Train(Command):
     that asks git: its code is a work tree of a read-only repository that holds nothing but what the trial sees.
     """
 
+    time_limit_s: Positive | None = None
     metrics: str = "metrics.json"
     reduce: Reduce = "last"
     pattern: str | None = None
@@ -89,6 +119,14 @@ class Train(Command):
     seed_constants: tuple[str, ...] = ()
     seed_libraries: bool = False
     repository: bool = False
+
+    def time_limit(self, slowest_s: float | None = None) -> TimeLimit:
+        """The limit of one training. `slowest_s`: seconds of the baseline's slowest trial in the calibration."""
+        if self.time_limit_s is not None:
+            return TimeLimit(seconds=self.time_limit_s, source="config")
+        if slowest_s is None:
+            return TimeLimit(seconds=time_limits.UNCALIBRATED_S, source="default")
+        return TimeLimit(seconds=time_limits.after_calibration(slowest_s), source="calibration")
 
     @property
     def choice(self) -> list[str]:
