@@ -7,7 +7,7 @@ import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from autolab.adoption.evaluator_files import EVAL, HOLDOUT, EvaluatorPaths, checkpoint_of, is_about_weights
 from autolab.adoption.evaluator_trial import EvaluatorTrial, ShortTraining
@@ -114,7 +114,10 @@ def training_problems(trial: EvaluatorTrial, training: ShortTraining, script: st
 def model_problems(
     paths: EvaluatorPaths, training: ShortTraining, saved: SavedModel | None, script: str
 ) -> tuple[str | None, list[str]]:
-    """What `predict.model` has to be (None: the training leaves it in AUTOLAB_TRIAL_DIR/model), and what is wrong."""
+    """What `predict.model` has to be (None: the training leaves it in AUTOLAB_TRIAL_DIR/model), and what is wrong.
+
+    A file of the same name in another folder is taken for the model, so that the check goes on.
+    """
     path = checkpoint_of(paths)
     if path is None:
         if training.in_model:
@@ -126,7 +129,10 @@ def model_problems(
         return path, []
     if not training.new:
         return None, []
-    return path, [f"{paths.predict}: CHECKPOINT is {path}, and {script} saved {_listed(training, saved)}"]
+    name = PurePosixPath(path).name
+    same = [file for file in training.new if PurePosixPath(file).name == name]
+    problem = f"{paths.predict}: CHECKPOINT is {path}, and {script} saved {_listed(training, saved)}"
+    return (same[0] if same else None), [problem]
 
 
 def _listed(training: ShortTraining, saved: SavedModel | None) -> str:

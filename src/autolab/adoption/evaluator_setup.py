@@ -201,12 +201,12 @@ def _fit(
     unsaved: list[str] = []
     if not training.failed and (training.new or training.in_model):
         place, unsaved = model_problems(paths, training, model.saved, script)
-    problems += unsaved
     evaluated = _evaluated(config, paths, place)
     fit = Fit()
-    if not problems:
+    # A model of the right name was found elsewhere: what does not fit behind it is said at once, too.
+    if not problems and (place is not None or not unsaved):
         fit = check_fit(trial, evaluated, paths)
-    problems += fit.problems
+    problems += unsaved + fit.problems
     if problems:
         for problem in problems:
             tell(f"  does not fit: {problem}")

@@ -27,6 +27,7 @@ from autolab.text import decode
 from autolab.trials.evaluation import PREDICTIONS
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
 from autolab.trials.job import HOLDOUT, Attempt, TrialCommands, copy_folder, keeping_copy, trial_job
+from autolab.trials.seed_constants import SeedConstant
 
 SEED = 0
 KEY = "evaluator"
@@ -92,6 +93,9 @@ class EvaluatorTrial:
         step = replace(step, time_limit_s=min(limit_s, step.time_limit_s))
         end = _run(step, self.attempt)
         new = _new_files(self.attempt / copy_folder(config.data_entries), inputs.code[BASE].folder)
+        # The trial's seed was written there.
+        seeded = {SeedConstant.of(entry).file for entry in config.train.seed_constants}
+        new = tuple(name for name in new if name not in seeded)
         in_model = _files_of(self.attempt / "train" / "model")
         training = ShortTraining(end.outcome, end.message, end.seconds, new, in_model)
         # Last: without it the next try trains again.
