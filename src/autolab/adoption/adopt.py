@@ -114,16 +114,20 @@ def _with_source(settings: list[Setting], probed: Probed, tell: Callable[[str], 
     """The settings with the place where the run printed the metric. UsageError: it ended without having printed it."""
     by_key = {setting.key: setting.value for setting in settings}
     name = str(by_key["metric.primary"])
-    # A file or a pattern that the user named is their own affair, and trials say what is wrong with it.
-    if by_key["train.metrics"] not in metrics.PRINTED or "train.pattern" in by_key:
+    # A pattern is the user's own affair, and trials say what is wrong with it.
+    if "train.pattern" in by_key:
         return settings
     printed = first_run.printed_metric(probed, name)
     if printed is None:
+        # A file that the program names may be one that the run did not come to.
+        if by_key["train.metrics"] not in metrics.PRINTED:
+            return settings
         first_run.refuse_unprinted(probed, name, tell)
         tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
         return settings
     values = "1 value" if printed.series.count == 1 else f"{printed.series.count} values"
-    reason = f"it printed {values} there, the last one {printed.series.last:.{printed.series.decimals}f}"
+    verb = "printed" if printed.source in metrics.PRINTED else "wrote"
+    reason = f"it {verb} {values} there, the last one {printed.series.last:.{printed.series.decimals}f}"
     found = Setting("train.metrics", printed.source, reason)
     return [found if setting.key == "train.metrics" else setting for setting in settings]
 

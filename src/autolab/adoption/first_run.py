@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autolab.adoption.detection import Setting
@@ -80,7 +80,7 @@ def choose_metric(probed: Probed, tell: Callable[[str], None]) -> Printed:
     UsageError: there are several, which were told, a line each, or none. A metric whose name does not say which way is
     better is never chosen for the user.
     """
-    could_decide = list(_proposals(probed))
+    could_decide = _proposals(probed)
     likely = [printed for printed in could_decide if direction_of(printed.series.name)]
     if len(likely) == 1:
         return likely[0]
@@ -103,22 +103,42 @@ def printed_metric(probed: Probed, name: str) -> Printed | None:
     return None
 
 
+def _unread(probed: Probed, name: str) -> str:
+    """Why the numbers that the program gave that name cannot be read; empty if it gave it none."""
+    for source, text in _texts(probed):
+        complaint = readings.complaint_about(name, readings.readings(text, source))
+        if complaint:
+            return f"{name}: {complaint}"
+    return ""
+
+
 def refuse_unprinted(probed: Probed, name: str, tell: Callable[[str], None]) -> None:
     """UsageError if the program ended without having printed the metric; what it printed instead was told."""
     if probed.outcome is not TrialOutcome.COMPLETED:
         return
-    printed = list(_proposals(probed))[:LISTED]
+    printed = _proposals(probed)[:LISTED]
     for one in printed:
         tell(f"  {one}")
     instead = "what it printed stands above" if printed else "it printed no number that could decide"
+    unread = _unread(probed, name)
+    if unread:
+        raise UsageError(f"--metric: {unread}; {instead}")
     raise UsageError(f"--metric: the training ended without printing {name}; {instead}")
 
 
-def _proposals(probed: Probed) -> Iterator[Printed]:
+def _proposals(probed: Probed) -> list[Printed]:
+    """What could decide: of what it printed, else of what it wrote. A file has settings too, so a name must say it."""
+    printed, written = [], []
     for source, text in _texts(probed):
         for row in readings.proposals(readings.series(readings.readings(text, source))):
-            yield Printed(source, row)
+            if source in metrics.PRINTED:
+                printed.append(Printed(source, row))
+            elif direction_of(row.name):
+                written.append(Printed(source, row))
+    if any(direction_of(one.series.name) for one in printed):
+        return printed
+    return [*written, *printed]
 
 
 def _texts(probed: Probed) -> tuple[tuple[str, bytes], ...]:
-    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err)
+    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err), *probed.reports

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from autolab.adoption.report_files import report_files
 from autolab.adoption.repository import Repository
 from autolab.executors.base import Step, fill
 from autolab.files import write_whole
@@ -22,7 +23,7 @@ from autolab.lab.git import common_dir
 from autolab.lab.schemas.config import Config
 from autolab.sandbox import execute, runner
 from autolab.sandbox.collect import remove_tree
-from autolab.sandbox.environment import PYTHON_PATH
+from autolab.sandbox.environment import PYTHON_PATH, with_python_path
 from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.stats.plan import BASE, PlannedArm
 from autolab.text import decode, last_line
@@ -47,7 +48,7 @@ class Probed:
 
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
     copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
-    AUTOLAB_TRIAL_DIR. `stopped`: the user ended it.
+    AUTOLAB_TRIAL_DIR. `reports` are files that may hold numbers, by their names as `train.metrics` has them. `stopped`: the user ended it.
     """
 
     outcome: TrialOutcome
@@ -59,6 +60,7 @@ class Probed:
     hosts: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     stopped: bool = False
+    reports: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -102,7 +104,9 @@ def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, tell
     finally:
         over.set()
         news.join()
-    return _seen(folder, outcome, message, time.monotonic() - started, stopped)
+    seen = _seen(folder, outcome, message, time.monotonic() - started, stopped)
+    reports = [(name, _clean(content)) for name, content in report_files(folder, inputs.code[BASE].folder)]
+    return replace(seen, reports=tuple(reports))
 
 
 def _step(inputs: TrialInputs, config: Config, folder: Path, hook: Path, limit_s: float) -> Step:
@@ -116,7 +120,8 @@ def _step(inputs: TrialInputs, config: Config, folder: Path, hook: Path, limit_s
     path = f"{hook}:{step.env[PYTHON_PATH]}" if PYTHON_PATH in step.env else str(hook)
     environment = dict(step.env) | {PYTHON_PATH: path, "AUTOLAB_PROBE": f"{folder}/train/{_REPORT}"}
     box = replace(step.box, reads=(*step.box.reads, str(hook)))
-    return replace(step, env=environment, box=box, time_limit_s=limit_s)
+    arguments = tuple(with_python_path(step.argv, path))
+    return replace(step, argv=arguments, env=environment, box=box, time_limit_s=limit_s)
 
 
 _REPORT = ".autolab.probe.jsonl"
@@ -166,7 +171,12 @@ def _text(path: Path) -> bytes:
     if not path.exists():
         return b""
     with path.open("rb") as file:
-        return redaction.clean(decode(file.read(TEXT_BYTES))).encode()
+        return _clean(file.read(TEXT_BYTES))
+
+
+def _clean(content: bytes) -> bytes:
+    """A program may print its environment, and with it the user's tokens."""
+    return redaction.clean(decode(content)).encode()
 
 
 def _report(path: Path) -> Iterator[tuple[str, str]]:

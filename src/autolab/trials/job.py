@@ -16,7 +16,7 @@ from autolab.lab.schemas.experiment import Design
 from autolab.lab.trial_python import command_words
 from autolab.sandbox.box import Box
 from autolab.sandbox.collect import remove_any
-from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
+from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment, with_python_path
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.stats.plan import PlannedArm
 from autolab.trials import lookahead, metrics, stored
@@ -61,12 +61,12 @@ if [ -n "$metrics" ] && [ -f "$metrics" ]; then
     mv "$metrics" "$AUTOLAB_TRIAL_DIR/$metrics"
 fi
 cd /
-rm -rf "$copy" 2>/dev/null || true
+if [ -z "${AUTOLAB_PROBE:-}" ]; then rm -rf "$copy" 2>/dev/null || true; fi
 exit $status
 """
 """Runs the command in a copy of the code that it may write to. The copy begins without the metrics file, which may be
 committed and old. A link in the copy leads to training data that lies in the lab. The seed takes the place of the
-constants in it: `SeedConstant.shell_words`, four words each."""
+constants in it: `SeedConstant.shell_words`, four words each. A probe looks at the copy afterwards."""
 _SEEDING = Path(__file__).with_name("seeding")
 """The folder whose `sitecustomize.py` seeds libraries."""
 _OWN_INPUTS_SCRIPT = 'cat "$1" > "$AUTOLAB_INPUTS" && shift && exec "$@"'
@@ -206,6 +206,7 @@ class _JobBuilder:
             paths = ["{seeding}", environment.get(PYTHON_PATH, "")]
             environment[PYTHON_PATH] = ":".join(path for path in paths if path)
         arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed)
+        arguments = with_python_path(arguments, environment.get(PYTHON_PATH, ""))
         self._step("train", arguments, environment, self._commands.train, reads)
 
     def predict(self, command: Command, evaluation: Evaluation) -> None:

@@ -38,7 +38,7 @@ _BARS = re.compile(
 )
 _WRAPPED = re.compile(r"\b(?:tensor|(?:np\.|numpy\.)?(?:float|int)\d+|Array)\(\s*([^\s(),]+)\s*(?:,[^()]*)?\)")
 _RATIO = re.compile(r"(?<=\d) ?/ {0,4}(?=\d)")
-_RATIO_PERCENT = re.compile(r"(?<=\d) {0,4}\( {0,4}([\d.]+) ?%\)")
+_RATIO_PERCENT = re.compile(r"(?<=\d) {0,4}(?:\( {0,4}([\d.]+) ?%\)|= ?([\d.]+) ?%(?=\s|$))")
 _PARENTHESES = re.compile(r"(?<!\w)\(([^()]*)\)(\s*[:=])?")
 _QUOTES = re.compile(r"""(?<!\w)["'`]+|["'`]+(?!\w)""")
 _CELLS = re.compile(r"[|│┃]")
@@ -98,8 +98,8 @@ def _segments(line: str) -> Iterator[str]:
     """The parts of a line that are read alone: what separators, parentheses and bars leave."""
     line = _BARS.sub(" ; ", line)
     line = _WRAPPED.sub(r"\1", line)
-    # 9800/10000 (98%) is one value.
-    line = _RATIO_PERCENT.sub(r"(\1%)", _RATIO.sub("/", line))
+    # 9800/10000 (98%) is one value, as is 9800/10000 = 98%.
+    line = _RATIO_PERCENT.sub(lambda match: f"({match[1] or match[2]}%)", _RATIO.sub("/", line))
     line = _PARENTHESES.sub(_opened, line)
     line = _QUOTES.sub("", line)
     cells = [cell.strip() for cell in _CELLS.split(line) if cell.strip()]

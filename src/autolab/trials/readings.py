@@ -43,7 +43,7 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.A)
 _NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.I)
 _RATIO = re.compile(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)(?: ?\(([\d.]+)%\))?", re.A)
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+\.\d+|[-+]?\d{1,3}(?:,\d{3}){2,}", re.A)
-_PHRASE = re.compile(r"(?<=[\d%]) (?:after|at|in|on|over|for|from) .*", re.S)
+_PHRASE = re.compile(r"(?<=[\d%)]) (?:after|at|in|on|over|for|from) .*|(?<=[%)]) correct", re.S)
 """What may follow a number: when and on what it was measured."""
 _COMMA = re.compile(r"[-+]?\d+,\d+", re.A)
 _COMMA_OF_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}", re.A)
@@ -372,6 +372,15 @@ def series(found: Iterable[Reading]) -> list[Series]:
         row = Series(name, tally.count, first, last, tally.decimals, tally.last.line > late)
         found_first.append((tally.first.line, row))
     return [row for _, row in sorted(found_first, key=lambda found: found[0])]
+
+
+def complaint_about(name: str, found: Iterable[Reading]) -> str:
+    """Why the last number that was meant by that name is none that can decide; empty if there is none such."""
+    complaint = ""
+    for reading in found:
+        if reading.name == name and reading.meant_as_number:
+            complaint = reading.complaint if reading.number is None else ""
+    return complaint
 
 
 def _number_or_nan(reading: Reading) -> float:
