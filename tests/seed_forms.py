@@ -93,7 +93,8 @@ SEED_FORMS: dict[str, Form] = {
     ),
     "no chance at all": Form(
         {
-            "train.py": "lr = 0.1\nweight = 4.0\nfor step in range(12):\n    weight -= lr * weight\nprint(f'val_loss: {weight:.5f}')\n"
+            "train.py": "lr = 0.1\nweight = 4.0\nfor step in range(12):\n    weight -= lr * weight\n"
+            "print(f'val_loss: {weight:.5f}')\n"
         },
         settings={"train.seed_libraries": False, CONSTANTS: ()},
         says="train.py never reads AUTOLAB_SEED, and no other seed was found in it",

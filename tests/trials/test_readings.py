@@ -165,7 +165,7 @@ def test_decimals_are_those_that_were_printed(text: str, decimals: int) -> None:
         ("98,5", "98,5 has a comma; write 98.5 with a point"),
         ("1,512", "1,512 has a comma; write 1.512 or 1512, whichever is meant"),
         ("inf", "inf is not a finite number"),
-        ("20ms", "'20ms' is not a number; write the number alone, such as 0.9979, or say with train.pattern"),
+        ("20ms", "'20ms' is not a number; write the number alone, such as 0.9979, or say where it stands"),
     ],
 )
 def test_a_malformed_number_comes_with_an_advice(text: str, said: str) -> None:

@@ -55,7 +55,8 @@ class AdoptionRequest:
     delta: float | None = None
     data: Path | None = None
     python: Path | None = None
-    probe_seconds: float = 0
+    probe_seconds: float | None = 0
+    """0: the training is not tried. None: as long as is usual, unless an earlier run still counts."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Setting:
 
 def settings_of(repository: Repository, program: Program, request: AdoptionRequest) -> list[Setting]:
     """All settings. UsageError names an option that does not fit, or that has to be given."""
-    metric = _metric(program, request)
+    metric = metric_setting(program, request)
     settings = [
         Setting("train.command", program.command, GIVEN if request.train_command else "the last commit has it"),
         metric,
@@ -103,13 +104,14 @@ def settings_of(repository: Repository, program: Program, request: AdoptionReque
 
 def has_clear_metric(program: Program) -> bool:
     """Whether the program's text has one metric that can decide."""
-    return len(_likely_metrics(program)[1]) == 1
+    return len(likely_metrics(program)[1]) == 1
 
 
-def _metric(program: Program, request: AdoptionRequest) -> Setting:
+def metric_setting(program: Program, request: AdoptionRequest) -> Setting:
+    """The metric that decides. UsageError: the program's text names none, or several."""
     if request.metric:
         return Setting("metric.primary", one_line(request.metric), GIVEN)
-    names, likely = _likely_metrics(program)
+    names, likely = likely_metrics(program)
     # Of several only the user knows which one decides.
     if len(likely) == 1:
         return Setting("metric.primary", likely[0], f"{program.script} prints it")
@@ -120,7 +122,7 @@ def _metric(program: Program, request: AdoptionRequest) -> Setting:
     raise UsageError(f"--metric: {problem}; name the one that decides, such as --metric {example}")
 
 
-def _likely_metrics(program: Program) -> tuple[list[str], list[str]]:
+def likely_metrics(program: Program) -> tuple[list[str], list[str]]:
     """The names that the program's text prints with a value, and those of them that could decide."""
     names = _printed_names(program)
     likely = [name for name in names if direction_of(name)]
@@ -214,13 +216,19 @@ def _data(repository: Repository, program: Program, folder: Path | None) -> Iter
             path = path.relative_to(repository.root)
         yield Setting("data", str(path), GIVEN)
         return
+    folders = named_folders(repository, program)
+    if len(folders) == 1:
+        yield Setting("data", folders[0], "the script names it, and it is not committed")
+
+
+def named_folders(repository: Repository, program: Program) -> list[str]:
+    """The folders of the checkout that the script names and that git does not hold."""
     folders = []
     for name in dict.fromkeys(_FOLDER.findall(program.text)):
         # A committed folder is part of the code that each trial gets.
         if (repository.root / name).is_dir() and not repository.holds(name):
             folders.append(name)
-    if len(folders) == 1:
-        yield Setting("data", folders[0], "the script names it, and it is not committed")
+    return folders
 
 
 def _files(repository: Repository, program: Program) -> Iterator[Setting]:

@@ -8,11 +8,13 @@ is not touched. Python programs also report the files that they open and the hos
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol, Self
 
 from autolab.adoption.report_files import report_files
 from autolab.adoption.repository import Repository
@@ -35,7 +37,7 @@ HOOK = Path(__file__).with_name("probe_hook.py")
 SEED = 0
 """The seed of the probe."""
 NEWS_S = 5.0
-"""Seconds between two lines about a probe that runs."""
+"""Seconds between two plain lines about a probe that runs."""
 TEXT_BYTES = 16 * 2**20
 """Bytes of each stream that are read; the first ones."""
 REPORTED = 20_000
@@ -68,10 +70,60 @@ class Probed:
         return not self.stopped and self.outcome not in (TrialOutcome.COMPLETED, TrialOutcome.TIMEOUT)
 
 
-def probe(repository: Repository, config: Config, limit_s: float, tell: Callable[[str], None]) -> Probed:
+@dataclass(frozen=True)
+class ProbeNews:
+    """A program that runs: since when and for how long at most, in seconds, and the last line that it printed."""
+
+    seconds: float
+    limit_s: float
+    line: str
+
+    def __str__(self) -> str:
+        left = max(0.0, self.limit_s - self.seconds)
+        return f"{self.seconds:.0f} s of at most {self.limit_s:.0f} s, {left:.0f} s left  {self.line}"
+
+
+class ProbeView(Protocol):
+    """What a user sees while a program runs, within its context. It is called from a thread of its own."""
+
+    interval_s: float
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *_: object) -> object: ...
+
+    def __call__(self, news: ProbeNews) -> None: ...
+
+
+class PlainProbeView:
+    """A line every few seconds, of which the program's own part has 100 characters at most."""
+
+    interval_s = NEWS_S
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, news: ProbeNews) -> None:
+        self._tell(f"  {replace(news, line=news.line[:100])}")
+
+
+def probe(
+    repository: Repository,
+    config: Config,
+    limit_s: float,
+    tell: Callable[[str], None],
+    view: ProbeView | None = None,
+) -> Probed:
     """Run the configuration's training for at most `limit_s` seconds; Ctrl-C ends it early, with what it did so far.
 
-    `tell` gets a line every few seconds. LabError: the interpreter or a part of the inputs is missing.
+    `view` shows its progress; without one `tell` gets a line every few seconds. LabError: the interpreter or a part of
+    the inputs is missing.
     """
     place = common_dir(repository.root) / "autolab.probe"
     remove_tree(place)  # of a probe that was killed
@@ -79,12 +131,12 @@ def probe(repository: Repository, config: Config, limit_s: float, tell: Callable
         exports = place / "exports"
         source = InputSource(repository.git, repository.root, place / "store", exports, secret=b"")
         inputs = set_up(source, config, {BASE: repository.head})
-        return _run(inputs, config, place / "attempt", limit_s, tell)
+        return _run(inputs, config, place / "attempt", limit_s, view or PlainProbeView(tell))
     finally:
         remove_tree(place)
 
 
-def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, tell: Callable[[str], None]) -> Probed:
+def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, view: ProbeView) -> Probed:
     hook = folder.with_name("hook")
     hook.mkdir(mode=0o755)
     # Readable for all: if root started this, the program runs as another user.
@@ -93,17 +145,20 @@ def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, tell
     document = {"key": "probe", "folder": str(folder), "steps": [asdict(step)]}
     started = time.monotonic()
     over = threading.Event()
-    news = threading.Thread(target=_tell_news, args=(folder / "logs", limit_s, over, tell), daemon=True)
-    news.start()
+    news = threading.Thread(target=_tell_news, args=(folder / "logs", limit_s, over, view), daemon=True)
     outcome, message, stopped = TrialOutcome.CANCELLED, "stopped by the user", False
     try:
-        end: Exit = execute.run_job(document)
-        outcome, message = end.outcome, end.message
+        with view:
+            news.start()
+            try:
+                end: Exit = execute.run_job(document)
+                outcome, message = end.outcome, end.message
+            finally:
+                # The view ends after the last news.
+                over.set()
+                news.join()
     except KeyboardInterrupt:
         stopped = True
-    finally:
-        over.set()
-        news.join()
     seen = _seen(folder, outcome, message, time.monotonic() - started, stopped)
     reports = [(name, _clean(content)) for name, content in report_files(folder, inputs.code[BASE].folder)]
     return replace(seen, reports=tuple(reports))
@@ -127,17 +182,22 @@ def _step(inputs: TrialInputs, config: Config, folder: Path, hook: Path, limit_s
 _REPORT = ".autolab.probe.jsonl"
 
 
-def _tell_news(logs: Path, limit_s: float, over: threading.Event, tell: Callable[[str], None]) -> None:
-    """The last line that the program printed, every few seconds."""
+def _tell_news(logs: Path, limit_s: float, over: threading.Event, view: ProbeView) -> None:
+    """The last line that the program printed, as often as the view wants it."""
     started = time.monotonic()
-    while not over.wait(NEWS_S):
+    while not over.wait(view.interval_s):
         newest = ""
         for name in ("train.err", "train.out"):
-            path = logs / name
-            if path.exists():
-                newest = last_line(decode(path.read_bytes()[-4096:])) or newest
-        seconds = time.monotonic() - started
-        tell(f"  {seconds:.0f} s of at most {limit_s:.0f} s  {redaction.clean(newest)[:100]}")
+            newest = last_line(decode(_end_of(logs / name))) or newest
+        view(ProbeNews(time.monotonic() - started, limit_s, redaction.clean(newest)))
+
+
+def _end_of(path: Path) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+        return file.read()
 
 
 def _seen(folder: Path, outcome: TrialOutcome, message: str, seconds: float, stopped: bool) -> Probed:

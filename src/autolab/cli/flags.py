@@ -148,7 +148,8 @@ class AdoptionFlags(AdoptionRequest):
         delta: The smallest difference worth having, in units of the metric, such as 0.01.
         data: Folder of the training data, if git does not hold it.
         python: Python of the trials. A package that has to be compiled must be installed there.
-        probe_seconds: Try the training for so long before anything is written; 0 does not try it.
+        probe_seconds: Try the training for so long before anything is written (60 if left out); 0 does not try it.
+        yes: Ask nothing: take the likely answer to each question, and print which it was.
     """
 
     train_command: Annotated[str | None, option("COMMAND")] = None
@@ -159,7 +160,8 @@ class AdoptionFlags(AdoptionRequest):
     delta: Annotated[float | None, option("NUMBER")] = None
     data: Annotated[Path | None, option("DIR")] = None
     python: Annotated[Path | None, option("FILE")] = None
-    probe_seconds: Annotated[float, option("SECONDS")] = 60
+    probe_seconds: Annotated[float | None, option("SECONDS")] = None
+    yes: Switch = False
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional
 
 from autolab.adoption.adopt import adopt
+from autolab.adoption.program_probe import ProbeView
+from autolab.adoption.questions import refuse, take_likely
 from autolab.cli import flags
 from autolab.cli.flags import AdoptionFlags, RecordFlags, ResearcherFlags, SearchFlags, Switch, TrialFlags, option
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
-from autolab.cli.session import print_line
+from autolab.cli.session import can_draw, is_interactive, print_line
 from autolab.errors import ExitCode, UsageError
 from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
@@ -40,12 +42,12 @@ def init(
     """
     # An option without effect is refused: who gives it expects something else.
     if not from_existing and adoption != AdoptionFlags():
-        names = "--train-command, --metric, --direction, --delta, --data, --python and --probe-seconds"
+        names = "--train-command, --metric, --direction, --delta, --data, --python, --probe-seconds and --yes"
         raise UsageError(f"init: {names} go with --from-existing")
     if from_existing and (fork or template != "digits"):
         raise UsageError("init: --from-existing takes the repository as it is: leave --template and --fork out")
     if from_existing:
-        lab = adopt(dir, adoption, seed, print_line)
+        lab = _adopted(dir, adoption, seed)
     elif fork:
         lab = fork_lab(dir)
     else:
@@ -56,6 +58,22 @@ def init(
         command = f"cd {shlex.quote(str(dir))} && {command}"
     print(f"next: {command}")
     return ExitCode.DONE
+
+
+def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
+    """A lab of the user's repository. A user on a terminal is asked; a script is refused, or has said --yes."""
+    view: ProbeView | None = None
+    answer = take_likely(print_line) if adoption.yes else refuse(print_line)
+    # Only on a terminal: they load rich.
+    if can_draw():
+        from autolab.cli.adoption_terminal import ProbeLine
+
+        view = ProbeLine()
+    if is_interactive() and not adoption.yes:
+        from autolab.cli.adoption_terminal import ask
+
+        answer = ask
+    return adopt(folder, adoption, seed, print_line, answer, view)
 
 
 def demo(

@@ -86,8 +86,13 @@ class Reading(NamedTuple):
         return _NUMBER.fullmatch(self.text) is not None and self.number is not None
 
     @property
+    def has_comma(self) -> bool:
+        """Whether it is a number whose comma may be a decimal point or stand between thousands."""
+        return _COMMA.fullmatch(self.text) is not None and _value(self.text) is None
+
+    @property
     def meant_as_number(self) -> bool:
-        return _value(self.text) is not None or _COMMA.fullmatch(self.text) is not None
+        return _value(self.text) is not None or self.has_comma
 
     @property
     def decimals(self) -> int:
@@ -117,7 +122,7 @@ class Reading(NamedTuple):
         if self.not_finite:
             number = self.text[:60]
             return f"{number} is not a finite number; a training without a result has to end with a status above 0"
-        advice = "write the number alone, such as 0.9979, or say with train.pattern where it stands"
+        advice = "write the number alone, such as 0.9979, or say where it stands: --metric-pattern (train.pattern)"
         return f"{self.text[:60]!r} is not a number; {advice}"
 
 
@@ -351,7 +356,10 @@ class _Tally:
 
 
 def series(found: Iterable[Reading]) -> list[Series]:
-    """The names with at least one finite number, in the order of their first reading; of more than NAMES the newest."""
+    """The names with at least one finite number, in the order of their first reading; of more than NAMES the newest.
+
+    Without those whose last number has a comma that may mean two things: `complaints` has them.
+    """
     groups: dict[str, ReadingsOfName] = {}
     end = 0
     for reading in found:
@@ -368,19 +376,30 @@ def series(found: Iterable[Reading]) -> list[Series]:
         tally = group.counted
         if tally.lowest is None or tally.first is None or tally.last is None:
             continue
+        # A trial would refuse it.
+        if tally.last.has_comma:
+            continue
         first, last = _number_or_nan(tally.first), _number_or_nan(tally.last)
         row = Series(name, tally.count, first, last, tally.decimals, tally.last.line > late)
         found_first.append((tally.first.line, row))
     return [row for _, row in sorted(found_first, key=lambda found: found[0])]
 
 
-def complaint_about(name: str, found: Iterable[Reading]) -> str:
-    """Why the last number that was meant by that name is none that can decide; empty if there is none such."""
-    complaint = ""
+def complaints(found: Iterable[Reading]) -> dict[str, str]:
+    """Names that `series` leaves out, though they were given what looks like a number, each with why it is none."""
+    kept: dict[str, str] = {}
     for reading in found:
-        if reading.name == name and reading.meant_as_number:
-            complaint = reading.complaint if reading.number is None else ""
-    return complaint
+        if reading.number is not None:
+            kept[reading.name] = ""
+        elif reading.has_comma:
+            kept[reading.name] = reading.complaint
+        elif reading.not_finite or re.search(r"\d", reading.text):
+            # Beside finite ones they are passed over.
+            if kept.get(reading.name) != "":
+                kept[reading.name] = reading.complaint
+        if len(kept) > NAMES:
+            kept.pop(next(iter(kept)))
+    return {name: complaint for name, complaint in kept.items() if complaint}
 
 
 def _number_or_nan(reading: Reading) -> float:
