@@ -33,7 +33,7 @@ from autolab.trials import inputs
 from autolab.trials.interpreter import packages_hash
 from autolab.trials.readings import Series
 
-VERSION = 1
+VERSION = 2
 UNREAD = 50
 FILES = 100_000
 """Files of a data folder whose size and time are compared."""
@@ -73,7 +73,7 @@ class EarlierRun(Record):
     probed: dict[str, JsonValue]
     """What it did, without what it printed."""
     series: list[EarlierSeries]
-    unread: dict[str, str] = {}
+    unread: dict[str, str]
     """Names whose numbers cannot be read, each with the reason; UNREAD at most."""
     missing: list[str]
     """What kept it from its end, a line each; it is run again then."""
@@ -103,7 +103,7 @@ class EarlierAdoption(Record):
 
     FILE: ClassVar[str] = "autolab.adoption.json"
 
-    version: Literal[1]
+    version: Literal[2]
     flags: EarlierFlags
     run: EarlierRun
 

@@ -1,5 +1,5 @@
-"""Files of numbers that a program left behind its run, such as Lightning's `metrics.csv`: in its copy of the code or its
-trial folder, by their endings, under names that every trial will have again."""
+"""Files of numbers that a program left, such as Lightning's `metrics.csv`: in its copy of the code or its trial folder,
+by their endings, under names that every trial will have again."""
 
 from __future__ import annotations
 

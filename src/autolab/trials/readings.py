@@ -393,10 +393,9 @@ def complaints(found: Iterable[Reading]) -> dict[str, str]:
             kept[reading.name] = ""
         elif reading.has_comma:
             kept[reading.name] = reading.complaint
-        elif reading.not_finite or re.search(r"\d", reading.text):
-            # Beside finite ones they are passed over.
-            if kept.get(reading.name) != "":
-                kept[reading.name] = reading.complaint
+        elif kept.get(reading.name) != "" and (reading.not_finite or re.search(r"\d", reading.text)):
+            # Beside finite ones such texts are passed over.
+            kept[reading.name] = reading.complaint
         if len(kept) > NAMES:
             kept.pop(next(iter(kept)))
     return {name: complaint for name, complaint in kept.items() if complaint}
