@@ -27,6 +27,7 @@ from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_librarie
 from autolab.adoption.questions import Ask, refuse
 from autolab.adoption.refusals import Refusals
 from autolab.adoption.repository import Repository, open_repository
+from autolab.adoption.search_space import search_space
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError
 from autolab.lab.create import register
@@ -85,6 +86,7 @@ def adopt(
         *_notes(repository, plan.program, plan.program_seed, config),
         *notes_of(plan.own_imports, plan.program.name),
         note_of(plan.filtered),
+        search_space(repository, config),
     ]
     for note in filter(None, notes):
         tell(f"note: {note}")

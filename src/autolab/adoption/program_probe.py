@@ -50,8 +50,8 @@ class Probed:
 
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
     copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
-    AUTOLAB_TRIAL_DIR; `reports` those there and in its copy that may hold numbers, by their names as `train.metrics` has
-    them. `stopped`: the user ended it.
+    AUTOLAB_TRIAL_DIR; `reports` those there and in its copy that may hold numbers, by their names in `train.metrics`.
+    `stopped`: the user ended it.
     """
 
     outcome: TrialOutcome

@@ -73,7 +73,12 @@ def _refuse_shell(command: str | None) -> None:
     """UsageError: the command needs a shell, and none runs it."""
     if command is None:
         return
-    for word in command.split():
+    try:
+        # What stands in quotes is an argument: of `sh -c`, say.
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    for word in words:
         if word in ("&&", "||", "|", ";", ">", ">>", "<", "2>&1", "&"):
             raise UsageError(
                 f"--train-command: {word} is for a shell, and none runs the command; write sh -c '{command}', or name a"

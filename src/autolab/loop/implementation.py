@@ -142,7 +142,7 @@ def _commit(
     if problem:
         return StageResult(StageOutcome.RETRY, problem)
     crash_points.point("worktree.after_edit")
-    slug, title = iteration.slug, one_line(iteration.hypothesis().title, 300)
+    slug, title = iteration.slug, one_line(iteration.tested_hypothesis().title, 300)
     committed = iteration.lab.git.commit_worktree(iteration.worktree, f"exp({slug}): {title}", f"exp/{slug}")
     commit = committed.sha
     crash_points.point("candidate.after_commit")
