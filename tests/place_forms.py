@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from forms_kit import Form, Refusal
+from seed_forms import BODY
 
 TRAIN = """\
 import argparse
@@ -158,6 +159,23 @@ LAYOUT_FORMS: dict[str, Form] = {
         {"train.py": TRAIN, "data/rows.txt": ROWS, "train.sh": SHELL},
         "--train-command ./train.sh",
         {"train.command": "./train.sh --seed {seed}", "metric.primary": "val_loss"},
+    ),
+    "a shell script that starts Python": Form(
+        {"train.py": OWN, "train.sh": '#!/bin/sh\npython train.py "$@"\n', ".gitignore": ".venv\n"},
+        "--train-command ./train.sh",
+        {"train.command": "./train.sh --seed {seed}", "python": ".venv/bin/python"},
+        ignored=environment(".venv"),
+        prepared=f"{VENV} .venv",
+    ),
+    "a path of imports, and seeded libraries": Form(
+        {
+            "lib/own/__init__.py": "",
+            "lib/own/steps.py": "LR = 0.1\n",
+            "train.py": f"import random\nfrom own.steps import LR\n\nlr = LR\n{BODY}",
+        },
+        '--train-command "PYTHONPATH=lib python train.py"',
+        {"train.command": "env PYTHONPATH=lib {python} train.py", "train.seed_libraries": True},
+        refusals=(Refusal("", "one thing is missing", "put `env PYTHONPATH=lib` before the command"),),
     ),
     "a program in C": Form(
         {"train.c": PROGRAM_C, "Makefile": MAKEFILE, ".gitignore": "train\n"},

@@ -59,6 +59,7 @@ class EarlierSeries(Record):
     last: float | None
     decimals: int
     ends: bool
+    of_training: bool
 
 
 class EarlierRun(Record):
@@ -224,7 +225,8 @@ def restored(repository: Repository, settings: Sequence[Setting], earlier: Earli
     for row in earlier.series:
         first = math.nan if row.first is None else row.first
         last = math.nan if row.last is None else row.last
-        printed.append(Printed(row.source, Series(row.name, row.count, first, last, row.decimals, row.ends)))
+        series = Series(row.name, row.count, first, last, row.decimals, row.ends, row.of_training)
+        printed.append(Printed(row.source, series))
     new_keys = {setting.key for setting in added}
     kept = [setting for setting in settings if setting.key not in new_keys]
     return FirstRun([*kept, *added], Probed(**values), tuple(printed), earlier.at, unread=earlier.unread)

@@ -97,7 +97,7 @@ class FirstRun:
         return None
 
     def proposals(self) -> list[Printed]:
-        """The series that could decide, best first: those it printed; if none of their names says much, those of files."""
+        """The series that could decide, best first: those it printed; those of files only if no such name says much."""
         printed, written = [], []
         for source in dict.fromkeys(printed.source for printed in self.printed):
             of_source = [printed.series for printed in self.printed if printed.source == source]

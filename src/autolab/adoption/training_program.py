@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption.own_python import PYTHON, PythonChoice, interpret, program_index
+from autolab.adoption.program_sources import shell_text
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
 from autolab.sandbox.environment import PYTHON_PATH, SYSTEM_PATH
 
 _SCRIPT = re.compile(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$")
+_STARTS_PYTHON = re.compile(r"(?<![\w./-])(?:python[\d.]*|torchrun|accelerate)\s")
 _READS_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrained|load_dataset")
 
 
@@ -60,7 +62,10 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
     if _imports_by_variable(repository):
         env["PYTHONPATH"] = "yours leads into the repository"
     # Trials find the programs of its folder too, such as torchrun.
-    is_used = PYTHON in words or _has(choice.folder, first) or given is not None
+    # A script of another language, or the text of `sh -c TEXT`, may start Python, which trials find on their PATH.
+    other = shell_text(words) if script is None or script.endswith(".py") else text
+    starts_python = _STARTS_PYTHON.search(other) is not None
+    is_used = PYTHON in words or _has(choice.folder, first) or given is not None or starts_python
     return Program(command_line(words), script, text, neighbours, env, choice if is_used else None)
 
 
