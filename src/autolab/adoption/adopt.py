@@ -301,8 +301,8 @@ def _with_source(plan: _Plan, settings: list[Setting], run: FirstRun, talk: _Tal
     """The settings with the place where the run printed the metric. UsageError: it ended without having printed it."""
     by_key = {setting.key: setting.value for setting in settings}
     name = str(by_key["metric.primary"])
-    # A file or a pattern that the user named is their own affair, and trials say what is wrong with it.
-    if by_key["train.metrics"] not in metrics.PRINTED or "train.pattern" in by_key:
+    # A pattern is the user's own affair, and trials say what is wrong with it.
+    if "train.pattern" in by_key:
         return settings
     printed = run.series_of(name)
     if printed is None and run.is_whole:
@@ -310,7 +310,9 @@ def _with_source(plan: _Plan, settings: list[Setting], run: FirstRun, talk: _Tal
         settings = _with_metric(plan, settings, answer)
         printed = run.series_of(answer.name)
     if printed is None:
-        talk.tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
+        # A file that the program names may be one that the run did not come to.
+        if by_key["train.metrics"] in metrics.PRINTED:
+            talk.tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
         return settings
     reason = f"it {printed.verb} {printed.number} there, the last one {printed.last}"
     found = Setting("train.metrics", printed.source, reason)

@@ -34,7 +34,8 @@ from autolab.trials import inputs
 from autolab.trials.interpreter import packages_hash
 from autolab.trials.readings import Series
 
-VERSION = 1
+VERSION = 2
+UNREAD = 50
 FILES = 100_000
 """Files of a folder of data whose size and time are compared."""
 _TEXTS = ("out", "err")
@@ -62,6 +63,7 @@ class EarlierSeries(Record):
     last: float | None
     decimals: int
     ends: bool
+    of_training: bool
 
 
 class EarlierRun(Record):
@@ -76,6 +78,8 @@ class EarlierRun(Record):
     probed: dict[str, JsonValue]
     """What it did, without what it printed."""
     series: list[EarlierSeries]
+    unread: dict[str, str]
+    """Names whose numbers cannot be read, each with the reason; UNREAD at most."""
     missing: list[str]
     """What kept it from its end, a line each; it is run again then."""
 
@@ -104,7 +108,7 @@ class EarlierAdoption(Record):
 
     FILE: ClassVar[str] = "autolab.adoption.json"
 
-    version: Literal[1]
+    version: Literal[2]
     flags: EarlierFlags
     run: EarlierRun
 
@@ -214,6 +218,7 @@ def record_of(
         "at": run.at,
         "probed": probed,
         "series": series,
+        "unread": dict(list(run.unread.items())[:UNREAD]),
         "missing": [str(finding) for finding in run.missing],
     }
     return EarlierRun.from_value(value, EarlierAdoption.FILE)
@@ -231,10 +236,11 @@ def restored(repository: Repository, settings: Sequence[Setting], earlier: Earli
     for row in earlier.series:
         first = math.nan if row.first is None else row.first
         last = math.nan if row.last is None else row.last
-        printed.append(Printed(row.source, Series(row.name, row.count, first, last, row.decimals, row.ends)))
+        series = Series(row.name, row.count, first, last, row.decimals, row.ends, row.of_training)
+        printed.append(Printed(row.source, series))
     new_keys = {setting.key for setting in added}
     kept = [setting for setting in settings if setting.key not in new_keys]
-    return FirstRun([*kept, *added], Probed(**values), tuple(printed), earlier.at)
+    return FirstRun([*kept, *added], Probed(**values), tuple(printed), earlier.at, unread=earlier.unread)
 
 
 def _kept_text(printed: bytes) -> str:

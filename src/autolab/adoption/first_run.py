@@ -15,6 +15,7 @@ from autolab.adoption.repository import Repository
 from autolab.adoption.seed_proof import first_watch
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.exit_record import TrialOutcome
+from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics, readings
 from autolab.trials.readings import Series
 
@@ -59,7 +60,8 @@ class Printed:
 class FirstRun:
     """What the last of the runs did, and the settings with what the program was seen to need.
 
-    `printed` are all series, in their order. `at` is the local time of its end, such as "2026-03-01 14:02".
+    `printed` are all series, in their order; `unread` has other names that it printed with a number, each with why that
+    cannot be read. `at` is the local time of its end, such as "2026-03-01 14:02".
     """
 
     settings: list[Setting]
@@ -68,6 +70,7 @@ class FirstRun:
     at: str
     missing: list[ProbeFinding] = field(default_factory=list)
     """What kept it from its end."""
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -97,14 +100,21 @@ class FirstRun:
         return None
 
     def proposals(self) -> list[Printed]:
-        """The series that could decide, best first: standard output, standard error, then what it wrote to files."""
-        by_name: dict[str, Printed] = {}
+        """The series that could decide, best first: those it printed; those of files only if no such name says much."""
+        printed: dict[str, Printed] = {}
+        written: dict[str, Printed] = {}
         for source in dict.fromkeys(printed.source for printed in self.printed):
             of_source = [printed.series for printed in self.printed if printed.source == source]
             for series in readings.proposals(of_source):
-                # What is printed and written to a file too is one metric.
-                by_name.setdefault(series.name, Printed(source, series))
-        return list(by_name.values())
+                if source in metrics.PRINTED:
+                    printed.setdefault(series.name, Printed(source, series))
+                elif direction_of(series.name):
+                    # A file may hold settings too.
+                    written.setdefault(series.name, Printed(source, series))
+        # What is printed and written to a file too is one metric.
+        if any(direction_of(name) for name in printed):
+            return list(printed.values())
+        return [*written.values(), *printed.values()]
 
 
 def run_program(
@@ -138,14 +148,26 @@ def run_program(
         for finding in missing:
             if finding.data:
                 tell(f"  {finding.bound}")
-    run = FirstRun(known, probed, tuple(_printed(probed)), time.strftime("%Y-%m-%d %H:%M"), missing)
+    run = FirstRun(known, probed, tuple(_printed(probed)), time.strftime("%Y-%m-%d %H:%M"), missing, _unread(probed))
     # A run that failed says why in the list of what is missing.
     if not missing:
         tell(f"  {run.end} after {probed.seconds:.0f} s, without an error")
     return run
 
 
+def _texts(probed: Probed) -> tuple[tuple[str, bytes], ...]:
+    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err), *probed.files
+
+
 def _printed(probed: Probed) -> Iterator[Printed]:
-    for source, text in ((metrics.STDOUT, probed.out), (metrics.STDERR, probed.err), *probed.files):
+    for source, text in _texts(probed):
         for series in readings.series(readings.readings(text, source)):
             yield Printed(source, series)
+
+
+def _unread(probed: Probed) -> dict[str, str]:
+    unread: dict[str, str] = {}
+    for source, text in _texts(probed):
+        for name, complaint in readings.complaints(readings.readings(text, source)).items():
+            unread.setdefault(name, complaint)
+    return unread

@@ -117,10 +117,11 @@ def cause(probed: Probed) -> str:
 
 def _known(probed: Probed, repository: Repository, python: str, error: str) -> Iterator[ProbeFinding]:
     module = _NO_MODULE.search(error)
-    if module and _is_own(module[1], repository):
+    folder = _own_folder(module[1], repository) if module else None
+    if module and folder is not None:
         yield ProbeFinding(
             f"it does not find {module[1]}, which lies in this repository",
-            "put `env PYTHONPATH=.` before the command of --train-command",
+            f"put `env PYTHONPATH={folder}` before the command of --train-command",
         )
     elif module:
         yield ProbeFinding(
@@ -149,10 +150,18 @@ def _cached(hosts: Sequence[str]) -> str:
     return f"{fetching}, or name the folder where it lies: --data PATH"
 
 
-def _is_own(module: str, repository: Repository) -> bool:
-    """Whether the top of the repository holds the module."""
+def _own_folder(module: str, repository: Repository) -> str | None:
+    """The folder of the repository from which the module could be imported, `.` if it is the top; None if none is."""
     path = module.replace(".", "/")
-    return any(repository.holds(name) for name in (f"{path}.py", f"{path}/__init__.py", path))
+    endings = (f"{path}.py", f"{path}/__init__.py")
+    if any(repository.holds(name) for name in (*endings, path)):
+        return "."
+    folders = []
+    for file in repository.git.files(repository.head):
+        if file.endswith(tuple(f"/{ending}" for ending in endings)):
+            folders.append(file.partition(f"/{path}")[0])
+    # A package of that name deep below another is that one's own.
+    return min(folders, key=lambda folder: (folder.count("/"), folder)) if folders else None
 
 
 def _missing_files(

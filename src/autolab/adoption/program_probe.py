@@ -26,7 +26,7 @@ from autolab.lab.git import common_dir
 from autolab.lab.schemas.config import Config
 from autolab.sandbox import execute, runner
 from autolab.sandbox.collect import remove_tree
-from autolab.sandbox.environment import PYTHON_PATH
+from autolab.sandbox.environment import PYTHON_PATH, with_python_path
 from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.stats.plan import BASE, PlannedArm
 from autolab.text import decode, last_line
@@ -190,7 +190,8 @@ def _step(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, see
     path = f"{hook}:{step.env[PYTHON_PATH]}" if PYTHON_PATH in step.env else str(hook)
     environment = dict(step.env) | {PYTHON_PATH: path, "AUTOLAB_PROBE": f"{folder}/train/{_REPORT}"}
     box = replace(step.box, reads=(*step.box.reads, str(hook)))
-    return replace(step, env=environment, box=box, time_limit_s=limit_s)
+    arguments = tuple(with_python_path(step.argv, path))
+    return replace(step, argv=arguments, env=environment, box=box, time_limit_s=limit_s)
 
 
 _REPORT = ".autolab.probe.jsonl"
@@ -248,7 +249,12 @@ def _text(path: Path) -> bytes:
     if not path.exists():
         return b""
     with path.open("rb") as file:
-        return redaction.clean(decode(file.read(TEXT_BYTES))).encode()
+        return _clean(file.read(TEXT_BYTES))
+
+
+def _clean(content: bytes) -> bytes:
+    """A program may print its environment, and with it the user's tokens."""
+    return redaction.clean(decode(content)).encode()
 
 
 def _report(path: Path) -> Iterator[tuple[str, str]]:

@@ -13,12 +13,14 @@ the evaluator imports no code of a candidate, so it does not get it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 PYTHON_PATH = "PYTHONPATH"
+_VARIABLE = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 EVALUATOR: Mapping[str, str] = {}
 """The evaluator's environment: empty."""
 _ALLOWED = {
@@ -86,3 +88,19 @@ class ProgramEnvironment:
         if self.imports is not None:
             environment[PYTHON_PATH] = self.imports
         return environment
+
+
+def with_python_path(arguments: Iterable[str], path: str) -> list[str]:
+    """The arguments of a program, in which `env PYTHONPATH=src` adds to `path`, that of its environment.
+
+    What lies there seeds libraries and leads imports to the candidate's code: a command must not put it aside.
+    """
+    joined = []
+    sets_variables = False
+    for word in arguments:
+        sets_variables = word == "env" or (sets_variables and _VARIABLE.match(word) is not None)
+        name, _, value = word.partition("=")
+        if sets_variables and name == PYTHON_PATH and path:
+            word = f"{PYTHON_PATH}={path}:{value}"
+        joined.append(word)
+    return joined

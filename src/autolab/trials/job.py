@@ -17,7 +17,7 @@ from autolab.lab.schemas.experiment import Design
 from autolab.lab.trial_python import command_words
 from autolab.sandbox.box import Box
 from autolab.sandbox.collect import remove_any
-from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
+from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment, with_python_path
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.stats.plan import PlannedArm
 from autolab.trials import bound_data, lookahead, metrics, stored
@@ -284,6 +284,7 @@ class _JobBuilder:
             paths = ["{seeding}", environment.get(PYTHON_PATH, "")]
             environment[PYTHON_PATH] = ":".join(path for path in paths if path)
         arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed)
+        arguments = with_python_path(arguments, environment.get(PYTHON_PATH, ""))
         limit = self._commands.time_limit
         self._step("train", arguments, environment, self._commands.train, reads, limit)
 
