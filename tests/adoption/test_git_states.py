@@ -215,7 +215,7 @@ def test_code_that_a_filter_changes_is_refused(tmp_path: Path) -> None:
     # As new as the index, so that git looks at the files again: without the filter they would count as changed.
     (kit.root / "other.py").touch()
     line = refused(kit)
-    assert "other.py: the filter loud changes it at checkout" in line and "--renormalize" in line
+    assert "other.py, train.py: the filter loud changes them at checkout" in line and "--renormalize" in line
 
 
 # a program that asks git

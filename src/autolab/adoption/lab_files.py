@@ -191,8 +191,8 @@ def _seed_text(train: Train) -> str:
 def _problem_text(program: Program, config: Config) -> str:
     metric = config.metric
     data = "what the program reads; say which"
-    if config.data:
-        data = f"`{config.data}`"
+    if config.data_entries:
+        data = ", ".join(f"`{entry}`" for entry in config.data_entries)
     return f"""# The problem
 
 {config.goal}.

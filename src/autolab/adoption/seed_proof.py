@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from autolab.adoption.detection import Setting
 from autolab.adoption.output_watch import OutputWatch, Times, numbers
-from autolab.adoption.program_probe import SEED, Probed, probe
+from autolab.adoption.program_probe import SEED, Probed, ProbeView, probe
 from autolab.adoption.program_seed import ProgramSeed
 from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program
@@ -75,6 +75,7 @@ class SeedCheck:
     program: Program
     seed: ProgramSeed
     tell: Callable[[str], None]
+    view: ProbeView | None = None
 
     def prove(self, first: Probed, limit_s: float) -> SeedProof:
         """Run the program with the seed of its `first` run again, and with another; Ctrl-C ends a run.
@@ -124,7 +125,7 @@ class SeedCheck:
             return 0.0 if count is not None and len(times.get(place, [])) >= count else None
 
         watch = OutputWatch.of(self.config, due)
-        return probe(self.repository, self.config, limit_s, self.tell, seed=seed, watch=watch)
+        return probe(self.repository, self.config, limit_s, self.tell, self.view, seed=seed, watch=watch)
 
     def _without_another(self, difference: tuple[str, str] | None, last: str) -> str:
         """What two runs with one seed show, where a run with another seed would add nothing."""

@@ -166,10 +166,11 @@ def fill(step: Step, places: Mapping[str, str]) -> Step:
 
     reads = tuple(map(filled, step.box.reads))
     writes = tuple(map(filled, step.box.writes))
+    mounts = tuple((filled(source), place) for source, place in step.box.mounts)
     return replace(
         step,
         argv=tuple(map(filled, step.argv)),
         cwd=filled(step.cwd),
         env={name: filled(value) for name, value in step.env.items()},
-        box=replace(step.box, reads=reads, writes=writes),
+        box=replace(step.box, reads=reads, writes=writes, mounts=mounts),
     )

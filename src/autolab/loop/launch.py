@@ -280,7 +280,11 @@ def _shell_line(command: str, python: str) -> str:
 
 def _script(command: str, config: Config, folder: str) -> str:
     """`launch/run_local.sh`: one trial of the candidate by hand, for a user who wants to look."""
-    data = f'export AUTOLAB_DATA="$PWD/{config.data}"\n' if config.data else ""
+    data = ""
+    for entry in config.data_entries[:1]:
+        name = entry.path if entry.lies_outside else f"$PWD/{entry.path}"
+        # A shell puts the home for a tilde only outside of quotes.
+        data = f'export AUTOLAB_DATA="{name.replace("~", "$HOME", 1) if name.startswith("~") else name}"\n'
     return (
         "#!/bin/sh\n# One training of this candidate by hand, outside of the record; from the lab's folder.\nset -eu\n"
         f'export AUTOLAB_SEED="${{AUTOLAB_SEED:-0}}" AUTOLAB_TRIAL_DIR="$(mktemp -d)"\n{data}'

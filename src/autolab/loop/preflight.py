@@ -21,6 +21,7 @@ from autolab.researchers.base import Researcher
 from autolab.researchers.researcher_names import load_researcher
 from autolab.stats import target
 from autolab.trials import calibration, champion, containment, interpreter, leak_checks, lookahead
+from autolab.trials.bound_data import require_data
 from autolab.trials.exports import require_committed, require_folder
 from autolab.trials.inputs import from_user, require_open
 
@@ -222,8 +223,7 @@ def _data(conditions: Conditions) -> None:
     lab, config, base = conditions.lab, conditions.config, conditions.base()
     require_whole(lab.git, base)
     # Data in git is exported for the trials; other data must be readable for the user that they run as.
-    if config.data is not None and not require_folder(lab.git, lab.root, base, config.data):
-        require_open(lab.root / config.data, config)
+    require_data(lab.git, lab.root, base, config)
     evaluate = config.evaluate
     if evaluate is None:
         return
