@@ -71,6 +71,14 @@ def test_of_a_program_that_goes_on_the_first_numbers_are_compared(tmp_path: Path
     assert 1 <= at_most < 10, "the first run left it time"
 
 
+def test_numbers_in_a_file_are_compared_too(tmp_path: Path) -> None:
+    written = "import json\njson.dump({'val_loss': 3 + random.gauss(0, 0.3)}, open('result.json', 'w'))\n"
+    text = SEEDED.partition("print")[0] + written
+    said = tried(tmp_path / "mine", text, "--metric", "val_loss")
+    assert "  proved  (same seed, same result; another seed, another result: val_loss " in said
+    assert Config.load(tmp_path / "mine" / Config.FILE).metric.quantum is None, "all digits are there"
+
+
 def test_what_takes_too_long_is_not_proved(tmp_path: Path) -> None:
     text = ENDLESS.replace("range(2)", "range(1)")
     said = tried(tmp_path / "mine", text, "--probe-seconds", "2")

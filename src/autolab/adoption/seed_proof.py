@@ -151,8 +151,8 @@ class SeedCheck:
 
 
 def printed_values(config: Config, probed: Probed) -> list[str]:
-    """The numbers of the metric, as the program printed them; none if it does not print it."""
-    texts = {metrics.STDOUT: probed.out, metrics.STDERR: probed.err}
+    """The numbers of the metric, as the program printed or wrote them; none if it does not."""
+    texts = dict(probed.files) | {metrics.STDOUT: probed.out, metrics.STDERR: probed.err}
     content = texts.get(config.train.metrics, b"")
     if probed.outcome is not TrialOutcome.COMPLETED:
         # Its last line may not be whole.
@@ -175,15 +175,16 @@ def jax_note(program: Program, seed: ProgramSeed) -> str:
 def _comparable(config: Config, first: Probed, values: list[str], limit_s: float) -> tuple[int | None, str]:
     """How many numbers are compared (None: all of two whole runs), or why there is no use in running it again."""
     source = config.train.metrics
-    if source not in metrics.PRINTED:
-        return None, f"runs are compared by what they print, and the metric is in {source}"
     if first.stopped:
         return None, "you ended the first run"
     if not values:
-        return None, f"{config.metric.primary} was not printed in this time"
+        return None, f"the first run shows no number of {config.metric.primary}"
     left = limit_s - first.seconds
     if first.outcome is TrialOutcome.COMPLETED and 2 * SLACK * first.seconds <= left:
         return None, ""
+    if not first.times and left > 0 and source in metrics.PRINTED and len(values) >= FEWEST:
+        # An earlier command's run, of which the times were not kept.
+        return FEWEST, ""
     in_time = [at for at in first.times.get((source, config.metric.primary), []) if 2 * SLACK * at <= left]
     if len(in_time) < FEWEST:
         return None, f"takes too long for two more runs in {limit_s:.0f} s; --probe-seconds gives them more time"
