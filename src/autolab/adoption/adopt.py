@@ -14,19 +14,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption import answers, earlier_run
+from autolab.adoption import answers, asks_git, earlier_run
 from autolab.adoption.answers import UNKNOWN, MetricAnswer
 from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, likely_metrics, settings_of
 from autolab.adoption.earlier_run import EarlierAdoption, EarlierRun, RunConditions, conditions_of, record_of, restored
 from autolab.adoption.filtered_files import FilteredFiles, filtered_files, note_of, refuse_read
 from autolab.adoption.first_run import FirstRun, run_program
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.metric_quantum import with_quantum
 from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_libraries
 from autolab.adoption.questions import Ask, refuse
 from autolab.adoption.refusals import Refusals
 from autolab.adoption.repository import Repository, open_repository
+from autolab.adoption.search_space import search_space
+from autolab.adoption.seed_proof import SeedCheck, SeedProof, jax_note
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError
 from autolab.lab.create import register
@@ -36,17 +39,13 @@ from autolab.lab.schemas.config import Config
 from autolab.sandbox.collect import remove_tree
 from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics
+from autolab.trials.bound_data import require_data
 
 NAMED = 3
 """Files that a note names at most."""
 USUAL_S = 60.0
 """Seconds for which a program is tried if the user says nothing else."""
 
-_ASKS_GIT = re.compile(
-    r"""(?m)^\s*(?:import|from) git\b|\bgit\.Repo\("""
-    r"""|["']git["'],\s*["'][a-z-]+["']|["'`(]git (?:rev-parse|describe|log|status|diff)\b"""
-)
-"""GitPython, and calls of git by a list of words or by a line."""
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
     r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])",
@@ -70,8 +69,9 @@ def adopt(
     repository = open_repository(folder.resolve(), talk.refusals)
     earlier = earlier_run.recall(repository.root, tell)
     plan = _plan(repository, request, earlier, talk)
+    proof = None
     if plan.limit_s > 0:
-        settings = _tried(plan, earlier, talk)
+        settings, proof = _tried(plan, earlier, talk)
     else:
         if plan.earlier_flags:
             tell(f"as before: {plan.earlier_flags}")
@@ -81,10 +81,15 @@ def adopt(
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
+    if proof is not None and proof.setting is not None:
+        tell(f"  {proof.setting}")
     notes = [
         *_notes(repository, plan.program, plan.program_seed, config),
         *notes_of(plan.own_imports, plan.program.name),
         note_of(plan.filtered),
+        search_space(repository, config),
+        proof.note if proof is not None else "",
+        jax_note(plan.program, plan.program_seed),
     ]
     for note in filter(None, notes):
         tell(f"note: {note}")
@@ -150,9 +155,12 @@ def _plan(repository: Repository, request: AdoptionRequest, earlier: EarlierAdop
         shown = replace(shown, direction="minimize")
     program_seed = find_seed(repository, program)
     settings = list(_with_seed(settings_of(repository, program, shown), program_seed, program))
+    settings += asks_git.setting_of(program)
     config = Config.from_text(config_text(settings), Config.FILE)
     filtered = filtered_files(repository, program, config)
-    refuse_read(filtered, has_data=known.data is not None, refusals=refusals)
+    refuse_read(filtered, has_data=bool(known.data), refusals=refusals)
+    with refusals.collect():
+        require_data(repository.git, repository.root, repository.head, config)
     own_imports = _try_export(repository, config, refusals)
     if refusals.keeps_from_running:
         lacking = _lacking(own_imports, program)
@@ -204,8 +212,11 @@ def _problems(plan: _Plan, run: FirstRun) -> list[str]:
     return [lacking if any(start in problem for start in starts) else problem for problem in problems]
 
 
-def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> list[Setting]:
-    """The settings with what a run of the program showed. LabError, UsageError: all that is missing."""
+def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> tuple[list[Setting], SeedProof]:
+    """The settings with what a run of the program showed, and what two more say of its seed.
+
+    LabError, UsageError: all that is missing.
+    """
     run = _run(plan, earlier, talk)
     talk.refusals.add_problems(_problems(plan, run))
     settings, is_clear = run.settings, not plan.is_unknown
@@ -219,7 +230,11 @@ def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> list[Se
     if talk.refusals.errors and not run.missing:
         talk.tell("  these flags and this run are kept: the same command needs nothing but what is missing")
     talk.refusals.settle(talk.tell)
-    return _with_delta(settings, plan.request, run, talk)
+    settings = _with_delta(settings, plan.request, run, talk)
+    config = Config.from_text(config_text(settings), Config.FILE)
+    check = SeedCheck(plan.repository, config, plan.program, plan.program_seed, talk.tell, talk.view)
+    proof = check.prove(run.probed, plan.limit_s)
+    return with_quantum(settings, proof.values, plan.request.delta), proof
 
 
 def _run(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> FirstRun:
@@ -286,8 +301,8 @@ def _with_source(plan: _Plan, settings: list[Setting], run: FirstRun, talk: _Tal
     """The settings with the place where the run printed the metric. UsageError: it ended without having printed it."""
     by_key = {setting.key: setting.value for setting in settings}
     name = str(by_key["metric.primary"])
-    # A file or a pattern that the user named is their own affair, and trials say what is wrong with it.
-    if by_key["train.metrics"] not in metrics.PRINTED or "train.pattern" in by_key:
+    # A pattern is the user's own affair, and trials say what is wrong with it.
+    if "train.pattern" in by_key:
         return settings
     printed = run.series_of(name)
     if printed is None and run.is_whole:
@@ -295,9 +310,12 @@ def _with_source(plan: _Plan, settings: list[Setting], run: FirstRun, talk: _Tal
         settings = _with_metric(plan, settings, answer)
         printed = run.series_of(answer.name)
     if printed is None:
-        talk.tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
+        # A file that the program names may be one that the run did not come to.
+        if by_key["train.metrics"] in metrics.PRINTED:
+            talk.tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
         return settings
-    found = Setting("train.metrics", printed.source, f"it printed {printed.number} there, the last one {printed.last}")
+    reason = f"it {printed.verb} {printed.number} there, the last one {printed.last}"
+    found = Setting("train.metrics", printed.source, reason)
     return [found if setting.key == "train.metrics" else setting for setting in settings]
 
 
@@ -337,12 +355,6 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
             f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"
         )
-    call = _ASKS_GIT.search(program.text + program.neighbours)
-    if call:
-        yield (
-            f"{program.name} asks git ({call[0].strip()}), and a trial's code is an export without a repository, so"
-            " that call fails there: let the program go on without an answer, and commit"
-        )
     compiled = _compiled_part(repository)
     if compiled:
         yield (
@@ -350,7 +362,7 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
             " --python /path/to/env/bin/python; candidates then change what lies outside of it"
         )
-    unseen = [path for path in repository.untracked if path.rstrip("/") != config.data]
+    unseen = [path for path in repository.untracked if path.rstrip("/") not in config.data_in_repository]
     if unseen:
         names = ", ".join(unseen[:NAMED])
         if len(unseen) > NAMED:

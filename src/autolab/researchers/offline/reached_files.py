@@ -46,10 +46,12 @@ class Reached:
     """The files, nearest to the command first, and what the command itself sets.
 
     `flags`: normal name of each flag or variable with its value. A candidate cannot change these.
+    `words`: normal name of each flag with its name as the program knows it, such as `model.n_layer`.
     """
 
     files: list[ReachedFile] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
 
     def of(self, language: str) -> list[ReachedFile]:
         return [file for file in self.files if file.language == language]
@@ -87,12 +89,9 @@ class _CommandWalk:
 
     def command(self, line: str, rank: float, *, frozen: bool) -> None:
         """`frozen`: the words are the lab's own, so what they set is set for every candidate."""
-        for part in re.split(r"&&|\|\||;|\||\n", re.sub(r"\\\n", " ", line)):
-            try:
-                words = shlex.split(part, comments=True)
-            except ValueError:
-                words = part.split()
-            self._part(words, rank, frozen)
+        for physical in re.sub(r"\\\n", " ", line).split("\n"):
+            for words in _simple_commands(physical):
+                self._part(words, rank, frozen)
 
     def _part(self, words: list[str], rank: float, frozen: bool) -> None:
         while words and re.match(r"[A-Za-z_]\w*=", words[0]):
@@ -121,15 +120,22 @@ class _CommandWalk:
             after = words[index + 1] if index + 1 < len(words) else ""
             match = _FLAG.match(word)
             if match:
-                self.reached.flags[normal_name(match[1])] = match[2]
+                self._flag(match[1], match[2])
             elif word.startswith("-") and word.strip("-"):
-                self.reached.flags[normal_name(word)] = "" if _is_flag(after) else after
+                self._flag(word.lstrip("-"), "" if _is_flag(after) else after)
+
+    def _flag(self, name: str, value: str) -> None:
+        self.reached.flags[normal_name(name)] = value
+        word = name.replace("-", "_")
+        if all(part.isidentifier() for part in word.split(".")):
+            self.reached.words[normal_name(name)] = word
 
     def _file(self, word: str, after: str, rank: float) -> bool:
         """Add the file that a word of a command names."""
         if word == "-m":
             module = after.replace(".", "/")
-            return any(self._script(f"{module}{end}", rank) for end in (".py", "/__main__.py"))
+            names = [f"{module}.py", f"{module}/__main__.py", f"src/{module}.py", f"src/{module}/__main__.py"]
+            return any(self._script(name, rank) for name in names)
         match = _FLAG.match(word)
         path = self._in_folder(match[2] if match else word)
         suffix = PurePosixPath(path).suffix
@@ -298,6 +304,24 @@ def _plain(path: str) -> str:
         elif part not in ("", ".", ".."):
             parts.append(part)
     return "/".join(parts)
+
+
+def _simple_commands(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line. An operator in quotes is part of an argument: `sh -c 'make && ./x'`."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    try:
+        for token in lexer:
+            if set(token) <= set(";|&"):
+                yield words
+                words = []
+            else:
+                words.append(token)
+    except ValueError:
+        # A quote that does not end on this line.
+        words = line.split()
+    yield words
 
 
 def _is_flag(word: str) -> bool:
