@@ -70,6 +70,7 @@ class _CommandWalk:
         self._read_file = read
         self._texts: dict[str, str | None] = {}
         self._folder = ""
+        self._import_folders = ["", "src"]
 
     def _read(self, path: str) -> str | None:
         if path not in self._texts:
@@ -94,10 +95,14 @@ class _CommandWalk:
                 self._part(words, rank, frozen)
 
     def _part(self, words: list[str], rank: float, frozen: bool) -> None:
+        if words[:1] == ["env"]:
+            words = words[1:]
         while words and re.match(r"[A-Za-z_]\w*=", words[0]):
             if frozen:
                 name, value = words[0].split("=", 1)
                 self.reached.flags[normal_name(name)] = value
+                if name == "PYTHONPATH":
+                    self._import_folders = [*value.split(":"), *self._import_folders]
             words = words[1:]
         if words[:1] == ["cd"] and len(words) > 1:
             self._folder = _plain(f"{self._folder}/{words[1]}")
@@ -134,7 +139,8 @@ class _CommandWalk:
         """Add the file that a word of a command names."""
         if word == "-m":
             module = after.replace(".", "/")
-            names = [f"{module}.py", f"{module}/__main__.py", f"src/{module}.py", f"src/{module}/__main__.py"]
+            ends = (".py", "/__main__.py")
+            names = [_plain(f"{folder}/{module}{end}") for folder in self._import_folders for end in ends]
             return any(self._script(name, rank) for name in names)
         match = _FLAG.match(word)
         path = self._in_folder(match[2] if match else word)
@@ -263,7 +269,7 @@ class _CommandWalk:
             top = name.partition(".")[0]
             if top in sys.stdlib_module_names:
                 return
-            places = list(dict.fromkeys([str(PurePosixPath(path).parent), self._folder, "", "src"]))
+            places = list(dict.fromkeys([str(PurePosixPath(path).parent), self._folder, *self._import_folders]))
         for place in places:
             for end in (".py", "/__init__.py"):
                 yield _plain(f"{place}/{parts}{end}")
