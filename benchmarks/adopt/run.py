@@ -173,22 +173,33 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _ideas(lab: Path) -> list[tuple[str, str]]:
-    """Title and outcome of each iteration's idea, from results.tsv: its last run is the one that counts."""
-    last: dict[str, tuple[str, str]] = {}
+    """Title and outcome of each iteration's idea, from its results.yaml, in the order of the iterations."""
+    ideas = []
+    for path in sorted(lab.glob("experiments/*/results.yaml")):
+        results = yaml.safe_load(path.read_text())
+        ideas.append((_titles(lab).get(results["iteration_id"], "?"), _outcome(results)))
+    return ideas
+
+
+def _outcome(results: dict[str, Any]) -> str:
+    """What became of an idea, and the pairs that the search took for it: `kept (5 pairs)`."""
+    assessment, confirmation = results["assessment"], results.get("confirmation")
+    word = assessment["reason"] or assessment["verdict"] or results["status"]
+    if confirmation:
+        word = confirmation["outcome"]
+    pairs = [str(one["pairs"]) for one in assessment["comparisons"]]
+    return f"{word.replace('_', ' ')} ({' + '.join(pairs) or 'no'} pairs)"
+
+
+def _titles(lab: Path) -> dict[str, str]:
+    """The title of each iteration's idea, from results.tsv."""
+    titles = {}
     with (lab / "results.tsv").open(newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
-            if row["arm"] == "baseline":
-                continue
-            title = row["description"].rpartition(": ")[2].removesuffix(" (self-reported)")
-            outcome = row["verdict"] or row["status"]
-            note = row["description"].rpartition(": ")[0]
-            for word in ("futile", "budget", "no change", "kept", "suspicious", "failed"):
-                if word in note:
-                    outcome = word
-            # Rows of an iteration stand together, newest last or first; a confirmation's outweighs its search's.
-            if row["iteration"] not in last or "fresh seeds" in note:
-                last[row["iteration"]] = (title, f"{outcome} (n = {row['n']})")
-    return [last[iteration] for iteration in sorted(last)]
+            # A note may stand before the title.
+            match = re.search(r"([^:]+ -> [^:)]+\))", row["description"])
+            titles[row["iteration"]] = match[1].strip() if match else row["description"]
+    return titles
 
 
 # the table

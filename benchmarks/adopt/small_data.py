@@ -1,7 +1,8 @@
-"""Small data in the formats of public repositories, made of one text, for trainings of seconds without a download.
+"""Small data in the formats of public repositories, made of one text or of random numbers, without a download.
 
     python small_data.py words FOLDER TEXT    train.txt, valid.txt, test.txt (pytorch/examples, word_language_model)
     python small_data.py llmc FOLDER TEXT     a random GPT-2 of 2 layers, a tokenizer of bytes, files of tokens (llm.c)
+    python small_data.py mnist FOLDER         70,000 made-up pictures of ten classes in MNIST's files, below MNIST/raw
 
 Standard library only. The same text gives the same bytes.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import array
 import random
+import struct
 import sys
 from pathlib import Path
 
@@ -19,6 +21,7 @@ MODEL_MAGIC, TOKENIZER_MAGIC, TOKENS_MAGIC = 20240326, 20240328, 20240520
 VOCABULARY, PADDED, LONGEST, LAYERS, HEADS, CHANNELS = 257, 384, 64, 2, 2, 32
 """All bytes and the end of a text; llm.c pads the vocabulary to a multiple of 128."""
 END_OF_TEXT = 256
+PIXELS = 28 * 28
 
 
 def words(folder: Path, text: str) -> None:
@@ -49,6 +52,23 @@ def llmc(folder: Path, text: str) -> None:
         (place / f"tiny_shakespeare_{name}.bin").write_bytes(content)
 
 
+def mnist(folder: Path) -> None:
+    """Each class has a pattern of its own, each picture one of 40 noisy copies of it."""
+    draw = random.Random(0)
+    copies: list[list[bytes]] = []
+    for _ in range(10):
+        pattern = [draw.choice((0, 0, 160)) for _ in range(PIXELS)]
+        copies.append([bytes(min(255, value + draw.randrange(96)) for value in pattern) for _ in range(40)])
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for name, count in (("train", 60_000), ("t10k", 10_000)):
+        labels = bytes(draw.randrange(10) for _ in range(count))
+        pictures = b"".join(draw.choice(copies[label]) for label in labels)
+        head = struct.pack(">iiii", 0x803, count, 28, 28)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(head + pictures)
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">ii", 0x801, count) + labels)
+
+
 def _header(values: list[int]) -> bytes:
     return array.array("i", values + [0] * (HEADER - len(values))).tobytes()
 
@@ -68,5 +88,8 @@ def _parameters() -> list[float]:
 
 
 if __name__ == "__main__":
-    kind, place, source = sys.argv[1:]
-    {"words": words, "llmc": llmc}[kind](Path(place), Path(source).read_text())
+    kind, place, *source = sys.argv[1:]
+    if kind == "mnist":
+        mnist(Path(place))
+    else:
+        {"words": words, "llmc": llmc}[kind](Path(place), Path(source[0]).read_text())

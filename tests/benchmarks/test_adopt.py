@@ -70,7 +70,7 @@ def test_a_repository_goes_from_init_to_the_outcome_of_an_idea(
     small, missing = (json.loads((work / f"{name}.json").read_text()) for name in ("small", "missing"))
     assert (small["ready"], small["commands"], small["calibrated"]) == (True, 1, "passed")
     [[title, outcome]] = small["ideas"]
-    assert " -> " in title and "(n = " in outcome
+    assert " -> " in title and outcome.endswith(" pairs)")
     assert not missing["ready"] and "other.py" in missing["reason"]
     assert f"| {title}: {outcome} (24 pairs, 20 s a training) |" in printed.out
     assert "absent: " in printed.err and "git clone https://example.org/small" in printed.err
@@ -78,15 +78,25 @@ def test_a_repository_goes_from_init_to_the_outcome_of_an_idea(
     assert [path.name for path in (tmp_path / "repos" / "small").iterdir() if path.name != ".git"] == ["train.py"]
 
 
-def test_an_idea_has_the_outcome_of_its_last_run_and_a_long_reason_is_cut(tmp_path: Path) -> None:
+def test_an_idea_has_the_outcome_of_its_results_and_a_long_reason_is_cut(tmp_path: Path) -> None:
     run = module("run")
-    columns = "commit iteration run arm n metric value ci_low ci_high verdict status memory_gb seconds description"
-    head = columns.replace(" ", "\t") + "\n"
-    search = "c\tt_h1\trun_0001\tup\t5\tloss\t1\t1\t1\tsupported\tcompleted\t0\t1\tMore (lr 1 -> 2) (self-reported)\n"
-    fresh = search.replace("run_0001", "run_0002").replace("\t5\t", "\t6\t").replace("More", "fresh seeds, kept: More")
-    futile = search.replace("t_h1", "t_h2").replace("supported", "inconclusive").replace("More", "futile: Less")
-    (tmp_path / "results.tsv").write_text(head + search + fresh + fresh.replace("\tup\t", "\tbaseline\t") + futile)
-    assert run._ideas(tmp_path) == [("More (lr 1 -> 2)", "kept (n = 6)"), ("Less (lr 1 -> 2)", "futile (n = 5)")]
+    rows = [
+        "iteration\tdescription",
+        "t_h1\tfresh seeds, kept: More (lr 1 -> 2) (self-reported)",
+        "t_h2\tLess (lr 1 -> 0.5)",
+    ]
+    (tmp_path / "results.tsv").write_text("\n".join(rows) + "\n")
+    supported = {"verdict": "supported", "reason": "", "comparisons": [{"pairs": 5}]}
+    futile = {"verdict": "inconclusive", "reason": "no_change", "comparisons": []}
+    for name, assessment, confirmation in (("t_h1", supported, {"outcome": "kept"}), ("t_h2", futile, None)):
+        folder = tmp_path / "experiments" / name
+        folder.mkdir(parents=True)
+        value = {"iteration_id": name, "status": "completed", "assessment": assessment, "confirmation": confirmation}
+        (folder / "results.yaml").write_text(yaml.safe_dump(value))
+    assert run._ideas(tmp_path) == [
+        ("More (lr 1 -> 2)", "kept (5 pairs)"),
+        ("Less (lr 1 -> 0.5)", "no change (no pairs)"),
+    ]
     long = run.Result("a", "b", reason="x|" * 200)
     assert len(run.table([long])) < 600
 

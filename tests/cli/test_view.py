@@ -373,8 +373,7 @@ def test_live_ctrl_c_pauses_and_the_same_command_ends_with_the_same_tables(
     with gate_at(place) as gate:
         kit = gated(tmp_path, gate)
         terminal.start(kit, *LOOP)
-        # Read on the way: a terminal that nobody reads is full after some pictures.
-        # This row stays while the trial waits.
+        # Read on the way: a terminal that nobody reads fills up. The row stays while the trial waits.
         terminal.until("steep-s0  [0-9]")
         gate.reached()
         terminal.until("steep-s0  [2-9] s, the first of its arm")  # nothing happens, and it moves

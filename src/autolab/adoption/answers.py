@@ -67,7 +67,7 @@ def without_wrong_flags(repository: Repository, request: AdoptionRequest, refusa
         alone = replace(AdoptionRequest(metric=UNKNOWN, direction="minimize"), **{name: value})
         if value is not None and _is_refused(refusals, repository, alone):
             wrong.append(name)
-    return replace(request, **dict.fromkeys(wrong))
+    return replace(request, **{name: getattr(AdoptionRequest(), name) for name in wrong})
 
 
 def _is_refused(refusals: Refusals, repository: Repository, alone: AdoptionRequest, python: Path | None = None) -> bool:
@@ -104,11 +104,11 @@ def before_run(
         with refusals.collect(before_run=not is_tried(request)):
             request = replace(request, direction=_direction(request.metric, ask))
     folders = named_folders(repository, program)
-    if request.data is None and len(folders) > 1:
+    if not request.data and len(folders) > 1:
         by_name = sorted(folders, key=lambda name: name not in _DATA_NAMES)
         folder = ask(data_question(by_name, is_likely=by_name[0] in _DATA_NAMES))
         if folder != NONE:
-            request = replace(request, data=Path(folder))
+            request = replace(request, data=(folder,))
     return request
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autolab.adoption import data_entries
 from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program
 from autolab.errors import LabError, UsageError
 from autolab.lab.schemas.config import Direction, Reduce
+from autolab.lab.schemas.data_entry import DataEntry
 from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.reports import results_table
 from autolab.stats.metric_names import direction_of, is_of_training
@@ -53,7 +55,7 @@ class AdoptionRequest:
     metric_pattern: str | None = None
     direction: Direction | None = None
     delta: float | None = None
-    data: Path | None = None
+    data: tuple[str, ...] = ()
     python: Path | None = None
     probe_seconds: float | None = 0
     """0: the training is not tried. None: as long as is usual, unless an earlier run still counts."""
@@ -70,7 +72,7 @@ class Setting:
     def __str__(self) -> str:
         value = self.value
         if isinstance(value, list):
-            text = ", ".join(value) or "none"
+            text = ", ".join(map(_item_text, value)) or "none"
         elif value is None:
             text = "-"
         elif isinstance(value, str):
@@ -78,6 +80,13 @@ class Setting:
         else:
             text = json.dumps(value)
         return f"{self.key:<21} {text}  ({self.reason})"
+
+
+def _item_text(item: object) -> str:
+    if not isinstance(item, dict):
+        return str(item)
+    text = f"{item['path']} at {item['at']}" if "at" in item else str(item["path"])
+    return f"{text} (writable)" if item.get("writable") else text
 
 
 def settings_of(repository: Repository, program: Program, request: AdoptionRequest) -> list[Setting]:
@@ -206,15 +215,15 @@ def _source(program: Program, metric: str, counts: str) -> Setting:
     return Setting(key, metrics.STDOUT, f"no text with `{metric}` and a NUMBER was found; the program has to print it")
 
 
-def _data(repository: Repository, program: Program, folder: Path | None) -> Iterator[Setting]:
-    """The training data: what is given, or the one folder that the script names and that git does not hold."""
-    if folder is not None:
-        path = Path(os.path.normpath(repository.root / folder))
-        if not path.is_dir():
-            raise UsageError(f"--data: {folder}: no such folder, in {repository.root} or absolute")
-        if path.is_relative_to(repository.root):
-            path = path.relative_to(repository.root)
-        yield Setting("data", str(path), GIVEN)
+def _data(repository: Repository, program: Program, texts: Sequence[str]) -> Iterator[Setting]:
+    """The training data: what is given and what was fetched, or the one folder that the script names and git lacks."""
+    entries = data_entries.given(repository, texts)
+    reasons = [GIVEN] if entries else []
+    for entry, origin in data_entries.fetched(repository):
+        entries = data_entries.merged(entries, [entry])
+        reasons.append(origin)
+    if entries:
+        yield Setting("data", data_entries.value_of(entries), "; ".join(dict.fromkeys(reasons)))
         return
     folders = named_folders(repository, program)
     if len(folders) == 1:
@@ -229,6 +238,18 @@ def named_folders(repository: Repository, program: Program) -> list[str]:
         if (repository.root / name).is_dir() and not repository.holds(name):
             folders.append(name)
     return folders
+
+
+def with_data(settings: Sequence[Setting], entries: Sequence[DataEntry]) -> list[Setting]:
+    """The settings with these entries as the data."""
+    reason = "the program reads it, and git does not hold it"
+    others = []
+    for setting in settings:
+        if setting.key == "data":
+            reason = f"{setting.reason}; {reason}" if reason not in setting.reason else setting.reason
+        else:
+            others.append(setting)
+    return [*others, Setting("data", data_entries.value_of(entries), reason)]
 
 
 def _files(repository: Repository, program: Program) -> Iterator[Setting]:

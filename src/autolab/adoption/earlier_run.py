@@ -29,6 +29,7 @@ from autolab.lab.schemas.config import Config, Direction, Reduce
 from autolab.lab.schemas.record import Record
 from autolab.lab.trial_python import trial_python
 from autolab.sandbox.exit_record import TrialOutcome
+from autolab.text import decode
 from autolab.trials import inputs
 from autolab.trials.interpreter import packages_hash
 from autolab.trials.readings import Series
@@ -36,10 +37,13 @@ from autolab.trials.readings import Series
 VERSION = 2
 UNREAD = 50
 FILES = 100_000
-"""Files of a data folder whose size and time are compared."""
-_TEXTS: dict[str, object] = {"out": b"", "err": b"", "reports": ()}
-"""What a program printed and wrote, of which the series are kept."""
-_PATHS = ("data", "python")
+"""Files of a folder of data whose size and time are compared."""
+_TEXTS = ("out", "err")
+_LEFT_OUT = ("files", "times", *_TEXTS)
+"""What is not kept of a run, or not as it is: contents of files, and times."""
+TEXT_BYTES = 200_000
+"""A longer text that was printed is not kept; its series are."""
+_PATHS = ("python",)
 _PARTS = ("command", "commit", "data", "Python", "environment")
 
 
@@ -67,7 +71,7 @@ class EarlierRun(Record):
 
     conditions: dict[str, str]
     bound: dict[str, str]
-    """Data folders that the run was seen to need, each with its fingerprint."""
+    """Data that the run was seen to need, each with its fingerprint."""
     added: list[EarlierSetting]
     """Settings that the run brought, new ones and others of the same key."""
     at: str
@@ -95,7 +99,7 @@ class EarlierFlags(Record):
     metric_pattern: str | None = None
     direction: Direction | None = None
     delta: float | None = None
-    data: str | None = None
+    data: tuple[str, ...] = ()
     python: str | None = None
 
 
@@ -159,16 +163,21 @@ def filled(request: AdoptionRequest, earlier: EarlierAdoption) -> tuple[Adoption
     words = []
     given = _flags(request)
     for name, value in earlier.flags.value().items():
-        if value is None or name in given:
+        if value in (None, []) or name in given:
             continue
         update[name] = Path(value) if name in _PATHS else value
-        words.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
+        values = value
+        if isinstance(value, list):
+            update[name] = tuple(value)
+        else:
+            values = [value]
+        words += [f"--{name.replace('_', '-')} {shlex.quote(str(one))}" for one in values]
     return replace(request, **update), " ".join(words)
 
 
 def _flags(request: AdoptionRequest) -> dict[str, Any]:
     values = {name: getattr(request, name) for name in EarlierFlags.model_fields}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
 def conditions_of(repository: Repository, settings: Sequence[Setting], config: Config) -> RunConditions:
@@ -200,7 +209,8 @@ def record_of(
     for printed in run.printed:
         row = {name: None if value != value else value for name, value in asdict(printed.series).items()}
         series.append({"source": printed.source, **row})
-    probed = {name: value for name, value in asdict(run.probed).items() if name not in _TEXTS}
+    probed = {name: value for name, value in asdict(run.probed).items() if name not in _LEFT_OUT}
+    probed |= {name: _kept_text(getattr(run.probed, name)) for name in _TEXTS}
     value = {
         "conditions": conditions.parts,
         "bound": _fingerprints(repository, added),
@@ -220,7 +230,8 @@ def restored(repository: Repository, settings: Sequence[Setting], earlier: Earli
     if _fingerprints(repository, added) != earlier.bound:
         return None
     values: dict[str, Any] = {name: _unlisted(value) for name, value in earlier.probed.items()}
-    values |= _TEXTS | {"outcome": TrialOutcome(values["outcome"])}
+    values |= {name: str(values[name]).encode() for name in _TEXTS}
+    values |= {"outcome": TrialOutcome(values["outcome"])}
     printed = []
     for row in earlier.series:
         first = math.nan if row.first is None else row.first
@@ -232,17 +243,21 @@ def restored(repository: Repository, settings: Sequence[Setting], earlier: Earli
     return FirstRun([*kept, *added], Probed(**values), tuple(printed), earlier.at, unread=earlier.unread)
 
 
+def _kept_text(printed: bytes) -> str:
+    return decode(printed) if len(printed) <= TEXT_BYTES else ""
+
+
 def _unlisted(value: JsonValue) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
 def _fingerprints(repository: Repository, settings: Sequence[Setting]) -> dict[str, str]:
-    """Of each data folder that the settings name, a hash over names, sizes and times of its files."""
+    """Of all data that the settings name, a hash over names, sizes and times of the files."""
     hashes = {}
     for setting in settings:
         if setting.key == "data":
             for folder in _folders(setting.value):
-                hashes[folder] = _fingerprint(repository.root / folder)
+                hashes[folder] = _fingerprint(repository.root / os.path.expanduser(folder))
     return hashes
 
 
@@ -257,15 +272,15 @@ def _folders(value: object) -> list[str]:
     return []
 
 
-def _fingerprint(folder: Path) -> str:
+def _fingerprint(source: Path) -> str:
     rows = []
-    for path in sorted(folder.rglob("*")):
+    for path in (source, *sorted(source.rglob("*"))):
         try:
             status = path.stat()
         except OSError:
             # A broken link; trials say so.
             continue
-        rows.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
+        rows.append(f"{path.relative_to(source)} {status.st_size} {status.st_mtime_ns}")
         if len(rows) >= FILES:
             break
     return sha256_of("\n".join(rows))

@@ -84,7 +84,7 @@ def _is_read(path: str, program: Program, config: Config) -> bool:
     place = PurePosixPath(path)
     if place.suffix == ".py" or path == program.script:
         return True
-    if config.data is not None and place.is_relative_to(config.data):
+    if any(place.is_relative_to(folder) for folder in config.data_in_repository):
         return True
     names = [place.name, *(parent.name for parent in place.parents if parent.name)]
     # In a text of the program: as a word of its own, not as a part of another name.

@@ -6,18 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from autolab.adoption.detection import Setting
+from autolab.adoption import asks_git, data_entries
+from autolab.adoption.detection import Setting, with_data
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import ProbeFinding, findings
 from autolab.adoption.program_probe import Probed, ProbeView, probe
 from autolab.adoption.repository import Repository
+from autolab.adoption.seed_proof import first_watch
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.exit_record import TrialOutcome
 from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics, readings
 from autolab.trials.readings import Series
 
-ROUNDS = 3
+ROUNDS = 5
 """How often the program is run at most, each time with one more thing that it was seen to need."""
 
 SUMMARY = 3
@@ -26,19 +28,19 @@ SUMMARY = 3
 
 @dataclass(frozen=True)
 class Printed:
-    """A series of numbers that the program printed or wrote, and where: `stdout`, `stderr`, or the name of a file."""
+    """A series of numbers that the program printed or wrote, and where, as `train.metrics` names it."""
 
     source: str
     series: Series
 
     @property
-    def verb(self) -> str:
-        return "printed" if self.source in metrics.PRINTED else "wrote"
-
-    @property
     def number(self) -> str:
         """How many values there are."""
         return "1 value" if self.series.count == 1 else f"{self.series.count} values"
+
+    @property
+    def verb(self) -> str:
+        return "printed" if self.source in metrics.PRINTED else "wrote"
 
     @property
     def last(self) -> str:
@@ -50,7 +52,8 @@ class Printed:
         return f"{self.number}, last {self.last}"
 
     def __str__(self) -> str:
-        return f'--metric "{self.series.name}"  {self.values}'
+        place = "" if self.source in metrics.PRINTED else f", in {self.source}"
+        return f'--metric "{self.series.name}"  {self.values}{place}'
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,20 @@ class FirstRun:
 
     def proposals(self) -> list[Printed]:
         """The series that could decide, best first: those it printed; those of files only if no such name says much."""
-        printed, written = [], []
+        printed: dict[str, Printed] = {}
+        written: dict[str, Printed] = {}
         for source in dict.fromkeys(printed.source for printed in self.printed):
             of_source = [printed.series for printed in self.printed if printed.source == source]
-            proposed = [Printed(source, series) for series in readings.proposals(of_source)]
-            if source in metrics.PRINTED:
-                printed += proposed
-            else:
-                # A file may hold settings too.
-                written += [one for one in proposed if direction_of(one.series.name)]
-        if any(direction_of(one.series.name) for one in printed):
-            return printed
-        return [*written, *printed]
+            for series in readings.proposals(of_source):
+                if source in metrics.PRINTED:
+                    printed.setdefault(series.name, Printed(source, series))
+                elif direction_of(series.name):
+                    # A file may hold settings too.
+                    written.setdefault(series.name, Printed(source, series))
+        # What is printed and written to a file too is one metric.
+        if any(direction_of(name) for name in printed):
+            return list(printed.values())
+        return [*written.values(), *printed.values()]
 
 
 def run_program(
@@ -119,7 +124,7 @@ def run_program(
     tell: Callable[[str], None],
     view: ProbeView | None = None,
 ) -> FirstRun:
-    """Run the program, again if a data folder is missing that the checkout has, and say what it did.
+    """Run the program, again with data that it was seen to need, and say what it did.
 
     `missing` has what keeps it from running as a trial. LabError: the interpreter or a part of the inputs is missing.
     """
@@ -127,14 +132,22 @@ def run_program(
     for _ in range(ROUNDS):
         config = Config.from_text(config_text(known), Config.FILE)
         tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
-        probed = probe(repository, config, limit_s, tell, view)
-        missing = findings(probed, repository, config.python or "the Python that runs Autolab")
-        folders = [finding.data for finding in missing if finding.data]
-        if not folders or config.data is not None:
-            break
+        probed = probe(repository, config, limit_s, tell, view, watch=first_watch(config, limit_s))
+        bound = list(config.data_entries)
+        missing = findings(probed, repository, config.python or "the Python that runs Autolab", bound)
+        if probed.asked_git and not config.train.repository:
+            known.append(asks_git.asked("it asked git"))
+            if any(finding.wants_repository for finding in missing):
+                tell("  it asks git, which found no repository: trials get a read-only one of what they see")
+                continue
         # Bound at once: the program may need more, and says so in the next round.
-        known.append(Setting("data", folders[0], "the program reads it, and git does not hold it"))
-        tell(f"  {missing[0].problem}; git does not hold it: {folders[0]} is bound as the data")
+        wanted = data_entries.merged(bound, [entry for finding in missing for entry in finding.data])
+        if wanted == bound:
+            break
+        known = with_data(known, wanted)
+        for finding in missing:
+            if finding.data:
+                tell(f"  {finding.bound}")
     run = FirstRun(known, probed, tuple(_printed(probed)), time.strftime("%Y-%m-%d %H:%M"), missing, _unread(probed))
     # A run that failed says why in the list of what is missing.
     if not missing:
@@ -143,7 +156,7 @@ def run_program(
 
 
 def _texts(probed: Probed) -> tuple[tuple[str, bytes], ...]:
-    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err), *probed.reports
+    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err), *probed.files
 
 
 def _printed(probed: Probed) -> Iterator[Printed]:

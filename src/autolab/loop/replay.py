@@ -274,7 +274,7 @@ def _make_scratch(past: _Past, config: Config, root: Path) -> Lab:
 
 def _data_folders(config: Config) -> list[str]:
     """Folders of data below the lab's root, which git need not hold."""
-    paths = [config.data]
+    paths: list[str | None] = [*config.data_in_repository]
     if config.evaluate is not None:
         paths += [config.evaluate.eval, config.evaluate.holdout]
     return [path for path in paths if path and not Path(path).is_absolute()]

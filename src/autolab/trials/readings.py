@@ -6,6 +6,7 @@ Pure; of this package it uses names of metrics and the decoding of bytes. Source
 - `.jsonl`: a JSON object on each line. `.json`: one document. `{"eval": {"loss": 1}}` gives `eval.loss`, and a list
   gives its elements one after the other under one name.
 - `.csv`, `.tsv`: a table with a header; empty cells are left out.
+- `events.out.tfevents.…`: TensorBoard's scalars by their tags (`event_files`).
 
 A percentage is the number before its sign: `98%` is 98. `9800/10000` is 0.98, but `9800/10000 (98%)` is 98, as its
 percentage is what the program calls the result. `1,512.25` is 1512.25. `98,5` and `1,512` are malformed: a comma may
@@ -29,7 +30,7 @@ from typing import NamedTuple
 from autolab.stats.finite import is_finite
 from autolab.stats.metric_names import TRAINING, direction_of, words
 from autolab.text import decode
-from autolab.trials import line_forms
+from autolab.trials import event_files, line_forms
 
 LINE_BYTES = 64 * 1024
 LEAVES = 10_000
@@ -155,6 +156,8 @@ def readings(content: bytes, source: str = "stdout") -> Iterator[Reading]:
 
 def read_lines(lines: Iterable[bytes], source: str, wanted: Collection[str] | None = None) -> Iterator[Reading]:
     """The same of the lines of a file. With `wanted`, other names are read only as far as it costs nothing."""
+    if event_files.is_event_file(source):
+        return _of_events(b"".join(lines))
     if source.endswith(".json"):
         return of_document(b"".join(lines))
     if source.endswith((".csv", ".tsv")):
@@ -274,6 +277,11 @@ def _leaves(value: object) -> Iterator[tuple[str, str]]:
         if depth < DEPTH:
             # Taken from the end, so the first comes last.
             waiting += [(key, item, depth + 1) for key, item in reversed(parts)]
+
+
+def _of_events(content: bytes) -> Iterator[Reading]:
+    for number, tag, text in event_files.scalars(content):
+        yield Reading(tag, text, number, Form.ALONE)
 
 
 def _of_table(lines: Iterable[bytes], wanted: Collection[str] | None) -> Iterator[Reading]:
