@@ -66,7 +66,9 @@ def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callab
             settings = _with_metric(settings, chosen, name)
         settings = _with_source(settings, probed, tell)
     text = config_text(settings)
-    config = Config.from_text(text, Config.FILE)
+    tried, config = config, Config.from_text(text, Config.FILE)
+    if config.train.command != tried.train.command:
+        own_imports = _try_export(repository, config)
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")

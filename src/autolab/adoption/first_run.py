@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from autolab.adoption import asks_git
+from autolab.adoption import asks_git, own_python
 from autolab.adoption.detection import Setting
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import findings
@@ -18,7 +19,7 @@ from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics, readings
 from autolab.trials.readings import Series
 
-ROUNDS = 3
+ROUNDS = 5
 """How often the program is run at most, each time with one more thing that it was seen to need."""
 LISTED = 8
 """Metrics that a message lists at most."""
@@ -55,6 +56,11 @@ def run_program(
             if any(finding.wants_repository for finding in missing):
                 tell("  it asks git, which found no repository: trials get a read-only one of what they see")
                 continue
+        homes = [finding.python_path for finding in missing if finding.python_path]
+        if homes and not own_python.env_prefix(shlex.split(config.train.command)):
+            tell(f"  {missing[0].problem}: PYTHONPATH={homes[0]} is set for it")
+            known = [_with_python_path(setting, homes[0]) for setting in known]
+            continue
         folders = [finding.data for finding in missing if finding.data]
         if not folders or config.data is not None:
             break
@@ -71,6 +77,14 @@ def run_program(
         )
     tell(f"  {_end(probed)} after {probed.seconds:.0f} s, without an error")
     return known, probed
+
+
+def _with_python_path(setting: Setting, folder: str) -> Setting:
+    """The setting; a train command with the folder on PYTHONPATH."""
+    if setting.key != "train.command":
+        return setting
+    reason = f"{setting.reason}; its own modules lie in {folder}"
+    return replace(setting, value=f"env PYTHONPATH={shlex.quote(folder)} {setting.value}", reason=reason)
 
 
 def _end(probed: Probed) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ from autolab.lab.trial_python import OWN_PYTHON
 
 PYTHON = "{python}"
 _NAME = re.compile(r"python(3(\.\d+)?)?$")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _FOLDERS = (".venv", "venv", "env")
 _IN_PROJECT = ("uv", "pdm", "rye")
 """Programs whose `run` uses the project's own `.venv`."""
@@ -83,6 +85,10 @@ def interpret(repository: Repository, words: list[str], python: str | None) -> t
 
     UsageError: an environment or a program that the command names is not there, with the line that helps.
     """
+    variables = env_prefix(words)
+    if variables and len(words) > len(variables):
+        rest, choice = interpret(repository, words[len(variables) :], python)
+        return [*variables, *rest], choice
     words, named = _unwrapped(repository, words, python is not None)
     if python is not None:
         path = repository.root / os.path.expanduser(python)
@@ -101,6 +107,14 @@ def interpret(repository: Repository, words: list[str], python: str | None) -> t
         return words, _first(repository, "python")
     name = "python" if first in (PYTHON, "python", "python3") else first
     return [PYTHON, *words[1:]], _first(repository, name)
+
+
+def env_prefix(words: Sequence[str]) -> list[str]:
+    """`env NAME=VALUE …` at the beginning of a command; empty if it begins otherwise."""
+    if not words or words[0] != "env":
+        return []
+    prefix = list(itertools.takewhile(lambda word: _ASSIGNMENT.match(word), words[1:]))
+    return ["env", *prefix] if prefix else []
 
 
 def _first(repository: Repository, name: str) -> PythonChoice:

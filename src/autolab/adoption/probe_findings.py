@@ -30,6 +30,8 @@ _NO_GPU = re.compile(
 )
 _NO_REPOSITORY = re.compile(r"not a git repository|InvalidGitRepositoryError", re.I)
 _ERROR = re.compile(r"\b(error|fatal|cannot|can't|could not|failed|no such|not found|abort|segmentation)\b", re.I)
+SOURCE_FOLDERS = ("src", "lib", "source", "python")
+"""Where repositories keep modules, beside their top."""
 QUOTED = 300
 """Characters of an error that a finding quotes."""
 DATA_FOLDERS = 4
@@ -39,12 +41,13 @@ DATA_FOLDERS = 4
 @dataclass(frozen=True)
 class ProbeFinding:
     """What is missing, and the way out. `data`: the folder of the checkout, relative, that ends it if it is bound.
-    `wants_repository`: a git repository of the code ends it."""
+    `wants_repository`: a git repository of the code ends it. `python_path`: so does this folder on PYTHONPATH."""
 
     problem: str
     way_out: str
     data: str = ""
     wants_repository: bool = False
+    python_path: str = ""
 
     def __str__(self) -> str:
         return f"{self.problem}: {self.way_out}"
@@ -91,10 +94,12 @@ def cause(probed: Probed) -> str:
 
 def _known(probed: Probed, repository: Repository, python: str, error: str) -> Iterator[ProbeFinding]:
     module = _NO_MODULE.search(error)
-    if module and _is_own(module[1], repository):
+    home = _home_of(module[1], repository) if module else ""
+    if module and home:
         yield ProbeFinding(
             f"it does not find {module[1]}, which lies in this repository",
-            "put `env PYTHONPATH=.` before the command of --train-command",
+            f"put `env PYTHONPATH={home}` before the command of --train-command",
+            python_path=home,
         )
     elif module:
         yield ProbeFinding(
@@ -118,10 +123,14 @@ def _known(probed: Probed, repository: Repository, python: str, error: str) -> I
     yield from _missing_files(probed, repository, error)
 
 
-def _is_own(module: str, repository: Repository) -> bool:
-    """Whether the top of the repository holds the module."""
+def _home_of(module: str, repository: Repository) -> str:
+    """The folder of the repository where Python would find the module, `.` for its top; empty if there is none."""
     path = module.replace(".", "/")
-    return any(repository.holds(name) for name in (f"{path}.py", f"{path}/__init__.py", path))
+    for folder in (".", *SOURCE_FOLDERS):
+        place = path if folder == "." else f"{folder}/{path}"
+        if any(repository.holds(name) for name in (f"{place}.py", f"{place}/__init__.py", place)):
+            return folder
+    return ""
 
 
 def _missing_files(probed: Probed, repository: Repository, error: str) -> Iterator[ProbeFinding]:

@@ -68,7 +68,7 @@ def read_sources(repository: Repository, script: str | None, words: list[str]) -
     """The sources of the program that the command `words` runs; `script` is the committed file that it names."""
     committed = frozenset(repository.git.files(repository.head))
     first = script
-    if first is None and words and words[0] == "make":
+    if first is None and "make" in words:
         first = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in committed), None)
     if first is None:
         return ProgramSources(None, (), ())

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from autolab.adoption.own_python import PYTHON, PythonChoice, interpret
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
+from autolab.lab.trial_python import shell_line
 from autolab.sandbox.environment import PYTHON_PATH, SYSTEM_PATH
 
 _SCRIPT = re.compile(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$")
@@ -45,7 +46,8 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
     given = None if python is None else python_path(repository, python)
     _refuse_shell(command)
     words, choice = interpret(repository, _words(repository, command), given)
-    script = _script(repository, words)
+    line = shell_line(words)
+    script = _script_of_line(repository, line) if line else _script(repository, words)
     text, neighbours = "", ""
     if script is not None:
         text = repository.text(script)
@@ -72,12 +74,30 @@ def _refuse_shell(command: str | None) -> None:
     """UsageError: the command needs a shell, and none runs it."""
     if command is None:
         return
-    for word in command.split():
-        if word in ("&&", "||", "|", ";", ">", ">>", "<", "2>&1", "&"):
+    reader = shlex.shlex(command, posix=True, punctuation_chars="&|;<>")
+    reader.whitespace_split = True
+    reader.commenters = ""
+    try:
+        words = list(reader)
+    except ValueError:
+        return  # `_words` says what is wrong with its quotes
+    for word in words:
+        # In quotes they belong to a longer word: `sh -c 'make && ./train'` runs.
+        if word and not word.strip("&|;<>"):
             raise UsageError(
-                f"--train-command: {word} is for a shell, and none runs the command; write sh -c '{command}', or name a"
-                " committed script"
+                f"--train-command: {word} is for a shell, and none runs the command; write"
+                f" {shlex.join(['sh', '-c', command])}, or name a committed script"
             )
+
+
+def inner_words(line: str) -> list[str]:
+    """The words of all commands in a line for a shell."""
+    reader = shlex.shlex(line, posix=True, punctuation_chars="&|;<>")
+    reader.whitespace_split = True
+    try:
+        return [word for word in reader if word.strip("&|;<>")]
+    except ValueError:
+        return line.split()
 
 
 def _imports_by_variable(repository: Repository) -> bool:
@@ -112,7 +132,9 @@ def _script(repository: Repository, words: list[str]) -> str | None:
         path = _module_file(repository, name)
         if path is not None:
             return path
-        raise _missing_script(repository, f"{name}: not in the last commit")
+        # Such as `python -m torch.distributed.run train.py`: the script comes behind the module.
+        if not any(_is_file(repository, word) for word in words[words.index("-m") + 2 :]):
+            raise _missing_script(repository, f"{name}: not in the last commit")
     for word in words:
         if not word.startswith("-") and _is_file(repository, word):
             return str(PurePosixPath(word))
@@ -126,6 +148,18 @@ def _script(repository: Repository, words: list[str]) -> str | None:
     if words[0] == PYTHON:
         raise _missing_script(repository, "no script is named")
     # Such as `make train`, which does not say what it runs.
+    return None
+
+
+def _script_of_line(repository: Repository, line: str) -> str | None:
+    """The first committed file that a line for a shell names, below the folder that `cd` leads to; else None."""
+    folder = PurePosixPath()
+    words = inner_words(line)
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "cd":
+            folder = folder / word
+        elif not word.startswith("-") and _is_file(repository, str(folder / word)):
+            return str(folder / word)
     return None
 
 

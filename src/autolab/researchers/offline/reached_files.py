@@ -55,19 +55,19 @@ class Reached:
         return [file for file in self.files if file.language == language]
 
 
-def reach(command: str, read: Read) -> Reached:
-    """What `command` reaches of the repository that `read` reads."""
-    walk = _CommandWalk(read)
-    walk.command(command, 1.0, frozen=True)
+def reach(command: str, read: Read, folder: str = "") -> Reached:
+    """What `command`, run in a folder of it, reaches of the repository that `read` reads."""
+    walk = _CommandWalk(read, folder)
+    walk.without_a_shell(command)
     return walk.reached
 
 
 class _CommandWalk:
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, folder: str = "") -> None:
         self.reached = Reached()
         self._read_file = read
         self._texts: dict[str, str | None] = {}
-        self._folder = ""
+        self._folder = folder
 
     def _read(self, path: str) -> str | None:
         if path not in self._texts:
@@ -84,6 +84,14 @@ class _CommandWalk:
         return True
 
     # commands
+
+    def without_a_shell(self, line: str) -> None:
+        """The lab's own command: `&&` in it can only be a part of a word in quotes, such as that of `sh -c`."""
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = line.split()
+        self._part(words, 1.0, True)
 
     def command(self, line: str, rank: float, *, frozen: bool) -> None:
         """`frozen`: the words are the lab's own, so what they set is set for every candidate."""
@@ -129,7 +137,8 @@ class _CommandWalk:
         """Add the file that a word of a command names."""
         if word == "-m":
             module = after.replace(".", "/")
-            return any(self._script(f"{module}{end}", rank) for end in (".py", "/__main__.py"))
+            places = (f"{folder}{module}{end}" for folder in ("", "src/") for end in (".py", "/__main__.py"))
+            return any(self._script(place, rank) for place in places)
         match = _FLAG.match(word)
         path = self._in_folder(match[2] if match else word)
         suffix = PurePosixPath(path).suffix
