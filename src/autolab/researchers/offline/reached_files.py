@@ -58,7 +58,7 @@ class Reached:
 def reach(command: str, read: Read, folder: str = "") -> Reached:
     """What `command`, run in a folder of it, reaches of the repository that `read` reads."""
     walk = _CommandWalk(read, folder)
-    walk.without_a_shell(command)
+    walk.whole(command)
     return walk.reached
 
 
@@ -85,13 +85,16 @@ class _CommandWalk:
 
     # commands
 
-    def without_a_shell(self, line: str) -> None:
-        """The lab's own command: `&&` in it can only be a part of a word in quotes, such as that of `sh -c`."""
+    def whole(self, line: str) -> None:
+        """The lab's own command. No shell runs it, so `&&` is often within a word in quotes: that of `sh -c`."""
         try:
             words = shlex.split(line)
         except ValueError:
             words = line.split()
-        self._part(words, 1.0, True)
+        if any(word in ("&&", "||", ";", "|") for word in words):
+            self.command(line, 1.0, frozen=True)
+        else:
+            self._part(words, 1.0, True)
 
     def command(self, line: str, rank: float, *, frozen: bool) -> None:
         """`frozen`: the words are the lab's own, so what they set is set for every candidate."""
