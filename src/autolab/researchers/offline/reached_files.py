@@ -57,19 +57,19 @@ class Reached:
         return [file for file in self.files if file.language == language]
 
 
-def reach(command: str, read: Read) -> Reached:
-    """What `command` reaches of the repository that `read` reads."""
-    walk = _CommandWalk(read)
-    walk.command(command, 1.0, frozen=True)
+def reach(command: str, read: Read, folder: str = "") -> Reached:
+    """What `command`, run in a folder of it, reaches of the repository that `read` reads."""
+    walk = _CommandWalk(read, folder)
+    walk.whole(command)
     return walk.reached
 
 
 class _CommandWalk:
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, folder: str = "") -> None:
         self.reached = Reached()
         self._read_file = read
         self._texts: dict[str, str | None] = {}
-        self._folder = ""
+        self._folder = folder
         self._import_folders = ["", "src"]
 
     def _read(self, path: str) -> str | None:
@@ -87,6 +87,17 @@ class _CommandWalk:
         return True
 
     # commands
+
+    def whole(self, line: str) -> None:
+        """The lab's own command. No shell runs it, so `&&` is often within a word in quotes: that of `sh -c`."""
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = line.split()
+        if any(word in ("&&", "||", ";", "|") for word in words):
+            self.command(line, 1.0, frozen=True)
+        else:
+            self._part(words, 1.0, True)
 
     def command(self, line: str, rank: float, *, frozen: bool) -> None:
         """`frozen`: the words are the lab's own, so what they set is set for every candidate."""
