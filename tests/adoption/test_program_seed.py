@@ -240,6 +240,12 @@ TEXTS = {
 }
 
 
+def test_a_seed_that_a_comment_of_c_speaks_of_is_none(tmp_path: Path) -> None:
+    source = "/*\n srand(1);\n*/\nvoid f() { manual_seed(&rng, 42 + rank); if (unset) manual_seed(rng, 5489); }\n"
+    (constant,) = found(tmp_path, {"run.sh": "cc train.c && ./a.out\n", "train.c": source}, "sh run.sh").constants
+    assert str(constant) == "train.c: manual_seed(&rng, {seed}"
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_constants_of_other_languages_are_found(name: str, tmp_path: Path) -> None:
     text, place = TEXTS[name]
