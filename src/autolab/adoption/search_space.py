@@ -19,8 +19,8 @@ def search_space(repository: Repository, config: Config) -> str:
         bench = find_bench(lambda path: repository.git.text(repository.head, path), config, None)
     except ResearcherError:
         return (
-            f"the built-in researcher finds no setting that it knows in the files that `{config.train.command}` reaches;"
-            " a model or a coding agent reads the code and changes it: autolab loop --model openai:NAME, or"
+            f"the built-in researcher finds no setting that it knows in the files that `{config.train.command}`"
+            " reaches; a model or a coding agent reads the code and changes it: autolab loop --model openai:NAME, or"
             " --researcher claude"
         )
     # A change is named `SETTING up` or `SETTING down`.
