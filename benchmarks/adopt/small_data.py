@@ -1,8 +1,8 @@
-"""Small data in the formats of public repositories, for trainings of seconds without a download.
+"""Small data in the formats of public repositories, made of one text or of random numbers, without a download.
 
     python small_data.py words FOLDER TEXT    train.txt, valid.txt, test.txt (pytorch/examples, word_language_model)
     python small_data.py llmc FOLDER TEXT     a random GPT-2 of 2 layers, a tokenizer of bytes, files of tokens (llm.c)
-    python small_data.py mnist FOLDER         made-up pictures of ten classes in MNIST's files, MNIST/raw
+    python small_data.py mnist FOLDER         70,000 made-up pictures of ten classes in MNIST's files, below MNIST/raw
 
 Standard library only. The same text gives the same bytes.
 """

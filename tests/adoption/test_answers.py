@@ -49,11 +49,30 @@ def test_states_of_git_filters_and_flags_are_one_list_and_nothing_runs(tmp_path:
         strict=True,
     ):
         assert line.startswith(start), lines
-    assert "  perhaps missing: train.py imports nobodys_module, which the trials' Python does not find" in ended.out
+    assert "  perhaps missing: train.py needs nobodys_module, not found in the trials' Python: install" in ended.out
     assert ended.err == "autolab: 7 things are missing, see above; nothing was written\n" and ended.code == 1
     assert "trying" not in ended.out and not (kit.root / ".autolab").exists()
     ended = init(kit, "--delta", "-1", "--data", "nowhere", "--probe-seconds", "-1")
     assert "--probe-seconds: -1 is not a number of seconds; 0 does not try it" in missing(ended)
+
+
+def test_all_modules_that_the_reached_files_import_and_nobody_has_are_one_line(tmp_path: Path) -> None:
+    """The run ends at the first one."""
+    imports = (
+        "from own import deep\nimport nobodys_first\ntry:\n    import optional_one\nexcept ImportError:\n    pass\n"
+    )
+    files = {
+        "train.py": imports + NUMBERS,
+        "own/__init__.py": "import nobodys_third\n",
+        "own/deep.py": "from . import deeper\n",
+        "own/deeper.py": "import nobodys_second\n\ndef later():\n    import optional_two\n",
+    }
+    ended = init(repository(tmp_path / "mine", files), "--metric", "acc")
+    (line,) = missing(ended)
+    assert line == (
+        "train.py needs nobodys_first, nobodys_second, nobodys_third, not found in the trials' Python: install there,"
+        " or name another: --python"
+    )
 
 
 FOLDERS = "print(f'val_loss: {1}')\nopen('runs/log.txt')\nopen('dataset/rows.txt')\n"

@@ -86,7 +86,7 @@ def test_a_run_that_failed_is_run_again_with_the_same_flags(tmp_path: Path) -> N
     (kit.root / "data" / "rows.txt").write_text("1 2 3")
     made = init(kit)
     assert made.code == 0, made.out + made.err
-    assert "as before: --train-command 'python main.py' --metric acc; run again after the run of " in made.out
+    assert "as before: --train-command 'python main.py' --metric acc; run again, as the run of " in made.out
 
 
 @pytest.mark.process

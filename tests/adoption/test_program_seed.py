@@ -171,6 +171,9 @@ CONSTANTS: dict[str, tuple[dict[str, str] | str, list[str]]] = {
     "twice": ("if a:\n    set_seed(1)\nelse:\n    set_seed(1)\n", ["train.py: set_seed({seed}"]),
     "transformers": ("from transformers import set_seed\nset_seed(3407)\n", ["train.py: set_seed({seed}"]),
     "JAX": ("key = jax.random.PRNGKey(0)\n", ["train.py: jax.random.PRNGKey({seed}"]),
+    "JAX, typed key": ("key = jax.random.key(42)\n", ["train.py: jax.random.key({seed}"]),
+    "JAX, key by its name": ("key = jax.random.key(seed=42)\n", ["train.py: seed={seed}"]),
+    "Flax": ("rngs = nnx.Rngs(0)\n", ["train.py: nnx.Rngs({seed}"]),
     "a generator": ("rng = np.random.default_rng(seed=0)\n", ["train.py: seed={seed}"]),
     "random.Random": ("rng = random.Random(5)\n", ["train.py: random.Random({seed}"]),
     "scikit-learn": (

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption import answers, earlier_run
+from autolab.adoption import answers, asks_git, earlier_run
 from autolab.adoption.answers import UNKNOWN, MetricAnswer
 from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, likely_metrics, settings_of
 from autolab.adoption.earlier_run import EarlierAdoption, EarlierRun, RunConditions, conditions_of, record_of, restored
 from autolab.adoption.filtered_files import FilteredFiles, filtered_files, note_of, refuse_read
 from autolab.adoption.first_run import FirstRun, run_program
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.metric_quantum import with_quantum
 from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_libraries
@@ -28,6 +29,7 @@ from autolab.adoption.questions import Ask, refuse
 from autolab.adoption.refusals import Refusals
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.search_space import search_space
+from autolab.adoption.seed_proof import SeedCheck, SeedProof, jax_note
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError
 from autolab.lab.create import register
@@ -44,11 +46,6 @@ NAMED = 3
 USUAL_S = 60.0
 """Seconds for which a program is tried if the user says nothing else."""
 
-_ASKS_GIT = re.compile(
-    r"""(?m)^\s*(?:import|from) git\b|\bgit\.Repo\("""
-    r"""|["']git["'],\s*["'][a-z-]+["']|["'`(]git (?:rev-parse|describe|log|status|diff)\b"""
-)
-"""GitPython, and calls of git by a list of words or by a line."""
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
     r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])",
@@ -72,8 +69,9 @@ def adopt(
     repository = open_repository(folder.resolve(), talk.refusals)
     earlier = earlier_run.recall(repository.root, tell)
     plan = _plan(repository, request, earlier, talk)
+    proof = None
     if plan.limit_s > 0:
-        settings = _tried(plan, earlier, talk)
+        settings, proof = _tried(plan, earlier, talk)
     else:
         if plan.earlier_flags:
             tell(f"as before: {plan.earlier_flags}")
@@ -83,11 +81,15 @@ def adopt(
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
+    if proof is not None and proof.setting is not None:
+        tell(f"  {proof.setting}")
     notes = [
         *_notes(repository, plan.program, plan.program_seed, config),
         *notes_of(plan.own_imports, plan.program.name),
         note_of(plan.filtered),
         search_space(repository, config),
+        proof.note if proof is not None else "",
+        jax_note(plan.program, plan.program_seed),
     ]
     for note in filter(None, notes):
         tell(f"note: {note}")
@@ -153,6 +155,7 @@ def _plan(repository: Repository, request: AdoptionRequest, earlier: EarlierAdop
         shown = replace(shown, direction="minimize")
     program_seed = find_seed(repository, program)
     settings = list(_with_seed(settings_of(repository, program, shown), program_seed, program))
+    settings += asks_git.setting_of(program)
     config = Config.from_text(config_text(settings), Config.FILE)
     filtered = filtered_files(repository, program, config)
     refuse_read(filtered, has_data=bool(known.data), refusals=refusals)
@@ -160,7 +163,10 @@ def _plan(repository: Repository, request: AdoptionRequest, earlier: EarlierAdop
         require_data(repository.git, repository.root, repository.head, config)
     own_imports = _try_export(repository, config, refusals)
     if refusals.keeps_from_running:
-        _tell_lacking(own_imports, program, talk.tell)
+        lacking = _lacking(own_imports, program)
+        if lacking:
+            # The program may find it by itself.
+            talk.tell(f"  perhaps missing: {lacking}")
         refusals.settle(talk.tell)
     return _Plan(repository, known, earlier_flags, program, program_seed, settings, is_unknown, own_imports, filtered)
 
@@ -179,39 +185,56 @@ def _try_export(repository: Repository, config: Config, refusals: Refusals) -> O
     finally:
         remove_tree(folder)
     if own_imports.problems and not _compiled_part(repository):
+        packages: dict[str, str] = {}
         for problem in own_imports.problems:
+            # What helps the first module of a package helps the others.
+            packages.setdefault(problem.partition(":")[0].partition(".")[0], problem)
+        for problem in packages.values():
             refusals.add(LabError(problem))
     return own_imports
 
 
-def _tell_lacking(own_imports: OwnImports, program: Program, tell: Callable[[str], None]) -> None:
-    """Packages that are imported and not found, which the program may do without."""
-    if own_imports.lacking:
-        names = ", ".join(own_imports.lacking)
-        tell(
-            f"  perhaps missing: {program.name} imports {names}, which the trials' Python does not find: install there"
-            " what it needs, or name a Python that has it: --python"
-        )
+def _lacking(own_imports: OwnImports, program: Program) -> str:
+    """Packages that are imported and not found, in a sentence with the way out; empty if there are none."""
+    if not own_imports.lacking:
+        return ""
+    names = ", ".join(own_imports.lacking)
+    return f"{program.name} needs {names}, not found in the trials' Python: install there, or name another: --python"
 
 
-def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> list[Setting]:
-    """The settings with what a run of the program showed. LabError, UsageError: all that is missing."""
+def _problems(plan: _Plan, run: FirstRun) -> list[str]:
+    """What kept the run from its end, with all modules that are missing in one line: a run ends at the first one."""
+    problems = [str(finding) for finding in run.missing]
+    lacking = _lacking(plan.own_imports, plan.program)
+    if len(plan.own_imports.lacking) < 2:
+        return problems
+    starts = tuple(f"no module {name}" for name in plan.own_imports.lacking)
+    return [lacking if any(start in problem for start in starts) else problem for problem in problems]
+
+
+def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> tuple[list[Setting], SeedProof]:
+    """The settings with what a run of the program showed, and what two more say of its seed.
+
+    LabError, UsageError: all that is missing.
+    """
     run = _run(plan, earlier, talk)
-    talk.refusals.add_problems([str(finding) for finding in run.missing])
+    talk.refusals.add_problems(_problems(plan, run))
     settings, is_clear = run.settings, not plan.is_unknown
     if plan.is_unknown:
         with talk.refusals.collect():
             settings = _with_metric_of_run(plan, run, talk)
             is_clear = True
-    if run.missing:
-        _tell_lacking(plan.own_imports, plan.program, talk.tell)
-    elif is_clear:
+    if is_clear and not run.missing:
         with talk.refusals.collect():
             settings = _with_source(plan, settings, run, talk)
     if talk.refusals.errors and not run.missing:
         talk.tell("  these flags and this run are kept: the same command needs nothing but what is missing")
     talk.refusals.settle(talk.tell)
-    return _with_delta(settings, plan.request, run, talk)
+    settings = _with_delta(settings, plan.request, run, talk)
+    config = Config.from_text(config_text(settings), Config.FILE)
+    check = SeedCheck(plan.repository, config, plan.program, plan.program_seed, talk.tell, talk.view)
+    proof = check.prove(run.probed, plan.limit_s)
+    return with_quantum(settings, proof.values, plan.request.delta), proof
 
 
 def _run(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> FirstRun:
@@ -236,7 +259,10 @@ def _earlier_run(
     flags = f"as before: {plan.earlier_flags}; " if plan.earlier_flags else ""
     changes = conditions.changes(record)
     at = record.time_of_day
-    if record.missing or plan.request.probe_seconds is not None:
+    if record.missing:
+        tell(f"{flags}run again, as the run of {at} failed")
+        return None
+    if plan.request.probe_seconds is not None:
         tell(f"{flags}run again after the run of {at}")
         return None
     run = None if changes else restored(plan.repository, plan.settings, record)
@@ -253,7 +279,7 @@ def _with_metric_of_run(plan: _Plan, run: FirstRun, talk: _Talk) -> list[Setting
     if run.missing:
         # A user is not asked about half of a run.
         ask = refuse(talk.tell)
-        if not run.proposals() and not likely_metrics(plan.program)[0]:
+        if not run.proposals() and not likely_metrics(plan.program)[1]:
             return run.settings
     answer = answers.metric_of_run(plan.program, run, plan.request, ask)
     return _with_metric(plan, run.settings, answer)
@@ -275,8 +301,8 @@ def _with_source(plan: _Plan, settings: list[Setting], run: FirstRun, talk: _Tal
     """The settings with the place where the run printed the metric. UsageError: it ended without having printed it."""
     by_key = {setting.key: setting.value for setting in settings}
     name = str(by_key["metric.primary"])
-    # A file or a pattern that the user named is their own affair, and trials say what is wrong with it.
-    if by_key["train.metrics"] not in metrics.PRINTED or "train.pattern" in by_key:
+    # A pattern is the user's own affair, and trials say what is wrong with it.
+    if "train.pattern" in by_key:
         return settings
     printed = run.series_of(name)
     if printed is None and run.is_whole:
@@ -284,9 +310,12 @@ def _with_source(plan: _Plan, settings: list[Setting], run: FirstRun, talk: _Tal
         settings = _with_metric(plan, settings, answer)
         printed = run.series_of(answer.name)
     if printed is None:
-        talk.tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
+        # A file that the program names may be one that the run did not come to.
+        if by_key["train.metrics"] in metrics.PRINTED:
+            talk.tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
         return settings
-    found = Setting("train.metrics", printed.source, f"it printed {printed.number} there, the last one {printed.last}")
+    reason = f"it {printed.verb} {printed.number} there, the last one {printed.last}"
+    found = Setting("train.metrics", printed.source, reason)
     return [found if setting.key == "train.metrics" else setting for setting in settings]
 
 
@@ -325,12 +354,6 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
         yield (
             f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
             f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"
-        )
-    call = _ASKS_GIT.search(program.text + program.neighbours)
-    if call:
-        yield (
-            f"{program.name} asks git ({call[0].strip()}), and a trial's code is an export without a repository, so"
-            " that call fails there: let the program go on without an answer, and commit"
         )
     compiled = _compiled_part(repository)
     if compiled:

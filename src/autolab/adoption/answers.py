@@ -194,7 +194,10 @@ def instead_of(name: str, run: FirstRun, request: AdoptionRequest, ask: Ask) -> 
     """The metric in place of one that the program ended without printing. UsageError: nobody answers."""
     rows = run.proposals()[:CHOICES]
     instead = "what it printed stands above" if rows else "it printed no number that could decide"
-    refusal = f"--metric: the training ended without printing {name}; {instead}"
+    problem = f"the training ended without printing {name}"
+    if name in run.unread:
+        problem = f"{name}: {run.unread[name]}"
+    refusal = f"--metric: {problem}; {instead}"
     if not rows:
         raise UsageError(refusal)
     # --yes must not replace what the user named.

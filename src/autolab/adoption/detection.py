@@ -36,6 +36,8 @@ _PRINTED = re.compile(r"""["'](?:\\n)?([A-Za-z_][\w./-]*)[ \t]*:[ \t]*(?:[{%$]|[
 # A text in quotes, and in it the places where values go: `{x:.4f}`, `%.4f`, `$x`.
 _TEXT = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
 _PLACE_OF_VALUE = re.compile(r"\{[^{}]*\}|%[-+ #0]*\d*(?:\.\d+)?[dfegsi]|\$\{?\w+\}?")
+# What is left of a value, a percentage and a ratio once their places hold zeros.
+_ZEROS = re.compile(r"0(?:/\d+)?(?:\(0%\)|%)?")
 _ESCAPED = re.compile(r"\\[nrt]")
 _PRINTS = re.compile(r"\b(print|println|printf|echo|write|cat|puts)\b")
 _NOT_STDOUT = re.compile(r"\blog(ger|ging)?\.|stderr|>&2")
@@ -159,7 +161,7 @@ def _names_within(program: Program) -> list[str]:
             printed = _PLACE_OF_VALUE.sub("0", _ESCAPED.sub(" ", text[0] or text[1]))
             for name, value in line_forms.pairs(printed):
                 # A number that the text holds itself is no result.
-                if value == "0":
+                if _ZEROS.fullmatch(value):
                     names.append(name)
     return list(dict.fromkeys(names))
 

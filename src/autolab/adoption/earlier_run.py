@@ -29,15 +29,20 @@ from autolab.lab.schemas.config import Config, Direction, Reduce
 from autolab.lab.schemas.record import Record
 from autolab.lab.trial_python import trial_python
 from autolab.sandbox.exit_record import TrialOutcome
+from autolab.text import decode
 from autolab.trials import inputs
 from autolab.trials.interpreter import packages_hash
 from autolab.trials.readings import Series
 
-VERSION = 1
+VERSION = 2
+UNREAD = 50
 FILES = 100_000
 """Files of a folder of data whose size and time are compared."""
 _TEXTS = ("out", "err")
-"""What a program printed, of which the series are kept."""
+_LEFT_OUT = ("files", "times", *_TEXTS)
+"""What is not kept of a run, or not as it is: contents of files, and times."""
+TEXT_BYTES = 200_000
+"""A longer text that was printed is not kept; its series are."""
 _PATHS = ("python",)
 _PARTS = ("command", "commit", "data", "Python", "environment")
 
@@ -58,6 +63,7 @@ class EarlierSeries(Record):
     last: float | None
     decimals: int
     ends: bool
+    of_training: bool
 
 
 class EarlierRun(Record):
@@ -72,6 +78,8 @@ class EarlierRun(Record):
     probed: dict[str, JsonValue]
     """What it did, without what it printed."""
     series: list[EarlierSeries]
+    unread: dict[str, str]
+    """Names whose numbers cannot be read, each with the reason; UNREAD at most."""
     missing: list[str]
     """What kept it from its end, a line each; it is run again then."""
 
@@ -100,7 +108,7 @@ class EarlierAdoption(Record):
 
     FILE: ClassVar[str] = "autolab.adoption.json"
 
-    version: Literal[1]
+    version: Literal[2]
     flags: EarlierFlags
     run: EarlierRun
 
@@ -201,7 +209,8 @@ def record_of(
     for printed in run.printed:
         row = {name: None if value != value else value for name, value in asdict(printed.series).items()}
         series.append({"source": printed.source, **row})
-    probed = {name: value for name, value in asdict(run.probed).items() if name not in _TEXTS}
+    probed = {name: value for name, value in asdict(run.probed).items() if name not in _LEFT_OUT}
+    probed |= {name: _kept_text(getattr(run.probed, name)) for name in _TEXTS}
     value = {
         "conditions": conditions.parts,
         "bound": _fingerprints(repository, added),
@@ -209,6 +218,7 @@ def record_of(
         "at": run.at,
         "probed": probed,
         "series": series,
+        "unread": dict(list(run.unread.items())[:UNREAD]),
         "missing": [str(finding) for finding in run.missing],
     }
     return EarlierRun.from_value(value, EarlierAdoption.FILE)
@@ -220,15 +230,21 @@ def restored(repository: Repository, settings: Sequence[Setting], earlier: Earli
     if _fingerprints(repository, added) != earlier.bound:
         return None
     values: dict[str, Any] = {name: _unlisted(value) for name, value in earlier.probed.items()}
-    values |= dict.fromkeys(_TEXTS, b"") | {"outcome": TrialOutcome(values["outcome"])}
+    values |= {name: str(values[name]).encode() for name in _TEXTS}
+    values |= {"outcome": TrialOutcome(values["outcome"])}
     printed = []
     for row in earlier.series:
         first = math.nan if row.first is None else row.first
         last = math.nan if row.last is None else row.last
-        printed.append(Printed(row.source, Series(row.name, row.count, first, last, row.decimals, row.ends)))
+        series = Series(row.name, row.count, first, last, row.decimals, row.ends, row.of_training)
+        printed.append(Printed(row.source, series))
     new_keys = {setting.key for setting in added}
     kept = [setting for setting in settings if setting.key not in new_keys]
-    return FirstRun([*kept, *added], Probed(**values), tuple(printed), earlier.at)
+    return FirstRun([*kept, *added], Probed(**values), tuple(printed), earlier.at, unread=earlier.unread)
+
+
+def _kept_text(printed: bytes) -> str:
+    return decode(printed) if len(printed) <= TEXT_BYTES else ""
 
 
 def _unlisted(value: JsonValue) -> object:

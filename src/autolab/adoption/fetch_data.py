@@ -150,7 +150,7 @@ def _repository(folder: Path) -> Repository:
 
 def _name(words: Sequence[str], command: str) -> str:
     """A folder's name: what of the command says most, and its hash."""
-    scripts = [word for word in words if word.endswith((".py", ".sh"))] or [words[0]]
+    scripts = [word for word in words if word.endswith((".py", ".sh")) and " " not in word] or [words[0]]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", scripts[0].rpartition("/")[2].rpartition(".")[0] or scripts[0]).strip("-")
     return f"{slug[:30] or 'command'}-{sha256_of(command)[:8]}"
 

@@ -52,9 +52,7 @@ class FetchResult:
             elif not _equal(copy / name, code / name):
                 changed.append(name)
         if changed:
-            self.notes.append(
-                f"changed and not kept, as git holds it: {_some(changed)}; commit the change if it counts"
-            )
+            self.notes.append(f"changed and not kept, as git holds them: {_some(changed)}")
         self._take(fetched_data.REPOSITORY, copy, new)
 
     def add_home(self, home: Path) -> None:
@@ -151,6 +149,4 @@ def require_something(result: FetchResult, command: str) -> None:
     """LabError: the command made no file that could be kept."""
     if not result.parts:
         noted = f" ({'; '.join(result.notes)})" if result.notes else ""
-        raise LabError(
-            f"{command}: ended well and made no new file in the repository or in its home{noted}; nothing kept"
-        )
+        raise LabError(f"{command}: ended well, and made no new file in the repository or in its home{noted}")

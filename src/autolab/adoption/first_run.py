@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from autolab.adoption import data_entries
+from autolab.adoption import asks_git, data_entries
 from autolab.adoption.detection import Setting, with_data
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import ProbeFinding, findings
 from autolab.adoption.program_probe import Probed, ProbeView, probe
 from autolab.adoption.repository import Repository
+from autolab.adoption.seed_proof import first_watch
 from autolab.lab.schemas.config import Config
 from autolab.sandbox.exit_record import TrialOutcome
+from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics, readings
 from autolab.trials.readings import Series
 
@@ -26,7 +28,7 @@ SUMMARY = 3
 
 @dataclass(frozen=True)
 class Printed:
-    """A series of numbers that the program printed, and where: `stdout` or `stderr`."""
+    """A series of numbers that the program printed or wrote, and where, as `train.metrics` names it."""
 
     source: str
     series: Series
@@ -35,6 +37,10 @@ class Printed:
     def number(self) -> str:
         """How many values there are."""
         return "1 value" if self.series.count == 1 else f"{self.series.count} values"
+
+    @property
+    def verb(self) -> str:
+        return "printed" if self.source in metrics.PRINTED else "wrote"
 
     @property
     def last(self) -> str:
@@ -46,14 +52,16 @@ class Printed:
         return f"{self.number}, last {self.last}"
 
     def __str__(self) -> str:
-        return f'--metric "{self.series.name}"  {self.values}'
+        place = "" if self.source in metrics.PRINTED else f", in {self.source}"
+        return f'--metric "{self.series.name}"  {self.values}{place}'
 
 
 @dataclass(frozen=True)
 class FirstRun:
     """What the last of the runs did, and the settings with what the program was seen to need.
 
-    `printed` are all series, in their order. `at` is the local time of its end, such as "2026-03-01 14:02".
+    `printed` are all series, in their order; `unread` has other names that it printed with a number, each with why that
+    cannot be read. `at` is the local time of its end, such as "2026-03-01 14:02".
     """
 
     settings: list[Setting]
@@ -62,6 +70,7 @@ class FirstRun:
     at: str
     missing: list[ProbeFinding] = field(default_factory=list)
     """What kept it from its end."""
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -91,12 +100,21 @@ class FirstRun:
         return None
 
     def proposals(self) -> list[Printed]:
-        """The series that could decide, best first: those of standard output, then those of standard error."""
-        proposed = []
-        for source in (metrics.STDOUT, metrics.STDERR):
+        """The series that could decide, best first: those it printed; those of files only if no such name says much."""
+        printed: dict[str, Printed] = {}
+        written: dict[str, Printed] = {}
+        for source in dict.fromkeys(printed.source for printed in self.printed):
             of_source = [printed.series for printed in self.printed if printed.source == source]
-            proposed += [Printed(source, series) for series in readings.proposals(of_source)]
-        return proposed
+            for series in readings.proposals(of_source):
+                if source in metrics.PRINTED:
+                    printed.setdefault(series.name, Printed(source, series))
+                elif direction_of(series.name):
+                    # A file may hold settings too.
+                    written.setdefault(series.name, Printed(source, series))
+        # What is printed and written to a file too is one metric.
+        if any(direction_of(name) for name in printed):
+            return list(printed.values())
+        return [*written.values(), *printed.values()]
 
 
 def run_program(
@@ -114,9 +132,14 @@ def run_program(
     for _ in range(ROUNDS):
         config = Config.from_text(config_text(known), Config.FILE)
         tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
-        probed = probe(repository, config, limit_s, tell, view)
+        probed = probe(repository, config, limit_s, tell, view, watch=first_watch(config, limit_s))
         bound = list(config.data_entries)
         missing = findings(probed, repository, config.python or "the Python that runs Autolab", bound)
+        if probed.asked_git and not config.train.repository:
+            known.append(asks_git.asked("it asked git"))
+            if any(finding.wants_repository for finding in missing):
+                tell("  it asks git, which found no repository: trials get a read-only one of what they see")
+                continue
         # Bound at once: the program may need more, and says so in the next round.
         wanted = data_entries.merged(bound, [entry for finding in missing for entry in finding.data])
         if wanted == bound:
@@ -125,14 +148,26 @@ def run_program(
         for finding in missing:
             if finding.data:
                 tell(f"  {finding.bound}")
-    run = FirstRun(known, probed, tuple(_printed(probed)), time.strftime("%Y-%m-%d %H:%M"), missing)
+    run = FirstRun(known, probed, tuple(_printed(probed)), time.strftime("%Y-%m-%d %H:%M"), missing, _unread(probed))
     # A run that failed says why in the list of what is missing.
     if not missing:
         tell(f"  {run.end} after {probed.seconds:.0f} s, without an error")
     return run
 
 
+def _texts(probed: Probed) -> tuple[tuple[str, bytes], ...]:
+    return (metrics.STDOUT, probed.out), (metrics.STDERR, probed.err), *probed.files
+
+
 def _printed(probed: Probed) -> Iterator[Printed]:
-    for source, text in ((metrics.STDOUT, probed.out), (metrics.STDERR, probed.err)):
+    for source, text in _texts(probed):
         for series in readings.series(readings.readings(text, source)):
             yield Printed(source, series)
+
+
+def _unread(probed: Probed) -> dict[str, str]:
+    unread: dict[str, str] = {}
+    for source, text in _texts(probed):
+        for name, complaint in readings.complaints(readings.readings(text, source)).items():
+            unread.setdefault(name, complaint)
+    return unread

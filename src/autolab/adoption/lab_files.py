@@ -64,7 +64,7 @@ def config_text(settings: Sequence[Setting]) -> str:
     ]
     if by_key.get("python"):
         rows.append(f"python: {values['python']}")
-    rows.append(f"train: {{{train}, time_limit_s: 3600, output_mb: 50}}")
+    rows.append(f"train: {{{train}, output_mb: 50}}")
     if "data" in values:
         rows.append(f"data: {values['data']}")
     rows += [

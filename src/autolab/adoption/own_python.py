@@ -30,6 +30,8 @@ from autolab.lab.plumbing import read_line
 from autolab.lab.trial_python import OWN_PYTHON
 
 PYTHON = "{python}"
+ENV = "env"
+_VARIABLE = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 _NAME = re.compile(r"python(3(\.\d+)?)?$")
 _FOLDERS = (".venv", "venv", "env")
 _IN_PROJECT = ("uv", "pdm", "rye")
@@ -81,8 +83,27 @@ class _Environment:
 def interpret(repository: Repository, words: list[str], python: str | None) -> tuple[list[str], PythonChoice]:
     """The command's words, with `{python}` for the interpreter, and which one that is. `python`: what the user names.
 
+    `PYTHONPATH=. python train.py`, which needs a shell, becomes `env PYTHONPATH=. {python} train.py`.
     UsageError: an environment or a program that the command names is not there, with the line that helps.
     """
+    at = program_index(words)
+    if at == len(words):
+        raise UsageError(f"--train-command: {' '.join(words)}: no program is named; such as 'python train.py'")
+    variables = words[1:at] if words[0] == ENV else words[:at]
+    interpreted, choice = _interpret(repository, words[at:], python)
+    return [*([ENV, *variables] if variables else []), *interpreted], choice
+
+
+def program_index(words: Sequence[str]) -> int:
+    """Where the program stands in a command: behind `env` and the variables that are set for it."""
+    index = 1 if words and words[0] == ENV else 0
+    while index < len(words) and _VARIABLE.match(words[index]):
+        index += 1
+    return index
+
+
+def _interpret(repository: Repository, words: list[str], python: str | None) -> tuple[list[str], PythonChoice]:
+    """The same of a command that sets no variables."""
     words, named = _unwrapped(repository, words, python is not None)
     if python is not None:
         path = repository.root / os.path.expanduser(python)

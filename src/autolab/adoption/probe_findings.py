@@ -57,11 +57,15 @@ DATA_FOLDERS = 4
 
 @dataclass(frozen=True)
 class ProbeFinding:
-    """What is missing, and the way out. `data`: what ends it if it is bound."""
+    """What is missing, and the way out.
+
+    `data`: what ends it if it is bound. `wants_repository`: a git repository of the code ends it.
+    """
 
     problem: str
     way_out: str
     data: tuple[DataEntry, ...] = ()
+    wants_repository: bool = False
 
     @property
     def bound(self) -> str:
@@ -118,10 +122,11 @@ def cause(probed: Probed) -> str:
 
 def _known(probed: Probed, repository: Repository, python: str, error: str) -> Iterator[ProbeFinding]:
     module = _NO_MODULE.search(error)
-    if module and _is_own(module[1], repository):
+    folder = _own_folder(module[1], repository) if module else None
+    if module and folder is not None:
         yield ProbeFinding(
             f"it does not find {module[1]}, which lies in this repository",
-            "put `env PYTHONPATH=.` before the command of --train-command",
+            f"put `env PYTHONPATH={folder}` before the command of --train-command",
         )
     elif module:
         yield ProbeFinding(
@@ -139,8 +144,9 @@ def _known(probed: Probed, repository: Repository, python: str, error: str) -> I
         yield ProbeFinding("it asks for the size of its terminal, and a trial has none", way_out)
     if _NO_REPOSITORY.search(error):
         yield ProbeFinding(
-            "it asks git for its commit, and a trial's code is no repository",
-            "let it go on without one, and commit; AUTOLAB_SEED shows that it runs in a trial",
+            "it asks git for what a trial's repository does not have",
+            "let it go on without, and commit; in a trial AUTOLAB_COMMIT is the id of the commit",
+            wants_repository=True,
         )
 
 
@@ -153,10 +159,18 @@ def _cached(hosts: Sequence[str]) -> str:
     return f"{fetching}, or name the folder where it lies: --data PATH"
 
 
-def _is_own(module: str, repository: Repository) -> bool:
-    """Whether the top of the repository holds the module."""
+def _own_folder(module: str, repository: Repository) -> str | None:
+    """The folder of the repository from which the module could be imported, `.` if it is the top; None if none is."""
     path = module.replace(".", "/")
-    return any(repository.holds(name) for name in (f"{path}.py", f"{path}/__init__.py", path))
+    endings = (f"{path}.py", f"{path}/__init__.py")
+    if any(repository.holds(name) for name in (*endings, path)):
+        return "."
+    folders = []
+    for file in repository.git.files(repository.head):
+        if file.endswith(tuple(f"/{ending}" for ending in endings)):
+            folders.append(file.partition(f"/{path}")[0])
+    # A package of that name deep below another is that one's own.
+    return min(folders, key=lambda folder: (folder.count("/"), folder)) if folders else None
 
 
 def _missing_files(
@@ -281,7 +295,8 @@ def _in_checkout(name: str, root: Path) -> str | None:
 def _outside(name: str, root: Path) -> ProbeFinding:
     path = os.path.normpath(os.path.join(root, os.path.expanduser(name)))
     if not os.path.exists(path):
-        return ProbeFinding(f"{name}: not there", "name where it lies on this machine: --data PATH, or PATH=AT")
+        place = os.path.dirname(name) or name
+        return ProbeFinding(f"{name}: not there", f"name where it lies on this machine: --data PATH={place}")
     folder = os.path.dirname(path)
     # A whole home, or what lies beside the repository, is more than the program reads.
     is_too_much = folder in ("/", os.path.expanduser("~"), str(root.parent)) or Path(folder) in root.parents

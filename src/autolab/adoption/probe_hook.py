@@ -1,14 +1,22 @@
 """Reports which files a Python program opens and which hosts it wants; runs in the program's own interpreter.
 
 A copy of this file, called sitecustomize.py, lies first on its PYTHONPATH. Standard library only, for any Python from
-3.8 on. A line of JSON an event, each value once: ["open", PATH] or
-["host", NAME], in the file that AUTOLAB_PROBE names. It must never change what the program does, so that every error of
-its own is swallowed.
+3.8 on. A line of JSON an event, each value once: ["open", PATH], ["host", NAME], or ["git", ""] if it starts git, in
+the file that AUTOLAB_PROBE names. It must never change what the program does, so that every error of its own is
+swallowed.
 """
 
 import json
 import os
 import sys
+from typing import Any
+
+
+def _starts_git(command: "str | bytes | list[str]") -> bool:
+    words = [command] if isinstance(command, (str, bytes)) else list(command)
+    first = os.fsdecode(words[0]).split()[0]
+    # `/bin/sh -c "git …"` has the line as its last word.
+    return os.path.basename(first) == "git" or os.fsdecode(words[-1]).startswith("git ")
 
 
 def _watch(report: str) -> None:
@@ -37,6 +45,10 @@ def _watch(report: str) -> None:
                     note("open", path)
             elif event == "socket.getaddrinfo" and isinstance(arguments[0], (str, bytes)):
                 note("host", os.fsdecode(arguments[0]))
+            elif event in ("subprocess.Popen", "os.posix_spawn", "os.system"):
+                command: Any = arguments[0] if event == "os.system" else arguments[1]
+                if _starts_git(command):
+                    note("git", "")
         except Exception:
             pass
 

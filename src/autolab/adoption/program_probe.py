@@ -12,11 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
+from autolab.adoption.output_watch import OutputWatch, Times
 from autolab.adoption.repository import Repository
+from autolab.adoption.written_files import WrittenFile, written_files
 from autolab.executors.base import Step, fill
 from autolab.files import write_whole
 from autolab.lab import redaction
@@ -24,17 +26,17 @@ from autolab.lab.git import common_dir
 from autolab.lab.schemas.config import Config
 from autolab.sandbox import execute, runner
 from autolab.sandbox.collect import remove_tree
-from autolab.sandbox.environment import PYTHON_PATH
+from autolab.sandbox.environment import PYTHON_PATH, with_python_path
 from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.stats.plan import BASE, PlannedArm
 from autolab.text import decode, last_line
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
-from autolab.trials.job import Attempt, TrialCommands, trial_job
+from autolab.trials.job import Attempt, TrialCommands, copy_folder, keeping_copy, trial_job
 
 HOOK = Path(__file__).with_name("probe_hook.py")
 """Reports what a Python program opens; a copy called sitecustomize.py runs in the program's interpreter."""
 SEED = 0
-"""The seed of the probe."""
+"""The seed of the first probe."""
 NEWS_S = 5.0
 """Seconds between two plain lines about a probe that runs."""
 TEXT_BYTES = 16 * 2**20
@@ -49,7 +51,9 @@ class Probed:
 
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
     copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
-    AUTOLAB_TRIAL_DIR. `stopped`: the user ended it.
+    AUTOLAB_TRIAL_DIR. `files` are those with numbers, there or in its copy. `stopped`: the user ended it. `asked_git`:
+    it started git, as far as Python itself can say. `times`: when it printed the numbers of each series, if it was
+    followed.
     """
 
     outcome: TrialOutcome
@@ -61,6 +65,9 @@ class Probed:
     hosts: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     stopped: bool = False
+    asked_git: bool = False
+    files: tuple[WrittenFile, ...] = ()
+    times: Times = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -117,11 +124,14 @@ def probe(
     limit_s: float,
     tell: Callable[[str], None],
     view: ProbeView | None = None,
+    *,
+    seed: int = SEED,
+    watch: OutputWatch | None = None,
 ) -> Probed:
     """Run the configuration's training for at most `limit_s` seconds; Ctrl-C ends it early, with what it did so far.
 
-    `view` shows its progress; without one `tell` gets a line every few seconds. LabError: the interpreter or a part of
-    the inputs is missing.
+    `watch` may end it before, once it has printed enough. `view` shows its progress; without one `tell` gets a line
+    every few seconds. LabError: the interpreter or a part of the inputs is missing.
     """
     place = common_dir(repository.root) / "autolab.probe"
     remove_tree(place)  # of a probe that was killed
@@ -129,49 +139,59 @@ def probe(
         exports = place / "exports"
         source = InputSource(repository.git, repository.root, place / "store", exports, secret=b"")
         inputs = set_up(source, config, {BASE: repository.head})
-        return _run(inputs, config, place / "attempt", limit_s, view or PlainProbeView(tell))
+        step = _step(inputs, config, place / "attempt", limit_s, seed)
+        attempt = place / "attempt"
+        copy = attempt / copy_folder(config.data_entries)
+        watch = watch or OutputWatch.of(config, lambda times: None)
+        seen = _run(step, attempt, copy, view or PlainProbeView(tell), watch)
+        return replace(seen, files=tuple(written_files(copy, inputs.code[BASE].folder, attempt / "train")))
     finally:
         remove_tree(place)
 
 
-def _run(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, view: ProbeView) -> Probed:
-    hook = folder.with_name("hook")
-    hook.mkdir(mode=0o755)
-    # Readable for all: if root started this, the program runs as another user.
-    write_whole(hook / "sitecustomize.py", HOOK.read_bytes(), mode=0o644)
-    step = _step(inputs, config, folder, hook, limit_s)
+def _run(step: Step, folder: Path, copy: Path, view: ProbeView, watch: OutputWatch) -> Probed:
     document = {"key": "probe", "folder": str(folder), "steps": [asdict(step)]}
     started = time.monotonic()
     over = threading.Event()
-    news = threading.Thread(target=_tell_news, args=(folder / "logs", limit_s, over, view), daemon=True)
+    news = threading.Thread(target=_tell_news, args=(folder / "logs", step.time_limit_s, over, view), daemon=True)
     outcome, message, stopped = TrialOutcome.CANCELLED, "stopped by the user", False
     try:
         with view:
             news.start()
             try:
-                end: Exit = execute.run_job(document)
+                watch.begin(folder / "logs")
+                end: Exit = execute.run_job(document, watch.look)
                 outcome, message = end.outcome, end.message
             finally:
+                watch.end()
                 # The view ends after the last news.
                 over.set()
                 news.join()
     except KeyboardInterrupt:
         stopped = True
-    return _seen(folder, outcome, message, time.monotonic() - started, stopped)
+    if outcome is TrialOutcome.CANCELLED and not stopped:
+        outcome, message = TrialOutcome.TIMEOUT, "ended after it had printed enough"
+    seen = _seen(folder, copy, outcome, message, time.monotonic() - started, stopped)
+    return replace(seen, times=watch.times)
 
 
-def _step(inputs: TrialInputs, config: Config, folder: Path, hook: Path, limit_s: float) -> Step:
-    """The training step of a trial, with the hook first on PYTHONPATH."""
+def _step(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, seed: int) -> Step:
+    """The training step of a trial, with the hook first on PYTHONPATH; it leaves its copy of the code behind."""
+    hook = folder.with_name("hook")
+    hook.mkdir(mode=0o755)
+    # Readable for all: if root started this, the program runs as another user.
+    write_whole(hook / "sitecustomize.py", HOOK.read_bytes(), mode=0o644)
     arm = PlannedArm(name="probe", role="baseline", code=BASE, settings={})
-    attempt = Attempt("probe", "probe", 1, arm, SEED)
+    attempt = Attempt("probe", "probe", 1, arm, seed)
     job = trial_job(inputs, TrialCommands.of(config.train.command, config), attempt)
     places = {name: str(path) for name, path in job.inputs.items()} | {"folder": str(folder)}
     places["scratch"] = runner.scratch_folder(job.steps[0].box.level, str(folder))
-    step = fill(job.steps[0], places)
+    step = fill(keeping_copy(job.steps[0]), places)
     path = f"{hook}:{step.env[PYTHON_PATH]}" if PYTHON_PATH in step.env else str(hook)
     environment = dict(step.env) | {PYTHON_PATH: path, "AUTOLAB_PROBE": f"{folder}/train/{_REPORT}"}
     box = replace(step.box, reads=(*step.box.reads, str(hook)))
-    return replace(step, env=environment, box=box, time_limit_s=limit_s)
+    arguments = tuple(with_python_path(step.argv, path))
+    return replace(step, argv=arguments, env=environment, box=box, time_limit_s=limit_s)
 
 
 _REPORT = ".autolab.probe.jsonl"
@@ -195,12 +215,14 @@ def _end_of(path: Path) -> bytes:
         return file.read()
 
 
-def _seen(folder: Path, outcome: TrialOutcome, message: str, seconds: float, stopped: bool) -> Probed:
+def _seen(folder: Path, copy: Path, outcome: TrialOutcome, message: str, seconds: float, stopped: bool) -> Probed:
     opened: dict[str, None] = {}
     hosts: dict[str, None] = {}
-    copy = str(folder / "copy")
+    asked_git = False
     for event, value in _report(folder / "train" / _REPORT):
-        if event == "host":
+        if event == "git":
+            asked_git = True
+        elif event == "host":
             hosts[value] = None
         else:
             opened[value.removeprefix(f"{copy}/")] = None
@@ -219,6 +241,7 @@ def _seen(folder: Path, outcome: TrialOutcome, message: str, seconds: float, sto
         hosts=tuple(hosts),
         written=tuple(written),
         stopped=stopped,
+        asked_git=asked_git,
     )
 
 
@@ -226,7 +249,12 @@ def _text(path: Path) -> bytes:
     if not path.exists():
         return b""
     with path.open("rb") as file:
-        return redaction.clean(decode(file.read(TEXT_BYTES))).encode()
+        return _clean(file.read(TEXT_BYTES))
+
+
+def _clean(content: bytes) -> bytes:
+    """A program may print its environment, and with it the user's tokens."""
+    return redaction.clean(decode(content)).encode()
 
 
 def _report(path: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from autolab.adoption.program_sources import ProgramSources, SourceFile, read_settings, read_sources
+from autolab.adoption.program_sources import ProgramSources, SourceFile, read_settings, read_sources, shell_text
 from autolab.adoption.repository import Repository
 from autolab.adoption.seed_flags import find_flag, hydra_entry, hydra_structured_path
 from autolab.adoption.seed_names import is_of_data, is_seed_name
@@ -58,10 +58,11 @@ def find_seed(repository: Repository, program: Program) -> ProgramSeed:
         return ProgramSeed("flag", command_line(replaced), "the seed takes the place of the command's own")
     if sources.script is None:
         return ProgramSeed("none", command, f"{program.name}: no committed script was found in it")
-    flag = find_flag(sources, words)
+    # Behind `sh -c TEXT` a word would be none of the text's program.
+    flag = None if shell_text(words) else find_flag(sources, words)
     if flag is not None:
         return ProgramSeed("flag", f"{command} {flag.words}", f"{program.name} takes the seed as a flag ({flag.kind})")
-    override = _hydra_override(repository, sources, words)
+    override = "" if shell_text(words) else _hydra_override(repository, sources, words)
     if override:
         return ProgramSeed("flag", f"{command} {override}={SEED}", f"{program.name} takes the seed from Hydra")
     variable = find_variable(sources)

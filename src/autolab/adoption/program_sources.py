@@ -67,9 +67,7 @@ class ProgramSources:
 def read_sources(repository: Repository, script: str | None, words: list[str]) -> ProgramSources:
     """The sources of the program that the command `words` runs; `script` is the committed file that it names."""
     committed = frozenset(repository.git.files(repository.head))
-    first = script
-    if first is None and words and words[0] == "make":
-        first = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in committed), None)
+    first = script or _started_by_shell(words, committed)
     if first is None:
         return ProgramSources(None, (), ())
     code: dict[str, SourceFile | None] = {}
@@ -94,6 +92,24 @@ def read_sources(repository: Repository, script: str | None, words: list[str]) -
         others=tuple(source for source in sources if source.path != first),
         settings=tuple(source for source in files if source is not None),
     )
+
+
+def shell_text(words: list[str]) -> str:
+    """The text of `sh -c TEXT`; empty if the command is none of a shell."""
+    for program, option, text in zip(words, words[1:], words[2:], strict=False):
+        if posixpath.basename(program) in ("sh", "bash", "zsh") and option in ("-c", "-ec"):
+            return text
+    return ""
+
+
+def _started_by_shell(words: list[str], committed: Set[str]) -> str | None:
+    """The Makefile, or the last script, of a command that names no script itself: `make`, `sh -c TEXT`."""
+    text = _PATH.findall(shell_text(words))
+    if words[:1] == ["make"] or "make" in text:
+        return next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in committed), None)
+    scripts = [posixpath.normpath(word) for word in text if word.endswith(_CODE_SUFFIXES)]
+    scripts = [path for path in scripts if path in committed]
+    return scripts[-1] if scripts else None
 
 
 def read_settings(repository: Repository, path: str) -> SourceFile | None:

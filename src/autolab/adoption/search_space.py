@@ -19,9 +19,9 @@ def search_space(repository: Repository, config: Config) -> str:
         bench = find_bench(lambda path: repository.git.text(repository.head, path), config, None)
     except ResearcherError:
         return (
-            f"the built-in researcher finds no setting that it knows in the files that `{config.train.command}`"
-            " reaches; a model or a coding agent reads the code and changes it: autolab loop --model openai:NAME, or"
-            " --researcher claude"
+            "the built-in researcher finds no setting that it knows in the files that"
+            f" `{config.train.command}` reaches; a model or a coding agent reads the code and changes it: autolab loop"
+            " --model openai:NAME, or --researcher claude"
         )
     # A change is named `SETTING up` or `SETTING down`.
     settings = list(dict.fromkeys(mechanism.change.rpartition(" ")[0] for mechanism in bench.mechanisms))

@@ -252,7 +252,8 @@ def _assigned(node: ast.Assign | ast.AnnAssign) -> Iterator[tuple[Tier, Start, a
 def _called(call: ast.Call) -> Iterator[tuple[Tier, Start, ast.Constant]]:
     name = dotted_name(call.func)
     last = name.rpartition(".")[2]
-    seeds = last in SEEDING_FUNCTIONS or name in SEEDING_METHODS or name.endswith(".random.seed")
+    is_method = any(name == method or name.endswith(f".{method}") for method in SEEDING_METHODS)
+    seeds = last in SEEDING_FUNCTIONS or is_method
     # One generator is often that of a split or of a loader, beside the seed of everything.
     is_generator = isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call)
     tier = Tier.OBJECT if is_generator else Tier.SET

@@ -9,12 +9,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption.own_python import PYTHON, PythonChoice, interpret
+from autolab.adoption.own_python import PYTHON, PythonChoice, interpret, program_index
+from autolab.adoption.program_sources import shell_text
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
 from autolab.sandbox.environment import PYTHON_PATH, SYSTEM_PATH
 
 _SCRIPT = re.compile(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$")
+_STARTS_PYTHON = re.compile(r"(?<![\w./-])(?:python[\d.]*|torchrun|accelerate)\s")
 _READS_HOME = re.compile(r"expanduser|Path\.home|\bHOME\b|~/|\.cache\b|from_pretrained|load_dataset")
 
 
@@ -52,14 +54,18 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
         neighbours = "\n".join(repository.text(path) for path in _neighbours(repository, script))
     # Trials get few of the user's variables: each one more is a way in for a secret, and for another result.
     env = {}
-    if _needs_path(repository, words[0], choice):
+    first = words[program_index(words)]
+    if _needs_path(repository, first, choice):
         env["PATH"] = "to find the program"
     if _READS_HOME.search(text + neighbours):
         env["HOME"] = "it reads below your home folder"
     if _imports_by_variable(repository):
         env["PYTHONPATH"] = "yours leads into the repository"
     # Trials find the programs of its folder too, such as torchrun.
-    is_used = PYTHON in words or _has(choice.folder, words[0]) or given is not None
+    # A script of another language, or the text of `sh -c TEXT`, may start Python, which trials find on their PATH.
+    other = shell_text(words) if script is None or script.endswith(".py") else text
+    starts_python = _STARTS_PYTHON.search(other) is not None
+    is_used = PYTHON in words or _has(choice.folder, first) or given is not None or starts_python
     return Program(command_line(words), script, text, neighbours, env, choice if is_used else None)
 
 
@@ -128,7 +134,7 @@ def _script(repository: Repository, words: list[str]) -> str | None:
             raise UsageError(f"--train-command: {word}: committed, and not in this sparse checkout; {way_out}")
         if _SCRIPT.search(word):
             raise _missing_script(repository, f"{word}: not in the last commit")
-    if words[0] == PYTHON:
+    if PYTHON in words:
         raise _missing_script(repository, "no script is named")
     # Such as `make train`, which does not say what it runs.
     return None

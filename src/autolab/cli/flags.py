@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
 
 from autolab.adoption.detection import AdoptionRequest
+from autolab.adoption.evaluator_setup import EvaluatorRequest
 from autolab.errors import UsageError
 from autolab.lab.schemas.config import Direction, Reduce
 from autolab.lab.schemas.record import PROSE
@@ -162,6 +163,19 @@ class AdoptionFlags(AdoptionRequest):
     python: Annotated[Path | None, option("FILE")] = None
     probe_seconds: Annotated[float | None, option("SECONDS")] = None
     yes: Switch = False
+
+
+@dataclass(frozen=True)
+class EvaluatorFlags(EvaluatorRequest):
+    """With --evaluator. What you leave out is looked for in the training's sources.
+
+    Args:
+        model: The class of the model that is trained, such as my_package.model:Net.
+        checkpoint: The file or folder that the training saves the model in, such as out/ckpt.pt.
+    """
+
+    model: Annotated[str | None, option("MODULE:CLASS")] = None
+    checkpoint: Annotated[str | None, option("PATH")] = None
 
 
 @dataclass(frozen=True)

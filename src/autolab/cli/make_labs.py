@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from autolab.adoption import fetch_data
-from autolab.adoption.adopt import adopt
+from autolab.adoption.adopt import USUAL_S, adopt
+from autolab.adoption.evaluator_setup import add_evaluator
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.questions import refuse, take_likely
 from autolab.cli import flags
-from autolab.cli.flags import AdoptionFlags, RecordFlags, ResearcherFlags, SearchFlags, Switch, TrialFlags, option
+from autolab.cli.flags import (
+    AdoptionFlags,
+    EvaluatorFlags,
+    RecordFlags,
+    ResearcherFlags,
+    SearchFlags,
+    Switch,
+    TrialFlags,
+    option,
+)
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
 from autolab.cli.session import can_draw, is_interactive, print_line
@@ -31,9 +42,13 @@ def init(
     seed: Annotated[int | None, option("NUMBER")] = None,
     fork: Switch = False,
     from_existing: Switch = False,
+    evaluator: Switch = False,
     adoption: Annotated[AdoptionFlags, OmitArgPrefixes],
+    sealed: Annotated[EvaluatorFlags, OmitArgPrefixes],
 ) -> int:
     """Make a lab: from a template, a clone, a copy (--fork) or your own repository (--from-existing).
+
+    With --evaluator, add a sealed evaluator to the lab of your own repository: run it again after each step.
 
     Args:
         dir: A new or empty folder for a template; else the clone, the copy or your repository.
@@ -41,7 +56,19 @@ def init(
         seed: Draw all seeds of the lab from this number, so that another lab can draw the same.
         fork: Make a copied lab a lab of its own, with a new id.
         from_existing: Make a lab of a repository that has a training program.
+        evaluator: Write predict.py and eval.py for the lab of your own repository, check them, put them in force.
     """
+    if evaluator:
+        if from_existing or fork or template != "digits" or seed is not None:
+            raise UsageError("init: --evaluator is for a lab that is there: first init --from-existing, then this")
+        # Of the options of an adoption one limits this training, too.
+        if adoption != replace(AdoptionFlags(), probe_seconds=adoption.probe_seconds):
+            raise UsageError("init: with --evaluator go --model, --checkpoint and --probe-seconds")
+        limit_s = USUAL_S if adoption.probe_seconds is None else adoption.probe_seconds
+        print(f"next: {add_evaluator(dir, sealed, limit_s, print_line)}")
+        return ExitCode.DONE
+    if sealed != EvaluatorFlags():
+        raise UsageError("init: --model and --checkpoint go with --evaluator")
     # An option without effect is refused: who gives it expects something else.
     if not from_existing and adoption != AdoptionFlags():
         names = "--train-command, --metric, --direction, --delta, --data, --python, --probe-seconds and --yes"

@@ -29,7 +29,8 @@ class Step:
 
     `argv`, `cwd`, the paths of `box` and the values of `env` may contain `{folder}`, the folder of the attempt,
     `{scratch}`, a folder for temporary files, and `{<input name>}`; the executor fills exactly these. `env` is the
-    complete environment. `output_bytes` caps stdout and stderr together: what exceeds it is counted, not stored, and
+    complete environment. `time_limit_origin` says where the limit is from, for the message of a step that passed it.
+    `output_bytes` caps stdout and stderr together: what exceeds it is counted, not stored, and
     the job ends as `output_limit`."""
 
     name: str
@@ -39,6 +40,7 @@ class Step:
     time_limit_s: float
     output_bytes: int
     box: Box = OPEN
+    time_limit_origin: str = ""
 
 
 @dataclass(frozen=True)

@@ -258,6 +258,8 @@ def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> progr
         experiment=iteration.paths.folder,
         imports=candidate.imports,
         user=inputs.user,
+        commit=commit,
+        repository=candidate.repository,
         with_base_tests=with_base_tests,
         box=job.checks_box(inputs, config.train),
     )

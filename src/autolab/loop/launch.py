@@ -195,7 +195,8 @@ class _Launch:
             whole = plan_design(design, config, iteration.hypothesis(), lab.secret, inputs.protocol, base_tree)
             return plan_within(whole, trials_left) or whole
 
-        verdict = review.recorded_checks(iteration.events(), commit)
+        verdict, calibration = review.recorded_checks(iteration.events(), commit), iteration.calibration()
+        slowest_s = calibration.slowest_seconds if calibration else None
         return RunSpec(
             kind=RunKind.SEARCH,
             plan=plan,
@@ -203,6 +204,7 @@ class _Launch:
             commits=code_commits(iteration.base_commit, commit),
             design_sha256=files.sha256_of(design.to_yaml()),
             checks=verdict.checks if verdict else {},
+            time_limit=config.train.time_limit(slowest_s),
         )
 
 

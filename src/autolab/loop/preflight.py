@@ -122,6 +122,7 @@ def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
     RecordError, LabError: the configuration cannot be acted on.
     """
     refuse_unbuilt(config)
+    refuse_unseen_success(config)
     leak_checks.refuse_reads(lab.root, lab.store, config)
     settled, line = containment.settle(config, lab.store)
     if line:
@@ -148,6 +149,17 @@ def refuse_unbuilt(config: Config) -> None:
             target.parse(config.target, config)
         except UsageError as error:
             raise RecordError(f"{CONFIG}: {error}") from None
+
+
+def refuse_unseen_success(config: Config) -> None:
+    """RecordError: the smallest difference worth having does not show in what trainings print."""
+    metric = config.metric
+    if metric.hides_success:
+        raise RecordError(
+            f"{CONFIG}: metric.success_delta: {metric.success_delta:g} is below metric.quantum {metric.quantum:g}, the"
+            f" step in which {metric.primary} is printed: have the training print more decimals and set the quantum to"
+            " that, or raise success_delta"
+        )
 
 
 def _researcher(conditions: Conditions) -> None:
@@ -190,6 +202,7 @@ def _reads(conditions: Conditions) -> None:
 
 START: dict[str, Check] = {
     "config": lambda conditions: refuse_unbuilt(conditions.config),
+    "success": lambda conditions: refuse_unseen_success(conditions.config),
     "containment": lambda conditions: containment.settle(conditions.config, conditions.lab.store, note=conditions.note),
     "researcher": _researcher,
     "executor": _executor,

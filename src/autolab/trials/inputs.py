@@ -17,7 +17,7 @@ from autolab import files
 from autolab.errors import LabError
 from autolab.lab import crash_points
 from autolab.lab.git import Git
-from autolab.lab.schemas.config import Command, Config, Metric
+from autolab.lab.schemas.config import CommandLine, Config, Metric
 from autolab.lab.schemas.experiment import Environment
 from autolab.lab.trial_python import trial_python
 from autolab.sandbox.box import Box
@@ -27,7 +27,7 @@ from autolab.trials import bound_data, interpreter, lookahead
 from autolab.trials.bound_data import BoundData
 from autolab.trials.evaluation import DataSplit, Evaluation
 from autolab.trials.evaluator import FrozenEvaluator
-from autolab.trials.exports import CodeExport, DataFolder, Exporter
+from autolab.trials.exports import Changing, CodeExport, DataFolder, Exporter
 from autolab.trials.seal import CONFIGS, Seals
 
 TRAIN_SPLIT, EVAL_SPLIT, HOLDOUT_SPLIT = "train", "eval", "holdout"
@@ -108,7 +108,8 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
     base = commits[BASE]
     python, redirection = interpreter.inspect(trial_python(source.root, config), source.root)
     exporter = Exporter(source.git, source.root, source.exports, Seals(source.exports, source.store / "seals"))
-    code = exporter.code(commits, hidden_from_trials(config))
+    changing = Changing.of(config) if config.train.repository else None
+    code = exporter.code(commits, hidden_from_trials(config), changing)
     crash_points.point("export.after_write")
     user = from_user(config.train.env)
     code = exporter.with_imports(code, redirection, user.get(PYTHON_PATH, ""))
@@ -239,7 +240,7 @@ def require_open(path: Path, config: Config) -> None:
             raise LabError(f"{file}: trials may not read it, being users of their own: chmod -R a+rX {path}")
 
 
-def limits_box(limits: Command, containment: str) -> Box:
+def limits_box(limits: CommandLine, containment: str) -> Box:
     """A box with the level `containment` and the limits of a command."""
     return Box(
         level=containment,

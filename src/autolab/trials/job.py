@@ -10,19 +10,20 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from autolab.executors.base import Job, Step
-from autolab.lab import redaction
-from autolab.lab.schemas.config import SEED, Command, Config, Train
+from autolab.lab import redaction, time_limits
+from autolab.lab.schemas.config import SEED, Command, CommandLine, Config, Predict, TimeLimit, Train
 from autolab.lab.schemas.data_entry import DataEntry
 from autolab.lab.schemas.experiment import Design
 from autolab.lab.trial_python import command_words
 from autolab.sandbox.box import Box
 from autolab.sandbox.collect import remove_any
-from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
+from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment, with_python_path
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.stats.plan import PlannedArm
 from autolab.trials import bound_data, lookahead, metrics, stored
-from autolab.trials.evaluation import Evaluation
+from autolab.trials.evaluation import PREDICTIONS, Evaluation
 from autolab.trials.inputs import TrialInputs, limits_box
+from autolab.trials.prediction_form import settle_form
 from autolab.trials.seed_constants import SeedConstant
 
 UNSEEDED = 0
@@ -35,16 +36,22 @@ COPY = "copy"
 """Where in an attempt's folder a training with `train.in_copy` runs."""
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
 SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
+MODEL, REPOSITORY = "model", "git repository"
 """Parts of the hashed text of a content key."""
 _COPYING_SCRIPT = """
 set -e
-code=$1 copy=$2 metrics=$3 links=$4 constants=$5
-shift 5
+code=$1 copy=$2 metrics=$3 model=$4 links=$5 constants=$6
+shift 6
 mkdir -p "$copy"
 cp -R "$code/." "$copy"
 chmod -R u+w "$copy"
 cd "$copy"
-LINKINGif [ -n "$metrics" ]; then rm -f "$metrics"; fi
+LINKING# Without separators between words only patterns mean something in a name without quotes.
+blanks=$IFS
+IFS=
+if [ -n "$metrics" ]; then rm -f -- $metrics; fi
+IFS=$blanks
+if [ -f "$model" ]; then rm -f "$model"; fi
 while [ "$constants" -gt 0 ]; do
     file=$1 find=$2 write=$3 message=$4
     shift 4
@@ -58,17 +65,27 @@ while [ "$constants" -gt 0 ]; do
 done
 status=0
 "$@" || status=$?
-if [ -n "$metrics" ] && [ -f "$metrics" ]; then
-    mkdir -p "$AUTOLAB_TRIAL_DIR/$(dirname "$metrics")"
-    mv "$metrics" "$AUTOLAB_TRIAL_DIR/$metrics"
+IFS=
+for file in $metrics; do
+    if [ -f "$file" ]; then
+        mkdir -p "$AUTOLAB_TRIAL_DIR/$(dirname "$file")"
+        mv -- "$file" "$AUTOLAB_TRIAL_DIR/$file"
+    fi
+done
+IFS=$blanks
+if [ -n "$model" ] && [ -e "$model" ]; then
+    mkdir -p "$AUTOLAB_TRIAL_DIR/model"
+    mv "$model" "$AUTOLAB_TRIAL_DIR/model/"
+elif [ -n "$model" ] && [ "$status" -eq 0 ]; then
+    echo "predict.model: the training left no $model" >&2
+    status=1
 fi
 cd /
-rm -rf "$copy" 2>/dev/null || true
-exit $status
 """.replace("LINKING", bound_data.LINKING)
-"""Runs the command in a copy of the code that it may write to. The copy begins without the metrics file, which may be
-committed and old. Links in the copy lead to training data. The seed takes the place of the constants in it:
-`SeedConstant.shell_words`, four words each."""
+"""Runs the command in a copy of the code that it may write to. The copy begins without the files of metrics and model,
+which may be committed and old. Links in the copy lead to training data. The seed takes the place of the constants in
+it: `SeedConstant.shell_words`, four words each."""
+_REMOVE_COPY, _EXIT = 'rm -rf "$copy" 2>/dev/null || true\n', "exit $status\n"
 _LINKING_SCRIPT = f'set -e; links=$1; shift\n{bound_data.LINKING}\nexec "$@"'
 """Runs the command after links to data were made in the home."""
 _SEEDING = Path(__file__).with_name("seeding")
@@ -94,17 +111,19 @@ class TrialCommands:
 
     `command` is the training's command line, `{python}` standing for the interpreter and `{seed}` for the trial's seed;
     `train` has its other settings.
-    `data`: the training data as the configuration names it.
+    `data`: the training data as the configuration names it. `time_limit` is the training's.
     """
 
     command: str
     train: Train
-    predict: Command | None
+    predict: Predict | None
     data: tuple[DataEntry, ...]
+    time_limit: TimeLimit
 
     @classmethod
-    def of(cls, command: str, config: Config) -> TrialCommands:
-        return cls(command, config.train, config.predict, config.data_entries)
+    def of(cls, command: str, config: Config, time_limit: TimeLimit | None = None) -> TrialCommands:
+        """`time_limit`: None: that of a lab without a calibration."""
+        return cls(command, config.train, config.predict, config.data_entries, time_limit or config.train.time_limit())
 
     def identity(self, user: Mapping[str, str]) -> list[JsonValue]:
         """The parts of it, and of the user's variables, that a trial's numbers depend on."""
@@ -119,6 +138,10 @@ class TrialCommands:
             parts.append(f"{SEED_CONSTANT} {entry}")
         if self.train.seed_libraries:
             parts.append(SEED_LIBRARIES)
+        if self.model:
+            parts.append(f"{MODEL} {self.model}")
+        if self.train.repository:
+            parts.append(REPOSITORY)
         parts += [f"{name}={value}" for name, value in user.items()]
         return parts
 
@@ -126,6 +149,13 @@ class TrialCommands:
     def metrics_file(self) -> str:
         """The file that the training leaves its metrics in; empty if it prints them."""
         return "" if self.train.metrics in metrics.PRINTED else self.train.metrics
+
+    @property
+    def model(self) -> str:
+        """Where the training saves its model in its copy of the code; empty if it leaves it in AUTOLAB_TRIAL_DIR."""
+        if self.predict is None or self.predict.model is None:
+            return ""
+        return self.predict.model
 
     def training(self, python: str, seed: int) -> list[str]:
         """The training's arguments, wrapped in a script if it is to run in a copy of its own."""
@@ -135,10 +165,11 @@ class TrialCommands:
         if not self.train.in_copy:
             return ["/bin/sh", "-c", _LINKING_SCRIPT, "autolab", number, *links, *arguments] if links else arguments
         copy = f"{{folder}}/{copy_folder(self.data)}"
-        copied = ["{code}", copy, self.metrics_file, number, str(len(self.train.seed_constants)), *links]
+        copied = ["{code}", copy, self.metrics_file, self.model, number, str(len(self.train.seed_constants)), *links]
         for entry in self.train.seed_constants:
             copied += SeedConstant.of(entry).shell_words(seed)
-        return ["/bin/sh", "-c", _COPYING_SCRIPT, "autolab", *copied, *arguments]
+        script = _COPYING_SCRIPT + _REMOVE_COPY + _EXIT
+        return ["/bin/sh", "-c", script, "autolab", *copied, *arguments]
 
 
 def link_words(data: Sequence[DataEntry], *, in_copy: bool, trees: bool = False) -> list[str]:
@@ -225,7 +256,14 @@ class _JobBuilder:
             self._files["imports"] = code.imports
             imports = "{imports}"
             self._shared.append(imports)
-        self._environment = ProgramEnvironment(inputs.interpreter.path, imports, inputs.user)
+        repository = None
+        if code.repository is not None:
+            self._files["repository"] = code.repository
+            repository = "{repository}"
+            self._shared.append(repository)
+        self._environment = ProgramEnvironment(
+            inputs.interpreter.path, imports, inputs.user, commit=code.commit, repository=repository
+        )
         self._steps: list[Step] = []
 
     def train(self) -> None:
@@ -246,7 +284,9 @@ class _JobBuilder:
             paths = ["{seeding}", environment.get(PYTHON_PATH, "")]
             environment[PYTHON_PATH] = ":".join(path for path in paths if path)
         arguments = self._commands.training(self._inputs.interpreter.path, self._attempt.seed)
-        self._step("train", arguments, environment, self._commands.train, reads)
+        arguments = with_python_path(arguments, environment.get(PYTHON_PATH, ""))
+        limit = self._commands.time_limit
+        self._step("train", arguments, environment, self._commands.train, reads, limit)
 
     def predict(self, command: Command, evaluation: Evaluation) -> None:
         """On the evaluation's inputs, on altered ones too if it has them, and on the holdout's if the attempt is to."""
@@ -269,10 +309,17 @@ class _JobBuilder:
         """A step that reads the file `source`, or its `copy` if it makes one."""
         file, model = f"{{{source}}}", "{folder}/train/model"
         environment = self._environment.prediction(f"{{folder}}/{name}", model, copy or file)
-        self._step(name, arguments, environment, limits, [model, file])
+        limit = TimeLimit(seconds=limits.time_limit_s, source="config")
+        self._step(name, arguments, environment, limits, [model, file], limit)
 
     def _step(
-        self, name: str, arguments: Sequence[str], environment: dict[str, str], limits: Command, reads: Sequence[str]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        limits: CommandLine,
+        reads: Sequence[str],
+        time_limit: TimeLimit,
     ) -> None:
         """A step that may write in its own folder alone, and a training in its copy of the code."""
         writes = [f"{{folder}}/{name}"]
@@ -283,7 +330,9 @@ class _JobBuilder:
             box = _with_data(box, self._inputs.bound)
         box = replace(box, reads=(*box.reads, *self._shared, *reads), writes=tuple(writes))
         output_bytes = int(limits.output_mb * 1e6)
-        step = Step(name, tuple(arguments), "{code}", environment, limits.time_limit_s, output_bytes, box)
+        step = Step(name, tuple(arguments), "{code}", environment, time_limit.seconds, output_bytes, box)
+        if time_limit.source != "config":
+            step = replace(step, time_limit_origin=time_limits.origin(time_limit.seconds, time_limit.source))
         self._steps.append(step)
 
     def job(self) -> Job:
@@ -297,6 +346,12 @@ class _JobBuilder:
             results=(f"train/{metrics_file}",) if metrics_file else (),
             discarded=(COPY,),
         )
+
+
+def keeping_copy(step: Step) -> Step:
+    """A training step that leaves its copy of the code behind, for whoever wants to see what it wrote there."""
+    arguments = [word.replace(_REMOVE_COPY, "") for word in step.argv]
+    return replace(step, argv=tuple(arguments))
 
 
 def checks_box(inputs: TrialInputs, train: Train) -> Box:
@@ -325,14 +380,21 @@ def argv_of(command: str, python: str, seed: int | str = UNSEEDED) -> list[str]:
 def tidy(altered: lookahead.Altered | None, key: str, attempt: Path) -> None:
     """Take out of a fetched attempt what is no result, secrets too, and call the predictions that count `predict/`.
 
-    A copy of the code stays behind if a training was killed. May be killed itself, and called again.
+    All predictions get their one form here (`prediction_form`). A copy of the code stays behind if a training was
+    killed. May be killed itself, and called again.
     """
     for name in (COPY, SCRATCH_FOLDER):
         remove_any(attempt / name)
     for log in (attempt / "logs").glob("*"):
         redaction.clean_file(log)
-    if altered is None:
-        return
+    if altered is not None:
+        _name_by_source(altered, key, attempt)
+    for name in ("predict", lookahead.ALTERED, HOLDOUT):
+        settle_form(attempt / name / PREDICTIONS)
+
+
+def _name_by_source(altered: lookahead.Altered, key: str, attempt: Path) -> None:
+    """Call the folders of the two predictions by the inputs that each of them read."""
     for step, source in altered.order(key).items():
         # A trial that failed has not run every step.
         if (attempt / step).exists():

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.lab import time_limits
 from autolab.lab.schemas.data_entry import Data, DataEntry
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.pattern import refuse_pattern
@@ -23,15 +24,55 @@ SEED = "{seed}"
 
 
 class Metric(Record):
-    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units."""
+    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units.
+
+    `quantum` is the step in which a training prints it, in its units too: 0.01 of `3.90`. null: all digits are there.
+    """
 
     primary: str
     direction: Direction
     success_delta: Positive
     report: tuple[str, ...] = ()
+    quantum: Positive | None = None
+
+    @property
+    def hides_success(self) -> bool:
+        """Whether `success_delta` is below the step in which the metric is printed."""
+        # A step of 0.1 need not be the nearest number to a delta that was computed.
+        return self.quantum is not None and self.success_delta < self.quantum * (1 - 1e-9)
 
 
-class Command(Record):
+class TimeLimit(Record):
+    """How long one training may take, and where that is from.
+
+    `config`: `train.time_limit_s`. `calibration`: a multiple of the slowest trial of the baseline. `default`: that of
+    a calibration, and before one.
+    """
+
+    seconds: Positive
+    source: Literal["config", "calibration", "default"]
+
+
+class CommandLine(Record):
+    """A program of the lab, and all its limits but that of time."""
+
+    command: str
+    memory_gb: Positive = 4
+    output_mb: Positive = 10
+    disk_mb: Positive = 2000
+    processes: Annotated[int, Field(ge=1)] = 512
+    reads: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _absolute(self) -> CommandLine:
+        # The root would show the whole machine, and with it the holdout.
+        for path in self.reads:
+            if not path.startswith("/") or path == "/":
+                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
+        return self
+
+
+class Command(CommandLine):
     """A program of the lab and its limits. `{python}` in `command` stands for the trials' interpreter.
 
     `{seed}` in a word of `command` (`--seed={seed}`) stands for the trial's seed, an integer in [0, 2^31). A prediction
@@ -42,30 +83,20 @@ class Command(Record):
     besides the system and the interpreter. At containment `full` it sees no others.
     """
 
-    command: str
     time_limit_s: Positive = 3600
-    memory_gb: Positive = 4
-    output_mb: Positive = 10
-    disk_mb: Positive = 2000
-    processes: Annotated[int, Field(ge=1)] = 512
-    reads: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _absolute(self) -> Command:
-        # The root would show the whole machine, and with it the holdout.
-        for path in self.reads:
-            if not path.startswith("/") or path == "/":
-                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
-        return self
 
 
-class Train(Command):
+class Train(CommandLine):
     """The training program.
 
+    `time_limit_s`: null: ten times the slowest trial of the calibration, at least 60 s; before any calibration 3600 s.
+
     `metrics` is where it reports its numbers: `stdout`, `stderr`, or a file in AUTOLAB_TRIAL_DIR. A `.json` file is
-    flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header; any other is
-    text. In text a number has its name before it: `val_loss: 0.3`, `val_loss=0.3`, `step 250: train loss 1.9, val loss
-    2.0`. `98%` is 98. Of several numbers of the primary metric, `reduce` takes the last, the smallest or the largest.
+    flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header, a name that
+    begins with `events.out.tfevents` is a TensorBoard file; any other is text. A `*` in its path stands for what
+    changes from run to run: exactly one file has to match. In text a number has its name before it: `val_loss: 0.3`,
+    `val_loss=0.3`, `step 250: train loss 1.9, val loss 2.0`. `98%` is 98. Of several numbers of the primary metric,
+    `reduce` takes the last, the smallest or the largest.
     Where none has a name, `pattern` finds it in text: a regular expression with one group, for the first 500 characters
     of each line. `env` names variables of the user's environment that it gets. With `in_copy` it runs in a writable
     copy of the code, which is deleted afterwards: for a program that writes beside itself. A metrics file that it
@@ -74,9 +105,11 @@ class Train(Command):
     `seed_constants` is for a program that holds its seed as a constant: a list of `FILE: TEXT`, such as
     `train.py: SEED = {seed}`. In the trial's copy of FILE, each line that reads TEXT with an integer for `{seed}` gets
     the trial's seed. It needs `in_copy`. A trial whose code has no such line fails. `seed_libraries` is for a Python
-    program without any seed: random, numpy and torch are seeded when it imports them.
+    program without any seed: random, numpy and torch are seeded when it imports them. `repository` is for a program
+    that asks git: its code is a work tree of a read-only repository that holds nothing but what the trial sees.
     """
 
+    time_limit_s: Positive | None = None
     metrics: str = "metrics.json"
     reduce: Reduce = "last"
     pattern: str | None = None
@@ -85,6 +118,15 @@ class Train(Command):
     gpus: Count = 0
     seed_constants: tuple[str, ...] = ()
     seed_libraries: bool = False
+    repository: bool = False
+
+    def time_limit(self, slowest_s: float | None = None) -> TimeLimit:
+        """The limit of one training. `slowest_s`: seconds of the baseline's slowest trial in the calibration."""
+        if self.time_limit_s is not None:
+            return TimeLimit(seconds=self.time_limit_s, source="config")
+        if slowest_s is None:
+            return TimeLimit(seconds=time_limits.UNCALIBRATED_S, source="default")
+        return TimeLimit(seconds=time_limits.after_calibration(slowest_s), source="calibration")
 
     @property
     def choice(self) -> list[str]:
@@ -102,11 +144,14 @@ class Train(Command):
         parts = PurePosixPath(self.metrics).parts
         if not parts or self.metrics.startswith("/") or ".." in parts:
             raise ValueError(f"metrics: {self.metrics!r} is neither stdout, stderr nor a path inside AUTOLAB_TRIAL_DIR")
+        if any("**" in part for part in parts):
+            raise ValueError(f"metrics: {self.metrics!r}: write one * in each folder's name that changes")
         # The file is copied into the record, where a later program would find it: a conftest.py, a sitecustomize.py.
         if runs_by_itself(self.metrics):
             raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
         if self.pattern is not None:
-            if self.metrics.endswith((".json", ".jsonl", ".csv", ".tsv")):
+            is_event_file = parts[-1].startswith("events.out.tfevents")
+            if is_event_file or self.metrics.endswith((".json", ".jsonl", ".csv", ".tsv")):
                 raise ValueError(
                     f"pattern: {self.metrics} is no text; name the metric as the file does, or read stdout"
                 )
@@ -134,6 +179,27 @@ def is_seed_constant(entry: str) -> bool:
     # Without a text in front every number would be a seed.
     has_one_place = text.count(SEED) == 1 and not text.startswith(SEED)
     return is_path and has_one_place and text == text.strip() and text.replace("\t", " ").isprintable()
+
+
+class Predict(Command):
+    """The program that predicts with a trained model, on inputs without labels, and its limits.
+
+    It finds the model in the folder AUTOLAB_MODEL: what the training left in AUTOLAB_TRIAL_DIR/model. `model` is for a
+    training that saves it elsewhere: the file or folder, such as `out/ckpt.pt`, relative to where the training runs. It
+    is moved to AUTOLAB_MODEL under its own last name (`ckpt.pt`). It needs `train.in_copy`. A training that does not
+    leave it has failed.
+    """
+
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _is_in_copy(self) -> Predict:
+        if self.model is None:
+            return self
+        parts = PurePosixPath(self.model).parts
+        if not parts or self.model.startswith(("/", "-")) or ".." in parts:
+            raise ValueError(f"model: {self.model!r} is no path in the folder that the training runs in")
+        return self
 
 
 class Evaluate(Record):
@@ -301,7 +367,7 @@ class Config(Record):
     target: str | None = None
     python: str | None = None
     train: Train = Train(command="{python} train.py")
-    predict: Command | None = None
+    predict: Predict | None = None
     evaluate: Evaluate | None = None
     data: Data | None = None
     run_time_minutes: tuple[float, float] = (5.0, 40.0)
@@ -362,6 +428,8 @@ class Config(Record):
         # One without the other would look sealed and measure nothing.
         if (self.evaluate is None) != (self.predict is None):
             raise ValueError("evaluate and predict go together: give both (sealed evaluation) or none (self-reported)")
+        if self.predict is not None and self.predict.model is not None and not self.train.in_copy:
+            raise ValueError("predict.model: it is taken from the training's copy of the code: set train.in_copy: true")
         return self
 
 

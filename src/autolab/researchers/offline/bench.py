@@ -36,9 +36,8 @@ _CONSTANT = re.compile(
 _NO_SETTING = re.compile(
     r"SEED|PORT|VERSION|VOCAB|TIME|EVAL|INTERVAL|DEVICE|PATH|DIM_IN|NUM_CLASSES|CLASSES|TARGET|DEGREE|SAMPLES"
 )
-"""Constants that are no setting of a method: the lab draws the seed; time and evaluation are equal for all arms.
-
-A degree or a number of samples is as often one of the task."""
+"""Constants that are no setting of a method: the lab draws the seed; time and evaluation are equal for all arms. A
+degree or a number of samples is as often one of the task."""
 
 
 class Bench(Protocol):

@@ -134,7 +134,8 @@ class _CommandWalk:
         """Add the file that a word of a command names."""
         if word == "-m":
             module = after.replace(".", "/")
-            return any(self._script(f"{module}{end}", rank) for end in (".py", "/__main__.py"))
+            names = [f"{module}.py", f"{module}/__main__.py", f"src/{module}.py", f"src/{module}/__main__.py"]
+            return any(self._script(name, rank) for name in names)
         match = _FLAG.match(word)
         path = self._in_folder(match[2] if match else word)
         suffix = PurePosixPath(path).suffix
