@@ -28,6 +28,7 @@ from autolab.lab.git import find_root
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config, Evaluate, Predict
 from autolab.lab.trial_python import command_words
+from autolab.trials import containment
 
 COMMAND = "autolab init --evaluator"
 PREDICTION_S = 600
@@ -90,7 +91,11 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
         )
     trial = EvaluatorTrial(lab.git, lab.root, repository.head, lab.store)
     name = script or config.train.command
-    evaluated, fit = _fit(trial, config, paths, (model, name), limit_s, tell)
+    settled, line = containment.settle(config, lab.store)
+    if line:
+        tell(line)
+    evaluated, fit = _fit(trial, settled, paths, (model, name), limit_s, tell)
+    evaluated = evaluated.model_copy(update={"containment": config.containment})
     assert evaluated.predict is not None and evaluated.evaluate is not None
     if evaluate is None:
         text = text_with_evaluator(lab.control / "config.yaml", evaluated, tell)
