@@ -169,7 +169,8 @@ def _model_lines(model: TrainedModel) -> Iterator[str]:
             names = ", ".join(str(cls) for cls in model.classes[:LISTED])
             yield f"  which class it is was not found: --model MODULE:CLASS, such as one of {names}"
         return
-    yield f"  class {model.cls.name} of {model.cls.path}, built as {model.call}" if model.call else f"  {model.cls}"
+    how = f"built as {model.call}" if model.call else "saved whole"
+    yield f"  class {model.cls.name} of {model.cls.path}, {how}"
     if UNKNOWN in model.call:
         yield "  its arguments were not found: fill them in; what the training saves is the best source for them"
     yield from _importing(model)
@@ -179,8 +180,8 @@ def _importing(model: TrainedModel) -> Iterator[str]:
     """Classes that cannot be imported without a training."""
     for path in dict.fromkeys(cls.path for cls in model.imports if cls.trains):
         yield (
-            f'{path} trains when {path} is imported: put its training under `if __name__ == "__main__":`, or the class'
-            " into a file of its own, and commit"
+            f"{path} trains when it is imported, and predict.py has to import its model: put its training under"
+            ' `if __name__ == "__main__":`, or the class into a file of its own, and commit'
         )
 
 
