@@ -84,10 +84,19 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
     # What is in force and missing is a matter of git, not of a new skeleton.
     if missing and evaluate is None:
         return _write(paths, missing, config, (model, request.checkpoint), tell)
+    for path in missing:
+        if path != paths.maker:
+            raise LabError(f"{path}: in force, and missing in the checkout; git checkout HEAD -- {path}")
     if request.model is not None or request.checkpoint is not None:
         raise UsageError(
             f"init: {paths.predict} is there: change its lines, or delete it and run {COMMAND} with --model and"
             " --checkpoint again"
+        )
+    state, campaign = lab.load()
+    if evaluate is None and state.iteration_id is not None:
+        raise LabError(
+            f"{state.iteration_id}: under way, and designed for what the training reports: `autolab loop"
+            f" --max-iterations 1` ends it; then {COMMAND} again"
         )
     trial = EvaluatorTrial(lab.git, lab.root, repository.head, lab.store)
     name = script or config.train.command
@@ -108,6 +117,8 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
         tell(
             f"note: {paths.maker} is committed, so that candidates can read where the labels come from; git rm --cached"
         )
+    if campaign.champions and not lab.git.is_ancestor(campaign.champions[-1].commit, repository.head):
+        tell("note: your commit comes before the champion: git merge autolab/champion first, if you want what was kept")
     trial.discard()
     return _next(lab, paths.predict, paths.script)
 
@@ -230,6 +241,9 @@ def _end(training: ShortTraining) -> str:
 
 
 def _evaluated(config: Config, paths: EvaluatorPaths, model: str | None) -> Config:
+    """The configuration with the evaluator in force: as it is, if it has one."""
+    if config.evaluate is not None:
+        return config
     predict = Predict(command=f"{{python}} {paths.predict}", time_limit_s=PREDICTION_S, model=model)
     evaluate = Evaluate(script=paths.script, eval=paths.split(EVAL), holdout=paths.split(HOLDOUT))
     return config.model_copy(update={"predict": predict, "evaluate": evaluate})
