@@ -45,4 +45,4 @@ def test_a_notebook_is_named_alone_and_must_be_the_one_that_is_meant(tmp_path: P
     assert "name the notebook alone, so that its numbers are read: one.ipynb" in said
     assert "three.ipynb: not in the last commit" in refused(kit, "--train-command", "three.ipynb")
     commit(kit, {"two.ipynb": NOTEBOOK})
-    assert "there is no train.py, and there are 2 notebooks; name one: one.ipynb, two.ipynb" in refused(kit)
+    assert "the repository has no train.py and 2 notebooks; name one: one.ipynb, two.ipynb" in refused(kit)
