@@ -9,10 +9,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from autolab.adoption.notebooks import ENDING, code_of, notebook_words
 from autolab.adoption.own_python import PYTHON, PythonChoice, interpret, program_index
-from autolab.adoption.program_sources import shell_text
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
+from autolab.lab.trial_python import shell_line
 from autolab.sandbox.environment import PYTHON_PATH, SYSTEM_PATH
 
 _SCRIPT = re.compile(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$")
@@ -46,11 +47,13 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
     """
     given = None if python is None else python_path(repository, python)
     _refuse_shell(command)
-    words, choice = interpret(repository, _words(repository, command), given)
-    script = _script(repository, words)
+    notebook = notebook_words(repository, None if command is None else _split(command))
+    words, choice = interpret(repository, notebook or _words(repository, command), given)
+    line = shell_line(words)
+    script = _script_of_line(repository, line) if line else _script(repository, words)
     text, neighbours = "", ""
     if script is not None:
-        text = repository.text(script)
+        text = _text(repository, script)
         neighbours = "\n".join(repository.text(path) for path in _neighbours(repository, script))
     # Trials get few of the user's variables: each one more is a way in for a secret, and for another result.
     env = {}
@@ -63,9 +66,10 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
         env["PYTHONPATH"] = "yours leads into the repository"
     # Trials find the programs of its folder too, such as torchrun.
     # A script of another language, or the text of `sh -c TEXT`, may start Python, which trials find on their PATH.
-    other = shell_text(words) if script is None or script.endswith(".py") else text
+    other = line if script is None or script.endswith(".py") else text
     starts_python = _STARTS_PYTHON.search(other) is not None
-    is_used = PYTHON in words or _has(choice.folder, first) or given is not None or starts_python
+    names_python = any(word in ("python", "python3") for word in inner_words(line))
+    is_used = PYTHON in words or names_python or starts_python or _has(choice.folder, first) or given is not None
     return Program(command_line(words), script, text, neighbours, env, choice if is_used else None)
 
 
@@ -78,17 +82,30 @@ def _refuse_shell(command: str | None) -> None:
     """UsageError: the command needs a shell, and none runs it."""
     if command is None:
         return
+    reader = shlex.shlex(command, posix=True, punctuation_chars="&|;<>")
+    reader.whitespace_split = True
+    reader.commenters = ""
     try:
-        # What stands in quotes is an argument: of `sh -c`, say.
-        words = shlex.split(command)
+        words = list(reader)
     except ValueError:
-        words = command.split()
+        return  # `_words` says what is wrong with its quotes
     for word in words:
-        if word in ("&&", "||", "|", ";", ">", ">>", "<", "2>&1", "&"):
+        # In quotes they belong to a longer word: `sh -c 'make && ./train'` runs.
+        if word and not word.strip("&|;<>"):
             raise UsageError(
-                f"--train-command: {word} is for a shell, and none runs the command; write sh -c '{command}', or name a"
-                " committed script"
+                f"--train-command: {word} is for a shell, and none runs the command; write"
+                f" {shlex.join(['sh', '-c', command])}, or name a committed script"
             )
+
+
+def inner_words(line: str) -> list[str]:
+    """The words of all commands in a line for a shell."""
+    reader = shlex.shlex(line, posix=True, punctuation_chars="&|;<>")
+    reader.whitespace_split = True
+    try:
+        return [word for word in reader if word.strip("&|;<>")]
+    except ValueError:
+        return line.split()
 
 
 def _imports_by_variable(repository: Repository) -> bool:
@@ -107,13 +124,23 @@ def _words(repository: Repository, command: str | None) -> list[str]:
         if not repository.holds("train.py"):
             raise UsageError("--train-command: missing, and the last commit has no train.py; such as 'python main.py'")
         return [PYTHON, "train.py"]
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise UsageError(f"--train-command: {command!r}: {error}") from None
+    words = _split(command)
     if not words:
         raise UsageError("--train-command: empty; such as 'python train.py'")
     return words
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"--train-command: {command!r}: {error}") from None
+
+
+def _text(repository: Repository, script: str) -> str:
+    """The text of the script; of a notebook its code."""
+    text = repository.text(script)
+    return code_of(text) if script.endswith(ENDING) else text
 
 
 def _script(repository: Repository, words: list[str]) -> str | None:
@@ -123,7 +150,9 @@ def _script(repository: Repository, words: list[str]) -> str | None:
         path = _module_file(repository, name)
         if path is not None:
             return path
-        raise _missing_script(repository, f"{name}: not in the last commit")
+        # Such as `python -m torch.distributed.run train.py`: the script comes behind the module.
+        if not any(_is_file(repository, word) for word in words[words.index("-m") + 2 :]):
+            raise _missing_script(repository, f"{name}: not in the last commit")
     for word in words:
         if not word.startswith("-") and _is_file(repository, word):
             return str(PurePosixPath(word))
@@ -137,6 +166,18 @@ def _script(repository: Repository, words: list[str]) -> str | None:
     if PYTHON in words:
         raise _missing_script(repository, "no script is named")
     # Such as `make train`, which does not say what it runs.
+    return None
+
+
+def _script_of_line(repository: Repository, line: str) -> str | None:
+    """The first committed file that a line for a shell names, below the folder that `cd` leads to; else None."""
+    folder = PurePosixPath()
+    words = inner_words(line)
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "cd":
+            folder = folder / word
+        elif not word.startswith("-") and _is_file(repository, str(folder / word)):
+            return str(folder / word)
     return None
 
 
