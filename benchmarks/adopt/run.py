@@ -98,7 +98,7 @@ class Adoption:
                 result.reason = f"prepare: {_last_line(done)}"
                 return result
         self._adopt(result)
-        if result.ready and entry.ideas:
+        if result.ready:
             self._search(result)
         result.seconds = round(time.monotonic() - begin, 1)
         return result
@@ -124,7 +124,7 @@ class Adoption:
         entry = self._entry
         done = self._autolab("calibrate", "--plain")
         result.calibrated = "passed" if done.returncode == 0 else _last_line(done)
-        if done.returncode:
+        if done.returncode or not entry.ideas:
             return
         self._set_budget()
         result.budget = f"{entry.pairs} pairs, {entry.seconds} s a training"

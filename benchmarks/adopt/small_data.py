@@ -57,8 +57,8 @@ def mnist(folder: Path) -> None:
     draw = random.Random(0)
     copies: list[list[bytes]] = []
     for _ in range(10):
-        pattern = [draw.choice((0, 0, 160)) for _ in range(PIXELS)]
-        copies.append([bytes(min(255, value + draw.randrange(96)) for value in pattern) for _ in range(40)])
+        pattern = [draw.choice((0, 0, 16)) for _ in range(PIXELS)]
+        copies.append([bytes(min(255, value + draw.randrange(200)) for value in pattern) for _ in range(40)])
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for name, count in (("train", 60_000), ("t10k", 10_000)):

@@ -42,6 +42,9 @@ class Committed:
     def files(self, commit: str) -> list[str]:
         return COMMITTED
 
+    def text(self, commit: str, path: str) -> str:
+        return "base = os.environ.get('MINE_BASE_DIR', '~/.cache/mine')\n"
+
 
 class Checkout(Repository):
     """A checkout of which git holds some files beside the data."""
@@ -205,7 +208,28 @@ def test_the_cache_that_holds_what_a_host_serves_is_named(
 
 def test_a_gpu_that_is_not_there_is_said(repository: Repository) -> None:
     (line,) = said(repository, "AssertionError: Torch not compiled with CUDA enabled\n")
-    assert line == "it wants a GPU, and there is none here: --train-command with a flag such as --device cpu"
+    assert line == (
+        "it wants a GPU, and there is none here: a flag of the program for the CPU, such as --device cpu, if it has"
+        " one; else a machine with a GPU"
+    )
+
+
+def test_a_terminal_that_a_program_asks_for_is_said_with_the_command_that_gives_one(repository: Repository) -> None:
+    error = "stty: 'standard input': Inappropriate ioctl for device\nValueError: not enough values to unpack\n"
+    (line,) = said(repository, error)
+    assert line.startswith("it asks for the size of its terminal, and a trial has none: --train-command")
+    assert "script -qec" in line
+
+
+@pytest.mark.parametrize("path", ["/root/.cache", "../data"])
+def test_a_folder_outside_that_a_program_makes_is_said_with_what_names_another(
+    repository: Repository, path: str
+) -> None:
+    (line,) = said(repository, f"OSError: [Errno 30] Read-only file system: '{path}'\n")
+    assert line == (
+        f"{path}: outside of the repository, where a trial cannot write: env MINE_BASE_DIR=FOLDER before the command;"
+        f" or if it is data, fetch it once (autolab fetch -- CMD), or name where it lies: --data FOLDER={path}"
+    )
 
 
 def test_all_that_is_missing_is_said_at_once(repository: Repository) -> None:

@@ -380,7 +380,7 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             yield f"{path} is yours; the lab's entries will go above what it holds"
     yield (
         f"no evaluator measures {config.metric.primary}: the numbers are what {program.name} reports, and are marked"
-        " self-reported"
+        " self-reported; `autolab init --evaluator` adds one"
     )
 
 

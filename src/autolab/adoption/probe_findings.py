@@ -34,6 +34,11 @@ _NO_GPU = re.compile(
     r"|CUDA_HOME|libcuda|nvcc: not found|no CUDA-capable device",
     re.I,
 )
+_NO_TERMINAL = re.compile(r"Inappropriate ioctl|not a tty|not a terminal|stty: ", re.I)
+_PLACE_VARIABLE = re.compile(
+    r"""environ(?:\.get\(|\[)\s*["']([A-Z][A-Z0-9_]*(?:DIR|HOME|CACHE|ROOT|FOLDER)[A-Z0-9_]*)["']"""
+)
+"""Variables of the environment that say where files go."""
 _NO_REPOSITORY = re.compile(r"not a git repository|InvalidGitRepositoryError", re.I)
 _READ_ONLY = re.compile(r"(?:Read-only file system|Permission denied):? ['\"]([^'\"\n]+)")
 _CACHES = {
@@ -135,7 +140,11 @@ def _known(probed: Probed, repository: Repository, python: str, error: str) -> I
         hosts = ", ".join(probed.hosts[:3]) or "a host"
         yield ProbeFinding(f"it wants {hosts}, and a trial has no network", _cached(probed.hosts))
     if _NO_GPU.search(error):
-        yield ProbeFinding("it wants a GPU, and there is none here", "--train-command with a flag such as --device cpu")
+        way_out = "a flag of the program for the CPU, such as --device cpu, if it has one; else a machine with a GPU"
+        yield ProbeFinding("it wants a GPU, and there is none here", way_out)
+    if _NO_TERMINAL.search(error):
+        way_out = "--train-command \"sh -c 'script -qec \\\"COMMAND\\\" /dev/null'\" gives it one"
+        yield ProbeFinding("it asks for the size of its terminal, and a trial has none", way_out)
     if _NO_REPOSITORY.search(error):
         yield ProbeFinding(
             "it asks git for what a trial's repository does not have",
@@ -236,6 +245,19 @@ def _read_only_file(path: str, repository: Repository, bound: Sequence[DataEntry
         way_out = f"in .autolab/config.yaml: data: [{{path: {entry.path}, writable: true}}]"
         yield ProbeFinding(problem, way_out, data=(entry.model_copy(update={"writable": True}),))
         return
+    if _in_checkout(path, repository.root) is None:
+        yield _written_outside(path, repository)
+
+
+def _written_outside(path: str, repository: Repository) -> ProbeFinding:
+    """The program makes a folder or file outside of the repository: a cache in the home folder, or `../data`."""
+    variables: list[str] = []
+    for committed in repository.git.files(repository.head):
+        if committed.endswith(".py"):
+            variables += _PLACE_VARIABLE.findall(repository.git.text(repository.head, committed) or "")
+    ways = [f"env {name}=FOLDER before the command" for name in dict.fromkeys(variables)][:2]
+    ways.append(f"if it is data, fetch it once (autolab fetch -- CMD), or name where it lies: --data FOLDER={path}")
+    return ProbeFinding(f"{path}: outside of the repository, where a trial cannot write", "; or ".join(ways))
 
 
 def _named_files(error: str) -> list[str]:
