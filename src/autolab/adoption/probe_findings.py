@@ -140,7 +140,7 @@ def _known(probed: Probed, repository: Repository, python: str, error: str) -> I
         way_out = "a flag of the program for the CPU, such as --device cpu, if it has one; else a machine with a GPU"
         yield ProbeFinding("it wants a GPU, and there is none here", way_out)
     if _NO_TERMINAL.search(error):
-        way_out = "--train-command \"sh -c 'script -qec \\\"COMMAND\\\" /dev/null'\" gives it one"
+        way_out = '--train-command "sh -c \'script -qec \\"COMMAND\\" /dev/null\'" gives it one'
         yield ProbeFinding("it asks for the size of its terminal, and a trial has none", way_out)
     if _NO_REPOSITORY.search(error):
         yield ProbeFinding(
