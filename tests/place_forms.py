@@ -133,27 +133,15 @@ PYTHON_FORMS: dict[str, Form] = {
 LAYOUT_FORMS: dict[str, Form] = {
     "a package below src": Form(
         {f"src/{name}": text for name, text in STEPS.items()} | {"src/own/train.py": FROM_PACKAGE},
-        '--train-command "env PYTHONPATH=src python -m own.train"',
+        '--train-command "python -m own.train"',
         {"train.command": "env PYTHONPATH=src {python} -m own.train --seed {seed}"},
-        refusals=(
-            Refusal(
-                '--train-command "python -m own.train"',
-                "one thing is missing",
-                "own, which lies in this repository: put `env PYTHONPATH=src` before the command",
-            ),
-        ),
+        says="it does not find own, which lies in this repository: PYTHONPATH=src is set for it",
     ),
     "a script in a folder": Form(
         {**STEPS, "scripts/train.py": FROM_PACKAGE},
-        '--train-command "env PYTHONPATH=. python scripts/train.py"',
+        '--train-command "python scripts/train.py"',
         {"train.command": "env PYTHONPATH=. {python} scripts/train.py --seed {seed}"},
-        refusals=(
-            Refusal(
-                '--train-command "python scripts/train.py"',
-                "one thing is missing",
-                "own.*, which lies in this repository: put `env PYTHONPATH=.` before the command",
-            ),
-        ),
+        says="it does not find own, which lies in this repository: PYTHONPATH=. is set for it",
     ),
     "a shell script": Form(
         {"train.py": TRAIN, "data/rows.txt": ROWS, "train.sh": SHELL},
@@ -175,7 +163,6 @@ LAYOUT_FORMS: dict[str, Form] = {
         },
         '--train-command "PYTHONPATH=lib python train.py"',
         {"train.command": "env PYTHONPATH=lib {python} train.py", "train.seed_libraries": True},
-        refusals=(Refusal("", "one thing is missing", "put `env PYTHONPATH=lib` before the command"),),
     ),
     "a program in C": Form(
         {"train.c": PROGRAM_C, "Makefile": MAKEFILE, ".gitignore": "train\n"},

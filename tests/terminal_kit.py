@@ -93,9 +93,11 @@ class Terminal:
             self._read(0.2)
         return self.screen()
 
-    def ended(self) -> int:
+    def ended(self, limit_s: float = 300) -> int:
         """The exit status; `said` is all that was not taken."""
+        deadline = time.monotonic() + limit_s
         while self.process.poll() is None:
+            assert time.monotonic() < deadline, f"it does not end: {self.screen()}"
             self._read(0.1)
         self.drain()
         return self.process.returncode

@@ -81,3 +81,57 @@ def test_a_candidate_puts_nothing_into_a_submodule() -> None:
         "library/new.py: lies in library, which is a submodule or a file; its files stay as its commit has them",
         "library: submodule; it stays at its commit",
     ]
+
+
+PROGRAM = """\
+#include <stdio.h>
+#include <stdlib.h>
+#define SEED 7
+#ifndef LR
+#define LR 0.5
+#endif
+int main(void) {
+    srand(SEED);
+    printf("val_loss: %f\\n", LR + rand() / (double) RAND_MAX / 100);
+    return 0;
+}
+"""
+
+
+@pytest.mark.process
+def test_a_program_that_make_builds_runs_by_a_line_for_a_shell(tmp_path: Path) -> None:
+    makefile = "CFLAGS = -O1 -DLR=0.25\ntrain: train.c\n\t$(CC) $(CFLAGS) -o train train.c\n"
+    kit = repository(tmp_path / "mine", {"train.c": PROGRAM, "Makefile": makefile, ".gitignore": "train\n"})
+    line = refused(kit, "--train-command", "make && ./train")
+    advice = "write sh -c 'make && ./train', or name a committed script"
+    assert line.endswith(f"&& is for a shell, and none runs the command; {advice}\n")
+    # The advice, as it stands there.
+    said = adopted(kit, "--train-command", "sh -c 'make && ./train'", "--metric", "val_loss")
+    assert "train.seed_constants  train.c: #define SEED {seed}" in said
+    measured = kit.autolab("calibrate")
+    assert measured.code == 0 and "val_loss 0.25" in measured.out, measured.out + measured.err
+
+
+PACKAGE = {
+    "src/package/__init__.py": "",
+    "src/package/model.py": "SCALE = 1.0\n",
+    "src/package/train.py": 'from package.model import SCALE\n\nprint(f"val_loss: {SCALE:.4f}")\n',
+}
+
+
+@pytest.mark.process
+def test_modules_below_src_are_found_without_an_installed_package(tmp_path: Path) -> None:
+    kit = repository(tmp_path / "mine", PACKAGE)
+    options = ("--probe-seconds", "30", "--train-command", "python -m package.train")
+    made = kit.autolab("init", "--from-existing", "--seed", "1", *options)
+    assert made.code == 0, made.out + made.err
+    assert "it does not find package, which lies in this repository: PYTHONPATH=src is set for it" in made.out
+    assert Config.load(kit.root / Config.FILE).train.command == "env PYTHONPATH=src {python} -m package.train"
+    assert "note: package: committed" not in made.out
+
+
+@pytest.mark.process
+def test_a_script_behind_a_launchers_module_is_the_program(tmp_path: Path) -> None:
+    kit = repository(tmp_path / "mine", {"train.py": "SEED = 1\nprint(f'val_loss: {SEED}')\n"})
+    command = "python -m torch.distributed.run --nproc_per_node 1 train.py"
+    assert "train.py: SEED = {seed}" in adopted(kit, "--train-command", command)

@@ -182,3 +182,39 @@ def test_ctrl_c_ends_the_run_and_not_the_command(tmp_path: Path) -> None:
     assert "it printed 1 value there, the last one 1.5" in out
     marker = f"{kit.root}/.git/autolab.probe"
     assert marker not in subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+
+
+SEVERAL = """\
+import os, random
+from pathlib import Path
+random.seed(int(os.environ["AUTOLAB_SEED"]))
+cache = Path.home() / ".cache" / "huggingface"
+places = ["data/part/rows.bin", "more/words.txt", "../corpus/a.txt", cache / "hub" / "w.bin"]
+total = sum(len(Path(place).read_text()) for place in places)
+(cache / "hub" / "w.bin.lock").write_text("a lock beside what is cached")
+for key in (cache / "token", Path(TOKEN)):
+    if key.exists() and key.read_text():
+        raise SystemExit("read the key")
+assert os.environ["HF_HUB_OFFLINE"] == "1"
+Path("data/part/processed").mkdir(exist_ok=True)
+print(f"val_loss: {total + random.random():.4f}")
+"""
+
+
+def test_data_of_several_places_is_bound_and_keys_beside_a_cache_are_not_seen(tmp_path: Path) -> None:
+    cache = tmp_path / "home" / ".cache" / "huggingface"
+    for path in (cache / "hub" / "w.bin", cache / "token", tmp_path / "corpus" / "a.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("hf_secret")
+    text = SEVERAL.replace("TOKEN", repr(str(cache / "token")))
+    kit = make(tmp_path / "mine", text, "*.bin\n/more/\n")
+    (kit.root / "more").mkdir()
+    (kit.root / "more" / "words.txt").write_text("words")
+    options = ("--data", "../corpus", "--data", str(cache))
+    made = kit.autolab("init", "--from-existing", "--seed", "1", *options, HOME=str(tmp_path / "home"))
+    assert made.code == 0, made.out + made.err
+    data = {entry.path: entry.writable for entry in Config.load(kit.root / Config.FILE).data_entries}
+    assert data == {"../corpus": False, "~/.cache/huggingface": False, "data/part": True, "more": False}
+    assert "data/part/processed: it writes into its data, which trials only read" in made.out
+    assert sorted(path.name for path in cache.rglob("*")) == ["hub", "token", "w.bin"]
+    assert not (kit.root / "data" / "part" / "processed").exists()

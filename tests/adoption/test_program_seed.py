@@ -112,7 +112,7 @@ COMMANDS = {
     "python train.py --seed 42": "{python} train.py --seed {seed}",
     "python train.py --seed=42 --lr 1": "{python} train.py --seed={seed} --lr 1",
     "python train.py trainer.seed=42": "{python} train.py trainer.seed={seed}",
-    "env SEED=42 python train.py": "env SEED={seed} python train.py",
+    "env SEED=42 python train.py": "env SEED={seed} {python} train.py",
     "python train.py --data_seed 1 --seed {seed}": "{python} train.py --data_seed 1 --seed {seed}",
     "python train.py 'seed={seed}'": "{python} train.py seed={seed}",
 }
@@ -238,6 +238,12 @@ TEXTS = {
     "a shell command": ("exec train --lr 1 --seed 7\n", "--seed {seed}"),
     "a shell command, joined": ("exec train --lr 1 --seed=7 --x\n", "--seed={seed}"),
 }
+
+
+def test_a_seed_that_a_comment_of_c_speaks_of_is_none(tmp_path: Path) -> None:
+    source = "/*\n srand(1);\n*/\nvoid f() { manual_seed(&rng, 42 + rank); if (unset) manual_seed(rng, 5489); }\n"
+    (constant,) = found(tmp_path, {"run.sh": "cc train.c && ./a.out\n", "train.c": source}, "sh run.sh").constants
+    assert str(constant) == "train.c: manual_seed(&rng, {seed}"
 
 
 @pytest.mark.parametrize("name", TEXTS)

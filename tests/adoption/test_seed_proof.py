@@ -37,7 +37,7 @@ def tried(root: Path, text: str, *options: str) -> str:
 
 def test_a_seed_that_decides_the_result_is_proved(tmp_path: Path) -> None:
     said = tried(tmp_path / "mine", SEEDED)
-    assert "again with the same seed, then with another, for at most " in said
+    assert "  again with the same seed, for at most " in said and "  again with another seed, for at most " in said
     proof = "proved  (same seed, same result; another seed, another result: val_loss "
     assert f"  seed                  {proof}" in said
     assert not [line for line in said.split("\n") if line.startswith("note:") and "seed" in line]
@@ -67,8 +67,16 @@ def test_of_a_program_that_goes_on_the_first_numbers_are_compared(tmp_path: Path
     """The runs end once they have printed them, and all together stay within the time for the first."""
     said = tried(tmp_path / "mine", ENDLESS, "--probe-seconds", "10")
     assert "still running after" in said and "  proved  (same seed, same result; another seed, another" in said
-    at_most = int(said.partition("then with another, for at most ")[2].partition(" s")[0])
+    at_most = int(said.partition("again with another seed, for at most ")[2].partition(" s")[0])
     assert 1 <= at_most < 10, "the first run left it time"
+
+
+def test_numbers_in_a_file_are_compared_too(tmp_path: Path) -> None:
+    written = "import json\njson.dump({'val_loss': 3 + random.gauss(0, 0.3)}, open('result.json', 'w'))\n"
+    text = SEEDED.partition("print")[0] + written
+    said = tried(tmp_path / "mine", text, "--metric", "val_loss")
+    assert "  proved  (same seed, same result; another seed, another result: val_loss " in said
+    assert Config.load(tmp_path / "mine" / Config.FILE).metric.quantum is None, "all digits are there"
 
 
 def test_what_takes_too_long_is_not_proved(tmp_path: Path) -> None:
@@ -76,6 +84,12 @@ def test_what_takes_too_long_is_not_proved(tmp_path: Path) -> None:
     said = tried(tmp_path / "mine", text, "--probe-seconds", "2")
     assert "  seed                  not proved  (takes too long for two more runs in 2 s" in said
     assert "`autolab calibrate` shows it" in said and "again with the same seed" not in said
+
+
+def test_a_seed_that_the_program_does_not_take_is_said(tmp_path: Path) -> None:
+    text = SEEDED.replace("random.seed(SEED)", "if SEED == 1:\n    raise SystemExit(3)\nrandom.seed(SEED)")
+    said = tried(tmp_path / "mine", text)
+    assert "not proved  (with another seed it failed: train exited with status 3; `autolab calibrate` shows it)" in said
 
 
 def test_without_a_first_run_there_is_no_proof(tmp_path: Path) -> None:

@@ -77,26 +77,6 @@ def test_a_training_that_does_not_use_its_seed_is_pointed_out(draw: str, said: s
     assert calibration(kit)[key] is False
 
 
-def test_equal_numbers_are_said_to_be_rounded_and_planned_with_the_noise_of_rounding(tmp_path: Path) -> None:
-    kit = lab(tmp_path, metric=METRIC | {"quantum": 0.03})
-    committed(kit, "train.py", "noise.gauss(0, 0.02)", "0.01")
-    ended = kit.autolab("calibrate")
-    assert ended.code == 0
-    assert "the noise is below what is printed (0.03), or the seed is not used (AUTOLAB_SEED has it)" in ended.out
-    found = calibration(kit)
-    # Two numbers that are rounded to 0.03, each off by a uniform error.
-    assert (found["deviation"], found["difference_deviation"]) == (0.0, pytest.approx(0.03 * (2 / 12) ** 0.5))
-
-
-def test_a_success_that_would_not_show_in_what_is_printed_is_refused(tmp_path: Path) -> None:
-    kit = lab(tmp_path, metric=METRIC | {"quantum": 0.1})
-    line = "metric.success_delta: 0.05 is below metric.quantum 0.1, the step in which val_loss is printed: have the"
-    for command in (("loop", "--max-iterations", "1"), ("calibrate",), ("verify",)):
-        ended = kit.autolab(*command)
-        assert ended.code == 1 and line in ended.out + ended.err, ended.out + ended.err
-    assert kit.events("run_started") == []
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [

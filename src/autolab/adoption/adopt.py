@@ -78,6 +78,12 @@ def adopt(
         settings = _with_delta(plan.settings, plan.request, None, talk)
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
+    own_imports = plan.own_imports
+    planned = {setting.key: setting.value for setting in plan.settings}
+    if config.train.command != planned["train.command"]:
+        # Such as a path of imports that the run showed to be missing.
+        own_imports = _try_export(repository, config, talk.refusals)
+        talk.refusals.settle(tell)
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
@@ -85,7 +91,7 @@ def adopt(
         tell(f"  {proof.setting}")
     notes = [
         *_notes(repository, plan.program, plan.program_seed, config),
-        *notes_of(plan.own_imports, plan.program.name),
+        *notes_of(own_imports, plan.program.name),
         note_of(plan.filtered),
         search_space(repository, config),
         proof.note if proof is not None else "",
@@ -374,7 +380,7 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             yield f"{path} is yours; the lab's entries will go above what it holds"
     yield (
         f"no evaluator measures {config.metric.primary}: the numbers are what {program.name} reports, and are marked"
-        " self-reported"
+        " self-reported; `autolab init --evaluator` adds one"
     )
 
 

@@ -28,6 +28,7 @@ from autolab.lab.git import find_root
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config, Evaluate, Predict
 from autolab.lab.trial_python import command_words
+from autolab.trials import containment
 
 COMMAND = "autolab init --evaluator"
 PREDICTION_S = 600
@@ -83,14 +84,27 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
     # What is in force and missing is a matter of git, not of a new skeleton.
     if missing and evaluate is None:
         return _write(paths, missing, config, (model, request.checkpoint), tell)
+    for path in missing:
+        if path != paths.maker:
+            raise LabError(f"{path}: in force, and missing in the checkout; git checkout HEAD -- {path}")
     if request.model is not None or request.checkpoint is not None:
         raise UsageError(
             f"init: {paths.predict} is there: change its lines, or delete it and run {COMMAND} with --model and"
             " --checkpoint again"
         )
+    state, campaign = lab.load()
+    if evaluate is None and state.iteration_id is not None:
+        raise LabError(
+            f"{state.iteration_id}: under way, and designed for what the training reports: `autolab loop"
+            f" --max-iterations 1` ends it; then {COMMAND} again"
+        )
     trial = EvaluatorTrial(lab.git, lab.root, repository.head, lab.store)
     name = script or config.train.command
-    evaluated, fit = _fit(trial, config, paths, (model, name), limit_s, tell)
+    settled, line = containment.settle(config, lab.store)
+    if line:
+        tell(line)
+    evaluated, fit = _fit(trial, settled, paths, (model, name), limit_s, tell)
+    evaluated = evaluated.model_copy(update={"containment": config.containment})
     assert evaluated.predict is not None and evaluated.evaluate is not None
     if evaluate is None:
         text = text_with_evaluator(lab.control / "config.yaml", evaluated, tell)
@@ -103,6 +117,8 @@ def _next_step(lab: Lab, request: EvaluatorRequest, limit_s: float, tell: Callab
         tell(
             f"note: {paths.maker} is committed, so that candidates can read where the labels come from; git rm --cached"
         )
+    if campaign.champions and not lab.git.is_ancestor(campaign.champions[-1].commit, repository.head):
+        tell("note: your commit comes before the champion: git merge autolab/champion first, if you want what was kept")
     trial.discard()
     return _next(lab, paths.predict, paths.script)
 
@@ -164,7 +180,8 @@ def _model_lines(model: TrainedModel) -> Iterator[str]:
             names = ", ".join(str(cls) for cls in model.classes[:LISTED])
             yield f"  which class it is was not found: --model MODULE:CLASS, such as one of {names}"
         return
-    yield f"  class {model.cls.name} of {model.cls.path}, built as {model.call}" if model.call else f"  {model.cls}"
+    how = f"built as {model.call}" if model.call else "saved whole"
+    yield f"  class {model.cls.name} of {model.cls.path}, {how}"
     if UNKNOWN in model.call:
         yield "  its arguments were not found: fill them in; what the training saves is the best source for them"
     yield from _importing(model)
@@ -174,8 +191,8 @@ def _importing(model: TrainedModel) -> Iterator[str]:
     """Classes that cannot be imported without a training."""
     for path in dict.fromkeys(cls.path for cls in model.imports if cls.trains):
         yield (
-            f'{path} trains when {path} is imported: put its training under `if __name__ == "__main__":`, or the class'
-            " into a file of its own, and commit"
+            f"{path} trains when it is imported, and predict.py has to import its model: put its training under"
+            ' `if __name__ == "__main__":`, or the class into a file of its own, and commit'
         )
 
 
@@ -224,6 +241,9 @@ def _end(training: ShortTraining) -> str:
 
 
 def _evaluated(config: Config, paths: EvaluatorPaths, model: str | None) -> Config:
+    """The configuration with the evaluator in force: as it is, if it has one."""
+    if config.evaluate is not None:
+        return config
     predict = Predict(command=f"{{python}} {paths.predict}", time_limit_s=PREDICTION_S, model=model)
     evaluate = Evaluate(script=paths.script, eval=paths.split(EVAL), holdout=paths.split(HOLDOUT))
     return config.model_copy(update={"predict": predict, "evaluate": evaluate})

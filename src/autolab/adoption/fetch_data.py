@@ -7,13 +7,15 @@ libraries put into ~/.cache is kept too. The checkout is not touched, before `in
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -46,6 +48,11 @@ OUTPUT_BYTES = 256 * 2**20
 PROCESSES = 1024
 NEWS_S = 0.2
 """Seconds between two looks at what the command printed."""
+_WAYS_OUT = {
+    TrialOutcome.DISK_LIMIT: "; --disk-gb allows more",
+    TrialOutcome.OUT_OF_MEMORY: "; --memory-gb allows more",
+    TrialOutcome.TIMEOUT: "; --hours allows more",
+}
 _SCRIPT = f"""
 set -e
 code=$1 copy=$2 links=$3
@@ -100,6 +107,30 @@ def fetch(
             tell(f"fetched already: {record}; --again replaces it")
             return
     preparation = _prepare(repository, words, python, data, name)
+    with _alone(common):
+        result, record = _run_and_keep(preparation, name, limits, tell)
+    for note in result.notes:
+        tell(f"note: {note}")
+    tell(f"kept, read-only: {record}")
+    _tell_next(repository, common, name, tell)
+
+
+@contextlib.contextmanager
+def _alone(common: Path) -> Iterator[None]:
+    """LabError: another process fetches in this repository. The lock ends with the process."""
+    with (common / "autolab.fetch.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError("fetch: another `autolab fetch` runs in this repository; wait for its end") from None
+        yield
+
+
+def _run_and_keep(
+    preparation: _Preparation, name: str, limits: FetchLimits, tell: Callable[[str], None]
+) -> tuple[FetchResult, FetchRecord]:
+    repository, command = preparation.repository, preparation.command
+    common = common_dir(repository.root)
     place = common / "autolab.fetch"
     remove_tree(place)  # of a fetch that was killed
     try:
@@ -120,12 +151,9 @@ def fetch(
             parts=result.parts,
         )
         result.keep(common / FETCHED, name, record)
+        return result, record
     finally:
         remove_tree(place)
-    for note in result.notes:
-        tell(f"note: {note}")
-    tell(f"kept, read-only: {record}")
-    _tell_next(repository, common, name, tell)
 
 
 def listing(folder: Path) -> list[str]:
@@ -231,7 +259,8 @@ def _run(preparation: _Preparation, place: Path, limits: FetchLimits, tell: Call
         tail = last_line(decode(log.read_bytes()[-4096:])) if log.exists() else ""
         ended = end.message.removeprefix("fetch ")
         reason = f": {one_line(redaction.clean(tail))[:300]}" if tail else ""
-        raise LabError(f"{preparation.command}: {ended}{reason}; nothing is kept")
+        way_out = _WAYS_OUT.get(end.outcome, "")
+        raise LabError(f"{preparation.command}: {ended}{reason}; nothing is kept{way_out}")
 
 
 def _bound(preparation: _Preparation) -> list[BoundData]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from autolab.adoption import asks_git, data_entries
+from autolab.adoption import asks_git, data_entries, own_python
 from autolab.adoption.detection import Setting, with_data
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import ProbeFinding, findings
@@ -140,6 +141,11 @@ def run_program(
             if any(finding.wants_repository for finding in missing):
                 tell("  it asks git, which found no repository: trials get a read-only one of what they see")
                 continue
+        homes = [finding.python_path for finding in missing if finding.python_path]
+        if homes and not own_python.env_prefix(shlex.split(config.train.command)):
+            tell(f"  {missing[0].problem}: PYTHONPATH={homes[0]} is set for it")
+            known = [_with_python_path(setting, homes[0]) for setting in known]
+            continue
         # Bound at once: the program may need more, and says so in the next round.
         wanted = data_entries.merged(bound, [entry for finding in missing for entry in finding.data])
         if wanted == bound:
@@ -153,6 +159,14 @@ def run_program(
     if not missing:
         tell(f"  {run.end} after {probed.seconds:.0f} s, without an error")
     return run
+
+
+def _with_python_path(setting: Setting, folder: str) -> Setting:
+    """The setting; a train command with the folder on PYTHONPATH."""
+    if setting.key != "train.command":
+        return setting
+    reason = f"{setting.reason}; its own modules lie in {folder}"
+    return replace(setting, value=f"env PYTHONPATH={shlex.quote(folder)} {setting.value}", reason=reason)
 
 
 def _texts(probed: Probed) -> tuple[tuple[str, bytes], ...]:

@@ -21,22 +21,24 @@ def step_of(values: Sequence[str]) -> float | None:
     Numbers of a fixed form have the same number of decimals. A single number may have as many by chance, as all digits
     of 0.5 are one.
     """
+    readings = [Reading("", text, 0) for text in values]
+    texts = [reading.bare for reading in readings]
     numbers = []
-    for text in values:
-        number = Reading("", text, 0).number
+    for reading, text in zip(readings, texts, strict=True):
         # A ratio is exact; in a number with an exponent the step depends on the number.
-        if number is None or ("/" in text and "%" not in text) or "e" in text.lower():
+        is_ratio = "/" in text and "%" not in text
+        if reading.number is None or is_ratio or "e" in text.lower():
             return None
-        numbers.append(number)
-    decimals = {Reading("", text, 0).decimals for text in values}
+        numbers.append(reading.number)
+    decimals = {reading.decimals for reading in readings}
     if len(decimals) != 1:
         return None
     (places,) = decimals
-    has_fixed_form = len(set(values)) >= LEAST_NUMBERS or all("%" in text for text in values)
+    has_fixed_form = len(set(texts)) >= LEAST_NUMBERS or all("%" in text for text in texts)
     # A language that prints all digits ends none of its numbers with 0, but for 1.0.
     if places >= 2:
-        has_fixed_form = has_fixed_form or any(text.rstrip("% )").endswith("0") for text in values)
-    elif places == 1 and all(text.rstrip("% )").endswith(".0") for text in values):
+        has_fixed_form = has_fixed_form or any(text.rstrip("% )").endswith("0") for text in texts)
+    elif places == 1 and all(text.rstrip("% )").endswith(".0") for text in texts):
         has_fixed_form = False
     step = float(f"1e-{places}")
     if not has_fixed_form or step <= IN_FULL * max(map(abs, numbers)):

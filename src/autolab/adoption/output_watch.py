@@ -18,8 +18,10 @@ NAMES = 200
 """Series that are followed at most."""
 VALUES = 1000
 """Numbers of a series whose times are kept at most; the first ones."""
-LINES_BYTES = 2**20
+LINES_BYTES = 2**18
 """Bytes that are read at a time."""
+FOLLOWED_BYTES = 2**21
+"""Bytes of each stream that are followed; a program that prints more has printed enough early."""
 
 
 class OutputWatch:
@@ -67,15 +69,16 @@ class OutputWatch:
             self._timer.cancel()
 
     def _new_lines(self, path: Path) -> bytes:
-        if not path.exists():
+        offset = self._offsets.get(path, 0)
+        if offset >= FOLLOWED_BYTES or not path.exists():
             return b""
         with path.open("rb") as file:
-            file.seek(self._offsets.get(path, 0))
+            file.seek(offset)
             whole = file.read(LINES_BYTES)
         # What follows the last line end is read with the rest of its line, unless that never comes.
         if b"\n" in whole or len(whole) < LINES_BYTES:
             whole = whole[: whole.rfind(b"\n") + 1]
-        self._offsets[path] = self._offsets.get(path, 0) + len(whole)
+        self._offsets[path] = offset + len(whole)
         return whole
 
 
@@ -90,4 +93,4 @@ def numbers(content: bytes, source: str, primary: Primary) -> Iterator[tuple[str
         return
     for reading in readings.readings(content, source):
         if reading.meant_as_number:
-            yield reading.name, reading.text
+            yield reading.name, reading.bare

@@ -17,10 +17,11 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption import import_probe
+from autolab.adoption.own_python import env_prefix
 from autolab.errors import LabError
 from autolab.files import write_whole
 from autolab.lab.git import Git
@@ -44,18 +45,32 @@ _SETUP_NAME = re.compile(r"""^\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Invocation:
-    """A training command of Python: its flags, and the script or the module that it runs; the other is empty."""
+    """A training command of Python: its flags, and the script or the module that it runs; the other is empty.
+
+    `variables`: what `env` before it sets."""
 
     flags: tuple[str, ...]
     script: str = ""
     module: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, command: str) -> Invocation | None:
         """None if the command is not one of the trials' Python, or runs no file."""
         words = command_words(command)
+        prefix = env_prefix(words)
+        words = words[len(prefix) :]
         if not words or words[0] != "{python}":
             return None
+        variables = []
+        for word in prefix[1:]:
+            name, _, value = word.partition("=")
+            variables.append((name, value))
+        found = cls._of_python(words)
+        return None if found is None else replace(found, variables=tuple(variables))
+
+    @classmethod
+    def _of_python(cls, words: Sequence[str]) -> Invocation | None:
         flags: list[str] = []
         for position, word in enumerate(words[1:], 1):
             if word == "-m":
@@ -164,7 +179,7 @@ class _Prober:
         write_whole(place / "request.json", json.dumps(request))
         log = place / "answer.json"
         argv = [self.python, *self.invocation.flags, str(import_probe.__file__), str(place / "request.json")]
-        variables = environment.training(str(place), 0, None, None)
+        variables = environment.training(str(place), 0, None, None) | dict(self.invocation.variables)
         ended = execute.run(argv, root, variables, log, LIMIT_S)
         if not ended.ok:
             reason = ended.missing or ended.last_line or "no answer"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -122,6 +123,14 @@ def _interpret(repository: Repository, words: list[str], python: str | None) -> 
         return words, _first(repository, "python")
     name = "python" if first in (PYTHON, "python", "python3") else first
     return [PYTHON, *words[1:]], _first(repository, name)
+
+
+def env_prefix(words: Sequence[str]) -> list[str]:
+    """`env NAME=VALUE …` at the beginning of a command; empty if it begins otherwise."""
+    if not words or words[0] != "env":
+        return []
+    prefix = list(itertools.takewhile(lambda word: _VARIABLE.match(word), words[1:]))
+    return ["env", *prefix] if prefix else []
 
 
 def _first(repository: Repository, name: str) -> PythonChoice:

@@ -59,13 +59,15 @@ DATA_FOLDERS = 4
 class ProbeFinding:
     """What is missing, and the way out.
 
-    `data`: what ends it if it is bound. `wants_repository`: a git repository of the code ends it.
+    `data`: what ends it if it is bound. `wants_repository`: a git repository of the code ends it. `python_path`: this
+    folder on PYTHONPATH does.
     """
 
     problem: str
     way_out: str
     data: tuple[DataEntry, ...] = ()
     wants_repository: bool = False
+    python_path: str = ""
 
     @property
     def bound(self) -> str:
@@ -122,11 +124,12 @@ def cause(probed: Probed) -> str:
 
 def _known(probed: Probed, repository: Repository, python: str, error: str) -> Iterator[ProbeFinding]:
     module = _NO_MODULE.search(error)
-    folder = _own_folder(module[1], repository) if module else None
-    if module and folder is not None:
+    folder = _own_folder(module[1], repository) if module else ""
+    if module and folder:
         yield ProbeFinding(
             f"it does not find {module[1]}, which lies in this repository",
             f"put `env PYTHONPATH={folder}` before the command of --train-command",
+            python_path=folder,
         )
     elif module:
         yield ProbeFinding(
@@ -159,8 +162,8 @@ def _cached(hosts: Sequence[str]) -> str:
     return f"{fetching}, or name the folder where it lies: --data PATH"
 
 
-def _own_folder(module: str, repository: Repository) -> str | None:
-    """The folder of the repository from which the module could be imported, `.` if it is the top; None if none is."""
+def _own_folder(module: str, repository: Repository) -> str:
+    """The folder of the repository from which the module could be imported, `.` if it is the top; empty if none is."""
     path = module.replace(".", "/")
     endings = (f"{path}.py", f"{path}/__init__.py")
     if any(repository.holds(name) for name in (*endings, path)):
@@ -170,7 +173,7 @@ def _own_folder(module: str, repository: Repository) -> str | None:
         if file.endswith(tuple(f"/{ending}" for ending in endings)):
             folders.append(file.partition(f"/{path}")[0])
     # A package of that name deep below another is that one's own.
-    return min(folders, key=lambda folder: (folder.count("/"), folder)) if folders else None
+    return min(folders, key=lambda folder: (folder.count("/"), folder)) if folders else ""
 
 
 def _missing_files(

@@ -67,7 +67,7 @@ class ProgramSources:
 def read_sources(repository: Repository, script: str | None, words: list[str]) -> ProgramSources:
     """The sources of the program that the command `words` runs; `script` is the committed file that it names."""
     committed = frozenset(repository.git.files(repository.head))
-    first = script or _started_by_shell(words, committed)
+    first = script or _started(words, committed)
     if first is None:
         return ProgramSources(None, (), ())
     code: dict[str, SourceFile | None] = {}
@@ -94,20 +94,11 @@ def read_sources(repository: Repository, script: str | None, words: list[str]) -
     )
 
 
-def shell_text(words: list[str]) -> str:
-    """The text of `sh -c TEXT`; empty if the command is none of a shell."""
-    for program, option, text in zip(words, words[1:], words[2:], strict=False):
-        if posixpath.basename(program) in ("sh", "bash", "zsh") and option in ("-c", "-ec"):
-            return text
-    return ""
-
-
-def _started_by_shell(words: list[str], committed: Set[str]) -> str | None:
-    """The Makefile, or the last script, of a command that names no script itself: `make`, `sh -c TEXT`."""
-    text = _PATH.findall(shell_text(words))
-    if words[:1] == ["make"] or "make" in text:
+def _started(words: list[str], committed: Set[str]) -> str | None:
+    """The Makefile, or the last script, of a command or a shell's line that names no script of its own."""
+    if "make" in words:
         return next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in committed), None)
-    scripts = [posixpath.normpath(word) for word in text if word.endswith(_CODE_SUFFIXES)]
+    scripts = [posixpath.normpath(word) for word in words if word.endswith(_CODE_SUFFIXES)]
     scripts = [path for path in scripts if path in committed]
     return scripts[-1] if scripts else None
 

@@ -87,20 +87,22 @@ class SeedCheck:
         if problem:
             return _unproved(problem, values)
         left = limit_s - first.seconds
-        self.tell(f"  again with the same seed, then with another, for at most {left:.0f} s")
+        self.tell(f"  again with the same seed, for at most {left / 2:.0f} s")
         again = self._run(left / 2, count, SEED)
         repeated = printed_values(self.config, again)
         seen = [*values, *repeated]
-        problem = _why_not(again, repeated, values)
+        problem = _why_not(again, repeated, values, "the same seed")
         if problem:
             return _unproved(problem, seen)
         difference = _difference(values, repeated, _is_whole(first, again))
         if difference is not None or not self._has_way:
             return SeedProof(None, self._without_another(difference, values[-1]), tuple(seen))
-        other = self._run(left - again.seconds, count, OTHER_SEED)
+        left -= again.seconds
+        self.tell(f"  again with another seed, for at most {left:.0f} s")
+        other = self._run(left, count, OTHER_SEED)
         printed = printed_values(self.config, other)
         seen += printed
-        problem = _why_not(other, printed, values)
+        problem = _why_not(other, printed, values, "another seed")
         if problem:
             return _unproved(problem, seen)
         difference = _difference(values, printed, _is_whole(first, other))
@@ -149,8 +151,8 @@ class SeedCheck:
 
 
 def printed_values(config: Config, probed: Probed) -> list[str]:
-    """The numbers of the metric, as the program printed them; none if it does not print it."""
-    texts = {metrics.STDOUT: probed.out, metrics.STDERR: probed.err}
+    """The numbers of the metric, as the program printed or wrote them; none if it does not."""
+    texts = dict(probed.files) | {metrics.STDOUT: probed.out, metrics.STDERR: probed.err}
     content = texts.get(config.train.metrics, b"")
     if probed.outcome is not TrialOutcome.COMPLETED:
         # Its last line may not be whole.
@@ -173,15 +175,16 @@ def jax_note(program: Program, seed: ProgramSeed) -> str:
 def _comparable(config: Config, first: Probed, values: list[str], limit_s: float) -> tuple[int | None, str]:
     """How many numbers are compared (None: all of two whole runs), or why there is no use in running it again."""
     source = config.train.metrics
-    if source not in metrics.PRINTED:
-        return None, f"runs are compared by what they print, and the metric is in {source}"
     if first.stopped:
         return None, "you ended the first run"
     if not values:
-        return None, f"{config.metric.primary} was not printed in this time"
+        return None, f"the first run shows no number of {config.metric.primary}"
     left = limit_s - first.seconds
     if first.outcome is TrialOutcome.COMPLETED and 2 * SLACK * first.seconds <= left:
         return None, ""
+    if not first.times and left > 0 and source in metrics.PRINTED and len(values) >= FEWEST:
+        # An earlier command's run, of which the times were not kept.
+        return FEWEST, ""
     in_time = [at for at in first.times.get((source, config.metric.primary), []) if 2 * SLACK * at <= left]
     if len(in_time) < FEWEST:
         return None, f"takes too long for two more runs in {limit_s:.0f} s; --probe-seconds gives them more time"
@@ -192,14 +195,16 @@ def _is_whole(*runs: Probed) -> bool:
     return all(run.outcome is TrialOutcome.COMPLETED for run in runs)
 
 
-def _why_not(run: Probed, values: list[str], first: list[str]) -> str:
-    """Why a run cannot be compared with the first one; empty if it can."""
+def _why_not(run: Probed, values: list[str], first: list[str], seed: str) -> str:
+    """Why a run with `seed` cannot be compared with the first one; empty if it can."""
     if run.stopped:
-        return "you ended a run"
+        return f"you ended the run with {seed}"
     if run.failed:
-        return f"a second run failed: {run.message}"
+        return f"with {seed} it failed: {run.message}"
     if run.outcome is not TrialOutcome.COMPLETED and min(len(values), len(first)) < FEWEST:
-        return "a second run took longer"
+        return f"with {seed} it took longer"
+    if not values:
+        return f"with {seed} it did not print the metric"
     return ""
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption.own_python import PYTHON, PythonChoice, interpret, program_index
-from autolab.adoption.program_sources import shell_text
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
+from autolab.lab.trial_python import shell_line
 from autolab.sandbox.environment import PYTHON_PATH, SYSTEM_PATH
 
 _SCRIPT = re.compile(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$")
@@ -47,7 +47,8 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
     given = None if python is None else python_path(repository, python)
     _refuse_shell(command)
     words, choice = interpret(repository, _words(repository, command), given)
-    script = _script(repository, words)
+    line = shell_line(words)
+    script = _script_of_line(repository, line) if line else _script(repository, words)
     text, neighbours = "", ""
     if script is not None:
         text = repository.text(script)
@@ -63,7 +64,7 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
         env["PYTHONPATH"] = "yours leads into the repository"
     # Trials find the programs of its folder too, such as torchrun.
     # A script of another language, or the text of `sh -c TEXT`, may start Python, which trials find on their PATH.
-    other = shell_text(words) if script is None or script.endswith(".py") else text
+    other = line if script is None or script.endswith(".py") else text
     starts_python = _STARTS_PYTHON.search(other) is not None
     is_used = PYTHON in words or _has(choice.folder, first) or given is not None or starts_python
     return Program(command_line(words), script, text, neighbours, env, choice if is_used else None)
@@ -78,17 +79,30 @@ def _refuse_shell(command: str | None) -> None:
     """UsageError: the command needs a shell, and none runs it."""
     if command is None:
         return
+    reader = shlex.shlex(command, posix=True, punctuation_chars="&|;<>")
+    reader.whitespace_split = True
+    reader.commenters = ""
     try:
-        # What stands in quotes is an argument: of `sh -c`, say.
-        words = shlex.split(command)
+        words = list(reader)
     except ValueError:
-        words = command.split()
+        return  # `_words` says what is wrong with its quotes
     for word in words:
-        if word in ("&&", "||", "|", ";", ">", ">>", "<", "2>&1", "&"):
+        # In quotes they belong to a longer word: `sh -c 'make && ./train'` runs.
+        if word and not word.strip("&|;<>"):
             raise UsageError(
-                f"--train-command: {word} is for a shell, and none runs the command; write sh -c '{command}', or name a"
-                " committed script"
+                f"--train-command: {word} is for a shell, and none runs the command; write"
+                f" {shlex.join(['sh', '-c', command])}, or name a committed script"
             )
+
+
+def inner_words(line: str) -> list[str]:
+    """The words of all commands in a line for a shell."""
+    reader = shlex.shlex(line, posix=True, punctuation_chars="&|;<>")
+    reader.whitespace_split = True
+    try:
+        return [word for word in reader if word.strip("&|;<>")]
+    except ValueError:
+        return line.split()
 
 
 def _imports_by_variable(repository: Repository) -> bool:
@@ -123,7 +137,9 @@ def _script(repository: Repository, words: list[str]) -> str | None:
         path = _module_file(repository, name)
         if path is not None:
             return path
-        raise _missing_script(repository, f"{name}: not in the last commit")
+        # Such as `python -m torch.distributed.run train.py`: the script comes behind the module.
+        if not any(_is_file(repository, word) for word in words[words.index("-m") + 2 :]):
+            raise _missing_script(repository, f"{name}: not in the last commit")
     for word in words:
         if not word.startswith("-") and _is_file(repository, word):
             return str(PurePosixPath(word))
@@ -137,6 +153,18 @@ def _script(repository: Repository, words: list[str]) -> str | None:
     if PYTHON in words:
         raise _missing_script(repository, "no script is named")
     # Such as `make train`, which does not say what it runs.
+    return None
+
+
+def _script_of_line(repository: Repository, line: str) -> str | None:
+    """The first committed file that a line for a shell names, below the folder that `cd` leads to; else None."""
+    folder = PurePosixPath()
+    words = inner_words(line)
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "cd":
+            folder = folder / word
+        elif not word.startswith("-") and _is_file(repository, str(folder / word)):
+            return str(folder / word)
     return None
 
 

@@ -40,7 +40,7 @@ def with_submodules(
         yield from with_submodules(module, inner, root, common, f"{name}/", depth + 1)
 
 
-class _Module(Plumbing):
+class _SubmoduleReader(Plumbing):
     """The repository of one submodule."""
 
     def holds(self, commit: str) -> bool:
@@ -50,7 +50,7 @@ class _Module(Plumbing):
         return self._files_in(commit)
 
 
-def _open(root: Path, name: str, common: Path) -> _Module | None:
+def _open(root: Path, name: str, common: Path) -> _SubmoduleReader | None:
     """The repository of the submodule at this path; None if there is none."""
     link = root / name / ".git"
     place = link
@@ -61,4 +61,4 @@ def _open(root: Path, name: str, common: Path) -> _Module | None:
     is_own = any(real.is_relative_to(os.path.realpath(folder)) for folder in (root / name / ".git", common / "modules"))
     if not is_own or not (real / "HEAD").is_file():
         return None
-    return _Module(GitPlace(real, root / name), real)
+    return _SubmoduleReader(GitPlace(real, root / name), real)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from autolab.errors import LabError
@@ -45,3 +46,13 @@ def command_words(command: str) -> list[str]:
     if words and words[0].removeprefix("./") in OWN_PYTHON:
         words[0] = "{python}"
     return words
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """The line that `sh -c LINE` gives a shell, also behind `env`; empty if the command is none of that form."""
+    if len(words) < 3:
+        return ""
+    program, option, line = words[-3:]
+    if os.path.basename(program) in ("sh", "bash", "dash", "zsh") and option in ("-c", "-ec"):
+        return line
+    return ""

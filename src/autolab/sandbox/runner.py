@@ -301,8 +301,7 @@ class JobRunner:
                     elif not output.pump(key.fd):
                         selector.unregister(key.fd)
                     elif self.job.get("news"):
-                        # For a caller that follows what the job prints; white space before the reply.
-                        self.control.sendall(b"\n")
+                        self.tell_news()
                 # Before the limits: a program that ended by itself is judged by its end.
                 if leader.pid in self.reaped:
                     return None
@@ -311,6 +310,12 @@ class JobRunner:
                 if limit := watcher.look(lambda: below(os.getpid(), process_table())):
                     return limit
         return TrialOutcome.TIMEOUT
+
+    def tell_news(self) -> None:
+        """For a caller that follows what the job prints; white space before the reply."""
+        # Of a caller that is busy: what it has not read yet says the same.
+        with contextlib.suppress(BlockingIOError):
+            self.control.send(b"\n", socket.MSG_DONTWAIT)
 
     def reap(self) -> bool:
         """Takes in the dead below this process; True if others still live."""

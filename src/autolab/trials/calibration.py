@@ -247,7 +247,7 @@ def _compare(base: Sequence[float], altered: Sequence[float], deviation: float, 
 def _rounding(config: Config) -> float:
     """The standard deviation of a difference of two numbers that are rounded to the metric's quantum (Sheppard)."""
     # A number that is rounded to a step h is off by a uniform error of variance h^2/12.
-    return 0.0 if config.metric.quantum is None else config.metric.quantum / 6**0.5
+    return 0.0 if config.quantum is None else config.quantum / 6**0.5
 
 
 def _pairs(config: Config, deviation: float) -> int | None:
@@ -283,7 +283,7 @@ def _advice(calibration: Calibration, config: Config) -> list[str]:
 
 def _equal_seeds(calibration: Calibration, config: Config) -> str:
     """The advice for a baseline whose result no seed changes."""
-    quantum = config.metric.quantum
+    quantum = config.quantum
     if quantum is not None:
         below = f"the noise is below what is printed ({quantum:g})"
         return (

@@ -98,11 +98,16 @@ class Reading(NamedTuple):
         return _value(self.text) is not None or self.has_comma
 
     @property
+    def bare(self) -> str:
+        """The text without what follows its number: `0.31` of `0.31 after 170 batches`."""
+        return _PHRASE.sub("", self.text)
+
+    @property
     def decimals(self) -> int:
         """Digits after the point of the number as it was printed: 4 of 0.0312 and of 9800/10000, 6 of 3.00e-04."""
         if self.number is None:
             return 0
-        printed = _PHRASE.sub("", self.text)
+        printed = self.bare
         ratio = _RATIO.fullmatch(printed)
         text = printed.rstrip("%").strip()
         if ratio is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Finding, Hypothesis, MaxPairs
@@ -36,7 +37,7 @@ def _entry_files(design: Design) -> tuple[str, ...]:
     """The files of which one must exist; empty if the command names no file of the lab."""
     entry = design.entrypoint
     if entry.module is not None:
-        return _module_files(entry.module)
+        return _module_files(entry.module, ["src"])
     command = entry.command or ""
     try:
         words = command_words(command)
@@ -45,7 +46,9 @@ def _entry_files(design: Design) -> tuple[str, ...]:
         return (command,)
     # Not the first word, which is the program itself.
     if "-m" in words[1:-1]:
-        return _module_files(words[words.index("-m", 1) + 1])
+        # `python -m torch.distributed.run train.py` runs the script.
+        scripts = [word.removeprefix("./") for word in words if word.endswith(".py")]
+        return (*_module_files(words[words.index("-m", 1) + 1], _import_folders(words)), *scripts)
     if words and words[0].startswith("./"):
         return (words[0].removeprefix("./"),)
     # The first script is the program; a later one may be an argument that it writes.
@@ -55,10 +58,21 @@ def _entry_files(design: Design) -> tuple[str, ...]:
     return ()
 
 
-def _module_files(module: str) -> tuple[str, ...]:
+def _import_folders(words: Sequence[str]) -> list[str]:
+    """Where a module may lie besides the top: `src`, and the folders of PYTHONPATH in the command."""
+    folders = ["src"]
+    for word in words:
+        if word.startswith("PYTHONPATH="):
+            folders += filter(None, word.removeprefix("PYTHONPATH=").split(":"))
+    return folders
+
+
+def _module_files(module: str, folders: Sequence[str]) -> tuple[str, ...]:
     path = module.replace(".", "/")
     # A namespace package has no __init__.py, and runs by its __main__.py.
-    return (f"{path}.py", f"{path}/__init__.py", f"{path}/__main__.py")
+    files = [f"{path}.py", f"{path}/__init__.py", f"{path}/__main__.py"]
+    below = [os.path.normpath(f"{folder}/{file}") for folder in folders for file in files]
+    return (*files, *below)
 
 
 def _metric_findings(design: Design, hypothesis: Hypothesis, config: Config) -> list[Finding]:

@@ -27,6 +27,7 @@ class Metric(Record):
     """The metric that decides, its direction, and the smallest difference worth having, in the metric's units.
 
     `quantum` is the step in which a training prints it, in its units too: 0.01 of `3.90`. null: all digits are there.
+    It does not count for the numbers of an evaluator.
     """
 
     primary: str
@@ -34,12 +35,6 @@ class Metric(Record):
     success_delta: Positive
     report: tuple[str, ...] = ()
     quantum: Positive | None = None
-
-    @property
-    def hides_success(self) -> bool:
-        """Whether `success_delta` is below the step in which the metric is printed."""
-        # A step of 0.1 need not be the nearest number to a delta that was computed.
-        return self.quantum is not None and self.success_delta < self.quantum * (1 - 1e-9)
 
 
 class TimeLimit(Record):
@@ -383,6 +378,11 @@ class Config(Record):
     docs: Docs = Docs()
     push: Literal["never", "kept", "always"] = "never"
     tracking: tuple[str, ...] = ()
+
+    @property
+    def quantum(self) -> float | None:
+        """The step of the numbers that decide; None if they have all their digits."""
+        return self.metric.quantum if self.evaluate is None else None
 
     @property
     def data_entries(self) -> tuple[DataEntry, ...]:

@@ -57,19 +57,20 @@ class Reached:
         return [file for file in self.files if file.language == language]
 
 
-def reach(command: str, read: Read) -> Reached:
-    """What `command` reaches of the repository that `read` reads."""
-    walk = _CommandWalk(read)
-    walk.command(command, 1.0, frozen=True)
+def reach(command: str, read: Read, folder: str = "") -> Reached:
+    """What `command`, run in a folder of it, reaches of the repository that `read` reads."""
+    walk = _CommandWalk(read, folder)
+    walk.whole(command)
     return walk.reached
 
 
 class _CommandWalk:
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, folder: str = "") -> None:
         self.reached = Reached()
         self._read_file = read
         self._texts: dict[str, str | None] = {}
-        self._folder = ""
+        self._folder = folder
+        self._import_folders = ["", "src"]
 
     def _read(self, path: str) -> str | None:
         if path not in self._texts:
@@ -87,6 +88,17 @@ class _CommandWalk:
 
     # commands
 
+    def whole(self, line: str) -> None:
+        """The lab's own command. No shell runs it, so `&&` is often within a word in quotes: that of `sh -c`."""
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = line.split()
+        if any(word in ("&&", "||", ";", "|") for word in words):
+            self.command(line, 1.0, frozen=True)
+        else:
+            self._part(words, 1.0, True)
+
     def command(self, line: str, rank: float, *, frozen: bool) -> None:
         """`frozen`: the words are the lab's own, so what they set is set for every candidate."""
         for physical in re.sub(r"\\\n", " ", line).split("\n"):
@@ -94,10 +106,14 @@ class _CommandWalk:
                 self._part(words, rank, frozen)
 
     def _part(self, words: list[str], rank: float, frozen: bool) -> None:
+        if words[:1] == ["env"]:
+            words = words[1:]
         while words and re.match(r"[A-Za-z_]\w*=", words[0]):
             if frozen:
                 name, value = words[0].split("=", 1)
                 self.reached.flags[normal_name(name)] = value
+                if name == "PYTHONPATH":
+                    self._import_folders = [*value.split(":"), *self._import_folders]
             words = words[1:]
         if words[:1] == ["cd"] and len(words) > 1:
             self._folder = _plain(f"{self._folder}/{words[1]}")
@@ -134,7 +150,8 @@ class _CommandWalk:
         """Add the file that a word of a command names."""
         if word == "-m":
             module = after.replace(".", "/")
-            names = [f"{module}.py", f"{module}/__main__.py", f"src/{module}.py", f"src/{module}/__main__.py"]
+            ends = (".py", "/__main__.py")
+            names = [_plain(f"{folder}/{module}{end}") for folder in self._import_folders for end in ends]
             return any(self._script(name, rank) for name in names)
         match = _FLAG.match(word)
         path = self._in_folder(match[2] if match else word)
@@ -263,7 +280,7 @@ class _CommandWalk:
             top = name.partition(".")[0]
             if top in sys.stdlib_module_names:
                 return
-            places = list(dict.fromkeys([str(PurePosixPath(path).parent), self._folder, "", "src"]))
+            places = list(dict.fromkeys([str(PurePosixPath(path).parent), self._folder, *self._import_folders]))
         for place in places:
             for end in (".py", "/__init__.py"):
                 yield _plain(f"{place}/{parts}{end}")
