@@ -40,7 +40,7 @@ from autolab.trials import bound_data, containment, fetched_data, interpreter
 from autolab.trials.bound_data import BoundData
 from autolab.trials.fetched_data import FetchRecord
 from autolab.trials.inputs import hidden_from_trials
-from autolab.trials.job import LINK_WORDS, data_name, link_words
+from autolab.trials.job import COPYING, LINK_WORDS, data_name, link_words
 
 PROXIES = tuple(name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word.upper()}_PROXY"))
 """Variables that name the way to the network."""
@@ -53,17 +53,16 @@ _WAYS_OUT = {
     TrialOutcome.OUT_OF_MEMORY: "; --memory-gb allows more",
     TrialOutcome.TIMEOUT: "; --hours allows more",
 }
-_SCRIPT = f"""
+_SCRIPT = """
 set -e
 code=$1 copy=$2 links=$3
 shift 3
-mkdir -p "$copy" "$TMPDIR"
-cp -R "$code/." "$copy"
-chmod -R u+w "$copy"
+mkdir -p "$TMPDIR"
+COPYING
 cd "$copy"
-{bound_data.LINKING}
+LINKING
 exec "$@"
-"""
+""".replace("COPYING", COPYING).replace("LINKING", bound_data.LINKING)
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,26 @@ COPY = "copy"
 ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy"
 SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
 """Parts of the hashed text of a content key."""
+COPYING = """
+mkdir -p "$copy"
+chmod 711 "$copy"
+if [ -n "$(find "$copy" -prune -perm 711)" ]; then
+    chmod 755 "$copy"
+    cp -R "$code/." "$copy"
+    chmod -R u+w "$copy"
+else
+    tar -C "$code" --mode=u+w -cf - . | tar -C "$copy" -xmf -
+fi
+"""
+"""A piece of a shell script that makes a copy of the read-only code that can be written to.
+
+At containment `partial` a change of mode does nothing: there files and folders have to be writable when they are made.
+"""
 _COPYING_SCRIPT = """
 set -e
 code=$1 copy=$2 metrics=$3 links=$4 constants=$5
 shift 5
-mkdir -p "$copy"
-cp -R "$code/." "$copy"
-chmod -R u+w "$copy"
+COPYING
 cd "$copy"
 LINKINGif [ -n "$metrics" ]; then rm -f "$metrics"; fi
 while [ "$constants" -gt 0 ]; do
@@ -65,7 +78,7 @@ fi
 cd /
 rm -rf "$copy" 2>/dev/null || true
 exit $status
-""".replace("LINKING", bound_data.LINKING)
+""".replace("COPYING", COPYING).replace("LINKING", bound_data.LINKING)
 """Runs the command in a copy of the code that it may write to. The copy begins without the metrics file, which may be
 committed and old. Links in the copy lead to training data. The seed takes the place of the constants in it:
 `SeedConstant.shell_words`, four words each."""
