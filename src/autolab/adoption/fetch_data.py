@@ -44,6 +44,8 @@ from autolab.trials.job import COPYING, LINK_WORDS, data_name, link_words
 
 PROXIES = tuple(name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word.upper()}_PROXY"))
 """Variables that name the way to the network."""
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name the certificates of a network with its own."""
 OUTPUT_BYTES = 256 * 2**20
 PROCESSES = 1024
 NEWS_S = 0.2
@@ -305,6 +307,10 @@ def _environment(python: str, home: Path, tell: Callable[[str], None]) -> dict[s
             tell(f"note: {name} holds a password and is not passed on")
         elif value:
             environment[name] = value
+    for name in CERTIFICATES:
+        # Elsewhere the command could not read them, and would not do without.
+        if os.environ.get(name, "").startswith(("/etc/ssl/", "/etc/pki/", "/usr/")):
+            environment[name] = os.environ[name]
     return environment
 
 

@@ -29,6 +29,7 @@ UNSEEDED = 0
 """What `{seed}` is in a command that belongs to no seed: a prediction, a check."""
 HOLDOUT = "holdout"
 """The step, and its folder, that predicts for the holdout."""
+CERTIFICATES = "/etc/ssl/certs"
 LINK_WORDS = 4
 """Words of a link in `bound_data.LINKING`."""
 COPY = "copy"
@@ -248,7 +249,11 @@ class _JobBuilder:
             data = data or f"{{{data_name(number)}}}"
             reads.append(f"{{{data_name(number)}}}")
         environment = self._environment.training("{folder}/train", self._attempt.seed, "{config}", data)
-        environment |= bound_data.offline_variables(self._inputs.bound)
+        offline = bound_data.offline_variables(self._inputs.bound)
+        if offline:
+            environment |= offline
+            # Their client reads the certificates before it learns that it is offline.
+            reads.append(CERTIFICATES)
         # Data at `~/…` is linked into the trial's own home, also if train.env passes the user's.
         if any(bound.entry.in_home for bound in self._inputs.bound):
             environment["HOME"] = "{scratch}"
