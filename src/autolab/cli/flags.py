@@ -146,7 +146,7 @@ class AdoptionFlags(AdoptionRequest):
         reduce: Which number counts if the training gives several: the last, the smallest or the largest.
         metric_pattern: A regular expression with one group around the number, where it has no name of its own.
         direction: Whether a smaller or a larger value is better.
-        delta: The smallest difference worth having, in units of the metric, such as 0.01.
+        delta: The smallest difference worth having, in units of the metric, such as 0.01; else about 1% of its value.
         data: File or folder of data that git does not hold; DATA=AT if the program looks for it at AT. Repeatable.
         python: Python of the trials. A package that has to be compiled must be installed there.
         probe_seconds: Try the training for so long before anything is written (60 if left out); 0 does not try it.
