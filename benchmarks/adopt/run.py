@@ -214,11 +214,11 @@ def table(results: list[Result]) -> str:
         outcome = "ready" if one.ready else "not ready"
         if one.reason:
             outcome += f": {_cell(one.reason)}"
-        ideas = "; ".join(f"{_cell(title)}: {verdict}" for title, verdict in one.ideas) or "-"
+        ideas = "; ".join(f"{_cell(title)}: *{verdict}*" for title, verdict in one.ideas) or "-"
         if one.ideas:
             ideas += f" ({one.budget})"
         cells = (
-            f"{one.source} {one.commit} ({one.name})",
+            f"{one.name} ({one.source.removeprefix('https://github.com/')} {one.commit})",
             str(one.commands),
             outcome,
             _cell(one.calibrated) or "-",

@@ -72,7 +72,7 @@ def test_a_repository_goes_from_init_to_the_outcome_of_an_idea(
     [[title, outcome]] = small["ideas"]
     assert " -> " in title and outcome.endswith(" pairs)")
     assert not missing["ready"] and "other.py" in missing["reason"]
-    assert f"| {title}: {outcome} (24 pairs, 20 s a training) |" in printed.out
+    assert f"| {title}: *{outcome}* (24 pairs, 20 s a training) |" in printed.out
     assert "absent: " in printed.err and "git clone https://example.org/small" in printed.err
     # The checkout is as it was.
     assert [path.name for path in (tmp_path / "repos" / "small").iterdir() if path.name != ".git"] == ["train.py"]

@@ -8,11 +8,13 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from autolab.adoption.repository import Repository
+from autolab.researchers.offline.reached_files import reach
 
 MOST_FILES = 60
 MOST_BYTES = 500_000
@@ -67,6 +69,9 @@ class ProgramSources:
 def read_sources(repository: Repository, script: str | None, words: list[str]) -> ProgramSources:
     """The sources of the program that the command `words` runs; `script` is the committed file that it names."""
     committed = frozenset(repository.git.files(repository.head))
+    built = _built(repository, words) if script is None else ()
+    if built:
+        return ProgramSources(built[0], built[1:], ())
     first = script or _started(words, committed)
     if first is None:
         return ProgramSources(None, (), ())
@@ -92,6 +97,12 @@ def read_sources(repository: Repository, script: str | None, words: list[str]) -
         others=tuple(source for source in sources if source.path != first),
         settings=tuple(source for source in files if source is not None),
     )
+
+
+def _built(repository: Repository, words: list[str]) -> tuple[SourceFile, ...]:
+    """The C sources of the program that make or a compiler builds, without those of the Makefile's other targets."""
+    reached = reach(shlex.join(words), lambda path: repository.git.text(repository.head, path))
+    return tuple(SourceFile(file.path, file.text, None) for file in reached.of("c"))
 
 
 def _started(words: list[str], committed: Set[str]) -> str | None:

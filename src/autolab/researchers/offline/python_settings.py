@@ -31,7 +31,7 @@ _NOT_READ = 1
 
 
 @dataclass(frozen=True)
-class _Module:
+class _SourceModule:
     file: ReachedFile
     tree: ast.Module
     units: dict[str, ast.AST]
@@ -68,7 +68,7 @@ def _targets(text: str) -> list[str]:
     return re.findall(r"_target_:[ \t]*([\w.]+)", text)
 
 
-def _module(file: ReachedFile) -> _Module | None:
+def _module(file: ReachedFile) -> _SourceModule | None:
     tree = parsed(file.text)
     if tree is None:
         return None
@@ -80,13 +80,13 @@ def _module(file: ReachedFile) -> _Module | None:
         # An imported module's own start is not run.
         elif not (file.rank > 1 and isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)):
             rest.append(statement)
-    return _Module(file, tree, units, tuple(rest))
+    return _SourceModule(file, tree, units, tuple(rest))
 
 
-def _live(modules: Sequence[_Module], extra: Iterable[str]) -> dict[str, list[ast.AST]]:
+def _live(modules: Sequence[_SourceModule], extra: Iterable[str]) -> dict[str, list[ast.AST]]:
     """The statements of each file that the script reaches by name."""
     live: dict[str, list[ast.AST]] = {module.file.path: list(module.rest) for module in modules}
-    pending: list[tuple[_Module | None, str]] = [(None, name) for name in extra]
+    pending: list[tuple[_SourceModule | None, str]] = [(None, name) for name in extra]
     for module in modules:
         pending += [(module, name) for statement in module.rest for name in _uses(statement)]
     seen: set[tuple[str, str]] = set()
@@ -149,7 +149,7 @@ class _Reader:
 
     def __init__(
         self,
-        module: _Module,
+        module: _SourceModule,
         live: Sequence[ast.AST],
         reads: Counter[str],
         flags: dict[str, str],
