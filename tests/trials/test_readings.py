@@ -513,6 +513,8 @@ def test_a_table_without_lines_is_read_by_its_header() -> None:
     assert [one.number for one in readings(FASTAI.encode()) if one.name == "valid_loss"] == [0.312345, 0.302345]
     numbers = {one.name: one.number for one in readings(REPORT) if one.number is not None}
     assert numbers["macro avg f1-score"] == 0.95 and "precision" not in numbers
+    prose = b"Starting training\nepoch 1 0.5 0.4\nstep 3 loss 0.5 0.4\n" + b"...\n" * 9 + b"0.3 0.2\n"
+    assert [one.name for one in readings(prose) if one.number is not None] == ["step"]
     found = list(read_lines(FASTAI.encode().split(b"\n"), "stdout", ["accuracy"]))
     assert [one.number for one in found if one.name == "accuracy"] == [0.912345, 0.922345], (
         "a trial finds the column whose rows do not name it"

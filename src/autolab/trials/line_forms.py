@@ -122,7 +122,7 @@ def row(columns: list[str], line: str) -> list[tuple[str, str]]:
     label, values = cells[: -len(columns)], cells[-len(columns) :]
     if len(values) < len(columns) or not all(_CELL.fullmatch(value) for value in values):
         return []
-    if label and not _name(label):
+    if label and (len(columns) < 3 or not _name(label) or any(map(_CELL.fullmatch, label))):
         return []
     return [(" ".join([*label, column]), value) for column, value in zip(columns, values, strict=True)]
 

@@ -39,6 +39,8 @@ DEPTH = 16
 COLUMNS = 2_000
 NAMES = 1_000
 LATE_LINES = 10
+TABLE_GAP = 5
+"""Lines after a header, or a row, of a table without lines, within which its next row stands."""
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.A)
 _NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.I)
@@ -181,12 +183,16 @@ def shown_line(raw: bytes) -> str:
 def _of_text(lines: Iterable[bytes], wanted: Collection[str] | None, form: Form) -> Iterator[Reading]:
     marks = None if wanted is None else [_mark(name) for name in wanted]
     columns: list[str] = []
+    table_end = 0
     for number, raw in enumerate(lines, 1):
         line = shown_line(raw)
-        if columns:
+        if number <= table_end:
             for name, text in line_forms.row(columns, line):
                 yield Reading(name, text, number)
-        columns = _columns(line, wanted) or columns
+                table_end = number + TABLE_GAP
+        new_columns = _columns(line, wanted)
+        if new_columns:
+            columns, table_end = new_columns, number + TABLE_GAP
         # A line in colours was never read in the old form, so it does not count before others.
         leading = None if b"\x1b" in raw else _LEADING.fullmatch(line)
         if marks is None or any(mark in line for mark in marks):
@@ -205,11 +211,11 @@ def _mark(name: str) -> str:
 
 
 def _columns(line: str, wanted: Collection[str] | None) -> list[str]:
-    """The columns that the line gives to a table below it; with `wanted`, none if no name of it ends with one."""
-    columns = line_forms.header(line)
-    if wanted is None:
-        return columns
-    return columns if any(name.endswith(column) for name in wanted for column in columns) else []
+    """The columns that the line gives to a table below it; with `wanted`, none if no name of it is in one."""
+    # A row has the label of a name before its column.
+    if wanted is not None and not any(name.rpartition(" ")[2] in line for name in wanted):
+        return []
+    return line_forms.header(line)
 
 
 def _speaks_of_training(line: str) -> bool:
