@@ -75,13 +75,13 @@ DATA_FORMS: dict[str, Form] = {
     ),
     "data that a program makes": Form(
         {"train.py": TRAIN, "prepare.py": PREPARE, ".gitignore": "data/\n"},
-        settings={"data": "data"},
+        says="autolab.fetched/prepare",
         refusals=(
             Refusal(
                 "",
                 "does not run as a trial yet: one thing is missing, see above",
-                r"missing: data/rows.txt: not there: run the program that makes it, such as prepare.py, then this",
-                done=f"{sys.executable} prepare.py",
+                "missing: data/rows.txt: not there: make it once, with network: autolab fetch -- python prepare.py\n",
+                done=f"{sys.executable} -m autolab fetch -- python prepare.py",
             ),
         ),
     ),
@@ -93,7 +93,7 @@ DATA_FORMS: dict[str, Form] = {
             Refusal(
                 '--train-command "python train.py --rows {folder}/shared/rows.txt"',
                 "one thing is missing, see above",
-                r"shared/rows.txt: a trial does not see it: name its folder: --data \S+shared\n",
+                r"shared/rows.txt: a trial does not see it: name it as data: --data \S+shared\n",
             ),
         ),
         outside={"shared/rows.txt": ROWS},

@@ -16,7 +16,7 @@ NET = ModelClass("Net", "src/pkg/net.py", "pkg.net", "src", False)
 
 
 def model(function: str = "torch.save", form: str = "state", call: str = "Net(4)", **more: Any) -> TrainedModel:
-    is_torch = function == "torch.save"
+    is_torch = function not in ("", "joblib.dump", "pickle.dump")
     saved = SavedModel(function, "out/a.pt", form, "train.py:3", key="weights") if function else None
     cls = NET if is_torch else None
     return TrainedModel(cls, call, (NET,) if is_torch else (), saved, more.get("of_values", False), False, ())
@@ -34,6 +34,9 @@ MODELS = {
     "checkpoint": model(form="checkpoint"),
     "whole": model(form="whole", call=""),
     "settings": model(call="Net(setting('train.py', 'hidden'))"),
+    "safetensors": model("save_file"),
+    "transformers": model("save_pretrained", "pretrained"),
+    "script": model("torch.jit.save", "whole", call=""),
     "joblib": model("joblib.dump", "whole"),
     "pickle": model("pickle.dump", "whole"),
 }
@@ -48,7 +51,7 @@ def test_only_the_rows_of_the_evaluation_are_left_to_fill_in(tmp_path: Path, nam
     text = paths.text(paths.predict)
     ast.parse(text)
     assert ("def setting(" in text) == (name == "settings")
-    if name in ("state", "checkpoint", "whole", "settings"):
+    if name not in ("script", "joblib", "pickle"):
         assert 'sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))' in text
         assert "from pkg.net import Net" in text
 

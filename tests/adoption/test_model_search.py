@@ -106,6 +106,23 @@ def test_where_a_model_is_saved(line: str, path: str) -> None:
     assert model.saved is not None and (model.saved.form, model.saved.path) == ("whole", path)
 
 
+@pytest.mark.parametrize(
+    ("line", "form", "key"),
+    [
+        ("save_file(net.state_dict(), 'net.safetensors')", "state", ""),
+        ("net.module.save_pretrained('best')\ntokenizer.save_pretrained('best')", "pretrained", ""),
+        ("trainer.save_checkpoint('last.ckpt')", "checkpoint", "state_dict"),
+        ("torch.jit.save(net, 'net.ts')", "whole", ""),
+        ("torch.save(optim.state_dict(), 'o.pt')\ntorch.save(net.state_dict(), 'net.pt')", "state", ""),
+    ],
+)
+def test_other_ways_to_save(line: str, form: str, key: str) -> None:
+    model = search(f"net = Net(4)\n{line}\n", net=NET + "\nclass Other(nn.Module):\n    pass\n")
+    assert model.saved is not None and (model.saved.form, model.saved.key) == (form, key)
+    if form in ("state", "pretrained"):
+        assert str(model.cls) == "net:Net"
+
+
 def test_the_place_that_a_class_is_imported_from() -> None:
     save = "torch.save(net.state_dict(), 'a')\n"
     inner = search(f"net = Net(4)\n{save}", path="bin/train.py", src__pkg__model=NET)

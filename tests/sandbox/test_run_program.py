@@ -135,9 +135,17 @@ def test_a_caller_is_told_of_output_and_ends_the_job_once_there_is_enough(tmp_pa
 
 
 def test_to_end_a_job_that_is_over_does_nothing(tmp_path: Path) -> None:
-    ends: list[Callable[[], None]] = []
-    end = execute.run_job(job(tmp_path, "print('number 1')"), ends.append)
-    assert end.outcome is TrialOutcome.COMPLETED and ends
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    ends = []
+
+    def on_output(cancel: Callable[[], None]) -> None:
+        ends.append(cancel)
+        fifo.write_text("go on")
+
+    # It is not over before its output was seen.
+    code = f"print('number 1', flush=True)\nopen({str(fifo)!r}).read()"
+    assert execute.run_job(job(tmp_path, code), on_output).outcome is TrialOutcome.COMPLETED
     ends[-1]()
 
 

@@ -12,9 +12,12 @@ import pytest
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.data_entry import DataEntry
+from autolab.sandbox import execute
+from autolab.sandbox.box import Box
+from autolab.sandbox.environment import SYSTEM_PATH
 from autolab.trials import bound_data
 from autolab.trials.bound_data import BoundData
-from autolab.trials.job import copy_folder, link_words
+from autolab.trials.job import COPYING, copy_folder, link_words
 from autolab.trials.seal import Seals
 
 
@@ -145,3 +148,20 @@ def test_links_lead_to_each_place_and_never_change_the_data(tmp_path: Path) -> N
     weights = home / ".cache" / "torch" / "hub" / "w.bin"
     assert weights.is_symlink() and not weights.parent.is_symlink() and os.access(weights.parent, os.W_OK)
     assert sorted((path, path.is_file() and path.read_text()) for path in tmp_path.glob("[!ch]*/**/*")) == before
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("level", ["full", "partial"])
+def test_the_copy_of_read_only_code_can_be_written_to_at_every_level(tmp_path: Path, level: str) -> None:
+    code = tmp_path / "code"
+    (code / "pkg").mkdir(parents=True)
+    (code / "pkg" / "x.py").write_text("1")
+    (code / "run.sh").write_text("#!/bin/sh\necho ran\n")
+    for path, mode in ((code / "pkg" / "x.py", 0o444), (code / "run.sh", 0o555), (code / "pkg", 0o555), (code, 0o555)):
+        path.chmod(mode)
+    (tmp_path / "own").mkdir()
+    text = f"code=$1 copy=$2{COPYING}cd $copy && ./run.sh && echo 2 >> pkg/x.py && echo 3 > pkg/y && cat pkg/x.py"
+    arguments = ["/bin/sh", "-c", text, "sh", str(code), str(tmp_path / "own" / "copy")]
+    box = Box(level=level, reads=(str(code),), writes=(str(tmp_path / "own"),))
+    ended = execute.run(arguments, code, {"PATH": SYSTEM_PATH}, tmp_path / "logs" / "log", 60, box)
+    assert (ended.code, ended.tail) == (0, "ran\n12")

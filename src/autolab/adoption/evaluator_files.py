@@ -33,6 +33,15 @@ _SUFFIXES = (
     *(".npz", ".npy", ".pkl", ".pickle", ".joblib", ".h5", ".keras", ".onnx"),
 )
 """Of files that hold a model."""
+_TORCH = (
+    "torch.save",
+    "torch.jit.save",
+    "save_file",
+    "safetensors.torch.save_file",
+    "save_pretrained",
+    "save_checkpoint",
+)
+"""Functions that save what predict_torch.py loads."""
 _UNWRAPPED = (
     'weights = {name.removeprefix("_orig_mod.").removeprefix("module."): value for name, value in weights.items()}'
 )
@@ -94,7 +103,7 @@ def skeletons(paths: EvaluatorPaths, metric: str, model: TrainedModel, checkpoin
 
 def _predict_text(model: TrainedModel, checkpoint: str) -> str:
     function = model.saved.function if model.saved is not None else ""
-    is_torch = function == "torch.save" or (model.cls is not None and not function)
+    is_torch = function in _TORCH or (model.cls is not None and not function)
     name = "predict_torch.py" if is_torch else "predict_arrays.py"
     lines, imports = _torch_model(model) if is_torch else _arrays(function)
     text = (SKELETONS / name).read_text()
@@ -122,11 +131,19 @@ def _with_settings(text: str) -> str:
 def _torch_model(model: TrainedModel) -> tuple[str, str]:
     """The body of `load_model`, and the imports that it needs."""
     form = model.saved.form if model.saved is not None else "state"
+    function = model.saved.function if model.saved is not None else ""
+    if function == "torch.jit.save":
+        return "return torch.jit.load(path).eval()", ""
+    if form == "pretrained":
+        name = model.cls.name if model.cls is not None else UNKNOWN
+        return f"return {name}.from_pretrained(path).eval()", _imports(model, "")
     if form == "whole":
         comment = "  # noqa: F401: the saved model names it"
         return 'return torch.load(path, map_location="cpu", weights_only=False).eval()', _imports(model, comment)
     lines: list[str] = []
-    weights = 'torch.load(path, map_location="cpu", weights_only=True)'
+    weights, imports = 'torch.load(path, map_location="cpu", weights_only=True)', ""
+    if function.endswith("save_file"):
+        weights, imports = "load_file(path)", "from safetensors.torch import load_file\n\n"
     if form == "checkpoint":
         assert model.saved is not None
         lines.append('checkpoint = torch.load(path, map_location="cpu", weights_only=False)')
@@ -136,7 +153,7 @@ def _torch_model(model: TrainedModel) -> tuple[str, str]:
         lines += [f"weights = {weights}", _UNWRAPPED]
         weights = "weights"
     lines += [f"model.load_state_dict({weights})", "return model.eval()"]
-    return "\n    ".join(lines), _imports(model, "")
+    return "\n    ".join(lines), imports + _imports(model, "")
 
 
 def _imports(model: TrainedModel, comment: str) -> str:

@@ -163,9 +163,13 @@ def _write(
     for path in missing:
         write_whole(paths.root / path, texts[path])
     tell(f"written, and yours to change: {', '.join(missing)}")
-    for place in open_places(paths):
+    places = list(open_places(paths))
+    for place in places:
         tell(f"  {place}")
-    return f"fill in what stands above, python {paths.maker}, {COMMAND} again"
+    steps = ["fill in what stands above"] if places else []
+    if not (paths.root / paths.split(EVAL)).is_dir():
+        steps.append(f"python {paths.maker}")
+    return ", ".join([*steps, f"{COMMAND} again"])
 
 
 def _model_lines(model: TrainedModel) -> Iterator[str]:

@@ -40,10 +40,12 @@ from autolab.trials import bound_data, containment, fetched_data, interpreter
 from autolab.trials.bound_data import BoundData
 from autolab.trials.fetched_data import FetchRecord
 from autolab.trials.inputs import hidden_from_trials
-from autolab.trials.job import LINK_WORDS, data_name, link_words
+from autolab.trials.job import COPYING, LINK_WORDS, data_name, link_words
 
 PROXIES = tuple(name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word.upper()}_PROXY"))
 """Variables that name the way to the network."""
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name the certificates of a network with its own."""
 OUTPUT_BYTES = 256 * 2**20
 PROCESSES = 1024
 NEWS_S = 0.2
@@ -53,17 +55,16 @@ _WAYS_OUT = {
     TrialOutcome.OUT_OF_MEMORY: "; --memory-gb allows more",
     TrialOutcome.TIMEOUT: "; --hours allows more",
 }
-_SCRIPT = f"""
+_SCRIPT = """
 set -e
 code=$1 copy=$2 links=$3
 shift 3
-mkdir -p "$copy" "$TMPDIR"
-cp -R "$code/." "$copy"
-chmod -R u+w "$copy"
+mkdir -p "$TMPDIR"
+COPYING
 cd "$copy"
-{bound_data.LINKING}
+LINKING
 exec "$@"
-"""
+""".replace("COPYING", COPYING).replace("LINKING", bound_data.LINKING)
 
 
 @dataclass(frozen=True)
@@ -306,6 +307,10 @@ def _environment(python: str, home: Path, tell: Callable[[str], None]) -> dict[s
             tell(f"note: {name} holds a password and is not passed on")
         elif value:
             environment[name] = value
+    for name in CERTIFICATES:
+        # Elsewhere the command could not read them, and would not do without.
+        if os.environ.get(name, "").startswith(("/etc/ssl/", "/etc/pki/", "/usr/")):
+            environment[name] = os.environ[name]
     return environment
 
 

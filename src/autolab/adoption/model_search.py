@@ -22,6 +22,7 @@ _WRAPPERS = frozenset({"compile", "DataParallel", "DistributedDataParallel", "pr
 _REGRESSION = ("mse_loss", "MSELoss", "l1_loss", "L1Loss", "SmoothL1Loss", "HuberLoss", "smooth_l1_loss")
 _SAVES = {
     "torch.save": 1,
+    "torch.jit.save": 1,
     "pickle.dump": 1,
     "joblib.dump": 1,
     "np.save": 0,
@@ -33,6 +34,8 @@ _SAVES = {
     "save_file": 1,
 }
 """Functions that save a model, and which of their arguments is the path."""
+_METHODS = {"save_pretrained": ("pretrained", ""), "save_checkpoint": ("checkpoint", "state_dict")}
+"""Methods that save a model to the path that they get, with form and key; of transformers and of Lightning."""
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 _DEPTH = 12
 """Steps that a value is followed at most: variables may refer to each other."""
@@ -57,8 +60,8 @@ class ModelClass:
 class SavedModel:
     """A call that saves something: the function, the path as far as the sources say it, what is saved.
 
-    `form`: `state` (of a model), `checkpoint` (a dict that has the state under `key`) or `whole`. `entries`: the
-    variables of a checkpoint by key.
+    `form`: `state` (of a model), `checkpoint` (a dict that has the state under `key`), `whole`, or `pretrained` (a
+    folder of transformers). `entries`: the variables of a checkpoint by key.
     """
 
     function: str
@@ -189,7 +192,12 @@ def _saves(source: SourceFile) -> Iterator[SavedModel]:
     for node in ast.walk(source.tree or ast.Module([], [])):
         if not isinstance(node, ast.Call):
             continue
-        function = _dotted(node.func)
+        function, method = _dotted(node.func), _last_name(node.func)
+        if method in _METHODS and node.args and "token" not in function:
+            form, key = _METHODS[method]
+            path, owner = values.path(node.args[0]), function.rpartition(".")[0]
+            variable = owner.removesuffix(".module") if form == "pretrained" else ""
+            yield SavedModel(method, path, form, f"{source.path}:{node.lineno}", key, variable=variable)
         position = _SAVES.get(function)
         if position is None or len(node.args) <= position:
             continue
@@ -228,7 +236,7 @@ def _state_of(node: ast.expr) -> str:
 
 def _most_likely(saves: Sequence[SavedModel]) -> SavedModel | None:
     """The save that is the model's: one of weights before any other, the last one in the sources."""
-    for form in ("state", "checkpoint", "whole"):
+    for form in ("state", "checkpoint", "pretrained", "whole"):
         of_form = [saved for saved in saves if saved.form == form and "optim" not in saved.variable]
         if of_form:
             return of_form[-1]

@@ -41,7 +41,7 @@ class ProgramSeed:
 
 def seeds_libraries(seed: ProgramSeed, program: Program) -> bool:
     """Whether a program that has no seed imports a library that `train.seed_libraries` seeds."""
-    is_python = program.script is not None and program.script.endswith(".py")
+    is_python = program.script is not None and program.script.endswith((".py", ".ipynb"))
     return seed.how == "none" and is_python and bool(_SEEDED_LIBRARY.search(program.text + program.neighbours))
 
 

@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from autolab.adoption.notebooks import ENDING, code_of, notebook_words
 from autolab.adoption.own_python import PYTHON, PythonChoice, interpret, program_index
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
@@ -46,12 +47,13 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
     """
     given = None if python is None else python_path(repository, python)
     _refuse_shell(command)
-    words, choice = interpret(repository, _words(repository, command), given)
+    notebook = notebook_words(repository, None if command is None else _split(command))
+    words, choice = interpret(repository, notebook or _words(repository, command), given)
     line = shell_line(words)
     script = _script_of_line(repository, line) if line else _script(repository, words)
     text, neighbours = "", ""
     if script is not None:
-        text = repository.text(script)
+        text = _text(repository, script)
         neighbours = "\n".join(repository.text(path) for path in _neighbours(repository, script))
     # Trials get few of the user's variables: each one more is a way in for a secret, and for another result.
     env = {}
@@ -66,7 +68,8 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
     # A script of another language, or the text of `sh -c TEXT`, may start Python, which trials find on their PATH.
     other = line if script is None or script.endswith(".py") else text
     starts_python = _STARTS_PYTHON.search(other) is not None
-    is_used = PYTHON in words or _has(choice.folder, first) or given is not None or starts_python
+    names_python = any(word in ("python", "python3") for word in inner_words(line))
+    is_used = PYTHON in words or names_python or starts_python or _has(choice.folder, first) or given is not None
     return Program(command_line(words), script, text, neighbours, env, choice if is_used else None)
 
 
@@ -121,13 +124,23 @@ def _words(repository: Repository, command: str | None) -> list[str]:
         if not repository.holds("train.py"):
             raise UsageError("--train-command: missing, and the last commit has no train.py; such as 'python main.py'")
         return [PYTHON, "train.py"]
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise UsageError(f"--train-command: {command!r}: {error}") from None
+    words = _split(command)
     if not words:
         raise UsageError("--train-command: empty; such as 'python train.py'")
     return words
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"--train-command: {command!r}: {error}") from None
+
+
+def _text(repository: Repository, script: str) -> str:
+    """The text of the script; of a notebook its code."""
+    text = repository.text(script)
+    return code_of(text) if script.endswith(ENDING) else text
 
 
 def _script(repository: Repository, words: list[str]) -> str | None:

@@ -55,6 +55,10 @@ link() {
         make_folder "$3"
         cp -Rsf "$4/." "$3"
         chmod -R u+w "$3" 2>/dev/null || true
+        for folder in "$3" "$3/huggingface" "$3/.cache/huggingface"; do
+            case "$folder" in */huggingface) ;; *) [ -d "$folder/hub" ] || [ -d "$folder/datasets" ] || continue ;; esac
+            rm -f "$folder/token" "$folder/stored_tokens"
+        done
     else
         make_folder "$(dirname "$3")"
         link_into "$4" "$3"
@@ -69,7 +73,7 @@ done
 """A piece of a shell script that makes `links` links, four words each: style, folder, place in that folder, source.
 
 What a commit has beside the data stays. No link is followed to a place: a folder above that is one becomes a folder of
-links, so that nothing is ever made or removed where the data lie."""
+links, so that nothing is ever made or removed where the data lie. Keys of Hugging Face get no link."""
 OFFLINE: Mapping[str, Mapping[str, str]] = {
     ".cache/huggingface": {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 }

@@ -30,6 +30,7 @@ UNSEEDED = 0
 """What `{seed}` is in a command that belongs to no seed: a prediction, a check."""
 HOLDOUT = "holdout"
 """The step, and its folder, that predicts for the holdout."""
+CERTIFICATES = "/etc/ssl/certs"
 LINK_WORDS = 4
 """Words of a link in `bound_data.LINKING`."""
 COPY = "copy"
@@ -38,13 +39,26 @@ ALTERED_SUFFIX, METRICS_FILE, IN_COPY = " altered suffix", "metrics", "in a copy
 SEED_CONSTANT, SEED_LIBRARIES = "seed constant", "seeded libraries"
 MODEL, REPOSITORY = "model", "git repository"
 """Parts of the hashed text of a content key."""
+COPYING = """
+mkdir -p "$copy"
+chmod 711 "$copy"
+if [ -n "$(find "$copy" -prune -perm 711)" ]; then
+    chmod 755 "$copy"
+    cp -R "$code/." "$copy"
+    chmod -R u+w "$copy"
+else
+    tar -C "$code" --mode=u+w -cf - . | tar -C "$copy" -xmf -
+fi
+"""
+"""A piece of a shell script that makes a copy of the read-only code that can be written to.
+
+At containment `partial` a change of mode does nothing: there files and folders have to be writable when they are made.
+"""
 _COPYING_SCRIPT = """
 set -e
 code=$1 copy=$2 metrics=$3 model=$4 links=$5 constants=$6
 shift 6
-mkdir -p "$copy"
-cp -R "$code/." "$copy"
-chmod -R u+w "$copy"
+COPYING
 cd "$copy"
 LINKING# Without separators between words only patterns mean something in a name without quotes.
 blanks=$IFS
@@ -81,7 +95,7 @@ elif [ -n "$model" ] && [ "$status" -eq 0 ]; then
     status=1
 fi
 cd /
-""".replace("LINKING", bound_data.LINKING)
+""".replace("COPYING", COPYING).replace("LINKING", bound_data.LINKING)
 """Runs the command in a copy of the code that it may write to. The copy begins without the files of metrics and model,
 which may be committed and old. Links in the copy lead to training data. The seed takes the place of the constants in
 it: `SeedConstant.shell_words`, four words each."""
@@ -273,7 +287,11 @@ class _JobBuilder:
             data = data or f"{{{data_name(number)}}}"
             reads.append(f"{{{data_name(number)}}}")
         environment = self._environment.training("{folder}/train", self._attempt.seed, "{config}", data)
-        environment |= bound_data.offline_variables(self._inputs.bound)
+        offline = bound_data.offline_variables(self._inputs.bound)
+        if offline:
+            environment |= offline
+            # Their client reads the certificates before it learns that it is offline.
+            reads.append(CERTIFICATES)
         # Data at `~/…` is linked into the trial's own home, also if train.env passes the user's.
         if any(bound.entry.in_home for bound in self._inputs.bound):
             environment["HOME"] = "{scratch}"

@@ -32,8 +32,7 @@ def to_input(rows: np.ndarray) -> torch.Tensor:
 @torch.no_grad()
 def predict(model: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
     outputs = model(to_input(rows))
-    if isinstance(outputs, tuple):
-        outputs = outputs[0]
+    outputs = outputs[0] if isinstance(outputs, tuple) else getattr(outputs, "logits", outputs)
     return outputs.float().numpy()
 
 
