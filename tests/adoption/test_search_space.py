@@ -34,8 +34,8 @@ def test_the_first_settings_are_named_and_the_rest_counted(tmp_path: Path) -> No
     names = [f"lr{number}" for number in range(10)]
     script = "".join(f"{name} = 0.1\n" for name in names) + f"fit({', '.join(names)})\n"
     assert line(tmp_path, script) == (
-        f"the built-in researcher can change {', '.join(names[:8])} and 2 more; a model or a coding agent can change all"
-        " of the code"
+        f"the built-in researcher can change {', '.join(names[:8])} and 2 more; a model or a coding agent can change"
+        " all of the code"
     )
 
 
