@@ -232,6 +232,13 @@ def test_a_folder_outside_that_a_program_makes_is_said_with_what_names_another(
     )
 
 
+def test_a_line_that_begins_as_an_error_comes_before_one_that_speaks_of_something_not_found(
+    repository: Repository,
+) -> None:
+    printed = "NCCL is not found, disabling multi-GPU support\nError: no files match the pattern x*.bin\n"
+    assert cause(ended(out=printed)) == "Error: no files match the pattern x*.bin"
+
+
 def test_all_that_is_missing_is_said_at_once(repository: Repository) -> None:
     error = (
         "urlopen error [Errno -3] Temporary failure in name resolution\n"

@@ -21,7 +21,8 @@ from autolab.trials.job import COPY
 _TRACEBACK = "Traceback (most recent call last):"
 _NO_MODULE = re.compile(r"No module named '?([\w.]+)'?")
 _NO_FILE = re.compile(
-    r"(?:No such file or directory|cannot open|could not open|not found|does not exist)[:\s'\"]+([\w./~ -]+[\w/])"
+    r"(?:No such file or directory|cannot open|could not open|[Ff]ailed to open file|not found|does not exist)"
+    r"[:\s'\"]+([\w./~ -]+[\w/])"
 )
 _FILE_THEN_REASON = re.compile(r"([\w./~-]+/[\w./-]+)['\"]?:? (?:No such file or directory|not found|does not exist)")
 _NO_NETWORK = re.compile(
@@ -49,6 +50,7 @@ _CACHES = {
 }
 """Hosts, and the caches of the libraries that load from them."""
 _ERROR = re.compile(r"\b(error|fatal|cannot|can't|could not|failed|no such|not found|abort|segmentation)\b", re.I)
+_BEGINS_AS_ERROR = re.compile(r"^\s*(?:error|fatal)\b", re.I)
 QUOTED = 300
 """Characters of an error that a finding quotes."""
 DATA_FOLDERS = 4
@@ -115,9 +117,11 @@ def cause(probed: Probed) -> str:
         while frames < len(lines) and lines[frames].startswith((" ", "\t")):
             frames += 1
         return one_line(" ".join(lines[frames : frames + 2]).strip())[:QUOTED]
-    for line in lines:
-        if _ERROR.search(line):
-            return one_line(line.strip())[:QUOTED]
+    # A line that begins so is the error; a compiler's "nvcc not found" may be none.
+    for pattern in (_BEGINS_AS_ERROR, _ERROR):
+        for line in lines:
+            if pattern.search(line):
+                return one_line(line.strip())[:QUOTED]
     printed = [line for line in lines if line.strip()]
     return one_line(printed[-1].strip())[:QUOTED] if printed else ""
 
