@@ -81,3 +81,12 @@ def test_what_is_no_file_of_predictions_is_left_alone(tmp_path: Path) -> None:
         settle_form(path)
         assert isinstance(check_predictions(path, None), Problem)
     assert text.read_text() == "3.5\n" and link.is_symlink() and cut.stat().st_size == 128 + 5 * 8 - 1
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    path, theirs = tmp_path / "predictions.npy", tmp_path / "theirs"
+    np.save(path, np.arange(5))
+    theirs.write_text("theirs")
+    (tmp_path / ".predictions.npy.autolab-tmp").symlink_to(theirs)
+    settle_form(path)
+    assert theirs.read_text() == "theirs" and np.load(path).shape == (5, 1)

@@ -265,7 +265,8 @@ def _unmoved(case: _Case, value: float) -> str:
     rows = np.load(case.predictions, allow_pickle=False)
     if len(rows) < ROWS:
         return ""
-    exchanged = case.predictions.with_name("exchanged.npy")
+    # Not in the folder that predict.py writes in.
+    exchanged = case.folder / "exchanged.npy"
     for shift in EXCHANGES:
         np.save(exchanged, np.roll(rows, shift, axis=0), allow_pickle=False)
         numbers = case.evaluation.score(exchanged, case.split.labels, case.folder)

@@ -79,7 +79,9 @@ def _write(values: npt.NDArray[Any], path: Path) -> bool:
 
     shape = values.shape if values.ndim > 1 else (len(values), 1)
     step = max(1, _AT_ONCE // math.prod(shape[1:]))
-    with path.open("wb") as file:
+    # Of a call that was killed; and no link that a trial may have left there is followed.
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
         header = {"descr": FLOAT32, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(values), step):
