@@ -107,6 +107,16 @@ def test_a_covered_file_cannot_be_read_and_what_lies_beside_it_can(place: Path, 
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("level", ["full", "partial"])
+@pytest.mark.parametrize("network", [True, False])
+def test_a_service_of_this_machine_is_reached_with_network_alone(place: Path, level: str, network: bool) -> None:
+    code = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5); print('reached')"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = boxed(place, level, code, str(server.getsockname()[1]), network=network)
+    assert (ended.last_line == "reached") == network
+
+
+@pytest.mark.process
 def test_at_full_data_is_seen_at_another_place_too_and_cannot_be_written(place: Path) -> None:
     data = place / "data"
     data.mkdir()

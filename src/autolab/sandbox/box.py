@@ -136,6 +136,7 @@ class Enclosure:
     """At `partial`: folders whose entries are seen, though not all of them can be read."""
     seccomp: bytes | None = None
     landlock: bool = False
+    network: bool = False
     files: list[int] = field(default_factory=list)
     status: int | None = None
     """Descriptor from which bubblewrap's reports are read."""
@@ -165,7 +166,7 @@ class Enclosure:
             drop_capabilities()
         no_new_privileges()
         if self.landlock:
-            restrict_paths(self.reads, self.writes, self.lists)
+            restrict_paths(self.reads, self.writes, self.lists, network=self.network)
         if self.seccomp is not None:
             install_filter(self.seccomp)
 
@@ -483,6 +484,7 @@ def _restricted(enclosure: Enclosure, box: Box) -> None:
         enclosure.argv = ["/usr/bin/sandbox-exec", "-p", profile, *enclosure.argv]
         return
     enclosure.landlock = "landlock" not in box.without
+    enclosure.network = box.network
     version = landlock_version()
     if enclosure.landlock and version < LEAST:
         raise OSError(errno.ENOSYS, f"version {version}, and {LEAST} is needed (Linux 6.2)", "landlock")
