@@ -175,7 +175,7 @@ class EvaluatorFlags(EvaluatorRequest):
     """
 
     model: Annotated[str | None, option("MODULE:CLASS")] = None
-    checkpoint: Annotated[str | None, option("PATH")] = None
+    checkpoint: Annotated[str | None, option("FILE")] = None
 
 
 @dataclass(frozen=True)
