@@ -29,6 +29,7 @@ from autolab.lab import redaction
 from autolab.lab.git import Git, common_dir, find_root
 from autolab.lab.schemas.config import Config, Metric
 from autolab.lab.schemas.data_entry import FETCHED, DataEntry
+from autolab.lab.schemas.fetch_record import FetchRecord
 from autolab.lab.trial_python import trial_python
 from autolab.sandbox import execute
 from autolab.sandbox.box import LEVELS, Box
@@ -38,7 +39,6 @@ from autolab.sandbox.exit_record import Exit, TrialOutcome
 from autolab.text import decode, last_line, one_line
 from autolab.trials import bound_data, containment, fetched_data, interpreter
 from autolab.trials.bound_data import BoundData
-from autolab.trials.fetched_data import FetchRecord
 from autolab.trials.inputs import hidden_from_trials
 from autolab.trials.job import COPYING, LINK_WORDS, data_name, link_words
 

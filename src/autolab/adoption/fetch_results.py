@@ -14,9 +14,9 @@ from pathlib import Path
 
 from autolab.errors import LabError
 from autolab.files import write_whole
+from autolab.lab.schemas.fetch_record import FetchedPart, FetchRecord
 from autolab.sandbox.collect import remove_tree
 from autolab.trials import fetched_data
-from autolab.trials.fetched_data import FetchedPart, FetchRecord
 from autolab.trials.seal import Seal
 
 NOT_DATA = frozenset({"__pycache__", ".git", ".ipynb_checkpoints", ".DS_Store"})
@@ -91,7 +91,7 @@ class FetchResult:
 
     def keep(self, store: Path, name: str, record: FetchRecord) -> None:
         """Put the result into the store, in place of an earlier one: whole or not at all."""
-        write_whole(self.folder / FetchRecord.FILE, record.to_json(), mode=0o644)
+        write_whole(self.folder / fetched_data.RECORD, record.to_json(), mode=0o644)
         os.chmod(self.folder, 0o755)
         store.mkdir(exist_ok=True)
         old = self.folder.with_name("old")

@@ -10,40 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from autolab.errors import LabError
 from autolab.lab.schemas.data_entry import FETCHED, HOME, DataEntry
-from autolab.lab.schemas.record import Record
+from autolab.lab.schemas.fetch_record import FetchRecord
 
 REPOSITORY, IN_HOME = "repository", "home"
+RECORD = "record.json"
 PLACES = {REPOSITORY: ".", IN_HOME: HOME}
 """Where in a trial each part is seen."""
-
-
-class FetchedPart(Record):
-    """Files that a command made in the repository or in its home: their number, bytes and hash (`Seal.sha256`)."""
-
-    files: int
-    bytes: int
-    sha256: str
-
-
-class FetchRecord(Record):
-    """What made a folder of the store. `command` is as it was given, `commit` the code that it ran on, in UTC."""
-
-    FILE: ClassVar[str] = "record.json"
-
-    command: str
-    commit: str
-    time: str
-    seconds: float
-    parts: dict[str, FetchedPart]
-
-    def __str__(self) -> str:
-        files = sum(part.files for part in self.parts.values())
-        megabytes = sum(part.bytes for part in self.parts.values()) / 1e6
-        return f"{self.command}: {files} files, {megabytes:.1f} MB, {self.time[:10]}, commit {self.commit[:12]}"
 
 
 def records(common: Path) -> Iterator[tuple[str, FetchRecord]]:
@@ -53,10 +28,10 @@ def records(common: Path) -> Iterator[tuple[str, FetchRecord]]:
         return
     for folder in sorted(store.iterdir()):
         # A folder without a record was not finished: it is made beside, and renamed as a whole.
-        if (folder / FetchRecord.FILE).is_file():
+        if (folder / RECORD).is_file():
             yield (
                 folder.name,
-                FetchRecord.load(folder / FetchRecord.FILE, f"{FETCHED}/{folder.name}/{FetchRecord.FILE}"),
+                FetchRecord.load(folder / RECORD, f"{FETCHED}/{folder.name}/{RECORD}"),
             )
 
 
@@ -70,7 +45,7 @@ def entries(common: Path) -> Iterator[tuple[DataEntry, FetchRecord]]:
 def require_unchanged(root: Path, entry: DataEntry, sha256: str) -> None:
     """LabError: a folder of the store is not what its command made."""
     folder = (root / entry.path).parent
-    record = FetchRecord.load(folder / FetchRecord.FILE, os.path.relpath(folder / FetchRecord.FILE, root))
+    record = FetchRecord.load(folder / RECORD, os.path.relpath(folder / RECORD, root))
     part = record.parts.get(Path(entry.path).name)
     if part is None or part.sha256 != sha256:
         raise LabError(
