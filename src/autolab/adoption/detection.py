@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ def _source(program: Program, metric: str, counts: str) -> Setting:
 def _data(repository: Repository, program: Program, folder: Path | None) -> Iterator[Setting]:
     """The training data: what is given, or the one folder that the script names and that git does not hold."""
     if folder is not None:
-        path = Path(os.path.normpath(repository.root / folder))
+        path = Path(os.path.normpath(repository.root / repository.folder / folder))
         if not path.is_dir():
             raise UsageError(f"--data: {folder}: no such folder, in {repository.root} or absolute")
         if path.is_relative_to(repository.root):
@@ -213,7 +214,8 @@ def _data(repository: Repository, program: Program, folder: Path | None) -> Iter
         yield Setting("data", str(path), GIVEN)
         return
     folders = []
-    for name in dict.fromkeys(_FOLDER.findall(program.text)):
+    names = dict.fromkeys(_FOLDER.findall(program.text))
+    for name in [posixpath.join(repository.folder, name) for name in names]:
         # A committed folder is part of the code that each trial gets.
         if (repository.root / name).is_dir() and not repository.holds(name):
             folders.append(name)
@@ -223,7 +225,8 @@ def _data(repository: Repository, program: Program, folder: Path | None) -> Iter
 
 def _files(repository: Repository, program: Program) -> Iterator[Setting]:
     # The training script itself is what candidates change.
-    measures = [path for path in MEASURES if path != program.script and repository.holds(path)]
+    usual = dict.fromkeys([*MEASURES, *(posixpath.join(repository.folder, path) for path in MEASURES)])
+    measures = [path for path in usual if path != program.script and repository.holds(path)]
     frozen = list(dict.fromkeys([*measures, *FROZEN]))
     yield Setting("files.frozen", frozen, "no candidate may change them; add what else measures")
     table = _table(repository, program)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import os
 import re
 import shutil
@@ -28,11 +27,10 @@ from pathlib import Path
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
 from autolab.lab.plumbing import read_line
-from autolab.lab.trial_python import OWN_PYTHON
+from autolab.lab.trial_python import OWN_PYTHON, env_prefix
 
 PYTHON = "{python}"
 _NAME = re.compile(r"python(3(\.\d+)?)?$")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _FOLDERS = (".venv", "venv", "env")
 _IN_PROJECT = ("uv", "pdm", "rye")
 """Programs whose `run` uses the project's own `.venv`."""
@@ -86,7 +84,7 @@ def interpret(repository: Repository, words: list[str], python: str | None) -> t
     UsageError: an environment or a program that the command names is not there, with the line that helps.
     """
     variables = env_prefix(words)
-    if variables and len(words) > len(variables):
+    if variables:
         rest, choice = interpret(repository, words[len(variables) :], python)
         return [*variables, *rest], choice
     words, named = _unwrapped(repository, words, python is not None)
@@ -107,14 +105,6 @@ def interpret(repository: Repository, words: list[str], python: str | None) -> t
         return words, _first(repository, "python")
     name = "python" if first in (PYTHON, "python", "python3") else first
     return [PYTHON, *words[1:]], _first(repository, name)
-
-
-def env_prefix(words: Sequence[str]) -> list[str]:
-    """`env NAME=VALUE …` at the beginning of a command; empty if it begins otherwise."""
-    if not words or words[0] != "env":
-        return []
-    prefix = list(itertools.takewhile(lambda word: _ASSIGNMENT.match(word), words[1:]))
-    return ["env", *prefix] if prefix else []
 
 
 def _first(repository: Repository, name: str) -> PythonChoice:
@@ -176,8 +166,9 @@ def _candidates(repository: Repository) -> Iterator[_Environment]:
     for folder in (os.environ.get("VIRTUAL_ENV", ""), "" if is_base else conda):
         if folder and not _runs_autolab(folder):
             yield _Environment(Path(folder), "the activated environment")
-    for name in _FOLDERS:
-        yield _Environment(repository.root / name, "the repository's own")
+    for place in dict.fromkeys((repository.root / repository.folder, repository.root)):
+        for name in _FOLDERS:
+            yield _Environment(place / name, "the repository's own")
     yield from _poetry(repository)
     if conda and not _runs_autolab(conda):
         yield _Environment(Path(conda), "the activated environment of conda")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from autolab.adoption.program_probe import Probed
 from autolab.adoption.repository import Repository
@@ -124,19 +125,20 @@ def _known(probed: Probed, repository: Repository, python: str, error: str) -> I
 
 
 def _home_of(module: str, repository: Repository) -> str:
-    """The folder of the repository where Python would find the module, `.` for its top; empty if there is none."""
+    """The folder where Python would find the module, as the program's own folder sees it; empty if there is none."""
     path = module.replace(".", "/")
-    for folder in (".", *SOURCE_FOLDERS):
-        place = path if folder == "." else f"{folder}/{path}"
-        if any(repository.holds(name) for name in (f"{place}.py", f"{place}/__init__.py", place)):
-            return folder
+    for top in dict.fromkeys((repository.folder, "")):
+        for folder in (".", *SOURCE_FOLDERS):
+            place = posixpath.normpath(posixpath.join(top, folder, path))
+            if any(repository.holds(name) for name in (f"{place}.py", f"{place}/__init__.py", place)):
+                return posixpath.relpath(posixpath.join(top, folder), repository.folder or ".")
     return ""
 
 
 def _missing_files(probed: Probed, repository: Repository, error: str) -> Iterator[ProbeFinding]:
     """Files that the error names. Of those that lie in the checkout and not in git, the folder to bind."""
     for name in _named_files(error):
-        path = _in_checkout(name, repository.root)
+        path = _in_checkout(name, repository)
         if path is None:
             yield _outside(name)
         elif (repository.root / path).exists() and not repository.holds(path):
@@ -159,12 +161,13 @@ def _named_files(error: str) -> list[str]:
     return list(dict.fromkeys(paths))[:DATA_FOLDERS]
 
 
-def _in_checkout(name: str, root: Path) -> str | None:
+def _in_checkout(name: str, repository: Repository) -> str | None:
     """A name as a path in the checkout, relative to it; None if it leads elsewhere."""
     marker = "/autolab.probe/attempt/copy/"
     if marker in name:
         return name.partition(marker)[2]
-    path = os.path.normpath(os.path.join(root, os.path.expanduser(name)))
+    root = repository.root
+    path = os.path.normpath(os.path.join(root, repository.folder, os.path.expanduser(name)))
     if path.startswith(f"{root}{os.sep}"):
         return os.path.relpath(path, root)
     return None
