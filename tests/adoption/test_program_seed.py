@@ -112,7 +112,7 @@ COMMANDS = {
     "python train.py --seed 42": "{python} train.py --seed {seed}",
     "python train.py --seed=42 --lr 1": "{python} train.py --seed={seed} --lr 1",
     "python train.py trainer.seed=42": "{python} train.py trainer.seed={seed}",
-    "env SEED=42 python train.py": "env SEED={seed} python train.py",
+    "env SEED=42 python train.py": "env SEED={seed} {python} train.py",
     "python train.py --data_seed 1 --seed {seed}": "{python} train.py --data_seed 1 --seed {seed}",
     "python train.py 'seed={seed}'": "{python} train.py seed={seed}",
 }
