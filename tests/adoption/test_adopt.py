@@ -522,7 +522,7 @@ def test_a_repository_that_is_not_ready_is_refused_with_the_way_out(repository: 
     kit.git("switch", "--quiet", "main")
     sub = LabKit(kit.root / "src", kit.counter)
     sub.root.mkdir()
-    assert "lies in the repository" in refused(sub)
+    assert "src: git does not hold this folder of " in refused(sub)
     kit.git("worktree", "add", "--quiet", "../tree")
     assert "adopt the main checkout" in refused(LabKit(kit.root.parent / "tree", kit.counter))
     assert "note: not committed, so trials do not see: new.py" in guessed(kit)

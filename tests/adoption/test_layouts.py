@@ -9,6 +9,7 @@ from adoption_kit import adopted, refused, repository
 from lab_kit import LabKit
 
 from autolab.errors import GitError
+from autolab.lab import trial_python
 from autolab.lab.git import Change, Git
 from autolab.lab.schemas.config import Config
 from autolab.verifiers.paths import path_policy
@@ -135,3 +136,63 @@ def test_a_script_behind_a_launchers_module_is_the_program(tmp_path: Path) -> No
     kit = repository(tmp_path / "mine", {"train.py": "SEED = 1\nprint(f'val_loss: {SEED}')\n"})
     command = "python -m torch.distributed.run --nproc_per_node 1 train.py"
     assert "train.py: SEED = {seed}" in adopted(kit, "--train-command", command)
+
+
+SMALL = """\
+import argparse
+
+from parts.scale import SCALE
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--seed", type=int, default=1)
+seed = parser.parse_args().seed
+rows = len(open("data/rows.bin").read())
+print(f"val_loss: {SCALE / rows + seed % 97 * 0.0001:.6f}")
+"""
+
+
+def subfolder(kit: LabKit, folder: str) -> LabKit:
+    """The same repository as one sees it who works in a folder of it."""
+    return LabKit(kit.root / folder, kit.counter)
+
+
+@pytest.mark.process
+def test_a_program_in_a_subfolder_runs_there_and_paths_are_those_of_the_repository(tmp_path: Path) -> None:
+    files = {
+        "models/small/train.py": SMALL,
+        "models/small/lib/parts/scale.py": "SCALE = 2.0\n",
+        "eval.py": "",
+        "models/small/eval.py": "",
+        ".gitignore": "*.bin\n",
+    }
+    kit = repository(tmp_path / "mine", files)
+    small = subfolder(kit, "models/small")
+    (small.root / "data").mkdir()
+    (small.root / "data" / "rows.bin").write_text("abcd")
+    options = ("--seed", "1", "--probe-seconds", "30", "--delta", "0.05")
+    made = small.autolab("init", "--from-existing", *options)
+    assert made.code == 0, made.out + made.err
+    config = Config.load(kit.root / Config.FILE)
+    command = "env -C models/small PYTHONPATH=lib {python} train.py --seed {seed}"
+    assert (config.train.command, config.data) == (command, "models/small/data")
+    assert config.files.frozen[:2] == ("eval.py", "models/small/eval.py")
+    assert "next: autolab loop" in made.out and not (small.root / ".autolab").exists()
+    measured = small.autolab("calibrate")
+    assert measured.code == 0 and "val_loss 0.50" in measured.out, measured.out + measured.err
+
+
+@pytest.mark.process
+def test_a_folder_that_git_does_not_hold_is_no_place_to_adopt(tmp_path: Path) -> None:
+    kit = repository(tmp_path / "mine", {"train.py": "print('val_loss: 1')\n"})
+    (kit.root / "own").mkdir()
+    ended = subfolder(kit, "own").autolab("init", "--from-existing", "--probe-seconds", "0")
+    assert ended.code == 1 and "own: git does not hold this folder of " in ended.err
+
+
+def test_where_a_command_runs_and_what_a_shell_gets_is_read_from_its_words() -> None:
+    words = ["env", "-C", "a/b", "X=1", "sh", "-c", "make && ./train"]
+    assert trial_python.env_prefix(words) == words[:4] and trial_python.command_folder(words) == "a/b"
+    assert trial_python.shell_line(words) == "make && ./train"
+    assert trial_python.env_prefix(["env", "python", "train.py"]) == []
+    assert trial_python.command_folder(["env", "X=1", "python"]) == ""
+    assert trial_python.shell_line(["bash", "run.sh"]) == ""

@@ -38,15 +38,16 @@ def given(repository: Repository, texts: Sequence[str]) -> list[DataEntry]:
 
 def _entry(repository: Repository, text: str) -> DataEntry:
     path, at = text, ""
+    here = repository.root / repository.folder
     # A name may hold an equals sign.
-    if "=" in text and not (repository.root / os.path.expanduser(text)).exists():
+    if "=" in text and not (here / os.path.expanduser(text)).exists():
         path, _, at = text.rpartition("=")
-    source = Path(os.path.normpath(repository.root / os.path.expanduser(path)))
+    source = Path(os.path.normpath(here / os.path.expanduser(path)))
     if not path or not source.exists():
-        raise UsageError(f"--data: {path or text}: no such file or folder, in {repository.root} or absolute")
+        raise UsageError(f"--data: {path or text}: no such file or folder, in {here} or absolute")
     if source == repository.root:
         raise UsageError(f"--data: {path}: is the repository itself; name a folder in it")
-    name = os.path.normpath(path)
+    name = os.path.normpath(os.path.join(repository.folder, path))
     if source.is_relative_to(repository.root):
         name = str(source.relative_to(repository.root))
     elif not at:

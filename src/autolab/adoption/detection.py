@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -233,7 +234,8 @@ def _data(repository: Repository, program: Program, texts: Sequence[str]) -> Ite
 def named_folders(repository: Repository, program: Program) -> list[str]:
     """The folders of the checkout that the script names and that git does not hold."""
     folders = []
-    for name in dict.fromkeys(_FOLDER.findall(program.text)):
+    names = dict.fromkeys(_FOLDER.findall(program.text))
+    for name in [posixpath.join(repository.folder, name) for name in names]:
         # A committed folder is part of the code that each trial gets.
         if (repository.root / name).is_dir() and not repository.holds(name):
             folders.append(name)
@@ -254,7 +256,8 @@ def with_data(settings: Sequence[Setting], entries: Sequence[DataEntry]) -> list
 
 def _files(repository: Repository, program: Program) -> Iterator[Setting]:
     # The training script itself is what candidates change.
-    measures = [path for path in MEASURES if path != program.script and repository.holds(path)]
+    usual = dict.fromkeys([*MEASURES, *(posixpath.join(repository.folder, path) for path in MEASURES)])
+    measures = [path for path in usual if path != program.script and repository.holds(path)]
     frozen = list(dict.fromkeys([*measures, *FROZEN]))
     yield Setting("files.frozen", frozen, "no candidate may change them; add what else measures")
     table = _table(repository, program)

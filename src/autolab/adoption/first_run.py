@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from autolab.adoption import asks_git, data_entries, own_python
+from autolab.adoption import asks_git, data_entries
 from autolab.adoption.detection import Setting, with_data
 from autolab.adoption.lab_files import config_text
 from autolab.adoption.probe_findings import ProbeFinding, findings
 from autolab.adoption.program_probe import Probed, ProbeView, probe
 from autolab.adoption.repository import Repository
 from autolab.adoption.seed_proof import first_watch
+from autolab.adoption.training_program import command_line
 from autolab.lab.schemas.config import Config
+from autolab.lab.trial_python import env_prefix
 from autolab.sandbox.exit_record import TrialOutcome
 from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics, readings
@@ -142,7 +144,7 @@ def run_program(
                 tell("  it asks git, which found no repository: trials get a read-only one of what they see")
                 continue
         homes = [finding.python_path for finding in missing if finding.python_path]
-        if homes and not own_python.env_prefix(shlex.split(config.train.command)):
+        if homes and not any(word.startswith("PYTHONPATH=") for word in shlex.split(config.train.command)):
             tell(f"  {missing[0].problem}: PYTHONPATH={homes[0]} is set for it")
             known = [_with_python_path(setting, homes[0]) for setting in known]
             continue
@@ -166,7 +168,10 @@ def _with_python_path(setting: Setting, folder: str) -> Setting:
     if setting.key != "train.command":
         return setting
     reason = f"{setting.reason}; its own modules lie in {folder}"
-    return replace(setting, value=f"env PYTHONPATH={shlex.quote(folder)} {setting.value}", reason=reason)
+    words = shlex.split(str(setting.value))
+    prefix = env_prefix(words)
+    words = [*(prefix or ["env"]), f"PYTHONPATH={folder}", *words[len(prefix) :]]
+    return replace(setting, value=command_line(words), reason=reason)
 
 
 def _texts(probed: Probed) -> tuple[tuple[str, bytes], ...]:

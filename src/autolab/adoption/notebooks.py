@@ -36,14 +36,18 @@ def notebook_words(repository: Repository, words: Sequence[str] | None) -> list[
         if posixpath.basename(words[0]) in _RUNNERS or "nbconvert" in words:
             raise UsageError(f"--train-command: name the notebook alone, so that its numbers are read: {path}")
         return []
-    if not repository.holds(path):
+    if not repository.holds(posixpath.join(repository.folder, path)):
         raise UsageError(f"--train-command: {path}: not in the last commit; name a committed notebook")
     return _command(path)
 
 
 def _only_notebook(repository: Repository) -> list[str]:
-    paths = [path for path in repository.git.files(repository.head) if path.endswith(ENDING)]
-    if not paths or repository.holds("train.py"):
+    own = f"{repository.folder}/" if repository.folder else ""
+    paths = []
+    for path in repository.git.files(repository.head):
+        if path.startswith(own) and path.endswith(ENDING):
+            paths.append(path.removeprefix(own))
+    if not paths or repository.holds(f"{own}train.py"):
         return []
     if len(paths) > 1:
         names = ", ".join(paths[:3])

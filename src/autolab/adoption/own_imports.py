@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption import import_probe
-from autolab.adoption.own_python import env_prefix
 from autolab.errors import LabError
 from autolab.files import write_whole
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
-from autolab.lab.trial_python import command_words, trial_python
+from autolab.lab.trial_python import command_folder, command_words, env_prefix, trial_python
 from autolab.sandbox import execute
 from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
 from autolab.stats.plan import BASE
@@ -47,12 +47,13 @@ _SETUP_NAME = re.compile(r"""^\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
 class Invocation:
     """A training command of Python: its flags, and the script or the module that it runs; the other is empty.
 
-    `variables`: what `env` before it sets."""
+    `variables`: what `env` before it sets. `folder`: where it runs; `script` is relative to the repository."""
 
     flags: tuple[str, ...]
     script: str = ""
     module: str = ""
     variables: tuple[tuple[str, str], ...] = ()
+    folder: str = ""
 
     @classmethod
     def of(cls, command: str) -> Invocation | None:
@@ -63,11 +64,15 @@ class Invocation:
         if not words or words[0] != "{python}":
             return None
         variables = []
-        for word in prefix[1:]:
+        folder = command_folder(command_words(command))
+        for word in prefix[3 if folder else 1 :]:
             name, _, value = word.partition("=")
             variables.append((name, value))
         found = cls._of_python(words)
-        return None if found is None else replace(found, variables=tuple(variables))
+        if found is None:
+            return None
+        script = posixpath.normpath(posixpath.join(folder, found.script)) if found.script else ""
+        return replace(found, script=script, variables=tuple(variables), folder=folder)
 
     @classmethod
     def _of_python(cls, words: Sequence[str]) -> Invocation | None:
@@ -170,7 +175,7 @@ class _Prober:
         request = {
             "root": str(root),
             # What Python puts in front of sys.path: the script's folder, with -m the one that it is started in.
-            "folder": str(script.parent if script is not None else root),
+            "folder": str(script.parent if script is not None else root / self.invocation.folder),
             "script": str(script or ""),
             "module": self.invocation.module,
             "names": list(self.names),
@@ -180,7 +185,7 @@ class _Prober:
         log = place / "answer.json"
         argv = [self.python, *self.invocation.flags, str(import_probe.__file__), str(place / "request.json")]
         variables = environment.training(str(place), 0, None, None) | dict(self.invocation.variables)
-        ended = execute.run(argv, root, variables, log, LIMIT_S)
+        ended = execute.run(argv, root / self.invocation.folder, variables, log, LIMIT_S)
         if not ended.ok:
             reason = ended.missing or ended.last_line or "no answer"
             raise LabError(f"{self.python}: cannot say where it finds modules: {reason}; name another python")

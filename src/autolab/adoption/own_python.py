@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import os
 import re
 import shutil
@@ -96,8 +95,10 @@ def interpret(repository: Repository, words: list[str], python: str | None) -> t
 
 
 def program_index(words: Sequence[str]) -> int:
-    """Where the program stands in a command: behind `env` and the variables that are set for it."""
+    """Where the program stands in a command: behind `env`, the folder that it runs in, and variables set for it."""
     index = 1 if words and words[0] == ENV else 0
+    if list(words[:2]) == [ENV, "-C"]:
+        index = 3
     while index < len(words) and _VARIABLE.match(words[index]):
         index += 1
     return index
@@ -123,14 +124,6 @@ def _interpret(repository: Repository, words: list[str], python: str | None) -> 
         return words, _first(repository, "python")
     name = "python" if first in (PYTHON, "python", "python3") else first
     return [PYTHON, *words[1:]], _first(repository, name)
-
-
-def env_prefix(words: Sequence[str]) -> list[str]:
-    """`env NAME=VALUE …` at the beginning of a command; empty if it begins otherwise."""
-    if not words or words[0] != "env":
-        return []
-    prefix = list(itertools.takewhile(lambda word: _VARIABLE.match(word), words[1:]))
-    return ["env", *prefix] if prefix else []
 
 
 def _first(repository: Repository, name: str) -> PythonChoice:
@@ -192,8 +185,9 @@ def _candidates(repository: Repository) -> Iterator[_Environment]:
     for folder in (os.environ.get("VIRTUAL_ENV", ""), "" if is_base else conda):
         if folder and not _runs_autolab(folder):
             yield _Environment(Path(folder), "the activated environment")
-    for name in _FOLDERS:
-        yield _Environment(repository.root / name, "the repository's own")
+    for place in dict.fromkeys((repository.root / repository.folder, repository.root)):
+        for name in _FOLDERS:
+            yield _Environment(place / name, "the repository's own")
     yield from _poetry(repository)
     if conda and not _runs_autolab(conda):
         yield _Environment(Path(conda), "the activated environment of conda")

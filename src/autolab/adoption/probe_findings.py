@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -167,17 +168,24 @@ def _cached(hosts: Sequence[str]) -> str:
 
 
 def _own_folder(module: str, repository: Repository) -> str:
-    """The folder of the repository from which the module could be imported, `.` if it is the top; empty if none is."""
+    """The folder of the repository from which the module could be imported, as the program's own folder sees it.
+
+    Empty if there is none.
+    """
     path = module.replace(".", "/")
     endings = (f"{path}.py", f"{path}/__init__.py")
-    if any(repository.holds(name) for name in (*endings, path)):
-        return "."
+    here = repository.folder or "."
+    for top in dict.fromkeys((repository.folder, "")):
+        if any(repository.holds(posixpath.join(top, name)) for name in (*endings, path)):
+            return posixpath.relpath(top or ".", here)
     folders = []
     for file in repository.git.files(repository.head):
         if file.endswith(tuple(f"/{ending}" for ending in endings)):
             folders.append(file.partition(f"/{path}")[0])
+    if not folders:
+        return ""
     # A package of that name deep below another is that one's own.
-    return min(folders, key=lambda folder: (folder.count("/"), folder)) if folders else ""
+    return posixpath.relpath(min(folders, key=lambda folder: (folder.count("/"), folder)), here)
 
 
 def _missing_files(
@@ -189,16 +197,16 @@ def _missing_files(
     if not names and not read_only:
         names = _opened_data(probed, repository)
     for name in names:
-        finding = _missing_file(repository, _usual_name(name, bound))
+        finding = _missing_file(repository, _usual_name(name, bound, repository))
         if finding is not None:
             yield finding
     for name in dict.fromkeys(read_only):
-        yield from _read_only_file(_usual_name(name, bound), repository, bound)
+        yield from _read_only_file(_usual_name(name, bound, repository), repository, bound)
 
 
 def _missing_file(repository: Repository, path: str) -> ProbeFinding | None:
     """None for a committed file: why the program does not find that is not known."""
-    inside = _in_checkout(path, repository.root)
+    inside = _in_checkout(path, repository)
     if inside is None:
         return _outside(path, repository.root)
     if not (repository.root / inside).exists():
@@ -216,7 +224,8 @@ def _opened_data(probed: Probed, repository: Repository) -> list[str]:
     """Of an error that names no file: what the program tried to read and what lies in the checkout and not in git."""
     names = []
     for name in probed.opened:
-        if not name.startswith("/") and (repository.root / name).is_file() and not repository.holds(name):
+        path = None if name.startswith("/") else _in_checkout(name, repository)
+        if path is not None and (repository.root / path).is_file() and not repository.holds(path):
             names.append(name)
     return names[:DATA_FOLDERS]
 
@@ -249,7 +258,7 @@ def _read_only_file(path: str, repository: Repository, bound: Sequence[DataEntry
         way_out = f"in .autolab/config.yaml: data: [{{path: {entry.path}, writable: true}}]"
         yield ProbeFinding(problem, way_out, data=(entry.model_copy(update={"writable": True}),))
         return
-    if _in_checkout(path, repository.root) is None:
+    if _in_checkout(path, repository) is None:
         yield _written_outside(path, repository)
 
 
@@ -274,8 +283,8 @@ def _named_files(error: str) -> list[str]:
     return list(dict.fromkeys(paths))[:DATA_FOLDERS]
 
 
-def _usual_name(name: str, bound: Sequence[DataEntry]) -> str:
-    """A path in the trial's own folders as the user would write it: relative, `../…` or `~/…`."""
+def _usual_name(name: str, bound: Sequence[DataEntry], repository: Repository) -> str:
+    """A path in the trial's own folders as the user would write it: relative to where the program runs, or `~/…`."""
     attempt = "/autolab.probe/attempt/"
     upward = max((entry.upward for entry in bound), default=0)
     if attempt not in name:
@@ -288,12 +297,13 @@ def _usual_name(name: str, bound: Sequence[DataEntry]) -> str:
     if first == SCRATCH_FOLDER:
         return f"~/{rest}"
     copy = "/".join([COPY, *["repository"] * upward])
-    return os.path.relpath(inside, copy)
+    return os.path.relpath(inside, os.path.join(copy, repository.folder))
 
 
-def _in_checkout(name: str, root: Path) -> str | None:
-    """A name as a path in the checkout, relative to it; None if it leads elsewhere."""
-    path = os.path.normpath(os.path.join(root, os.path.expanduser(name)))
+def _in_checkout(name: str, repository: Repository) -> str | None:
+    """A name, as the program's own folder sees it, as a path in the checkout; None if it leads elsewhere."""
+    root = repository.root
+    path = os.path.normpath(os.path.join(root, repository.folder, os.path.expanduser(name)))
     if path.startswith(f"{root}{os.sep}"):
         return os.path.relpath(path, root)
     return None

@@ -20,7 +20,9 @@ _STARTS = "which experiments start from"
 
 @dataclass(frozen=True)
 class Repository:
-    """Its root, the commit that is checked out, and the untracked paths, which no commit holds."""
+    """Its root, the commit that is checked out, and the untracked paths, which no commit holds.
+
+    `folder`: the one below the root that was named to adopt, where the program runs; empty for the root."""
 
     root: Path
     git: Git
@@ -28,6 +30,7 @@ class Repository:
     untracked: tuple[str, ...]
     lacks_files: bool = False
     """Whether files of the commit are not fetched, so that nothing can be exported."""
+    folder: str = ""
 
     def holds(self, path: str) -> bool:
         """Whether the commit has the path."""
@@ -38,17 +41,16 @@ class Repository:
         return decode((self.root / path).read_bytes())
 
 
-def open_repository(root: Path, refusals: Refusals) -> Repository:
-    """The repository at `root`; what its user can change beside other things is collected in `refusals`.
+def open_repository(place: Path, refusals: Refusals) -> Repository:
+    """The repository at `place` or above; what its user can change beside other things is collected in `refusals`.
 
     LabError: why no lab can be made of it at all as it stands, and the way out.
     """
-    top = find_root(root) if root.is_dir() else None
-    if top is None:
-        raise LabError(f"{root}: not a git repository; run `git init` there and commit the training program")
+    root = find_root(place) if place.is_dir() else None
+    if root is None:
+        raise LabError(f"{place}: not a git repository; run `git init` there and commit the training program")
     refuse_nested(root)
-    if top != root:
-        raise LabError(f"{root}: lies in the repository {top}; adopt that one: a lab is a whole repository")
+    own = "" if place == root else str(place.relative_to(root))
     # The store lies in `.git`, which a worktree and a submodule share with their main checkout.
     if common_dir(root) != root / ".git":
         raise LabError(f"{root}: a worktree or a submodule of {common_dir(root)}; adopt the main checkout")
@@ -72,7 +74,9 @@ def open_repository(root: Path, refusals: Refusals) -> Repository:
         lacks_files = False
     with refusals.collect():
         _require_refs(git)
-    return Repository(root, git, head, tuple(dirty), lacks_files)
+    if own and git.has_path(head, own) is None:
+        raise LabError(f"{place}: git does not hold this folder of {root}; commit it, or adopt {root}")
+    return Repository(root, git, head, tuple(dirty), lacks_files, own)
 
 
 def distrust(root: Path) -> str:

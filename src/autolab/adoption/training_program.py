@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from autolab.adoption.notebooks import ENDING, code_of, notebook_words
 from autolab.adoption.own_python import PYTHON, PythonChoice, interpret, program_index
 from autolab.adoption.repository import Repository
 from autolab.errors import UsageError
-from autolab.lab.trial_python import shell_line
+from autolab.lab.trial_python import command_folder, env_prefix, shell_line
 from autolab.sandbox.environment import PYTHON_PATH, SYSTEM_PATH
 
 _SCRIPT = re.compile(r"\.(py|sh|jl|R|r|awk|pl|lua|js)$")
@@ -48,7 +49,7 @@ def find_program(repository: Repository, command: str | None, python: Path | Non
     given = None if python is None else python_path(repository, python)
     _refuse_shell(command)
     notebook = notebook_words(repository, None if command is None else _split(command))
-    words, choice = interpret(repository, notebook or _words(repository, command), given)
+    words, choice = interpret(repository, _in_folder(repository, notebook or _words(repository, command)), given)
     line = shell_line(words)
     script = _script_of_line(repository, line) if line else _script(repository, words)
     text, neighbours = "", ""
@@ -98,6 +99,13 @@ def _refuse_shell(command: str | None) -> None:
             )
 
 
+def _in_folder(repository: Repository, words: list[str]) -> list[str]:
+    """The words of a command that runs in the folder that is adopted."""
+    if not repository.folder:
+        return words
+    return ["env", "-C", repository.folder, *words]
+
+
 def inner_words(line: str) -> list[str]:
     """The words of all commands in a line for a shell."""
     reader = shlex.shlex(line, posix=True, punctuation_chars="&|;<>")
@@ -121,7 +129,7 @@ def _has(folder: Path, program: str) -> bool:
 
 def _words(repository: Repository, command: str | None) -> list[str]:
     if command is None:
-        if not repository.holds("train.py"):
+        if not repository.holds(posixpath.join(repository.folder, "train.py")):
             raise UsageError("--train-command: missing, and the last commit has no train.py; such as 'python main.py'")
         return [PYTHON, "train.py"]
     words = _split(command)
@@ -145,21 +153,23 @@ def _text(repository: Repository, script: str) -> str:
 
 def _script(repository: Repository, words: list[str]) -> str | None:
     """The first word that is a committed file; UsageError: a word must be one and is not."""
+    prefix, folder = env_prefix(words), command_folder(words)
+    words = words[len(prefix) :]
     if "-m" in words[:-1]:
         name = words[words.index("-m") + 1]
-        path = _module_file(repository, name)
+        path = _module_file(repository, name, folder)
         if path is not None:
             return path
         # Such as `python -m torch.distributed.run train.py`: the script comes behind the module.
-        if not any(_is_file(repository, word) for word in words[words.index("-m") + 2 :]):
+        if not any(_is_file(repository, posixpath.join(folder, word)) for word in words[words.index("-m") + 2 :]):
             raise _missing_script(repository, f"{name}: not in the last commit")
     for word in words:
-        if not word.startswith("-") and _is_file(repository, word):
-            return str(PurePosixPath(word))
+        path = posixpath.normpath(posixpath.join(folder, word))
+        if not word.startswith("-") and _is_file(repository, path):
+            return path
     for word in words:
-        if _SCRIPT.search(word) and _is_left_out(repository, word):
-            folder = PurePosixPath(word).parent
-            way_out = f"git sparse-checkout add {folder}"
+        if _SCRIPT.search(word) and _is_left_out(repository, posixpath.join(folder, word)):
+            way_out = f"git sparse-checkout add {posixpath.dirname(posixpath.join(folder, word)) or '.'}"
             raise UsageError(f"--train-command: {word}: committed, and not in this sparse checkout; {way_out}")
         if _SCRIPT.search(word):
             raise _missing_script(repository, f"{word}: not in the last commit")
@@ -171,7 +181,7 @@ def _script(repository: Repository, words: list[str]) -> str | None:
 
 def _script_of_line(repository: Repository, line: str) -> str | None:
     """The first committed file that a line for a shell names, below the folder that `cd` leads to; else None."""
-    folder = PurePosixPath()
+    folder = PurePosixPath(repository.folder)
     words = inner_words(line)
     for before, word in zip(["", *words], words, strict=False):
         if before == "cd":
@@ -181,14 +191,15 @@ def _script_of_line(repository: Repository, line: str) -> str | None:
     return None
 
 
-def _module_file(repository: Repository, name: str) -> str | None:
-    """The committed file that `-m name` runs: at the root, else the one below a folder such as `src`."""
+def _module_file(repository: Repository, name: str, folder: str) -> str | None:
+    """The committed file that `-m name` runs in a folder: right there, else the one below a folder such as `src`."""
     inner = name.replace(".", "/")
     files = repository.git.files(repository.head)
     for ending in (f"{inner}.py", f"{inner}/__main__.py", f"{inner}/__init__.py"):
         paths = [path for path in files if path == ending or path.endswith(f"/{ending}")]
         if paths:
-            return min(paths, key=len)
+            own = f"{folder}/" if folder else ""
+            return min(paths, key=lambda path: (not path.startswith(own), len(path)))
     return None
 
 
@@ -238,6 +249,9 @@ def _needs_path(repository: Repository, program: str, choice: PythonChoice) -> b
 
 def python_path(repository: Repository, python: Path) -> str:
     """The interpreter that the user names, as the configuration has it. UsageError: it is no program."""
+    own = repository.root / repository.folder / os.path.expanduser(python)
+    if repository.folder and not python.is_absolute() and own.is_file():
+        python = own.relative_to(repository.root)
     path = repository.root / os.path.expanduser(python)
     if not path.is_file() or not os.access(path, os.X_OK):
         raise UsageError(f"--python: {python}: no such program, in {repository.root} or absolute")

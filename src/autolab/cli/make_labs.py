@@ -83,7 +83,7 @@ def init(
         lab = make_lab(dir, template, seed)
     print(f"lab {lab.lab_id} at {lab.root}")
     command = "autolab loop --max-iterations 3"
-    if Path.cwd() != lab.root:
+    if not Path.cwd().is_relative_to(lab.root):
         command = f"cd {shlex.quote(str(dir))} && {command}"
     print(f"next: {command}")
     return ExitCode.DONE

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 from collections.abc import Callable, Sequence
 
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Finding, Hypothesis, MaxPairs
-from autolab.lab.trial_python import command_words
+from autolab.lab.trial_python import command_folder, command_words, shell_line
 from autolab.stats.rules import FIRST
 from autolab.verifiers.findings import advisory_finding, blocking_finding
 
@@ -44,17 +44,22 @@ def _entry_files(design: Design) -> tuple[str, ...]:
     except ValueError:
         # No command line: reported as a file that does not exist.
         return (command,)
+    # A shell's line names what the shell looks for.
+    if shell_line(words):
+        return ()
+    folder = command_folder(words)
     # Not the first word, which is the program itself.
     if "-m" in words[1:-1]:
         # `python -m torch.distributed.run train.py` runs the script.
-        scripts = [word.removeprefix("./") for word in words if word.endswith(".py")]
-        return (*_module_files(words[words.index("-m", 1) + 1], _import_folders(words)), *scripts)
+        scripts = [posixpath.normpath(posixpath.join(folder, word)) for word in words if word.endswith(".py")]
+        folders = [folder, *(posixpath.join(folder, place) for place in _import_folders(words))]
+        return (*_module_files(words[words.index("-m", 1) + 1], folders), *scripts)
     if words and words[0].startswith("./"):
         return (words[0].removeprefix("./"),)
     # The first script is the program; a later one may be an argument that it writes.
     for word in words[1:]:
         if word.endswith((".py", ".sh")):
-            return (word.removeprefix("./"),)
+            return (posixpath.normpath(posixpath.join(folder, word)),)
     return ()
 
 
@@ -71,7 +76,7 @@ def _module_files(module: str, folders: Sequence[str]) -> tuple[str, ...]:
     path = module.replace(".", "/")
     # A namespace package has no __init__.py, and runs by its __main__.py.
     files = [f"{path}.py", f"{path}/__init__.py", f"{path}/__main__.py"]
-    below = [os.path.normpath(f"{folder}/{file}") for folder in folders for file in files]
+    below = [posixpath.normpath(posixpath.join(folder, file)) for folder in folders for file in files]
     return (*files, *below)
 
 

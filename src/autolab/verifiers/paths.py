@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 import unicodedata
@@ -13,6 +14,7 @@ from pathlib import PurePosixPath
 from autolab.lab.git import Change
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Finding
+from autolab.lab.trial_python import command_folder
 from autolab.sandbox import path_names
 from autolab.sandbox.executed_names import fold, runs_by_itself
 from autolab.verifiers.findings import advisory_finding, blocking_finding, shown_path
@@ -242,7 +244,8 @@ would come before it."""
 def _import_folders(config: Config) -> set[str]:
     """Where the lab's programs import from: its root, and the folder of each program."""
     # Python puts the folder of the script that it runs first on sys.path.
-    programs = config.train.command.split()
+    training = config.train.command.split()
+    programs = [posixpath.join(command_folder(training), word) for word in training]
     if config.predict:
         programs += config.predict.command.split()
     paths = [word for word in programs if word.endswith(".py")]

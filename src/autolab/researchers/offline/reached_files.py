@@ -118,6 +118,8 @@ class _CommandWalk:
         if words[:1] == ["cd"] and len(words) > 1:
             self._folder = _plain(f"{self._folder}/{words[1]}")
             return
+        if words[:2] == ["env", "-C"] and len(words) > 3:
+            self._folder, words = _plain(f"{self._folder}/{words[2]}"), words[3:]
         programs = 0
         for index, word in enumerate(words):
             after = words[index + 1] if index + 1 < len(words) else ""
