@@ -32,6 +32,10 @@ class CommittedFiles:
     def has_path(self, _: str, path: str) -> str | None:
         return "id" if (self.root / path).exists() else None
 
+    def text(self, _: str, path: str) -> str | None:
+        file = self.root / path
+        return file.read_text() if file.is_file() else None
+
 
 def found(root: Path, files: dict[str, str], command: str = "python train.py") -> ProgramSeed:
     for name, text in files.items():
