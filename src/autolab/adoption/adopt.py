@@ -25,17 +25,20 @@ from autolab.adoption.metric_quantum import with_quantum
 from autolab.adoption.own_imports import OwnImports, examine, notes_of
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_libraries
+from autolab.adoption.program_sources import read_sources
 from autolab.adoption.questions import Ask, refuse
 from autolab.adoption.refusals import Refusals
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.search_space import search_space
 from autolab.adoption.seed_proof import SeedCheck, SeedProof, jax_note
+from autolab.adoption.static_needs import later_needs
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError
 from autolab.lab.create import register
 from autolab.lab.git import common_dir
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
+from autolab.lab.trial_python import command_words
 from autolab.sandbox.collect import remove_tree
 from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics
@@ -209,8 +212,13 @@ def _lacking(own_imports: OwnImports, program: Program) -> str:
 
 
 def _problems(plan: _Plan, run: FirstRun) -> list[str]:
-    """What kept the run from its end, with all modules that are missing in one line: a run ends at the first one."""
-    problems = [str(finding) for finding in run.missing]
+    """What kept the run from its end and what its code says that comes next, with all missing modules in one line.
+
+    A run ends at the first thing that is missing.
+    """
+    sources = read_sources(plan.repository, plan.program.script, command_words(plan.program.command)).code
+    later = later_needs(sources, run.missing, has_data=any(setting.key == "data" for setting in run.settings))
+    problems = [str(finding) for finding in (*run.missing, *later)]
     lacking = _lacking(plan.own_imports, plan.program)
     if len(plan.own_imports.lacking) < 2:
         return problems

@@ -197,11 +197,21 @@ def _missing_files(
     if not names and not read_only:
         names = _opened_data(probed, repository)
     for name in names:
-        finding = _missing_file(repository, _usual_name(name, bound, repository))
+        path = _usual_name(name, bound, repository)
+        finding = None if _is_bound(path, repository, bound) else _missing_file(repository, path)
         if finding is not None:
             yield finding
     for name in dict.fromkeys(read_only):
         yield from _read_only_file(_usual_name(name, bound, repository), repository, bound)
+
+
+def _is_bound(path: str, repository: Repository, bound: Sequence[DataEntry]) -> bool:
+    """Whether the program had the file, and fails for another reason."""
+    inside = _in_checkout(path, repository)
+    places = [entry.place for entry in bound if entry.is_relative]
+    if inside is None or not (repository.root / inside).exists():
+        return False
+    return any(PurePosixPath(inside).is_relative_to(place) for place in places)
 
 
 def _missing_file(repository: Repository, path: str) -> ProbeFinding | None:
@@ -221,11 +231,11 @@ def _missing_file(repository: Repository, path: str) -> ProbeFinding | None:
 
 
 def _opened_data(probed: Probed, repository: Repository) -> list[str]:
-    """Of an error that names no file: what the program tried to read and what lies in the checkout and not in git."""
+    """Of an error that names no file: what the program looked for and what lies in the checkout and not in git."""
     names = []
-    for name in probed.opened:
+    for name in (*probed.opened, *probed.looked):
         path = None if name.startswith("/") else _in_checkout(name, repository)
-        if path is not None and (repository.root / path).is_file() and not repository.holds(path):
+        if path is not None and (repository.root / path).exists() and not repository.holds(path):
             names.append(name)
     return names[:DATA_FOLDERS]
 

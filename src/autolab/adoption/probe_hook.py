@@ -1,14 +1,16 @@
-"""Reports which files a Python program opens and which hosts it wants; runs in the program's own interpreter.
+"""Reports which files a Python program wants and which hosts; runs in the program's own interpreter.
 
 A copy of this file, called sitecustomize.py, lies first on its PYTHONPATH. Standard library only, for any Python from
-3.8 on. A line of JSON an event, each value once: ["open", PATH], ["host", NAME], or ["git", ""] if it starts git, in
-the file that AUTOLAB_PROBE names. It must never change what the program does, so that every error of its own is
-swallowed.
+3.8 on. A line of JSON an event, each value once, in the file that AUTOLAB_PROBE names: ["open", PATH], ["look", PATH]
+for what it asks for and does not find, ["host", NAME], or ["git", ""] if it starts git. It must never change what the
+program does, so that every error of its own is swallowed.
 """
 
+import functools
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
@@ -52,7 +54,25 @@ def _watch(report: str) -> None:
         except Exception:
             pass
 
+    def asking(question: "Callable[[Any], bool]") -> "Callable[[Any], bool]":
+        @functools.wraps(question)
+        def ask(path: Any) -> bool:
+            answer = question(path)
+            try:
+                if not answer:
+                    place = os.path.abspath(os.fsdecode(path))
+                    if not place.startswith(ignored) and not place.endswith((".py", ".pyc")):
+                        note("look", place)
+            except Exception:
+                pass
+            return answer
+
+        return ask
+
     sys.addaudithook(hook)
+    # No audit event tells of these questions.
+    for name in ("exists", "isfile", "isdir"):
+        setattr(os.path, name, asking(getattr(os.path, name)))
 
 
 def _run_the_next() -> None:

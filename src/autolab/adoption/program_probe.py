@@ -50,10 +50,10 @@ class Probed:
     """What a program did. `outcome` is that of a trial; `timeout` means that it was still running at the limit.
 
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
-    copy of the code. `hosts` are the names that it tried to reach. `written` are the files that it left in
-    AUTOLAB_TRIAL_DIR. `files` are those with numbers, there or in its copy. `stopped`: the user ended it. `asked_git`:
-    it started git, as far as Python itself can say. `times`: when it printed the numbers of each series, if it was
-    followed.
+    copy of the code; `looked` those that it asked for and did not find. `hosts` are the names that it tried to reach.
+    `written` are the files that it left in AUTOLAB_TRIAL_DIR. `files` are those with numbers, there or in its copy.
+    `stopped`: the user ended it. `asked_git`: it started git, as far as Python itself can say. `times`: when it printed
+    the numbers of each series, if it was followed.
     """
 
     outcome: TrialOutcome
@@ -62,6 +62,7 @@ class Probed:
     out: bytes
     err: bytes
     opened: tuple[str, ...] = ()
+    looked: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     stopped: bool = False
@@ -218,12 +219,15 @@ def _end_of(path: Path) -> bytes:
 def _seen(folder: Path, copy: Path, outcome: TrialOutcome, message: str, seconds: float, stopped: bool) -> Probed:
     opened: dict[str, None] = {}
     hosts: dict[str, None] = {}
+    looked: dict[str, None] = {}
     asked_git = False
     for event, value in _report(folder / "train" / _REPORT):
         if event == "git":
             asked_git = True
         elif event == "host":
             hosts[value] = None
+        elif event == "look":
+            looked[value.removeprefix(f"{copy}/")] = None
         else:
             opened[value.removeprefix(f"{copy}/")] = None
     written = []
@@ -238,6 +242,7 @@ def _seen(folder: Path, copy: Path, outcome: TrialOutcome, message: str, seconds
         out=_text(folder / "logs" / "train.out"),
         err=_text(folder / "logs" / "train.err"),
         opened=tuple(opened),
+        looked=tuple(looked),
         hosts=tuple(hosts),
         written=tuple(written),
         stopped=stopped,
