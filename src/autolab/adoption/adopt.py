@@ -33,7 +33,7 @@ from autolab.adoption.search_space import search_space
 from autolab.adoption.seed_proof import SeedCheck, SeedProof, jax_note
 from autolab.adoption.static_needs import later_needs
 from autolab.adoption.training_program import Program, find_program
-from autolab.errors import LabError
+from autolab.errors import LabError, UsageError
 from autolab.lab.create import register
 from autolab.lab.git import common_dir
 from autolab.lab.lab import Lab
@@ -294,7 +294,7 @@ def _with_metric_of_run(plan: _Plan, run: FirstRun, talk: _Talk) -> list[Setting
         # A user is not asked about half of a run.
         ask = refuse(talk.tell)
         if not run.proposals() and not likely_metrics(plan.program)[1]:
-            return run.settings
+            raise UsageError("--metric: the program came to no number that could decide; name the one that will")
     answer = answers.metric_of_run(plan.program, run, plan.request, ask)
     return _with_metric(plan, run.settings, answer)
 
