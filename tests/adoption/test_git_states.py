@@ -215,7 +215,7 @@ def test_code_that_a_filter_changes_is_refused(tmp_path: Path) -> None:
     # As new as the index, so that git looks at the files again: without the filter they would count as changed.
     (kit.root / "other.py").touch()
     line = refused(kit)
-    assert "other.py: the filter loud changes it at checkout" in line and "--renormalize" in line
+    assert "other.py, train.py: the filter loud changes them at checkout" in line and "--renormalize" in line
 
 
 # a program that asks git
@@ -224,14 +224,14 @@ def test_code_that_a_filter_changes_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "call"),
     [
-        ('COMMIT = subprocess.check_output(["git", "rev-parse", "HEAD"])', '("git", "rev-parse")'),
-        ('COMMIT = os.popen("git describe --always").read()', '("git describe)'),
-        ("import git", "(import git)"),
+        ('COMMIT = subprocess.check_output(["git", "rev-parse", "HEAD"])', '"git", "rev-parse"'),
+        ('COMMIT = os.popen("git describe --always").read()', '"git describe'),
+        ("import git", "import git"),
         ("import gitlab_like", ""),
     ],
 )
-def test_a_program_that_asks_git_is_told_that_a_trial_has_no_repository(tmp_path: Path, line: str, call: str) -> None:
+def test_the_trials_of_a_program_that_asks_git_get_a_repository(tmp_path: Path, line: str, call: str) -> None:
     kit = repository(tmp_path / "mine", {"train.py": f"{TRAIN}{line}\n"})
-    notes = [note for note in adopted(kit).splitlines() if "an export without a repository" in note]
-    assert len(notes) == bool(call)
-    assert all(note.startswith("note: train.py asks git") and call in note for note in notes)
+    said = [row for row in adopted(kit).splitlines() if row.startswith("  train.repository")]
+    assert len(said) == bool(call)
+    assert all(f"true  (train.py: {call}; " in row for row in said)

@@ -138,3 +138,14 @@ def test_a_given_python_needs_no_environment_of_the_wrapper(kit: LabKit) -> None
     said = adopted(kit, "--python", sys.executable, "--train-command", "pixi run python train.py")
     assert f"{sys.executable}  (given)" in said
     assert Config.load(kit.root / Config.FILE).train.command == "{python} train.py"
+
+
+def test_variables_before_the_program_do_not_hide_its_interpreter(kit: LabKit) -> None:
+    environment(kit.root / ".venv")
+    python, command, _ = chosen(kit, "PYTHONPATH=. A=1 python train.py")
+    assert (python, command) == (".venv/bin/python", "env PYTHONPATH=. A=1 {python} train.py")
+
+
+def test_a_command_of_variables_alone_is_refused(kit: LabKit) -> None:
+    line = "--train-command: env A=1: no program is named; such as 'python train.py'"
+    assert line in refused(kit, "--train-command", "env A=1")

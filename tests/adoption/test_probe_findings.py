@@ -11,6 +11,7 @@ from autolab.adoption.probe_findings import cause, findings
 from autolab.adoption.program_probe import Probed
 from autolab.adoption.repository import Repository
 from autolab.lab.git import Git
+from autolab.lab.schemas.data_entry import DataEntry
 from autolab.sandbox.exit_record import TrialOutcome
 
 TRACEBACK = """\
@@ -32,11 +33,24 @@ def ended(err: str = "", out: str = "", outcome: TrialOutcome = TrialOutcome.FAI
     return Probed(outcome, message, 1.0, out.encode(), err.encode(), **more)  # type: ignore[arg-type]
 
 
+COMMITTED = ["data/chars/readme.md", "data/chars/prepare.py", "mine/__init__.py", "mine/loader.py"]
+
+
+class Committed:
+    """What git holds, without a git."""
+
+    def files(self, commit: str) -> list[str]:
+        return COMMITTED
+
+    def text(self, commit: str, path: str) -> str:
+        return "base = os.environ.get('MINE_BASE_DIR', '~/.cache/mine')\n"
+
+
 class Checkout(Repository):
-    """A checkout of which git holds one file beside the data, without a git."""
+    """A checkout of which git holds some files beside the data."""
 
     def holds(self, path: str) -> bool:
-        return path in ("data/chars/readme.md", "mine/__init__.py")
+        return path in COMMITTED
 
 
 @pytest.fixture
@@ -44,7 +58,7 @@ def repository(tmp_path: Path) -> Repository:
     root = tmp_path / "mine"
     (root / "data" / "chars").mkdir(parents=True)
     (root / "data" / "chars" / "train.bin").write_bytes(b"1")
-    return Checkout(root, cast(Git, None), "", ())
+    return Checkout(root, cast(Git, Committed()), "", ())
 
 
 def said(repository: Repository, err: str, **more: object) -> list[str]:
@@ -81,22 +95,21 @@ def test_a_module_of_the_repository_is_told_apart(repository: Repository) -> Non
 def test_data_that_git_does_not_hold_is_found_beside_committed_files(repository: Repository) -> None:
     error = "FileNotFoundError: [Errno 2] No such file or directory: 'data/chars/train.bin'\n"
     (found,) = findings(ended(error), repository, "python3")
-    assert found.data == "data/chars"
-    assert (
-        str(found)
-        == "data/chars/train.bin: not there: git does not hold it, so trials need the folder: --data data/chars"
-    )
+    assert found.data == (DataEntry(path="data/chars"),)
+    line = "data/chars/train.bin: not there: git does not hold it, so trials need it: --data data/chars"
+    assert str(found) == line
 
 
 def test_a_path_in_the_copy_of_the_code_is_one_of_the_checkout(repository: Repository) -> None:
     place = repository.root / ".git" / "autolab.probe" / "attempt" / "copy" / "data" / "chars" / "train.bin"
     (found,) = findings(ended(f"Error: could not open {place}\n"), repository, "python3")
-    assert found.data == "data/chars"
+    assert found.data == (DataEntry(path="data/chars"),)
 
 
 def test_a_file_that_is_nowhere_has_to_be_made(repository: Repository) -> None:
     (line,) = said(repository, "FileNotFoundError: [Errno 2] No such file or directory: 'data/chars/val.bin'\n")
-    assert line == "data/chars/val.bin: not there: run the program that makes it, such as prepare.py, then this again"
+    way_out = "make it once, with network: autolab fetch -- python data/chars/prepare.py"
+    assert line == f"data/chars/val.bin: not there: {way_out}"
 
 
 def test_a_folder_outside_is_named_as_the_data(repository: Repository, tmp_path: Path) -> None:
@@ -104,7 +117,69 @@ def test_a_folder_outside_is_named_as_the_data(repository: Repository, tmp_path:
     corpus.parent.mkdir()
     corpus.write_text("a")
     (line,) = said(repository, f"FileNotFoundError: [Errno 2] No such file or directory: '{corpus}'\n")
-    assert line == f"{corpus}: a trial does not see it: name its folder: --data {corpus.parent}"
+    assert line == f"{corpus}: a trial does not see it: name it as data: --data {corpus.parent}"
+
+
+def test_a_file_in_the_home_is_named_by_its_tilde(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "corpora" / "x").mkdir(parents=True)
+    (tmp_path / "home" / "corpora" / "x" / "a.txt").write_text("a")
+    # At containment full the home of a trial is /tmp.
+    (line,) = said(repository, "FileNotFoundError: [Errno 2] No such file or directory: '/tmp/corpora/x/a.txt'\n")
+    assert line == "~/corpora/x/a.txt: a trial does not see it: name it as data: --data ~/corpora/x"
+
+
+def test_a_file_beside_the_repository_is_named_as_the_program_names_it(repository: Repository) -> None:
+    (repository.root.parent / "corpus").mkdir()
+    (repository.root.parent / "corpus" / "a.txt").write_text("a")
+    place = repository.root / ".git" / "autolab.probe" / "attempt" / "corpus" / "a.txt"
+    for name in ("../corpus/a.txt", place):
+        (line,) = said(repository, f"FileNotFoundError: [Errno 2] No such file or directory: '{name}'\n")
+        assert line == "../corpus/a.txt: a trial does not see it: name it as data: --data ../corpus"
+
+
+def test_a_folder_with_code_in_it_stays_the_commits_and_its_other_files_are_bound(repository: Repository) -> None:
+    for name in ("loader.py", "rows.bin", "words.txt"):
+        (repository.root / "mine").mkdir(exist_ok=True)
+        (repository.root / "mine" / name).write_text("1")
+    (found,) = findings(ended("FileNotFoundError: No such file or directory: 'mine/rows.bin'\n"), repository, "python3")
+    assert found.data == (DataEntry(path="mine/rows.bin"), DataEntry(path="mine/words.txt"))
+
+
+def test_a_file_at_the_top_is_bound_alone(repository: Repository) -> None:
+    (repository.root / "input.txt").write_text("1")
+    (repository.root / "results.txt").write_text("1")
+    (found,) = findings(ended("FileNotFoundError: No such file or directory: 'input.txt'\n"), repository, "python3")
+    assert found.data == (DataEntry(path="input.txt"),)
+
+
+def test_an_error_that_names_no_file_is_explained_by_what_the_program_tried_to_read(repository: Repository) -> None:
+    opened = ("/usr/x", "data/chars/train.bin", "notes.txt")
+    (found,) = findings(ended("RuntimeError: Dataset not found.\n", opened=opened), repository, "python3")
+    assert found.data == (DataEntry(path="data/chars"),)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "makes_writable"),
+    [
+        (DataEntry(path="data/chars"), "data/chars/processed/x.pt", True),
+        (DataEntry(path="data/chars"), "data/chars/train.bin", False),
+        (DataEntry(path="data/chars", writable=True), "data/chars/processed", False),
+        (DataEntry(path="~/x", at="/data/x"), "/data/x/cache", False),
+    ],
+)
+def test_a_program_that_writes_beside_its_data_gets_a_folder_of_links_where_that_helps(
+    repository: Repository, entry: DataEntry, name: str, makes_writable: bool
+) -> None:
+    error = f"OSError: [Errno 30] Read-only file system: '{name}'\n"
+    (found,) = findings(ended(error), repository, "python3", [entry])
+    assert found.problem == f"{name}: it writes into its data, which trials only read"
+    if makes_writable:
+        assert found.data == (entry.model_copy(update={"writable": True}),)
+    else:
+        assert found.data == () and "let it write to another folder" in found.way_out
 
 
 @pytest.mark.parametrize(
@@ -117,12 +192,51 @@ def test_a_folder_outside_is_named_as_the_data(repository: Repository, tmp_path:
 )
 def test_a_download_says_that_a_trial_has_no_network(repository: Repository, err: str) -> None:
     (line,) = said(repository, err, hosts=("a.b",))
-    assert line.startswith("it wants a.b, and a trial has no network: run what downloads once yourself")
+    assert line.startswith(
+        "it wants a.b, and a trial has no network: fetch once what it downloads: autolab fetch -- CMD"
+    )
+
+
+def test_the_cache_that_holds_what_a_host_serves_is_named(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".cache" / "huggingface").mkdir(parents=True)
+    (line,) = said(repository, "ConnectionError: no\n", hosts=("huggingface.co",))
+    assert "if ~/.cache/huggingface has what it loads: --data ~/.cache/huggingface; else fetch once" in line
 
 
 def test_a_gpu_that_is_not_there_is_said(repository: Repository) -> None:
     (line,) = said(repository, "AssertionError: Torch not compiled with CUDA enabled\n")
-    assert line == "it wants a GPU, and there is none here: --train-command with a flag such as --device cpu"
+    assert line == (
+        "it wants a GPU, and there is none here: a flag of the program for the CPU, such as --device cpu, if it has"
+        " one; else a machine with a GPU"
+    )
+
+
+def test_a_terminal_that_a_program_asks_for_is_said_with_the_command_that_gives_one(repository: Repository) -> None:
+    error = "stty: 'standard input': Inappropriate ioctl for device\nValueError: not enough values to unpack\n"
+    (line,) = said(repository, error)
+    assert line.startswith("it asks for the size of its terminal, and a trial has none: --train-command")
+    assert "script -qec" in line
+
+
+@pytest.mark.parametrize("path", ["/root/.cache", "../data"])
+def test_a_folder_outside_that_a_program_makes_is_said_with_what_names_another(
+    repository: Repository, path: str
+) -> None:
+    (line,) = said(repository, f"OSError: [Errno 30] Read-only file system: '{path}'\n")
+    assert line == (
+        f"{path}: outside of the repository, where a trial cannot write: env MINE_BASE_DIR=FOLDER before the command;"
+        f" or if it is data, fetch it once (autolab fetch -- CMD), or name where it lies: --data FOLDER={path}"
+    )
+
+
+def test_a_line_that_begins_as_an_error_comes_before_one_that_speaks_of_something_not_found(
+    repository: Repository,
+) -> None:
+    printed = "NCCL is not found, disabling multi-GPU support\nError: no files match the pattern x*.bin\n"
+    assert cause(ended(out=printed)) == "Error: no files match the pattern x*.bin"
 
 
 def test_all_that_is_missing_is_said_at_once(repository: Repository) -> None:

@@ -67,6 +67,51 @@ def test_data_beside_committed_files_is_bound_and_the_checkout_stays_as_it_was(t
     assert not (kit.root / ".git" / "autolab.probe").exists()
 
 
+VANDAL = """\
+import os, shutil, sys
+root = {root!r}
+print(len(open("data/part/rows.bin").read()))
+for path in ("train.py", "new.txt", "data/part/rows.bin", "data/part/new.bin", f"{root}/train.py", f"{root}/new.txt",
+             f"{root}/data/part/rows.bin", f"{root}/.git/config", f"{root}/.git/HEAD"):
+    try:
+        with open(path, "a") as file:
+            file.write("changed")
+    except OSError as error:
+        print(path, error, file=sys.stderr)
+for path in ("train.py", "data/part/rows.bin", f"{root}/train.py", f"{root}/data/part/rows.bin"):
+    try:
+        os.remove(path)
+    except OSError as error:
+        print(path, error, file=sys.stderr)
+shutil.rmtree(f"{root}/data", ignore_errors=True)
+os.makedirs("build", exist_ok=True)
+for name, number in {"one": 1, "two": 2}.items():
+    print(name, number)
+"""
+
+
+def everything(root: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of every file, git's own too; without the index, which `git status` refreshes."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.name not in ("index", "autolab.adoption.json"):
+            found[str(path.relative_to(root))] = path.stat().st_mode, path.read_bytes()
+    return found
+
+
+def test_a_program_that_writes_everywhere_leaves_the_checkout_and_git_as_they_were(tmp_path: Path) -> None:
+    """The lab is refused afterwards, so that nothing but the run could have changed anything."""
+    kit = make(tmp_path / "mine", VANDAL.replace("{root!r}", repr(str(tmp_path / "mine"))))
+    status = ("status", "--porcelain", "--ignored", "--untracked-files=all")
+    before, said = everything(kit.root), kit.git(*status)
+    assert "data/part/rows.bin" in said
+    made = kit.autolab("init", "--from-existing", "--seed", "1")
+    assert made.code == 2 and made.out.count("trying") == 2, made.out + made.err
+    assert '--metric "one"  1 value, last 1' in made.out, "it came to its end"
+    assert everything(kit.root) == before and kit.git(*status) == said
+    assert sorted(path.name for path in (kit.root / ".git").glob("autolab*")) == ["autolab.adoption.json"]
+
+
 def test_what_is_missing_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     kit = make(tmp_path / "mine", "import a_module_that_nobody_has\nprint(f'val_loss: {1}')\n")
     before = files_of(kit.root)
@@ -137,3 +182,39 @@ def test_ctrl_c_ends_the_run_and_not_the_command(tmp_path: Path) -> None:
     assert "it printed 1 value there, the last one 1.5" in out
     marker = f"{kit.root}/.git/autolab.probe"
     assert marker not in subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+
+
+SEVERAL = """\
+import os, random
+from pathlib import Path
+random.seed(int(os.environ["AUTOLAB_SEED"]))
+cache = Path.home() / ".cache" / "huggingface"
+places = ["data/part/rows.bin", "more/words.txt", "../corpus/a.txt", cache / "hub" / "w.bin"]
+total = sum(len(Path(place).read_text()) for place in places)
+(cache / "hub" / "w.bin.lock").write_text("a lock beside what is cached")
+for key in (cache / "token", Path(TOKEN)):
+    if key.exists() and key.read_text():
+        raise SystemExit("read the key")
+assert os.environ["HF_HUB_OFFLINE"] == "1"
+Path("data/part/processed").mkdir(exist_ok=True)
+print(f"val_loss: {total + random.random():.4f}")
+"""
+
+
+def test_data_of_several_places_is_bound_and_keys_beside_a_cache_are_not_seen(tmp_path: Path) -> None:
+    cache = tmp_path / "home" / ".cache" / "huggingface"
+    for path in (cache / "hub" / "w.bin", cache / "token", tmp_path / "corpus" / "a.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("hf_secret")
+    text = SEVERAL.replace("TOKEN", repr(str(cache / "token")))
+    kit = make(tmp_path / "mine", text, "*.bin\n/more/\n")
+    (kit.root / "more").mkdir()
+    (kit.root / "more" / "words.txt").write_text("words")
+    options = ("--data", "../corpus", "--data", str(cache))
+    made = kit.autolab("init", "--from-existing", "--seed", "1", *options, HOME=str(tmp_path / "home"))
+    assert made.code == 0, made.out + made.err
+    data = {entry.path: entry.writable for entry in Config.load(kit.root / Config.FILE).data_entries}
+    assert data == {"../corpus": False, "~/.cache/huggingface": False, "data/part": True, "more": False}
+    assert "data/part/processed: it writes into its data, which trials only read" in made.out
+    assert sorted(path.name for path in cache.rglob("*")) == ["hub", "token", "w.bin"]
+    assert not (kit.root / "data" / "part" / "processed").exists()

@@ -32,6 +32,10 @@ class CommittedFiles:
     def has_path(self, _: str, path: str) -> str | None:
         return "id" if (self.root / path).exists() else None
 
+    def text(self, _: str, path: str) -> str | None:
+        file = self.root / path
+        return file.read_text() if file.is_file() else None
+
 
 def found(root: Path, files: dict[str, str], command: str = "python train.py") -> ProgramSeed:
     for name, text in files.items():
@@ -112,7 +116,7 @@ COMMANDS = {
     "python train.py --seed 42": "{python} train.py --seed {seed}",
     "python train.py --seed=42 --lr 1": "{python} train.py --seed={seed} --lr 1",
     "python train.py trainer.seed=42": "{python} train.py trainer.seed={seed}",
-    "env SEED=42 python train.py": "env SEED={seed} python train.py",
+    "env SEED=42 python train.py": "env SEED={seed} {python} train.py",
     "python train.py --data_seed 1 --seed {seed}": "{python} train.py --data_seed 1 --seed {seed}",
     "python train.py 'seed={seed}'": "{python} train.py seed={seed}",
 }
@@ -171,6 +175,9 @@ CONSTANTS: dict[str, tuple[dict[str, str] | str, list[str]]] = {
     "twice": ("if a:\n    set_seed(1)\nelse:\n    set_seed(1)\n", ["train.py: set_seed({seed}"]),
     "transformers": ("from transformers import set_seed\nset_seed(3407)\n", ["train.py: set_seed({seed}"]),
     "JAX": ("key = jax.random.PRNGKey(0)\n", ["train.py: jax.random.PRNGKey({seed}"]),
+    "JAX, typed key": ("key = jax.random.key(42)\n", ["train.py: jax.random.key({seed}"]),
+    "JAX, key by its name": ("key = jax.random.key(seed=42)\n", ["train.py: seed={seed}"]),
+    "Flax": ("rngs = nnx.Rngs(0)\n", ["train.py: nnx.Rngs({seed}"]),
     "a generator": ("rng = np.random.default_rng(seed=0)\n", ["train.py: seed={seed}"]),
     "random.Random": ("rng = random.Random(5)\n", ["train.py: random.Random({seed}"]),
     "scikit-learn": (
@@ -235,6 +242,12 @@ TEXTS = {
     "a shell command": ("exec train --lr 1 --seed 7\n", "--seed {seed}"),
     "a shell command, joined": ("exec train --lr 1 --seed=7 --x\n", "--seed={seed}"),
 }
+
+
+def test_a_seed_that_a_comment_of_c_speaks_of_is_none(tmp_path: Path) -> None:
+    source = "/*\n srand(1);\n*/\nvoid f() { manual_seed(&rng, 42 + rank); if (unset) manual_seed(rng, 5489); }\n"
+    (constant,) = found(tmp_path, {"run.sh": "cc train.c && ./a.out\n", "train.c": source}, "sh run.sh").constants
+    assert str(constant) == "train.c: manual_seed(&rng, {seed}"
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -24,7 +24,7 @@ WORK_IN_A_LAB = {
     "registry": (),
     "publish": (),
 }
-"""Commands that work in a lab, with the arguments that they need. `doctor` works outside of one, too."""
+"""Commands that work in a lab, with the arguments that they need. `doctor` and `fetch` work outside of one, too."""
 MAKE_A_LAB = ("init", "demo")
 
 
@@ -38,7 +38,7 @@ def help_of(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [*WORK_IN_A_LAB, *MAKE_A_LAB, "doctor"])
+@pytest.mark.parametrize("name", [*WORK_IN_A_LAB, *MAKE_A_LAB, "doctor", "fetch"])
 def test_help_names_values_in_words_and_gives_a_folder_in_one_way(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,10 @@ def test_time_and_memory_are_those_of_the_step(make: Make) -> None:
 def test_a_step_past_its_limit_is_killed_and_its_children_with_it(make: Make, tmp_path: Path) -> None:
     executor = make()
     script = f"sleep 600 & echo $! > {tmp_path}/child; trap '' TERM; wait"
-    [ended] = ends(executor, executor.submit([job("t", shell("train", script, limit=0.3), shell("predict", "true"))]))
+    train = replace(shell("train", script, limit=0.3), time_limit_origin="three times a tenth")
+    [ended] = ends(executor, executor.submit([job("t", train, shell("predict", "true"))]))
     assert (ended.outcome, ended.step, ended.signal) == (TrialOutcome.TIMEOUT, "train", 9)
-    assert "0.3 s" in ended.message
+    assert ended.message == "train passed its limit of 0.3 s (three times a tenth)"
     assert 0.3 <= ended.seconds < PATIENCE_S / 2
     assert not alive(int((tmp_path / "child").read_text()))
 

@@ -18,6 +18,7 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign, Champion, Claims, Loop, State
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.events import EVENTS, Event, RunEnded, RunStarted, TrialEnded, TrialLost
+from autolab.lab.schemas.experiment import Calibration
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import Record
 
@@ -217,7 +218,8 @@ def test_a_kind_that_no_class_has_is_refused_by_name() -> None:
 
 def test_status_names_no_key_that_no_class_has() -> None:
     tree = ast.parse(Path(status.__file__).read_text("utf-8"))
-    classes = (events.Transition, State, Campaign, Champion, Claims, Loop, RunStarted, TrialEnded, RunEnded)
+    of_events = (events.Transition, State, Campaign, Champion, Claims, Loop, RunStarted, TrialEnded, RunEnded)
+    classes = (*of_events, Calibration)
     names = {field.alias or name for record in classes for name, field in record.model_fields.items()}
     own = {key.value for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys if _is_text(key)}
     assert set(_keys_read(tree)) <= names | own

@@ -387,6 +387,14 @@ def test_an_evaluator_needs_predictions_and_predictions_an_evaluator() -> None:
         assert "evaluate and predict go together" in _refusal(Config, CONFIG + more, "config.yaml")
 
 
+def test_a_model_is_taken_from_the_copy_that_the_training_runs_in() -> None:
+    sealed = CONFIG + "evaluate: {script: eval.py}\npredict: {command: x, model: %s}\n"
+    assert "set train.in_copy: true" in _refusal(Config, sealed % "out/net.pt", "config.yaml")
+    for path in ("/out/net.pt", "../net.pt", "."):
+        text = sealed % path + "train: {command: y, in_copy: true}\n"
+        assert "is no path in the folder that the training runs in" in _refusal(Config, text, "config.yaml")
+
+
 def test_only_the_metric_has_no_default() -> None:
     assert Config.from_text(CONFIG, "config.yaml").attempts.stage == 5
     assert "metric: missing" in _refusal(Config, "goal: x\n", "config.yaml")

@@ -106,6 +106,13 @@ def policy(kit: LabKit) -> None:
     (kit.root / ".autolab" / "verifier_policy.yaml").write_text("x: 1\n")
 
 
+def rounded(kit: LabKit) -> None:
+    """No evaluator, and a metric that is printed in steps above the smallest difference worth having."""
+    for text in ("evaluate: null", "predict: null"):
+        line(text)(kit)
+    line("metric: {primary: val_loss, direction: minimize, success_delta: 0.05, quantum: 0.1}")(kit)
+
+
 REFUSED: dict[str, tuple[str, Callable[[LabKit], None], str]] = {
     "executor": ("executor", line("executor: {name: slurm}"), "slurm"),
     "executor's option": ("executor", line("executor: {name: local, options: {rows: 2}}"), "rows"),
@@ -114,6 +121,7 @@ REFUSED: dict[str, tuple[str, Callable[[LabKit], None], str]] = {
     "tokens uncounted": ("researcher", line("budget: {tokens: 5}"), "budget.tokens"),
     "gpu hours uncounted": ("config", line("budget: {gpu_hours: 5}"), "budget.gpu_hours"),
     "no budget for a calibration": ("budget", line("budget: {trials: 2}"), "calibrate: budget: trials"),
+    "printed in large steps": ("success", rounded, "metric.success_delta: 0.05 is below metric.quantum 0.1"),
     "push": ("config", line("push: always"), "push"),
     "tracking": ("config", line("tracking: [wandb]"), "tracking"),
     "target": ("config", line("target: better"), "better"),

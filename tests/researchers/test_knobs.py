@@ -394,6 +394,129 @@ if __name__ == "__main__":
         ('os.environ.get("LR", "0.02")', 'os.environ.get("LR", "0.06")'),
     ),
 }
+FORMS |= {
+    "several flags at one place": Form(
+        "python train.py --n_layer=2 --dropout=0.1 --n_embd=24 --max_iters=5",
+        GLOBALS_FILES,
+        GLOBALS_FOUND | {"n_layer": 2, "dropout": 0.1, "n_embd": 24},
+        ("n_embd up", 48),
+        ("exec(open('configurator.py').read())", "exec(open('configurator.py').read())\nn_embd = 48"),
+    ),
+    "nodes that take the words of the command": Form(
+        "env PYTHONPATH=. python run.py --trainer.batch_size=16 --model.attn_pdrop=0.2 --model.model_type=None",
+        NODES_FILES
+        | {
+            "run.py": NODES_FILES["run.py"].replace(
+                "config = get_config()", "config = get_config()\nconfig.merge_from_args(sys.argv[1:])"
+            )
+        },
+        {
+            "learning_rate": 5e-4,
+            "batch_size": 16,
+            "attn_pdrop": 0.2,
+            "weight_decay": 0.1,
+            "grad_norm_clip": 1.0,
+        },
+        ("batch_size up", 32),
+        (
+            "config.merge_from_args(sys.argv[1:])",
+            "config.merge_from_args(sys.argv[1:])\nconfig.trainer.batch_size = 32",
+        ),
+    ),
+    "hydra with words": Form(
+        "python src/train.py model.optimizer.lr=0.01 model=dense trainer.max_epochs=1",
+        HYDRA_FILES,
+        {
+            "lr": 0.01,
+            "model.optimizer.weight_decay": 0.0,
+            "model.scheduler.factor": 0.1,
+            "model.net.lin1_size": 64,
+            "data.batch_size": 128,
+        },
+        ("lr up", 0.1),
+        ("def main(cfg):", "def main(cfg):\n    cfg.model.optimizer.lr = 0.1"),
+    ),
+    "a command function": Form(
+        "python cli.py --weight-decay 0.01 --epochs 3",
+        {
+            "cli.py": """\
+import click
+@click.command()
+@click.option("--weight-decay", default=0.0)
+@click.option("--dropout", default=0.2)
+@click.option("--momentum", default=0.9)
+@click.option("--epochs", default=1)
+def fit(weight_decay, dropout, momentum, epochs):
+    \"\"\"Train.\"\"\"
+    net(weight_decay, dropout, momentum, epochs)
+fit()
+"""
+        },
+        {"weight_decay": 0.01, "dropout": 0.2, "momentum": 0.9},
+        ("weight_decay down", 0.0),
+        ("    net(weight_decay,", "    weight_decay = 0.0\n    net(weight_decay,"),
+    ),
+    "a parser of dataclasses": Form(
+        "python cli.py --lr 0.01",
+        {
+            "cli.py": """\
+import tyro
+from dataclasses import dataclass
+@dataclass
+class Args:
+    lr: float = 0.1
+    momentum: float = 0.9
+    dropout: float = 0.2
+args = tyro.cli(Args)
+fit(args.lr, args.momentum, args.dropout)
+"""
+        },
+        {"lr": 0.01, "momentum": 0.9, "dropout": 0.2},
+        ("lr up", 0.1),
+        ("args = tyro.cli(Args)", "args = tyro.cli(Args)\nargs.lr = 0.1"),
+    ),
+    "a script without a parser": Form(
+        "sh -c 'python prepare.py && python fit.py'",
+        {
+            "fit.py": """\
+DEGREE = 4
+class Net(nn.Module):
+    def __init__(self, hidden=32, out=10):
+        self.body = build(hidden, out)
+def get_batch(batch_size=32):
+    return torch.randn(batch_size)
+def eval_split(net):
+    loader = DataLoader(net, batch_size=100)
+    return F.cross_entropy(net(loader), 1, label_smoothing=0.3)
+def main():
+    weight_decay = 0.1
+    dim = 64
+    net = Net()
+    loss = F.cross_entropy(net(get_batch(), dim), 1, label_smoothing=0.05) + weight_decay * DEGREE
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    for param in net.parameters():
+        param.data.add_(-0.1 * param.grad)
+    eval_split(net)
+if __name__ == "__main__":
+    momentum = 0.5
+    report(momentum)
+    main()
+""",
+            "prepare.py": "",
+        },
+        {
+            "hidden": 32,
+            "batch_size": 32,
+            "weight_decay": 0.1,
+            "label_smoothing": 0.05,
+            "max_norm": 1.0,
+            "learning_rate": 0.1,
+            "momentum": 0.5,
+        },
+        ("learning_rate up", 1.0),
+        ("param.data.add_(-0.1 * param.grad)", "param.data.add_(-1.0 * param.grad)"),
+    ),
+}
 NEVER_READ = {"flags": "momentum", "globals": "unread_dropout"}
 
 
@@ -491,6 +614,20 @@ def test_a_small_number_stays_a_number_in_yaml_and_c() -> None:
     bench = Knobs(config("python train.py --config c.yaml"), files.get)
     texts = edited(bench, files.get, {"lr down": 1e-05})
     assert texts["c.yaml"] == "lr: 1.0e-05\n", "YAML reads 1e-05 as a text"
+
+
+def test_a_line_that_an_earlier_idea_left_is_changed_and_not_added_to() -> None:
+    form = FORMS["nodes that take the words of the command"]
+    kept = knobs(form).after({"batch_size up": 32})
+    assert kept.knobs["batch_size"].setting.value == 32
+    text = edited(kept, kept.read, {"batch_size up": 64})["run.py"]
+    assert text.count("config.trainer.batch_size") == 1
+    assert "config.trainer.batch_size = 64\n" in text
+
+
+def test_of_a_table_of_models_those_of_another_size_class_are_left_out() -> None:
+    choices = knobs(FORMS["nodes"]).knobs["model_type"].setting.choices
+    assert choices == ("gpt-mini", "gpt-nano")  # gpt2 is 256 times as large
 
 
 def test_heads_still_divide_the_width() -> None:

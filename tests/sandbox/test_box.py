@@ -89,6 +89,48 @@ def test_what_is_read_cannot_be_written(place: Path, level: str) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(("level", "found"), [("full", "empty"), ("partial", "PermissionError")])
+def test_a_covered_file_cannot_be_read_and_what_lies_beside_it_can(place: Path, level: str, found: str) -> None:
+    cache = place / "cache"
+    (cache / "hub").mkdir(parents=True)
+    (cache / "hub" / "model").write_text("weights")
+    (cache / "token").write_text("hf_key")
+    for path in (cache, cache / "hub"):
+        path.chmod(0o755)
+    code = (
+        f"print(open({str(cache / 'hub' / 'model')!r}).read())\n"
+        f"try:\n    print(open({str(cache / 'token')!r}).read() or 'empty')\n"
+        "except OSError as error:\n    print(type(error).__name__)\n"
+    )
+    ended = boxed(place, level, code, reads=(sys.base_prefix, str(cache)), covers=(str(cache / "token"),))
+    assert ended.tail.split("\n") == ["weights", found]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("level", ["full", "partial"])
+@pytest.mark.parametrize("network", [True, False])
+def test_a_service_of_this_machine_is_reached_with_network_alone(place: Path, level: str, network: bool) -> None:
+    code = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5); print('reached')"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = boxed(place, level, code, str(server.getsockname()[1]), network=network)
+    assert (ended.last_line == "reached") == network
+
+
+@pytest.mark.process
+def test_at_full_data_is_seen_at_another_place_too_and_cannot_be_written(place: Path) -> None:
+    data = place / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    (data / "rows").write_text("rows")
+    code = (
+        "print(open('/datasets/x/rows').read())\n"
+        "try:\n    open('/datasets/x/more', 'w')\nexcept OSError as error:\n    print(error.strerror)\n"
+    )
+    ended = boxed(place, "full", code, mounts=((str(data), "/datasets/x"),))
+    assert ended.tail.split("\n") == ["rows", "Read-only file system"]
+
+
+@pytest.mark.process
 def test_at_full_nothing_of_the_machine_is_there_but_what_programs_need(place: Path) -> None:
     code = "import json, os; print(json.dumps([os.listdir('/'), os.listdir('/proc/self/fd')]))"
     top, descriptors = json.loads(boxed(place, "full", code).tail)

@@ -6,12 +6,17 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from autolab.sandbox import execute
+from autolab.sandbox.box import OPEN
 from autolab.sandbox.execute import Ended
+from autolab.sandbox.exit_record import TrialOutcome
+from autolab.sandbox.workdir import Document
 
 pytestmark = pytest.mark.process
 
@@ -107,3 +112,56 @@ def test_the_log_is_capped_and_still_ends_with_the_last_lines(tmp_path: Path) ->
 
 def test_control_characters_do_not_reach_the_reader(tmp_path: Path) -> None:
     assert run(tmp_path, r"print('\x1b[31mred\x07\rnext')").tail == "\\x1b[31mred\\x07\nnext"
+
+
+def job(folder: Path, code: str, limit_s: float = 60) -> Document:
+    step = {"name": "run", "argv": [sys.executable, "-S", "-c", code], "cwd": str(folder), "env": {}}
+    step |= {"time_limit_s": limit_s, "output_bytes": 10**8, "box": asdict(OPEN)}
+    return {"key": "k", "folder": str(folder / "job"), "steps": [step]}
+
+
+def test_a_caller_is_told_of_output_and_ends_the_job_once_there_is_enough(tmp_path: Path) -> None:
+    code = "import time\nfor n in (1, 2):\n    print('number', n, flush=True)\ntime.sleep(600)"
+    looks = []
+
+    def on_output(cancel: Callable[[], None]) -> None:
+        looks.append((tmp_path / "job" / "logs" / "run.out").read_text())
+        if looks[-1].endswith("number 2\n"):
+            cancel()
+
+    end = execute.run_job(job(tmp_path, code), on_output)
+    assert end.outcome is TrialOutcome.CANCELLED and end.seconds < 60
+    assert looks[-1] == "number 1\nnumber 2\n"
+
+
+def test_to_end_a_job_that_is_over_does_nothing(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    ends = []
+
+    def on_output(cancel: Callable[[], None]) -> None:
+        ends.append(cancel)
+        fifo.write_text("go on")
+
+    # It is not over before its output was seen.
+    code = f"print('number 1', flush=True)\nopen({str(fifo)!r}).read()"
+    assert execute.run_job(job(tmp_path, code), on_output).outcome is TrialOutcome.COMPLETED
+    ends[-1]()
+
+
+def test_a_caller_that_is_slow_to_look_holds_nothing_up(tmp_path: Path) -> None:
+    """What it has not read yet says the same as what else would be sent."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    # More pieces than a socket holds news of.
+    code = f"import os\nfor _ in range(1000):\n    os.write(1, bytes(65536))\nopen({str(fifo)!r}, 'w').close()"
+    looks = []
+
+    def on_output(cancel: Callable[[], None]) -> None:
+        # The first look lasts until the program has printed everything.
+        if not looks:
+            fifo.read_text()
+        looks.append(True)
+
+    end = execute.run_job(job(tmp_path, code), on_output)
+    assert (end.outcome, end.output_bytes) == (TrialOutcome.COMPLETED, 1000 * 65536)

@@ -43,6 +43,7 @@ def test_calibrate_says_noise_price_determinism_and_pairs_and_the_next_ones_cost
     assert found["difference_deviation"] < found["deviation"]
     assert found["pairs"] == 5, "any large effect takes as many pairs as the rule needs for one"
     assert "a gain of 0.05 is" in said.out and "about 5 of 12 pairs" in said.out and "gives the same bytes" in said.out
+    assert "limit        a trial may take 30 s: train.time_limit_s\n" in said.out
     assert kit.autolab("calibrate").code == 0
     assert sum(kit.executed("done").values()) == 9 + 1, "only the baseline's first seed runs again"
     again = calibration(kit)

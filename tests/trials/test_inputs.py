@@ -73,6 +73,33 @@ def test_a_metrics_file_of_the_commit_is_not_taken_for_a_result(lab: Lab, tmp_pa
     assert names(tmp_path / "a1") == ["train"]
 
 
+def test_a_model_that_is_saved_in_the_copy_is_moved_to_where_predictions_look(lab: Lab, tmp_path: Path) -> None:
+    """A file or a folder, under its last name. A training that leaves none has failed, whatever is committed."""
+    saves = "sh -c 'mkdir -p out && echo new > out/net.pt && rm -f README.md'"
+    for number, (command, model, kept) in enumerate(
+        [
+            (saves, "out/net.pt", ["train", "train/model", "train/model/net.pt"]),
+            (saves, "out", ["train", "train/model", "train/model/out", "train/model/out/net.pt"]),
+            ("true", "README.md", ["train"]),
+        ]
+    ):
+        folder = tmp_path / f"a{number}"
+        done = train(predicting_job(lab, command, model), folder)
+        assert names(folder) == kept
+        assert (done.returncode, "predict.model: the training left no README.md" in done.stderr) == (
+            (0, False) if kept[1:] else (1, True)
+        )
+
+
+def predicting_job(lab: Lab, command: str, model: str) -> Job:
+    """The first attempt of a trial whose training saves `model` in its copy of the code."""
+    value = {"metric": {"primary": "a", "direction": "minimize", "success_delta": 1}}
+    value |= {"train": {"command": command, "in_copy": True}, "evaluate": {"eval": "data/eval"}}
+    config = Config.from_value(value | {"predict": {"command": "true", "model": model}}, Config.FILE)
+    head = lab.git.head() or ""
+    return trial_job(inputs_of(lab, config, head, head), TrialCommands.of(command, config), attempt())
+
+
 def test_in_a_copy_too_the_programs_own_status_and_last_words_count(lab: Lab, tmp_path: Path) -> None:
     _, made = job(lab, "sh -c 'echo no such luck >&2; exit 7'", in_copy=True)
     done = train(made, tmp_path / "a1")

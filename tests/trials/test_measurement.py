@@ -19,7 +19,7 @@ from autolab.cli.view import Plain
 from autolab.errors import ExecutorError
 from autolab.executors.base import Job, Phase, Ref, Status
 from autolab.lab.lab import Lab
-from autolab.lab.schemas.config import ExecutorConfig
+from autolab.lab.schemas.config import ExecutorConfig, TimeLimit, Train
 from autolab.lab.schemas.experiment import Design, Manifest
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
 from autolab.sandbox.exit_record import Exit
@@ -148,9 +148,12 @@ class Bench:
         kind: RunKind = RunKind.SEARCH,
         plan: Callable[[Plan], Plan] = lambda plan: plan,
         config: Mapping[str, Any] | None = None,
+        slowest_s: float | None = None,
         **more: Any,
     ) -> Measured:
-        """What a run of the design comes to; `config` overrides keys, `plan` turns the plan into another."""
+        """What a run of the design comes to; `config` overrides keys, `plan` turns the plan into another.
+
+        `slowest_s`: seconds of the slowest trial of a calibration."""
         with Lab(self.root).hold("a test") as lab:
             offset = self.begins.setdefault(iteration_id, lab.ledger.head.size)
             head = lab.git.head() or ""
@@ -165,6 +168,7 @@ class Bench:
                 commits=code_commits(head, head),
                 design_sha256=files.sha256_of(spec_of_arms.to_yaml()),
                 checks={"tests": "skip"},
+                time_limit=told.train.time_limit(slowest_s),
             )
             record = record_of(lab, iteration_id, list(lab.ledger.lines(offset)), 0)
             observer = RunObserver(Plain(tell or (lambda text: None)), stop or (lambda: False))
@@ -391,6 +395,39 @@ def test_a_failed_trial_is_never_reused(bench: Bench) -> None:
     bench.world.outcomes = {}
     assert bench.measure("i2").ending is Ending.DONE
     assert bench.trials("i2")["steep-s2"]["reused_from"] is None
+
+
+def test_all_trainings_of_a_run_get_the_limit_that_it_began_with(bench: Bench) -> None:
+    """A calibration since then changes neither it nor the protocol, and what is known stays known."""
+    free = {"train": Train(command="{python} -S -B train.py")}
+    bench.world.queued = {"steep-s2"}
+    looks = iter([False, True])
+    paused = bench.measure(config=free, slowest_s=8.0, stop=lambda: next(looks))
+    assert paused.ending is Ending.PAUSED
+    bench.world.queued = set()
+    assert bench.measure(config=free, slowest_s=30.0).run_id == paused.run_id
+    steps = [job.steps[0] for job in bench.world.jobs.values()]
+    assert {(step.time_limit_s, step.time_limit_origin) for step in steps} == {
+        (80.0, "10 times the calibration's slowest; train.time_limit_s")
+    }
+    assert bench.manifest().time_limit == TimeLimit(seconds=80.0, source="calibration")
+    [started] = bench.events("run_started")
+    assert started["time_limit"] == {"seconds": 80.0, "source": "calibration"}
+    later = bench.measure("i2", config=free, slowest_s=30.0)
+    assert later.executed == 0 and bench.manifest(iteration_id="i2").protocol == bench.manifest().protocol
+    assert bench.manifest(iteration_id="i2").time_limit == TimeLimit(seconds=300.0, source="calibration")
+
+
+def test_a_limit_that_the_user_sets_holds_at_once(bench: Bench) -> None:
+    free = {"train": Train(command="{python} -S -B train.py")}
+    bench.world.queued = {"steep-s2"}
+    looks = iter([False, True])
+    assert bench.measure(config=free, slowest_s=8.0, stop=lambda: next(looks)).ending is Ending.PAUSED
+    bench.world.queued = set()
+    bench.measure(slowest_s=8.0)
+    last = bench.world.jobs[bench.world.submitted[-1]].steps[0]
+    assert (last.time_limit_s, last.time_limit_origin) == (30.0, "")
+    assert bench.manifest().time_limit == TimeLimit(seconds=30.0, source="config")
 
 
 # What it stands on

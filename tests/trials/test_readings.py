@@ -19,7 +19,7 @@ from autolab.trials import line_forms, metrics
 from autolab.trials.evaluator import Problem
 from autolab.trials.job import TrialCommands
 from autolab.trials.metrics import Primary
-from autolab.trials.readings import LINE_BYTES, NAMES, Reading, proposals, readings, series
+from autolab.trials.readings import LINE_BYTES, NAMES, Reading, complaints, proposals, read_lines, readings, series
 
 BAR = "100%|██████████| 938/938 [00:12<00:00, 75.02it/s, loss=0.31]"
 
@@ -104,6 +104,22 @@ LINES: list[tuple[str, dict[str, float]]] = [
     ("params: 1,234,567", {"params": 1234567}),
     ("perplexity: 1,512", {}),
     ("bleu 98,5", {}),
+    ("Accuracy: 1,234/10,000 (12%)", {"Accuracy": 12}),
+    ("score: 1,234/10,000", {}),
+    ("val loss: \u22120.3", {"val loss": -0.3}),
+    # numbers that are wrapped, or have a name with numbers in it
+    ("mAP@0.5 = 0.41", {"mAP@0.5": 0.41}),
+    ("mAP@0.5:0.95 = 0.31", {"mAP@0.5:0.95": 0.31}),
+    ("val_loss: [0.31]", {"val_loss": 0.31}),
+    ("val_loss: (0.31,)", {"val_loss": 0.31}),
+    ("val_loss: [0.31, 0.30]", {}),
+    ("val_loss: array(0.31, dtype=float32)", {"val_loss": 0.31}),
+    ("val_loss 0.31 (best 0.30)", {"val_loss": 0.31, "best": 0.3}),
+    ("loss 0.31 | ppl 4.2", {"loss": 0.31, "ppl": 4.2}),
+    ("test final score: 2/500 = 0.40% correct", {"test final score": 0.4}),
+    ("[val] loss: 0.31", {"val loss": 0.31}),
+    ("Validation: loss=0.31, acc=91.2%", {"Validation loss": 0.31, "Validation acc": 91.2}),
+    ("AP @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.385", {}),
     # what is no number of a name
     ("Loaded 60000 images from 3 files", {}),
     ("Epoch 3: val_loss improved from 0.51 to 0.42, saving model to x.h5", {}),
@@ -165,7 +181,7 @@ def test_decimals_are_those_that_were_printed(text: str, decimals: int) -> None:
         ("98,5", "98,5 has a comma; write 98.5 with a point"),
         ("1,512", "1,512 has a comma; write 1.512 or 1512, whichever is meant"),
         ("inf", "inf is not a finite number"),
-        ("20ms", "'20ms' is not a number; write the number alone, such as 0.9979, or say with train.pattern"),
+        ("20ms", "'20ms' is not a number; write the number alone, such as 0.9979, or say where it stands"),
     ],
 )
 def test_a_malformed_number_comes_with_an_advice(text: str, said: str) -> None:
@@ -199,15 +215,75 @@ def test_lines_of_a_name_alone_count_before_other_forms_of_it() -> None:
     assert row.last == 2.0
 
 
+KERAS = """\
+Epoch 1/2
+10/10 [==============================] - 1s 3ms/step - loss: 0.4 - accuracy: 0.8 - val_accuracy: 0.87 - val_loss: 0.35
+Epoch 2/2
+10/10 ━━━━━━━━━━━━━━━━━━━━ 0s 3ms/step - loss: 0.2 - accuracy: 0.9 - val_accuracy: 0.88 - val_loss: 0.31
+"""
+MNIST = """\
+Train Epoch: 1 [0/60000 (0%)]\tLoss: 2.3
+Train Epoch: 1 [59520/60000 (99%)]\tLoss: 0.012
+
+Test set: Average loss: 0.0312, Accuracy: 9800/10000 (98%)
+"""
+TRANSFER_LEARNING = """\
+Epoch 0/24
+----------
+train Loss: 0.5 Acc: 0.7
+val Loss: 0.2 Acc: 0.94
+Training complete in 1m 2s
+Best val Acc: 0.943137
+"""
+FASTAI = """\
+epoch     train_loss  valid_loss  accuracy  time
+0         0.512345    0.312345    0.912345  00:12
+1         0.412345    0.302345    0.922345  00:12
+"""
+WANDB = """\
+wandb: Run history:
+wandb:   val/loss █▅▃▁
+wandb: Run summary:
+wandb:      epoch 3
+wandb: train/loss 0.2
+wandb:   val/loss 0.31
+wandb: Synced 5 W&B file(s), 0 media file(s) and 0 artifact file(s)
+"""
+LIGHTNING = """\
+Epoch 2: 100%|██████████| 10/10 [00:01<00:00,  9.1it/s, v_num=3, train_loss=0.5]
+┃        Test metric        ┃       DataLoader 0        ┃
+│         test_acc          │           0.93            │
+"""
+HF = """\
+{'loss': 0.7, 'grad_norm': 1.2, 'learning_rate': 2e-05, 'epoch': 0.5}
+{'eval_loss': 0.31, 'eval_accuracy': 0.91, 'eval_runtime': 1.2, 'eval_samples_per_second': 812.4, 'epoch': 1.0}
+{'train_runtime': 12.3, 'train_samples_per_second': 24.1, 'train_loss': 0.5, 'epoch': 1.0}
+"""
+COCO = " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.385\n"
+
+
 @pytest.mark.parametrize(
     ("printed", "best"),
     [
-        (NANOGPT, ["val loss", "loss"]),
+        (NANOGPT, ["val loss"]),
         ("Epoch 1, train_loss: 0.5, lr: 0.1, time: 3\n", ["train_loss"]),
         ("test_acc: 0.9\nval_acc: 0.8\nloss: 1\n", ["val_acc", "test_acc", "loss"]),
         ("device: cuda:0\npid: 33\nseed: 7\nnum_params: 300\ntokens/s: 5.5\nseconds: 3\nid=4\n", []),
         ("epoch_loss: 0.5\nsharpness: 3\n", ["epoch_loss", "sharpness"]),
         (f"{BAR}\nlearning_rate: 0.1\nval_time: 3\nmax_memory: 2\n", []),
+        (KERAS, ["val_accuracy", "val_loss"]),
+        (MNIST, ["Average loss", "Accuracy"]),
+        (TRANSFER_LEARNING, ["val Loss", "Best val Acc"]),
+        (f"Train: loss=0.2, acc=99%\nValidation: loss=0.3, acc=91%\n{BAR}\n", ["Validation loss", "Validation acc"]),
+        ("train final score: 96/9500 = 1.01% correct\ntest final score: 2/500 = 0.40% correct\n", ["test final score"]),
+        ("[10]\ttraining's auc: 0.99\tvalid_1's auc: 0.91\n", ["valid_1's auc"]),
+        ("[10]\ttrain-rmse:0.2\tvalidation-rmse:0.31\n", ["validation-rmse"]),
+        (FASTAI, ["valid_loss", "accuracy"]),
+        (WANDB, ["val/loss"]),
+        (LIGHTNING, ["test_acc"]),
+        (HF, ["eval_loss", "eval_accuracy"]),
+        ("  n_head: 2\n  embd_pdrop: 0.1\n" + "step 1 loss 2.0\n" * 20, ["loss"]),
+        (COCO, []),
     ],
 )
 def test_what_could_decide_is_proposed_best_first(printed: str, best: list[str]) -> None:
@@ -422,3 +498,32 @@ def test_a_target_may_name_a_metric_with_blanks() -> None:
     )
     assert target.parse("val loss <= 0.3", config) == ("val loss", "<=", 0.3)
     assert target.parse("Acc@1>=75", config) == ("Acc@1", ">=", 75.0)
+
+
+REPORT = b"""\
+              precision    recall  f1-score   support
+
+           0       0.98      0.99      0.99        88
+    accuracy                           0.97       899
+   macro avg       0.97      0.96      0.95       899
+"""
+
+
+def test_a_table_without_lines_is_read_by_its_header() -> None:
+    assert [one.number for one in readings(FASTAI.encode()) if one.name == "valid_loss"] == [0.312345, 0.302345]
+    numbers = {one.name: one.number for one in readings(REPORT) if one.number is not None}
+    assert numbers["macro avg f1-score"] == 0.95 and "precision" not in numbers
+    prose = b"Starting training\nepoch 1 0.5 0.4\nstep 3 loss 0.5 0.4\n" + b"...\n" * 9 + b"0.3 0.2\n"
+    assert [one.name for one in readings(prose) if one.number is not None] == ["step"]
+    found = list(read_lines(FASTAI.encode().split(b"\n"), "stdout", ["accuracy"]))
+    assert [one.number for one in found if one.name == "accuracy"] == [0.912345, 0.922345], (
+        "a trial finds the column whose rows do not name it"
+    )
+
+
+def test_what_was_meant_as_a_number_and_is_none_has_its_complaint() -> None:
+    text = b"a: 1,512\nb: nan\nc: 0.97 899\nd: 3\nd: nan\ne: 3\ne: 1,512\nf: 1,512\nf: 3\ng: word\n"
+    said = complaints(readings(text))
+    assert list(said) == ["a", "b", "c", "e"]
+    assert "write 1.512 or 1512, whichever is meant" in said["a"] and "--metric-pattern" in said["c"]
+    assert [row.name for row in series(readings(text))] == ["d", "f"], "a trial would refuse the others"

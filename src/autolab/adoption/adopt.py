@@ -11,36 +11,44 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from autolab.adoption import first_run
-from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, settings_of
-from autolab.adoption.filtered_files import filtered_files, note_of, refuse_read
+from autolab.adoption import answers, asks_git, earlier_run
+from autolab.adoption.answers import UNKNOWN, MetricAnswer
+from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, likely_metrics, settings_of
+from autolab.adoption.earlier_run import EarlierAdoption, EarlierRun, RunConditions, conditions_of, record_of, restored
+from autolab.adoption.filtered_files import FilteredFiles, filtered_files, note_of, refuse_read
+from autolab.adoption.first_run import FirstRun, run_program
 from autolab.adoption.lab_files import DOCUMENTS, config_text, write_files
+from autolab.adoption.metric_quantum import with_quantum
 from autolab.adoption.own_imports import OwnImports, examine, notes_of
-from autolab.adoption.program_probe import Probed
+from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.program_seed import ProgramSeed, find_seed, seeds_libraries
+from autolab.adoption.program_sources import read_sources
+from autolab.adoption.questions import Ask, refuse
+from autolab.adoption.refusals import Refusals
 from autolab.adoption.repository import Repository, open_repository
+from autolab.adoption.search_space import search_space
+from autolab.adoption.seed_proof import SeedCheck, SeedProof, jax_note
+from autolab.adoption.static_needs import later_needs
 from autolab.adoption.training_program import Program, find_program
-from autolab.errors import LabError
+from autolab.errors import LabError, UsageError
 from autolab.lab.create import register
 from autolab.lab.git import common_dir
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
+from autolab.lab.trial_python import command_words
 from autolab.sandbox.collect import remove_tree
+from autolab.stats.metric_names import direction_of
 from autolab.trials import metrics
+from autolab.trials.bound_data import require_data
 
 NAMED = 3
 """Files that a note names at most."""
-UNKNOWN = "unknown"
-"""The metric of a program while it is tried for the first time."""
+USUAL_S = 60.0
+"""Seconds for which a program is tried if the user says nothing else."""
 
-_ASKS_GIT = re.compile(
-    r"""(?m)^\s*(?:import|from) git\b|\bgit\.Repo\("""
-    r"""|["']git["'],\s*["'][a-z-]+["']|["'`(]git (?:rev-parse|describe|log|status|diff)\b"""
-)
-"""GitPython, and calls of git by a list of words or by a line."""
 _SETUP_COMPILES = re.compile(r"\b(ext_modules|cythonize|cffi_modules|rust_extensions)\b")
 _BUILDER_COMPILES = re.compile(
     r"(mesonpy|meson-python|scikit[_-]build|maturin|cython|pybind11|nanobind|setuptools[_-]rust|cffi)(?![a-z0-9])",
@@ -48,84 +56,292 @@ _BUILDER_COMPILES = re.compile(
 )
 
 
-def adopt(folder: Path, request: AdoptionRequest, seed: int | None, tell: Callable[[str], None]) -> Lab:
-    """Make a lab of the repository at `folder`. LabError, GitError, UsageError: why it cannot be, and the way out."""
-    repository = open_repository(folder.resolve())
-    program = find_program(repository, request.train_command, request.python)
-    program_seed = find_seed(repository, program)
-    # Of a program that is tried, the run shows which metrics there are.
-    is_unknown = request.probe_seconds > 0 and request.metric is None and not has_clear_metric(program)
-    known = replace(request, metric=UNKNOWN, direction="minimize") if is_unknown else request
-    settings = list(_with_seed(settings_of(repository, program, known), program_seed, program))
-    config = Config.from_text(config_text(settings), Config.FILE)
-    filtered = filtered_files(repository, program, config)
-    refuse_read(filtered, has_data=request.data is not None)
-    own_imports = _try_export(repository, config)
-    # The last refusals. From here on files are written.
-    if request.probe_seconds > 0:
-        settings, probed = first_run.run_program(repository, settings, request.probe_seconds, tell)
-        if is_unknown:
-            name = first_run.choose_metric(probed, tell).series.name
-            chosen = settings_of(repository, program, replace(request, metric=name))
-            settings = _with_metric(settings, chosen, name)
-        settings = _with_source(settings, probed, tell)
+def adopt(
+    folder: Path,
+    request: AdoptionRequest,
+    seed: int | None,
+    tell: Callable[[str], None],
+    ask: Ask | None = None,
+    view: ProbeView | None = None,
+) -> Lab:
+    """Make a lab of the repository at `folder`. LabError, GitError, UsageError: why it cannot be, and the way out.
+
+    `ask` answers what cannot be detected, by default with a refusal; `view` shows the progress of the first run.
+    """
+    talk = _Talk(tell, ask or refuse(tell), view, Refusals())
+    repository = open_repository(folder.resolve(), talk.refusals)
+    earlier = earlier_run.recall(repository.root, tell)
+    plan = _plan(repository, request, earlier, talk)
+    proof = None
+    if plan.limit_s > 0:
+        settings, proof = _tried(plan, earlier, talk)
+    else:
+        if plan.earlier_flags:
+            tell(f"as before: {plan.earlier_flags}")
+        settings = _with_delta(plan.settings, plan.request, None, talk)
     text = config_text(settings)
     config = Config.from_text(text, Config.FILE)
+    own_imports = plan.own_imports
+    planned = {setting.key: setting.value for setting in plan.settings}
+    if config.train.command != planned["train.command"]:
+        # Such as a path of imports that the run showed to be missing.
+        own_imports = _try_export(repository, config, talk.refusals)
+        talk.refusals.settle(tell)
     tell(f"settings, which you can change in {Config.FILE}:")
     for setting in settings:
         tell(f"  {setting}")
+    if proof is not None and proof.setting is not None:
+        tell(f"  {proof.setting}")
     notes = [
-        *_notes(repository, program, program_seed, config),
-        *notes_of(own_imports, program.name),
-        note_of(filtered),
+        *_notes(repository, plan.program, plan.program_seed, config),
+        *notes_of(own_imports, plan.program.name),
+        note_of(plan.filtered),
+        search_space(repository, config),
+        proof.note if proof is not None else "",
+        jax_note(plan.program, plan.program_seed),
     ]
     for note in filter(None, notes):
         tell(f"note: {note}")
-    paths = write_files(repository, program, config, text)
+    paths = write_files(repository, plan.program, config, text)
     lab = register(repository.root, seed)
+    earlier_run.forget(repository.root)
     tell(f"written, and yours to commit: {', '.join(paths)}")
     return lab
 
 
-def _try_export(repository: Repository, config: Config) -> OwnImports:
+@dataclass(frozen=True)
+class _Talk:
+    """How an adoption speaks with its user, and what it has to refuse so far."""
+
+    tell: Callable[[str], None]
+    ask: Ask
+    view: ProbeView | None
+    refusals: Refusals
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is known of the program before it runs. `earlier_flags`: those of an earlier command, as words."""
+
+    repository: Repository
+    request: AdoptionRequest
+    earlier_flags: str
+    program: Program
+    program_seed: ProgramSeed
+    settings: list[Setting]
+    is_unknown: bool
+    """Whether the run has to show which metrics there are; the settings have another name until then."""
+    own_imports: OwnImports
+    filtered: FilteredFiles
+
+    @property
+    def limit_s(self) -> float:
+        """For how long the program is tried; 0 if it is not."""
+        return USUAL_S if self.request.probe_seconds is None else self.request.probe_seconds
+
+
+def _plan(repository: Repository, request: AdoptionRequest, earlier: EarlierAdoption | None, talk: _Talk) -> _Plan:
+    """Everything that can be known without a run. LabError, UsageError: what has to be fixed before one."""
+    refusals, earlier_flags = talk.refusals, ""
+    if earlier is not None:
+        request, earlier_flags = earlier_run.filled(request, earlier)
+    known = answers.without_wrong_flags(repository, request, refusals)
+    program = None
+    with refusals.collect():
+        known = answers.with_program(repository, known, talk.ask)
+        program = find_program(repository, known.train_command, known.python)
+    if program is None:
+        refusals.settle(talk.tell)
+        raise AssertionError("a program that is not there was refused")
+    known = answers.before_run(repository, program, known, talk.ask, refusals)
+    if not answers.is_tried(known):
+        with refusals.collect():
+            known = answers.metric_without_run(program, known, talk.ask)
+    is_unknown = known.metric is None and not has_clear_metric(program)
+    # Of a program that is tried, the run shows which metrics there are.
+    shown = replace(known, metric=UNKNOWN, direction="minimize") if is_unknown else known
+    if shown.metric is not None and shown.direction is None and direction_of(shown.metric) is None:
+        shown = replace(shown, direction="minimize")
+    program_seed = find_seed(repository, program)
+    settings = list(_with_seed(settings_of(repository, program, shown), program_seed, program))
+    settings += asks_git.setting_of(program)
+    config = Config.from_text(config_text(settings), Config.FILE)
+    filtered = filtered_files(repository, program, config)
+    refuse_read(filtered, has_data=bool(known.data), refusals=refusals)
+    with refusals.collect():
+        require_data(repository.git, repository.root, repository.head, config)
+    own_imports = _try_export(repository, config, refusals)
+    if refusals.keeps_from_running:
+        lacking = _lacking(own_imports, program)
+        if lacking:
+            # The program may find it by itself.
+            talk.tell(f"  perhaps missing: {lacking}")
+        refusals.settle(talk.tell)
+    return _Plan(repository, known, earlier_flags, program, program_seed, settings, is_unknown, own_imports, filtered)
+
+
+def _try_export(repository: Repository, config: Config, refusals: Refusals) -> OwnImports:
     """Refuse now what the first trial would be refused for: submodules, links that lead out, no room; and a trial
     that would import another code than the candidate's. Returns what else was seen of the imports."""
     folder = common_dir(repository.root) / "autolab.export"
     remove_tree(folder)
+    own_imports = OwnImports()
+    if repository.lacks_files:
+        return own_imports
     try:
-        own_imports = examine(repository.git, repository.root, repository.head, config, folder)
+        with refusals.collect():
+            own_imports = examine(repository.git, repository.root, repository.head, config, folder)
     finally:
         remove_tree(folder)
     if own_imports.problems and not _compiled_part(repository):
-        raise LabError(own_imports.problems[0])
+        packages: dict[str, str] = {}
+        for problem in own_imports.problems:
+            # What helps the first module of a package helps the others.
+            packages.setdefault(problem.partition(":")[0].partition(".")[0], problem)
+        for problem in packages.values():
+            refusals.add(LabError(problem))
     return own_imports
 
 
-def _with_metric(settings: list[Setting], chosen: list[Setting], name: str) -> list[Setting]:
-    """The settings with the metric that the run showed; `chosen` are those of a request that names it."""
+def _lacking(own_imports: OwnImports, program: Program) -> str:
+    """Packages that are imported and not found, in a sentence with the way out; empty if there are none."""
+    if not own_imports.lacking:
+        return ""
+    names = ", ".join(own_imports.lacking)
+    return f"{program.name} needs {names}, not found in the trials' Python: install there, or name another: --python"
+
+
+def _problems(plan: _Plan, run: FirstRun) -> list[str]:
+    """What kept the run from its end and what its code says that comes next, with all missing modules in one line.
+
+    A run ends at the first thing that is missing.
+    """
+    sources = read_sources(plan.repository, plan.program.script, command_words(plan.program.command)).code
+    later = later_needs(sources, run.missing, has_data=any(setting.key == "data" for setting in run.settings))
+    problems = [str(finding) for finding in (*run.missing, *later)]
+    lacking = _lacking(plan.own_imports, plan.program)
+    if len(plan.own_imports.lacking) < 2:
+        return problems
+    starts = tuple(f"no module {name}" for name in plan.own_imports.lacking)
+    return [lacking if any(start in problem for start in starts) else problem for problem in problems]
+
+
+def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> tuple[list[Setting], SeedProof]:
+    """The settings with what a run of the program showed, and what two more say of its seed.
+
+    LabError, UsageError: all that is missing.
+    """
+    run = _run(plan, earlier, talk)
+    talk.refusals.add_problems(_problems(plan, run))
+    settings, is_clear = run.settings, not plan.is_unknown
+    if plan.is_unknown:
+        with talk.refusals.collect():
+            settings = _with_metric_of_run(plan, run, talk)
+            is_clear = True
+    if is_clear and not run.missing:
+        with talk.refusals.collect():
+            settings = _with_source(plan, settings, run, talk)
+    if talk.refusals.errors and not run.missing:
+        talk.tell("  these flags and this run are kept: the same command needs nothing but what is missing")
+    talk.refusals.settle(talk.tell)
+    settings = _with_delta(settings, plan.request, run, talk)
+    config = Config.from_text(config_text(settings), Config.FILE)
+    check = SeedCheck(plan.repository, config, plan.program, plan.program_seed, talk.tell, talk.view)
+    proof = check.prove(run.probed, plan.limit_s)
+    return with_quantum(settings, proof.values, plan.request.delta), proof
+
+
+def _run(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> FirstRun:
+    """The first run, or that of an earlier command if all that it depends on is the same; it is kept for the next."""
+    root, tell = plan.repository.root, talk.tell
+    config = Config.from_text(config_text(plan.settings), Config.FILE)
+    conditions = conditions_of(plan.repository, plan.settings, config)
+    if earlier is not None:
+        run = _earlier_run(plan, conditions, earlier.run, tell)
+        if run is not None:
+            earlier_run.keep(root, plan.request, earlier.run)
+            return run
+    run = run_program(plan.repository, plan.settings, plan.limit_s, tell, talk.view)
+    earlier_run.keep(root, plan.request, record_of(plan.repository, conditions, plan.settings, run))
+    return run
+
+
+def _earlier_run(
+    plan: _Plan, conditions: RunConditions, record: EarlierRun, tell: Callable[[str], None]
+) -> FirstRun | None:
+    """The earlier run, if it still counts; which it is and why not is told."""
+    flags = f"as before: {plan.earlier_flags}; " if plan.earlier_flags else ""
+    changes = conditions.changes(record)
+    at = record.time_of_day
+    if record.missing:
+        tell(f"{flags}run again, as the run of {at} failed")
+        return None
+    if plan.request.probe_seconds is not None:
+        tell(f"{flags}run again after the run of {at}")
+        return None
+    run = None if changes else restored(plan.repository, plan.settings, record)
+    if run is None:
+        tell(f"{flags}run again, as {' and '.join(changes or ['data'])} changed since the run of {at}")
+        return None
+    tell(f"{flags}the run of {at} showed {run.summary}")
+    return run
+
+
+def _with_metric_of_run(plan: _Plan, run: FirstRun, talk: _Talk) -> list[Setting]:
+    """The settings with the metric that the run showed. UsageError: it is not clear which one decides."""
+    ask = talk.ask
+    if run.missing:
+        # A user is not asked about half of a run.
+        ask = refuse(talk.tell)
+        if not run.proposals() and not likely_metrics(plan.program)[1]:
+            raise UsageError("--metric: the program came to no number that could decide; name the one that will")
+    answer = answers.metric_of_run(plan.program, run, plan.request, ask)
+    return _with_metric(plan, run.settings, answer)
+
+
+def _with_metric(plan: _Plan, settings: list[Setting], answer: MetricAnswer) -> list[Setting]:
+    """The settings with another metric and all that depends on it."""
+    request = replace(plan.request, metric=answer.name, direction=answer.direction)
+    chosen = settings_of(plan.repository, plan.program, request)
     of_metric = {setting.key: setting for setting in chosen if setting.key.startswith("metric.")}
-    of_metric["metric.primary"] = Setting(
-        "metric.primary", name, "the one number that it printed and that could decide"
-    )
+    of_metric["metric.primary"] = Setting("metric.primary", answer.name, answer.reason)
+    if plan.request.direction is None:
+        reason = "by its name" if direction_of(answer.name) == answer.direction else "your answer"
+        of_metric["metric.direction"] = Setting("metric.direction", answer.direction, reason)
     return [of_metric.get(setting.key, setting) for setting in settings]
 
 
-def _with_source(settings: list[Setting], probed: Probed, tell: Callable[[str], None]) -> list[Setting]:
+def _with_source(plan: _Plan, settings: list[Setting], run: FirstRun, talk: _Talk) -> list[Setting]:
     """The settings with the place where the run printed the metric. UsageError: it ended without having printed it."""
     by_key = {setting.key: setting.value for setting in settings}
     name = str(by_key["metric.primary"])
-    # A file or a pattern that the user named is their own affair, and trials say what is wrong with it.
-    if by_key["train.metrics"] not in metrics.PRINTED or "train.pattern" in by_key:
+    # A pattern is the user's own affair, and trials say what is wrong with it.
+    if "train.pattern" in by_key:
         return settings
-    printed = first_run.printed_metric(probed, name)
+    printed = run.series_of(name)
+    if printed is None and run.is_whole:
+        answer = answers.instead_of(name, run, plan.request, talk.ask)
+        settings = _with_metric(plan, settings, answer)
+        printed = run.series_of(answer.name)
     if printed is None:
-        first_run.refuse_unprinted(probed, name, tell)
-        tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
+        # A file that the program names may be one that the run did not come to.
+        if by_key["train.metrics"] in metrics.PRINTED:
+            talk.tell(f"  {name} was not printed in this time; --probe-seconds 600 waits longer for it")
         return settings
-    values = "1 value" if printed.series.count == 1 else f"{printed.series.count} values"
-    reason = f"it printed {values} there, the last one {printed.series.last:.{printed.series.decimals}f}"
+    reason = f"it {printed.verb} {printed.number} there, the last one {printed.last}"
     found = Setting("train.metrics", printed.source, reason)
     return [found if setting.key == "train.metrics" else setting for setting in settings]
+
+
+def _with_delta(settings: list[Setting], request: AdoptionRequest, run: FirstRun | None, talk: _Talk) -> list[Setting]:
+    """The settings with the smallest difference worth having: given, or proposed from the values of the run."""
+    if request.delta is not None:
+        return settings
+    name = next(str(setting.value) for setting in settings if setting.key == "metric.primary")
+    printed = None if run is None else run.series_of(name)
+    delta, reason = answers.delta_of_run(name, printed, talk.ask)
+    changed = Setting("metric.success_delta", delta, reason)
+    return [changed if setting.key == changed.key else setting for setting in settings]
 
 
 def _with_seed(settings: Iterable[Setting], seed: ProgramSeed, program: Program) -> Iterator[Setting]:
@@ -153,12 +369,6 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             f"{program.name} never reads AUTOLAB_SEED, and no other seed was found in it: trials repeat one training,"
             f" or differ by chance that no seed repeats, and a gain cannot be told from chance: {way_out}"
         )
-    call = _ASKS_GIT.search(program.text + program.neighbours)
-    if call:
-        yield (
-            f"{program.name} asks git ({call[0].strip()}), and a trial's code is an export without a repository, so"
-            " that call fails there: let the program go on without an answer, and commit"
-        )
     compiled = _compiled_part(repository)
     if compiled:
         yield (
@@ -166,7 +376,7 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             " nothing is built: install it in an environment of its own (pip install ., not -e) and name that:"
             " --python /path/to/env/bin/python; candidates then change what lies outside of it"
         )
-    unseen = [path for path in repository.untracked if path.rstrip("/") != config.data]
+    unseen = [path for path in repository.untracked if path.rstrip("/") not in config.data_in_repository]
     if unseen:
         names = ", ".join(unseen[:NAMED])
         if len(unseen) > NAMED:
@@ -178,7 +388,7 @@ def _notes(repository: Repository, program: Program, seed: ProgramSeed, config: 
             yield f"{path} is yours; the lab's entries will go above what it holds"
     yield (
         f"no evaluator measures {config.metric.primary}: the numbers are what {program.name} reports, and are marked"
-        " self-reported"
+        " self-reported; `autolab init --evaluator` adds one"
     )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autolab.adoption import data_entries
 from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program
 from autolab.errors import LabError, UsageError
 from autolab.lab.schemas.config import Direction, Reduce
+from autolab.lab.schemas.data_entry import DataEntry
 from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.reports import results_table
 from autolab.stats.metric_names import direction_of, is_of_training
@@ -34,6 +37,8 @@ _PRINTED = re.compile(r"""["'](?:\\n)?([A-Za-z_][\w./-]*)[ \t]*:[ \t]*(?:[{%$]|[
 # A text in quotes, and in it the places where values go: `{x:.4f}`, `%.4f`, `$x`.
 _TEXT = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
 _PLACE_OF_VALUE = re.compile(r"\{[^{}]*\}|%[-+ #0]*\d*(?:\.\d+)?[dfegsi]|\$\{?\w+\}?")
+# What is left of a value, a percentage and a ratio once their places hold zeros.
+_ZEROS = re.compile(r"0(?:/\d+)?(?:\(0%\)|%)?")
 _ESCAPED = re.compile(r"\\[nrt]")
 _PRINTS = re.compile(r"\b(print|println|printf|echo|write|cat|puts)\b")
 _NOT_STDOUT = re.compile(r"\blog(ger|ging)?\.|stderr|>&2")
@@ -51,9 +56,10 @@ class AdoptionRequest:
     metric_pattern: str | None = None
     direction: Direction | None = None
     delta: float | None = None
-    data: Path | None = None
+    data: tuple[str, ...] = ()
     python: Path | None = None
-    probe_seconds: float = 0
+    probe_seconds: float | None = 0
+    """0: the training is not tried. None: as long as is usual, unless an earlier run still counts."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Setting:
     def __str__(self) -> str:
         value = self.value
         if isinstance(value, list):
-            text = ", ".join(value) or "none"
+            text = ", ".join(map(_item_text, value)) or "none"
         elif value is None:
             text = "-"
         elif isinstance(value, str):
@@ -77,9 +83,16 @@ class Setting:
         return f"{self.key:<21} {text}  ({self.reason})"
 
 
+def _item_text(item: object) -> str:
+    if not isinstance(item, dict):
+        return str(item)
+    text = f"{item['path']} at {item['at']}" if "at" in item else str(item["path"])
+    return f"{text} (writable)" if item.get("writable") else text
+
+
 def settings_of(repository: Repository, program: Program, request: AdoptionRequest) -> list[Setting]:
     """All settings. UsageError names an option that does not fit, or that has to be given."""
-    metric = _metric(program, request)
+    metric = metric_setting(program, request)
     settings = [
         Setting("train.command", program.command, GIVEN if request.train_command else "the last commit has it"),
         metric,
@@ -101,13 +114,14 @@ def settings_of(repository: Repository, program: Program, request: AdoptionReque
 
 def has_clear_metric(program: Program) -> bool:
     """Whether the program's text has one metric that can decide."""
-    return len(_likely_metrics(program)[1]) == 1
+    return len(likely_metrics(program)[1]) == 1
 
 
-def _metric(program: Program, request: AdoptionRequest) -> Setting:
+def metric_setting(program: Program, request: AdoptionRequest) -> Setting:
+    """The metric that decides. UsageError: the program's text names none, or several."""
     if request.metric:
         return Setting("metric.primary", one_line(request.metric), GIVEN)
-    names, likely = _likely_metrics(program)
+    names, likely = likely_metrics(program)
     # Of several only the user knows which one decides.
     if len(likely) == 1:
         return Setting("metric.primary", likely[0], f"{program.script} prints it")
@@ -118,7 +132,7 @@ def _metric(program: Program, request: AdoptionRequest) -> Setting:
     raise UsageError(f"--metric: {problem}; name the one that decides, such as --metric {example}")
 
 
-def _likely_metrics(program: Program) -> tuple[list[str], list[str]]:
+def likely_metrics(program: Program) -> tuple[list[str], list[str]]:
     """The names that the program's text prints with a value, and those of them that could decide."""
     names = _printed_names(program)
     likely = [name for name in names if direction_of(name)]
@@ -148,7 +162,7 @@ def _names_within(program: Program) -> list[str]:
             printed = _PLACE_OF_VALUE.sub("0", _ESCAPED.sub(" ", text[0] or text[1]))
             for name, value in line_forms.pairs(printed):
                 # A number that the text holds itself is no result.
-                if value == "0":
+                if _ZEROS.fullmatch(value):
                     names.append(name)
     return list(dict.fromkeys(names))
 
@@ -202,28 +216,48 @@ def _source(program: Program, metric: str, counts: str) -> Setting:
     return Setting(key, metrics.STDOUT, f"no text with `{metric}` and a NUMBER was found; the program has to print it")
 
 
-def _data(repository: Repository, program: Program, folder: Path | None) -> Iterator[Setting]:
-    """The training data: what is given, or the one folder that the script names and that git does not hold."""
-    if folder is not None:
-        path = Path(os.path.normpath(repository.root / folder))
-        if not path.is_dir():
-            raise UsageError(f"--data: {folder}: no such folder, in {repository.root} or absolute")
-        if path.is_relative_to(repository.root):
-            path = path.relative_to(repository.root)
-        yield Setting("data", str(path), GIVEN)
+def _data(repository: Repository, program: Program, texts: Sequence[str]) -> Iterator[Setting]:
+    """The training data: what is given and what was fetched, or the one folder that the script names and git lacks."""
+    entries = data_entries.given(repository, texts)
+    reasons = [GIVEN] if entries else []
+    for entry, origin in data_entries.fetched(repository):
+        entries = data_entries.merged(entries, [entry])
+        reasons.append(origin)
+    if entries:
+        yield Setting("data", data_entries.value_of(entries), "; ".join(dict.fromkeys(reasons)))
         return
-    folders = []
-    for name in dict.fromkeys(_FOLDER.findall(program.text)):
-        # A committed folder is part of the code that each trial gets.
-        if (repository.root / name).is_dir() and not repository.holds(name):
-            folders.append(name)
+    folders = named_folders(repository, program)
     if len(folders) == 1:
         yield Setting("data", folders[0], "the script names it, and it is not committed")
 
 
+def named_folders(repository: Repository, program: Program) -> list[str]:
+    """The folders of the checkout that the script names and that git does not hold."""
+    folders = []
+    names = dict.fromkeys(_FOLDER.findall(program.text))
+    for name in [posixpath.join(repository.folder, name) for name in names]:
+        # A committed folder is part of the code that each trial gets.
+        if (repository.root / name).is_dir() and not repository.holds(name):
+            folders.append(name)
+    return folders
+
+
+def with_data(settings: Sequence[Setting], entries: Sequence[DataEntry]) -> list[Setting]:
+    """The settings with these entries as the data."""
+    reason = "the program reads it, and git does not hold it"
+    others = []
+    for setting in settings:
+        if setting.key == "data":
+            reason = f"{setting.reason}; {reason}" if reason not in setting.reason else setting.reason
+        else:
+            others.append(setting)
+    return [*others, Setting("data", data_entries.value_of(entries), reason)]
+
+
 def _files(repository: Repository, program: Program) -> Iterator[Setting]:
     # The training script itself is what candidates change.
-    measures = [path for path in MEASURES if path != program.script and repository.holds(path)]
+    usual = dict.fromkeys([*MEASURES, *(posixpath.join(repository.folder, path) for path in MEASURES)])
+    measures = [path for path in usual if path != program.script and repository.holds(path)]
     frozen = list(dict.fromkeys([*measures, *FROZEN]))
     yield Setting("files.frozen", frozen, "no candidate may change them; add what else measures")
     table = _table(repository, program)

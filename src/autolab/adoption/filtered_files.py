@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from autolab.adoption.refusals import Refusals
 from autolab.adoption.repository import Repository
 from autolab.adoption.training_program import Program
 from autolab.errors import LabError
@@ -41,19 +42,31 @@ def filtered_files(repository: Repository, program: Program, config: Config) -> 
     return FilteredFiles(read, others)
 
 
-def refuse_read(files: FilteredFiles, *, has_data: bool) -> None:
-    """LabError: the program reads a file that trials get in another form. `has_data`: the user names the data."""
+def refuse_read(files: FilteredFiles, *, has_data: bool, refusals: Refusals) -> None:
+    """Refuse files that the program reads and that trials get in another form. `has_data`: the user names the data."""
+    by_filter: dict[str, list[str]] = {}
     for path, name in files.read.items():
-        if name != LFS:
-            raise LabError(
-                f"{path}: the filter {name} changes it at checkout, and trials get the committed bytes; commit it as it"
-                " is read: take the filter out of .gitattributes, git add --renormalize, commit"
-            )
         # The data that the user names are read where they lie.
-        if path.endswith(".py") or not has_data:
-            raise LabError(
-                f"{path}: kept in Git LFS, so trials get its pointer and not its content; put the data into a folder"
-                f" that git does not hold and name it: --data FOLDER, or: git lfs migrate export --include={path}"
+        if name != LFS or path.endswith(".py") or not has_data:
+            by_filter.setdefault(name, []).append(path)
+    for name, paths in by_filter.items():
+        them = "it" if len(paths) == 1 else "them"
+        if name == LFS:
+            way_out = " ".join(f"--include={path}" for path in paths[:NAMED])
+            refusals.add(
+                LabError(
+                    f"{_some(paths)}: kept in Git LFS, so trials get its pointer and not its content; put the data into"
+                    " a folder that git does not hold and name it: --data FOLDER, or: git lfs migrate export"
+                    f" {way_out}"
+                )
+            )
+        else:
+            refusals.add(
+                LabError(
+                    f"{_some(paths)}: the filter {name} changes {them} at checkout, and trials get the committed"
+                    f" bytes; commit {them} as the program reads {them}: take the filter out of .gitattributes,"
+                    " git add --renormalize, commit"
+                )
             )
 
 
@@ -71,7 +84,7 @@ def _is_read(path: str, program: Program, config: Config) -> bool:
     place = PurePosixPath(path)
     if place.suffix == ".py" or path == program.script:
         return True
-    if config.data is not None and place.is_relative_to(config.data):
+    if any(place.is_relative_to(folder) for folder in config.data_in_repository):
         return True
     names = [place.name, *(parent.name for parent in place.parents if parent.name)]
     # In a text of the program: as a word of its own, not as a part of another name.

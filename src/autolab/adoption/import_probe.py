@@ -121,21 +121,47 @@ def _base(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*above, node.module] if node.module else above)
 
 
-def _lacking(path: str) -> list[str]:
-    """Top-level names that a script imports at its outer level and that are not found."""
+def _lacking(search: Search, script: str) -> list[str]:
+    """Top-level names that are not found, of the imports at the outer level of the script and of what it imports so.
+
+    In a function or below `try` an import may be meant to fail.
+    """
+    lacking: set[str] = set()
+    seen: set[str] = set()
+    waiting = [(script, "")]
+    while waiting:
+        path, package = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in _outer_imports(path, package):
+            top = name.partition(".")[0]
+            place = search.places.get(name)
+            if place and place.endswith(".py") and os.path.realpath(place).startswith(search.root + os.sep):
+                is_package = os.path.basename(place) == "__init__.py"
+                waiting.append((place, name if is_package else name.rpartition(".")[0]))
+            elif top not in search.places and top not in sys.modules and _spec(top, None) is None:
+                lacking.add(top)
+    return sorted(lacking)
+
+
+def _outer_imports(path: str, package: str) -> Iterator[str]:
+    """The modules that a file imports at its outer level, and what it imports from them, which may be modules."""
     try:
         with open(path, "rb") as file:
             body = ast.parse(file.read()).body
     except (OSError, SyntaxError, ValueError):
-        return []
-    names: set[str] = set()
-    # In a function or below `try` an import may be meant to fail.
+        return
     for node in body:
         if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            names.add(node.module.partition(".")[0])
-    return sorted(name for name in names if name not in sys.modules and _spec(name, None) is None)
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(node, package)
+            if base:
+                yield base
+                for alias in node.names:
+                    yield base + "." + alias.name
 
 
 def _installed() -> list[str]:
@@ -162,7 +188,7 @@ def main() -> None:
             {
                 "places": search.places,
                 "importers": search.importers,
-                "lacking": _lacking(script),
+                "lacking": _lacking(search, script),
                 "installed": _installed(),
             }
         )

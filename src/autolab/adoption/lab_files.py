@@ -64,7 +64,7 @@ def config_text(settings: Sequence[Setting]) -> str:
     ]
     if by_key.get("python"):
         rows.append(f"python: {values['python']}")
-    rows.append(f"train: {{{train}, time_limit_s: 3600, output_mb: 50}}")
+    rows.append(f"train: {{{train}, output_mb: 50}}")
     if "data" in values:
         rows.append(f"data: {values['data']}")
     rows += [
@@ -191,8 +191,8 @@ def _seed_text(train: Train) -> str:
 def _problem_text(program: Program, config: Config) -> str:
     metric = config.metric
     data = "what the program reads; say which"
-    if config.data:
-        data = f"`{config.data}`"
+    if config.data_entries:
+        data = ", ".join(f"`{entry}`" for entry in config.data_entries)
     return f"""# The problem
 
 {config.goal}.

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption import import_probe
@@ -25,7 +26,7 @@ from autolab.errors import LabError
 from autolab.files import write_whole
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
-from autolab.lab.trial_python import command_words, trial_python
+from autolab.lab.trial_python import command_folder, command_words, env_prefix, trial_python
 from autolab.sandbox import execute
 from autolab.sandbox.environment import PYTHON_PATH, ProgramEnvironment
 from autolab.stats.plan import BASE
@@ -44,18 +45,37 @@ _SETUP_NAME = re.compile(r"""^\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Invocation:
-    """A training command of Python: its flags, and the script or the module that it runs; the other is empty."""
+    """A training command of Python: its flags, and the script or the module that it runs; the other is empty.
+
+    `variables`: what `env` before it sets. `folder`: where it runs; `script` is relative to the repository."""
 
     flags: tuple[str, ...]
     script: str = ""
     module: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+    folder: str = ""
 
     @classmethod
     def of(cls, command: str) -> Invocation | None:
         """None if the command is not one of the trials' Python, or runs no file."""
         words = command_words(command)
+        prefix = env_prefix(words)
+        words = words[len(prefix) :]
         if not words or words[0] != "{python}":
             return None
+        variables = []
+        folder = command_folder(command_words(command))
+        for word in prefix[3 if folder else 1 :]:
+            name, _, value = word.partition("=")
+            variables.append((name, value))
+        found = cls._of_python(words)
+        if found is None:
+            return None
+        script = posixpath.normpath(posixpath.join(folder, found.script)) if found.script else ""
+        return replace(found, script=script, variables=tuple(variables), folder=folder)
+
+    @classmethod
+    def _of_python(cls, words: Sequence[str]) -> Invocation | None:
         flags: list[str] = []
         for position, word in enumerate(words[1:], 1):
             if word == "-m":
@@ -155,7 +175,7 @@ class _Prober:
         request = {
             "root": str(root),
             # What Python puts in front of sys.path: the script's folder, with -m the one that it is started in.
-            "folder": str(script.parent if script is not None else root),
+            "folder": str(script.parent if script is not None else root / self.invocation.folder),
             "script": str(script or ""),
             "module": self.invocation.module,
             "names": list(self.names),
@@ -164,8 +184,8 @@ class _Prober:
         write_whole(place / "request.json", json.dumps(request))
         log = place / "answer.json"
         argv = [self.python, *self.invocation.flags, str(import_probe.__file__), str(place / "request.json")]
-        variables = environment.training(str(place), 0, None, None)
-        ended = execute.run(argv, root, variables, log, LIMIT_S)
+        variables = environment.training(str(place), 0, None, None) | dict(self.invocation.variables)
+        ended = execute.run(argv, root / self.invocation.folder, variables, log, LIMIT_S)
         if not ended.ok:
             reason = ended.missing or ended.last_line or "no answer"
             raise LabError(f"{self.python}: cannot say where it finds modules: {reason}; name another python")

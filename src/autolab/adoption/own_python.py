@@ -30,6 +30,8 @@ from autolab.lab.plumbing import read_line
 from autolab.lab.trial_python import OWN_PYTHON
 
 PYTHON = "{python}"
+ENV = "env"
+_VARIABLE = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 _NAME = re.compile(r"python(3(\.\d+)?)?$")
 _FOLDERS = (".venv", "venv", "env")
 _IN_PROJECT = ("uv", "pdm", "rye")
@@ -81,8 +83,29 @@ class _Environment:
 def interpret(repository: Repository, words: list[str], python: str | None) -> tuple[list[str], PythonChoice]:
     """The command's words, with `{python}` for the interpreter, and which one that is. `python`: what the user names.
 
+    `PYTHONPATH=. python train.py`, which needs a shell, becomes `env PYTHONPATH=. {python} train.py`.
     UsageError: an environment or a program that the command names is not there, with the line that helps.
     """
+    at = program_index(words)
+    if at == len(words):
+        raise UsageError(f"--train-command: {' '.join(words)}: no program is named; such as 'python train.py'")
+    variables = words[1:at] if words[0] == ENV else words[:at]
+    interpreted, choice = _interpret(repository, words[at:], python)
+    return [*([ENV, *variables] if variables else []), *interpreted], choice
+
+
+def program_index(words: Sequence[str]) -> int:
+    """Where the program stands in a command: behind `env`, the folder that it runs in, and variables set for it."""
+    index = 1 if words and words[0] == ENV else 0
+    if list(words[:2]) == [ENV, "-C"]:
+        index = 3
+    while index < len(words) and _VARIABLE.match(words[index]):
+        index += 1
+    return index
+
+
+def _interpret(repository: Repository, words: list[str], python: str | None) -> tuple[list[str], PythonChoice]:
+    """The same of a command that sets no variables."""
     words, named = _unwrapped(repository, words, python is not None)
     if python is not None:
         path = repository.root / os.path.expanduser(python)
@@ -162,8 +185,9 @@ def _candidates(repository: Repository) -> Iterator[_Environment]:
     for folder in (os.environ.get("VIRTUAL_ENV", ""), "" if is_base else conda):
         if folder and not _runs_autolab(folder):
             yield _Environment(Path(folder), "the activated environment")
-    for name in _FOLDERS:
-        yield _Environment(repository.root / name, "the repository's own")
+    for place in dict.fromkeys((repository.root / repository.folder, repository.root)):
+        for name in _FOLDERS:
+            yield _Environment(place / name, "the repository's own")
     yield from _poetry(repository)
     if conda and not _runs_autolab(conda):
         yield _Environment(Path(conda), "the activated environment of conda")

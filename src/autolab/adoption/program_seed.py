@@ -18,8 +18,9 @@ from autolab.adoption.repository import Repository
 from autolab.adoption.seed_flags import find_flag, hydra_entry, hydra_structured_path
 from autolab.adoption.seed_names import is_of_data, is_seed_name
 from autolab.adoption.seed_places import find_constants, find_variable
-from autolab.adoption.training_program import Program, command_line
+from autolab.adoption.training_program import Program, command_line, inner_words
 from autolab.lab.schemas.config import SEED
+from autolab.lab.trial_python import shell_line
 from autolab.trials.seed_constants import SeedConstant
 
 VARIABLE = "AUTOLAB_SEED"
@@ -40,7 +41,7 @@ class ProgramSeed:
 
 def seeds_libraries(seed: ProgramSeed, program: Program) -> bool:
     """Whether a program that has no seed imports a library that `train.seed_libraries` seeds."""
-    is_python = program.script is not None and program.script.endswith(".py")
+    is_python = program.script is not None and program.script.endswith((".py", ".ipynb"))
     return seed.how == "none" and is_python and bool(_SEEDED_LIBRARY.search(program.text + program.neighbours))
 
 
@@ -50,7 +51,8 @@ def find_seed(repository: Repository, program: Program) -> ProgramSeed:
     if SEED in command:
         return ProgramSeed("flag", command, "the command has the seed")
     words = shlex.split(command)
-    sources = read_sources(repository, program.script, words)
+    line = shell_line(words)
+    sources = read_sources(repository, program.script, inner_words(line) if line else words)
     if _reads_variable(program, sources):
         return ProgramSeed("environment", command, f"{program.name} reads {VARIABLE}")
     replaced = _with_seed_in(words)
@@ -58,10 +60,11 @@ def find_seed(repository: Repository, program: Program) -> ProgramSeed:
         return ProgramSeed("flag", command_line(replaced), "the seed takes the place of the command's own")
     if sources.script is None:
         return ProgramSeed("none", command, f"{program.name}: no committed script was found in it")
-    flag = find_flag(sources, words)
+    # What stands behind the line of `sh -c` does not reach the program in it.
+    flag = None if line else find_flag(sources, words)
     if flag is not None:
         return ProgramSeed("flag", f"{command} {flag.words}", f"{program.name} takes the seed as a flag ({flag.kind})")
-    override = _hydra_override(repository, sources, words)
+    override = "" if line else _hydra_override(repository, sources, words)
     if override:
         return ProgramSeed("flag", f"{command} {override}={SEED}", f"{program.name} takes the seed from Hydra")
     variable = find_variable(sources)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from autolab.adoption.repository import Repository
+from autolab.researchers.offline.reached_files import reach
 
 MOST_FILES = 60
 MOST_BYTES = 500_000
@@ -67,9 +69,10 @@ class ProgramSources:
 def read_sources(repository: Repository, script: str | None, words: list[str]) -> ProgramSources:
     """The sources of the program that the command `words` runs; `script` is the committed file that it names."""
     committed = frozenset(repository.git.files(repository.head))
-    first = script
-    if first is None and words and words[0] == "make":
-        first = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in committed), None)
+    built = _built(repository, words) if script is None else ()
+    if built:
+        return ProgramSources(built[0], built[1:], ())
+    first = script or _started(words, committed)
     if first is None:
         return ProgramSources(None, (), ())
     code: dict[str, SourceFile | None] = {}
@@ -94,6 +97,21 @@ def read_sources(repository: Repository, script: str | None, words: list[str]) -
         others=tuple(source for source in sources if source.path != first),
         settings=tuple(source for source in files if source is not None),
     )
+
+
+def _built(repository: Repository, words: list[str]) -> tuple[SourceFile, ...]:
+    """The C sources of the program that make or a compiler builds, without those of the Makefile's other targets."""
+    reached = reach(shlex.join(words), lambda path: repository.git.text(repository.head, path))
+    return tuple(SourceFile(file.path, file.text, None) for file in reached.of("c"))
+
+
+def _started(words: list[str], committed: Set[str]) -> str | None:
+    """The Makefile, or the last script, of a command or a shell's line that names no script of its own."""
+    if "make" in words:
+        return next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in committed), None)
+    scripts = [posixpath.normpath(word) for word in words if word.endswith(_CODE_SUFFIXES)]
+    scripts = [path for path in scripts if path in committed]
+    return scripts[-1] if scripts else None
 
 
 def read_settings(repository: Repository, path: str) -> SourceFile | None:

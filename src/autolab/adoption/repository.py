@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autolab.adoption.refusals import Refusals
 from autolab.errors import LabError
 from autolab.lab.create import refuse_nested
 from autolab.lab.git import Git, common_dir, find_root
@@ -19,12 +20,17 @@ _STARTS = "which experiments start from"
 
 @dataclass(frozen=True)
 class Repository:
-    """Its root, the commit that is checked out, and the untracked paths, which no commit holds."""
+    """Its root, the commit that is checked out, and the untracked paths, which no commit holds.
+
+    `folder`: the one below the root that was named to adopt, where the program runs; empty for the root."""
 
     root: Path
     git: Git
     head: str
     untracked: tuple[str, ...]
+    lacks_files: bool = False
+    """Whether files of the commit are not fetched, so that nothing can be exported."""
+    folder: str = ""
 
     def holds(self, path: str) -> bool:
         """Whether the commit has the path."""
@@ -35,14 +41,16 @@ class Repository:
         return decode((self.root / path).read_bytes())
 
 
-def open_repository(root: Path) -> Repository:
-    """The repository at `root`. LabError: why no lab can be made of it as it stands, and the way out."""
-    top = find_root(root) if root.is_dir() else None
-    if top is None:
-        raise LabError(f"{root}: not a git repository; run `git init` there and commit the training program")
+def open_repository(place: Path, refusals: Refusals) -> Repository:
+    """The repository at `place` or above; what its user can change beside other things is collected in `refusals`.
+
+    LabError: why no lab can be made of it at all as it stands, and the way out.
+    """
+    root = find_root(place) if place.is_dir() else None
+    if root is None:
+        raise LabError(f"{place}: not a git repository; run `git init` there and commit the training program")
     refuse_nested(root)
-    if top != root:
-        raise LabError(f"{root}: lies in the repository {top}; adopt that one: a lab is a whole repository")
+    own = "" if place == root else str(place.relative_to(root))
     # The store lies in `.git`, which a worktree and a submodule share with their main checkout.
     if common_dir(root) != root / ".git":
         raise LabError(f"{root}: a worktree or a submodule of {common_dir(root)}; adopt the main checkout")
@@ -52,24 +60,23 @@ def open_repository(root: Path) -> Repository:
     if git.distrusted():
         raise LabError(distrust(root))
     head = _head(git)
+    with refusals.collect():
+        _require_branch(git)
     dirty = git.dirty()
-    # Untracked files may stay: git leaves them alone, and so does the lab.
-    changes = _changes(git, [path for path in dirty if git.has_path(head, path)])
-    if changes:
-        raise LabError(f"{_first_of(changes)}: changed since the last commit, {_STARTS}; commit or stash")
-    hidden = git.hidden_changes(head)
-    if hidden:
-        way_out = "git update-index --no-assume-unchanged --no-skip-worktree FILE, then commit or stash"
-        raise LabError(f"{_first_of(hidden)}: changed since the last commit, {_STARTS}, and hidden from git: {way_out}")
+    with refusals.collect():
+        _refuse_changes(git, head, dirty)
     for folder in RECORD_FOLDERS:
-        if git.has_path(head, folder):
-            raise LabError(f"{folder}: the repository has it, and a lab keeps its own record there; rename it, commit")
-        # An empty one can be filled.
-        if _is_taken(root / folder):
-            raise LabError(f"{folder}: has files that git does not hold, and a lab keeps its record there; rename it")
-    require_whole(git, head)
-    _require_refs(git)
-    return Repository(root, git, head, tuple(dirty))
+        with refusals.collect():
+            _require_free(git, head, folder)
+    lacks_files = True
+    with refusals.collect():
+        require_whole(git, head)
+        lacks_files = False
+    with refusals.collect():
+        _require_refs(git)
+    if own and git.has_path(head, own) is None:
+        raise LabError(f"{place}: git does not hold this folder of {root}; commit it, or adopt {root}")
+    return Repository(root, git, head, tuple(dirty), lacks_files, own)
 
 
 def distrust(root: Path) -> str:
@@ -89,8 +96,8 @@ def require_whole(git: Git, commit: str) -> None:
 
 
 def _head(git: Git) -> str:
-    """The commit that is checked out on a branch. LabError: there is none, or an operation is in progress."""
-    head, operation, root = git.head(), git.busy(), git.root
+    """The commit that is checked out. LabError: there is none."""
+    head, root = git.head(), git.root
     if head is None:
         others = [ref.removeprefix("refs/heads/") for ref in git.refs() if ref.startswith("refs/heads/")]
         # A branch that was never committed to, such as the default one of a repository with commits elsewhere.
@@ -99,11 +106,36 @@ def _head(git: Git) -> str:
                 f"{root}: the branch {git.branch()} has no commit; experiments start from one: git switch {others[0]}"
             )
         raise LabError(f"{root}: has no commit yet; experiments start from one: commit the training program")
-    if git.branch() is None:
-        raise LabError(f"{root}: no branch is checked out (HEAD is detached); run `git switch BRANCH`")
-    if operation is not None:
-        raise LabError(f"{root}: a {operation} is in progress; end it first")
     return head
+
+
+def _require_branch(git: Git) -> None:
+    """LabError: no branch is checked out, or an operation is in progress, which may be why."""
+    operation = git.busy()
+    if operation is not None:
+        raise LabError(f"{git.root}: a {operation} is in progress; end it first")
+    if git.branch() is None:
+        raise LabError(f"{git.root}: no branch is checked out (HEAD is detached); run `git switch BRANCH`")
+
+
+def _refuse_changes(git: Git, head: str, dirty: Sequence[str]) -> None:
+    """LabError: committed files have changed. Untracked files may stay: git leaves them alone, and so does the lab."""
+    changes = _changes(git, [path for path in dirty if git.has_path(head, path)])
+    if changes:
+        raise LabError(f"{_first_of(changes)}: changed since the last commit, {_STARTS}; commit or stash")
+    hidden = git.hidden_changes(head)
+    if hidden:
+        way_out = "git update-index --no-assume-unchanged --no-skip-worktree FILE, then commit or stash"
+        raise LabError(f"{_first_of(hidden)}: changed since the last commit, {_STARTS}, and hidden from git: {way_out}")
+
+
+def _require_free(git: Git, head: str, folder: str) -> None:
+    """LabError: the folder for a lab's record has files of the user's."""
+    if git.has_path(head, folder):
+        raise LabError(f"{folder}: the repository has it, and a lab keeps its own record there; rename it, commit")
+    # An empty one can be filled.
+    if _is_taken(git.root / folder):
+        raise LabError(f"{folder}: has files that git does not hold, and a lab keeps its record there; rename it")
 
 
 def _changes(git: Git, paths: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ SEEDING_FUNCTIONS = frozenset(
         *("PRNGKey", "default_rng", "RandomState", "SeedSequence", "Rngs"),
     }
 )
-SEEDING_METHODS = ("random.seed", "random.key", "jr.key", "random.Random", "rng.seed")
+SEEDING_METHODS = ("random.seed", "random.key", "jr.key", "jrandom.key", "jrd.key", "random.Random", "rng.seed")
 """Functions whose last name alone says too little."""
 SPLITS = frozenset(
     {

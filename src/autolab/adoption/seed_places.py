@@ -44,14 +44,18 @@ _CALLS = (
     r"srand(?:om|48)?|randomseed|set\.seed|Random\.seed!|seed_from_u64|seed|set_seed|manual_seed"
     r"|mt19937(?:_64)?(?:\s+\w+)?|MersenneTwister|Xoshiro"
 )
+# 5489 is what every Mersenne twister starts from if nobody seeds it.
 _CONSTANTS_OF_TEXT = re.compile(
     rf"#[ \t]*define[ \t]+\w*seed\w*[ \t]+(?=\d)"
-    rf"|(?<![\w.-])(?:(?:np\.|math\.|torch\.)?(?:random\.)?)(?:{_CALLS})[ \t]*[({{][ \t]*(?=\d)"
+    rf"|(?<![\w.-])(?:(?:np\.|math\.|torch\.)?(?:random\.)?)(?:{_CALLS})[ \t]*[({{][ \t]*"
+    r"(?:&?\w+,[ \t]*)?(?=\d)(?!5489\b)"
     rf"|--{_SEED}[ =](?=\d)"
     rf"""|(?<![\w.-])["']?{_SEED}["']?[ \t]*(?:::?[ \t]*\w+[ \t]*)?(?::=|<-|=|:)[ \t]*(?=\d)"""
     r"|(?<![\w.-])RANDOM=(?=\d)",
     re.IGNORECASE,
 )
+_WITH_COMMENTS = (".c", ".cc", ".cpp", ".cu", ".h", ".js", ".rs")
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -168,7 +172,11 @@ def _entries(source: SourceFile, places: list[Place]) -> list[SeedConstant]:
 
 
 def _text_places(source: SourceFile) -> Iterator[Place]:
-    for number, line in enumerate(source.text.split("\n"), start=1):
+    text = source.text
+    if source.path.endswith(_WITH_COMMENTS):
+        # What they say goes, their lines stay.
+        text = _COMMENT.sub(lambda match: "\n" * match[0].count("\n"), text)
+    for number, line in enumerate(text.split("\n"), start=1):
         for match in _CONSTANTS_OF_TEXT.finditer(line):
             if not line.lstrip().startswith("//"):
                 yield Place(number, Tier.SET, match[0], line[: match.end()].lstrip())
@@ -252,7 +260,8 @@ def _assigned(node: ast.Assign | ast.AnnAssign) -> Iterator[tuple[Tier, Start, a
 def _called(call: ast.Call) -> Iterator[tuple[Tier, Start, ast.Constant]]:
     name = dotted_name(call.func)
     last = name.rpartition(".")[2]
-    seeds = last in SEEDING_FUNCTIONS or name in SEEDING_METHODS or name.endswith(".random.seed")
+    is_method = any(name == method or name.endswith(f".{method}") for method in SEEDING_METHODS)
+    seeds = last in SEEDING_FUNCTIONS or is_method
     # One generator is often that of a split or of a loader, beside the seed of everything.
     is_generator = isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call)
     tier = Tier.OBJECT if is_generator else Tier.SET

@@ -20,6 +20,7 @@ GROUPS = {
         "init": "make a lab: from a template, a clone, a copy or your own repository",
     },
     "work": {
+        "fetch": "run a command that prepares data once, with network, and keep what it makes for trials",
         "loop": "run iterations until their number, a target or a budget ends the loop",
         "run": "run one stage of the iteration",
         "stop": "ask a running loop to pause after the running trials",

@@ -14,7 +14,7 @@ from tyro.conf import DisallowNone
 
 from autolab.cli.comparisons import compare
 from autolab.cli.inspect import doctor, publish, registry, verify
-from autolab.cli.make_labs import demo, init
+from autolab.cli.make_labs import demo, fetch, init
 from autolab.cli.measure import calibrate, replay, reproduce
 from autolab.cli.run_loops import loop, review, run, stop
 from autolab.errors import ExitCode, UsageError
@@ -52,6 +52,7 @@ def _sentence(box: str) -> str:
 _FUNCTIONS: dict[str, Callable[..., int]] = {
     "init": init,
     "demo": demo,
+    "fetch": fetch,
     "run": run,
     "loop": loop,
     "calibrate": calibrate,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, arg
+from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
 
 from autolab.adoption.detection import AdoptionRequest
+from autolab.adoption.evaluator_setup import EvaluatorRequest
 from autolab.errors import UsageError
 from autolab.lab.schemas.config import Direction, Reduce
 from autolab.lab.schemas.record import PROSE
@@ -145,10 +146,11 @@ class AdoptionFlags(AdoptionRequest):
         reduce: Which number counts if the training gives several: the last, the smallest or the largest.
         metric_pattern: A regular expression with one group around the number, where it has no name of its own.
         direction: Whether a smaller or a larger value is better.
-        delta: The smallest difference worth having, in units of the metric, such as 0.01.
-        data: Folder of the training data, if git does not hold it.
+        delta: The smallest difference worth having, in units of the metric, such as 0.01; else about 1% of its value.
+        data: File or folder of data that git does not hold; DATA=AT if the program looks for it at AT. Repeatable.
         python: Python of the trials. A package that has to be compiled must be installed there.
-        probe_seconds: Try the training for so long before anything is written; 0 does not try it.
+        probe_seconds: Try the training for so long before anything is written (60 if left out); 0 does not try it.
+        yes: Ask nothing: take the likely answer to each question, and print which it was.
     """
 
     train_command: Annotated[str | None, option("COMMAND")] = None
@@ -157,9 +159,23 @@ class AdoptionFlags(AdoptionRequest):
     metric_pattern: Annotated[str | None, option("REGEX")] = None
     direction: Annotated[Direction | None, option("{minimize,maximize}")] = None
     delta: Annotated[float | None, option("NUMBER")] = None
-    data: Annotated[Path | None, option("DIR")] = None
+    data: Annotated[UseAppendAction[tuple[str, ...]], option("DATA[=AT]")] = ()
     python: Annotated[Path | None, option("FILE")] = None
-    probe_seconds: Annotated[float, option("SECONDS")] = 60
+    probe_seconds: Annotated[float | None, option("SECONDS")] = None
+    yes: Switch = False
+
+
+@dataclass(frozen=True)
+class EvaluatorFlags(EvaluatorRequest):
+    """With --evaluator. What you leave out is looked for in the training's sources.
+
+    Args:
+        model: The class of the model that is trained, such as my_package.model:Net.
+        checkpoint: The file or folder that the training saves the model in, such as out/ckpt.pt.
+    """
+
+    model: Annotated[str | None, option("MODULE:CLASS")] = None
+    checkpoint: Annotated[str | None, option("FILE")] = None
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,34 @@
-"""Commands that make a lab: init, demo."""
+"""Commands that make a lab and its data: init, demo, fetch."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
-from autolab.adoption.adopt import adopt
+from autolab.adoption import fetch_data
+from autolab.adoption.adopt import USUAL_S, adopt
+from autolab.adoption.evaluator_setup import add_evaluator
+from autolab.adoption.program_probe import ProbeView
+from autolab.adoption.questions import refuse, take_likely
 from autolab.cli import flags
-from autolab.cli.flags import AdoptionFlags, RecordFlags, ResearcherFlags, SearchFlags, Switch, TrialFlags, option
+from autolab.cli.flags import (
+    AdoptionFlags,
+    EvaluatorFlags,
+    RecordFlags,
+    ResearcherFlags,
+    SearchFlags,
+    Switch,
+    TrialFlags,
+    option,
+)
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
-from autolab.cli.session import print_line
+from autolab.cli.session import can_draw, is_interactive, print_line
+from autolab.cli.view import Plain
 from autolab.errors import ExitCode, UsageError
 from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
@@ -27,9 +42,13 @@ def init(
     seed: Annotated[int | None, option("NUMBER")] = None,
     fork: Switch = False,
     from_existing: Switch = False,
+    evaluator: Switch = False,
     adoption: Annotated[AdoptionFlags, OmitArgPrefixes],
+    sealed: Annotated[EvaluatorFlags, OmitArgPrefixes],
 ) -> int:
     """Make a lab: from a template, a clone, a copy (--fork) or your own repository (--from-existing).
+
+    With --evaluator, add a sealed evaluator to the lab of your own repository: run it again after each step.
 
     Args:
         dir: A new or empty folder for a template; else the clone, the copy or your repository.
@@ -37,25 +56,55 @@ def init(
         seed: Draw all seeds of the lab from this number, so that another lab can draw the same.
         fork: Make a copied lab a lab of its own, with a new id.
         from_existing: Make a lab of a repository that has a training program.
+        evaluator: Write predict.py and eval.py for the lab of your own repository, check them, put them in force.
     """
+    if evaluator:
+        if from_existing or fork or template != "digits" or seed is not None:
+            raise UsageError("init: --evaluator is for a lab that is there: first init --from-existing, then this")
+        # Of the options of an adoption one limits this training, too.
+        if adoption != replace(AdoptionFlags(), probe_seconds=adoption.probe_seconds):
+            raise UsageError("init: with --evaluator go --model, --checkpoint and --probe-seconds")
+        limit_s = USUAL_S if adoption.probe_seconds is None else adoption.probe_seconds
+        print(f"next: {add_evaluator(dir, sealed, limit_s, print_line)}")
+        return ExitCode.DONE
+    if sealed != EvaluatorFlags():
+        raise UsageError("init: --model and --checkpoint go with --evaluator")
     # An option without effect is refused: who gives it expects something else.
     if not from_existing and adoption != AdoptionFlags():
-        names = "--train-command, --metric, --direction, --delta, --data, --python and --probe-seconds"
+        names = "--train-command, --metric, --direction, --delta, --data, --python, --probe-seconds and --yes"
         raise UsageError(f"init: {names} go with --from-existing")
     if from_existing and (fork or template != "digits"):
         raise UsageError("init: --from-existing takes the repository as it is: leave --template and --fork out")
     if from_existing:
-        lab = adopt(dir, adoption, seed, print_line)
+        lab = _adopted(dir, adoption, seed)
     elif fork:
         lab = fork_lab(dir)
     else:
         lab = make_lab(dir, template, seed)
     print(f"lab {lab.lab_id} at {lab.root}")
     command = "autolab loop --max-iterations 3"
-    if Path.cwd() != lab.root:
+    if not Path.cwd().is_relative_to(lab.root):
         command = f"cd {shlex.quote(str(dir))} && {command}"
     print(f"next: {command}")
     return ExitCode.DONE
+
+
+def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
+    """A lab of the user's repository. A user on a terminal is asked; a script is refused, or has said --yes."""
+    # What programs print is quoted: it must not move the cursor.
+    tell = Plain(print_line)
+    view: ProbeView | None = None
+    answer = take_likely(tell) if adoption.yes else refuse(tell)
+    # Only on a terminal: they load rich.
+    if can_draw():
+        from autolab.cli.adoption_terminal import ProbeLine
+
+        view = ProbeLine()
+    if is_interactive() and not adoption.yes:
+        from autolab.cli.adoption_terminal import ask
+
+        answer = ask
+    return adopt(folder, adoption, seed, tell, answer, view)
 
 
 def demo(
@@ -75,3 +124,44 @@ def demo(
     if code == ExitCode.DONE:
         print("\n" + evidence(Lab.find(dir)))
     return code
+
+
+def fetch(
+    command: Positional[Annotated[tuple[str, ...], option("-- CMD ...")]] = (),
+    /,
+    *,
+    again: Switch = False,
+    data: Annotated[UseAppendAction[tuple[str, ...]], option("DATA[=AT]")] = (),
+    python: Annotated[Path | None, option("FILE")] = None,
+    memory_gb: Annotated[float, option("NUMBER")] = 8,
+    disk_gb: Annotated[float, option("NUMBER")] = 50,
+    hours: Annotated[float, option("NUMBER")] = 24,
+    dir: flags.LabFolder = Path("."),
+) -> int:
+    """Run a command that prepares data once, with network, and keep what it makes for trials, read-only and sealed.
+
+    Such as `autolab fetch -- python data/prepare.py`. It runs in a copy of the last commit, contained but for the
+    network, without your home and your keys. New files of the copy and of its home (~/.cache) are kept, if it ends with
+    exit code 0. Works before `init` too. Without a command it lists what was fetched.
+
+    Args:
+        command: The command and its arguments, after two dashes.
+        again: Run it although it was run before, and replace what it made.
+        data: Data that the command needs and git does not hold; DATA=AT if it looks for it at AT. Repeatable.
+        python: Python for the command; else that of the trials.
+        memory_gb: Memory that it may use.
+        disk_gb: Disk that it may fill.
+        hours: Time that it may take.
+    """
+    if not command:
+        if again or data:
+            raise UsageError("fetch: no command; name it after two dashes: autolab fetch -- python data/prepare.py")
+        for line in fetch_data.listing(dir):
+            print(line)
+        return ExitCode.DONE
+    for name, number in (("memory-gb", memory_gb), ("disk-gb", disk_gb), ("hours", hours)):
+        if not 0 < number < float("inf"):
+            raise UsageError(f"--{name}: {number:g} is not a positive number")
+    limits = fetch_data.FetchLimits(memory_gb, disk_gb, hours)
+    fetch_data.fetch(dir, command, again=again, python=python, data=data, limits=limits, tell=print_line)
+    return ExitCode.DONE

@@ -155,6 +155,11 @@ def can_draw() -> bool:
     return in_foreground(sys.stdout.fileno())
 
 
+def is_interactive() -> bool:
+    """Whether a user can be asked: standard input and standard output are terminals, in the foreground."""
+    return os.isatty(0) and sys.stdout.isatty() and in_foreground(sys.stdout.fileno())
+
+
 class _PauseRequests:
     """Ctrl-C, SIGTERM and `autolab stop` ask to pause at a safe point; a second signal stops the command at once.
 

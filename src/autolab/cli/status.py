@@ -10,9 +10,11 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from autolab.errors import ExitCode, LedgerError, UsageError
+from autolab.errors import ExitCode, LedgerError, RecordError, UsageError
+from autolab.lab import time_limits
 from autolab.lab.ledger import Ledger
 from autolab.lab.location import holder, locate
+from autolab.lab.time_limits import Limit
 from autolab.text import one_line
 
 Rows = list[tuple[str, str]]
@@ -54,6 +56,7 @@ def read(start: Path) -> dict[str, Any]:
     gpu_hours = round(campaign.get("gpu_seconds", 0.0) / 3600, 3)
     suspicious = len(campaign.get("suspicious", []))
     suspicious += len(campaign.get("approved", []))
+    run = _newest_run(ledger, campaign["iteration_offset"])
     entries = list(store.glob("pending/*.json"))
     return {
         "lab": str(root),
@@ -69,7 +72,8 @@ def read(start: Path) -> dict[str, Any]:
         "loop": campaign["loop"],
         "champion": champion,
         "claims": campaign.get("claims", {}),
-        "run": _newest_run(ledger, campaign["iteration_offset"]),
+        "run": run,
+        "time_limit": time_limit((run or {}).get("time_limit"), store / "calibration.json"),
         "suspicious": suspicious,
         "held_by": holder(store),
         "documents_waiting": len(entries),
@@ -84,6 +88,7 @@ def _newest_run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
         data = line.data
         if line.event == "run_started":
             run = {"run_id": data["run_id"], "trials": 0, "status": "running", "verdict": None, "reason": ""}
+            run["time_limit"] = data.get("time_limit")
         elif run is None:
             continue
         elif line.event == "trial" and data["run_id"] == run["run_id"]:
@@ -92,6 +97,20 @@ def _newest_run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
             for key in ("status", "verdict", "reason"):
                 run[key] = data[key]
     return run
+
+
+def time_limit(of_run: Limit | None, calibration: Path) -> Limit | None:
+    """The newest run's limit of a training, or what follows from a calibration since; None if neither is known."""
+    # A calibration has the limit of a lab that has none: what it measured counts for the runs after it.
+    if of_run is not None and of_run["source"] != "default":
+        return of_run
+    try:
+        slowest_s = float(json.loads(calibration.read_text(encoding="utf-8"))["slowest_seconds"])
+    except FileNotFoundError:
+        return of_run
+    except (ValueError, KeyError, TypeError):
+        raise RecordError(".git/autolab/calibration.json: damaged; `autolab doctor --fix` makes it again") from None
+    return {"seconds": time_limits.after_calibration(slowest_s), "source": "calibration"}
 
 
 def text(status: dict[str, Any]) -> str:
@@ -119,6 +138,9 @@ def _activity(status: dict[str, Any]) -> Rows:
         if run["verdict"]:
             outcome = f"{outcome}, {run['verdict']}"
         rows.append(("run", f"{run['run_id']}: {outcome}, {run['trials']} trials recorded"))
+    limit = status.get("time_limit")
+    if limit:
+        rows.append(("limit", time_limits.sentence(limit["seconds"], limit["source"])))
     if loop:
         number = status["iterations"] - loop["first_iteration"]
         progress = f"iteration {number} of {loop['max_iterations']}"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from autolab import files
 from autolab.compare.question import (
+    AskedComparison,
     AskedVersion,
     Derived,
-    AskedComparison,
     key_of,
     stopping_rule,
     stored_question,

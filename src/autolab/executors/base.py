@@ -29,7 +29,8 @@ class Step:
 
     `argv`, `cwd`, the paths of `box` and the values of `env` may contain `{folder}`, the folder of the attempt,
     `{scratch}`, a folder for temporary files, and `{<input name>}`; the executor fills exactly these. `env` is the
-    complete environment. `output_bytes` caps stdout and stderr together: what exceeds it is counted, not stored, and
+    complete environment. `time_limit_origin` says where the limit is from, for the message of a step that passed it.
+    `output_bytes` caps stdout and stderr together: what exceeds it is counted, not stored, and
     the job ends as `output_limit`."""
 
     name: str
@@ -39,6 +40,7 @@ class Step:
     time_limit_s: float
     output_bytes: int
     box: Box = OPEN
+    time_limit_origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,11 @@ def fill(step: Step, places: Mapping[str, str]) -> Step:
 
     reads = tuple(map(filled, step.box.reads))
     writes = tuple(map(filled, step.box.writes))
+    mounts = tuple((filled(source), place) for source, place in step.box.mounts)
     return replace(
         step,
         argv=tuple(map(filled, step.argv)),
         cwd=filled(step.cwd),
         env={name: filled(value) for name, value in step.env.items()},
-        box=replace(step.box, reads=reads, writes=writes),
+        box=replace(step.box, reads=reads, writes=writes, mounts=mounts),
     )

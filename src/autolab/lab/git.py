@@ -120,6 +120,13 @@ class Git(Worktrees):
         self._run("update-ref", "-m", f"commit: {subject or 'autolab publish'}", "HEAD", commit, head or "", user=True)
         return commit
 
+    def commit_beside(self, commit: str, paths: Sequence[str]) -> str:
+        """A commit of `commit` with these files as they lie on disk. No branch, no index and no ref knows of it."""
+        with self._index() as index:
+            self._run("read-tree", commit, index=index)
+            tree = self._tree_of(self._hash(self.root, paths, write=True), index)
+        return self._commit(tree, commit, "files that are not committed yet")
+
     def _publishable(self, paths: Sequence[str]) -> str | None:
         """The commit to publish on; None on a branch without commits. GitError: not now, and what to do first."""
         operation = self.busy()

@@ -12,7 +12,6 @@ from autolab.errors import GitError
 from autolab.lab.plumbing import (
     ANSWERS,
     LINK,
-    SUBMODULE,
     GitPlace,
     Plumbing,
     TreeEntry,
@@ -24,6 +23,7 @@ from autolab.lab.plumbing import (
     read_line,
     user_env,
 )
+from autolab.lab.submodules import with_submodules
 from autolab.sandbox.collect import regular_files, remove_tree
 from autolab.text import decode, many_lines
 
@@ -215,6 +215,22 @@ class GitReader(Plumbing):
         """The tree of a commit: equal trees hold equal files."""
         return self._cached_run("rev-parse", "--verify", f"{self._known(rev)}^{{tree}}").decode().strip()
 
+    def commit_time(self, rev: str) -> str:
+        """When a commit was made: seconds since 1970, UTC."""
+        return (
+            self._cached_run("rev-list", "--max-count=1", "--no-commit-header", "--format=%ct", self._known(rev))
+            .decode()
+            .strip()
+        )
+
+    def describe(self, rev: str) -> str:
+        """`git describe` of a commit, by annotated tags, else by any; empty if no tag is reachable."""
+        for option in ([], ["--tags"]):
+            call = self._call("describe", *option, self._known(rev), ok=(0, 128))
+            if call.returncode == 0:
+                return decode(call.stdout).strip()
+        return ""
+
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether `newer` is `older` or descends from it."""
         call = self._call("merge-base", "--is-ancestor", self._known(older), self._known(newer), ok=(0, 1))
@@ -302,23 +318,47 @@ class GitReader(Plumbing):
 
     # --- exports ---
 
+    def _exported(
+        self, commit: str, only: Sequence[str] | None, exclude: Sequence[str]
+    ) -> list[tuple[Plumbing, list[TreeEntry]]]:
+        """The files of an export by the repository that has them: this one, and those of submodules."""
+        listed = []
+        for entry in self._files_in(self._known(commit)):
+            # One that has no part in the export need not be here.
+            is_needed = only is None or _within(entry.name, only) or any(_within(path, [entry.name]) for path in only)
+            if is_needed and not _within(entry.name, exclude):
+                listed.append(entry)
+        sources = []
+        for source, entries in with_submodules(self, listed, self.root, self.common):
+            sources.append((source, _select(entries, only, exclude)))
+        names = [entry.name for _, entries in sources for entry in entries]
+        for path in only or ():
+            if not any(_within(name, [path]) for name in names):
+                raise GitError(f"export of {commit}: it has no {path}")
+        return sources
+
     def export(
         self, commit: str, destination: Path, only: Sequence[str] | None = None, exclude: Sequence[str] = ()
     ) -> None:
         """Write the commit's files, byte for byte and read-only, to a plain folder. One that exists stays as it is.
 
-        `only` and `exclude` are paths of files or folders. GitError: one of `only` is not in the commit, or the
-        export would hold a submodule or a link that leads out of it.
+        `only` and `exclude` are paths of files or folders. A submodule comes with the files of its commit, from the
+        user's clone of it. GitError: one of `only` is not in the commit, a submodule is not here, or a link would lead
+        out of the export.
         """
         if not destination.exists():
-            entries = _select(self._files_in(self._known(commit)), only, exclude, commit)
+            sources = self._exported(commit, only, exclude)
+            entries = [entry for _, part in sources for entry in part]
             with disk(f"export of {commit} to {destination}"):
                 # Made beside and renamed: a destination that exists is complete.
                 partial = destination.with_name(f".{destination.name}.partial")
                 remove_tree(partial)
                 partial.mkdir(parents=True)
-                for entry, data in self._blobs(entries):
-                    create(partial / entry.name, entry.mode, data, read_only=True)
+                # Links last, of submodules too: no file is written through one.
+                for is_link in (False, True):
+                    for source, part in sources:
+                        for entry, data in source._blobs([entry for entry in part if (entry.mode == LINK) == is_link]):
+                            create(partial / entry.name, entry.mode, data, read_only=True)
                 _refuse_escapes(partial, entries, commit)
                 # From the bottom up: nothing can be done in a folder that is read-only.
                 for folder, _, _ in os.walk(partial, topdown=False):
@@ -335,19 +375,11 @@ def _has_bytes(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
-def _select(
-    entries: Sequence[TreeEntry], only: Sequence[str] | None, exclude: Sequence[str], commit: str
-) -> list[TreeEntry]:
-    for path in only or ():
-        if not any(_within(entry.name, [path]) for entry in entries):
-            raise GitError(f"export of {commit}: it has no {path}")
+def _select(entries: Sequence[TreeEntry], only: Sequence[str] | None, exclude: Sequence[str]) -> list[TreeEntry]:
     selection = []
     for entry in entries:
-        if _within(entry.name, exclude) or not (only is None or _within(entry.name, only)):
-            continue
-        if entry.mode == SUBMODULE:
-            raise GitError(f"export of {commit}: {entry.name} is a submodule: commit its files, or leave it out")
-        selection.append(entry)
+        if not _within(entry.name, exclude) and (only is None or _within(entry.name, only)):
+            selection.append(entry)
     return selection
 
 

@@ -143,7 +143,7 @@ def _merge_request(iteration: Iteration, candidate: Champion) -> str:
 
 def _set_aside(iteration: Iteration, candidate: Champion, suspicions: tuple[str, ...], view: View) -> None:
     """Put a suspicious candidate where the user finds it. The loop goes on without it."""
-    title = iteration.hypothesis().title
+    title = iteration.tested_hypothesis().title
     quarantine.set_aside(iteration, SetAside(candidate=candidate, title=title, reasons=suspicions))
     path = _merge_request(iteration, candidate)
     view(f"set aside as suspicious: {'; '.join(suspicions)}")
@@ -182,7 +182,7 @@ def _claim_fields(results: Results) -> dict[str, Any]:
 def _lesson(iteration: Iteration, decision: Decision) -> Lesson:
     """What this iteration taught, for whoever proposes the next. The variant with the largest mean gain leads."""
     results, manifest = iteration.results(), iteration.manifest()
-    spec, claim = iteration.design(), iteration.hypothesis()
+    spec, claim = iteration.design(), iteration.tested_hypothesis()
     assessment = results.assessment
     variant, gain = spec.variants[0].name, None
     lead = max(assessment.comparisons, key=lambda comparison: comparison.difference.mean, default=None)

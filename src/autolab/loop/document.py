@@ -52,7 +52,7 @@ def account_of(iteration: Iteration) -> passages.Account:
     """The iteration's records for its documents, without the researcher's words."""
     results = iteration.results()
     account = passages.Account(
-        hypothesis=iteration.hypothesis(),
+        hypothesis=iteration.tested_hypothesis(),
         design=iteration.design(),
         manifest=iteration.manifest(),
         metrics=iteration.metrics(),
@@ -95,7 +95,7 @@ def _queue(iteration: Iteration, account: passages.Account) -> None:
 
 def queue_failed_run(iteration: Iteration, manifest: Manifest) -> None:
     """Queue the rows of a run that gave no numbers."""
-    rows = _rows(iteration.config, iteration.hypothesis().title, manifest, None, None)
+    rows = _rows(iteration.config, iteration.tested_hypothesis().title, manifest, None, None)
     journal.Pending(iteration.lab.store / "pending").add(rows)
 
 

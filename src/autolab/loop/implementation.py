@@ -142,7 +142,7 @@ def _commit(
     if problem:
         return StageResult(StageOutcome.RETRY, problem)
     crash_points.point("worktree.after_edit")
-    slug, title = iteration.slug, one_line(iteration.hypothesis().title, 300)
+    slug, title = iteration.slug, one_line(iteration.tested_hypothesis().title, 300)
     committed = iteration.lab.git.commit_worktree(iteration.worktree, f"exp({slug}): {title}", f"exp/{slug}")
     commit = committed.sha
     crash_points.point("candidate.after_commit")
@@ -220,8 +220,8 @@ def _copied_labels(iteration: Iteration, commit: str, names: Collection[str]) ->
         splits.append(lookups.Split("the holdout", holdout.labels, holdout.inputs))
     # Labels that a trial may learn from anyway are no leak.
     training_data: list[Path] = []
-    if inputs.data is not None:
-        training_data = sorted(inputs.data.rglob("*.npy"))
+    for bound in inputs.bound:
+        training_data += [bound.path] if bound.path.is_file() else sorted(bound.path.rglob("*.npy"))
     labels = lookups.Lookups(splits, training_data)
     git = Workspaces(lab.root)
     files = git.contents(commit, names, lookups.SEARCHED)
@@ -258,6 +258,8 @@ def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> progr
         experiment=iteration.paths.folder,
         imports=candidate.imports,
         user=inputs.user,
+        commit=commit,
+        repository=candidate.repository,
         with_base_tests=with_base_tests,
         box=job.checks_box(inputs, config.train),
     )

@@ -34,7 +34,7 @@ from autolab.lab.schemas.experiment import (
 )
 from autolab.lab.schemas.record import Record
 from autolab.loop.stages import StageOutcome
-from autolab.text import many_lines
+from autolab.text import many_lines, one_line
 from autolab.trials import calibration
 from autolab.trials.confirmation import recorded_confirmation
 
@@ -144,6 +144,15 @@ class Iteration:
 
     def design(self) -> Design:
         return self.load(Design, self.paths.design)
+
+    def tested_hypothesis(self) -> Hypothesis:
+        """The hypothesis under the title of what the design tries: a refinement tries another dose of it."""
+        claim, design = self.hypothesis(), self.design()
+        if not self.campaign.refinement or design.changes == claim.changes:
+            return claim
+        # Up to what it is compared with, the first sentence of a design says what is tried.
+        tried = re.split(r", against |\.\s", one_line(design.description, 300), maxsplit=1)[0]
+        return claim.model_copy(update={"title": tried}) if tried else claim
 
     def results(self) -> Results:
         return self.load(Results, self.paths.results)

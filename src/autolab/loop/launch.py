@@ -195,7 +195,8 @@ class _Launch:
             whole = plan_design(design, config, iteration.hypothesis(), lab.secret, inputs.protocol, base_tree)
             return plan_within(whole, trials_left) or whole
 
-        verdict = review.recorded_checks(iteration.events(), commit)
+        verdict, calibration = review.recorded_checks(iteration.events(), commit), iteration.calibration()
+        slowest_s = calibration.slowest_seconds if calibration else None
         return RunSpec(
             kind=RunKind.SEARCH,
             plan=plan,
@@ -203,6 +204,7 @@ class _Launch:
             commits=code_commits(iteration.base_commit, commit),
             design_sha256=files.sha256_of(design.to_yaml()),
             checks=verdict.checks if verdict else {},
+            time_limit=config.train.time_limit(slowest_s),
         )
 
 
@@ -278,7 +280,11 @@ def _shell_line(command: str, python: str) -> str:
 
 def _script(command: str, config: Config, folder: str) -> str:
     """`launch/run_local.sh`: one trial of the candidate by hand, for a user who wants to look."""
-    data = f'export AUTOLAB_DATA="$PWD/{config.data}"\n' if config.data else ""
+    data = ""
+    for entry in config.data_entries[:1]:
+        name = entry.path if entry.lies_outside else f"$PWD/{entry.path}"
+        # A shell puts the home for a tilde only outside of quotes.
+        data = f'export AUTOLAB_DATA="{name.replace("~", "$HOME", 1) if name.startswith("~") else name}"\n'
     return (
         "#!/bin/sh\n# One training of this candidate by hand, outside of the record; from the lab's folder.\nset -eu\n"
         f'export AUTOLAB_SEED="${{AUTOLAB_SEED:-0}}" AUTOLAB_TRIAL_DIR="$(mktemp -d)"\n{data}'

@@ -21,6 +21,7 @@ from autolab.researchers.base import Researcher
 from autolab.researchers.researcher_names import load_researcher
 from autolab.stats import target
 from autolab.trials import calibration, champion, containment, interpreter, leak_checks, lookahead
+from autolab.trials.bound_data import require_data
 from autolab.trials.exports import require_committed, require_folder
 from autolab.trials.inputs import from_user, require_open
 
@@ -121,6 +122,7 @@ def in_force(lab: Lab, config: Config, tell: Callable[[str], None]) -> Config:
     RecordError, LabError: the configuration cannot be acted on.
     """
     refuse_unbuilt(config)
+    refuse_unseen_success(config)
     leak_checks.refuse_reads(lab.root, lab.store, config)
     settled, line = containment.settle(config, lab.store)
     if line:
@@ -147,6 +149,18 @@ def refuse_unbuilt(config: Config) -> None:
             target.parse(config.target, config)
         except UsageError as error:
             raise RecordError(f"{CONFIG}: {error}") from None
+
+
+def refuse_unseen_success(config: Config) -> None:
+    """RecordError: the smallest difference worth having does not show in what trainings print."""
+    metric, quantum = config.metric, config.quantum
+    # A step of 0.1 need not be the nearest number to a difference that was computed.
+    if quantum is not None and metric.success_delta < quantum * (1 - 1e-9):
+        raise RecordError(
+            f"{CONFIG}: metric.success_delta: {metric.success_delta:g} is below metric.quantum {quantum:g}, the"
+            f" step in which {metric.primary} is printed: have the training print more decimals and set the quantum to"
+            " that, or raise success_delta"
+        )
 
 
 def _researcher(conditions: Conditions) -> None:
@@ -189,6 +203,7 @@ def _reads(conditions: Conditions) -> None:
 
 START: dict[str, Check] = {
     "config": lambda conditions: refuse_unbuilt(conditions.config),
+    "success": lambda conditions: refuse_unseen_success(conditions.config),
     "containment": lambda conditions: containment.settle(conditions.config, conditions.lab.store, note=conditions.note),
     "researcher": _researcher,
     "executor": _executor,
@@ -208,8 +223,7 @@ def _data(conditions: Conditions) -> None:
     lab, config, base = conditions.lab, conditions.config, conditions.base()
     require_whole(lab.git, base)
     # Data in git is exported for the trials; other data must be readable for the user that they run as.
-    if config.data is not None and not require_folder(lab.git, lab.root, base, config.data):
-        require_open(lab.root / config.data, config)
+    require_data(lab.git, lab.root, base, config)
     evaluate = config.evaluate
     if evaluate is None:
         return

@@ -11,6 +11,7 @@ Not replayed: a configuration that was changed since. What an agent did in the w
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from autolab.lab.ledger import Line
 from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config, ResearcherConfig
+from autolab.lab.schemas.data_entry import DataEntry
 from autolab.lab.schemas.events import (
     Answered,
     Asked,
@@ -256,11 +258,10 @@ def _make_scratch(past: _Past, config: Config, root: Path) -> Lab:
             copy = root / source.relative_to(lab.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, copy)
-    for folder in _data_folders(config):
-        source, copy = lab.root / folder, root / folder
-        # What git holds is there already, as the commit has it.
-        if source.exists() and not copy.exists():
-            shutil.copytree(source, copy, symlinks=True)
+    for folder in _splits(config):
+        _bring(lab.root / folder, root / folder)
+    for entry in config.data_entries:
+        _bring_data(entry, lab.root, root)
     if campaign.parent is not None:
         source = lab.iteration(campaign.parent).folder
         if source.exists():
@@ -272,12 +273,41 @@ def _make_scratch(past: _Past, config: Config, root: Path) -> Lab:
     return scratch
 
 
-def _data_folders(config: Config) -> list[str]:
-    """Folders of data below the lab's root, which git need not hold."""
-    paths = [config.data]
-    if config.evaluate is not None:
-        paths += [config.evaluate.eval, config.evaluate.holdout]
+def _splits(config: Config) -> list[str]:
+    """Folders of the evaluation below the lab's root, which git need not hold."""
+    if config.evaluate is None:
+        return []
+    paths = [config.evaluate.eval, config.evaluate.holdout]
     return [path for path in paths if path and not Path(path).is_absolute()]
+
+
+def _bring(source: Path, copy: Path) -> None:
+    """Copy data of the lab's, unless git holds it: then it is there already, as the commit has it."""
+    if not source.exists() or copy.exists():
+        return
+    if source.is_dir():
+        shutil.copytree(source, copy, symlinks=True)
+    else:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, copy)
+
+
+def _bring_data(entry: DataEntry, root: Path, scratch: Path) -> None:
+    """Make training data that lies in the repository or beside it be there for the scratch lab too."""
+    source, copy = entry.source(root), entry.source(scratch)
+    if source == copy or not source.exists():
+        return
+    if not entry.lies_outside and not entry.is_fetched:
+        _bring(source, copy)
+        return
+    # A fetch is read-only and may be large; its record lies beside its files.
+    if entry.is_fetched:
+        source, copy = source.parent, copy.parent
+    elif copy.parent != scratch.parent:
+        raise LabError(f"replay: data: {entry.path} is looked for from the lab's place; name one beside it: --into DIR")
+    if not os.path.lexists(copy):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(source)
 
 
 def _take_over_trials(past: _Past, scratch: Lab, tell: View) -> None:

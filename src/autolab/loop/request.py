@@ -44,6 +44,7 @@ from autolab.sandbox.collect import remove_any, remove_tree
 from autolab.stats.seeds import researcher_seed
 from autolab.text import decode, many_lines
 from autolab.trials import inputs
+from autolab.trials.bound_data import secrets_within
 from autolab.trials.progress import View
 
 Kind = TypeVar("Kind", bound=Output)
@@ -356,8 +357,11 @@ def _copy_for_agent(iteration: Iteration, request: RequestId) -> tuple[Path, tup
     workspaces.make(place, commit, base, config)
     data = list(workspaces.data(base, config).values())
     # Data outside of the lab has no name in the copy: the agent reads it where it lies.
-    if config.data is not None and Path(config.data).is_absolute():
-        data.append(Path(config.data))
+    for entry in config.data_entries:
+        # A folder with keys of the user's in it is not shown: an agent has the network.
+        source = entry.source(lab.root)
+        if (entry.lies_outside or entry.is_fetched) and not secrets_within(source):
+            data.append(source)
     return place, tuple(data)
 
 

@@ -16,7 +16,7 @@ from autolab.verifiers import sanity
 
 def run(iteration: Iteration, view: View) -> StageResult:
     manifest, confirmation = iteration.manifest(), iteration.confirmation()
-    calibration, design, claim = iteration.calibration(), iteration.design(), iteration.hypothesis()
+    calibration, design, claim = iteration.calibration(), iteration.design(), iteration.tested_hypothesis()
     findings = sanity.results_sanity(manifest, design, calibration)
     problems = _blocking_messages(findings)
     confirm = None

@@ -90,13 +90,13 @@ class Workspaces(Git):
 
         No split lies inside of it: the configuration refuses that. Data outside of the lab has no name in a copy.
         """
-        path = config.data
-        if path is None or Path(path).is_absolute() or self.has_path(base, path):
-            return {}
-        source = self.root / path
-        if not source.exists():
-            return {}
-        return {path: source}
+        named = {}
+        for entry in config.data_entries:
+            source = entry.source(self.root)
+            has_name = not entry.lies_outside and not entry.is_fetched and entry.is_relative
+            if has_name and not entry.upward and not self.has_path(base, entry.place) and source.exists():
+                named[entry.place] = source
+        return named
 
     def carry(self, place: Path, worktree: Path, parent: str, base: str, config: Config) -> list[Finding]:
         """Make `worktree` hold the files of `place`, and of `base` where a path is hidden. Ignored files stay out.
@@ -137,7 +137,7 @@ class Workspaces(Git):
         # A blob's id is its content's hash: a copy under another name has the same one.
         arrays = {entry.id for entry in entries if entry.name.endswith(".npy") and _within_any(entry.name, splits)}
         for entry in entries:
-            is_training_data = config.data is not None and _within(entry.name, config.data)
+            is_training_data = _within_any(entry.name, config.data_in_repository)
             if entry.id in arrays and not is_training_data:
                 copies.append(entry.name)
         return [*CONTROL, *splits, *copies]

@@ -64,11 +64,12 @@ def _changeable(paths: Collection[str], config: Config, unlocked: bool) -> list[
     changes = [Change("M", path, "100644", "100644", "", "") for path in paths]
     findings = path_policy(changes, config, unlocked=unlocked, existing=paths)
     refused = {finding.file for finding in findings if finding.severity == "blocking"}
-    return [path for path in paths if path not in refused and not _is_data(PurePosixPath(path), config.data)]
+    data = config.data_in_repository
+    return [path for path in paths if path not in refused and not _is_data(PurePosixPath(path), data)]
 
 
-def _is_data(path: PurePosixPath, data: str | None) -> bool:
-    return path.suffix in _DATA or (data is not None and path.is_relative_to(data))
+def _is_data(path: PurePosixPath, data: Collection[str]) -> bool:
+    return path.suffix in _DATA or any(path.is_relative_to(folder) for folder in data)
 
 
 def _by_relevance(sizes: Mapping[str, int], request: str) -> list[str]:

@@ -79,8 +79,9 @@ class Box:
     """What encloses a step: its level, what it sees, what it may use up (0: no limit).
 
     `reads` and `writes` are files and folders outside of the system's own. At level `full` no other path is there. A
-    path that does not exist when the step starts is left out. `covers` are folders below them, or below the system's,
-    of which no file can be read: at `full` they are empty, at `partial` their names are still seen.
+    path that does not exist when the step starts is left out. `covers` are files and folders below them, or below the
+    system's, that cannot be read: at `full` they are empty, at `partial` their names are still seen. `mounts` are
+    (source, place): at `full` alone the source can also be read at the place, where something else or nothing may lie.
 
     Memory, processes and threads count over all that the step starts; disk counts over `writes` without `uncounted`.
     With `new_files` the disk counts only what is added, by the lengths of files, and so many files and folders.
@@ -92,6 +93,7 @@ class Box:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
+    mounts: tuple[tuple[str, str], ...] = ()
     network: bool = False
     memory_bytes: int = 0
     processes: int = 0
@@ -134,6 +136,7 @@ class Enclosure:
     """At `partial`: folders whose entries are seen, though not all of them can be read."""
     seccomp: bytes | None = None
     landlock: bool = False
+    network: bool = False
     files: list[int] = field(default_factory=list)
     status: int | None = None
     """Descriptor from which bubblewrap's reports are read."""
@@ -163,7 +166,7 @@ class Enclosure:
             drop_capabilities()
         no_new_privileges()
         if self.landlock:
-            restrict_paths(self.reads, self.writes, self.lists)
+            restrict_paths(self.reads, self.writes, self.lists, network=self.network)
         if self.seccomp is not None:
             install_filter(self.seccomp)
 
@@ -223,7 +226,7 @@ def enclose(step: Mapping[str, Any], folder: str, name: str, runner: int) -> Enc
         user=user,
         reads=reads,
         writes=list(box.writes),
-        covers=[path for path in box.covers if os.path.isdir(path)],
+        covers=[path for path in box.covers if os.path.exists(path)],
         held_by=held_by,
     )
     # Descriptors and a control group are open: they must not outlive a failure.
@@ -417,10 +420,14 @@ def _mounts(enclosure: Enclosure, box: Box) -> list[str]:
     for path, text in _NAMES.items():
         descriptor = enclosure.add_file("names", text.format(uid=uid, gid=gid).encode())
         argv += ["--perms", "0444", "--ro-bind-data", str(descriptor), path]
-    argv += _binds(_places(enclosure, box))
+    sources = {place: source for source, place in box.mounts}
+    argv += _binds(_places(enclosure, box) | dict.fromkeys(sources, "--ro-bind"), sources)
     # Last: a cover lies on top of what was mounted before.
     for path in enclosure.covers:
-        argv += ["--perms", "0755", "--tmpfs", path, "--remount-ro", path]
+        if os.path.isdir(path):
+            argv += ["--perms", "0755", "--tmpfs", path, "--remount-ro", path]
+        else:
+            argv += ["--perms", "0444", "--ro-bind-data", str(enclosure.add_file("cover", b"")), path]
     return [*argv, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
@@ -442,23 +449,24 @@ def _places(enclosure: Enclosure, box: Box) -> dict[str, str]:
     return places | dict.fromkeys(enclosure.writes, "--bind")
 
 
-def _binds(places: Mapping[str, str]) -> list[str]:
-    """Each place at its own path, the outer ones first; anyone may pass the folders above them."""
+def _binds(places: Mapping[str, str], sources: Mapping[str, str]) -> list[str]:
+    """Each place from its source or its own path, the outer ones first; anyone may pass the folders above them."""
     argv: list[str] = []
     folders = {"/", "/dev", "/proc", "/etc", SCRATCH_MOUNT}
     bound = [path for path in SYSTEM if os.path.isdir(path) and not os.path.islink(path)]
     for path in sorted(places, key=lambda path: (path.count("/"), path)):
-        if not os.path.exists(path):
+        source = sources.get(path, path)
+        if not os.path.exists(source):
             continue
         # What an outer mount shows already needs no mount of its own, unless it may be written.
-        if places[path] == "--ro-bind" and _lies_in(path, bound):
+        if places[path] == "--ro-bind" and path not in sources and _lies_in(path, bound):
             continue
         for parent in reversed(Path(path).parents):
             folder = str(parent)
             if folder not in folders and not _lies_in(folder, bound):
                 argv += ["--perms", "0755", "--dir", folder]
                 folders.add(folder)
-        argv += [places[path], path, path]
+        argv += [places[path], source, path]
         bound.append(path)
     return argv
 
@@ -476,6 +484,7 @@ def _restricted(enclosure: Enclosure, box: Box) -> None:
         enclosure.argv = ["/usr/bin/sandbox-exec", "-p", profile, *enclosure.argv]
         return
     enclosure.landlock = "landlock" not in box.without
+    enclosure.network = box.network
     version = landlock_version()
     if enclosure.landlock and version < LEAST:
         raise OSError(errno.ENOSYS, f"version {version}, and {LEAST} is needed (Linux 6.2)", "landlock")

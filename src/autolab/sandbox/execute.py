@@ -8,13 +8,14 @@ One server forks the runners. It starts with the first program and ends with the
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -105,15 +106,21 @@ def _missing(program: str, folder: Path, environment: Mapping[str, str]) -> Ende
     return Ended(127, missing="program not found")
 
 
-def run_job(job: Document) -> Exit:
-    """Run a job in a runner's process, to its exit. LabError: somebody killed the runner."""
+def run_job(job: Document, on_output: Callable[[Callable[[], None]], None] | None = None) -> Exit:
+    """Run a job in a runner's process, to its exit. LabError: somebody killed the runner.
+
+    `on_output` is called after the job has printed something, which then stands in its logs. What it is given ends the
+    job as `cancelled`; that may be called at any time, by any thread.
+    """
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             socket.send_fds(_server(), [b"j"], [theirs.fileno()])
         try:
+            if on_output is not None:
+                job = job | {"news": True}
             ours.sendall(json.dumps(job).encode() + b"\n")
-            reply = read_to_end(ours)
+            reply = read_to_end(ours) if on_output is None else _read_with_news(ours, on_output)
         except BaseException:
             # An interrupt: the runner ends what it runs, and then itself. Nothing may be alive when this returns.
             ours.shutdown(socket.SHUT_WR)
@@ -122,6 +129,25 @@ def run_job(job: Document) -> Exit:
     if not reply:
         raise LabError(f"{job['key']}: its runner was killed, and what it ran with it; try again")
     return Exit.from_json(reply, "a runner's reply")
+
+
+def _read_with_news(runner_socket: socket.socket, on_output: Callable[[Callable[[], None]], None]) -> bytes:
+    """The reply; before it comes a line end for each time that the job has printed something."""
+
+    def cancel() -> None:
+        # Too late where the job is over meanwhile.
+        with contextlib.suppress(OSError):
+            runner_socket.sendall(b"c")
+
+    content = b""
+    # A runner that is over leaves a cancel unread, which resets the connection behind the reply.
+    with contextlib.suppress(ConnectionResetError):
+        while block := runner_socket.recv(65536):
+            content += block
+            if not content.strip():
+                content = b""
+                on_output(cancel)
+    return content
 
 
 def read_to_end(source: socket.socket) -> bytes:

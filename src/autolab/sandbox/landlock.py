@@ -292,9 +292,11 @@ def landlock_version() -> int:
     return max(0, version)
 
 
-def restrict_paths(reads: Sequence[str], writes: Sequence[str], lists: Sequence[str] = ()) -> None:
+def restrict_paths(
+    reads: Sequence[str], writes: Sequence[str], lists: Sequence[str] = (), *, network: bool = False
+) -> None:
     """Leaves this process what lies below these paths; missing ones are skipped. Folders below `lists` can be listed,
-    and none of their files be read.
+    and none of their files be read. With `network` it may bind and connect.
 
     Needs `no_new_privileges` before. Not held back: stat, chdir, and what `_OUTSIDE_LANDLOCK` names."""
     version = landlock_version()
@@ -302,7 +304,7 @@ def restrict_paths(reads: Sequence[str], writes: Sequence[str], lists: Sequence[
     # Each version added a field to the structure: file rights, network rights (4), scopes (6).
     fields = [rights]
     if version >= 4:
-        fields.append(3)
+        fields.append(0 if network else 3)
     if version >= SIGNALS_SINCE:
         fields.append(3)
     attributes = struct.pack(f"={len(fields)}Q", *fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from autolab.sandbox.collect import InvalidFile
 
@@ -20,8 +20,10 @@ class NpyHeader(NamedTuple):
     start: int
 
 
-def npy_header(file: IO[bytes]) -> NpyHeader:
-    """The header, parsed without pickle, in the form of numpy.lib.format, versions 1.0 and 2.0. Raises InvalidFile."""
+def npy_header(file: IO[bytes], dimensions: Literal[1, 2] = 2) -> NpyHeader:
+    """The header, parsed without pickle, in the form of numpy.lib.format, versions 1.0 and 2.0.
+
+    InvalidFile: it is none, or the array has an empty dimension or fewer than `dimensions`."""
     start = file.read(12)
     if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00", b"\x02\x00"):
         raise InvalidFile("not a .npy file of version 1.0 or 2.0; write it with numpy.save(..., allow_pickle=False)")
@@ -36,6 +38,11 @@ def npy_header(file: IO[bytes]) -> NpyHeader:
         descr, shape, fortran = header["descr"], header["shape"], bool(header.get("fortran_order"))
     except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
         raise InvalidFile("header is not that of a .npy file") from None
-    if not isinstance(shape, tuple) or len(shape) < 2 or any(type(size) is not int or size < 1 for size in shape):
-        raise InvalidFile(f"must have two dimensions or more and no empty one, got shape {str(shape)[:60]}")
+    if (
+        not isinstance(shape, tuple)
+        or len(shape) < dimensions
+        or any(type(size) is not int or size < 1 for size in shape)
+    ):
+        least = {1: "one dimension", 2: "two dimensions"}[dimensions]
+        raise InvalidFile(f"must have {least} or more and no empty one, got shape {str(shape)[:60]}")
     return NpyHeader(str(descr), fortran, shape, 8 + width + length)

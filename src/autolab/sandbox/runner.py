@@ -300,6 +300,8 @@ class JobRunner:
                         self.reap()
                     elif not output.pump(key.fd):
                         selector.unregister(key.fd)
+                    elif self.job.get("news"):
+                        self.tell_news()
                 # Before the limits: a program that ended by itself is judged by its end.
                 if leader.pid in self.reaped:
                     return None
@@ -308,6 +310,12 @@ class JobRunner:
                 if limit := watcher.look(lambda: below(os.getpid(), process_table())):
                     return limit
         return TrialOutcome.TIMEOUT
+
+    def tell_news(self) -> None:
+        """For a caller that follows what the job prints; white space before the reply."""
+        # Of a caller that is busy: what it has not read yet says the same.
+        with contextlib.suppress(BlockingIOError):
+            self.control.send(b"\n", socket.MSG_DONTWAIT)
 
     def reap(self) -> bool:
         """Takes in the dead below this process; True if others still live."""
@@ -335,7 +343,12 @@ class JobRunner:
         if limit is TrialOutcome.DISK_LIMIT and disk_message:
             return limit, f"{name} {disk_message}"
         if limit is not None:
-            return limit, f"{name} {_LIMIT_MESSAGES[limit].format(**step)}"
+            message = f"{name} {_LIMIT_MESSAGES[limit].format(**step)}"
+            # A job that was written before there were origins has none.
+            origin = step.get("time_limit_origin")
+            if limit is TrialOutcome.TIMEOUT and origin:
+                message += f" ({origin})"
+            return limit, message
         if failure:
             return TrialOutcome.FAILED, f"{name} could not be run: {failure}"
         killed = kill_reasons.kill_message(code, self.kills_before)

@@ -12,13 +12,28 @@ from autolab.lab.schemas.config import Direction
 
 LOWER = frozenset(
     {"loss", "bpb", "bpc", "nll", "perplexity", "ppl", "error", "err", "mse", "rmse", "mae", "wer", "cer", "fid"}
+    | {"logloss", "crossentropy", "bce", "mape", "smape", "rmsle"}
 )
 """Better when lower. None of them is ever below 0."""
 ACCURACY = frozenset({"accuracy", "acc", "top1"})
 """The share of right answers."""
 SHARES = ACCURACY | {"f1", "precision", "recall", "auc", "auroc", "iou", "top5"}
 """Between 0 and 1, and better when higher."""
-HIGHER = SHARES | {"score", "bleu", "rouge", "reward"}
+HIGHER = SHARES | {
+    "score",
+    "bleu",
+    "rouge",
+    "reward",
+    "map",
+    "ndcg",
+    "mrr",
+    "dice",
+    "miou",
+    "psnr",
+    "ssim",
+    "r2",
+    "auprc",
+}
 TRAINING = frozenset({"train", "training"})
 """Measured on the data that was trained on."""
 

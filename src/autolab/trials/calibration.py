@@ -22,11 +22,11 @@ from dataclasses import dataclass
 
 from autolab import files
 from autolab.errors import LabError, RecordError
-from autolab.lab import budget, crash_points
+from autolab.lab import budget, crash_points, time_limits
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign
-from autolab.lab.schemas.config import Config, Direction
+from autolab.lab.schemas.config import Config, Direction, Train
 from autolab.lab.schemas.events import RunEnded, Transition, read
 from autolab.lab.schemas.experiment import Calibration, Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
@@ -40,6 +40,7 @@ from autolab.trials.inputs import TrialInputs
 from autolab.trials.lab_inputs import code_commits, inputs_of, record_of, source_of
 from autolab.trials.progress import View
 from autolab.trials.run_record import RunObserver, RunSpec, count_trials, lines_of
+from autolab.trials.seed_ways import BY_VARIABLE, ways_in_words
 
 FOLDER = "calibration"
 """Under experiments/, where an iteration's id would stand."""
@@ -168,8 +169,8 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
     direction = config.metric.direction
     quantum = scores.quantum(config.metric.primary, min(trial.rows for trial in base))
     altered = _compare(base_scores, altered_scores, deviation, direction)
-    # Two equal scores may hide a difference of one row.
-    difference_deviation = max(altered.difference_deviation, quantum)
+    # Two equal scores may hide a difference of one row, or one that is rounded away.
+    difference_deviation = max(altered.difference_deviation, quantum, _rounding(config))
     calibration = Calibration(
         protocol=manifest.protocol or "",
         commit=manifest.git.base_commit or "",
@@ -243,6 +244,12 @@ def _compare(base: Sequence[float], altered: Sequence[float], deviation: float, 
     return _AlteredArm(difference_deviation, correlation, sign * statistics.fmean(differences))
 
 
+def _rounding(config: Config) -> float:
+    """The standard deviation of a difference of two numbers that are rounded to the metric's quantum (Sheppard)."""
+    # A number that is rounded to a step h is off by a uniform error of variance h^2/12.
+    return 0.0 if config.quantum is None else config.quantum / 6**0.5
+
+
 def _pairs(config: Config, deviation: float) -> int | None:
     """Pairs that a gain of success_delta will take; if nothing varies, the fewest that a rule decides on."""
     # A deterministic lab: there is no noise to divide by.
@@ -261,10 +268,7 @@ def _advice(calibration: Calibration, config: Config) -> list[str]:
             " threads"
         )
     if not calibration.seeds_differ:
-        advice.append(
-            "all seeds gave the same result: is AUTOLAB_SEED used? If not, tests can only use the noise between rows of"
-            " the evaluation data"
-        )
+        advice.append(_equal_seeds(calibration, config))
     # Half as much again allows for the error of a deviation from a handful of seeds.
     declared = config.test.deviation
     if config.test.rule == "sprt" and declared is not None and declared < calibration.difference_deviation / 1.5:
@@ -275,6 +279,23 @@ def _advice(calibration: Calibration, config: Config) -> list[str]:
     if calibration.correlation is None and not config.calibrate.altered:
         advice.append("the correlation of arms that share a seed is unknown: name settings in calibrate.altered")
     return advice
+
+
+def _equal_seeds(calibration: Calibration, config: Config) -> str:
+    """The advice for a baseline whose result no seed changes."""
+    quantum = config.quantum
+    if quantum is not None:
+        below = f"the noise is below what is printed ({quantum:g})"
+        return (
+            f"all seeds gave {calibration.metric} {calibration.mean:g}: {below}, or the seed is not used"
+            f" ({ways_in_words(config.train)}); print more decimals to see which"
+        )
+    ways = ways_in_words(config.train)
+    question = "is AUTOLAB_SEED used" if ways == BY_VARIABLE else f"{ways}; is it used"
+    return (
+        f"all seeds gave the same result: {question}? If not, tests can only use the noise between rows of the"
+        " evaluation data"
+    )
 
 
 def _refusal(calibration: Calibration, config: Config, spent: int) -> str:
@@ -340,12 +361,14 @@ def require(calibration: Calibration | None, config: Config, protocol: str) -> N
         raise LabError(f".autolab/config.yaml: test.bound: {bound:g} {reason}; name a worse score, or null")
 
 
-def calibration_text(calibration: Calibration) -> list[str]:
-    """What a user reads of it, a line a fact."""
+def calibration_text(calibration: Calibration, train: Train) -> list[str]:
+    """What a user reads of it, a line a fact. `train` may set the limit of a trial."""
     metric, noise = calibration.metric, calibration.difference_deviation
     score = f"{metric} {calibration.mean:.5g} over {calibration.seeds} seeds, deviation {calibration.deviation:.3g}"
     cost = f"{calibration.seconds:.1f} s (slowest {calibration.slowest_seconds:.1f})"
     rows = [("metric", score), ("a trial", f"{cost}, {calibration.max_rss_bytes / 2**20:.0f} MB")]
+    time_limit = train.time_limit(calibration.slowest_seconds)
+    rows.append(("limit", time_limits.sentence(time_limit.seconds, time_limit.source)))
     if calibration.deterministic:
         rows.append(("same seed", "gives the same bytes"))
     else:

@@ -28,6 +28,7 @@ from autolab.sandbox.collect import InvalidFile, open_regular, remove_tree
 from autolab.sandbox.npy_header import PREDICTIONS_BYTES, npy_header
 from autolab.stats.finite import is_finite
 from autolab.text import decode_json, one_line, short_names
+from autolab.trials.prediction_form import FLOAT32, advice
 
 METRICS_BYTES = 64 * 1024
 METRICS_KEYS = 200
@@ -87,14 +88,16 @@ def _flat_numbers(value: object, compared: str | None) -> dict[str, float]:
 def check_predictions(path: Path, rows: int | None) -> str | Problem:
     """SHA-256 of a `.npy` file of float32 with two or more dimensions and `rows` rows (None: any number but 0).
 
+    Other forms that mean the same have become this one before (`prediction_form.settle_form`).
+
     Only the header is parsed, without pickle; the file must be exactly as long as the header says (2 GiB at most).
     """
     try:
         with open_regular(path, PREDICTIONS_BYTES) as file:
             header = npy_header(file)
             shape = header.shape
-            if header.descr != "<f4":
-                raise InvalidFile(f"must be float32 ('<f4'), got {header.descr[:60]!r}")
+            if header.descr != FLOAT32:
+                raise InvalidFile(f"must be float32 ('<f4'), got {header.descr[:60]!r}; {advice(header.descr)}")
             if rows is not None and shape[0] != rows:
                 raise InvalidFile(f"{shape[0]} rows, but there are {rows} inputs")
             # Of the open file: the path could lead to another one by now.

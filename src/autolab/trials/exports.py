@@ -13,19 +13,45 @@ from typing import NamedTuple
 from autolab import files
 from autolab.errors import LabError
 from autolab.lab.git import Git
+from autolab.lab.schemas.config import Config
+from autolab.lab.trial_repository import TrialRepository
 from autolab.trials.interpreter import Redirection, spellings
 from autolab.trials.seal import Seals
+from autolab.trials.seed_constants import SeedConstant
 
 
 @dataclass(frozen=True)
 class CodeExport:
     """One commit's code as trials run it. `imports` is the folder that sends imports of the repository's own package
-    to the export; None where the package is not installed."""
+    to the export; None where the package is not installed. `repository` is the git directory that the export's `.git`
+    names; None where trials get none."""
 
     commit: str
     tree: str
     folder: Path
     imports: Path | None = None
+    repository: Path | None = None
+
+
+class Changing(NamedTuple):
+    """What differs in a trial's copy of the code: committed files that it changes or begins without, and other paths
+    that it makes."""
+
+    files: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> Changing:
+        """What `job.training` does to a copy."""
+        changed = [SeedConstant.of(entry).file for entry in config.train.seed_constants]
+        made = [entry.place for entry in config.data_entries if entry.is_relative and not entry.in_home]
+        if config.train.in_copy and config.train.metrics not in ("stdout", "stderr"):
+            changed.append(config.train.metrics)
+            made.append(config.train.metrics)
+        if config.train.in_copy and config.predict is not None and config.predict.model:
+            changed.append(config.predict.model)
+            made.append(config.predict.model)
+        return cls(tuple(changed), tuple(made))
 
 
 class DataFolder(NamedTuple):
@@ -44,18 +70,42 @@ class Exporter:
     folder: Path
     seals: Seals
 
-    def code(self, commits: Mapping[str, str], hidden: Sequence[str]) -> dict[str, CodeExport]:
-        """The code of each commit (name of the code -> commit), without the paths in `hidden`."""
+    def code(
+        self, commits: Mapping[str, str], hidden: Sequence[str], changing: Changing | None = None
+    ) -> dict[str, CodeExport]:
+        """The code of each commit (name of the code -> commit), without the paths in `hidden`.
+
+        With `changing`, each is a work tree of a git repository of its own.
+        """
         # Another list of hidden paths makes another export of the same tree.
         suffix = files.sha256_of("\n".join(hidden))[:8]
         code = {}
         for name, commit in commits.items():
             tree = self.git.tree(commit)
             folder = self.folder / f"code-{tree}-{suffix}"
-            self.git.export(commit, folder, None, hidden)
-            self.seals.add(f"code of the {name}", folder)
-            code[name] = CodeExport(commit, tree, folder)
+            if changing is None:
+                self.git.export(commit, folder, None, hidden)
+                code[name] = CodeExport(commit, tree, folder)
+            else:
+                code[name] = self._with_repository(CodeExport(commit, tree, folder), hidden, changing)
+            self.seals.add(f"code of the {name}", code[name].folder)
         return code
+
+    def _with_repository(self, plain: CodeExport, hidden: Sequence[str], changing: Changing) -> CodeExport:
+        """The export in a folder of its own, whose `.git` names a repository beside it."""
+        asked = TrialRepository.of(self.git, plain.commit, changing.files, changing.ignored)
+        # The path of the repository stands in the export, so a lab that was moved makes both again.
+        key = files.sha256_of(f"{asked.key} {self.folder}")[:8]
+        folder = plain.folder.with_name(f"{plain.folder.name}-{key}")
+        repository = folder.with_name(f"repository-{folder.name.removeprefix('code-')}")
+        self.git.export(plain.commit, folder, None, hidden)
+        if not (folder / ".git").exists():
+            folder.chmod(0o755)
+            files.write_whole(folder / ".git", f"gitdir: {repository}\n", mode=0o444)
+            folder.chmod(0o555)
+        asked.make(folder, repository)
+        self.seals.add(f"repository of {plain.commit[:12]}", repository)
+        return replace(plain, folder=folder, repository=repository)
 
     def with_imports(
         self, code: Mapping[str, CodeExport], redirection: Redirection, python_path: str
@@ -124,9 +174,10 @@ def require_folder(git: Git, root: Path, commit: str, path: str) -> str | None:
     git_object = None
     if not Path(path).is_absolute():
         git_object = git.has_path(commit, path)
-    if not git_object and not (root / path).is_dir():
+    # A single file is data too.
+    if not git_object and not (root / path).exists():
         way = "run `python prepare.py` in the lab" if (root / "prepare.py").is_file() else "put the data there"
-        raise LabError(f".autolab/config.yaml: {path}: no such folder, neither in git nor in the lab; {way}")
+        raise LabError(f".autolab/config.yaml: {path}: no such file or folder, neither in git nor in the lab; {way}")
     return git_object
 
 

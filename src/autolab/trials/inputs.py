@@ -17,16 +17,17 @@ from autolab import files
 from autolab.errors import LabError
 from autolab.lab import crash_points
 from autolab.lab.git import Git
-from autolab.lab.schemas.config import Command, Config, Metric
+from autolab.lab.schemas.config import CommandLine, Config, Metric
 from autolab.lab.schemas.experiment import Environment
 from autolab.lab.trial_python import trial_python
 from autolab.sandbox.box import Box
 from autolab.sandbox.environment import PYTHON_PATH
 from autolab.stats.plan import BASE, PlannedArm
-from autolab.trials import interpreter, lookahead
+from autolab.trials import bound_data, interpreter, lookahead
+from autolab.trials.bound_data import BoundData
 from autolab.trials.evaluation import DataSplit, Evaluation
 from autolab.trials.evaluator import FrozenEvaluator
-from autolab.trials.exports import CodeExport, DataFolder, Exporter
+from autolab.trials.exports import Changing, CodeExport, DataFolder, Exporter
 from autolab.trials.seal import CONFIGS, Seals
 
 TRAIN_SPLIT, EVAL_SPLIT, HOLDOUT_SPLIT = "train", "eval", "holdout"
@@ -58,8 +59,8 @@ class TrialInputs:
     interpreter: interpreter.Interpreter
     code: Mapping[str, CodeExport]
     """By the name of the code: `base`, `candidate`."""
-    data: Path | None
-    """The training data."""
+    bound: tuple[BoundData, ...]
+    """The training data; the first entry is AUTOLAB_DATA."""
     data_sha256: Mapping[str, str]
     """By split: train, eval, holdout."""
     evaluation: Evaluation | None
@@ -72,6 +73,11 @@ class TrialInputs:
     """What `train.env` passes on of the user's environment."""
     seals: Seals
     """The content of all of this when it was made; broken if a trial changed it."""
+
+    @property
+    def data(self) -> Path | None:
+        """The first of the training data."""
+        return self.bound[0].path if self.bound else None
 
     @property
     def evaluator_sha256(self) -> str:
@@ -102,18 +108,23 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
     base = commits[BASE]
     python, redirection = interpreter.inspect(trial_python(source.root, config), source.root)
     exporter = Exporter(source.git, source.root, source.exports, Seals(source.exports, source.store / "seals"))
-    code = exporter.code(commits, hidden_from_trials(config))
+    changing = Changing.of(config) if config.train.repository else None
+    code = exporter.code(commits, hidden_from_trials(config), changing)
     crash_points.point("export.after_write")
     user = from_user(config.train.env)
     code = exporter.with_imports(code, redirection, user.get(PYTHON_PATH, ""))
-    data = _data(exporter, config, base)
+    bound = bound_data.bind(exporter, config, base)
+    for one in bound:
+        require_open(one.path, config)
+    data = _splits(exporter, config, base)
     evaluation = _evaluation(exporter, config, base, data, python, source)
     evaluator_sha256 = evaluation.evaluator.sha256 if evaluation is not None else ""
-    data_sha256 = {split: folder.sha256 for split, folder in data.items()}
+    data_sha256 = {TRAIN_SPLIT: bound_data.combined_sha256(bound)} if bound else {}
+    data_sha256 |= {split: folder.sha256 for split, folder in data.items()}
     return TrialInputs(
         interpreter=python,
         code=code,
-        data=data[TRAIN_SPLIT].path if TRAIN_SPLIT in data else None,
+        bound=bound,
         data_sha256=data_sha256,
         evaluation=evaluation,
         protocol=protocol_hash(evaluator_sha256, data_sha256, config.metric, python.environment, config.train.choice),
@@ -124,12 +135,9 @@ def set_up(source: InputSource, config: Config, commits: Mapping[str, str]) -> T
     )
 
 
-def _data(exporter: Exporter, config: Config, base: str) -> dict[str, DataFolder]:
-    """The data folders that the configuration names, by split. LabError: trials may not read their training data."""
+def _splits(exporter: Exporter, config: Config, base: str) -> dict[str, DataFolder]:
+    """The folders of the evaluation and the holdout, by split."""
     data = {}
-    if config.data is not None:
-        data[TRAIN_SPLIT] = exporter.data(base, config.data, may_be_partial=True)
-        require_open(data[TRAIN_SPLIT].path, config)
     if config.evaluate is not None:
         data[EVAL_SPLIT] = exporter.data(base, config.evaluate.eval)
         if config.evaluate.holdout is not None:
@@ -206,8 +214,12 @@ def hidden_from_trials(config: Config) -> list[str]:
     """Paths that the code export leaves out: the evaluator, every split, the lab's own record."""
     # The record has earlier scores and what was learned from them: a training must not depend on it.
     hidden = [".autolab", "experiments", "5_worktrees"]
-    if config.data:
-        hidden.append(config.data)
+    for entry in config.data_entries:
+        # A link takes its place in a copy of the code. What lies at the top is merged with the commit's files.
+        named = [] if entry.lies_outside else [entry.path]
+        if entry.is_relative and not entry.upward and entry.place != ".":
+            named.append(entry.place)
+        hidden += [path for path in dict.fromkeys(named) if path not in hidden]
     if config.evaluate:
         hidden += [config.evaluate.script, config.evaluate.eval]
         if config.evaluate.holdout:
@@ -228,7 +240,7 @@ def require_open(path: Path, config: Config) -> None:
             raise LabError(f"{file}: trials may not read it, being users of their own: chmod -R a+rX {path}")
 
 
-def limits_box(limits: Command, containment: str) -> Box:
+def limits_box(limits: CommandLine, containment: str) -> Box:
     """A box with the level `containment` and the limits of a command."""
     return Box(
         level=containment,

@@ -21,8 +21,8 @@ def refuse_copied_labels(config: Config, inputs: TrialInputs, store: Path) -> No
     if inputs.evaluation is None or config.evaluate is None or inputs.containment == "none":
         return
     places = _shared_places(config, inputs.interpreter.path, inputs.interpreter.reads)
-    if inputs.data is not None:
-        places.append(leaks.SearchedPlace(str(inputs.data), "the training data", f"take it out of {config.data}"))
+    for bound in inputs.bound:
+        places.append(leaks.SearchedPlace(str(bound.path), "the training data", f"take it out of {bound.entry}"))
     for name, export in inputs.code.items():
         way_out = f"take it out of commit {export.commit[:12]}"
         places.append(leaks.SearchedPlace(str(export.folder), f"the code of the {name}", way_out))
@@ -76,6 +76,8 @@ def refuse_reads(root: Path, store: Path, config: Config) -> None:
     reads = {"train.reads": config.train.reads}
     if config.predict is not None:
         reads["predict.reads"] = config.predict.reads
+    outside = [str(entry.source(root)) for entry in config.data_entries if entry.lies_outside]
+    reads["data"] = tuple(outside)
     leaks.refuse_reads(root, store, reads, hidden_from_trials(config) if config.evaluate else [])
 
 

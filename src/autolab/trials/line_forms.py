@@ -36,9 +36,19 @@ _PREFIX = re.compile(
 _BARS = re.compile(
     r"\d{1,3}%\|[^|]*\|[^\[]*(?:\[[^\]]*\]?)?|\b\d+it \[[^\]]*\]?|[█▏▎▍▌▋▊▉━╸╺░▒▓]+(?:\s*\d{1,3}%)?|\[[=>.#-]{5,}\]"
 )
-_WRAPPED = re.compile(r"\b(?:tensor|(?:np\.|numpy\.)?(?:float|int)\d+|Array)\(\s*([^\s(),]+)\s*(?:,[^()]*)?\)")
+_WRAPPED = re.compile(r"\b(?:tensor|(?:np\.|numpy\.)?(?:float|int)\d+|[Aa]rray)\(\s*([^\s(),]+)\s*(?:,[^()]*)?\)")
+_ONE_IN_LIST = re.compile(r"(?<=[:=])\s*[\[(]\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*,?\s*[\])](?!\s*\[)")
+# COCO's: `Average Precision (AP) @[ IoU=0.50:0.95 | area= all | maxDets=100 ] = 0.385`. What is in it is no result.
+_CONDITIONS = re.compile(r"@ ?\[[^\]]*\]\s*[=:]?\s*\S*")
+_SET = "train|training|val|valid|validation|eval|evaluation|test|testing|dev"
+_TAG = re.compile(rf"\[({_SET})\](?=\s*[^\W\d])", re.IGNORECASE)
+_LABEL = re.compile(rf"\s*({_SET})\s*:\s+(?=[^\W\d])", re.IGNORECASE)
+_COLUMN = re.compile(r"[^\W\d][\w./@%+-]{0,99}")
+_CELL = re.compile(r"[-+]?(?:\d[\d.,]*(?:[eE][-+]?\d+)?%?|nan|inf)|\d+(?::\d\d)+|#na#", re.IGNORECASE)
+COLUMNS = 40
+"""Columns of a table without lines at most."""
 _RATIO = re.compile(r"(?<=\d) ?/ {0,4}(?=\d)")
-_RATIO_PERCENT = re.compile(r"(?<=\d) {0,4}\( {0,4}([\d.]+) ?%\)")
+_RATIO_PERCENT = re.compile(r"(?<=\d) {0,4}(?:\( {0,4}([\d.]+) ?%\)|= ?([\d.]+) ?%(?=\s|$))")
 _PARENTHESES = re.compile(r"(?<!\w)\(([^()]*)\)(\s*[:=])?")
 _QUOTES = re.compile(r"""(?<!\w)["'`]+|["'`]+(?!\w)""")
 _CELLS = re.compile(r"[|│┃]")
@@ -85,21 +95,46 @@ def without_prefix(line: str) -> str:
 def pairs(line: str) -> Iterator[tuple[str, str]]:
     """Each name of a line with the text after it, which need not be a number; at most PAIRS."""
     line = without_prefix(line[:CHARACTERS])
+    # `Validation: loss=0.31, acc=0.9`: without it, the loss of the training set would have the same name.
+    label = _LABEL.match(line)
+    before = ""
+    if label is not None:
+        line, before = line[label.end() :], f"{label[1]} "
     count = 0
     for segment in _segments(line):
         for pair in _parsed(segment):
             count += 1
             if count > PAIRS:
                 return
-            yield pair.name, pair.text
+            yield before + pair.name, pair.text
+
+
+def header(line: str) -> list[str]:
+    """The columns of a line that may stand above a table without lines, such as fastai's; empty if it does not."""
+    columns = line[:CHARACTERS].split()
+    is_header = 2 <= len(columns) <= COLUMNS and all(_COLUMN.fullmatch(column) for column in columns)
+    return columns if is_header else []
+
+
+def row(columns: list[str], line: str) -> list[tuple[str, str]]:
+    """The names and values of a row of such a table. `macro avg 0.9 0.8` below `precision recall` has a label."""
+    cells = line[:CHARACTERS].split()
+    label, values = cells[: -len(columns)], cells[-len(columns) :]
+    if len(values) < len(columns) or not all(_CELL.fullmatch(value) for value in values):
+        return []
+    if label and (len(columns) < 3 or not _name(label) or any(map(_CELL.fullmatch, label))):
+        return []
+    return [(" ".join([*label, column]), value) for column, value in zip(columns, values, strict=True)]
 
 
 def _segments(line: str) -> Iterator[str]:
     """The parts of a line that are read alone: what separators, parentheses and bars leave."""
     line = _BARS.sub(" ; ", line)
-    line = _WRAPPED.sub(r"\1", line)
-    # 9800/10000 (98%) is one value.
-    line = _RATIO_PERCENT.sub(r"(\1%)", _RATIO.sub("/", line))
+    line = _CONDITIONS.sub(" ; ", line)
+    line = _TAG.sub(r"\1", line)
+    line = _ONE_IN_LIST.sub(r" \1", _WRAPPED.sub(r"\1", line))
+    # 9800/10000 (98%) is one value, as is 9800/10000 = 98%.
+    line = _RATIO_PERCENT.sub(lambda match: f"({match[1] or match[2]}%)", _RATIO.sub("/", line))
     line = _PARENTHESES.sub(_opened, line)
     line = _QUOTES.sub("", line)
     cells = [cell.strip() for cell in _CELLS.split(line) if cell.strip()]
@@ -128,6 +163,10 @@ def _parsed(segment: str) -> list[_Pair]:
     for token in _TOKEN.finditer(segment):
         text = token[0]
         if token.lastgroup == "connector":
+            if follows_value and "=" in text and found and found[-1].connected:
+                # `mAP@0.5:0.95 = 0.31`: the first number belongs to the name.
+                words = f"{found[-1].name}:{found[-1].text}".split()
+                found.pop()
             connected = bool(words)
             if connected:
                 label, rest = _name(words), segment[token.end() :].strip()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autolab import files
 from autolab.lab.git import Git
-from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.config import Config, TimeLimit
 from autolab.lab.schemas.experiment import FileHash, Manifest, ManifestGit, ManifestSync, RunArm, SyncStep, Trial
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.stats.plan import BASE, CANDIDATE, Plan
@@ -38,6 +38,7 @@ class RunManifest:
     git: Git
     inputs: TrialInputs
     plan: Plan
+    time_limit: TimeLimit
 
     @property
     def path(self) -> Path:
@@ -98,6 +99,7 @@ class RunManifest:
             pairs=len(plan.seeds),
             protocol=self.inputs.protocol,
             lab={key: settings[key] for key in CONFIGURED},
+            time_limit=self.time_limit,
             environment=self.inputs.interpreter.environment,
             evaluator=evaluator,
             data=dict(self.inputs.data_sha256),

@@ -19,7 +19,7 @@ from autolab.errors import ExecutorError
 from autolab.executors.base import Executor, Phase, Ref
 from autolab.lab import crash_points
 from autolab.lab.schemas import events
-from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.config import Config, TimeLimit
 from autolab.lab.schemas.events import RunEnded, RunStarted, Submitted, events_of, read
 from autolab.lab.schemas.experiment import Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
@@ -76,15 +76,19 @@ def measure(source: InputSource, config: Config, spec: RunSpec, record: RunRecor
     inputs = set_up(source, config, spec.commits)
     leak_checks.refuse_copied_labels(config, inputs, source.store)
     plan = spec.plan(inputs)
+    time_limit = _time_limit(config, spec)
     for arm in plan.arms:
         inputs.seals.add(f"settings of {arm.name}", inputs.settings_file(arm))
     line = record.under_way(spec.kind)
     if line is not None:
         start = read(line, RunStarted)
         # A run that was planned otherwise cannot go on: its pairs would not be those of the plan.
-        if start != _start(start.run_id, spec, plan, inputs.protocol):
+        if start.model_copy(update={"time_limit": None}) != _start(start.run_id, spec, plan, inputs.protocol):
             _abandon(record, config, start.run_id, observer)
             line = None
+        # All trainings of a run get the same time, whatever was calibrated since it began.
+        elif start.time_limit is not None and config.train.time_limit_s is None:
+            time_limit = start.time_limit
     if line is None:
         run_id, started_at = record.next_id(spec.kind), files.utc_now()
     else:
@@ -100,16 +104,25 @@ def measure(source: InputSource, config: Config, spec: RunSpec, record: RunRecor
         git=source.git,
         inputs=inputs,
         plan=plan,
+        time_limit=time_limit,
     )
     run = _OpenRun(run_manifest, executor, observer)
     if line is None:
-        events.append(record.ledger, _start(run_id, spec, plan, inputs.protocol))
+        start = _start(run_id, spec, plan, inputs.protocol)
+        events.append(record.ledger, start.model_copy(update={"time_limit": time_limit}))
     run.begin()
     return run.measure()
 
 
+def _time_limit(config: Config, spec: RunSpec) -> TimeLimit:
+    """A training's limit in a run that begins now."""
+    if spec.time_limit is None or config.train.time_limit_s is not None:
+        return config.train.time_limit()
+    return spec.time_limit
+
+
 def _start(run_id: str, spec: RunSpec, plan: Plan, protocol: str) -> RunStarted:
-    """A run's first line. A run whose line says anything else is another run."""
+    """A run's first line without its time limit. A run whose line says anything else is another run."""
     start = RunStarted(
         run_id=run_id,
         kind=spec.kind,
@@ -151,7 +164,7 @@ class _OpenRun:
         self._manifest, self._executor, self._observer = run_manifest, executor, observer
         self._run_id, self._record, self._plan = run_manifest.run_id, run_manifest.record, run_manifest.plan
         self._inputs = run_manifest.inputs
-        self._commands = TrialCommands.of(run_manifest.spec.command, run_manifest.config)
+        self._commands = TrialCommands.of(run_manifest.spec.command, run_manifest.config, run_manifest.time_limit)
         self._log = TrialLog(self._record, self._run_id, self._plan)
         self._cells = {cell.trial: cell for cell in planned_cells(self._plan)}
         self._watch = Watch(self._run_id, self._plan, self._log.trials, self._log.uncounted)

@@ -23,9 +23,10 @@ from autolab.errors import RecordError
 from autolab.lab.schemas.config import Config, Reduce
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.lab.schemas.record import parse_json
-from autolab.sandbox.collect import InvalidFile, open_regular
+from autolab.sandbox.collect import InvalidFile, open_regular, stored_path
 from autolab.text import decode_json, short_names
 from autolab.trials.evaluator import METRICS_KEYS, Problem, read_metrics
+from autolab.trials.event_files import is_event_file
 from autolab.trials.readings import Form, Reading, ReadingsOfName, of_document, read_lines, shown_line
 
 STDOUT, STDERR = "stdout", "stderr"
@@ -65,6 +66,11 @@ def read(
     numbers that are not finite are left out. Of `primary`, the smallest or largest of several numbers may be meant;
     numbers that are not finite are then passed over, unless there is no other.
     """
+    matches = _matches(attempt, source)
+    if len(matches) > 1:
+        names = ", ".join(matches[:NOTED])
+        message = f"{source}: {len(matches)} files have such a name ({names}); train.metrics has to name one of them"
+        return Problem(TrialOutcome.INVALID_ARTIFACT, message)
     path, label = place(attempt, source)
     primary = primary or Primary("")
     is_json = source.endswith(".json")
@@ -88,6 +94,8 @@ def read(
                 form = f"a line that train.pattern finds: {primary.pattern}"
             elif source.endswith((".csv", ".tsv")):
                 form = f"a column {name}"
+            elif is_event_file(source):
+                form = f"a scalar with the tag {name}"
             elif is_json:
                 form = f'{{"{name}": 0.9979}}'
             message = f"{label}: {name} is not in it; it has to be, in the form {form}"
@@ -122,10 +130,26 @@ def malformed(attempt: Path, source: str) -> str:
 
 
 def place(attempt: Path, source: str) -> tuple[Path, str]:
-    """Where the metrics lie in a fetched attempt, and how messages name that place."""
+    """Where the metrics lie in a fetched attempt, and how messages name that place.
+
+    A pattern that no file or several files match is a place where nothing lies."""
     if source in PRINTED:
         return attempt / "logs" / PRINTED[source], f"logs/{PRINTED[source]}"
-    return attempt / "train" / source, source
+    matches = _matches(attempt, source)
+    name = matches[0] if len(matches) == 1 else source
+    return attempt / "train" / name, name
+
+
+def stored_source(source: str) -> str:
+    """Where a fetched attempt has the source that `train.metrics` names. A `*` still stands for any part of a name."""
+    return "*".join(map(stored_path, source.split("*")))
+
+
+def _matches(attempt: Path, source: str) -> list[str]:
+    """The files of an attempt that a pattern of paths matches; none if `source` is no pattern."""
+    folder = attempt / "train"
+    found = folder.glob(source) if "*" in source else ()
+    return sorted(str(path.relative_to(folder)) for path in found if path.is_file())
 
 
 class _Text:

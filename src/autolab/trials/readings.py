@@ -6,6 +6,7 @@ Pure; of this package it uses names of metrics and the decoding of bytes. Source
 - `.jsonl`: a JSON object on each line. `.json`: one document. `{"eval": {"loss": 1}}` gives `eval.loss`, and a list
   gives its elements one after the other under one name.
 - `.csv`, `.tsv`: a table with a header; empty cells are left out.
+- `events.out.tfevents.…`: TensorBoard's scalars by their tags (`event_files`).
 
 A percentage is the number before its sign: `98%` is 98. `9800/10000` is 0.98, but `9800/10000 (98%)` is 98, as its
 percentage is what the program calls the result. `1,512.25` is 1512.25. `98,5` and `1,512` are malformed: a comma may
@@ -27,9 +28,9 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from autolab.stats.finite import is_finite
-from autolab.stats.metric_names import direction_of, is_of_training, words
+from autolab.stats.metric_names import TRAINING, direction_of, words
 from autolab.text import decode
-from autolab.trials import line_forms
+from autolab.trials import event_files, line_forms
 
 LINE_BYTES = 64 * 1024
 LEAVES = 10_000
@@ -38,12 +39,14 @@ DEPTH = 16
 COLUMNS = 2_000
 NAMES = 1_000
 LATE_LINES = 10
+TABLE_GAP = 5
+"""Lines after a header, or a row, of a table without lines, within which its next row stands."""
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.A)
 _NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.I)
-_RATIO = re.compile(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)(?: ?\(([\d.]+)%\))?", re.A)
+_RATIO = re.compile(r"(\d[\d,]*(?:\.\d+)?)/(\d[\d,]*(?:\.\d+)?)(?: ?\(([\d.]+)%\))?", re.A)
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+\.\d+|[-+]?\d{1,3}(?:,\d{3}){2,}", re.A)
-_PHRASE = re.compile(r"(?<=[\d%]) (?:after|at|in|on|over|for|from) .*", re.S)
+_PHRASE = re.compile(r"(?<=[\d%)]) (?:after|at|in|on|over|for|from) .*|(?<=[%)]) correct", re.S)
 """What may follow a number: when and on what it was measured."""
 _COMMA = re.compile(r"[-+]?\d+,\d+", re.A)
 _COMMA_OF_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}", re.A)
@@ -68,6 +71,8 @@ class Reading(NamedTuple):
     text: str
     line: int
     form: Form = Form.WITHIN
+    of_training: bool = False
+    """Whether its line speaks of the training set, and of no other."""
 
     @property
     def number(self) -> float | None:
@@ -86,15 +91,25 @@ class Reading(NamedTuple):
         return _NUMBER.fullmatch(self.text) is not None and self.number is not None
 
     @property
+    def has_comma(self) -> bool:
+        """Whether it is a number whose comma may be a decimal point or stand between thousands."""
+        return _COMMA.fullmatch(self.text) is not None and _value(self.text) is None
+
+    @property
     def meant_as_number(self) -> bool:
-        return _value(self.text) is not None or _COMMA.fullmatch(self.text) is not None
+        return _value(self.text) is not None or self.has_comma
+
+    @property
+    def bare(self) -> str:
+        """The text without what follows its number: `0.31` of `0.31 after 170 batches`."""
+        return _PHRASE.sub("", self.text)
 
     @property
     def decimals(self) -> int:
         """Digits after the point of the number as it was printed: 4 of 0.0312 and of 9800/10000, 6 of 3.00e-04."""
         if self.number is None:
             return 0
-        printed = _PHRASE.sub("", self.text)
+        printed = self.bare
         ratio = _RATIO.fullmatch(printed)
         text = printed.rstrip("%").strip()
         if ratio is not None:
@@ -117,7 +132,7 @@ class Reading(NamedTuple):
         if self.not_finite:
             number = self.text[:60]
             return f"{number} is not a finite number; a training without a result has to end with a status above 0"
-        advice = "write the number alone, such as 0.9979, or say with train.pattern where it stands"
+        advice = "write the number alone, such as 0.9979, or say where it stands: --metric-pattern (train.pattern)"
         return f"{self.text[:60]!r} is not a number; {advice}"
 
 
@@ -135,6 +150,8 @@ def _value(text: str) -> float | None:
         return None
     if ratio[3] is not None:
         return float(ratio[3]) if _NUMBER.fullmatch(ratio[3]) else None
+    if "," in text:
+        return None
     whole = float(ratio[2])
     return float(ratio[1]) / whole if whole else None
 
@@ -146,6 +163,8 @@ def readings(content: bytes, source: str = "stdout") -> Iterator[Reading]:
 
 def read_lines(lines: Iterable[bytes], source: str, wanted: Collection[str] | None = None) -> Iterator[Reading]:
     """The same of the lines of a file. With `wanted`, other names are read only as far as it costs nothing."""
+    if event_files.is_event_file(source):
+        return _of_events(b"".join(lines))
     if source.endswith(".json"):
         return of_document(b"".join(lines))
     if source.endswith((".csv", ".tsv")):
@@ -158,17 +177,28 @@ def shown_line(raw: bytes) -> str:
     visible = line_forms.shown(raw)
     if len(visible) > LINE_BYTES:
         return ""
-    return line_forms.without_colours(decode(visible)).strip()
+    return line_forms.without_colours(decode(visible)).strip().replace("\u2212", "-")
 
 
 def _of_text(lines: Iterable[bytes], wanted: Collection[str] | None, form: Form) -> Iterator[Reading]:
     marks = None if wanted is None else [_mark(name) for name in wanted]
+    columns: list[str] = []
+    table_end = 0
     for number, raw in enumerate(lines, 1):
         line = shown_line(raw)
+        if number <= table_end:
+            for name, text in line_forms.row(columns, line):
+                yield Reading(name, text, number)
+                table_end = number + TABLE_GAP
+        new_columns = _columns(line, wanted)
+        if new_columns:
+            columns, table_end = new_columns, number + TABLE_GAP
         # A line in colours was never read in the old form, so it does not count before others.
         leading = None if b"\x1b" in raw else _LEADING.fullmatch(line)
         if marks is None or any(mark in line for mark in marks):
-            yield from _of_line(line, number, leading, form)
+            of_training = _speaks_of_training(line)
+            for reading in _of_line(line, number, leading, form):
+                yield reading._replace(of_training=True) if of_training else reading
         elif leading:
             yield Reading(leading[1], leading[2], number, Form.ALONE)
 
@@ -178,6 +208,22 @@ def _mark(name: str) -> str:
     # The names of a nested document are joined with points: a line has the last of them alone.
     first = name.partition(" ")[0]
     return first.rpartition(".")[2] or first
+
+
+def _columns(line: str, wanted: Collection[str] | None) -> list[str]:
+    """The columns that the line gives to a table below it; with `wanted`, none if no name of it is in one."""
+    # A row has the label of a name before its column.
+    if wanted is not None and not any(name.rpartition(" ")[2] in line for name in wanted):
+        return []
+    return line_forms.header(line)
+
+
+def _speaks_of_training(line: str) -> bool:
+    """Whether a line names the training set and no other: `Train Epoch: 1 [640/60000 (1%)] Loss: 2.3`."""
+    if "train" not in line.lower():
+        return False
+    parts = words(line[: line_forms.CHARACTERS])
+    return not parts.isdisjoint(TRAINING) and parts.isdisjoint(_HELD_OUT)
 
 
 def _of_line(line: str, number: int, leading: re.Match[str] | None, form: Form) -> Iterator[Reading]:
@@ -244,6 +290,11 @@ def _leaves(value: object) -> Iterator[tuple[str, str]]:
             waiting += [(key, item, depth + 1) for key, item in reversed(parts)]
 
 
+def _of_events(content: bytes) -> Iterator[Reading]:
+    for number, tag, text in event_files.scalars(content):
+        yield Reading(tag, text, number, Form.ALONE)
+
+
 def _of_table(lines: Iterable[bytes], wanted: Collection[str] | None) -> Iterator[Reading]:
     header: list[str] = []
     separator = ","
@@ -293,6 +344,8 @@ class Series:
     decimals: int
     ends: bool
     """Whether the last of them stands in the last tenth, or the last LATE_LINES, of the lines up to the last one."""
+    of_training: bool = False
+    """Whether the last of them stands on a line that speaks of the training set, and of no other."""
 
 
 @dataclass
@@ -351,7 +404,10 @@ class _Tally:
 
 
 def series(found: Iterable[Reading]) -> list[Series]:
-    """The names with at least one finite number, in the order of their first reading; of more than NAMES the newest."""
+    """The names with at least one finite number, in the order of their first reading; of more than NAMES the newest.
+
+    Without those whose last number has a comma that may mean two things: `complaints` has them.
+    """
     groups: dict[str, ReadingsOfName] = {}
     end = 0
     for reading in found:
@@ -368,10 +424,30 @@ def series(found: Iterable[Reading]) -> list[Series]:
         tally = group.counted
         if tally.lowest is None or tally.first is None or tally.last is None:
             continue
+        # A trial would refuse it.
+        if tally.last.has_comma:
+            continue
         first, last = _number_or_nan(tally.first), _number_or_nan(tally.last)
-        row = Series(name, tally.count, first, last, tally.decimals, tally.last.line > late)
+        ends = tally.last.line > late
+        row = Series(name, tally.count, first, last, tally.decimals, ends, tally.last.of_training)
         found_first.append((tally.first.line, row))
     return [row for _, row in sorted(found_first, key=lambda found: found[0])]
+
+
+def complaints(found: Iterable[Reading]) -> dict[str, str]:
+    """Names that `series` leaves out, though they were given what looks like a number, each with why it is none."""
+    kept: dict[str, str] = {}
+    for reading in found:
+        if reading.number is not None:
+            kept[reading.name] = ""
+        elif reading.has_comma:
+            kept[reading.name] = reading.complaint
+        elif kept.get(reading.name) != "" and (reading.not_finite or re.search(r"\d", reading.text)):
+            # Beside finite ones such texts are passed over.
+            kept[reading.name] = reading.complaint
+        if len(kept) > NAMES:
+            kept.pop(next(iter(kept)))
+    return {name: complaint for name, complaint in kept.items() if complaint}
 
 
 def _number_or_nan(reading: Reading) -> float:
@@ -383,17 +459,20 @@ def _number_or_nan(reading: Reading) -> float:
 
 _HELD_OUT = frozenset({"val", "valid", "validation", "eval", "evaluation", "dev", "test", "testing", "heldout"})
 _TEST = frozenset({"test", "testing"})
+_CHOSEN = frozenset({"best", "final", "last", "mean", "average", "avg"})
 _COUNTERS = "epoch epochs step steps iter iters iteration iterations it batch batches number num count total year done"
 _SETTINGS = (
     "seed rate momentum decay wd weight warmup norm grad gradient clip scale beta beta1 beta2 eps dropout patience"
 )
 _DEVICES = (
-    "mfu flops memory mem vram ram gpu gpus cuda cpu mps device devices rank world port pid id uid version global"
+    "mfu flops memory mem vram ram gpu gpus cuda cpu mps device devices rank world port pid id uid version global v"
+    " dataloader"
 )
 _SIZES = (
     "size params parameters tokens token tok vocab throughput speed images samples examples layers layer heads width"
 )
-_SIZES += " depth dim hidden workers threads progress remaining line file files kb mb gb mib gib bytes"
+_SIZES += " depth dim hidden workers threads progress remaining line file files kb mb gb mib gib bytes wps ups"
+_SIZES += " ratio penalty support"
 _BESIDES = frozenset(f"{_COUNTERS} {_SETTINGS} {_DEVICES} {_SIZES}".split())
 _TIMES = frozenset(
     {"time", "times", "second", "seconds", "sec", "secs", "s", "ms", "us", "minute", "minutes", "mins", "hour", "hours"}
@@ -405,22 +484,37 @@ _RATE = frozenset({"lr", "learning"})
 def proposals(found: Iterable[Series]) -> list[Series]:
     """What could decide, best first: held-out metrics before others, known directions before unknown ones.
 
-    Never counters, times, learning rates, devices, ids and sizes; metrics of the training set only if there is no other
-    whose direction is known.
+    Never counters, times, learning rates, devices, ids and sizes, and no setting that is printed once before the end.
+    Metrics of the training set only if there is no other whose direction is known.
     """
-    candidates = [row for row in found if _could_decide(row.name)]
-    others = [row for row in candidates if not is_of_training(row.name)]
+    rows = list(found)
+    candidates = [row for row in rows if _could_decide(row)]
+    held_out = [words(row.name) for row in rows if words(row.name) & _HELD_OUT]
+    others = [row for row in candidates if not _is_of_training(row, held_out)]
     if any(direction_of(row.name) for row in others):
         candidates = others
     return sorted(candidates, key=_rank)
 
 
-def _could_decide(name: str) -> bool:
-    parts = words(name)
+def _could_decide(row: Series) -> bool:
+    # LightGBM prints `valid_0's auc`, which is no time.
+    parts = words(row.name.replace("'s ", " "))
     if parts & _TIMES or parts & _RATE:
         return False
     # `epoch_loss` is a loss.
-    return direction_of(name) is not None or not parts & _BESIDES
+    if direction_of(row.name) is not None:
+        return True
+    is_setting = row.count == 1 and not row.ends
+    return not is_setting and not parts & _BESIDES
+
+
+def _is_of_training(row: Series, held_out: Collection[frozenset[str]]) -> bool:
+    """By its name, by its lines, or as it has a held-out namesake: `loss` has `val_loss`, `Acc` has `Best val Acc`."""
+    parts = words(row.name)
+    if row.of_training or not parts.isdisjoint(TRAINING):
+        return True
+    namesakes = [other - parts for other in held_out if parts < other]
+    return any(rest <= _HELD_OUT | _CHOSEN for rest in namesakes)
 
 
 def _rank(row: Series) -> tuple[bool, bool, bool, bool]:

@@ -61,7 +61,12 @@ def reproduce_run(
     trials = _chosen(manifest, only)
     state, _ = lab.load()
     # The commands, limits and data of that time; everything else, as the executor, is today's.
+    limit_of_today = config.train.time_limit_s
     config = Config.from_value(config.value() | manifest.lab, "run_manifest.json: lab")
+    # A limit that followed from a calibration is too short on a slower machine: the user may set another.
+    if config.train.time_limit_s is None and limit_of_today is not None:
+        train = config.train.model_copy(update={"time_limit_s": limit_of_today})
+        config = config.model_copy(update={"train": train})
     base, candidate = _commits(lab, manifest)
     # Not the exports of the lab: one that was damaged there must not be reproduced.
     exports = lab.store / "reproduce"
@@ -130,7 +135,8 @@ def _run_again(
     for line in lines:
         if line.event == Transition.KIND and read(line, Transition).why == "reproduced":
             acted = line.n
-    spec = RunSpec(RunKind.REPRODUCE, lambda _: plan, manifest.command, code_commits(*_commits(lab, manifest)))
+    commits = code_commits(*_commits(lab, manifest))
+    spec = RunSpec(RunKind.REPRODUCE, lambda _: plan, manifest.command, commits, time_limit=manifest.time_limit)
     record = record_of(lab, manifest.iteration_id, lines, acted)
     measured = measurement.measure(source_of(lab, exports), config, spec, record, observer)
     if measured.manifest is None and measured.ending is not measurement.Ending.PAUSED:

@@ -14,7 +14,7 @@ from autolab.executors.executor_names import load_executor
 from autolab.lab.experiment_paths import IterationPaths, RunPaths
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign
-from autolab.lab.schemas.config import ExecutorConfig
+from autolab.lab.schemas.config import ExecutorConfig, TimeLimit
 from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, events_of, read
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.stats.plan import Plan
@@ -40,6 +40,7 @@ class RunSpec:
 
     `plan` makes the plan once the inputs are known. `command` is the training's, `{python}` standing for the
     interpreter. `commits`: by the name of the code. `checks`: the results of the candidate's checks, by name.
+    `time_limit`: that of a training, if config.yaml sets none; None: that before any calibration.
     """
 
     kind: RunKind
@@ -48,6 +49,7 @@ class RunSpec:
     commits: Mapping[str, str]
     design_sha256: str | None = None
     checks: Mapping[str, str] = field(default_factory=dict)
+    time_limit: TimeLimit | None = None
 
 
 @dataclass(frozen=True)

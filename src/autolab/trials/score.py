@@ -9,7 +9,7 @@ from pathlib import Path
 from autolab.lab import crash_points
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.outcomes import TrialOutcome
-from autolab.sandbox.collect import exceeded, reason_left_out, stored_path
+from autolab.sandbox.collect import exceeded, reason_left_out
 from autolab.sandbox.exit_record import Exit
 from autolab.stats.finite import is_finite
 from autolab.stats.scores import Scale
@@ -94,7 +94,7 @@ def score(evaluation: Evaluation | None, config: Config, scale: Scale, attempt: 
     compared = scale.metric if scale.bound is not None else None
     if evaluation is None:
         return _self_reported(config, scale.metric, compared, attempt)
-    source = stored_path(config.train.metrics)
+    source = metrics.stored_source(config.train.metrics)
     own_metrics = metrics.read(attempt, source, ())
     scored = Scored(TrialOutcome.COMPLETED, "")
     # With an evaluator the training's own numbers decide nothing: if they cannot be read, that is a note.
@@ -146,7 +146,7 @@ def finite(predictions: Path) -> bool:
 def _self_reported(config: Config, metric: str, compared: str | None, attempt: Path) -> Scored:
     """A lab without evaluator: what the training says of itself has to hold all that is compared and reported."""
     required = dict.fromkeys((metric, config.metric.primary, *config.metric.report))
-    source = stored_path(config.train.metrics)
+    source = metrics.stored_source(config.train.metrics)
     numbers = metrics.read(attempt, source, required, compared, metrics.Primary.of(config))
     if isinstance(numbers, Problem):
         return Scored(numbers.outcome, numbers.message)
@@ -168,7 +168,7 @@ def _note(attempt: Path, source: str, own_metrics: dict[str, float] | Problem) -
     left_out = reason_left_out(attempt, place)
     if left_out:
         reason = f"{source}: {left_out}"
-    elif not path.exists():
+    elif not path.exists() and "*" not in source:
         # A training need not say anything of itself.
         return ""
     return f"note: its own numbers are missing: {reason}"[:NOTE_LENGTH]

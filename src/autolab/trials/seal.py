@@ -59,18 +59,20 @@ class Seal:
     files: dict[str, Sealed]
     change: str = ""
     """The first change that was noticed."""
+    without: frozenset[str] = frozenset()
+    """Files and folders in it that nobody reads, by their names; they may change."""
 
     @classmethod
-    def of(cls, path: Path, recorded: Files | None = None) -> Seal:
+    def of(cls, path: Path, recorded: Files | None = None, without: frozenset[str] = frozenset()) -> Seal:
         """Hash every file, except for those that look as they do in `recorded`. Raises OSError."""
         files = {}
-        for name, look in _looks(path, None).items():
+        for name, look in _looks(path, None, without).items():
             sealed = recorded.get(name) if recorded else None
             # A large data set is hashed once, and after that only where a file looks different.
             if sealed is None or sealed.look != look:
                 sealed = Sealed(_hash(path / name, look), look)
             files[name] = sealed
-        return cls(path, files)
+        return cls(path, files, without=without)
 
     @property
     def sha256(self) -> str:
@@ -83,7 +85,7 @@ class Seal:
         """The first file that is not what it was, and how it changed; empty if all are. Costs a stat a file."""
         if self.change:
             return self.change
-        looks = _looks(self.path, self.files)
+        looks = _looks(self.path, self.files, self.without)
         for name in sorted(self.files.keys() | looks.keys()):
             change = self._change(name, looks.get(name))
             if change:
@@ -128,11 +130,13 @@ class Seals:
         if not seal.broken() and seal.files != recorded:
             write_whole(record, json.dumps(seal.files))
 
-    def add_own(self, label: str, path: Path) -> str:
-        """Seal a user's own folder as it is now, and return its hash. The user may change it between two runs."""
+    def add_own(self, label: str, path: Path, without: frozenset[str] = frozenset()) -> str:
+        """Seal a user's own file or folder as it is now, and return its hash. The user may change it between two runs.
+
+        What `without` names in it is not part of it."""
         record = self.records / f"own-{sha256_of(os.fsencode(path))[:16]}.json"
         recorded = read(record)
-        seal = Seal.of(path, recorded)
+        seal = Seal.of(path, recorded, without)
         self.seals[label] = seal
         if seal.files != recorded:
             write_whole(record, json.dumps(seal.files))
@@ -175,7 +179,7 @@ def read(record: Path) -> dict[str, Sealed] | None:
         raise LabError(f"{record}: not as Autolab wrote it; `autolab doctor --fix` puts it aside") from None
 
 
-def _looks(path: Path, within: Container[str] | None) -> dict[str, Look]:
+def _looks(path: Path, within: Container[str] | None, without: frozenset[str] = frozenset()) -> dict[str, Look]:
     """Every file and folder below `path`, or `path` itself if it is a file; empty if it does not exist.
 
     With `within`, folders that are not in it are listed and not entered: a new folder breaks a seal, however deep."""
@@ -187,6 +191,8 @@ def _looks(path: Path, within: Container[str] | None) -> dict[str, Look]:
         with os.scandir(path / folder) as entries:
             for entry in entries:
                 name = folder + entry.name
+                if name in without:
+                    continue
                 if not entry.is_dir(follow_symlinks=False):
                     looks[name] = _look(path / name)
                     continue

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import posixpath
+from collections.abc import Callable, Sequence
 
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Finding, Hypothesis, MaxPairs
-from autolab.lab.trial_python import command_words
+from autolab.lab.trial_python import command_folder, command_words, shell_line
 from autolab.stats.rules import FIRST
 from autolab.verifiers.findings import advisory_finding, blocking_finding
 
@@ -36,29 +37,47 @@ def _entry_files(design: Design) -> tuple[str, ...]:
     """The files of which one must exist; empty if the command names no file of the lab."""
     entry = design.entrypoint
     if entry.module is not None:
-        return _module_files(entry.module)
+        return _module_files(entry.module, ["src"])
     command = entry.command or ""
     try:
         words = command_words(command)
     except ValueError:
         # No command line: reported as a file that does not exist.
         return (command,)
+    # A shell's line names what the shell looks for.
+    if shell_line(words):
+        return ()
+    folder = command_folder(words)
     # Not the first word, which is the program itself.
     if "-m" in words[1:-1]:
-        return _module_files(words[words.index("-m", 1) + 1])
+        # `python -m torch.distributed.run train.py` runs the script.
+        scripts = [posixpath.normpath(posixpath.join(folder, word)) for word in words if word.endswith(".py")]
+        folders = [folder, *(posixpath.join(folder, place) for place in _import_folders(words))]
+        return (*_module_files(words[words.index("-m", 1) + 1], folders), *scripts)
     if words and words[0].startswith("./"):
         return (words[0].removeprefix("./"),)
     # The first script is the program; a later one may be an argument that it writes.
     for word in words[1:]:
         if word.endswith((".py", ".sh")):
-            return (word.removeprefix("./"),)
+            return (posixpath.normpath(posixpath.join(folder, word)),)
     return ()
 
 
-def _module_files(module: str) -> tuple[str, ...]:
+def _import_folders(words: Sequence[str]) -> list[str]:
+    """Where a module may lie besides the top: `src`, and the folders of PYTHONPATH in the command."""
+    folders = ["src"]
+    for word in words:
+        if word.startswith("PYTHONPATH="):
+            folders += filter(None, word.removeprefix("PYTHONPATH=").split(":"))
+    return folders
+
+
+def _module_files(module: str, folders: Sequence[str]) -> tuple[str, ...]:
     path = module.replace(".", "/")
     # A namespace package has no __init__.py, and runs by its __main__.py.
-    return (f"{path}.py", f"{path}/__init__.py", f"{path}/__main__.py")
+    files = [f"{path}.py", f"{path}/__init__.py", f"{path}/__main__.py"]
+    below = [posixpath.normpath(posixpath.join(folder, file)) for folder in folders for file in files]
+    return (*files, *below)
 
 
 def _metric_findings(design: Design, hypothesis: Hypothesis, config: Config) -> list[Finding]:

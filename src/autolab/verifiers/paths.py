@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 import unicodedata
@@ -13,6 +14,7 @@ from pathlib import PurePosixPath
 from autolab.lab.git import Change
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Finding
+from autolab.lab.trial_python import command_folder
 from autolab.sandbox import path_names
 from autolab.sandbox.executed_names import fold, runs_by_itself
 from autolab.verifiers.findings import advisory_finding, blocking_finding, shown_path
@@ -110,11 +112,13 @@ class _Policy:
         self._kept = kept
         self._imports = _import_folders(config)
         self._files = set(existing)
+        self._kept_files = self._files - {change.path for change in changes if change.status == "D"}
         self._names = {name for path in existing for name in _folders_and_file(path)}
         self._spellings = _spellings(changes, self._files)
 
     def problem(self, change: Change) -> str | None:
-        problem = _unsafe(change) or self._owned(change.path) or self._not_appended(change)
+        problem = _unsafe(change) or self._owned(change.path) or self._in_submodule(change.path)
+        problem = problem or self._not_appended(change)
         # To delete a file that runs by itself, or a secret, is no harm.
         if problem is None and change.status != "D":
             problem = runs_by_itself(change.path) or path_names.secret(change.path)
@@ -136,6 +140,13 @@ class _Policy:
             # A file with the name of a protected path's folder removes all that is in the folder.
             if pattern.startswith(folded + "/"):
                 return f"takes the place of the folder of {rule.pattern} ({rule.kind}); {rule.way_out}"
+        return None
+
+    def _in_submodule(self, path: str) -> str | None:
+        """Why nothing may lie at a path: the base has a submodule there, which is listed like a file."""
+        for folder in _folders_and_file(path)[:-1]:
+            if folder in self._kept_files:
+                return f"lies in {folder}, which is a submodule or a file; its files stay as its commit has them"
         return None
 
     def _not_appended(self, change: Change) -> str | None:
@@ -203,6 +214,8 @@ def _unsafe(change: Change) -> str | None:
     if change.new_mode == "120000":
         return "symbolic link; commit the file itself"
     if change.new_mode == "160000":
+        if change.old_mode == "160000":
+            return "submodule; it stays at its commit"
         return "submodule; commit the files themselves"
     # 000000 is the mode of a deleted file.
     if change.new_mode not in ("100644", "100755", "000000"):
@@ -231,7 +244,8 @@ would come before it."""
 def _import_folders(config: Config) -> set[str]:
     """Where the lab's programs import from: its root, and the folder of each program."""
     # Python puts the folder of the script that it runs first on sys.path.
-    programs = config.train.command.split()
+    training = config.train.command.split()
+    programs = [posixpath.join(command_folder(training), word) for word in training]
     if config.predict:
         programs += config.predict.command.split()
     paths = [word for word in programs if word.endswith(".py")]

@@ -52,9 +52,9 @@ class CheckInputs:
     `scratch`: one folder a check, which alone it may write (AUTOLAB_TRIAL_DIR). `logs`: `<check>.log`. `config`: the
     arm's resolved settings (AUTOLAB_CONFIG). `data`: the training data (AUTOLAB_DATA). `experiment`: the lab's
     `experiments/<ITERATION_ID>`, which an export does not hold. `imports`: the folder that sends imports of the lab's
-    package to the export (PYTHONPATH). `user`: the variables that `train.env` names. `box`: level, limits, and where
-    the interpreter lies. `with_base_tests`: the same code with the lab's tests as the base has them, if the candidate
-    changed any.
+    package to the export (PYTHONPATH). `user`: the variables that `train.env` names. `commit`: of the export, and
+    `repository`: its git directory, if trials have one. `box`: level, limits, and where the interpreter lies.
+    `with_base_tests`: the same code with the lab's tests as the base has them, if the candidate changed any.
     """
 
     folder: Path
@@ -67,19 +67,24 @@ class CheckInputs:
     experiment: Path | None = None
     imports: Path | None = None
     user: Mapping[str, str] = field(default_factory=dict)
+    commit: str = ""
+    repository: Path | None = None
     with_base_tests: Path | None = None
     box: Box = OPEN
 
     def environment(self, folder: Path) -> dict[str, str]:
         """A training's, for a check that may write in `folder`."""
-        environment = ProgramEnvironment(self.python, _text(self.imports), self.user)
+        environment = ProgramEnvironment(
+            self.python, _text(self.imports), self.user, commit=self.commit, repository=_text(self.repository)
+        )
         return environment.training(str(folder), SEED, _text(self.config), _text(self.data))
 
     def boxed(self, working_folder: Path, folder: Path) -> Box:
         """Reads everything that is named here, writes `folder`."""
         reads = list(self.box.reads)
         # The candidate's folder too when another one is the working folder: `imports` leads to it.
-        for path in (working_folder, self.folder, self.config, self.data, self.experiment, self.imports):
+        inputs = (self.config, self.data, self.experiment, self.imports, self.repository)
+        for path in (working_folder, self.folder, *inputs):
             if path is not None:
                 reads.append(str(path.absolute()))
         return replace(self.box, reads=tuple(dict.fromkeys(reads)), writes=(str(folder.absolute()),))

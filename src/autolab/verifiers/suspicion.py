@@ -86,7 +86,8 @@ class Predicted:
 def agreement(predictions: Path, labels: Path) -> float | None:
     """The share of predictions whose largest value stands at the label; None if the labels are no classes of them.
 
-    Labels are classes if they are integers, one for each row of values along the predictions' last axis, within it.
+    Labels are classes if they are integers or booleans, one for each row of values along the predictions' last axis,
+    within it; [n, 1] is [n].
     """
     import numpy as np
 
@@ -95,6 +96,10 @@ def agreement(predictions: Path, labels: Path) -> float | None:
         truth = np.load(labels, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
+    if truth.ndim > 1 and truth.shape[-1] == 1 and truth.ndim == values.ndim:
+        truth = truth[..., 0]
+    if truth.dtype.kind == "b":
+        truth = truth.astype(np.uint8)
     if truth.dtype.kind not in "iu" or truth.ndim == 0 or truth.size == 0 or values.shape[:-1] != truth.shape:
         return None
     classes = values.shape[-1]

@@ -16,6 +16,7 @@ from autolab.lab.schemas.experiment import (
     RunMetrics,
     Summary,
 )
+from autolab.lab.schemas.fetch_record import FetchRecord
 from autolab.lab.schemas.method import Method
 from autolab.lab.schemas.record import Record
 from autolab.lab.schemas.replies import AgentResult
@@ -35,6 +36,7 @@ SCHEMAS: dict[str, type[Record]] = {
     "results": Results,
     "record": IterationRecord,
     "method": Method,
+    "fetch_record": FetchRecord,
 }
 
 

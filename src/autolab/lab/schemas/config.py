@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.lab import time_limits
+from autolab.lab.schemas.data_entry import Data, DataEntry
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.lab.schemas.record import Record
@@ -22,15 +24,50 @@ SEED = "{seed}"
 
 
 class Metric(Record):
-    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units."""
+    """The metric that decides, its direction, and the smallest difference worth having, in the metric's units.
+
+    `quantum` is the step in which a training prints it, in its units too: 0.01 of `3.90`. null: all digits are there.
+    It does not count for the numbers of an evaluator.
+    """
 
     primary: str
     direction: Direction
     success_delta: Positive
     report: tuple[str, ...] = ()
+    quantum: Positive | None = None
 
 
-class Command(Record):
+class TimeLimit(Record):
+    """How long one training may take, and where that is from.
+
+    `config`: `train.time_limit_s`. `calibration`: a multiple of the slowest trial of the baseline. `default`: that of
+    a calibration, and before one.
+    """
+
+    seconds: Positive
+    source: Literal["config", "calibration", "default"]
+
+
+class CommandLine(Record):
+    """A program of the lab, and all its limits but that of time."""
+
+    command: str
+    memory_gb: Positive = 4
+    output_mb: Positive = 10
+    disk_mb: Positive = 2000
+    processes: Annotated[int, Field(ge=1)] = 512
+    reads: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _absolute(self) -> CommandLine:
+        # The root would show the whole machine, and with it the holdout.
+        for path in self.reads:
+            if not path.startswith("/") or path == "/":
+                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
+        return self
+
+
+class Command(CommandLine):
     """A program of the lab and its limits. `{python}` in `command` stands for the trials' interpreter.
 
     `{seed}` in a word of `command` (`--seed={seed}`) stands for the trial's seed, an integer in [0, 2^31). A prediction
@@ -41,30 +78,20 @@ class Command(Record):
     besides the system and the interpreter. At containment `full` it sees no others.
     """
 
-    command: str
     time_limit_s: Positive = 3600
-    memory_gb: Positive = 4
-    output_mb: Positive = 10
-    disk_mb: Positive = 2000
-    processes: Annotated[int, Field(ge=1)] = 512
-    reads: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _absolute(self) -> Command:
-        # The root would show the whole machine, and with it the holdout.
-        for path in self.reads:
-            if not path.startswith("/") or path == "/":
-                raise ValueError(f"reads: {path!r} is not the absolute path of a file or folder")
-        return self
 
 
-class Train(Command):
+class Train(CommandLine):
     """The training program.
 
+    `time_limit_s`: null: ten times the slowest trial of the calibration, at least 60 s; before any calibration 3600 s.
+
     `metrics` is where it reports its numbers: `stdout`, `stderr`, or a file in AUTOLAB_TRIAL_DIR. A `.json` file is
-    flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header; any other is
-    text. In text a number has its name before it: `val_loss: 0.3`, `val_loss=0.3`, `step 250: train loss 1.9, val loss
-    2.0`. `98%` is 98. Of several numbers of the primary metric, `reduce` takes the last, the smallest or the largest.
+    flat or nested (`eval.loss`), a `.jsonl` file has an object on each line, a `.csv` file has a header, a name that
+    begins with `events.out.tfevents` is a TensorBoard file; any other is text. A `*` in its path stands for what
+    changes from run to run: exactly one file has to match. In text a number has its name before it: `val_loss: 0.3`,
+    `val_loss=0.3`, `step 250: train loss 1.9, val loss 2.0`. `98%` is 98. Of several numbers of the primary metric,
+    `reduce` takes the last, the smallest or the largest.
     Where none has a name, `pattern` finds it in text: a regular expression with one group, for the first 500 characters
     of each line. `env` names variables of the user's environment that it gets. With `in_copy` it runs in a writable
     copy of the code, which is deleted afterwards: for a program that writes beside itself. A metrics file that it
@@ -73,9 +100,11 @@ class Train(Command):
     `seed_constants` is for a program that holds its seed as a constant: a list of `FILE: TEXT`, such as
     `train.py: SEED = {seed}`. In the trial's copy of FILE, each line that reads TEXT with an integer for `{seed}` gets
     the trial's seed. It needs `in_copy`. A trial whose code has no such line fails. `seed_libraries` is for a Python
-    program without any seed: random, numpy and torch are seeded when it imports them.
+    program without any seed: random, numpy and torch are seeded when it imports them. `repository` is for a program
+    that asks git: its code is a work tree of a read-only repository that holds nothing but what the trial sees.
     """
 
+    time_limit_s: Positive | None = None
     metrics: str = "metrics.json"
     reduce: Reduce = "last"
     pattern: str | None = None
@@ -85,6 +114,15 @@ class Train(Command):
     seed_constants: tuple[str, ...] = ()
     seed_libraries: bool = False
     settings: Literal["file", "flags"] = "file"
+    repository: bool = False
+
+    def time_limit(self, slowest_s: float | None = None) -> TimeLimit:
+        """The limit of one training. `slowest_s`: seconds of the baseline's slowest trial in the calibration."""
+        if self.time_limit_s is not None:
+            return TimeLimit(seconds=self.time_limit_s, source="config")
+        if slowest_s is None:
+            return TimeLimit(seconds=time_limits.UNCALIBRATED_S, source="default")
+        return TimeLimit(seconds=time_limits.after_calibration(slowest_s), source="calibration")
 
     @property
     def choice(self) -> list[str]:
@@ -102,11 +140,14 @@ class Train(Command):
         parts = PurePosixPath(self.metrics).parts
         if not parts or self.metrics.startswith("/") or ".." in parts:
             raise ValueError(f"metrics: {self.metrics!r} is neither stdout, stderr nor a path inside AUTOLAB_TRIAL_DIR")
+        if any("**" in part for part in parts):
+            raise ValueError(f"metrics: {self.metrics!r}: write one * in each folder's name that changes")
         # The file is copied into the record, where a later program would find it: a conftest.py, a sitecustomize.py.
         if runs_by_itself(self.metrics):
             raise ValueError(f"metrics: {self.metrics!r} is a name that programs run by themselves; choose another")
         if self.pattern is not None:
-            if self.metrics.endswith((".json", ".jsonl", ".csv", ".tsv")):
+            is_event_file = parts[-1].startswith("events.out.tfevents")
+            if is_event_file or self.metrics.endswith((".json", ".jsonl", ".csv", ".tsv")):
                 raise ValueError(
                     f"pattern: {self.metrics} is no text; name the metric as the file does, or read stdout"
                 )
@@ -134,6 +175,27 @@ def is_seed_constant(entry: str) -> bool:
     # Without a text in front every number would be a seed.
     has_one_place = text.count(SEED) == 1 and not text.startswith(SEED)
     return is_path and has_one_place and text == text.strip() and text.replace("\t", " ").isprintable()
+
+
+class Predict(Command):
+    """The program that predicts with a trained model, on inputs without labels, and its limits.
+
+    It finds the model in the folder AUTOLAB_MODEL: what the training left in AUTOLAB_TRIAL_DIR/model. `model` is for a
+    training that saves it elsewhere: the file or folder, such as `out/ckpt.pt`, relative to where the training runs. It
+    is moved to AUTOLAB_MODEL under its own last name (`ckpt.pt`). It needs `train.in_copy`. A training that does not
+    leave it has failed.
+    """
+
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _is_in_copy(self) -> Predict:
+        if self.model is None:
+            return self
+        parts = PurePosixPath(self.model).parts
+        if not parts or self.model.startswith(("/", "-")) or ".." in parts:
+            raise ValueError(f"model: {self.model!r} is no path in the folder that the training runs in")
+        return self
 
 
 class Evaluate(Record):
@@ -295,7 +357,11 @@ class Docs(Record):
 
 
 class Config(Record):
-    """The configuration of a lab. Only `metric` has no default."""
+    """The configuration of a lab. Only `metric` has no default.
+
+    `data` is the training's data that trials read: a path, or a list of paths and [entries](#dataentry). The first one
+    is AUTOLAB_DATA.
+    """
 
     FILE: ClassVar[str] = ".autolab/config.yaml"
 
@@ -304,9 +370,9 @@ class Config(Record):
     target: str | None = None
     python: str | None = None
     train: Train = Train(command="{python} train.py")
-    predict: Command | None = None
+    predict: Predict | None = None
     evaluate: Evaluate | None = None
-    data: str | None = None
+    data: Data | None = None
     run_time_minutes: tuple[float, float] = (5.0, 40.0)
     researcher: ResearcherConfig = ResearcherConfig()
     reviewer: ResearcherConfig | None = None
@@ -321,15 +387,48 @@ class Config(Record):
     push: Literal["never", "kept", "always"] = "never"
     tracking: tuple[str, ...] = ()
 
+    @property
+    def quantum(self) -> float | None:
+        """The step of the numbers that decide; None if they have all their digits."""
+        return self.metric.quantum if self.evaluate is None else None
+
+    @property
+    def data_entries(self) -> tuple[DataEntry, ...]:
+        """The training's data, the first of which is AUTOLAB_DATA; empty if there is none."""
+        entries = self.data if isinstance(self.data, tuple) else (self.data,)
+        return tuple(DataEntry(path=entry) if isinstance(entry, str) else entry for entry in entries if entry)
+
+    @property
+    def data_in_repository(self) -> tuple[str, ...]:
+        """The paths of the data that lie in the repository, relative to its root."""
+        return tuple(entry.path for entry in self.data_entries if not entry.lies_outside)
+
     @model_validator(mode="after")
     def _splits_apart(self) -> Config:
-        if self.evaluate is None or not self.data:
+        if self.evaluate is None:
             return self
         # Trainings read all of `data`: the labels that they are measured on must not lie in it.
         for name, path in (("eval", self.evaluate.eval), ("holdout", self.evaluate.holdout)):
-            if path and PurePosixPath(path).is_relative_to(PurePosixPath(self.data)):
-                lies = f"{path} lies in data ({self.data}), which trainings read"
-                raise ValueError(f"evaluate.{name}: {lies}: move it out")
+            for folder in self.data_in_repository:
+                if path and PurePosixPath(path).is_relative_to(PurePosixPath(folder)):
+                    lies = f"{path} lies in data ({folder}), which trainings read"
+                    raise ValueError(f"evaluate.{name}: {lies}: move it out")
+        return self
+
+    @model_validator(mode="after")
+    def _data_has_places(self) -> Config:
+        entries = self.data_entries
+        places = [entry.place for entry in entries]
+        for place in places:
+            if places.count(place) > 1:
+                raise ValueError(f"data: two entries are seen at {place}; give one of them another `at`")
+        if self.train.in_copy:
+            return self
+        # One folder alone needs no link: a program finds it by AUTOLAB_DATA.
+        for entry in entries[1:] if entries and entries[0].is_plain else entries:
+            if entry.is_relative:
+                way_out = "set train.in_copy: true, for a copy of the code in which it can be linked"
+                raise ValueError(f"data: {entry.place}: the code of trials is read-only; {way_out}")
         return self
 
     @model_validator(mode="after")
@@ -337,6 +436,8 @@ class Config(Record):
         # One without the other would look sealed and measure nothing.
         if (self.evaluate is None) != (self.predict is None):
             raise ValueError("evaluate and predict go together: give both (sealed evaluation) or none (self-reported)")
+        if self.predict is not None and self.predict.model is not None and not self.train.in_copy:
+            raise ValueError("predict.model: it is taken from the training's copy of the code: set train.in_copy: true")
         return self
 
 

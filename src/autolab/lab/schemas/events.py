@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue
 from autolab.errors import RecordError
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign, Champion, Loop, State
-from autolab.lab.schemas.config import Count, ResearcherConfig
+from autolab.lab.schemas.config import Count, ResearcherConfig, TimeLimit
 from autolab.lab.schemas.experiment import Calibration, Confirmation, Finding, Lesson, Trial
 from autolab.lab.schemas.outcomes import RequestKind, RunKind, Stage
 from autolab.lab.schemas.plans import Entry
@@ -345,7 +345,8 @@ class CandidateStored(Event):
 class RunStarted(Event):
     """A run begins. Its trials belong to it only as long as all these fields hold.
 
-    `cells` holds arm and index of the trials to run, if these are not all trials of the design.
+    `cells` holds arm and index of the trials to run, if these are not all trials of the design. `time_limit` is that
+    of its trainings. It may change while the run goes on, but only because the user sets another.
     """
 
     KIND = "run_started"
@@ -357,6 +358,7 @@ class RunStarted(Event):
     design_sha256: str | None
     rule: dict[str, JsonValue] | None
     cells: tuple[tuple[str, int], ...] | None = None
+    time_limit: TimeLimit | None = None
 
 
 class Submitted(Event):

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from autolab.lab.front_matter import front_matter
-from autolab.lab.schemas.config import Count, Direction, Positive, StoppingRule
+from autolab.lab.schemas.config import Count, Direction, Positive, StoppingRule, TimeLimit
 from autolab.lab.schemas.outcomes import Decision, Recommendation, RunKind, TrialOutcome, Verdict
 from autolab.lab.schemas.record import Prose, Record, Sentence, Settings, read_document
 from autolab.text import short_name
@@ -384,6 +384,8 @@ class Manifest(Record):
     protocol: str | None = None
     lab: dict[str, JsonValue] = {}
     """The keys of config.yaml that determine how a trial ran and was measured, with their values then."""
+    time_limit: TimeLimit | None = None
+    """How long each training could take."""
     environment: Environment | None = None
     evaluator: FileHash | None = None
     data: dict[str, str] | None = None

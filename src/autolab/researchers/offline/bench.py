@@ -27,13 +27,17 @@ from autolab.researchers import assembler
 from autolab.researchers.assembler.written_method import METHOD, NotApplicable, WrittenMethod, method_files
 from autolab.researchers.offline.catalogue import SHIPPED, Mechanism, load
 from autolab.researchers.offline.changes import CHANGES, apply
+from autolab.researchers.offline.knob_kinds import NEVER, normal_name
 from autolab.researchers.offline.knobs import Knob, Knobs
 
 _CONSTANT = re.compile(
     r"(?m)^([A-Z][A-Z0-9_]*[A-Z0-9])[ \t]*=[ \t]*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=[ \t]*(?:#|$))"
 )
-_NO_SETTING = re.compile(r"SEED|PORT|VERSION|VOCAB|TIME|EVAL|INTERVAL|DEVICE|PATH|DIM_IN|NUM_CLASSES|CLASSES")
-"""Constants that are no setting of a method: the lab draws the seed; time and evaluation are equal for all arms."""
+_NO_SETTING = re.compile(
+    r"SEED|PORT|VERSION|VOCAB|TIME|EVAL|INTERVAL|DEVICE|PATH|DIM_IN|NUM_CLASSES|CLASSES|TARGET|DEGREE|SAMPLES"
+)
+"""Constants that are no setting of a method: the lab draws the seed; time and evaluation are equal for all arms. A
+degree or a number of samples is as often one of the task."""
 
 
 class Bench(Protocol):
@@ -155,7 +159,7 @@ def _constants(script: str) -> dict[str, str]:
     constants = {}
     for name, text in assignments:
         # A second assignment would overrule an edit of the first.
-        is_setting = times[name] == 1 and not _NO_SETTING.search(name)
+        is_setting = times[name] == 1 and not _NO_SETTING.search(name) and not NEVER.search(normal_name(name))
         # 0 doubled is 0.
         if is_setting and float(text.replace("_", "")) != 0:
             constants[name] = text

@@ -75,7 +75,9 @@ def find_knobs(config: Config, read: Read) -> dict[str, Knob]:
 def _free_key(setting: SourceSetting, knobs: Mapping[str, Knob]) -> str | None:
     """The shortest name that no other knob has; None for a place that is taken already."""
     for knob in knobs.values():
-        if (knob.setting.path, knob.setting.start) == (setting.path, setting.start):
+        # Lines that several edits insert in one place differ in what they write.
+        other = knob.setting
+        if (other.path, other.start, other.template) == (setting.path, setting.start, setting.template):
             return None
     plain = setting.key if setting.language == "yaml" else setting.name
     for key in (plain, setting.key, *(f"{setting.key}_{number}" for number in range(2, 100))):

@@ -10,20 +10,28 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from autolab.researchers.offline.choices import annotated_choices, flag_choices, tables, text_of, with_choices
+from autolab.researchers.offline.command_values import command_values, word_value
 from autolab.researchers.offline.knob_kinds import normal_name
 from autolab.researchers.offline.reached_files import Reached, ReachedFile, parsed
 from autolab.researchers.offline.source_setting import Scalar, SourceSetting, parse_number
 
 _MAIN = re.compile(r"^(?:main|train|run|fit|cli|experiment|start)\w*$")
+_EVALUATES = re.compile(r"_*(?:eval|valid|test|infer|predict|sample|generat)")
+"""Functions whose settings are those of the evaluation."""
+_TELLING = {"label_smoothing", "weight_decay", "lr", "learning_rate", "momentum", "max_norm", "nesterov"}
+"""Keywords that mean the same in every function."""
+_AMBIGUOUS = {"dim", "bias", "norm", "skip", "flip", "crop", "attention", "depth", "std"}
+"""Names of variables inside a function that are an axis, a tensor or a flag of the data more often than a setting."""
 _NOT_READ = 1
 """How often a key of a dictionary is a text where nobody reads it: where it is written."""
 
 
 @dataclass(frozen=True)
-class _Module:
+class _SourceModule:
     file: ReachedFile
     tree: ast.Module
     units: dict[str, ast.AST]
@@ -38,34 +46,15 @@ def python_settings(reached: Reached) -> list[SourceSetting]:
     extra = {target.rpartition(".")[2] for file in reached.of("yaml") for target in _targets(file.text)}
     live = _live(modules, extra)
     reads = _reads(live)
-    given = _given(live)
+    calls = _calls(live)
     found: list[SourceSetting] = []
     for module in modules:
-        reader = _Reader(module, live[module.file.path], reads, reached.flags, given)
+        reader = _Reader(module, live[module.file.path], reads, reached.flags, calls)
         found += reader.settings()
-    tables = [keys for module in modules for keys in _tables(module)]
-    return [_with_choices(setting, tables) for setting in found]
-
-
-def _with_choices(setting: SourceSetting, tables: Sequence[tuple[str, ...]]) -> SourceSetting:
-    """The setting with the keys of the table that its value is looked up in, if nothing else says what it may be."""
-    if setting.choices or not isinstance(setting.value, str):
-        return setting
-    holding = [keys for keys in tables if setting.value in keys]
-    return replace(setting, choices=holding[0]) if holding else setting
-
-
-def _tables(module: _Module) -> Iterator[tuple[str, ...]]:
-    """The keys of each dictionary that is looked up by name: `{"sgd": SGD, "adam": Adam}[name]`."""
-    looked_up = {ast.unparse(node.value) for node in ast.walk(module.tree) if isinstance(node, ast.Subscript)}
-    for node in ast.walk(module.tree):
-        named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in looked_up
-        if not isinstance(node, ast.Subscript | ast.Assign) or not (named or isinstance(node, ast.Subscript)):
-            continue
-        if isinstance(node.value, ast.Dict):
-            keys = [_text(key) for key in node.value.keys]
-            if len(keys) > 1 and None not in keys:
-                yield tuple(key for key in keys if key is not None)
+        if module.file.rank == 1:
+            found += reader.told_settings(reached.words)
+    listed = [table for module in modules for table in tables(module.tree)]
+    return [with_choices(setting, listed) for setting in found]
 
 
 def names_read(reached: Reached) -> Counter[str]:
@@ -79,7 +68,7 @@ def _targets(text: str) -> list[str]:
     return re.findall(r"_target_:[ \t]*([\w.]+)", text)
 
 
-def _module(file: ReachedFile) -> _Module | None:
+def _module(file: ReachedFile) -> _SourceModule | None:
     tree = parsed(file.text)
     if tree is None:
         return None
@@ -91,13 +80,13 @@ def _module(file: ReachedFile) -> _Module | None:
         # An imported module's own start is not run.
         elif not (file.rank > 1 and isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)):
             rest.append(statement)
-    return _Module(file, tree, units, tuple(rest))
+    return _SourceModule(file, tree, units, tuple(rest))
 
 
-def _live(modules: Sequence[_Module], extra: Iterable[str]) -> dict[str, list[ast.AST]]:
+def _live(modules: Sequence[_SourceModule], extra: Iterable[str]) -> dict[str, list[ast.AST]]:
     """The statements of each file that the script reaches by name."""
     live: dict[str, list[ast.AST]] = {module.file.path: list(module.rest) for module in modules}
-    pending: list[tuple[_Module | None, str]] = [(None, name) for name in extra]
+    pending: list[tuple[_SourceModule | None, str]] = [(None, name) for name in extra]
     for module in modules:
         pending += [(module, name) for statement in module.rest for name in _uses(statement)]
     seen: set[tuple[str, str]] = set()
@@ -143,16 +132,16 @@ def _reads(live: dict[str, list[ast.AST]]) -> Counter[str]:
     return counts
 
 
-def _given(live: dict[str, list[ast.AST]]) -> set[tuple[str, str]]:
-    """Class or function and keyword of each argument that live code gives: its default is not in force."""
-    given: set[tuple[str, str]] = set()
+def _calls(live: dict[str, list[ast.AST]]) -> dict[str, list[ast.Call]]:
+    """The calls in live code, by the last part of the name that is called."""
+    calls: dict[str, list[ast.Call]] = {}
     for nodes in live.values():
         for top in nodes:
             for node in ast.walk(top):
                 if isinstance(node, ast.Call):
                     name = ast.unparse(node.func).rpartition(".")[2]
-                    given.update((name, one.arg) for one in node.keywords if one.arg is not None)
-    return given
+                    calls.setdefault(name, []).append(node)
+    return calls
 
 
 class _Reader:
@@ -160,13 +149,13 @@ class _Reader:
 
     def __init__(
         self,
-        module: _Module,
+        module: _SourceModule,
         live: Sequence[ast.AST],
         reads: Counter[str],
         flags: dict[str, str],
-        given: set[tuple[str, str]],
+        calls: Mapping[str, Sequence[ast.Call]],
     ) -> None:
-        self._given = given
+        self._calls = calls
         self._file, self._module, self._live = module.file, module, live
         self._reads, self._flags = reads, flags
         self._lines = module.file.text.split("\n")
@@ -185,13 +174,46 @@ class _Reader:
                     found += self._fields(node)
                 elif isinstance(node, ast.FunctionDef):
                     found += self._parameters(node)
+                    found += self._variables(node)
+                elif isinstance(node, ast.If) and node in self._module.rest:
+                    found += self._variables(node)
                 elif isinstance(node, ast.Dict):
                     found += self._entries(node)
+                elif isinstance(node, ast.BinOp):
+                    found += self._step(node)
         found += self._attributes()
         # Without a schedule gamma is the discount of rewards, which belongs to the task.
         if not re.search(r"LR\b|scheduler", self._file.text):
             found = [setting for setting in found if setting.name != "gamma"]
         return [setting for setting in found if setting.rank < 0 or self._in_force(setting)]
+
+    def told_settings(self, words: Mapping[str, str]) -> Iterator[SourceSetting]:
+        """Values of the command that a line behind the parser can replace, where the program reads their names."""
+        tree, text = self._module.tree, self._file.text
+        for told in command_values(tree, text, self._flags, words):
+            group, _, name = told.name.rpartition(".")
+            if self._reads[name] == 0 and not told.exists:
+                continue
+            # An earlier idea that was kept has left its line there.
+            earlier = self._assignment(told.target, told.place)
+            if earlier is not None:
+                yield replace(earlier, name=name, group=group, rank=-10.0)
+                continue
+            place = told.place
+            setting = SourceSetting(self._file.path, "python", name, told.value, place, place, -5.0, group=group)
+            yield replace(setting, template=told.template)
+
+    def _assignment(self, target: str, after: int) -> SourceSetting | None:
+        """The last plain assignment to `target` from the offset on."""
+        last = None
+        for node in ast.walk(self._module.tree):
+            named, value_node = _assigned(node)
+            if named is None or value_node is None or ast.unparse(named) != target:
+                continue
+            value = _scalar(value_node)
+            if value is not None and self._offset(named.lineno, named.col_offset) >= after:
+                last = self._setting(target, value_node, value)
+        return last
 
     def _in_force(self, setting: SourceSetting) -> bool:
         """Whether the command does not set it: an edit of the default would change nothing."""
@@ -226,6 +248,14 @@ class _Reader:
         while parent is not None and not isinstance(parent, ast.ClassDef):
             parent = self._parents.get(parent)
         return parent.name if isinstance(parent, ast.ClassDef) else ""
+
+    def _functions(self, node: ast.AST) -> Iterator[str]:
+        """The names of the functions around a node."""
+        parent = self._parents.get(node)
+        while parent is not None:
+            if isinstance(parent, ast.FunctionDef):
+                yield parent.name
+            parent = self._parents.get(parent)
 
     def _is_read(self, name: str) -> bool:
         return self._reads[name] > _NOT_READ
@@ -272,7 +302,7 @@ class _Reader:
 
     def _after_configurator(self, executed: ast.stmt, constants: dict[str, SourceSetting]) -> Iterator[SourceSetting]:
         for name, setting in constants.items():
-            value = _told(self._flags.get(normal_name(name)))
+            value = word_value(self._flags.get(normal_name(name)))
             if value is not None and setting.rank > 0 and self._is_read(name):
                 place = self._end_of_line(executed)
                 yield replace(
@@ -329,6 +359,21 @@ class _Reader:
             yield from self._environment(node)
         elif name[:1].isupper() or name == "dict":
             yield from self._keywords(node, name)
+        elif name.startswith("clip_grad_norm") and len(node.args) > 1:
+            value = _scalar(node.args[1])
+            if value is not None:
+                yield self._setting("max_norm", node.args[1], value)
+        else:
+            yield from self._telling(node)
+
+    def _telling(self, node: ast.Call) -> Iterator[SourceSetting]:
+        """`F.cross_entropy(output, labels, label_smoothing=0.1)`."""
+        if any(_EVALUATES.match(function) for function in self._functions(node)):
+            return
+        for keyword in node.keywords:
+            value = _scalar(keyword.value)
+            if keyword.arg in _TELLING and value is not None:
+                yield self._setting(keyword.arg, keyword.value, value)
 
     def _argument(self, node: ast.Call) -> Iterator[SourceSetting]:
         options = [word.value for word in node.args if isinstance(word, ast.Constant) and isinstance(word.value, str)]
@@ -336,11 +381,11 @@ class _Reader:
         if not long:
             return
         keywords = {one.arg: one.value for one in node.keywords}
-        name = _text(keywords.get("dest")) or normal_name_of_flag(long[0])
+        name = text_of(keywords.get("dest")) or normal_name_of_flag(long[0])
         if not self._is_read(name):
             return
         told = {normal_name(word) for word in options} & self._flags.keys()
-        given = _text(keywords.get("action")) or ""
+        given = text_of(keywords.get("action")) or ""
         action = keywords.get("action")
         if given in ("store_true", "store_false") and "default" not in keywords and action is not None and not told:
             setting = self._setting(name, action, given == "store_false")
@@ -352,13 +397,13 @@ class _Reader:
             return
         if ast.unparse(keywords.get("type", default)) == "float" and isinstance(value, int):
             value = float(value)
-        setting = replace(self._setting(name, default, value), choices=_choices(keywords, value))
-        setting = replace(setting, hint=_text(keywords.get("help")) or setting.hint)
+        setting = replace(self._setting(name, default, value), choices=flag_choices(keywords, value))
+        setting = replace(setting, hint=text_of(keywords.get("help")) or setting.hint)
         yield from self._told_argument(setting, self._flags[min(told)]) if told else (setting,)
 
     def _told_argument(self, setting: SourceSetting, word: str) -> Iterator[SourceSetting]:
         """A flag that the command gives: a line behind the parser sets the value in its place."""
-        value = word if isinstance(setting.value, str) else _told(word)
+        value = word if isinstance(setting.value, str) else word_value(word)
         if isinstance(setting.value, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         for name, statement in self._parsed_names().items():
@@ -375,7 +420,7 @@ class _Reader:
     def _environment(self, node: ast.Call) -> Iterator[SourceSetting]:
         if len(node.args) != 2:
             return
-        name, default = _text(node.args[0]), node.args[1]
+        name, default = text_of(node.args[0]), node.args[1]
         value = _scalar(default)
         if isinstance(value, str):
             value = parse_number(value)
@@ -388,7 +433,11 @@ class _Reader:
         # A loader of the evaluation is known by what it is called or what it is given.
         if name.endswith("Loader") and node.args:
             group = f"{group} {ast.unparse(node.args[0])}".strip()
-        if self._in_table(node):
+        if any(_EVALUATES.match(function) for function in self._functions(node)):
+            return
+        # A group of parameters has settings of its own on purpose: no decay for biases, say.
+        own_group = any(keyword.arg == "params" for keyword in node.keywords)
+        if self._in_table(node) or own_group:
             return
         for keyword in node.keywords:
             value = _scalar(keyword.value)
@@ -427,13 +476,21 @@ class _Reader:
                 defaults = [one.value for one in value_node.keywords if one.arg == "default"]
                 value_node = [*defaults, value_node][0]
             value = _scalar(value_node)
-            given = (node.name, target.id) in self._given
+            # A field that a call gives has no default in force.
+            given = any(one.arg == target.id for call in self._calls.get(node.name, ()) for one in call.keywords)
             if value is not None and self._is_read(target.id) and not given:
-                yield replace(self._setting(target.id, value_node, value, node.name), choices=_annotated(statement))
+                yield replace(
+                    self._setting(target.id, value_node, value, node.name), choices=annotated_choices(statement)
+                )
 
     def _parameters(self, node: ast.FunctionDef) -> Iterator[SourceSetting]:
-        """Defaults of the main function of the script, where no call gives the argument."""
-        if self._file.rank != 1 or not _MAIN.match(node.name) or self._owner(node):
+        """Defaults of a function, or of what makes an object of a class, where no call gives the argument."""
+        called = self._owner(node) if node.name == "__init__" else node.name
+        is_main = self._file.rank == 1 and _MAIN.match(node.name) and not self._owner(node)
+        # A name that nobody calls may be a base class, or be called through a table.
+        if not is_main and (called not in self._calls or (self._owner(node) and node.name != "__init__")):
+            return
+        if _EVALUATES.match(node.name):
             return
         arguments = [*node.args.posonlyargs, *node.args.args]
         pairs = list(zip(arguments[len(arguments) - len(node.args.defaults) :], node.args.defaults, strict=True))
@@ -442,20 +499,34 @@ class _Reader:
         ]
         for argument, default in pairs:
             value = _scalar(default)
-            if value is not None and self._is_read(argument.arg) and not self._is_given(node.name, argument.arg):
+            if value is not None and self._is_read(argument.arg) and not self._is_given(called, argument.arg):
                 yield self._setting(argument.arg, default, value)
 
-    def _is_given(self, function: str, argument: str) -> bool:
-        for node in ast.walk(self._module.tree):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != function:
+    def _variables(self, node: ast.FunctionDef | ast.If) -> Iterator[SourceSetting]:
+        """Variables of a function, or of the script's own start, that are assigned once and read there."""
+        if isinstance(node, ast.FunctionDef) and (_EVALUATES.match(node.name) or self._owner(node)):
+            return
+        names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+        stored = Counter(name.id for name in names if isinstance(name.ctx, ast.Store))
+        read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
+        for statement in node.body:
+            target, value_node = _assigned(statement)
+            if not isinstance(target, ast.Name) or value_node is None or target.id in _AMBIGUOUS:
                 continue
-            if node.args or any(one.arg in (argument, None) for one in node.keywords):
+            value = _scalar(value_node)
+            if value is not None and stored[target.id] == 1 and target.id in read:
+                yield self._setting(target.id, value_node, value)
+
+    def _is_given(self, function: str, argument: str) -> bool:
+        """Whether a call gives the argument, or may give it by its place."""
+        for call in self._calls.get(function, ()):
+            if call.args or any(one.arg in (argument, None) for one in call.keywords):
                 return True
         return False
 
     def _entries(self, node: ast.Dict) -> Iterator[SourceSetting]:
         """`{"lr": 0.1}`, where the key is read somewhere else."""
-        keys = [_text(key) for key in node.keys]
+        keys = [text_of(key) for key in node.keys]
         # A group of parameters has settings of its own on purpose: no decay for biases, say.
         if "params" in keys or self._in_table(node):
             return
@@ -465,6 +536,15 @@ class _Reader:
             if name is not None and value is not None and self._is_read(name):
                 yield self._setting(name, value_node, value, self._entry_group(node))
 
+    def _step(self, node: ast.BinOp) -> Iterator[SourceSetting]:
+        """The size of a step that is written by hand: `-0.1 * param.grad`."""
+        for number, other in ((node.left, node.right), (node.right, node.left)):
+            plain = number.operand if isinstance(number, ast.UnaryOp) and isinstance(number.op, ast.USub) else number
+            value = _scalar(plain)
+            is_gradient = isinstance(other, ast.Attribute) and other.attr == "grad"
+            if isinstance(node.op, ast.Mult) and is_gradient and isinstance(value, float):
+                yield self._setting("learning_rate", plain, value)
+
     def _in_table(self, node: ast.AST) -> bool:
         """Whether a configuration is one of several in a table that is looked up by name."""
         parent = self._parents.get(node)
@@ -473,7 +553,7 @@ class _Reader:
     def _entry_group(self, node: ast.Dict) -> str:
         parent = self._parents.get(node)
         if isinstance(parent, ast.Dict):
-            names = [_text(key) for key, value in zip(parent.keys, parent.values, strict=True) if value is node]
+            names = [text_of(key) for key, value in zip(parent.keys, parent.values, strict=True) if value is node]
             return names[0] or ""
         return ""
 
@@ -497,39 +577,6 @@ def _scalar(node: ast.expr) -> Scalar | None:
     return None
 
 
-def _text(node: ast.expr | None) -> str | None:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
 def normal_name_of_flag(option: str) -> str:
     """The attribute that argparse makes of `--weight-decay`."""
     return option.lstrip("-").replace("-", "_")
-
-
-def _told(word: str | None) -> Scalar | None:
-    """The value of a flag's word: a number or a switch."""
-    if word in ("True", "False"):
-        return word == "True"
-    return None if word is None else parse_number(word)
-
-
-def _choices(keywords: dict[str | None, ast.expr], value: Scalar) -> tuple[str, ...]:
-    """What a flag may be: its choices, or the list in its help that names the default."""
-    listed = keywords.get("choices")
-    if isinstance(listed, ast.List | ast.Tuple):
-        return tuple(text for text in map(_text, listed.elts) if text is not None)
-    if not isinstance(value, str):
-        return ()
-    for inner in re.findall(r"[(\[{]([^)\]}]*)[)\]}]", _text(keywords.get("help")) or ""):
-        words = [word.strip(" '\"") for word in re.split(r"[,|]|\bor\b", inner)]
-        if value in words and len(words) > 1 and all(re.fullmatch(r"[\w.-]+", word) for word in words):
-            return tuple(words)
-    return ()
-
-
-def _annotated(statement: ast.stmt) -> tuple[str, ...]:
-    """The choices of a field whose type is `Literal["a", "b"]`."""
-    if not isinstance(statement, ast.AnnAssign) or "Literal[" not in ast.unparse(statement.annotation):
-        return ()
-    texts = [node.value for node in ast.walk(statement.annotation) if isinstance(node, ast.Constant)]
-    return tuple(text for text in texts if isinstance(text, str))

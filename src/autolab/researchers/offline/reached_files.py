@@ -46,28 +46,31 @@ class Reached:
     """The files, nearest to the command first, and what the command itself sets.
 
     `flags`: normal name of each flag or variable with its value. A candidate cannot change these.
+    `words`: normal name of each flag with its name as the program knows it, such as `model.n_layer`.
     """
 
     files: list[ReachedFile] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
 
     def of(self, language: str) -> list[ReachedFile]:
         return [file for file in self.files if file.language == language]
 
 
-def reach(command: str, read: Read) -> Reached:
-    """What `command` reaches of the repository that `read` reads."""
-    walk = _CommandWalk(read)
-    walk.command(command, 1.0, frozen=True)
+def reach(command: str, read: Read, folder: str = "") -> Reached:
+    """What `command`, run in a folder of it, reaches of the repository that `read` reads."""
+    walk = _CommandWalk(read, folder)
+    walk.whole(command)
     return walk.reached
 
 
 class _CommandWalk:
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, folder: str = "") -> None:
         self.reached = Reached()
         self._read_file = read
         self._texts: dict[str, str | None] = {}
-        self._folder = ""
+        self._folder = folder
+        self._import_folders = ["", "src"]
 
     def _read(self, path: str) -> str | None:
         if path not in self._texts:
@@ -85,24 +88,38 @@ class _CommandWalk:
 
     # commands
 
+    def whole(self, line: str) -> None:
+        """The lab's own command. No shell runs it, so `&&` is often within a word in quotes: that of `sh -c`."""
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = line.split()
+        if any(word in ("&&", "||", ";", "|") for word in words):
+            self.command(line, 1.0, frozen=True)
+        else:
+            self._part(words, 1.0, True)
+
     def command(self, line: str, rank: float, *, frozen: bool) -> None:
         """`frozen`: the words are the lab's own, so what they set is set for every candidate."""
-        for part in re.split(r"&&|\|\||;|\||\n", re.sub(r"\\\n", " ", line)):
-            try:
-                words = shlex.split(part, comments=True)
-            except ValueError:
-                words = part.split()
-            self._part(words, rank, frozen)
+        for physical in re.sub(r"\\\n", " ", line).split("\n"):
+            for words in _simple_commands(physical):
+                self._part(words, rank, frozen)
 
     def _part(self, words: list[str], rank: float, frozen: bool) -> None:
+        if words[:1] == ["env"]:
+            words = words[1:]
         while words and re.match(r"[A-Za-z_]\w*=", words[0]):
             if frozen:
                 name, value = words[0].split("=", 1)
                 self.reached.flags[normal_name(name)] = value
+                if name == "PYTHONPATH":
+                    self._import_folders = [*value.split(":"), *self._import_folders]
             words = words[1:]
         if words[:1] == ["cd"] and len(words) > 1:
             self._folder = _plain(f"{self._folder}/{words[1]}")
             return
+        if words[:2] == ["env", "-C"] and len(words) > 3:
+            self._folder, words = _plain(f"{self._folder}/{words[2]}"), words[3:]
         programs = 0
         for index, word in enumerate(words):
             after = words[index + 1] if index + 1 < len(words) else ""
@@ -121,15 +138,23 @@ class _CommandWalk:
             after = words[index + 1] if index + 1 < len(words) else ""
             match = _FLAG.match(word)
             if match:
-                self.reached.flags[normal_name(match[1])] = match[2]
+                self._flag(match[1], match[2])
             elif word.startswith("-") and word.strip("-"):
-                self.reached.flags[normal_name(word)] = "" if _is_flag(after) else after
+                self._flag(word.lstrip("-"), "" if _is_flag(after) else after)
+
+    def _flag(self, name: str, value: str) -> None:
+        self.reached.flags[normal_name(name)] = value
+        word = name.replace("-", "_")
+        if all(part.isidentifier() for part in word.split(".")):
+            self.reached.words[normal_name(name)] = word
 
     def _file(self, word: str, after: str, rank: float) -> bool:
         """Add the file that a word of a command names."""
         if word == "-m":
             module = after.replace(".", "/")
-            return any(self._script(f"{module}{end}", rank) for end in (".py", "/__main__.py"))
+            ends = (".py", "/__main__.py")
+            names = [_plain(f"{folder}/{module}{end}") for folder in self._import_folders for end in ends]
+            return any(self._script(name, rank) for name in names)
         match = _FLAG.match(word)
         path = self._in_folder(match[2] if match else word)
         suffix = PurePosixPath(path).suffix
@@ -257,7 +282,7 @@ class _CommandWalk:
             top = name.partition(".")[0]
             if top in sys.stdlib_module_names:
                 return
-            places = list(dict.fromkeys([str(PurePosixPath(path).parent), self._folder, "", "src"]))
+            places = list(dict.fromkeys([str(PurePosixPath(path).parent), self._folder, *self._import_folders]))
         for place in places:
             for end in (".py", "/__init__.py"):
                 yield _plain(f"{place}/{parts}{end}")
@@ -298,6 +323,24 @@ def _plain(path: str) -> str:
         elif part not in ("", ".", ".."):
             parts.append(part)
     return "/".join(parts)
+
+
+def _simple_commands(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line. An operator in quotes is part of an argument: `sh -c 'make && ./x'`."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    try:
+        for token in lexer:
+            if set(token) <= set(";|&"):
+                yield words
+                words = []
+            else:
+                words.append(token)
+    except ValueError:
+        # A quote that does not end on this line.
+        words = line.split()
+    yield words
 
 
 def _is_flag(word: str) -> bool:
