@@ -46,6 +46,8 @@ from autolab.trials.bound_data import require_data
 
 NAMED = 3
 """Files that a note names at most."""
+_OF_A_LAB = ("metric.success_delta", "files.frozen", "files.global", "executor.options", "train.in_copy")
+"""Settings that a comparison has otherwise, or that say nothing without a lab."""
 USUAL_S = 60.0
 """Seconds for which a program is tried if the user says nothing else."""
 
@@ -70,43 +72,55 @@ def adopt(
     """
     talk = _Talk(tell, ask or refuse(tell), view, Refusals())
     repository = open_repository(folder.resolve(), talk.refusals)
-    earlier = earlier_run.recall(repository.root, tell)
+    detected = _detect(repository, request, talk)
+    tell(f"settings, which you can change in {Config.FILE}:")
+    for line in detected.lines():
+        tell(line)
+    program, text = detected.plan.program, config_text(detected.settings)
+    paths = write_files(repository, program, detected.config, text)
+    lab = register(repository.root, seed)
+    earlier_run.forget(repository.root)
+    tell(f"written, and yours to commit: {', '.join(paths)}")
+    return lab
+
+
+def detect(
+    folder: Path,
+    request: AdoptionRequest,
+    tell: Callable[[str], None],
+    ask: Ask | None = None,
+    view: ProbeView | None = None,
+) -> str:
+    """The configuration with which trainings of the repository at `folder` run, without making a lab of it.
+
+    Errors, `ask` and `view` are those of `adopt`. The checkout may have changes: the last commit is looked at.
+    """
+    talk = _Talk(tell, ask or refuse(tell), view, Refusals())
+    repository = open_repository(folder.resolve(), talk.refusals, for_lab=False)
+    detected = _detect(repository, request, talk)
+    for line in detected.training_lines():
+        tell(line)
+    return config_text(detected.settings)
+
+
+def _detect(repository: Repository, request: AdoptionRequest, talk: _Talk) -> _Detected:
+    earlier = earlier_run.recall(repository.root, talk.tell)
     plan = _plan(repository, request, earlier, talk)
     proof = None
     if plan.limit_s > 0:
         settings, proof = _tried(plan, earlier, talk)
     else:
         if plan.earlier_flags:
-            tell(f"as before: {plan.earlier_flags}")
+            talk.tell(f"as before: {plan.earlier_flags}")
         settings = _with_delta(plan.settings, plan.request, None, talk)
-    text = config_text(settings)
-    config = Config.from_text(text, Config.FILE)
-    own_imports = plan.own_imports
+    config = Config.from_text(config_text(settings), Config.FILE)
     planned = {setting.key: setting.value for setting in plan.settings}
     if config.train.command != planned["train.command"]:
         # Such as a path of imports that the run showed to be missing.
         own_imports = _try_export(repository, config, talk.refusals)
-        talk.refusals.settle(tell)
-    tell(f"settings, which you can change in {Config.FILE}:")
-    for setting in settings:
-        tell(f"  {setting}")
-    if proof is not None and proof.setting is not None:
-        tell(f"  {proof.setting}")
-    notes = [
-        *_notes(repository, plan.program, plan.program_seed, config),
-        *notes_of(own_imports, plan.program.name),
-        note_of(plan.filtered),
-        search_space(repository, config),
-        proof.note if proof is not None else "",
-        jax_note(plan.program, plan.program_seed),
-    ]
-    for note in filter(None, notes):
-        tell(f"note: {note}")
-    paths = write_files(repository, plan.program, config, text)
-    lab = register(repository.root, seed)
-    earlier_run.forget(repository.root)
-    tell(f"written, and yours to commit: {', '.join(paths)}")
-    return lab
+        talk.refusals.settle(talk.tell)
+        plan = replace(plan, own_imports=own_imports)
+    return _Detected(plan, settings, config, proof)
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,45 @@ class _Plan:
     def limit_s(self) -> float:
         """For how long the program is tried; 0 if it is not."""
         return USUAL_S if self.request.probe_seconds is None else self.request.probe_seconds
+
+
+@dataclass(frozen=True)
+class _Detected:
+    """What is known of the program after its runs: the settings, and the configuration that they make."""
+
+    plan: _Plan
+    settings: list[Setting]
+    config: Config
+    proof: SeedProof | None
+
+    def training_lines(self) -> Iterator[str]:
+        """How the training runs and what it measures, a line each, for the user."""
+        for setting in self.settings:
+            if setting.key not in _OF_A_LAB:
+                yield f"  {setting}"
+        if self.proof is not None:
+            if self.proof.setting is not None:
+                yield f"  {self.proof.setting}"
+            if self.proof.note:
+                yield f"note: {self.proof.note}"
+
+    def lines(self) -> Iterator[str]:
+        """The settings and the notes, a line each, for the user."""
+        plan, proof = self.plan, self.proof
+        for setting in self.settings:
+            yield f"  {setting}"
+        if proof is not None and proof.setting is not None:
+            yield f"  {proof.setting}"
+        notes = [
+            *_notes(plan.repository, plan.program, plan.program_seed, self.config),
+            *notes_of(plan.own_imports, plan.program.name),
+            note_of(plan.filtered),
+            search_space(plan.repository, self.config),
+            proof.note if proof is not None else "",
+            jax_note(plan.program, plan.program_seed),
+        ]
+        for note in filter(None, notes):
+            yield f"note: {note}"
 
 
 def _plan(repository: Repository, request: AdoptionRequest, earlier: EarlierAdoption | None, talk: _Talk) -> _Plan:

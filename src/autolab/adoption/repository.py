@@ -41,10 +41,11 @@ class Repository:
         return decode((self.root / path).read_bytes())
 
 
-def open_repository(place: Path, refusals: Refusals) -> Repository:
+def open_repository(place: Path, refusals: Refusals, *, for_lab: bool = True) -> Repository:
     """The repository at `place` or above; what its user can change beside other things is collected in `refusals`.
 
-    LabError: why no lab can be made of it at all as it stands, and the way out.
+    Without `for_lab` it may have changes, and anything that is in the way of a lab's own branches and folders.
+    LabError: why it cannot be used at all as it stands, and the way out.
     """
     root = find_root(place) if place.is_dir() else None
     if root is None:
@@ -54,29 +55,35 @@ def open_repository(place: Path, refusals: Refusals) -> Repository:
     # The store lies in `.git`, which a worktree and a submodule share with their main checkout.
     if common_dir(root) != root / ".git":
         raise LabError(f"{root}: a worktree or a submodule of {common_dir(root)}; adopt the main checkout")
-    if (root / ".autolab" / "config.yaml").exists():
+    if for_lab and (root / ".autolab" / "config.yaml").exists():
         raise LabError(f"{root}: has .autolab/config.yaml already; `autolab init {root}` makes it a lab")
     git = Git(root)
     if git.distrusted():
         raise LabError(distrust(root))
     head = _head(git)
+    dirty = git.dirty()
+    if for_lab:
+        _refuse_for_lab(git, head, dirty, refusals)
+    lacks_files = True
+    with refusals.collect():
+        require_whole(git, head)
+        lacks_files = False
+    if own and git.has_path(head, own) is None:
+        raise LabError(f"{place}: git does not hold this folder of {root}; commit it, or adopt {root}")
+    return Repository(root, git, head, tuple(dirty), lacks_files, own)
+
+
+def _refuse_for_lab(git: Git, head: str, dirty: list[str], refusals: Refusals) -> None:
+    """Collect what would be in the way of a lab in this repository."""
     with refusals.collect():
         _require_branch(git)
-    dirty = git.dirty()
     with refusals.collect():
         _refuse_changes(git, head, dirty)
     for folder in RECORD_FOLDERS:
         with refusals.collect():
             _require_free(git, head, folder)
-    lacks_files = True
-    with refusals.collect():
-        require_whole(git, head)
-        lacks_files = False
     with refusals.collect():
         _require_refs(git)
-    if own and git.has_path(head, own) is None:
-        raise LabError(f"{place}: git does not hold this folder of {root}; commit it, or adopt {root}")
-    return Repository(root, git, head, tuple(dirty), lacks_files, own)
 
 
 def distrust(root: Path) -> str:

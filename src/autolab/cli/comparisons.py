@@ -10,15 +10,17 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional
 
 from autolab.cli import flags
-from autolab.cli.flags import Switch, option
-from autolab.cli.session import print_result, watched_comparison
+from autolab.cli.flags import AdoptionFlags, Switch, option
+from autolab.cli.make_labs import adoption_talk
+from autolab.cli.session import print_aside, print_line, print_result, watched_comparison
+from autolab.cli.view import Plain
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, asked
+from autolab.compare.training_config import training_config
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.errors import LabError, UsageError
 from autolab.lab.git import Git
-from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(trials?|h|min|s)")
@@ -31,7 +33,6 @@ class QuestionFlags:
 
     Args:
         budget: Stop after so much: "2h", "30min" or "40 trials".
-        delta: The least difference worth having, in units of the metric; by default what the pairs can resolve.
         confirm: Measure a gain once more on fresh seeds.
         require: Ask whether the candidate is not worse by delta, as a merge gate does.
         pairs: Pairs at most.
@@ -40,7 +41,6 @@ class QuestionFlags:
     """
 
     budget: Annotated[str | None, option("AMOUNT")] = None
-    delta: Annotated[float | None, option("NUMBER")] = None
     confirm: Switch = False
     require: Annotated[Literal["better", "not-worse"], option("{better,not-worse}")] = "better"
     pairs: Annotated[int, option("N")] = 24
@@ -65,7 +65,8 @@ def compare(
     *,
     patch: Annotated[tuple[Path, ...], option("FILE ...")] = (),
     set: Annotated[tuple[str, ...], option("KEY=VALUE ...")] = (),
-    question: OmitArgPrefixes[QuestionFlags] = QuestionFlags(),
+    question: Annotated[QuestionFlags, OmitArgPrefixes],
+    training: Annotated[AdoptionFlags, OmitArgPrefixes],
     markdown: Switch = False,
     dir: flags.LabFolder = Path("."),
     json: flags.Json = False,
@@ -84,22 +85,23 @@ def compare(
         markdown: Print the answer for a merge request.
     """
     allowance = question.allowance()
-    lab = Lab.find(dir)
-    config = _in_force(lab.config(), question)
-    first, others = resolve(Git(lab.root), VersionRequest(base, candidate, patch, set))
+    tell = Plain(print_aside if json or markdown else print_line)
+    root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
+    config = _in_force(config, question)
+    first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set))
     ask = AskedComparison(
         base=asked(first),
         candidates=tuple(asked(other) for other in others),
         metric=config.metric.primary,
         direction=config.metric.direction,
-        delta=question.delta,
+        delta=training.delta,
         alpha=question.alpha,
         require="better" if question.require == "better" else "not_worse",
         confirm=question.confirm,
         pairs=question.pairs,
     )
     with watched_comparison(config, plain, json or markdown) as (view, stop):
-        answer = answer_of(run_comparison(lab.root, config, ask, allowance, view, stop))
+        answer = answer_of(run_comparison(root, config, ask, allowance, view, stop))
     if answer.problem:
         raise LabError(f"compare: {answer.problem}")
     print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from autolab.adoption import fetch_data
 from autolab.adoption.adopt import USUAL_S, adopt
 from autolab.adoption.evaluator_setup import add_evaluator
 from autolab.adoption.program_probe import ProbeView
-from autolab.adoption.questions import refuse, take_likely
+from autolab.adoption.questions import Ask, refuse, take_likely
 from autolab.cli import flags
 from autolab.cli.flags import (
     AdoptionFlags,
@@ -90,9 +91,16 @@ def init(
 
 
 def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
-    """A lab of the user's repository. A user on a terminal is asked; a script is refused, or has said --yes."""
     # What programs print is quoted: it must not move the cursor.
     tell = Plain(print_line)
+    return adopt(folder, adoption, seed, tell, *adoption_talk(adoption, tell))
+
+
+def adoption_talk(adoption: AdoptionFlags, tell: Callable[[str], None]) -> tuple[Ask, ProbeView | None]:
+    """How an adoption asks, and where it shows its run.
+
+    A user on a terminal is asked; a script is refused, or has said --yes.
+    """
     view: ProbeView | None = None
     answer = take_likely(tell) if adoption.yes else refuse(tell)
     # Only on a terminal: they load rich.
@@ -104,7 +112,7 @@ def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
         from autolab.cli.adoption_terminal import ask
 
         answer = ask
-    return adopt(folder, adoption, seed, tell, answer, view)
+    return answer, view
 
 
 def demo(

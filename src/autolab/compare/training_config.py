@@ -1,0 +1,57 @@
+"""With which configuration the versions run: the lab's, or what adoption finds out of a repository without a lab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from autolab import files
+from autolab.adoption.adopt import detect
+from autolab.adoption.detection import AdoptionRequest
+from autolab.adoption.program_probe import ProbeView
+from autolab.adoption.questions import Ask
+from autolab.errors import LabError, UsageError
+from autolab.lab.create import COMPARISONS
+from autolab.lab.git import common_dir, find_root
+from autolab.lab.lab import Lab
+from autolab.lab.schemas.config import Config
+
+NO_DELTA = 1e9
+"""Stands for the least difference in a stored configuration: each comparison has its own."""
+
+
+def training_config(
+    place: Path,
+    request: AdoptionRequest,
+    tell: Callable[[str], None],
+    ask: Ask | None = None,
+    view: ProbeView | None = None,
+) -> tuple[Path, Config]:
+    """The root of the repository at `place`, and its configuration; in a lab its own, without a change.
+
+    Outside of a lab the program is tried once and the result is kept; flags that are given anew try it again.
+    UsageError: flags of the training in a lab. LabError: no git repository; what keeps the training from running.
+    """
+    root = find_root(place.resolve())
+    if root is None:
+        raise LabError(f"{place}: not in a git repository; compare takes two of its commits, or the working tree")
+    if (common_dir(root) / "autolab" / "head").exists():
+        if _names_training(request):
+            raise UsageError("compare: this is a lab, whose .autolab/config.yaml has command, metric and data")
+        lab = Lab.find(place)
+        return lab.root, lab.config()
+    path = common_dir(root) / "autolab" / COMPARISONS / "config.yaml"
+    if _names_training(request) or not path.exists():
+        tell("looking at the training, once:")
+        text = detect(place, replace(request, delta=NO_DELTA), tell, ask, view)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, text)
+    config = Config.load(path, ".git/autolab/compare/config.yaml")
+    # Whoever has no lab has no program that reads AUTOLAB_CONFIG either.
+    return root, config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
+
+
+def _names_training(request: AdoptionRequest) -> bool:
+    """Whether a flag says something of the training; `--delta` is a part of the question."""
+    return replace(request, delta=None) != type(request)()
