@@ -31,6 +31,11 @@ def compare(kit: LabKit, *words: str) -> Finished:
     return kit.autolab("compare", *words, "--plain")
 
 
+def answer_line(ended: Finished) -> str:
+    (line,) = [line for line in ended.out.split("\n") if ": val loss " in line and " -> " in line]
+    return line
+
+
 @pytest.fixture
 def kit(tmp_path: Path) -> LabKit:
     return repository(tmp_path / "mine", {"train.py": TRAIN, "notes.md": "mine\n"})
@@ -42,7 +47,7 @@ def test_one_command_says_that_a_faster_step_is_better_and_writes_nothing_but_it
     ended = compare(kit, "--metric", "val loss")
     assert ended.code == 0, ended.out + ended.err
     assert "another seed, another result" in ended.out
-    answer = ended.out.split("\n")[-2]
+    answer = answer_line(ended)
     assert answer.startswith("better: val loss ") and "99% CI" in answer
     assert kit.git("status", "--porcelain") == status
     assert sorted(path.name for path in kit.root.iterdir()) == [".git", "notes.md", "train.py"]

@@ -16,6 +16,12 @@ def compare(kit: LabKit, *words: str, **env: str) -> Finished:
     return kit.autolab("compare", *words, "--plain", "--containment", "none", **env)
 
 
+def answer_line(ended: Finished) -> str:
+    """The line with the answer of a comparison of one candidate."""
+    (line,) = [line for line in ended.out.split("\n") if ": val_loss " in line]
+    return line
+
+
 def set_width(kit: LabKit, text: str) -> None:
     (kit.root / "models" / "width.py").write_text(text)
 
@@ -41,14 +47,14 @@ def test_a_change_of_the_working_tree_is_better_and_the_checkout_stays_as_it_was
     branches, status = kit.git("branch", "-a"), kit.git("status", "--porcelain")
     ended = compare(kit)
     assert ended.code == 0, ended.err
-    answer = ended.out.split("\n")[-2]
+    answer = answer_line(ended)
     assert answer.startswith("better: val_loss ") and "99% CI" in answer, ended.out
     assert checkout(kit.root) == before
     assert (kit.git("branch", "-a"), kit.git("status", "--porcelain")) == (branches, status)
     # Asked again, it answers at once: nothing runs twice.
     runs = len(kit.executions())
     again = compare(kit)
-    assert (again.code, again.out.split("\n")[-2]) == (0, answer)
+    assert (again.code, answer_line(again)) == (0, answer)
     assert len(kit.executions()) == runs
 
 
@@ -56,11 +62,11 @@ def test_a_comment_is_no_gain_and_a_flat_slope_is_worse(kit: LabKit) -> None:
     set_width(kit, "WIDTH = 2.0  # a comment\n")
     ended = compare(kit)
     assert ended.code == 5, ended.out + ended.err
-    assert ended.out.split("\n")[-2].endswith("the same output in every pair")
+    assert answer_line(ended).endswith("the same output in every pair")
     set_width(kit, "WIDTH = 0.2\n")
     ended = compare(kit)
     assert ended.code == 7, ended.out + ended.err
-    assert ended.out.split("\n")[-2].startswith("worse: val_loss ")
+    assert answer_line(ended).startswith("worse: val_loss ")
 
 
 def test_several_candidates_share_one_baseline_and_each_has_its_line(kit: LabKit, tmp_path: Path) -> None:
@@ -115,4 +121,12 @@ def test_not_worse_is_a_gate_of_its_own(kit: LabKit) -> None:
     set_width(kit, "WIDTH = 2.01\n")
     ended = compare(kit, "--require", "not-worse", "--delta", "0.05")
     assert ended.code == 0, ended.out + ended.err
-    assert ended.out.split("\n")[-2].startswith("not worse: ")
+    assert answer_line(ended).startswith("not worse: ")
+
+
+def test_a_version_against_itself_is_no_gain(kit: LabKit) -> None:
+    ended = compare(kit, "--aa")
+    assert ended.code == 5, ended.out + ended.err
+    assert answer_line(ended).endswith("the same output in every pair")
+    refused = compare(kit, "--aa", "--set", "width=3")
+    assert refused.code == 2 and "--aa: compares BASE with itself" in refused.err

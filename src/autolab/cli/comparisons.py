@@ -67,6 +67,7 @@ def compare(
     set: Annotated[tuple[str, ...], option("KEY=VALUE ...")] = (),
     question: Annotated[QuestionFlags, OmitArgPrefixes],
     training: Annotated[AdoptionFlags, OmitArgPrefixes],
+    aa: Switch = False,
     markdown: Switch = False,
     dir: flags.LabFolder = Path("."),
     json: flags.Json = False,
@@ -82,13 +83,14 @@ def compare(
         candidate: Revisions to compare; by default the working tree with its uncommitted changes.
         patch: A patch against BASE, as a candidate.
         set: Settings of the candidate, such as lr=0.003, with the code of BASE.
+        aa: Compare BASE with itself, to see how this comparison behaves where there is no gain.
         markdown: Print the answer for a merge request.
     """
     allowance = question.allowance()
     tell = Plain(print_aside if json or markdown else print_line)
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
     config = _in_force(config, question)
-    first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set))
+    first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set, aa))
     ask = AskedComparison(
         base=asked(first),
         candidates=tuple(asked(other) for other in others),

@@ -159,8 +159,15 @@ def _mean(plan: Plan, arm: str, pairs: int, trials: Sequence[Trial]) -> float | 
 
 def lines_of(answer: ComparisonAnswer) -> Iterator[str]:
     """The answer for a terminal: a line a candidate, then what it cost and what to do."""
+    question = answer.outcome.question
     for candidate in answer.candidates:
         yield line_of(answer, candidate)
+    derived = answer.outcome.derived
+    if derived is not None:
+        yield (
+            f"the base varies: a pair's difference deviates by {derived.deviation:.2g} or less;"
+            f" {question.pairs} pairs resolve {derived.delta:g}"
+        )
     if answer.outcome.budget_spent:
         yield "the budget is spent; the same command with a larger --budget goes on from here"
     elif answer.outcome.ending is Ending.PAUSED:

@@ -74,6 +74,8 @@ class Outcome:
     trials: tuple[Trial, ...] = ()
     confirmed: Manifest | None = None
     budget_spent: bool = False
+    derived: Derived | None = None
+    """What the noise of the base gave, if the difference comes from it."""
 
 
 def run_comparison(
@@ -147,15 +149,17 @@ class _Comparison:
         warm_up = self._measure(RunKind.WARM_UP, self._warm_up)
         if warm_up.ending is not Ending.DONE:
             return self._outcome(warm_up)
-        delta = self._question.delta
+        delta, derived = self._question.delta, None
         if delta is None:
             noise = self._measure(RunKind.NOISE, self._noise)
             if noise.ending is not Ending.DONE or noise.manifest is None:
                 return self._outcome(noise)
-            delta = self._derived(noise.manifest).delta
+            derived = self._derived(noise.manifest)
+            delta = derived.delta
         plan = self._plan(delta)
         search = self._measure(RunKind.SEARCH, lambda _: plan)
-        outcome = replace(self._outcome(search), delta=delta, plan=plan, trials=self._paired_trials(search.run_id))
+        trials = self._paired_trials(search.run_id)
+        outcome = replace(self._outcome(search), delta=delta, derived=derived, plan=plan, trials=trials)
         if search.ending is not Ending.DONE or not self._question.confirm:
             return outcome
         judgement = verdict.judge(plan, outcome.trials)

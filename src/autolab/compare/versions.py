@@ -13,7 +13,13 @@ from autolab.errors import GitError, RecordError, UsageError
 from autolab.lab.git import Git
 from autolab.lab.schemas.record import parse_yaml
 
-WORKING_TREE = "working tree"
+WORKING_TREE, ITSELF = "working tree", "itself"
+_NOTHING = b"""\
+diff --git a/.autolab-aa b/.autolab-aa
+new file mode 100644
+index 0000000..e69de29
+"""
+"""An empty file more: another tree, so that a version runs beside itself, and the same training."""
 _MESSAGE = "autolab compare"
 _NAME = re.compile(r"[^A-Za-z0-9]+")
 _SETTING = re.compile(r"([A-Za-z_][\w.-]*)=(.+)", re.S)
@@ -39,12 +45,16 @@ class Version:
 
 @dataclass(frozen=True)
 class VersionRequest:
-    """What the user names: revisions, patches against the base, and one set of settings `KEY=VALUE`."""
+    """What the user names: revisions, patches against the base, and one set of settings `KEY=VALUE`.
+
+    With `aa` the base is compared with itself, and nothing else is named.
+    """
 
     base: str
     candidates: tuple[str, ...] = ()
     patches: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
+    aa: bool = False
 
 
 def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
@@ -54,6 +64,11 @@ def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
     GitError: a patch does not apply; the working tree cannot be a commit.
     """
     base = _of_revision(git, request.base, "baseline")
+    if request.aa:
+        if request.candidates or request.patches or request.settings:
+            raise UsageError("--aa: compares BASE with itself; leave the other versions out")
+        commit = git.commit_of_patch(base.commit, _NOTHING, _MESSAGE)
+        return base, [Version("itself", ITSELF, commit.sha, commit.tree)]
     candidates: list[Version] = []
     for revision in request.candidates:
         candidates.append(_of_revision(git, revision, _arm(revision, candidates)))
