@@ -12,6 +12,7 @@ import pytest
 from lab_kit import HELPS, Kept, LabKit, hypothesis, implementation, iteration, make_lab, script
 
 from autolab.cli import command_line
+from autolab.errors import LabError
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.experiment import Manifest
 from autolab.stats import scores
@@ -179,6 +180,19 @@ def test_a_champion_of_another_protocol_is_confirmed_anew_before_it_is_built_on(
 def test_what_cannot_be_found_is_one_line(words: tuple[str, ...], message: str, kit: LabKit) -> None:
     said = kit.autolab("reproduce", *words)
     assert said.code in (1, 2) and message in said.err and len(said.err.splitlines()) == 1
+
+
+def test_a_part_of_an_iterations_id_names_its_run(tmp_path: Path) -> None:
+    lab = Lab.__new__(Lab)
+    lab.root = tmp_path
+    for iteration in ("20260301-1402_h1", "20260301-1530_h12", "20260302-0900_h2"):
+        run = tmp_path / "experiments" / iteration / "runs" / "run_0001"
+        run.mkdir(parents=True)
+        (run / "run_manifest.json").write_text("{}")
+    for name, iteration in (("h1", "20260301-1402_h1"), ("h12", "20260301-1530_h12"), ("0900", "20260302-0900_h2")):
+        assert reproduce.find_run(lab, f"{name}/run_0001").parts[-4] == iteration
+    with pytest.raises(LabError, match="3 runs have this name"):
+        reproduce.find_run(lab, "run_0001")
 
 
 @pytest.mark.parametrize(

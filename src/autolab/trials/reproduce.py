@@ -33,14 +33,18 @@ from autolab.trials.run_record import RunObserver, RunSpec, count_trials
 
 
 def find_run(lab: Lab, name: str) -> Path:
-    """The manifest of `<iteration>/<run>`; LabError unless exactly one run fits. The iteration may be shortened or
-    left out."""
+    """The manifest of `<iteration>/<run>`; LabError unless exactly one run fits.
+
+    The iteration may be left out, or be a part of its id: of `..._h1` and `..._h12` the part `h1` means the first.
+    """
     iteration, _, run_id = name.rpartition("/")
     # Checked first: the words come from a command line, and `..` or `*` would look anywhere.
     for part in (iteration, run_id):
         if part and not part.replace("_", "").replace("-", "").isalnum():
             raise UsageError(f"reproduce: {part!r} is no id of an iteration or run")
-    paths = sorted((lab.root / "experiments").glob(f"{iteration}*/runs/{run_id}/run_manifest.json"))
+    paths = sorted((lab.root / "experiments").glob(f"*{iteration}*/runs/{run_id}/run_manifest.json"))
+    whole_words = [path for path in paths if iteration in path.parts[-4].split("_")]
+    paths = whole_words or paths
     if len(paths) == 1:
         return paths[0]
     if not paths:
