@@ -185,12 +185,12 @@ def test_what_cannot_be_found_is_one_line(words: tuple[str, ...], message: str, 
 def test_a_part_of_an_iterations_id_names_its_run(tmp_path: Path) -> None:
     lab = Lab.__new__(Lab)
     lab.root = tmp_path
-    for iteration in ("20260301-1402_h1", "20260301-1530_h12", "20260302-0900_h2"):
-        run = tmp_path / "experiments" / iteration / "runs" / "run_0001"
+    for folder in ("20260301-1402_h1", "20260301-1530_h12", "20260302-0900_h2"):
+        run = tmp_path / "experiments" / folder / "runs" / "run_0001"
         run.mkdir(parents=True)
         (run / "run_manifest.json").write_text("{}")
-    for name, iteration in (("h1", "20260301-1402_h1"), ("h12", "20260301-1530_h12"), ("0900", "20260302-0900_h2")):
-        assert reproduce.find_run(lab, f"{name}/run_0001").parts[-4] == iteration
+    for name, folder in (("h1", "20260301-1402_h1"), ("h12", "20260301-1530_h12"), ("0900", "20260302-0900_h2")):
+        assert reproduce.find_run(lab, f"{name}/run_0001").parts[-4] == folder
     with pytest.raises(LabError, match="3 runs have this name"):
         reproduce.find_run(lab, "run_0001")
 
