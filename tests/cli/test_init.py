@@ -156,5 +156,5 @@ def test_a_launch_without_data_names_the_program_that_makes_it(tmp_path: Path) -
     lab = Lab.find(tmp_path / "lab")
     head = lab.git.head()
     assert head is not None
-    with pytest.raises(LabError, match=r"data/train: no such folder, .*; run `python prepare.py` in the lab"):
+    with pytest.raises(LabError, match=r"data/train: no such file or folder, .*; run `python prepare.py` in the lab"):
         inputs_of(lab, lab.config(), head, head)

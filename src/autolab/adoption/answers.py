@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from autolab.adoption.detection import (
     settings_of,
 )
 from autolab.adoption.first_run import FirstRun, Printed
+from autolab.adoption.notebooks import notebook_words
 from autolab.adoption.questions import (
     CHOICES,
     NONE,
@@ -81,8 +83,14 @@ def _is_refused(refusals: Refusals, repository: Repository, alone: AdoptionReque
 
 
 def with_program(repository: Repository, request: AdoptionRequest, ask: Ask) -> AdoptionRequest:
-    """The request with a training command, unless the last commit has a train.py. UsageError: none is known."""
-    if request.train_command is not None or repository.holds("train.py"):
+    """The request with a training command, unless the last commit has a train.py, or one notebook and no such script.
+
+    UsageError: none is known.
+    """
+    if request.train_command is not None or repository.holds(posixpath.join(repository.folder, "train.py")):
+        return request
+    commands = training_commands(repository)
+    if not commands and notebook_words(repository, None):
         return request
 
     def complaint(command: str) -> str:
@@ -92,7 +100,7 @@ def with_program(repository: Repository, request: AdoptionRequest, ask: Ask) -> 
             return str(error)
         return ""
 
-    return replace(request, train_command=ask(program_question(training_commands(repository), complaint)))
+    return replace(request, train_command=ask(program_question(commands, complaint)))
 
 
 def before_run(

@@ -180,12 +180,16 @@ def _own_folder(module: str, repository: Repository) -> str:
             return posixpath.relpath(top or ".", here)
     folders = []
     for file in repository.git.files(repository.head):
-        if file.endswith(tuple(f"/{ending}" for ending in endings)):
+        # A folder without __init__.py is a package too.
+        is_module = file.endswith(tuple(f"/{ending}" for ending in endings))
+        if is_module or (f"/{path}/" in file and file.endswith(".py")):
             folders.append(file.partition(f"/{path}")[0])
     if not folders:
         return ""
+    own = f"{repository.folder}/"
     # A package of that name deep below another is that one's own.
-    return posixpath.relpath(min(folders, key=lambda folder: (folder.count("/"), folder)), here)
+    nearest = min(folders, key=lambda folder: (not f"{folder}/".startswith(own), folder.count("/"), folder))
+    return posixpath.relpath(nearest, here)
 
 
 def _missing_files(
