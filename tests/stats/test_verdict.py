@@ -1079,3 +1079,25 @@ def test_an_assessment_is_what_the_judgement_says() -> None:
     assessment = assessment_of(judgement)
     assert assessment.criteria == {"iou": "below_acceptable"}
     assert (assessment.verdict, assessment.comparisons) == (judgement.verdict, judgement.comparisons)
+
+
+@pytest.mark.parametrize("in_design", [True, False])
+def test_a_lab_never_keeps_what_is_merely_not_worse(in_design: bool) -> None:
+    rule = {"rule": "sequential", "alpha": 0.005, "require": "not_worse"}
+    with pytest.raises(RecordError, match=r"require: not_worse is a question of `autolab compare`"):
+        if in_design:
+            make_plan(test=rule)
+        else:
+            make_config(test=rule)
+
+
+def test_a_shown_harm_refutes_the_hypothesis() -> None:
+    rule = {"rule": "sequential", "alpha": 0.005, "harm": True}
+    plan = make_plan(make_config(test=rule), reproducibility={"seeds": {"max_pairs": 6}})
+    trials = []
+    for index in range(6):
+        # Lower is better: the variant loses ten deviations in each pair.
+        trials += [make_trial(plan.baseline.name, index, 1.0 + 0.01 * (index % 2))]
+        trials += [make_trial(plan.variants[0].name, index, 2.0 + 0.03 * (index % 3))]
+    judgement = judge(plan, trials)
+    assert (judgement.verdict, judgement.reason) == (Verdict.REFUTED, "worse")

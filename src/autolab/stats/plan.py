@@ -263,6 +263,11 @@ def _plan_of(
             "design.yaml: reproducibility.seeds: one seed shows no spread;"
             " give at least 2, or {max_pairs: n} to have them drawn"
         )
+    # A change that is merely not worse would be kept as a gain.
+    if rule.require != "better":
+        raise RecordError(
+            f"test.require: {rule.require} is a question of `autolab compare`; a lab keeps gains: leave it out"
+        )
     # Seeds that the design lists were chosen by somebody; drawn ones come from the lab's secret.
     listed = not isinstance(design.reproducibility.seeds, MaxPairs)
     if listed:

@@ -269,7 +269,12 @@ def _parts(trials: Iterable[Trial]) -> Sequence[float]:
 
 # The verdict of a completed run
 
-_VERDICTS = {rules.RuleAction.KEEP: Verdict.SUPPORTED, rules.RuleAction.REFUTED: Verdict.REFUTED}
+_VERDICTS = {
+    rules.RuleAction.KEEP: Verdict.SUPPORTED,
+    rules.RuleAction.REFUTED: Verdict.REFUTED,
+    # A harm that is shown rules a gain out too.
+    rules.RuleAction.WORSE: Verdict.REFUTED,
+}
 _BEST_FIRST = (Verdict.SUPPORTED, Verdict.INCONCLUSIVE, Verdict.REFUTED)
 
 

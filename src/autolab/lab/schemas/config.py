@@ -404,6 +404,16 @@ class Config(Record):
         return tuple(entry.path for entry in self.data_entries if not entry.lies_outside)
 
     @model_validator(mode="after")
+    def _keeps_gains(self) -> Config:
+        # A change that is merely not worse would be kept as a gain.
+        if self.test.require != "better":
+            raise ValueError(
+                f"test: require: {self.test.require} is a question of `autolab compare`;"
+                " a lab keeps gains: leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _splits_apart(self) -> Config:
         if self.evaluate is None:
             return self
