@@ -54,9 +54,10 @@ class AgentTraining:
         UsageError, LabError: what keeps it from running, and which flag of `autolab mcp` says more; or this machine
         cannot contain it.
         """
-        able = containment.ability(self.store)
+        able = containment.ability(self.store / COMPARISONS)
         if able.level != LEVEL:
-            raise LabError(f"containment: {LEVEL} cannot be had here, and agents' code runs at no other: {able.why}")
+            reason = f"containment: {LEVEL} cannot be had here, and an agent's code runs at no other: {able.why}"
+            raise LabError(f"{reason}; {able.way}")
         is_said = self._is_said_anew()
         _, config = training_config(self.root, self.request if is_said else self.nothing, tell)
         if is_said:

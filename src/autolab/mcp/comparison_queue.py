@@ -114,15 +114,16 @@ class ComparisonQueue:
     def entries(self) -> list[QueueEntry]:
         """All of them, in the order of their numbers. RecordError: somebody edited a file of the queue."""
         found: dict[str, tuple[tuple[int, int], QueueEntry]] = {}
-        for file in os.scandir(self.folder):
-            if not file.name.endswith(".json") or file.name.startswith("."):
-                continue
-            status = file.stat()
+        with os.scandir(self.folder) as scanned:
+            names = [file.name for file in scanned if file.name.endswith(".json") and not file.name.startswith(".")]
+        for name in names:
+            path = self.folder / name
+            status = path.stat()
             mark = (status.st_ino, status.st_mtime_ns)
-            known = self._read.get(file.name)
+            known = self._read.get(name)
             if known is None or known[0] != mark:
-                known = (mark, QueueEntry.load(Path(file.path), QueueEntry.FILE.replace("<ID>.json", file.name)))
-            found[file.name] = known
+                known = (mark, QueueEntry.load(path, QueueEntry.FILE.replace("<ID>.json", name)))
+            found[name] = known
         self._read = found
         return sorted((entry for _, entry in found.values()), key=lambda entry: entry.number)
 

@@ -49,6 +49,7 @@ class QueueWorker:
         self._thread.join()
 
     def _work(self) -> None:
+        problem = ""
         with self._turn():
             while not self._stopping.is_set():
                 self._awake.clear()
@@ -59,7 +60,9 @@ class QueueWorker:
                         continue
                 except (AutolabError, OSError) as error:
                     # The queue itself cannot be read or written; whoever calls a tool is told the same.
-                    print(f"autolab mcp: {error}", file=sys.stderr)
+                    if str(error) != problem:
+                        problem = str(error)
+                        print(f"autolab mcp: {problem}", file=sys.stderr)
                 self._awake.wait(POLL_S)
 
     @contextlib.contextmanager
