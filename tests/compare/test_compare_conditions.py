@@ -63,7 +63,7 @@ def test_noise_beyond_the_seed_is_said_and_a_seed_that_repeats_too(tmp_path: Pat
 
 def test_trainings_of_a_speed_never_run_side_by_side(tmp_path: Path) -> None:
     kit = make_lab(tmp_path, {}, config={"executor": {"name": "local", "options": {"slots": 2}}})
-    words = ("--set", "seconds=0.2", "--delta", "0.05", "--pairs", "3", "--containment", "none", "--plain")
+    words = ("--set", "seconds=1", "--delta", "0.05", "--pairs", "3", "--containment", "none", "--plain")
     value = compared(kit, *words, "--one-at-a-time", code=5)
     assert value["one_at_a_time"] == "asked"
     spoken = [line[0] for line in kit.executions()]
