@@ -15,6 +15,7 @@ POINTS = (
     "ledger.after_head",
     "state.after_write",
     "calibrate.after_record",
+    "evaluate.after_record",
     "iteration.after_folder",
     "request.after_intent",
     "request.after_reply",
