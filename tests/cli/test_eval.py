@@ -25,7 +25,7 @@ POINTS = (
     *("submit.after_intent", "submit.after_jobs"),
     *("trial.after_exit", "trial.after_fetch", "trial.after_score", "trial.after_record", "trial.after_store"),
     *("run.after_end", "document.after_queue", "document.after_write"),
-    *("state.after_write", "evaluate.after_record"),
+    "state.after_write",
 )
 
 

@@ -15,7 +15,6 @@ POINTS = (
     "ledger.after_head",
     "state.after_write",
     "calibrate.after_record",
-    "evaluate.after_record",
     "iteration.after_folder",
     "request.after_intent",
     "request.after_reply",

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from autolab import files
 from autolab.errors import BudgetSpent, LabError, RecordError, UsageError
-from autolab.lab import budget, crash_points, redaction
+from autolab.lab import budget, redaction
 from autolab.lab.git import Git
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
@@ -309,7 +309,6 @@ class _Evaluation:
         document.write_documents(lab, self._campaign, self._view)
         self._campaign = self._counted(concluded)
         lab.transition(self._state, self._campaign, why=EVALUATED, log=lab.last_log())
-        crash_points.point("evaluate.after_record")
         return self._result(manifest)
 
     def _result(self, manifest: Manifest) -> MeasuredVersion:
