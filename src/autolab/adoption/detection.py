@@ -288,4 +288,4 @@ def _is_lab_table(path: Path) -> bool:
     if not path.is_file():
         return False
     header = path.read_bytes().split(b"\n", 1)[0].decode(errors="replace")
-    return header == "\t".join(results_table.COLUMNS)
+    return results_table.columns_of(header) is not None

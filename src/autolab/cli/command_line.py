@@ -26,6 +26,7 @@ GROUPS = {
         "stop": "ask a running loop to pause after the running trials",
         "review": "show what waits for you, or answer it",
         "calibrate": "measure the noise and the cost of the baseline",
+        "eval": "measure your checkout or a revision as the lab measures, without a claim",
     },
     "compare": {
         "compare": "compare versions of a training until it is known whether one is better",
