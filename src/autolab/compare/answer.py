@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from autolab.compare.paired_runs import Outcome
+from autolab.compare.question import Require
 from autolab.errors import ExitCode
 from autolab.lab.schemas.experiment import Interval, Trial
 from autolab.lab.schemas.outcomes import Verdict
@@ -108,7 +109,7 @@ def answer_of(outcome: Outcome) -> ComparisonAnswer:
 def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) -> CandidateAnswer:
     label = next(version.label for version in outcome.question.candidates if version.name == name)
     confirmed = _is_confirmed(outcome, name)
-    standing = _standing(outcome, ruling)
+    standing = standing_of(outcome.question.require, ruling.action)
     reason = ruling.reason
     if standing is Standing.BETTER and confirmed is False:
         standing, reason = Standing.NO_GAIN, "not_repeated"
@@ -128,10 +129,11 @@ def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) ->
     )
 
 
-def _standing(outcome: Outcome, ruling: rules.Ruling) -> Standing:
-    if ruling.action is not rules.RuleAction.KEEP:
-        return _ACTIONS[ruling.action]
-    return Standing.NOT_WORSE if outcome.question.require == "not_worse" else Standing.BETTER
+def standing_of(require: Require, action: rules.RuleAction) -> Standing:
+    """The answer that the rule's action is; CONTINUE after the last pair, or before, is undecided."""
+    if action is not rules.RuleAction.KEEP:
+        return _ACTIONS[action]
+    return Standing.NOT_WORSE if require == "not_worse" else Standing.BETTER
 
 
 def _is_confirmed(outcome: Outcome, name: str) -> bool | None:
