@@ -19,7 +19,7 @@ from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, events_
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.stats.plan import Plan
 from autolab.trials.inputs import TrialInputs
-from autolab.trials.progress import View
+from autolab.trials.progress import RunView
 from autolab.trials.stored import StoredTrials
 
 NAMES = {
@@ -64,7 +64,7 @@ class RunObserver:
     `left` is the number of trials that may still begin or run; None: no cap. Without any left, the run pauses.
     """
 
-    view: View
+    view: RunView
     stop: Callable[[], bool]
     left: Callable[[], int | None] = lambda: None
 
