@@ -16,12 +16,13 @@ from autolab.cli.view import Plain
 from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
-from autolab.compare.question import AskedComparison, asked
+from autolab.compare.question import AskedComparison, OneAtATime, asked
 from autolab.compare.training_config import training_config
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.errors import LabError
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
+from autolab.stats.metric_names import is_speed
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class QuestionFlags:
         pairs: Pairs at most.
         alpha: How often a candidate without a gain may be called better.
         containment: What programs may do. Two versions of your own run with your rights by default.
+        one_at_a_time: Never run two trainings side by side. It is always so with a metric of time or speed.
     """
 
     budget: Annotated[str | None, option("AMOUNT")] = None
@@ -43,6 +45,7 @@ class QuestionFlags:
     pairs: Annotated[int, option("N")] = 24
     alpha: Annotated[float, option("NUMBER")] = 0.005
     containment: Annotated[Literal["full", "partial", "none"] | None, option("{full,partial,none}")] = None
+    one_at_a_time: Switch = False
 
     def allowance(self) -> Allowance:
         if self.budget is None:
@@ -93,13 +96,23 @@ def compare(
         require="better" if question.require == "better" else "not_worse",
         confirm=question.confirm,
         pairs=question.pairs,
+        one_at_a_time=_one_at_a_time(config, question),
     )
     with watched_comparison(config, plain, json or markdown) as (view, stop):
         answer = answer_of(run_comparison(root, config, ask, allowance, view, stop))
+    # Whoever reads a document gets it also where all candidates failed.
+    if not answer.problem or (answer.candidates and (json or markdown)):
+        print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)
     if answer.problem:
         raise LabError(f"compare: {answer.problem}")
-    print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)
     return answer.exit_code
+
+
+def _one_at_a_time(config: Config, question: QuestionFlags) -> OneAtATime | None:
+    """Why no two trainings may run side by side; None if they may."""
+    if question.one_at_a_time:
+        return OneAtATime.ASKED
+    return OneAtATime.SPEED if is_speed(config.metric.primary) else None
 
 
 def _in_force(config: Config, question: QuestionFlags) -> Config:

@@ -24,22 +24,25 @@ from autolab.compare.question import (
     stored_question,
     trees_of,
 )
+from autolab.compare.seed_effect import NOTHING_SEEN, SeedEffect, seed_effect
+from autolab.lab import time_limits
 from autolab.lab.create import COMPARISONS
 from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.git import Git, common_dir
 from autolab.lab.ledger import Ledger
-from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.config import Config, TimeLimit
 from autolab.lab.schemas.events import TrialEnded, events_of
 from autolab.lab.schemas.experiment import Manifest, Trial
-from autolab.lab.schemas.outcomes import RunKind
+from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.stats import rules, scores, verdict
 from autolab.stats.plan import BASE, Plan, PlannedArm, confirmation_plan
+from autolab.stats.scores import Scale
 from autolab.stats.seeds import confirmation_seeds, search_seeds
 from autolab.trials import measurement
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
 from autolab.trials.measurement import Ending, Measured
 from autolab.trials.progress import View
-from autolab.trials.run_record import RunObserver, RunRecord, RunSpec
+from autolab.trials.run_record import NAMES, RunObserver, RunRecord, RunSpec
 
 NOISE_SEEDS = 3
 """Trainings of the base that the default of the least difference comes from. They are the first pairs' own."""
@@ -57,17 +60,29 @@ class Allowance:
 
 
 @dataclass(frozen=True)
+class TrainingConditions:
+    """How the trainings ran: the containment level, the limit of one training after the warm-up (None before it), and
+    what was seen of the seed."""
+
+    containment: str
+    time_limit: TimeLimit | None
+    seed: SeedEffect
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a comparison stands. `trials` are those of the paired run, `plan` what was planned; `spent` is in trials.
 
     `ending`: DONE, PAUSED (the user or the budget stopped it), or a failure with its `reason`. `confirmed` is the
-    manifest of the confirmation, None where there is none.
+    manifest of the confirmation, None where there is none. `folder` holds the comparison's files.
     """
 
     ending: Ending
     reason: str
     question: AskedComparison
     key: str
+    folder: Path
+    conditions: TrainingConditions
     spent: int
     seconds: float
     delta: float | None = None
@@ -92,7 +107,14 @@ def run_comparison(
     with _turn(shared / "lock", view, stop) as is_ours:
         if not is_ours:
             return Outcome(
-                Ending.PAUSED, "stopped while another comparison ran", question, key="", spent=0, seconds=0.0
+                ending=Ending.PAUSED,
+                reason="stopped while another comparison ran",
+                question=question,
+                key="",
+                folder=shared,
+                conditions=TrainingConditions(config.containment, time_limit=None, seed=NOTHING_SEEN),
+                spent=0,
+                seconds=0.0,
             )
         source = InputSource(Git(root), root, shared / "store", shared / "exports", b"")
         inputs = set_up(source, config, _commits(question))
@@ -187,15 +209,13 @@ class _Comparison:
         seeds = confirmation_seeds(self._secret, self._trees, self._question.pairs)
         again = confirmation_plan(plan, lead, plan.rule, seeds)
         confirm = self._measure(RunKind.CONFIRM, lambda _: again)
-        ended = self._outcome(confirm)
         return replace(
-            outcome,
-            ending=ended.ending,
-            reason=ended.reason,
-            spent=ended.spent,
-            seconds=ended.seconds,
+            self._outcome(confirm),
+            delta=outcome.delta,
+            derived=outcome.derived,
+            plan=plan,
+            trials=outcome.trials,
             confirmed=confirm.manifest,
-            budget_spent=ended.budget_spent,
         )
 
     # the plans
@@ -240,6 +260,7 @@ class _Comparison:
             rule=stopping_rule(question),
             fixed=False,
             alternate=True,
+            drop_failed=True,
         )
 
     def _arm(self, version: AskedVersion, role: str) -> PlannedArm:
@@ -278,7 +299,14 @@ class _Comparison:
             events=list(self._ledger.lines()),
             acted=0,
         )
-        spec = RunSpec(kind, plan, self._config.train.command, _commits(self._question))
+        spec = RunSpec(
+            kind,
+            plan,
+            self._config.train.command,
+            _commits(self._question),
+            time_limit=self._time_limit,
+            one_at_a_time=self._question.one_at_a_time is not None,
+        )
         return measurement.measure(
             self._source, self._config, spec, record, RunObserver(self._view, self._is_over, self._left)
         )
@@ -299,6 +327,36 @@ class _Comparison:
             self._budget_spent = True
         return left
 
+    @property
+    def _time_limit(self) -> TimeLimit | None:
+        """That of each training after the warm-up, the same at every call; None before it, or where it failed."""
+        warm_up = self._warm_up_trial()
+        if warm_up is None or warm_up.outcome is not TrialOutcome.COMPLETED:
+            return None
+        seconds = time_limits.after_calibration(warm_up.seconds)
+        return TimeLimit(seconds=seconds, source="warm_up")
+
+    def _warm_up_trial(self) -> Trial | None:
+        for ended in self._trials():
+            if _is_warm_up(ended):
+                return ended.trial
+        return None
+
+    def _conditions(self) -> TrainingConditions:
+        question = self._question
+        scale = Scale(question.metric, question.direction, self._config.evaluate is None, bound=None)
+        baseline = []
+        for ended in self._trials():
+            if ended.trial.arm == "baseline" and not _is_warm_up(ended):
+                baseline.append(ended.trial)
+        limit = self._config.train.time_limit_s
+        of_config = None if limit is None else self._config.train.time_limit()
+        return TrainingConditions(
+            containment=self._config.containment,
+            time_limit=of_config or self._time_limit,
+            seed=seed_effect(scale, self._warm_up_trial(), baseline),
+        )
+
     def _paired_trials(self, run_id: str) -> tuple[Trial, ...]:
         """Those that are over; a paused run has no final manifest."""
         return tuple(ended.trial for ended in self._trials() if ended.run_id == run_id)
@@ -318,7 +376,13 @@ class _Comparison:
             reason=measured.reason,
             question=self._question,
             key=self._key,
+            folder=self._folder,
+            conditions=self._conditions(),
             spent=self._spent(),
             seconds=self._seconds(),
             budget_spent=self._budget_spent,
         )
+
+
+def _is_warm_up(ended: TrialEnded) -> bool:
+    return ended.run_id.startswith(f"{NAMES[RunKind.WARM_UP]}_")

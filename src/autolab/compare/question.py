@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -21,6 +22,14 @@ KEY = 16
 """Characters of a key."""
 
 
+class OneAtATime(StrEnum):
+    """Why no two trainings of a comparison run side by side."""
+
+    ASKED = "asked"
+    SPEED = "speed"
+    SHARED = "shared"
+
+
 class AskedVersion(Record):
     """A version as it was first asked about. `commit` is kept: a later call makes another commit of the same files."""
 
@@ -34,8 +43,8 @@ class AskedVersion(Record):
 class AskedComparison(Record):
     """What is asked. `delta` is the least difference worth having in the metric's units, null: derived from the noise.
 
-    `budget_trials` and `budget_seconds` are caps; null: none. They are not a part of the key, so that a larger budget
-    goes on.
+    `one_at_a_time`: why no two trainings run side by side; null: they may. What may be spent is no part of it, so that
+    the same question with a larger budget goes on.
     """
 
     FILE: ClassVar[str] = ".git/autolab/compare/<KEY>/question.json"
@@ -49,6 +58,7 @@ class AskedComparison(Record):
     require: Require
     confirm: bool
     pairs: Count
+    one_at_a_time: OneAtATime | None = None
 
 
 class Derived(Record):
@@ -91,6 +101,9 @@ def key_of(question: AskedComparison, config: Config, inputs: TrialInputs) -> st
         "confirm": question.confirm,
         "pairs": question.pairs,
     }
+    # Added only where it holds, so that comparisons from before are found again.
+    if question.one_at_a_time is not None:
+        parts["one_at_a_time"] = True
     return files.sha256_of(json.dumps(parts, sort_keys=True))[:KEY]
 
 

@@ -40,7 +40,8 @@ class RunSpec:
 
     `plan` makes the plan once the inputs are known. `command` is the training's, `{python}` standing for the
     interpreter. `commits`: by the name of the code. `checks`: the results of the candidate's checks, by name.
-    `time_limit`: that of a training, if config.yaml sets none; None: that before any calibration.
+    `time_limit`: that of a training, if config.yaml sets none; None: that before any calibration. With `one_at_a_time`
+    no trial begins before the last one is over and scored.
     """
 
     kind: RunKind
@@ -50,6 +51,7 @@ class RunSpec:
     design_sha256: str | None = None
     checks: Mapping[str, str] = field(default_factory=dict)
     time_limit: TimeLimit | None = None
+    one_at_a_time: bool = False
 
 
 @dataclass(frozen=True)
