@@ -17,7 +17,7 @@ from autolab.cli.view import Plain
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
-from autolab.compare.training_config import training_config
+from autolab.compare.training_config import places_of, training_config
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.errors import LabError, UsageError
 from autolab.lab.git import Git
@@ -93,6 +93,8 @@ def compare(
     tell = Plain(print_aside if json or markdown else print_line)
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
     config = _in_force(config, question)
+    # At a higher level each training has its own, or none.
+    shared = places_of(root) if config.containment == "none" else ()
     first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set, aa))
     ask = AskedComparison(
         base=asked(first),
@@ -104,7 +106,8 @@ def compare(
         require="better" if question.require == "better" else "not_worse",
         confirm=question.confirm,
         pairs=question.pairs,
-        one_at_a_time=_one_at_a_time(config, question),
+        one_at_a_time=_one_at_a_time(config, question, shared),
+        shared=shared,
     )
     with watched_comparison(config, plain, json or markdown) as (view, stop):
         answer = answer_of(run_comparison(root, config, ask, allowance, view, stop))
@@ -116,11 +119,13 @@ def compare(
     return answer.exit_code
 
 
-def _one_at_a_time(config: Config, question: QuestionFlags) -> OneAtATime | None:
+def _one_at_a_time(config: Config, question: QuestionFlags, shared: tuple[str, ...]) -> OneAtATime | None:
     """Why no two trainings may run side by side; None if they may."""
     if question.one_at_a_time:
         return OneAtATime.ASKED
-    return OneAtATime.SPEED if is_speed(config.metric.primary) else None
+    if is_speed(config.metric.primary):
+        return OneAtATime.SPEED
+    return OneAtATime.SHARED if shared else None
 
 
 def _in_force(config: Config, question: QuestionFlags) -> Config:

@@ -43,7 +43,8 @@ class AskedVersion(Record):
 class AskedComparison(Record):
     """What is asked. `delta` is the least difference worth having in the metric's units, null: derived from the noise.
 
-    `one_at_a_time`: why no two trainings run side by side; null: they may. What may be spent is no part of it, so that
+    `one_at_a_time`: why no two trainings run side by side; null: they may. `shared`: places that all of them write to.
+    What may be spent is no part of it, so that
     the same question with a larger budget goes on.
     """
 
@@ -59,6 +60,7 @@ class AskedComparison(Record):
     confirm: bool
     pairs: Count
     one_at_a_time: OneAtATime | None = None
+    shared: tuple[str, ...] = ()
 
 
 class Derived(Record):
