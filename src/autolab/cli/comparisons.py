@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,18 +13,15 @@ from autolab.cli.flags import AdoptionFlags, Switch, option
 from autolab.cli.make_labs import adoption_talk
 from autolab.cli.session import print_aside, print_line, print_result, watched_comparison
 from autolab.cli.view import Plain
+from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
 from autolab.compare.training_config import places_of, training_config
 from autolab.compare.versions import VersionRequest, resolve
-from autolab.errors import LabError, UsageError
+from autolab.errors import LabError
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
-from autolab.stats.metric_names import is_speed
-
-_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(trials?|h|min|s)")
-_SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -53,12 +49,7 @@ class QuestionFlags:
     def allowance(self) -> Allowance:
         if self.budget is None:
             return Allowance()
-        match = _BUDGET.fullmatch(self.budget.strip())
-        if match is None:
-            raise UsageError(f'--budget: {self.budget!r} is neither a time such as 2h nor a number such as "40 trials"')
-        if match[2].startswith("trial"):
-            return Allowance(trials=int(float(match[1])))
-        return Allowance(seconds=float(match[1]) * _SECONDS[match[2]])
+        return allowance_of(self.budget, "--budget")
 
 
 def compare(
@@ -106,7 +97,7 @@ def compare(
         require="better" if question.require == "better" else "not_worse",
         confirm=question.confirm,
         pairs=question.pairs,
-        one_at_a_time=_one_at_a_time(config, question, shared),
+        one_at_a_time=_one_at_a_time(question, shared),
         shared=shared,
     )
     with watched_comparison(config, plain, json or markdown) as (view, stop):
@@ -119,12 +110,10 @@ def compare(
     return answer.exit_code
 
 
-def _one_at_a_time(config: Config, question: QuestionFlags, shared: tuple[str, ...]) -> OneAtATime | None:
-    """Why no two trainings may run side by side; None if they may."""
+def _one_at_a_time(question: QuestionFlags, shared: tuple[str, ...]) -> OneAtATime | None:
+    """Why no two trainings may run side by side; None if the metric alone says it."""
     if question.one_at_a_time:
         return OneAtATime.ASKED
-    if is_speed(config.metric.primary):
-        return OneAtATime.SPEED
     return OneAtATime.SHARED if shared else None
 
 
