@@ -17,13 +17,12 @@ from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
-from autolab.compare.training_config import training_config
+from autolab.compare.training_config import places_of, training_config
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.errors import LabError, UsageError
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
 from autolab.stats.finite import LIMIT
-from autolab.stats.metric_names import is_speed
 from autolab.stats.rules import FIRST
 
 
@@ -119,6 +118,8 @@ def compare(
     tell = Plain(print_aside if json or markdown else print_line)
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
     config = _in_force(config, question)
+    # At a higher level each training has its own, or none.
+    shared = places_of(root) if config.containment == "none" else ()
     first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set, aa))
     ask = AskedComparison(
         base=asked(first),
@@ -130,7 +131,8 @@ def compare(
         require="better" if question.require == "better" else "not_worse",
         confirm=question.confirm,
         pairs=question.pairs,
-        one_at_a_time=_one_at_a_time(config, question),
+        one_at_a_time=_one_at_a_time(question, shared),
+        shared=shared,
     )
     with watched_comparison(ask, allowance, plain, json or markdown) as (view, stop):
         answer = answer_of(run_comparison(root, config, ask, allowance, view, stop))
@@ -142,11 +144,11 @@ def compare(
     return answer.exit_code
 
 
-def _one_at_a_time(config: Config, question: QuestionFlags) -> OneAtATime | None:
-    """Why no two trainings may run side by side; None if they may."""
+def _one_at_a_time(question: QuestionFlags, shared: tuple[str, ...]) -> OneAtATime | None:
+    """Why no two trainings may run side by side; None if the metric alone says it."""
     if question.one_at_a_time:
         return OneAtATime.ASKED
-    return OneAtATime.SPEED if is_speed(config.metric.primary) else None
+    return OneAtATime.SHARED if shared else None
 
 
 def _in_force(config: Config, question: QuestionFlags) -> Config:

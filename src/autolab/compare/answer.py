@@ -72,7 +72,8 @@ _RIGHTS = {
 _ONE_AT_A_TIME = {
     OneAtATime.ASKED: "as you asked",
     OneAtATime.SPEED: "{metric} is a time or a speed, which a training beside it would change",
-    OneAtATime.SHARED: "they can write to places that they share",
+    OneAtATime.SHARED: "all of them write to {shared}, so that one may find what another left there;"
+    " --containment full gives each its own",
 }
 
 
@@ -232,7 +233,7 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     if seen:
         yield seen
     if question.one_at_a_time is not None:
-        why = _ONE_AT_A_TIME[question.one_at_a_time].format(metric=question.metric)
+        why = _ONE_AT_A_TIME[question.one_at_a_time].format(metric=question.metric, shared=", ".join(question.shared))
         yield f"one training at a time: {why}"
     yield f"containment {conditions.containment}: {_RIGHTS[conditions.containment]}"
 
@@ -327,6 +328,7 @@ def value_of(answer: ComparisonAnswer) -> dict[str, object]:
         "ended": outcome.ending is Ending.DONE,
         "containment": outcome.conditions.containment,
         "one_at_a_time": question.one_at_a_time,
+        "shared": list(question.shared),
         "time_limit_s": None if limit is None else limit.seconds,
         "seed": outcome.conditions.seed.as_json(),
         "candidates": candidates,

@@ -24,8 +24,9 @@ from autolab.compare.question import (
     stopping_rule,
     stored_question,
     trees_of,
+    with_speed,
 )
-from autolab.compare.seed_effect import NOTHING_SEEN, SeedEffect, seed_effect
+from autolab.compare.seed_effect import SeedEffect, seed_effect
 from autolab.lab import time_limits
 from autolab.lab.create import COMPARISONS
 from autolab.lab.experiment_paths import IterationPaths
@@ -140,12 +141,13 @@ def run_comparison(
                 question=question,
                 key="",
                 folder=shared,
-                conditions=TrainingConditions(config.containment, time_limit=None, seed=NOTHING_SEEN),
+                conditions=TrainingConditions(config.containment, None, SeedEffect()),
                 spent=0,
                 seconds=0.0,
             )
         source = InputSource(Git(root), root, shared / "store", shared / "exports", b"")
         inputs = set_up(source, config, _commits(question))
+        question = with_speed(question)
         key = key_of(question, config, inputs)
         folder = shared / key
         folder.mkdir(exist_ok=True)

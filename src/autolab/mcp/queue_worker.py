@@ -127,7 +127,7 @@ class QueueWorker:
         measured = {"trials": outcome.spent, "seconds": round(outcome.seconds, 3)}
         if answer.problem:
             # A version that fails does so again; a machine that failed may work the next time.
-            is_final = outcome.ending in (Ending.CODE, Ending.BASELINE)
+            is_final = outcome.ending in (Ending.DONE, Ending.CODE, Ending.BASELINE)
             self._queue.update(entry.id, state=QueueState.FAILED, note=answer.problem, is_final=is_final, **measured)
             return
         now = self._queue.find(entry.id) or entry
