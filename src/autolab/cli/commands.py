@@ -16,6 +16,7 @@ from autolab.cli.comparisons import compare
 from autolab.cli.inspect import doctor, publish, registry, verify
 from autolab.cli.make_labs import demo, fetch, init
 from autolab.cli.measure import calibrate, replay, reproduce
+from autolab.cli.proposing import propose
 from autolab.cli.run_loops import loop, review, run, stop
 from autolab.errors import ExitCode, UsageError
 
@@ -57,6 +58,7 @@ _FUNCTIONS: dict[str, Callable[..., int]] = {
     "loop": loop,
     "calibrate": calibrate,
     "compare": compare,
+    "propose": propose,
     "verify": verify,
     "review": review,
     "stop": stop,
