@@ -113,7 +113,7 @@ def _of_patch(git: Git, base: Version, patch: Path, name: str) -> Version:
 
 
 def settings_of(words: Sequence[str]) -> dict[str, JsonValue]:
-    """The settings that `--set KEY=VALUE` names; values are YAML. UsageError: a word is not of that form."""
+    """Settings from words `KEY=VALUE`, each value read as YAML. UsageError: a word that is none, or a value."""
     settings: dict[str, JsonValue] = {}
     for word in words:
         match = _SETTING.fullmatch(word)
