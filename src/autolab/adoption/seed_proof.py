@@ -146,7 +146,8 @@ class SeedCheck:
         return (
             f"another seed gave {same}, so no gain could be told from chance: {ways_in_words(self.config.train)}, but"
             f" what is random in {self.program.name} does not follow from it: seed that from this number (random.seed,"
-            " numpy.random.seed, torch.manual_seed), and commit; if only the printed digits are equal, print more"
+            " numpy.random.seed, torch.manual_seed), and commit; if only the printed digits are equal, print more of"
+            " them, or train longer"
         )
 
 
