@@ -351,7 +351,7 @@ def _with_metric_of_run(plan: _Plan, run: FirstRun, talk: _Talk) -> list[Setting
     """The settings with the metric that the run showed. UsageError: it is not clear which one decides."""
     ask = talk.ask
     if run.missing:
-        if not run.proposals() and is_clear_once_it_runs(plan.program):
+        if not any(direction_of(row.series.name) for row in run.proposals()) and is_clear_once_it_runs(plan.program):
             return run.settings
         # A user is not asked about half of a run.
         ask = refuse(talk.tell)

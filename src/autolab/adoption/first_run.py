@@ -140,7 +140,8 @@ def run_program(
             tell(f"trying it again, for at most {limit_s:.0f} s")
         probed = probe(repository, config, limit_s, tell, view, watch=first_watch(config, limit_s))
         bound = list(config.data_entries)
-        missing = findings(probed, repository, config.python or "the Python that runs Autolab", bound)
+        python = config.python or "the Python that runs Autolab"
+        missing = findings(probed, repository, python, bound, config.train.command)
         if probed.asked_git and not config.train.repository:
             known.append(asks_git.asked("it asked git"))
             if any(finding.wants_repository for finding in missing):

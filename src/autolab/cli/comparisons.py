@@ -17,7 +17,7 @@ from autolab.cli.view import Plain
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, asked
-from autolab.compare.training_config import training_config
+from autolab.compare.training_config import refuse_settings, training_config
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.errors import LabError, UsageError
 from autolab.lab.git import Git
@@ -89,6 +89,8 @@ def compare(
     allowance = question.allowance()
     tell = Plain(print_aside if json or markdown else print_line)
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
+    if set:
+        refuse_settings(config)
     config = _in_force(config, question)
     first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set, aa))
     ask = AskedComparison(

@@ -16,6 +16,7 @@ from autolab.lab.create import COMPARISONS
 from autolab.lab.git import common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
+from autolab.trials.setting_flags import takes_flags
 
 NO_DELTA = 1e9
 """Stands for the least difference in a stored configuration: each comparison has its own."""
@@ -50,6 +51,15 @@ def training_config(
     config = Config.load(path, ".git/autolab/compare/config.yaml")
     # Whoever has no lab has no program that reads AUTOLAB_CONFIG either.
     return root, config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
+
+
+def refuse_settings(config: Config) -> None:
+    """UsageError: a setting would not reach the training, and both versions would be the same one."""
+    if config.train.settings == "flags" and not takes_flags(config.train.command):
+        raise UsageError(
+            f"--set: the training command is a line for a shell, which passes no flag on: {config.train.command};"
+            """ give it "$@" (sh -c 'make train && ./train "$@"' train), or compare a --patch"""
+        )
 
 
 def _names_training(request: AdoptionRequest) -> bool:
