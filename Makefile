@@ -4,7 +4,7 @@ DEMO ?= demo-lab
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test nightly check format crash hostile planted bench-decisions bench-noise docs clean
+.PHONY: help setup demo quick test nightly check format crash hostile planted bench-decisions bench-noise bench-gates docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -54,6 +54,9 @@ bench-decisions: venv/.stamp  ## what is kept, and its price, on ideas of known 
 
 bench-noise: venv/.stamp  ## false keeps and power under noise of every kind, with the truth known (minutes)
 	$(PY) benchmarks/noise.py $(ARGS)
+
+bench-gates: venv/.stamp  ## is `autolab compare` right where the truth is known? beside the gates in use elsewhere (minutes)
+	$(PY) benchmarks/gates.py $(ARGS)
 
 docs: venv/.stamp  ## write the generated pages again: commands, files, the tree
 	$(PY) scripts/generate_docs.py

@@ -29,6 +29,7 @@ GROUPS = {
     },
     "compare": {
         "compare": "compare versions of a training until it is known whether one is better",
+        "mcp": "serve these comparisons to a coding agent as tools (Model Context Protocol)",
     },
     "look": {
         "status": "show the state of the lab",

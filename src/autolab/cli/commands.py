@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 from tyro.conf import DisallowNone
 
+from autolab.cli.agent_server import mcp
 from autolab.cli.comparisons import compare
 from autolab.cli.inspect import doctor, publish, registry, verify
 from autolab.cli.make_labs import demo, fetch, init
@@ -57,6 +58,7 @@ _FUNCTIONS: dict[str, Callable[..., int]] = {
     "loop": loop,
     "calibrate": calibrate,
     "compare": compare,
+    "mcp": mcp,
     "verify": verify,
     "review": review,
     "stop": stop,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,17 +13,15 @@ from autolab.cli.flags import AdoptionFlags, Switch, option
 from autolab.cli.make_labs import adoption_talk
 from autolab.cli.session import print_aside, print_line, print_result, watched_comparison
 from autolab.cli.view import Plain
+from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, asked
 from autolab.compare.training_config import refuse_settings, training_config
 from autolab.compare.versions import VersionRequest, resolve
-from autolab.errors import LabError, UsageError
+from autolab.errors import LabError
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
-
-_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(trials?|h|min|s)")
-_SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -50,12 +47,7 @@ class QuestionFlags:
     def allowance(self) -> Allowance:
         if self.budget is None:
             return Allowance()
-        match = _BUDGET.fullmatch(self.budget.strip())
-        if match is None:
-            raise UsageError(f'--budget: {self.budget!r} is neither a time such as 2h nor a number such as "40 trials"')
-        if match[2].startswith("trial"):
-            return Allowance(trials=int(float(match[1])))
-        return Allowance(seconds=float(match[1]) * _SECONDS[match[2]])
+        return allowance_of(self.budget, "--budget")
 
 
 def compare(

@@ -24,7 +24,6 @@ from autolab.compare.question import (
     stored_question,
     trees_of,
 )
-from autolab.errors import LabError
 from autolab.lab.create import COMPARISONS
 from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.git import Git, common_dir
@@ -45,6 +44,8 @@ from autolab.trials.run_record import RunObserver, RunRecord, RunSpec
 NOISE_SEEDS = 3
 """Trainings of the base that the default of the least difference comes from. They are the first pairs' own."""
 LEDGER_ID = "compare"
+WAIT_S = 0.5
+"""Seconds between two looks whether another comparison in the repository has ended."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,16 @@ def run_comparison(
 ) -> Outcome:
     """Measure until the answer is known, the budget is spent, or the user asks to stop.
 
-    LabError: another command compares here, or the inputs cannot be made.
+    One comparison at a time runs in a repository: another one's end is waited for, which the view is told.
+    LabError: the inputs cannot be made.
     """
     shared = common_dir(root) / "autolab" / COMPARISONS
     shared.mkdir(parents=True, exist_ok=True)
-    with _locked(shared / "lock"):
+    with _turn(shared / "lock", view, stop) as is_ours:
+        if not is_ours:
+            return Outcome(
+                Ending.PAUSED, "stopped while another comparison ran", question, key="", spent=0, seconds=0.0
+            )
         source = InputSource(Git(root), root, shared / "store", shared / "exports", b"")
         inputs = set_up(source, config, _commits(question))
         key = key_of(question, config, inputs)
@@ -98,15 +104,24 @@ def run_comparison(
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _turn(path: Path, view: View, stop: Callable[[], bool]) -> Iterator[bool]:
+    """Hold the lock, once it is free; False: the user asked to stop before."""
     with open(path, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(
-                f"{path.parent}: another comparison runs in this repository; wait for it, or end it with Ctrl-C"
-            ) from None
-        yield
+        is_told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not is_told:
+                    view("another comparison runs in this repository; this one begins when it has ended")
+                    is_told = True
+                if stop():
+                    yield False
+                    return
+                time.sleep(WAIT_S)
+            else:
+                yield True
+                return
 
 
 def _commits(question: AskedComparison) -> dict[str, str]:
