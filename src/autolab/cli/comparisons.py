@@ -17,7 +17,7 @@ from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
-from autolab.compare.training_config import places_of, training_config
+from autolab.compare.training_config import places_of, refuse_settings, training_config
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.errors import LabError, UsageError
 from autolab.lab.git import Git
@@ -117,6 +117,8 @@ def compare(
     allowance = question.allowance()
     tell = Plain(print_aside if json or markdown else print_line)
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
+    if set:
+        refuse_settings(config)
     config = _in_force(config, question)
     # At a higher level each training has its own, or none.
     shared = places_of(root) if config.containment == "none" else ()
