@@ -24,6 +24,7 @@ GROUPS = {
         "loop": "run iterations until their number, a target or a budget ends the loop",
         "run": "run one stage of the iteration",
         "stop": "ask a running loop to pause after the running trials",
+        "propose": "hand a candidate to the loop, or list those that were",
         "review": "show what waits for you, or answer it",
         "calibrate": "measure the noise and the cost of the baseline",
     },

@@ -86,11 +86,38 @@ class Git(Worktrees):
     def commit_of_patch(self, base: str, patch: bytes, message: str) -> Commit:
         """A commit of `base` with a patch applied, on no branch. GitError: the patch does not apply."""
         full = self._known(base)
-        with self._index() as index:
-            self._run("read-tree", full, index=index)
-            self._run("apply", "--cached", "--binary", "-", stdin=patch, index=index)
-            tree = self._line("write-tree", index=index)
+        tree = self._patched(full, patch)
         return Commit(self._commit(tree, full, message), tree)
+
+    def commit_of_changes(self, base: str, origin: str, changed: str, message: str, left_out: Sequence[str]) -> Commit:
+        """A commit of `base`, on no branch, with what differs from `origin` to `changed`, but for the files `left_out`.
+
+        GitError: the change does not apply to `base`, whose files differ from those of `origin`.
+        """
+        full, names = self._known(base), set(left_out)
+        # A file that is left out becomes that of the origin again: mode 0 removes one that the origin does not have.
+        lines = [
+            index_line(TreeEntry(change.path, change.old_mode, change.old_id))
+            for change in self.diff(origin, changed)
+            if change.path in names
+        ]
+        with self._index() as index:
+            self._run("read-tree", self._known(changed), index=index)
+            self._run("update-index", "-z", "--index-info", stdin=b"".join(lines), index=index)
+            tree = self._line("write-tree", index=index)
+        if self.tree(origin) != self.tree(full):
+            # No merge: that could run a program which the repository's configuration names.
+            form = ["-r", "-p", "--binary", "--full-index", "--no-renames", "--no-color"]
+            patch = self._run("diff-tree", *form, "--no-ext-diff", "--no-textconv", self.tree(origin), tree)
+            tree = self._patched(full, patch) if patch else self.tree(full)
+        return Commit(self._commit(tree, full, message), tree)
+
+    def _patched(self, commit: str, patch: bytes) -> str:
+        """The tree of a commit with a patch applied. GitError: it does not apply."""
+        with self._index() as index:
+            self._run("read-tree", commit, index=index)
+            self._run("apply", "--cached", "--binary", "-", stdin=patch, index=index)
+            return self._line("write-tree", index=index)
 
     def publish(self, paths: Sequence[str], message: str) -> str | None:
         """Commit exactly these files (new, changed or deleted) on the user's branch; None if they have not changed.

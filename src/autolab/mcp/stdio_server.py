@@ -39,7 +39,7 @@ class StdioServer(MCPServer[Any]):
 
 def serve(tools: AgentTools, worker: QueueWorker) -> None:
     """Answer calls until standard input closes; then pause what runs at a safe point."""
-    functions = (tools.compare, tools.wait, tools.status, tools.results, tools.lessons, tools.cancel)
+    functions = (tools.compare, tools.wait, tools.status, tools.results, tools.cancel, tools.lessons, tools.propose)
     server = StdioServer(
         "autolab",
         instructions=INSTRUCTIONS,
