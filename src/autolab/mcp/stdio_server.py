@@ -37,16 +37,20 @@ class StdioServer(MCPServer[Any]):
             raise
 
 
-def serve(tools: AgentTools, worker: QueueWorker) -> None:
-    """Answer calls until standard input closes; then pause what runs at a safe point."""
+def server_of(tools: AgentTools) -> StdioServer:
     functions = (tools.compare, tools.wait, tools.status, tools.results, tools.cancel, tools.lessons, tools.propose)
-    server = StdioServer(
+    return StdioServer(
         "autolab",
         instructions=INSTRUCTIONS,
         version=__version__,
         tools=[_strict(Tool.from_function(function)) for function in functions],
         log_level="ERROR",
     )
+
+
+def serve(tools: AgentTools, worker: QueueWorker) -> None:
+    """Answer calls until standard input closes; then pause what runs at a safe point."""
+    server = server_of(tools)
     worker.start()
     try:
         server.run("stdio")
