@@ -34,3 +34,17 @@ def test_each_training_has_its_own_folder_for_temporary_files_at_every_level(tmp
     ended = kit.autolab("compare", *words)
     assert ended.code == 0, ended.out + ended.err
     assert "better: val loss" in ended.out
+
+
+def test_trainings_that_write_to_a_place_of_all_run_one_at_a_time_which_is_said(tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    place.mkdir(mode=0o777)
+    write = f"try:\n    open({str(place / 'weights')!r}, 'a').close()\nexcept OSError:\n    pass\n"
+    train = TRAIN + write + "LOG = '/tmp/autolab-test-log'\n"
+    kit = repository(tmp_path / "mine", {"train.py": train})
+    (kit.root / "train.py").write_text(train.replace("1 + random", "0.2 + random"))
+    ended = kit.autolab("compare", "--metric", "val loss", "--delta", "0.1", "--plain")
+    assert ended.code == 0, ended.out + ended.err
+    assert f"one training at a time: all of them write to {place / 'weights'}, /tmp/autolab-test-log" in ended.out
+    contained = kit.autolab("compare", "--delta", "0.1", "--containment", "full", "--plain")
+    assert contained.code == 0 and "one training at a time" not in contained.out, contained.out + contained.err

@@ -204,7 +204,9 @@ def test_what_cannot_be_asked_is_one_line(kit: LabKit) -> None:
         assert "it does not apply to HEAD" in refusal(client, "compare", patch="no patch at all")
         assert "it does not apply to HEAD" in refusal(client, "compare", patch=effect_patch("1").replace("-0", "-7"))
         assert "candidate and patch" in refusal(client, "compare", candidate="HEAD", patch=effect_patch("1"))
-        assert "neither a time such as 2h" in refusal(client, "compare", patch=effect_patch("1"), budget="soon")
+        assert "is no time and no number of trials" in refusal(
+            client, "compare", patch=effect_patch("1"), budget="soon"
+        )
         assert "not a positive number" in refusal(client, "compare", patch=effect_patch("1"), delta=-1)
         assert "is not KEY=VALUE" in refusal(client, "compare", settings={"a b": 1})
         assert "require" in refusal(client, "compare", patch=effect_patch("1"), require="best")

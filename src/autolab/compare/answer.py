@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from autolab.compare.paired_runs import Outcome
-from autolab.compare.question import OneAtATime
+from autolab.compare.question import OneAtATime, Require
 from autolab.errors import ExitCode
 from autolab.lab.schemas.experiment import Interval, Trial
 from autolab.lab.schemas.outcomes import Verdict
@@ -72,7 +72,8 @@ _RIGHTS = {
 _ONE_AT_A_TIME = {
     OneAtATime.ASKED: "as you asked",
     OneAtATime.SPEED: "{metric} is a time or a speed, which a training beside it would change",
-    OneAtATime.SHARED: "they can write to places that they share",
+    OneAtATime.SHARED: "all of them write to {shared}, so that one may find what another left there;"
+    " --containment full gives each its own",
 }
 
 
@@ -174,9 +175,14 @@ def _standing(outcome: Outcome, ruling: rules.Ruling) -> Standing:
     # One training of each version decides nothing, whichever of the two has the better number.
     if ruling.reason == "deterministic" and ruling.action is rules.RuleAction.FUTILE:
         return Standing.UNDECIDED
-    if ruling.action is not rules.RuleAction.KEEP:
-        return _ACTIONS[ruling.action]
-    return Standing.NOT_WORSE if outcome.question.require == "not_worse" else Standing.BETTER
+    return standing_of(outcome.question.require, ruling.action)
+
+
+def standing_of(require: Require, action: rules.RuleAction) -> Standing:
+    """The answer that the rule's action is; CONTINUE after the last pair, or before, is undecided."""
+    if action is not rules.RuleAction.KEEP:
+        return _ACTIONS[action]
+    return Standing.NOT_WORSE if require == "not_worse" else Standing.BETTER
 
 
 def _is_confirmed(outcome: Outcome, name: str) -> bool | None:
@@ -227,7 +233,7 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     if seen:
         yield seen
     if question.one_at_a_time is not None:
-        why = _ONE_AT_A_TIME[question.one_at_a_time].format(metric=question.metric)
+        why = _ONE_AT_A_TIME[question.one_at_a_time].format(metric=question.metric, shared=", ".join(question.shared))
         yield f"one training at a time: {why}"
     yield f"containment {conditions.containment}: {_RIGHTS[conditions.containment]}"
 
@@ -322,6 +328,7 @@ def value_of(answer: ComparisonAnswer) -> dict[str, object]:
         "ended": outcome.ending is Ending.DONE,
         "containment": outcome.conditions.containment,
         "one_at_a_time": question.one_at_a_time,
+        "shared": list(question.shared),
         "time_limit_s": None if limit is None else limit.seconds,
         "seed": outcome.conditions.seed.as_json(),
         "candidates": candidates,

@@ -14,6 +14,7 @@ from autolab import files
 from autolab.compare.versions import Version
 from autolab.lab.schemas.config import Config, Count, Direction, Positive, StoppingRule
 from autolab.lab.schemas.record import Record
+from autolab.stats.metric_names import is_speed
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.job import TrialCommands
 
@@ -43,7 +44,8 @@ class AskedVersion(Record):
 class AskedComparison(Record):
     """What is asked. `delta` is the least difference worth having in the metric's units, null: derived from the noise.
 
-    `one_at_a_time`: why no two trainings run side by side; null: they may. What may be spent is no part of it, so that
+    `one_at_a_time`: why no two trainings run side by side; null: they may. `shared`: places that all of them write to.
+    What may be spent is no part of it, so that
     the same question with a larger budget goes on.
     """
 
@@ -59,6 +61,7 @@ class AskedComparison(Record):
     confirm: bool
     pairs: Count
     one_at_a_time: OneAtATime | None = None
+    shared: tuple[str, ...] = ()
 
 
 class Derived(Record):
@@ -80,6 +83,13 @@ def asked(version: Version) -> AskedVersion:
         tree=version.tree,
         settings=version.settings,
     )
+
+
+def with_speed(question: AskedComparison) -> AskedComparison:
+    """The question; of a time or a speed no two trainings run side by side, whoever asks."""
+    if question.one_at_a_time is OneAtATime.ASKED or not is_speed(question.metric):
+        return question
+    return question.model_copy(update={"one_at_a_time": OneAtATime.SPEED})
 
 
 def key_of(question: AskedComparison, config: Config, inputs: TrialInputs) -> str:

@@ -19,11 +19,11 @@ class SeedEffect:
     `ignored`: `seeds` different seeds, at least two, gave one output. `value`: the metric of the first.
     """
 
-    repeats: bool | None
-    twice: tuple[float, ...]
-    ignored: bool
-    seeds: int
-    value: float | None
+    repeats: bool | None = None
+    twice: tuple[float, ...] = ()
+    ignored: bool = False
+    seeds: int = 0
+    value: float | None = None
 
     def sentence(self, metric: str) -> str:
         """What was seen and what it means for the answer, in one line; empty before anything was seen twice."""
@@ -45,9 +45,6 @@ class SeedEffect:
 
     def as_json(self) -> dict[str, object]:
         return {"repeats": self.repeats, "same_seed": list(self.twice), "ignored": self.ignored, "seeds": self.seeds}
-
-
-NOTHING_SEEN = SeedEffect(repeats=None, twice=(), ignored=False, seeds=0, value=None)
 
 
 def seed_effect(scale: Scale, warm_up: Trial | None, baseline: Sequence[Trial]) -> SeedEffect:

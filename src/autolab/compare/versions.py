@@ -119,6 +119,8 @@ def settings_of(words: Sequence[str]) -> dict[str, JsonValue]:
         match = _SETTING.fullmatch(word)
         if match is None:
             raise UsageError(f"--set: {word!r} is not KEY=VALUE, such as lr=0.003")
+        if match[1] in settings:
+            raise UsageError(f"--set: {match[1]} is given twice; all settings together make one candidate")
         try:
             settings[match[1]], _ = parse_yaml(match[2], "--set")
         except RecordError as error:

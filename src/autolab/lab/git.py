@@ -16,7 +16,7 @@ into place, but not fsynced.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from autolab.errors import GitError
@@ -65,13 +65,19 @@ class Git(Worktrees):
         self._run("update-ref", "-m", "commit (initial): autolab init", "HEAD", commit, "")
         return commit
 
-    def commit_of_checkout(self, message: str) -> Commit:
+    def commit_of_checkout(self, message: str, as_committed: Callable[[str], bool] = lambda path: False) -> Commit:
         """A commit of the checkout as it lies there, on no branch: changed and untracked files that are not ignored.
 
-        Its parent is the commit that is checked out. The user's branch, index and files stay as they are. GitError: a
-        repository lies in it that is no submodule, or a submodule has changes of its own.
+        Paths for which `as_committed` is true are taken from the commit that is checked out, which is the parent. The
+        user's branch, index and files stay as they are. GitError: a repository lies in it that is no submodule, or a
+        submodule has changes of its own.
         """
-        files = self._files_of(self._checkout, write=True)
+        head = self.head()
+        present = self._files_of(self._checkout, write=True)
+        files = {name: entry for name, entry in present.items() if not as_committed(name)}
+        for entry in self._files_in(head) if head else ():
+            if as_committed(entry.name):
+                files[entry.name] = entry
         for entry in files.values():
             if not entry.id:
                 raise GitError(f"{self.root / entry.name} is a repository of its own: remove its .git or ignore it")
@@ -81,7 +87,7 @@ class Git(Worktrees):
                 raise GitError(f"{self.root / name}: a submodule with changes: commit them there, and git add {name}")
         with self._index() as index:
             tree = self._tree_of(files.values(), index)
-        return Commit(self._commit(tree, self.head(), message), tree)
+        return Commit(self._commit(tree, head, message), tree)
 
     def commit_of_patch(self, base: str, patch: bytes, message: str) -> Commit:
         """A commit of `base` with a patch applied, on no branch. GitError: the patch does not apply."""
