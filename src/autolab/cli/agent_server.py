@@ -22,6 +22,9 @@ def mcp(*, training: Annotated[AdoptionFlags, OmitArgPrefixes], dir: flags.LabFo
     """
     if importlib.util.find_spec("mcp") is None:
         raise LabError("mcp: needs the extra `mcp`: pip install 'autolab[mcp]'")
+    training.check()
+    if not dir.is_dir():
+        raise UsageError(f"--dir: {dir} is no folder")
     root = find_root(dir.resolve())
     if root is None:
         raise LabError(f"{dir}: not in a git repository; start the server in the one whose training is compared")
