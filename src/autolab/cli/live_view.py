@@ -71,9 +71,9 @@ class LiveView(live.Live):
         self._notes.add(ended.message)
         if ended.outcome is TrialOutcome.COMPLETED and repeated:
             # Not a line above: its numbers stay in the tables.
-            self.board.note(clean(outcome(ended)))
+            self.board.note(clean(outcome(ended, progress.metric)))
         else:
-            self(outcome(ended))
+            self(outcome(ended, progress.metric))
 
     def judged(self, judged: JudgedIteration) -> None:
         others = [verdict for verdict in self.board.verdicts if verdict.iteration_id != judged.iteration_id]
