@@ -14,12 +14,14 @@ from autolab.adoption.questions import Ask
 from autolab.errors import LabError, UsageError
 from autolab.lab.create import COMPARISONS
 from autolab.lab.git import common_dir, find_root
+from autolab.lab.git_reader import GitReader
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.trials.setting_flags import takes_flags
 
-NO_DELTA = 1e9
-"""Stands for the least difference in a stored configuration: each comparison has its own."""
+SETTINGS_VARIABLE = "AUTOLAB_CONFIG"
+CODE = ("*.py", "*.ipynb", "*.sh", "*.R", "*.jl")
+"""Files that may read the variable; documents speak of it."""
 
 
 def training_config(
@@ -29,7 +31,7 @@ def training_config(
     ask: Ask | None = None,
     view: ProbeView | None = None,
 ) -> tuple[Path, Config]:
-    """The root of the repository at `place`, and its configuration; in a lab its own, without a change.
+    """The root of the repository at `place`, and its configuration; in a lab its own.
 
     Outside of a lab the program is tried once and the result is kept; flags that are given anew try it again.
     UsageError: flags of the training in a lab. LabError: no git repository; what keeps the training from running.
@@ -41,16 +43,24 @@ def training_config(
         if _names_training(request):
             raise UsageError("compare: this is a lab, whose .autolab/config.yaml has command, metric and data")
         lab = Lab.find(place)
-        return lab.root, lab.config()
+        return lab.root, _with_flags_for_settings(lab.root, lab.config())
     path = common_dir(root) / "autolab" / COMPARISONS / "config.yaml"
     if _names_training(request) or not path.exists():
         tell("looking at the training, once:")
-        text = detect(place, replace(request, delta=NO_DELTA), tell, ask, view)
+        text = detect(place, request, tell, ask, view)
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_whole(path, text)
     config = Config.load(path, ".git/autolab/compare/config.yaml")
-    # Whoever has no lab has no program that reads AUTOLAB_CONFIG either.
-    return root, config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
+    return root, _with_flags_for_settings(root, config)
+
+
+def _with_flags_for_settings(root: Path, config: Config) -> Config:
+    """The configuration; where no code reads the file of settings, they are flags of the command, and not lost."""
+    git = GitReader(root)
+    head = git.head()
+    if config.train.settings == "flags" or head is None or git.mentions(head, SETTINGS_VARIABLE, CODE):
+        return config
+    return config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
 
 
 def refuse_settings(config: Config) -> None:
