@@ -242,12 +242,15 @@ def _missing_file(repository: Repository, path: str) -> ProbeFinding | None:
 
 
 def _opened_data(probed: Probed, repository: Repository) -> list[str]:
-    """Of an error that names no file: what the program looked for and what lies in the checkout and not in git."""
+    """Of an error that names no file: what the program looked for and what lies in the checkout and not in git.
+
+    The names are seen from where the program runs; those of the probe from the top of its copy of the code.
+    """
     names = []
     for name in (*probed.opened, *probed.looked):
-        path = None if name.startswith("/") else _in_checkout(name, repository)
-        if path is not None and (repository.root / path).exists() and not repository.holds(path):
-            names.append(name)
+        path = os.path.normpath(name)
+        if not path.startswith(("/", "..")) and (repository.root / path).exists() and not repository.holds(path):
+            names.append(os.path.relpath(path, repository.folder or "."))
     return names[:DATA_FOLDERS]
 
 

@@ -52,8 +52,8 @@ def open_repository(place: Path, refusals: Refusals, *, for_lab: bool = True) ->
         raise LabError(f"{place}: not a git repository; run `git init` there and commit the training program")
     refuse_nested(root)
     own = "" if place == root else str(place.relative_to(root))
-    # The store lies in `.git`, which a worktree and a submodule share with their main checkout.
-    if common_dir(root) != root / ".git":
+    # A lab's store lies in `.git`, which a worktree and a submodule share with their main checkout.
+    if for_lab and common_dir(root) != root / ".git":
         raise LabError(f"{root}: a worktree or a submodule of {common_dir(root)}; adopt the main checkout")
     if for_lab and (root / ".autolab" / "config.yaml").exists():
         raise LabError(f"{root}: has .autolab/config.yaml already; `autolab init {root}` makes it a lab")
