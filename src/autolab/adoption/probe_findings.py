@@ -7,7 +7,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption.data_entries import PREPARES, to_bind
@@ -231,7 +231,9 @@ def _missing_file(repository: Repository, path: str) -> ProbeFinding | None:
     if inside is None:
         return _outside(path, repository.root)
     if not (repository.root / inside).exists():
-        return ProbeFinding(f"{inside}: not there", _made_by(repository, inside))
+        return _of_main_checkout(repository, inside) or ProbeFinding(
+            f"{inside}: not there", _made_by(repository, inside)
+        )
     if repository.holds(inside):
         return None
     entries = to_bind(repository, inside)
@@ -239,6 +241,17 @@ def _missing_file(repository: Repository, path: str) -> ProbeFinding | None:
     return ProbeFinding(
         f"{inside}: not there", f"git does not hold it, so trials need it: {flags}", data=tuple(entries)
     )
+
+
+def _of_main_checkout(repository: Repository, path: str) -> ProbeFinding | None:
+    """A file that a worktree lacks, and that lies in its main checkout: git copies no file that it does not hold."""
+    main = repository.main_checkout
+    if main == repository.root or not (main / path).exists():
+        return None
+    entries = [
+        DataEntry(path=str(main / entry.path), at=entry.path) for entry in to_bind(replace(repository, root=main), path)
+    ]
+    return ProbeFinding(f"{path}: not in this worktree", f"{main} has it", data=tuple(entries))
 
 
 def _opened_data(probed: Probed, repository: Repository) -> list[str]:

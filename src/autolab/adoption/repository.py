@@ -36,9 +36,20 @@ class Repository:
         """Whether the commit has the path."""
         return self.git.has_path(self.head, path) is not None
 
+    @property
+    def main_checkout(self) -> Path:
+        """The checkout that a worktree belongs to, where the files lie that git does not hold; else the root itself."""
+        return main_checkout(self.root)
+
     def text(self, path: str) -> str:
         """The text of a file of the checkout."""
         return decode((self.root / path).read_bytes())
+
+
+def main_checkout(root: Path) -> Path:
+    """The checkout with the `.git` folder of the worktree at `root`; `root` itself if it is no worktree."""
+    folder = common_dir(root)
+    return folder.parent if folder.name == ".git" else root
 
 
 def open_repository(place: Path, refusals: Refusals, *, for_lab: bool = True) -> Repository:

@@ -11,6 +11,7 @@ from autolab.adoption.adopt import detect
 from autolab.adoption.detection import AdoptionRequest
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.questions import Ask
+from autolab.adoption.repository import main_checkout
 from autolab.errors import LabError, UsageError
 from autolab.lab.create import COMPARISONS
 from autolab.lab.git import common_dir, find_root
@@ -51,7 +52,21 @@ def training_config(
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_whole(path, text)
     config = Config.load(path, ".git/autolab/compare/config.yaml")
-    return root, _with_flags_for_settings(root, config)
+    return root, _with_data_of_main_checkout(root, _with_flags_for_settings(root, config))
+
+
+def _with_data_of_main_checkout(root: Path, config: Config) -> Config:
+    """The configuration; data that a worktree lacks is that of its main checkout, as git copies only what it holds."""
+    main, entries = main_checkout(root), []
+    if main == root:
+        return config
+    for entry in config.data_entries:
+        is_elsewhere = not entry.lies_outside and not (root / entry.path).exists() and (main / entry.path).exists()
+        if is_elsewhere:
+            entries.append(entry.model_copy(update={"path": str(main / entry.path), "at": entry.place}))
+        else:
+            entries.append(entry)
+    return config.model_copy(update={"data": tuple(entries)})
 
 
 def _with_flags_for_settings(root: Path, config: Config) -> Config:
