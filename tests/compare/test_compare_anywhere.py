@@ -61,8 +61,14 @@ def test_one_command_says_that_a_faster_step_is_better_and_writes_nothing_but_it
 
 
 def test_a_setting_becomes_a_flag_of_the_command_and_the_answer_is_there_for_a_merge_request(kit: LabKit) -> None:
-    ended = compare(kit, "--metric", "val loss", "--set", "lr=0.2", "--markdown")
+    words = ("--set", "lr=0.2", "--plain", "--markdown")
+    ended = kit.autolab("compare", "--metric", "val loss", *words, figures=True)
     assert ended.code == 0, ended.err
+    (figure,) = kit.store.glob("compare/*/comparison.png")
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    # Drawn once: there is no newer trial.
+    drawn = figure.stat().st_mtime_ns
+    assert kit.autolab("compare", *words).code == 0 and figure.stat().st_mtime_ns == drawn
     assert ended.out.startswith("**better**: val loss ")
     assert "| lr=0.2 |" in ended.out
     assert compare(kit, "--set", "lr=0.001").code == 7

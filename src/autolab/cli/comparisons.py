@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from autolab.cli.session import print_aside, print_line, print_result, watched_c
 from autolab.cli.view import Plain
 from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
+from autolab.compare.comparison_figure import draw_comparison
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
 from autolab.compare.training_config import places_of, training_config
@@ -102,6 +103,7 @@ def compare(
     )
     with watched_comparison(config, plain, json or markdown) as (view, stop):
         answer = answer_of(run_comparison(root, config, ask, allowance, view, stop))
+    answer = replace(answer, figure=draw_comparison(answer))
     # Whoever reads a document gets it also where all candidates failed.
     if not answer.problem or (answer.candidates and (json or markdown)):
         print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from autolab.compare.paired_runs import Outcome
 from autolab.compare.question import OneAtATime
@@ -98,11 +99,15 @@ class CandidateAnswer:
 
 @dataclass(frozen=True)
 class ComparisonAnswer:
-    """What is printed. `problem` says why no candidate was measured, in one line; empty if one was."""
+    """What is printed. `problem` says why no candidate was measured, in one line; empty if one was.
+
+    `figure` is the file with the figure, None if there is none.
+    """
 
     outcome: Outcome
     candidates: tuple[CandidateAnswer, ...]
     problem: str = ""
+    figure: Path | None = None
 
     @property
     def exit_code(self) -> int:
@@ -215,6 +220,8 @@ def lines_of(answer: ComparisonAnswer) -> Iterator[str]:
             f" {question.pairs} pairs resolve {derived.delta:g}"
         )
     yield from _notes(outcome)
+    if answer.figure is not None:
+        yield f"figure: {answer.figure}"
     if outcome.budget_spent:
         yield "the budget is spent; the same command with a larger --budget goes on from here"
     elif outcome.ending is Ending.PAUSED:
@@ -326,5 +333,6 @@ def value_of(answer: ComparisonAnswer) -> dict[str, object]:
         "shared": list(question.shared),
         "time_limit_s": None if limit is None else limit.seconds,
         "seed": outcome.conditions.seed.as_json(),
+        "figure": None if answer.figure is None else str(answer.figure),
         "candidates": candidates,
     }
