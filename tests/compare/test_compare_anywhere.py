@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
-from adoption_kit import repository
+from adoption_kit import clone, commit, repository
 from lab_kit import Finished, LabKit
 
 pytestmark = pytest.mark.process
@@ -101,3 +102,48 @@ def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
     ended = LabKit(tmp_path, tmp_path / "count.txt").autolab("compare")
     assert (ended.code, ended.out) == (1, "")
     assert "not in a git repository" in ended.err
+
+
+def refused(kit: LabKit, *words: str, code: int) -> str:
+    """The one line of a refusal that comes before the training is looked at."""
+    ended = compare(kit, *words)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (code, "", 1), ended.out + ended.err
+    return ended.err
+
+
+def test_a_repository_without_two_versions_is_refused_before_anything_runs(kit: LabKit, tmp_path: Path) -> None:
+    bare = LabKit(tmp_path / "bare.git", kit.counter)
+    kit.git("clone", "--quiet", "--bare", ".", str(bare.root))
+    assert "a bare repository, which has no checkout; git clone it" in refused(bare, code=1)
+    (tmp_path / "unborn").mkdir()
+    unborn = LabKit(tmp_path / "unborn", kit.counter)
+    unborn.git("init", "--quiet")
+    assert "has no commit yet" in refused(unborn, code=1)
+    commit(kit, {"notes.md": "second\n"})
+    shallow = clone(kit, tmp_path / "shallow", "--depth", "1")
+    assert "git fetch --unshallow" in refused(shallow, "HEAD~1", code=2)
+    assert "'HEAD~7' names no commit here; git log" in refused(kit, "HEAD~7", code=2)
+
+
+def test_a_working_tree_that_is_no_version_is_refused_with_the_way_out(kit: LabKit, tmp_path: Path) -> None:
+    kit.git("switch", "--quiet", "-c", "other")
+    commit(kit, {"notes.md": "other\n"})
+    kit.git("switch", "--quiet", "main")
+    commit(kit, {"notes.md": "main\n"})
+    merge = subprocess.run(["git", "merge", "other"], cwd=kit.root, capture_output=True, check=False)
+    assert merge.returncode == 1
+    assert "notes.md: unmerged in the working tree; resolve the conflict, or name a version" in refused(kit, code=2)
+    kit.git("merge", "--abort")
+    part = repository(tmp_path / "part", {"layers.py": "WIDTH = 1\n"})
+    kit.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(part.root), "part")
+    kit.git("commit", "--quiet", "--message", "part")
+    (kit.root / "part" / "layers.py").write_text("WIDTH = 2\n")
+    assert "part: a submodule with changes: commit them there, and git add part" in refused(kit, code=1)
+
+
+def test_without_a_training_command_the_flag_is_named(tmp_path: Path) -> None:
+    kit = repository(tmp_path / "notes", {"notes.md": "no training\n"})
+    (kit.root / "notes.md").write_text("changed\n")
+    ended = compare(kit)
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.out + ended.err
+    assert "--train-command: missing" in ended.err

@@ -19,9 +19,8 @@ from autolab.compare.comparison_figure import draw_comparison
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
 from autolab.compare.training_config import places_of, training_config
-from autolab.compare.versions import VersionRequest, resolve
+from autolab.compare.versions import VersionRequest, open_checkout, resolve
 from autolab.errors import LabError
-from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
 
 
@@ -83,11 +82,12 @@ def compare(
     """
     allowance = question.allowance()
     tell = Plain(print_aside if json or markdown else print_line)
+    # Before the training is looked at, which takes a while.
+    first, others = resolve(open_checkout(dir), VersionRequest(base, candidate, patch, set, aa))
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
     config = _in_force(config, question)
     # At a higher level each training has its own, or none.
     shared = places_of(root) if config.containment == "none" else ()
-    first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set, aa))
     ask = AskedComparison(
         base=asked(first),
         candidates=tuple(asked(other) for other in others),
