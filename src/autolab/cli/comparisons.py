@@ -15,13 +15,17 @@ from autolab.cli.session import print_aside, print_line, print_result, watched_c
 from autolab.cli.view import Plain
 from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
+from autolab.compare.base_evaluator import with_evaluator
 from autolab.compare.comparison_figure import draw_comparison
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
 from autolab.compare.training_config import places_of, training_config
 from autolab.compare.versions import VersionRequest, open_checkout, resolve
 from autolab.errors import LabError
+from autolab.lab.create import COMPARISONS
+from autolab.lab.git import common_dir
 from autolab.lab.schemas.config import Config
+from autolab.trials.containment import require_level
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class QuestionFlags:
         pairs: Pairs at most.
         alpha: How often a candidate without a gain may be called better.
         containment: What programs may do. Two versions of your own run with your rights by default.
+        evaluator: A committed eval.py of BASE that measures both versions, with predict.py and the data beside it.
         one_at_a_time: Never run two trainings side by side. It is always so with a metric of time or speed.
     """
 
@@ -44,6 +49,7 @@ class QuestionFlags:
     pairs: Annotated[int, option("N")] = 24
     alpha: Annotated[float, option("NUMBER")] = 0.005
     containment: Annotated[Literal["full", "partial", "none"] | None, option("{full,partial,none}")] = None
+    evaluator: Annotated[Path | None, option("FILE")] = None
     one_at_a_time: Switch = False
 
     def allowance(self) -> Allowance:
@@ -83,9 +89,13 @@ def compare(
     allowance = question.allowance()
     tell = Plain(print_aside if json or markdown else print_line)
     # Before the training is looked at, which takes a while.
-    first, others = resolve(open_checkout(dir), VersionRequest(base, candidate, patch, set, aa))
+    git = open_checkout(dir)
+    first, others = resolve(git, VersionRequest(base, candidate, patch, set, aa))
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
+    if question.evaluator is not None:
+        config = with_evaluator(git, first, config, question.evaluator)
     config = _in_force(config, question)
+    require_level(config, common_dir(root) / "autolab" / COMPARISONS)
     # At a higher level each training has its own, or none.
     shared = places_of(root) if config.containment == "none" else ()
     ask = AskedComparison(

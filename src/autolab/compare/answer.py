@@ -237,7 +237,12 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     if question.one_at_a_time is not None:
         why = _ONE_AT_A_TIME[question.one_at_a_time].format(metric=question.metric, shared=", ".join(question.shared))
         yield f"one training at a time: {why}"
-    yield f"containment {conditions.containment}: {_RIGHTS[conditions.containment]}"
+    rights = _RIGHTS[conditions.containment]
+    if conditions.evaluator is not None:
+        yield f"evaluator: {conditions.evaluator} of {question.base.label} measured all versions"
+        if conditions.containment == "none":
+            rights += ", the labels in reach"
+    yield f"containment {conditions.containment}: {rights}"
 
 
 def line_of(answer: ComparisonAnswer, candidate: CandidateAnswer) -> str:
@@ -329,6 +334,7 @@ def value_of(answer: ComparisonAnswer) -> dict[str, object]:
         "key": outcome.key,
         "ended": outcome.ending is Ending.DONE,
         "containment": outcome.conditions.containment,
+        "evaluator": outcome.conditions.evaluator,
         "one_at_a_time": question.one_at_a_time,
         "shared": list(question.shared),
         "time_limit_s": None if limit is None else limit.seconds,
