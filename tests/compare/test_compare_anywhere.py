@@ -147,3 +147,37 @@ def test_without_a_training_command_the_flag_is_named(tmp_path: Path) -> None:
     ended = compare(kit)
     assert (ended.code, ended.err.count("\n")) == (2, 1), ended.out + ended.err
     assert "--train-command: missing" in ended.err
+
+
+FILES = """\
+import os
+import random
+
+random.seed(int(os.environ["AUTOLAB_SEED"]))
+assert not os.path.exists("ignored.py"), "a file that git ignores"
+print(f"val loss {(not os.path.exists('extra.py')) + random.random() / 10:.4f}")
+"""
+
+
+def test_untracked_files_belong_to_the_candidate_and_ignored_ones_do_not(tmp_path: Path) -> None:
+    kit = repository(tmp_path / "own", {"train.py": FILES, ".gitignore": "ignored.py\n"})
+    for name in ("extra.py", "ignored.py"):
+        (kit.root / name).write_text("")
+    ended = compare(kit, "--metric", "val loss", "--probe-seconds", "0")
+    assert ended.code == 0, ended.out + ended.err
+    assert "better: val loss " in ended.out
+
+
+def test_the_difference_that_the_noise_gave_is_drawn_once(kit: LabKit) -> None:
+    (kit.root / "train.py").write_text(TRAIN.replace("default=0.05", "default=0.2"))
+    ended = compare(kit, "--metric", "val loss", "--probe-seconds", "0", "--budget", "5 trials", "--json")
+    assert ended.code == 6, ended.err
+    first = json.loads(ended.out)
+    (derived,) = kit.store.glob("compare/*/derived.json")
+    stored = json.loads(derived.read_text())
+    assert stored["delta"] == first["delta"]
+    # A call that measured the noise again would write it anew.
+    derived.write_text(json.dumps(stored | {"delta": 0.25}))
+    again = compare(kit, "--json")
+    assert json.loads(again.out)["delta"] == 0.25, again.err
+    assert derived.read_text() == json.dumps(stored | {"delta": 0.25})
