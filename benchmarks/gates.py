@@ -40,7 +40,7 @@ from in_process import EFFECT, METRIC, drawn
 from scipy.stats import ttest_ind
 
 from autolab.compare.answer import answer_of
-from autolab.compare.paired_runs import Allowance, run_comparison
+from autolab.compare.paired_runs import Allowance, ComparisonPhase, run_comparison
 from autolab.compare.question import AskedComparison, asked
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.lab.git import Git
@@ -78,6 +78,9 @@ class Silent:
     """A view that shows nothing."""
 
     def __call__(self, line: str) -> None:
+        pass
+
+    def phase(self, phase: ComparisonPhase) -> None:
         pass
 
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:

@@ -126,7 +126,7 @@ def test_the_gain_so_far_is_that_of_the_pairs_a_rule_reads_in_the_direction_of_g
     run = Run(over("baseline-s0", loss=0.5), over("gelu-s0", loss=0.4), over("baseline-s2"), over("gelu-s2", loss=9.0))
     (pairs,) = run.watch.progress().pairs
     assert (pairs.done, pairs.planned, pairs.arm, pairs.baseline) == (1, 3, "gelu", "baseline")
-    assert pairs.gain == pytest.approx(0.1)
+    assert pairs.gain is not None and pairs.gain.mean == pytest.approx(0.1)
 
 
 def test_where_a_rule_may_decide_early_counts_and_time_left_are_at_most_that() -> None:

@@ -16,7 +16,14 @@ from pathlib import Path, PurePosixPath
 
 from autolab.adoption import answers, asks_git, earlier_run
 from autolab.adoption.answers import UNKNOWN, MetricAnswer
-from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, likely_metrics, settings_of
+from autolab.adoption.detection import (
+    AdoptionRequest,
+    Setting,
+    has_clear_metric,
+    is_clear_once_it_runs,
+    likely_metrics,
+    settings_of,
+)
 from autolab.adoption.earlier_run import EarlierAdoption, EarlierRun, RunConditions, conditions_of, record_of, restored
 from autolab.adoption.filtered_files import FilteredFiles, filtered_files, note_of, refuse_read
 from autolab.adoption.first_run import FirstRun, run_program
@@ -362,6 +369,8 @@ def _with_metric_of_run(plan: _Plan, run: FirstRun, talk: _Talk) -> list[Setting
     """The settings with the metric that the run showed. UsageError: it is not clear which one decides."""
     ask = talk.ask
     if run.missing:
+        if not any(direction_of(row.series.name) for row in run.proposals()) and is_clear_once_it_runs(plan.program):
+            return run.settings
         # A user is not asked about half of a run.
         ask = refuse(talk.tell)
         if not run.proposals() and not likely_metrics(plan.program)[1]:

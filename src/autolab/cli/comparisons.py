@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from autolab.cli import flags
 from autolab.cli.flags import AdoptionFlags, Switch, option
@@ -19,12 +19,14 @@ from autolab.compare.base_evaluator import with_evaluator
 from autolab.compare.comparison_figure import draw_comparison
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
-from autolab.compare.training_config import places_of, training_config
+from autolab.compare.training_config import places_of, refuse_settings, training_config
 from autolab.compare.versions import VersionRequest, open_checkout, resolve
-from autolab.errors import LabError
+from autolab.errors import LabError, UsageError
 from autolab.lab.create import COMPARISONS
 from autolab.lab.git import common_dir
 from autolab.lab.schemas.config import Config
+from autolab.stats.finite import LIMIT
+from autolab.stats.rules import FIRST
 from autolab.trials.containment import require_level
 
 
@@ -33,13 +35,13 @@ class QuestionFlags:
     """What is asked, and what it may cost.
 
     Args:
-        budget: Stop after so much: "2h", "30min" or "40 trials".
+        budget: Stop after so much: 2h, 30min, or "40 trials". A later call with a larger one goes on.
         confirm: Measure a gain once more on fresh seeds.
-        require: Ask whether the candidate is not worse by delta, as a merge gate does.
-        pairs: Pairs at most.
+        require: not-worse: ask whether a loss of --delta or more is ruled out, as a merge gate does.
+        pairs: Pairs at most, from 3 on. More of them resolve a smaller difference.
         alpha: How often a candidate without a gain may be called better.
-        containment: What programs may do. Two versions of your own run with your rights by default.
-        evaluator: A committed eval.py of BASE that measures both versions, with predict.py and the data beside it.
+        containment: What the programs may do. By default they run with your rights, as you would run them.
+        evaluator: A committed eval.py of BASE that measures all versions, with predict.py and the data beside it.
         one_at_a_time: Never run two trainings side by side. It is always so with a metric of time or speed.
     """
 
@@ -52,46 +54,80 @@ class QuestionFlags:
     evaluator: Annotated[Path | None, option("FILE")] = None
     one_at_a_time: Switch = False
 
+    def check(self) -> None:
+        """UsageError for a number that no comparison can have."""
+        if self.pairs < FIRST:
+            raise UsageError(f"--pairs: {self.pairs} pairs decide nothing; give at least {FIRST}")
+        if not 1e-9 <= self.alpha < 0.5:
+            raise UsageError(f"--alpha: {self.alpha:g} is no error rate; give a number such as 0.005, below 0.5")
+
     def allowance(self) -> Allowance:
         if self.budget is None:
             return Allowance()
         return allowance_of(self.budget, "--budget")
 
 
+@dataclass(frozen=True)
+class TrainingFlags(AdoptionFlags):
+    """How the training runs, in a repository without a lab. What you leave out is detected, printed and kept.
+
+    Args:
+        delta: The smallest difference worth having, in units of the metric, such as 0.01; else what --pairs resolve.
+        probe_seconds: Try the training for so long at the first call (60 if left out); 0 does not try it.
+    """
+
+    delta: Annotated[float | None, option("NUMBER")] = None
+    probe_seconds: Annotated[float | None, option("SECONDS")] = None
+
+    def check(self) -> None:
+        """UsageError for a difference that none can be."""
+        if self.delta is not None and not 0 < self.delta < LIMIT:
+            raise UsageError(f"--delta: {self.delta:g} is no least difference; give a number above 0, such as 0.01")
+
+
 def compare(
-    base: Positional[Annotated[str, option("BASE")]] = "HEAD",
-    candidate: Positional[Annotated[tuple[str, ...], option("CANDIDATE ...")]] = (),
+    base: Positional[Annotated[str, option("[BASE]")]] = "HEAD",
+    candidate: Positional[Annotated[tuple[str, ...], option("[CANDIDATE ...]")]] = (),
     /,
     *,
-    patch: Annotated[tuple[Path, ...], option("FILE ...")] = (),
-    set: Annotated[tuple[str, ...], option("KEY=VALUE ...")] = (),
+    patch: Annotated[UseAppendAction[tuple[Path, ...]], option("FILE")] = (),
+    set: Annotated[UseAppendAction[tuple[str, ...]], option("KEY=VALUE")] = (),
     question: Annotated[QuestionFlags, OmitArgPrefixes],
-    training: Annotated[AdoptionFlags, OmitArgPrefixes],
+    training: Annotated[TrainingFlags, OmitArgPrefixes],
     aa: Switch = False,
     markdown: Switch = False,
-    dir: flags.LabFolder = Path("."),
+    dir: Annotated[Path, option("DIR", help="A folder of the repository, if it is not this one.")] = Path("."),
     json: flags.Json = False,
     plain: flags.Plain = False,
 ) -> int:
     """Compare versions of a training over paired seeds until it is known whether one is better.
 
-    Ends with exit code 0 if a candidate is better, 5 if there is no gain, 6 if the budget was spent before that was
-    known, 7 if it is worse.
+    Works in any git repository with a training command. The same call goes on after Ctrl-C, or answers at once.
+
+    Exit codes: 0 better, or not worse with --require; 5 no gain; 6 undecided; 7 worse; 1 error; 2 wrong usage.
 
     Args:
         base: The version that the others are compared with: a revision of git.
         candidate: Revisions to compare; by default the working tree with its uncommitted changes.
-        patch: A patch against BASE, as a candidate.
-        set: Settings of the candidate, such as lr=0.003, with the code of BASE.
+        patch: A patch against BASE, as a candidate. Repeatable.
+        set: A setting of the training, such as lr=0.003: one candidate, with the code of BASE. Repeatable.
         aa: Compare BASE with itself, to see how this comparison behaves where there is no gain.
         markdown: Print the answer for a merge request.
     """
+    question.check()
+    training.check()
+    if json and markdown:
+        raise UsageError("compare: --json or --markdown, not both")
+    if not dir.is_dir():
+        raise UsageError(f"--dir: {dir} is no folder")
     allowance = question.allowance()
     tell = Plain(print_aside if json or markdown else print_line)
     # Before the training is looked at, which takes a while.
     git = open_checkout(dir)
     first, others = resolve(git, VersionRequest(base, candidate, patch, set, aa))
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
+    if set:
+        refuse_settings(config)
     if question.evaluator is not None:
         config = with_evaluator(git, first, config, question.evaluator)
     config = _in_force(config, question)
@@ -111,7 +147,7 @@ def compare(
         one_at_a_time=_one_at_a_time(question, shared),
         shared=shared,
     )
-    with watched_comparison(config, plain, json or markdown) as (view, stop):
+    with watched_comparison(ask, allowance, plain, json or markdown) as (view, stop):
         answer = answer_of(run_comparison(root, config, ask, allowance, view, stop))
     answer = replace(answer, figure=draw_comparison(answer))
     # Whoever reads a document gets it also where all candidates failed.

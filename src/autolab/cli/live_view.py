@@ -14,8 +14,12 @@ from typing import Self
 from rich import live
 from rich.console import Console
 
-from autolab.cli.board import VERDICTS, Board, log_row
+from autolab.cli.board import VERDICTS, Board
+from autolab.cli.comparison_board import ComparisonBoard
+from autolab.cli.comparison_view import ComparisonState
+from autolab.cli.picture import Picture, log_row
 from autolab.cli.view import in_foreground
+from autolab.compare.paired_runs import ComparisonPhase
 from autolab.lab.redaction import clean
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Budget
@@ -26,12 +30,12 @@ from autolab.trials.progress import JudgedIteration, Progress, outcome
 SHOW_CURSOR, HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 
 
-class LiveView(live.Live):
-    """A `View` on the terminal of standard output. rich's refresh thread draws it four times a second."""
+class LivePicture(live.Live):
+    """A picture on the terminal of standard output. rich's refresh thread draws it four times a second."""
 
-    def __init__(self, budget: Budget, judged: Iterable[JudgedIteration]) -> None:
-        self.board = Board(budget, list(itertools.islice(judged, VERDICTS)))
-        super().__init__(self.board, console=Console(highlight=False), transient=True)
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+        super().__init__(picture, console=Console(highlight=False), transient=True)
         self._notes = {""}
         """Messages of completed trials that were printed: many trials may share one, which is a line only once."""
         self._terminal = sys.stdout.fileno()
@@ -55,32 +59,25 @@ class LiveView(live.Live):
 
     def __call__(self, line: str) -> None:
         line = clean(line)
-        self.board.note(line)
+        self._picture.note(line)
         with self._lock:
             self._fit()
             self.console.print(log_row(line))
 
-    def stage(self, state: State, campaign: Campaign, title: str) -> None:
-        self.board.begin(state, campaign, title)
-
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:
-        self.board.progress = progress
+        self._picture.progress = progress
         if ended is None:
             return
         repeated = ended.message in self._notes
         self._notes.add(ended.message)
         if ended.outcome is TrialOutcome.COMPLETED and repeated:
             # Not a line above: its numbers stay in the tables.
-            self.board.note(clean(outcome(ended)))
+            self._picture.note(clean(outcome(ended)))
         else:
             self(outcome(ended))
 
-    def judged(self, judged: JudgedIteration) -> None:
-        others = [verdict for verdict in self.board.verdicts if verdict.iteration_id != judged.iteration_id]
-        self.board.verdicts = [judged, *others][:VERDICTS]
-
     def pause(self) -> None:
-        self.board.pausing = True
+        self._picture.pausing = True
 
     def refresh(self) -> None:
         # If the terminal is gone, the loop's own next line says so; the refresh thread must not.
@@ -97,7 +94,7 @@ class LiveView(live.Live):
         os.kill(os.getpid(), number)
         signal.signal(number, self._suspend)
         self._echo(False)
-        os.write(self._terminal, HIDE_CURSOR + b"\n" * len(self.board.widths))
+        os.write(self._terminal, HIDE_CURSOR + b"\n" * len(self._picture.widths))
 
     def _echo(self, on: bool) -> None:
         """Restore the terminal's echo, or switch it off: typed characters would land in the picture."""
@@ -119,10 +116,41 @@ class LiveView(live.Live):
         columns, rows = os.get_terminal_size(self._terminal)
         # A terminal that does not know its size says 0.
         columns, rows = columns or 80, rows or 24
-        widths = self.board.widths
+        widths = self._picture.widths
         if columns < self.console.width and widths:
             # Rows of the terminal that each row of the picture takes now, rounded up.
             height = sum(max(1, -(-width // columns)) for width in widths)
             up = f"\x1b[{height - 1}A" if height > 1 else ""
             self.console.file.write(f"\r{up}\x1b[J" + "\n" * (len(widths) - 1))
         self.console.size = (columns, rows)
+
+
+class LiveView(LivePicture):
+    """The `View` of a loop."""
+
+    def __init__(self, budget: Budget, judged: Iterable[JudgedIteration]) -> None:
+        self.board = Board(budget, list(itertools.islice(judged, VERDICTS)))
+        super().__init__(self.board)
+
+    def stage(self, state: State, campaign: Campaign, title: str) -> None:
+        self.board.begin(state, campaign, title)
+
+    def judged(self, judged: JudgedIteration) -> None:
+        others = [verdict for verdict in self.board.verdicts if verdict.iteration_id != judged.iteration_id]
+        self.board.verdicts = [judged, *others][:VERDICTS]
+
+
+class LiveComparison(LivePicture):
+    """The `ComparisonView` of a terminal."""
+
+    def __init__(self, state: ComparisonState) -> None:
+        self._state = state
+        super().__init__(ComparisonBoard(state))
+
+    def phase(self, phase: ComparisonPhase) -> None:
+        self._picture.progress = None
+        self._state.begin(phase)
+
+    def trials(self, progress: Progress, ended: Trial | None = None) -> None:
+        self._state.take(progress, ended)
+        super().trials(progress, ended)

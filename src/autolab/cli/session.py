@@ -21,7 +21,9 @@ from autolab.lab.schemas.experiment import Finding
 from autolab.trials.progress import JudgedIteration, View
 
 if TYPE_CHECKING:
-    from autolab.cli.live_view import LiveView
+    from autolab.cli.live_view import LiveComparison, LiveView
+    from autolab.compare.paired_runs import Allowance, ComparisonView
+    from autolab.compare.question import AskedComparison
 
 
 def print_findings(findings: list[Finding], as_json: bool) -> int:
@@ -118,19 +120,24 @@ def watched(lab: Lab, config: Config, plain: bool, as_json: bool = False) -> Ite
     """
     view = Plain(print_aside) if as_json else choose_view(lab, config, plain)
     # Left in reverse order: the view gives the terminal back while signals are still handled.
-    with _PauseRequests(lab, view) as stop, view:
+    with _PauseRequests(lab, view.pause) as stop, view:
         yield view, stop
 
 
 @contextlib.contextmanager
-def watched_comparison(config: Config, plain: bool, as_json: bool) -> Iterator[tuple[View, Callable[[], bool]]]:
+def watched_comparison(
+    question: AskedComparison, allowance: Allowance, plain: bool, as_document: bool
+) -> Iterator[tuple[ComparisonView, Callable[[], bool]]]:
     """As `watched`, of a comparison, which is no command of a lab."""
-    view: Plain | LiveView = Plain(print_aside) if as_json else Plain(print_line)
-    if not as_json and not plain and can_draw():
-        from autolab.cli.live_view import LiveView
+    from autolab.cli.comparison_view import ComparisonState, PlainComparison
 
-        view = LiveView(config.budget, ())
-    with _PauseRequests(None, view) as stop, view:
+    state = ComparisonState(question, allowance)
+    view: PlainComparison | LiveComparison = PlainComparison(state, print_aside if as_document else print_line)
+    if not as_document and not plain and can_draw():
+        from autolab.cli.live_view import LiveComparison
+
+        view = LiveComparison(state)
+    with _PauseRequests(None, view.pause) as stop, view:
         yield view, stop
 
 
@@ -166,8 +173,9 @@ class _PauseRequests:
     `lab` is None for a command without one, which `autolab stop` does not reach.
     """
 
-    def __init__(self, lab: Lab | None, view: View) -> None:
-        self._lab, self._view = lab, view
+    def __init__(self, lab: Lab | None, say: Callable[[], None]) -> None:
+        """`say` tells the user that the request was heard."""
+        self._lab, self._say = lab, say
         self._is_pausing = False
 
     def __enter__(self) -> Callable[[], bool]:
@@ -188,11 +196,11 @@ class _PauseRequests:
         # A request of `autolab stop` names the command that it means: one that came too late must not stop the next.
         if self._lab is not None and self._lab.asked_to_stop(self._command):
             self._is_pausing = True
-            self._view.pause()
+            self._say()
         return self._is_pausing
 
     def _handle(self, number: int, _: object) -> None:
         if self._is_pausing:
             raise KeyboardInterrupt
         self._is_pausing = True
-        self._view.pause()
+        self._say()

@@ -7,15 +7,20 @@ import re
 from autolab.compare.paired_runs import Allowance
 from autolab.errors import UsageError
 
-_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(trials?|h|min|s)")
-_SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)")
+_TRIALS = re.compile(r"(\d+)\s*trials?")
+_SECONDS = {"d": 86400.0, "h": 3600.0, "min": 60.0, "s": 1.0}
 
 
 def allowance_of(budget: str, name: str) -> Allowance:
     """The caps that `budget` says. UsageError, which calls the option `name`: it is neither a time nor trials."""
-    match = _BUDGET.fullmatch(budget.strip())
-    if match is None:
-        raise UsageError(f'{name}: {budget!r} is neither a time such as 2h nor a number such as "40 trials"')
-    if match[2].startswith("trial"):
-        return Allowance(trials=int(float(match[1])))
-    return Allowance(seconds=float(match[1]) * _SECONDS[match[2]])
+    text = budget.strip()
+    trials, time = _TRIALS.fullmatch(text), _TIME.fullmatch(text)
+    if trials is not None and int(trials[1]):
+        return Allowance(trials=int(trials[1]))
+    if time is not None and float(time[1]):
+        return Allowance(seconds=float(time[1]) * _SECONDS[time[2]])
+    ways = '2h, 30min or "40 trials"'
+    if text.isdecimal() and int(text):
+        ways = f'"{text} trials", {text}min or {text}h'
+    raise UsageError(f"{name}: {budget!r} is no time and no number of trials; give {ways}")

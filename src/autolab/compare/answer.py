@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from autolab.compare.paired_runs import Outcome
-from autolab.compare.question import OneAtATime
+from autolab.compare.question import OneAtATime, Require
 from autolab.errors import ExitCode
 from autolab.lab.schemas.experiment import Interval, Trial
 from autolab.lab.schemas.outcomes import Verdict
@@ -180,9 +180,14 @@ def _standing(outcome: Outcome, ruling: rules.Ruling) -> Standing:
     # One training of each version decides nothing, whichever of the two has the better number.
     if ruling.reason == "deterministic" and ruling.action is rules.RuleAction.FUTILE:
         return Standing.UNDECIDED
-    if ruling.action is not rules.RuleAction.KEEP:
-        return _ACTIONS[ruling.action]
-    return Standing.NOT_WORSE if outcome.question.require == "not_worse" else Standing.BETTER
+    return standing_of(outcome.question.require, ruling.action)
+
+
+def standing_of(require: Require, action: rules.RuleAction) -> Standing:
+    """The answer that the rule's action is; CONTINUE after the last pair, or before, is undecided."""
+    if action is not rules.RuleAction.KEEP:
+        return _ACTIONS[action]
+    return Standing.NOT_WORSE if require == "not_worse" else Standing.BETTER
 
 
 def _is_confirmed(outcome: Outcome, name: str) -> bool | None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from autolab import files
 from autolab.compare.question import (
@@ -42,7 +43,7 @@ from autolab.stats.seeds import confirmation_seeds, search_seeds
 from autolab.trials import measurement
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
 from autolab.trials.measurement import Ending, Measured
-from autolab.trials.progress import View
+from autolab.trials.progress import RunView
 from autolab.trials.run_record import NAMES, RunObserver, RunRecord, RunSpec
 
 NOISE_SEEDS = 3
@@ -61,7 +62,7 @@ class Allowance:
 
 
 @dataclass(frozen=True)
-class Conditions:
+class TrainingConditions:
     """How the trainings ran: the containment level, the limit of one training after the warm-up (None before it), what
     was seen of the seed, and the evaluator of the base (None: the trainings report their own numbers)."""
 
@@ -69,6 +70,28 @@ class Conditions:
     time_limit: TimeLimit | None
     seed: SeedEffect
     evaluator: str | None = None
+
+
+@dataclass(frozen=True)
+class ComparisonPhase:
+    """A run of a comparison that begins or goes on: WARM_UP, NOISE, SEARCH (the pairs) or CONFIRM.
+
+    `trials` and `seconds` are what all trainings have cost so far, `used_s` what counts against a time budget. `delta`
+    is the least difference worth having, None before it is known.
+    """
+
+    kind: RunKind
+    trials: int
+    seconds: float
+    used_s: float
+    delta: float | None
+
+
+class ComparisonView(RunView, Protocol):
+    """What a user sees of a comparison."""
+
+    def phase(self, phase: ComparisonPhase) -> None:
+        """A phase begins; also one that is over already, of which nothing runs any more."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +107,7 @@ class Outcome:
     question: AskedComparison
     key: str
     folder: Path
-    conditions: Conditions
+    conditions: TrainingConditions
     spent: int
     seconds: float
     delta: float | None = None
@@ -97,7 +120,12 @@ class Outcome:
 
 
 def run_comparison(
-    root: Path, config: Config, question: AskedComparison, allowance: Allowance, view: View, stop: Callable[[], bool]
+    root: Path,
+    config: Config,
+    question: AskedComparison,
+    allowance: Allowance,
+    view: ComparisonView,
+    stop: Callable[[], bool],
 ) -> Outcome:
     """Measure until the answer is known, the budget is spent, or the user asks to stop.
 
@@ -114,7 +142,7 @@ def run_comparison(
                 question=question,
                 key="",
                 folder=shared,
-                conditions=Conditions(config.containment, None, SeedEffect()),
+                conditions=TrainingConditions(config.containment, None, SeedEffect()),
                 spent=0,
                 seconds=0.0,
             )
@@ -129,7 +157,7 @@ def run_comparison(
 
 
 @contextlib.contextmanager
-def _turn(path: Path, view: View, stop: Callable[[], bool]) -> Iterator[bool]:
+def _turn(path: Path, view: RunView, stop: Callable[[], bool]) -> Iterator[bool]:
     """Hold the lock, once it is free; False: the user asked to stop before."""
     with open(path, "a", encoding="utf-8") as file:
         is_told = False
@@ -163,7 +191,7 @@ class _Comparison:
         key: str,
         folder: Path,
         allowance: Allowance,
-        view: View,
+        view: ComparisonView,
         stop: Callable[[], bool],
     ) -> None:
         self._source, self._config, self._question = source, config, question
@@ -186,18 +214,18 @@ class _Comparison:
         return bytes.fromhex(path.read_text(encoding="utf-8").strip())
 
     def run(self) -> Outcome:
-        warm_up = self._measure(RunKind.WARM_UP, self._warm_up)
+        warm_up = self._measure(RunKind.WARM_UP, self._warm_up, self._question.delta)
         if warm_up.ending is not Ending.DONE:
             return self._outcome(warm_up)
         delta, derived = self._question.delta, None
         if delta is None:
-            noise = self._measure(RunKind.NOISE, self._noise)
+            noise = self._measure(RunKind.NOISE, self._noise, delta)
             if noise.ending is not Ending.DONE or noise.manifest is None:
                 return self._outcome(noise)
             derived = self._derived(noise.manifest)
             delta = derived.delta
         plan = self._plan(delta)
-        search = self._measure(RunKind.SEARCH, lambda _: plan)
+        search = self._measure(RunKind.SEARCH, lambda _: plan, delta)
         trials = self._paired_trials(search.run_id)
         outcome = replace(self._outcome(search), delta=delta, derived=derived, plan=plan, trials=trials)
         if search.ending is not Ending.DONE or not self._question.confirm:
@@ -211,7 +239,7 @@ class _Comparison:
         assert plan.rule is not None
         seeds = confirmation_seeds(self._secret, self._trees, self._question.pairs)
         again = confirmation_plan(plan, lead, plan.rule, seeds)
-        confirm = self._measure(RunKind.CONFIRM, lambda _: again)
+        confirm = self._measure(RunKind.CONFIRM, lambda _: again, plan.delta)
         return replace(
             self._outcome(confirm),
             delta=outcome.delta,
@@ -292,7 +320,8 @@ class _Comparison:
 
     # running
 
-    def _measure(self, kind: RunKind, plan: Callable[[TrialInputs], Plan]) -> Measured:
+    def _measure(self, kind: RunKind, plan: Callable[[TrialInputs], Plan], delta: float | None) -> Measured:
+        self._view.phase(ComparisonPhase(kind, self._spent(), self._seconds(), self._used_s(), delta))
         record = RunRecord(
             ledger=self._ledger,
             store=self._folder,
@@ -317,9 +346,13 @@ class _Comparison:
     def _is_over(self) -> bool:
         """Whether the user asked to stop, or the time is spent."""
         limit = self._allowance.seconds
-        if limit is not None and self._seconds_before + time.monotonic() - self._began >= limit:
+        if limit is not None and self._used_s() >= limit:
             self._budget_spent = True
         return self._stop() or self._budget_spent
+
+    def _used_s(self) -> float:
+        """Seconds that count against a time budget: of earlier calls those of the trials."""
+        return self._seconds_before + time.monotonic() - self._began
 
     def _left(self) -> int | None:
         """Trials that the budget allows from now on."""
@@ -345,7 +378,7 @@ class _Comparison:
                 return ended.trial
         return None
 
-    def _conditions(self) -> Conditions:
+    def _conditions(self) -> TrainingConditions:
         question = self._question
         scale = Scale(question.metric, question.direction, self._config.evaluate is None, bound=None)
         baseline = []
@@ -354,7 +387,7 @@ class _Comparison:
                 baseline.append(ended.trial)
         limit = self._config.train.time_limit_s
         of_config = None if limit is None else self._config.train.time_limit()
-        return Conditions(
+        return TrainingConditions(
             containment=self._config.containment,
             time_limit=of_config or self._time_limit,
             seed=seed_effect(scale, self._warm_up_trial(), baseline),

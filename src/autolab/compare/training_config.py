@@ -18,6 +18,7 @@ from autolab.lab.git import common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.record import Record
+from autolab.trials.setting_flags import takes_flags
 
 NO_DELTA = 1e9
 """Stands for the least difference in a stored configuration: each comparison has its own."""
@@ -72,6 +73,15 @@ def places_of(root: Path) -> tuple[str, ...]:
 
 def _places(root: Path) -> Path:
     return common_dir(root) / "autolab" / COMPARISONS / "shared_places.json"
+
+
+def refuse_settings(config: Config) -> None:
+    """UsageError: a setting would not reach the training, and both versions would be the same one."""
+    if config.train.settings == "flags" and not takes_flags(config.train.command):
+        raise UsageError(
+            f"--set: the training command is a line for a shell, which passes no flag on: {config.train.command};"
+            """ give it "$@" (sh -c 'make train && ./train "$@"' train), or compare a --patch"""
+        )
 
 
 def _names_training(request: AdoptionRequest) -> bool:

@@ -91,7 +91,7 @@ def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
     for patch in request.patches:
         candidates.append(_of_patch(git, base, patch, _arm(patch.stem, candidates)))
     if request.settings:
-        settings = _settings(request.settings)
+        settings = settings_of(request.settings)
         label = " ".join(request.settings)
         candidates.append(Version(_arm(label, candidates), label, base.commit, base.tree, settings))
     if not candidates:
@@ -142,12 +142,15 @@ def _of_patch(git: Git, base: Version, patch: Path, name: str) -> Version:
     return Version(name, patch.name, commit.sha, commit.tree)
 
 
-def _settings(words: Sequence[str]) -> dict[str, JsonValue]:
+def settings_of(words: Sequence[str]) -> dict[str, JsonValue]:
+    """Settings from words `KEY=VALUE`, each value read as YAML. UsageError: a word that is none, or a value."""
     settings: dict[str, JsonValue] = {}
     for word in words:
         match = _SETTING.fullmatch(word)
         if match is None:
             raise UsageError(f"--set: {word!r} is not KEY=VALUE, such as lr=0.003")
+        if match[1] in settings:
+            raise UsageError(f"--set: {match[1]} is given twice; all settings together make one candidate")
         try:
             settings[match[1]], _ = parse_yaml(match[2], "--set")
         except RecordError as error:

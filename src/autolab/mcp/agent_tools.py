@@ -9,7 +9,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal, TypeVar
 
@@ -135,9 +135,10 @@ class AgentTools:
             waiting = [entry for entry in entries if entry.state not in OVER]
             over = [entry for entry in entries if entry.state in OVER]
             status: Told = {
-                "queue": [self._brief(entry) for entry in waiting[:SHOWN]],
+                # Places of one moment: the worker may take the next one meanwhile.
+                "queue": [_brief(entry) | _place(entry, waiting) for entry in waiting[:SHOWN]],
                 "waiting": len(waiting),
-                "over": [self._brief(entry) for entry in over[: -SHOWN - 1 : -1]],
+                "over": [_brief(entry) for entry in over[: -SHOWN - 1 : -1]],
                 "comparisons": len(entries),
                 "trials": sum(entry.trials for entry in entries),
                 "seconds": round(sum(entry.seconds for entry in entries), 1),
@@ -156,7 +157,7 @@ class AgentTools:
             if id:
                 return self._told(self._known(id))
             over = [entry for entry in self._queue.entries() if entry.state in OVER]
-            shown = [self._brief(entry) for entry in over[: -SHOWN - 1 : -1]]
+            shown = [_brief(entry) for entry in over[: -SHOWN - 1 : -1]]
             return self._cleaned({"results": shown, "of": len(over)})
 
         return await _in_time(look, "results: not read in {limit} s; call it again")
@@ -229,26 +230,6 @@ class AgentTools:
             raise UsageError(f"{entry_id!r} is the id of no comparison here; status lists all")
         return entry
 
-    def _place(self, entry: QueueEntry) -> Told:
-        """Where an entry stands in the queue."""
-        waiting = [other for other in self._queue.entries() if other.state not in OVER]
-        ahead = sum(other.number < entry.number for other in waiting)
-        return {"ahead": ahead, "in_queue": len(waiting)}
-
-    def _brief(self, entry: QueueEntry) -> Told:
-        brief: Told = {
-            "id": entry.id,
-            "state": entry.state.value,
-            "base": entry.base.label,
-            "candidate": entry.candidate.label,
-            "trials": entry.trials,
-            "alpha": entry.alpha,
-        }
-        if entry.state in (QueueState.QUEUED, QueueState.RUNNING):
-            brief |= {"decided": False, **self._place(entry)}
-        brief["says"] = entry.line or entry.note
-        return brief
-
     def _told(self, entry: QueueEntry) -> Told:
         """All that an agent may know of a comparison, and what to do next."""
         value: Told = {
@@ -266,7 +247,8 @@ class AgentTools:
             "measured_by": MEASURED,
         }
         if entry.state in (QueueState.QUEUED, QueueState.RUNNING):
-            value |= {"pairs_so_far": entry.pairs, "pairs_at_most": PAIRS, **self._place(entry)}
+            value |= {"pairs_so_far": entry.pairs, "pairs_at_most": PAIRS}
+            value |= _place(entry, self._queue.entries())
         if entry.state is QueueState.DONE:
             value |= {"answer": entry.standing, "says": entry.line, "result": entry.answer}
         elif entry.note:
@@ -302,6 +284,26 @@ def _of_base(git: Git, base: str) -> Version:
     if commit is None:
         raise UsageError(f"base: {base!r} names no commit here; git log --oneline --all shows those there are")
     return Version("baseline", base, commit, git.tree(commit))
+
+
+def _place(entry: QueueEntry, entries: Sequence[QueueEntry]) -> Told:
+    """Where an entry stands among those that are not over."""
+    waiting = [other for other in entries if other.state not in OVER]
+    ahead = sum(other.number < entry.number for other in waiting)
+    return {"decided": False, "ahead": ahead, "in_queue": len(waiting)}
+
+
+def _brief(entry: QueueEntry) -> Told:
+    return {
+        "id": entry.id,
+        "state": entry.state.value,
+        "decided": _is_decided(entry),
+        "base": entry.base.label,
+        "candidate": entry.candidate.label,
+        "trials": entry.trials,
+        "alpha": entry.alpha,
+        "says": entry.line or entry.note,
+    }
 
 
 def _is_decided(entry: QueueEntry) -> bool:

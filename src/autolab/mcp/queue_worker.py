@@ -11,15 +11,14 @@ from collections.abc import Iterator
 
 from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import ComparisonAnswer, answer_of, line_of, value_of
-from autolab.compare.paired_runs import run_comparison
+from autolab.compare.paired_runs import ComparisonPhase, run_comparison
 from autolab.compare.question import AskedComparison
 from autolab.errors import AutolabError
-from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.experiment import Trial
 from autolab.mcp.agent_training import AgentTraining
 from autolab.mcp.comparison_queue import ComparisonQueue, QueueEntry, QueueState
 from autolab.trials.measurement import Ending
-from autolab.trials.progress import JudgedIteration, Progress
+from autolab.trials.progress import Progress
 
 PAIRS = 24
 POLL_S = 1.0
@@ -160,7 +159,7 @@ class _QueueView:
     def __call__(self, line: str) -> None:
         self._queue.update(self._entry.id, note=line.strip())
 
-    def stage(self, state: State, campaign: Campaign, title: str) -> None:
+    def phase(self, phase: ComparisonPhase) -> None:
         pass
 
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:
@@ -172,9 +171,3 @@ class _QueueView:
         pairs = max((pair.done for pair in progress.pairs), default=0)
         seconds = round(self._seconds, 3)
         self._queue.update(self._entry.id, pairs=pairs, trials=self._trials, seconds=seconds, note="")
-
-    def judged(self, judged: JudgedIteration) -> None:
-        pass
-
-    def pause(self) -> None:
-        pass

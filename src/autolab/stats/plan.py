@@ -204,6 +204,20 @@ def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
     )
 
 
+def manual_plan(config: Config, name: str, settings: dict[str, JsonValue], seeds: tuple[int, ...]) -> Plan:
+    """The one arm `name`, which is compared with nothing: the candidate's code over seeds."""
+    return Plan(
+        arms=(PlannedArm(name, "baseline", CANDIDATE, settings),),
+        seeds=seeds,
+        metric=config.metric.primary,
+        direction=config.metric.direction,
+        delta=config.metric.success_delta,
+        rule=None,
+        fixed=True,
+        self_reported=config.evaluate is None,
+    )
+
+
 def reconfirmation_plan(manifest: Manifest) -> Plan:
     """A confirmation's question on its own seeds, to be judged once more. RecordError: the manifest does not say it."""
     plan = _question_of(manifest)

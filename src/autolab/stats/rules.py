@@ -471,6 +471,31 @@ def pairs_wanted(effect: float, rule: StoppingRule, most: int = 400) -> int | No
     return None
 
 
+def likely_pairs(differences: Sequence[float], question: Question) -> int | None:
+    """Pairs in all at which the sequential rule decides if those to come have the mean and deviation of these.
+
+    An outlook for a user who waits, which no decision reads. None: two pairs are not there yet, they do not differ,
+    or the planned pairs would not be enough.
+    """
+    n = len(differences)
+    if n < 2 or min(differences) == max(differences):
+        return None
+    mean, deviation = mean_and_deviation(differences)
+    assert deviation is not None
+    for pairs in range(max(n, FIRST), question.planned + 1):
+        if _t_ruling(_sample(pairs, mean, deviation), question).action is not RuleAction.CONTINUE:
+            return pairs
+    return None
+
+
+def _sample(n: int, mean: float, deviation: float) -> list[float]:
+    """So many values (2 or more) with this mean and this sample deviation."""
+    # Equally far above and below the mean; of an odd number one is the mean itself.
+    half = n // 2
+    distance = deviation * math.sqrt((n - 1) / (2 * half))
+    return [mean] * (n % 2) + [mean - distance] * half + [mean + distance] * half
+
+
 def resolvable_effect(rule: StoppingRule) -> float:
     """The least effect, in deviations of a difference, that `rule.max_pairs` pairs resolve (`pairs_wanted`)."""
     # By bisection: the larger an effect, the fewer pairs it takes.

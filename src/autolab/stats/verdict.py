@@ -144,6 +144,28 @@ def _is_dropped(plan: Plan, trial: Trial | None) -> bool:
     return trial.outcome is not TrialOutcome.TAMPERED and plan.scale.failure(trial) is not None
 
 
+def outlook(plan: Plan, trials: Sequence[Trial]) -> dict[str, int | None]:
+    """By variant, the pairs in all at which the sequential rule is likely to decide (`rules.likely_pairs`)."""
+    rule = plan.rule
+    if rule is None or rule.rule != "sequential":
+        return {}
+    by_cell = settled(trials)
+    likely = {}
+    for arm in plan.variants:
+        pairs = list(_pairs(plan, arm.name, by_cell))
+        scores = _scores(plan, pairs)
+        question = rules.Question(
+            delta=plan.delta,
+            tail=rule.alpha / len(plan.variants),
+            planned=len(plan.seeds),
+            quantum=quantum(plan.metric, _rows(pairs)),
+            rule=rule,
+            scores=scores,
+        )
+        likely[arm.name] = rules.likely_pairs(_differences(plan, *scores.counted), question)
+    return likely
+
+
 def shown_interval(compared: Comparison, plan: Plan, trials: Sequence[Trial]) -> Interval:
     """The gain of a comparison with the interval that goes with its verdict."""
     if compared.verdict is Verdict.SUPPORTED:
@@ -186,16 +208,20 @@ def _ruling(plan: Plan, rule: StoppingRule, pairs: Sequence[Pair]) -> rules.Ruli
     if len(pairs) >= enough and all(map(_alike, pairs[:enough])):
         return _undecided(plan, rule, enough, 0.0)
     scores = _scores(plan, pairs)
-    rows = min((trial.rows for trial in chain(*pairs)), default=0)
     return rules.decide(
         _differences(plan, *scores.counted),
         delta=plan.delta,
         rule=rule,
         planned=len(plan.seeds),
         arms=len(plan.variants),
-        quantum=quantum(plan.metric, rows),
+        quantum=quantum(plan.metric, _rows(pairs)),
         scores=scores,
     )
+
+
+def _rows(pairs: Sequence[Pair]) -> int:
+    """Rows of the evaluation that every trial was scored on; 0 if there is none."""
+    return min((trial.rows for trial in chain(*pairs)), default=0)
 
 
 def _arms(pairs: Sequence[Pair]) -> tuple[list[Trial], list[Trial]]:

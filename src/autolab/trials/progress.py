@@ -16,7 +16,7 @@ from autolab.executors.base import Phase
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.experiment import Hypothesis, Interval, Lesson, Results, Trial
 from autolab.lab.schemas.outcomes import TrialOutcome
-from autolab.stats import verdict
+from autolab.stats import rules, verdict
 from autolab.stats.plan import Plan, PlannedArm, planned_cells
 from autolab.stats.wording import heading, standing
 
@@ -53,13 +53,25 @@ class RunningTrial:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A variant against the first baseline: pairs that the rule reads, and their mean gain in the direction of good."""
+    """A variant against the first baseline: pairs that the rule reads, and their gain in the direction of good.
+
+    `gain` is None before the first pair. Of an open question it has the interval of a keep; of one that is decided
+    otherwise, that of a refutation. `likely`: pairs in all at which the rule likely decides; None if it is not known
+    yet, or the planned ones would not be enough.
+    """
 
     arm: str
     baseline: str
     planned: int
     done: int
-    gain: float | None
+    gain: Interval | None
+    action: rules.RuleAction = rules.RuleAction.CONTINUE
+    likely: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more pairs are to come."""
+        return self.action is rules.RuleAction.CONTINUE and self.done < self.planned
 
 
 @dataclass(frozen=True)
@@ -203,10 +215,21 @@ class Watch:
 
     def _pairs(self) -> Iterator[Pairs]:
         # Pairs as the rule counts them: the longest completed prefix, in seed order.
-        judgement = verdict.judge(self._plan, list(self._trials.values()))
+        trials = list(self._trials.values())
+        judgement, likely = verdict.judge(self._plan, trials), verdict.outlook(self._plan, trials)
         for arm, ruling in judgement.rulings.items():
-            gain = ruling.interval.mean if ruling.pairs else None
-            yield Pairs(arm, self._plan.baseline.name, len(self._plan.seeds), ruling.pairs, gain)
+            gain = ruling.interval
+            if ruling.action not in (rules.RuleAction.CONTINUE, rules.RuleAction.KEEP):
+                gain = verdict.refutation_interval(arm, gain, self._plan, trials)
+            yield Pairs(
+                arm=arm,
+                baseline=self._plan.baseline.name,
+                planned=len(self._plan.seeds),
+                done=ruling.pairs,
+                gain=gain if ruling.pairs else None,
+                action=ruling.action,
+                likely=likely.get(arm),
+            )
 
     def _ends(self, now: float, running: Sequence[RunningTrial], means: Mapping[str, float | None]) -> float | None:
         """When all planned trials may be over, if each takes the mean time of its arm; None before that is known."""
@@ -278,16 +301,20 @@ class JudgedIteration:
         return cls(lesson.iteration_id, lesson.hypothesis_id, lesson.title, verdict, lesson.gain)
 
 
-class View(Protocol):
-    """What a user sees of a command. Called like a function, it prints a line that stays."""
+class RunView(Protocol):
+    """What a user sees of a run. Called like a function, it prints a line that stays."""
 
     def __call__(self, line: str) -> None: ...
 
-    def stage(self, state: State, campaign: Campaign, title: str) -> None:
-        """A stage begins; `title` is the hypothesis's, empty before there is one."""
-
     def trials(self, progress: Progress, ended: Trial | None = None) -> None:
         """The progress of a run: shown when a trial `ended`, when one began, and about once a second."""
+
+
+class View(RunView, Protocol):
+    """What a user sees of a command in a lab."""
+
+    def stage(self, state: State, campaign: Campaign, title: str) -> None:
+        """A stage begins; `title` is the hypothesis's, empty before there is one."""
 
     def judged(self, judged: JudgedIteration) -> None:
         """The current iteration has its verdict."""

@@ -19,7 +19,7 @@ from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, events_
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.stats.plan import Plan
 from autolab.trials.inputs import TrialInputs
-from autolab.trials.progress import View
+from autolab.trials.progress import RunView
 from autolab.trials.stored import StoredTrials
 
 NAMES = {
@@ -30,6 +30,7 @@ NAMES = {
     RunKind.REPRODUCE: "reproduction",
     RunKind.WARM_UP: "warm_up",
     RunKind.NOISE: "noise",
+    RunKind.MANUAL: "manual",
 }
 """How the id of a run begins, by its kind."""
 
@@ -41,7 +42,8 @@ class RunSpec:
     `plan` makes the plan once the inputs are known. `command` is the training's, `{python}` standing for the
     interpreter. `commits`: by the name of the code. `checks`: the results of the candidate's checks, by name.
     `time_limit`: that of a training, if config.yaml sets none; None: that before any calibration. With `one_at_a_time`
-    no trial begins before the last one is over and scored.
+    no trial begins before the last one is over and scored. `description`: what the user says of a run that they
+    ordered.
     """
 
     kind: RunKind
@@ -52,6 +54,7 @@ class RunSpec:
     checks: Mapping[str, str] = field(default_factory=dict)
     time_limit: TimeLimit | None = None
     one_at_a_time: bool = False
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class RunObserver:
     `left` is the number of trials that may still begin or run; None: no cap. Without any left, the run pauses.
     """
 
-    view: View
+    view: RunView
     stop: Callable[[], bool]
     left: Callable[[], int | None] = lambda: None
 
