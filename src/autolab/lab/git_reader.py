@@ -110,6 +110,15 @@ class GitReader(Plumbing):
                 return name
         return None
 
+    def unmerged(self) -> list[str]:
+        """Files of the checkout in which a merge, a rebase or a stash has left conflicts."""
+        fields = self._fields("diff-files", "--name-only", "--diff-filter=U", "-z", user=True)
+        return list(dict.fromkeys(map(os.fsdecode, fields)))
+
+    def is_shallow(self) -> bool:
+        """Whether older commits were not fetched."""
+        return (common_dir(self.root) / "shallow").exists()
+
     def dirty(self, paths: Sequence[str] | None = None, *, run_filters: bool = False) -> list[str]:
         """Paths of the user's checkout with staged, unstaged or untracked changes. Writes nothing.
 
