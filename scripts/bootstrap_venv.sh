@@ -35,5 +35,5 @@ if [ -n "${AUTOLAB_TORCH_INDEX:-}" ]; then
 fi
 echo "bootstrap: installing the pinned stack (torch is large: this can take minutes)" >&2
 venv/bin/pip install --quiet -r requirements-pip.txt
-venv/bin/pip install --quiet -e ".[torch,llm,dev]"
+venv/bin/pip install --quiet -e ".[torch,llm,mcp,dev]"
 touch venv/.stamp

@@ -129,7 +129,7 @@ def files_page(schemas: Mapping[str, Any]) -> str:
 
 TREE_BEGINS, TREE_ENDS = "<!-- tree: made by `make docs` from the first line of each file -->", "<!-- end of tree -->"
 ROOMS = (
-    *("cli", "loop", "compare", "adoption", "reports", "researchers", "trials", "verifiers"),
+    *("cli", "mcp", "loop", "compare", "adoption", "reports", "researchers", "trials", "verifiers"),
     *("ideas", "stats", "executors", "lab", "sandbox"),
 )
 """In the order of the floors. What is not among them stands at the end."""

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src" / "autolab"
 # floor as long as no cycle comes of it. docs/architecture.md quotes this table.
 LAYERS = """
 __main__
-cli
+cli mcp
 loop compare
 adoption
 reports
@@ -58,7 +58,7 @@ READERS_OF_OUTSIDE_DATA = {
 }
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich", "markdown_it", "jinja2"}
-HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices"}
+HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices", "mcp", "mcp_types"}
 
 
 PROTOCOLS = {"base"}
@@ -69,6 +69,7 @@ RESEARCHER_PARTS = ("researchers.base", "researchers.prompts", "researchers.exce
 """What the core may import of the room of researchers, beside its loader and the room's own docstring."""
 PYDANTIC_AI = "pydantic-ai-slim[openai,anthropic]"
 PYDANTIC_AI_BRINGS = {"pydantic-ai", "openai", "anthropic"}
+MCP_BRINGS = {"mcp-types"}
 
 
 def sources(package: Path) -> dict[str, Path]:
@@ -317,7 +318,9 @@ def test_heavy_imports_are_seen(tmp_path: Path) -> None:
 def test_every_third_party_import_is_declared_and_every_dependency_used() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = [*project["dependencies"], *project["optional-dependencies"]["llm"]]
+    named += project["optional-dependencies"]["mcp"]
     declared = {name.split(">")[0].split("=")[0].lower() for name in named} - {PYDANTIC_AI} | PYDANTIC_AI_BRINGS
+    declared |= MCP_BRINGS
     tops = {name.partition(".")[0] for path in sources(PACKAGE).values() for _, name in imported(path)}
     used = {name for name in tops if name not in sys.stdlib_module_names and name != "autolab"}
     packages = {"yaml": "pyyaml", "markdown_it": "markdown-it-py"}

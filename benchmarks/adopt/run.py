@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,20 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 LONGEST_REASON = 160
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What compare.py asks of a repository.
+
+    `flags`: beside the training command. `gain`: [FILE, text, text in its place] of a version that trains better.
+    `comment`: the file that gets one. `base`: as `gain`, committed before, where the repository has nothing to gain.
+    """
+
+    gain: list[str]
+    comment: str
+    flags: str = ""
+    base: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +61,13 @@ class Entry:
     pairs: int = 24
     seconds: int = 3600
     note: str = ""
+    compare: Planted | None = None
 
     @classmethod
     def from_value(cls, name: str, value: dict[str, Any]) -> Entry:
         lists = {key: tuple(value.get(key, ())) for key in ("init", "prepare")}
-        return cls(name, **(value | lists))
+        planted = Planted(**value["compare"]) if "compare" in value else None
+        return cls(name, **(value | lists | {"compare": planted}))
 
 
 @dataclass
@@ -69,13 +86,12 @@ class Result:
     seconds: float = 0.0
 
 
-class Adoption:
-    """One entry in its copy of the checkout."""
+class Clone:
+    """A clone of an entry's checkout in the folder of the work, with a log of the commands that ran in it."""
 
     def __init__(self, entry: Entry, given: argparse.Namespace) -> None:
-        self._entry = entry
-        self._folder = given.work / entry.name
-        self._log = given.work / f"{entry.name}.log"
+        self.folder = given.work / entry.name
+        self.log = given.work / f"{entry.name}.log"
         self._values = {
             "python": str(given.python),
             "datasets": str(given.datasets),
@@ -85,91 +101,106 @@ class Adoption:
         self._checkout = given.repos / entry.folder
         self._patience = given.longest
 
+    def make(self) -> None:
+        self.log.write_text("")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        # A clone has the commit alone: what was built or downloaded in the checkout would hide what is missing.
+        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(self._checkout), str(self.folder)], check=True)
+
+    def filled(self, line: str) -> list[str]:
+        """The words of a line of repositories.yaml."""
+        for name, value in self._values.items():
+            line = line.replace(f"<{name}>", value)
+        return shlex.split(line)
+
+    def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
+        try:
+            done = subprocess.run(
+                words, cwd=self.folder, capture_output=True, text=True, check=False, timeout=self._patience
+            )
+        except subprocess.TimeoutExpired as error:
+            output = error.stdout.decode() if isinstance(error.stdout, bytes) else ""
+            done = subprocess.CompletedProcess(words, 124, output, f"ended after {self._patience} s")
+        with self.log.open("a") as log:
+            log.write(f"$ {shlex.join(words)}\n{done.stdout}{done.stderr}[exit {done.returncode}]\n")
+        return done
+
+    def autolab(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run([sys.executable, "-m", "autolab", *words])
+
+    def output(self, *words: str) -> str:
+        return self.run(list(words)).stdout.strip()
+
+    def prepare(self, lines: tuple[str, ...]) -> str:
+        """Run what the README asks for; the last line of what failed, empty if nothing did."""
+        for line in lines:
+            done = self.run(self.filled(line))
+            if done.returncode:
+                return f"prepare: {last_line_of(done)}"
+        return ""
+
+
+class Adoption:
+    """One entry in its copy of the checkout."""
+
+    def __init__(self, entry: Entry, given: argparse.Namespace) -> None:
+        self._entry = entry
+        self._clone = Clone(entry, given)
+
     def run(self) -> Result:
         entry = self._entry
         result = Result(entry.name, entry.source)
         begin = time.monotonic()
-        self._log.write_text("")
-        self._copy()
-        result.commit = self._output("git", "rev-parse", "--short", "HEAD")
-        for line in entry.prepare:
-            done = self._run(shlex.split(self._filled(line)))
-            if done.returncode:
-                result.reason = f"prepare: {_last_line(done)}"
-                return result
+        self._clone.make()
+        result.commit = self._clone.output("git", "rev-parse", "--short", "HEAD")
+        result.reason = self._clone.prepare(entry.prepare)
+        if result.reason:
+            return result
         self._adopt(result)
         if result.ready:
             self._search(result)
         result.seconds = round(time.monotonic() - begin, 1)
         return result
 
-    def _copy(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        # A clone has the commit alone: what was built or downloaded in the checkout would hide what is missing.
-        subprocess.run(
-            ["git", "clone", "--quiet", "--no-hardlinks", str(self._checkout), str(self._folder)], check=True
-        )
-
     def _adopt(self, result: Result) -> None:
         for line in self._entry.init:
             result.commands += 1
-            words = shlex.split(self._filled(line))
+            words = self._clone.filled(line)
             command = words[1:] if words[0] == "autolab" else ["init", "--from-existing", *words]
-            done = self._autolab(*command)
-            result.ready = done.returncode == 0 and (self._folder / ".autolab" / "config.yaml").exists()
+            done = self._clone.autolab(*command)
+            result.ready = done.returncode == 0 and (self._clone.folder / ".autolab" / "config.yaml").exists()
             missing = [one.strip() for one in done.stdout.split("\n") if one.startswith("  missing:")]
-            result.reason = "" if result.ready else "; ".join(missing) or _last_line(done)
+            result.reason = "" if result.ready else "; ".join(missing) or last_line_of(done)
 
     def _search(self, result: Result) -> None:
         entry = self._entry
-        done = self._autolab("calibrate", "--plain")
-        result.calibrated = "passed" if done.returncode == 0 else _last_line(done)
+        done = self._clone.autolab("calibrate", "--plain")
+        result.calibrated = "passed" if done.returncode == 0 else last_line_of(done)
         if done.returncode or not entry.ideas:
             return
         self._set_budget()
         result.budget = f"{entry.pairs} pairs, {entry.seconds} s a training"
-        done = self._autolab("loop", "--plain", "--max-iterations", str(entry.ideas))
-        result.ideas = _ideas(self._folder)
+        done = self._clone.autolab("loop", "--plain", "--max-iterations", str(entry.ideas))
+        result.ideas = _ideas(self._clone.folder)
         if done.returncode:
-            result.reason = _last_line(done)
+            result.reason = last_line_of(done)
 
     def _set_budget(self) -> None:
-        path = self._folder / ".autolab" / "config.yaml"
+        path = self._clone.folder / ".autolab" / "config.yaml"
         text = path.read_text()
         for key, value in (("max_pairs", self._entry.pairs), ("confirm_pairs", self._entry.pairs)):
             text = re.sub(rf"\b{key}: \d+", f"{key}: {value}", text)
         path.write_text(re.sub(r"\btime_limit_s: \d+", f"time_limit_s: {self._entry.seconds}", text))
 
-    # commands
 
-    def _filled(self, line: str) -> str:
-        for name, value in self._values.items():
-            line = line.replace(f"<{name}>", value)
-        return line
-
-    def _autolab(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self._run([sys.executable, "-m", "autolab", *words])
-
-    def _run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        try:
-            done = subprocess.run(
-                words, cwd=self._folder, capture_output=True, text=True, check=False, timeout=self._patience
-            )
-        except subprocess.TimeoutExpired as error:
-            output = error.stdout.decode() if isinstance(error.stdout, bytes) else ""
-            done = subprocess.CompletedProcess(words, 124, output, f"ended after {self._patience} s")
-        with self._log.open("a") as log:
-            log.write(f"$ {shlex.join(words)}\n{done.stdout}{done.stderr}[exit {done.returncode}]\n")
-        return done
-
-    def _output(self, *words: str) -> str:
-        return self._run(list(words)).stdout.strip()
+def last_line_of(done: subprocess.CompletedProcess[str]) -> str:
+    return last_line(done.stderr or done.stdout) or f"exit code {done.returncode}"
 
 
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line.strip() for line in (done.stderr or done.stdout).split("\n") if line.strip()]
-    last = lines[-1] if lines else f"exit code {done.returncode}"
-    return last.removeprefix("autolab: ")
+def last_line(text: str) -> str:
+    """The last line of an output that holds something; empty if none does."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return lines[-1].removeprefix("autolab: ") if lines else ""
 
 
 def _ideas(lab: Path) -> list[tuple[str, str]]:
@@ -250,8 +281,8 @@ def read_entries(path: Path) -> list[Entry]:
     return [Entry.from_value(name, value) for name, value in yaml.safe_load(path.read_text()).items()]
 
 
-def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description: str, words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repos", type=Path, required=True, help="folder of the checkouts")
     parser.add_argument("--only", nargs="*", help="names of entries")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="Python with torch and the like")
@@ -266,12 +297,24 @@ def main(words: list[str] | None = None) -> int:
         setattr(given, name, getattr(given, name).resolve())
     given.python = given.python.absolute()
     given.work.mkdir(parents=True, exist_ok=True)
-    entries = read_entries(given.table)
-    chosen = [entry for entry in entries if given.only is None or entry.name in given.only]
-    for entry in chosen:
-        if not (given.repos / entry.folder).is_dir():
-            print(f"{entry.name}: {given.repos / entry.folder} is not there; git clone {entry.source}", file=sys.stderr)
+    return given
+
+
+def chosen_entries(entries: list[Entry], given: argparse.Namespace) -> Iterator[Entry]:
+    """Those of `--only` whose checkout is there; of the others it is said."""
+    for entry in entries:
+        if given.only is not None and entry.name not in given.only:
             continue
+        if (given.repos / entry.folder).is_dir():
+            yield entry
+        else:
+            print(f"{entry.name}: {given.repos / entry.folder} is not there; git clone {entry.source}", file=sys.stderr)
+
+
+def main(words: list[str] | None = None) -> int:
+    given = arguments(__doc__ or "", words)
+    entries = read_entries(given.table)
+    for entry in chosen_entries(entries, given):
         result = Adoption(entry, given).run()
         (given.work / f"{entry.name}.json").write_text(json.dumps(asdict(result), indent=1))
         print(f"{entry.name}: {'ready' if result.ready else 'not ready'} {result.reason}", file=sys.stderr)

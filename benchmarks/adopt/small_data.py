@@ -2,7 +2,8 @@
 
     python small_data.py words FOLDER TEXT    train.txt, valid.txt, test.txt (pytorch/examples, word_language_model)
     python small_data.py llmc FOLDER TEXT     a random GPT-2 of 2 layers, a tokenizer of bytes, files of tokens (llm.c)
-    python small_data.py mnist FOLDER         70,000 made-up pictures of ten classes in MNIST's files, below MNIST/raw
+    python small_data.py mnist FOLDER [N]     N (70,000) made-up pictures of ten classes in MNIST's files, one
+                                              of seven for tests, below MNIST/raw
 
 Standard library only. The same text gives the same bytes.
 """
@@ -52,7 +53,7 @@ def llmc(folder: Path, text: str) -> None:
         (place / f"tiny_shakespeare_{name}.bin").write_bytes(content)
 
 
-def mnist(folder: Path) -> None:
+def mnist(folder: Path, pictures: int = 70_000) -> None:
     """Each class has a pattern of its own, each picture one of 40 noisy copies of it."""
     draw = random.Random(0)
     copies: list[list[bytes]] = []
@@ -61,11 +62,11 @@ def mnist(folder: Path) -> None:
         copies.append([bytes(min(255, value + draw.randrange(200)) for value in pattern) for _ in range(40)])
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    for name, count in (("train", 60_000), ("t10k", 10_000)):
+    for name, count in (("train", pictures - pictures // 7), ("t10k", pictures // 7)):
         labels = bytes(draw.randrange(10) for _ in range(count))
-        pictures = b"".join(draw.choice(copies[label]) for label in labels)
+        rows = b"".join(draw.choice(copies[label]) for label in labels)
         head = struct.pack(">iiii", 0x803, count, 28, 28)
-        (raw / f"{name}-images-idx3-ubyte").write_bytes(head + pictures)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(head + rows)
         (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">ii", 0x801, count) + labels)
 
 
@@ -90,6 +91,6 @@ def _parameters() -> list[float]:
 if __name__ == "__main__":
     kind, place, *source = sys.argv[1:]
     if kind == "mnist":
-        mnist(Path(place))
+        mnist(Path(place), *map(int, source))
     else:
         {"words": words, "llmc": llmc}[kind](Path(place), Path(source[0]).read_text())

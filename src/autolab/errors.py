@@ -38,7 +38,8 @@ class ExitCode(IntEnum):
     NO_GAIN = 5
     """`autolab compare`: no gain."""
     UNDECIDED = 6
-    """`autolab compare`: the budget is spent, or the user stopped it, before the answer was known."""
+    """`autolab compare`: the budget is spent, or the user stopped it, before the answer was known; or no seed changes
+    the training, so that no number of pairs makes it known."""
     WORSE = 7
     """`autolab compare`: worse."""
 

@@ -365,7 +365,7 @@ LOSSES = 'print(f"train_loss: {a}")\nprint(f"val_loss: {b}")\nprint(f"steps: {c}
     ("text", "options", "said"),
     [
         ("print(1)\n", {}, "--metric: no metric was found; name the one that decides, such as --metric val_loss"),
-        (LOSSES, {}, "--metric: train.py prints train_loss, val_loss, steps; name the one that decides"),
+        (LOSSES, {}, "--metric: train.py prints train_loss, val_loss; name the one that decides"),
         ("", {"metric": "goodness"}, "--direction: goodness does not say which way is good; give minimize or maximize"),
         ("", {"metric": "error_score"}, "--direction: error_score does not say"),
         ("", {"metric": "loss", "delta": -1.0}, "--delta: -1 is not a positive number"),

@@ -217,7 +217,7 @@ def test_a_short_row_of_the_table_is_noticed_and_written_again(midway: Kept) -> 
     path.write_text("".join([*lines[:2], lines[2][: len(lines[2]) // 2] + "\n", *lines[3:]]))
     verified = kit.autolab("verify")
     assert (
-        verified.code == 1 and "FAIL  table: results.tsv: line 3: does not have the 14 cells of a row" in verified.out
+        verified.code == 1 and "FAIL  table: results.tsv: line 3: does not have the 15 cells of a row" in verified.out
     )
     fixed = kit.autolab("doctor", "--fix")
     assert fixed.code == 0 and "results.tsv: line 3: cells were missing; taken out, 1 rows written again" in fixed.out

@@ -104,7 +104,7 @@ def test_a_budget_ends_undecided_and_a_larger_one_goes_on(kit: LabKit) -> None:
         (("nothing",), "'nothing' names no commit here", 2),
         (("HEAD", "HEAD"), "HEAD has the files of HEAD", 2),
         ((), "the working tree has no change against HEAD", 2),
-        (("--budget", "soon"), "--budget: 'soon' is neither a time", 2),
+        (("--budget", "soon"), "--budget: 'soon' is no time and no number", 2),
         (("--set", "width"), "--set: 'width' is not KEY=VALUE", 2),
         (("--patch", "missing.patch"), "--patch: missing.patch cannot be read", 2),
         (("--set", "width=200"), "a width above 100 has no shape", 1),

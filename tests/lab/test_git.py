@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -763,7 +764,8 @@ def test_the_same_snapshot_again_is_the_tip(lab: Git) -> None:
 
 @pytest.mark.process
 def test_an_index_that_a_killed_call_left_is_in_nobodys_way(lab: Git) -> None:
-    for name in (f"index-{os.getpid()}", f"index-{os.getpid()}.lock"):
+    own = f"index-{os.getpid()}-{threading.get_native_id()}"
+    for name in (own, f"{own}.lock"):
         (lab.common / "autolab").mkdir(exist_ok=True)
         (lab.common / "autolab" / name).write_text("torn")
     assert lab.snapshot(LOG, lab.root, ["train.py"], "x") == lab.resolve(LOG)

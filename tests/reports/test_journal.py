@@ -34,7 +34,7 @@ class Killed(BaseException):
 
 
 def row(iteration: str = ID, run: str = "run_0001", arm: str = "baseline") -> str:
-    return "\t".join(["c0ffee", iteration, run, arm, *["1"] * (len(COLUMNS) - 4)])
+    return "\t".join(["c0ffee", iteration, run, "search", arm, *["1"] * (len(COLUMNS) - 5)])
 
 
 def entry(

@@ -1101,3 +1101,46 @@ def test_a_shown_harm_refutes_the_hypothesis() -> None:
         trials += [make_trial(plan.variants[0].name, index, 2.0 + 0.03 * (index % 3))]
     judgement = judge(plan, trials)
     assert (judgement.verdict, judgement.reason) == (Verdict.REFUTED, "worse")
+
+
+# failures of one variant
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 5), st.randoms(use_true_random=False))
+def test_a_failed_variant_is_dropped_and_the_others_come_to_the_same_in_any_order(
+    failing: int, shuffler: random.Random
+) -> None:
+    config = make_config(test={"rule": "sequential", "max_pairs": 6})
+    alone = make_plan(config, reproducibility={"seeds": {"max_pairs": 6}}, variants=[{"name": "a"}, {"name": "b"}])
+    plan = replace(alone, drop_failed=True)
+    trials = run_all(plan, gain(0.03))
+    broken = make_trial("b", failing, None, outcome="failed", message="no such layer")
+    trials[keys(plan).index(("b", failing))] = broken
+    shuffler.shuffle(trials)
+    # As trials arrive: what is wanted and not there yet is measured.
+    for number in range(len(trials) + 1):
+        judgement = judge(plan, trials[:number])
+        if judgement.done:
+            break
+    assert judgement.status == "completed"
+    assert judgement.rulings["a"].action is rules.RuleAction.KEEP
+    # A variant whose gain was shown before the seed that breaks it stays kept.
+    decided = judgement.rulings["a"].pairs
+    ruling = judgement.rulings["b"]
+    assert ruling.action is (rules.RuleAction.KEEP if failing >= decided else rules.RuleAction.FAILED)
+    assert ruling.pairs == min(failing, decided)
+    assert judge(alone, trials).status == ("completed" if failing >= decided else "failed")
+
+
+def test_a_plan_whose_variants_all_fail_is_done_and_a_changed_input_or_a_failed_baseline_fails_the_run() -> None:
+    config = make_config(test={"rule": "sequential", "max_pairs": 6})
+    plan = replace(make_plan(config, reproducibility={"seeds": {"max_pairs": 6}}), drop_failed=True)
+    broken = make_trial("gelu", 0, None, outcome="failed", message="no such layer")
+    judgement = judge(plan, [broken])
+    assert (judgement.status, judgement.reason) == ("completed", "failed")
+    assert cells_wanted(plan, [broken]) == []
+    for arm, outcome in (("gelu", "tampered"), ("baseline", "failed")):
+        trials = run_all(plan, gain(0.03))
+        trials[keys(plan).index((arm, 0))] = make_trial(arm, 0, None, outcome=outcome, message="why")
+        assert judge(plan, trials).status == "failed"

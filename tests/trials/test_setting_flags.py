@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autolab.trials.setting_flags import with_flags
+from autolab.trials.setting_flags import takes_flags, with_flags
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from autolab.trials.setting_flags import with_flags
         ("train.py lr", {"lr": 0.1}, "train.py lr --lr=0.1"),
         ("train.py --compile=True", {"compile": False, "name": "a b"}, "train.py --compile=False --name=a b"),
         ("train.py", {}, "train.py"),
+        ("env PYTHONPATH=. python train.py", {"lr": 0.1}, "env PYTHONPATH=. python train.py --lr=0.1"),
+        ("env lr=1 python train.py a=1", {"lr": 0.1}, "env lr=1 python train.py a=1 lr=0.1"),
     ],
 )
 def test_a_setting_takes_the_place_of_its_flag_or_comes_last(
@@ -27,3 +29,18 @@ def test_a_setting_takes_the_place_of_its_flag_or_comes_last(
 ) -> None:
     words = with_flags(command.split(), settings)  # type: ignore[arg-type]
     assert " ".join(words) == changed
+
+
+@pytest.mark.parametrize(
+    ("command", "reaches"),
+    [
+        ("python train.py", True),
+        ("env A=1 python -c 'print(1)'", True),
+        ("sh train.sh", True),
+        ("sh -c 'make train && ./train'", False),
+        ("env OMP_NUM_THREADS=1 /bin/bash -ec 'make && ./train'", False),
+        ("sh -c 'make && ./train \"$@\"' train", True),
+    ],
+)
+def test_a_line_for_a_shell_gets_no_flag(command: str, reaches: bool) -> None:
+    assert takes_flags(command) is reaches

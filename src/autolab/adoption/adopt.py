@@ -16,7 +16,14 @@ from pathlib import Path, PurePosixPath
 
 from autolab.adoption import answers, asks_git, earlier_run
 from autolab.adoption.answers import UNKNOWN, MetricAnswer
-from autolab.adoption.detection import AdoptionRequest, Setting, has_clear_metric, likely_metrics, settings_of
+from autolab.adoption.detection import (
+    AdoptionRequest,
+    Setting,
+    has_clear_metric,
+    is_clear_once_it_runs,
+    likely_metrics,
+    settings_of,
+)
 from autolab.adoption.earlier_run import EarlierAdoption, EarlierRun, RunConditions, conditions_of, record_of, restored
 from autolab.adoption.filtered_files import FilteredFiles, filtered_files, note_of, refuse_read
 from autolab.adoption.first_run import FirstRun, run_program
@@ -31,6 +38,7 @@ from autolab.adoption.refusals import Refusals
 from autolab.adoption.repository import Repository, open_repository
 from autolab.adoption.search_space import search_space
 from autolab.adoption.seed_proof import SeedCheck, SeedProof, jax_note
+from autolab.adoption.shared_places import shared_places
 from autolab.adoption.static_needs import later_needs
 from autolab.adoption.training_program import Program, find_program
 from autolab.errors import LabError, UsageError
@@ -90,8 +98,8 @@ def detect(
     tell: Callable[[str], None],
     ask: Ask | None = None,
     view: ProbeView | None = None,
-) -> str:
-    """The configuration with which trainings of the repository at `folder` run, without making a lab of it.
+) -> Detection:
+    """How trainings of the repository at `folder` run, without making a lab of it.
 
     Errors, `ask` and `view` are those of `adopt`. The checkout may have changes: the last commit is looked at.
     """
@@ -100,15 +108,26 @@ def detect(
     detected = _detect(repository, request, talk)
     for line in detected.training_lines():
         tell(line)
-    return config_text(detected.settings)
+    plan = detected.plan
+    sources = read_sources(plan.repository, plan.program.script, command_words(plan.program.command))
+    return Detection(config_text(detected.settings), shared_places(detected.wrote, sources.code))
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The text of a configuration, and the places that all trainings of it write to if nothing contains them."""
+
+    text: str
+    shared: tuple[str, ...]
 
 
 def _detect(repository: Repository, request: AdoptionRequest, talk: _Talk) -> _Detected:
     earlier = earlier_run.recall(repository.root, talk.tell)
     plan = _plan(repository, request, earlier, talk)
     proof = None
+    wrote: tuple[str, ...] = ()
     if plan.limit_s > 0:
-        settings, proof = _tried(plan, earlier, talk)
+        settings, proof, wrote = _tried(plan, earlier, talk)
     else:
         if plan.earlier_flags:
             talk.tell(f"as before: {plan.earlier_flags}")
@@ -120,7 +139,7 @@ def _detect(repository: Repository, request: AdoptionRequest, talk: _Talk) -> _D
         own_imports = _try_export(repository, config, talk.refusals)
         talk.refusals.settle(talk.tell)
         plan = replace(plan, own_imports=own_imports)
-    return _Detected(plan, settings, config, proof)
+    return _Detected(plan, settings, config, proof, wrote)
 
 
 @dataclass(frozen=True)
@@ -156,12 +175,16 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Detected:
-    """What is known of the program after its runs: the settings, and the configuration that they make."""
+    """What is known of the program after its runs: the settings, and the configuration that they make.
+
+    `wrote`: paths outside of a trial's own folders that it tried to write.
+    """
 
     plan: _Plan
     settings: list[Setting]
     config: Config
     proof: SeedProof | None
+    wrote: tuple[str, ...]
 
     def training_lines(self) -> Iterator[str]:
         """How the training runs and what it measures, a line each, for the user."""
@@ -279,8 +302,10 @@ def _problems(plan: _Plan, run: FirstRun) -> list[str]:
     return [lacking if any(start in problem for start in starts) else problem for problem in problems]
 
 
-def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> tuple[list[Setting], SeedProof]:
-    """The settings with what a run of the program showed, and what two more say of its seed.
+def _tried(
+    plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk
+) -> tuple[list[Setting], SeedProof, tuple[str, ...]]:
+    """The settings with what a run of the program showed, what two more say of its seed, and where the run wrote.
 
     LabError, UsageError: all that is missing.
     """
@@ -301,7 +326,7 @@ def _tried(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> tuple[l
     config = Config.from_text(config_text(settings), Config.FILE)
     check = SeedCheck(plan.repository, config, plan.program, plan.program_seed, talk.tell, talk.view)
     proof = check.prove(run.probed, plan.limit_s)
-    return with_quantum(settings, proof.values, plan.request.delta), proof
+    return with_quantum(settings, proof.values, plan.request.delta), proof, run.probed.wrote
 
 
 def _run(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> FirstRun:
@@ -344,6 +369,8 @@ def _with_metric_of_run(plan: _Plan, run: FirstRun, talk: _Talk) -> list[Setting
     """The settings with the metric that the run showed. UsageError: it is not clear which one decides."""
     ask = talk.ask
     if run.missing:
+        if not any(direction_of(row.series.name) for row in run.proposals()) and is_clear_once_it_runs(plan.program):
+            return run.settings
         # A user is not asked about half of a run.
         ask = refuse(talk.tell)
         if not run.proposals() and not likely_metrics(plan.program)[1]:

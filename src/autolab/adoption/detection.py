@@ -20,7 +20,7 @@ from autolab.lab.schemas.pattern import refuse_pattern
 from autolab.reports import results_table
 from autolab.stats.metric_names import direction_of, is_of_training
 from autolab.text import one_line
-from autolab.trials import line_forms, metrics
+from autolab.trials import line_forms, metrics, readings
 
 MEASURES = ("program.md", "prepare.py", "eval.py", "evaluate.py", "evaluation.py", "metrics.py")
 """Files that say what is wanted or how it is measured, by their usual names: frozen if they are committed."""
@@ -127,7 +127,7 @@ def metric_setting(program: Program, request: AdoptionRequest) -> Setting:
         return Setting("metric.primary", likely[0], f"{program.script} prints it")
     problem = "no metric was found"
     if names:
-        problem = f"{program.name} prints {', '.join(names)}"
+        problem = f"{program.name} prints {', '.join(likely or names)}"
     example = likely[0] if likely else "val_loss"
     raise UsageError(f"--metric: {problem}; name the one that decides, such as --metric {example}")
 
@@ -140,6 +140,13 @@ def likely_metrics(program: Program) -> tuple[list[str], list[str]]:
         names = list(dict.fromkeys([*names, *_names_within(program)]))
         likely = [name for name in names if direction_of(name) and not is_of_training(name)]
     return names, likely
+
+
+def is_clear_once_it_runs(program: Program) -> bool:
+    """Whether a run that prints what the program's text has would show one metric that can decide."""
+    names, _ = likely_metrics(program)
+    rows = [readings.Series(name, count=2, first=0.0, last=0.0, decimals=1, ends=True) for name in names]
+    return sum(direction_of(row.name) is not None for row in readings.proposals(rows)) == 1
 
 
 def _printed_names(program: Program) -> list[str]:
@@ -288,4 +295,4 @@ def _is_lab_table(path: Path) -> bool:
     if not path.is_file():
         return False
     header = path.read_bytes().split(b"\n", 1)[0].decode(errors="replace")
-    return header == "\t".join(results_table.COLUMNS)
+    return results_table.columns_of(header) is not None

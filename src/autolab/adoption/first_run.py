@@ -132,12 +132,16 @@ def run_program(
     `missing` has what keeps it from running as a trial. LabError: the interpreter or a part of the inputs is missing.
     """
     known = list(settings)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         config = Config.from_text(config_text(known), Config.FILE)
-        tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
+        if number == 0:
+            tell(f"trying {config.train.command} for at most {limit_s:.0f} s, as a trial would run it (Ctrl-C ends it)")
+        else:
+            tell(f"trying it again, for at most {limit_s:.0f} s")
         probed = probe(repository, config, limit_s, tell, view, watch=first_watch(config, limit_s))
         bound = list(config.data_entries)
-        missing = findings(probed, repository, config.python or "the Python that runs Autolab", bound)
+        python = config.python or "the Python that runs Autolab"
+        missing = findings(probed, repository, python, bound, config.train.command)
         if probed.asked_git and not config.train.repository:
             known.append(asks_git.asked("it asked git"))
             if any(finding.wants_repository for finding in missing):

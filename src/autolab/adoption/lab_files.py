@@ -21,7 +21,8 @@ DOCUMENTS = (
     *("RESEARCH_JOURNAL.md", "FINDINGS.md", "human_journal.md", "meta_journal.md"),
     *("1_ideas/_TEMPLATE.md", "9_reports/_TEMPLATE.md", "paper/paperbanana.md", "paper/ralph.md"),
 )
-INTERPRETER = ".autolab/interpreter.sh"
+PROGRAMS = (".autolab/interpreter.sh", ".autolab/autolab.sh")
+"""What the recipes call: it finds the interpreter of the trials, and Autolab."""
 PAIRS = 24
 _SOURCES = {metrics.STDOUT: "on its standard output", metrics.STDERR: "on its standard error"}
 _REDUCED = {"min": "the smallest", "max": "the largest"}
@@ -39,7 +40,8 @@ def write_files(repository: Repository, program: Program, config: Config, config
     for prompt in sorted((BASE / ".autolab" / "prompts").iterdir()):
         write_whole(prompts / prompt.name, prompt.read_bytes())
     write_whole(root / VerifierPolicy.FILE, policy_text(program))
-    write_whole(root / INTERPRETER, (BASE / INTERPRETER).read_bytes())
+    for path in PROGRAMS:
+        write_whole(root / path, (BASE / path).read_bytes())
     paths = [".autolab/"]
     for path, text in _documents(repository, program, config).items():
         # A broken link is the user's too, and would be written through.
@@ -129,20 +131,21 @@ def _smoke_command(program: Program, python: str) -> str | None:
 
 
 def _recipes(repository: Repository, program: Program) -> str | None:
-    """A justfile with `smoke`; None if the repository has recipes of its own, or there is nothing to try."""
-    smoke = _smoke_command(program, "{{quote(python)}}")
+    """A justfile with `eval`, and `smoke` for a program in Python; None if the repository has recipes of its own."""
     # `just` finds either name, in any case.
-    has_own = any(path.name.lower() in ("justfile", ".justfile") for path in repository.root.iterdir())
-    if smoke is None or has_own:
+    if any(path.name.lower() in ("justfile", ".justfile") for path in repository.root.iterdir()):
         return None
     template = (BASE / "justfile").read_text(encoding="utf-8")
-    head, _, _ = template.partition("_list:\n")
+    head, _, recipes = template.partition("_list:\n")
     # The template's settings, without the one that its own recipes alone use.
     lines = [line for line in head.split("\n")[:-1] if not line.startswith("seed")]
     lines += ["_list:", "    @just --list", ""]
-    lines.append("# only reads the script; better: a flag of the program that takes one step")
-    lines += ["smoke:", f"    {smoke}", ""]
-    return "\n".join(lines)
+    smoke = _smoke_command(program, "{{quote(python)}}")
+    if smoke is not None:
+        lines.append("# only reads the script; better: a flag of the program that takes one step")
+        lines += ["smoke:", f"    {smoke}", ""]
+    lines.append(next(part for part in recipes.split("\n\n") if "\neval " in part))
+    return "\n".join(lines) + "\n"
 
 
 def _program_text(program: Program, config: Config) -> str:

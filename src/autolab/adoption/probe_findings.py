@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from autolab.adoption.data_entries import PREPARES, to_bind
 from autolab.adoption.program_probe import Probed
+from autolab.adoption.program_sources import read_sources
 from autolab.adoption.repository import Repository
 from autolab.lab.schemas.data_entry import DataEntry
+from autolab.lab.trial_python import command_words
 from autolab.sandbox.box import SCRATCH_MOUNT
 from autolab.sandbox.runner import SCRATCH_FOLDER
 from autolab.text import decode, one_line
@@ -50,6 +52,7 @@ _CACHES = {
     "googleapis.com": "~/.keras",
 }
 """Hosts, and the caches of the libraries that load from them."""
+_DATA_FILE = re.compile(r"""["']([\w.-]+(?:/[\w.-]+)*\.\w+)["']""")
 _ERROR = re.compile(r"\b(error|fatal|cannot|can't|could not|failed|no such|not found|abort|segmentation)\b", re.I)
 _BEGINS_AS_ERROR = re.compile(r"^\s*(?:error|fatal)\b", re.I)
 QUOTED = 300
@@ -85,11 +88,12 @@ class ProbeFinding:
 
 
 def findings(
-    probed: Probed, repository: Repository, python: str, bound: Sequence[DataEntry] = ()
+    probed: Probed, repository: Repository, python: str, bound: Sequence[DataEntry] = (), command: str = ""
 ) -> list[ProbeFinding]:
     """What kept the program from its end; empty if it ended well or was still running at the limit.
 
-    `python` is the interpreter of the trials, for messages. `bound` is the data that the program had.
+    `python` is the interpreter of the trials, for messages. `bound` is the data that the program had; `command`
+    started it, and its sources may say what it reads.
     """
     if not probed.failed:
         return []
@@ -97,6 +101,9 @@ def findings(
     found: dict[str, ProbeFinding] = {}
     for finding in (*_known(probed, repository, python, error), *_missing_files(probed, repository, error, bound)):
         found.setdefault(finding.problem, finding)
+    if not found:
+        for finding in _named_in_sources(repository, command, bound):
+            found.setdefault(finding.problem, finding)
     if not found:
         ended = probed.message.removeprefix("train ")
         problem = f"the program {ended}"
@@ -242,6 +249,23 @@ def _opened_data(probed: Probed, repository: Repository) -> list[str]:
         if path is not None and (repository.root / path).exists() and not repository.holds(path):
             names.append(name)
     return names[:DATA_FOLDERS]
+
+
+def _named_in_sources(repository: Repository, command: str, bound: Sequence[DataEntry]) -> Iterator[ProbeFinding]:
+    """Files that the sources of a compiled program or a script name, and that lie in the checkout and not in git.
+
+    What such a program opens is not seen, and its error may name another file than the one that it looked for.
+    """
+    for source in read_sources(repository, None, command_words(command)).code:
+        if source.tree is not None:
+            continue
+        for name in dict.fromkeys(_DATA_FILE.findall(source.text)):
+            path = _in_checkout(name, repository)
+            if path is None or not (repository.root / path).is_file() or repository.holds(path):
+                continue
+            if not _is_bound(path, repository, bound):
+                entries = tuple(to_bind(repository, path))
+                yield ProbeFinding(f"{path}: {source.path} names it", "--data binds it", data=entries)
 
 
 def _made_by(repository: Repository, path: str) -> str:

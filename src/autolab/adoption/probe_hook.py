@@ -1,9 +1,9 @@
 """Reports which files a Python program wants and which hosts; runs in the program's own interpreter.
 
 A copy of this file, called sitecustomize.py, lies first on its PYTHONPATH. Standard library only, for any Python from
-3.8 on. A line of JSON an event, each value once, in the file that AUTOLAB_PROBE names: ["open", PATH], ["look", PATH]
-for what it asks for and does not find, ["host", NAME], or ["git", ""] if it starts git. It must never change what the
-program does, so that every error of its own is swallowed.
+3.8 on. A line of JSON an event, each value once, in the file that AUTOLAB_PROBE names: ["open", PATH], ["write", PATH],
+["look", PATH] for what it asks for and does not find, ["host", NAME], or ["git", ""] if it starts git. It must never
+change what the program does, so that every error of its own is swallowed.
 """
 
 import functools
@@ -40,11 +40,18 @@ def _watch(report: str) -> None:
             if event == "open" and isinstance(arguments[0], (str, bytes)):
                 path = os.path.abspath(os.fsdecode(arguments[0]))
                 flags = arguments[2] if len(arguments) > 2 and isinstance(arguments[2], int) else 0
+                if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR) and not path.startswith(ignored):
+                    note("write", path)
                 # What it makes is no data that it needs.
                 if flags & os.O_CREAT:
                     return
                 if not path.startswith(ignored) and not path.endswith((".py", ".pyc")):
                     note("open", path)
+            elif event == "os.mkdir" and isinstance(arguments[0], (str, bytes)):
+                path = os.path.abspath(os.fsdecode(arguments[0]))
+                # `makedirs` also asks for folders that are there.
+                if not path.startswith(ignored) and not os.path.isdir(path):
+                    note("write", path)
             elif event == "socket.getaddrinfo" and isinstance(arguments[0], (str, bytes)):
                 note("host", os.fsdecode(arguments[0]))
             elif event in ("subprocess.Popen", "os.posix_spawn", "os.system"):

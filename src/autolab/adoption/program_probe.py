@@ -50,7 +50,8 @@ class Probed:
     """What a program did. `outcome` is that of a trial; `timeout` means that it was still running at the limit.
 
     `out` and `err` are what it printed. `opened` are the files that it tried to open, absolute, or relative to its own
-    copy of the code; `looked` those that it asked for and did not find. `hosts` are the names that it tried to reach.
+    copy of the code; `looked` those that it asked for and did not find. `wrote` are those outside of its own folders
+    that it tried to write. `hosts` are the names that it tried to reach.
     `written` are the files that it left in AUTOLAB_TRIAL_DIR. `files` are those with numbers, there or in its copy.
     `stopped`: the user ended it. `asked_git`: it started git, as far as Python itself can say. `times`: when it printed
     the numbers of each series, if it was followed.
@@ -63,6 +64,7 @@ class Probed:
     err: bytes
     opened: tuple[str, ...] = ()
     looked: tuple[str, ...] = ()
+    wrote: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     stopped: bool = False
@@ -173,7 +175,8 @@ def _run(step: Step, folder: Path, copy: Path, view: ProbeView, watch: OutputWat
     if outcome is TrialOutcome.CANCELLED and not stopped:
         outcome, message = TrialOutcome.TIMEOUT, "ended after it had printed enough"
     seen = _seen(folder, copy, outcome, message, time.monotonic() - started, stopped)
-    return replace(seen, times=watch.times)
+    own = (str(folder), runner.scratch_folder(step.box.level, str(folder)))
+    return replace(seen, times=watch.times, wrote=tuple(_outside(folder / "train" / _REPORT, own)))
 
 
 def _step(inputs: TrialInputs, config: Config, folder: Path, limit_s: float, seed: int) -> Step:
@@ -228,7 +231,7 @@ def _seen(folder: Path, copy: Path, outcome: TrialOutcome, message: str, seconds
             hosts[value] = None
         elif event == "look":
             looked[value.removeprefix(f"{copy}/")] = None
-        else:
+        elif event == "open":
             opened[value.removeprefix(f"{copy}/")] = None
     written = []
     for path in sorted((folder / "train").rglob("*")):
@@ -248,6 +251,16 @@ def _seen(folder: Path, copy: Path, outcome: TrialOutcome, message: str, seconds
         stopped=stopped,
         asked_git=asked_git,
     )
+
+
+def _outside(report: Path, own: tuple[str, ...]) -> Iterator[str]:
+    """The paths that a report says were written, without those in the `own` folders."""
+    seen = set()
+    for event, value in _report(report):
+        is_own = any(f"{value}/".startswith(f"{folder}/") for folder in own)
+        if event == "write" and not is_own and value not in seen:
+            seen.add(value)
+            yield value
 
 
 def _text(path: Path) -> bytes:

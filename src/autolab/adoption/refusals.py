@@ -51,7 +51,7 @@ class Refusals:
         if self._problems:
             raise LabError(
                 f"the training does not run as a trial yet: {number} missing, see above;"
-                " --probe-seconds 0 makes the lab without trying it"
+                " --probe-seconds 0 leaves this try out"
             )
         summary = f"{number} missing, see above; nothing was written"
         if all(error.exit_code == ExitCode.USAGE for error in self.errors):

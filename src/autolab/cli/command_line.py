@@ -24,11 +24,14 @@ GROUPS = {
         "loop": "run iterations until their number, a target or a budget ends the loop",
         "run": "run one stage of the iteration",
         "stop": "ask a running loop to pause after the running trials",
+        "propose": "hand a candidate to the loop, or list those that were",
         "review": "show what waits for you, or answer it",
         "calibrate": "measure the noise and the cost of the baseline",
+        "eval": "measure your checkout or a revision as the lab measures, without a claim",
     },
     "compare": {
         "compare": "compare versions of a training until it is known whether one is better",
+        "mcp": "serve these comparisons to a coding agent as tools (Model Context Protocol)",
     },
     "look": {
         "status": "show the state of the lab",

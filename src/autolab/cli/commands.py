@@ -12,10 +12,12 @@ from typing import Any
 import tyro
 from tyro.conf import DisallowNone
 
+from autolab.cli.agent_server import mcp
 from autolab.cli.comparisons import compare
 from autolab.cli.inspect import doctor, publish, registry, verify
 from autolab.cli.make_labs import demo, fetch, init
-from autolab.cli.measure import calibrate, replay, reproduce
+from autolab.cli.measure import calibrate, evaluate, replay, reproduce
+from autolab.cli.proposing import propose
 from autolab.cli.run_loops import loop, review, run, stop
 from autolab.errors import ExitCode, UsageError
 
@@ -56,7 +58,10 @@ _FUNCTIONS: dict[str, Callable[..., int]] = {
     "run": run,
     "loop": loop,
     "calibrate": calibrate,
+    "eval": evaluate,
     "compare": compare,
+    "propose": propose,
+    "mcp": mcp,
     "verify": verify,
     "review": review,
     "stop": stop,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,20 +13,17 @@ from autolab.cli.flags import AdoptionFlags, Switch, option
 from autolab.cli.make_labs import adoption_talk
 from autolab.cli.session import print_aside, print_line, print_result, watched_comparison
 from autolab.cli.view import Plain
+from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
 from autolab.compare.paired_runs import Allowance, run_comparison
-from autolab.compare.question import AskedComparison, asked
-from autolab.compare.training_config import training_config
+from autolab.compare.question import AskedComparison, OneAtATime, asked
+from autolab.compare.training_config import places_of, refuse_settings, training_config
 from autolab.compare.versions import VersionRequest, resolve
 from autolab.errors import LabError, UsageError
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
 from autolab.stats.finite import LIMIT
 from autolab.stats.rules import FIRST
-
-_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)")
-_TRIALS = re.compile(r"(\d+)\s*trials?")
-_SECONDS = {"d": 86400.0, "h": 3600.0, "min": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class QuestionFlags:
         pairs: Pairs at most, from 3 on. More of them resolve a smaller difference.
         alpha: How often a candidate without a gain may be called better.
         containment: What the programs may do. By default they run with your rights, as you would run them.
+        one_at_a_time: Never run two trainings side by side. It is always so with a metric of time or speed.
     """
 
     budget: Annotated[str | None, option("AMOUNT")] = None
@@ -49,6 +46,7 @@ class QuestionFlags:
     pairs: Annotated[int, option("N")] = 24
     alpha: Annotated[float, option("NUMBER")] = 0.005
     containment: Annotated[Literal["full", "partial", "none"] | None, option("{full,partial,none}")] = None
+    one_at_a_time: Switch = False
 
     def check(self) -> None:
         """UsageError for a number that no comparison can have."""
@@ -60,16 +58,7 @@ class QuestionFlags:
     def allowance(self) -> Allowance:
         if self.budget is None:
             return Allowance()
-        text = self.budget.strip()
-        trials, time = _TRIALS.fullmatch(text), _BUDGET.fullmatch(text)
-        if trials is not None and int(trials[1]):
-            return Allowance(trials=int(trials[1]))
-        if time is not None and float(time[1]):
-            return Allowance(seconds=float(time[1]) * _SECONDS[time[2]])
-        ways = '2h, 30min or "40 trials"'
-        if text.isdecimal() and int(text):
-            ways = f'"{text} trials", {text}min or {text}h'
-        raise UsageError(f"--budget: {self.budget!r} is no time and no number of trials; give {ways}")
+        return allowance_of(self.budget, "--budget")
 
 
 @dataclass(frozen=True)
@@ -128,7 +117,11 @@ def compare(
     allowance = question.allowance()
     tell = Plain(print_aside if json or markdown else print_line)
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
+    if set:
+        refuse_settings(config)
     config = _in_force(config, question)
+    # At a higher level each training has its own, or none.
+    shared = places_of(root) if config.containment == "none" else ()
     first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set, aa))
     ask = AskedComparison(
         base=asked(first),
@@ -140,13 +133,24 @@ def compare(
         require="better" if question.require == "better" else "not_worse",
         confirm=question.confirm,
         pairs=question.pairs,
+        one_at_a_time=_one_at_a_time(question, shared),
+        shared=shared,
     )
     with watched_comparison(ask, allowance, plain, json or markdown) as (view, stop):
         answer = answer_of(run_comparison(root, config, ask, allowance, view, stop))
+    # Whoever reads a document gets it also where all candidates failed.
+    if not answer.problem or (answer.candidates and (json or markdown)):
+        print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)
     if answer.problem:
         raise LabError(f"compare: {answer.problem}")
-    print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)
     return answer.exit_code
+
+
+def _one_at_a_time(question: QuestionFlags, shared: tuple[str, ...]) -> OneAtATime | None:
+    """Why no two trainings may run side by side; None if the metric alone says it."""
+    if question.one_at_a_time:
+        return OneAtATime.ASKED
+    return OneAtATime.SHARED if shared else None
 
 
 def _in_force(config: Config, question: QuestionFlags) -> Config:

@@ -32,7 +32,6 @@ from autolab.lab.schemas.record import Record
 from autolab.loop import document, preflight
 from autolab.loop.snapshot import LOG
 from autolab.reports import progress_figure
-from autolab.reports.results_table import COLUMNS
 from autolab.researchers import prompts
 from autolab.researchers.llm import checkup
 from autolab.researchers.researcher_names import load_researcher
@@ -119,8 +118,9 @@ def verify_lab(lab: Lab) -> list[Finding]:
     with report.catch("table"):
         for number in fixes.short_rows(lab):
             place = f"{lab.config().files.table}: line {number}"
-            way_out = "`autolab doctor --fix` writes it again from the iteration's record"
-            report.problem("table", f"{place}: does not have the {len(COLUMNS)} cells of a row; {way_out}")
+            way_out = "`autolab doctor --fix` writes it again from the record"
+            cells = len(fixes.table_columns(lab))
+            report.problem("table", f"{place}: does not have the {cells} cells of a row; {way_out}")
     with report.catch("trials"):
         for message in stored.StoredTrials(lab.store, lab.ledger).check():
             report.problem("trials", message)

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,10 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Backlog, Campaign, State
 from autolab.lab.schemas.experiment import Calibration, Lesson, Manifest, Results, RunMetrics
 from autolab.lab.schemas.outcomes import Stage
+from autolab.loop import manual_evaluation
 from autolab.reports import iteration_documents, journal
 from autolab.reports.journal import Pending
-from autolab.reports.results_table import COLUMNS
+from autolab.reports.results_table import COLUMNS, columns_of, identity, in_form
 from autolab.trials import calibration, seal
 
 RECORD = ("ledger.jsonl", "head", "secret")
@@ -387,8 +388,9 @@ def _recorded_hashes(lab: Lab) -> dict[Run, set[str | None]]:
             continue
         run_id = line.data["run_id"]
         folder = iteration
-        if run_id.startswith("calibration"):
-            folder = "calibration"
+        between = next((name for name in (calibration.FOLDER, manual_evaluation.FOLDER) if run_id.startswith(name)), "")
+        if between:
+            folder = between
         elif run_id.startswith("reproduction"):
             folder = ""
         run = hashes.setdefault((folder, run_id), set())
@@ -412,34 +414,46 @@ def restore(lab: Lab, path: Path, newest_logs: dict[str, str]) -> str:
 # the table of results
 
 
+def table_columns(lab: Lab) -> Sequence[str]:
+    """The columns of the lab's table of results, which may have been begun before one was added."""
+    path = lab.root / lab.config().files.table
+    if not path.is_file():
+        return COLUMNS
+    header = path.read_bytes().split(b"\n", 1)[0]
+    return columns_of(header.decode(errors="surrogateescape")) or COLUMNS
+
+
 def short_rows(lab: Lab) -> list[int]:
     """Lines of the table of results that do not have as many cells as it has columns."""
     path = lab.root / lab.config().files.table
     if not path.is_file():
         return []
     numbers = []
+    tabs = len(table_columns(lab)) - 1
     # Of bytes: a torn row may end in the middle of a character.
     for number, row in enumerate(path.read_bytes().split(b"\n"), 1):
-        if row.strip() and row.count(b"\t") != len(COLUMNS) - 1:
+        if row.strip() and row.count(b"\t") != tabs:
             numbers.append(number)
     return numbers
 
 
 def fix_table(lab: Lab) -> Iterator[str]:
-    """Take out rows that lack cells, and add missing rows from the iterations' records; a line if it does so."""
+    """Take out rows that lack cells, and add missing rows from the record of their runs; a line if it does so."""
     short = short_rows(lab)
     if not short:
         return
     name = lab.config().files.table
+    columns = table_columns(lab)
     copy = put_aside(lab.store, lab.root / name)
-    header = "\t".join(COLUMNS)
+    header = "\t".join(columns)
     rows = [header]
     lines = copy.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     for number, line in enumerate(lines, 1):
         if line.strip() and line != header and number not in short:
             rows.append(line)
-    present = {_row_key(row) for row in rows}
-    restored = [row for row in _recorded_rows(lab) if _row_key(row) not in present]
+    present = {identity(row, columns) for row in rows}
+    recorded = [in_form(row, columns) for row in _recorded_rows(lab)]
+    restored = [row for row in recorded if identity(row, columns) not in present]
     text = "\n".join([*rows, *restored, ""]).encode(errors="surrogateescape")
     files.write_whole(lab.root / name, text)
     # Else the next entry would report the repair as a change by somebody else.
@@ -450,17 +464,12 @@ def fix_table(lab: Lab) -> Iterator[str]:
         lines_taken_out += f" and {len(short) - 1} more"
     yield (
         f"{name}: {lines_taken_out}: cells were missing; taken out, {len(restored)} rows written again from the"
-        f" iterations' records; the old table is {copy}"
+        f" record; the old table is {copy}"
     )
 
 
-def _row_key(row: str) -> tuple[str, ...]:
-    """Iteration, run and arm."""
-    return tuple(row.split("\t")[1:4])
-
-
 def _recorded_rows(lab: Lab) -> Iterator[str]:
-    """The rows of every finished iteration, from its manifests."""
+    """The rows of every finished iteration and of every run of `autolab eval`, from their manifests."""
     for record in sorted((lab.root / "experiments").glob("[0-9]*/record.json")):
         paths = lab.iteration(record.parent.name)
         results = Results.load(paths.results)
@@ -473,3 +482,10 @@ def _recorded_rows(lab: Lab) -> Iterator[str]:
             metric = manifest.metric or lab.config().metric.primary
             entry = iteration_documents.tsv_rows(manifest, metrics, metric, title, results.confirmation)
             yield from entry.text.split("\n")
+    runs = lab.iteration(manual_evaluation.FOLDER).folder / "runs"
+    recorded = _recorded_hashes(lab)
+    for path in sorted(runs.glob("manual_*/run_manifest.json")):
+        hashes = recorded.get((manual_evaluation.FOLDER, path.parent.name), set())
+        # A run that goes on, or was abandoned, has no row.
+        if files.sha256_of_file(path) in hashes:
+            yield from manual_evaluation.manual_rows(Manifest.load(path), lab.config()).text.split("\n")

@@ -58,6 +58,8 @@ def read(start: Path) -> dict[str, Any]:
     suspicious += len(campaign.get("approved", []))
     run = _newest_run(ledger, campaign["iteration_offset"])
     entries = list(store.glob("pending/*.json"))
+    # One that was taken is moved away.
+    proposals = list(store.glob("proposals/*.json"))
     return {
         "lab": str(root),
         "lab_id": head.lab_id,
@@ -77,6 +79,7 @@ def read(start: Path) -> dict[str, Any]:
         "suspicious": suspicious,
         "held_by": holder(store),
         "documents_waiting": len(entries),
+        "proposals_waiting": len(proposals),
     }
 
 
@@ -158,6 +161,10 @@ def _waiting(status: dict[str, Any]) -> Rows:
         rows.append(("waits", "for you; `autolab review` shows why"))
     if status.get("suspicious"):
         rows.append(("suspicious", f"{status['suspicious']} set aside; `autolab review` shows them"))
+    number = status.get("proposals_waiting")
+    if number:
+        verb = "proposal waits" if number == 1 else "proposals wait"
+        rows.append(("proposals", f"{number} {verb} for the next iteration; `autolab propose` lists them"))
     if status["documents_waiting"]:
         rows.append(("documents", f"{status['documents_waiting']} entries wait for the checkout"))
     return rows

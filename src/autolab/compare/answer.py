@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from autolab.compare.paired_runs import Outcome
-from autolab.compare.question import Require
+from autolab.compare.question import OneAtATime, Require
 from autolab.errors import ExitCode
 from autolab.lab.schemas.experiment import Interval, Trial
 from autolab.lab.schemas.outcomes import Verdict
@@ -38,26 +38,51 @@ EXIT_CODES = {
     Standing.WORSE: ExitCode.WORSE,
     Standing.FAILED: ExitCode.ERROR,
 }
+_BEST_FIRST = (
+    Standing.BETTER,
+    Standing.NOT_WORSE,
+    Standing.UNDECIDED,
+    Standing.NO_GAIN,
+    Standing.WORSE,
+    Standing.FAILED,
+)
 _ACTIONS = {
     rules.RuleAction.REFUTED: Standing.NO_GAIN,
     rules.RuleAction.FUTILE: Standing.NO_GAIN,
     rules.RuleAction.WORSE: Standing.WORSE,
     rules.RuleAction.CONTINUE: Standing.UNDECIDED,
+    rules.RuleAction.FAILED: Standing.FAILED,
 }
 _REASONS = {
     "refuted": "a gain of {delta} or more is ruled out",
     "futile": "a gain of {delta} or more has become unlikely",
     "no_change": "the same output in every pair",
-    "deterministic": "the seed changes nothing, so pairs prove nothing",
+    "deterministic": "no seed changes the output, so all pairs are one pair, which says nothing of chance",
     "pending": "not decided yet",
     "budget": "all planned pairs are used",
     "not_repeated": "fresh seeds did not repeat the gain",
 }
 
 
+_RIGHTS = {
+    "none": "the versions ran with your own rights",
+    "partial": "the versions could write nothing but their own files, and had no network",
+    "full": "the versions saw nothing but their code and data, and had no network",
+}
+_ONE_AT_A_TIME = {
+    OneAtATime.ASKED: "as you asked",
+    OneAtATime.SPEED: "{metric} is a time or a speed, which a training beside it would change",
+    OneAtATime.SHARED: "all of them write to {shared}, so that one may find what another left there;"
+    " --containment full gives each its own",
+}
+
+
 @dataclass(frozen=True)
 class CandidateAnswer:
-    """The answer about one candidate. `before` and `after` are means over the pairs; None before the first pair."""
+    """The answer about one candidate. `before` and `after` are means over the pairs; None before the first pair.
+
+    `error` says why it failed, in one line; empty if it did not.
+    """
 
     name: str
     label: str
@@ -68,11 +93,12 @@ class CandidateAnswer:
     before: float | None
     after: float | None
     confirmed: bool | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True)
 class ComparisonAnswer:
-    """What is printed. `problem` says why nothing was measured, in one line; empty if it was."""
+    """What is printed. `problem` says why no candidate was measured, in one line; empty if one was."""
 
     outcome: Outcome
     candidates: tuple[CandidateAnswer, ...]
@@ -80,12 +106,11 @@ class ComparisonAnswer:
 
     @property
     def exit_code(self) -> int:
-        """0 if one candidate is better; else 6 if one is undecided, else 5, else 7."""
+        """0 if one candidate is better; else 6 if one is undecided, else 5, else 7; 1 if all failed."""
         if self.problem:
             return ExitCode.ERROR
         standings = [candidate.standing for candidate in self.candidates]
-        order = (Standing.BETTER, Standing.NOT_WORSE, Standing.UNDECIDED, Standing.NO_GAIN, Standing.WORSE)
-        return EXIT_CODES[min(standings, key=order.index)]
+        return EXIT_CODES[min(standings, key=_BEST_FIRST.index)]
 
 
 def answer_of(outcome: Outcome) -> ComparisonAnswer:
@@ -103,16 +128,23 @@ def answer_of(outcome: Outcome) -> ComparisonAnswer:
         return ComparisonAnswer(outcome, tuple(candidates))
     judgement = verdict.judge(outcome.plan, outcome.trials)
     candidates = [_candidate(outcome, outcome.plan, ruling, name) for name, ruling in judgement.rulings.items()]
-    return ComparisonAnswer(outcome, tuple(candidates))
+    errors = [candidate.error for candidate in candidates if candidate.error]
+    problem = "; ".join(errors) if len(errors) == len(candidates) else ""
+    return ComparisonAnswer(outcome, tuple(candidates), problem)
 
 
 def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) -> CandidateAnswer:
     label = next(version.label for version in outcome.question.candidates if version.name == name)
     confirmed = _is_confirmed(outcome, name)
-    standing = standing_of(outcome.question.require, ruling.action)
+    standing = _standing(outcome, ruling)
     reason = ruling.reason
+    error = _failure(plan, name, outcome.trials) if standing is Standing.FAILED else ""
     if standing is Standing.BETTER and confirmed is False:
         standing, reason = Standing.NO_GAIN, "not_repeated"
+        assert outcome.confirmed is not None
+        error = _failure(plan, name, outcome.confirmed.trials)
+        if error:
+            standing, reason = Standing.FAILED, "failed"
     gain = ruling.interval
     if standing not in (Standing.BETTER, Standing.NOT_WORSE):
         gain = verdict.refutation_interval(name, gain, plan, outcome.trials)
@@ -126,7 +158,24 @@ def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) ->
         before=_mean(plan, plan.baseline.name, ruling.pairs, outcome.trials),
         after=_mean(plan, name, ruling.pairs, outcome.trials),
         confirmed=confirmed,
+        error=error,
     )
+
+
+def _failure(plan: Plan, arm: str, trials: Sequence[Trial]) -> str:
+    """Why the arm's first trial that failed did, in seed order; empty if none failed."""
+    for trial in sorted(trials, key=lambda trial: trial.index):
+        failure = plan.scale.failure(trial) if trial.arm == arm else None
+        if failure is not None:
+            return failure.removeprefix("trial ")
+    return ""
+
+
+def _standing(outcome: Outcome, ruling: rules.Ruling) -> Standing:
+    # One training of each version decides nothing, whichever of the two has the better number.
+    if ruling.reason == "deterministic" and ruling.action is rules.RuleAction.FUTILE:
+        return Standing.UNDECIDED
+    return standing_of(outcome.question.require, ruling.action)
 
 
 def standing_of(require: Require, action: rules.RuleAction) -> Standing:
@@ -161,19 +210,32 @@ def _mean(plan: Plan, arm: str, pairs: int, trials: Sequence[Trial]) -> float | 
 
 def lines_of(answer: ComparisonAnswer) -> Iterator[str]:
     """The answer for a terminal: a line a candidate, then what it cost and what to do."""
-    question = answer.outcome.question
+    outcome = answer.outcome
+    question, derived = outcome.question, outcome.derived
     for candidate in answer.candidates:
         yield line_of(answer, candidate)
-    derived = answer.outcome.derived
     if derived is not None:
         yield (
             f"the base varies: a pair's difference deviates by {derived.deviation:.2g} or less;"
             f" {question.pairs} pairs resolve {derived.delta:g}"
         )
-    if answer.outcome.budget_spent:
+    yield from _notes(outcome)
+    if outcome.budget_spent:
         yield "the budget is spent; the same command with a larger --budget goes on from here"
-    elif answer.outcome.ending is Ending.PAUSED:
+    elif outcome.ending is Ending.PAUSED:
         yield "paused; the same command goes on from here"
+
+
+def _notes(outcome: Outcome) -> Iterator[str]:
+    """How the trainings ran, and what their seeds showed, a line each."""
+    conditions, question = outcome.conditions, outcome.question
+    seen = conditions.seed.sentence(question.metric)
+    if seen:
+        yield seen
+    if question.one_at_a_time is not None:
+        why = _ONE_AT_A_TIME[question.one_at_a_time].format(metric=question.metric, shared=", ".join(question.shared))
+        yield f"one training at a time: {why}"
+    yield f"containment {conditions.containment}: {_RIGHTS[conditions.containment]}"
 
 
 def line_of(answer: ComparisonAnswer, candidate: CandidateAnswer) -> str:
@@ -184,6 +246,8 @@ def line_of(answer: ComparisonAnswer, candidate: CandidateAnswer) -> str:
         head += f"{candidate.label}: "
     pairs = f"{candidate.pairs} pairs" if candidate.pairs != 1 else "1 pair"
     cost = f"{pairs}, {spell(outcome.seconds)}"
+    if candidate.standing is Standing.FAILED:
+        return f"{head}{candidate.error} ({pairs} before that)"
     if candidate.before is None or candidate.after is None:
         return f"{head}no pair is measured yet, {cost}"
     places = decimals_of(candidate.gain)
@@ -219,6 +283,9 @@ def markdown_of(answer: ComparisonAnswer) -> Iterator[str]:
         row = (_cell(candidate.label), f"{before} → {after}", gain, interval, str(candidate.pairs), candidate.standing)
         yield f"| {' | '.join(row)} |"
     yield ""
+    for note in _notes(outcome):
+        yield f"- {note}"
+    yield ""
     delta = "" if outcome.delta is None else f" --delta {outcome.delta:g}"
     yield (
         f"{outcome.spent} trials, {spell(outcome.seconds)}. Measured again with `autolab compare {question.base.label}"
@@ -246,16 +313,23 @@ def value_of(answer: ComparisonAnswer) -> dict[str, object]:
                 "before": candidate.before,
                 "after": candidate.after,
                 "confirmed": candidate.confirmed,
+                "error": candidate.error or None,
             }
         )
+    question, limit = outcome.question, outcome.conditions.time_limit
     return {
         "exit_code": int(answer.exit_code),
-        "metric": outcome.question.metric,
+        "metric": question.metric,
         "delta": outcome.delta,
-        "alpha": outcome.question.alpha,
+        "alpha": question.alpha,
         "trials": outcome.spent,
         "seconds": outcome.seconds,
         "key": outcome.key,
         "ended": outcome.ending is Ending.DONE,
+        "containment": outcome.conditions.containment,
+        "one_at_a_time": question.one_at_a_time,
+        "shared": list(question.shared),
+        "time_limit_s": None if limit is None else limit.seconds,
+        "seed": outcome.conditions.seed.as_json(),
         "candidates": candidates,
     }

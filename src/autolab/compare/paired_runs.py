@@ -24,28 +24,33 @@ from autolab.compare.question import (
     stopping_rule,
     stored_question,
     trees_of,
+    with_speed,
 )
-from autolab.errors import LabError
+from autolab.compare.seed_effect import SeedEffect, seed_effect
+from autolab.lab import time_limits
 from autolab.lab.create import COMPARISONS
 from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.git import Git, common_dir
 from autolab.lab.ledger import Ledger
-from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.config import Config, TimeLimit
 from autolab.lab.schemas.events import TrialEnded, events_of
 from autolab.lab.schemas.experiment import Manifest, Trial
-from autolab.lab.schemas.outcomes import RunKind
+from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.stats import rules, scores, verdict
 from autolab.stats.plan import BASE, Plan, PlannedArm, confirmation_plan
+from autolab.stats.scores import Scale
 from autolab.stats.seeds import confirmation_seeds, search_seeds
 from autolab.trials import measurement
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
 from autolab.trials.measurement import Ending, Measured
 from autolab.trials.progress import RunView
-from autolab.trials.run_record import RunObserver, RunRecord, RunSpec
+from autolab.trials.run_record import NAMES, RunObserver, RunRecord, RunSpec
 
 NOISE_SEEDS = 3
 """Trainings of the base that the default of the least difference comes from. They are the first pairs' own."""
 LEDGER_ID = "compare"
+WAIT_S = 0.5
+"""Seconds between two looks whether another comparison in the repository has ended."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,16 @@ class Allowance:
 
     trials: int | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingConditions:
+    """How the trainings ran: the containment level, the limit of one training after the warm-up (None before it), and
+    what was seen of the seed."""
+
+    containment: str
+    time_limit: TimeLimit | None
+    seed: SeedEffect
 
 
 @dataclass(frozen=True)
@@ -83,13 +98,15 @@ class Outcome:
     """How a comparison stands. `trials` are those of the paired run, `plan` what was planned; `spent` is in trials.
 
     `ending`: DONE, PAUSED (the user or the budget stopped it), or a failure with its `reason`. `confirmed` is the
-    manifest of the confirmation, None where there is none.
+    manifest of the confirmation, None where there is none. `folder` holds the comparison's files.
     """
 
     ending: Ending
     reason: str
     question: AskedComparison
     key: str
+    folder: Path
+    conditions: TrainingConditions
     spent: int
     seconds: float
     delta: float | None = None
@@ -111,13 +128,26 @@ def run_comparison(
 ) -> Outcome:
     """Measure until the answer is known, the budget is spent, or the user asks to stop.
 
-    LabError: another command compares here, or the inputs cannot be made.
+    One comparison at a time runs in a repository: another one's end is waited for, which the view is told.
+    LabError: the inputs cannot be made.
     """
     shared = common_dir(root) / "autolab" / COMPARISONS
     shared.mkdir(parents=True, exist_ok=True)
-    with _locked(shared / "lock"):
+    with _turn(shared / "lock", view, stop) as is_ours:
+        if not is_ours:
+            return Outcome(
+                ending=Ending.PAUSED,
+                reason="stopped while another comparison ran",
+                question=question,
+                key="",
+                folder=shared,
+                conditions=TrainingConditions(config.containment, None, SeedEffect()),
+                spent=0,
+                seconds=0.0,
+            )
         source = InputSource(Git(root), root, shared / "store", shared / "exports", b"")
         inputs = set_up(source, config, _commits(question))
+        question = with_speed(question)
         key = key_of(question, config, inputs)
         folder = shared / key
         folder.mkdir(exist_ok=True)
@@ -126,15 +156,24 @@ def run_comparison(
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _turn(path: Path, view: RunView, stop: Callable[[], bool]) -> Iterator[bool]:
+    """Hold the lock, once it is free; False: the user asked to stop before."""
     with open(path, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(
-                f"{path.parent}: another comparison runs in this repository; wait for it, or end it with Ctrl-C"
-            ) from None
-        yield
+        is_told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not is_told:
+                    view("another comparison runs in this repository; this one begins when it has ended")
+                    is_told = True
+                if stop():
+                    yield False
+                    return
+                time.sleep(WAIT_S)
+            else:
+                yield True
+                return
 
 
 def _commits(question: AskedComparison) -> dict[str, str]:
@@ -200,15 +239,13 @@ class _Comparison:
         seeds = confirmation_seeds(self._secret, self._trees, self._question.pairs)
         again = confirmation_plan(plan, lead, plan.rule, seeds)
         confirm = self._measure(RunKind.CONFIRM, lambda _: again, plan.delta)
-        ended = self._outcome(confirm)
         return replace(
-            outcome,
-            ending=ended.ending,
-            reason=ended.reason,
-            spent=ended.spent,
-            seconds=ended.seconds,
+            self._outcome(confirm),
+            delta=outcome.delta,
+            derived=outcome.derived,
+            plan=plan,
+            trials=outcome.trials,
             confirmed=confirm.manifest,
-            budget_spent=ended.budget_spent,
         )
 
     # the plans
@@ -253,6 +290,7 @@ class _Comparison:
             rule=stopping_rule(question),
             fixed=False,
             alternate=True,
+            drop_failed=True,
         )
 
     def _arm(self, version: AskedVersion, role: str) -> PlannedArm:
@@ -292,7 +330,14 @@ class _Comparison:
             events=list(self._ledger.lines()),
             acted=0,
         )
-        spec = RunSpec(kind, plan, self._config.train.command, _commits(self._question))
+        spec = RunSpec(
+            kind,
+            plan,
+            self._config.train.command,
+            _commits(self._question),
+            time_limit=self._time_limit,
+            one_at_a_time=self._question.one_at_a_time is not None,
+        )
         return measurement.measure(
             self._source, self._config, spec, record, RunObserver(self._view, self._is_over, self._left)
         )
@@ -317,6 +362,36 @@ class _Comparison:
             self._budget_spent = True
         return left
 
+    @property
+    def _time_limit(self) -> TimeLimit | None:
+        """That of each training after the warm-up, the same at every call; None before it, or where it failed."""
+        warm_up = self._warm_up_trial()
+        if warm_up is None or warm_up.outcome is not TrialOutcome.COMPLETED:
+            return None
+        seconds = time_limits.after_calibration(warm_up.seconds)
+        return TimeLimit(seconds=seconds, source="warm_up")
+
+    def _warm_up_trial(self) -> Trial | None:
+        for ended in self._trials():
+            if _is_warm_up(ended):
+                return ended.trial
+        return None
+
+    def _conditions(self) -> TrainingConditions:
+        question = self._question
+        scale = Scale(question.metric, question.direction, self._config.evaluate is None, bound=None)
+        baseline = []
+        for ended in self._trials():
+            if ended.trial.arm == "baseline" and not _is_warm_up(ended):
+                baseline.append(ended.trial)
+        limit = self._config.train.time_limit_s
+        of_config = None if limit is None else self._config.train.time_limit()
+        return TrainingConditions(
+            containment=self._config.containment,
+            time_limit=of_config or self._time_limit,
+            seed=seed_effect(scale, self._warm_up_trial(), baseline),
+        )
+
     def _paired_trials(self, run_id: str) -> tuple[Trial, ...]:
         """Those that are over; a paused run has no final manifest."""
         return tuple(ended.trial for ended in self._trials() if ended.run_id == run_id)
@@ -336,7 +411,13 @@ class _Comparison:
             reason=measured.reason,
             question=self._question,
             key=self._key,
+            folder=self._folder,
+            conditions=self._conditions(),
             spent=self._spent(),
             seconds=self._seconds(),
             budget_spent=self._budget_spent,
         )
+
+
+def _is_warm_up(ended: TrialEnded) -> bool:
+    return ended.run_id.startswith(f"{NAMES[RunKind.WARM_UP]}_")

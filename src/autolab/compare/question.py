@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,12 +14,21 @@ from autolab import files
 from autolab.compare.versions import Version
 from autolab.lab.schemas.config import Config, Count, Direction, Positive, StoppingRule
 from autolab.lab.schemas.record import Record
+from autolab.stats.metric_names import is_speed
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.job import TrialCommands
 
 Require = Literal["better", "not_worse"]
 KEY = 16
 """Characters of a key."""
+
+
+class OneAtATime(StrEnum):
+    """Why no two trainings of a comparison run side by side."""
+
+    ASKED = "asked"
+    SPEED = "speed"
+    SHARED = "shared"
 
 
 class AskedVersion(Record):
@@ -34,8 +44,9 @@ class AskedVersion(Record):
 class AskedComparison(Record):
     """What is asked. `delta` is the least difference worth having in the metric's units, null: derived from the noise.
 
-    `budget_trials` and `budget_seconds` are caps; null: none. They are not a part of the key, so that a larger budget
-    goes on.
+    `one_at_a_time`: why no two trainings run side by side; null: they may. `shared`: places that all of them write to.
+    What may be spent is no part of it, so that
+    the same question with a larger budget goes on.
     """
 
     FILE: ClassVar[str] = ".git/autolab/compare/<KEY>/question.json"
@@ -49,6 +60,8 @@ class AskedComparison(Record):
     require: Require
     confirm: bool
     pairs: Count
+    one_at_a_time: OneAtATime | None = None
+    shared: tuple[str, ...] = ()
 
 
 class Derived(Record):
@@ -72,6 +85,13 @@ def asked(version: Version) -> AskedVersion:
     )
 
 
+def with_speed(question: AskedComparison) -> AskedComparison:
+    """The question; of a time or a speed no two trainings run side by side, whoever asks."""
+    if question.one_at_a_time is OneAtATime.ASKED or not is_speed(question.metric):
+        return question
+    return question.model_copy(update={"one_at_a_time": OneAtATime.SPEED})
+
+
 def key_of(question: AskedComparison, config: Config, inputs: TrialInputs) -> str:
     """The key of a comparison: what its trials depend on, and the question as asked, without commits and labels."""
     versions: list[JsonValue] = []
@@ -91,6 +111,9 @@ def key_of(question: AskedComparison, config: Config, inputs: TrialInputs) -> st
         "confirm": question.confirm,
         "pairs": question.pairs,
     }
+    # Added only where it holds, so that comparisons from before are found again.
+    if question.one_at_a_time is not None:
+        parts["one_at_a_time"] = True
     return files.sha256_of(json.dumps(parts, sort_keys=True))[:KEY]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from autolab import files
 from autolab.adoption.adopt import detect
@@ -16,9 +17,19 @@ from autolab.lab.create import COMPARISONS
 from autolab.lab.git import common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
+from autolab.lab.schemas.record import Record
+from autolab.trials.setting_flags import takes_flags
 
 NO_DELTA = 1e9
 """Stands for the least difference in a stored configuration: each comparison has its own."""
+
+
+class SharedPlaces(Record):
+    """Places outside of their own folders that the trainings write to: without containment all of them share these."""
+
+    FILE: ClassVar[str] = ".git/autolab/compare/shared_places.json"
+
+    paths: tuple[str, ...] = ()
 
 
 def training_config(
@@ -44,12 +55,33 @@ def training_config(
     path = common_dir(root) / "autolab" / COMPARISONS / "config.yaml"
     if _names_training(request) or not path.exists():
         tell("looking at the training, once:")
-        text = detect(place, replace(request, delta=NO_DELTA), tell, ask, view)
+        detection = detect(place, replace(request, delta=NO_DELTA), tell, ask, view)
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, text)
+        # The configuration last: without it all is looked at again.
+        files.write_whole(_places(root), SharedPlaces(paths=detection.shared).to_json())
+        files.write_whole(path, detection.text)
     config = Config.load(path, ".git/autolab/compare/config.yaml")
     # Whoever has no lab has no program that reads AUTOLAB_CONFIG either.
     return root, config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
+
+
+def places_of(root: Path) -> tuple[str, ...]:
+    """The places of `SharedPlaces` that were seen when the training was looked at; a lab's was not."""
+    path = _places(root)
+    return SharedPlaces.load(path, SharedPlaces.FILE).paths if path.exists() else ()
+
+
+def _places(root: Path) -> Path:
+    return common_dir(root) / "autolab" / COMPARISONS / "shared_places.json"
+
+
+def refuse_settings(config: Config) -> None:
+    """UsageError: a setting would not reach the training, and both versions would be the same one."""
+    if config.train.settings == "flags" and not takes_flags(config.train.command):
+        raise UsageError(
+            f"--set: the training command is a line for a shell, which passes no flag on: {config.train.command};"
+            """ give it "$@" (sh -c 'make train && ./train "$@"' train), or compare a --patch"""
+        )
 
 
 def _names_training(request: AdoptionRequest) -> bool:

@@ -75,7 +75,7 @@ def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
     for patch in request.patches:
         candidates.append(_of_patch(git, base, patch, _arm(patch.stem, candidates)))
     if request.settings:
-        settings = _settings(request.settings)
+        settings = settings_of(request.settings)
         label = " ".join(request.settings)
         candidates.append(Version(_arm(label, candidates), label, base.commit, base.tree, settings))
     if not candidates:
@@ -112,7 +112,8 @@ def _of_patch(git: Git, base: Version, patch: Path, name: str) -> Version:
     return Version(name, patch.name, commit.sha, commit.tree)
 
 
-def _settings(words: Sequence[str]) -> dict[str, JsonValue]:
+def settings_of(words: Sequence[str]) -> dict[str, JsonValue]:
+    """Settings from words `KEY=VALUE`, each value read as YAML. UsageError: a word that is none, or a value."""
     settings: dict[str, JsonValue] = {}
     for word in words:
         match = _SETTING.fullmatch(word)

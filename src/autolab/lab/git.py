@@ -16,7 +16,7 @@ into place, but not fsynced.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from autolab.errors import GitError
@@ -65,13 +65,19 @@ class Git(Worktrees):
         self._run("update-ref", "-m", "commit (initial): autolab init", "HEAD", commit, "")
         return commit
 
-    def commit_of_checkout(self, message: str) -> Commit:
+    def commit_of_checkout(self, message: str, as_committed: Callable[[str], bool] = lambda path: False) -> Commit:
         """A commit of the checkout as it lies there, on no branch: changed and untracked files that are not ignored.
 
-        Its parent is the commit that is checked out. The user's branch, index and files stay as they are. GitError: a
-        repository lies in it that is no submodule, or a submodule has changes of its own.
+        Paths for which `as_committed` is true are taken from the commit that is checked out, which is the parent. The
+        user's branch, index and files stay as they are. GitError: a repository lies in it that is no submodule, or a
+        submodule has changes of its own.
         """
-        files = self._files_of(self._checkout, write=True)
+        head = self.head()
+        present = self._files_of(self._checkout, write=True)
+        files = {name: entry for name, entry in present.items() if not as_committed(name)}
+        for entry in self._files_in(head) if head else ():
+            if as_committed(entry.name):
+                files[entry.name] = entry
         for entry in files.values():
             if not entry.id:
                 raise GitError(f"{self.root / entry.name} is a repository of its own: remove its .git or ignore it")
@@ -81,16 +87,43 @@ class Git(Worktrees):
                 raise GitError(f"{self.root / name}: a submodule with changes: commit them there, and git add {name}")
         with self._index() as index:
             tree = self._tree_of(files.values(), index)
-        return Commit(self._commit(tree, self.head(), message), tree)
+        return Commit(self._commit(tree, head, message), tree)
 
     def commit_of_patch(self, base: str, patch: bytes, message: str) -> Commit:
         """A commit of `base` with a patch applied, on no branch. GitError: the patch does not apply."""
         full = self._known(base)
-        with self._index() as index:
-            self._run("read-tree", full, index=index)
-            self._run("apply", "--cached", "--binary", "-", stdin=patch, index=index)
-            tree = self._line("write-tree", index=index)
+        tree = self._patched(full, patch)
         return Commit(self._commit(tree, full, message), tree)
+
+    def commit_of_changes(self, base: str, origin: str, changed: str, message: str, left_out: Sequence[str]) -> Commit:
+        """A commit of `base`, on no branch, with what differs from `origin` to `changed`, but for the files `left_out`.
+
+        GitError: the change does not apply to `base`, whose files differ from those of `origin`.
+        """
+        full, names = self._known(base), set(left_out)
+        # A file that is left out becomes that of the origin again: mode 0 removes one that the origin does not have.
+        lines = [
+            index_line(TreeEntry(change.path, change.old_mode, change.old_id))
+            for change in self.diff(origin, changed)
+            if change.path in names
+        ]
+        with self._index() as index:
+            self._run("read-tree", self._known(changed), index=index)
+            self._run("update-index", "-z", "--index-info", stdin=b"".join(lines), index=index)
+            tree = self._line("write-tree", index=index)
+        if self.tree(origin) != self.tree(full):
+            # No merge: that could run a program which the repository's configuration names.
+            form = ["-r", "-p", "--binary", "--full-index", "--no-renames", "--no-color"]
+            patch = self._run("diff-tree", *form, "--no-ext-diff", "--no-textconv", self.tree(origin), tree)
+            tree = self._patched(full, patch) if patch else self.tree(full)
+        return Commit(self._commit(tree, full, message), tree)
+
+    def _patched(self, commit: str, patch: bytes) -> str:
+        """The tree of a commit with a patch applied. GitError: it does not apply."""
+        with self._index() as index:
+            self._run("read-tree", commit, index=index)
+            self._run("apply", "--cached", "--binary", "-", stdin=patch, index=index)
+            return self._line("write-tree", index=index)
 
     def publish(self, paths: Sequence[str], message: str) -> str | None:
         """Commit exactly these files (new, changed or deleted) on the user's branch; None if they have not changed.

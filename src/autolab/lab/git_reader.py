@@ -236,6 +236,11 @@ class GitReader(Plumbing):
         call = self._call("merge-base", "--is-ancestor", self._known(older), self._known(newer), ok=(0, 1))
         return call.returncode == 0
 
+    def merge_base(self, one: str, other: str) -> str | None:
+        """The newest commit that two commits have in common; None if they have none."""
+        call = self._call("merge-base", self._known(one), self._known(other), ok=(0, 1))
+        return decode(call.stdout).strip() or None
+
     def has_path(self, commit: str, path: str) -> str | None:
         """The object id of a file or folder in a commit; None if it is not there."""
         # With a slash at the end git would list what the folder holds.

@@ -21,6 +21,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,8 @@ class Plumbing:
     def _index(self) -> Iterator[Path]:
         """The path of an index for one operation, so that the user's own is not touched. No file is there at first."""
         folder = self.common / "autolab"
-        index = folder / f"index-{os.getpid()}"
+        # Of this thread alone: one may compare while another reads the working tree.
+        index = folder / f"index-{os.getpid()}-{threading.get_native_id()}"
         leftovers = (index, index.with_name(index.name + ".lock"))
         with disk(f"index in {folder}"):
             folder.mkdir(exist_ok=True)

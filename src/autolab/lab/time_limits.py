@@ -24,7 +24,7 @@ class Limit(TypedDict):
 
 
 def after_calibration(slowest_s: float) -> float:
-    """The limit in whole seconds, from the seconds of the baseline's slowest trial."""
+    """The limit in whole seconds, from the seconds of the baseline's slowest trial, or of a comparison's warm-up."""
     return max(LEAST_S, float(math.ceil(TIMES * slowest_s)))
 
 
@@ -34,9 +34,15 @@ def origin(seconds: float, source: str) -> str:
         return KEY
     if source == "default":
         return f"that of a calibration; {KEY}"
+    if source == "warm_up":
+        return f"{_more(seconds)}{TIMES} times the base's warm-up; {KEY}"
     if seconds == LEAST_S:
         return f"more than {TIMES} times the calibration's slowest; {KEY}"
     return f"{TIMES} times the calibration's slowest; {KEY}"
+
+
+def _more(seconds: float) -> str:
+    return "more than " if seconds == LEAST_S else ""
 
 
 def sentence(seconds: float, source: str) -> str:
@@ -46,6 +52,8 @@ def sentence(seconds: float, source: str) -> str:
         return f"{may_take}: {KEY}"
     if source == "default":
         return f"{may_take} until the lab is calibrated; {KEY} sets another"
+    if source == "warm_up":
+        return f"{may_take}: {_more(seconds)}ten times the base's warm-up; {KEY} sets another"
     if seconds == LEAST_S:
         return f"{may_take}: more than ten times the slowest of the calibration; {KEY} sets another"
     return f"{may_take}: ten times the slowest of the calibration; {KEY} sets another"

@@ -38,6 +38,7 @@ from autolab.loop import (
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.opening import adopt, base_of, open_iteration, with_limits
+from autolab.loop.proposals import next_proposal, require_contained, without_repair
 from autolab.loop.request import Requests
 from autolab.loop.stages import StageOutcome, advance, waits
 from autolab.loop.user_review import take_approved, way_on
@@ -88,6 +89,7 @@ class Engine:
     ) -> None:
         """`researchers` replace the configured researcher and reviewer. AutolabError: a precondition does not hold."""
         self.lab = lab
+        self._requested = config
         self.config = preflight.in_force(lab, config, tell)
         self.tell = tell
         self.stop = stop
@@ -120,8 +122,9 @@ class Engine:
                 base, _ = base_of(self.lab, self.config, campaign, self.tell)
                 if not self._calibrated(base):
                     return False
-            self.open(Entry.after(*self.lab.load()))
+            self.open()
         iteration = Iteration.read(self.lab, self.config)
+        require_contained(iteration, self._requested)
         if iteration.state.stage is Stage.LAUNCH:
             if not self._calibrated(iteration.base_commit):
                 return False
@@ -141,6 +144,7 @@ class Engine:
             return False
         if result is None:
             return False
+        result = without_repair(iteration, result)
         # The time of a step that was killed is lost: only a transition counts it.
         seconds = round(iteration.campaign.seconds + time.monotonic() - began, 3)
         update = {"seconds": seconds} | result.campaign
@@ -176,10 +180,19 @@ class Engine:
             case Stage.HUMAN_REVIEW | Stage.STOP:
                 raise LabError(f"the lab is at {iteration.state.stage}: nothing is done there")
 
-    def open(self, entry: Entry) -> str:
-        """Begin an iteration and return its id; `step` goes on from the stage at which it enters."""
-        _, campaign = self.lab.load()
+    def open(self, entry: Entry | None = None) -> str:
+        """Begin an iteration and return its id; `step` goes on from the stage at which it enters.
+
+        Without an entry it begins with the oldest proposal that waits, else where the last decision leads.
+        """
+        state, campaign = self.lab.load()
         base, home = base_of(self.lab, self.config, campaign, self.tell)
+        if entry is None:
+            entry = next_proposal(self.lab, self._requested, base, self.tell)
+            if entry is not None and state.stage is Stage.DESIGN:
+                self.tell(f"note: the refinement of {campaign.hypothesis_id} gives way to the proposal")
+        if entry is None:
+            entry = Entry.after(state, campaign)
         return open_iteration(self.lab, self.config, entry, base, home)
 
     # Calibration
@@ -232,7 +245,7 @@ class Engine:
             cause["log"] = snapshot.snapshot(iteration)
             snapshot.show_backlog(iteration, result.outcome)
         self.lab.transition(new_state, campaign, **cause)
-        if result.outcome in (*FAILURES, StageOutcome.ESCALATE):
+        if result.outcome in (*FAILURES, StageOutcome.ESCALATE, StageOutcome.SET_ASIDE):
             self.tell(f"  {result.outcome}: {result.reason}")
 
     def _charge_calls(self, iteration: Iteration) -> Campaign:

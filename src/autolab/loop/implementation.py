@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autolab.errors import RecordError
 from autolab.lab import crash_points
-from autolab.lab.git import Change
+from autolab.lab.lab import Lab
 from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Checked
@@ -156,7 +156,7 @@ def _commit(
 def _judge(iteration: Iteration, view: View, commit: str, left_behind: Sequence[Finding]) -> StageResult:
     """Run path policy and the lab's checks on the commit, and record what they found as `checked`."""
     changes = iteration.lab.git.diff(iteration.base_commit, commit)
-    findings = [*left_behind, *_policy_findings(iteration, commit, changes)]
+    findings = [*left_behind, *policy_findings(iteration.lab, iteration.config, iteration.base_commit, commit)]
     blocking = _blocking(findings)
     checks: dict[str, programs.Check] = {"paths": "fail" if blocking else "pass"}
     if not blocking and iteration.config.evaluate is not None:
@@ -186,9 +186,9 @@ def _blocking(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.severity == "blocking"]
 
 
-def _policy_findings(iteration: Iteration, commit: str, changes: Sequence[Change]) -> list[Finding]:
-    """Findings on the paths that the candidate changes, and on settings of the lab's checks among them."""
-    lab, config, base = iteration.lab, iteration.config, iteration.base_commit
+def policy_findings(lab: Lab, config: Config, base: str, commit: str) -> list[Finding]:
+    """Findings on the paths that a candidate changes, and on settings of the lab's checks among them. Reads only."""
+    changes = lab.git.diff(base, commit)
 
     def read_base(path: str) -> bytes | None:
         return lab.git.read(base, path)
@@ -203,7 +203,7 @@ def _policy_findings(iteration: Iteration, commit: str, changes: Sequence[Change
 
     unlocked, existing = edits.unlocked(lab.root, config), lab.git.files(base)
     policy = paths.path_policy(changes, config, unlocked=unlocked, kept=keeps_base, existing=existing)
-    settings = check_settings.findings(changes, iteration.policy, config, base=read_base, new=read_candidate)
+    settings = check_settings.findings(changes, lab.policy(), config, base=read_base, new=read_candidate)
     return [*policy, *settings]
 
 

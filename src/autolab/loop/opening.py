@@ -27,6 +27,7 @@ from autolab.lab.schemas.plans import BroughtCommit, Entry
 from autolab.loop import preflight
 from autolab.loop.hypothesis import hypothesis_text
 from autolab.loop.iteration import Iteration
+from autolab.loop.proposal_inbox import close
 from autolab.loop.review import record_review, recorded_checks, recorded_reviews
 from autolab.trials import champion
 
@@ -199,6 +200,9 @@ def adopt(iteration: Iteration) -> None:
         }
         design = entry.design.model_copy(update=ids)
         iteration.write(paths.design, design.to_yaml())
+    # It was taken by the line that opened the iteration.
+    if entry.proposal is not None:
+        close(iteration.lab, entry.proposal)
     candidate = entry.candidate
     if candidate is not None:
         iteration.record_candidate(candidate.commit, candidate.via)

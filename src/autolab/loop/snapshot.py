@@ -50,10 +50,12 @@ def show_backlog(iteration: Iteration, outcome: StageOutcome) -> None:
         return
     claim, old = iteration.hypothesis(), iteration.lab.backlog()
     is_over = iteration.state.stage is Stage.DECIDE_REPEAT and outcome is not StageOutcome.SUSPEND
-    is_tested = is_over and outcome is not StageOutcome.REFINE
+    hypothesis_status = "tested" if is_over and outcome is not StageOutcome.REFINE else "open"
+    if outcome is StageOutcome.SET_ASIDE:
+        is_over, hypothesis_status = True, "set aside"
     hypothesis = BacklogHypothesis(
         id=claim.id,
-        status="tested" if is_tested else "open",
+        status=hypothesis_status,
         title=claim.title,
         success_metric=claim.metric,
         target_delta=claim.success_delta,

@@ -36,6 +36,8 @@ class StageOutcome(StrEnum):
     STOP = "stop"
     SUSPEND = "suspend"
     """A budget is spent: the lab stops where it is, and the stage is still to be done."""
+    SET_ASIDE = "set_aside"
+    """A proposal's candidate failed a gate: the iteration is over without a decision, and nobody here fixes it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ TABLE: dict[Stage, StageSpec] = {
 }
 """The stages in which something is done. At HUMAN_REVIEW and STOP the lab waits."""
 
+_JUDGES_CANDIDATE = (Stage.IMPLEMENTATION, Stage.IMPLEMENTATION_REVIEW, Stage.LAUNCH)
 _DECIDED = {
     StageOutcome.REFINE: Stage.DESIGN,
     StageOutcome.NEW_HYPOTHESIS: Stage.HYPOTHESIS,
@@ -75,8 +78,8 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
     """The state after `outcome` at `state.stage`. ValueError: the table has no such way.
 
     A retry counts an attempt and a way back counts a bounce; past their limits the lab waits for a user. The reason of
-    a failure stays in the state until a stage completes, so that `status` shows it. Only a decision ends an iteration;
-    one that is stopped elsewhere goes on where it was.
+    a failure stays in the state until a stage completes, so that `status` shows it. An iteration ends by a decision, or
+    because its proposal is set aside; one that is stopped elsewhere goes on where it was.
     """
     spec = TABLE.get(state.stage)
     if spec is None:
@@ -102,10 +105,9 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
         # Only a stop is something that `status` has to explain.
         if outcome is not StageOutcome.STOP:
             reason = ""
-        ended = _enter(state, _DECIDED[outcome], reason)
-        # The next iteration gets its id when it is opened, not now: it may begin days later.
-        update = {"iteration_id": None, "last_run_id": None, "sync_status": "na", "bounces": 0, "from_stage": None}
-        return ended.model_copy(update=update)
+        return _end(state, _DECIDED[outcome], reason)
+    if outcome is StageOutcome.SET_ASIDE and state.stage in _JUDGES_CANDIDATE:
+        return _end(state, Stage.HYPOTHESIS, "")
     raise ValueError(f"no way from {state.stage} by {outcome}")
 
 
@@ -126,6 +128,12 @@ def resume(state: State, answer: str) -> State:
         stage = Stage.HYPOTHESIS
     # The user's answer gives every limit a new start, else the next failure would come back at once.
     return _enter(state, stage, "").model_copy(update={"from_stage": None, "bounces": 0})
+
+
+def _end(state: State, stage: Stage, reason: str) -> State:
+    """The state between two iterations. The next one gets its id when it is opened: that may be days later."""
+    update = {"iteration_id": None, "last_run_id": None, "sync_status": "na", "bounces": 0, "from_stage": None}
+    return _enter(state, stage, reason).model_copy(update=update)
 
 
 def _enter(state: State, stage: Stage, reason: str) -> State:

@@ -20,7 +20,7 @@ from typing import Literal, get_args
 from autolab.errors import LabError, RecordError
 from autolab.files import sha256_of, sync_folder, write_whole
 from autolab.lab import crash_points
-from autolab.reports.results_table import COLUMNS
+from autolab.reports.results_table import COLUMNS, columns_of, identity, in_form
 from autolab.text import many_lines
 
 Place = Literal["top", "row", "section", "file"]
@@ -182,19 +182,25 @@ def _with_top(old: bytes, entry: DocumentEntry, text: str, path: Path) -> bytes 
 
 
 def _with_rows(old: bytes | None, entry: DocumentEntry) -> bytes | None:
-    """The table with the rows that its tail does not hold yet; None if there are none."""
+    """The table with the rows that its tail does not hold yet; None if there are none.
+
+    Rows take the form of the table that is there, which may have been begun before a column was added.
+    """
     old = old or b""
     header = "\t".join(COLUMNS).encode()
-    if old and old.split(b"\n", 1)[0].removesuffix(b"\r") != header:
-        columns = " ".join(COLUMNS)
-        raise LabError(f"{entry.path}: line 1: other columns than {columns}: move the file away, then run again")
+    columns = columns_of(_decoded((old or header).split(b"\n", 1)[0]))
+    if columns is None:
+        names = " ".join(COLUMNS)
+        raise LabError(f"{entry.path}: line 1: other columns than {names}: move the file away, then run again")
     # A run's rows are written together, but a user may have deleted one.
-    identities = {_identity_of_row(row) for row in old[-SEARCHED:].split(b"\n")}
+    identities = {identity(_decoded(row), columns) for row in old[-SEARCHED:].split(b"\n")}
     missing = b""
     for line in entry.text.split("\n"):
-        row = line.encode()
-        if line.strip() and _identity_of_row(row) not in identities:
-            missing += row + b"\n"
+        if not line.strip():
+            continue
+        row = in_form(line, columns)
+        if identity(row, columns) not in identities:
+            missing += row.encode() + b"\n"
     if old and not missing:
         return None
     table = old or header
@@ -203,9 +209,8 @@ def _with_rows(old: bytes | None, entry: DocumentEntry) -> bytes | None:
     return table + missing
 
 
-def _identity_of_row(row: bytes) -> tuple[bytes, ...]:
-    """Iteration, run and arm."""
-    return tuple(row.split(b"\t")[1:4])
+def _decoded(line: bytes) -> str:
+    return line.decode("utf-8", "surrogateescape")
 
 
 def _roll(path: Path, entry: DocumentEntry, new: bytes, old: bytes) -> tuple[bytes, Closed | None]:

@@ -1,6 +1,12 @@
-"""results.tsv: its columns, and the rows of a run, one an arm."""
+"""results.tsv: its columns, and the rows of a run, one an arm.
+
+`gear` is the kind of the run: search, confirm, stub, or manual for one of `autolab eval`. Tables that were begun
+before there was this column keep their form: old rows are never changed, and new ones are written without it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from autolab.lab.schemas.experiment import ArmMetrics, Confirmation, Manifest, RunMetrics, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
@@ -8,10 +14,36 @@ from autolab.reports.rounding import ends95
 from autolab.stats.wording import fate
 from autolab.text import one_line
 
+GEAR = "gear"
 COLUMNS = (
-    *("commit", "iteration", "run", "arm", "n", "metric", "value", "ci_low", "ci_high"),
+    *("commit", "iteration", "run", GEAR, "arm", "n", "metric", "value", "ci_low", "ci_high"),
     *("verdict", "status", "memory_gb", "seconds", "description"),
 )
+WITHOUT_GEAR = tuple(column for column in COLUMNS if column != GEAR)
+"""The columns of tables that were begun before `gear`."""
+_FORMS = {len(columns): columns for columns in (COLUMNS, WITHOUT_GEAR)}
+
+
+def columns_of(header: str) -> Sequence[str] | None:
+    """The columns of a table that begins with this line; None if it is no table of a lab."""
+    cells = tuple(header.removesuffix("\r").split("\t"))
+    return cells if cells in _FORMS.values() else None
+
+
+def identity(row: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """What no two rows of a table share: iteration, run and arm."""
+    cells = dict(zip(columns, row.split("\t"), strict=False))
+    return tuple(cells.get(column, "") for column in ("iteration", "run", "arm"))
+
+
+def in_form(row: str, columns: Sequence[str]) -> str:
+    """A row that `rows` has made, now or before there was `gear`, for a table with these columns."""
+    cells = row.split("\t")
+    form = _FORMS.get(len(cells))
+    if form is None:
+        return row
+    by_column = dict(zip(form, cells, strict=True))
+    return "\t".join(by_column.get(column, "") for column in columns)
 
 
 def rows(
@@ -37,6 +69,7 @@ def rows(
             "commit": trials[0].commit[:12],
             "iteration": manifest.iteration_id,
             "run": manifest.run_id,
+            GEAR: manifest.kind.value,
             "arm": arm,
             "metric": metric,
             "verdict": verdicts.get(arm, ""),

@@ -1,4 +1,4 @@
-"""What the words of a metric's name say: which way is good, and whether it is a share of the evaluation's rows. Pure.
+"""What the words of a metric's name say: which way is good, whether it is a share of rows, or a speed. Pure.
 
 Words end at anything that is no letter or digit; digits also end one, so `acc1` says what `acc` says. This is a guess
 by convention. Where a document names the direction, the document counts.
@@ -34,6 +34,14 @@ HIGHER = SHARES | {
     "r2",
     "auprc",
 }
+TIMES = frozenset(
+    {"time", "runtime", "walltime", "wallclock", "elapsed", "duration", "latency", "speed", "speedup", "throughput"}
+    | {"seconds", "secs", "sec", "ms", "msec", "milliseconds", "minutes", "mins", "hours", "hrs"}
+    | {"fps", "tps", "qps", "rps", "mfu", "flops", "tflops", "gflops"}
+)
+"""A time or a speed, which also depends on what else the machine does."""
+_RATE = re.compile(r"[a-z]/s(ec(ond)?)?\b|\bs/[a-z]|per[\W_]*s(ec(ond)?)?\b", re.IGNORECASE)
+"""`it/s`, `s/it`, `tokens_per_s`."""
 TRAINING = frozenset({"train", "training"})
 """Measured on the data that was trained on."""
 
@@ -74,6 +82,11 @@ def is_accuracy(metric: str) -> bool:
 def is_of_training(metric: str) -> bool:
     """Whether it was measured on the data that was trained on, as the training says of itself."""
     return not words(metric).isdisjoint(TRAINING)
+
+
+def is_speed(metric: str) -> bool:
+    """Whether it is a time or a speed: trainings that run side by side change it."""
+    return not words(metric).isdisjoint(TIMES) or _RATE.search(metric) is not None
 
 
 def axis_label(metric: str, direction: Direction | None, *more: str, highest: float = 1.0) -> str:

@@ -71,7 +71,8 @@ class Plan:
     says that the lab has no evaluator, so that the numbers are the trials' own reports. A plan without a rule
     compares nothing: it is done when every cell is. `only` names the cells that run; None: all.
     `bound` is the worst score that counts: a score beyond it, or of a diverged training, counts as the bound.
-    With `alternate` every second pair begins with the variants, so that no arm is always the first.
+    With `alternate` every second pair begins with the variants, so that no arm is always the first. With `drop_failed`
+    a failed trial of a variant ends that variant alone; without it, the run.
     """
 
     arms: tuple[PlannedArm, ...]
@@ -86,6 +87,7 @@ class Plan:
     only: frozenset[CellKey] | None = None
     bound: float | None = None
     alternate: bool = False
+    drop_failed: bool = False
 
     @property
     def baseline(self) -> PlannedArm:
@@ -199,6 +201,20 @@ def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
         fixed=True,
         self_reported=config.evaluate is None,
         only=frozenset(cells),
+    )
+
+
+def manual_plan(config: Config, name: str, settings: dict[str, JsonValue], seeds: tuple[int, ...]) -> Plan:
+    """The one arm `name`, which is compared with nothing: the candidate's code over seeds."""
+    return Plan(
+        arms=(PlannedArm(name, "baseline", CANDIDATE, settings),),
+        seeds=seeds,
+        metric=config.metric.primary,
+        direction=config.metric.direction,
+        delta=config.metric.success_delta,
+        rule=None,
+        fixed=True,
+        self_reported=config.evaluate is None,
     )
 
 

@@ -62,18 +62,20 @@ class RuleAction(StrEnum):
     REFUTED = "refuted"
     FUTILE = "futile"
     WORSE = "worse"
+    FAILED = "failed"
+    """A trial of the variant failed, and the others go on (`Plan.drop_failed`)."""
 
 
 @dataclass(frozen=True)
 class Ruling:
     """An action with the interval it rests on, and its reason.
 
-    `reason` is one of keep refuted futile worse pending budget no_change deterministic. `pairs` is the number of pairs
-    that were read, which are all only while the question is open. Each end of the interval errs with probability
-    `tail`, at any number of pairs under the sequential rules, at the last planned one under the fixed rule; an end
-    that the rule cannot give yet is None. `e_plus` and `e_minus` are the evidence against "mean <= 0" and against
-    "mean >= delta", of a rule that asks for "not worse" against "mean <= -delta" and against "mean >= 0"; None under a
-    rule without them.
+    `reason` is one of keep refuted futile worse failed pending budget no_change deterministic. `pairs` is the number
+    of pairs that were read, which are all only while the question is open. Each end of the interval errs with
+    probability `tail`, at any number of pairs under the sequential rules, at the last planned one under the fixed
+    rule; an end that the rule cannot give yet is None. `e_plus` and `e_minus` are the evidence against "mean <= 0" and
+    against "mean >= delta", of a rule that asks for "not worse" against "mean <= -delta" and against "mean >= 0"; None
+    under a rule without them.
     """
 
     action: RuleAction

@@ -31,7 +31,7 @@ class Judgement:
     """What the trials say so far. Verdict and comparisons exist only for a completed run.
 
     `reason` names the failed trial, the criterion, or in one word why the evidence is inconclusive:
-    no_change, deterministic, budget, futile. It is empty where the comparison alone gave the verdict.
+    no_change, deterministic, budget, futile, failed. It is empty where the comparison alone gave the verdict.
     `lead` is the variant that the verdict rests on.
     """
 
@@ -128,8 +128,20 @@ def _rulings(plan: Plan, by_cell: dict[CellKey, Trial]) -> dict[str, rules.Rulin
     rulings = {}
     for arm in plan.variants:
         pairs = list(_pairs(plan, arm.name, by_cell))
-        rulings[arm.name] = _ruling(plan, plan.rule, pairs)
+        ruling = _ruling(plan, plan.rule, pairs)
+        # What the rule has decided before a trial failed stands.
+        if not ruling.final and _is_dropped(plan, by_cell.get((arm.name, len(pairs)))):
+            ruling = replace(ruling, action=rules.RuleAction.FAILED, reason=rules.RuleAction.FAILED.value)
+        rulings[arm.name] = ruling
     return rulings
+
+
+def _is_dropped(plan: Plan, trial: Trial | None) -> bool:
+    """Whether a variant's first trial after its complete pairs ends the variant."""
+    if trial is None or not plan.drop_failed:
+        return False
+    # Inputs that a trial has changed are those of the other arms too.
+    return trial.outcome is not TrialOutcome.TAMPERED and plan.scale.failure(trial) is not None
 
 
 def outlook(plan: Plan, trials: Sequence[Trial]) -> dict[str, int | None]:
@@ -331,7 +343,8 @@ def _verdict(plan: Plan, rulings: dict[str, rules.Ruling], read: Sequence[Trial]
     means = aggregate(plan.scale, read)
     variants = []
     for name, ruling in rulings.items():
-        levels = criteria_levels(plan.criteria, means[name], ruling.pairs)
+        # A variant whose first trial failed has no means.
+        levels = criteria_levels(plan.criteria, means.get(name, {}), ruling.pairs)
         variants.append(_Variant(_comparison(plan, name, ruling, read), levels))
     # The largest mean among the best verdicts; the design's order breaks a tie.
     lead = min(variants, key=lambda variant: (_BEST_FIRST.index(variant.verdict), -variant.comparison.difference.mean))

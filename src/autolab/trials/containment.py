@@ -16,8 +16,8 @@ from autolab.sandbox.box import LEVELS, find_program
 from autolab.sandbox.probe import probe
 from autolab.sandbox.process_tree import boot
 
-OWN_CODE = frozenset({"offline"})
-"""Researchers whose candidates are made of this package's own parts."""
+OWN_CODE = frozenset({"researcher offline"})
+"""Authors whose candidates are made of this package's own parts."""
 INSTALL = "install bubblewrap (Debian, Ubuntu: apt install bubblewrap) for full"
 _KERNEL_SETTINGS = (
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "let users make namespaces: sysctl -w {name}=1"),
@@ -43,10 +43,13 @@ class Ability:
     way: str = ""
 
 
-def settle(config: Config, store: Path, *, note: bool = True) -> tuple[Config, str]:
+def settle(config: Config, store: Path, *, note: bool = True, author: str = "") -> tuple[Config, str]:
     """The configuration with the level that is used, and a line for the user if that is not the requested one.
 
-    LabError: this machine cannot provide the requested level, and the researcher's code may not run at a lower one."""
+    `author` wrote the code; if it is empty, the configured researcher. LabError: this machine cannot provide the
+    requested level, and the author's code may not run at a lower one.
+    """
+    author = author or f"researcher {config.researcher.name}"
     requested = config.containment
     if requested == "none":
         return config, ""
@@ -55,9 +58,9 @@ def settle(config: Config, store: Path, *, note: bool = True) -> tuple[Config, s
     if LEVELS.index(level) >= LEVELS.index(requested):
         return config, ""
     # A model's code never runs at a lower level than the user requested; they must write the lower one down.
-    if config.researcher.name not in OWN_CODE or level == "none":
+    if author not in OWN_CODE or level == "none":
         reason = f"containment: {requested} cannot be had here: {why}"
-        need = f"code of researcher {config.researcher.name} needs it"
+        need = f"code of {author} needs it"
         setting = f"containment: {level} in config.yaml, or `autolab loop --containment {level}`"
         raise LabError(f".autolab/config.yaml: {reason}; {need}: {way_out}, or say so: {setting}")
     line = f"containment: {level}, not {requested}: {why}; the built-in researcher's code may run so; {way_out}"

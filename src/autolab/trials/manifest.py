@@ -80,6 +80,7 @@ class RunManifest:
             run_id=self.run_id,
             iteration_id=self.record.iteration_id,
             kind=self.spec.kind,
+            description=self.spec.description,
             lab_id=self.record.lab_id,
             # Until the run is judged; a manifest with this status is a run that was interrupted, or goes on.
             status="running",

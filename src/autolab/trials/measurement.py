@@ -235,6 +235,8 @@ class _OpenRun:
 
     def _affordable(self, cells: list[Cell]) -> list[Cell]:
         left = self._observer.left()
+        if self._manifest.spec.one_at_a_time:
+            left = 1 if left is None else min(left, 1)
         if left is None:
             return cells
         return cells[: max(0, left - len(self._open_jobs))]

@@ -30,6 +30,7 @@ NAMES = {
     RunKind.REPRODUCE: "reproduction",
     RunKind.WARM_UP: "warm_up",
     RunKind.NOISE: "noise",
+    RunKind.MANUAL: "manual",
 }
 """How the id of a run begins, by its kind."""
 
@@ -40,7 +41,9 @@ class RunSpec:
 
     `plan` makes the plan once the inputs are known. `command` is the training's, `{python}` standing for the
     interpreter. `commits`: by the name of the code. `checks`: the results of the candidate's checks, by name.
-    `time_limit`: that of a training, if config.yaml sets none; None: that before any calibration.
+    `time_limit`: that of a training, if config.yaml sets none; None: that before any calibration. With `one_at_a_time`
+    no trial begins before the last one is over and scored. `description`: what the user says of a run that they
+    ordered.
     """
 
     kind: RunKind
@@ -50,6 +53,8 @@ class RunSpec:
     design_sha256: str | None = None
     checks: Mapping[str, str] = field(default_factory=dict)
     time_limit: TimeLimit | None = None
+    one_at_a_time: bool = False
+    description: str = ""
 
 
 @dataclass(frozen=True)

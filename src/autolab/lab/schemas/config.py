@@ -40,12 +40,12 @@ class Metric(Record):
 class TimeLimit(Record):
     """How long one training may take, and where that is from.
 
-    `config`: `train.time_limit_s`. `calibration`: a multiple of the slowest trial of the baseline. `default`: that of
-    a calibration, and before one.
+    `config`: `train.time_limit_s`. `calibration`: a multiple of the slowest trial of the baseline. `warm_up`: the same
+    multiple of a comparison's first training. `default`: that of a calibration, and before one.
     """
 
     seconds: Positive
-    source: Literal["config", "calibration", "default"]
+    source: Literal["config", "calibration", "warm_up", "default"]
 
 
 class CommandLine(Record):

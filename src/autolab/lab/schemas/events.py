@@ -339,6 +339,17 @@ class CandidateStored(Event):
     sha256: str
 
 
+class ProposalSetAside(Event):
+    """A proposal was set aside before an iteration tested it, for this reason."""
+
+    KIND = "proposal_set_aside"
+
+    id: str
+    by: str
+    title: str
+    reason: str
+
+
 # Runs
 
 
@@ -436,7 +447,7 @@ EVENTS: dict[str, type[Event]] = {
     for event in (
         *(Init, LabMoved, Forked, ControlChanged, LedgerRebuilt, LedgerBegunAnew, Published),
         *(Transition, Asked, Answered, CallSent, Call, CandidateRecorded, Checked, Reviewed, Approved, SetAside),
-        *(Learned, DocumentEdited, DocumentWritten, PlanStored, CandidateStored),
+        *(Learned, DocumentEdited, DocumentWritten, PlanStored, CandidateStored, ProposalSetAside),
         *(RunStarted, Submitted, TrialLost, TrialEnded, TrialKnown, RunEnded, HoldoutAsked, Confirmed),
     )
 }

@@ -362,6 +362,8 @@ class Manifest(Record):
     run_id: str
     iteration_id: str
     kind: RunKind = RunKind.SEARCH
+    description: str = ""
+    """What the user says of a run of `autolab eval`."""
     lab_id: str | None = None
     status: Literal["running", "completed", "failed"] | None = None
     git: ManifestGit

@@ -53,6 +53,7 @@ class RunKind(StrEnum):
     STUB = "stub"
     WARM_UP = "warm_up"
     NOISE = "noise"
+    MANUAL = "manual"
 
 
 def recommend(verdict: Verdict | None) -> Recommendation:
