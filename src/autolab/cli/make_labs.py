@@ -13,6 +13,7 @@ from autolab.adoption import fetch_data
 from autolab.adoption.adopt import USUAL_S, adopt
 from autolab.adoption.evaluator_setup import add_evaluator
 from autolab.cli import flags
+from autolab.cli.adoption_talk import adoption_talk
 from autolab.cli.flags import (
     AdoptionFlags,
     EvaluatorFlags,
@@ -25,7 +26,7 @@ from autolab.cli.flags import (
 )
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
-from autolab.cli.session import adoption_talk, print_line
+from autolab.cli.session import print_line
 from autolab.cli.view import Plain
 from autolab.errors import ExitCode, UsageError
 from autolab.lab.lab import Lab

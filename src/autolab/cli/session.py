@@ -10,9 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from autolab.adoption.program_probe import ProbeView
-from autolab.adoption.questions import Ask, refuse, take_likely
-from autolab.cli.flags import AdoptionFlags, ResearcherFlags, TrialFlags
+from autolab.cli.flags import ResearcherFlags, TrialFlags
 from autolab.cli.view import Plain, in_foreground
 from autolab.errors import ExitCode, UsageError
 from autolab.ideas.lessons import recall
@@ -162,25 +160,6 @@ def can_draw() -> bool:
     if not sys.stdout.isatty() or not sys.stdout.encoding.lower().startswith("utf"):
         return False
     return in_foreground(sys.stdout.fileno())
-
-
-def adoption_talk(adoption: AdoptionFlags, tell: Callable[[str], None]) -> tuple[Ask, ProbeView | None]:
-    """How an adoption asks, and where it shows its run.
-
-    A user on a terminal is asked; a script is refused, or has said --yes.
-    """
-    view: ProbeView | None = None
-    answer = take_likely(tell) if adoption.yes else refuse(tell)
-    # Only on a terminal: they load rich.
-    if can_draw():
-        from autolab.cli.adoption_terminal import ProbeLine
-
-        view = ProbeLine()
-    if is_interactive() and not adoption.yes:
-        from autolab.cli.adoption_terminal import ask
-
-        answer = ask
-    return answer, view
 
 
 def is_interactive() -> bool:
