@@ -38,6 +38,7 @@ STYLES = {
     Standing.BETTER: "bold green",
     Standing.NOT_WORSE: "bold green",
     Standing.WORSE: "bold red",
+    Standing.FAILED: "bold red",
     Standing.NO_GAIN: "bold yellow",
     Standing.UNDECIDED: "bold yellow",
 }
