@@ -134,7 +134,10 @@ def test_nobody_appends_plain_values_to_a_ledger_but_the_ledger_and_the_typed_ap
             is_append = isinstance(call.func, ast.Attribute) and call.func.attr == "append" and len(call.args) == 2
             if is_append and ast.unparse(call.func) != "events.append":
                 untyped.add(str(path.relative_to(SOURCE)))
-    assert untyped - {"cli/board.py", "cli/picture.py", "cli/comparison_board.py"} == {"lab/ledger.py", "lab/schemas/events.py"}
+    assert untyped - {"cli/board.py", "cli/picture.py", "cli/comparison_board.py"} == {
+        "lab/ledger.py",
+        "lab/schemas/events.py",
+    }
 
 
 # There and back

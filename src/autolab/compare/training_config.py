@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from autolab import files
-from autolab.adoption.adopt import detect
 from autolab.adoption.detection import AdoptionRequest
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.questions import Ask
@@ -57,6 +56,9 @@ def training_config(
         return lab.root, _with_flags_for_settings(lab.root, lab.config())
     path = common_dir(root) / "autolab" / COMPARISONS / "config.yaml"
     if _names_training(request) or not path.exists():
+        # Only here: it loads most of the engine, for which an answer that is on record must not wait.
+        from autolab.adoption.adopt import detect
+
         tell("looking at the training, once:")
         detection = detect(place, request, tell, ask, view)
         path.parent.mkdir(parents=True, exist_ok=True)

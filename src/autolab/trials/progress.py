@@ -58,8 +58,8 @@ class Pairs:
     """A variant against the first baseline: pairs that the rule reads, and their gain in the direction of good.
 
     `gain` is None before the first pair. Of an open question it has the interval of a keep; of one that is decided
-    otherwise, that of a refutation. `likely`: pairs in all at which the rule likely decides; None if it is not known
-    yet, or the planned ones would not be enough.
+    otherwise, that of a refutation. `action` and `reason` are the ruling's. `likely`: pairs in all at which the rule
+    likely decides; None if it is not known yet, or the planned ones would not be enough.
     """
 
     arm: str
@@ -68,6 +68,7 @@ class Pairs:
     done: int
     gain: Interval | None
     action: rules.RuleAction = rules.RuleAction.CONTINUE
+    reason: str = ""
     likely: int | None = None
 
     @property
@@ -230,6 +231,7 @@ class Watch:
                 done=ruling.pairs,
                 gain=gain if ruling.pairs else None,
                 action=ruling.action,
+                reason=ruling.reason,
                 likely=likely.get(arm),
             )
 
