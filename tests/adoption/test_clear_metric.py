@@ -1,4 +1,4 @@
-"""Whether a run would show one metric that can decide, as far as the program's text says: then nobody is asked for it."""
+"""Whether a run would show one metric that can decide, by the program's text: then nobody is asked for it."""
 
 from __future__ import annotations
 
