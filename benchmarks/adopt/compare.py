@@ -69,7 +69,7 @@ class Ended:
     @property
     def trainings(self) -> int:
         """Trainings that it ran, and looks at the training."""
-        begins = ("looking at the training", "trying ")
+        begins = ("looking at the training", "trying ", "  pair ")
         return sum(" completed in " in line or line.startswith(begins) for line in self.text.split("\n"))
 
 
