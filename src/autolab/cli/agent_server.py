@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes
 
 from autolab.cli import flags
-from autolab.cli.flags import AdoptionFlags
+from autolab.cli.comparisons import TrainingFlags
 from autolab.errors import ExitCode, LabError, UsageError
 from autolab.lab.create import COMPARISONS
 from autolab.lab.git import find_root
 
 
-def mcp(*, training: Annotated[AdoptionFlags, OmitArgPrefixes], dir: flags.LabFolder = Path(".")) -> int:
+def mcp(*, training: Annotated[TrainingFlags, OmitArgPrefixes], dir: flags.LabFolder = Path(".")) -> int:
     """Serve the comparison engine to a coding agent as tools, over standard input and output.
 
     The agent's program starts it and ends it. See docs/tools.md.
@@ -35,10 +36,12 @@ def mcp(*, training: Annotated[AdoptionFlags, OmitArgPrefixes], dir: flags.LabFo
     from autolab.mcp.queue_worker import QueueWorker
     from autolab.mcp.stdio_server import serve
 
-    agent_training = AgentTraining(root, training, AdoptionFlags())
-    if agent_training.is_lab and training != AdoptionFlags():
+    # The least difference is a part of each question, and no word about the training.
+    request = replace(training, delta=None)
+    agent_training = AgentTraining(root, request, TrainingFlags())
+    if agent_training.is_lab and request != TrainingFlags():
         raise UsageError("mcp: this is a lab, whose .autolab/config.yaml has command, metric and data")
     queue = ComparisonQueue(agent_training.store / COMPARISONS / "queue")
     worker = QueueWorker(queue, agent_training)
-    serve(AgentTools(agent_training, queue, worker), worker)
+    serve(AgentTools(agent_training, queue, worker, training.delta), worker)
     return ExitCode.DONE
