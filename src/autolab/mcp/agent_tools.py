@@ -51,7 +51,7 @@ SettingsOf = Annotated[
 Delta = Annotated[
     float | None,
     Field(
-        description="The least gain worth having, in units of the metric. Empty: the user's, else what the noise lets be found."
+        description="The least gain worth having, in the metric's units. Empty: the user's, else what the noise shows."
     ),
 ]
 Budget = Annotated[str, Field(description='At most so much, such as "60 trials" or "2h". A larger one goes on.')]
