@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,7 +41,7 @@ def training_config(
 ) -> tuple[Path, Config]:
     """The root of the repository at `place`, and its configuration; in a lab its own, without a change.
 
-    Outside of a lab the program is tried once and the result is kept; flags that are given anew try it again.
+    Outside of a lab the program is tried once and the result is kept; other flags than then try it again.
     UsageError: flags of the training in a lab. LabError: no git repository; what keeps the training from running.
     """
     root = find_root(place.resolve())
@@ -52,19 +53,42 @@ def training_config(
         lab = Lab.find(place)
         return lab.root, lab.config()
     path = common_dir(root) / "autolab" / COMPARISONS / "config.yaml"
-    if _names_training(request) or not path.exists():
+    if not path.exists() or _says_otherwise(root, request):
         # Only here: it loads most of the engine, for which an answer that is on record must not wait.
         from autolab.adoption.adopt import detect
 
         tell("looking at the training, once:")
         detection = detect(place, replace(request, delta=NO_DELTA), tell, ask, view)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The configuration last: without it all is looked at again.
+        # The flags last: without them all is looked at again.
         files.write_whole(_places(root), SharedPlaces(paths=detection.shared).to_json())
         files.write_whole(path, detection.text)
+        files.write_whole(_flags(root), _text_of(request))
     config = Config.load(path, ".git/autolab/compare/config.yaml")
     # Whoever has no lab has no program that reads AUTOLAB_CONFIG either.
     return root, config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
+
+
+def _says_otherwise(root: Path, request: AdoptionRequest) -> bool:
+    """Whether flags say something of the training that the configuration was not made with, or ask for a new look."""
+    if not _names_training(request):
+        return False
+    path = _flags(root)
+    return request.probe_seconds is not None or not path.exists() or path.read_text("utf-8") != _text_of(request)
+
+
+def _text_of(request: AdoptionRequest) -> str:
+    """The flags that say something of the training."""
+    values = {}
+    for field in fields(AdoptionRequest):
+        if field.name not in ("delta", "probe_seconds"):
+            values[field.name] = getattr(request, field.name)
+    return json.dumps(values, default=str, indent=1) + "\n"
+
+
+def _flags(root: Path) -> Path:
+    """The flags that the configuration was made with: the same command does not try the training again."""
+    return common_dir(root) / "autolab" / COMPARISONS / "flags.json"
 
 
 def places_of(root: Path) -> tuple[str, ...]:
