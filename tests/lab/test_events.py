@@ -86,6 +86,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "document_written": {"path": "FINDINGS.md", "entry": "i1", "sha256": SHA},
     "plan_stored": {"id": "pln1", "title": "Shift", "sha256": SHA},
     "candidate_stored": {"id": "cnd1", "plan": "pln1", "commit": COMMIT, "sha256": SHA},
+    "proposal_set_aside": {"id": "p-0123456789", "by": "an agent", "title": "Wider", "reason": "the base moved"},
     "run_started": {
         **{**RUN, "kind": "calibrate", "seeds": [17, 18], "protocol": SHA, "design_sha256": None, "rule": None},
         **{"cells": [["baseline", 0], ["again", 0]]},
