@@ -108,6 +108,7 @@ def test_a_candidate_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     kit.git("checkout", "-q", "--", "models/width.py")
     words = ("HEAD~1", "--containment", "none", "--plain")
     value = compared(kit, *words, "HEAD", "--patch", str(patch), "--set", "width=200", code=0)
+    assert Path(value["figure"]).name == "comparison.png" and Path(value["figure"]).exists()
     answers = {candidate["version"]: candidate["answer"] for candidate in value["candidates"]}
     assert answers == {"HEAD": "better", "broken.patch": "failed", "width=200": "failed"}
     errors = [candidate["error"] for candidate in value["candidates"]]

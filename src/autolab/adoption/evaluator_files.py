@@ -251,8 +251,13 @@ def _open_place(node: ast.AST) -> str:
 
 def checkpoint_of(paths: EvaluatorPaths) -> str | None:
     """Where predict.py says that the training saves its model; None if it does not say so."""
+    return checkpoint_in(paths.text(paths.predict))
+
+
+def checkpoint_in(text: str) -> str | None:
+    """The same of the text of a predict.py."""
     try:
-        tree = ast.parse(paths.text(paths.predict))
+        tree = ast.parse(text)
     except SyntaxError:
         return None
     for node in tree.body:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from autolab.cli import flags
+from autolab.cli.adoption_talk import adoption_talk
 from autolab.cli.flags import AdoptionFlags, Switch, option
-from autolab.cli.make_labs import adoption_talk
 from autolab.cli.session import print_aside, print_line, print_result, watched_comparison
 from autolab.cli.view import Plain
 from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import answer_of, lines_of, markdown_of, value_of
+from autolab.compare.base_evaluator import with_evaluator
+from autolab.compare.comparison_figure import draw_comparison
 from autolab.compare.paired_runs import Allowance, run_comparison
 from autolab.compare.question import AskedComparison, OneAtATime, asked
 from autolab.compare.training_config import places_of, refuse_settings, training_config
-from autolab.compare.versions import VersionRequest, resolve
+from autolab.compare.versions import VersionRequest, open_checkout, resolve
 from autolab.errors import LabError, UsageError
-from autolab.lab.git import Git
+from autolab.lab.create import COMPARISONS
+from autolab.lab.git import common_dir
 from autolab.lab.schemas.config import Config
 from autolab.stats.finite import LIMIT
 from autolab.stats.rules import FIRST
+from autolab.trials.containment import require_level
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class QuestionFlags:
         pairs: Pairs at most, from 3 on. More of them resolve a smaller difference.
         alpha: How often a candidate without a gain may be called better.
         containment: What the programs may do. By default they run with your rights, as you would run them.
+        evaluator: A committed eval.py of BASE that measures all versions, with predict.py and the data beside it.
         one_at_a_time: Never run two trainings side by side. It is always so with a metric of time or speed.
     """
 
@@ -46,6 +51,7 @@ class QuestionFlags:
     pairs: Annotated[int, option("N")] = 24
     alpha: Annotated[float, option("NUMBER")] = 0.005
     containment: Annotated[Literal["full", "partial", "none"] | None, option("{full,partial,none}")] = None
+    evaluator: Annotated[Path | None, option("FILE")] = None
     one_at_a_time: Switch = False
 
     def check(self) -> None:
@@ -116,13 +122,18 @@ def compare(
         raise UsageError(f"--dir: {dir} is no folder")
     allowance = question.allowance()
     tell = Plain(print_aside if json or markdown else print_line)
+    # Before the training is looked at, which takes a while.
+    git = open_checkout(dir)
+    first, others = resolve(git, VersionRequest(base, candidate, patch, set, aa))
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
     if set:
         refuse_settings(config)
+    if question.evaluator is not None:
+        config = with_evaluator(git, first, config, question.evaluator)
     config = _in_force(config, question)
+    require_level(config, common_dir(root) / "autolab" / COMPARISONS)
     # At a higher level each training has its own, or none.
     shared = places_of(root) if config.containment == "none" else ()
-    first, others = resolve(Git(root), VersionRequest(base, candidate, patch, set, aa))
     ask = AskedComparison(
         base=asked(first),
         candidates=tuple(asked(other) for other in others),
@@ -138,6 +149,7 @@ def compare(
     )
     with watched_comparison(ask, allowance, plain, json or markdown) as (view, stop):
         answer = answer_of(run_comparison(root, config, ask, allowance, view, stop))
+    answer = replace(answer, figure=draw_comparison(answer))
     # Whoever reads a document gets it also where all candidates failed.
     if not answer.problem or (answer.candidates and (json or markdown)):
         print_result(value_of(answer), markdown_of(answer) if markdown else lines_of(answer), json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,9 +14,8 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 from autolab.adoption import fetch_data
 from autolab.adoption.adopt import USUAL_S, adopt
 from autolab.adoption.evaluator_setup import add_evaluator
-from autolab.adoption.program_probe import ProbeView
-from autolab.adoption.questions import Ask, refuse, take_likely
 from autolab.cli import flags
+from autolab.cli.adoption_talk import adoption_talk
 from autolab.cli.agent_files import AGENTS, plan_agent_files, server_command, write_agent_files
 from autolab.cli.flags import (
     AdoptionFlags,
@@ -30,7 +29,7 @@ from autolab.cli.flags import (
 )
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
-from autolab.cli.session import can_draw, is_interactive, print_line
+from autolab.cli.session import print_line
 from autolab.cli.view import Plain
 from autolab.errors import ExitCode, UsageError
 from autolab.lab.git import common_dir, find_root
@@ -146,25 +145,6 @@ def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
     # What programs print is quoted: it must not move the cursor.
     tell = Plain(print_line)
     return adopt(folder, adoption, seed, tell, *adoption_talk(adoption, tell))
-
-
-def adoption_talk(adoption: AdoptionFlags, tell: Callable[[str], None]) -> tuple[Ask, ProbeView | None]:
-    """How an adoption asks, and where it shows its run.
-
-    A user on a terminal is asked; a script is refused, or has said --yes.
-    """
-    view: ProbeView | None = None
-    answer = take_likely(tell) if adoption.yes else refuse(tell)
-    # Only on a terminal: they load rich.
-    if can_draw():
-        from autolab.cli.adoption_terminal import ProbeLine
-
-        view = ProbeLine()
-    if is_interactive() and not adoption.yes:
-        from autolab.cli.adoption_terminal import ask
-
-        answer = ask
-    return answer, view
 
 
 def demo(

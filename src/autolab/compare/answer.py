@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from autolab.compare.paired_runs import Outcome
 from autolab.compare.question import OneAtATime, Require
@@ -98,11 +99,15 @@ class CandidateAnswer:
 
 @dataclass(frozen=True)
 class ComparisonAnswer:
-    """What is printed. `problem` says why no candidate was measured, in one line; empty if one was."""
+    """What is printed. `problem` says why no candidate was measured, in one line; empty if one was.
+
+    `figure` is the file with the figure, None if there is none.
+    """
 
     outcome: Outcome
     candidates: tuple[CandidateAnswer, ...]
     problem: str = ""
+    figure: Path | None = None
 
     @property
     def exit_code(self) -> int:
@@ -136,7 +141,7 @@ def answer_of(outcome: Outcome) -> ComparisonAnswer:
 def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) -> CandidateAnswer:
     label = next(version.label for version in outcome.question.candidates if version.name == name)
     confirmed = _is_confirmed(outcome, name)
-    standing = _standing(outcome, ruling)
+    standing = standing_of(outcome.question.require, ruling.action, ruling.reason)
     reason = ruling.reason
     error = _failure(plan, name, outcome.trials) if standing is Standing.FAILED else ""
     if standing is Standing.BETTER and confirmed is False:
@@ -171,15 +176,11 @@ def _failure(plan: Plan, arm: str, trials: Sequence[Trial]) -> str:
     return ""
 
 
-def _standing(outcome: Outcome, ruling: rules.Ruling) -> Standing:
-    # One training of each version decides nothing, whichever of the two has the better number.
-    if ruling.reason == "deterministic" and ruling.action is rules.RuleAction.FUTILE:
-        return Standing.UNDECIDED
-    return standing_of(outcome.question.require, ruling.action)
-
-
-def standing_of(require: Require, action: rules.RuleAction) -> Standing:
+def standing_of(require: Require, action: rules.RuleAction, reason: str) -> Standing:
     """The answer that the rule's action is; CONTINUE after the last pair, or before, is undecided."""
+    # One training of each version decides nothing, whichever of the two has the better number.
+    if reason == "deterministic" and action is rules.RuleAction.FUTILE:
+        return Standing.UNDECIDED
     if action is not rules.RuleAction.KEEP:
         return _ACTIONS[action]
     return Standing.NOT_WORSE if require == "not_worse" else Standing.BETTER
@@ -220,6 +221,8 @@ def lines_of(answer: ComparisonAnswer) -> Iterator[str]:
             f" {question.pairs} pairs resolve {derived.delta:g}"
         )
     yield from _notes(outcome)
+    if answer.figure is not None:
+        yield f"figure: {answer.figure}"
     if outcome.budget_spent:
         yield "the budget is spent; the same command with a larger --budget goes on from here"
     elif outcome.ending is Ending.PAUSED:
@@ -235,7 +238,12 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     if question.one_at_a_time is not None:
         why = _ONE_AT_A_TIME[question.one_at_a_time].format(metric=question.metric, shared=", ".join(question.shared))
         yield f"one training at a time: {why}"
-    yield f"containment {conditions.containment}: {_RIGHTS[conditions.containment]}"
+    rights = _RIGHTS[conditions.containment]
+    if conditions.evaluator is not None:
+        yield f"evaluator: {conditions.evaluator} of {question.base.label} measured all versions"
+        if conditions.containment == "none":
+            rights += ", the labels in reach"
+    yield f"containment {conditions.containment}: {rights}"
 
 
 def line_of(answer: ComparisonAnswer, candidate: CandidateAnswer) -> str:
@@ -327,9 +335,11 @@ def value_of(answer: ComparisonAnswer) -> dict[str, object]:
         "key": outcome.key,
         "ended": outcome.ending is Ending.DONE,
         "containment": outcome.conditions.containment,
+        "evaluator": outcome.conditions.evaluator,
         "one_at_a_time": question.one_at_a_time,
         "shared": list(question.shared),
         "time_limit_s": None if limit is None else limit.seconds,
         "seed": outcome.conditions.seed.as_json(),
+        "figure": None if answer.figure is None else str(answer.figure),
         "candidates": candidates,
     }

@@ -63,12 +63,13 @@ class Allowance:
 
 @dataclass(frozen=True)
 class TrainingConditions:
-    """How the trainings ran: the containment level, the limit of one training after the warm-up (None before it), and
-    what was seen of the seed."""
+    """How the trainings ran: the containment level, the limit of one training after the warm-up (None before it), what
+    was seen of the seed, and the evaluator of the base (None: the trainings report their own numbers)."""
 
     containment: str
     time_limit: TimeLimit | None
     seed: SeedEffect
+    evaluator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -390,6 +391,7 @@ class _Comparison:
             containment=self._config.containment,
             time_limit=of_config or self._time_limit,
             seed=seed_effect(scale, self._warm_up_trial(), baseline),
+            evaluator=self._config.evaluate.script if self._config.evaluate is not None else None,
         )
 
     def _paired_trials(self, run_id: str) -> tuple[Trial, ...]:

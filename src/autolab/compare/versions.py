@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from autolab.errors import GitError, RecordError, UsageError
-from autolab.lab.git import Git
+from autolab.adoption.repository import distrust
+from autolab.errors import GitError, LabError, RecordError, UsageError
+from autolab.lab.git import Git, find_root
 from autolab.lab.schemas.record import parse_yaml
 
 WORKING_TREE, ITSELF = "working tree", "itself"
@@ -57,6 +58,21 @@ class VersionRequest:
     aa: bool = False
 
 
+def open_checkout(place: Path) -> Git:
+    """The repository whose versions are compared. LabError: there is none, or none with a commit that git trusts."""
+    root = find_root(place.resolve())
+    if root is None and (place / "objects").is_dir() and (place / "HEAD").is_file():
+        raise LabError(f"{place.resolve()}: a bare repository, which has no checkout; git clone it, and compare there")
+    if root is None:
+        raise LabError(f"{place}: not in a git repository; compare takes two of its commits, or the working tree")
+    git = Git(root)
+    if git.distrusted():
+        raise LabError(distrust(root))
+    if git.head() is None:
+        raise LabError(f"{root}: has no commit yet, and versions are compared with one: commit the training program")
+    return git
+
+
 def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
     """The base and the candidates; without any named, the working tree.
 
@@ -79,12 +95,22 @@ def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
         label = " ".join(request.settings)
         candidates.append(Version(_arm(label, candidates), label, base.commit, base.tree, settings))
     if not candidates:
+        _refuse_conflicts(git)
         commit = git.commit_of_checkout(_MESSAGE)
         candidates.append(Version("candidate", WORKING_TREE, commit.sha, commit.tree))
     for candidate in candidates:
         if candidate.same_training(base):
             raise UsageError(_nothing_to_compare(candidate, base))
     return base, candidates
+
+
+def _refuse_conflicts(git: Git) -> None:
+    conflicts = git.unmerged()
+    if conflicts:
+        more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
+        raise UsageError(
+            f"compare: {conflicts[0]}{more}: unmerged in the working tree; resolve the conflict, or name a version"
+        )
 
 
 def _nothing_to_compare(candidate: Version, base: Version) -> str:
@@ -95,6 +121,10 @@ def _nothing_to_compare(candidate: Version, base: Version) -> str:
 
 def _of_revision(git: Git, revision: str, name: str) -> Version:
     commit = git.resolve(revision)
+    if commit is None and git.is_shallow():
+        raise UsageError(
+            f"compare: {revision!r} names no commit here, and this clone lacks older ones: git fetch --unshallow"
+        )
     if commit is None:
         raise UsageError(f"compare: {revision!r} names no commit here; git log --oneline --all shows those there are")
     return Version(name, revision, commit, git.tree(commit))

@@ -110,6 +110,15 @@ class GitReader(Plumbing):
                 return name
         return None
 
+    def unmerged(self) -> list[str]:
+        """Files of the checkout in which a merge, a rebase or a stash has left conflicts."""
+        fields = self._fields("diff-files", "--name-only", "--diff-filter=U", "-z", user=True)
+        return list(dict.fromkeys(map(os.fsdecode, fields)))
+
+    def is_shallow(self) -> bool:
+        """Whether older commits were not fetched."""
+        return (common_dir(self.root) / "shallow").exists()
+
     def dirty(self, paths: Sequence[str] | None = None, *, run_filters: bool = False) -> list[str]:
         """Paths of the user's checkout with staged, unstaged or untracked changes. Writes nothing.
 
@@ -267,6 +276,13 @@ class GitReader(Plumbing):
     def files(self, commit: str) -> list[str]:
         """The path of every file in a commit."""
         return [entry.name for entry in self._files_in(self._known(commit))]
+
+    def mentions(self, commit: str, text: str, among: Sequence[str]) -> bool:
+        """Whether a file of the commit holds the text; `among` are patterns of paths, such as `*.py`."""
+        call = self._call(
+            "grep", "--quiet", "--fixed-strings", "-e", text, self._known(commit), "--", *among, ok=(0, 1)
+        )
+        return call.returncode == 0
 
     def strays(self, folder: Path, commit: str) -> list[Path]:
         """Regular files below `folder`, ignored ones too, whose bytes are not those that `commit` has at their path.

@@ -67,6 +67,19 @@ def settle(config: Config, store: Path, *, note: bool = True, author: str = "") 
     return config.model_copy(update={"containment": level}), line
 
 
+def require_level(config: Config, store: Path) -> None:
+    """LabError: this machine cannot provide the level of the configuration. For code whose user is asked, not a lab."""
+    if config.containment == "none":
+        return
+    store.mkdir(parents=True, exist_ok=True)
+    highest = ability(store)
+    if LEVELS.index(highest.level) < LEVELS.index(config.containment):
+        raise LabError(
+            f"containment: {config.containment} cannot be had here: {highest.why}; {highest.way}, or, for code that you"
+            " trust, --containment none"
+        )
+
+
 def ability(store: Path, *, note: bool = True) -> Ability:
     """The highest level that works here. `full` is probed once for each start of the machine and each bubblewrap.
 
