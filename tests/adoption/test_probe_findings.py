@@ -54,6 +54,10 @@ class Committed:
 class Checkout(Repository):
     """A checkout of which git holds some files beside the data."""
 
+    @property
+    def main_checkout(self) -> Path:
+        return self.root
+
     def holds(self, path: str) -> bool:
         return path in COMMITTED or path in TEXTS
 
