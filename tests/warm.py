@@ -128,8 +128,11 @@ def fixed(env: dict[str, str]) -> dict[str, str]:
 def _serve() -> None:
     import scipy.stats  # noqa: F401
 
-    from autolab.cli import commands  # noqa: F401
+    from autolab.cli import commands
     from autolab.reports import figures  # noqa: F401
+
+    for name in commands._FUNCTIONS:
+        commands.function_of(name)
 
     for model in _below(BaseModel):
         model.model_rebuild(raise_errors=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -35,14 +36,18 @@ def ended(err: str = "", out: str = "", outcome: TrialOutcome = TrialOutcome.FAI
 
 COMMITTED = ["data/chars/readme.md", "data/chars/prepare.py", "mine/__init__.py", "mine/loader.py"]
 
+TEXTS: dict[str, str] = {}
+
 
 class Committed:
     """What git holds, without a git."""
 
     def files(self, commit: str) -> list[str]:
-        return COMMITTED
+        return [*COMMITTED, *TEXTS]
 
-    def text(self, commit: str, path: str) -> str:
+    def text(self, commit: str, path: str) -> str | None:
+        if not path.endswith(".py"):
+            return TEXTS.get(path)
         return "base = os.environ.get('MINE_BASE_DIR', '~/.cache/mine')\n"
 
 
@@ -50,7 +55,7 @@ class Checkout(Repository):
     """A checkout of which git holds some files beside the data."""
 
     def holds(self, path: str) -> bool:
-        return path in COMMITTED
+        return path in COMMITTED or path in TEXTS
 
 
 @pytest.fixture
@@ -159,6 +164,27 @@ def test_an_error_that_names_no_file_is_explained_by_what_the_program_tried_to_r
     opened = ("/usr/x", "data/chars/train.bin", "notes.txt")
     (found,) = findings(ended("RuntimeError: Dataset not found.\n", opened=opened), repository, "python3")
     assert found.data == (DataEntry(path="data/chars"),)
+
+
+def test_what_a_program_below_the_top_tried_to_read_is_bound_at_its_place(repository: Repository) -> None:
+    below = replace(repository, folder="data")
+    (found,) = findings(ended("AssertionError\n", looked=("data/chars/train.bin",)), below, "python3")
+    assert found.data == (DataEntry(path="data/chars"),)
+
+
+def test_data_that_a_compiled_program_names_is_bound_once_where_its_error_names_another_file(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = 'open("data/chars/train.bin"); open("missing.bin"); open("mine/loader.py");\n'
+    monkeypatch.setitem(TEXTS, "train.c", source)
+    error, command = "Error: failed to glob pattern: other/train.bin\n", "sh -c 'cc train.c -o train && ./train'"
+    (found,) = findings(ended(error), repository, "python3", command=command)
+    assert found.data == (DataEntry(path="data/chars"),)
+    assert (
+        found.bound == "data/chars/train.bin: train.c names it; git does not hold it: data/chars is bound as the data"
+    )
+    (found,) = findings(ended(error), repository, "python3", found.data, command)
+    assert found.problem == "the program exited with status 1"
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_one_refusal_is_itself_and_several_are_a_list(told: list[str]) -> None:
 def test_what_keeps_a_run_from_its_end_is_listed_with_the_rest(told: list[str]) -> None:
     refusals = Refusals()
     refusals.add_problems(["no module x: install it"])
-    assert "one thing is missing, see above; --probe-seconds 0 makes the lab" in str(settled(refusals, told))
+    assert "one thing is missing, see above; --probe-seconds 0 leaves this try out" in str(settled(refusals, told))
     refusals.add(UsageError("--metric: unclear"), before_run=False)
     error = settled(refusals, told)
     assert isinstance(error, LabError) and "2 things are missing, see above" in str(error)

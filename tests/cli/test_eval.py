@@ -168,27 +168,36 @@ def test_a_command_at_work_keeps_it_out(kit: LabKit) -> None:
     assert ended.code == 1 and "held by" in ended.err and len(ended.err.splitlines()) == 1
 
 
-def test_the_first_experiment_finds_these_trials_and_the_record_takes_the_rows(kit: LabKit) -> None:
+def test_in_the_middle_of_an_iteration_it_changes_nothing_and_saves_its_trials(kit: LabKit) -> None:
+    assert kit.autolab("run").code == 0
+    before, journal = kit.state(), (kit.root / "RESEARCH_JOURNAL.md").read_bytes()
     assert kit.autolab("eval", "--seeds", "2").code == 0
-    journal = (kit.root / "RESEARCH_JOURNAL.md").read_bytes()
+    assert (kit.state(), (kit.root / "RESEARCH_JOURNAL.md").read_bytes()) == (before, journal)
     assert kit.autolab("loop", "--max-iterations", "1", "--plain").code == 0
-    run = [line["data"]["trial"] for line in kit.events("trial") if line["data"]["run_id"] == "calibration_0001"]
-    sources = [trial["reused_from"] for trial in run if trial["reused_from"]]
-    assert sources == ["manual/manual_0001/checkout-s0", "manual/manual_0001/checkout-s1"]
-    written = (kit.root / "RESEARCH_JOURNAL.md").read_bytes()
-    assert written != journal and b"manual" not in written
-    gears = [row["gear"] for row in rows(kit)]
-    assert gears == ["manual", "search", "search", "confirm", "confirm"]
-    assert kit.autolab("eval", "HEAD").code == 0
-    assert (kit.root / "RESEARCH_JOURNAL.md").read_bytes() == written
-    assert len(kit.autolab("registry").out.splitlines()) == 1 and kit.autolab("status").code == 0
-    assert kit.autolab("verify").out == "all is well\n"
+    trials = [line["data"] for line in kit.events("trial")]
+    calibration = [ended["trial"]["reused_from"] for ended in trials if ended["run_id"] == "calibration_0001"]
+    assert {"manual/manual_0001/checkout-s0", "manual/manual_0001/checkout-s1"} <= set(calibration)
+    ran = sum(ended["trial"]["reused_from"] is None for ended in trials)
+    assert ran == starts(kit) and f"1 iterations, {ran} trials" in kit.autolab("status").out
+    assert [row["gear"] for row in rows(kit)] == ["manual", "search", "search", "confirm", "confirm"]
+    assert b"manual" not in (kit.root / "RESEARCH_JOURNAL.md").read_bytes()
+    assert len(kit.autolab("registry").out.splitlines()) == 1
+    assert kit.autolab("replay", "1").code == 0
+
+
+def test_the_record_of_a_run_is_verified_published_and_reproduced(kit: LabKit) -> None:
+    assert kit.autolab("eval", "--seeds", "2").code == 0
+    assert kit.autolab("registry").code == 0 and "manual_0001: completed" in kit.autolab("status").out
     again = kit.autolab("reproduce", "manual/manual_0001", "--plain")
     assert again.code == 0 and "identical: every trial gave the same, to the byte" in again.out, again.err
+    assert kit.autolab("verify").out == "all is well\n"
     assert kit.autolab("publish").code == 0
     published = kit.git("show", "--name-only", "--format=", "HEAD").split()
-    assert {"results.tsv", "experiments/manual/runs/manual_0001/run_manifest.json"} <= set(published)
-    assert kit.autolab("replay", "1").code == 0
+    manifest = "experiments/manual/runs/manual_0001/run_manifest.json"
+    assert {"results.tsv", manifest} <= set(published)
+    path = kit.root / manifest
+    path.write_text(path.read_text().replace('"completed"', '"failed"', 1))
+    assert f"{manifest}: is not the one that the ledger recorded" in kit.autolab("verify").out
 
 
 def test_a_row_waits_while_another_branch_is_checked_out(kit: LabKit) -> None:

@@ -78,12 +78,15 @@ def test_a_setting_becomes_a_flag_of_the_command_and_the_answer_is_there_for_a_m
 def test_a_lab_is_made_of_a_repository_with_comparisons_which_stay(kit: LabKit) -> None:
     assert compare(kit, "--metric", "val loss", "--set", "lr=0.2").code == 0
     stored = sorted(path.name for path in (kit.store / "compare").iterdir())
-    words = ("--from-existing", "--metric", "val loss", "--delta", "0.05", "--probe-seconds", "0")
-    made = kit.autolab("init", *words)
+    made = kit.autolab("init", "--from-existing", "--metric", "val loss", "--probe-seconds", "0")
     assert made.code == 0, made.out + made.err
+    # A comparison has a difference of its own, which is none of the lab.
+    assert "success_delta  0.01  (" in made.out, made.out
     assert sorted(path.name for path in (kit.store / "compare").iterdir()) == stored
     ended = compare(kit, "--metric", "val loss")
     assert ended.code == 2 and ".autolab/config.yaml has command, metric and data" in ended.err
+    # No code of it reads a file of settings.
+    assert compare(kit, "--set", "lr=0.2").code == 0
 
 
 def test_a_candidate_that_fails_is_named_with_its_error(kit: LabKit) -> None:

@@ -156,6 +156,12 @@ def state_of(kit: LabKit) -> dict[str, str]:
     return state
 
 
+def write_data(kit: LabKit) -> None:
+    """Data that git ignores."""
+    (kit.root / "data" / "tiny").mkdir(parents=True)
+    (kit.root / "data" / "tiny" / "rows.txt").write_text("1\n")
+
+
 def patch_of(kit: LabKit, name: str, text: str) -> str:
     """A change of one file as a patch beside the checkout, which stays as it is."""
     path = kit.root / name
@@ -174,8 +180,7 @@ def test_a_planted_gain_is_better_and_a_comment_is_no_gain_as_the_repository_is(
         pytest.skip("needs cc and make")
     kit = repository(tmp_path / "theirs", form.files)
     if form.files is CONFIGURED:
-        (kit.root / "data" / "tiny").mkdir(parents=True)
-        (kit.root / "data" / "tiny" / "rows.txt").write_text("1\n")
+        write_data(kit)
     planted = form.files[form.planted]
     gain = patch_of(kit, form.planted, planted.replace(form.line, form.line.replace("0.01", "0.2")))
     before = state_of(kit)
@@ -197,3 +202,19 @@ def test_a_planted_gain_is_better_and_a_comment_is_no_gain_as_the_repository_is(
         assert ended.code == 2 and "--set: the training command is a line for a shell" in ended.err, ended.err
     else:
         assert (ended.code, answer(ended)) == (0, "better"), ended.out + ended.err
+
+
+def test_a_worktree_is_compared_with_the_data_of_its_main_checkout(tmp_path: Path) -> None:
+    kit = repository(tmp_path / "theirs", CONFIGURED)
+    write_data(kit)
+    kit.git("worktree", "add", "--quiet", str(tmp_path / "tree"))
+    tree = LabKit(tmp_path / "tree", kit.counter)
+    (tree.root / "config" / "tiny.py").write_text("learning_rate = 0.2\n")
+    before = state_of(kit), state_of(tree)
+    ended = compare(tree, "--train-command", FORMS["configurator"].command)
+    assert (ended.code, answer(ended)) == (0, "better"), ended.out + ended.err
+    assert "data/tiny/rows.txt: not in this worktree; git does not hold it" in ended.out
+    # What was found holds in the main checkout too.
+    ended = compare(kit, "--set", "learning_rate=0.01001", "--budget", "1 trial")
+    assert ended.code == 6, ended.out + ended.err
+    assert (state_of(kit), state_of(tree)) == before

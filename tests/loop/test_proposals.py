@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from lab_kit import HELPS, Kept, LabKit, decision, docs, make_lab, review, script
 
+from autolab.errors import LabError
+from autolab.lab.lab import Lab
 from autolab.lab.ledger import Ledger
+from autolab.lab.schemas.config import ResearcherConfig
+from autolab.loop.proposals import ProposalRequest, next_proposal, propose
+from autolab.trials import containment
 
 pytestmark = pytest.mark.process
 
@@ -238,7 +243,42 @@ def test_a_rule_that_came_later_sets_a_waiting_proposal_aside(calibrated: Kept) 
     config = kit.root / ".autolab" / "config.yaml"
     config.write_text(config.read_text() + f"files: {{frozen: [{WIDTH}]}}\n")
     kit.autolab(*ONE)
-    assert listed(kit)[0]["status"] == "set aside" and f"{WIDTH}: FROZEN" in listed(kit)[0]["reason"]
+    only = listed(kit)[0]
+    assert only["status"] == "set aside" and f"{WIDTH}: FROZEN" in only["reason"]
+    assert only["iteration_id"] is None, "no iteration is spent on it"
+
+
+def test_where_only_the_labs_own_code_may_run_a_proposal_is_refused_or_waits(
+    calibrated: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = calibrated.back()
+    proposed(kit, "--set", "width=0.5")
+    partial = containment.Ability("partial", "bubblewrap is missing", containment.INSTALL)
+    monkeypatch.setattr(containment, "ability", lambda store, note=True: partial)
+    lab = Lab(kit.root)
+    offline = ResearcherConfig(name="offline")
+    config = lab.config().model_copy(update={"containment": "full", "researcher": offline})
+    assert containment.settle(config, lab.store)[0].containment == "partial"
+    notes: list[str] = []
+    with lab.hold("a test"):
+        assert next_proposal(lab, config, kit.git("rev-parse", "main").strip(), notes.append) is None
+    assert "proposals wait: " in notes[0] and "code of a proposal needs it" in notes[0]
+    assert listed(kit)[0]["status"] == "waiting"
+    monkeypatch.setattr(lab, "config", lambda: config)
+    with pytest.raises(LabError, match="code of a proposal needs it"):
+        propose(lab, ProposalRequest("Another", settings={"width": 0.6}))
+
+
+def test_a_file_that_is_no_proposal_is_put_aside_and_said(calibrated: Kept) -> None:
+    kit = calibrated.back()
+    proposal = proposed(kit, "--set", "width=0.5")
+    inbox = kit.store / "proposals"
+    text = (inbox / f"{proposal['id']}.json").read_text()
+    (inbox / "p-0000000000.json").write_text(text)
+    (inbox / "p-1111111111.json").write_text('{"score": 1}')
+    out = run_one(kit)
+    assert "p-0000000000.json: holds" in out and "proposals/p-1111111111.json" in out
+    assert [(one["id"], one["status"]) for one in listed(kit)] == [(proposal["id"], "taken")]
 
 
 # A loop runs meanwhile, or is killed

@@ -216,6 +216,8 @@ def test_what_cannot_be_asked_is_one_line(kit: LabKit) -> None:
         assert "seconds is 1 to 50, not 500" in refusal(client, "wait", id="none", seconds=500)
         assert client.call("status")["comparisons"] == 0
         assert client.call("lessons")["lab"] is False
+        assert "no lab here" in refusal(client, "propose", title="A gain")
+        assert "scores are measured here" in refusal(client, "propose", title="A gain", score=0.99)
         inner = LabKit(kit.root / "inner", kit.counter)
         inner.root.mkdir()
         inner.git("init", "--quiet")

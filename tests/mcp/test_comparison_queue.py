@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mcp.server.mcpserver.exceptions import ToolError
 
 from autolab.adoption.detection import AdoptionRequest
 from autolab.cli.agent_server import mcp
@@ -16,8 +17,11 @@ from autolab.cli.flags import AdoptionFlags
 from autolab.compare.question import AskedVersion
 from autolab.errors import LabError, RecordError
 from autolab.mcp import agent_tools
+from autolab.mcp.agent_tools import AgentTools
 from autolab.mcp.agent_training import AgentTraining
 from autolab.mcp.comparison_queue import AgentQuestion, ComparisonQueue, QueueState, alpha_of
+from autolab.mcp.queue_worker import QueueWorker
+from autolab.mcp.stdio_server import server_of
 from autolab.trials import containment
 from autolab.trials.containment import Ability
 
@@ -43,6 +47,7 @@ def test_all_questions_on_one_base_together_stay_below_twice_the_first_alpha() -
 def test_another_base_has_alphas_of_its_own(queue: ComparisonQueue) -> None:
     asked = [queue.submit(question(tree), "60 trials", "") for tree in "xyz"]
     assert [entry.asked for entry in asked] == [1, 2, 3]
+    assert [entry.alpha for entry in asked] == [alpha_of(1), alpha_of(2), alpha_of(3)]
     assert queue.submit(question("x", base="c" * 40), "60 trials", "").asked == 1
     assert queue.submit(question("y"), "1 trials", "").asked == 2
 
@@ -102,6 +107,15 @@ def test_threads_that_ask_at_once_get_places_and_alphas_of_their_own(queue: Comp
         thread.join()
     assert sorted(entry.asked for entry in asked) == list(range(1, 21))
     assert len({entry.number for entry in asked}) == 20
+
+
+@pytest.mark.parametrize("tool", ["compare", "wait", "status", "results", "cancel", "lessons", "propose"])
+def test_no_tool_takes_a_score(queue: ComparisonQueue, tmp_path: Path, tool: str) -> None:
+    training = AgentTraining(tmp_path, AdoptionRequest(), AdoptionRequest())
+    server = server_of(AgentTools(training, queue, QueueWorker(queue, training)))
+    arguments = {"id": "x", "title": "x"} if tool in ("wait", "cancel", "propose") else {}
+    with pytest.raises(ToolError, match="scores are measured here and never taken from a caller"):
+        asyncio.run(server.call_tool(tool, {**arguments, "score": 0.99}))
 
 
 def test_a_call_that_takes_too_long_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,11 @@ def test_a_lab_has_its_own_configuration_and_tells_what_it_has_learned(tmp_path:
         assert client.call("status")["lab"]["iterations"] == 1
         value = client.answered(client.call("compare", settings={"width": 4.0})["id"])
         assert value["says"].startswith("better: val_loss "), value
+        # What an agent has measured so, it hands to the loop, which measures it again.
+        proposed = client.call("propose", title="A steeper slope: the score is 0.99", settings={"width": 4.0})
+        assert client.call("propose", title="The same", settings={"width": 4.0})["id"] == proposed["id"]
+        (told,) = client.call("status")["lab"]["proposals"]
+        assert (told["id"], told["status"], told["verdict"]) == (proposed["id"], "waiting", "")
     refused = kit.autolab("mcp", "--metric", "val_loss")
     assert refused.code == 2 and ".autolab/config.yaml has command, metric and data" in refused.err
 

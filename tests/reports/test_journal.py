@@ -16,7 +16,7 @@ from autolab import files
 from autolab.errors import LabError, RecordError
 from autolab.lab import crash_points
 from autolab.reports.journal import KEPT, ROLL_OVER, DocumentEntry, Pending, Place, WrittenEntry, write
-from autolab.reports.results_table import COLUMNS
+from autolab.reports.results_table import COLUMNS, WITHOUT_GEAR
 
 ID = "2026-02-12T23-30-00Z_h1"
 HEADER = "\t".join(COLUMNS).encode()
@@ -103,6 +103,20 @@ def test_a_new_file_is_made_with_its_folders_and_its_id_at_the_end(tmp_path: Pat
     written = write(tmp_path, entry(text="# Report", place="file", path="9_reports/a/b.md"))
     assert written.changed and written.sha256_before is None
     assert (tmp_path / "9_reports/a/b.md").read_text() == f"# Report\n\n<!-- autolab:{ID} -->\n"
+
+
+def test_a_row_takes_the_form_of_the_table_that_is_there(tmp_path: Path) -> None:
+    old = "\t".join(WITHOUT_GEAR) + "\n" + "\t".join(["c0ffee", ID, "run_0001", "baseline", *["1"] * 10]) + "\n"
+    (tmp_path / "results.tsv").write_text(old)
+    both = f"{row(arm='baseline')}\n{row(arm='wide')}"
+    assert write(tmp_path, entry(text=both, place="row", path="results.tsv")).changed
+    added = "\t".join(["c0ffee", ID, "run_0001", "wide", *["1"] * 10])
+    assert (tmp_path / "results.tsv").read_text() == old + added + "\n", "the other one is there"
+    # An entry that has waited since before there was the column.
+    write(tmp_path, entry(text=added, place="row", path="new.tsv"))
+    write(tmp_path, entry(text=row(arm="wide"), place="row", path="new.tsv"))
+    lines = (tmp_path / "new.tsv").read_text().split("\n")
+    assert lines == ["\t".join(COLUMNS), "\t".join(["c0ffee", ID, "run_0001", "", "wide", *["1"] * 10]), ""]
 
 
 def test_a_new_table_gets_its_header_and_only_the_rows_it_lacks(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ from autolab.trials.bound_data import require_data
 
 NAMED = 3
 """Files that a note names at most."""
+NO_DELTA = 1e9
+"""Stands for the least difference where there is no lab: each comparison has its own."""
 _OF_A_LAB = ("metric.success_delta", "files.frozen", "files.global", "executor.options", "train.in_copy")
 """Settings that a comparison has otherwise, or that say nothing without a lab."""
 USUAL_S = 60.0
@@ -101,11 +103,12 @@ def detect(
 ) -> Detection:
     """How trainings of the repository at `folder` run, without making a lab of it.
 
-    Errors, `ask` and `view` are those of `adopt`. The checkout may have changes: the last commit is looked at.
+    Errors, `ask` and `view` are those of `adopt`. The checkout may have changes: the last commit is looked at. The
+    least difference is no part of it, and stays unknown to a later `adopt`.
     """
     talk = _Talk(tell, ask or refuse(tell), view, Refusals())
     repository = open_repository(folder.resolve(), talk.refusals, for_lab=False)
-    detected = _detect(repository, request, talk)
+    detected = _detect(repository, replace(request, delta=NO_DELTA), talk)
     for line in detected.training_lines():
         tell(line)
     plan = detected.plan
@@ -337,11 +340,16 @@ def _run(plan: _Plan, earlier: EarlierAdoption | None, talk: _Talk) -> FirstRun:
     if earlier is not None:
         run = _earlier_run(plan, conditions, earlier.run, tell)
         if run is not None:
-            earlier_run.keep(root, plan.request, earlier.run)
+            earlier_run.keep(root, _kept(plan.request), earlier.run)
             return run
     run = run_program(plan.repository, plan.settings, plan.limit_s, tell, talk.view)
-    earlier_run.keep(root, plan.request, record_of(plan.repository, conditions, plan.settings, run))
+    earlier_run.keep(root, _kept(plan.request), record_of(plan.repository, conditions, plan.settings, run))
     return run
+
+
+def _kept(request: AdoptionRequest) -> AdoptionRequest:
+    """What the next command may take from this one."""
+    return replace(request, delta=None) if request.delta == NO_DELTA else request
 
 
 def _earlier_run(

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption.evaluator_check import Fit, check_fit, data_problems, model_problems, training_problems
 from autolab.adoption.evaluator_files import EVAL, HOLDOUT, EvaluatorPaths, open_places, skeletons
+from autolab.adoption.evaluator_request import EvaluatorRequest
 from autolab.adoption.evaluator_trial import EvaluatorTrial, ShortTraining
 from autolab.adoption.model_search import UNKNOWN, TrainedModel, search_model
 from autolab.adoption.program_sources import read_sources
@@ -35,17 +35,6 @@ PREDICTION_S = 600
 """The time limit of a prediction, in the configuration."""
 LISTED = 6
 """Classes that a message names at most."""
-
-
-@dataclass(frozen=True)
-class EvaluatorRequest:
-    """What the user says of the model; what is None is looked for in the training's sources.
-
-    `model` is MODULE:CLASS, `checkpoint` the file or folder that the training saves, seen from where it runs.
-    """
-
-    model: str | None = None
-    checkpoint: str | None = None
 
 
 def add_evaluator(folder: Path, request: EvaluatorRequest, limit_s: float, tell: Callable[[str], None]) -> str:

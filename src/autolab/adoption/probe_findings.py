@@ -7,7 +7,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from autolab.adoption.data_entries import PREPARES, to_bind
@@ -231,7 +231,9 @@ def _missing_file(repository: Repository, path: str) -> ProbeFinding | None:
     if inside is None:
         return _outside(path, repository.root)
     if not (repository.root / inside).exists():
-        return ProbeFinding(f"{inside}: not there", _made_by(repository, inside))
+        return _of_main_checkout(repository, inside) or ProbeFinding(
+            f"{inside}: not there", _made_by(repository, inside)
+        )
     if repository.holds(inside):
         return None
     entries = to_bind(repository, inside)
@@ -241,13 +243,27 @@ def _missing_file(repository: Repository, path: str) -> ProbeFinding | None:
     )
 
 
+def _of_main_checkout(repository: Repository, path: str) -> ProbeFinding | None:
+    """A file that a worktree lacks, and that lies in its main checkout: git copies no file that it does not hold."""
+    main = repository.main_checkout
+    if main == repository.root or not (main / path).exists():
+        return None
+    entries = [
+        DataEntry(path=str(main / entry.path), at=entry.path) for entry in to_bind(replace(repository, root=main), path)
+    ]
+    return ProbeFinding(f"{path}: not in this worktree", f"{main} has it", data=tuple(entries))
+
+
 def _opened_data(probed: Probed, repository: Repository) -> list[str]:
-    """Of an error that names no file: what the program looked for and what lies in the checkout and not in git."""
+    """Of an error that names no file: what the program looked for and what lies in the checkout and not in git.
+
+    The names are seen from where the program runs; those of the probe from the top of its copy of the code.
+    """
     names = []
     for name in (*probed.opened, *probed.looked):
-        path = None if name.startswith("/") else _in_checkout(name, repository)
-        if path is not None and (repository.root / path).exists() and not repository.holds(path):
-            names.append(name)
+        path = os.path.normpath(name)
+        if not path.startswith(("/", "..")) and (repository.root / path).exists() and not repository.holds(path):
+            names.append(os.path.relpath(path, repository.folder or "."))
     return names[:DATA_FOLDERS]
 
 

@@ -36,9 +36,20 @@ class Repository:
         """Whether the commit has the path."""
         return self.git.has_path(self.head, path) is not None
 
+    @property
+    def main_checkout(self) -> Path:
+        """The checkout that a worktree belongs to, where the files lie that git does not hold; else the root itself."""
+        return main_checkout(self.root)
+
     def text(self, path: str) -> str:
         """The text of a file of the checkout."""
         return decode((self.root / path).read_bytes())
+
+
+def main_checkout(root: Path) -> Path:
+    """The checkout with the `.git` folder of the worktree at `root`; `root` itself if it is no worktree."""
+    folder = common_dir(root)
+    return folder.parent if folder.name == ".git" else root
 
 
 def open_repository(place: Path, refusals: Refusals, *, for_lab: bool = True) -> Repository:
@@ -52,8 +63,8 @@ def open_repository(place: Path, refusals: Refusals, *, for_lab: bool = True) ->
         raise LabError(f"{place}: not a git repository; run `git init` there and commit the training program")
     refuse_nested(root)
     own = "" if place == root else str(place.relative_to(root))
-    # The store lies in `.git`, which a worktree and a submodule share with their main checkout.
-    if common_dir(root) != root / ".git":
+    # A lab's store lies in `.git`, which a worktree and a submodule share with their main checkout.
+    if for_lab and common_dir(root) != root / ".git":
         raise LabError(f"{root}: a worktree or a submodule of {common_dir(root)}; adopt the main checkout")
     if for_lab and (root / ".autolab" / "config.yaml").exists():
         raise LabError(f"{root}: has .autolab/config.yaml already; `autolab init {root}` makes it a lab")

@@ -10,7 +10,15 @@ from autolab.adoption.repository import Repository
 
 READ_BYTES = 200_000
 _BESIDES = frozenset({"test", "tests", "docs", "doc", "vendor", "third_party", "venv", "node_modules"})
-_NAMES = (r"(pre)?_?train\w*", r"main\w*", r"finetun\w*", r"run\w*", r"\w+_train(er|ing)?", r"experiment\w*")
+_NAMES = (
+    r"(pre)?_?train\w*",
+    r"main\w*",
+    r"finetun\w*",
+    r"fit(_\w+)?",
+    r"run\w*",
+    r"\w+_train(er|ing)?",
+    r"experiment\w*",
+)
 _TRAINS = re.compile(
     r"\.backward\(|\boptimizer\b|\.fit\(|\.partial_fit\(|value_and_grad|GradientTape|\btrainer\.train\("
     r"|\blearning_rate\b|\bepochs?\b",

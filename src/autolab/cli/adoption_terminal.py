@@ -64,6 +64,8 @@ def _meaning(question: UserQuestion, answer: str) -> tuple[str, str]:
     """The choice or the text that is meant, and why it is no answer if it is none."""
     if not answer:
         if question.likely is None:
+            if not question.choices:
+                return "", f"type {question.may_type}"
             return "", "none of them is likely: choose one by its number"
         return question.likely, ""
     values = [choice.value for choice in question.choices]

@@ -9,19 +9,22 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes
 
 from autolab.cli import flags
-from autolab.cli.flags import AdoptionFlags
+from autolab.cli.comparisons import TrainingFlags
 from autolab.errors import ExitCode, LabError, UsageError
 from autolab.lab.create import COMPARISONS
 from autolab.lab.git import find_root
 
 
-def mcp(*, training: Annotated[AdoptionFlags, OmitArgPrefixes], dir: flags.LabFolder = Path(".")) -> int:
+def mcp(*, training: Annotated[TrainingFlags, OmitArgPrefixes], dir: flags.LabFolder = Path(".")) -> int:
     """Serve the comparison engine to a coding agent as tools, over standard input and output.
 
     The agent's program starts it and ends it. See docs/tools.md.
     """
     if importlib.util.find_spec("mcp") is None:
         raise LabError("mcp: needs the extra `mcp`: pip install 'autolab[mcp]'")
+    training.check()
+    if not dir.is_dir():
+        raise UsageError(f"--dir: {dir} is no folder")
     root = find_root(dir.resolve())
     if root is None:
         raise LabError(f"{dir}: not in a git repository; start the server in the one whose training is compared")
@@ -32,8 +35,8 @@ def mcp(*, training: Annotated[AdoptionFlags, OmitArgPrefixes], dir: flags.LabFo
     from autolab.mcp.queue_worker import QueueWorker
     from autolab.mcp.stdio_server import serve
 
-    agent_training = AgentTraining(root, training, AdoptionFlags())
-    if agent_training.is_lab and training != AdoptionFlags():
+    agent_training = AgentTraining(root, training, TrainingFlags())
+    if agent_training.is_lab and training != TrainingFlags():
         raise UsageError("mcp: this is a lab, whose .autolab/config.yaml has command, metric and data")
     queue = ComparisonQueue(agent_training.store / COMPARISONS / "queue")
     worker = QueueWorker(queue, agent_training)

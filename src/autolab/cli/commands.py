@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import re
 from collections.abc import Callable
@@ -12,19 +13,12 @@ from typing import Any
 import tyro
 from tyro.conf import DisallowNone
 
-from autolab.cli.agent_server import mcp
-from autolab.cli.comparisons import compare
-from autolab.cli.inspect import doctor, publish, registry, verify
-from autolab.cli.make_labs import demo, fetch, init
-from autolab.cli.measure import calibrate, evaluate, replay, reproduce
-from autolab.cli.proposing import propose
-from autolab.cli.run_loops import loop, review, run, stop
 from autolab.errors import ExitCode, UsageError
 
 
 def call(name: str, options: list[str]) -> int:
     """Parse the options of the command `name`, then run it. UsageError: they do not fit."""
-    function = _FUNCTIONS[name]
+    function = function_of(name)
 
     # tyro prints its own errors as boxes, which are caught here; what the command itself prints must not be.
     @functools.wraps(function)
@@ -42,6 +36,13 @@ def call(name: str, options: list[str]) -> int:
     return command()
 
 
+def function_of(name: str) -> Callable[..., int]:
+    """The function of a command. Its module is imported now: a short command must not wait for those of the others."""
+    module, _, function = _FUNCTIONS[name].partition(":")
+    found: Callable[..., int] = getattr(importlib.import_module(f"autolab.cli.{module}"), function)
+    return found
+
+
 def _sentence(box: str) -> str:
     """The message in a box that tyro drew, as one line: without frame, title, help texts and the pointer to them."""
     rows = " ".join(row.strip("│ ") for row in box.splitlines() if row.startswith("│"))
@@ -51,23 +52,24 @@ def _sentence(box: str) -> str:
     return re.sub("'None', |, 'None'", "", message)
 
 
-_FUNCTIONS: dict[str, Callable[..., int]] = {
-    "init": init,
-    "demo": demo,
-    "fetch": fetch,
-    "run": run,
-    "loop": loop,
-    "calibrate": calibrate,
-    "eval": evaluate,
-    "compare": compare,
-    "propose": propose,
-    "mcp": mcp,
-    "verify": verify,
-    "review": review,
-    "stop": stop,
-    "reproduce": reproduce,
-    "replay": replay,
-    "registry": registry,
-    "publish": publish,
-    "doctor": doctor,
+_FUNCTIONS: dict[str, str] = {
+    "init": "make_labs:init",
+    "demo": "make_labs:demo",
+    "fetch": "make_labs:fetch",
+    "run": "run_loops:run",
+    "loop": "run_loops:loop",
+    "calibrate": "measure:calibrate",
+    "eval": "measure:evaluate",
+    "compare": "comparisons:compare",
+    "propose": "proposing:propose",
+    "mcp": "agent_server:mcp",
+    "verify": "inspect:verify",
+    "review": "run_loops:review",
+    "stop": "run_loops:stop",
+    "reproduce": "measure:reproduce",
+    "replay": "measure:replay",
+    "registry": "inspect:registry",
+    "publish": "inspect:publish",
+    "doctor": "inspect:doctor",
 }
+"""By command: the module of this package, and the function in it."""

@@ -38,6 +38,7 @@ STYLES = {
     Standing.BETTER: "bold green",
     Standing.NOT_WORSE: "bold green",
     Standing.WORSE: "bold red",
+    Standing.FAILED: "bold red",
     Standing.NO_GAIN: "bold yellow",
     Standing.UNDECIDED: "bold yellow",
 }
@@ -97,6 +98,8 @@ class ComparisonBoard(Picture):
     def _run_text(self, progress: Progress, outlook: Outlook) -> str:
         if not progress.pairs:
             text = f"{progress.done} of {progress.planned}"
+        elif not outlook.most:
+            text = f"{progress.done}, which is enough"
         elif outlook.likely is not None:
             text = f"{progress.done}, likely {outlook.likely} more, at most {outlook.most}"
         else:
@@ -111,7 +114,7 @@ class ComparisonBoard(Picture):
         rows = [self._cells(pairs, state.label(pairs.arm), width) for pairs in _fitting(state.pairs, room)]
         hidden = len(state.pairs) - len(rows)
         if hidden:
-            rows.append([Text(f"and {hidden} more", "dim")])
+            rows.append([Text(f"+{hidden} more", "dim")])
         if state.confirmation is not None:
             rows.append(self._cells(state.confirmation, "on fresh seeds", width))
         return rows
@@ -148,8 +151,11 @@ def _fitting(pairs: Sequence[Pairs], room: int) -> Sequence[Pairs]:
 
 def _candidate_table(candidates: Sequence[Sequence[Text]]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for _ in range(max(map(len, candidates))):
-        table.add_column(no_wrap=True)
+    for place in range(max(map(len, candidates))):
+        # Names and what is likely give way where there is little room, numbers do not.
+        is_number = place in (1, 2)
+        widths = [cells[place].cell_len for cells in candidates if len(cells) > place]
+        table.add_column(no_wrap=True, min_width=max(widths) if is_number else None)
     for cells in candidates:
         table.add_row(*cells)
     return table

@@ -127,7 +127,7 @@ class ComparisonState:
 
     def standing(self, pairs: Pairs) -> Standing | None:
         """The answer about a candidate; None while more pairs are to come."""
-        return None if pairs.is_open else standing_of(self.question.require, pairs.action)
+        return None if pairs.is_open else standing_of(self.question.require, pairs.action, pairs.reason)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from autolab.cli import flags
+from autolab.cli.adoption_talk import adoption_talk
 from autolab.cli.flags import AdoptionFlags, Switch, option
-from autolab.cli.make_labs import adoption_talk
 from autolab.cli.session import print_aside, print_line, print_result, watched_comparison
 from autolab.cli.view import Plain
 from autolab.compare.allowance import allowance_of

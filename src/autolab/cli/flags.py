@@ -9,17 +9,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
 
 from autolab.adoption.detection import AdoptionRequest
-from autolab.adoption.evaluator_setup import EvaluatorRequest
+from autolab.adoption.evaluator_request import EvaluatorRequest
 from autolab.errors import UsageError
 from autolab.lab.schemas.config import Direction, Reduce
 from autolab.lab.schemas.record import PROSE
-from autolab.loop.engine import LoopRequest
 from autolab.text import many_lines, one_line
+
+if TYPE_CHECKING:
+    from autolab.loop.engine import LoopRequest
 
 
 def option(metavar: str, *aliases: str, help: str | None = None) -> object:
@@ -77,6 +79,9 @@ class SearchFlags:
             target = f"accuracy>={self.target_accuracy:g}"
         if target is not None:
             target = one_line(target)
+        # Here: a command that only shares options with this one must not wait for the loop's imports.
+        from autolab.loop.engine import LoopRequest
+
         return LoopRequest(self.max_iterations, goal, target, self.patience)
 
 

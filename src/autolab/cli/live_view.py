@@ -72,9 +72,9 @@ class LivePicture(live.Live):
         self._notes.add(ended.message)
         if ended.outcome is TrialOutcome.COMPLETED and repeated:
             # Not a line above: its numbers stay in the tables.
-            self._picture.note(clean(outcome(ended)))
+            self._picture.note(clean(outcome(ended, progress.metric)))
         else:
-            self(outcome(ended))
+            self(outcome(ended, progress.metric))
 
     def pause(self) -> None:
         self._picture.pausing = True

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from autolab.adoption import fetch_data
 from autolab.adoption.adopt import USUAL_S, adopt
 from autolab.adoption.evaluator_setup import add_evaluator
-from autolab.adoption.program_probe import ProbeView
-from autolab.adoption.questions import Ask, refuse, take_likely
 from autolab.cli import flags
+from autolab.cli.adoption_talk import adoption_talk
+from autolab.cli.agent_files import AGENTS, plan_agent_files, server_command, write_agent_files
 from autolab.cli.flags import (
     AdoptionFlags,
     EvaluatorFlags,
@@ -28,9 +29,10 @@ from autolab.cli.flags import (
 )
 from autolab.cli.init import fork_lab, make_lab
 from autolab.cli.run_loops import loop
-from autolab.cli.session import can_draw, is_interactive, print_line
+from autolab.cli.session import print_line
 from autolab.cli.view import Plain
 from autolab.errors import ExitCode, UsageError
+from autolab.lab.git import common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
 
@@ -44,12 +46,15 @@ def init(
     fork: Switch = False,
     from_existing: Switch = False,
     evaluator: Switch = False,
+    agent: Annotated[UseAppendAction[tuple[Literal["claude", "codex"], ...]], option("{claude,codex}")] = (),
     adoption: Annotated[AdoptionFlags, OmitArgPrefixes],
     sealed: Annotated[EvaluatorFlags, OmitArgPrefixes],
 ) -> int:
     """Make a lab: from a template, a clone, a copy (--fork) or your own repository (--from-existing).
 
     With --evaluator, add a sealed evaluator to the lab of your own repository: run it again after each step.
+    With --agent, write the rules and the tools where a coding agent reads them; in a repository without a lab this
+    makes none, and writes how to compare.
 
     Args:
         dir: A new or empty folder for a template; else the clone, the copy or your repository.
@@ -58,7 +63,20 @@ def init(
         fork: Make a copied lab a lab of its own, with a new id.
         from_existing: Make a lab of a repository that has a training program.
         evaluator: Write predict.py and eval.py for the lab of your own repository, check them, put them in force.
+        agent: Also write the files of this coding agent; what is in them stays. Repeatable.
     """
+    # Without an option that makes or changes a lab, nothing but agents' files is written where something stands.
+    makes_lab = (evaluator, from_existing, fork, template, seed, adoption, sealed)
+    if agent and makes_lab == (False, False, False, "digits", None, AdoptionFlags(), EvaluatorFlags()):
+        root = _without_new_lab(dir)
+        if root is not None:
+            print(f"next: {_write_for_agents(root, agent)}")
+            return ExitCode.DONE
+    if agent and evaluator:
+        raise UsageError("init: --evaluator and --agent: one after the other")
+    if agent:
+        # A file that cannot be merged is told before a lab is made.
+        plan_agent_files(dir.resolve(), agent, None)
     if evaluator:
         if from_existing or fork or template != "digits" or seed is not None:
             raise UsageError("init: --evaluator is for a lab that is there: first init --from-existing, then this")
@@ -83,6 +101,8 @@ def init(
     else:
         lab = make_lab(dir, template, seed)
     print(f"lab {lab.lab_id} at {lab.root}")
+    if agent:
+        print(f"note: {_write_for_agents(lab.root, agent)}")
     command = "autolab loop --max-iterations 3"
     if not Path.cwd().is_relative_to(lab.root):
         command = f"cd {shlex.quote(str(dir))} && {command}"
@@ -90,29 +110,41 @@ def init(
     return ExitCode.DONE
 
 
+def _without_new_lab(folder: Path) -> Path | None:
+    """The repository that agents' files go to as it is: a lab, or one without a lab; None if a lab is to be made."""
+    root = find_root(folder.resolve()) if folder.exists() else None
+    if root is None or (root != folder.resolve() and not any(folder.iterdir())):
+        return None
+    is_lab = (common_dir(root) / "autolab" / "head").exists()
+    is_clone_of_lab = (root / ".autolab" / "config.yaml").exists()
+    return root if is_lab or not is_clone_of_lab else None
+
+
+def _write_for_agents(root: Path, agents: Sequence[str]) -> str:
+    """Write what these agents read, and print each file. Returns the next step."""
+    is_lab = (common_dir(root) / "autolab" / "head").exists()
+    planned = plan_agent_files(root, agents, Lab.find(root).config() if is_lab else None)
+    write_agent_files(planned)
+    for file in planned:
+        print(f"{file.name}: {file.change}")
+    command, _ = server_command()
+    if Path(command).is_absolute():
+        print(f"note: the tools start by {command}, which is of this machine")
+    if importlib.util.find_spec("mcp") is None:
+        print("note: the tools need the extra `mcp`: pip install 'autolab[mcp]'")
+    for name in dict.fromkeys(agents):
+        print(f"note: {AGENTS[name].next_step}")
+    changed = [file.name for file in planned if file.text != file.before]
+    if not changed:
+        return "start the agent here"
+    git = "git" if Path.cwd() == root else f"git -C {shlex.quote(str(root))}"
+    return f"{git} add {shlex.join(changed)} && {git} commit -m 'Autolab for coding agents'"
+
+
 def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
     # What programs print is quoted: it must not move the cursor.
     tell = Plain(print_line)
     return adopt(folder, adoption, seed, tell, *adoption_talk(adoption, tell))
-
-
-def adoption_talk(adoption: AdoptionFlags, tell: Callable[[str], None]) -> tuple[Ask, ProbeView | None]:
-    """How an adoption asks, and where it shows its run.
-
-    A user on a terminal is asked; a script is refused, or has said --yes.
-    """
-    view: ProbeView | None = None
-    answer = take_likely(tell) if adoption.yes else refuse(tell)
-    # Only on a terminal: they load rich.
-    if can_draw():
-        from autolab.cli.adoption_terminal import ProbeLine
-
-        view = ProbeLine()
-    if is_interactive() and not adoption.yes:
-        from autolab.cli.adoption_terminal import ask
-
-        answer = ask
-    return answer, view
 
 
 def demo(

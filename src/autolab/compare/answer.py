@@ -141,7 +141,7 @@ def answer_of(outcome: Outcome) -> ComparisonAnswer:
 def _candidate(outcome: Outcome, plan: Plan, ruling: rules.Ruling, name: str) -> CandidateAnswer:
     label = next(version.label for version in outcome.question.candidates if version.name == name)
     confirmed = _is_confirmed(outcome, name)
-    standing = _standing(outcome, ruling)
+    standing = standing_of(outcome.question.require, ruling.action, ruling.reason)
     reason = ruling.reason
     error = _failure(plan, name, outcome.trials) if standing is Standing.FAILED else ""
     if standing is Standing.BETTER and confirmed is False:
@@ -176,15 +176,11 @@ def _failure(plan: Plan, arm: str, trials: Sequence[Trial]) -> str:
     return ""
 
 
-def _standing(outcome: Outcome, ruling: rules.Ruling) -> Standing:
-    # One training of each version decides nothing, whichever of the two has the better number.
-    if ruling.reason == "deterministic" and ruling.action is rules.RuleAction.FUTILE:
-        return Standing.UNDECIDED
-    return standing_of(outcome.question.require, ruling.action)
-
-
-def standing_of(require: Require, action: rules.RuleAction) -> Standing:
+def standing_of(require: Require, action: rules.RuleAction, reason: str) -> Standing:
     """The answer that the rule's action is; CONTINUE after the last pair, or before, is undecided."""
+    # One training of each version decides nothing, whichever of the two has the better number.
+    if reason == "deterministic" and action is rules.RuleAction.FUTILE:
+        return Standing.UNDECIDED
     if action is not rules.RuleAction.KEEP:
         return _ACTIONS[action]
     return Standing.NOT_WORSE if require == "not_worse" else Standing.BETTER

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import ClassVar
 
 from autolab import files
-from autolab.adoption.adopt import detect
 from autolab.adoption.detection import AdoptionRequest
 from autolab.adoption.program_probe import ProbeView
 from autolab.adoption.questions import Ask
+from autolab.adoption.repository import main_checkout
 from autolab.errors import LabError, UsageError
 from autolab.lab.create import COMPARISONS
 from autolab.lab.git import common_dir, find_root
+from autolab.lab.git_reader import GitReader
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.record import Record
 from autolab.trials.setting_flags import takes_flags
 
-NO_DELTA = 1e9
-"""Stands for the least difference in a stored configuration: each comparison has its own."""
+SETTINGS_VARIABLE = "AUTOLAB_CONFIG"
+CODE = ("*.py", "*.ipynb", "*.sh", "*.R", "*.jl")
+"""Files that may read the variable; documents speak of it."""
 
 
 class SharedPlaces(Record):
@@ -39,7 +41,7 @@ def training_config(
     ask: Ask | None = None,
     view: ProbeView | None = None,
 ) -> tuple[Path, Config]:
-    """The root of the repository at `place`, and its configuration; in a lab its own, without a change.
+    """The root of the repository at `place`, and its configuration; in a lab its own.
 
     Outside of a lab the program is tried once and the result is kept; flags that are given anew try it again.
     UsageError: flags of the training in a lab. LabError: no git repository; what keeps the training from running.
@@ -51,18 +53,43 @@ def training_config(
         if _names_training(request):
             raise UsageError("compare: this is a lab, whose .autolab/config.yaml has command, metric and data")
         lab = Lab.find(place)
-        return lab.root, lab.config()
+        return lab.root, _with_flags_for_settings(lab.root, lab.config())
     path = common_dir(root) / "autolab" / COMPARISONS / "config.yaml"
     if _names_training(request) or not path.exists():
+        # Only here: it loads most of the engine, for which an answer that is on record must not wait.
+        from autolab.adoption.adopt import detect
+
         tell("looking at the training, once:")
-        detection = detect(place, replace(request, delta=NO_DELTA), tell, ask, view)
+        detection = detect(place, request, tell, ask, view)
         path.parent.mkdir(parents=True, exist_ok=True)
         # The configuration last: without it all is looked at again.
         files.write_whole(_places(root), SharedPlaces(paths=detection.shared).to_json())
         files.write_whole(path, detection.text)
     config = Config.load(path, ".git/autolab/compare/config.yaml")
-    # Whoever has no lab has no program that reads AUTOLAB_CONFIG either.
-    return root, config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
+    return root, _with_data_of_main_checkout(root, _with_flags_for_settings(root, config))
+
+
+def _with_data_of_main_checkout(root: Path, config: Config) -> Config:
+    """The configuration; data that a worktree lacks is that of its main checkout, as git copies only what it holds."""
+    main, entries = main_checkout(root), []
+    if main == root:
+        return config
+    for entry in config.data_entries:
+        is_elsewhere = not entry.lies_outside and not (root / entry.path).exists() and (main / entry.path).exists()
+        if is_elsewhere:
+            entries.append(entry.model_copy(update={"path": str(main / entry.path), "at": entry.place}))
+        else:
+            entries.append(entry)
+    return config.model_copy(update={"data": tuple(entries)})
+
+
+def _with_flags_for_settings(root: Path, config: Config) -> Config:
+    """The configuration; where no code reads the file of settings, they are flags of the command, and not lost."""
+    git = GitReader(root)
+    head = git.head()
+    if config.train.settings == "flags" or head is None or git.mentions(head, SETTINGS_VARIABLE, CODE):
+        return config
+    return config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
 
 
 def places_of(root: Path) -> tuple[str, ...]:

@@ -277,6 +277,13 @@ class GitReader(Plumbing):
         """The path of every file in a commit."""
         return [entry.name for entry in self._files_in(self._known(commit))]
 
+    def mentions(self, commit: str, text: str, among: Sequence[str]) -> bool:
+        """Whether a file of the commit holds the text; `among` are patterns of paths, such as `*.py`."""
+        call = self._call(
+            "grep", "--quiet", "--fixed-strings", "-e", text, self._known(commit), "--", *among, ok=(0, 1)
+        )
+        return call.returncode == 0
+
     def strays(self, folder: Path, commit: str) -> list[Path]:
         """Regular files below `folder`, ignored ones too, whose bytes are not those that `commit` has at their path.
 

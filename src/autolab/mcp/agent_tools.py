@@ -6,28 +6,29 @@ Every answer is a JSON object. No tool takes a score: what an agent says of one 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, JsonValue
 
 from autolab.compare.allowance import allowance_of
-from autolab.compare.answer import Standing
 from autolab.compare.question import asked
-from autolab.compare.versions import Version, VersionRequest, resolve
-from autolab.errors import GitError, LabError, UsageError
+from autolab.compare.versions import settings_of
+from autolab.errors import LabError, UsageError
 from autolab.ideas.lessons import told
 from autolab.lab.git import Git
 from autolab.lab.lab import Lab
 from autolab.lab.redaction import clean_value
 from autolab.lab.schemas.events import Learned, events_of
-from autolab.mcp.agent_training import LEVEL, AgentTraining
-from autolab.mcp.comparison_queue import OVER, AgentQuestion, ComparisonQueue, QueueEntry, QueueState
-from autolab.mcp.queue_worker import PAIRS, QueueWorker
+from autolab.loop import proposals
+from autolab.loop.proposals import Proposal, ProposalRequest
+from autolab.mcp.agent_training import AgentTraining
+from autolab.mcp.agent_versions import AgentVersions, patch_bytes, settings_words
+from autolab.mcp.comparison_queue import OVER, AgentQuestion, ComparisonQueue, QueueEntry
+from autolab.mcp.queue_worker import QueueWorker
+from autolab.mcp.told_comparison import MEASURED, Told, place, told_briefly, told_comparison
 
 LONGEST_S = 50
 """Seconds that a call takes at most."""
@@ -35,8 +36,7 @@ LOOK_S = 0.25
 """Seconds between two looks of a call that waits."""
 SHOWN = 50
 """Comparisons that a list shows at most."""
-MEASURED = "every score was measured by Autolab; what a caller says of a score is not read"
-Told = dict[str, object]
+PROPOSER = "a coding agent"
 _T = TypeVar("_T")
 
 Base = Annotated[str, Field(description="The revision of git to compare with.")]
@@ -94,8 +94,9 @@ class AgentTools:
             allowance_of(budget, "budget")
             if delta is not None and not 0 < delta < float("inf"):
                 raise UsageError(f"delta: {delta:g} is not a positive number")
+            versions = AgentVersions(base, candidate, patch, settings or {})
             with self._reading:
-                first, other = self._versions(base, candidate, patch, settings or {})
+                first, other = versions.read(Git(self._training.root))
             wanted = AgentQuestion(
                 base=asked(first),
                 candidate=asked(other),
@@ -136,9 +137,9 @@ class AgentTools:
             over = [entry for entry in entries if entry.state in OVER]
             status: Told = {
                 # Places of one moment: the worker may take the next one meanwhile.
-                "queue": [_brief(entry) | _place(entry, waiting) for entry in waiting[:SHOWN]],
+                "queue": [told_briefly(entry) | place(entry, waiting) for entry in waiting[:SHOWN]],
                 "waiting": len(waiting),
-                "over": [_brief(entry) for entry in over[: -SHOWN - 1 : -1]],
+                "over": [told_briefly(entry) for entry in over[: -SHOWN - 1 : -1]],
                 "comparisons": len(entries),
                 "trials": sum(entry.trials for entry in entries),
                 "seconds": round(sum(entry.seconds for entry in entries), 1),
@@ -157,7 +158,7 @@ class AgentTools:
             if id:
                 return self._told(self._known(id))
             over = [entry for entry in self._queue.entries() if entry.state in OVER]
-            shown = [_brief(entry) for entry in over[: -SHOWN - 1 : -1]]
+            shown = [told_briefly(entry) for entry in over[: -SHOWN - 1 : -1]]
             return self._cleaned({"results": shown, "of": len(over)})
 
         return await _in_time(look, "results: not read in {limit} s; call it again")
@@ -173,6 +174,40 @@ class AgentTools:
 
         return await _in_time(end, "cancel: not done in {limit} s; call it again")
 
+    async def propose(
+        self,
+        title: Annotated[str, Field(description="What the candidate does, in one line.")],
+        claim: Annotated[str, Field(description="What would be seen if it helps.")] = "",
+        mechanism: Annotated[str, Field(description="Why it should help.")] = "",
+        candidate: Annotated[str, Field(description="A revision. Empty: the working tree as it is now.")] = "",
+        patch: Patch = "",
+        settings: SettingsOf = None,
+    ) -> Told:
+        """Hand a candidate to the lab's loop, which tests it before its own ideas, as it tests every candidate.
+
+        For a lab alone, and in place of compare where a gain is to become the lab's. Returns its id at once; status
+        says what became of it. The same candidate again is the same proposal.
+        """
+
+        def hand_in() -> Told:
+            if not self._training.is_lab:
+                raise UsageError("propose: no lab here, and no loop that takes proposals; compare answers without one")
+            request = ProposalRequest(
+                title=title,
+                claim=claim,
+                mechanism=mechanism,
+                revision=candidate or None,
+                patch=patch_bytes(patch) if patch else None,
+                settings=settings_of(settings_words(settings or {})),
+                by=PROPOSER,
+                checkout=self._training.root,
+            )
+            proposal = proposals.propose(self._lab(), request)
+            following = "the lab's next iteration tests it; status says what became of it"
+            return self._cleaned({**proposal.value(), "measured_by": MEASURED, "next": following})
+
+        return await _in_time(hand_in, "propose: not done in {limit} s; call it again")
+
     async def lessons(self) -> Told:
         """What the lab's iterations have taught so far; read it before you look for the next idea."""
 
@@ -187,41 +222,6 @@ class AgentTools:
 
         return await _in_time(look, "lessons: not read in {limit} s; call it again")
 
-    # the versions
-
-    def _versions(
-        self, base: str, candidate: str, patch: str, settings: Mapping[str, JsonValue]
-    ) -> tuple[Version, Version]:
-        """The two versions as commits. UsageError, GitError: which of them is not there, or that they are the same."""
-        git = Git(self._training.root)
-        if candidate and patch:
-            raise UsageError("compare: candidate and patch name two versions; give one of them")
-        words = tuple(f"{name}={json.dumps(value)}" for name, value in settings.items())
-        if words and not candidate and not patch:
-            first, (other,) = resolve(git, VersionRequest(base, settings=words))
-            return first, other
-        if patch:
-            first, other = self._patched(git, base, patch)
-        else:
-            first, (other,) = resolve(git, VersionRequest(base, (candidate,) if candidate else ()))
-        if words:
-            _, (with_settings,) = resolve(git, VersionRequest(base, settings=words))
-            label = f"{other.label}, {with_settings.label}"
-            other = replace(other, label=label, settings=with_settings.settings)
-        return first, other
-
-    def _patched(self, git: Git, base: str, patch: str) -> tuple[Version, Version]:
-        first = _of_base(git, base)
-        try:
-            # A patch that was pasted may lack its last line feed, without which git does not read it.
-            commit = git.commit_of_patch(first.commit, f"{patch.rstrip(chr(10))}\n".encode(), "autolab compare")
-        except GitError as error:
-            raise GitError(f"patch: it does not apply to {base}: {error}") from None
-        other = Version("candidate", "patch", commit.sha, commit.tree)
-        if other.same_training(first):
-            raise UsageError(f"patch: it leaves the files of {base} as they are")
-        return first, other
-
     # the answers
 
     def _known(self, entry_id: str) -> QueueEntry:
@@ -231,30 +231,7 @@ class AgentTools:
         return entry
 
     def _told(self, entry: QueueEntry) -> Told:
-        """All that an agent may know of a comparison, and what to do next."""
-        value: Told = {
-            "id": entry.id,
-            "state": entry.state.value,
-            "decided": _is_decided(entry),
-            "base": f"{entry.base.label} ({entry.base.commit[:10]})",
-            "candidate": entry.candidate.label,
-            "trials": entry.trials,
-            "seconds": entry.seconds,
-            "budget": entry.budget,
-            "containment": LEVEL,
-            "alpha": entry.alpha,
-            "question_on_this_base": entry.asked,
-            "measured_by": MEASURED,
-        }
-        if entry.state in (QueueState.QUEUED, QueueState.RUNNING):
-            value |= {"pairs_so_far": entry.pairs, "pairs_at_most": PAIRS}
-            value |= _place(entry, self._queue.entries())
-        if entry.state is QueueState.DONE:
-            value |= {"answer": entry.standing, "says": entry.line, "result": entry.answer}
-        elif entry.note:
-            value["says"] = entry.note
-        value["next"] = _next_step(entry)
-        return self._cleaned(value)
+        return self._cleaned(told_comparison(entry, self._queue.entries()))
 
     def _cleaned(self, value: Told) -> Told:
         """Without secrets: what a training prints may hold one."""
@@ -276,56 +253,14 @@ class AgentTools:
             "reason": state.reason,
             "iterations": campaign.iterations,
             "trials": campaign.trials,
+            "proposals": [_told_of_proposal(proposal) for proposal in proposals.proposals(lab)[: -SHOWN - 1 : -1]],
         }
 
 
-def _of_base(git: Git, base: str) -> Version:
-    commit = git.resolve(base)
-    if commit is None:
-        raise UsageError(f"base: {base!r} names no commit here; git log --oneline --all shows those there are")
-    return Version("baseline", base, commit, git.tree(commit))
-
-
-def _place(entry: QueueEntry, entries: Sequence[QueueEntry]) -> Told:
-    """Where an entry stands among those that are not over."""
-    waiting = [other for other in entries if other.state not in OVER]
-    ahead = sum(other.number < entry.number for other in waiting)
-    return {"decided": False, "ahead": ahead, "in_queue": len(waiting)}
-
-
-def _brief(entry: QueueEntry) -> Told:
-    return {
-        "id": entry.id,
-        "state": entry.state.value,
-        "decided": _is_decided(entry),
-        "base": entry.base.label,
-        "candidate": entry.candidate.label,
-        "trials": entry.trials,
-        "alpha": entry.alpha,
-        "says": entry.line or entry.note,
-    }
-
-
-def _is_decided(entry: QueueEntry) -> bool:
-    return entry.state is QueueState.DONE and entry.standing != Standing.UNDECIDED
-
-
-def _next_step(entry: QueueEntry) -> str:
-    if entry.state in (QueueState.QUEUED, QueueState.RUNNING):
-        if entry.cancel:
-            return "it ends after the trainings that run now; wait tells when"
-        return "NOT DECIDED YET: this is no answer, in either direction. Call wait again; once a minute is enough"
-    if entry.state is QueueState.CANCELLED:
-        return "no answer: it was cancelled; the same compare goes on from where it was"
-    if entry.state is QueueState.FAILED:
-        if entry.is_final:
-            return "no answer: a version cannot be trained; fix it, and ask about the new one"
-        return "no answer: do what `says` asks for, then call compare again"
-    if not _is_decided(entry):
-        if entry.budget_spent:
-            return "UNDECIDED, no answer: the budget is spent; the same compare with a larger one goes on from here"
-        return "UNDECIDED, no answer: all pairs are used; the gain, if there is one, is too small for this noise"
-    return "this is the answer; the same question again gives the same"
+def _told_of_proposal(proposal: Proposal) -> Told:
+    names = ("id", "title", "status", "reason", "iteration_id", "verdict")
+    value = proposal.value()
+    return {name: value[name] for name in names}
 
 
 async def _in_time(call: Callable[[], _T], slow: str) -> _T:

@@ -13,6 +13,7 @@ from autolab.compare.allowance import allowance_of
 from autolab.compare.answer import ComparisonAnswer, answer_of, line_of, value_of
 from autolab.compare.paired_runs import ComparisonPhase, run_comparison
 from autolab.compare.question import AskedComparison
+from autolab.compare.training_config import refuse_settings
 from autolab.errors import AutolabError
 from autolab.lab.schemas.experiment import Trial
 from autolab.mcp.agent_training import AgentTraining
@@ -98,6 +99,8 @@ class QueueWorker:
         view = _QueueView(self._queue, entry)
         allowance = allowance_of(entry.budget, "budget")
         try:
+            if entry.candidate.settings:
+                refuse_settings(config)
             outcome = run_comparison(
                 self._training.root, config, question, allowance, view, lambda: self._is_to_end(entry)
             )

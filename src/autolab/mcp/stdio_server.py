@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -11,7 +14,7 @@ from mcp_types import CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 
 from autolab import __version__
-from autolab.errors import AutolabError
+from autolab.errors import AutolabError, ExitCode
 from autolab.lab.redaction import clean
 from autolab.mcp.agent_tools import AgentTools
 from autolab.mcp.queue_worker import QueueWorker
@@ -37,21 +40,48 @@ class StdioServer(MCPServer[Any]):
             raise
 
 
-def serve(tools: AgentTools, worker: QueueWorker) -> None:
-    """Answer calls until standard input closes; then pause what runs at a safe point."""
-    functions = (tools.compare, tools.wait, tools.status, tools.results, tools.lessons, tools.cancel)
-    server = StdioServer(
+def server_of(tools: AgentTools) -> StdioServer:
+    functions = (tools.compare, tools.wait, tools.status, tools.results, tools.cancel, tools.lessons, tools.propose)
+    return StdioServer(
         "autolab",
         instructions=INSTRUCTIONS,
         version=__version__,
         tools=[_strict(Tool.from_function(function)) for function in functions],
         log_level="ERROR",
     )
+
+
+def serve(tools: AgentTools, worker: QueueWorker) -> None:
+    """Answer calls until standard input closes; then pause what runs at a safe point."""
+    server = server_of(tools)
     worker.start()
+    _leave_on_signals(worker)
     try:
         server.run("stdio")
+    except* OSError:
+        # The agent is gone with an answer on the way.
+        pass
     finally:
         worker.stop()
+
+
+def _leave_on_signals(worker: QueueWorker) -> None:
+    """Ctrl-C and SIGTERM pause at a safe point, as in every command; a second one ends the server at once."""
+    asked = threading.Event()
+
+    def leave() -> None:
+        worker.stop()
+        # Not by an exception: a thread of the SDK waits for a line of input, and Python would wait for that thread.
+        os._exit(ExitCode.DONE)
+
+    def handle(number: int, _: object) -> None:
+        if asked.is_set():
+            os._exit(ExitCode.ERROR)
+        asked.set()
+        threading.Thread(target=leave, name="leave", daemon=True).start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
 
 
 def _strict(tool: Tool) -> Tool:

@@ -90,7 +90,16 @@ def interval_of(gain: Interval) -> str:
     if gain.low is None or gain.high is None:
         return "no CI"
     places = decimals_of(gain)
-    return f"{100 * gain.level:g}% CI {shown(gain.low, places)} to {shown(gain.high, places)}"
+    return f"{_percent(gain.level)}% CI {shown(gain.low, places)} to {shown(gain.high, places)}"
+
+
+def _percent(level: float) -> str:
+    """A level in percent, its error to two digits: 99, 99.5, 99.67, 99.995."""
+    error = 100 * (1 - level)
+    if error <= 0:
+        return "100"
+    text = f"{100 * level:.{max(0, 1 - math.floor(math.log10(error) + 1e-9))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def gain_of(gain: Interval) -> str:

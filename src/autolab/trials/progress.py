@@ -21,6 +21,8 @@ from autolab.stats.plan import Plan, PlannedArm, planned_cells
 from autolab.stats.wording import heading, standing
 
 Clock = Callable[[], float]
+MOST_METRICS = 4
+"""Metrics of a trial in its line."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Pairs:
     """A variant against the first baseline: pairs that the rule reads, and their gain in the direction of good.
 
     `gain` is None before the first pair. Of an open question it has the interval of a keep; of one that is decided
-    otherwise, that of a refutation. `likely`: pairs in all at which the rule likely decides; None if it is not known
-    yet, or the planned ones would not be enough.
+    otherwise, that of a refutation. `action` and `reason` are the ruling's. `likely`: pairs in all at which the rule
+    likely decides; None if it is not known yet, or the planned ones would not be enough.
     """
 
     arm: str
@@ -66,6 +68,7 @@ class Pairs:
     done: int
     gain: Interval | None
     action: rules.RuleAction = rules.RuleAction.CONTINUE
+    reason: str = ""
     likely: int | None = None
 
     @property
@@ -114,7 +117,7 @@ class Progress:
 
     def line(self, ended: Trial) -> str:
         """One trial that is over, with what it measured and the time that is left."""
-        line = f"  {self.done:>2} of {self.most}{self.planned}  {outcome(ended)}"
+        line = f"  {self.done:>2} of {self.most}{self.planned}  {outcome(ended, self.metric)}"
         seconds_left = self.left(self.at)
         if seconds_left is None or self.done >= self.planned:
             return line
@@ -228,6 +231,7 @@ class Watch:
                 done=ruling.pairs,
                 gain=gain if ruling.pairs else None,
                 action=ruling.action,
+                reason=ruling.reason,
                 likely=likely.get(arm),
             )
 
@@ -253,9 +257,14 @@ class Watch:
         return max(free)
 
 
-def outcome(trial: Trial) -> str:
-    """A trial that is over, in one line: `small_cnn-s4 completed in 3.7 s  val_loss 0.05099, accuracy 0.9866`."""
-    details = [f"{name} {value:.4g}" for name, value in (trial.score or trial.self_reported).items()]
+def outcome(trial: Trial, metric: str = "") -> str:
+    """A trial that is over, in one line: `small_cnn-s4 completed in 3.7 s  val_loss 0.05099, accuracy 0.9866`.
+
+    `metric` comes first, before a few others: a program may print its settings too, and all of them are read.
+    """
+    values = trial.score or trial.self_reported
+    names = sorted(values, key=lambda name: name != metric)
+    details = [f"{name} {values[name]:.4g}" for name in names[:MOST_METRICS]]
     if trial.message:
         details.append(trial.message[:160])
     line = f"{trial.trial} {trial.outcome} in {trial.seconds:.1f} s"
