@@ -107,6 +107,17 @@ def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
     assert "not in a git repository" in ended.err
 
 
+def test_the_same_flags_try_the_training_once_and_others_try_it_again(kit: LabKit) -> None:
+    words = ("--metric", "val loss", "--set", "lr=0.2")
+    first = compare(kit, *words)
+    assert first.code == 0 and "looking at the training" in first.out
+    again = compare(kit, *words)
+    assert again.code == 0 and "looking at the training" not in again.out
+    assert answer_line(again) == answer_line(first)
+    other = compare(kit, *words, "--reduce", "min")
+    assert "looking at the training" in other.out
+
+
 def refused(kit: LabKit, *words: str, code: int) -> str:
     """The one line of a refusal that comes before the training is looked at."""
     ended = compare(kit, *words)
