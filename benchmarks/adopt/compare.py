@@ -34,7 +34,10 @@ AUTHOR = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org")
 
 @dataclass
 class Compared:
-    """One repository. `flags`: of the first command. `first_number`: seconds until the first trial was over."""
+    """One repository. `flags`: of the first command, beside the training command.
+
+    `first_number`: seconds until the first trial was over.
+    """
 
     name: str
     source: str
@@ -69,7 +72,7 @@ class Ended:
     @property
     def trainings(self) -> int:
         """Trainings that it ran, and looks at the training."""
-        begins = ("looking at the training", "trying ")
+        begins = ("looking at the training", "trying ", "  pair ")
         return sum(" completed in " in line or line.startswith(begins) for line in self.text.split("\n"))
 
 
@@ -96,7 +99,7 @@ class Comparison:
             self._clone.output("git", *AUTHOR, "commit", "--all", "--quiet", "--message", "a weaker training")
         gain, comment = self._gain(), self._comment()
         words = [*_training_flags(self._clone, self._entry), *self._clone.filled(planted.flags)]
-        result.flags = shlex.join(words)
+        result.flags = planted.flags
         result.change = f"{planted.gain[0]}: {planted.gain[1]} → {planted.gain[2]}"
         before = self._state()
         first = self._autolab("compare", *words, "--patch", str(gain))
@@ -191,16 +194,16 @@ def _training_flags(clone: Clone, entry: Entry) -> list[str]:
 
 def table(results: list[Compared]) -> str:
     lines = [
-        "| repository | command 1 (`autolab compare …`) | gain, exit code 0 | command 2, a comment: exit code 5"
-        " | first number | seconds: gain, comment, gain again |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| repository | flags beside `--train-command` | planted gain | command 1: exit code 0 | command 2, a comment:"
+        " exit code 5 | first number | seconds: gain, comment, gain again |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in results:
         name = f"{one.name} ({one.source.removeprefix('https://github.com/')} {one.commit})"
-        gain = f"{one.change}: {one.gain}" if not one.problem else one.problem
         seconds = f"{one.gain_seconds:.0f}, {one.comment_seconds:.0f}, {one.again_seconds:.0f}"
         first = "-" if one.first_number is None else f"{one.first_number:.0f} s"
-        cells = (name, f"`{one.flags} --patch gain.patch`", gain, one.comment, first, seconds)
+        flags = f"`{one.flags}`" if one.flags else "-"
+        cells = (name, flags, f"`{one.change}`", one.problem or one.gain, one.comment, first, seconds)
         lines.append(f"| {' | '.join(' '.join(cell.replace('|', chr(92) + '|').split()) for cell in cells)} |")
     return "\n".join(lines)
 
