@@ -68,7 +68,9 @@ class Ended:
 
     @property
     def trainings(self) -> int:
-        return sum(" completed in " in line for line in self.text.split("\n"))
+        """Trainings that it ran, and looks at the training."""
+        begins = ("looking at the training", "trying ")
+        return sum(" completed in " in line or line.startswith(begins) for line in self.text.split("\n"))
 
 
 class Comparison:
@@ -105,7 +107,7 @@ class Comparison:
         result.comment, result.comment_seconds = second.answer, second.seconds
         if second.code != NO_GAIN or not second.answer.startswith("no gain: "):
             return f"the comment: exit code {second.code}, {second.answer or last_line(second.text)}"
-        again = self._autolab("compare", "--patch", str(gain))
+        again = self._autolab("compare", *words, "--patch", str(gain))
         result.again_seconds = again.seconds
         if (again.code, again.answer, again.trainings) != (first.code, first.answer, 0):
             return f"again: exit code {again.code}, {again.trainings} trainings, {again.answer}"

@@ -300,6 +300,13 @@ def test_just_eval_and_smoke_work_right_after_a_repository_was_adopted(tmp_path:
     assert rows(kit)[0]["description"].endswith(": two words; $HOME (self-reported)")
     smoked = just(root, "smoke")
     assert smoked.returncode == 0, smoked.stderr
+    # The program knows no settings.
+    ended = just(root, "eval", "--set", "lr=1")
+    assert "note: no program of the code reads AUTOLAB_CONFIG, so --set may change nothing" in ended.stdout
+    kit.git("add", "--all")
+    kit.git("commit", "--quiet", "--message", "the lab")
+    (root / "train.py").write_text((root / "train.py").read_text() + 'os.environ["AUTOLAB_CONFIG"]\n')
+    assert "note: no program" not in just(root, "eval", "--set", "lr=1").stdout
 
 
 @pytest.mark.slow

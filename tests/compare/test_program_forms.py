@@ -189,6 +189,9 @@ def test_a_planted_gain_is_better_and_a_comment_is_no_gain_as_the_repository_is(
     # The program itself showed metric, seed, data and the folder of its own modules.
     assert "metric.primary        val loss  (" in ended.out
     assert "another seed, another result" in ended.out
+    again = compare(kit, "--train-command", form.command, "--patch", gain)
+    assert (again.code, answer(again)) == (0, "better"), again.out + again.err
+    assert "looking at" not in again.out and "completed in" not in again.out
     assert state_of(kit) == before
     mark = "//" if form.planted.endswith(".c") else "#"
     (kit.root / form.planted).write_text(f"{planted}{mark} a comment\n")

@@ -13,7 +13,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from autolab.adoption.detection import AdoptionRequest
 from autolab.cli.agent_server import mcp
-from autolab.cli.flags import AdoptionFlags
+from autolab.cli.comparisons import TrainingFlags
 from autolab.compare.question import AskedVersion
 from autolab.errors import LabError, RecordError
 from autolab.mcp import agent_tools
@@ -143,4 +143,4 @@ def test_without_containment_nothing_of_an_agent_runs(tmp_path: Path, monkeypatc
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(LabError, match=r"^mcp: needs the extra `mcp`: pip install 'autolab\[mcp\]'$"):
-        mcp(training=AdoptionFlags())
+        mcp(training=TrainingFlags())

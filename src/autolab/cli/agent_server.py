@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -35,10 +36,12 @@ def mcp(*, training: Annotated[TrainingFlags, OmitArgPrefixes], dir: flags.LabFo
     from autolab.mcp.queue_worker import QueueWorker
     from autolab.mcp.stdio_server import serve
 
-    agent_training = AgentTraining(root, training, TrainingFlags())
-    if agent_training.is_lab and training != TrainingFlags():
+    # The least difference is a part of each question, and no word about the training.
+    request = replace(training, delta=None)
+    agent_training = AgentTraining(root, request, TrainingFlags())
+    if agent_training.is_lab and request != TrainingFlags():
         raise UsageError("mcp: this is a lab, whose .autolab/config.yaml has command, metric and data")
     queue = ComparisonQueue(agent_training.store / COMPARISONS / "queue")
     worker = QueueWorker(queue, agent_training)
-    serve(AgentTools(agent_training, queue, worker), worker)
+    serve(AgentTools(agent_training, queue, worker, training.delta), worker)
     return ExitCode.DONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -35,6 +34,34 @@ class SharedPlaces(Record):
     paths: tuple[str, ...] = ()
 
 
+class DetectionFlags(Record):
+    """The flags with which the training was looked at, as texts, and the folder of the repository it was called in."""
+
+    FILE: ClassVar[str] = ".git/autolab/compare/detection_flags.json"
+
+    flags: dict[str, str]
+    folder: str
+
+    @classmethod
+    def of(cls, request: AdoptionRequest, folder: str) -> DetectionFlags:
+        nothing = type(request)()
+        named = {}
+        for field in fields(AdoptionRequest):
+            value = getattr(request, field.name)
+            # The least difference is a part of the question.
+            if field.name != "delta" and value != getattr(nothing, field.name):
+                named[field.name] = str(value)
+        return cls(flags=named, folder=folder)
+
+    def include(self, other: DetectionFlags) -> bool:
+        """Whether a look with the other flags would find the same; one that says how long to try wants a new look."""
+        return (
+            self.folder == other.folder
+            and "probe_seconds" not in other.flags
+            and (other.flags.items() <= self.flags.items())
+        )
+
+
 def training_config(
     place: Path,
     request: AdoptionRequest,
@@ -44,7 +71,7 @@ def training_config(
 ) -> tuple[Path, Config]:
     """The root of the repository at `place`, and its configuration; in a lab its own.
 
-    Outside of a lab the program is tried once and the result is kept; other flags than then try it again.
+    Outside of a lab the program is tried once and the result is kept; other flags, or `--probe-seconds`, try it again.
     UsageError: flags of the training in a lab. LabError: no git repository; what keeps the training from running.
     """
     root = find_root(place.resolve())
@@ -56,7 +83,9 @@ def training_config(
         lab = Lab.find(place)
         return lab.root, _with_flags_for_settings(lab.root, lab.config())
     path = common_dir(root) / "autolab" / COMPARISONS / "config.yaml"
-    if not path.exists() or _says_otherwise(root, request):
+    flags = DetectionFlags.of(request, str(place.resolve().relative_to(root)))
+    known = _flags(root)
+    if not path.exists() or (flags.flags and not (known is not None and known.include(flags))):
         # Only here: it loads most of the engine, for which an answer that is on record must not wait.
         from autolab.adoption.adopt import detect
 
@@ -66,7 +95,7 @@ def training_config(
         # The flags last: without them all is looked at again.
         files.write_whole(_places(root), SharedPlaces(paths=detection.shared).to_json())
         files.write_whole(path, detection.text)
-        files.write_whole(_flags(root), _text_of(request))
+        files.write_whole(_flags_path(root), flags.to_json())
     config = Config.load(path, ".git/autolab/compare/config.yaml")
     return root, _with_data_of_main_checkout(root, _with_flags_for_settings(root, config))
 
@@ -94,32 +123,20 @@ def _with_flags_for_settings(root: Path, config: Config) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"settings": "flags"})})
 
 
-def _says_otherwise(root: Path, request: AdoptionRequest) -> bool:
-    """Whether flags say something of the training that the configuration was not made with, or ask for a new look."""
-    if not _names_training(request):
-        return False
-    path = _flags(root)
-    return request.probe_seconds is not None or not path.exists() or path.read_text("utf-8") != _text_of(request)
-
-
-def _text_of(request: AdoptionRequest) -> str:
-    """The flags that say something of the training."""
-    values = {}
-    for field in fields(AdoptionRequest):
-        if field.name not in ("delta", "probe_seconds"):
-            values[field.name] = getattr(request, field.name)
-    return json.dumps(values, default=str, indent=1) + "\n"
-
-
-def _flags(root: Path) -> Path:
-    """The flags that the configuration was made with: the same command does not try the training again."""
-    return common_dir(root) / "autolab" / COMPARISONS / "flags.json"
-
-
 def places_of(root: Path) -> tuple[str, ...]:
     """The places of `SharedPlaces` that were seen when the training was looked at; a lab's was not."""
     path = _places(root)
     return SharedPlaces.load(path, SharedPlaces.FILE).paths if path.exists() else ()
+
+
+def _flags(root: Path) -> DetectionFlags | None:
+    """The flags of the last look; None: there was none."""
+    path = _flags_path(root)
+    return DetectionFlags.load(path, DetectionFlags.FILE) if path.exists() else None
+
+
+def _flags_path(root: Path) -> Path:
+    return common_dir(root) / "autolab" / COMPARISONS / "detection_flags.json"
 
 
 def _places(root: Path) -> Path:

@@ -268,6 +268,14 @@ class GitReader(Plumbing):
         _, content = next(self._blobs([entry]))
         return content
 
+    def files_with(self, commit: str, word: str) -> list[str]:
+        """The text files of a commit that hold a word."""
+        options = ("--files-with-matches", "--fixed-strings", "-I", "-z", "--full-name")
+        # Each name comes with the commit before it. Status 1: there is none.
+        full = self._known(commit)
+        fields = self._fields("grep", *options, "-e", word, full, ok=(0, 1))
+        return [os.fsdecode(field).removeprefix(f"{full}:") for field in fields]
+
     def text(self, commit: str, path: str) -> str | None:
         """The text of a file in a commit; None if there is no file of that name."""
         content = self.read(commit, path)

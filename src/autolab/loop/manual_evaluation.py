@@ -54,6 +54,7 @@ EVALUATED = "evaluated"
 PINS = "refs/autolab/keep/manual"
 CHECKOUT, REVISION = "checkout", "revision"
 """Names of the arm."""
+SETTINGS_VARIABLE = "AUTOLAB_CONFIG"
 _DEPENDS_ON = ("train", "predict", "data")
 """Keys of config.yaml that a run depends on and its first line does not say."""
 
@@ -143,6 +144,7 @@ class _Evaluation:
 
     def run(self) -> MeasuredVersion | None:
         commit, label = self._code()
+        self._note_unread_settings(commit)
         question = self._question(commit)
         unseen = self._unseen()
         if unseen is not None:
@@ -200,6 +202,19 @@ class _Evaluation:
             if _lies_in(path.rstrip("/"), committed):
                 used = f"evaluator and data are those of commit {base[:12]}"
                 self._view(f"note: {path} is changed here, and not used: {used}; commit it to have it in force")
+
+    def _note_unread_settings(self, commit: str) -> None:
+        """Say so if the training can hardly know the settings: it would measure the same under another name."""
+        if not self._request.settings or self._config.train.settings != "file":
+            return
+        readers = self._lab.git.files_with(commit, SETTINGS_VARIABLE)
+        # Documents and prompts speak of it, too.
+        programs = [path for path in readers if not path.endswith(".md") and not _lies_in(path, CONTROL)]
+        if not programs:
+            self._view(
+                f"note: no program of the code reads {SETTINGS_VARIABLE}, so --set may change nothing; train.settings:"
+                " flags in .autolab/config.yaml passes settings as flags of the command"
+            )
 
     def _question(self, commit: str) -> str:
         """The hash of what is measured, without the seeds: a run of anything else is another run."""

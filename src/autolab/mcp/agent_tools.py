@@ -50,7 +50,9 @@ SettingsOf = Annotated[
 ]
 Delta = Annotated[
     float | None,
-    Field(description="The least gain worth having, in units of the metric. Empty: what the noise lets be found."),
+    Field(
+        description="The least gain worth having, in the metric's units. Empty: the user's, else what the noise shows."
+    ),
 ]
 Budget = Annotated[str, Field(description='At most so much, such as "60 trials" or "2h". A larger one goes on.')]
 Confirm = Annotated[bool, Field(description="Measure a gain once more on fresh seeds.")]
@@ -63,10 +65,15 @@ Seconds = Annotated[int, Field(description=f"1 to {LONGEST_S}.")]
 
 
 class AgentTools:
-    """The tools of one repository. Errors are `AutolabError`: one line with the way out."""
+    """The tools of one repository. Errors are `AutolabError`: one line with the way out.
 
-    def __init__(self, training: AgentTraining, queue: ComparisonQueue, worker: QueueWorker) -> None:
-        self._training, self._queue, self._worker = training, queue, worker
+    `delta`: the least gain worth having where an agent names none; None: what the noise lets be found.
+    """
+
+    def __init__(
+        self, training: AgentTraining, queue: ComparisonQueue, worker: QueueWorker, delta: float | None = None
+    ) -> None:
+        self._training, self._queue, self._worker, self._delta = training, queue, worker, delta
         # Commits of the working tree are made one at a time.
         self._reading = threading.Lock()
 
@@ -100,7 +107,7 @@ class AgentTools:
             wanted = AgentQuestion(
                 base=asked(first),
                 candidate=asked(other),
-                delta=delta,
+                delta=self._delta if delta is None else delta,
                 require="better" if require == "better" else "not_worse",
                 confirm=confirm,
             )
