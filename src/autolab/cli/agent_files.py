@@ -57,7 +57,7 @@ AGENTS = {
         next_step="Codex reads .codex/config.toml in a project that you trust",
     ),
 }
-"""Checked against the documentation of both in November 2026."""
+"""Where each reads, as of November 2026; neither program has been run on these files."""
 
 
 @dataclass(frozen=True)

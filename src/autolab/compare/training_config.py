@@ -54,12 +54,8 @@ class DetectionFlags(Record):
         return cls(flags=named, folder=folder)
 
     def include(self, other: DetectionFlags) -> bool:
-        """Whether a look with the other flags would find the same; one that says how long to try wants a new look."""
-        return (
-            self.folder == other.folder
-            and "probe_seconds" not in other.flags
-            and (other.flags.items() <= self.flags.items())
-        )
+        """Whether a look with the other flags would find the same."""
+        return self.folder == other.folder and other.flags.items() <= self.flags.items()
 
 
 def training_config(
@@ -71,7 +67,7 @@ def training_config(
 ) -> tuple[Path, Config]:
     """The root of the repository at `place`, and its configuration; in a lab its own.
 
-    Outside of a lab the program is tried once and the result is kept; other flags, or `--probe-seconds`, try it again.
+    Outside of a lab the program is tried once and the result is kept; other flags try it again.
     UsageError: flags of the training in a lab. LabError: no git repository; what keeps the training from running.
     """
     root = find_root(place.resolve())
