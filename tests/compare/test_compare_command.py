@@ -130,3 +130,21 @@ def test_a_version_against_itself_is_no_gain(kit: LabKit) -> None:
     assert answer_line(ended).endswith("the same output in every pair")
     refused = compare(kit, "--aa", "--set", "width=3")
     assert refused.code == 2 and "--aa: compares BASE with itself" in refused.err
+
+
+def test_what_the_lab_itself_writes_makes_no_version(kit: LabKit) -> None:
+    (kit.root / "results.tsv").write_text("another row\n")
+    (kit.root / "eval.py").write_text("raise SystemExit('not the evaluator of the base')\n")
+    ended = compare(kit)
+    assert ended.code == 2 and "the working tree has no change against HEAD" in ended.err, ended.out + ended.err
+
+
+def test_the_answer_for_a_merge_request_names_the_versions_by_what_others_have_too(kit: LabKit) -> None:
+    ended = compare(kit, "--set", "optimizer.learning_rate=0.005", "--markdown", "--confirm", "--pairs", "3")
+    assert ended.code == 5, ended.out + ended.err
+    base = kit.git("rev-parse", "HEAD")[:12]
+    assert f"`autolab compare {base} --set optimizer.learning_rate=0.005 --delta " in ended.out
+    assert "--pairs 3 --alpha 0.005 --confirm`" in ended.out
+    assert "does the training read the setting?" in ended.out
+    (question,) = kit.store.glob("compare/*/question.json")
+    assert json.loads(question.read_text())["candidates"][0]["name"].endswith("learning-rate-0-005")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,8 +24,10 @@ from autolab.compare.training_config import places_of, refuse_settings, training
 from autolab.compare.versions import VersionRequest, open_checkout, resolve
 from autolab.errors import LabError, UsageError
 from autolab.lab.create import COMPARISONS
-from autolab.lab.git import common_dir
+from autolab.lab.git import Git, common_dir
+from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
+from autolab.loop.preflight import is_unread
 from autolab.stats.finite import LIMIT
 from autolab.stats.rules import FIRST
 from autolab.trials.containment import require_level
@@ -124,7 +127,7 @@ def compare(
     tell = Plain(print_aside if json or markdown else print_line)
     # Before the training is looked at, which takes a while.
     git = open_checkout(dir)
-    first, others = resolve(git, VersionRequest(base, candidate, patch, set, aa))
+    first, others = resolve(git, VersionRequest(base, candidate, patch, set, aa), _as_committed(git))
     root, config = training_config(dir, training, tell, *adoption_talk(training, tell))
     if set:
         refuse_settings(config)
@@ -156,6 +159,14 @@ def compare(
     if answer.problem:
         raise LabError(f"compare: {answer.problem}")
     return answer.exit_code
+
+
+def _as_committed(git: Git) -> Callable[[str], bool]:
+    """Which changes of the working tree make no version: in a lab those of its own documents and record."""
+    if not (common_dir(git.root) / "autolab" / "head").exists():
+        return lambda path: False
+    config = Lab.find(git.root).config()
+    return lambda path: is_unread(path, config)
 
 
 def _one_at_a_time(question: QuestionFlags, shared: tuple[str, ...]) -> OneAtATime | None:

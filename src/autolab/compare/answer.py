@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -217,7 +218,7 @@ def lines_of(answer: ComparisonAnswer) -> Iterator[str]:
         yield line_of(answer, candidate)
     if derived is not None:
         yield (
-            f"the base varies: a pair's difference deviates by {derived.deviation:.2g} or less;"
+            f"the base varies: a pair's difference deviates by {_two_digits(derived.deviation)} or less;"
             f" {question.pairs} pairs resolve {derived.delta:g}"
         )
     yield from _notes(outcome)
@@ -227,6 +228,11 @@ def lines_of(answer: ComparisonAnswer) -> Iterator[str]:
         yield "the budget is spent; the same command with a larger --budget goes on from here"
     elif outcome.ending is Ending.PAUSED:
         yield "paused; the same command goes on from here"
+
+
+def _two_digits(value: float) -> str:
+    """As many digits as a deviation of few trials has, without an exponent from 100 on: 0.018, 180."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _notes(outcome: Outcome) -> Iterator[str]:
@@ -270,6 +276,9 @@ def _reason(outcome: Outcome, candidate: CandidateAnswer) -> str:
     if candidate.standing in (Standing.BETTER, Standing.NOT_WORSE, Standing.WORSE):
         return "repeated on fresh seeds" if candidate.confirmed else ""
     text = _REASONS.get(candidate.reason, "")
+    version = next(version for version in outcome.question.candidates if version.name == candidate.name)
+    if candidate.reason == "no_change" and version.settings:
+        text += "; does the training read the setting?"
     return text.format(delta=f"{outcome.delta:g}") if outcome.delta is not None else text
 
 
@@ -294,11 +303,23 @@ def markdown_of(answer: ComparisonAnswer) -> Iterator[str]:
     for note in _notes(outcome):
         yield f"- {note}"
     yield ""
-    delta = "" if outcome.delta is None else f" --delta {outcome.delta:g}"
-    yield (
-        f"{outcome.spent} trials, {spell(outcome.seconds)}. Measured again with `autolab compare {question.base.label}"
-        f"{delta} --pairs {question.pairs} --alpha {question.alpha:g}` on the same change."
-    )
+    command = shlex.join(_command(outcome))
+    yield f"{outcome.spent} trials, {spell(outcome.seconds)}. Measured again with `{command}` on the same change."
+
+
+def _command(outcome: Outcome) -> Iterator[str]:
+    """The command line that asks the same, in any clone that has the versions."""
+    question = outcome.question
+    yield from ("autolab", "compare", *question.base.words)
+    for version in question.candidates:
+        yield from version.words
+    if outcome.delta is not None:
+        yield from ("--delta", f"{outcome.delta:g}")
+    yield from ("--pairs", str(question.pairs), "--alpha", f"{question.alpha:g}")
+    if question.require == "not_worse":
+        yield from ("--require", "not-worse")
+    if question.confirm:
+        yield "--confirm"
 
 
 def _cell(text: str) -> str:

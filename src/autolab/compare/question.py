@@ -32,13 +32,17 @@ class OneAtATime(StrEnum):
 
 
 class AskedVersion(Record):
-    """A version as it was first asked about. `commit` is kept: a later call makes another commit of the same files."""
+    """A version as it was first asked about. `commit` is kept: a later call makes another commit of the same files.
+
+    `words` name it on a command line; none for the working tree.
+    """
 
     name: str
     label: str
     commit: str
     tree: str
     settings: dict[str, JsonValue] = Field(default_factory=dict)
+    words: tuple[str, ...] = ()
 
 
 class AskedComparison(Record):
@@ -82,6 +86,7 @@ def asked(version: Version) -> AskedVersion:
         commit=version.commit,
         tree=version.tree,
         settings=version.settings,
+        words=version.words,
     )
 
 

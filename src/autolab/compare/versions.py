@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,9 @@ index 0000000..e69de29
 """
 """An empty file more: another tree, so that a version runs beside itself, and the same training."""
 _MESSAGE = "autolab compare"
+SHORT = 12
+"""Characters of a commit's id where a reader sees it."""
+_ARM_NAME = 24
 _NAME = re.compile(r"[^A-Za-z0-9]+")
 _SETTING = re.compile(r"([A-Za-z_][\w.-]*)=(.+)", re.S)
 
@@ -31,7 +34,7 @@ class Version:
     """One version of the code and of its settings.
 
     `name` is that of its arm, `label` what the user calls it. `commit` may be on no branch. `tree` is that of its
-    files: equal trees are equal code.
+    files: equal trees are equal code. `words` name it on a command line, wherever that is; none for the working tree.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Version:
     commit: str
     tree: str
     settings: dict[str, JsonValue] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
 
     def same_training(self, other: Version) -> bool:
         return (self.tree, self.settings) == (other.tree, other.settings)
@@ -73,9 +77,12 @@ def open_checkout(place: Path) -> Git:
     return git
 
 
-def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
+def resolve(
+    git: Git, request: VersionRequest, as_committed: Callable[[str], bool] = lambda path: False
+) -> tuple[Version, list[Version]]:
     """The base and the candidates; without any named, the working tree.
 
+    `as_committed`: paths of the working tree whose changes make no other version.
     UsageError: a revision is unknown, a setting or a patch cannot be read, or a candidate is the base itself.
     GitError: a patch does not apply; the working tree cannot be a commit.
     """
@@ -84,7 +91,7 @@ def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
         if request.candidates or request.patches or request.settings:
             raise UsageError("--aa: compares BASE with itself; leave the other versions out")
         commit = git.commit_of_patch(base.commit, _NOTHING, _MESSAGE)
-        return base, [Version("itself", ITSELF, commit.sha, commit.tree)]
+        return base, [Version("itself", ITSELF, commit.sha, commit.tree, words=("--aa",))]
     candidates: list[Version] = []
     for revision in request.candidates:
         candidates.append(_of_revision(git, revision, _arm(revision, candidates)))
@@ -93,10 +100,11 @@ def resolve(git: Git, request: VersionRequest) -> tuple[Version, list[Version]]:
     if request.settings:
         settings = settings_of(request.settings)
         label = " ".join(request.settings)
-        candidates.append(Version(_arm(label, candidates), label, base.commit, base.tree, settings))
+        words = ("--set", *request.settings)
+        candidates.append(Version(_arm(label, candidates), label, base.commit, base.tree, settings, words))
     if not candidates:
         _refuse_conflicts(git)
-        commit = git.commit_of_checkout(_MESSAGE)
+        commit = git.commit_of_checkout(_MESSAGE, as_committed)
         candidates.append(Version("candidate", WORKING_TREE, commit.sha, commit.tree))
     for candidate in candidates:
         if candidate.same_training(base):
@@ -127,7 +135,7 @@ def _of_revision(git: Git, revision: str, name: str) -> Version:
         )
     if commit is None:
         raise UsageError(f"compare: {revision!r} names no commit here; git log --oneline --all shows those there are")
-    return Version(name, revision, commit, git.tree(commit))
+    return Version(name, revision, commit, git.tree(commit), words=(commit[:SHORT],))
 
 
 def _of_patch(git: Git, base: Version, patch: Path, name: str) -> Version:
@@ -139,7 +147,7 @@ def _of_patch(git: Git, base: Version, patch: Path, name: str) -> Version:
         commit = git.commit_of_patch(base.commit, text, _MESSAGE)
     except GitError as error:
         raise GitError(f"--patch: {patch} does not apply to {base.label}: {error}") from None
-    return Version(name, patch.name, commit.sha, commit.tree)
+    return Version(name, patch.name, commit.sha, commit.tree, words=("--patch", patch.name))
 
 
 def settings_of(words: Sequence[str]) -> dict[str, JsonValue]:
@@ -160,7 +168,11 @@ def settings_of(words: Sequence[str]) -> dict[str, JsonValue]:
 
 def _arm(label: str, others: Sequence[Version]) -> str:
     """The name of an arm: letters, digits and dashes, none twice."""
-    name = _NAME.sub("-", label).strip("-").lower()[:24] or "candidate"
+    name = _NAME.sub("-", label).strip("-").lower()
+    if len(name) > _ARM_NAME:
+        # The end says more: a setting's value comes last.
+        name = name[-_ARM_NAME:].strip("-")
+    name = name or "candidate"
     taken = {"baseline", *(other.name for other in others)}
     number = 2
     unique = name

@@ -188,9 +188,7 @@ class _Evaluation:
 
     def _is_as_committed(self, path: str) -> bool:
         """Whether no training depends on a change of this path: else each row of the table would make a new version."""
-        config = self._config
-        unread = (*hidden_from_trials(config), *config.files.human)
-        return preflight.engine_owned(path, config) or _lies_in(path, unread)
+        return preflight.is_unread(path, self._config)
 
     def _note_unused(self) -> None:
         """Say so if the checkout has another evaluator or other data than those that are used."""

@@ -23,7 +23,7 @@ from autolab.stats import target
 from autolab.trials import calibration, champion, containment, interpreter, leak_checks, lookahead
 from autolab.trials.bound_data import require_data
 from autolab.trials.exports import require_committed, require_folder
-from autolab.trials.inputs import from_user, require_open
+from autolab.trials.inputs import from_user, hidden_from_trials, require_open
 
 CONFIG = ".autolab/config.yaml"
 REPORTS = "9_reports"
@@ -105,6 +105,12 @@ def engine_owned(path: str, config: Config) -> bool:
     """Whether the engine itself writes this path of the checkout."""
     owned = (*config.files.global_, *config.docs.paper_targets, config.docs.figures, "experiments", REPORTS)
     return any(path == name or path.startswith(f"{name}/") for name in owned)
+
+
+def is_unread(path: str, config: Config) -> bool:
+    """Whether no training depends on this path: else each row of the table would make a new version."""
+    unread = (*hidden_from_trials(config), *config.files.human)
+    return engine_owned(path, config) or any(path == name or path.startswith(f"{name}/") for name in unread)
 
 
 def prompt_path(lab: Lab, names: Sequence[str]) -> Path:
