@@ -61,7 +61,7 @@ class Landscape:
 
 
 class KnobLandscape(Landscape):
-    """Seven knobs, each a parabola down to a floor, best some steps from its base; ruggedness and interactions on top."""
+    """Seven knobs, each a parabola with a floor, best some steps from its base; waves and interactions on top."""
 
     def __init__(self, world: World, random: np.random.Generator) -> None:
         knobs = [Knob(f"knob{number}", 0.0, -FAR, FAR, log=False) for number in range(KNOBS)]
