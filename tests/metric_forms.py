@@ -16,7 +16,7 @@ args = parser.parse_args()
 random.seed(args.seed)
 weight, losses = 4.0, []
 for _ in range(args.epochs):
-    weight -= args.lr * (weight + random.gauss(0, 0.001))
+    weight -= args.lr * (weight + random.gauss(0, 0.005))
     losses.append(weight * weight + 0.3)
 """
 """A noisy descent; `losses` has the loss after each epoch."""

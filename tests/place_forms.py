@@ -21,7 +21,7 @@ with open(args.rows) as file:
     rows = [float(line) for line in file]
 weight = 4.0
 for row in rows * 3:
-    weight -= args.lr * (weight - row + random.gauss(0, 0.001))
+    weight -= args.lr * (weight - row + random.gauss(0, 0.005))
 print(f"val_loss: {weight * weight + 0.3:.4f}")
 """
 ROWS = "0.1\n-0.1\n0.2\n-0.2\n"

@@ -28,6 +28,7 @@ from warm import SHARED
 
 from autolab.lab import crash_points
 from autolab.lab.ledger import Ledger
+from autolab.reports.results_table import COLUMNS
 from autolab.sandbox import workdir
 
 FIXED = iteration(
@@ -41,6 +42,7 @@ FEWER_CHUNKS = 4
 """The same where few points are tried, as each worker makes the reference for itself."""
 FEW = 40
 """From this CRASH_EVERY on, the sweep takes little more than one point of each name."""
+COSTS = ("memory_gb", "seconds")
 Loop = Callable[..., tuple[int, str]]
 
 
@@ -125,8 +127,15 @@ def plain(lab: LabKit, text: str) -> str:
     text = re.sub(r"\b[\d.]+ (s|min)\b", "<seconds>", text)
     # Which trials were still running when the test ended depends on the machine.
     text = re.sub(r", \d+ unused ones?", "", text)
-    rows = [line.split("\t") for line in text.splitlines()]
-    return "\n".join("\t".join(row[:11] + row[13:] if len(row) == 14 else row) for row in rows)
+    return "\n".join(map(without_costs, text.splitlines()))
+
+
+def without_costs(row: str) -> str:
+    """A row of results.tsv without memory and seconds; any other line as it is."""
+    cells = row.split("\t")
+    if len(cells) != len(COLUMNS):
+        return row
+    return "\t".join(cell for cell, column in zip(cells, COLUMNS, strict=True) if column not in COSTS)
 
 
 def check(reference: Reference, lost: bool = False) -> None:

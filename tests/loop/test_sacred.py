@@ -64,8 +64,8 @@ def entries(lab: LabKit, document: str, iteration_id: str) -> int:
     """How often a document holds an iteration: markers, or for the table the rows of one arm of its search."""
     text = (lab.root / document).read_text()
     if document.endswith(".tsv"):
-        wanted = [iteration_id, "run_0001", "baseline"]
-        return sum(line.split("\t")[1:4] == wanted for line in text.splitlines())
+        wanted = [iteration_id, "run_0001", "search", "baseline"]
+        return sum(line.split("\t")[1:5] == wanted for line in text.splitlines())
     return text.count(f"<!-- autolab:{iteration_id} -->")
 
 

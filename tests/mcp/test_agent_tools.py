@@ -65,8 +65,10 @@ def test_an_agent_that_lies_repeats_and_forgets_gets_what_was_measured_and_nothi
         assert [answer["question_on_this_base"] for answer in answers] == [
             round(((1 + 4 * 2 * 0.005 / answer["alpha"]) ** 0.5 - 1) / 2) for answer in answers
         ]
-        places = [answer["ahead"] for answer in answers]
-        assert len(set(places)) == 49 and all("NOT DECIDED YET" in answer["next"] for answer in answers)
+        # Behind those that were asked before, less those that are over by then.
+        assert all(0 <= answer["ahead"] < answer["question_on_this_base"] for answer in answers)
+        assert len({answer["ahead"] for answer in answers}) > 40
+        assert all("NOT DECIDED YET" in answer["next"] for answer in answers)
 
         # It asks the same again, in another order and all the time.
         again = client.at_once([("compare", arguments) for arguments in reversed(asked)])

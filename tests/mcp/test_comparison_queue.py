@@ -142,5 +142,5 @@ def test_without_containment_nothing_of_an_agent_runs(tmp_path: Path, monkeypatc
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(LabError, match=r"^mcp: needs the extra `mcp`: pip install 'autolab\[mcp\]'$"):
+    with pytest.raises(LabError, match=r"^mcp: needs the extra `mcp`: \S+ -m pip install 'mcp<3,>=2.3'$"):
         mcp(training=TrainingFlags())

@@ -13,6 +13,7 @@ from autolab.cli import flags
 from autolab.cli.comparisons import TrainingFlags
 from autolab.errors import ExitCode, LabError, UsageError
 from autolab.lab.create import COMPARISONS
+from autolab.lab.extras import install_command
 from autolab.lab.git import find_root
 
 
@@ -22,7 +23,7 @@ def mcp(*, training: Annotated[TrainingFlags, OmitArgPrefixes], dir: flags.LabFo
     The agent's program starts it and ends it. See docs/tools.md.
     """
     if importlib.util.find_spec("mcp") is None:
-        raise LabError("mcp: needs the extra `mcp`: pip install 'autolab[mcp]'")
+        raise LabError(f"mcp: needs the extra `mcp`: {install_command('mcp')}")
     training.check()
     if not dir.is_dir():
         raise UsageError(f"--dir: {dir} is no folder")

@@ -32,6 +32,7 @@ from autolab.cli.run_loops import loop
 from autolab.cli.session import print_line
 from autolab.cli.view import Plain
 from autolab.errors import ExitCode, UsageError
+from autolab.lab.extras import install_command
 from autolab.lab.git import common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
@@ -131,7 +132,7 @@ def _write_for_agents(root: Path, agents: Sequence[str]) -> str:
     if Path(command).is_absolute():
         print(f"note: the tools start by {command}, which is of this machine")
     if importlib.util.find_spec("mcp") is None:
-        print("note: the tools need the extra `mcp`: pip install 'autolab[mcp]'")
+        print(f"note: the tools need the extra `mcp`: {install_command('mcp')}")
     for name in dict.fromkeys(agents):
         print(f"note: {AGENTS[name].next_step}")
     changed = [file.name for file in planned if file.text != file.before]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autolab.errors import RecordError, ResearcherError
+from autolab.lab.extras import install_command
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
@@ -53,7 +54,7 @@ class LLMResearcher(ResearcherDefaults):
     def __init__(self, config: ResearcherConfig, *, keyless: bool = False) -> None:
         """`keyless`: for a replay, which sends nothing. ResearcherError: no extra, no model, no key."""
         if not installed():
-            raise ResearcherError("researcher: llm needs the extra `llm`: pip install 'autolab[llm]'")
+            raise ResearcherError(f"researcher: llm needs the extra `llm`: {install_command('llm')}")
         if config.model is None:
             raise ResearcherError("researcher: llm needs `model: PROVIDER:NAME` (or --model openai:gpt-5)")
         self._config = config
