@@ -4,7 +4,7 @@ DEMO ?= demo-lab
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test nightly check format crash hostile planted bench-decisions bench-noise bench-gates docs clean
+.PHONY: help setup demo quick test nightly check format crash hostile planted bench-decisions bench-noise bench-yield bench-gates docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -57,6 +57,9 @@ bench-noise: venv/.stamp  ## false keeps and power under noise of every kind, wi
 
 bench-gates: venv/.stamp  ## is `autolab compare` right where the truth is known? beside the gates in use elsewhere (minutes)
 	$(PY) benchmarks/gates.py $(ARGS)
+
+bench-yield: venv/.stamp  ## how much of a known gain a search finds at equal trials: ours beside Optuna's TPE, greedy, halving, random (40 minutes)
+	$(PY) benchmarks/yield.py $(ARGS)
 
 docs: venv/.stamp  ## write the generated pages again: commands, files, the tree
 	$(PY) scripts/generate_docs.py

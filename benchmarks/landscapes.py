@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autolab.ideas.search_space import Knob, Point, SearchSpace
+from autolab.ideas.searchers import NumericKnob, Point, SearchSpace
 
 KNOBS, FAR, WORST = 7, 4.0, -12.0
 MECHANISMS, GOOD, HARMFUL = 40, 0.1, 0.25
@@ -64,7 +64,7 @@ class KnobLandscape(Landscape):
     """Seven knobs, each a parabola with a floor, best some steps from its base; waves and interactions on top."""
 
     def __init__(self, world: World, random: np.random.Generator) -> None:
-        knobs = [Knob(f"knob{number}", 0.0, -FAR, FAR, log=False) for number in range(KNOBS)]
+        knobs = [NumericKnob(f"knob{number}", 0.0, -FAR, FAR, log=False) for number in range(KNOBS)]
         self.space = SearchSpace(knobs=tuple(knobs))
         self._best_at = random.choice([-1, 1], KNOBS) * random.uniform(0.7, 3, KNOBS)
         self._gains = world.effect * random.uniform(0.7, 2, KNOBS)

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -31,11 +30,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import optuna
 from landscapes import FAR, WORLDS, Landscape, World
 
 from autolab.ideas.response_surface import ResponseSurface
-from autolab.ideas.search_space import Point, SearchSpace
+from autolab.ideas.searchers import Point, SearchSpace
 from autolab.lab.schemas.config import StoppingRule
 from autolab.stats import rules
 
@@ -100,6 +98,10 @@ def ours(trials: Trials, space: SearchSpace, seed: int) -> Point:
 
 
 def tpe(trials: Trials, space: SearchSpace, seed: int) -> Point:
+    # Only here: it takes a second to load, and the other ways do without it.
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     study.enqueue_trial(dict(space.base))
     while trials.left > 0:
@@ -279,9 +281,7 @@ def promises(cells: Sequence[Cell]) -> list[tuple[bool, str]]:
         place = f"{one.world}, {one.trials} trials"
         campaigns = len(one.gains)
         found.append((one.false <= 0.01 * campaigns, f"{place}: {one.false} of {campaigns} claim what is no gain"))
-        found.append(
-            (one.below <= campaigns / 200, f"{place}: {one.below} of {campaigns} end below the base")
-        )
+        found.append((one.below <= campaigns / 200, f"{place}: {one.below} of {campaigns} end below the base"))
         peer = by_name[one.world, one.trials, "tpe"]
         if "knobs" in one.world and peer.mean > 0:
             _, low, _ = lead(one, peer)
@@ -299,7 +299,6 @@ def main() -> int:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    optuna.logging.set_verbosity(logging.ERROR)
     cells = []
     for trials in options.trials:
         for world in WORLDS:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from autolab.ideas.response_surface import ResponseSurface
-from autolab.ideas.search_space import Knob, Point, SearchSpace
+from autolab.ideas.searchers import NumericKnob, Point, SearchSpace
 
-KNOBS = SearchSpace(knobs=(Knob("lr", 0.01, 1e-5, 10.0), Knob("width", 32, 4, 512, integer=True)))
+KNOBS = SearchSpace(knobs=(NumericKnob("lr", 0.01, 1e-5, 10.0), NumericKnob("width", 32, 4, 512, integer=True)))
 SWITCHES = SearchSpace(switches=tuple(f"idea{number}" for number in range(12)))
 
 
@@ -100,11 +100,11 @@ def test_values_stay_within_their_bounds_and_near_what_was_measured() -> None:
 
 def test_a_space_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="is not between"):
-        Knob("lr", 1.0, 2.0, 3.0)
+        NumericKnob("lr", 1.0, 2.0, 3.0)
     with pytest.raises(ValueError, match="no logarithm"):
-        Knob("decay", 0.0, 0.0, 1.0)
+        NumericKnob("decay", 0.0, 0.0, 1.0)
     with pytest.raises(ValueError, match="no step"):
-        Knob("decay", 0.0, 0.0, 1.0, log=False, step=0)
+        NumericKnob("decay", 0.0, 0.0, 1.0, log=False, step=0)
     with pytest.raises(ValueError, match="have one name"):
         SearchSpace(switches=("a", "a"))
     with pytest.raises(ValueError, match="no model"):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autolab.ideas.search_space import Knob, Point, SearchSpace
+from autolab.ideas.searchers import NumericKnob, Point, SearchSpace
 
 REACH = 1.0
 """Steps that a knob goes beyond the values that were measured."""
@@ -172,6 +172,6 @@ def _evidence(rows: np.ndarray, scores: np.ndarray, prior: _Normal) -> float:
     return float(-0.5 * (np.linalg.slogdet(spread)[1] + rest @ np.linalg.solve(spread, rest)))
 
 
-def _ends(knob: Knob) -> tuple[float, float]:
+def _ends(knob: NumericKnob) -> tuple[float, float]:
     """The knob's bounds in steps from its base."""
     return knob.position(knob.low), knob.position(knob.high)

@@ -1,4 +1,4 @@
-"""What a searcher chooses from: numeric knobs and ideas that are switched on or off. Pure."""
+"""What a search chooses from, and who chooses: numeric knobs, ideas that are switched on or off, the searcher. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Point = Mapping[str, float | bool]
 
 
 @dataclass(frozen=True)
-class Knob:
+class NumericKnob:
     """A numeric setting with its value on the base, and the least and the largest value that may be tried.
 
     `log`: a step is a factor of two; else it is `step` in the setting's own units. `integer`: values are rounded.
@@ -50,7 +50,7 @@ class Knob:
 class SearchSpace:
     """The knobs and the switches of a search. ValueError: two have one name."""
 
-    knobs: tuple[Knob, ...] = ()
+    knobs: tuple[NumericKnob, ...] = ()
     switches: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
