@@ -6,6 +6,22 @@ from pathlib import Path
 
 from lab_kit import Finished, LabKit
 
+DESCENT = """\
+import argparse
+import random
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.05)
+parser.add_argument("--seed", type=int, default=0)
+options = parser.parse_args()
+random.seed(options.seed)
+weight = 5.0
+for step in range(20):
+    weight -= options.lr * (2 * weight + random.gauss(0, 0.2))
+print(f"train loss {weight:.5f}, val loss {abs(weight) + 0.5 + random.gauss(0, 0.02):.5f}")
+"""
+"""A training of milliseconds that prints `val loss`: a larger step size is better, up to a point."""
+
 TRAIN = """\
 import os
 

@@ -7,25 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from adoption_kit import clone, commit, repository
+from adoption_kit import DESCENT, clone, commit, repository
 from lab_kit import Finished, LabKit
 
 pytestmark = pytest.mark.process
-
-TRAIN = """\
-import argparse
-import random
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--lr", type=float, default=0.05)
-parser.add_argument("--seed", type=int, default=0)
-options = parser.parse_args()
-random.seed(options.seed)
-weight = 5.0
-for step in range(20):
-    weight -= options.lr * (2 * weight + random.gauss(0, 0.2))
-print(f"train loss {weight:.5f}, val loss {abs(weight) + 0.5 + random.gauss(0, 0.02):.5f}")
-"""
 
 
 def compare(kit: LabKit, *words: str) -> Finished:
@@ -39,11 +24,11 @@ def answer_line(ended: Finished) -> str:
 
 @pytest.fixture
 def kit(tmp_path: Path) -> LabKit:
-    return repository(tmp_path / "mine", {"train.py": TRAIN, "notes.md": "mine\n"})
+    return repository(tmp_path / "mine", {"train.py": DESCENT, "notes.md": "mine\n"})
 
 
 def test_one_command_says_that_a_faster_step_is_better_and_writes_nothing_but_its_store(kit: LabKit) -> None:
-    (kit.root / "train.py").write_text(TRAIN.replace("default=0.05", "default=0.2"))
+    (kit.root / "train.py").write_text(DESCENT.replace("default=0.05", "default=0.2"))
     status = kit.git("status", "--porcelain")
     ended = compare(kit, "--metric", "val loss")
     assert ended.code == 0, ended.out + ended.err
@@ -53,7 +38,7 @@ def test_one_command_says_that_a_faster_step_is_better_and_writes_nothing_but_it
     assert kit.git("status", "--porcelain") == status
     assert sorted(path.name for path in kit.root.iterdir()) == [".git", "notes.md", "train.py"]
     # The training is looked at once; a comment is none.
-    (kit.root / "train.py").write_text(TRAIN + "# a comment\n")
+    (kit.root / "train.py").write_text(DESCENT + "# a comment\n")
     ended = compare(kit, "--json")
     assert ended.code == 5, ended.err
     value = json.loads(ended.out)
@@ -95,7 +80,7 @@ def test_a_candidate_that_fails_is_named_with_its_error(kit: LabKit) -> None:
     assert ended.code == 1
     assert "candidate-s0: failed" in ended.err and "no such layer" in ended.err
     assert len(ended.err.strip().split("\n")) == 1
-    (kit.root / "train.py").write_text(TRAIN.replace("val loss", "test loss"))
+    (kit.root / "train.py").write_text(DESCENT.replace("val loss", "test loss"))
     ended = compare(kit)
     assert ended.code == 1
     assert "val loss" in ended.err and "Traceback" not in ended.err
@@ -183,7 +168,7 @@ def test_untracked_files_belong_to_the_candidate_and_ignored_ones_do_not(tmp_pat
 
 
 def test_the_difference_that_the_noise_gave_is_drawn_once(kit: LabKit) -> None:
-    (kit.root / "train.py").write_text(TRAIN.replace("default=0.05", "default=0.2"))
+    (kit.root / "train.py").write_text(DESCENT.replace("default=0.05", "default=0.2"))
     ended = compare(kit, "--metric", "val loss", "--probe-seconds", "0", "--budget", "5 trials", "--json")
     assert ended.code == 6, ended.err
     first = json.loads(ended.out)

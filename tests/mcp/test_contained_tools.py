@@ -6,34 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
-from adoption_kit import repository
+from adoption_kit import DESCENT, repository
 from lab_kit import HELPS, LabKit, make_lab, script
 from tools_kit import agent, needs_full
 
 pytestmark = pytest.mark.process
 
-TRAIN = """\
-import argparse
-import random
-from pathlib import Path
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--lr", type=float, default=0.05)
-parser.add_argument("--seed", type=int, default=0)
-options = parser.parse_args()
-random.seed(options.seed)
-weight = 5.0
-for step in range(20):
-    weight -= options.lr * (2 * weight + random.gauss(0, 0.2))
-print(f"train loss {weight:.5f}, val loss {abs(weight) + 0.5 + random.gauss(0, 0.02):.5f}")
-"""
-REACH = TRAIN + "print(f\"val loss {-len(list(Path('OUTSIDE').iterdir())):.1f}\")\n"
+REACH = "from pathlib import Path\n" + DESCENT + "print(f\"val loss {-len(list(Path('OUTSIDE').iterdir())):.1f}\")\n"
 """A candidate whose score is better the more it sees of a folder that is not its own."""
 
 
 @needs_full
 def test_the_training_is_looked_at_once_with_the_users_flags_and_runs_contained(tmp_path: Path) -> None:
-    kit = repository(tmp_path / "mine", {"fit.py": TRAIN, "notes.md": "mine\n"})
+    kit = repository(tmp_path / "mine", {"fit.py": DESCENT, "notes.md": "mine\n"})
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.txt").write_text("mine")

@@ -324,9 +324,11 @@ def test_code_that_a_model_was_told_to_write_reaches_nothing_when_it_runs(
     assert called is None
     printed = [path.read_text() for path in made.kit.root.glob("experiments/*/runs/*/trials/steep-*/*/logs/train.out")]
     assert len(printed) >= 6, printed
-    # Each program has a /tmp of its own and may fill it: of a lab below /tmp only `harmless` tells what was reached.
-    if not made.kit.root.is_relative_to("/tmp"):
-        assert {"\nTAKEN\n" in f"\n{text}\n" for text in printed} == {True}, printed
+    # A plain user's program may fill its own /tmp: whether a lab below the real one was reached, `harmless` tells.
+    has_own_copy = os.geteuid() != 0 and made.kit.root.is_relative_to("/tmp")
+    for text in printed:
+        (taken,) = [line.split()[1:] for line in text.split("\n") if line.startswith("TAKEN")]
+        assert taken == [] or (has_own_copy and "phone" not in taken), printed
     assert SECRET not in "".join(
         path.read_text(errors="replace") for path in made.kit.root.rglob("*") if path.is_file()
     )
