@@ -98,7 +98,7 @@ def _design_of(iteration: Iteration, claim: Hypothesis, output: DesignOutput) ->
     value["base_commit"] = campaign.base_commit
     # Command and test are the lab's: the reply has no say in how it is measured and judged.
     value["entrypoint"] = Entrypoint(command=config.train.command).value()
-    value["test"] = config.test.value() | {"bound": _bound(config, iteration.calibration(), claim.metric)}
+    value["test"] = config.test.stopping_rule.value() | {"bound": _bound(config, iteration.calibration(), claim.metric)}
     value["metrics"] = metrics.value()
     value["reproducibility"] = {"seeds": seeds}
     value["model"], value["changes"] = _model(claim, output)

@@ -115,7 +115,7 @@ class _Launch:
         # The seeds depend on the code's tree, so that submitting the same code again draws no new luck.
         tree = lab.git.tree(iteration.candidate() or "")
         seeds = confirmation_seeds(lab.secret, tree, pairs)
-        rule = confirmation_rule(config, plan.rule or config.test, iteration.campaign.claims)
+        rule = confirmation_rule(config, plan.rule or config.test.stopping_rule, iteration.campaign.claims)
         return plan_confirmation(plan, variant, rule, seeds, trials_left)
 
     def _count_claim(self, search: Manifest, confirm: Manifest, spec: RunSpec, variant: str) -> Claims:

@@ -300,7 +300,7 @@ def _entry(config: Config, proposal: StoredProposal) -> Entry:
         baselines=(Arm(name="baseline"),),
         variants=(Arm(name="proposal", config_overrides=proposal.settings),),
         changes=dict(proposal.settings),
-        test=config.test,
+        test=config.test.stopping_rule,
     )
     return Entry(
         stage=Stage.IMPLEMENTATION,

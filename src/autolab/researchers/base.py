@@ -28,12 +28,14 @@ class Goal:
 class History:
     """What the lab has learned. `lessons` are newest first and bounded.
 
-    `avoided_families` wait on a plateau. `seed` is drawn from the lab's secret and fixed for its life.
+    `avoided_families` wait on a plateau. `seed` is drawn from the lab's secret and fixed for its life. `deviation` is
+    that of a pair's difference, in the metric's units, as the calibration measured it; None before there is one.
     """
 
     lessons: tuple[Lesson, ...]
     avoided_families: frozenset[str]
     seed: int
+    deviation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,26 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """The batch of ideas that a hypothesis is asked for, and its place in it.
+
+    `number` counts the lab's batches from 1, `place` the ideas of this batch from 1 to `size`. `earlier` are the ideas
+    that it has already. With `concludes` one idea is wanted: the best point of the whole search, to be claimed.
+    """
+
+    number: int
+    size: int
+    place: int
+    earlier: tuple[Hypothesis, ...]
+    concludes: bool
+
+
+@dataclass(frozen=True)
 class LabSnapshot:
     """What the lab knows when it makes a request, for a researcher that does not read its prompt.
 
-    `trouble`: why the stage was sent back, or what went wrong in the last attempt.
+    `trouble`: why the stage was sent back, or what went wrong in the last attempt. `batch`: None where an idea is
+    tested to its end.
     """
 
     config: Config
@@ -69,6 +87,7 @@ class LabSnapshot:
     documents: Documents
     code: Code
     trouble: str
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +207,13 @@ class ResearcherDefaults:
     names_author: bool = False
     """Whether the engine believes what it says about who wrote the code (`via`)."""
 
+    def concludes(self, config: Config) -> bool:
+        """Whether it learns from all screens on a base together, and is asked for the best point at their end.
+
+        Then no batch moves the working commit but the last one, which holds that point alone.
+        """
+        return False
+
 
 class Researcher(Protocol):
     """A researcher as the engine sees it. The loader completes a class of the user's from `ResearcherDefaults`."""
@@ -214,6 +240,8 @@ class Researcher(Protocol):
 
     @property
     def names_author(self) -> bool: ...
+
+    def concludes(self, config: Config) -> bool: ...
 
     def perform(self, task: Task) -> Answer:
         """Answer one request. ResearcherError: only if a retry cannot help (a missing program or script)."""

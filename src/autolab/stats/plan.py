@@ -114,7 +114,7 @@ def plan_design(
     seeds = design.reproducibility.seeds
     if isinstance(seeds, MaxPairs):
         seeds = search_seeds(secret, protocol, base_tree, seeds.max_pairs)
-    rule = design.test or config.test
+    rule = design.test or config.test.stopping_rule
     return _plan_of(design, hypothesis, seeds, rule, config.metric, config.evaluate is None)
 
 

@@ -9,7 +9,7 @@ import hmac
 import json
 from collections.abc import Sequence
 
-SEARCH, CONFIRM = "search", "confirm"
+SEARCH, CONFIRM, CLAIM = "search", "confirm", "claim"
 """Say in the hashed message what the seeds are for."""
 RESEARCHER = b"researcher"
 """The hashed message of the researcher's seed."""
@@ -23,6 +23,11 @@ def search_seeds(secret: bytes, protocol: str, base_tree: str, count: int) -> tu
 def confirmation_seeds(secret: bytes, candidate_tree: str, count: int) -> tuple[int, ...]:
     """Seeds that no search has used: the candidate's own, so that submitting it again draws no new luck."""
     return _seeds(secret, (candidate_tree, CONFIRM), count)
+
+
+def claim_seeds(secret: bytes, protocol: str, champion_tree: str, working_tree: str, count: int) -> tuple[int, ...]:
+    """The seeds of a claim: the same two trees again continue the pairs that were measured, and draw no new luck."""
+    return _seeds(secret, (CLAIM, protocol, champion_tree, working_tree), count)
 
 
 def researcher_seed(secret: bytes) -> int:

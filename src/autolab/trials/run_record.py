@@ -31,6 +31,8 @@ NAMES = {
     RunKind.WARM_UP: "warm_up",
     RunKind.NOISE: "noise",
     RunKind.MANUAL: "manual",
+    RunKind.SCREEN: "run",
+    RunKind.CLAIM: "run",
 }
 """How the id of a run begins, by its kind."""
 

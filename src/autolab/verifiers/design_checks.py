@@ -108,7 +108,7 @@ def _trial_budget(design: Design, config: Config, spent: int) -> list[Finding]:
     """A finding if the budget may not last: advisory if the rule may decide before the budget is spent."""
     if config.budget.trials is None:
         return []
-    seeds, rule = design.reproducibility.seeds, design.test or config.test
+    seeds, rule = design.reproducibility.seeds, design.test or config.test.stopping_rule
     arms = len(design.baselines) + len(design.variants)
     trials_left = config.budget.trials - spent
     # Seeds that the design names are all run, so the rule cannot decide before the last of them.

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from autolab.lab.schemas.config import Attempts, Budget, Config, Count
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import Gear, Stage
 from autolab.lab.schemas.record import Record
 
 
@@ -72,6 +72,14 @@ LINEAGE = 50
 """Number of champions that the campaign remembers. A retraction can go back that far."""
 
 
+class ClaimedPair(Record):
+    """A claim of mode `explore`: the trees of its base and of what was claimed, and its number in the protocol."""
+
+    base_tree: str
+    tree: str
+    number: Annotated[int, Field(ge=1)]
+
+
 class Claims(Record):
     """The number of a campaign's confirmations, and of the questions to the holdout of a protocol.
 
@@ -83,6 +91,8 @@ class Claims(Record):
     alpha: float = 0.0
     protocol: str = ""
     questions: Count = 0
+    alphas: tuple[ClaimedPair, ...] = ()
+    """The claims of mode `explore` in this protocol, with the error rate that each was given, newest last."""
 
     @property
     def false_share(self) -> float | None:
@@ -90,6 +100,58 @@ class Claims(Record):
         if not self.kept:
             return None
         return min(1.0, self.alpha / self.kept)
+
+
+class ProvisionalStep(Record):
+    """A screened idea that later ideas are built upon. `gain` is its single measurement, in the metric's units."""
+
+    iteration_id: str
+    arm: str
+    commit: str
+    title: str
+    gain: float
+    seeds: Annotated[int, Field(ge=1)]
+
+
+class CarriedIdea(Record):
+    """An idea of an earlier batch that comes first in the next: its batch and its arm."""
+
+    iteration_id: str
+    arm: str
+
+
+STEPS = 50
+"""Number of provisional steps, and of ideas that come first, that the campaign remembers."""
+
+
+class Exploration(Record):
+    """What the screens on one base have brought. Nothing of it is claimed.
+
+    `base` is the commit that a claim compares with. It ends when a claim is kept, the user commits code, the champion
+    is retracted or the protocol changes. `reserve` is in trials; None: no budget that a claim could lack.
+    """
+
+    base: str
+    protocol: str
+    reserve: Count | None = None
+    steps: tuple[ProvisionalStep, ...] = ()
+    """The newest `STEPS`, oldest first."""
+    unclaimed: Count = 0
+    """All steps since `base`."""
+    first: tuple[CarriedIdea, ...] = ()
+    """Ideas that come first in the next batch."""
+    batches: Count = 0
+    since_claim: Count = 0
+    """Batches since the last claim, or since `base`."""
+    without_step: Count = 0
+    """Batches and failed claims in a row that brought no step: what patience counts."""
+    concluded: bool = False
+    """A searcher that learns from all batches has put its best point together since the last batch."""
+
+    @property
+    def working(self) -> str:
+        """The commit that the next ideas branch from."""
+        return self.steps[-1].commit if self.steps else self.base
 
 
 class Campaign(Record):
@@ -121,6 +183,12 @@ class Campaign(Record):
     learned: str | None = None
     """The iteration that the newest `learned` line of the ledger is about."""
     loop: Loop | None = None
+    gear: Gear = Gear.EACH
+    """Of the iteration under way, or of the last one."""
+    batches: Count = 0
+    claim_iterations: Count = 0
+    """These are counted in `iterations` too, but in no cap on iterations."""
+    exploration: Exploration | None = None
 
 
 class BacklogHypothesis(Record):

@@ -317,6 +317,46 @@ class StoppingRule(Record):
         return self
 
 
+class Testing(StoppingRule):
+    """How ideas are tested, and the stopping rule of every test.
+
+    `explore`: batches of ideas are screened without a claim, and now and then the sum of the steps that looked
+    promising is claimed, by the rule, on fresh seeds. `each`: every idea is tested to its end. Designs that name their
+    seeds, refinements and proposals always are.
+    """
+
+    mode: Literal["explore", "each"] = "each"
+
+    @property
+    def stopping_rule(self) -> StoppingRule:
+        """The rule alone, as a design or a manifest states it."""
+        value = self.value()
+        del value["mode"]
+        return StoppingRule.from_value(value, "test")
+
+
+class Screen(Record):
+    """How ideas are screened in mode `explore`, and what is set aside for the claim.
+
+    A batch is `arms` ideas, each measured at one seed; with `seeds` above 1 the better half gets the next seed, and so
+    on. An idea is built upon if its gain exceeds `margin` standard deviations of a pair's difference. `reserve` is the
+    largest share of the budget that is set aside for the claim. `searcher`: `surface` learns a model of all that was
+    screened, `bandit` draws families of mechanisms, `tpe` is Optuna's sampler (extra `search`); `auto` is `surface`
+    where the researcher knows its ideas beforehand. A claim comes at the loop's end and when a target seems reached;
+    with `claim_every` also after so many batches, with `claim_on_gain` once the predicted gain exceeds success_delta by
+    a standard error. `stop_early` lets a lab's own learning curves end trials that are behind, in screens alone.
+    """
+
+    arms: Annotated[int, Field(ge=1, le=64)] = 4
+    seeds: Annotated[int, Field(ge=1, le=64)] = 1
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    searcher: Literal["auto", "surface", "bandit", "tpe"] = "auto"
+    reserve: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    claim_every: Annotated[int, Field(ge=1)] | None = None
+    claim_on_gain: bool = False
+    stop_early: bool = False
+
+
 class Calibrate(Record):
     """How the baseline is calibrated: over how many seeds, and with which settings for the altered arm beside it."""
 
@@ -379,7 +419,8 @@ class Config(Record):
     executor: ExecutorConfig = ExecutorConfig()
     containment: Literal["full", "partial", "none"] = "full"
     files: Files = Files()
-    test: StoppingRule = StoppingRule()
+    test: Testing = Testing()
+    screen: Screen = Screen()
     calibrate: Calibrate = Calibrate()
     attempts: Attempts = Attempts()
     budget: Budget = Budget()

@@ -17,7 +17,7 @@ from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign, Champion, Loop, State
 from autolab.lab.schemas.config import Count, ResearcherConfig, TimeLimit
 from autolab.lab.schemas.experiment import Calibration, Confirmation, Finding, Lesson, Trial
-from autolab.lab.schemas.outcomes import RequestKind, RunKind, Stage
+from autolab.lab.schemas.outcomes import DropReason, RequestKind, RunKind, Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.lab.schemas.record import Record
 
@@ -238,6 +238,39 @@ class Call(Request):
     sha256: str | None
 
 
+class ExplorationFixed(Event):
+    """What is fixed before the first idea on a base is screened. Nothing of it changes until the base does.
+
+    `champion` is the commit that claims compare with. `alphas` are those of the first claims, `reserve` the trials set
+    aside for a claim (null: no budget binds), `triggers` say when a claim comes.
+    """
+
+    KIND = "exploration_fixed"
+
+    champion: str
+    protocol: str
+    metric: str
+    success_delta: float
+    rule: dict[str, JsonValue]
+    alphas: tuple[float, ...]
+    bound: float | None
+    reserve: Count | None
+    arms: Number
+    seeds: Number
+    margin: float
+    triggers: tuple[str, ...]
+
+
+class IdeaDropped(Event):
+    """An idea of a batch was dropped before it was measured. `detail` is one line."""
+
+    KIND = "idea_dropped"
+
+    arm: str
+    reason: DropReason
+    detail: str
+
+
 class CandidateRecorded(Event):
     """A commit became the iteration's candidate. `via` says who wrote its code."""
 
@@ -447,6 +480,7 @@ EVENTS: dict[str, type[Event]] = {
     for event in (
         *(Init, LabMoved, Forked, ControlChanged, LedgerRebuilt, LedgerBegunAnew, Published),
         *(Transition, Asked, Answered, CallSent, Call, CandidateRecorded, Checked, Reviewed, Approved, SetAside),
+        *(ExplorationFixed, IdeaDropped),
         *(Learned, DocumentEdited, DocumentWritten, PlanStored, CandidateStored, ProposalSetAside),
         *(RunStarted, Submitted, TrialLost, TrialEnded, TrialKnown, RunEnded, HoldoutAsked, Confirmed),
     )

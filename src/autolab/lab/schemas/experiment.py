@@ -346,11 +346,12 @@ class FileHash(Record):
 
 
 class RunArm(Record):
-    """An arm of a run: the name of its code, and all its settings."""
+    """An arm of a run: the name of its code, and all its settings. `commit`: of code that is not base or candidate."""
 
     name: Name
     role: Literal["baseline", "variant"]
     code: str
+    commit: str | None = None
     settings: dict[str, JsonValue] = {}
 
 

@@ -11,6 +11,9 @@ from autolab.sandbox.exit_record import TrialOutcome
 
 __all__ = [
     "Decision",
+    "DropReason",
+    "Fate",
+    "Gear",
     "Recommendation",
     "RequestKind",
     "RunKind",
@@ -54,6 +57,32 @@ class RunKind(StrEnum):
     WARM_UP = "warm_up"
     NOISE = "noise"
     MANUAL = "manual"
+    SCREEN = "screen"
+    CLAIM = "claim"
+
+
+class Gear(StrEnum):
+    """How an iteration tests: one idea to its end, a batch of ideas without a claim, or the steps since the champion."""
+
+    EACH = "each"
+    SCREEN = "screen"
+    CLAIM = "claim"
+
+
+class Fate(StrEnum):
+    """What became of an idea that was screened: a step that is built upon, or dropped."""
+
+    PROVISIONAL = "provisional"
+    DROPPED = "dropped"
+
+
+class DropReason(StrEnum):
+    """Why a screened idea was dropped: behind the others, refused by its review, failed, or ended early by its curve."""
+
+    BEHIND = "behind"
+    REVIEW = "review"
+    FAILED = "failed"
+    PRUNED = "pruned"
 
 
 def recommend(verdict: Verdict | None) -> Recommendation:
