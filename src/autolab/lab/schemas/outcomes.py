@@ -62,7 +62,7 @@ class RunKind(StrEnum):
 
 
 class Gear(StrEnum):
-    """How an iteration tests: one idea to its end, a batch of ideas without a claim, or the steps since the champion."""
+    """What an iteration tests: one idea to its end, a batch without a claim, or the steps since the champion."""
 
     EACH = "each"
     SCREEN = "screen"
@@ -77,7 +77,7 @@ class Fate(StrEnum):
 
 
 class DropReason(StrEnum):
-    """Why a screened idea was dropped: behind the others, refused by its review, failed, or ended early by its curve."""
+    """Why a screened idea was dropped. `pruned`: its learning curve ended it early."""
 
     BEHIND = "behind"
     REVIEW = "review"
