@@ -16,8 +16,8 @@ WARN = 0.8
 
 def spent(budget: Budget, campaign: Campaign) -> str:
     """The cap that is reached before another iteration or run, as one phrase; empty if none is."""
-    if budget.iterations is not None and campaign.iterations >= budget.iterations:
-        return f"iterations: {campaign.iterations} of {budget.iterations}"
+    if budget.iterations is not None and campaign.counted >= budget.iterations:
+        return f"iterations: {campaign.counted} of {budget.iterations}"
     return spent_within(budget, campaign, trials=1)
 
 
@@ -58,7 +58,7 @@ def trials_left(budget: Budget, campaign: Campaign, gpus: int, seconds: float | 
 def near(budget: Budget, campaign: Campaign) -> Iterator[tuple[str, str]]:
     """The caps of which at least `WARN` is spent, each with a phrase that says how much."""
     counts = {
-        "iterations": float(campaign.iterations),
+        "iterations": float(campaign.counted),
         "trials": float(campaign.trials),
         "wall_hours": campaign.seconds / 3600,
         "gpu_hours": campaign.gpu_seconds / 3600,

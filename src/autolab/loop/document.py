@@ -44,7 +44,7 @@ def run(iteration: Iteration, requests: Requests) -> StageResult:
     if messages:
         return StageResult(StageOutcome.RETRY, "; ".join(messages))
     account = dataclasses.replace(account_of(iteration), docs=output)
-    _queue(iteration, account)
+    queue(iteration, account)
     return StageResult(StageOutcome.COMPLETE)
 
 
@@ -68,7 +68,7 @@ def account_of(iteration: Iteration) -> passages.Account:
     return dataclasses.replace(account, confirm=manifest, confirm_metrics=metrics)
 
 
-def _queue(iteration: Iteration, account: passages.Account) -> None:
+def queue(iteration: Iteration, account: passages.Account) -> None:
     """Queue the entries for the checkout, and write the iteration's own two files at once."""
     lab, config = iteration.lab, iteration.config
     path = lab.root / "9_reports" / "_TEMPLATE.md"
