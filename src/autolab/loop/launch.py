@@ -248,7 +248,9 @@ def _trials_left_by_caps(iteration: Iteration) -> int | None:
     """Trials that the budget allows beyond those that the campaign has counted; None: it caps none."""
     config, campaign, calibration = iteration.config, iteration.campaign, iteration.calibration()
     trial_seconds = calibration.seconds if calibration else None
-    trials_left = budget.trials_left(config.budget, campaign, config.train.gpus, trial_seconds)
+    # Time goes by between two looks at a run; and below 0 the trials of this run still have to be added.
+    caps = config.budget.model_copy(update={"wall_hours": None, "trials": None})
+    trials_left = budget.trials_left(caps, campaign, config.train.gpus, trial_seconds)
     if config.budget.trials is None:
         return trials_left
     uncounted = config.budget.trials - campaign.trials

@@ -382,8 +382,12 @@ class Manifest(Record):
     direction: Direction | None = None
     success_delta: float | None = None
     arms: tuple[RunArm, ...] = ()
+    bound: float | None = None
+    """In a run without a rule, such as a screen: the worst score that counts. Else the rule states it."""
     pairs: Count | None = None
     """The largest number of pairs that was planned."""
+    arm_seeds: Count | None = None
+    """In a screen, the seeds that a variant may get. With more `pairs` the baseline's mean over all of them counts."""
     protocol: str | None = None
     lab: dict[str, JsonValue] = {}
     """The keys of config.yaml that determine how a trial ran and was measured, with their values then."""
