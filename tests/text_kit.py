@@ -56,7 +56,9 @@ BYTES = st.one_of(st.binary(max_size=80), TEXTS.map(lambda text: text.encode("ut
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 
 _READER = MarkdownIt("commonmark", {"html": True, "maxNesting": 100}).enable(["table", "strikethrough"])
-_OWN_LINK = re.compile(r"!?\[([^\]\n]*)\]\(((?:\.\./|experiments/[^)/]*/)*(?:runs|analysis|design|FINDINGS)[^)\n]*)\)")
+_OWN_LINK = re.compile(
+    r"!?\[([^\]\n]*)\]\(((?:\.\./|experiments/[^)/]*/)*(?:runs|analysis|design|FINDINGS|arms|tables)[^)\n]*)\)"
+)
 _ACTIVE = {"html_block", "html_inline", "image", "link_open"}
 _ADDRESS = re.compile(r"(?<![A-Za-z])(?:[A-Za-z][A-Za-z0-9+.-]*://|www\.)\S", re.I)
 

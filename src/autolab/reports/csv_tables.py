@@ -18,7 +18,8 @@ Row = tuple[object, ...]
 Runs = Sequence[MeasuredRun]
 
 
-def _table(header: Sequence[str], rows: Iterable[Row]) -> str:
+def table_text(header: Sequence[str], rows: Iterable[Row]) -> str:
+    """Comma-separated text; None is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -41,7 +42,7 @@ def arms(runs: Runs) -> str:
                 values = (mean.n, mean.mean, mean.std, *rounding.ends95(mean))
                 rows.append((run.run_id, arm.name, arm.role, name, *values, run.source, seconds, memory))
     header = ("run", "arm", "role", "metric", "n", "mean", "std", "ci95_low", "ci95_high", "source")
-    return _table((*header, "seconds", "max_rss_bytes"), rows)
+    return table_text((*header, "seconds", "max_rss_bytes"), rows)
 
 
 def _cost(run: MeasuredRun, arm: str) -> tuple[float, int]:
@@ -71,7 +72,7 @@ def trials(runs: Runs) -> str:
             cut = run.plan.scale.cut(trial)
             rows.append((*start, *values, cut, run.source, *end, trial.reused_from, trial.message))
     header = ("run", "trial", "arm", "role", "index", "seed", "outcome")
-    return _table((*header, *names, "cut", "source", *changing, "reused_from", "message"), rows)
+    return table_text((*header, *names, "cut", "source", *changing, "reused_from", "message"), rows)
 
 
 def _metric_names(runs: Runs) -> list[str]:
@@ -89,7 +90,9 @@ def pairs(runs: Runs) -> str:
             for pair in run.pairs(compared):
                 start = (run.run_id, compared.arm, compared.baseline, pair.baseline.index, pair.baseline.seed)
                 rows.append((*start, compared.metric, pair.baseline_score, pair.variant_score, pair.gain))
-    return _table(("run", "arm", "baseline", "index", "seed", "metric", "baseline_value", "arm_value", "gain"), rows)
+    return table_text(
+        ("run", "arm", "baseline", "index", "seed", "metric", "baseline_value", "arm_value", "gain"), rows
+    )
 
 
 def comparisons(runs: Runs) -> str:
@@ -109,7 +112,7 @@ def comparisons(runs: Runs) -> str:
                 baseline, variant = compared.cut
                 shares = [baseline.cut, baseline.at_most, variant.cut, variant.at_most]
             rows.append((*start, *interval, *rule, compared.bound, *shares))
-    return _table((*header, "success_delta", "e_plus", "e_minus", "verdict", "reason", *cuts), rows)
+    return table_text((*header, "success_delta", "e_plus", "e_minus", "verdict", "reason", *cuts), rows)
 
 
 def history(runs: Runs) -> str:
@@ -123,7 +126,7 @@ def history(runs: Runs) -> str:
                 start = (run.run_id, curve.arm, curve.metric, curve.axis, point.at)
                 rows.append((*start, *values, "self_reported"))
     header = ("run", "arm", "metric", "axis", "at", "n", "mean", "ci95_low", "ci95_high", "min", "max", "source")
-    return _table(header, rows)
+    return table_text(header, rows)
 
 
 TABLES: dict[str, Callable[[Runs], str]] = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from autolab.lab.schemas.experiment import Comparison
 from autolab.lab.schemas.outcomes import Verdict
+from autolab.reports import claim_words
 from autolab.reports.markup import Markdown, table
 from autolab.reports.passages import Account, claimed, confirmation_result, cut_share, pairs_of, verdict
 from autolab.reports.rounding import gain_of, mean_with_half
@@ -31,6 +32,9 @@ def decision_table(account: Account, *, with_cuts: bool = False) -> Markdown:
 
 def _search_rows(account: Account) -> Iterator[Row]:
     run = ""
+    # The one comparison of a claim is that on fresh seeds.
+    if account.is_claim:
+        return
     if account.confirmation is not None:
         run = "search, "
     for comparison in account.results.assessment.comparisons:
@@ -53,7 +57,10 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
     if fresh is not None:
         gain = account.interval(fresh)
     limit = threshold(account, fresh)
-    yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, confirmation_result(confirmation)
+    result = confirmation_result(confirmation)
+    if account.is_claim and fresh is not None:
+        result = verdict(fresh)
+    yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, result
     # A later candidate could be fitted to the number.
     if confirmation.holdout in _HOLDOUT:
         limit = "above 0 with 97.5% confidence"
@@ -61,12 +68,15 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
     if confirmation.reason == wording.MORE_CUT:
         yield "trials cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"
     if confirmation.outcome == "kept":
-        yield f"{name} (claimed)", claimed(account), "", "kept"
+        kept = claim_words.CLAIMED if account.is_claim else "kept"
+        yield f"{name} (claimed)", claimed(account), "", kept
 
 
 def _cut_rows(account: Account) -> Iterator[Row]:
     search = " (search)" if account.confirmation is not None else ""
-    runs = [(comparison, search) for comparison in account.results.assessment.comparisons]
+    runs = []
+    if not account.is_claim:
+        runs = [(comparison, search) for comparison in account.results.assessment.comparisons]
     if account.fresh is not None:
         runs.append((account.fresh, " (fresh seeds)"))
     for comparison, run in runs:

@@ -21,7 +21,7 @@ from autolab.errors import RecordError
 from autolab.lab.schemas.campaign import Claims
 from autolab.lab.schemas.config import Files
 from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
-from autolab.reports import decision_table, passages
+from autolab.reports import claim_words, decision_table, exploration_account, passages
 from autolab.reports.journal import DocumentEntry
 from autolab.reports.markup import Markdown, inert
 from autolab.reports.passages import PATHS, SUMMARY, Account
@@ -54,12 +54,17 @@ class DocumentView:
         """The words that the documents use, as a reader sees them, each with its sentence."""
         account = self.account
         sentences = wording.explained(account.results, account.rule, account.metric, account.delta, account.cut_at)
+        if account.confirmation is not None and account.is_claim:
+            sentences = claim_words.with_claim(sentences, account.confirmation)
         return {wording.spoken(word): sentence for word, sentence in sentences.items()}
 
     @property
     def meaning(self) -> str:
         """The sentence of the word that the first line begins with."""
-        words = wording.words_of(self.account.results)
+        account = self.account
+        if account.confirmation is not None and account.is_claim:
+            return self.meanings[claim_words.fate(account.confirmation)]
+        words = wording.words_of(account.results)
         if not words:
             return ""
         # The last word is what became of the verdict: `kept` says more than `supported`.
@@ -128,8 +133,11 @@ class DocumentView:
     @property
     def manifests(self) -> Markdown:
         """A link to the manifest of each run."""
+        names = ("search", "fresh seeds")
+        if self.account.is_claim:
+            names = ("claim", "")
         links = []
-        for name, (manifest, _) in zip(("search", "fresh seeds"), self.account.runs, strict=False):
+        for name, (manifest, _) in zip(names, self.account.runs, strict=False):
             links.append(self.link(str(PATHS.run(manifest.run_id).manifest), f"{name} ({manifest.run_id})"))
         return Markdown(", ".join(links))
 
@@ -175,6 +183,8 @@ def _rendered(document: str, account: Account, here: str = "", **values: object)
         summary=SUMMARY,
         passages=passages,
         tables=decision_table,
+        claim_words=claim_words,
+        steps=exploration_account,
         wording=wording,
         rules=rules,
     )

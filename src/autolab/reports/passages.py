@@ -29,6 +29,8 @@ from autolab.lab.schemas.experiment import (
 )
 from autolab.lab.schemas.outcomes import TrialOutcome, Verdict
 from autolab.lab.schemas.replies import DocsOutput
+from autolab.reports import claim_words
+from autolab.reports.exploration_account import ExplorationAccount
 from autolab.reports.rounding import decimals_of, duration, gain_of, means_of, shown
 from autolab.stats import wording
 from autolab.stats.plan import recorded_plan
@@ -46,7 +48,8 @@ class Account:
     """One iteration for its documents: numbers from records, words from `docs`, the model by its code (`about`).
 
     `manifest` and `metrics` are those of the search, `confirm` and `confirm_metrics` those of the run on fresh seeds.
-    The latter are there exactly if `results` has a confirmation.
+    The latter are there exactly if `results` has a confirmation. A claim has one run that is both; `exploration` tells
+    what led to it.
     """
 
     hypothesis: Hypothesis
@@ -60,6 +63,12 @@ class Account:
     confirm: Manifest | None = None
     confirm_metrics: RunMetrics | None = None
     calibration: Calibration | None = None
+    exploration: ExplorationAccount | None = None
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether its one run was on fresh seeds, as that of a claim of mode `explore`."""
+        return claim_words.is_claim(self.results)
 
     @property
     def iteration_id(self) -> str:
@@ -85,8 +94,8 @@ class Account:
 
     @property
     def runs(self) -> tuple[tuple[Manifest, RunMetrics], ...]:
-        """The search, then the confirmation if there was one."""
-        if self.confirm is None or self.confirm_metrics is None:
+        """The search, then the confirmation if there was one; of a claim its one run."""
+        if self.confirm is None or self.confirm_metrics is None or self.is_claim:
             return ((self.manifest, self.metrics),)
         return (self.manifest, self.metrics), (self.confirm, self.confirm_metrics)
 
@@ -124,7 +133,11 @@ class Account:
     @property
     def fresh(self) -> Comparison | None:
         """The comparison on fresh seeds; None if there was none, or if its run failed."""
-        if self.confirmation is None or self.confirm_metrics is None:
+        if self.confirmation is None:
+            return None
+        if self.is_claim:
+            return self.lead
+        if self.confirm_metrics is None:
             return None
         return _comparison_of(self.confirmation.arm, self.confirm_metrics.comparisons)
 
@@ -183,7 +196,7 @@ def headline(account: Account) -> str:
 
     `Kept: val_loss 0.0857 -> 0.0459, gain 0.040 (99% CI 0.023 to 0.057), 5 fresh seeds, holdout passed`
     """
-    return f"{wording.label(account.results)}: {_outcome(account)}"
+    return f"{claim_words.label(account.results)}: {_outcome(account)}"
 
 
 def _outcome(account: Account) -> str:
@@ -203,6 +216,8 @@ def _outcome(account: Account) -> str:
 
 def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Comparison) -> str:
     metrics, fresh = account.confirm_metrics, account.fresh
+    if account.is_claim:
+        metrics = account.metrics
     if metrics is None or fresh is None:
         movement = _movement(lead, account.metrics, lead.difference)
         return f"{movement} in the search; the confirmation has no result: {confirmation.reason}"
@@ -210,6 +225,8 @@ def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Compa
     movement += f", {account.fresh_pairs} fresh seeds{_cut_trials(fresh)}"
     if confirmation.reason == wording.MORE_CUT:
         return f"{movement}, but more trials were cut than of the baseline"
+    if account.is_claim and confirmation.outcome == "retracted":
+        return f"{movement}{_why(account, fresh)}"
     # The search selected this variant, so its gain was flattered: the reader sees by how much.
     if confirmation.outcome == "retracted" and confirmation.holdout == "not_asked":
         search_gain = shown(lead.difference.mean, decimals_of(lead.difference))
@@ -393,7 +410,7 @@ class ArmCost:
 
 
 def costs(account: Account) -> list[ArmCost]:
-    """The cost of each arm of the search, the baseline first."""
+    """The cost of each arm of the search or of the claim, the baseline first."""
     return [ArmCost(arm, _parameters(account, arm), _seconds(account, arm)) for arm in account.arms]
 
 
@@ -409,7 +426,8 @@ def ratios(account: Account) -> list[str]:
         if arm.seconds and baseline.seconds and _takes_longer(arm.seconds, baseline.seconds):
             times = f"{arm.seconds / baseline.seconds:.2g} times as long as one of the baseline"
             seconds = f"{duration(arm.seconds)} against {duration(baseline.seconds)}"
-            sentences.append(f"In the search a trial of {arm.name} took {times} ({seconds}).")
+            run = "claim" if account.is_claim else "search"
+            sentences.append(f"In the {run} a trial of {arm.name} took {times} ({seconds}).")
     return sentences
 
 

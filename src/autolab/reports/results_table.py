@@ -1,15 +1,17 @@
 """results.tsv: its columns, and the rows of a run, one an arm.
 
-`gear` is the kind of the run: search, confirm, stub, or manual for one of `autolab eval`. Tables that were begun
-before there was this column keep their form: old rows are never changed, and new ones are written without it.
+`gear` is the kind of the run: search, confirm, screen, claim, stub, or manual for one of `autolab eval`. Tables that
+were begun before there was this column keep their form: old rows are never changed, and new ones are written without
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from autolab.lab.schemas.experiment import ArmMetrics, Confirmation, Manifest, RunMetrics, Trial
-from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
+from autolab.lab.schemas.outcomes import RunKind, TrialOutcome, Verdict
+from autolab.reports import claim_words
 from autolab.reports.rounding import ends95
 from autolab.stats.wording import fate
 from autolab.text import one_line
@@ -52,14 +54,37 @@ def rows(
     """Lines of tab-separated cells without the header.
 
     `value` is the arm's mean of `metric`, `ci_low` and `ci_high` its 95% Student t interval (blank below two trials);
-    `verdict` is the variant's comparison; `memory_gb` the largest trial, `seconds` the mean. The description of a
-    confirmation's row begins with what became of the variant.
+    `verdict` is the variant's comparison; `memory_gb` the largest trial, `seconds` the mean. The description of the row
+    of a confirmation or of a claim begins with what became of the variant.
     """
     verdicts = {comparison.arm: comparison.verdict.value for comparison in manifest.comparisons}
+    text = _description(manifest, description, confirmation)
+    return "\n".join(_lines(manifest, metrics, metric, verdicts, _for_each_arm(manifest, text)))
+
+
+def screen_rows(manifest: Manifest, metrics: RunMetrics | None, metric: str, descriptions: Mapping[str, str]) -> str:
+    """The same of a batch of ideas: each arm that has a trial with its description. Nothing is claimed of any."""
+    verdicts = {}
+    for arm in manifest.arms:
+        if arm.role == "variant":
+            verdicts[arm.name] = Verdict.INCONCLUSIVE.value
+    marked = {}
+    for arm_name, description in descriptions.items():
+        marked[arm_name] = _marked(manifest, one_line(description)[:300])
+    return "\n".join(_lines(manifest, metrics, metric, verdicts, marked))
+
+
+def _lines(
+    manifest: Manifest,
+    metrics: RunMetrics | None,
+    metric: str,
+    verdicts: Mapping[str, str],
+    descriptions: Mapping[str, str],
+) -> Iterator[str]:
+    """A row an arm; `verdicts` and `descriptions` are by arm."""
     trials_of_arm: dict[str, list[Trial]] = {}
     for trial in manifest.trials:
         trials_of_arm.setdefault(trial.arm, []).append(trial)
-    lines = []
     for arm, trials in trials_of_arm.items():
         # An arm without a completed trial has no means, but a row all the same.
         mean = None
@@ -74,12 +99,15 @@ def rows(
             "metric": metric,
             "verdict": verdicts.get(arm, ""),
             "status": manifest.status or "",
-            "description": _description(manifest, description, confirmation),
+            "description": descriptions.get(arm, ""),
         }
         cells |= _value_cells(mean) | _cost_cells(trials)
         # A tab or a line break in a cell would shift the columns of all that follow.
-        lines.append("\t".join(one_line(cells[column]) for column in COLUMNS))
-    return "\n".join(lines)
+        yield "\t".join(one_line(cells[column]) for column in COLUMNS)
+
+
+def _for_each_arm(manifest: Manifest, description: str) -> dict[str, str]:
+    return dict.fromkeys((trial.arm for trial in manifest.trials), description)
 
 
 def _description(manifest: Manifest, description: str, confirmation: Confirmation | None) -> str:
@@ -89,6 +117,13 @@ def _description(manifest: Manifest, description: str, confirmation: Confirmatio
         if confirmation is not None and confirmation.run_id == manifest.run_id:
             outcome = f", {fate(confirmation)}"
         text = f"fresh seeds{outcome}: {text}"
+    if manifest.kind is RunKind.CLAIM and confirmation is not None:
+        text = f"{claim_words.fate(confirmation)}: {text}"
+    return _marked(manifest, text)
+
+
+def _marked(manifest: Manifest, text: str) -> str:
+    """A description with why its run failed, and with who measured its numbers."""
     if manifest.status == "failed" and manifest.reason:
         text += f": {one_line(manifest.reason)[:300]}"
     if manifest.self_reported:

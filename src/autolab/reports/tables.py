@@ -31,9 +31,10 @@ from autolab.lab.schemas.experiment import (
     Summary,
 )
 from autolab.lab.schemas.outcomes import Decision, RunKind, Verdict, recommend
-from autolab.reports import figures, iteration_documents, passages
+from autolab.reports import claim_words, figures, iteration_documents, passages
 from autolab.reports.csv_tables import TABLES
 from autolab.reports.curves import Curve, mean95
+from autolab.reports.exploration_account import ExplorationAccount
 from autolab.reports.figures import Gain, Measure, Training
 from autolab.reports.markup import inert
 from autolab.reports.measured_run import MeasuredRun, completed, read_run
@@ -71,13 +72,21 @@ class Extracted:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What an iteration measured: the search, and with its `confirmation` the run on fresh seeds."""
+    """What an iteration measured: the search, and with its `confirmation` the run on fresh seeds.
+
+    A claim has one run that is both: `search` then, and `fresh` is None.
+    """
 
     design: Design
     hypothesis: Hypothesis
     search: MeasuredRun
     confirmation: Confirmation | None
     fresh: MeasuredRun | None
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether the one run is also the one on fresh seeds."""
+        return self.confirmation is not None and self.confirmation.run_id == self.search.run_id
 
     @property
     def runs(self) -> list[MeasuredRun]:
@@ -90,6 +99,9 @@ class _Measured:
         assessment = verdict.assessment_of(self.search.judgement)
         if self.confirmation is None or self.confirmation.outcome == "kept":
             return assessment
+        # A claim that its own rule did not support has that verdict: there is no other to take back.
+        if self.is_claim and assessment.verdict is not Verdict.SUPPORTED:
+            return assessment
         return assessment.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": self.confirmation.outcome})
 
 
@@ -101,10 +113,12 @@ def extract(
     confirmation: Confirmation | None = None,
     confirm: Manifest | None = None,
     calibration: Calibration | None = None,
+    exploration: ExplorationAccount | None = None,
 ) -> Extracted:
     """Write runs/<RUN_ID>/metrics.json, results.yaml and analysis/ into the iteration's `folder`.
 
-    `manifest` is the search, `confirm` the run on fresh seeds and `confirmation` its outcome: give both or none.
+    `manifest` is the search, `confirm` the run on fresh seeds and `confirmation` its outcome: give both or none. Of a
+    claim `confirm` is `manifest`, and `exploration` tells what led to it.
     `known` is the calibration, by which a gain may look too large. RecordError: a run has not ended, its files are not
     here yet, or a manifest's comparisons do not follow from its trials.
     """
@@ -113,7 +127,7 @@ def extract(
     search = read_run(folder, manifest, design, hypothesis)
     notes = list(search.notes)
     fresh, confirmed_metrics = None, None
-    if confirm is not None:
+    if confirm is not None and confirm.run_id != manifest.run_id:
         fresh = read_run(folder, confirm, design, hypothesis)
         confirmed_metrics = fresh.metrics
         for note in fresh.notes:
@@ -141,6 +155,7 @@ def extract(
         confirm=confirm,
         confirm_metrics=confirmed_metrics,
         calibration=calibration,
+        exploration=exploration,
     )
     documents[SUMMARY] = iteration_documents.summary(account, notes)
     # Last, so that results.yaml never exists without the files that it names.
@@ -193,6 +208,8 @@ def _figures(measured: _Measured) -> figures.Run:
     if confirmation is not None:
         outcome, evaluation_only = confirmation.outcome, confirmation.evaluation_only
         standing = heading(assessment.verdict, status, reason, outcome, evaluation_only)
+        if measured.is_claim:
+            standing = claim_words.fate(confirmation)
     losses, shares = _panels(measured)
     # The trials behind the numbers of the headline; an arm that was not confirmed has trials in the search alone.
     shown, primary_run = run, ""
@@ -242,6 +259,8 @@ def _gains(measured: _Measured) -> list[Gain]:
     gains = []
     for compared in measured.search.judgement.comparisons:
         verdict_label = f"{prefix}{compared.verdict}"
+        if confirmation is not None and measured.is_claim:
+            verdict_label = f"fresh seeds: {claim_words.fate(confirmation)}"
         interval = verdict.shown_interval(compared, measured.search.plan, measured.search.manifest.trials)
         gains.append(Gain(compared.arm, verdict_label, interval, measured.search.gains(compared)))
     if confirmation is not None and fresh is not None:
@@ -295,7 +314,9 @@ def _results(measured: _Measured, files: Sequence[str]) -> Results:
     error = None
     if judgement.status == "failed":
         status, error = "failed", judgement.reason
-    findings = [_finding(run, compared) for compared in judgement.comparisons]
+    findings = []
+    if not measured.is_claim:
+        findings = [_finding(run, compared) for compared in judgement.comparisons]
     source, lead = run, judgement.lead
     if confirmation is not None:
         findings.append(passages.confirmed(confirmation, run.plan.metric))
