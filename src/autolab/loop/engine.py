@@ -19,6 +19,7 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign, Loop, State
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Cause, Transition
+from autolab.lab.schemas.experiment import Calibration
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.loop import (
@@ -90,10 +91,12 @@ class Engine:
         """`researchers` replace the configured researcher and reviewer. AutolabError: a precondition does not hold."""
         self.lab = lab
         self._requested = config
-        self.config = preflight.in_force(lab, config, tell)
+        self._as_written = preflight.in_force(lab, config, tell)
+        self._settle(calibration.current_calibration(lab))
         self.tell = tell
         self.stop = stop
         self._loops = False
+        self._told_gains = False
         pair = researchers or preflight.load_researchers(config)
         self._researcher, self._reviewer = pair
         self._conditions = preflight.Conditions(lab, self.config, pair)
@@ -122,6 +125,9 @@ class Engine:
                 base, _ = base_of(self.lab, self.config, campaign, self.tell)
                 if not self._calibrated(base):
                     return False
+        # Where no loop has calibrated, the user is told to before anything is asked: every claim names it.
+        calibration.require_difference(self.config)
+        if state.iteration_id is None:
             self.open()
         iteration = Iteration.read(self.lab, self.config)
         require_contained(iteration, self._requested)
@@ -188,7 +194,8 @@ class Engine:
         state, campaign = self.lab.load()
         base, home = base_of(self.lab, self.config, campaign, self.tell)
         if entry is None:
-            entry = next_proposal(self.lab, self._requested, base, self.tell)
+            requested = self._requested.model_copy(update={"metric": self.config.metric})
+            entry = next_proposal(self.lab, requested, base, self.tell)
             if entry is not None and state.stage is Stage.DESIGN:
                 self.tell(f"note: the refinement of {campaign.hypothesis_id} gives way to the proposal")
         if entry is None:
@@ -203,7 +210,7 @@ class Engine:
         LabError: it is not calibrated, or nothing can be resolved in it.
         """
         preflight.require(preflight.TRIALS, self._conditions)
-        lab, config = self.lab, self.config
+        lab, config = self.lab, self._as_written
         protocol = inputs_of(lab, config, base, base).protocol
         present = calibration.current_calibration(lab)
         stands = present is not None and not present.refused and calibration.holds(present, config, protocol)
@@ -217,10 +224,28 @@ class Engine:
             if present is None:
                 return False
         calibration.require(present, config, protocol)
+        self._settle(present)
         # A single step measures nothing that it was not asked for.
         if not self._loops:
             return True
-        return reproduce.renew(lab, config, base, protocol, self.tell, self.stop)
+        assert present is not None  # required above
+        self._tell_gains(present)
+        return reproduce.renew(lab, self.config, base, protocol, self.tell, self.stop)
+
+    def _settle(self, present: Calibration | None) -> None:
+        """Act on the smallest difference that the calibration took, where config.yaml names none."""
+        self.config = calibration.with_difference(self._as_written, present)
+
+    def _tell_gains(self, present: Calibration) -> None:
+        """Tell once what this lab can find."""
+        if self._told_gains:
+            return
+        self._told_gains = True
+        spent = self.lab.load()[1].trials
+        difference = calibration.difference_in_words(present, self.config)
+        for line in (difference, calibration.prospect(present, self.config, spent)):
+            if line:
+                self.tell(line)
 
     # Transitions
 
