@@ -19,6 +19,7 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign, Loop, State
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Cause, Transition
+from autolab.lab.schemas.experiment import Calibration
 from autolab.lab.schemas.outcomes import Gear, Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.loop import (
@@ -94,11 +95,13 @@ class Engine:
         """`researchers` replace the configured researcher and reviewer. AutolabError: a precondition does not hold."""
         self.lab = lab
         self._requested = config
-        self.config = preflight.in_force(lab, config, tell)
+        self._as_written = preflight.in_force(lab, config, tell)
+        self._settle(calibration.current_calibration(lab))
         self.tell = tell
         self.stop = stop
         self._loops = False
         self._ending = ""
+        self._told_gains = False
         pair = researchers or preflight.load_researchers(config)
         self._researcher, self._reviewer = pair
         self._conditions = preflight.Conditions(lab, self.config, pair)
@@ -116,24 +119,10 @@ class Engine:
         if waits(state.stage):
             raise LabError(f"the lab is at {state.stage}: {state.reason or 'nothing to do'}; {way_on(state)}")
         if state.iteration_id is None:
-            # First, because the next iteration branches from the champion.
-            campaign = take_approved(self.lab, self.config, campaign, self.tell)
-            cap = budget.spent(self.config.budget, campaign)
-            explores = self._explores(state)
-            if cap and not explores:
-                return self._stop_at(f"budget: {cap}")
-            # Before anybody is asked: no reply is paid for in a lab that can resolve nothing.
-            if self._loops or explores:
-                base, _ = base_of(self.lab, self.config, campaign, self.tell)
-                # What ends a loop needs no calibration of its own.
-                if not cap and not self._calibrated(base):
-                    return False
-            if explores:
-                reason = self._open_next(self._ending or (f"budget: {cap}" if cap else ""))
-                if reason:
-                    return self._stop_at(reason)
-            else:
-                self.open()
+            ended = self._begin_next(state)
+            if ended is not None:
+                return ended
+        calibration.require_difference(self.config)
         iteration = Iteration.read(self.lab, self.config)
         require_contained(iteration, self._requested)
         if iteration.state.stage is Stage.LAUNCH:
@@ -165,6 +154,30 @@ class Engine:
             campaign = take_approved(self.lab, self.config, campaign, self.tell)
         document.write_documents(self.lab, campaign, self.tell)
         return True
+
+    def _begin_next(self, state: State) -> bool | None:
+        """Open the next iteration; None if it is open.
+
+        Else what the step returns: True, as the lab has stopped, or False if the user asked to stop.
+        """
+        # First, because the next iteration branches from the champion.
+        campaign = take_approved(self.lab, self.config, self.lab.load()[1], self.tell)
+        cap = budget.spent(self.config.budget, campaign)
+        explores = self._explores(state)
+        if cap and not explores:
+            return self._stop_at(f"budget: {cap}")
+        # Before anybody is asked: no reply is paid for in a lab that can resolve nothing.
+        if (self._loops or explores) and not cap:
+            base, _ = base_of(self.lab, self.config, campaign, self.tell)
+            if not self._calibrated(base):
+                return False
+        # Where no loop has calibrated, the user is told to before anything is asked: every claim names it.
+        calibration.require_difference(self.config)
+        if not explores:
+            self.open()
+            return None
+        reason = self._open_next(self._ending or (f"budget: {cap}" if cap else ""))
+        return self._stop_at(reason) if reason else None
 
     def _stop_at(self, reason: str) -> bool:
         self._move(Iteration.read(self.lab, self.config), StageResult(StageOutcome.STOP, reason))
@@ -288,7 +301,8 @@ class Engine:
         state, campaign = self.lab.load()
         base, home = base_of(self.lab, self.config, campaign, self.tell)
         if entry is None:
-            entry = next_proposal(self.lab, self._requested, base, self.tell)
+            requested = self._requested.model_copy(update={"metric": self.config.metric})
+            entry = next_proposal(self.lab, requested, base, self.tell)
             if entry is not None and state.stage is Stage.DESIGN:
                 self.tell(f"note: the refinement of {campaign.hypothesis_id} gives way to the proposal")
         if entry is None:
@@ -303,7 +317,7 @@ class Engine:
         LabError: it is not calibrated, or nothing can be resolved in it.
         """
         preflight.require(preflight.TRIALS, self._conditions)
-        lab, config = self.lab, self.config
+        lab, config = self.lab, self._as_written
         protocol = inputs_of(lab, config, base, base).protocol
         present = calibration.current_calibration(lab)
         stands = present is not None and not present.refused and calibration.holds(present, config, protocol)
@@ -317,10 +331,28 @@ class Engine:
             if present is None:
                 return False
         calibration.require(present, config, protocol)
+        self._settle(present)
         # A single step measures nothing that it was not asked for.
         if not self._loops:
             return True
-        return reproduce.renew(lab, config, base, protocol, self.tell, self.stop)
+        assert present is not None  # required above
+        self._tell_gains(present)
+        return reproduce.renew(lab, self.config, base, protocol, self.tell, self.stop)
+
+    def _settle(self, present: Calibration | None) -> None:
+        """Act on the smallest difference that the calibration took, where config.yaml names none."""
+        self.config = calibration.with_difference(self._as_written, present)
+
+    def _tell_gains(self, present: Calibration) -> None:
+        """Tell once what this lab can find."""
+        if self._told_gains:
+            return
+        self._told_gains = True
+        spent = self.lab.load()[1].trials
+        difference = calibration.difference_in_words(present, self.config)
+        for line in (difference, calibration.prospect(present, self.config, spent)):
+            if line:
+                self.tell(line)
 
     # Transitions
 

@@ -102,7 +102,7 @@ def _claim(hypothesis_id: str, output: HypothesisOutput, metric: Metric) -> Hypo
         title=output.title,
         metric=output.metric or metric.primary,
         direction=output.direction or metric.direction,
-        success_delta=output.success_delta or metric.success_delta,
+        success_delta=output.success_delta or metric.difference,
         success=output.success,
         risk_bounds=output.risk_bounds,
         mechanism=output.mechanism,

@@ -222,7 +222,7 @@ def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
         seeds=seeds,
         metric=config.metric.primary,
         direction=config.metric.direction,
-        delta=config.metric.success_delta,
+        delta=config.metric.success_delta or 0.0,  # nothing is compared
         rule=None,
         fixed=True,
         self_reported=config.evaluate is None,
@@ -237,7 +237,7 @@ def manual_plan(config: Config, name: str, settings: dict[str, JsonValue], seeds
         seeds=seeds,
         metric=config.metric.primary,
         direction=config.metric.direction,
-        delta=config.metric.success_delta,
+        delta=config.metric.success_delta or 0.0,  # nothing is compared
         rule=None,
         fixed=True,
         self_reported=config.evaluate is None,

@@ -59,7 +59,7 @@ def hypothesis(idea: Idea, metric: Metric, lessons: Sequence[Lesson]) -> Hypothe
     return HypothesisOutput(
         title=title(idea),
         mechanism=rationale,
-        success=f"{metric.primary} is {better} by at least {metric.success_delta:g} on average, paired by seed",
+        success=f"{metric.primary} is {better} by at least {metric.difference:g} on average, paired by seed",
         risk_bounds=(f"a trial takes at most {slowdown:.0f} times as long as a trial of the base",),
         references=tuple(references),
         family="+".join(idea.families),
