@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from autolab.errors import RecordError
 from autolab.lab.schemas import events
-from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import IdeaDropped
 from autolab.lab.schemas.experiment import (
     Arm,
@@ -89,16 +88,11 @@ def summary_claim(iteration: Iteration, claims: Sequence[Hypothesis]) -> Hypothe
         title=f"{len(claims)} ideas: {'; '.join(titles)}" if len(claims) > 1 else titles[0],
         metric=metric.primary,
         direction=metric.direction,
-        success_delta=_difference(config),
+        success_delta=metric.difference,
         success="none: a batch is screened, and claims nothing",
         risk_bounds=(),
         mechanism="Each idea has a hypothesis of its own in arms/.",
     )
-
-
-def _difference(config: Config) -> float:
-    assert config.metric.success_delta is not None
-    return config.metric.success_delta
 
 
 def design_of(iteration: Iteration, claim: Hypothesis, arms: Sequence[str]) -> Design:
@@ -114,7 +108,7 @@ def design_of(iteration: Iteration, claim: Hypothesis, arms: Sequence[str]) -> D
         metrics=DesignMetrics(
             primary=metric.primary,
             secondary=metric.report,
-            success_delta=_difference(config),
+            success_delta=metric.difference,
             direction=metric.direction,
         ),
         baselines=(Arm(name=BASELINE),),

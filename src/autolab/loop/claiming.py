@@ -7,6 +7,7 @@ failed ones counted; the same two trees again continue their pairs under the rat
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 
@@ -17,7 +18,6 @@ from autolab.lab.schemas.campaign import Campaign, ClaimedPair, Claims, Explorat
 from autolab.lab.schemas.config import Config, StoppingRule
 from autolab.lab.schemas.experiment import (
     Arm,
-    Calibration,
     Design,
     DesignMetrics,
     Entrypoint,
@@ -33,8 +33,8 @@ from autolab.lab.schemas.replies import DecisionOutput
 from autolab.loop import decision, document, exploring, launch, review
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
-from autolab.reports import claim_documents
-from autolab.stats import rules, target, verdict, wording
+from autolab.reports.engine_words import engine_words
+from autolab.stats import rules, target, wording
 from autolab.stats.plan import Plan, plan_design, plan_within
 from autolab.stats.seeds import claim_seeds
 from autolab.trials import job, measurement
@@ -103,14 +103,13 @@ def _rule(config: Config, claims: Claims, number: int, exploration: Exploration)
 def _hypothesis(config: Config, exploration: Exploration, claim_id: str) -> Hypothesis:
     steps, metric = exploration.steps, config.metric
     titles = "; ".join(step.title for step in steps)
-    assert metric.success_delta is not None
     return Hypothesis(
         id=claim_id,
         title=f"Claim of {exploring.steps_text(exploration.unclaimed)}: {titles}",
         metric=metric.primary,
         direction=metric.direction,
-        success_delta=metric.success_delta,
-        success=f"{metric.primary} improves by at least {metric.success_delta:g} on fresh seeds, and on the holdout",
+        success_delta=metric.difference,
+        success=f"{metric.primary} improves by at least {metric.difference:g} on fresh seeds, and on the holdout",
         risk_bounds=(),
         mechanism="The sum of the steps that the screens suggested, each by a single measurement.",
     )
@@ -142,10 +141,8 @@ def _candidate(lab: Lab, exploration: Exploration) -> BroughtCommit:
     step = exploration.steps[-1]
     path = lab.iteration(step.iteration_id).of_arm(step.arm).review_result
     found: ReviewResult | None = None
-    try:
+    with contextlib.suppress(RecordError):
         found = ReviewResult.load(path, str(path.relative_to(lab.root)))
-    except RecordError:
-        pass
     recorded = review.recorded_reviews(list(lab.ledger.lines()))
     if found is not None and (found.commit, sha256_of(found.to_json())) not in recorded:
         found = None
@@ -254,7 +251,8 @@ def without_repair(iteration: Iteration, result: StageResult) -> StageResult:
 def write_documents(iteration: Iteration) -> StageResult:
     """The claim's entries in journal, findings, report and paper; the words are the engine's."""
     account = document.account_of(iteration)
-    document.queue(iteration, dataclasses.replace(account, docs=claim_documents.engine_words(account)))
+    docs = engine_words(account, iteration.config.docs.paper_targets)
+    document.queue(iteration, dataclasses.replace(account, docs=docs))
     return StageResult(StageOutcome.COMPLETE)
 
 

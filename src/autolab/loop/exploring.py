@@ -33,7 +33,7 @@ SHOWN_ALPHAS = 3
 
 @dataclass(frozen=True)
 class Ground:
-    """What the next iteration stands on: the commit that claims compare with, the newest of the branch, the protocol."""
+    """What the next iteration stands on: what claims compare with, the newest commit of the branch, the protocol."""
 
     base: str
     home: str
@@ -112,7 +112,9 @@ def next_gear(situation: Situation) -> Next:
         fewest = 2 * rules.fewest_pairs(config.test.alpha, config.test.stopping_rule)
         if left is None or left >= fewest:
             return Next(Gear.CLAIM, exploration)
-        over = f"budget: trials: {left} left, a claim needs {fewest}: {steps_text(exploration.unclaimed)} stay unclaimed"
+        over = (
+            f"budget: trials: {left} left, a claim needs {fewest}: {steps_text(exploration.unclaimed)} stay unclaimed"
+        )
     if over:
         return Next(None, exploration, over)
     update = {"size": size, "concluding": False, "concluded": False}
@@ -126,7 +128,7 @@ def _begun(situation: Situation) -> Exploration:
     if left is not None:
         reserve = reserve_trials(
             config.test.stopping_rule,
-            delta=calibration.success_delta,
+            delta=config.metric.difference,
             difference_deviation=calibration.difference_deviation,
             alpha=config.test.alpha,
             trials_left=left,
@@ -183,7 +185,7 @@ def _is_due(situation: Situation, exploration: Exploration) -> bool:
         return False
     if config.screen.claim_on_gain:
         sure = exploration.predicted - calibration.difference_deviation
-        if sure > calibration.success_delta:
+        if sure > config.metric.difference:
             return True
     return _target_seems_reached(situation, exploration)
 
@@ -219,7 +221,7 @@ def fix(lab: Lab, config: Config, exploration: Exploration, calibration: Calibra
         champion=exploration.base,
         protocol=exploration.protocol,
         metric=config.metric.primary,
-        success_delta=calibration.success_delta,
+        success_delta=config.metric.difference,
         rule=config.test.stopping_rule.value(),
         alphas=tuple(alphas),
         bound=exploration.bound,

@@ -7,14 +7,15 @@ from; a researcher that learns from all batches together (`concludes`) has none 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from autolab import files
 from autolab.ideas import lessons
 from autolab.lab import crash_points, front_matter
 from autolab.lab.schemas.campaign import CarriedIdea, Exploration
-from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import (
     Assembler,
     Comparison,
@@ -23,26 +24,28 @@ from autolab.lab.schemas.experiment import (
     Lesson,
     Manifest,
     PlanningDecision,
-    Results,
+    Trial,
 )
-from autolab.lab.schemas.outcomes import Decision, DropReason, Fate, RunKind, Verdict
+from autolab.lab.schemas.outcomes import Decision, DropReason, Fate, RunKind, TrialOutcome, Verdict
 from autolab.lab.schemas.record import read_document
 from autolab.loop import batch, exploring, hypothesis, implementation, launch, review
-from autolab.loop.decision import mean_score, mean_seconds, replies_of
+from autolab.loop.decision import mean_seconds, replies_of
 from autolab.loop.iteration import Iteration, StageResult, slug_of
 from autolab.loop.request import Requests
 from autolab.loop.stages import StageOutcome
 from autolab.reports import journal, screen_documents, tables
 from autolab.reports.markup import plain
 from autolab.reports.progress_figure import show_progress
-from autolab.reports.screen_documents import ScreenedIdea
+from autolab.reports.screen_documents import ScreenedBatch, ScreenedIdea
 from autolab.researchers.base import Batch
-from autolab.stats.plan import BASE, PlannedArm, Plan
+from autolab.stats.plan import BASE, Plan, PlannedArm
+from autolab.stats.scores import Scale
 from autolab.stats.screening import screen_plan
 from autolab.stats.seeds import search_seeds
+from autolab.text import one_line
 from autolab.trials import job
 from autolab.trials.inputs import TrialInputs
-from autolab.trials.progress import JudgedIteration, View
+from autolab.trials.progress import View
 from autolab.trials.run_record import RunSpec
 
 TRIES = 2
@@ -251,46 +254,73 @@ class _Screened:
             promotable = [comparison.arm for comparison in order if comparison.difference.mean > least]
         return cls(iteration, manifest, promotable[0] if promotable else None, tuple(promotable[1:]))
 
-    def ideas(self) -> list[ScreenedIdea]:
-        gone = batch.dropped(self.iteration)
-        comparisons = {comparison.arm: comparison for comparison in self.manifest.comparisons}
-        found = []
-        for idea in batch.ideas(self.iteration):
-            assert idea.arm is not None
-            fate, reason, detail = self._fate(idea.arm, comparisons.get(idea.arm))
-            if idea.arm in gone:
-                reason, detail = gone[idea.arm].reason.value, gone[idea.arm].detail
-            trials = [trial for trial in self.manifest.trials if trial.arm == idea.arm]
-            claim, compared = idea.hypothesis(), comparisons.get(idea.arm)
-            score = mean_score(trials, self.manifest)
-            found.append(
-                ScreenedIdea(
-                    arm=idea.arm,
-                    hypothesis_id=claim.id,
-                    title=claim.title,
-                    family=claim.family,
-                    changes=claim.changes,
-                    commit=idea.candidate(),
-                    gain=compared.difference if compared else None,
-                    score=score,
-                    n=compared.difference.n if compared else 0,
-                    seconds=mean_seconds(trials),
-                    fate=fate,
-                    reason=reason,
-                    detail=detail,
-                )
-            )
-        return found
+    @property
+    def batch(self) -> ScreenedBatch:
+        """What the documents tell of it."""
+        iteration, spec = self.iteration, self.iteration.design()
+        return ScreenedBatch(
+            iteration_id=iteration.iteration_id,
+            experiment_id=spec.id,
+            metric=spec.metrics.primary,
+            direction=iteration.config.metric.direction,
+            delta=spec.metrics.success_delta,
+            base=iteration.base_commit,
+            ideas=tuple(self._ideas()),
+            manifest=self.manifest,
+        )
 
-    def _fate(self, arm: str, compared: Comparison | None) -> tuple[Fate | None, str, str]:
+    def _ideas(self) -> Iterator[ScreenedIdea]:
+        comparisons = {comparison.arm: comparison for comparison in self.manifest.comparisons}
+        for idea in batch.ideas(self.iteration):
+            claim, compared = idea.hypothesis(), comparisons.get(idea.slug)
+            trials = self._trials(idea.slug)
+            fate, reason, detail = self._fate(idea.slug, compared)
+            yield ScreenedIdea(
+                arm=idea.slug,
+                hypothesis_id=claim.id,
+                title=claim.title,
+                family=claim.family,
+                changes=claim.changes,
+                commit=idea.candidate(),
+                gain=compared.difference if compared else None,
+                score=_mean([Scale.of(self.manifest).score(trial) for trial in trials]),
+                n=compared.difference.n if compared else 0,
+                seconds=mean_seconds(trials),
+                fate=fate,
+                reason=reason,
+                detail=detail,
+            )
+
+    def _trials(self, arm: str) -> list[Trial]:
+        """The completed trials of an arm."""
+        trials = []
+        for trial in self.manifest.trials:
+            if trial.arm == arm and trial.outcome is TrialOutcome.COMPLETED:
+                trials.append(trial)
+        return trials
+
+    def _fate(self, arm: str, compared: Comparison | None) -> tuple[Fate, str, str]:
+        """What became of an idea, with reason and detail if it was dropped."""
+        gone = batch.dropped(self.iteration).get(arm)
+        if gone is not None:
+            return Fate.DROPPED, gone.reason.value, gone.detail
         if compared is None:
-            trials = [trial for trial in self.manifest.trials if trial.arm == arm and trial.message]
-            return Fate.DROPPED, DropReason.FAILED.value, trials[-1].message if trials else ""
+            messages = [trial.message for trial in self.manifest.trials if trial.arm == arm and trial.message]
+            return Fate.DROPPED, DropReason.FAILED.value, one_line(messages[-1], 300) if messages else ""
         if arm == self.step:
             return Fate.PROVISIONAL, "", ""
         if _exploration(self.iteration).waits_for_conclusion:
-            return None, "", ""
+            return Fate.SCREENED, "", ""
         return Fate.DROPPED, DropReason.BEHIND.value, ""
+
+    @property
+    def baseline_seconds(self) -> float | None:
+        return mean_seconds(self._trials(batch.BASELINE))
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    measured = [score for score in scores if score is not None]
+    return statistics.fmean(measured) if measured else None
 
 
 def _ranked(manifest: Manifest) -> list[Comparison]:
@@ -300,26 +330,24 @@ def _ranked(manifest: Manifest) -> list[Comparison]:
 
 def extract(iteration: Iteration, view: View) -> StageResult:
     """Tables and results.yaml of the batch, from the manifest."""
-    screened = _Screened.of(iteration)
-    ideas = screened.ideas()
-    extracted = screen_documents.extract_screen(
-        iteration.paths.folder, screened.manifest, ideas, iteration.design(), iteration.hypothesis()
-    )
+    screened = _Screened.of(iteration).batch
+    extracted = screen_documents.extract_screen(iteration.paths.folder, screened)
     crash_points.point("extract.after_write")
-    view.judged(JudgedIteration.now(iteration.hypothesis(), extracted.results))
-    for line in extracted.lines:
-        view(line)
+    view.judged(screen_documents.judged(screened))
+    view(f"screened: {extracted.headline}")
     return StageResult(StageOutcome.COMPLETE)
 
 
 def document(iteration: Iteration) -> StageResult:
     """Rows in the table of results, and a note that no other document changes."""
-    screened = _Screened.of(iteration)
-    titles = {idea.arm: idea for idea in screened.ideas()}
-    rows = screen_documents.table_rows(screened.manifest, iteration.metrics(), titles, iteration.config.files.table)
-    note = screen_documents.docs_update(iteration.campaign.hypothesis_id or "")
-    iteration.write(iteration.paths.docs_update, note)
-    journal.Pending(iteration.lab.store / "pending").add(rows)
+    screened = _Screened.of(iteration).batch
+    rows = screen_documents.tsv_rows(screened)
+    if rows is not None:
+        rows = dataclasses.replace(rows, path=iteration.config.files.table)
+    update = screen_documents.docs_update(screened, rows)
+    iteration.write(iteration.lab.root / update.path, update.text)
+    if rows is not None:
+        journal.Pending(iteration.lab.store / "pending").add(rows)
     return StageResult(StageOutcome.COMPLETE)
 
 
@@ -329,29 +357,33 @@ def document(iteration: Iteration) -> StageResult:
 def decide(iteration: Iteration, view: View) -> StageResult:
     """Which idea becomes a step, and what every idea taught."""
     screened = _Screened.of(iteration)
-    ideas, lab = screened.ideas(), iteration.lab
-    reason = screen_documents.outcome(ideas)
+    ideas, lab, campaign = screened.batch.ideas, iteration.lab, iteration.campaign
+    reason = screen_documents.headline(screened.batch)
     tables.append_decision(iteration.paths.folder, Decision.NEW_HYPOTHESIS, reason)
     crash_points.point("decide.after_write")
-    iteration.write(iteration.paths.record, _record(screened, ideas, reason).to_json())
+    iteration.write(iteration.paths.record, _record(screened, reason).to_json())
     learned = [_lesson(screened, idea) for idea in ideas]
     lessons.learn(lab.store, lab.ledger, learned, iteration.events())
-    exploration = exploring.after_batch(_exploration(iteration), iteration.iteration_id, screened.step, ideas, screened.runners_up)
+    before = _exploration(iteration)
+    exploration = exploring.after_batch(before, iteration.iteration_id, screened.step, ideas, screened.runners_up)
     exploring.show_working(lab, exploration, view)
-    update: dict[str, object] = {"exploration": exploration, "learned": iteration.iteration_id}
-    loop = iteration.campaign.loop
+    update: dict[str, object] = {
+        "exploration": exploration,
+        "learned": iteration.iteration_id,
+        "ideas_screened": campaign.ideas_screened + len(ideas),
+        "provisional": campaign.provisional + (screened.step is not None),
+    }
+    loop = campaign.loop
     # Batches of a search that concludes at its end promote nothing, and count for no patience.
     if loop is not None and not exploration.waits_for_conclusion:
         since_gain = 0 if screened.step else loop.since_gain + 1
         update["loop"] = loop.model_copy(update={"since_gain": since_gain})
-    show_progress(lab, iteration.config, iteration.campaign.model_copy(update=update))
-    view(f"decision: {Decision.NEW_HYPOTHESIS}, {reason}")
+    show_progress(lab, iteration.config, campaign.model_copy(update=update))
     return StageResult(StageOutcome.NEW_HYPOTHESIS, f"{Decision.NEW_HYPOTHESIS}: {reason}", update)
 
 
 def _lesson(screened: _Screened, idea: ScreenedIdea) -> Lesson:
     iteration = screened.iteration
-    baseline = [trial for trial in screened.manifest.trials if trial.arm == batch.BASELINE]
     is_measured = idea.gain is not None
     return Lesson(
         iteration=iteration.campaign.iterations,
@@ -364,22 +396,25 @@ def _lesson(screened: _Screened, idea: ScreenedIdea) -> Lesson:
         commit=idea.commit,
         status="completed" if is_measured else "failed",
         verdict=Verdict.INCONCLUSIVE if is_measured else None,
-        outcome=idea.fate.value if idea.fate else None,
+        outcome=idea.fate.value,
         reason="screened" if is_measured else idea.reason,
         delta=iteration.design().metrics.success_delta,
         gain=idea.gain,
         seconds=idea.seconds,
-        baseline_seconds=mean_seconds(baseline),
+        baseline_seconds=screened.baseline_seconds,
         decision=Decision.NEW_HYPOTHESIS,
     )
 
 
-def _record(screened: _Screened, ideas: list[ScreenedIdea], reason: str) -> IterationRecord:
+def _record(screened: _Screened, reason: str) -> IterationRecord:
     """The batch as the registry shows it: by the idea that is built upon, or the one that did best."""
     iteration, results = screened.iteration, screened.iteration.results()
     order = [comparison.arm for comparison in _ranked(screened.manifest)]
     arm = screened.step or (order[0] if order else "")
-    commit = next((idea.commit for idea in ideas if idea.arm == arm), None) or iteration.base_commit
+    commit = iteration.base_commit
+    for idea in screened.batch.ideas:
+        if idea.arm == arm and idea.commit is not None:
+            commit = idea.commit
     means = {name: interval.mean for name, interval in iteration.metrics().arms.get(arm, {}).items()}
     return IterationRecord(
         run_id=iteration.state.last_run_id,

@@ -202,6 +202,11 @@ class Campaign(Record):
     uncapped: Count = 0
     """Iterations that no cap counts: claims, and the batches that conclude a search before one."""
     exploration: Exploration | None = None
+    ideas_screened: Count = 0
+    provisional: Count = 0
+    """Steps that screens have taken, over the life of the lab."""
+    trials_for: dict[str, int] = {}
+    """Trials by what they were for: calibration, screens, claims, tests, and what the user ordered."""
 
     @property
     def counted(self) -> int:
