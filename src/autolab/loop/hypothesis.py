@@ -70,8 +70,8 @@ def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | St
 def _batch_told(batch: Batch) -> str:
     """What a prompt says of the batch that the idea is for."""
     told = (
-        f"This idea is number {batch.place} of a batch of {batch.size}. All of them are measured once, beside each other,"
-        " on the same base; the best may become a part of the base of the next batch."
+        f"This idea is number {batch.place} of a batch of {batch.size}. All are measured once, on the"
+        " same base; the best may become a part of the base of the next batch."
     )
     if not batch.earlier:
         return told

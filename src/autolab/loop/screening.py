@@ -1,8 +1,8 @@
-"""The stages of a batch: ideas are proposed, written, reviewed and measured beside each other, and nothing is claimed.
+"""The stages of a batch: ideas are proposed, written, reviewed and measured beside each other; nothing is claimed.
 
-An idea that fails on the way is dropped, and the batch goes on. The last stages are the engine's alone: a batch has rows
-in the table of results and no report. One idea of a batch may become a provisional step, which the next ideas branch
-from; a researcher that learns from all batches together (`concludes`) has none before its last.
+An idea that fails on the way is dropped, and the batch goes on. The last stages are the engine's alone: a batch has
+rows in the table of results and no report. One idea of a batch may become a provisional step, which the next ideas
+branch from; a researcher that learns from all batches together (`concludes`) has none before its last.
 """
 
 from __future__ import annotations

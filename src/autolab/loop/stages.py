@@ -37,7 +37,7 @@ class StageOutcome(StrEnum):
     SUSPEND = "suspend"
     """A budget is spent: the lab stops where it is, and the stage is still to be done."""
     SET_ASIDE = "set_aside"
-    """The iteration is over without a decision: a proposal or a claim failed a gate, or there is no idea for a batch."""
+    """The iteration is over without a decision: a proposal or a claim failed a gate, or a batch has no idea."""
 
 
 @dataclass(frozen=True)

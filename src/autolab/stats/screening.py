@@ -47,7 +47,7 @@ def screen_plan(
         seeds=tuple(seeds),
         metric=config.metric.primary,
         direction=config.metric.direction,
-        delta=config.metric.success_delta,
+        delta=config.metric.difference,
         rule=None,
         fixed=False,
         self_reported=config.evaluate is None,
