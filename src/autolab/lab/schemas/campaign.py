@@ -73,11 +73,16 @@ LINEAGE = 50
 
 
 class ClaimedPair(Record):
-    """A claim of mode `explore`: the trees of its base and of what was claimed, and its number in the protocol."""
+    """A claim of mode `explore`: the trees of its base and of what was claimed, and its number in the protocol.
+
+    The same two trees again continue it, with the `alpha` that it was given and the `pairs` that it has measured.
+    """
 
     base_tree: str
     tree: str
     number: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    pairs: Count = 0
 
 
 class Claims(Record):
