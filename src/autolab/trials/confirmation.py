@@ -246,6 +246,23 @@ def recorded_confirmation(lines: Sequence[Line], search: str | None) -> Confirma
     return newest
 
 
+def count_begun(claims: Claims, claim: ClaimedPair, manifest: Manifest) -> Claims:
+    """The campaign's count with a claim that a budget has cut short: it has its number, and spends its error, once."""
+    is_same_protocol = claims.protocol == manifest.protocol
+    known = claims.alphas if is_same_protocol else ()
+    others = [other for other in known if (other.base_tree, other.tree) != (claim.base_tree, claim.tree)]
+    new = 1 if len(others) == len(known) else 0
+    measured = claim.model_copy(update={"pairs": manifest.pairs or 0})
+    return Claims(
+        confirmations=claims.confirmations + new,
+        kept=claims.kept,
+        alpha=claims.alpha + new * claim.alpha,
+        protocol=manifest.protocol or "",
+        questions=claims.questions if is_same_protocol else 0,
+        alphas=(*others, measured)[-REMEMBERED:],
+    )
+
+
 def count_claim(
     claims: Claims, confirmation: Confirmation, protocol: str | None, claim: ClaimedPair | None = None
 ) -> Claims:

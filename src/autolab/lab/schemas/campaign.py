@@ -164,6 +164,8 @@ class Exploration(Record):
     """What the single measurements promise of the steps, or of the best idea, in the metric's units."""
     failed_at: float | None = None
     """What was predicted when the last claim failed."""
+    claim_open: bool = False
+    """A budget ended the claim of these steps before its rule did. It goes on before another batch."""
 
     @property
     def working(self) -> str:
