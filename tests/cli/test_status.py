@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from exploration_kit import exploration
 
 from autolab.cli import status
-from autolab.lab.schemas.campaign import Campaign, Champion, Claims, State
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.campaign import Campaign, Champion, Claims, Exploration, Loop, State
+from autolab.lab.schemas.outcomes import Gear, Stage
 
 CHAMPION = Champion(
     iteration_id="2026-02-12T23-30-00Z_h1",
@@ -66,3 +67,41 @@ def test_the_share_of_false_ones_is_the_allowed_errors_over_the_kept(claims: dic
 def test_questions_to_the_holdout_are_counted() -> None:
     assert rows(questions=1)["holdout"] == "1 question asked"
     assert rows(questions=4)["holdout"] == "4 questions asked"
+
+
+# Mode explore
+
+
+def explored(unclaimed: int = 3, reserve: int | None = 14, **changes: Any) -> dict[str, str]:
+    """The text's rows of a campaign that has screened, with what `read` takes from it."""
+    steps = exploration(min(unclaimed, 3)).steps if unclaimed else ()
+    base = "1a2b3c4d5e6f" + "0" * 28
+    lab = Exploration(base=base, protocol="e", reserve=reserve, steps=steps, unclaimed=unclaimed, batches=4)
+    campaign = Campaign(iterations=6, claim_iterations=1, exploration=lab).model_copy(update=changes).value()
+    told = campaign["exploration"]
+    value = {"lab": "/lab", "lab_id": "x", "since": "now", "run": None, "held_by": None, "documents_waiting": 0}
+    value |= {"state": State(iteration_id=None, stage=Stage.HYPOTHESIS).value(), "champion": None, "claims": {}}
+    value |= {name: campaign[name] for name in ("iterations", "claim_iterations", "gear", "loop", "trials")}
+    value |= {"unclaimed": unclaimed, "base": base, "working": status.working_commit(told), "reserve": told["reserve"]}
+    return {line[:10].strip(): line[11:] for line in status.text(value).split("\n")}
+
+
+def test_steps_that_nothing_has_claimed_stand_with_their_base_and_the_working_commit() -> None:
+    rows = explored()
+    assert rows["working"] == "3 steps unclaimed on 1a2b3c4d5e6f; autolab/working is 300000000000, a best guess"
+    assert rows["reserve"] == "14 trials set aside for the claim"
+    assert explored(1)["working"].startswith("1 step unclaimed on ")
+    assert explored(0)["working"] == "no step yet on 1a2b3c4d5e6f"
+    assert "reserve" not in explored(reserve=None)
+
+
+def test_a_claim_is_counted_apart_from_the_iterations_of_a_cap() -> None:
+    loop = Loop(max_iterations=10, goal="", first_iteration=2)
+    rows = explored(loop=loop)
+    assert rows["spent"] == "5 iterations and 1 claim, 0 trials" and rows["loop"] == "iteration 3 of 10"
+    assert explored(loop=loop, gear=Gear.CLAIM)["loop"] == "a claim, after iteration 3 of 10"
+
+
+def test_a_lab_that_explores_nothing_says_nothing_of_it() -> None:
+    assert not {"working", "reserve"} & rows().keys()
+    assert rows()["spent"] == "3 iterations, 40 trials"

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from account_kit import confirmed
+from exploration_kit import IDEAS, batch, exploration
 from gates import Gate
 from lab_kit import LabKit, design, implementation, iteration, make_twin, script
 from rich.cells import cell_len
@@ -29,10 +30,11 @@ from autolab.cli.live_view import LiveView
 from autolab.cli.session import can_draw
 from autolab.cli.view import Plain, pausing
 from autolab.executors.base import Phase
-from autolab.lab.schemas.campaign import Campaign, Loop, State
+from autolab.lab.schemas.campaign import Campaign, Exploration, Loop, State
 from autolab.lab.schemas.config import Budget, StoppingRule
 from autolab.lab.schemas.experiment import Interval, Lesson, Trial
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import Gear, Stage
+from autolab.reports import screen_documents
 from autolab.stats.plan import Plan, PlannedArm
 from autolab.trials.progress import JudgedIteration, Progress, RunningTrial, Watch, spell
 
@@ -280,7 +282,8 @@ def test_a_verdict_takes_the_place_of_the_gain_so_far() -> None:
 def test_no_row_is_wider_and_no_picture_higher_than_the_terminal_has_room_for(width: int, height: int) -> None:
     title = "用深度可分离卷积 and GELU, a title that goes on and on " * 3
     many = tuple(RunningTrial(f"a_variant_with_a_long_name-s{i}", 0.0, None if i % 2 else 1e5) for i in range(64))
-    made = board(title=title, pausing=True, verdicts=[replace(judged(f"i{i}"), title=title) for i in range(9)])
+    made = exploring(Gear.SCREEN, title)
+    made.pausing, made.verdicts = True, [replace(judged(f"i{i}"), title=title) for i in range(9)]
     assert made.progress is not None
     made.progress = replace(made.progress, running=many, pairs=made.progress.pairs * 8)
     made.note("line\n\x1b[A" * 40)
@@ -310,6 +313,66 @@ def test_what_trials_wrote_cannot_move_the_cursor() -> None:
     lines: list[str] = []
     Plain(lines.append)("it said \x1b[2J\x07\r hello\n\tand\u3000更多")
     assert lines == ["it said \\x1b[2J\\x07\n hello\n\tand\u3000更多"]
+
+
+# Batches and claims
+
+
+def exploring(gear: Gear, title: str) -> Board:
+    made = board()
+    lab = Exploration(base="1a2b3c4d" * 5, protocol="e", reserve=14, steps=exploration().steps, unclaimed=3, batches=3)
+    counts = {"iterations": 4, "claim_iterations": 1, "batches": 3, "gear": gear, "exploration": lab}
+    progress = made.progress
+    made.begin(HERE, made.campaign.model_copy(update=counts), title)
+    made.progress = progress
+    return made
+
+
+def test_the_picture_names_a_batch_and_a_claim_and_the_steps_that_are_unclaimed() -> None:
+    screened = drawn(exploring(Gear.SCREEN, "4 ideas"))
+    assert "· iteration 3 of 3 · batch 3: 4 ideas ─" in screened
+    assert "working   3 steps unclaimed on 1a2b3c4d1a2b · 14 trials set aside for the claim" in screened
+    assert "3 of 50 iterations · 1 claim · " in screened, "a claim counts in no cap"
+    assert "· after iteration 3 of 3 · claim 1: 3 steps ─" in drawn(exploring(Gear.CLAIM, "3 steps"))
+    assert "working" not in drawn(board()) and "claim" not in drawn(board())
+
+
+def styles_of_verdicts(*verdicts: str) -> list[str]:
+    """The style in which the picture shows each."""
+    made = board(verdicts=[judged(f"i{number}", verdict) for number, verdict in enumerate(verdicts)])
+    console = Console(file=io.StringIO(), width=100, height=30)
+    found = []
+    for line in console.render_lines(made.picture(100, 30, time.monotonic()), pad=False):
+        for segment in line:
+            if segment.text.strip() in verdicts:
+                found.append(str(segment.style))
+    return found
+
+
+def test_what_is_provisional_claimed_or_screened_has_a_colour_of_its_own() -> None:
+    open_question, *others = styles_of_verdicts(
+        "inconclusive (screened)", "provisional", "claimed on this evaluation alone", "refuted", "screened"
+    )
+    assert open_question == "yellow" and others == ["cyan", "bold green", "red", "dim"]
+    assert styles_of_verdicts("claim failed", "supported, kept", "dropped") == ["yellow", "green", "dim"]
+
+
+def test_a_single_measurement_is_shown_as_one() -> None:
+    text = drawn(board(verdicts=[screen_documents.judged(batch())]))
+    assert re.search(r"verdicts +batch3  provisional  \+0.0123 \(n = 1\)  Small CNN", text)
+
+
+def test_a_batch_is_told_in_lines_the_best_idea_first() -> None:
+    lines: list[str] = []
+    for line in screen_documents.terminal_lines(batch(*IDEAS[::-1])):
+        Plain(lines.append)(line)
+    assert lines == [
+        "batch3: One of 4 ideas is built upon: Small CNN, +0.0123 in val_loss at one seed, unclaimed.",
+        "  h5 Small CNN, +0.0123 in val_loss at one seed: provisional",
+        "  h6 GELU | with a bar, -0.0011 in val_loss at one seed: dropped, behind",
+        "  h8 Weight decay, not measured: dropped, review (the tests fail: test_model)",
+        "  h7 Mixup, not measured: dropped, failed (trial h7-mixup-s0: failed: exit status 1)",
+    ]
 
 
 # On a terminal

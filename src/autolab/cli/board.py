@@ -26,8 +26,10 @@ from autolab.cli.view import pausing
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Budget
 from autolab.lab.schemas.experiment import Interval
-from autolab.lab.schemas.outcomes import Stage, Verdict
+from autolab.lab.schemas.outcomes import Fate, Gear, Stage, Verdict
 from autolab.loop.stages import TABLE
+from autolab.reports import claim_words
+from autolab.reports.exploration_account import counted
 from autolab.reports.rounding import interval_of
 from autolab.trials.progress import JudgedIteration, Pairs, Progress, spell
 
@@ -35,7 +37,14 @@ VERDICTS = 5
 WIDE, VERY_WIDE = 80, 150
 """Columns from which intervals are shown, and the stages by name."""
 STAGES = list(TABLE)
-STYLES: dict[str, str] = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red"}
+STYLES: dict[str, str] = {
+    Verdict.SUPPORTED: "green",
+    Verdict.REFUTED: "red",
+    Fate.PROVISIONAL: "cyan",
+    Fate.DROPPED: "dim",
+    "screened": "dim",
+    claim_words.CLAIMED: "bold green",
+}
 """By the first word of a verdict; yellow for all that leave the question open."""
 
 
@@ -63,14 +72,17 @@ class Board(Picture):
         """The rows at `now` of `time.monotonic()`. Where there is little room, trials and verdicts give way."""
         rows = self.named_rows()
         rows.add_row("stage", self._stages(width, now))
+        working = self._working()
         # Head, stage, spent and last are always there.
-        always = 4 + self.pausing
+        always = 4 + self.pausing + bool(working)
         room = max(1, height - MARGIN - always)
         verdicts = self.verdicts[: min(VERDICTS, room // 3)]
         if self.progress is not None:
             self._add_run(rows, self.progress, width, room - len(verdicts), now)
         if verdicts:
             rows.add_row("verdicts", _verdict_table(verdicts, wide=width >= WIDE))
+        if working:
+            rows.add_row("working", row_text(working))
         rows.add_row("spent", row_text(" · ".join(self._costs(now))))
         self.add_last(rows, now)
         if self.pausing:
@@ -81,15 +93,39 @@ class Board(Picture):
     def _head(self) -> Text:
         head = Text()
         if self.state is not None:
-            head.append(f"· iteration {self._iteration()} · ")
-            head.append(row_text(f"{self.campaign.hypothesis_id} {self.title} ", "bold cyan"))
+            after = "after " if self.campaign.gear is Gear.CLAIM else ""
+            head.append(f"· {after}iteration {self._iteration()} · ")
+            head.append(row_text(f"{self._subject()} ", "bold cyan"))
         return head
 
+    def _subject(self) -> str:
+        """What the iteration tests: `h2 Warm-up`, `batch 3: 4 ideas`, `claim 1: 3 steps`."""
+        campaign = self.campaign
+        if campaign.gear is Gear.EACH:
+            return f"{campaign.hypothesis_id} {self.title}"
+        subject = f"batch {campaign.batches}"
+        if campaign.gear is Gear.CLAIM:
+            subject = f"claim {campaign.claim_iterations}"
+        return f"{subject}: {self.title}" if self.title else subject
+
     def _iteration(self) -> str:
-        loop, number = self.campaign.loop, self.campaign.iterations
+        """Its number, as caps count: a claim is none of its own."""
+        loop, number = self.campaign.loop, self.campaign.iterations - self.campaign.claim_iterations
         if loop is None:
             return str(number)
         return f"{number - loop.first_iteration} of {loop.max_iterations}"
+
+    def _working(self) -> str:
+        """The steps that nothing has claimed yet; empty outside of an exploration."""
+        exploration = self.campaign.exploration
+        if exploration is None:
+            return ""
+        steps = exploration.unclaimed
+        text = "no step yet" if not steps else f"{counted(steps, 'step')} unclaimed"
+        text += f" on {exploration.base[:12]}"
+        if exploration.reserve:
+            text += f" · {exploration.reserve} trials set aside for the claim"
+        return text
 
     def _stages(self, width: int, now: float) -> Text:
         row = row_text("")
@@ -139,9 +175,11 @@ class Board(Picture):
                 trials += self.progress.spent
         costs = [
             f"{cost_text(f'{trials}', cap.trials)} trials",
-            f"{cost_text(f'{campaign.iterations}', cap.iterations)} iterations",
+            f"{cost_text(f'{campaign.iterations - campaign.claim_iterations}', cap.iterations)} iterations",
             f"{cost_text(f'{seconds / 3600:.2f}', cap.wall_hours)} h",
         ]
+        if campaign.claim_iterations:
+            costs.insert(2, counted(campaign.claim_iterations, "claim"))
         if campaign.tokens or cap.tokens is not None:
             costs.append(f"{cost_text(f'{campaign.tokens:,}', cap.tokens)} tokens")
         if campaign.dollars or cap.dollars is not None:
@@ -169,9 +207,9 @@ def _verdict_table(verdicts: Sequence[JudgedIteration], wide: bool) -> Table:
         table.add_column(no_wrap=True)
     table.add_column()
     for iteration in verdicts:
-        # Such as "supported, kept".
-        verdict, _, _ = iteration.verdict.partition(",")
-        style = STYLES.get(verdict, "yellow")
+        # Such as "supported, kept" or "claimed on this evaluation alone".
+        first_word = iteration.verdict.replace(",", " ").partition(" ")[0]
+        style = STYLES.get(first_word, "yellow")
         table.add_row(
             Text(iteration.hypothesis_id, "bold"),
             Text(iteration.verdict, style),
@@ -185,6 +223,9 @@ def _gain_text(gain: Interval | None, with_interval: bool) -> str:
     if gain is None or not gain.n:
         return ""
     mean = signed_gain(gain)
+    # A screen has measured it once: whoever reads it must not take it for more.
+    if gain.n == 1:
+        return f"{mean} (n = 1)"
     if not with_interval or gain.low is None:
         return mean
     return f"{mean} ({interval_of(gain)})"

@@ -38,7 +38,11 @@ def main(options: list[str]) -> int:
 
 
 def read(start: Path) -> dict[str, Any]:
-    """State, loop, champion, claims, newest run, what waits for the user, and who holds the lock, as a JSON object."""
+    """State, loop, champion, claims, newest run, what waits for the user, and who holds the lock, as a JSON object.
+
+    `unclaimed` counts the steps that screens took since the base, `working` is their commit, `base` what a claim
+    compares it with, `reserve` the trials set aside for the claim; the last three are null outside of an exploration.
+    """
     root, store = locate(start)
     ledger = Ledger(store)
     head = ledger.open()
@@ -56,6 +60,7 @@ def read(start: Path) -> dict[str, Any]:
     gpu_hours = round(campaign.get("gpu_seconds", 0.0) / 3600, 3)
     suspicious = len(campaign.get("suspicious", []))
     suspicious += len(campaign.get("approved", []))
+    exploration = campaign.get("exploration") or {}
     run = _newest_run(ledger, campaign["iteration_offset"])
     entries = list(store.glob("pending/*.json"))
     # One that was taken is moved away.
@@ -66,6 +71,9 @@ def read(start: Path) -> dict[str, Any]:
         "state": line.data["state"],
         "since": line.time,
         "iterations": campaign["iterations"],
+        "claim_iterations": campaign.get("claim_iterations", 0),
+        "gear": campaign.get("gear", "each"),
+        "batches": campaign.get("batches", 0),
         "trials": campaign["trials"],
         "hours": hours,
         "gpu_hours": gpu_hours,
@@ -74,6 +82,10 @@ def read(start: Path) -> dict[str, Any]:
         "loop": campaign["loop"],
         "champion": champion,
         "claims": campaign.get("claims", {}),
+        "unclaimed": exploration.get("unclaimed", 0),
+        "working": working_commit(exploration),
+        "base": exploration.get("base"),
+        "reserve": exploration.get("reserve"),
         "run": run,
         "time_limit": time_limit((run or {}).get("time_limit"), store / "calibration.json"),
         "suspicious": suspicious,
@@ -81,6 +93,14 @@ def read(start: Path) -> dict[str, Any]:
         "documents_waiting": len(entries),
         "proposals_waiting": len(proposals),
     }
+
+
+def working_commit(exploration: dict[str, Any]) -> str | None:
+    """The commit that the next ideas branch from: the newest step's, or the base."""
+    steps = exploration.get("steps")
+    if steps:
+        return str(steps[-1]["commit"])
+    return exploration.get("base")
 
 
 def _newest_run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
@@ -145,14 +165,22 @@ def _activity(status: dict[str, Any]) -> Rows:
     if limit:
         rows.append(("limit", time_limits.sentence(limit["seconds"], limit["source"])))
     if loop:
-        number = status["iterations"] - loop["first_iteration"]
+        number = _counted(status) - loop["first_iteration"]
         progress = f"iteration {number} of {loop['max_iterations']}"
+        if status.get("gear") == "claim":
+            progress = f"a claim, after {progress}"
         if loop["goal"]:
             progress = f"{progress}, {loop['goal']}"
         rows.append(("loop", progress))
     if state["sync_status"] != "na":
         rows.append(("sync", state["sync_status"]))
     return rows
+
+
+def _counted(status: dict[str, Any]) -> int:
+    """The iterations that caps count: all but the claims."""
+    count: int = status["iterations"] - status.get("claim_iterations", 0)
+    return count
 
 
 def _waiting(status: dict[str, Any]) -> Rows:
@@ -180,6 +208,7 @@ def _results(status: dict[str, Any]) -> Rows:
             gain += ", claimed on this evaluation alone"
         commit = champion["commit"][:12]
         rows.append(("champion", f"{commit} of {champion['iteration_id']}, {gain}"))
+    rows += _exploration(status)
     if claims.get("confirmations"):
         kept = claims["kept"]
         text = f"{kept} of {claims['confirmations']} confirmed claims kept"
@@ -195,8 +224,28 @@ def _results(status: dict[str, Any]) -> Rows:
     return rows
 
 
+def _exploration(status: dict[str, Any]) -> Rows:
+    """The steps that nothing has claimed yet, and what is set aside for the claim."""
+    base, working, unclaimed = status.get("base"), status.get("working"), status.get("unclaimed", 0)
+    if not base or not working:
+        return []
+    text = f"no step yet on {base[:12]}"
+    if unclaimed:
+        steps = "1 step" if unclaimed == 1 else f"{unclaimed} steps"
+        text = f"{steps} unclaimed on {base[:12]}; autolab/working is {working[:12]}, a best guess"
+    rows = [("working", text)]
+    # Without a budget that binds there is nothing to set aside.
+    if status.get("reserve"):
+        rows.append(("reserve", f"{status['reserve']} trials set aside for the claim"))
+    return rows
+
+
 def _costs(status: dict[str, Any]) -> Rows:
-    costs = f"{status['iterations']} iterations, {status['trials']} trials"
+    costs = f"{_counted(status)} iterations"
+    claims = status.get("claim_iterations")
+    if claims:
+        costs += f" and {claims} claim{'' if claims == 1 else 's'}"
+    costs += f", {status['trials']} trials"
     if status.get("hours"):
         costs += f", {status['hours']:.2f} h"
     if status.get("tokens"):

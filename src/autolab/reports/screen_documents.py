@@ -6,6 +6,7 @@ Everything is made from the run's manifest and from what became of each idea, an
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -134,6 +135,11 @@ class ExtractedScreen:
     headline: str
 
 
+def _place(idea: ScreenedIdea) -> float:
+    """Where it stands among the ideas of its batch: the largest gain first, what was not measured last."""
+    return math.inf if idea.gain is None else -idea.gain.mean
+
+
 def _mean_gain(idea: ScreenedIdea) -> float:
     assert idea.gain is not None
     return idea.gain.mean
@@ -219,6 +225,18 @@ def _stories(batch: ScreenedBatch) -> Iterator[Markdown]:
     for idea in batch.ideas:
         if idea.detail:
             yield sentence(f"{idea.hypothesis_id} ({idea.reason or idea.fate}): {idea.detail}", SENTENCE)
+
+
+def terminal_lines(batch: ScreenedBatch) -> list[str]:
+    """The batch for a user who watches: its sentence, then a line an idea, the best first."""
+    lines = [f"{batch.name}: {headline(batch)}"]
+    for idea in sorted(batch.ideas, key=_place):
+        standing = idea.standing.replace(":", ",")
+        text = f"  {idea.hypothesis_id} {_measured(batch, idea)}: {standing}"
+        if idea.detail:
+            text += f" ({one_line(idea.detail, _TITLE)})"
+        lines.append(text)
+    return lines
 
 
 # Records
