@@ -319,6 +319,13 @@ def after_failed_claim(exploration: Exploration) -> Exploration:
     return exploration.model_copy(update=update)
 
 
+def asked_anew(exploration: Exploration | None) -> Exploration | None:
+    """The exploration in a new loop: a researcher that had no further idea may have been given some."""
+    if exploration is None:
+        return None
+    return exploration.model_copy(update={"exhausted": ""})
+
+
 def show_working(lab: Lab, exploration: Exploration, tell: Callable[[str], None]) -> None:
     """Put the branch `autolab/working` where the record says. A branch that is checked out stays, with a note."""
     present = lab.git.resolve(refs.WORKING)
