@@ -44,6 +44,8 @@ from autolab.verifiers.findings import advisory_finding, blocking_finding
 CHECKED: dict[str, type[Record]] = {
     "design.yaml": Design,
     "review_result.json": ReviewResult,
+    "arms/*/design.yaml": Design,
+    "arms/*/review_result.json": ReviewResult,
     "results.yaml": Results,
     "record.json": IterationRecord,
     "runs/*/run_manifest.json": Manifest,

@@ -18,16 +18,19 @@ from pathlib import Path
 from autolab import files
 from autolab.errors import AutolabError, LabError, LedgerError, RecordError
 from autolab.ideas.lessons import stored
+from autolab.lab import front_matter
+from autolab.lab.experiment_paths import IterationPaths
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Ledger
 from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Backlog, Campaign, State
-from autolab.lab.schemas.experiment import Calibration, Lesson, Manifest, Results, RunMetrics
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.experiment import Calibration, Hypothesis, Lesson, Manifest, Results, RunMetrics
+from autolab.lab.schemas.outcomes import RunKind, Stage
+from autolab.lab.schemas.record import read_document
 from autolab.loop import manual_evaluation
 from autolab.reports import iteration_documents, journal
 from autolab.reports.journal import Pending
-from autolab.reports.results_table import COLUMNS, columns_of, identity, in_form
+from autolab.reports.results_table import COLUMNS, columns_of, identity, in_form, screen_rows
 from autolab.trials import calibration, seal
 
 RECORD = ("ledger.jsonl", "head", "secret")
@@ -468,6 +471,21 @@ def fix_table(lab: Lab) -> Iterator[str]:
     )
 
 
+def _ideas(paths: IterationPaths, manifest: Manifest, results: Results) -> dict[str, str]:
+    """What the table says of each arm of a batch: its title, and what became of it."""
+    found = {}
+    for arm in manifest.arms:
+        if arm.role == "baseline":
+            found[arm.name] = f"the base of {results.iteration_id.rpartition('_')[2]}"
+            continue
+        path = paths.of_arm(arm.name).hypothesis
+        yaml, _ = front_matter.split(read_document(path, str(path)), str(path))
+        title = Hypothesis.from_text(yaml, str(path)).title
+        _, _, standing = results.results.experiments[arm.name].finding.rpartition("; ")
+        found[arm.name] = f"{title}; {standing}"
+    return found
+
+
 def _recorded_rows(lab: Lab) -> Iterator[str]:
     """The rows of every finished iteration and of every run of `autolab eval`, from their manifests."""
     for record in sorted((lab.root / "experiments").glob("[0-9]*/record.json")):
@@ -480,6 +498,9 @@ def _recorded_rows(lab: Lab) -> Iterator[str]:
             metrics_path = path.with_name("metrics.json")
             metrics = RunMetrics.load(metrics_path) if metrics_path.exists() else None
             metric = manifest.metric or lab.config().metric.primary
+            if manifest.kind is RunKind.SCREEN:
+                yield from screen_rows(manifest, metrics, metric, _ideas(paths, manifest, results)).split("\n")
+                continue
             entry = iteration_documents.tsv_rows(manifest, metrics, metric, title, results.confirmation)
             yield from entry.text.split("\n")
     runs = lab.iteration(manual_evaluation.FOLDER).folder / "runs"

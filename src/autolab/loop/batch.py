@@ -27,6 +27,8 @@ from autolab.text import one_line
 
 BASELINE = "baseline"
 """The arm of the commit that a batch's ideas branch from."""
+DETAIL = 300
+"""Characters that are kept of why an idea was dropped."""
 
 
 def ideas(iteration: Iteration) -> list[Iteration]:
@@ -65,7 +67,7 @@ def drop(idea: Iteration, reason: DropReason, detail: str) -> None:
     """Record that an idea is dropped, once."""
     assert idea.arm is not None
     if idea.arm not in dropped(idea):
-        event = IdeaDropped(arm=idea.arm, reason=reason, detail=one_line(detail, 300))
+        event = IdeaDropped(arm=idea.arm, reason=reason, detail=one_line(detail, DETAIL))
         events.append(idea.lab.ledger, event)
 
 

@@ -262,15 +262,23 @@ def _make_scratch(past: _Past, config: Config, root: Path) -> Lab:
         _bring(lab.root / folder, root / folder)
     for entry in config.data_entries:
         _bring_data(entry, lab.root, root)
-    if campaign.parent is not None:
-        source = lab.iteration(campaign.parent).folder
+    for earlier in _read_by(campaign):
+        source = lab.iteration(earlier).folder
         if source.exists():
-            # A refinement reads its parent's documents, and none of its trials.
+            # Documents are read, and no trials.
             ignored = shutil.ignore_patterns("runs")
-            shutil.copytree(source, root / "experiments" / campaign.parent, ignore=ignored)
+            shutil.copytree(source, root / "experiments" / earlier, ignore=ignored)
     scratch = Lab(root)
     scratch.ledger.begin_as(lab.ledger, past.opened, root)
     return scratch
+
+
+def _read_by(campaign: Campaign) -> list[str]:
+    """Earlier iterations whose documents this one reads: what it refines, and the ideas that came first in a batch."""
+    found = [campaign.parent] if campaign.parent is not None else []
+    if campaign.exploration is not None:
+        found += [idea.iteration_id for idea in campaign.exploration.first[: campaign.exploration.size]]
+    return list(dict.fromkeys(found))
 
 
 def _splits(config: Config) -> list[str]:

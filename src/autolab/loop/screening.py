@@ -181,7 +181,7 @@ def _tried(idea: Iteration, step: Callable[[Iteration], StageResult]) -> StageRe
 
 def _drop(idea: Iteration, reason: DropReason, detail: str, view: View) -> None:
     batch.drop(idea, reason, detail)
-    view(f"{idea.slug}: dropped ({reason}): {detail}")
+    view(f"{idea.slug}: dropped ({reason}): {one_line(detail, batch.DETAIL)}")
 
 
 # launch
