@@ -173,7 +173,7 @@ def make_lab(
     (template / "counter.txt").write_text(counter_name or str(counter))
     (template / ".autolab" / "script.yaml").write_text(yaml.safe_dump(script, sort_keys=False))
     path = template / ".autolab" / "config.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | (config or {}), sort_keys=False))
+    path.write_text(_configured(path.read_text(), config or {}))
     root = folder / "lab"
     kit = LabKit(folder, counter)
     made = kit.autolab("init", str(root), "--template", str(template), "--seed", str(seed))
@@ -187,9 +187,15 @@ def make_twin(folder: Path, script: Any, *, config: dict[str, Any] | None = None
     kit = make_lab(folder, {}, counter_name="../../../../../count.txt")  # from the code export up to `folder`
     control = kit.root / ".autolab"
     (control / "script.yaml").write_text(yaml.safe_dump(script, sort_keys=False))
-    told = yaml.safe_load((control / "config.yaml").read_text()) | (config or {})
-    (control / "config.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
+    (control / "config.yaml").write_text(_configured((control / "config.yaml").read_text(), config or {}))
     return kit
+
+
+def _configured(text: str, config: dict[str, Any]) -> str:
+    """A configuration with other keys. Each idea is tested to its end, unless they name the mode."""
+    told = yaml.safe_load(text) | config
+    told["test"] = {"mode": "each", **told.get("test", {})}
+    return yaml.safe_dump(told, sort_keys=False)
 
 
 # answers of a scripted researcher

@@ -170,7 +170,7 @@ def test_a_lesson_with_any_title_is_recalled(text: str) -> None:
         }
         lesson = Lesson.from_value(value, "lesson")
         for _ in range(2):
-            lessons.learn(Path(folder), ledger, lesson, ledger.lines())
+            lessons.learn(Path(folder), ledger, [lesson], ledger.lines())
         known = lessons.recall(Path(folder), ledger, "i1")
         assert known == (lesson,)
         sound(lessons.told(known), lines=True)

@@ -139,6 +139,30 @@ def test_gpu_hours_pay_for_so_many_trials(
     assert budget.trials_left(Budget(gpu_hours=hours), campaign, gpus, seconds) == left
 
 
+@pytest.mark.parametrize(
+    ("caps", "left"),
+    [
+        (Budget(), None),
+        (Budget(dollars=1.0, tokens=10), None),
+        (Budget(trials=10), 3),
+        (Budget(trials=7), 0),
+        (Budget(trials=5), 0),
+        (Budget(wall_hours=2.0), 5),
+        (Budget(wall_hours=2.0, trials=10), 3),
+        (Budget(wall_hours=1.2, trials=10), 0),
+        (Budget(gpu_hours=1.0, wall_hours=2.0, trials=100), 4),
+    ],
+)
+def test_the_cap_that_binds_says_how_many_trials_are_left(caps: Budget, left: int | None) -> None:
+    campaign = Campaign(trials=7, seconds=4000.0, gpu_seconds=1000.0)
+    assert budget.trials_left(caps, campaign, gpus=1, seconds=600.0) == left
+
+
+def test_hours_buy_no_known_number_of_trials_before_a_trial_was_timed() -> None:
+    caps = Budget(trials=10, wall_hours=1.0, gpu_hours=1.0)
+    assert budget.trials_left(caps, Campaign(trials=7, seconds=3600.0), gpus=1, seconds=None) == 3
+
+
 def test_what_is_four_fifths_spent_is_named_and_nothing_else() -> None:
     caps = Budget(iterations=10, trials=100, wall_hours=1.0, gpu_hours=2.0, tokens=1000, dollars=2.0)
     spent = Campaign(iterations=8, trials=79, seconds=2880.0, gpu_seconds=100.0, tokens=999, dollars=1.6)

@@ -538,3 +538,29 @@ def test_the_weights_of_e_lond_sum_to_less_than_one() -> None:
     total = math.fsum(rules.claim_alpha(1.0, claim, 0) for claim in range(1, count + 1))
     rest = 0.07720838 * 12 * gammaincc(4, math.sqrt(math.log(count)))
     assert total + rest == pytest.approx(0.9763, abs=1e-3)
+
+
+# claims
+
+
+@pytest.mark.parametrize(("number", "fewest"), [(1, 5), (2, 5), (3, 6), (7, 6), (100, 9)])
+def test_the_fewest_pairs_are_those_at_which_the_clearest_gain_is_kept(number: int, fewest: int) -> None:
+    alpha = rules.claim_alpha_of(number, 0.005)
+    rule = StoppingRule(alpha=alpha)
+    assert rules.fewest_pairs(alpha, rule) == fewest
+    # Differences that hardly differ are as clear as any can be.
+    clear = [1.0 + 1e-7 * index for index in range(fewest)]
+    kept = rules.decide(clear, delta=0.5, rule=rule, planned=24, arms=1)
+    assert (kept.action, kept.pairs) == (rules.RuleAction.KEEP, fewest)
+    before = rules.decide(clear[:-1], delta=0.5, rule=rule, planned=24, arms=1)
+    assert before.action is rules.RuleAction.CONTINUE
+
+
+def test_the_fixed_rule_looks_at_all_pairs_and_sprt_at_one() -> None:
+    assert rules.fewest_pairs(0.005, StoppingRule(rule="fixed", confirm_pairs=9)) == 9
+    assert rules.fewest_pairs(0.005, StoppingRule(rule="sprt", deviation=1.0)) == 1
+
+
+def test_claims_of_a_protocol_become_stricter_and_their_errors_have_a_sum() -> None:
+    assert [rules.claim_alpha_of(number, 0.005) for number in (1, 2, 3)] == pytest.approx([0.005, 0.005 / 3, 0.005 / 6])
+    assert math.fsum(rules.claim_alpha_of(number, 0.005) for number in range(1, 100_000)) < 0.01

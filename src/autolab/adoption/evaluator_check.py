@@ -286,10 +286,12 @@ def _notes(trial: EvaluatorTrial, config: Config, fit: Fit, inputs: TrialInputs)
         reported = own[metric]
         yield f"the training reports {metric} {reported:.5g} of itself; from now on that decides nothing"
         if is_share(metric) and reported > 1.5 and value <= 1:
-            yield (
-                f"it reports percent, and eval.py a share: metric.success_delta is {config.metric.success_delta:g}; if"
-                f" percent were meant, write {config.metric.success_delta / 100:g} in {Config.FILE}"
-            )
+            wanted = config.metric.success_delta
+            if wanted is not None:
+                yield (
+                    f"it reports percent, and eval.py a share: metric.success_delta is {wanted:g}; if percent were"
+                    f" meant, write {wanted / 100:g} in {Config.FILE}"
+                )
         elif abs(value - reported) > FAR * abs(reported):
             yield (
                 f"eval.py gives {value:.5g}, far from that: if the rows are alike, predict.py does not do to"

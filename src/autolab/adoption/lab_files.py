@@ -160,7 +160,7 @@ def _program_text(program: Program, config: Config) -> str:
 
 Project: what `{program.command}` trains in this repository.
 Metric: {metric.primary} ({better} is better), as the training reports it {source}. No evaluator measures it
-independently, so numbers are self-reported. The smallest difference worth having is {metric.success_delta:g}.
+independently, so numbers are self-reported. {_worth_having(metric)}
 
 Hypothesis space: model, optimiser, schedule and settings in `{program.script or "the training code"}`.
 Out of scope: how the metric is computed, the data, the time a training is given, new packages.
@@ -204,8 +204,20 @@ def _problem_text(program: Program, config: Config) -> str:
 - Metric: `{metric.primary}`, as `{program.command}` reports it. <What it measures, and why this metric.>
 - Baseline: what `{program.name}` does as it stands. <How long it takes, how well it does.>
 - What is known: <what was tried, what papers claim>
-- What would count: `{metric.primary}` {_better(metric)} by {metric.success_delta:g} or more, over several seeds.
+- What would count: `{metric.primary}` {_better(metric)} by {_amount(metric)}, over several seeds.
 """
+
+
+def _worth_having(metric: Metric) -> str:
+    if metric.success_delta is None:
+        return "The smallest difference worth having is what the calibrated noise and the budget resolve."
+    return f"The smallest difference worth having is {metric.success_delta:g}."
+
+
+def _amount(metric: Metric) -> str:
+    if metric.success_delta is None:
+        return "what the calibration can resolve or more"
+    return f"{metric.success_delta:g} or more"
 
 
 def _better(metric: Metric) -> str:

@@ -46,7 +46,7 @@ def calibrate(*, dir: flags.LabFolder = Path("."), json: flags.Json = False, pla
     if result is None:
         print("paused; `autolab calibrate` goes on from here")
         return ExitCode.DONE
-    print_result(result.value(), calibration.calibration_text(result, config.train), json)
+    print_result(result.value(), calibration.calibration_text(result, config, lab.load()[1].trials), json)
     if result.refused:
         raise LabError(f"calibration refuses: {result.refused}")
     return ExitCode.DONE

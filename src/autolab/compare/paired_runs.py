@@ -44,6 +44,7 @@ from autolab.trials import measurement
 from autolab.trials.inputs import InputSource, TrialInputs, set_up
 from autolab.trials.measurement import Ending, Measured
 from autolab.trials.progress import RunView
+from autolab.trials.resolution import resolvable_difference
 from autolab.trials.run_record import NAMES, RunObserver, RunRecord, RunSpec
 
 NOISE_SEEDS = 3
@@ -313,8 +314,8 @@ class _Comparison:
         # As if the two trials of a pair shared no noise: what they share makes the answer come sooner.
         of_pair = deviation * 2**0.5
         step = 10.0 ** -max(rules.decimals(value) for value in values)
-        delta = max(rules.resolvable_effect(stopping_rule(question)) * of_pair, step)
-        derived = Derived(delta=rules.rounded_up(delta), deviation=of_pair, scores=tuple(values))
+        delta = resolvable_difference(stopping_rule(question), of_pair, step)
+        derived = Derived(delta=delta, deviation=of_pair, scores=tuple(values))
         files.write_whole(path, derived.to_json())
         return derived
 

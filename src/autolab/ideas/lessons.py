@@ -32,21 +32,32 @@ _TITLE, _FAMILY, _WHY, _CHANGES = 80, 30, 40, 60
 """Characters that are shown of each."""
 
 
-def learn(store: Path, ledger: Ledger, lesson: Lesson, events: Iterable[Line]) -> None:
-    """Record a lesson, once an iteration. `events` are the iteration's lines."""
-    # A decision that is taken again after a crash finds its own line: that one counts.
-    recorded = next(events_of(events, Learned), None)
-    if recorded is None:
-        append(ledger, Learned(lesson=lesson))
-    else:
-        lesson = recorded.lesson
-    crash_points.point("lesson.after_record")
-    path = store / "lessons.jsonl"
-    if not path.exists() or _newest(path) != lesson.iteration_id:
-        with open(path, "ab") as file:
-            file.write(_line(lesson))
-            file.flush()
-            os.fsync(file.fileno())
+def learn(store: Path, ledger: Ledger, lessons: Sequence[Lesson], events: Iterable[Line]) -> None:
+    """Record an iteration's lessons, one a hypothesis, each once. `events` are the iteration's lines."""
+    # A decision that is taken again after a crash finds its own lines: those count.
+    recorded = {event.lesson.hypothesis_id: event.lesson for event in events_of(events, Learned)}
+    for lesson in lessons:
+        if lesson.hypothesis_id not in recorded:
+            append(ledger, Learned(lesson=lesson))
+            recorded[lesson.hypothesis_id] = lesson
+        crash_points.point("lesson.after_record")
+    _copy(store / "lessons.jsonl", list(recorded.values()), ledger)
+
+
+def _copy(path: Path, lessons: Sequence[Lesson], ledger: Ledger) -> None:
+    """Add an iteration's lessons to the copy, unless they end it."""
+    content = b"".join(map(_line, lessons))
+    tail = _tail(path)[-len(lessons) :] if path.exists() else []
+    if content.decode() == "".join(f"{line}\n" for line in tail):
+        return
+    # A crash has torn the last line, or left out some of these lessons.
+    if not tail or _newest(path) in (None, lessons[0].iteration_id):
+        _write_again(path, ledger)
+        return
+    with open(path, "ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def recall(store: Path, ledger: Ledger, newest: str | None) -> tuple[Lesson, ...]:

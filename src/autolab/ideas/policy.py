@@ -10,7 +10,9 @@ that a lab with few families is not stuck. The built-in researcher leaves tired 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
 
 from autolab.ideas import lessons
 from autolab.lab.schemas.campaign import Campaign
@@ -23,7 +25,10 @@ _SHOWN, _NAMED = 80, 12
 
 def repeated(claim: Hypothesis, history: Sequence[Lesson], base: str, allowed: int) -> str:
     """Why the idea may not be tried again on the commit `base`; empty if it may. `history` is newest first."""
-    same = [lesson for lesson in history if lesson.base == base and _same_idea(claim, lesson)]
+    same = []
+    for lesson in history:
+        if lesson.base == base and same_idea(claim, lesson.title, lesson.changes):
+            same.append(lesson)
     # Refinements of one hypothesis count once.
     hypotheses = {lesson.hypothesis_id for lesson in same}
     if len(hypotheses) < allowed:
@@ -32,12 +37,13 @@ def repeated(claim: Hypothesis, history: Sequence[Lesson], base: str, allowed: i
     return f"tried already in iteration {last.iteration} ({last.verdict or last.status}): {title}; give another idea"
 
 
-def _same_idea(claim: Hypothesis, lesson: Lesson) -> bool:
+def same_idea(claim: Hypothesis, title: str, changes: Mapping[str, JsonValue]) -> bool:
+    """Whether the claim is the idea of this title with these changes."""
     # Titles of signs alone, and ideas without changes, say nothing: they are the same as no other.
-    title = _plain(claim.title)
-    if title and title == _plain(lesson.title):
+    claimed = _plain(claim.title)
+    if claimed and claimed == _plain(title):
         return True
-    return bool(claim.changes) and claim.changes == lesson.changes
+    return bool(claim.changes) and claim.changes == changes
 
 
 def _plain(text: str) -> str:

@@ -48,6 +48,8 @@ class ResponseSurface:
             raise ValueError(f"a deviation of {deviation:g}: scores without noise need no model")
         self._space, self._deviation = space, deviation
         self._random = np.random.default_rng(seed)
+        places = {name: place for place, name in enumerate(space.switches)}
+        self._choices = [np.array([places[name] for name in choice], dtype=int) for choice in space.choices]
         self._points: list[np.ndarray] = []
         self._scores: list[float | None] = []
 
@@ -69,7 +71,8 @@ class ResponseSurface:
         posterior = self._posterior()
         effects = posterior.mean[1 : 1 + len(self._space.switches)]
         errors = np.sqrt(np.diag(posterior.covariance))[1 : 1 + len(self._space.switches)]
-        return self._point(effects > CLEAR * errors, self._knobs_at_best(posterior.mean, reach=0.0))
+        switches = self._chosen(effects, effects > CLEAR * errors)
+        return self._point(switches, self._knobs_at_best(posterior.mean, reach=0.0))
 
     # points and positions
 
@@ -95,9 +98,20 @@ class ResponseSurface:
         points = []
         for _ in range(count):
             draw = posterior.mean + factor @ self._random.standard_normal(len(posterior.mean))
-            switches = draw[1 : 1 + len(self._space.switches)] > 0
+            effects = draw[1 : 1 + len(self._space.switches)]
+            switches = self._chosen(effects, effects > 0)
             points.append(self._point(switches, self._knobs_at_best(draw, REACH)))
         return points
+
+    def _chosen(self, effects: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The wanted switches, but of each choice only the wanted one with the largest effect."""
+        chosen = wanted.copy()
+        for members in self._choices:
+            rivals = members[wanted[members]]
+            if len(rivals) > 1:
+                chosen[rivals] = False
+                chosen[rivals[np.argmax(effects[rivals])]] = True
+        return chosen
 
     def _knobs_at_best(self, coefficients: np.ndarray, reach: float) -> np.ndarray:
         """Where the quadratic of each knob is largest, at most `reach` steps beyond what was measured."""

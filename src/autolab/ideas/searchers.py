@@ -48,15 +48,25 @@ class NumericKnob:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The knobs and the switches of a search. ValueError: two have one name."""
+    """The knobs and the switches of a search. Of the switches of each of `choices` at most one is on.
+
+    ValueError: two parts have one name, or a choice names what is no switch or is a part of another choice.
+    """
 
     knobs: tuple[NumericKnob, ...] = ()
     switches: tuple[str, ...] = ()
+    choices: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         names = [*(knob.name for knob in self.knobs), *self.switches]
         if len(set(names)) < len(names):
             raise ValueError(f"two parts of a search have one name: {', '.join(names)}")
+        chosen = [name for choice in self.choices for name in choice]
+        for name in chosen:
+            if name not in self.switches:
+                raise ValueError(f"{name}: a choice between what are no switches")
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"a switch belongs to two choices: {', '.join(chosen)}")
 
     @property
     def base(self) -> dict[str, float | bool]:

@@ -16,8 +16,8 @@ WARN = 0.8
 
 def spent(budget: Budget, campaign: Campaign) -> str:
     """The cap that is reached before another iteration or run, as one phrase; empty if none is."""
-    if budget.iterations is not None and campaign.iterations >= budget.iterations:
-        return f"iterations: {campaign.iterations} of {budget.iterations}"
+    if budget.iterations is not None and campaign.counted >= budget.iterations:
+        return f"iterations: {campaign.counted} of {budget.iterations}"
     return spent_within(budget, campaign, trials=1)
 
 
@@ -47,18 +47,29 @@ def spent_by_calls(budget: Budget, tokens: int, dollars: float, more_tokens: int
 
 
 def trials_left(budget: Budget, campaign: Campaign, gpus: int, seconds: float | None) -> int | None:
-    """Trials that fit into the rest of budget.gpu_hours, each about `seconds` on `gpus` GPUs; None: no cap."""
-    if budget.gpu_hours is None or not gpus or not seconds:
+    """Trials that fit into the rest of whichever binds: budget.trials, gpu_hours or wall_hours; None: no such cap.
+
+    A trial takes about `seconds` on `gpus` GPUs; None: not known, so that hours bind nothing. Wall hours are counted as
+    if trials ran one at a time: where several run at once, more fit. Tokens and dollars pay for calls, and for no
+    trial, so they are no part of it.
+    """
+    fits = []
+    if budget.trials is not None:
+        fits.append(budget.trials - campaign.trials)
+    if budget.gpu_hours is not None and gpus and seconds:
+        fits.append(int((budget.gpu_hours * 3600 - campaign.gpu_seconds) / (gpus * seconds)))
+    if budget.wall_hours is not None and seconds:
+        fits.append(int((budget.wall_hours * 3600 - campaign.seconds) / seconds))
+    if not fits:
         return None
-    gpu_seconds_left = budget.gpu_hours * 3600 - campaign.gpu_seconds
     # The last trial may have gone past the cap.
-    return max(0, int(gpu_seconds_left / (gpus * seconds)))
+    return max(0, min(fits))
 
 
 def near(budget: Budget, campaign: Campaign) -> Iterator[tuple[str, str]]:
     """The caps of which at least `WARN` is spent, each with a phrase that says how much."""
     counts = {
-        "iterations": float(campaign.iterations),
+        "iterations": float(campaign.counted),
         "trials": float(campaign.trials),
         "wall_hours": campaign.seconds / 3600,
         "gpu_hours": campaign.gpu_seconds / 3600,

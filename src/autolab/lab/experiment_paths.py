@@ -80,3 +80,12 @@ class IterationPaths:
 
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.folder / "runs" / run_id)
+
+    @property
+    def arms(self) -> Path:
+        """The ideas of a batch, a folder each."""
+        return self.folder / "arms"
+
+    def of_arm(self, arm: str) -> IterationPaths:
+        """The documents of one idea of a batch."""
+        return IterationPaths(self.arms / arm)

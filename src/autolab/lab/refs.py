@@ -13,13 +13,14 @@ from autolab.lab.plumbing import create, disk, is_file
 
 OWN_REFS = ("refs/autolab/", "refs/heads/autolab/", "refs/heads/exp/")
 CHAMPION = "refs/heads/autolab/champion"
+WORKING = "refs/heads/autolab/working"
 LOG = "refs/autolab/log"
 _FOLDERS = (
     *("refs/heads/exp", "refs/heads/autolab", "refs/autolab", "refs/autolab/keep"),
     *("refs/autolab/keep/plans", "refs/autolab/keep/proposals"),
 )
 """Names that have to stay free, because a lab makes refs below them, and git has none below a ref."""
-_LEAVES = (CHAMPION, LOG)
+_LEAVES = (CHAMPION, WORKING, LOG)
 """Refs below which there must be none, for the same reason."""
 
 

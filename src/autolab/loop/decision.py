@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from autolab import files
@@ -55,14 +56,19 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     problem = _problem(output, shortfall, iteration)
     if problem:
         return StageResult(StageOutcome.RETRY, problem)
+    return carry_out(iteration, output, requests.researcher.name, view)
+
+
+def carry_out(iteration: Iteration, output: DecisionOutput, author: str, view: View) -> StageResult:
+    """Record a valid decision with what the iteration taught, and move the champion if its candidate is kept."""
     decision, reason = output.decision, output.reason
     # From here on each step finds what a first try before a crash has left, and adds nothing to it.
     tables.append_decision(iteration.paths.folder, decision, reason)
     crash_points.point("decide.after_write")
-    record = _record(iteration, output, author=requests.researcher.name)
+    record = _record(iteration, output, author)
     iteration.write(iteration.paths.record, record.to_json())
     lab = iteration.lab
-    lessons.learn(lab.store, lab.ledger, _lesson(iteration, decision), iteration.events())
+    lessons.learn(lab.store, lab.ledger, [_lesson(iteration, decision)], iteration.events())
     # The figure shows this iteration too, though no transition says yet that its lesson counts.
     campaign = iteration.campaign.model_copy(update={"learned": iteration.iteration_id})
     show_progress(lab, iteration.config, campaign)
@@ -204,10 +210,10 @@ def _lesson(iteration: Iteration, decision: Decision) -> Lesson:
         reason=assessment.reason,
         delta=spec.metrics.success_delta,
         gain=gain,
-        measured=_measured(iteration, results.confirmation) or _mean_score(variant_trials, manifest),
-        baseline=_mean_score(baseline_trials, manifest),
-        seconds=_mean_seconds(variant_trials),
-        baseline_seconds=_mean_seconds(baseline_trials),
+        measured=_measured(iteration, results.confirmation) or mean_score(variant_trials, manifest),
+        baseline=mean_score(baseline_trials, manifest),
+        seconds=mean_seconds(variant_trials),
+        baseline_seconds=mean_seconds(baseline_trials),
         decision=decision,
         **_claim_fields(results),
     )
@@ -218,7 +224,7 @@ def _measured(iteration: Iteration, confirmation: Confirmation | None) -> Interv
     if confirmation is None or confirmation.outcome != "kept":
         return None
     manifest = iteration.manifest(confirmation.run_id)
-    return _mean_score(_completed_trials(manifest, confirmation.arm), manifest)
+    return mean_score(_completed_trials(manifest, confirmation.arm), manifest)
 
 
 def _completed_trials(manifest: Manifest, arm: str) -> list[Trial]:
@@ -231,7 +237,7 @@ def _completed_trials(manifest: Manifest, arm: str) -> list[Trial]:
     return trials
 
 
-def _mean_score(trials: list[Trial], manifest: Manifest) -> Interval | None:
+def mean_score(trials: Sequence[Trial], manifest: Manifest) -> Interval | None:
     """The mean of the compared metric with its 95% interval; None below two trials that measured it."""
     scale = Scale.of(manifest)
     scores = []
@@ -244,7 +250,8 @@ def _mean_score(trials: list[Trial], manifest: Manifest) -> Interval | None:
     return rules.student_interval(scores, 0.025)
 
 
-def _mean_seconds(trials: list[Trial]) -> float | None:
+def mean_seconds(trials: Sequence[Trial]) -> float | None:
+    """The mean time of a training; None without one."""
     if not trials:
         return None
     seconds = sum(trial.seconds for trial in trials)
@@ -272,7 +279,7 @@ def _record(iteration: Iteration, output: DecisionOutput, author: str) -> Iterat
         timestamp=files.utc_now(),
         model_settings=settings,
         assembler=Assembler(via=author),
-        llm_response=_replies(iteration),
+        llm_response=replies_of(iteration),
         code_path=f"exp/{iteration.slug}",
         code_checksum=tree,
         commit=commit,
@@ -285,7 +292,7 @@ def _record(iteration: Iteration, output: DecisionOutput, author: str) -> Iterat
     )
 
 
-def _replies(iteration: Iteration) -> tuple[Reply, ...]:
+def replies_of(iteration: Iteration) -> tuple[Reply, ...]:
     """Where each reply of the iteration is kept, with its hash."""
     replies = []
     for answer in iteration.recorded(Answered):

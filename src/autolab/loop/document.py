@@ -14,12 +14,13 @@ from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import DocumentEdited, DocumentWritten
 from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
-from autolab.lab.schemas.outcomes import RequestKind
+from autolab.lab.schemas.outcomes import Gear, RequestKind
 from autolab.lab.schemas.replies import DocsOutput
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
 from autolab.reports import iteration_documents, journal, passages
+from autolab.reports.exploration_account import ExplorationAccount
 from autolab.text import many_lines
 from autolab.verifiers import docs_checks
 
@@ -44,7 +45,7 @@ def run(iteration: Iteration, requests: Requests) -> StageResult:
     if messages:
         return StageResult(StageOutcome.RETRY, "; ".join(messages))
     account = dataclasses.replace(account_of(iteration), docs=output)
-    _queue(iteration, account)
+    queue(iteration, account)
     return StageResult(StageOutcome.COMPLETE)
 
 
@@ -60,6 +61,7 @@ def account_of(iteration: Iteration) -> passages.Account:
         about=iteration.model_summary(),
         slug=iteration.slug,
         calibration=iteration.calibration(),
+        exploration=_exploration(iteration),
     )
     if results.confirmation is None:
         return account
@@ -68,7 +70,25 @@ def account_of(iteration: Iteration) -> passages.Account:
     return dataclasses.replace(account, confirm=manifest, confirm_metrics=metrics)
 
 
-def _queue(iteration: Iteration, account: passages.Account) -> None:
+def _exploration(iteration: Iteration) -> ExplorationAccount | None:
+    """What led to a claim; None of another iteration."""
+    campaign = iteration.campaign
+    exploration = campaign.exploration
+    if campaign.gear is not Gear.CLAIM or exploration is None:
+        return None
+    return ExplorationAccount(
+        steps=exploration.steps,
+        unclaimed=exploration.unclaimed,
+        ideas_screened=campaign.ideas_screened,
+        provisional=campaign.provisional,
+        claims=campaign.claims.confirmations,
+        kept=campaign.claims.kept,
+        trials_by_purpose=campaign.trials_for,
+        alpha_spent=campaign.claims.alpha,
+    )
+
+
+def queue(iteration: Iteration, account: passages.Account) -> None:
     """Queue the entries for the checkout, and write the iteration's own two files at once."""
     lab, config = iteration.lab, iteration.config
     path = lab.root / "9_reports" / "_TEMPLATE.md"

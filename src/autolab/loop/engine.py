@@ -19,13 +19,16 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign, Loop, State
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Cause, Transition
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.experiment import Calibration
+from autolab.lab.schemas.outcomes import Gear, Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.loop import (
     calls,
+    claiming,
     decision,
     design,
     document,
+    exploring,
     failure,
     hypothesis,
     implementation,
@@ -33,11 +36,13 @@ from autolab.loop import (
     preflight,
     results,
     review,
+    screening,
     snapshot,
 )
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.opening import adopt, base_of, open_iteration, with_limits
+from autolab.loop.proposal_inbox import waiting_proposals
 from autolab.loop.proposals import next_proposal, require_contained, without_repair
 from autolab.loop.request import Requests
 from autolab.loop.stages import StageOutcome, advance, waits
@@ -90,10 +95,13 @@ class Engine:
         """`researchers` replace the configured researcher and reviewer. AutolabError: a precondition does not hold."""
         self.lab = lab
         self._requested = config
-        self.config = preflight.in_force(lab, config, tell)
+        self._as_written = preflight.in_force(lab, config, tell)
+        self._settle(calibration.current_calibration(lab))
         self.tell = tell
         self.stop = stop
         self._loops = False
+        self._ending = ""
+        self._told_gains = False
         pair = researchers or preflight.load_researchers(config)
         self._researcher, self._reviewer = pair
         self._conditions = preflight.Conditions(lab, self.config, pair)
@@ -111,18 +119,10 @@ class Engine:
         if waits(state.stage):
             raise LabError(f"the lab is at {state.stage}: {state.reason or 'nothing to do'}; {way_on(state)}")
         if state.iteration_id is None:
-            # First, because the next iteration branches from the champion.
-            campaign = take_approved(self.lab, self.config, campaign, self.tell)
-            cap = budget.spent(self.config.budget, campaign)
-            if cap:
-                self._move(Iteration.read(self.lab, self.config), StageResult(StageOutcome.STOP, f"budget: {cap}"))
-                return True
-            # Before anybody is asked: no reply is paid for in a lab that can resolve nothing.
-            if self._loops:
-                base, _ = base_of(self.lab, self.config, campaign, self.tell)
-                if not self._calibrated(base):
-                    return False
-            self.open()
+            ended = self._begin_next(state)
+            if ended is not None:
+                return ended
+        calibration.require_difference(self.config)
         iteration = Iteration.read(self.lab, self.config)
         require_contained(iteration, self._requested)
         if iteration.state.stage is Stage.LAUNCH:
@@ -144,7 +144,7 @@ class Engine:
             return False
         if result is None:
             return False
-        result = without_repair(iteration, result)
+        result = claiming.without_repair(iteration, without_repair(iteration, result))
         # The time of a step that was killed is lost: only a transition counts it.
         seconds = round(iteration.campaign.seconds + time.monotonic() - began, 3)
         update = {"seconds": seconds} | result.campaign
@@ -155,10 +155,43 @@ class Engine:
         document.write_documents(self.lab, campaign, self.tell)
         return True
 
+    def _begin_next(self, state: State) -> bool | None:
+        """Open the next iteration; None if it is open.
+
+        Else what the step returns: True, as the lab has stopped, or False if the user asked to stop.
+        """
+        # First, because the next iteration branches from the champion.
+        campaign = take_approved(self.lab, self.config, self.lab.load()[1], self.tell)
+        cap = budget.spent(self.config.budget, campaign)
+        explores = self._explores(state)
+        if cap and not explores:
+            return self._stop_at(f"budget: {cap}")
+        # Before anybody is asked: no reply is paid for in a lab that can resolve nothing.
+        if (self._loops or explores) and not cap:
+            base, _ = base_of(self.lab, self.config, campaign, self.tell)
+            if not self._calibrated(base):
+                return False
+        # Where no loop has calibrated, the user is told to before anything is asked: every claim names it.
+        calibration.require_difference(self.config)
+        if not explores:
+            self.open()
+            return None
+        reason = self._open_next(self._ending or (f"budget: {cap}" if cap else ""))
+        return self._stop_at(reason) if reason else None
+
+    def _stop_at(self, reason: str) -> bool:
+        self._move(Iteration.read(self.lab, self.config), StageResult(StageOutcome.STOP, reason))
+        return True
+
     def _do(self, iteration: Iteration) -> StageResult | None:
         """The work of the present stage; None if the user asked to stop before there was a result."""
         view = self.tell
         requests = Requests(self._researcher, self._reviewer, view, self.stop)
+        deadline = Deadline(self.config.budget.wall_hours, iteration.campaign.seconds)
+        step = launch.LaunchStep(iteration, view, self.stop, deadline)
+        if iteration.campaign.gear is Gear.SCREEN:
+            return self._do_in_batch(iteration, requests, step)
+        is_claim = iteration.campaign.gear is Gear.CLAIM
         match iteration.state.stage:
             case Stage.HYPOTHESIS:
                 return hypothesis.run(iteration, requests, view)
@@ -169,16 +202,96 @@ class Engine:
             case Stage.IMPLEMENTATION_REVIEW:
                 return review.run(iteration, requests, view)
             case Stage.LAUNCH:
-                deadline = Deadline(self.config.budget.wall_hours, iteration.campaign.seconds)
-                return launch.run(iteration, view, self.stop, deadline)
+                return claiming.measure(step) if is_claim else launch.run(step)
             case Stage.EXTRACT_RESULTS:
                 return results.run(iteration, view)
             case Stage.UPDATE_DOCS:
-                return document.run(iteration, requests)
+                return claiming.write_documents(iteration) if is_claim else document.run(iteration, requests)
             case Stage.DECIDE_REPEAT:
-                return decision.run(iteration, requests, view)
+                return claiming.decide(iteration, view) if is_claim else decision.run(iteration, requests, view)
             case Stage.HUMAN_REVIEW | Stage.STOP:
                 raise LabError(f"the lab is at {iteration.state.stage}: nothing is done there")
+
+    def _do_in_batch(self, iteration: Iteration, requests: Requests, step: launch.LaunchStep) -> StageResult | None:
+        """The same in an iteration that screens a batch of ideas."""
+        view = self.tell
+        match iteration.state.stage:
+            case Stage.HYPOTHESIS:
+                return screening.propose(iteration, requests, view)
+            case Stage.DESIGN:
+                return screening.design(iteration)
+            case Stage.IMPLEMENTATION:
+                return screening.implement(iteration, requests, view)
+            case Stage.IMPLEMENTATION_REVIEW:
+                return screening.examine(iteration, requests, view)
+            case Stage.LAUNCH:
+                return screening.measure(iteration, step)
+            case Stage.EXTRACT_RESULTS:
+                return screening.extract(iteration, view)
+            case Stage.UPDATE_DOCS:
+                return screening.document(iteration)
+            case Stage.DECIDE_REPEAT:
+                return screening.decide(iteration, view)
+            case Stage.HUMAN_REVIEW | Stage.STOP:
+                raise LabError(f"the lab is at {iteration.state.stage}: nothing is done there")
+
+    # Mode `explore`
+
+    def _explores(self, state: State) -> bool:
+        """Whether the next iteration is a batch or a claim: not a refinement, and not a proposal."""
+        if self.config.test.mode != "explore" or state.stage is not Stage.HYPOTHESIS:
+            return False
+        return not waiting_proposals(self.lab, self.tell)
+
+    def _next(self, ending: str) -> tuple[exploring.Next, exploring.Ground]:
+        """What comes next, and on which ground. `ending`: why the loop is over; empty if it goes on."""
+        lab, config = self.lab, self.config
+        _, campaign = lab.load()
+        base, home = base_of(lab, config, campaign, self.tell)
+        protocol = inputs_of(lab, config, base, base).protocol
+        present = calibration.current_calibration(lab)
+        ground = exploring.Ground(base, home, protocol)
+        if present is None:
+            return exploring.Next(None, reason=ending), ground
+        situation = exploring.Situation(
+            config=config,
+            campaign=campaign,
+            ground=ground,
+            calibration=present,
+            concludes=self._researcher.concludes(config),
+            ending=ending,
+        )
+        return exploring.next_gear(situation), ground
+
+    def _open_next(self, ending: str) -> str:
+        """Open the batch or the claim that comes next; or say why there is none."""
+        lab, config = self.lab, self.config
+        following, ground = self._next(ending)
+        exploration = following.exploration
+        if following.gear is None or exploration is None:
+            return following.reason or ending
+        _, campaign = lab.load()
+        note = exploring.ended(campaign, ground)
+        if note:
+            self.tell(note)
+        uncapped = campaign.uncapped + (following.gear is Gear.CLAIM or exploration.concluding)
+        update: dict[str, object] = {"exploration": exploration, "uncapped": uncapped}
+        if following.gear is Gear.CLAIM:
+            claim = claiming.begin(lab, config, campaign, exploration)
+            update |= {"claims": claim.claims, "claims_begun": campaign.claims_begun + 1}
+            entry = claim.entry
+            base = exploration.base
+        else:
+            if exploring.standing(campaign, ground) is None:
+                present = calibration.current_calibration(lab)
+                assert present is not None
+                exploring.fix(lab, config, exploration, present, campaign.iteration_offset)
+            number = campaign.batches + 1
+            update["batches"] = number
+            entry = Entry(stage=Stage.HYPOTHESIS, hypothesis_id=f"batch{number}", gear=Gear.SCREEN)
+            base = exploration.working
+        open_iteration(lab, config, entry, base, ground.home, campaign.model_copy(update=update))
+        return ""
 
     def open(self, entry: Entry | None = None) -> str:
         """Begin an iteration and return its id; `step` goes on from the stage at which it enters.
@@ -188,7 +301,8 @@ class Engine:
         state, campaign = self.lab.load()
         base, home = base_of(self.lab, self.config, campaign, self.tell)
         if entry is None:
-            entry = next_proposal(self.lab, self._requested, base, self.tell)
+            requested = self._requested.model_copy(update={"metric": self.config.metric})
+            entry = next_proposal(self.lab, requested, base, self.tell)
             if entry is not None and state.stage is Stage.DESIGN:
                 self.tell(f"note: the refinement of {campaign.hypothesis_id} gives way to the proposal")
         if entry is None:
@@ -203,7 +317,7 @@ class Engine:
         LabError: it is not calibrated, or nothing can be resolved in it.
         """
         preflight.require(preflight.TRIALS, self._conditions)
-        lab, config = self.lab, self.config
+        lab, config = self.lab, self._as_written
         protocol = inputs_of(lab, config, base, base).protocol
         present = calibration.current_calibration(lab)
         stands = present is not None and not present.refused and calibration.holds(present, config, protocol)
@@ -217,10 +331,28 @@ class Engine:
             if present is None:
                 return False
         calibration.require(present, config, protocol)
+        self._settle(present)
         # A single step measures nothing that it was not asked for.
         if not self._loops:
             return True
-        return reproduce.renew(lab, config, base, protocol, self.tell, self.stop)
+        assert present is not None  # required above
+        self._tell_gains(present)
+        return reproduce.renew(lab, self.config, base, protocol, self.tell, self.stop)
+
+    def _settle(self, present: Calibration | None) -> None:
+        """Act on the smallest difference that the calibration took, where config.yaml names none."""
+        self.config = calibration.with_difference(self._as_written, present)
+
+    def _tell_gains(self, present: Calibration) -> None:
+        """Tell once what this lab can find."""
+        if self._told_gains:
+            return
+        self._told_gains = True
+        spent = self.lab.load()[1].trials
+        difference = calibration.difference_in_words(present, self.config)
+        for line in (difference, calibration.prospect(present, self.config, spent)):
+            if line:
+                self.tell(line)
 
     # Transitions
 
@@ -278,9 +410,9 @@ class Engine:
         while not waits(state.stage):
             # Only between two iterations: one that has begun is brought to its decision.
             if state.iteration_id is None:
-                why = _loop_over(campaign)
-                if why:
-                    return self._end(state, campaign, why)
+                self._ending = _loop_over(campaign)
+                if self._ending and not self._has_to_claim(state):
+                    return self._end(state, campaign, self._ending)
             if self.stop() or not self.step():
                 self.tell("paused; the same command goes on from here")
                 return End.PAUSED
@@ -290,6 +422,10 @@ class Engine:
             return End.USER
         self._end(state, campaign, state.reason)
         return ended(state)
+
+    def _has_to_claim(self, state: State) -> bool:
+        """Whether a loop that is over has provisional steps to claim first."""
+        return self._explores(state) and self._next(self._ending)[0].gear is not None
 
     def _ended_unseen(self, request: LoopRequest) -> str | None:
         """Why the requested loop ended, if it was killed after its end and before the user heard of it."""
@@ -316,9 +452,9 @@ class Engine:
                 raise LabError(f"the lab stopped ({state.reason}); {way_on(state)}")
             state = state.model_copy(update={"stage": Stage.HYPOTHESIS, "iteration_id": None, "reason": ""})
         self._warn_uncommitted()
-        first_iteration = campaign.iterations
+        first_iteration = campaign.counted
         # The iteration under way, which an earlier loop or `step` has opened, is the first of this loop's.
-        if state.iteration_id is not None:
+        if state.iteration_id is not None and campaign.gear is not Gear.CLAIM:
             first_iteration -= 1
         loop = Loop(
             max_iterations=request.max_iterations,
@@ -390,7 +526,7 @@ def _loop_over(campaign: Campaign) -> str:
     """Why the loop is over between two iterations; empty if it goes on."""
     loop = campaign.loop
     assert loop is not None
-    done = campaign.iterations - loop.first_iteration
+    done = campaign.counted - loop.first_iteration
     if done >= loop.max_iterations:
         return f"{done} of {loop.max_iterations} iterations done"
     if loop.patience is not None and loop.since_gain >= loop.patience:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import JsonValue
 
 from autolab.ideas import lessons
-from autolab.ideas.policy import plateau, repeated, tired, worn_family
+from autolab.ideas.policy import plateau, repeated, same_idea, tired, worn_family
 from autolab.lab import front_matter
 from autolab.lab.schemas.config import Metric
-from autolab.lab.schemas.experiment import Hypothesis, IterationRecord
+from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import read_document
 from autolab.lab.schemas.replies import HypothesisOutput
@@ -18,14 +20,29 @@ from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import Markdown, inert, plain
 from autolab.reports.rendering import render
 from autolab.researchers.assembler import blueprint
+from autolab.researchers.base import Batch
 from autolab.trials.progress import View
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
+    answer = ask(iteration, requests)
+    if isinstance(answer, StageResult):
+        return answer
+    claim, body = answer
+    iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, body))
+    view(f"{claim.id}: {claim.title}")
+    return StageResult(StageOutcome.COMPLETE)
+
+
+def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | StageResult:
+    """A claim with its prose, as Markdown, from the researcher; or the stage's result, if there is none to test."""
     config, history = iteration.config, iteration.lessons()
     families = tired(history, iteration.campaign, config)
+    told = lessons.told(history)
+    if iteration.batch is not None:
+        told = f"{_batch_told(iteration.batch)}\n\n{told}"
     values = {
-        "history": lessons.told(history),
+        "history": told,
         "plateau": plateau(families),
         "method": blueprint.description(iteration.read_base),
     }
@@ -39,7 +56,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
         reason = f"direction: missing for {output.metric}, which is not the lab's metric"
         return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
     claim = _claim(iteration.campaign.hypothesis_id or "", output, metric)
-    reason = repeated(claim, history, iteration.base_commit, config.attempts.same_idea)
+    reason = _repeated(iteration, claim, history)
     # A researcher that chooses families itself leaves out the waiting ones.
     if not reason and not requests.researcher.chooses_families:
         reason = worn_family(claim, families)
@@ -47,9 +64,32 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
         reason = blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
     if reason:
         return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
-    iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, _prose(output)))
-    view(f"{claim.id}: {claim.title}")
-    return StageResult(StageOutcome.COMPLETE)
+    return claim, _prose(output)
+
+
+def _batch_told(batch: Batch) -> str:
+    """What a prompt says of the batch that the idea is for."""
+    told = (
+        f"This idea is number {batch.place} of a batch of {batch.size}. All are measured once, on the"
+        " same base; the best may become a part of the base of the next batch."
+    )
+    if not batch.earlier:
+        return told
+    titles = [f"- {lessons.cut(claim.title, 80)}" for claim in batch.earlier]
+    return "\n".join([f"{told} Already in the batch, so give another:", *titles])
+
+
+def _repeated(iteration: Iteration, claim: Hypothesis, history: Sequence[Lesson]) -> str:
+    """Why the claim may not be tried (again); empty if it may."""
+    batch = iteration.batch
+    if batch is None:
+        return repeated(claim, history, iteration.base_commit, iteration.config.attempts.same_idea)
+    # The best point of a search may be one that was measured.
+    if batch.concludes:
+        return ""
+    if any(same_idea(claim, earlier.title, earlier.changes) for earlier in batch.earlier):
+        return "the batch has this idea already; give another"
+    return repeated(claim, history, iteration.base_commit, iteration.config.attempts.same_idea)
 
 
 def _claim(hypothesis_id: str, output: HypothesisOutput, metric: Metric) -> Hypothesis:
@@ -62,7 +102,7 @@ def _claim(hypothesis_id: str, output: HypothesisOutput, metric: Metric) -> Hypo
         title=output.title,
         metric=output.metric or metric.primary,
         direction=output.direction or metric.direction,
-        success_delta=output.success_delta or metric.success_delta,
+        success_delta=output.success_delta or metric.difference,
         success=output.success,
         risk_bounds=output.risk_bounds,
         mechanism=output.mechanism,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from autolab.lab.schemas.experiment import (
 )
 from autolab.lab.schemas.record import Record
 from autolab.loop.stages import StageOutcome
+from autolab.researchers.base import Batch
 from autolab.text import many_lines, one_line
 from autolab.trials import calibration
 from autolab.trials.confirmation import recorded_confirmation
@@ -63,6 +64,10 @@ class Iteration:
     campaign: Campaign
     log: str | None
     """The commit that holds the iteration's files as of the newest transition; None before there is one."""
+    arm: str | None = None
+    """Of a batch: the idea that this is about. Its documents, its candidate and its worktree are its own."""
+    batch: Batch | None = None
+    """Of a batch: what is asked for by the request for this idea."""
 
     @classmethod
     def read(cls, lab: Lab, config: Config) -> Iteration:
@@ -79,7 +84,17 @@ class Iteration:
 
     @property
     def paths(self) -> IterationPaths:
-        return self.lab.iteration(self.iteration_id)
+        paths = self.lab.iteration(self.iteration_id)
+        return paths if self.arm is None else paths.of_arm(self.arm)
+
+    def of_idea(self, hypothesis_id: str, arm: str | None, batch: Batch | None = None) -> Iteration:
+        """The iteration as one idea of its batch sees it; `arm` is None before the idea has a title."""
+        campaign = self.campaign.model_copy(update={"hypothesis_id": hypothesis_id, "refinement": 0})
+        return replace(self, campaign=campaign, arm=arm, batch=batch)
+
+    def tried(self, attempt: int, reason: str) -> Iteration:
+        """The iteration at another attempt of its stage, which an earlier one failed for this reason."""
+        return replace(self, state=self.state.model_copy(update={"stage_attempt": attempt, "reason": reason}))
 
     # Events
 
@@ -242,9 +257,10 @@ class Iteration:
     @property
     def slug(self) -> str:
         """The name of the candidate's worktree and branch (`exp/<slug>`). The hypothesis's id makes it unique."""
-        title = re.sub(r"[^a-z0-9]+", "-", self.hypothesis().title.lower()).strip("-")[:40].strip("-")
+        if self.arm is not None:
+            return self.arm
         refinement = f"-r{self.campaign.refinement}" if self.campaign.refinement else ""
-        return f"{self.campaign.hypothesis_id}-{title or 'candidate'}{refinement}"
+        return f"{slug_of(self.campaign.hypothesis_id or '', self.hypothesis().title)}{refinement}"
 
     @property
     def worktree(self) -> Path:
@@ -253,6 +269,9 @@ class Iteration:
     def candidate(self, before: int | None = None) -> str | None:
         """The iteration's newest recorded candidate; with `before`, of the lines below that number."""
         candidates = self.recorded(CandidateRecorded, before=before)
+        # The ideas of a batch share its lines.
+        if self.arm is not None:
+            candidates = [candidate for candidate in candidates if candidate.slug == self.arm]
         return candidates[-1].commit if candidates else None
 
     def record_candidate(self, commit: str, via: str) -> None:
@@ -263,6 +282,12 @@ class Iteration:
         if self.candidate() != commit:
             candidate = CandidateRecorded(commit=commit, base=self.base_commit, slug=self.slug, via=via)
             events.append(self.lab.ledger, candidate)
+
+
+def slug_of(hypothesis_id: str, title: str) -> str:
+    """The hypothesis's id with as much of its title as a branch and a folder take."""
+    words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
+    return f"{hypothesis_id}-{words or 'candidate'}"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from autolab.lab.schemas.campaign import Claims
 from autolab.lab.schemas.config import SEED, Budget, Config
 from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, read
 from autolab.lab.schemas.experiment import Manifest
-from autolab.lab.schemas.outcomes import RunKind
+from autolab.lab.schemas.outcomes import Gear, RunKind
 from autolab.loop import design, review
 from autolab.loop.deadline import Deadline
 from autolab.loop.document import queue_failed_run
@@ -38,22 +38,22 @@ from autolab.trials.run_record import RunObserver, RunRecord, RunSpec, count_tri
 from autolab.verifiers import suspicion
 
 
-def run(iteration: Iteration, view: View, stop: Callable[[], bool], deadline: Deadline) -> StageResult | None:
+def run(launch: LaunchStep) -> StageResult | None:
     """Measure what the gate lets pass; None if the user asked to stop before the run was judged."""
+    iteration, view = launch.iteration, launch.view
     forbidden = review.gate(iteration)
     if forbidden:
         return StageResult(StageOutcome.SEND_BACK, f"launch is forbidden: {forbidden}")
     design.fix_bound(iteration)
     caps = iteration.config.budget
-    trials_left = _trials_left(iteration, RunKind.SEARCH)
+    trials_left = trials_left_for(iteration, RunKind.SEARCH)
     # Only its size is needed here, which does not depend on the seeds.
     plan = plan_design(iteration.design(), iteration.config, iteration.hypothesis(), b"", "", "")
     cap = budget.spent_within(caps, iteration.campaign)
     if not cap and plan_within(plan, trials_left) is None:
-        cap = _too_few(caps, len(planned_cells(plan)), trials_left)
+        cap = too_few(caps, len(planned_cells(plan)), trials_left)
     if cap:
         return StageResult(StageOutcome.STOP, f"budget: {cap}")
-    launch = _Launch(iteration, view, stop, deadline)
     search = launch.measure(launch.run_spec(trials_left))
     manifest = search.manifest
     if search.ending is not measurement.Ending.DONE:
@@ -69,8 +69,8 @@ def run(iteration: Iteration, view: View, stop: Callable[[], bool], deadline: De
 
 
 @dataclass(frozen=True)
-class _Launch:
-    """The runs of one step at this stage: a search, and its confirmation."""
+class LaunchStep:
+    """The runs of one step at this stage: a search with its confirmation, a batch, or a claim."""
 
     iteration: Iteration
     view: View
@@ -80,14 +80,14 @@ class _Launch:
     def confirm(self, search: Manifest, plan: Plan, variant: str) -> StageResult | None:
         """Measure a supported variant again on fresh seeds. The claim counts in the campaign whatever comes of it."""
         iteration, config = self.iteration, self.iteration.config
-        trials_left = _trials_left(iteration, RunKind.CONFIRM)
+        trials_left = trials_left_for(iteration, RunKind.CONFIRM)
         pairs = confirmation_pairs(plan, config)
         confirmation = self._confirmation_plan(plan, variant, pairs, trials_left)
         # Luck may have made the search short: as many pairs again may decide nothing.
         searched_pairs = max(comparison.pairs or 0 for comparison in search.comparisons)
         if confirmation is None or len(confirmation.seeds) < min(2 * searched_pairs, pairs):
             self.view(f"{variant} is supported, and not confirmed: the budget ends here")
-            cap = _too_few(config.budget, 2 * pairs, trials_left)
+            cap = too_few(config.budget, 2 * pairs, trials_left)
             return StageResult(StageOutcome.STOP, f"budget: {cap}", _counts(iteration))
         self.view(
             f"{variant} is supported: measured again on fresh seeds, beside a fresh baseline, over at most"
@@ -140,7 +140,9 @@ class _Launch:
         """The stage's result after a run has ended; None if it was paused. The next stage reads the run `run_id`."""
         iteration = self.iteration
         iteration.restore(self.view)
-        self._write_script()
+        # A batch has several candidates, each on a branch of its own.
+        if iteration.campaign.gear is not Gear.SCREEN:
+            self._write_script()
         if run.manifest is not None and run.manifest.status == "failed":
             queue_failed_run(iteration, run.manifest)
         counts = _counts(iteration)
@@ -208,7 +210,7 @@ class _Launch:
         )
 
 
-def _trials_left(iteration: Iteration, kind: RunKind) -> int | None:
+def trials_left_for(iteration: Iteration, kind: RunKind) -> int | None:
     """Trials that the budget allows the run of this kind, counted from its first on; None: it caps none.
 
     The same at each look at the run, also after a crash: the plan is made anew then, and must be the one that began.
@@ -246,7 +248,9 @@ def _trials_left_by_caps(iteration: Iteration) -> int | None:
     """Trials that the budget allows beyond those that the campaign has counted; None: it caps none."""
     config, campaign, calibration = iteration.config, iteration.campaign, iteration.calibration()
     trial_seconds = calibration.seconds if calibration else None
-    trials_left = budget.trials_left(config.budget, campaign, config.train.gpus, trial_seconds)
+    # Time goes by between two looks at a run; and below 0 the trials of this run still have to be added.
+    caps = config.budget.model_copy(update={"wall_hours": None, "trials": None})
+    trials_left = budget.trials_left(caps, campaign, config.train.gpus, trial_seconds)
     if config.budget.trials is None:
         return trials_left
     uncounted = config.budget.trials - campaign.trials
@@ -255,7 +259,7 @@ def _trials_left_by_caps(iteration: Iteration) -> int | None:
     return min(trials_left, uncounted)
 
 
-def _too_few(caps: Budget, needed: int, left: int | None) -> str:
+def too_few(caps: Budget, needed: int, left: int | None) -> str:
     """Which caps leave too few trials for a run that needs `needed`."""
     names = []
     if caps.trials:

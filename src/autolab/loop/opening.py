@@ -47,13 +47,17 @@ def base_of(lab: Lab, config: Config, campaign: Campaign, tell: Callable[[str], 
     return base, home
 
 
-def open_iteration(lab: Lab, config: Config, entry: Entry, base: str, home: str) -> str:
+def open_iteration(
+    lab: Lab, config: Config, entry: Entry, base: str, home: str, campaign: Campaign | None = None
+) -> str:
     """Begin an iteration in one transition and return its id.
 
-    `base` is the commit that candidates branch from now, `home` the newest commit of the lab's branch. LabError: an
-    iteration is under way, or the entry brings too little or a commit that may not enter.
+    `base` is the commit that candidates branch from now, `home` the newest commit of the lab's branch; `campaign` is
+    the lab's with what the iteration changes in it. LabError: an iteration is under way, or the entry brings too little
+    or a commit that may not enter.
     """
-    state, campaign = lab.load()
+    state, present = lab.load()
+    campaign = campaign or present
     if state.iteration_id is not None:
         raise LabError(f"{state.iteration_id} is under way, at {state.stage}: an iteration begins when it is over")
     _require_documents(entry)
@@ -76,6 +80,7 @@ def open_iteration(lab: Lab, config: Config, entry: Entry, base: str, home: str)
         "iteration_offset": lab.ledger.head.size,
         "base_commit": base,
         "home_commit": home,
+        "gear": entry.gear,
     }
     campaign = campaign.model_copy(update=changes)
     iteration_id = _fresh_id(lab, hypothesis_id)

@@ -161,9 +161,10 @@ def refuse_unseen_success(config: Config) -> None:
     """RecordError: the smallest difference worth having does not show in what trainings print."""
     metric, quantum = config.metric, config.quantum
     # A step of 0.1 need not be the nearest number to a difference that was computed.
-    if quantum is not None and metric.success_delta < quantum * (1 - 1e-9):
+    wanted = metric.success_delta
+    if quantum is not None and wanted is not None and wanted < quantum * (1 - 1e-9):
         raise RecordError(
-            f"{CONFIG}: metric.success_delta: {metric.success_delta:g} is below metric.quantum {quantum:g}, the"
+            f"{CONFIG}: metric.success_delta: {wanted:g} is below metric.quantum {quantum:g}, the"
             f" step in which {metric.primary} is printed: have the training print more decimals and set the quantum to"
             " that, or raise success_delta"
         )

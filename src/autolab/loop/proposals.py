@@ -43,6 +43,7 @@ from autolab.loop.stages import StageOutcome
 from autolab.stats.plan import plan_design
 from autolab.text import many_lines, one_line
 from autolab.trials import champion, containment
+from autolab.trials.calibration import current_calibration, with_difference
 
 __all__ = ["Proposal", "ProposalRequest", "ProposalStatus", "proposals", "propose"]
 
@@ -97,7 +98,7 @@ def propose(lab: Lab, request: ProposalRequest) -> Proposal:
     of containment.
     """
     request = _readable(request)
-    config = lab.config()
+    config = with_difference(lab.config(), current_calibration(lab))
     containment.settle(config, lab.store, note=False, author=AUTHOR)
     with one_writer(lab):
         base = _base(lab, config)
@@ -266,7 +267,7 @@ def _moved(lab: Lab, proposal: StoredProposal, base: str) -> StoredProposal:
 def _entry(config: Config, proposal: StoredProposal) -> Entry:
     """The lab's usual experiment: the base and one variant, under the rule of the configuration."""
     metric = config.metric
-    success = proposal.claim or f"{metric.primary} improves by at least {metric.success_delta:g}"
+    success = proposal.claim or f"{metric.primary} improves by at least {metric.difference:g}"
     mechanism = proposal.mechanism or proposal.claim or proposal.title
     if proposal.expected_gain is not None:
         mechanism += f"\n\nThe proposer expects a gain of {proposal.expected_gain:g}: their word, no measurement."
@@ -277,7 +278,7 @@ def _entry(config: Config, proposal: StoredProposal) -> Entry:
         metric=metric.primary,
         direction=metric.direction,
         # The lab's, whatever the proposer expects: a smaller one would be easier to meet.
-        success_delta=metric.success_delta,
+        success_delta=metric.difference,
         success=success,
         risk_bounds=(),
         mechanism=mechanism,
@@ -294,7 +295,7 @@ def _entry(config: Config, proposal: StoredProposal) -> Entry:
         metrics=DesignMetrics(
             primary=metric.primary,
             secondary=metric.report,
-            success_delta=metric.success_delta,
+            success_delta=metric.difference,
             direction=metric.direction,
         ),
         baselines=(Arm(name="baseline"),),

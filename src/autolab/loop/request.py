@@ -285,15 +285,17 @@ def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:
 def _snapshot(iteration: Iteration) -> LabSnapshot:
     config, campaign, lessons = iteration.config, iteration.campaign, iteration.lessons()
     families = avoided(tired(lessons, campaign, config))
-    seed = researcher_seed(iteration.lab.secret)
+    seed, calibration = researcher_seed(iteration.lab.secret), iteration.calibration()
+    deviation = calibration.difference_deviation if calibration else None
     is_from_loop = campaign.loop is not None and bool(campaign.loop.goal)
     return LabSnapshot(
         config=config,
         goal=Goal(iteration.goal, is_from_loop, iteration.target),
-        history=History(lessons=lessons, avoided_families=families, seed=seed),
+        history=History(lessons=lessons, avoided_families=families, seed=seed, deviation=deviation),
         documents=_documents(iteration),
         code=_code(iteration),
         trouble=iteration.state.reason,
+        batch=iteration.batch,
     )
 
 

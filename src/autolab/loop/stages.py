@@ -37,7 +37,7 @@ class StageOutcome(StrEnum):
     SUSPEND = "suspend"
     """A budget is spent: the lab stops where it is, and the stage is still to be done."""
     SET_ASIDE = "set_aside"
-    """A proposal's candidate failed a gate: the iteration is over without a decision, and nobody here fixes it."""
+    """The iteration is over without a decision: a proposal or a claim failed a gate, or a batch has no idea."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ TABLE: dict[Stage, StageSpec] = {
 }
 """The stages in which something is done. At HUMAN_REVIEW and STOP the lab waits."""
 
-_JUDGES_CANDIDATE = (Stage.IMPLEMENTATION, Stage.IMPLEMENTATION_REVIEW, Stage.LAUNCH)
+_MAY_BE_SET_ASIDE = (Stage.HYPOTHESIS, Stage.IMPLEMENTATION, Stage.IMPLEMENTATION_REVIEW, Stage.LAUNCH)
 _DECIDED = {
     StageOutcome.REFINE: Stage.DESIGN,
     StageOutcome.NEW_HYPOTHESIS: Stage.HYPOTHESIS,
@@ -79,7 +79,7 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
 
     A retry counts an attempt and a way back counts a bounce; past their limits the lab waits for a user. The reason of
     a failure stays in the state until a stage completes, so that `status` shows it. An iteration ends by a decision, or
-    because its proposal is set aside; one that is stopped elsewhere goes on where it was.
+    because it is set aside; one that is stopped elsewhere goes on where it was.
     """
     spec = TABLE.get(state.stage)
     if spec is None:
@@ -106,7 +106,7 @@ def advance(state: State, outcome: StageOutcome, reason: str = "") -> State:
         if outcome is not StageOutcome.STOP:
             reason = ""
         return _end(state, _DECIDED[outcome], reason)
-    if outcome is StageOutcome.SET_ASIDE and state.stage in _JUDGES_CANDIDATE:
+    if outcome is StageOutcome.SET_ASIDE and state.stage in _MAY_BE_SET_ASIDE:
         return _end(state, Stage.HYPOTHESIS, "")
     raise ValueError(f"no way from {state.stage} by {outcome}")
 

@@ -84,9 +84,10 @@ class MeasuredRun:
         return [pair.gain for pair in self.pairs(comparison)]
 
 
-def read_run(folder: Path, manifest: Manifest, design: Design, hypothesis: Hypothesis) -> MeasuredRun:
+def read_run(folder: Path, manifest: Manifest, design: Design | None, hypothesis: Hypothesis | None) -> MeasuredRun:
     """Judge a run again from its manifest, and read its trainings' curves from the iteration's `folder`.
 
+    A screen has neither design nor hypothesis of its own.
     RecordError: the run has not ended, its files are not here yet, or its comparisons do not follow from its trials.
     """
     sync = manifest.sync.artifact_sync_to_local.status

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autolab.errors import ResearcherError
+from autolab.lab.schemas.config import Config
 from autolab.researchers.base import Answer, ResearcherDefaults, Task
 
 NEEDED = ("name", "works_in_folder", "perform")
@@ -28,6 +29,10 @@ class OwnResearcher(ResearcherDefaults):
         self.notes = getattr(own, "notes", self.notes)
         self.chooses_families = getattr(own, "chooses_families", self.chooses_families)
         self.names_author = getattr(own, "names_author", self.names_author)
+
+    def concludes(self, config: Config) -> bool:
+        own = getattr(self._own, "concludes", None)
+        return super().concludes(config) if own is None else bool(own(config))
 
     def perform(self, task: Task) -> Answer:
         # Not checked here: the engine checks every answer in the same way, whoever gave it.

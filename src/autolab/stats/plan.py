@@ -73,6 +73,7 @@ class Plan:
     `bound` is the worst score that counts: a score beyond it, or of a diverged training, counts as the bound.
     With `alternate` every second pair begins with the variants, so that no arm is always the first. With `drop_failed`
     a failed trial of a variant ends that variant alone; without it, the run.
+    With `arm_seeds` it is a screen (`stats/screening.py`): a variant is measured at the first so many seeds at most.
     """
 
     arms: tuple[PlannedArm, ...]
@@ -88,6 +89,12 @@ class Plan:
     bound: float | None = None
     alternate: bool = False
     drop_failed: bool = False
+    arm_seeds: int | None = None
+
+    @property
+    def has_common_baseline(self) -> bool:
+        """Whether each variant of a screen is compared with the baseline's mean over more seeds than its own."""
+        return self.arm_seeds is not None and self.arm_seeds < len(self.seeds)
 
     @property
     def baseline(self) -> PlannedArm:
@@ -118,12 +125,20 @@ def plan_design(
     return _plan_of(design, hypothesis, seeds, rule, config.metric, config.evaluate is None)
 
 
-def recorded_plan(manifest: Manifest, design: Design, hypothesis: Hypothesis | None, metric: Metric | None) -> Plan:
+def recorded_plan(
+    manifest: Manifest, design: Design | None, hypothesis: Hypothesis | None, metric: Metric | None
+) -> Plan:
     """The plan of an existing run, from its documents: seeds and rule as the manifest has them.
 
+    A screen has no design of its own: its manifest alone says what it was, and the other documents are not read.
     The seed of a cell that never ran is not in a manifest; -1 stands for it. RecordError: as of `plan_design`; the
-    manifest names no rule, or another metric, success_delta or bound than the design.
+    manifest names no rule, or another metric, success_delta or bound than the design; a run that needs a design has
+    none.
     """
+    if manifest.kind is RunKind.SCREEN:
+        return recorded_screen_plan(manifest)
+    if design is None:
+        raise RecordError(f"design.yaml: missing; {manifest.run_id} cannot be judged without it")
     if manifest.metric not in (None, design.metrics.primary):
         raise RecordError(
             f"run_manifest.json: metric: {manifest.metric!r}, but design.yaml has {design.metrics.primary!r}"
@@ -152,6 +167,17 @@ def recorded_plan(manifest: Manifest, design: Design, hypothesis: Hypothesis | N
     if not manifest.arms:  # an older manifest: the design alone names them
         return plan
     return replace(plan, arms=_arms_of(manifest))
+
+
+def recorded_screen_plan(manifest: Manifest) -> Plan:
+    """The plan of an existing screen. -1 stands for the seed of a rung that no trial reached.
+
+    RecordError: the manifest does not say what was screened.
+    """
+    plan = _question_of(manifest)
+    if plan is None or manifest.arm_seeds is None:
+        raise RecordError("run_manifest.json: arms, metric, direction or arm_seeds: missing; it does not say a screen")
+    return replace(plan, rule=None, fixed=False, arm_seeds=manifest.arm_seeds)
 
 
 def _drawn(manifest: Manifest, count: int) -> tuple[int, ...]:
@@ -196,7 +222,7 @@ def calibration_plan(config: Config, seeds: tuple[int, ...]) -> Plan:
         seeds=seeds,
         metric=config.metric.primary,
         direction=config.metric.direction,
-        delta=config.metric.success_delta,
+        delta=config.metric.success_delta or 0.0,  # nothing is compared
         rule=None,
         fixed=True,
         self_reported=config.evaluate is None,
@@ -211,7 +237,7 @@ def manual_plan(config: Config, name: str, settings: dict[str, JsonValue], seeds
         seeds=seeds,
         metric=config.metric.primary,
         direction=config.metric.direction,
-        delta=config.metric.success_delta,
+        delta=config.metric.success_delta or 0.0,  # nothing is compared
         rule=None,
         fixed=True,
         self_reported=config.evaluate is None,
@@ -341,10 +367,17 @@ def _direction(design: Design, hypothesis: Hypothesis | None, metric: Metric | N
 
 
 def planned_cells(plan: Plan) -> list[Cell]:
-    """Every cell, pair by pair in seed order and baselines first, so that the read prefix grows."""
+    """Every cell, pair by pair in seed order and baselines first, so that the read prefix grows.
+
+    Of a screen these are the most that it may need; a batch without a variant needs none.
+    """
     cells = []
+    if plan.arm_seeds is not None and not plan.variants:
+        return []
     for index, seed in enumerate(plan.seeds):
         arms = plan.arms
+        if plan.arm_seeds is not None and index >= plan.arm_seeds:
+            arms = (plan.baseline,)
         if plan.alternate and index % 2:
             arms = arms[::-1]
         cells += [Cell(arm.name, index, seed) for arm in arms]

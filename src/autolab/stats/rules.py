@@ -471,6 +471,22 @@ def pairs_wanted(effect: float, rule: StoppingRule, most: int = 400) -> int | No
     return None
 
 
+def fewest_pairs(alpha: float, rule: StoppingRule) -> int:
+    """The fewest pairs of one variant at which `rule` can keep at this error, however clear they are.
+
+    Sequential: as the differences draw together, E+ rises to a limit that the number of pairs alone sets; this is the
+    first number whose limit reaches 1 / `alpha`. Fixed: all pairs of a confirmation, since it looks once. sprt: one.
+    """
+    if rule.rule == "fixed":
+        return rule.confirm_pairs
+    if rule.rule == "sprt":
+        return 1
+    n = FIRST
+    while _critical(n, alpha) is None:
+        n += 1
+    return n
+
+
 def likely_pairs(differences: Sequence[float], question: Question) -> int | None:
     """Pairs in all at which the sequential rule decides if those to come have the mean and deviation of these.
 
@@ -556,3 +572,11 @@ def claim_alpha(fdr: float, claim: int, kept: int) -> float:
     """
     weight = 0.07720838 * math.log(max(claim, 2)) / (claim * math.exp(math.sqrt(math.log(claim))))
     return fdr * weight * (kept + 1)
+
+
+def claim_alpha_of(number: int, alpha: float) -> float:
+    """The error of the claim of this number (from 1) in a protocol whose first one has `alpha`: 2 alpha / (k (k + 1)).
+
+    However many claims there are, the chance that any of them is false is at most the sum of these, twice `alpha`.
+    """
+    return 2 * alpha / (number * (number + 1))

@@ -52,7 +52,7 @@ class Scale:
         """That of an existing run. RecordError: its manifest lacks metric or direction."""
         if manifest.metric is None or manifest.direction is None:
             raise RecordError("run_manifest.json: metric or direction: missing; the run's trials cannot be read")
-        bound = manifest.rule.bound if manifest.rule else None
+        bound = manifest.rule.bound if manifest.rule else manifest.bound
         return cls(manifest.metric, manifest.direction, manifest.self_reported, bound)
 
     def printed(self, trial: Trial) -> float | None:

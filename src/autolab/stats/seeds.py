@@ -16,7 +16,11 @@ RESEARCHER = b"researcher"
 
 
 def search_seeds(secret: bytes, protocol: str, base_tree: str, count: int) -> tuple[int, ...]:
-    """The first `count` seeds of a base: the same for every candidate on it, so that baseline trials run once."""
+    """The first `count` seeds of a base: the same for every candidate on it, so that baseline trials run once.
+
+    A screen takes those of the champion's tree, whatever its ideas branch from: a step of one batch is the baseline
+    of the next, measured already.
+    """
     return _seeds(secret, (SEARCH, protocol, base_tree), count)
 
 

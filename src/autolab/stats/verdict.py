@@ -14,7 +14,7 @@ from typing import Literal
 from autolab.lab.schemas.config import StoppingRule
 from autolab.lab.schemas.experiment import Assessment, Comparison, CutTrials, Interval, Trial
 from autolab.lab.schemas.outcomes import TrialOutcome, Verdict
-from autolab.stats import rules
+from autolab.stats import rules, screening
 from autolab.stats.criteria import Level, criteria_levels, criteria_verdict
 from autolab.stats.plan import Cell, CellKey, Plan, planned_cells
 from autolab.stats.scores import aggregate, gain, quantum
@@ -31,7 +31,7 @@ class Judgement:
     """What the trials say so far. Verdict and comparisons exist only for a completed run.
 
     `reason` names the failed trial, the criterion, or in one word why the evidence is inconclusive:
-    no_change, deterministic, budget, futile, failed. It is empty where the comparison alone gave the verdict.
+    no_change, deterministic, budget, futile, failed, screened. It is empty where the comparison alone gave the verdict.
     `lead` is the variant that the verdict rests on.
     """
 
@@ -64,14 +64,19 @@ def trials_read(plan: Plan, trials: Iterable[Trial]) -> list[Trial]:
     """The trials that a judgement reads, in the order of `planned_cells`; a failed one is the last.
 
     A variant's trials after the rule has decided on it are left out, however many finished; so tables made of
-    these are the same after a crash as without one.
+    these are the same after a crash as without one. Of a screen, trials of its complete rungs, failed ones too.
     """
+    if plan.arm_seeds is not None:
+        return screening.screened(plan, trials).read
     by_cell = settled(trials)
     return _read(plan, by_cell, _needed(plan, _rulings(plan, by_cell)))
 
 
 def cells_wanted(plan: Plan, trials: Iterable[Trial]) -> list[Cell]:
     """The cells, in order, that a verdict may still need and that have no settled trial."""
+    if plan.arm_seeds is not None:
+        measured_cells = screening.settled_in_screen(trials)
+        return [cell for cell in screening.screened(plan, trials).needed if cell.key not in measured_cells]
     by_cell = settled(trials)
     needed = _needed(plan, _rulings(plan, by_cell))
     return [cell for cell in needed if cell.key not in by_cell]
@@ -106,7 +111,10 @@ def judge(plan: Plan, trials: Sequence[Trial]) -> Judgement:
     """Rule on every variant from its longest completed prefix of pairs; fail on the first failed trial in order.
 
     A failure is named only once every cell before it is settled, so that it is the same whoever finished first.
+    A screen is judged rung by rung (`stats/screening.py`), and supports nothing.
     """
+    if plan.arm_seeds is not None:
+        return _screen_judgement(plan, screening.screened(plan, trials))
     by_cell = settled(trials)
     rulings = _rulings(plan, by_cell)
     needed = _needed(plan, rulings)
@@ -120,6 +128,22 @@ def judge(plan: Plan, trials: Sequence[Trial]) -> Judgement:
     if not rulings:  # a plan without a rule measures, and compares nothing
         return Judgement("completed", "", rulings)
     return _verdict(plan, rulings, read)
+
+
+def _screen_judgement(plan: Plan, state: screening.Screened) -> Judgement:
+    if state.failure:
+        return Judgement("failed", state.failure, {})
+    if not state.is_over:
+        return Judgement("running", f"{len(state.read)} of {len(state.needed)} trials of the batch", {})
+    comparisons = screening.screen_comparisons(plan, state)
+    return Judgement(
+        status="completed",
+        reason=screening.SCREENED,
+        rulings={},
+        comparisons=comparisons,
+        verdict=Verdict.INCONCLUSIVE,
+        lead=screening.screen_lead(comparisons),
+    )
 
 
 def _rulings(plan: Plan, by_cell: dict[CellKey, Trial]) -> dict[str, rules.Ruling]:

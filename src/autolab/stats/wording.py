@@ -30,6 +30,10 @@ MEANINGS: dict[str, str] = {
     " {delta}.",
     "no_change": "The variant scored exactly as the baseline in every pair, so the change has no measured effect.",
     "deterministic": "The seed has no effect on this training, so more seeds prove nothing{instead}.",
+    "screened": "The gain in {metric} was measured at few seeds, to choose what to build upon. Nothing is claimed.",
+    "provisional": "The screened gain in {metric} looked worth building upon. It is not claimed before a claim has"
+    " measured the sum of such steps on fresh seeds.",
+    "dropped": "The idea was tried beside others, and nothing builds upon it. Whether it helps is not known.",
     "kept": "The gain was measured again on fresh seeds{holdout}. Later iterations build on this variant.",
     "alone": "The lab has no holdout, so the gain is claimed on this evaluation set alone. Other data may not show it.",
     "retracted": "The gain of the search was not repeated on {where}, so it is not claimed and nothing builds on it.",

@@ -7,9 +7,11 @@
     cost                 seconds and memory of a trial, and the pairs that a gain of success_delta will take
     bound                the score of a constant prediction: by default the worst score that counts
 
-A calibration is used for planning, never for a verdict: a deviation from a handful of seeds is far too rough. An
-experiment that could not resolve success_delta is refused before a researcher is asked, with what to change. The seeds
-are the first search seeds of the base, so the first experiment reuses these trials as its baseline.
+A calibration is used for planning, never for a verdict: a deviation from a handful of seeds is far too rough. A lab
+is refused before a researcher is asked, with what to change, only if it could not resolve success_delta even if its
+noise were the least that these seeds do not rule out. Otherwise the calibration says which gains can be found. If
+config.yaml names no success_delta, it is taken from the noise and the budget, once for a protocol. The seeds are the
+first search seeds of the base, so the first experiment reuses these trials as its baseline.
 
 A calibration holds for one protocol: evaluator, data, metric and environment by hash.
 """
@@ -26,7 +28,7 @@ from autolab.lab import budget, crash_points, time_limits
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
 from autolab.lab.schemas.campaign import Campaign
-from autolab.lab.schemas.config import Config, Direction, Train
+from autolab.lab.schemas.config import Config, Direction
 from autolab.lab.schemas.events import RunEnded, Transition, read
 from autolab.lab.schemas.experiment import Calibration, Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
@@ -35,13 +37,15 @@ from autolab.stats import rules, scores
 from autolab.stats.finite import is_finite
 from autolab.stats.plan import AGAIN, ALTERED, Plan, calibration_plan, planned_cells
 from autolab.stats.seeds import search_seeds
-from autolab.trials import measurement
+from autolab.trials import measurement, resolution
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.lab_inputs import code_commits, inputs_of, record_of, source_of
 from autolab.trials.progress import View
 from autolab.trials.run_record import RunObserver, RunSpec, count_trials, lines_of
 from autolab.trials.seed_ways import BY_VARIABLE, ways_in_words
 
+LEAST_SHARED = 3
+"""Seeds that two arms have to share before they say anything of their correlation."""
 FOLDER = "calibration"
 """Under experiments/, where an iteration's id would stand."""
 
@@ -83,7 +87,7 @@ def calibrate(lab: Lab, config: Config, base: str, tell: View, stop: Callable[[]
     counts = count_trials(new_lines, RunKind.CALIBRATE, counted_at, campaign, config.train.gpus)
     campaign = campaign.model_copy(update=counts)
     constant = _constant_score(lab, config, base, measured.manifest)
-    calibration = assess(config, measured.manifest, campaign.trials, constant)
+    calibration = assess(config, measured.manifest, campaign.trials, constant, current_calibration(lab))
     lab.transition(state, campaign, why="calibrated", calibration=calibration, log=lab.last_log())
     crash_points.point("calibrate.after_record")
     return _show(lab, calibration, tell)
@@ -155,9 +159,15 @@ def _spec(lab: Lab, config: Config, base: str) -> RunSpec:
     return RunSpec(RunKind.CALIBRATE, plan, config.train.command, code_commits(base, base))
 
 
-def assess(config: Config, manifest: Manifest, spent: int, constant: float | None = None) -> Calibration:
+def assess(
+    config: Config,
+    manifest: Manifest,
+    spent: int,
+    constant: float | None = None,
+    before: Calibration | None = None,
+) -> Calibration:
     """The calibration that follows from a calibration run. `spent`: trials of the campaign so far. `constant`: the
-    score of a constant prediction, if it is known.
+    score of a constant prediction, if it is known. `before`: the calibration that this one replaces.
 
     LabError: a trial of the baseline did not measure the metric.
     """
@@ -171,13 +181,24 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
     altered = _compare(base_scores, altered_scores, deviation, direction)
     # Two equal scores may hide a difference of one row, or one that is rounded away.
     difference_deviation = max(altered.difference_deviation, quantum, _rounding(config))
+    protocol = manifest.protocol or ""
+    success_delta = config.metric.success_delta
+    derived = success_delta is None
+    if derived:
+        success_delta = _kept_difference(before, protocol)
+    if success_delta is None:
+        left = resolution.trials_left(config, spent)
+        pairs = resolution.planned_pairs(config, left)
+        step = max(quantum, config.quantum or 0.0)
+        success_delta = resolution.findable_gain(config, difference_deviation, step, pairs)
     calibration = Calibration(
-        protocol=manifest.protocol or "",
+        protocol=protocol,
         commit=manifest.git.base_commit or "",
         run_id=manifest.run_id,
         at=files.utc_now(),
         metric=config.metric.primary,
-        success_delta=config.metric.success_delta,
+        success_delta=success_delta,
+        derived=derived,
         seeds=len(base),
         mean=mean,
         deviation=deviation,
@@ -194,8 +215,8 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
         difference_deviation=difference_deviation,
         worst=scores.worst(base_scores, direction),
         constant=constant,
-        pairs=_pairs(config, difference_deviation),
-        max_pairs=config.test.max_pairs,
+        pairs=_pairs(config, success_delta, difference_deviation),
+        max_pairs=resolution.deciding_rule(config).max_pairs,
     )
     update = {
         "advice": tuple(_advice(calibration, config)),
@@ -203,6 +224,46 @@ def assess(config: Config, manifest: Manifest, spent: int, constant: float | Non
         "bound": scores.default_bound(calibration, direction),
     }
     return calibration.model_copy(update=update)
+
+
+def _kept_difference(before: Calibration | None, protocol: str) -> float | None:
+    """The difference that an earlier calibration of this protocol took; None if there is none."""
+    # It must not move with the noise, or with what is left of the budget.
+    if before is None or before.protocol != protocol or not before.derived:
+        return None
+    return before.success_delta
+
+
+def with_correlation(
+    calibration: Calibration, config: Config, baseline_scores: Sequence[float], variant_scores: Sequence[float]
+) -> Calibration:
+    """The calibration with what an idea shows of arms that share seeds: correlation and deviation of a difference.
+
+    The scores are of the baseline and of one variant at the same seeds, in the same order. Fewer than three pairs say
+    nothing: the calibration as it is. ValueError: not as many scores of the one as of the other.
+    """
+    if len(baseline_scores) != len(variant_scores):
+        raise ValueError(f"{len(baseline_scores)} scores of the baseline, {len(variant_scores)} of the variant")
+    if len(baseline_scores) < LEAST_SHARED:
+        return calibration
+    together = _compare(baseline_scores, variant_scores, calibration.deviation, config.metric.direction)
+    deviation = max(together.difference_deviation, calibration.quantum, _rounding(config))
+    measured = calibration.model_copy(
+        update={
+            "correlation": together.correlation,
+            "difference_deviation": deviation,
+            "pairs": _pairs(config, calibration.success_delta, deviation),
+        }
+    )
+    return measured.model_copy(update={"advice": tuple(_advice(measured, config))})
+
+
+def with_difference(config: Config, calibration: Calibration | None) -> Config:
+    """The configuration with the difference that the calibration took, if it names none itself."""
+    if config.metric.success_delta is not None or calibration is None or not calibration.derived:
+        return config
+    metric = config.metric.model_copy(update={"success_delta": calibration.success_delta})
+    return config.model_copy(update={"metric": metric})
 
 
 def _trials(manifest: Manifest, arm: str) -> list[Trial]:
@@ -250,12 +311,15 @@ def _rounding(config: Config) -> float:
     return 0.0 if config.quantum is None else config.quantum / 6**0.5
 
 
-def _pairs(config: Config, deviation: float) -> int | None:
+def _pairs(config: Config, success_delta: float | None, deviation: float) -> int | None:
     """Pairs that a gain of success_delta will take; if nothing varies, the fewest that a rule decides on."""
+    rule = resolution.deciding_rule(config)
+    if success_delta is None:
+        return None
     # A deterministic lab: there is no noise to divide by.
     if deviation == 0:
-        return min(rules.FIRST, config.test.max_pairs)
-    return rules.pairs_wanted(config.metric.success_delta / deviation, config.test)
+        return min(rules.FIRST, rule.max_pairs)
+    return rules.pairs_wanted(success_delta / deviation, rule)
 
 
 def _advice(calibration: Calibration, config: Config) -> list[str]:
@@ -276,8 +340,6 @@ def _advice(calibration: Calibration, config: Config) -> list[str]:
             f"test.deviation: {declared:g} is declared, {calibration.difference_deviation:.3g} was measured over"
             f" {calibration.seeds} seeds: with too small a value the test exceeds its error rate alpha; raise it"
         )
-    if calibration.correlation is None and not config.calibrate.altered:
-        advice.append("the correlation of arms that share a seed is unknown: name settings in calibrate.altered")
     return advice
 
 
@@ -310,40 +372,96 @@ def _refusal(calibration: Calibration, config: Config, spent: int) -> str:
             f"a trial of the baseline takes {minutes:.2g} minutes, run_time_minutes asks for {shortest:g} to"
             f" {longest:g}: {change}, or another range"
         )
-    if calibration.pairs is None or calibration.pairs > calibration.max_pairs:
-        return _too_noisy(calibration, config)
-    # Two arms, in the search and again in the confirmation.
-    trials = 4 * calibration.pairs
-    if config.budget.trials is not None and trials > config.budget.trials - spent:
+    if calibration.success_delta is None:
+        return _underivable(calibration, config, spent)
+    return _unresolvable(calibration, calibration.success_delta, config, spent)
+
+
+def _underivable(calibration: Calibration, config: Config, spent: int) -> str:
+    """Why no smallest difference can be taken from the noise and the budget."""
+    if calibration.difference_deviation == 0:
         return (
-            f"a gain of {calibration.success_delta:g} will take about {calibration.pairs} pairs, twice, which are"
-            f" {trials} trials: budget.trials leaves {config.budget.trials - spent}; raise it, or look for a larger"
-            " success_delta"
+            "all seeds gave the same result, so there is no noise to take the smallest difference from: name"
+            " metric.success_delta"
         )
+    rule = resolution.deciding_rule(config)
+    fewest = resolution.fewest_pairs(rule)
+    if fewest is None:
+        key = _most_key(config)
+        return f"{key}: {rule.max_pairs} pairs cannot reach an error of {rule.alpha:.2g}: raise it"
+    return _too_few_trials(f"a {_test_name(config)} takes at least", fewest, config, spent)
+
+
+def _unresolvable(calibration: Calibration, gain: float, config: Config, spent: int) -> str:
+    """Why the gain cannot be resolved even if the noise is the least that it may be; empty if it can."""
+    rule = resolution.deciding_rule(config)
+    possible = resolution.possible_pairs(config, resolution.trials_left(config, spent))
+    least = _least_noise(calibration, config)
+    pairs = _pairs(config, gain, least)
+    if pairs is None or pairs > rule.max_pairs:
+        return _too_noisy(calibration, gain, config, pairs)
+    # A fixed rule looks once, when all of its pairs are there.
+    if rule.rule == "fixed" and config.test.mode == "explore":
+        pairs = rule.max_pairs
+    if pairs > possible:
+        change = ", or look for a larger success_delta"
+        return _too_few_trials(f"a gain of {gain:g} will take at least", pairs, config, spent) + change
     return ""
 
 
-def _too_noisy(calibration: Calibration, config: Config) -> str:
-    noise = calibration.difference_deviation
-    effect = calibration.success_delta / noise
-    resolvable = rules.resolvable_effect(config.test) * noise
+def _least_noise(calibration: Calibration, config: Config) -> float:
+    """The deviation of a pair's difference at the favourable end of what is known of it."""
+    noise = resolution.least_deviation(calibration.difference_deviation, calibration.seeds)
+    if calibration.correlation is None:
+        # Measured as if the arms were independent. The first idea shows what they share.
+        noise *= (1 - resolution.CLOSE_ARMS) ** 0.5
+    return max(noise, calibration.quantum, _rounding(config))
+
+
+def _too_few_trials(needed: str, pairs: int, config: Config, spent: int) -> str:
+    left = resolution.trials_left(config, spent)
+    twice = ", twice" if config.test.mode == "each" else ""
+    trials = resolution.trials_a_pair(config) * pairs
+    return f"{needed} {pairs} pairs{twice}, which are {trials} trials: budget.trials leaves {left}; raise it"
+
+
+def _too_noisy(calibration: Calibration, gain: float, config: Config, pairs: int | None) -> str:
+    noise, least = calibration.difference_deviation, _least_noise(calibration, config)
+    most = calibration.max_pairs
+    key = _most_key(config)
+    resolvable = resolution.findable_gain(config, least, 0.0, most)
+    changes = []
     # Beyond 400 pairs another number of pairs is no way out, and none is named.
-    pairs, more_pairs = "more than 400", ""
-    if calibration.pairs:
-        pairs, more_pairs = f"about {calibration.pairs}", f"max_pairs: {calibration.pairs}, "
+    needed = "more than 400"
+    if pairs:
+        needed = f"at least {pairs}"
+        changes.append(f"{key.removeprefix('test.')}: {pairs}")
+    if resolvable is not None:
+        changes.append(f"success_delta of {resolvable:.2g} or more")
+    changes.append("more evaluation data, a smaller model that affords more pairs, or a steadier proxy metric")
     return (
-        f"{calibration.metric}: a gain of {calibration.success_delta:g} is {effect:.2g} deviations of a pair's"
-        f" difference ({noise:.3g}) and takes {pairs} pairs, test.max_pairs allows {calibration.max_pairs}:"
-        f" {more_pairs}success_delta of {resolvable:.2g} or more, more evaluation data, a smaller model that affords"
-        " more pairs, or a steadier proxy metric"
+        f"{calibration.metric}: a gain of {gain:g} is {gain / noise:.2g} deviations of a pair's difference"
+        f" ({noise:.3g}, at the very least {least:.3g}) and takes {needed} pairs, {key} allows {most}:"
+        f" {', '.join(changes)}"
     )
+
+
+def _most_key(config: Config) -> str:
+    """The key that bounds the pairs of the deciding test."""
+    return "test.confirm_pairs" if config.test.mode == "explore" else "test.max_pairs"
+
+
+def _test_name(config: Config) -> str:
+    return "claim" if config.test.mode == "explore" else "test"
 
 
 def holds(calibration: Calibration | None, config: Config, protocol: str) -> bool:
     """Whether a calibration is of this protocol and of the gain that config.yaml names now."""
-    if calibration is None:
+    if calibration is None or calibration.protocol != protocol:
         return False
-    return calibration.protocol == protocol and calibration.success_delta == config.metric.success_delta
+    if config.metric.success_delta is None:
+        return calibration.derived
+    return calibration.success_delta == config.metric.success_delta
 
 
 def require(calibration: Calibration | None, config: Config, protocol: str) -> None:
@@ -361,13 +479,41 @@ def require(calibration: Calibration | None, config: Config, protocol: str) -> N
         raise LabError(f".autolab/config.yaml: test.bound: {bound:g} {reason}; name a worse score, or null")
 
 
-def calibration_text(calibration: Calibration, train: Train) -> list[str]:
-    """What a user reads of it, a line a fact. `train` may set the limit of a trial."""
+def prospect(calibration: Calibration, config: Config, spent: int) -> str:
+    """Which gains can be found, in one line; empty without any noise to tell by, or if nothing can be resolved.
+
+    `spent`: trials of the campaign so far.
+    """
+    left = resolution.trials_left(config, spent)
+    pairs = resolution.planned_pairs(config, left)
+    noise, step = calibration.difference_deviation, max(calibration.quantum, config.quantum or 0.0)
+    gain = resolution.findable_gain(config, noise, step, pairs)
+    if gain is None:
+        return ""
+    extent = f"over {pairs} pairs" if left is None else f"in {left} trials"
+    return f"gains from {gain:g} on can be found, {extent}"
+
+
+def difference_in_words(calibration: Calibration, config: Config) -> str:
+    """The smallest difference worth having and where it is from, in one line; empty if config.yaml names it."""
+    if not calibration.derived or calibration.success_delta is None:
+        return ""
+    origin = "from the noise and the budget, for all of this protocol"
+    return f"the smallest difference in {config.metric.primary} is {calibration.success_delta:g}, taken {origin}"
+
+
+def require_difference(config: Config) -> None:
+    """RecordError with the way out: the smallest difference worth having is not known yet."""
+    _ = config.metric.difference
+
+
+def calibration_text(calibration: Calibration, config: Config, spent: int) -> list[str]:
+    """What a user reads of it, a line a fact. `spent`: trials of the campaign so far."""
     metric, noise = calibration.metric, calibration.difference_deviation
     score = f"{metric} {calibration.mean:.5g} over {calibration.seeds} seeds, deviation {calibration.deviation:.3g}"
     cost = f"{calibration.seconds:.1f} s (slowest {calibration.slowest_seconds:.1f})"
     rows = [("metric", score), ("a trial", f"{cost}, {calibration.max_rss_bytes / 2**20:.0f} MB")]
-    time_limit = train.time_limit(calibration.slowest_seconds)
+    time_limit = config.train.time_limit(calibration.slowest_seconds)
     rows.append(("limit", time_limits.sentence(time_limit.seconds, time_limit.source)))
     if calibration.deterministic:
         rows.append(("same seed", "gives the same bytes"))
@@ -385,15 +531,26 @@ def calibration_text(calibration: Calibration, train: Train) -> list[str]:
         rows.append(("bound", "none"))
     else:
         rows.append(("bound", f"scores worse than {calibration.bound:.5g} count as {calibration.bound:.5g}"))
-    effect_text = "above the noise, which is 0"
+    difference = difference_in_words(calibration, config)
+    if difference:
+        rows.append(("difference", difference))
+    if calibration.success_delta is not None:
+        rows.append(("success", _success(calibration, calibration.success_delta)))
+    gains = prospect(calibration, config, spent)
+    if gains:
+        rows.append(("found", gains))
+    for advice in calibration.advice:
+        rows.append(("note", advice))
+    return [f"{name:<12} {text}" for name, text in rows]
+
+
+def _success(calibration: Calibration, gain: float) -> str:
+    """What the smallest difference takes."""
+    noise, effect = calibration.difference_deviation, "above the noise, which is 0"
     if noise:
-        effect_text = f"{calibration.success_delta / noise:.2g} deviations"
+        effect = f"{gain / noise:.2g} deviations"
     # `rules.pairs_wanted` looks no further.
     pairs = "more than 400"
     if calibration.pairs:
         pairs = f"about {calibration.pairs}"
-    gain = f"a gain of {calibration.success_delta:g} is {effect_text}"
-    rows.append(("success", f"{gain}: {pairs} of {calibration.max_pairs} pairs"))
-    for advice in calibration.advice:
-        rows.append(("note", advice))
-    return [f"{name:<12} {text}" for name, text in rows]
+    return f"a gain of {gain:g} is {effect}: {pairs} of {calibration.max_pairs} pairs"

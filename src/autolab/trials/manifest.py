@@ -11,7 +11,7 @@ from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config, TimeLimit
 from autolab.lab.schemas.experiment import FileHash, Manifest, ManifestGit, ManifestSync, RunArm, SyncStep, Trial
 from autolab.lab.schemas.outcomes import RunKind
-from autolab.stats.plan import BASE, CANDIDATE, Plan
+from autolab.stats.plan import BASE, CANDIDATE, Plan, PlannedArm
 from autolab.stats.verdict import Judgement
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.run_record import NAMES, RunRecord, RunSpec
@@ -74,7 +74,7 @@ class RunManifest:
         # Resolved settings: a manifest has to say what ran without the design that it came from.
         arms = []
         for arm in plan.arms:
-            arms.append(RunArm(name=arm.name, role=arm.role, code=arm.code, settings=arm.settings))
+            arms.append(self._arm(arm))
         settings = config.value()
         return Manifest(
             run_id=self.run_id,
@@ -97,7 +97,9 @@ class RunManifest:
             direction=plan.direction,
             success_delta=plan.delta,
             arms=tuple(arms),
+            bound=plan.bound if plan.rule is None else None,
             pairs=len(plan.seeds),
+            arm_seeds=plan.arm_seeds,
             protocol=self.inputs.protocol,
             lab={key: settings[key] for key in CONFIGURED},
             time_limit=self.time_limit,
@@ -110,6 +112,13 @@ class RunManifest:
             # Not in the order in which they ended, which differs from machine to machine.
             trials=tuple(sorted(trials, key=lambda trial: (trial.index, trial.arm))),
         )
+
+    def _arm(self, arm: PlannedArm) -> RunArm:
+        # `git` names the commits of the two codes that most runs have; each arm of a screen may have its own.
+        commit = None
+        if arm.code not in (BASE, CANDIDATE):
+            commit = self.spec.commits[arm.code]
+        return RunArm(name=arm.name, role=arm.role, code=arm.code, commit=commit, settings=arm.settings)
 
     def _git(self) -> ManifestGit:
         return ManifestGit(

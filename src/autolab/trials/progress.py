@@ -191,8 +191,15 @@ class Watch:
             began=self._began,
             at=now,
             ends=self._ends(now, running, means),
-            early=self._plan.rule is not None and self._plan.rule.rule != "fixed",
+            early=self._may_end_early(),
         )
+
+    def _may_end_early(self) -> bool:
+        rule, arm_seeds = self._plan.rule, self._plan.arm_seeds
+        # After each seed a screen leaves half of its variants behind.
+        if arm_seeds is not None:
+            return arm_seeds > 1
+        return rule is not None and rule.rule != "fixed"
 
     def _mean_seconds(self) -> dict[str, float | None]:
         """Of each arm's completed trials."""

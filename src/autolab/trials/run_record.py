@@ -16,7 +16,7 @@ from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import ExecutorConfig, TimeLimit
 from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, events_of, read
-from autolab.lab.schemas.outcomes import RunKind
+from autolab.lab.schemas.outcomes import Gear, RunKind
 from autolab.stats.plan import Plan
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.progress import RunView
@@ -35,6 +35,10 @@ NAMES = {
     RunKind.CLAIM: "run",
 }
 """How the id of a run begins, by its kind."""
+
+PURPOSES = {RunKind.CALIBRATE: "calibration", RunKind.REPRODUCE: "reproduction", RunKind.MANUAL: "evaluation"}
+GEARS = {Gear.EACH: "tests", Gear.SCREEN: "screens", Gear.CLAIM: "claims"}
+"""What trials are for, as the campaign counts them: by the kind of their run, else by the gear of their iteration."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ def lines_of(events: Iterable[Line], kinds: Iterable[RunKind]) -> list[Line]:
 
 def count_trials(events: Iterable[Line], kind: RunKind, since: int, campaign: Campaign, gpus: int) -> dict[str, object]:
     """The campaign's counts with the trials of such runs that ended after line `since`; reused ones cost nothing."""
-    trials = campaign.trials
+    trials = 0
     seconds = 0.0
     for line in lines_of(events, [kind]):
         if line.event == TrialEnded.KIND and line.n > since:
@@ -171,4 +175,12 @@ def count_trials(events: Iterable[Line], kind: RunKind, since: int, campaign: Ca
             if trial.reused_from is None:
                 trials += 1
                 seconds += trial.seconds
-    return {"trials": trials, "gpu_seconds": round(campaign.gpu_seconds + gpus * seconds, 3)}
+    purpose = PURPOSES.get(kind) or GEARS[campaign.gear]
+    counts = campaign.trials_for
+    if trials:
+        counts = counts | {purpose: counts.get(purpose, 0) + trials}
+    return {
+        "trials": campaign.trials + trials,
+        "trials_for": counts,
+        "gpu_seconds": round(campaign.gpu_seconds + gpus * seconds, 3),
+    }

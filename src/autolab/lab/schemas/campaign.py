@@ -143,10 +143,22 @@ class Exploration(Record):
     batches: Count = 0
     since_claim: Count = 0
     """Batches since the last claim, or since `base`."""
-    without_step: Count = 0
-    """Batches and failed claims in a row that brought no step: what patience counts."""
+    size: Count = 0
+    """Ideas that the present batch is to have."""
+    waits_for_conclusion: bool = False
+    """The researcher learns from all batches together: none promotes an idea before the one that concludes."""
+    concluding: bool = False
+    """The present batch is that one: it holds the best point of the search alone."""
     concluded: bool = False
-    """A searcher that learns from all batches has put its best point together since the last batch."""
+    """There was no batch since the one that concluded."""
+    exhausted: str = ""
+    """Why the researcher has no further idea on this base; empty if it may have."""
+    bound: float | None = None
+    """The worst score that counts, fixed before the first batch."""
+    predicted: float = 0.0
+    """What the single measurements promise of the steps, or of the best idea, in the metric's units."""
+    failed_at: float | None = None
+    """What was predicted when the last claim failed."""
 
     @property
     def working(self) -> str:
@@ -186,9 +198,20 @@ class Campaign(Record):
     gear: Gear = Gear.EACH
     """Of the iteration under way, or of the last one."""
     batches: Count = 0
-    claim_iterations: Count = 0
-    """These are counted in `iterations` too, but in no cap on iterations."""
+    claims_begun: Count = 0
+    uncapped: Count = 0
+    """Iterations that no cap counts: claims, and the batches that conclude a search before one."""
     exploration: Exploration | None = None
+    ideas_screened: Count = 0
+    provisional: Count = 0
+    """Steps that screens have taken, over the life of the lab."""
+    trials_for: dict[str, int] = {}
+    """Trials by what they were for: calibration, screens, claims, tests, and what the user ordered."""
+
+    @property
+    def counted(self) -> int:
+        """The iterations that caps count."""
+        return self.iterations - self.uncapped
 
 
 class BacklogHypothesis(Record):

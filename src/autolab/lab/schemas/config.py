@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from autolab.errors import RecordError
 from autolab.lab import time_limits
 from autolab.lab.schemas.data_entry import Data, DataEntry
 from autolab.lab.schemas.outcomes import Stage
@@ -26,15 +27,27 @@ SEED = "{seed}"
 class Metric(Record):
     """The metric that decides, its direction, and the smallest difference worth having, in the metric's units.
 
+    `success_delta`: null: the calibration takes the smallest difference that a test resolves, from the noise that it
+    measured and the budget that is left. The value then holds for the protocol.
     `quantum` is the step in which a training prints it, in its units too: 0.01 of `3.90`. null: all digits are there.
     It does not count for the numbers of an evaluator.
     """
 
     primary: str
     direction: Direction
-    success_delta: Positive
+    success_delta: Positive | None
     report: tuple[str, ...] = ()
     quantum: Positive | None = None
+
+    @property
+    def difference(self) -> float:
+        """The smallest difference worth having. RecordError: it comes from a calibration, and there is none yet."""
+        if self.success_delta is None:
+            raise RecordError(
+                f"{Config.FILE}: metric.success_delta: null is taken from the calibration: run `autolab calibrate`"
+                " first (`autolab loop` does it by itself)"
+            )
+        return self.success_delta
 
 
 class TimeLimit(Record):

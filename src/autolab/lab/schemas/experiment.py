@@ -177,8 +177,10 @@ class Calibration(Record):
 
     Metric and standard deviations are in the metric's units, times in seconds. `deterministic`: the same seed gave the
     same predictions to the byte; if not, `rerun_difference` is the change of the metric. `correlation` is that of
-    baseline and altered arm over shared seeds. `pairs` is the number of pairs that show a gain of `success_delta` with
-    a power of 80%; null: more than any budget. `refused`: why nothing can be measured yet.
+    baseline and altered arm over shared seeds. `success_delta` is that of config.yaml; with `derived` it was taken from
+    the noise and the budget; null: nothing can be resolved. `pairs` is the number of pairs that show such a gain with a
+    power of 80%; null: more than any budget. `max_pairs` is the most that one test may take. `refused`: why nothing can
+    be measured yet.
     """
 
     FILE: ClassVar[str] = ".autolab/calibration.json"
@@ -188,7 +190,8 @@ class Calibration(Record):
     run_id: str
     at: str
     metric: str
-    success_delta: float
+    success_delta: float | None
+    derived: bool = False
     seeds: Annotated[int, Field(ge=1)]
     mean: float
     deviation: float
@@ -382,8 +385,12 @@ class Manifest(Record):
     direction: Direction | None = None
     success_delta: float | None = None
     arms: tuple[RunArm, ...] = ()
+    bound: float | None = None
+    """In a run without a rule, such as a screen: the worst score that counts. Else the rule states it."""
     pairs: Count | None = None
     """The largest number of pairs that was planned."""
+    arm_seeds: Count | None = None
+    """In a screen, the seeds that a variant may get. With more `pairs` the baseline's mean over all of them counts."""
     protocol: str | None = None
     lab: dict[str, JsonValue] = {}
     """The keys of config.yaml that determine how a trial ran and was measured, with their values then."""

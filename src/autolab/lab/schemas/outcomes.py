@@ -70,10 +70,11 @@ class Gear(StrEnum):
 
 
 class Fate(StrEnum):
-    """What became of an idea that was screened: a step that is built upon, or dropped."""
+    """What became of an idea that was screened: a step that is built upon, dropped, or measured to learn from."""
 
     PROVISIONAL = "provisional"
     DROPPED = "dropped"
+    SCREENED = "screened"
 
 
 class DropReason(StrEnum):

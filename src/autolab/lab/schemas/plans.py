@@ -9,7 +9,7 @@ from pydantic import Field
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Count
 from autolab.lab.schemas.experiment import Design, Hypothesis, ReviewResult
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.outcomes import Gear, Stage
 from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
 
 
@@ -38,6 +38,7 @@ class Entry(Record):
     design: Design | None = None
     candidate: BroughtCommit | None = None
     proposal: str | None = None
+    gear: Gear = Gear.EACH
 
     @classmethod
     def after(cls, state: State, campaign: Campaign) -> Entry:

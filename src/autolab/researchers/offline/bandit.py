@@ -22,7 +22,7 @@ from pydantic import JsonValue
 
 from autolab.ideas.lessons import families_of_lessons
 from autolab.lab.schemas.experiment import Lesson
-from autolab.lab.schemas.outcomes import Verdict
+from autolab.lab.schemas.outcomes import Fate, Verdict
 from autolab.researchers.offline.catalogue import Mechanism
 
 LARGEST = 3.0
@@ -167,6 +167,20 @@ def without(candidates: Sequence[Idea], families: Collection[str]) -> list[Idea]
 def choose(candidates: Sequence[Idea], lessons: Sequence[Lesson], draw: random.Random) -> Idea | None:
     """The idea with the highest score of this draw; None if there is no idea."""
     fresh = without(candidates, _tired_families(lessons))
+    return next(iter(_by_score(fresh, candidates, lessons, draw)), None)
+
+
+def ranked(candidates: Sequence[Idea], lessons: Sequence[Lesson], draw: random.Random) -> list[Idea]:
+    """The ideas for the places of a batch: what `choose` would choose, the next best, and those that wait at last."""
+    fresh = without(candidates, _tired_families(lessons))
+    waiting = [idea for idea in candidates if idea not in fresh]
+    return _by_score(fresh, candidates, lessons, draw) + _by_score(waiting, candidates, lessons, draw)
+
+
+def _by_score(
+    fresh: Sequence[Idea], candidates: Sequence[Idea], lessons: Sequence[Lesson], draw: random.Random
+) -> list[Idea]:
+    """The fresh ones of the candidates by the scores of one draw, the highest first."""
     # In a fixed order, so that the same seed draws the same numbers for the same families.
     # (A set of strings has another order in every process.)
     families: set[str] = set()
@@ -178,19 +192,24 @@ def choose(candidates: Sequence[Idea], lessons: Sequence[Lesson], draw: random.R
         draws[family] = draw.gauss(mean, deviation)
     # Reversed, so that the newest of several lessons wins.
     gains = {key(lesson.changes): gain(lesson) for lesson in reversed(lessons)}
-    return max(fresh, key=lambda idea: _score(idea, draws, gains), default=None)
+    return sorted(fresh, key=lambda idea: _score(idea, draws, gains), reverse=True)
 
 
 def _tired_families(lessons: Sequence[Lesson]) -> set[str]:
     """The families that wait, because the last iterations brought nothing."""
     newest = lessons[:PLATEAU]
-    if len(newest) < PLATEAU or any(lesson.verdict is Verdict.SUPPORTED for lesson in newest):
+    if len(newest) < PLATEAU or any(_is_gain(lesson) for lesson in newest):
         return set()
     # Of the last two only: more would leave a small catalogue without a choice.
     tired: set[str] = set()
     for lesson in lessons[:2]:
         tired.update(families_of(lesson))
     return tired
+
+
+def _is_gain(lesson: Lesson) -> bool:
+    """Whether the idea is built upon: supported, or a step of a stack that is not claimed yet."""
+    return lesson.verdict is Verdict.SUPPORTED or lesson.outcome == Fate.PROVISIONAL
 
 
 def families_of(lesson: Lesson) -> tuple[str, ...]:

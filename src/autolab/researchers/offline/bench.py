@@ -8,10 +8,11 @@ script, those numbers are doubled and halved, whatever their names are.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from autolab.researchers.offline.catalogue import SHIPPED, Mechanism, load
 from autolab.researchers.offline.changes import CHANGES, apply
 from autolab.researchers.offline.knob_kinds import NEVER, normal_name
 from autolab.researchers.offline.knobs import Knob, Knobs
+from autolab.researchers.offline.scales import SettingScale, count_knob, factor_knob, number_of, setting_of
 
 _CONSTANT = re.compile(
     r"(?m)^([A-Z][A-Z0-9_]*[A-Z0-9])[ \t]*=[ \t]*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=[ \t]*(?:#|$))"
@@ -45,6 +47,11 @@ class Bench(Protocol):
     def mechanisms(self) -> tuple[Mechanism, ...]: ...
 
     @property
+    def scales(self) -> tuple[SettingScale, ...]:
+        """The settings that may take any value within bounds."""
+        ...
+
+    @property
     def baselines(self) -> tuple[str, ...]:
         """Names of models to compare a goal with, the first baseline first; empty if the lab names none."""
         ...
@@ -52,6 +59,14 @@ class Bench(Protocol):
     @property
     def via(self) -> str | None:
         """What writes the code; None for the researcher itself."""
+        ...
+
+    def part(self, change: str, value: JsonValue) -> Mechanism | None:
+        """The mechanism behind a change, of which `value` is a dose; None if the bench has no such dose."""
+        ...
+
+    def number(self, change: str, value: JsonValue) -> float | None:
+        """The number that a change gives to the setting of a scale; None if it gives no number."""
         ...
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:
@@ -112,6 +127,18 @@ def _constants_bench(read: Callable[[str], str | None], config: Config) -> Const
     return None
 
 
+def dose_of(mechanisms: Sequence[Mechanism], change: str, value: JsonValue) -> Mechanism | None:
+    """The mechanism that has the change in this very dose."""
+    for mechanism in mechanisms:
+        if mechanism.change == change and value in mechanism.values:
+            return mechanism
+    return None
+
+
+_FACTORS = {"lr": "step size", "weight_decay": "weight decay"}
+"""Changes of a method whose doses are factors on the base's value, and what they change."""
+
+
 @dataclass(frozen=True)
 class Pictures:
     """A lab whose method.json the assembler can turn into code."""
@@ -125,9 +152,30 @@ class Pictures:
     def mechanisms(self) -> tuple[Mechanism, ...]:
         return load(self.catalogue, self.catalogue.name, tuple(CHANGES))
 
+    @cached_property
+    def scales(self) -> tuple[SettingScale, ...]:
+        """Factors, as the doses of the catalogue are: with another optimiser they are on its own step size."""
+        known = {mechanism.change for mechanism in self.mechanisms}
+        return tuple(SettingScale(name, factor_knob(name, 1.0)) for name in _FACTORS if name in known)
+
     @property
     def baselines(self) -> tuple[str, ...]:
         return self.method.baselines
+
+    def part(self, change: str, value: JsonValue) -> Mechanism | None:
+        mechanism = dose_of(self.mechanisms, change, value)
+        factor = number_of(value)
+        if mechanism is not None or factor is None or change not in _FACTORS:
+            return mechanism
+        # What is said of a factor is what the catalogue says of factors on its side of 1.
+        for near in self.mechanisms:
+            dose = number_of(near.values[0])
+            if near.change == change and dose is not None and (dose > 1) == (factor > 1):
+                return near.at(value, f"{_FACTORS[change]} x{factor:g}")
+        return None
+
+    def number(self, change: str, value: JsonValue) -> float | None:
+        return number_of(value)
 
     def fits(self, changes: dict[str, JsonValue]) -> bool:
         # Whether shapes fit depends on all changes together, so they are made to find out.
@@ -171,7 +219,10 @@ _DIRECTIONS = (("up", "doubled", "quadrupled", 2.0), ("down", "halved", "quarter
 
 @dataclass(frozen=True)
 class Constants:
-    """A script with constants at module level. A change is named `NAME up` or `NAME down`, its value is the factor."""
+    """A script with constants at module level.
+
+    The value of a change `NAME up` or `NAME down` is the factor; that of `NAME to` is the new value.
+    """
 
     script: str
     text: str
@@ -198,39 +249,69 @@ class Constants:
                 mechanisms.append(mechanism)
         return tuple(mechanisms)
 
-    def fits(self, changes: dict[str, JsonValue]) -> bool:
-        return all(
-            _constant(change) in self.constants and self._new(change, factor) for change, factor in changes.items()
-        )
+    @cached_property
+    def scales(self) -> tuple[SettingScale, ...]:
+        scales = []
+        for name, text in self.constants.items():
+            number = float(text.replace("_", ""))
+            knob = factor_knob(name, abs(number))
+            if _is_count(text):
+                knob = count_knob(name, round(abs(number)))
+            scales.append(SettingScale(f"{name} to", knob, sign=math.copysign(1.0, number)))
+        return tuple(scales)
 
-    def _new(self, change: str, factor: JsonValue) -> str:
-        """The constant's new text; empty if rounding leaves the constant as it is."""
-        assert isinstance(factor, float)
-        text = self.constants[_constant(change)].replace("_", "")
-        new = f"{float(text) * factor:.6g}"
+    def part(self, change: str, value: JsonValue) -> Mechanism | None:
+        mechanism = dose_of(self.mechanisms, change, value)
+        number = number_of(value)
+        name, _, way = change.rpartition(" ")
+        if mechanism is not None or number is None or way != "to":
+            return mechanism
+        for near in self.mechanisms:
+            if near.family == name:
+                return near.model_copy(update={"change": change}).at(value, f"{name} {number:g}")
+        return None
+
+    def number(self, change: str, value: JsonValue) -> float | None:
+        new = self._new(change, value)
+        return float(new) if new else None
+
+    def fits(self, changes: dict[str, JsonValue]) -> bool:
+        settings = {setting_of(change) for change in changes}
+        # A constant that is changed twice has no value that could be told from the changes.
+        return len(settings) == len(changes) and all(self._new(change, value) for change, value in changes.items())
+
+    def _new(self, change: str, value: JsonValue) -> str:
+        """The constant's new text; empty if there is no such constant, or it stays as it is."""
+        name, _, way = change.rpartition(" ")
+        number = number_of(value)
+        if name not in self.constants or number is None:
+            return ""
+        text = self.constants[name].replace("_", "")
+        exact = number if way == "to" else float(text) * number
+        new = f"{exact:.6g}"
         # A count stays a count: a script may use it as a range or a size.
-        if re.fullmatch(r"[-+]?\d+", text):
-            new = str(round(int(text) * factor))
+        if _is_count(text):
+            new = str(round(exact))
         return "" if float(new) in (0.0, float(text)) else new
 
     def after(self, changes: Mapping[str, JsonValue]) -> Constants:
         constants = dict(self.constants)
-        for change, factor in changes.items():
-            constants[_constant(change)] = self._new(change, factor)
+        for change, value in changes.items():
+            constants[setting_of(change)] = self._new(change, value)
         return replace(self, constants=constants)
 
     def model(self, changes: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
-        return {_constant(change): json.loads(self._new(change, factor)) for change, factor in changes.items()}
+        return {setting_of(change): json.loads(self._new(change, value)) for change, value in changes.items()}
 
     def write(self, changes: Mapping[str, JsonValue], name: str) -> WrittenMethod:
         edits, plan = [], []
-        for change, factor in changes.items():
-            constant = _constant(change)
-            old, new = self.constants[constant], self._new(change, factor)
+        for change, value in changes.items():
+            constant = setting_of(change)
+            old, new = self.constants[constant], self._new(change, value)
             # The whole line: an edit's text must occur once in the file, and a number alone may not.
-            line = re.search(rf"(?m)^{constant}[ \t]*=[ \t]*[^\n]*", self.text)
+            line = re.search(rf"(?m)^({constant}[ \t]*=[ \t]*)([^\n]*)", self.text)
             assert line is not None
-            replacement = line[0].replace(old, new, 1)
+            replacement = line[1] + line[2].replace(old, new, 1)
             edits.append(Edit(path=self.script, search=line[0], replace=replacement))
             plan.append(f"`{self.script}`: {constant} = {old} becomes {new}")
         return WrittenMethod((), tuple(edits), tuple(plan))
@@ -239,5 +320,5 @@ class Constants:
         return None
 
 
-def _constant(change: str) -> str:
-    return change.split()[0]
+def _is_count(text: str) -> bool:
+    return re.fullmatch(r"[-+]?[\d_]+", text) is not None

@@ -49,6 +49,10 @@ class Mechanism(Record):
         """The title of this value, if it has one of its own."""
         return self.names[self.values.index(value)] if self.names else None
 
+    def at(self, value: JsonValue, title: str) -> Mechanism:
+        """The mechanism in another dose, with a title of its own."""
+        return self.model_copy(update={"values": (value,), "names": (title,)})
+
 
 class Catalogue(Record):
     mechanisms: tuple[Mechanism, ...]

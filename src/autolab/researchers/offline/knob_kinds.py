@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from autolab.researchers.offline.source_setting import Scalar, SourceSetting
 
@@ -51,6 +52,18 @@ class Direction:
 
 
 @dataclass(frozen=True)
+class Spacing:
+    """What a step is: a factor of two, a difference of `step`, or a factor of two of what the value leaves to 1.
+
+    `most` is the largest value that makes sense.
+    """
+
+    by: Literal["factor", "difference", "rest"] = "factor"
+    step: float = 1.0
+    most: float | None = None
+
+
+@dataclass(frozen=True)
 class KnobKind:
     """What is known about all settings of one kind. `names` is searched in a setting's name in lower case."""
 
@@ -61,6 +74,7 @@ class KnobKind:
     references: tuple[str, ...]
     words: tuple[str, ...]
     expected: float = 0.1
+    spacing: Spacing = Spacing()
 
 
 def kind_of(setting: SourceSetting) -> KnobKind | None:
@@ -262,6 +276,7 @@ KINDS = (
         ("Szegedy et al. 2015, Rethinking the Inception Architecture for Computer Vision, arXiv:1512.00567",),
         ("label smoothing",),
         expected=0.1,
+        spacing=Spacing("difference", 0.05, most=0.3),
     ),
     KnobKind(
         "regularisation",
@@ -284,6 +299,7 @@ KINDS = (
         ("Srivastava et al. 2014, Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 15",),
         ("dropout",),
         expected=0.1,
+        spacing=Spacing("difference", 0.1, most=0.8),
     ),
     KnobKind(
         "gradient clipping",
@@ -326,6 +342,7 @@ KINDS = (
         ),
         (_KINGMA,),
         ("beta2",),
+        spacing=Spacing("rest"),
     ),
     KnobKind(
         "momentum",
@@ -342,6 +359,7 @@ KINDS = (
         ),
         ("Sutskever et al. 2013, On the importance of initialization and momentum in deep learning, ICML", _KINGMA),
         ("momentum",),
+        spacing=Spacing("rest"),
     ),
     KnobKind(
         "averaging",
@@ -363,6 +381,7 @@ KINDS = (
         ),
         ("Polyak, Juditsky 1992, Acceleration of Stochastic Approximation by Averaging",),
         ("weight averaging",),
+        spacing=Spacing("rest"),
     ),
     KnobKind(
         "schedule",
@@ -384,6 +403,7 @@ KINDS = (
         ),
         ("Goyal et al. 2017, Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour, arXiv:1706.02677",),
         ("warmup", "warm up"),
+        spacing=Spacing(most=0.5),
     ),
     KnobKind(
         "schedule",
@@ -403,6 +423,7 @@ KINDS = (
         (_SGDR,),
         ("learning rate decay", "decay"),
         expected=0.1,
+        spacing=Spacing("rest"),
     ),
     KnobKind(
         "schedule",
@@ -416,6 +437,7 @@ KINDS = (
         ),
         (_SGDR,),
         (),
+        spacing=Spacing("rest"),
     ),
     KnobKind(
         "batch",

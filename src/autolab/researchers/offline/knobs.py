@@ -7,6 +7,7 @@ that the training command gives is changed behind the parser, since the command 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from functools import cached_property
 
 from pydantic import JsonValue
 
+from autolab.ideas.searchers import NumericKnob
 from autolab.lab.git_reader import Change
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.replies import Edit
@@ -23,11 +25,14 @@ from autolab.researchers.offline.knob_kinds import CHOICE, KnobKind, kind_of, no
 from autolab.researchers.offline.plain_settings import plain_settings
 from autolab.researchers.offline.python_settings import names_read, python_settings
 from autolab.researchers.offline.reached_files import Read, reach
+from autolab.researchers.offline.scales import FAR, SettingScale, count_knob, factor_knob, number_of, setting_of
 from autolab.researchers.offline.source_setting import Scalar, SourceSetting, spell_number
 from autolab.verifiers.paths import path_policy
 
 MOST_CHOICES = 4
 """Of a long list of choices, the nearest to the present one."""
+LEAST_REST, MOST_REST = 1e-4, 0.99
+"""What a momentum or a decay leaves to 1."""
 _HEADS = re.compile(r"^(?:n|num|nr)_?(?:attention_|attn_)?heads?$|^heads$")
 _WIDTH = re.compile(
     r"^(?:n_?embd|n_?embed|d_model|embed_dim|embedding_dim|hidden_size|hidden_dim|emsize|dim|model_dim)$"
@@ -117,6 +122,38 @@ class Knobs:
                 mechanisms.append(mechanism.model_copy(update={"name": name}))
         return tuple(mechanisms)
 
+    @cached_property
+    def scales(self) -> tuple[SettingScale, ...]:
+        # Of a width and its heads one has to divide the other: few values do, so these stay doses.
+        tied = []
+        if self._named(_HEADS) and self._named(_WIDTH):
+            tied = [*self._named(_HEADS), *self._named(_WIDTH)]
+        scales = []
+        for knob in self.knobs.values():
+            scale = _scale(knob) if knob not in tied else None
+            if scale is not None:
+                scales.append(scale)
+        return tuple(scales)
+
+    def part(self, change: str, value: JsonValue) -> Mechanism | None:
+        for mechanism in self.mechanisms:
+            if mechanism.change == change and value in mechanism.values:
+                return mechanism
+        knob, number = self.knobs.get(setting_of(change)), number_of(value)
+        if knob is None or number is None or number_of(knob.setting.value) is None:
+            return None
+        assert isinstance(value, int | float)
+        # What is said of a value is what its kind says of values on its side of the present one.
+        way = "up" if number > float(knob.setting.value) else "down"
+        for near in self.mechanisms:
+            if near.change in (f"{knob.key} up", f"{knob.key} down") and near.change.endswith(way):
+                title = f"{knob.key} {knob.shown(value)}"
+                return near.model_copy(update={"change": change}).at(value, title)
+        return None
+
+    def number(self, change: str, value: JsonValue) -> float | None:
+        return number_of(value)
+
     def fits(self, changes: dict[str, JsonValue]) -> bool:
         try:
             self._new(changes)
@@ -185,6 +222,34 @@ class Knobs:
 
     def parameters(self, changes: Mapping[str, JsonValue]) -> None:
         return None
+
+
+def _scale(knob: Knob) -> SettingScale | None:
+    """The knob as a scale; None if it is a switch or a choice, or its value has no place on the scale of its kind."""
+    value, spacing, change = knob.setting.value, knob.kind.spacing, f"{knob.key} to"
+    if isinstance(value, bool | str):
+        return None
+    if spacing.by == "difference":
+        high = max(spacing.most or math.inf, value)
+        return SettingScale(change, NumericKnob(knob.key, value, 0.0, high, log=False, step=spacing.step))
+    if spacing.by == "rest":
+        rest = 1 - value
+        low, high = min(rest, max(rest / FAR, LEAST_REST)), max(rest, min(rest * FAR, MOST_REST))
+        return SettingScale(change, NumericKnob(knob.key, rest, low, high), origin=1.0, sign=-1.0)
+    # 0 times a factor is 0: what is switched off has doses alone.
+    if value <= 0:
+        return None
+    if isinstance(value, int) and _has_whole_doses(knob):
+        return SettingScale(change, count_knob(knob.key, value))
+    return SettingScale(change, factor_knob(knob.key, value, spacing.most))
+
+
+def _has_whole_doses(knob: Knob) -> bool:
+    """A count's doses are whole; a rate that is written as 1 is no count."""
+    for direction in knob.kind.directions:
+        if any(not isinstance(dose, int) for dose in direction.doses(knob.setting)):
+            return False
+    return True
 
 
 def _divides(width: Scalar, heads: Scalar) -> bool:

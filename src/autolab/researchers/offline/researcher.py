@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from autolab.errors import RecordError
-from autolab.lab.schemas.config import ResearcherConfig
+from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.experiment import Arm, Design, Results
 from autolab.lab.schemas.outcomes import Decision, RequestKind, Verdict
 from autolab.lab.schemas.replies import (
@@ -33,8 +33,8 @@ from autolab.lab.schemas.replies import (
 )
 from autolab.researchers.assembler.blueprint import with_base_files
 from autolab.researchers.assembler.written_method import NotApplicable, WrittenMethod
-from autolab.researchers.base import Answer, Code, Documents, History, LabSnapshot, ResearcherDefaults, Task
-from autolab.researchers.offline import bandit, words
+from autolab.researchers.base import Answer, Batch, Code, Documents, LabSnapshot, ResearcherDefaults, Task
+from autolab.researchers.offline import bandit, batches, words
 from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench, find_bench
 from autolab.researchers.offline.catalogue import GoalMatch, understand
@@ -62,6 +62,13 @@ class OfflineResearcher(ResearcherDefaults):
     def __init__(self, config: ResearcherConfig) -> None:
         self._policy = config.policy
         self._catalogue = Path(config.catalogue) if config.catalogue else None
+
+    def concludes(self, config: Config) -> bool:
+        searcher = config.screen.searcher
+        # Who asks for chance gets it, unless they name a searcher.
+        if searcher == "auto":
+            return self._policy == "bandit"
+        return searcher != "bandit"
 
     def perform(self, task: Task) -> Answer:
         snapshot = task.snapshot()
@@ -95,26 +102,56 @@ class OfflineResearcher(ResearcherDefaults):
                 return _decide(snapshot, bench), ""
 
     def _hypothesis(self, snapshot: LabSnapshot, bench: Bench, iteration: int) -> tuple[HypothesisOutput, str]:
-        history = snapshot.history
-        # What the user asks for comes before what the bandit would choose.
-        idea, note = _requested_idea(snapshot, bench)
-        if idea is None:
-            untried = bandit.ideas(bench.mechanisms, history.lessons, snapshot.code.base_commit, bench.fits)
-            untired = bandit.without(untried, history.avoided_families)
-            idea = self._choose(untired, history, iteration)
-        if idea is None:
-            raise GaveUp("every mechanism of the catalogue that fits was tried on this base")
-        return words.hypothesis(idea, snapshot.config.metric, history.lessons), note
+        batch = snapshot.batch
+        idea, note = None, ""
+        # What the user asks for comes before what the search would choose.
+        if batch is None or (batch.place == 1 and not batch.concludes):
+            idea, note = _requested_idea(snapshot, bench)
+        if idea is None and batch is not None and self.concludes(snapshot.config):
+            idea = _searched_idea(snapshot, bench, batch)
+        elif idea is None:
+            idea = self._chosen_idea(snapshot, bench, iteration)
+        return words.hypothesis(idea, snapshot.config.metric, snapshot.history.lessons), note
 
-    def _choose(self, ideas: list[Idea], history: History, iteration: int) -> Idea | None:
+    def _chosen_idea(self, snapshot: LabSnapshot, bench: Bench, iteration: int) -> Idea:
+        """One of the catalogue's ideas: of a batch, the best of one draw in the order of their places."""
+        history, batch = snapshot.history, snapshot.batch
+        untried = bandit.ideas(bench.mechanisms, history.lessons, snapshot.code.base_commit, bench.fits)
+        untired = bandit.without(untried, history.avoided_families)
         # From the lab's seed and the iteration alone: an engine that died and a replay draw the same idea again.
         draw = random.Random(f"{history.seed} {iteration}")
-        if self._policy == "random":
-            return draw.choice(ideas) if ideas else None
-        return bandit.choose(ideas, history.lessons, draw)
+        if batch is not None:
+            if self._policy == "random":
+                ranked = draw.sample(untired, len(untired))
+            else:
+                ranked = bandit.ranked(untired, history.lessons, draw)
+            earlier = [claim.changes for claim in batch.earlier]
+            for idea in ranked[batch.place - 1 :]:
+                if idea.changes not in earlier:
+                    return idea
+        elif self._policy == "random" and untired:
+            return draw.choice(untired)
+        else:
+            chosen = bandit.choose(untired, history.lessons, draw)
+            if chosen is not None:
+                return chosen
+        raise GaveUp("every mechanism of the catalogue that fits was tried on this base")
 
 
 # what is tried next
+
+
+def _searched_idea(snapshot: LabSnapshot, bench: Bench, batch: Batch) -> Idea:
+    """The idea of the searcher that learns from all screens. GaveUp: it has none."""
+    if batch.concludes:
+        idea = batches.concluded(snapshot, bench, batch)
+        if idea is None:
+            raise GaveUp("nothing that was screened promises a gain")
+        return idea
+    idea = batches.proposed(snapshot, bench, batch)
+    if idea is None:
+        raise GaveUp("the searcher draws nothing that was not screened on this base")
+    return idea
 
 
 def _decide(snapshot: LabSnapshot, bench: Bench) -> DecisionOutput:
@@ -176,7 +213,8 @@ def _fitting(match: GoalMatch, bench: Bench) -> Idea | None:
 def _promising(results: Results, design: Design) -> bool:
     """Whether the comparison is inconclusive with a mean gain that promises something."""
     assessment = results.assessment
-    if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason in ("no_change", "suspicious"):
+    # A futile run has shown that a gain of the wanted size is unlikely.
+    if assessment.verdict is not Verdict.INCONCLUSIVE or assessment.reason in ("no_change", "suspicious", "futile"):
         return False
     least = bandit.PROMISING * design.metrics.success_delta
     return any(comparison.difference.mean >= least for comparison in assessment.comparisons)
@@ -216,8 +254,9 @@ def _design(snapshot: LabSnapshot, bench: Bench) -> DesignOutput:
 
 
 def _unknown(changes: Mapping[str, JsonValue], bench: Bench) -> set[str]:
-    """The changes that the catalogue does not have: another researcher may have proposed them."""
-    return changes.keys() - {mechanism.change for mechanism in bench.mechanisms}
+    """The changes that the bench does not have: another researcher may have proposed them."""
+    known = {mechanism.change for mechanism in bench.mechanisms}
+    return changes.keys() - known - {scale.change for scale in bench.scales}
 
 
 def _refuse_unknown(changes: Mapping[str, JsonValue], bench: Bench) -> None:
@@ -230,11 +269,17 @@ def _refuse_unknown(changes: Mapping[str, JsonValue], bench: Bench) -> None:
 def _arm(changes: Mapping[str, JsonValue], bench: Bench) -> str:
     """The arm's name, from the titles or names of its mechanisms: it becomes a folder and a row."""
     names = []
-    for mechanism, value in bandit.parts_of(changes, bench.mechanisms):
-        name = mechanism.called(value) or mechanism.name
-        names.append(re.sub(r"[^a-z0-9]+", "_", name.lower()))
-    # Changes in doses that are not the catalogue's have no part of it, and so no name.
-    return "_".join(names)[:40].strip("_") or "candidate"
+    for change, value in changes.items():
+        mechanism = bench.part(change, value)
+        # Changes in doses that are not the catalogue's have no part of it, and so no name.
+        if mechanism is not None:
+            name = mechanism.called(value) or mechanism.name
+            names.append(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"))
+    whole = "_".join(names)
+    if len(names) > words.NAMED:
+        # Points with many parts begin alike.
+        return f"{names[0][:24]}_and_{len(names) - 1}_{words.mark(changes)}"
+    return whole[:40].strip("_") or "candidate"
 
 
 def _module(arm: str, documents: Documents) -> str:

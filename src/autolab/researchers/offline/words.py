@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from autolab.ideas.lessons import cut
 from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Confirmation, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import Verdict
-from autolab.lab.schemas.replies import DocsOutput, HypothesisOutput, PaperUpdate
+from autolab.lab.schemas.replies import MANY, DocsOutput, HypothesisOutput, PaperUpdate
 from autolab.researchers.base import Documents
 from autolab.researchers.offline import bandit
 from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench
 from autolab.researchers.offline.catalogue import Mechanism
 
+NAMED = 3
+"""Parts of an idea, and families, that are named; of more, `SHORT` and the number of the others."""
+SHORT = 2
+FAMILIES = 3
+_LONGEST_NAME, _LONGEST_REASON = 60, 120
+"""Characters of a part's name, and of why it may help, where there are many."""
+_SEARCHED = (
+    "A model of the scores of all points that were screened on this base proposes them together: each of those points"
+    " tells something about each of its parts."
+)
+
 
 def title(idea: Idea) -> str:
-    """`GELU activations and depthwise-separable convolutions`; with the dose, if the mechanism has several."""
+    """`GELU activations and depthwise-separable convolutions`; with the dose, if the mechanism has several.
+
+    Of many parts the first two, the number of the others and a mark: no two ideas have the same title.
+    """
     names: list[str] = []
     for mechanism, value in idea.parts:
         name = _name(mechanism, value)
@@ -26,8 +42,16 @@ def title(idea: Idea) -> str:
         if names and (name[1:2].islower() or name.startswith("A ")):
             name = name[0].lower() + name[1:]
         names.append(name)
+    if len(names) > NAMED:
+        shown = [cut(name, _LONGEST_NAME) for name in names[:SHORT]]
+        return f"{', '.join(shown)}, and {len(names) - SHORT} more ({mark(idea.changes)})"
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def mark(changes: Mapping[str, JsonValue]) -> str:
+    """Six letters and digits that tell changes from others."""
+    return hashlib.sha256(bandit.key(changes).encode()).hexdigest()[:6]
 
 
 def _name(mechanism: Mechanism, value: JsonValue) -> str:
@@ -41,44 +65,72 @@ def _name(mechanism: Mechanism, value: JsonValue) -> str:
 
 def changes_title(changes: Mapping[str, JsonValue], bench: Bench) -> str:
     """Changes as a title."""
-    parts = bandit.parts_of(changes, bench.mechanisms)
+    parts = []
+    for change, value in changes.items():
+        mechanism = bench.part(change, value)
+        if mechanism is not None:
+            parts.append((mechanism, value))
     # Doses that are not the catalogue's have no title.
     return title(Idea(tuple(parts))) if parts else ", ".join(changes)
 
 
 def hypothesis(idea: Idea, metric: Metric, lessons: Sequence[Lesson]) -> HypothesisOutput:
     references: list[str] = []
-    rationales = []
     for mechanism, _ in idea.parts:
         references += mechanism.references
-        rationales.append(mechanism.rationale)
-    rationale = " ".join(rationales)
+    rationale = _rationale(idea)
     better = "lower" if metric.direction == "minimize" else "higher"
     # Twice the guess: what a mechanism costs depends on the machine.
     slowdown = max(2.0, 2 * idea.cost)
     return HypothesisOutput(
         title=title(idea),
         mechanism=rationale,
-        success=f"{metric.primary} is {better} by at least {metric.success_delta:g} on average, paired by seed",
+        success=f"{metric.primary} is {better} by at least {metric.difference:g} on average, paired by seed",
         risk_bounds=(f"a trial takes at most {slowdown:.0f} times as long as a trial of the base",),
-        references=tuple(references),
-        family="+".join(idea.families),
+        references=tuple(dict.fromkeys(references))[:MANY],
+        family=family(idea),
         changes=idea.changes,
-        body=f"{rationale}\n\n{_history(idea, lessons)}",
+        body=f"{_body(idea, rationale)}\n\n{_history(idea, lessons)}",
     )
 
 
+def family(idea: Idea) -> str:
+    """The families of the idea's parts, joined by `+`; of many the first, and `more`."""
+    names = idea.families
+    if len(names) > FAMILIES:
+        names = (*names[:FAMILIES], "more")
+    return "+".join(names)
+
+
+def _rationale(idea: Idea) -> str:
+    """Why the parts should help; of many, which they are."""
+    if len(idea.parts) <= NAMED:
+        return " ".join(mechanism.rationale for mechanism, _ in idea.parts)
+    names = [cut(_name(mechanism, value), _LONGEST_NAME) for mechanism, value in idea.parts]
+    return f"{len(names)} parts change together: {'; '.join(names)}. {_SEARCHED}"
+
+
+def _body(idea: Idea, rationale: str) -> str:
+    """The rationale, and of many parts the reason of each."""
+    if len(idea.parts) <= NAMED:
+        return rationale
+    lines = []
+    for mechanism, value in idea.parts[:MANY]:
+        lines.append(f"- {cut(_name(mechanism, value), _LONGEST_NAME)}: {cut(mechanism.rationale, _LONGEST_REASON)}")
+    return f"{rationale}\n\n" + "\n".join(lines)
+
+
 def _history(idea: Idea, lessons: Sequence[Lesson]) -> str:
-    """What the lab knows of the idea's families."""
+    """What the lab knows of the idea's first families."""
     sentences = []
-    for family in idea.families:
-        verdicts = [lesson.verdict for lesson in lessons if family in bandit.families_of(lesson)]
+    for name in idea.families[:FAMILIES]:
+        verdicts = [lesson.verdict for lesson in lessons if name in bandit.families_of(lesson)]
         if not verdicts:
-            sentences.append(f"The family {family} was not tried here yet.")
+            sentences.append(f"The family {name} was not tried here yet.")
             continue
         supported = verdicts.count(Verdict.SUPPORTED)
         iterations = "1 iteration" if len(verdicts) == 1 else f"{len(verdicts)} iterations"
-        sentences.append(f"The family {family} was tried in {iterations} so far; {supported} supported.")
+        sentences.append(f"The family {name} was tried in {iterations} so far; {supported} supported.")
     return " ".join(sentences)
 
 
