@@ -77,11 +77,11 @@ def explored(unclaimed: int = 3, reserve: int | None = 14, **changes: Any) -> di
     steps = exploration(min(unclaimed, 3)).steps if unclaimed else ()
     base = "1a2b3c4d5e6f" + "0" * 28
     lab = Exploration(base=base, protocol="e", reserve=reserve, steps=steps, unclaimed=unclaimed, batches=4)
-    campaign = Campaign(iterations=6, claim_iterations=1, exploration=lab).model_copy(update=changes).value()
+    campaign = Campaign(iterations=6, uncapped=1, claims_begun=1, exploration=lab).model_copy(update=changes).value()
     told = campaign["exploration"]
     value = {"lab": "/lab", "lab_id": "x", "since": "now", "run": None, "held_by": None, "documents_waiting": 0}
     value |= {"state": State(iteration_id=None, stage=Stage.HYPOTHESIS).value(), "champion": None, "claims": {}}
-    value |= {name: campaign[name] for name in ("iterations", "claim_iterations", "gear", "loop", "trials")}
+    value |= {name: campaign[name] for name in ("iterations", "uncapped", "claims_begun", "gear", "loop", "trials")}
     value |= {"unclaimed": unclaimed, "base": base, "working": status.working_commit(told), "reserve": told["reserve"]}
     return {line[:10].strip(): line[11:] for line in status.text(value).split("\n")}
 

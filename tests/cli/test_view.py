@@ -321,7 +321,7 @@ def test_what_trials_wrote_cannot_move_the_cursor() -> None:
 def exploring(gear: Gear, title: str) -> Board:
     made = board()
     lab = Exploration(base="1a2b3c4d" * 5, protocol="e", reserve=14, steps=exploration().steps, unclaimed=3, batches=3)
-    counts = {"iterations": 4, "claim_iterations": 1, "batches": 3, "gear": gear, "exploration": lab}
+    counts = {"iterations": 4, "uncapped": 1, "claims_begun": 1, "batches": 3, "gear": gear, "exploration": lab}
     progress = made.progress
     made.begin(HERE, made.campaign.model_copy(update=counts), title)
     made.progress = progress

@@ -132,15 +132,15 @@ def single(number: int, verdict: str, value: float | None, title: str = "Mixup")
 EXPLORED = [
     attempt(0, "baseline", 0.085),
     single(1, "provisional", 0.080),
-    *(single(1, "dropped", value) for value in (0.084, 0.09, None)),
-    single(2, "dropped", 0.079),
+    *(single(1, "not built upon", value) for value in (0.084, 0.09, None)),
+    single(2, "not built upon", 0.079),
     single(3, "provisional", 0.075),
-    single(3, "dropped", 2.3),
+    single(3, "not built upon", 2.3),
     attempt(4, "claimed", 0.077, "2 steps together"),
     single(5, "provisional", 0.070),
     attempt(6, "claim failed", 0.078),
     single(7, "provisional", 0.074),
-    single(8, "dropped", 0.076),
+    single(8, "not built upon", 0.076),
 ]
 
 
@@ -155,7 +155,7 @@ def explored(batches: int, ideas: int = 4) -> list[Try]:
         values = [best * (1 + draw.gauss(0.02, 0.02)) for _ in range(ideas)]
         for value in values:
             is_step = value == min(values) < best
-            tries.append(single(number, "provisional" if is_step else "dropped", value))
+            tries.append(single(number, "provisional" if is_step else "not built upon", value))
         best = min(best, *values)
     return tries
 
@@ -174,7 +174,7 @@ BEGINNINGS = {
     "forty": [attempt(0, "baseline", 0.085), *long_history("minimize", 40)],
     "decades": decades(),
     "explored": EXPLORED,
-    "a batch of which nothing was measured": [single(1, "dropped", None), attempt(2, "refuted", 0.09)],
+    "a batch of which nothing was measured": [single(1, "not built upon", None), attempt(2, "refuted", 0.09)],
     "long": explored(200),
     "below 0": [attempt(0, "baseline", -0.5), attempt(1, "supported", -9.0, "word " * 40)],
 }
@@ -227,14 +227,14 @@ def test_dropped_ideas_are_dots_and_those_without_a_score_are_counted() -> None:
     assert dots[1] == [0.084, 0.09, 0.079, 0.076] and beyond == ([3], [axes.get_ylim()[1]])
     (hollow,) = (line for line in axes.get_lines() if line.get_marker() == "o")
     assert hollow.get_fillstyle() == "none" and list(hollow.get_xdata()) == [1, 3, 5, 7]
-    title = "val_loss from 0.085 to 0.077 in 8 iterations: 1 claimed, 4 provisional, 1 claim failed, 5 dropped,"
+    title = "val_loss from 0.085 to 0.077 in 8 iterations: 1 claimed, 4 provisional, 1 claim failed, 5 not built upon,"
     assert any(text.replace("\n", " ").startswith(title) for text in texts(figure))
     assert [text.get_text() for text in axes.texts] == ["4: 2 steps together"]
 
 
 def test_a_campaign_of_which_the_beginning_is_forgotten_says_so() -> None:
-    tries = [attempt(40, "baseline", 0.085), single(41, "provisional", 0.08), single(42, "dropped", 0.082)]
-    assert "the last 2 iterations: 1 provisional, 1 dropped" in texts(drawn(tries))
+    tries = [attempt(40, "baseline", 0.085), single(41, "provisional", 0.08), single(42, "not built upon", 0.082)]
+    assert "the last 2 iterations: 1 provisional, 1 not built upon" in texts(drawn(tries))
 
 
 def lesson(outcome: str | None, verdict: str | None = "inconclusive", iteration: str = "x_batch3", **more: Any) -> Try:
@@ -246,7 +246,10 @@ def lesson(outcome: str | None, verdict: str | None = "inconclusive", iteration:
 
 
 def test_lessons_are_shown_by_what_became_of_them() -> None:
-    assert lesson("provisional").kind == "provisional" and lesson("dropped").kind == "dropped"
+    assert (
+        lesson("provisional").kind == "provisional"
+        and lesson("dropped").kind == lesson("screened").kind == "not built upon"
+    )
     assert lesson("dropped", status="failed", verdict=None).kind == "not measured"
     assert lesson("kept", "supported", "x_claim2").kind == "claimed"
     assert lesson("retracted", "refuted", "x_claim2").kind == "claim failed"

@@ -71,7 +71,8 @@ def read(start: Path) -> dict[str, Any]:
         "state": line.data["state"],
         "since": line.time,
         "iterations": campaign["iterations"],
-        "claim_iterations": campaign.get("claim_iterations", 0),
+        "uncapped": campaign.get("uncapped", 0),
+        "claims_begun": campaign.get("claims_begun", 0),
         "gear": campaign.get("gear", "each"),
         "batches": campaign.get("batches", 0),
         "trials": campaign["trials"],
@@ -178,8 +179,8 @@ def _activity(status: dict[str, Any]) -> Rows:
 
 
 def _counted(status: dict[str, Any]) -> int:
-    """The iterations that caps count: all but the claims."""
-    count: int = status["iterations"] - status.get("claim_iterations", 0)
+    """The iterations that caps count: claims are none of them."""
+    count: int = status["iterations"] - status.get("uncapped", 0)
     return count
 
 
@@ -242,7 +243,7 @@ def _exploration(status: dict[str, Any]) -> Rows:
 
 def _costs(status: dict[str, Any]) -> Rows:
     costs = f"{_counted(status)} iterations"
-    claims = status.get("claim_iterations")
+    claims = status.get("claims_begun")
     if claims:
         costs += f" and {claims} claim{'' if claims == 1 else 's'}"
     costs += f", {status['trials']} trials"

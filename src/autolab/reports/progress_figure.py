@@ -1,7 +1,7 @@
 """The figure of progress: every iteration of the campaign so far, and what was kept of them.
 
-A batch of mode `explore` is one iteration with several tries: small dots for what was dropped, hollow circles along a
-dashed line for what later ideas are built upon, and stars on the full line for what was claimed.
+A batch of mode `explore` is one iteration with several tries: small dots for ideas that are no step, hollow circles
+along a dashed line for what later ideas are built upon, and stars on the full line for what was claimed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from autolab.reports import drawing
 from autolab.reports.drawing import BASELINE_COLOURS, VARIANT_COLOURS, WIDTH, Page
 from autolab.reports.exploration_account import counted, is_claim_iteration
 
+_SCREENED = "not built upon"
+"""An idea that was screened, and is no step."""
 _MARKS = {
     "baseline": ("D", BASELINE_COLOURS[0]),
     "claimed": ("*", VARIANT_COLOURS[0]),
@@ -33,14 +35,14 @@ _MARKS = {
     "refuted": ("v", VARIANT_COLOURS[1]),
     "inconclusive": ("s", BASELINE_COLOURS[1]),
     "claim failed": ("X", VARIANT_COLOURS[1]),
-    "dropped": (".", BASELINE_COLOURS[1]),
+    _SCREENED: (".", BASELINE_COLOURS[1]),
     "failed": ("x", "black"),
 }
-_SIZES = {"claimed": 9.0, "provisional": 6.5, "dropped": 5.0}
+_SIZES = {"claimed": 9.0, "provisional": 6.5, _SCREENED: 5.0}
 """Of markers that are larger or smaller than the others, in points."""
 _KEPT_KINDS = ("baseline", "claimed", "supported")
 _UNMEASURED = "not measured"
-"""An idea that was dropped before it had a score: it is counted and not drawn."""
+"""An idea that has no score: it is counted and not drawn."""
 _KEPT: drawing.Style = {"linestyle": "-", "linewidth": 1.5, "color": VARIANT_COLOURS[0]}
 _UNCLAIMED: drawing.Style = {"linestyle": "--", "linewidth": 1.0, "color": VARIANT_COLOURS[0]}
 _BAR: drawing.Style = {"linestyle": "-", "linewidth": 1.2, "alpha": 0.6}
@@ -66,7 +68,7 @@ class Try:
     def kind(self) -> str:
         """Which marker it has."""
         if self.score is None:
-            return _UNMEASURED if self.verdict in (Fate.DROPPED, Fate.PROVISIONAL) else "failed"
+            return _UNMEASURED if self.verdict in (_SCREENED, Fate.PROVISIONAL) else "failed"
         if self.verdict in _MARKS:
             return self.verdict
         return "inconclusive"
@@ -100,8 +102,10 @@ def try_of(lesson: Lesson) -> Try:
     if lesson.status == "failed":
         score = None
     verdict: str = lesson.verdict or lesson.status
-    if lesson.outcome in (Fate.PROVISIONAL, Fate.DROPPED):
+    if lesson.outcome == Fate.PROVISIONAL:
         verdict = lesson.outcome
+    elif lesson.outcome in (Fate.DROPPED, Fate.SCREENED):
+        verdict = _SCREENED
     elif lesson.verdict is not None and is_claim_iteration(lesson.iteration_id):
         verdict = "claimed" if lesson.outcome == "kept" else "claim failed"
     return Try(lesson.iteration, lesson.title, verdict, score)
@@ -289,7 +293,7 @@ class _Point:
         self.style: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": "none", "markersize": size}
         if attempt.kind == "provisional":
             self.style["fillstyle"] = "none"
-        elif attempt.kind == "dropped":
+        elif attempt.kind == _SCREENED:
             # Below all that was built upon or decided.
             self.style["zorder"] = 1.5
         if attempt.score is None:
@@ -302,7 +306,7 @@ class _Point:
         if self.y != mean:
             self.label += _BEYOND
             # Of many dots at the edge the numbers would cover the figure.
-            self.words = "" if attempt.kind == "dropped" else f"{mean:.3g}"
+            self.words = "" if attempt.kind == _SCREENED else f"{mean:.3g}"
             self.style["fillstyle"] = "none"
             return
         self.ends = drawing.ends(attempt.score)
@@ -347,8 +351,8 @@ def _obstacles(axes: Any, points: Sequence[_Point], radius: float) -> list[Any]:
     to_pixels, frame = axes.transData.transform, axes.bbox
     boxes, corners = [], []
     for point in points:
-        # The dots of dropped ideas are too many to keep words away from.
-        if point.attempt.kind == "dropped":
+        # The dots of screened ideas are too many to keep words away from.
+        if point.attempt.kind == _SCREENED:
             continue
         x, y = to_pixels((point.x, point.y))
         if point.attempt.kept:
