@@ -84,7 +84,7 @@ def read(start: Path) -> dict[str, Any]:
         "champion": champion,
         "claims": campaign.get("claims", {}),
         "unclaimed": exploration.get("unclaimed", 0),
-        "working": working_commit(exploration),
+        "working": _working(exploration),
         "base": exploration.get("base"),
         "reserve": exploration.get("reserve"),
         "run": run,
@@ -96,7 +96,7 @@ def read(start: Path) -> dict[str, Any]:
     }
 
 
-def working_commit(exploration: dict[str, Any]) -> str | None:
+def _working(exploration: dict[str, Any]) -> str | None:
     """The commit that the next ideas branch from: the newest step's, or the base."""
     steps = exploration.get("steps")
     if steps:
