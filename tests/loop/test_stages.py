@@ -15,7 +15,7 @@ ATTEMPTS, BOUNCES = 2, 2
 
 # The loop as it was agreed on: where a stage leads, and what it may be sent back to.
 WAYS = {
-    "hypothesis": ("ask", {"complete": "design"}),
+    "hypothesis": ("ask", {"complete": "design", "set_aside": "hypothesis"}),
     "design": ("ask", {"complete": "implementation"}),
     "implementation": ("ask", {"complete": "implementation_review", "set_aside": "hypothesis"}),
     "implementation_review": ("ask", {"complete": "launch", "send_back": "implementation", "set_aside": "hypothesis"}),
