@@ -37,6 +37,8 @@ from autolab.trials.trial_log import TrialLog
 
 AHEAD = 2
 """Pairs that wait for a place while others run, under a rule that may stop early."""
+HELD = (RunKind.CONFIRM, RunKind.CLAIM)
+"""Runs whose trained models predict for the holdout too."""
 POLL_S = 1.0
 """Seconds to wait for a change of the trials' phases, at most."""
 
@@ -150,6 +152,9 @@ def _abandon(record: RunRecord, config: Config, run_id: str, observer: RunObserv
     # The executor may still run trials of it, under the keys that were announced.
     executor.cancel(list(executor.find(keys).values()))
     executor.discard()
+    # Nobody will put a question about them.
+    for key in keys:
+        record.held(key).unlink(missing_ok=True)
     reason = "abandoned: what it was measured with has changed since it began"
     manifest.abandon(record.paths_of(run_id).manifest, reason)
     end = RunEnded(run_id=run_id, status="failed", verdict=None, reason=reason, manifest_sha256=None)
@@ -199,7 +204,7 @@ class _OpenRun:
 
     def _until_judged(self) -> verdict.Judgement | None:
         """Keep the executor busy until the rule has what it needs; None if the user or a cap stopped it first."""
-        self._log.reuse(self._cells.values(), self._content, self._observer.view)
+        self._log.reuse(self._cells.values(), self._content, self._observer.view, self._is_whole)
         while True:
             trials = list(self._log.trials.values())
             judgement = verdict.judge(self._plan, trials)
@@ -263,8 +268,15 @@ class _OpenRun:
             number=self._log.attempt(cell.trial),
             arm=self._plan.arm(cell.arm),
             seed=cell.seed,
-            holdout=self._manifest.spec.kind is RunKind.CONFIRM,
+            holdout=self._manifest.spec.kind in HELD,
         )
+
+    def _is_whole(self, trial: Trial) -> bool:
+        """Whether a known trial can stand for one of this run, also where the holdout is asked about it."""
+        evaluation = self._inputs.evaluation
+        if self._manifest.spec.kind not in HELD or evaluation is None or evaluation.holdout is None:
+            return True
+        return self._record.held(trial.key).is_file()
 
     def _content(self, cell: Cell) -> str:
         return content_key(self._inputs, self._commands, self._plan.arm(cell.arm), cell.seed)

@@ -154,7 +154,7 @@ class RunRecord:
         return self.store / "held"
 
     def held(self, key: str) -> Path:
-        """Where the predictions of a confirmation's trial for the holdout lie until they are scored."""
+        """Where the predictions of a trial for the holdout lie until they are scored, or their claim is decided."""
         return self.held_folder / f"{key}.npy"
 
 
