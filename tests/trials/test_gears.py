@@ -15,7 +15,7 @@ from autolab.cli import init
 from autolab.cli.view import Plain
 from autolab.errors import RecordError
 from autolab.lab.lab import Lab
-from autolab.lab.schemas.campaign import ClaimedPair, Claims
+from autolab.lab.schemas.campaign import Campaign, Champion, ClaimedPair, Claims
 from autolab.lab.schemas.config import Config, ExecutorConfig, StoppingRule
 from autolab.lab.schemas.experiment import Confirmation, Interval, Manifest
 from autolab.lab.schemas.outcomes import DropReason, RunKind, Verdict
@@ -23,7 +23,7 @@ from autolab.reports.measured_run import read_run
 from autolab.stats import rules
 from autolab.stats.plan import Plan, recorded_plan
 from autolab.stats.screening import dropped_arms
-from autolab.trials import reproduce
+from autolab.trials import champion, reproduce
 from autolab.trials.confirmation import claim_of, conclude, count_claim, plan_claim
 from autolab.trials.holdout_question import HoldoutQuestion
 from autolab.trials.lab_inputs import inputs_of, record_of
@@ -231,6 +231,30 @@ def concluded(bench: Bench, iteration_id: str, passed: bool, **more: Any) -> Con
             tell=lambda text: None,
         )
         return conclude(question, confirm, passed, **more)
+
+
+def test_a_claim_is_reproduced_with_the_pairs_that_it_took_over(bench: Bench) -> None:
+    claim(bench, "i1", range(100, 103))
+    claim(bench, "i2", range(100, 104))
+    manifest = bench.manifest(iteration_id="i2")
+    assert any(trial.reused_from for trial in manifest.trials)
+    assert reproduced(bench, manifest) == "identical"
+    again = bench.manifest("reproduction_0001", "i2")
+    assert len(again.trials) == len(manifest.trials) and not any(trial.reused_from for trial in again.trials)
+    campaign = Campaign(champions=(champion_of(manifest),))
+    assert champion.fallen(campaign, manifest)[1] == campaign.champions, "as one that a confirmation made"
+
+
+def champion_of(manifest: Manifest) -> Champion:
+    return Champion(
+        iteration_id=manifest.iteration_id,
+        run_id=manifest.run_id,
+        commit="c",
+        parent="p",
+        protocol="e",
+        gain=1.0,
+        metrics={},
+    )
 
 
 def test_predictions_of_an_undecided_claim_wait_until_it_is_decided(bench: Bench) -> None:

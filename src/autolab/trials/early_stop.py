@@ -2,7 +2,8 @@
 
 A curve is what a training says of itself in `history.jsonl` while it runs, so it can end a trial and never give a
 score. It is compared with the baseline's curve at the same seed and step. What is ended is `cancelled`: it drops its
-arm, and is never reused.
+arm, and is never reused. A trial that ends before somebody has looked keeps its score: with early stops, how fast a
+machine is can change what a screen says.
 """
 
 from __future__ import annotations
