@@ -14,7 +14,8 @@ It takes effects for additive. Where they are not, more trials are needed (bench
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,18 +36,30 @@ CLEAR = 0.75
 """A switch is a part of the best point if its effect exceeds so many of its standard errors."""
 FAILED = 3.0
 """A training that failed counts as so many deviations below the worst score."""
+NO_GUESSES: Mapping[str, float] = {}
 
 
 class ResponseSurface:
     """`deviation`: of a trial's score around what its seed shares with others, > 0, in the metric's units.
 
-    `seed` makes its draws repeatable.
+    `seed` makes its draws repeatable. `guesses`: prior means of the effects of switches, in their prior deviations; 0
+    for those that are not named. `misfits`: by how many times what parts do together may deviate more from the sum of
+    their effects than trials deviate; the factor that explains the scores best is taken.
     """
 
-    def __init__(self, space: SearchSpace, deviation: float, seed: int) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        deviation: float,
+        seed: int,
+        guesses: Mapping[str, float] = NO_GUESSES,
+        misfits: Sequence[float] = (1.0,),
+    ) -> None:
         if not deviation > 0:
             raise ValueError(f"a deviation of {deviation:g}: scores without noise need no model")
         self._space, self._deviation = space, deviation
+        self._guesses = np.array([guesses.get(name, 0.0) for name in space.switches])
+        self._misfits = misfits
         self._random = np.random.default_rng(seed)
         places = {name: place for place, name in enumerate(space.switches)}
         self._choices = [np.array([places[name] for name in choice], dtype=int) for choice in space.choices]
@@ -133,14 +146,18 @@ class ResponseSurface:
         return positions
 
     def _posterior(self) -> _Normal:
-        """Of the coefficients, under the prior deviation of switches that explains the scores best."""
+        """Of the coefficients, under the prior deviation of switches and the misfit that explain the scores best."""
         rows = self._rows()
-        scores = self._measured_scores()
         fits = []
-        for effect in EFFECTS if self._space.switches else EFFECTS[:1]:
-            prior = self._prior(effect)
-            fits.append((_evidence(rows, scores, prior), effect))
-        return _conditioned(rows, scores, self._prior(max(fits)[1]))
+        for misfit in self._misfits:
+            scores = self._measured_scores(self._deviation * misfit)
+            for effect in EFFECTS if self._space.switches else EFFECTS[:1]:
+                # The same scores in a larger unit are denser by that factor each.
+                evidence = _evidence(rows, scores, self._prior(effect)) - len(scores) * math.log(misfit)
+                fits.append((evidence, effect, misfit))
+        _, effect, misfit = max(fits)
+        scores = self._measured_scores(self._deviation * misfit)
+        return _conditioned(rows, scores, self._prior(effect))
 
     def _rows(self) -> np.ndarray:
         """One row a trial: 1, its switches, its knobs, their squares."""
@@ -148,18 +165,18 @@ class ResponseSurface:
         rows = [np.concatenate([[1.0], point, point[first:] ** 2]) for point in self._points]
         return np.array(rows).reshape(len(rows), 1 + first + 2 * len(self._space.knobs))
 
-    def _measured_scores(self) -> np.ndarray:
-        """In deviations from the first score that is a number; a failed training counts as worse than all."""
+    def _measured_scores(self, deviation: float) -> np.ndarray:
+        """In deviations of this size from the first score that is a number; a failed training counts as worse than all."""
         values = [score for score in self._scores if score is not None]
         if not values:
             return np.zeros(len(self._scores))
-        worst = min(values) - FAILED * self._deviation
+        worst = min(values) - FAILED * deviation
         filled = [worst if score is None else score for score in self._scores]
-        return (np.array(filled) - values[0]) / self._deviation
+        return (np.array(filled) - values[0]) / deviation
 
     def _prior(self, effect: float) -> _Normal:
         switches, knobs = len(self._space.switches), len(self._space.knobs)
-        mean = np.concatenate([np.zeros(1 + switches + knobs), np.full(knobs, CONCAVE)])
+        mean = np.concatenate([[0.0], effect * self._guesses, np.zeros(knobs), np.full(knobs, CONCAVE)])
         deviations = [INTERCEPT] + [effect] * switches + [SLOPE] * knobs + [CURVATURE] * knobs
         return _Normal(mean, np.diag(np.array(deviations) ** 2))
 

@@ -97,7 +97,7 @@ def _deviation(snapshot: LabSnapshot) -> float:
 
 
 def _wanted(config: Config) -> float:
-    return config.metric.success_delta
+    return config.metric.difference
 
 
 # what was screened
