@@ -29,7 +29,7 @@ from autolab.lab.schemas.experiment import Interval
 from autolab.lab.schemas.outcomes import Fate, Gear, Stage, Verdict
 from autolab.loop.stages import TABLE
 from autolab.reports import claim_words
-from autolab.reports.exploration_account import counted
+from autolab.reports.exploration_account import counted, is_claim_iteration
 from autolab.reports.rounding import interval_of
 from autolab.trials.progress import JudgedIteration, Pairs, Progress, spell
 
@@ -208,15 +208,27 @@ def _verdict_table(verdicts: Sequence[JudgedIteration], wide: bool) -> Table:
     table.add_column()
     for iteration in verdicts:
         # Such as "supported, kept" or "claimed on this evaluation alone".
-        first_word = iteration.verdict.replace(",", " ").partition(" ")[0]
+        verdict = _verdict_text(iteration)
+        first_word = verdict.replace(",", " ").partition(" ")[0]
         style = STYLES.get(first_word, "yellow")
         table.add_row(
             Text(iteration.hypothesis_id, "bold"),
-            Text(iteration.verdict, style),
+            Text(verdict, style),
             Text(_gain_text(iteration.gain, wide)),
             row_text(iteration.title),
         )
     return table
+
+
+def _verdict_text(iteration: JudgedIteration) -> str:
+    """The verdict; that of a claim, which a lesson keeps in the words of a confirmation, in the words of claims."""
+    verdict = iteration.verdict
+    if not is_claim_iteration(iteration.iteration_id) or verdict.startswith(("claim", "failed")):
+        return verdict
+    kept, was_kept, alone = verdict.partition("kept")
+    if kept == "supported, " and was_kept:
+        return f"{claim_words.CLAIMED}{alone}"
+    return claim_words.FAILED
 
 
 def _gain_text(gain: Interval | None, with_interval: bool) -> str:
