@@ -10,6 +10,7 @@ from autolab.lab.schemas.experiment import Comparison, Finding, Interval
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.reports import claim_words, passages, tables
+from autolab.trials import calibration as calibrating
 from autolab.trials.progress import JudgedIteration, View
 from autolab.verifiers import sanity
 
@@ -37,6 +38,7 @@ def run(iteration: Iteration, view: View) -> StageResult:
     view.judged(dataclasses.replace(JudgedIteration.now(claim, results), verdict=standing))
     view(f"verdict: {standing}")
     view(f"  {tables_of_run.headline}")
+    calibrating.learn_correlation(iteration.lab, iteration.config, manifest, view)
     comparisons = tables_of_run.metrics.comparisons
     # The first line is about the best variant, so a run with one variant is told by it.
     if len(comparisons) > 1:
