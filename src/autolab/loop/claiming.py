@@ -34,7 +34,7 @@ from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
 from autolab.reports import claim_words
 from autolab.reports.engine_words import engine_words
-from autolab.stats import rules, target
+from autolab.stats import holdout, rules, target
 from autolab.stats.plan import Plan
 from autolab.stats.seeds import claim_seeds
 from autolab.trials import job, measurement
@@ -235,6 +235,8 @@ def _conclude(step: launch.LaunchStep, manifest: Manifest, spec: RunSpec, claim:
         allowed=config.test.holdout_questions,
         inputs=lambda: set_up(source_of(iteration.lab), config, spec.commits),
         tell=step.view,
+        # What was picked for its luck on the evaluation split passes there, so the holdout holds the claim's error.
+        tail=min(claim.alpha, holdout.TAIL),
     )
     confirmation = conclude(question, manifest, passed, doubts, claim.number)
     return count_claim(claims, confirmation, manifest.protocol, claim)

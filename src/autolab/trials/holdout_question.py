@@ -41,7 +41,7 @@ class HoldoutQuestion:
     """A confirmed run that is to be tested on the holdout.
 
     `claims`: the campaign's count before it. `allowed`: questions that a protocol may put. `inputs` makes the run's
-    inputs; it is called when the question is put. `tell` takes lines for the user.
+    inputs; it is called when the question is put. `tell` takes lines for the user. `tail` is the test's one-sided error.
     """
 
     record: RunRecord
@@ -50,6 +50,7 @@ class HoldoutQuestion:
     allowed: int
     inputs: Callable[[], TrialInputs]
     tell: Callable[[str], None]
+    tail: float = holdout.TAIL
 
     def put(self) -> HoldoutAnswer:
         """passed or failed; none in a lab without a holdout, used_up if no question is left.
@@ -112,7 +113,7 @@ class HoldoutQuestion:
                 if base_parts and new_parts:
                     differences = zip(base_parts, new_parts, strict=True)
                     part_gains.append(tuple(sign * (new - base) for base, new in differences))
-        test = holdout.passes(gains, part_gains)
+        test = holdout.passes(gains, part_gains, self.tail)
         if test.replicates in ("seeds", "nothing"):
             self.tell("note: the holdout's rows cannot be told apart, so its error is over the seeds alone")
         return test
