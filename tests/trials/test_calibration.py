@@ -153,6 +153,8 @@ def test_a_loop_takes_the_difference_itself_and_says_what_it_can_find(tmp_path: 
     taken = calibration(kit)["success_delta"]
     assert said.out.count(f"the smallest difference in val_loss is {taken:g}, taken from the noise") == 1
     assert said.out.count(f"gains from {taken:g} on can be found, over 12 pairs\n") == 1
+    replayed = kit.autolab("replay", "h1")
+    assert replayed.code == 0, replayed.err
 
 
 def test_a_proposal_names_the_difference_that_the_calibration_took(tmp_path: Path) -> None:
