@@ -16,6 +16,7 @@ import pytest
 from pydantic import JsonValue
 
 from autolab.ideas import tpe_searcher
+from autolab.ideas.searchers import Point
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.experiment import Assessment, Comparison, Design, Hypothesis, Interval, Lesson, Results
 from autolab.lab.schemas.outcomes import RequestKind, Verdict
@@ -208,17 +209,51 @@ def test_only_lessons_of_ideas_on_this_base_are_told() -> None:
         lesson(changes, 0.5, 1, 5, outcome="suspicious"),
         lesson(changes, None, 1, 6, reason="review"),
     ]
-    assert batches._screened(snapshot_of(CONSTANTS, others), points).batches == ()
+    assert batches._screened(snapshot_of(CONSTANTS, others), points) == []
     told = [
         lesson(changes, 0.5, 1, 1),
         lesson({"HIDDEN up": 2.0}, None, 1, 2),
         # Tested to its end on this base: it counts as often as it has pairs.
-        lesson({"LR up": 2.0}, 0.3, 2, 3, reason="budget", pairs=3),
+        lesson({"LR up": 2.0}, -7.0, 2, 3, reason="budget", pairs=3),
     ]
-    screened = batches._screened(snapshot_of(CONSTANTS, told), points)
-    scores = [[score for _, score in batch] for batch in screened.batches]
-    assert scores == [[0.5, None], [0.3, 0.3, 0.3]]
-    assert screened.batches[0][1][0]["HIDDEN"] == 128
+    snapshot = snapshot_of(CONSTANTS, told)
+    screened = batches._screened(snapshot, points)
+    assert [one.gain for one in screened] == [0.5, None, -7.0] and screened[1].point["HIDDEN"] == 128
+    searcher = Recorded()
+    batches._tell(searcher, points, screened, snapshot)
+    # Ten wanted differences below the base is lost, and no more is told.
+    assert searcher.scores == [[0.0], [0.5, None], [-0.1, -0.1, -0.1]]
+
+
+class Recorded:
+    """A searcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.scores: list[list[float | None]] = []
+
+    def propose(self, count: int) -> list[Point]:
+        return []
+
+    def observe(self, points: Sequence[Point], scores: Sequence[float | None]) -> None:
+        assert len(points) == len(scores)
+        self.scores.append(list(scores))
+
+    def best(self) -> Point:
+        return {}
+
+
+def test_a_measured_point_is_concluded_where_effects_do_not_add_up() -> None:
+    """Each of two parts harms alone; together they help. No sum of effects says so."""
+    pair: Changes = {"activation": "gelu", "convolution": 16}
+    lessons = []
+    for number in range(1, 6):
+        lessons.append(lesson({"activation": "gelu"}, -0.05, number, 3 * number))
+        lessons.append(lesson({"convolution": 16}, -0.05, number, 3 * number + 1))
+        lessons.append(lesson({"averaging": "ema"}, 0.03, number, 3 * number + 2))
+    # The sum of effects alone would conclude with the average of the weights.
+    assert idea_of(concluded(DIGITS, lessons)).changes.get("averaging") == "ema"
+    lessons.append(lesson(pair, 0.08, 6, 30))
+    assert idea_of(concluded(DIGITS, lessons)).changes == pair
 
 
 def test_a_deviation_of_pairs_is_that_of_two_trials() -> None:
