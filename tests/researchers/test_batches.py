@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,14 @@ import pytest
 from pydantic import JsonValue
 
 from autolab.ideas import tpe_searcher
+from autolab.ideas.response_surface import ResponseSurface
 from autolab.ideas.searchers import Point
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.experiment import Assessment, Comparison, Design, Hypothesis, Interval, Lesson, Results
 from autolab.lab.schemas.outcomes import RequestKind, Verdict
 from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.researchers.base import Batch, Code, Documents, Goal, History, LabSnapshot, Task, TaskFolders
-from autolab.researchers.offline import batches, words
+from autolab.researchers.offline import bandit, batches, words
 from autolab.researchers.offline.bench import find_bench
 from autolab.researchers.offline.researcher import OfflineResearcher
 from autolab.researchers.offline.search_points import SearchPoints
@@ -335,6 +337,20 @@ def test_a_bandit_whose_catalogue_is_used_up_makes_the_batch_smaller() -> None:
     )
 
 
+@pytest.mark.parametrize("gain", [0.2, None])
+def test_a_step_is_another_idea_on_another_base(gain: float | None) -> None:
+    """Doubled once and kept, or diverged: on a new base doubling leads to a value that nobody has tried."""
+    bench = find_bench(CONSTANTS.get, configured(), None)
+    told = [lesson({"LR up": 2.0}, gain, 1, 1, base="before")]
+    fresh = bandit.ideas(bench.mechanisms, (), BASE, bench.fits)
+    assert bandit.ideas(bench.mechanisms, told, BASE, bench.fits) == fresh
+    # A kind is the same idea on every base, so what failed once is left.
+    pictures = find_bench(DIGITS.get, configured(), None)
+    failed = [lesson({"activation": "gelu"}, None, 1, 1, base="before")]
+    left = bandit.ideas(pictures.mechanisms, failed, BASE, pictures.fits)
+    assert {"activation": "gelu"} not in [idea.changes for idea in left]
+
+
 # Words
 
 
@@ -420,3 +436,23 @@ def test_numpy_is_loaded_when_a_batch_is_asked_for_and_not_before() -> None:
     code = "import sys, autolab.researchers.offline.researcher; print({'numpy', 'optuna'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_an_answer_from_two_hundred_lessons_takes_no_time() -> None:
+    files = DIGITS | {"method.json": (TEMPLATES / "cifar10" / "method.json").read_text()}
+    points = SearchPoints(find_bench(files.get, configured(), None))
+    searcher = ResponseSurface(points.space, 1.0, seed=1)
+    luck = np.random.default_rng(1)
+    lessons = []
+    for number, point in enumerate(searcher.propose(200)):
+        gain = 0.01 * luck.standard_normal()
+        lessons.append(lesson(points.changes(point) or {"clip": 1.0}, gain, number // 4, number))
+    batch = Batch(number=51, size=4, place=4, earlier=(), concludes=False)
+    snapshot = snapshot_of(files, lessons, batch)
+    times = []
+    for _ in range(3):
+        # Of this thread alone: others may keep the machine busy.
+        began = time.thread_time()
+        assert asked(snapshot)["status"] == "complete"
+        times.append(time.thread_time() - began)
+    assert min(times) < 0.3, times
