@@ -14,7 +14,6 @@ It takes effects for additive. Where they are not, more trials are needed (bench
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,8 +42,7 @@ class ResponseSurface:
     """`deviation`: of a trial's score around what its seed shares with others, > 0, in the metric's units.
 
     `seed` makes its draws repeatable. `guesses`: prior means of the effects of switches, in their prior deviations; 0
-    for those that are not named. `misfits`: by how many times what parts do together may deviate more from the sum of
-    their effects than trials deviate; the factor that explains the scores best is taken.
+    for those that are not named.
     """
 
     def __init__(
@@ -53,13 +51,11 @@ class ResponseSurface:
         deviation: float,
         seed: int,
         guesses: Mapping[str, float] = NO_GUESSES,
-        misfits: Sequence[float] = (1.0,),
     ) -> None:
         if not deviation > 0:
             raise ValueError(f"a deviation of {deviation:g}: scores without noise need no model")
         self._space, self._deviation = space, deviation
         self._guesses = np.array([guesses.get(name, 0.0) for name in space.switches])
-        self._misfits = misfits
         self._random = np.random.default_rng(seed)
         places = {name: place for place, name in enumerate(space.switches)}
         self._choices = [np.array([places[name] for name in choice], dtype=int) for choice in space.choices]
@@ -86,6 +82,16 @@ class ResponseSurface:
         errors = np.sqrt(np.diag(posterior.covariance))[1 : 1 + len(self._space.switches)]
         switches = self._chosen(effects, effects > CLEAR * errors)
         return self._point(switches, self._knobs_at_best(posterior.mean, reach=0.0))
+
+    def predict(self, points: Sequence[Point]) -> list[float]:
+        """The expected gains of points over the base, in the metric's units."""
+        coefficients = self._posterior().mean
+        of_base = self._row(self._position(self._space.base))
+        gains = []
+        for point in points:
+            difference = self._row(self._position(point)) - of_base
+            gains.append(float(difference @ coefficients) * self._deviation)
+        return gains
 
     # points and positions
 
@@ -146,33 +152,31 @@ class ResponseSurface:
         return positions
 
     def _posterior(self) -> _Normal:
-        """Of the coefficients, under the prior deviation of switches and the misfit that explain the scores best."""
+        """Of the coefficients, under the prior deviation of switches that explains the scores best."""
         rows = self._rows()
+        scores = self._measured_scores()
         fits = []
-        for misfit in self._misfits:
-            scores = self._measured_scores(self._deviation * misfit)
-            for effect in EFFECTS if self._space.switches else EFFECTS[:1]:
-                # The same scores in a larger unit are denser by that factor each.
-                evidence = _evidence(rows, scores, self._prior(effect)) - len(scores) * math.log(misfit)
-                fits.append((evidence, effect, misfit))
-        _, effect, misfit = max(fits)
-        scores = self._measured_scores(self._deviation * misfit)
-        return _conditioned(rows, scores, self._prior(effect))
+        for effect in EFFECTS if self._space.switches else EFFECTS[:1]:
+            prior = self._prior(effect)
+            fits.append((_evidence(rows, scores, prior), effect))
+        return _conditioned(rows, scores, self._prior(max(fits)[1]))
 
     def _rows(self) -> np.ndarray:
         """One row a trial: 1, its switches, its knobs, their squares."""
-        first = len(self._space.switches)
-        rows = [np.concatenate([[1.0], point, point[first:] ** 2]) for point in self._points]
-        return np.array(rows).reshape(len(rows), 1 + first + 2 * len(self._space.knobs))
+        columns = 1 + len(self._space.switches) + 2 * len(self._space.knobs)
+        return np.array([self._row(point) for point in self._points]).reshape(len(self._points), columns)
 
-    def _measured_scores(self, deviation: float) -> np.ndarray:
-        """In deviations of this size from the first score that is a number; a failed training counts as worse than all."""
+    def _row(self, position: np.ndarray) -> np.ndarray:
+        return np.concatenate([[1.0], position, position[len(self._space.switches) :] ** 2])
+
+    def _measured_scores(self) -> np.ndarray:
+        """In deviations from the first score that is a number; a failed training counts as worse than all."""
         values = [score for score in self._scores if score is not None]
         if not values:
             return np.zeros(len(self._scores))
-        worst = min(values) - FAILED * deviation
+        worst = min(values) - FAILED * self._deviation
         filled = [worst if score is None else score for score in self._scores]
-        return (np.array(filled) - values[0]) / deviation
+        return (np.array(filled) - values[0]) / self._deviation
 
     def _prior(self, effect: float) -> _Normal:
         switches, knobs = len(self._space.switches), len(self._space.knobs)
