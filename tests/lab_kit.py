@@ -243,6 +243,19 @@ def iteration(**stages: Any) -> dict[str, Any]:
     return {name: value if isinstance(value, list) else [value] for name, value in (base | stages).items()}
 
 
+def batch(*ideas: tuple[str, float | str]) -> dict[str, Any]:
+    """The answers of a batch in mode `explore`: title and width of each idea; ideas that come first have none."""
+    return {
+        "hypothesis": [hypothesis(title) for title, _ in ideas],
+        "implementation": [implementation(width) for _, width in ideas],
+        "implementation_review": [review() for _ in ideas],
+    }
+
+
+CLAIM: dict[str, Any] = {}
+"""A claim's place in a script: the engine asks for nothing."""
+
+
 def script(*iterations: dict[str, Any]) -> dict[str, Any]:
     return {"iterations": list(iterations)}
 

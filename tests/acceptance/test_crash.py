@@ -2,6 +2,7 @@
 
 The loop under test crosses everything: a calibration, an iteration whose first candidate breaks in training, is sent
 back, fixed, measured again, confirmed, asked about on the holdout and kept, and one whose candidate edits a file.
+A second one crosses both gears: two batches, an idea that fails, a claim that is kept and one that fails.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lab_kit import NOTHING, TINY, LabKit, design, implementation, iteration, make_lab, review, script
+from lab_kit import CLAIM, NOTHING, TINY, LabKit, batch, design, implementation, iteration, make_lab, review, script
 from warm import SHARED
 
 from autolab.lab import crash_points
@@ -36,6 +37,7 @@ FIXED = iteration(
 )
 TWO_PAIRS = {"test": {"rule": "fixed", "alpha": 0.02, "max_pairs": 2, "confirm_pairs": 2}}
 LOOP = ("loop", "--max-iterations", "2")
+ONE = ("loop", "--max-iterations", "1")
 CHUNKS = 16
 """Parts of the sweep, so that tests can run side by side; part k takes every 16th of the points to try."""
 FEWER_CHUNKS = 4
@@ -48,10 +50,11 @@ Loop = Callable[..., tuple[int, str]]
 
 @dataclass(frozen=True)
 class Reference:
-    """A lab as `init` left it, and what an unbroken loop made of it."""
+    """A lab before a loop, with the count of its trainings, and what the unbroken loop made of it."""
 
     lab: LabKit
     fresh: Path
+    count: str
     points: list[str]
     left: dict[str, Any]
 
@@ -59,16 +62,17 @@ class Reference:
     def make(cls, lab: LabKit, *words: str) -> Reference:
         fresh, log = lab.counter.with_name("fresh"), lab.counter.with_name("points.txt")
         subprocess.run(["cp", "-a", str(lab.root), str(fresh)], check=True)
+        count = said_in(lab.counter)
         ended = lab.autolab(*words, AUTOLAB_FAULT="0", AUTOLAB_FAULT_LOG=str(log))
         assert ended.code == 0, ended.err
-        return cls(lab, fresh, log.read_text().split(), left_by(lab))
+        return cls(lab, fresh, count, log.read_text().split(), left_by(lab))
 
     def begin(self) -> LabKit:
         """The lab as it was before the loop, in the same place: a copy elsewhere would be another lab."""
         subprocess.run(["chmod", "-R", "u+w", str(self.lab.root)], check=True)
         shutil.rmtree(self.lab.root)
         subprocess.run(["cp", "-a", str(self.fresh), str(self.lab.root)], check=True)
-        self.lab.counter.unlink(missing_ok=True)
+        self.lab.counter.write_text(self.count)
         return self.lab
 
 
@@ -80,11 +84,15 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
 
 @pytest.fixture(scope="module")
 def loop(reference: Reference) -> Loop:
+    return loop_of(reference, *LOOP)
+
+
+def loop_of(reference: Reference, *words: str) -> Loop:
     """One loop in a process of its own: its exit status (negative: killed) and everything printed."""
     out = reference.fresh.with_name("out.txt")
 
     def run(**env: str) -> tuple[int, str]:
-        return SHARED.run(reference.lab.root, *LOOP, out=out, env={**os.environ, **env}), out.read_text()
+        return SHARED.run(reference.lab.root, *words, out=out, env={**os.environ, **env}), out.read_text()
 
     return run
 
@@ -104,16 +112,22 @@ def left_by(lab: LabKit) -> dict[str, Any]:
         "reports": [plain(lab, path.read_text()) for path in sorted((lab.root / "9_reports").glob("2*.md"))],
         "events": Counter(line["event"] for line in lab.events() if line["event"] in ONCE),
         "champion": lab.git("for-each-ref", "--format=%(tree)", "refs/heads/autolab/champion"),
+        "working": lab.git("for-each-ref", "--format=%(tree)", "refs/heads/autolab/working"),
         "claims": lab.events("transition")[-1]["data"]["campaign"]["claims"],
+        "confirmed": [confirmed_in(line["data"]["confirmation"]) for line in lab.events("confirmed")],
         "questions": [line["data"]["question"] for line in lab.events("holdout_asked")],
         "state": lab.state() | {"iteration_id": None},
         "stages": stages,
     }
 
 
+def confirmed_in(one: dict[str, Any]) -> tuple[str, str, int, float]:
+    return one["outcome"], one["holdout"], one["claim"], one["alpha"]
+
+
 ONCE = (
     *("loop_started", "transition", "candidate", "run_started", "run_ended", "answered"),
-    *("confirmed", "holdout_asked"),
+    *("confirmed", "holdout_asked", "learned", "exploration_fixed", "idea_dropped"),
 )
 """Events of which a broken loop has as many as an unbroken one."""
 
@@ -281,6 +295,88 @@ def test_dying_at_every_point_in_turn_one_lab_comes_to_the_same_end(reference: R
     assert deaths.total() > len(reference.points) / 3
 
 
+# Both gears
+
+EXPLORE = {"mode": "explore", "rule": "fixed", "alpha": 0.02, "max_pairs": 2, "confirm_pairs": 2}
+GEARS = {"test": EXPLORE, "screen": {"arms": 2, "claim_every": 1}}
+BATCHES = (batch(("steeper", 4.0), ("too steep", 400.0)), batch(("a little more", 4.2), ("flat", 1.0)))
+HELD_OUT_ROWS = 15
+"""So few that the holdout is scored as a whole alone: a loop then takes half the time."""
+OF_A_CLAIM = (
+    *("ledger.after_append", "iteration.after_folder", "artifact.after_write", "export.after_write"),
+    *("run.after_manifest", "submit.after_intent", "trial.after_store", "run.after_end", "holdout.after_debit"),
+    *("confirm.after_record", "document.after_queue", "decide.after_write", "lesson.after_record"),
+    *("champion.after_ref",),
+)
+"""Points of which the sweep through a claim takes the first, outside of `make nightly`."""
+
+
+def explorer(folder: Path) -> LabKit:
+    """A lab in mode `explore`: the first batch's step is kept, that of the second one fails its claim."""
+    lab = make_lab(folder, script(BATCHES[0], CLAIM, BATCHES[1], CLAIM), config=GEARS, holdout=True)
+    for path in (lab.root / "data" / "holdout").iterdir():
+        raw = path.read_bytes()
+        path.write_bytes(raw[:128].replace(b"(60,)", b"(%d,)" % HELD_OUT_ROWS) + raw[128 : 128 + 4 * HELD_OUT_ROWS])
+    lab.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "A small holdout")
+    return lab
+
+
+@pytest.fixture(scope="module")
+def gears(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """Two batches, and a claim after each: one kept, one failed."""
+    return Reference.make(explorer(tmp_path_factory.mktemp("gears")), *LOOP)
+
+
+@pytest.fixture(scope="module")
+def claim(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """The decision of a batch and the claim that follows: what came before is in the lab already."""
+    lab = explorer(tmp_path_factory.mktemp("claim"))
+    assert lab.autolab("calibrate").code == 0
+    while lab.state()["stage"] != "decide_repeat":
+        ended = lab.autolab("run")
+        assert ended.code == 0, ended.err
+    return Reference.make(lab, *ONE)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_both_gears_leave_one_kept_claim_and_one_that_failed(gears: Reference) -> None:
+    """What the sweeps compare with is what it is meant to be."""
+    kept, failed = gears.left["confirmed"]
+    assert kept == ("kept", "passed", 1, 0.02)
+    assert failed == ("retracted", "not_asked", 2, pytest.approx(0.02 / 3))
+    assert gears.left["questions"] == [1]
+    assert gears.left["events"]["idea_dropped"] == 0, "the idea that fails does so in its trial"
+    assert gears.left["working"] == gears.left["champion"]
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_claim_killed_at_the_first_point_of_its_names_ends_the_same(claim: Reference) -> None:
+    assert set(OF_A_CLAIM) <= set(claim.points)
+    begins = first_of_claim(claim)
+    sweep(claim, loop_of(claim, *ONE), [claim.points.index(name, begins) + 1 for name in OF_A_CLAIM])
+
+
+def first_of_claim(claim: Reference) -> int:
+    """How many points the decision of the batch passes, at most: the claim's first file is brought after them."""
+    return claim.points.index("iteration.after_folder", claim.points.index("log.after_snapshot"))
+
+
+@pytest.mark.process
+@pytest.mark.nightly
+@pytest.mark.parametrize("part", range(CHUNKS))
+def test_a_claim_killed_at_any_point_ends_the_same(claim: Reference, part: int) -> None:
+    sweep(claim, loop_of(claim, *ONE), points_to_try(claim, 1)[part::CHUNKS])
+
+
+@pytest.mark.process
+@pytest.mark.nightly
+@pytest.mark.parametrize("part", range(CHUNKS))
+def test_both_gears_killed_at_any_point_end_the_same(gears: Reference, part: int) -> None:
+    sweep(gears, loop_of(gears, *LOOP), points_to_try(gears, 1)[part::CHUNKS])
+
+
 # Processes that die: the engine, the supervisor, both; the engine while a program of its researcher works
 
 SLOW = {"seconds": 0.6}
@@ -293,9 +389,6 @@ def slow_script() -> dict[str, Any]:
         "variants": [{"name": "steep", "config_overrides": SLOW}],
     }
     return script(iteration(design=design(**arms)))
-
-
-ONE = ("loop", "--max-iterations", "1")
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         **{"reason": "ok", "said": "", "status": 200, "input_tokens": 90, "output_tokens": 8, "dollars": 0.25},
         **{"path": "requests/i1/hypothesis-1/calls/1.reply.json", "sha256": SHA},
     },
+    "exploration_fixed": {
+        **{"champion": COMMIT, "protocol": SHA, "metric": "val_loss", "success_delta": 0.05, "rule": {"alpha": 0.005}},
+        **{"alphas": [0.005, 0.00167], "bound": None, "reserve": 14, "arms": 4, "seeds": 1, "margin": 0.0},
+        **{"triggers": ["the loop's end"]},
+    },
+    "idea_dropped": {"arm": "h3-shift", "reason": "review", "detail": "too slow"},
     "candidate": {"commit": COMMIT, "base": COMMIT, "slug": "h1-shift", "via": "assembler"},
     "checked": {
         **{"commit": COMMIT, "checks": {"paths": "pass", "tests": "skip", "dry_run": "fail"}},

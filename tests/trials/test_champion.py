@@ -72,6 +72,7 @@ def test_a_gain_that_comes_back_on_fresh_seeds_makes_the_champion(tmp_path: Path
         "alpha": 0.01,
         "protocol": first["protocol"],
         "questions": 2,
+        "alphas": [],
     }
     manifest = json.loads(next(kit.root.glob("experiments/*h1/runs/run_0002/run_manifest.json")).read_text())
     search = json.loads(next(kit.root.glob("experiments/*h1/runs/run_0001/run_manifest.json")).read_text())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass
 
 from autolab.errors import RecordError
 from autolab.files import sha256_of
@@ -33,12 +32,21 @@ from autolab.lab.schemas.replies import DecisionOutput
 from autolab.loop import decision, document, exploring, launch, review
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
+from autolab.reports import claim_words
 from autolab.reports.engine_words import engine_words
-from autolab.stats import rules, target, wording
-from autolab.stats.plan import Plan, plan_design, plan_within
+from autolab.stats import rules, target
+from autolab.stats.plan import Plan
 from autolab.stats.seeds import claim_seeds
 from autolab.trials import job, measurement
-from autolab.trials.confirmation import conclude, count_claim, supported_variant
+from autolab.trials.confirmation import (
+    claim_of,
+    conclude,
+    count_begun,
+    count_claim,
+    is_undecided,
+    plan_claim,
+    supported_variant,
+)
 from autolab.trials.holdout_question import HoldoutQuestion
 from autolab.trials.inputs import TrialInputs, set_up
 from autolab.trials.lab_inputs import code_commits, source_of
@@ -53,51 +61,32 @@ VARIANT = "working"
 # how a claim begins
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A claim that is about to begin: its entry, and the campaign's claims with it."""
-
-    entry: Entry
-    claims: Claims
+def number_of(lab: Lab, config: Config, claims: Claims, exploration: Exploration) -> ClaimedPair:
+    """The claim of the exploration's steps: its number in the protocol, its error rate, and the pairs that it has."""
+    base_tree, tree = lab.git.tree(exploration.base), lab.git.tree(exploration.working)
+    return claim_of(claims, exploration.protocol, base_tree, tree, config.test.stopping_rule)
 
 
-def begin(lab: Lab, config: Config, campaign: Campaign, exploration: Exploration) -> Claim:
-    """The claim of the exploration's steps, numbered within the protocol."""
-    claims = campaign.claims
-    if claims.protocol != exploration.protocol:
-        claims = claims.model_copy(update={"alphas": (), "protocol": exploration.protocol, "questions": 0})
-    trees = lab.git.tree(exploration.base), lab.git.tree(exploration.working)
-    known = [pair for pair in claims.alphas if (pair.base_tree, pair.tree) == trees]
-    if known:
-        number = known[-1].number
-    else:
-        number = 1 + max((pair.number for pair in claims.alphas), default=0)
-        pair = ClaimedPair(base_tree=trees[0], tree=trees[1], number=number)
-        claims = claims.model_copy(update={"alphas": (*claims.alphas, pair)[-REMEMBERED:]})
+def begin(lab: Lab, config: Config, campaign: Campaign, exploration: Exploration) -> Entry:
+    """How the claim of the exploration's steps enters the loop."""
+    claim = number_of(lab, config, campaign.claims, exploration)
     claim_id = f"claim{campaign.claims_begun + 1}"
     hypothesis = _hypothesis(config, exploration, claim_id)
     candidate = _candidate(lab, exploration)
-    entry = Entry(
+    return Entry(
         stage=Stage.LAUNCH if candidate.review is not None else Stage.IMPLEMENTATION,
         hypothesis_id=claim_id,
         hypothesis=hypothesis,
-        design=_design(config, exploration, hypothesis, _rule(config, claims, number, exploration)),
+        design=_design(config, exploration, hypothesis, _rule(config, claim, exploration)),
         candidate=candidate,
         gear=Gear.CLAIM,
     )
-    return Claim(entry, claims)
 
 
-REMEMBERED = 50
-"""Claims whose trees and numbers the campaign remembers."""
-
-
-def _rule(config: Config, claims: Claims, number: int, exploration: Exploration) -> StoppingRule:
+def _rule(config: Config, claim: ClaimedPair, exploration: Exploration) -> StoppingRule:
     rule = config.test.stopping_rule
-    alpha = rules.claim_alpha_of(number, rule.alpha)
-    if rule.fdr is not None:
-        alpha = min(rule.alpha, rules.claim_alpha(rule.fdr, number, claims.kept))
-    return rule.model_copy(update={"alpha": alpha, "bound": exploration.bound, "max_pairs": rule.confirm_pairs})
+    update = {"alpha": claim.alpha, "bound": exploration.bound, "max_pairs": rule.confirm_pairs}
+    return rule.model_copy(update=update)
 
 
 def _hypothesis(config: Config, exploration: Exploration, claim_id: str) -> Hypothesis:
@@ -158,10 +147,16 @@ def measure(step: launch.LaunchStep) -> StageResult | None:
     forbidden = review.gate(iteration)
     if forbidden:
         return StageResult(StageOutcome.SEND_BACK, f"launch is forbidden: {forbidden}")
+    claim, design = _number(iteration), iteration.design()
+    assert design.test is not None
+    if claim.pairs >= design.test.max_pairs:
+        # The same two trees again, which more pairs cannot decide: there are none.
+        reason = f"claim {claim.number} of the protocol has used its {claim.pairs} pairs"
+        return StageResult(StageOutcome.SEND_BACK, reason)
     left = launch.trials_left_for(iteration, RunKind.CLAIM)
-    spec = _run_spec(iteration, left)
+    spec = _run_spec(iteration, claim, left)
     if spec is None:
-        cap = launch.too_few(config.budget, 2 * rules.FIRST, left)
+        cap = launch.too_few(config.budget, fewest_trials(config, claim), left)
         return StageResult(StageOutcome.STOP, f"budget: {cap}")
     run = step.measure(spec)
     manifest = run.manifest
@@ -170,37 +165,50 @@ def measure(step: launch.LaunchStep) -> StageResult | None:
     iteration.restore(step.view)
     result = step.result(run, run.run_id)
     assert result is not None
-    if is_undecided(manifest, iteration.design()):
+    if is_cut_short(manifest, design):
         step.view(f"{run.run_id}: not decided when the budget ended; the same claim goes on once there is more")
-        return result
-    claims = _conclude(step, manifest, spec)
+        claims = count_begun(iteration.campaign.claims, claim, manifest)
+    else:
+        claims = _conclude(step, manifest, spec, claim)
     return dataclasses.replace(result, campaign=result.campaign | {"claims": claims})
 
 
-def is_undecided(manifest: Manifest, design: Design) -> bool:
+def fewest_trials(config: Config, claim: ClaimedPair) -> int:
+    """The trials without which a claim cannot be decided, beyond those that it has: two a pair, one pair at least."""
+    pairs = max(2, rules.fewest_pairs(claim.alpha, config.test.stopping_rule))
+    return 2 * max(1, pairs - claim.pairs)
+
+
+def is_cut_short(manifest: Manifest, design: Design) -> bool:
     """Whether a budget ended the claim before the rule did: then it is neither kept nor failed."""
-    (comparison,) = manifest.comparisons or (None,)
-    rule = design.test
-    if comparison is None or rule is None:
-        return False
-    return comparison.reason == "budget" and (manifest.pairs or 0) < rule.max_pairs
+    assert design.test is not None
+    return is_undecided(manifest) and (manifest.pairs or 0) < design.test.max_pairs
 
 
-def _run_spec(iteration: Iteration, left: int | None) -> RunSpec | None:
+def _number(iteration: Iteration) -> ClaimedPair:
+    exploration = iteration.campaign.exploration
+    assert exploration is not None
+    return number_of(iteration.lab, iteration.config, iteration.campaign.claims, exploration)
+
+
+def _run_spec(iteration: Iteration, claim: ClaimedPair, left: int | None) -> RunSpec | None:
     """The claim's run, with as many pairs as `left` trials allow; None if these decide nothing."""
     lab, config, calibration = iteration.lab, iteration.config, iteration.calibration()
-    design, claim, commit = iteration.design(), iteration.hypothesis(), iteration.candidate() or ""
-    base_tree, tree = lab.git.tree(iteration.base_commit), lab.git.tree(commit)
+    design, hypothesis, commit = iteration.design(), iteration.hypothesis(), iteration.candidate() or ""
     assert design.test is not None
     pairs = design.test.max_pairs
-    sized = plan_design(design, config, claim, b"", "", "")
-    if plan_within(sized, left) is None:
+
+    def planned(seeds: tuple[int, ...]) -> Plan | None:
+        return plan_claim(design, config, hypothesis, claim, seeds, left)
+
+    if planned(tuple(range(pairs))) is None:
         return None
 
     def plan(inputs: TrialInputs) -> Plan:
-        seeds = claim_seeds(lab.secret, inputs.protocol, base_tree, tree, pairs)
-        whole = dataclasses.replace(plan_design(design, config, claim, b"", "", ""), seeds=seeds)
-        return plan_within(whole, left) or whole
+        seeds = claim_seeds(lab.secret, inputs.protocol, claim.base_tree, claim.tree, pairs)
+        found = planned(seeds)
+        assert found is not None  # which seeds they are changes nothing
+        return found
 
     verdict_of_checks = review.recorded_checks(iteration.events(), commit)
     return RunSpec(
@@ -214,7 +222,7 @@ def _run_spec(iteration: Iteration, left: int | None) -> RunSpec | None:
     )
 
 
-def _conclude(step: launch.LaunchStep, manifest: Manifest, spec: RunSpec) -> Claims:
+def _conclude(step: launch.LaunchStep, manifest: Manifest, spec: RunSpec, claim: ClaimedPair) -> Claims:
     """What became of the claim, recorded, and the campaign's claims with it."""
     iteration, config, claims = step.iteration, step.iteration.config, step.iteration.campaign.claims
     design = iteration.design()
@@ -228,8 +236,8 @@ def _conclude(step: launch.LaunchStep, manifest: Manifest, spec: RunSpec) -> Cla
         inputs=lambda: set_up(source_of(iteration.lab), config, spec.commits),
         tell=step.view,
     )
-    confirmation = conclude(question, manifest, passed, doubts)
-    return count_claim(claims, confirmation, manifest.protocol)
+    confirmation = conclude(question, manifest, passed, doubts, claim.number)
+    return count_claim(claims, confirmation, manifest.protocol, claim)
 
 
 def without_repair(iteration: Iteration, result: StageResult) -> StageResult:
@@ -265,11 +273,11 @@ def decide(iteration: Iteration, view: View) -> StageResult:
     if met:
         output = DecisionOutput(decision=Decision.ACHIEVE, reason=f"the claimed mean meets {iteration.target}")
     else:
-        fate = wording.fate(confirmation) if confirmation is not None else "not decided: the budget ended"
-        output = DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=f"the claim is {fate}")
+        fate = claim_words.fate(confirmation) if confirmation is not None else "not decided: the budget ended"
+        output = DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=fate)
     result = decision.carry_out(iteration, output, "engine", view)
     if confirmation is None:
-        after: Exploration | None = exploration
+        after: Exploration | None = exploration.model_copy(update={"claim_open": True})
     elif confirmation.outcome == "kept":
         after = None
     else:

@@ -16,7 +16,7 @@ from autolab.errors import BudgetSpent, LabError, Paused
 from autolab.lab import budget
 from autolab.lab.lab import Lab
 from autolab.lab.schemas import events
-from autolab.lab.schemas.campaign import Campaign, Loop, State
+from autolab.lab.schemas.campaign import Campaign, Exploration, Loop, State
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Cause, Transition
 from autolab.lab.schemas.experiment import Calibration
@@ -253,12 +253,16 @@ class Engine:
         ground = exploring.Ground(base, home, protocol)
         if present is None:
             return exploring.Next(None, reason=ending), ground
+        exploration = exploring.standing(campaign, ground) or Exploration(base=base, protocol=protocol)
+        claim = claiming.number_of(lab, config, campaign.claims, exploration)
         situation = exploring.Situation(
             config=config,
             campaign=campaign,
             ground=ground,
             calibration=present,
             concludes=self._researcher.concludes(config),
+            alpha=claim.alpha,
+            fewest=claiming.fewest_trials(config, claim),
             ending=ending,
         )
         return exploring.next_gear(situation), ground
@@ -277,9 +281,8 @@ class Engine:
         uncapped = campaign.uncapped + (following.gear is Gear.CLAIM or exploration.concluding)
         update: dict[str, object] = {"exploration": exploration, "uncapped": uncapped}
         if following.gear is Gear.CLAIM:
-            claim = claiming.begin(lab, config, campaign, exploration)
-            update |= {"claims": claim.claims, "claims_begun": campaign.claims_begun + 1}
-            entry = claim.entry
+            update["claims_begun"] = campaign.claims_begun + 1
+            entry = claiming.begin(lab, config, campaign, exploration)
             base = exploration.base
         else:
             if exploring.standing(campaign, ground) is None:

@@ -53,7 +53,8 @@ class Next:
 class Situation:
     """What the choice of a gear depends on.
 
-    `ending` is why the loop is over, and empty if it goes on. `concludes`: see `Researcher.concludes`.
+    `ending` is why the loop is over, and empty if it goes on. `concludes`: see `Researcher.concludes`. `alpha` is the
+    error rate of the next claim, and `fewest` the number of trials without which it cannot be decided.
     """
 
     config: Config
@@ -61,6 +62,8 @@ class Situation:
     ground: Ground
     calibration: Calibration
     concludes: bool
+    alpha: float
+    fewest: int
     ending: str = ""
 
     @property
@@ -98,6 +101,9 @@ def next_gear(situation: Situation) -> Next:
     config, exploration = situation.config, standing(situation.campaign, situation.ground)
     if exploration is None:
         exploration = _begun(situation)
+    if exploration.reserve is not None and exploration.reserve < situation.fewest:
+        # A claim that failed makes the next one stricter.
+        exploration = exploration.model_copy(update={"reserve": situation.fewest})
     left = situation.trials_left
     room = None if left is None else left - (exploration.reserve or 0)
     size = _size(config, room, exploration)
@@ -109,7 +115,7 @@ def next_gear(situation: Situation) -> Next:
         update = {"size": 1, "concluding": True}
         return Next(Gear.SCREEN, exploration.model_copy(update=update))
     if due and exploration.unclaimed:
-        fewest = 2 * rules.fewest_pairs(config.test.alpha, config.test.stopping_rule)
+        fewest = situation.fewest
         if left is None or left >= fewest:
             return Next(Gear.CLAIM, exploration)
         over = (
@@ -123,24 +129,29 @@ def next_gear(situation: Situation) -> Next:
 
 def _begun(situation: Situation) -> Exploration:
     """An exploration of the ground that stands now, with what is set aside for its claim."""
-    config, calibration, left = situation.config, situation.calibration, situation.trials_left
-    reserve = None
-    if left is not None:
-        reserve = reserve_trials(
-            config.test.stopping_rule,
-            delta=config.metric.difference,
-            difference_deviation=calibration.difference_deviation,
-            alpha=config.test.alpha,
-            trials_left=left,
-            share=config.screen.reserve,
-        )
+    config, calibration = situation.config, situation.calibration
     bound = config.test.bound if config.test.bound is not None else calibration.bound
     return Exploration(
         base=situation.ground.base,
         protocol=situation.ground.protocol,
-        reserve=reserve,
+        reserve=_reserve(situation),
         waits_for_conclusion=situation.concludes,
         bound=bound,
+    )
+
+
+def _reserve(situation: Situation) -> int | None:
+    """Trials to set aside for the next claim; None: no budget that it could lack."""
+    config, left = situation.config, situation.trials_left
+    if left is None:
+        return None
+    return reserve_trials(
+        config.test.stopping_rule,
+        delta=config.metric.difference,
+        difference_deviation=situation.calibration.difference_deviation,
+        alpha=situation.alpha,
+        trials_left=left,
+        share=config.screen.reserve,
     )
 
 
@@ -178,6 +189,8 @@ def _cost(size: int, seeds: int) -> int:
 def _is_due(situation: Situation, exploration: Exploration) -> bool:
     """Whether a claim is due before the loop is over."""
     config, calibration = situation.config, situation.calibration
+    if exploration.claim_open:
+        return True
     if config.screen.claim_every is not None and exploration.since_claim >= config.screen.claim_every:
         return True
     # After a failed claim the same promise is not enough.
@@ -289,6 +302,7 @@ def after_failed_claim(exploration: Exploration) -> Exploration:
         "steps": (),
         "unclaimed": 0,
         "since_claim": 0,
+        "claim_open": False,
         "first": (*again, *exploration.first)[:STEPS],
         "failed_at": exploration.predicted,
         "predicted": exploration.predicted if exploration.waits_for_conclusion else 0.0,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from autolab.lab import crash_points
 from autolab.lab.schemas.experiment import Comparison, Finding, Interval
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
-from autolab.reports import passages, tables
-from autolab.stats import wording
+from autolab.reports import claim_words, passages, tables
 from autolab.trials.progress import JudgedIteration, View
 from autolab.verifiers import sanity
 
@@ -33,8 +33,9 @@ def run(iteration: Iteration, view: View) -> StageResult:
     for note in notes:
         view(f"note: {note}")
     results = tables_of_run.results
-    view.judged(JudgedIteration.now(claim, results))
-    view(f"verdict: {wording.standing(results)}")
+    standing = claim_words.standing(results)
+    view.judged(dataclasses.replace(JudgedIteration.now(claim, results), verdict=standing))
+    view(f"verdict: {standing}")
     view(f"  {tables_of_run.headline}")
     comparisons = tables_of_run.metrics.comparisons
     # The first line is about the best variant, so a run with one variant is told by it.

@@ -24,6 +24,8 @@ from autolab.trials.evaluator import Problem, check_predictions
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.run_record import RunRecord
 
+SCORED = (".score", ".parts")
+"""Suffixes of the folders, beside the predictions, in which they are scored."""
 Answer = Literal["passed", "failed", "none", "used_up", "not_asked"]
 
 
@@ -137,7 +139,8 @@ class _HoldoutScores:
         # A training that diverged counts as the bound on the evaluation, and so it does here.
         if scale.bound is not None and scale.cut(trial) == "diverged":
             return scale.bound
-        predictions, folder = self.record.held(trial.key), self.record.held_folder / f"{trial.key}.score"
+        predictions = self.record.held(trial.key)
+        folder = predictions.with_suffix(SCORED[0])
         # What a trial wrote: nothing else has checked it since.
         checked = check_predictions(predictions, None)
         if isinstance(checked, Problem):
@@ -158,8 +161,9 @@ class _HoldoutScores:
 
     def on_parts(self, trial: Trial, count: int) -> tuple[float, ...]:
         """The same on each part of the holdout's rows; empty if they cannot be told apart."""
-        folder = self.record.held_folder / f"{trial.key}.parts"
-        return self.evaluation.parts(self.metric, self.record.held(trial.key), self.split.labels, folder, count)
+        predictions = self.record.held(trial.key)
+        folder = predictions.with_suffix(SCORED[1])
+        return self.evaluation.parts(self.metric, predictions, self.split.labels, folder, count)
 
 
 def _trial(confirm: Manifest, arm: str, index: int) -> Trial:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from autolab import files
 from autolab.errors import ExecutorError
-from autolab.executors.base import Executor, Phase, Ref
+from autolab.executors.base import Executor, Phase, Ref, ShowsRunning
 from autolab.lab import crash_points
 from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config, TimeLimit
@@ -27,7 +27,7 @@ from autolab.sandbox.collect import remove_tree
 from autolab.sandbox.exit_record import Exit
 from autolab.stats import verdict
 from autolab.stats.plan import BASE, Cell, Plan, planned_cells
-from autolab.trials import leak_checks, lookahead, manifest, score
+from autolab.trials import early_stop, leak_checks, lookahead, manifest, score
 from autolab.trials.inputs import InputSource, set_up
 from autolab.trials.job import HOLDOUT, Attempt, TrialCommands, content_key, tidy, trial_job
 from autolab.trials.manifest import RunManifest
@@ -37,6 +37,8 @@ from autolab.trials.trial_log import TrialLog
 
 AHEAD = 2
 """Pairs that wait for a place while others run, under a rule that may stop early."""
+HELD = (RunKind.CONFIRM, RunKind.CLAIM)
+"""Runs whose trained models predict for the holdout too."""
 POLL_S = 1.0
 """Seconds to wait for a change of the trials' phases, at most."""
 
@@ -150,6 +152,9 @@ def _abandon(record: RunRecord, config: Config, run_id: str, observer: RunObserv
     # The executor may still run trials of it, under the keys that were announced.
     executor.cancel(list(executor.find(keys).values()))
     executor.discard()
+    # Nobody will put a question about them.
+    for key in keys:
+        record.held(key).unlink(missing_ok=True)
     reason = "abandoned: what it was measured with has changed since it began"
     manifest.abandon(record.paths_of(run_id).manifest, reason)
     end = RunEnded(run_id=run_id, status="failed", verdict=None, reason=reason, manifest_sha256=None)
@@ -199,7 +204,7 @@ class _OpenRun:
 
     def _until_judged(self) -> verdict.Judgement | None:
         """Keep the executor busy until the rule has what it needs; None if the user or a cap stopped it first."""
-        self._log.reuse(self._cells.values(), self._content, self._observer.view)
+        self._log.reuse(self._cells.values(), self._content, self._observer.view, self._is_whole)
         while True:
             trials = list(self._log.trials.values())
             judgement = verdict.judge(self._plan, trials)
@@ -263,8 +268,15 @@ class _OpenRun:
             number=self._log.attempt(cell.trial),
             arm=self._plan.arm(cell.arm),
             seed=cell.seed,
-            holdout=self._manifest.spec.kind is RunKind.CONFIRM,
+            holdout=self._manifest.spec.kind in HELD,
         )
+
+    def _is_whole(self, trial: Trial) -> bool:
+        """Whether a known trial can stand for one of this run, also where the holdout is asked about it."""
+        evaluation = self._inputs.evaluation
+        if self._manifest.spec.kind not in HELD or evaluation is None or evaluation.holdout is None:
+            return True
+        return self._record.held(trial.key).is_file()
 
     def _content(self, cell: Cell) -> str:
         return content_key(self._inputs, self._commands, self._plan.arm(cell.arm), cell.seed)
@@ -312,6 +324,61 @@ class _OpenRun:
             self._log.add(trial)
             self._executed += 1
             self._observer.view.trials(self._watch.progress(), trial)
+        self._end_early([name for name, phase in phases.items() if phase is Phase.RUNNING])
+
+    def _end_early(self, running: Sequence[str]) -> None:
+        """End trials of a screen whose learning curve is behind the baseline's, as `RunSpec.early_stop` says."""
+        stop = self._manifest.spec.early_stop
+        # Elsewhere a trial that was ended says nothing, and would be measured again.
+        if stop is None or self._plan.arm_seeds is None:
+            return
+        for name in running:
+            cell = self._cells[name]
+            baseline = Cell(self._plan.baseline.name, cell.index, cell.seed)
+            if not stop.is_behind(cell.arm, self._history(name), self._history(baseline.trial)):
+                continue
+            ref = self._open_jobs[name]
+            self._executor.cancel([ref])
+            end = self._executor.poll([ref], 0.0)[ref.key].exit
+            # One that ended by itself in the meantime is collected like any other.
+            if end is None or end.outcome is not TrialOutcome.CANCELLED:
+                continue
+            del self._open_jobs[name]
+            trial = self._cancelled(cell, ref, end, stop.reason)
+            self._log.add(trial)
+            self._executed += 1
+            self._observer.view.trials(self._watch.progress(), trial)
+
+    def _history(self, name: str) -> Sequence[early_stop.Row]:
+        """The learning curve of a trial so far; empty where it cannot be read yet."""
+        over = self._log.trials.get(name)
+        if over is not None:
+            folder, run = self._record.paths.folder, f"{self._record.iteration_id}/{self._run_id}"
+            return early_stop.history_of(folder.parent, run, over)
+        ref = self._open_jobs.get(name)
+        if ref is None or not isinstance(self._executor, ShowsRunning):
+            return []
+        return early_stop.read_history(self._executor.running_file(ref, early_stop.HISTORY))
+
+    def _cancelled(self, cell: Cell, ref: Ref, end: Exit, reason: str) -> Trial:
+        """A trial that was ended early. It measured nothing, and no later run takes it for its own."""
+        attempt = self._attempt(cell)
+        return Trial(
+            trial=cell.trial,
+            arm=cell.arm,
+            index=cell.index,
+            seed=cell.seed,
+            attempt=attempt.number,
+            commit=self._inputs.code[attempt.arm.code].commit,
+            key=ref.key,
+            content=self._content(cell),
+            outcome=TrialOutcome.CANCELLED,
+            contained=dict(end.contained),
+            seconds=round(end.seconds, 3),
+            max_rss_bytes=end.max_rss_bytes,
+            output_bytes=end.output_bytes,
+            message=reason,
+        )
 
     def _collect(self, cell: Cell, ref: Ref, end: Exit) -> Trial:
         """Fetch an attempt's files into the store, score its predictions there, move the files into the checkout."""

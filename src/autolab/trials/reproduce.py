@@ -26,8 +26,8 @@ from autolab.stats import rules
 from autolab.stats.plan import BASE, CANDIDATE, Plan, reconfirmation_plan, reproduction_plan
 from autolab.stats.scores import Scale
 from autolab.trials import calibration, champion, measurement
-from autolab.trials.inputs import TrialInputs
-from autolab.trials.lab_inputs import code_commits, inputs_of, record_of, source_of
+from autolab.trials.inputs import TrialInputs, set_up
+from autolab.trials.lab_inputs import record_of, source_of
 from autolab.trials.progress import View
 from autolab.trials.run_record import RunObserver, RunSpec, count_trials
 
@@ -71,10 +71,10 @@ def reproduce_run(
     if config.train.time_limit_s is None and limit_of_today is not None:
         train = config.train.model_copy(update={"time_limit_s": limit_of_today})
         config = config.model_copy(update={"train": train})
-    base, candidate = _commits(lab, manifest)
+    commits = _commits(lab, manifest)
     # Not the exports of the lab: one that was damaged there must not be reproduced.
     exports = lab.store / "reproduce"
-    differs = _differences(manifest, inputs_of(lab, config, base, candidate, exports))
+    differs = _differences(manifest, set_up(source_of(lab, exports), config, commits))
     name = f"{manifest.iteration_id}/{manifest.run_id}"
     tell(f"reproducing {name}: {len(trials)} trials in fresh exports of its commits")
     plan = reproduction_plan(manifest, trials)
@@ -139,7 +139,7 @@ def _run_again(
     for line in lines:
         if line.event == Transition.KIND and read(line, Transition).why == "reproduced":
             acted = line.n
-    commits = code_commits(*_commits(lab, manifest))
+    commits = _commits(lab, manifest)
     spec = RunSpec(RunKind.REPRODUCE, lambda _: plan, manifest.command, commits, time_limit=manifest.time_limit)
     record = record_of(lab, manifest.iteration_id, lines, acted)
     measured = measurement.measure(source_of(lab, exports), config, spec, record, observer)
@@ -176,18 +176,20 @@ def _chosen(manifest: Manifest, only: Sequence[str]) -> list[Trial]:
     return [completed[name] for name in only or completed]
 
 
-def _commits(lab: Lab, manifest: Manifest) -> tuple[str, str]:
-    base, candidate = manifest.git.base_commit, manifest.git.candidate_commit
-    if base is None or candidate is None or not manifest.lab:
-        raise RecordError("run_manifest.json: git or lab: does not say what ran; such a run cannot be reproduced")
-    # A manifest names the commits of these two codes alone.
+def _commits(lab: Lab, manifest: Manifest) -> dict[str, str]:
+    """The commits of a run, by the name of the code: base and candidate, and those that its arms name."""
+    git = manifest.git
+    recorded = {BASE: git.base_commit, CANDIDATE: git.candidate_commit}
     for arm in manifest.arms:
-        if arm.code not in (BASE, CANDIDATE):
-            raise RecordError(f"run_manifest.json: arms: {arm.name}: code: {arm.code!r} is neither base nor candidate")
-    for commit in (base, candidate):
+        if arm.code not in recorded:
+            recorded[arm.code] = arm.commit
+    commits = {name: commit for name, commit in recorded.items() if commit is not None}
+    if not manifest.lab or not commits.keys() >= {BASE, *(arm.code for arm in manifest.arms)}:
+        raise RecordError("run_manifest.json: git, arms or lab: does not say what ran; such a run cannot be reproduced")
+    for commit in commits.values():
         if lab.git.resolve(commit) is None:
             raise LabError(f"commit {commit[:12]} of {manifest.run_id} is not in this repository any more; fetch it")
-    return base, candidate
+    return commits
 
 
 def _differences(manifest: Manifest, inputs: TrialInputs) -> tuple[str, ...]:

@@ -108,12 +108,20 @@ class TrialLog:
             self._stored.keep(line)
             crash_points.point("trial.after_store")
 
-    def reuse(self, cells: Iterable[Cell], content: Callable[[Cell], str], tell: Callable[[str], None]) -> None:
+    def reuse(
+        self,
+        cells: Iterable[Cell],
+        content: Callable[[Cell], str],
+        tell: Callable[[str], None],
+        is_whole: Callable[[Trial], bool] = lambda trial: True,
+    ) -> None:
         """Take over completed trials of the same code, settings, seed, data, evaluator and environment.
 
-        `content` gives the content key of a cell.
+        `content` gives the content key of a cell. A trial that is not `is_whole` lacks its predictions for the holdout,
+        which this run needs.
         """
         sources: list[str] = []
+        incomplete = 0
         for cell in cells:
             # Of a trial that an executor may have, a second result would make two of one seed.
             if self._plan.arm(cell.arm).fresh or cell.trial in self.trials or self._was_submitted(cell.trial):
@@ -123,11 +131,17 @@ class TrialLog:
             except RecordError as error:
                 tell(f"note: {error}; measured anew")
                 continue
-            if stored is not None:
-                trial, source = stored
+            if stored is None:
+                continue
+            trial, source = stored
+            if is_whole(trial):
                 update = {"trial": cell.trial, "arm": cell.arm, "index": cell.index, "reused_from": source}
                 self.add(trial.model_copy(update=update))
                 sources.append(source)
+            else:
+                incomplete += 1
+        if incomplete:
+            tell(f"{incomplete} trials are known, and run again: their predictions for the holdout are gone")
         if sources:
             more = " ..." if len(sources) > 1 else ""
             tell(f"{len(sources)} trials reused, not run again: {sources[0]}{more}")

@@ -73,11 +73,16 @@ LINEAGE = 50
 
 
 class ClaimedPair(Record):
-    """A claim of mode `explore`: the trees of its base and of what was claimed, and its number in the protocol."""
+    """A claim of mode `explore`: the trees of its base and of what was claimed, and its number in the protocol.
+
+    The same two trees again continue it, with the `alpha` that it was given and the `pairs` that it has measured.
+    """
 
     base_tree: str
     tree: str
     number: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    pairs: Count = 0
 
 
 class Claims(Record):
@@ -159,6 +164,8 @@ class Exploration(Record):
     """What the single measurements promise of the steps, or of the best idea, in the metric's units."""
     failed_at: float | None = None
     """What was predicted when the last claim failed."""
+    claim_open: bool = False
+    """A budget ended the claim of these steps before its rule did. It goes on before another batch."""
 
     @property
     def working(self) -> str:
