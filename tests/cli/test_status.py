@@ -83,7 +83,7 @@ def explored(unclaimed: int = 3, reserve: int | None = 14, **changes: Any) -> di
     value = {"lab": "/lab", "lab_id": "x", "since": "now", "run": None, "held_by": None, "documents_waiting": 0}
     value |= {"state": State(iteration_id=None, stage=Stage.HYPOTHESIS).value(), "champion": None, "claims": {}}
     value |= {name: campaign[name] for name in ("iterations", "uncapped", "claims_begun", "gear", "loop", "trials")}
-    value |= {"unclaimed": unclaimed, "base": base, "working": lab.working, "reserve": reserve}
+    value |= {"unclaimed": unclaimed, "base": base, "working": lab.working, "reserve": reserve, "batches": 4}
     return {line[:10].strip(): line[11:] for line in status.text(value).split("\n")}
 
 
@@ -92,7 +92,7 @@ def test_steps_that_nothing_has_claimed_stand_with_their_base_and_the_working_co
     assert rows["working"] == "3 steps unclaimed on 1a2b3c4d5e6f; autolab/working is 300000000000, a best guess"
     assert rows["reserve"] == "14 trials set aside for the claim"
     assert explored(1)["working"].startswith("1 step unclaimed on ")
-    assert explored(0)["working"] == "no step yet on 1a2b3c4d5e6f"
+    assert explored(0)["working"] == "no step yet on 1a2b3c4d5e6f, 4 batches screened"
     assert "reserve" not in explored(reserve=None)
 
 

@@ -29,7 +29,7 @@ from autolab.lab.schemas.experiment import Interval
 from autolab.lab.schemas.outcomes import Fate, Gear, Stage, Verdict
 from autolab.loop.stages import TABLE
 from autolab.reports import claim_words
-from autolab.reports.exploration_account import counted, is_claim_iteration
+from autolab.reports.exploration_account import counted
 from autolab.reports.rounding import interval_of
 from autolab.trials.progress import JudgedIteration, Pairs, Progress, spell
 
@@ -223,7 +223,7 @@ def _verdict_table(verdicts: Sequence[JudgedIteration], wide: bool) -> Table:
 def _verdict_text(iteration: JudgedIteration) -> str:
     """The verdict; that of a claim, which a lesson keeps in the words of a confirmation, in the words of claims."""
     verdict = iteration.verdict
-    if not is_claim_iteration(iteration.iteration_id) or verdict.startswith(("claim", "failed")):
+    if not claim_words.is_claim_iteration(iteration.iteration_id) or verdict.startswith(("claim", "failed")):
         return verdict
     kept, was_kept, alone = verdict.partition("kept")
     if kept == "supported, " and was_kept:

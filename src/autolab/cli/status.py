@@ -40,8 +40,8 @@ def main(options: list[str]) -> int:
 def read(start: Path) -> dict[str, Any]:
     """State, loop, champion, claims, newest run, what waits for the user, and who holds the lock, as a JSON object.
 
-    `unclaimed` counts the steps that screens took since the base, `working` is their commit, `base` what a claim
-    compares it with, `reserve` the trials set aside for the claim; the last three are null outside of an exploration.
+    `unclaimed` counts the steps, `batches` the batches since the base; `working` is the commit of the newest step,
+    `base` what a claim compares it with, `reserve` the trials set aside for the claim: null outside of an exploration.
     """
     root, store = locate(start)
     ledger = Ledger(store)
@@ -74,7 +74,7 @@ def read(start: Path) -> dict[str, Any]:
         "uncapped": campaign.get("uncapped", 0),
         "claims_begun": campaign.get("claims_begun", 0),
         "gear": campaign.get("gear", "each"),
-        "batches": campaign.get("batches", 0),
+        "batches": exploration.get("batches", 0),
         "trials": campaign["trials"],
         "hours": hours,
         "gpu_hours": gpu_hours,
@@ -231,6 +231,9 @@ def _exploration(status: dict[str, Any]) -> Rows:
     if not base or not working:
         return []
     text = f"no step yet on {base[:12]}"
+    batches = status.get("batches")
+    if batches:
+        text += f", {batches} batch{'' if batches == 1 else 'es'} screened"
     if unclaimed:
         steps = "1 step" if unclaimed == 1 else f"{unclaimed} steps"
         text = f"{steps} unclaimed on {base[:12]}; autolab/working is {working[:12]}, a best guess"

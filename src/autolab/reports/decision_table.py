@@ -33,11 +33,13 @@ def decision_table(account: Account, *, with_cuts: bool = False) -> Markdown:
 
 def _search_rows(account: Account) -> Iterator[Row]:
     run = ""
-    # The one comparison of a claim is that on fresh seeds.
     if account.is_claim:
-        return
-    if account.confirmation is not None:
+        run = "fresh seeds, "
+    elif account.confirmation is not None:
         run = "search, "
+    # The one comparison of a claim that was decided stands below, with what became of it.
+    if account.is_claim and account.confirmation is not None:
+        return
     for comparison in account.results.assessment.comparisons:
         name = f"{comparison.metric} gain of {comparison.arm} over {comparison.baseline}"
         gain = gain_of(account.interval(comparison))

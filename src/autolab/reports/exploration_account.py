@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -62,11 +61,6 @@ def mark(seeds: int) -> str:
 def batch_of(iteration_id: str) -> str:
     """The short name of a batch: `batch3` of `2026-02-12T23-30-00Z_batch3`."""
     return iteration_id.rpartition("_")[2]
-
-
-def is_claim_iteration(iteration_id: str) -> bool:
-    """Whether an iteration is a claim, by its id: `..._claim2`."""
-    return re.fullmatch(r"claim\d+", batch_of(iteration_id)) is not None
 
 
 def steps_table(exploration: ExplorationAccount, metric: str, most: int | None = None) -> Markdown:

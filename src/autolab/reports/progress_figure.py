@@ -21,9 +21,9 @@ from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config, Direction
 from autolab.lab.schemas.experiment import Interval, Lesson
 from autolab.lab.schemas.outcomes import Fate
-from autolab.reports import drawing
+from autolab.reports import claim_words, drawing
 from autolab.reports.drawing import BASELINE_COLOURS, VARIANT_COLOURS, WIDTH, Page
-from autolab.reports.exploration_account import counted, is_claim_iteration
+from autolab.reports.exploration_account import counted
 
 _SCREENED = "not built upon"
 """An idea that was screened, and is no step."""
@@ -106,7 +106,7 @@ def try_of(lesson: Lesson) -> Try:
         verdict = lesson.outcome
     elif lesson.outcome in (Fate.DROPPED, Fate.SCREENED):
         verdict = _SCREENED
-    elif lesson.verdict is not None and is_claim_iteration(lesson.iteration_id):
+    elif lesson.verdict is not None and claim_words.is_claim_iteration(lesson.iteration_id):
         verdict = "claimed" if lesson.outcome == "kept" else "claim failed"
     return Try(lesson.iteration, lesson.title, verdict, score)
 
