@@ -37,6 +37,7 @@ from autolab.reports.engine_words import engine_words
 from autolab.stats import holdout, rules, target
 from autolab.stats.plan import Plan
 from autolab.stats.seeds import claim_seeds
+from autolab.text import one_line
 from autolab.trials import job, measurement
 from autolab.trials.confirmation import (
     claim_of,
@@ -56,6 +57,8 @@ from autolab.verifiers import suspicion
 
 VARIANT = "working"
 """The arm of the commit that is claimed."""
+TITLES = 200
+"""Characters of the steps' titles that the claim's own title quotes."""
 
 
 # how a claim begins
@@ -94,7 +97,7 @@ def _hypothesis(config: Config, exploration: Exploration, claim_id: str) -> Hypo
     titles = "; ".join(step.title for step in steps)
     return Hypothesis(
         id=claim_id,
-        title=f"Claim of {exploring.steps_text(exploration.unclaimed)}: {titles}",
+        title=f"Claim of {exploring.steps_text(exploration.unclaimed)}: {one_line(titles, TITLES)}",
         metric=metric.primary,
         direction=metric.direction,
         success_delta=metric.difference,

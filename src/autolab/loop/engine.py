@@ -467,7 +467,7 @@ class Engine:
             first_iteration=first_iteration,
         )
         state = with_limits(state, self.config)
-        campaign = campaign.model_copy(update={"loop": loop})
+        campaign = campaign.model_copy(update={"loop": loop, "exploration": exploring.asked_anew(campaign.exploration)})
         self.lab.transition(state, campaign, why="loop_started", n=request.max_iterations, log=self.lab.last_log())
         return state, campaign
 

@@ -22,6 +22,7 @@ from autolab.reports.screen_documents import ScreenedIdea
 from autolab.stats import rules
 from autolab.stats.reserve import reserve_trials
 from autolab.stats.target import parse
+from autolab.text import one_line
 
 BASELINE_SEEDS = 4
 """Seeds of a batch's baseline where arms of one seed share little of its luck."""
@@ -212,8 +213,16 @@ def _target_seems_reached(situation: Situation, exploration: Exploration) -> boo
     if metric != config.metric.primary:
         return False
     direction = 1 if config.metric.direction == "maximize" else -1
-    predicted = situation.calibration.mean + direction * exploration.predicted
+    predicted = _base_mean(situation) + direction * exploration.predicted
     return predicted >= bound if sign == ">=" else predicted <= bound
+
+
+def _base_mean(situation: Situation) -> float:
+    """The primary metric of the base: of a champion what its claim measured, else what the calibration did."""
+    champions, primary = situation.campaign.champions, situation.config.metric.primary
+    if champions and champions[-1].commit == situation.ground.base and primary in champions[-1].metrics:
+        return champions[-1].metrics[primary]
+    return situation.calibration.mean
 
 
 # what is fixed before the first batch
@@ -267,7 +276,7 @@ def after_batch(
                 iteration_id=iteration_id,
                 arm=idea.arm,
                 commit=idea.commit,
-                title=idea.title,
+                title=one_line(idea.title, 80),
                 gain=idea.gain.mean,
                 seeds=max(1, idea.n),
             )
@@ -308,6 +317,13 @@ def after_failed_claim(exploration: Exploration) -> Exploration:
         "predicted": exploration.predicted if exploration.waits_for_conclusion else 0.0,
     }
     return exploration.model_copy(update=update)
+
+
+def asked_anew(exploration: Exploration | None) -> Exploration | None:
+    """The exploration in a new loop: a researcher that had no further idea may have been given some."""
+    if exploration is None:
+        return None
+    return exploration.model_copy(update={"exhausted": ""})
 
 
 def show_working(lab: Lab, exploration: Exploration, tell: Callable[[str], None]) -> None:
