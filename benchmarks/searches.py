@@ -29,6 +29,7 @@ code 1 if one fails. --out writes searches.md and searches.json.
 from __future__ import annotations
 
 import argparse
+import atexit
 import hashlib
 import json
 import math
@@ -38,6 +39,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -56,7 +58,8 @@ from autolab.lab.create import TEMPLATES
 from autolab.lab.schemas.config import StoppingRule
 from autolab.stats import holdout, rules
 
-LABS = Path(__file__).resolve().parent / "labs"
+HERE = Path(__file__).resolve().parent
+LABS = HERE / "labs"
 RULE = StoppingRule(alpha=0.005)
 RESERVE = 0.3
 """The share of the trials that is kept for the claim."""
@@ -215,6 +218,20 @@ class Digits:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._template = folder / "template"
+        self._python: list[str] = []
+
+    def python(self) -> list[str]:
+        """A python that has imported torch: importing takes longer than the training. It ends with this process."""
+        if not self._python:
+            place = Path(tempfile.mkdtemp())
+            atexit.register(shutil.rmtree, place, ignore_errors=True)
+            program, door = str(HERE / "warm_python.py"), str(place / "door")
+            server = subprocess.Popen([sys.executable, program, door, "--serve"], cwd="/", env={})
+            atexit.register(server.terminate)
+            while not Path(door).exists() and server.poll() is None:
+                time.sleep(0.05)
+            self._python = [sys.executable, "-B", program, door]
+        return self._python
 
     def template(self) -> Path:
         """The files of the lab, made if they are not there."""
@@ -243,7 +260,7 @@ class Digits:
         data = self.template() / "data"
         env = {"AUTOLAB_TRIAL_DIR": str(folder), "AUTOLAB_CONFIG": str(settings)}
         begun = time.monotonic()
-        words = [sys.executable, "-B", "train.py"]
+        words = [*self.python(), "train.py"]
         run(words, code, **env, AUTOLAB_SEED=str(seed), AUTOLAB_DATA=str(data / "train"))
         loss, _ = self._losses(code, folder, "eval")
         outcome = Outcome(_bounded(-loss), time.monotonic() - begun)
@@ -259,7 +276,7 @@ class Digits:
         there = folder / split
         there.mkdir()
         model = {"AUTOLAB_MODEL": str(folder / "model"), "AUTOLAB_INPUTS": str(inputs / "inputs.npy")}
-        run([sys.executable, "-B", "predict.py"], code, **model, AUTOLAB_TRIAL_DIR=str(there))
+        run([*self.python(), "predict.py"], code, **model, AUTOLAB_TRIAL_DIR=str(there))
         logs = np.load(there / "predictions.npy").astype(np.float64)
         labels = np.load(inputs / "labels.npy").astype(np.int64)
         own = -logs[np.arange(len(labels)), labels]
@@ -359,7 +376,7 @@ def ours(problem: Problem, folder: Path, seed: int, trials: int) -> End:
 
 
 def _spent(status: Mapping[str, Any]) -> int:
-    return int(status["budget"]["trials"]["used"])
+    return int(status["trials"])
 
 
 # The other ways
@@ -374,17 +391,13 @@ class Ledger:
         self._known: dict[str, Outcome] = {}
         folder.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                # The last line of a killed run may be half a line.
-                if line.endswith("}"):
-                    value = json.loads(line)
-                    key = value.pop("key")
-                    self._known[key] = Outcome(**value | {"parts": tuple(value["parts"])})
-
-    @property
-    def seconds(self) -> float:
-        """Of all trainings that are known."""
-        return sum(outcome.seconds for outcome in self._known.values())
+            # The last line of a killed run may be half a line.
+            whole = self._path.read_text().rpartition("\n")[0]
+            self._path.write_text(f"{whole}\n" if whole else "")
+            for line in whole.splitlines():
+                value = json.loads(line)
+                key = value.pop("key")
+                self._known[key] = Outcome(**value | {"parts": tuple(value["parts"])})
 
     def at(self, point: Point, seed: int, asks_holdout: bool = False) -> Outcome:
         """One training at a point."""
