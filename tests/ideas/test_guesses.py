@@ -8,7 +8,7 @@ from autolab.ideas.response_surface import ResponseSurface
 from autolab.ideas.searchers import NumericKnob, SearchSpace
 
 SPACE = SearchSpace(
-    knobs=(NumericKnob("lr", 0.01, 1e-4, 1.0),), switches=tuple(f"idea{number}" for number in range(20))
+    knobs=(NumericKnob("lr", 0.01, 1e-4, 1.0),), switches=tuple(f"idea{number}" for number in range(10))
 )
 
 

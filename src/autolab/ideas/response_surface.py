@@ -23,6 +23,8 @@ from autolab.ideas.searchers import NumericKnob, Point, SearchSpace
 
 REACH = 1.0
 """Steps that a knob goes beyond the values that were measured."""
+FLIPS = 6
+"""Switches in which a point differs from the best one so far, at most. Many changes at once seldom add up."""
 SLOPE, CURVATURE = 2.0, 1.0
 """Prior deviations of a knob's slope and curvature, in deviations of a trial."""
 CONCAVE = -0.5
@@ -78,10 +80,7 @@ class ResponseSurface:
         if not self._points:
             return self._space.base
         posterior = self._posterior()
-        effects = posterior.mean[1 : 1 + len(self._space.switches)]
-        errors = np.sqrt(np.diag(posterior.covariance))[1 : 1 + len(self._space.switches)]
-        switches = self._chosen(effects, effects > CLEAR * errors)
-        return self._point(switches, self._knobs_at_best(posterior.mean, reach=0.0))
+        return self._point(self._clear(posterior), self._knobs_at_best(posterior.mean, reach=0.0))
 
     def predict(self, points: Sequence[Point]) -> list[float]:
         """The expected gains of points over the base, in the metric's units."""
@@ -114,13 +113,32 @@ class ResponseSurface:
         """The best point under each of so many draws from the posterior."""
         posterior = self._posterior()
         factor = np.linalg.cholesky(posterior.covariance + 1e-9 * np.eye(len(posterior.mean)))
+        present = self._clear(posterior)
         points = []
         for _ in range(count):
             draw = posterior.mean + factor @ self._random.standard_normal(len(posterior.mean))
             effects = draw[1 : 1 + len(self._space.switches)]
-            switches = self._chosen(effects, effects > 0)
+            switches = self._near(present, effects)
             points.append(self._point(switches, self._knobs_at_best(draw, REACH)))
         return points
+
+    def _clear(self, posterior: _Normal) -> np.ndarray:
+        """The switches that are on at the best point."""
+        effects = posterior.mean[1 : 1 + len(self._space.switches)]
+        errors = np.sqrt(np.diag(posterior.covariance))[1 : 1 + len(self._space.switches)]
+        return self._chosen(effects, effects > CLEAR * errors)
+
+    def _near(self, present: np.ndarray, effects: np.ndarray) -> np.ndarray:
+        """The best switches under `effects` that differ from those `present` in `FLIPS` at most."""
+        switches = self._chosen(effects, effects > 0)
+        flips = np.flatnonzero(switches != present)
+        if len(flips) <= FLIPS:
+            return switches
+        largest = flips[np.argsort(-np.abs(effects[flips]), kind="stable")[:FLIPS]]
+        near = present.copy()
+        near[largest] = switches[largest]
+        # One that comes may be a rival of one that stays.
+        return self._chosen(effects, near)
 
     def _chosen(self, effects: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """The wanted switches, but of each choice only the wanted one with the largest effect."""

@@ -41,7 +41,8 @@ class HoldoutQuestion:
     """A confirmed run that is to be tested on the holdout.
 
     `claims`: the campaign's count before it. `allowed`: questions that a protocol may put. `inputs` makes the run's
-    inputs; it is called when the question is put. `tell` takes lines for the user. `tail` is the test's one-sided error.
+    inputs; it is called when the question is put. `tell` takes lines for the user. `tail` is the one-sided error of the
+    test.
     """
 
     record: RunRecord

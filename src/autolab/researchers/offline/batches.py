@@ -145,7 +145,7 @@ def _screened(snapshot: LabSnapshot, points: SearchPoints) -> list[_ScreenedPoin
 
 def _tell(searcher: Searcher, points: SearchPoints, screened: Sequence[_ScreenedPoint], snapshot: LabSnapshot) -> None:
     """Let the searcher observe what was screened, batch by batch."""
-    floor = -LOST * max(snapshot.config.metric.success_delta, _deviation(snapshot))
+    floor = -LOST * max(snapshot.config.metric.difference, _deviation(snapshot))
     # Gains are differences to the base, so that its score is 0.
     searcher.observe([points.space.base], [0.0])
     for _, batch in groupby(screened, key=lambda one: one.iteration_id):
