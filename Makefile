@@ -4,7 +4,7 @@ DEMO ?= demo-lab
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test nightly check format crash hostile planted bench-decisions bench-noise bench-yield bench-gates docs clean
+.PHONY: help setup demo quick test nightly check format crash hostile planted bench-decisions bench-noise bench-yield bench-searches bench-gates docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -49,8 +49,9 @@ hostile: venv/.stamp  ## the hostile programs, three times at level full, races 
 planted: venv/.stamp  ## does a test catch each known bug? one a guard, planted in a copy (minutes; ARGS="--only NAME")
 	$(PY) scripts/plant_bugs.py $(ARGS)
 
-bench-decisions: venv/.stamp  ## what is kept, and its price, on ideas of known truth: ours beside other policies (minutes)
+bench-decisions: venv/.stamp  ## what is kept, and its price, on ideas of known truth; then how often one claim is false (minutes)
 	$(PY) benchmarks/decisions.py $(ARGS)
+	$(PY) benchmarks/claims.py $(ARGS)
 
 bench-noise: venv/.stamp  ## false keeps and power under noise of every kind, with the truth known (minutes)
 	$(PY) benchmarks/noise.py $(ARGS)
@@ -60,6 +61,9 @@ bench-gates: venv/.stamp  ## is `autolab compare` right where the truth is known
 
 bench-yield: venv/.stamp  ## how much of a known gain a search finds at equal trials: ours beside Optuna's TPE, greedy, halving, random (40 minutes)
 	$(PY) benchmarks/yield.py $(ARGS)
+
+bench-searches: venv/.stamp  ## what a search finds in real trainings of digits and of a script: ours, TPE, greedy (an hour)
+	nice -n 10 $(PY) benchmarks/searches.py $(ARGS)
 
 docs: venv/.stamp  ## write the generated pages again: commands, files, the tree
 	$(PY) scripts/generate_docs.py

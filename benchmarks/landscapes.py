@@ -55,6 +55,10 @@ class Landscape:
     def on_holdout(self, point: Point) -> float:
         return self.on_split(point)
 
+    def holdout_error(self, point: Point) -> float:
+        """The deviation of the gain on the holdout from the true one, which its rows let one estimate."""
+        return 0.0
+
     def true(self, point: Point) -> float:
         """The gain on data that nobody has seen."""
         return self.on_split(point)
@@ -89,7 +93,7 @@ class MechanismLandscape(Landscape):
     def __init__(self, world: World, random: np.random.Generator) -> None:
         self.space = SearchSpace(switches=tuple(f"mechanism{number}" for number in range(MECHANISMS)))
         kinds = random.choice([1, -1, 0], MECHANISMS, p=[GOOD, HARMFUL, 1 - GOOD - HARMFUL])
-        self._effects = world.effect * kinds
+        self._effects, self._split_error = world.effect * kinds, world.split_error
         self._split, self._holdout = random.normal(0, world.split_error, (2, MECHANISMS))
         self.reach = float(self._effects[self._effects > 0].sum())
 
@@ -98,6 +102,9 @@ class MechanismLandscape(Landscape):
 
     def on_holdout(self, point: Point) -> float:
         return float(self._on(point) @ (self._effects + self._holdout))
+
+    def holdout_error(self, point: Point) -> float:
+        return self._split_error * math.sqrt(float(self._on(point).sum()))
 
     def true(self, point: Point) -> float:
         return float(self._on(point) @ self._effects)

@@ -187,12 +187,17 @@ def t_of(gains: Floats, step: float) -> tuple[Floats, Floats]:
         return count * mean / np.hypot(np.sqrt(count) * mean, np.sqrt(count - 1) * spread), mean
 
 
-def keeps(gains: Floats, asked: float, step: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """The sequential rule: which streams are kept, and after how many pairs each ended."""
+def keeps(
+    gains: Floats, asked: float, step: float, bounds: Floats | None = None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """The sequential rule: which streams are kept, and after how many pairs each ended.
+
+    `bounds` on t that keep, one a number of pairs: those of ALPHA if there are none.
+    """
     up, mean = t_of(gains, step)
     down, _ = t_of(asked - gains, step)
     worth = mean >= asked / 2
-    kept, futile = worth & (up >= KEEPS), ~worth & (down >= GIVES_UP)
+    kept, futile = worth & (up >= (KEEPS if bounds is None else bounds)), ~worth & (down >= GIVES_UP)
     ended = kept | futile
     ended[:, -1] = True
     last = ended.argmax(axis=1)

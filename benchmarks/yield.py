@@ -35,7 +35,7 @@ from landscapes import FAR, WORLDS, Landscape, World
 from autolab.ideas.response_surface import ResponseSurface
 from autolab.ideas.searchers import Point, SearchSpace
 from autolab.lab.schemas.config import StoppingRule
-from autolab.stats import rules
+from autolab.stats import holdout, rules
 
 RULE = StoppingRule(alpha=0.005)
 RESERVE = 0.3
@@ -43,7 +43,8 @@ RESERVE = 0.3
 WANTED = 0.5
 """The least gain that a claim is about, in deviations of a trial."""
 BATCH = 4
-HOLDOUT_Z = 1.96
+HOLDOUT_Z = holdout.normal_deviate(RULE.alpha)
+"""A claim's holdout is asked at the claim's own error."""
 Way = Callable[["Trials", SearchSpace, int], Point]
 
 
@@ -81,9 +82,10 @@ class Trials:
             return False
         if ruling.action is not rules.RuleAction.KEEP:
             return False
-        error = of_pair / math.sqrt(len(differences))
-        on_holdout = self._landscape.on_holdout(point) + self._random.standard_normal() * error
-        return on_holdout > HOLDOUT_Z * error
+        of_seeds = of_pair / math.sqrt(len(differences))
+        on_holdout = self._landscape.on_holdout(point) + self._random.standard_normal() * of_seeds
+        # The engine's test takes its error over seeds and over rows (`stats/holdout.py`).
+        return on_holdout > HOLDOUT_Z * math.hypot(of_seeds, self._landscape.holdout_error(point))
 
 
 # The ways to search

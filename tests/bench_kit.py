@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,10 @@ from autolab.lab.schemas.config import ExecutorConfig
 from autolab.lab.schemas.experiment import Design, Manifest
 from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.sandbox.exit_record import Exit
-from autolab.stats.plan import Plan, plan_design
+from autolab.stats.plan import Plan, PlannedArm, plan_design
+from autolab.stats.screening import screen_plan
 from autolab.trials import measurement
+from autolab.trials.early_stop import EarlyStop
 from autolab.trials.job import train_command
 from autolab.trials.lab_inputs import code_commits, record_of, source_of
 from autolab.trials.measurement import Measured
@@ -141,6 +144,7 @@ class Bench:
         config: Mapping[str, Any] | None = None,
         slowest_s: float | None = None,
         commits: Mapping[str, str] | None = None,
+        early_stop: EarlyStop | None = None,
         **more: Any,
     ) -> Measured:
         """What a run of the design comes to; `config` overrides keys, `plan` turns the plan into another.
@@ -161,6 +165,7 @@ class Bench:
                 design_sha256=files.sha256_of(spec_of_arms.to_yaml()),
                 checks={"tests": "skip"},
                 time_limit=told.train.time_limit(slowest_s),
+                early_stop=early_stop,
             )
             record = record_of(lab, iteration_id, list(lab.ledger.lines(offset)), 0)
             observer = RunObserver(Plain(tell or (lambda text: None)), stop or (lambda: False))
@@ -194,3 +199,34 @@ def design(iteration_id: str, **more: Any) -> Design:
         "variants": [{"name": "steep", "config_overrides": {"width": 4}}],
     }
     return Design.from_value(value | more, "design.yaml")
+
+
+# Batches of ideas
+
+SEEDS = (21, 22, 23, 24)
+
+
+def commit_of(bench: Bench, idea: str, file: str = "idea.py", text: str = "") -> str:
+    """A commit of the lab's with this file."""
+
+    def git(*words: str) -> str:
+        named = ("git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
+        return subprocess.run(named, cwd=bench.root, check=True, capture_output=True, text=True).stdout.strip()
+
+    head = git("rev-parse", "HEAD")
+    (bench.root / file).write_text(text or f"IDEA = {idea!r}\n")
+    git("add", file)
+    git("commit", "-qm", idea)
+    commit = git("rev-parse", "HEAD")
+    git("reset", "-q", "--hard", head)
+    return commit
+
+
+def batch(bench: Bench, *ideas: str, arm_seeds: int = 1, baseline_seeds: int = 1) -> dict[str, Any]:
+    """What `Bench.measure` needs for a batch whose ideas have a commit each."""
+    config = Lab(bench.root).config()
+    arms = [PlannedArm("baseline", "baseline", "base", {})]
+    arms += [PlannedArm(idea, "variant", idea, {"width": 4.0}) for idea in ideas]
+    plan = screen_plan(arms, SEEDS[:baseline_seeds], arm_seeds=arm_seeds, config=config, bound=9.0)
+    commits = {idea: commit_of(bench, idea) for idea in ideas}
+    return {"kind": RunKind.SCREEN, "plan": lambda _: plan, "commits": commits}

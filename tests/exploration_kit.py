@@ -36,7 +36,14 @@ def screen_manifest(*more: dict[str, Any], **changes: Any) -> Manifest:
         arms.append({"name": arm, "role": "variant", "code": arm, "commit": arm[1] * 40})
     trials = [*(trial(arm, value) for arm, value in SCORES.items()), trial("h7-mixup", None), *more]
     about = {"iteration_id": BATCH, "kind": "screen", "arms": arms, "trials": trials, "comparisons": []}
+    about |= {"pairs": 1, "arm_seeds": 1}
     return manifest(**about | {"metric": "val_loss", "direction": "minimize", "success_delta": 0.01} | changes)
+
+
+def failed_manifest() -> Manifest:
+    """A batch that ended with the base's first trial."""
+    reason = "trial baseline-s0: failed: exit status 1"
+    return screen_manifest(trials=[trial("baseline", None)], status="failed", reason=reason)
 
 
 def idea(arm: str, title: str, fate: str = "dropped", reason: str = "behind", **changes: Any) -> ScreenedIdea:

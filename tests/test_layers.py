@@ -58,7 +58,7 @@ READERS_OF_OUTSIDE_DATA = {
 }
 # `autolab --help` and `autolab status` answer before these could be loaded.
 HEAVY = {"pydantic", "tyro", "yaml", "numpy", "scipy", "matplotlib", "torch", "rich", "markdown_it", "jinja2"}
-HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices", "mcp", "mcp_types"}
+HEAVY |= {"pydantic_ai", "openai", "anthropic", "httpx2", "genai_prices", "mcp", "mcp_types", "optuna"}
 
 
 PROTOCOLS = {"base"}
@@ -318,7 +318,7 @@ def test_heavy_imports_are_seen(tmp_path: Path) -> None:
 def test_every_third_party_import_is_declared_and_every_dependency_used() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = [*project["dependencies"], *project["optional-dependencies"]["llm"]]
-    named += project["optional-dependencies"]["mcp"]
+    named += [*project["optional-dependencies"]["mcp"], *project["optional-dependencies"]["search"]]
     declared = {name.split(">")[0].split("=")[0].lower() for name in named} - {PYDANTIC_AI} | PYDANTIC_AI_BRINGS
     declared |= MCP_BRINGS
     tops = {name.partition(".")[0] for path in sources(PACKAGE).values() for _, name in imported(path)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from exploration_kit import exploration
 
 from autolab.cli import status
+from autolab.lab.ledger import Ledger
 from autolab.lab.schemas.campaign import Campaign, Champion, Claims, Exploration, Loop, State
 from autolab.lab.schemas.outcomes import Gear, Stage
 
@@ -77,12 +79,11 @@ def explored(unclaimed: int = 3, reserve: int | None = 14, **changes: Any) -> di
     steps = exploration(min(unclaimed, 3)).steps if unclaimed else ()
     base = "1a2b3c4d5e6f" + "0" * 28
     lab = Exploration(base=base, protocol="e", reserve=reserve, steps=steps, unclaimed=unclaimed, batches=4)
-    campaign = Campaign(iterations=6, claim_iterations=1, exploration=lab).model_copy(update=changes).value()
-    told = campaign["exploration"]
+    campaign = Campaign(iterations=6, uncapped=1, claims_begun=1, exploration=lab).model_copy(update=changes).value()
     value = {"lab": "/lab", "lab_id": "x", "since": "now", "run": None, "held_by": None, "documents_waiting": 0}
     value |= {"state": State(iteration_id=None, stage=Stage.HYPOTHESIS).value(), "champion": None, "claims": {}}
-    value |= {name: campaign[name] for name in ("iterations", "claim_iterations", "gear", "loop", "trials")}
-    value |= {"unclaimed": unclaimed, "base": base, "working": status.working_commit(told), "reserve": told["reserve"]}
+    value |= {name: campaign[name] for name in ("iterations", "uncapped", "claims_begun", "gear", "loop", "trials")}
+    value |= {"unclaimed": unclaimed, "base": base, "working": lab.working, "reserve": reserve, "batches": 4}
     return {line[:10].strip(): line[11:] for line in status.text(value).split("\n")}
 
 
@@ -91,7 +92,7 @@ def test_steps_that_nothing_has_claimed_stand_with_their_base_and_the_working_co
     assert rows["working"] == "3 steps unclaimed on 1a2b3c4d5e6f; autolab/working is 300000000000, a best guess"
     assert rows["reserve"] == "14 trials set aside for the claim"
     assert explored(1)["working"].startswith("1 step unclaimed on ")
-    assert explored(0)["working"] == "no step yet on 1a2b3c4d5e6f"
+    assert explored(0)["working"] == "no step yet on 1a2b3c4d5e6f, 4 batches screened"
     assert "reserve" not in explored(reserve=None)
 
 
@@ -100,6 +101,27 @@ def test_a_claim_is_counted_apart_from_the_iterations_of_a_cap() -> None:
     rows = explored(loop=loop)
     assert rows["spent"] == "5 iterations and 1 claim, 0 trials" and rows["loop"] == "iteration 3 of 10"
     assert explored(loop=loop, gear=Gear.CLAIM)["loop"] == "a claim, after iteration 3 of 10"
+
+
+def test_the_json_has_the_unclaimed_steps_the_working_commit_and_the_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.create("0123abcd", tmp_path)
+    lab = Exploration(base="b" * 40, protocol="e", reserve=14, steps=exploration().steps, unclaimed=53)
+    state = State(iteration_id="x_batch3", stage=Stage.LAUNCH)
+    for explored in (None, lab):
+        campaign = Campaign(iterations=5, uncapped=2, claims_begun=1, gear=Gear.SCREEN, exploration=explored)
+        told = {"state": state.value(), "campaign": campaign.value(), "outcome": "complete", "from": "hypothesis"}
+        ledger.append("transition", told | {"reason": "", "log": None})
+        monkeypatch.setattr(status, "locate", lambda start: (start, tmp_path))
+        value = status.read(tmp_path)
+        if explored is None:
+            assert (value["unclaimed"], value["working"], value["base"], value["reserve"]) == (0, None, None, None)
+    assert (value["unclaimed"], value["reserve"], value["base"]) == (53, 14, "b" * 40)
+    assert value["working"] == exploration().steps[-1].commit
+    assert "working    53 steps unclaimed on bbbbbbbbbbbb; autolab/working is 300000000000" in status.text(value)
+    assert "spent      3 iterations and 1 claim, 0 trials" in status.text(value)
 
 
 def test_a_lab_that_explores_nothing_says_nothing_of_it() -> None:

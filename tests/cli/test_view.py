@@ -321,7 +321,7 @@ def test_what_trials_wrote_cannot_move_the_cursor() -> None:
 def exploring(gear: Gear, title: str) -> Board:
     made = board()
     lab = Exploration(base="1a2b3c4d" * 5, protocol="e", reserve=14, steps=exploration().steps, unclaimed=3, batches=3)
-    counts = {"iterations": 4, "claim_iterations": 1, "batches": 3, "gear": gear, "exploration": lab}
+    counts = {"iterations": 4, "uncapped": 1, "claims_begun": 1, "batches": 3, "gear": gear, "exploration": lab}
     progress = made.progress
     made.begin(HERE, made.campaign.model_copy(update=counts), title)
     made.progress = progress
@@ -355,6 +355,28 @@ def test_what_is_provisional_claimed_or_screened_has_a_colour_of_its_own() -> No
     )
     assert open_question == "yellow" and others == ["cyan", "bold green", "red", "dim"]
     assert styles_of_verdicts("claim failed", "supported, kept", "dropped") == ["yellow", "green", "dim"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome", "says"),
+    [
+        ("supported", "kept", "claimed"),
+        ("inconclusive", "search_only", "claim failed"),
+        ("refuted", "retracted", "claim failed"),
+        ("inconclusive", "retracted", "claim failed"),
+        (None, None, "failed, no verdict"),
+    ],
+)
+def test_a_claim_that_a_lesson_tells_of_has_the_words_of_claims(
+    verdict: str | None, outcome: str | None, says: str
+) -> None:
+    about = {"iteration": 1, "iteration_id": "x_claim2", "hypothesis_id": "claim2", "title": "t", "family": None}
+    about |= {"base": "b", "commit": None, "delta": 0.01, "decision": "refine", "changes": {}, "reason": ""}
+    status = "completed" if verdict else "failed"
+    lesson = Lesson.from_value(about | {"verdict": verdict, "outcome": outcome, "status": status}, "lesson")
+    assert re.search(rf"claim2  {says} +t", drawn(board(verdicts=[JudgedIteration.before(lesson)])))
+    alone = replace(JudgedIteration.before(lesson), verdict="supported, kept on this evaluation alone")
+    assert "claimed on this evaluation alone" in drawn(board(verdicts=[alone]))
 
 
 def test_a_single_measurement_is_shown_as_one() -> None:

@@ -15,7 +15,7 @@ from autolab.cli import status
 from autolab.errors import RecordError
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas import events
-from autolab.lab.schemas.campaign import Campaign, Champion, Claims, Loop, State
+from autolab.lab.schemas.campaign import Campaign, Champion, Claims, Exploration, Loop, ProvisionalStep, State
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.events import EVENTS, Event, RunEnded, RunStarted, TrialEnded, TrialLost
 from autolab.lab.schemas.experiment import Calibration
@@ -73,6 +73,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         **{"reason": "ok", "said": "", "status": 200, "input_tokens": 90, "output_tokens": 8, "dollars": 0.25},
         **{"path": "requests/i1/hypothesis-1/calls/1.reply.json", "sha256": SHA},
     },
+    "exploration_fixed": {
+        **{"champion": COMMIT, "protocol": SHA, "metric": "val_loss", "success_delta": 0.05, "rule": {"alpha": 0.005}},
+        **{"alphas": [0.005, 0.00167], "bound": None, "reserve": 14, "arms": 4, "seeds": 1, "margin": 0.0},
+        **{"triggers": ["the loop's end"]},
+    },
+    "idea_dropped": {"arm": "h3-shift", "reason": "review", "detail": "too slow"},
     "candidate": {"commit": COMMIT, "base": COMMIT, "slug": "h1-shift", "via": "assembler"},
     "checked": {
         **{"commit": COMMIT, "checks": {"paths": "pass", "tests": "skip", "dry_run": "fail"}},
@@ -222,7 +228,8 @@ def test_a_kind_that_no_class_has_is_refused_by_name() -> None:
 
 def test_status_names_no_key_that_no_class_has() -> None:
     tree = ast.parse(Path(status.__file__).read_text("utf-8"))
-    of_events = (events.Transition, State, Campaign, Champion, Claims, Loop, RunStarted, TrialEnded, RunEnded)
+    of_campaign = (State, Campaign, Champion, Claims, Exploration, ProvisionalStep, Loop)
+    of_events = (events.Transition, *of_campaign, RunStarted, TrialEnded, RunEnded)
     classes = (*of_events, Calibration)
     names = {field.alias or name for record in classes for name, field in record.model_fields.items()}
     own = {key.value for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys if _is_text(key)}

@@ -56,14 +56,14 @@ def iteration_of(acted: int, *lines: Line, trials: int = 0, budget: int | None =
 
 
 def left(kind: RunKind, acted: int, *lines: Line, trials: int = 0) -> int | None:
-    return launch._trials_left(iteration_of(acted, *lines, trials=trials), kind)
+    return launch.trials_left_for(iteration_of(acted, *lines, trials=trials), kind)
 
 
 BEGUN = started(1)
 
 
 def test_without_a_cap_there_is_no_end() -> None:
-    assert launch._trials_left(iteration_of(0, budget=None), RunKind.SEARCH) is None
+    assert launch.trials_left_for(iteration_of(0, budget=None), RunKind.SEARCH) is None
 
 
 def test_what_a_run_may_take_is_the_same_at_each_look_at_it() -> None:
@@ -88,5 +88,5 @@ def test_a_confirmation_has_what_the_search_of_the_same_launch_leaves() -> None:
 
 def test_trials_of_a_calibration_are_counted_by_the_calibration_alone() -> None:
     lines = [trial(6, "calibration_0001"), trial(7)]
-    assert launch._counts(iteration_of(5, *lines)) == {"trials": 1, "gpu_seconds": 0.0}
+    assert launch._counts(iteration_of(5, *lines)) == {"trials": 1, "trials_for": {"tests": 1}, "gpu_seconds": 0.0}
     assert left(RunKind.CONFIRM, 5, *lines, trials=4) == 95

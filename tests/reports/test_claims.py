@@ -101,6 +101,41 @@ def test_a_claim_that_is_ruled_out_says_so() -> None:
     assert "By the rule, a gain of 0.01 or more is ruled out." in engine_words(told).inference
 
 
+def undecided() -> Account:
+    """A claim that the budget ended before its rule decided: its run is there, and no confirmation."""
+    told = claim("retracted", "not_asked")
+    assert told.lead is not None
+    iteration = "2026-02-12T23-50-00Z_claim2"
+    compared = told.lead.model_copy(update={"reason": "budget"})
+    judged = told.results.assessment.model_copy(update={"reason": "budget", "comparisons": (compared,)})
+    changes = {"assessment": judged, "confirmation": None, "iteration_id": iteration}
+    run = told.manifest.model_copy(update={"iteration_id": iteration})
+    told = replace(told, manifest=run, confirm=None, confirm_metrics=None)
+    told = replace(told, results=told.results.model_copy(update=changes))
+    return replace(told, docs=engine_words(told, ("paper/ralph.md",)))
+
+
+def test_a_claim_that_a_budget_ended_is_undecided_and_goes_on() -> None:
+    told = undecided()
+    assert claim_words.standing(told.results) == "claim undecided"
+    for name, text in all_documents(told).items():
+        assert "**Claim undecided: val_loss 0.1420 -> 0.1410" in text and "9 fresh seeds; all planned" in text, name
+    summary = iteration_documents.summary(told)
+    assert "| val_loss gain of small_cnn over base (fresh seeds, 9 pairs) |" in summary
+    assert "- *claim undecided*: The pairs so far neither show nor rule out the gain." in summary
+    assert "claim (run_0002)" in summary and "*search" not in summary
+    assert told.docs.inference.endswith("(budget). The same claim goes on with these pairs.")
+    assert told.docs.claim == "Nothing is claimed, and the base stays."
+    assert not docs_checks.docs_answer(told.docs, ("paper/ralph.md",))
+    report = iteration_documents.report(told, None).text
+    assert "The same claim goes on with the pairs that it has" in report and "fresh seeds, which no screen" in report
+
+
+def test_a_claim_whose_run_failed_is_failed_and_not_undecided() -> None:
+    results = account(None).results.model_copy(update={"iteration_id": "x_claim1"})
+    assert (claim_words.label(results), claim_words.standing(results)) == ("Failed", "failed, no verdict")
+
+
 def test_more_cut_trials_end_a_claim() -> None:
     told = claim("retracted", "not_asked", reason="more_cut")
     assert "but more trials were cut than of the baseline" in passages.headline(told)

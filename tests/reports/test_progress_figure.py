@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from figure_kit import png_size, texts, unexplained, unreadable
 
-from autolab.lab.schemas.experiment import Interval
+from autolab.lab.schemas.experiment import Interval, Lesson
 from autolab.reports import drawing, progress_figure
 from autolab.reports.progress_figure import Try
 
@@ -123,6 +123,43 @@ def decades() -> list[Try]:
     return tries
 
 
+def single(number: int, verdict: str, value: float | None, title: str = "Mixup") -> Try:
+    """An idea of a batch, measured once."""
+    score = None if value is None else Interval(n=1, mean=value, low=None, high=None, level=0.95)
+    return Try(number, title, verdict, score)
+
+
+EXPLORED = [
+    attempt(0, "baseline", 0.085),
+    single(1, "provisional", 0.080),
+    *(single(1, "not built upon", value) for value in (0.084, 0.09, None)),
+    single(2, "not built upon", 0.079),
+    single(3, "provisional", 0.075),
+    single(3, "not built upon", 2.3),
+    attempt(4, "claimed", 0.077, "2 steps together"),
+    single(5, "provisional", 0.070),
+    attempt(6, "claim failed", 0.078),
+    single(7, "provisional", 0.074),
+    single(8, "not built upon", 0.076),
+]
+
+
+def explored(batches: int, ideas: int = 4) -> list[Try]:
+    """A long campaign: every 20 batches a claim, each third of which fails."""
+    draw, best, tries = random.Random(4), 0.085, [attempt(0, "baseline", 0.085)]
+    for number in range(1, batches + 1):
+        if number % 20 == 0:
+            verdict = "claimed" if number % 60 else "claim failed"
+            tries.append(attempt(number, verdict, best, "20 steps together"))
+            continue
+        values = [best * (1 + draw.gauss(0.02, 0.02)) for _ in range(ideas)]
+        for value in values:
+            is_step = value == min(values) < best
+            tries.append(single(number, "provisional" if is_step else "not built upon", value))
+        best = min(best, *values)
+    return tries
+
+
 BEGINNINGS = {
     "one": [attempt(1, "supported", 0.05)],
     "baseline and one": [attempt(0, "baseline", 0.085), attempt(1, "refuted", 0.09)],
@@ -136,6 +173,9 @@ BEGINNINGS = {
     "all kinds": HISTORY,
     "forty": [attempt(0, "baseline", 0.085), *long_history("minimize", 40)],
     "decades": decades(),
+    "explored": EXPLORED,
+    "a batch of which nothing was measured": [single(1, "not built upon", None), attempt(2, "refuted", 0.09)],
+    "long": explored(200),
     "below 0": [attempt(0, "baseline", -0.5), attempt(1, "supported", -9.0, "word " * 40)],
 }
 
@@ -158,3 +198,62 @@ def test_progress_is_drawn_the_same_each_time(tmp_path: Path, name: str) -> None
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     assert png_size((tmp_path / "a.png").read_bytes())[0] == 1260
+
+
+# Mode explore
+
+
+def dashed(axes: Any) -> list[tuple[list[float], list[float]]]:
+    found = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in found]
+
+
+def test_what_was_claimed_is_the_full_line_and_what_is_built_upon_a_dashed_one() -> None:
+    figure = drawn(EXPLORED)
+    axes = figure.axes[0]
+    full = next(line for line in axes.get_lines() if line.get_linewidth() == 1.5)
+    assert list(full.get_xdata())[:-1] == [0, 4] and list(full.get_ydata()) == [0.085, 0.077, 0.077]
+    first, second, third = dashed(axes)
+    assert first == ([0, 1, 3, 4], [0.085, 0.080, 0.075, 0.075])
+    assert second == ([4, 5, 6], [0.077, 0.070, 0.070])
+    places, heights = third
+    assert places[:2] == [4, 7] and places[2] > 8 and heights == [0.077, 0.074, 0.074], "from the old base again"
+
+
+def test_dropped_ideas_are_dots_and_those_without_a_score_are_counted() -> None:
+    figure = drawn(EXPLORED)
+    axes = figure.axes[0]
+    dots, beyond = markers(axes, ".")
+    assert dots[1] == [0.084, 0.09, 0.079, 0.076] and beyond == ([3], [axes.get_ylim()[1]])
+    (hollow,) = (line for line in axes.get_lines() if line.get_marker() == "o")
+    assert hollow.get_fillstyle() == "none" and list(hollow.get_xdata()) == [1, 3, 5, 7]
+    title = "val_loss from 0.085 to 0.077 in 8 iterations: 1 claimed, 4 provisional, 1 claim failed, 5 not built upon,"
+    assert any(text.replace("\n", " ").startswith(title) for text in texts(figure))
+    assert [text.get_text() for text in axes.texts] == ["4: 2 steps together"]
+
+
+def test_a_campaign_of_which_the_beginning_is_forgotten_says_so() -> None:
+    tries = [attempt(40, "baseline", 0.085), single(41, "provisional", 0.08), single(42, "not built upon", 0.082)]
+    assert "the last 2 iterations: 1 provisional, 1 not built upon" in texts(drawn(tries))
+
+
+def lesson(outcome: str | None, verdict: str | None = "inconclusive", iteration: str = "x_batch3", **more: Any) -> Try:
+    about: dict[str, Any] = {"iteration": 3, "iteration_id": iteration, "hypothesis_id": "h5", "title": "t"}
+    about |= {"family": None, "changes": {}, "base": "b", "commit": None, "delta": 0.01, "decision": "new_hypothesis"}
+    about |= {"status": "completed", "reason": "screened", "verdict": verdict, "outcome": outcome}
+    about |= {"measured": {"n": 1, "mean": 0.08, "low": None, "high": None, "level": 0.95}}
+    return progress_figure.try_of(Lesson.from_value(about | more, "lesson"))
+
+
+def test_lessons_are_shown_by_what_became_of_them() -> None:
+    assert (
+        lesson("provisional").kind == "provisional"
+        and lesson("dropped").kind == lesson("screened").kind == "not built upon"
+    )
+    assert lesson("dropped", status="failed", verdict=None).kind == "not measured"
+    assert lesson("kept", "supported", "x_claim2").kind == "claimed"
+    assert lesson("retracted", "refuted", "x_claim2").kind == "claim failed"
+    assert lesson("search_only", "inconclusive", "x_claim12").kind == "claim failed"
+    assert lesson(None, None, "x_claim2", status="failed").kind == "failed", "its run measured nothing"
+    assert lesson("kept", "supported", "x_h2").kind == "supported"
+    assert lesson("retracted", "inconclusive", "x_h2").kind == "inconclusive"

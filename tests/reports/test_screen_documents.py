@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from exploration_kit import BATCH, IDEAS, SCORES, batch, idea, screen_manifest, trial
+from account_kit import compared
+from exploration_kit import BATCH, IDEAS, SCORES, batch, failed_manifest, idea, screen_manifest, trial
 from text_kit import headings
 
 from autolab.errors import RecordError
@@ -46,8 +47,12 @@ TWO = Interval(n=2, mean=0.02, low=None, high=None, level=0.95)
             "One of 2 ideas is built upon: Small CNN, +0.02 in val_loss at 2 seeds, unclaimed.",
         ),
         (
-            batch(manifest=screen_manifest(status="failed", reason="trial baseline-s0: failed: exit status 1")),
+            batch(manifest=failed_manifest()),
             "Nothing was measured: trial baseline-s0: failed: exit status 1.",
+        ),
+        (
+            batch(*(replace(one, fate=Fate.SCREENED, reason="") for one in IDEAS[:2])),
+            "2 ideas screened, to learn from; the best was Small CNN, +0.0123 in val_loss at one seed.",
         ),
     ],
 )
@@ -98,10 +103,9 @@ def test_the_results_of_a_batch_are_inconclusive_because_it_was_screened() -> No
 
 
 def test_a_batch_whose_base_failed_has_no_verdict_and_no_numbers() -> None:
-    failed = screen_manifest(status="failed", reason="trial baseline-s0: timeout")
-    results = screen_documents.results(batch(manifest=failed))
+    results = screen_documents.results(batch(manifest=failed_manifest()))
     assert (results.status, results.assessment.verdict, results.metrics) == ("failed", None, {})
-    assert results.error == "trial baseline-s0: timeout"
+    assert results.error == "trial baseline-s0: failed: exit status 1"
 
 
 def test_a_batch_of_which_nothing_was_measured_has_documents_without_a_run(tmp_path: Path) -> None:
@@ -123,7 +127,8 @@ def test_every_file_is_named_and_none_is_a_figure(tmp_path: Path) -> None:
 
 
 def test_screening_documents_are_the_same_bytes_whoever_finished_first(tmp_path: Path) -> None:
-    manifest = screen_manifest(trial("baseline", 0.087, 1), trial("h5-cnn", 0.075, 1))
+    more = (trial("baseline", 0.087, 1), trial("h5-cnn", 0.075, 1))
+    manifest = screen_manifest(*more, pairs=2, arm_seeds=2)
     screen_documents.extract_screen(tmp_path / "a", batch(manifest=manifest))
     screen_documents.extract_screen(tmp_path / "a", batch(manifest=manifest))
     turned = manifest.model_copy(update={"trials": manifest.trials[::-1]})
@@ -132,8 +137,8 @@ def test_screening_documents_are_the_same_bytes_whoever_finished_first(tmp_path:
 
 
 def test_the_tables_have_every_arm_and_every_idea_with_all_digits(tmp_path: Path) -> None:
-    cancelled = trial("h6-gelu", 0.5, 1, outcome="cancelled")
-    screen_documents.extract_screen(tmp_path, batch(manifest=screen_manifest(cancelled)))
+    beyond = trial("h6-gelu", 0.5, 1)
+    screen_documents.extract_screen(tmp_path, batch(manifest=screen_manifest(beyond)))
     arms = [row for row in read_table(tmp_path, "arms") if row["metric"] == "val_loss"]
     assert {row["arm"]: (row["n"], float(row["mean"])) for row in arms} == {
         arm: ("1", value) for arm, value in SCORES.items()
@@ -147,13 +152,26 @@ def test_the_tables_have_every_arm_and_every_idea_with_all_digits(tmp_path: Path
     ]
     assert float(ideas[0]["gain"]) == SCORES["baseline"] - SCORES["h5-cnn"] and ideas[3]["gain"] == ""
     trials = [row["trial"] for row in read_table(tmp_path, "trials")]
-    assert trials == ["baseline-s0", "h5-cnn-s0", "h6-gelu-s0", "h7-mixup-s0"], "a cancelled one says nothing"
+    assert trials == ["baseline-s0", "h5-cnn-s0", "h6-gelu-s0", "h7-mixup-s0"], "what no rung asks for is left out"
 
 
 def test_a_screen_that_has_not_ended_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"^run_manifest\.json: run_0001 has not ended"):
-        screen_documents.extract_screen(tmp_path, batch(manifest=screen_manifest(status="running")))
+    for manifest, line in (
+        (screen_manifest(pairs=2, arm_seeds=2), "run_0001 has not ended"),
+        (screen_manifest(arm_seeds=None), "arms, metric, direction or arm_seeds: missing"),
+        (screen_manifest(comparisons=[compared(Verdict.SUPPORTED).value()]), "comparisons: do not follow"),
+    ):
+        with pytest.raises(RecordError, match=rf"^run_manifest\.json: {line}"):
+            screen_documents.extract_screen(tmp_path, batch(manifest=manifest))
     assert every_file(tmp_path) == {}
+
+
+def test_scores_are_given_as_lessons_hold_them() -> None:
+    measured, base = IDEAS[0].measured, batch().base_measured
+    assert measured is not None and base is not None
+    assert (measured.n, measured.mean, measured.low) == (1, SCORES["h5-cnn"], None)
+    assert (base.n, base.mean, base.low) == (1, SCORES["baseline"], None)
+    assert IDEAS[3].measured is None and batch(manifest=None).base_measured is None
 
 
 # results.tsv and docs_update.md
@@ -199,6 +217,6 @@ def test_a_batch_is_one_row_of_verdicts_with_its_best_idea() -> None:
     )
     assert row.gain == IDEAS[0].gain
     assert screen_documents.judged(batch(*IDEAS[1:])).verdict == "screened"
-    failed = batch(manifest=screen_manifest(status="failed", reason="x"))
+    failed = batch(manifest=failed_manifest())
     assert screen_documents.judged(replace(failed, ideas=IDEAS[2:])).verdict == "failed, no verdict"
     assert IDEAS[0].fate is Fate.PROVISIONAL

@@ -154,6 +154,12 @@ def test_a_tie_goes_to_the_first_arm() -> None:
     assert judge(one_seed, run(one_seed, {"baseline": [0.0], "a": [1.0], "b": [1.0]})).lead == "b"
 
 
+def test_a_tie_that_comes_later_goes_to_the_first_arm_too() -> None:
+    plan = halving("a", "b", "c", "d", seeds=3)
+    trials = run(plan, {"baseline": [0.0] * 3, "a": [1.0, 2.0, 0.0], "b": [2.0, 1.0, 0.0], "c": [0.5], "d": [0.5]})
+    assert gains(plan, trials) == {"a": (3, 1.0), "b": (2, 1.5), "c": (1, 0.5), "d": (1, 0.5)}
+
+
 def test_ideas_are_compared_with_the_mean_of_a_baseline_that_has_more_seeds() -> None:
     plan = batch("a", "b", arm_seeds=2)
     trials = run(plan, {"baseline": [1.0, 2.0, 3.0, 6.0], "a": [4.0, 6.0], "b": [3.0]})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lab_kit import HELPS, LabKit, make_lab, script
 
 pytestmark = pytest.mark.process
@@ -43,6 +44,7 @@ def test_calibrate_says_noise_price_determinism_and_pairs_and_the_next_ones_cost
     assert found["difference_deviation"] < found["deviation"]
     assert found["pairs"] == 5, "any large effect takes as many pairs as the rule needs for one"
     assert "a gain of 0.05 is" in said.out and "about 5 of 12 pairs" in said.out and "gives the same bytes" in said.out
+    assert "found        gains from " in said.out and " on can be found, over 12 pairs\n" in said.out
     assert "limit        a trial may take 30 s: train.time_limit_s\n" in said.out
     assert kit.autolab("calibrate").code == 0
     assert sum(kit.executed("done").values()) == 9 + 1, "only the baseline's first seed runs again"
@@ -114,6 +116,69 @@ def calibration_refusal(kit: LabKit) -> str:
     refused = calibration(kit)["refused"]
     assert refused in said.err
     return str(refused)
+
+
+UNNAMED = METRIC | {"success_delta": None}
+
+
+def test_without_a_named_difference_the_calibration_takes_it_and_every_claim_names_it(tmp_path: Path) -> None:
+    kit = lab(tmp_path, metric=UNNAMED, budget={"trials": 60})
+    asked = kit.autolab("run")
+    assert asked.code == 1 and len(asked.err.splitlines()) == 1 and kit.events("answered") == []
+    assert "metric.success_delta: null is taken from the calibration: run `autolab calibrate` first" in asked.err
+    said = kit.autolab("calibrate")
+    assert said.code == 0, said.err
+    found = calibration(kit)
+    taken = found["success_delta"]
+    assert found["derived"] and taken > 0
+    line = f"the smallest difference in val_loss is {taken:g}, taken from the noise and the budget, for all of this"
+    assert f"difference   {line} protocol\n" in said.out
+    assert f"gains from {taken:g} on can be found, in 56 trials\n" in said.out
+    looped = kit.autolab("loop", "--max-iterations", "1")
+    assert looped.code == 0, looped.err
+    assert line in looped.out and "calibrating" not in looped.out, "the calibration holds"
+    iteration = next(path for path in (kit.root / "experiments").iterdir() if path.name != "calibration")
+    assert f"success_delta: {taken:g}\n" in (iteration / "hypothesis.md").read_text()
+    assert yaml.safe_load((iteration / "design.yaml").read_text())["metrics"]["success_delta"] == taken
+    # Fewer trials are left by now: a difference taken anew would be larger.
+    again = kit.autolab("calibrate")
+    assert again.code == 0 and calibration(kit)["success_delta"] == taken
+    assert f"gains from {taken:g} on can be found" not in again.out
+
+
+def test_a_loop_takes_the_difference_itself_and_says_what_it_can_find(tmp_path: Path) -> None:
+    kit = lab(tmp_path, metric=UNNAMED)
+    said = kit.autolab("loop", "--max-iterations", "1")
+    assert said.code == 0, said.err
+    taken = calibration(kit)["success_delta"]
+    assert said.out.count(f"the smallest difference in val_loss is {taken:g}, taken from the noise") == 1
+    assert said.out.count(f"gains from {taken:g} on can be found, over 12 pairs\n") == 1
+    replayed = kit.autolab("replay", "h1")
+    assert replayed.code == 0, replayed.err
+
+
+def test_a_proposal_names_the_difference_that_the_calibration_took(tmp_path: Path) -> None:
+    kit = lab(tmp_path, metric=UNNAMED)
+    propose = ("propose", "--title", "Wider", "--set", "width=1.5")
+    early = kit.autolab(*propose)
+    assert early.code == 1 and "run `autolab calibrate` first" in early.err and len(early.err.splitlines()) == 1
+    assert kit.autolab("calibrate").code == 0
+    assert kit.autolab(*propose).code == 0
+    said = kit.autolab("loop", "--max-iterations", "1")
+    assert said.code == 0, said.err
+    taken = calibration(kit)["success_delta"]
+    iteration = next(path for path in (kit.root / "experiments").iterdir() if path.name != "calibration")
+    assert f"val_loss improves by at least {taken:g}" in (iteration / "hypothesis.md").read_text()
+
+
+def test_a_claim_alone_has_to_fit_into_the_budget_of_a_lab_that_explores(tmp_path: Path) -> None:
+    kit = lab(tmp_path, test=SEQUENTIAL | {"mode": "explore"}, budget={"trials": 16})
+    said = kit.autolab("calibrate")
+    assert said.code == 0 and "about 5 of 12 pairs" in said.out and "on can be found, in 12 trials\n" in said.out
+    path = kit.root / ".autolab" / "config.yaml"
+    path.write_text(path.read_text().replace("mode: explore", "mode: each"))
+    said = kit.autolab("calibrate")
+    assert said.code == 1 and "5 pairs, twice, which are 20 trials: budget.trials leaves 11" in said.err
 
 
 def test_a_run_is_not_launched_without_a_calibration_of_this_protocol(tmp_path: Path) -> None:

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_kit import TINY, Bench, Elsewhere, World, design
+from bench_kit import TINY, Bench, Elsewhere, World, batch, design
 
 from autolab.cli import init
 from autolab.cli.view import Plain
 from autolab.errors import RecordError
 from autolab.lab.lab import Lab
-from autolab.lab.schemas.campaign import ClaimedPair, Claims
+from autolab.lab.schemas.campaign import Campaign, Champion, ClaimedPair, Claims
 from autolab.lab.schemas.config import Config, ExecutorConfig, StoppingRule
 from autolab.lab.schemas.experiment import Confirmation, Interval, Manifest
 from autolab.lab.schemas.outcomes import DropReason, RunKind, Verdict
 from autolab.reports.measured_run import read_run
 from autolab.stats import rules
-from autolab.stats.plan import Plan, PlannedArm, recorded_plan
-from autolab.stats.screening import dropped_arms, screen_plan
-from autolab.trials import reproduce
+from autolab.stats.plan import Plan, recorded_plan
+from autolab.stats.screening import dropped_arms
+from autolab.trials import champion, reproduce
 from autolab.trials.confirmation import claim_of, conclude, count_claim, plan_claim
 from autolab.trials.holdout_question import HoldoutQuestion
 from autolab.trials.lab_inputs import inputs_of, record_of
 from autolab.trials.measurement import Ending, Measured
 
 pytestmark = pytest.mark.process
-
-SEEDS = (21, 22, 23, 24)
 
 
 @pytest.fixture
@@ -42,32 +39,6 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 # Screens
-
-
-def commit_of(bench: Bench, idea: str) -> str:
-    """A commit of the lab's with one file more."""
-
-    def git(*words: str) -> str:
-        named = ("git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
-        return subprocess.run(named, cwd=bench.root, check=True, capture_output=True, text=True).stdout.strip()
-
-    head = git("rev-parse", "HEAD")
-    (bench.root / f"{idea}.py").write_text(f"IDEA = {idea!r}\n")
-    git("add", f"{idea}.py")
-    git("commit", "-qm", idea)
-    commit = git("rev-parse", "HEAD")
-    git("reset", "-q", "--hard", head)
-    return commit
-
-
-def batch(bench: Bench, *ideas: str, arm_seeds: int = 1, baseline_seeds: int = 1) -> dict[str, Any]:
-    """What `Bench.measure` needs for a batch whose ideas have a commit each."""
-    config = Lab(bench.root).config()
-    arms = [PlannedArm("baseline", "baseline", "base", {})]
-    arms += [PlannedArm(idea, "variant", idea, {"width": 4.0}) for idea in ideas]
-    plan = screen_plan(arms, SEEDS[:baseline_seeds], arm_seeds=arm_seeds, config=config, bound=9.0)
-    commits = {idea: commit_of(bench, idea) for idea in ideas}
-    return {"kind": RunKind.SCREEN, "plan": lambda _: plan, "commits": commits}
 
 
 def better(**right: float) -> Callable[[str, int], float]:
@@ -260,6 +231,30 @@ def concluded(bench: Bench, iteration_id: str, passed: bool, **more: Any) -> Con
             tell=lambda text: None,
         )
         return conclude(question, confirm, passed, **more)
+
+
+def test_a_claim_is_reproduced_with_the_pairs_that_it_took_over(bench: Bench) -> None:
+    claim(bench, "i1", range(100, 103))
+    claim(bench, "i2", range(100, 104))
+    manifest = bench.manifest(iteration_id="i2")
+    assert any(trial.reused_from for trial in manifest.trials)
+    assert reproduced(bench, manifest) == "identical"
+    again = bench.manifest("reproduction_0001", "i2")
+    assert len(again.trials) == len(manifest.trials) and not any(trial.reused_from for trial in again.trials)
+    campaign = Campaign(champions=(champion_of(manifest),))
+    assert champion.fallen(campaign, manifest)[1] == campaign.champions, "as one that a confirmation made"
+
+
+def champion_of(manifest: Manifest) -> Champion:
+    return Champion(
+        iteration_id=manifest.iteration_id,
+        run_id=manifest.run_id,
+        commit="c",
+        parent="p",
+        protocol="e",
+        gain=1.0,
+        metrics={},
+    )
 
 
 def test_predictions_of_an_undecided_claim_wait_until_it_is_decided(bench: Bench) -> None:

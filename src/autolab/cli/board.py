@@ -42,7 +42,7 @@ STYLES: dict[str, str] = {
     Verdict.REFUTED: "red",
     Fate.PROVISIONAL: "cyan",
     Fate.DROPPED: "dim",
-    "screened": "dim",
+    Fate.SCREENED: "dim",
     claim_words.CLAIMED: "bold green",
 }
 """By the first word of a verdict; yellow for all that leave the question open."""
@@ -105,12 +105,12 @@ class Board(Picture):
             return f"{campaign.hypothesis_id} {self.title}"
         subject = f"batch {campaign.batches}"
         if campaign.gear is Gear.CLAIM:
-            subject = f"claim {campaign.claim_iterations}"
+            subject = f"claim {campaign.claims_begun}"
         return f"{subject}: {self.title}" if self.title else subject
 
     def _iteration(self) -> str:
-        """Its number, as caps count: a claim is none of its own."""
-        loop, number = self.campaign.loop, self.campaign.iterations - self.campaign.claim_iterations
+        """Its number, as caps count: a claim has none of its own."""
+        loop, number = self.campaign.loop, self.campaign.counted
         if loop is None:
             return str(number)
         return f"{number - loop.first_iteration} of {loop.max_iterations}"
@@ -175,11 +175,11 @@ class Board(Picture):
                 trials += self.progress.spent
         costs = [
             f"{cost_text(f'{trials}', cap.trials)} trials",
-            f"{cost_text(f'{campaign.iterations - campaign.claim_iterations}', cap.iterations)} iterations",
+            f"{cost_text(f'{campaign.counted}', cap.iterations)} iterations",
             f"{cost_text(f'{seconds / 3600:.2f}', cap.wall_hours)} h",
         ]
-        if campaign.claim_iterations:
-            costs.insert(2, counted(campaign.claim_iterations, "claim"))
+        if campaign.claims_begun:
+            costs.insert(2, counted(campaign.claims_begun, "claim"))
         if campaign.tokens or cap.tokens is not None:
             costs.append(f"{cost_text(f'{campaign.tokens:,}', cap.tokens)} tokens")
         if campaign.dollars or cap.dollars is not None:
@@ -208,15 +208,27 @@ def _verdict_table(verdicts: Sequence[JudgedIteration], wide: bool) -> Table:
     table.add_column()
     for iteration in verdicts:
         # Such as "supported, kept" or "claimed on this evaluation alone".
-        first_word = iteration.verdict.replace(",", " ").partition(" ")[0]
+        verdict = _verdict_text(iteration)
+        first_word = verdict.replace(",", " ").partition(" ")[0]
         style = STYLES.get(first_word, "yellow")
         table.add_row(
             Text(iteration.hypothesis_id, "bold"),
-            Text(iteration.verdict, style),
+            Text(verdict, style),
             Text(_gain_text(iteration.gain, wide)),
             row_text(iteration.title),
         )
     return table
+
+
+def _verdict_text(iteration: JudgedIteration) -> str:
+    """The verdict; that of a claim, which a lesson keeps in the words of a confirmation, in the words of claims."""
+    verdict = iteration.verdict
+    if not claim_words.is_claim_iteration(iteration.iteration_id) or verdict.startswith(("claim", "failed")):
+        return verdict
+    kept, was_kept, alone = verdict.partition("kept")
+    if kept == "supported, " and was_kept:
+        return f"{claim_words.CLAIMED}{alone}"
+    return claim_words.FAILED
 
 
 def _gain_text(gain: Interval | None, with_interval: bool) -> str:

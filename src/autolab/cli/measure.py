@@ -32,8 +32,8 @@ MOST_SEEDS = 400
 def calibrate(*, dir: flags.LabFolder = Path("."), json: flags.Json = False, plain: flags.Plain = False) -> int:
     """Measure the noise and the cost of the baseline, and whether a seed repeats its result.
 
-    A loop calibrates by itself when it has to. If the budget cannot resolve the smallest difference worth having, the
-    calibration refuses.
+    A loop calibrates by itself when it has to. It says which gains can be found. If the budget could not resolve the
+    smallest difference worth having even with the least noise that is likely, the calibration refuses.
     """
     lab = Lab.find(dir)
     with lab.hold("autolab calibrate"):

@@ -40,8 +40,8 @@ def main(options: list[str]) -> int:
 def read(start: Path) -> dict[str, Any]:
     """State, loop, champion, claims, newest run, what waits for the user, and who holds the lock, as a JSON object.
 
-    `unclaimed` counts the steps that screens took since the base, `working` is their commit, `base` what a claim
-    compares it with, `reserve` the trials set aside for the claim; the last three are null outside of an exploration.
+    `unclaimed` counts the steps, `batches` the batches since the base; `working` is the commit of the newest step,
+    `base` what a claim compares it with, `reserve` the trials set aside for the claim: null outside of an exploration.
     """
     root, store = locate(start)
     ledger = Ledger(store)
@@ -71,9 +71,10 @@ def read(start: Path) -> dict[str, Any]:
         "state": line.data["state"],
         "since": line.time,
         "iterations": campaign["iterations"],
-        "claim_iterations": campaign.get("claim_iterations", 0),
+        "uncapped": campaign.get("uncapped", 0),
+        "claims_begun": campaign.get("claims_begun", 0),
         "gear": campaign.get("gear", "each"),
-        "batches": campaign.get("batches", 0),
+        "batches": exploration.get("batches", 0),
         "trials": campaign["trials"],
         "hours": hours,
         "gpu_hours": gpu_hours,
@@ -83,7 +84,7 @@ def read(start: Path) -> dict[str, Any]:
         "champion": champion,
         "claims": campaign.get("claims", {}),
         "unclaimed": exploration.get("unclaimed", 0),
-        "working": working_commit(exploration),
+        "working": _working(exploration),
         "base": exploration.get("base"),
         "reserve": exploration.get("reserve"),
         "run": run,
@@ -95,7 +96,7 @@ def read(start: Path) -> dict[str, Any]:
     }
 
 
-def working_commit(exploration: dict[str, Any]) -> str | None:
+def _working(exploration: dict[str, Any]) -> str | None:
     """The commit that the next ideas branch from: the newest step's, or the base."""
     steps = exploration.get("steps")
     if steps:
@@ -178,8 +179,8 @@ def _activity(status: dict[str, Any]) -> Rows:
 
 
 def _counted(status: dict[str, Any]) -> int:
-    """The iterations that caps count: all but the claims."""
-    count: int = status["iterations"] - status.get("claim_iterations", 0)
+    """The iterations that caps count: claims are none of them."""
+    count: int = status["iterations"] - status.get("uncapped", 0)
     return count
 
 
@@ -230,6 +231,9 @@ def _exploration(status: dict[str, Any]) -> Rows:
     if not base or not working:
         return []
     text = f"no step yet on {base[:12]}"
+    batches = status.get("batches")
+    if batches:
+        text += f", {batches} batch{'' if batches == 1 else 'es'} screened"
     if unclaimed:
         steps = "1 step" if unclaimed == 1 else f"{unclaimed} steps"
         text = f"{steps} unclaimed on {base[:12]}; autolab/working is {working[:12]}, a best guess"
@@ -242,7 +246,7 @@ def _exploration(status: dict[str, Any]) -> Rows:
 
 def _costs(status: dict[str, Any]) -> Rows:
     costs = f"{_counted(status)} iterations"
-    claims = status.get("claim_iterations")
+    claims = status.get("claims_begun")
     if claims:
         costs += f" and {claims} claim{'' if claims == 1 else 's'}"
     costs += f", {status['trials']} trials"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from autolab.errors import ExecutorError
 from autolab.sandbox.box import OPEN, Box
@@ -123,6 +123,17 @@ class Executor(Protocol):
 
     def discard(self) -> None:
         """Removes the work folder, once everything is over and fetched."""
+
+
+@runtime_checkable
+class ShowsRunning(Protocol):
+    """What an executor may offer beside: files of an attempt while it runs. Without it, nothing reads them early."""
+
+    def running_file(self, ref: Ref, path: str) -> Path:
+        """Where on this machine the attempt's file at `path` (below its folder) lies, if it was written already.
+
+        Untrusted code writes it: it may be a link, a pipe, half a line."""
+        ...
 
 
 def check(job: Job) -> None:

@@ -129,6 +129,10 @@ class LocalExecutor:
             rules = OutputRules(results=frozenset(job["results"]), discarded=discarded)
             collect(folder, self._place.exit(ref.handle), destination, _limits(job["steps"]), rules)
 
+    def running_file(self, ref: Ref, path: str) -> Path:
+        trial, _, attempt = ref.handle.rpartition(".a")
+        return self._place.folder(trial, int(attempt)) / path
+
     def cancel(self, refs: Sequence[Ref]) -> None:
         with _one_line_errors(self._place.root):
             open_refs = [ref for ref in refs if not self._status(ref).over]

@@ -14,7 +14,7 @@ It takes effects for additive. Where they are not, more trials are needed (bench
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from autolab.ideas.searchers import NumericKnob, Point, SearchSpace
 
 REACH = 1.0
 """Steps that a knob goes beyond the values that were measured."""
+FLIPS = 6
+"""Switches in which a point differs from the best one so far, at most. Many changes at once seldom add up."""
 SLOPE, CURVATURE = 2.0, 1.0
 """Prior deviations of a knob's slope and curvature, in deviations of a trial."""
 CONCAVE = -0.5
@@ -35,18 +37,27 @@ CLEAR = 0.75
 """A switch is a part of the best point if its effect exceeds so many of its standard errors."""
 FAILED = 3.0
 """A training that failed counts as so many deviations below the worst score."""
+NO_GUESSES: Mapping[str, float] = {}
 
 
 class ResponseSurface:
     """`deviation`: of a trial's score around what its seed shares with others, > 0, in the metric's units.
 
-    `seed` makes its draws repeatable.
+    `seed` makes its draws repeatable. `guesses`: prior means of the effects of switches, in their prior deviations; 0
+    for those that are not named.
     """
 
-    def __init__(self, space: SearchSpace, deviation: float, seed: int) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        deviation: float,
+        seed: int,
+        guesses: Mapping[str, float] = NO_GUESSES,
+    ) -> None:
         if not deviation > 0:
             raise ValueError(f"a deviation of {deviation:g}: scores without noise need no model")
         self._space, self._deviation = space, deviation
+        self._guesses = np.array([guesses.get(name, 0.0) for name in space.switches])
         self._random = np.random.default_rng(seed)
         places = {name: place for place, name in enumerate(space.switches)}
         self._choices = [np.array([places[name] for name in choice], dtype=int) for choice in space.choices]
@@ -69,10 +80,17 @@ class ResponseSurface:
         if not self._points:
             return self._space.base
         posterior = self._posterior()
-        effects = posterior.mean[1 : 1 + len(self._space.switches)]
-        errors = np.sqrt(np.diag(posterior.covariance))[1 : 1 + len(self._space.switches)]
-        switches = self._chosen(effects, effects > CLEAR * errors)
-        return self._point(switches, self._knobs_at_best(posterior.mean, reach=0.0))
+        return self._point(self._clear(posterior), self._knobs_at_best(posterior.mean, reach=0.0))
+
+    def predict(self, points: Sequence[Point]) -> list[float]:
+        """The expected gains of points over the base, in the metric's units."""
+        coefficients = self._posterior().mean
+        of_base = self._row(self._position(self._space.base))
+        gains = []
+        for point in points:
+            difference = self._row(self._position(point)) - of_base
+            gains.append(float(difference @ coefficients) * self._deviation)
+        return gains
 
     # points and positions
 
@@ -95,13 +113,32 @@ class ResponseSurface:
         """The best point under each of so many draws from the posterior."""
         posterior = self._posterior()
         factor = np.linalg.cholesky(posterior.covariance + 1e-9 * np.eye(len(posterior.mean)))
+        present = self._clear(posterior)
         points = []
         for _ in range(count):
             draw = posterior.mean + factor @ self._random.standard_normal(len(posterior.mean))
             effects = draw[1 : 1 + len(self._space.switches)]
-            switches = self._chosen(effects, effects > 0)
+            switches = self._near(present, effects)
             points.append(self._point(switches, self._knobs_at_best(draw, REACH)))
         return points
+
+    def _clear(self, posterior: _Normal) -> np.ndarray:
+        """The switches that are on at the best point."""
+        effects = posterior.mean[1 : 1 + len(self._space.switches)]
+        errors = np.sqrt(np.diag(posterior.covariance))[1 : 1 + len(self._space.switches)]
+        return self._chosen(effects, effects > CLEAR * errors)
+
+    def _near(self, present: np.ndarray, effects: np.ndarray) -> np.ndarray:
+        """The best switches under `effects` that differ from those `present` in `FLIPS` at most."""
+        switches = self._chosen(effects, effects > 0)
+        flips = np.flatnonzero(switches != present)
+        if len(flips) <= FLIPS:
+            return switches
+        largest = flips[np.argsort(-np.abs(effects[flips]), kind="stable")[:FLIPS]]
+        near = present.copy()
+        near[largest] = switches[largest]
+        # One that comes may be a rival of one that stays.
+        return self._chosen(effects, near)
 
     def _chosen(self, effects: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """The wanted switches, but of each choice only the wanted one with the largest effect."""
@@ -144,9 +181,11 @@ class ResponseSurface:
 
     def _rows(self) -> np.ndarray:
         """One row a trial: 1, its switches, its knobs, their squares."""
-        first = len(self._space.switches)
-        rows = [np.concatenate([[1.0], point, point[first:] ** 2]) for point in self._points]
-        return np.array(rows).reshape(len(rows), 1 + first + 2 * len(self._space.knobs))
+        columns = 1 + len(self._space.switches) + 2 * len(self._space.knobs)
+        return np.array([self._row(point) for point in self._points]).reshape(len(self._points), columns)
+
+    def _row(self, position: np.ndarray) -> np.ndarray:
+        return np.concatenate([[1.0], position, position[len(self._space.switches) :] ** 2])
 
     def _measured_scores(self) -> np.ndarray:
         """In deviations from the first score that is a number; a failed training counts as worse than all."""
@@ -159,7 +198,7 @@ class ResponseSurface:
 
     def _prior(self, effect: float) -> _Normal:
         switches, knobs = len(self._space.switches), len(self._space.knobs)
-        mean = np.concatenate([np.zeros(1 + switches + knobs), np.full(knobs, CONCAVE)])
+        mean = np.concatenate([[0.0], effect * self._guesses, np.zeros(knobs), np.full(knobs, CONCAVE)])
         deviations = [INTERCEPT] + [effect] * switches + [SLOPE] * knobs + [CURVATURE] * knobs
         return _Normal(mean, np.diag(np.array(deviations) ** 2))
 

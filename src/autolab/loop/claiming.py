@@ -32,8 +32,9 @@ from autolab.lab.schemas.replies import DecisionOutput
 from autolab.loop import decision, document, exploring, launch, review
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
+from autolab.reports import claim_words
 from autolab.reports.engine_words import engine_words
-from autolab.stats import rules, target, wording
+from autolab.stats import holdout, rules, target
 from autolab.stats.plan import Plan
 from autolab.stats.seeds import claim_seeds
 from autolab.text import one_line
@@ -237,6 +238,8 @@ def _conclude(step: launch.LaunchStep, manifest: Manifest, spec: RunSpec, claim:
         allowed=config.test.holdout_questions,
         inputs=lambda: set_up(source_of(iteration.lab), config, spec.commits),
         tell=step.view,
+        # What was picked for its luck on the evaluation split passes there, so the holdout holds the claim's error.
+        tail=min(claim.alpha, holdout.TAIL),
     )
     confirmation = conclude(question, manifest, passed, doubts, claim.number)
     return count_claim(claims, confirmation, manifest.protocol, claim)
@@ -275,8 +278,8 @@ def decide(iteration: Iteration, view: View) -> StageResult:
     if met:
         output = DecisionOutput(decision=Decision.ACHIEVE, reason=f"the claimed mean meets {iteration.target}")
     else:
-        fate = wording.fate(confirmation) if confirmation is not None else "not decided: the budget ended"
-        output = DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=f"the claim is {fate}")
+        fate = claim_words.fate(confirmation) if confirmation is not None else "not decided: the budget ended"
+        output = DecisionOutput(decision=Decision.NEW_HYPOTHESIS, reason=fate)
     result = decision.carry_out(iteration, output, "engine", view)
     if confirmation is None:
         after: Exploration | None = exploration.model_copy(update={"claim_open": True})

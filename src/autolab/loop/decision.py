@@ -30,7 +30,7 @@ from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.results import interval_text
 from autolab.loop.stages import StageOutcome
-from autolab.reports import iteration_documents, passages, tables
+from autolab.reports import claim_words, iteration_documents, passages, tables
 from autolab.reports.progress_figure import show_progress
 from autolab.researchers.assembler import blueprint
 from autolab.stats import rules, target, wording
@@ -125,7 +125,8 @@ def _campaign_update(iteration: Iteration, view: View) -> dict[str, object]:
         return update
     # The branch moves before the transition says so: done again, it is put back first and moved once more.
     update["champions"] = champion.promote(iteration.lab, campaign, candidate)
-    view(f"{wording.fate(confirmation)}: autolab/champion is {candidate.commit[:12]}, {_gain(confirmation)}")
+    fate = claim_words.fate if claim_words.is_claim(results) else wording.fate
+    view(f"{fate(confirmation)}: autolab/champion is {candidate.commit[:12]}, {_gain(confirmation)}")
     view(f"  to take it over: {_merge_request(iteration, candidate)}")
     return update
 

@@ -61,7 +61,7 @@ def account_of(iteration: Iteration) -> passages.Account:
         about=iteration.model_summary(),
         slug=iteration.slug,
         calibration=iteration.calibration(),
-        exploration=_exploration(iteration),
+        exploration=exploration_of(iteration),
     )
     if results.confirmation is None:
         return account
@@ -70,7 +70,7 @@ def account_of(iteration: Iteration) -> passages.Account:
     return dataclasses.replace(account, confirm=manifest, confirm_metrics=metrics)
 
 
-def _exploration(iteration: Iteration) -> ExplorationAccount | None:
+def exploration_of(iteration: Iteration) -> ExplorationAccount | None:
     """What led to a claim; None of another iteration."""
     campaign = iteration.campaign
     exploration = campaign.exploration

@@ -23,6 +23,7 @@ from autolab.lab.schemas.experiment import Calibration
 from autolab.lab.schemas.outcomes import Gear, Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.loop import (
+    batch_stages,
     calls,
     claiming,
     decision,
@@ -36,7 +37,6 @@ from autolab.loop import (
     preflight,
     results,
     review,
-    screening,
     snapshot,
 )
 from autolab.loop.deadline import Deadline
@@ -217,21 +217,21 @@ class Engine:
         view = self.tell
         match iteration.state.stage:
             case Stage.HYPOTHESIS:
-                return screening.propose(iteration, requests, view)
+                return batch_stages.propose(iteration, requests, view)
             case Stage.DESIGN:
-                return screening.design(iteration)
+                return batch_stages.design(iteration)
             case Stage.IMPLEMENTATION:
-                return screening.implement(iteration, requests, view)
+                return batch_stages.implement(iteration, requests, view)
             case Stage.IMPLEMENTATION_REVIEW:
-                return screening.examine(iteration, requests, view)
+                return batch_stages.examine(iteration, requests, view)
             case Stage.LAUNCH:
-                return screening.measure(iteration, step)
+                return batch_stages.measure(iteration, step)
             case Stage.EXTRACT_RESULTS:
-                return screening.extract(iteration, view)
+                return batch_stages.extract(iteration, view)
             case Stage.UPDATE_DOCS:
-                return screening.document(iteration)
+                return batch_stages.document(iteration)
             case Stage.DECIDE_REPEAT:
-                return screening.decide(iteration, view)
+                return batch_stages.decide(iteration, view)
             case Stage.HUMAN_REVIEW | Stage.STOP:
                 raise LabError(f"the lab is at {iteration.state.stage}: nothing is done there")
 

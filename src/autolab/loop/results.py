@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from autolab.lab import crash_points
 from autolab.lab.schemas.experiment import Comparison, Finding, Interval
+from autolab.loop.document import exploration_of
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.stages import StageOutcome
-from autolab.reports import passages, tables
-from autolab.stats import wording
+from autolab.reports import claim_words, passages, tables
+from autolab.trials.calibration import learn_correlation
 from autolab.trials.progress import JudgedIteration, View
 from autolab.verifiers import sanity
 
@@ -26,16 +28,27 @@ def run(iteration: Iteration, view: View) -> StageResult:
         problems += _blocking_messages(sanity.results_sanity(confirm, design, calibration))
     if problems:
         return StageResult(StageOutcome.ESCALATE, f"results are not sane: {'; '.join(problems)}")
-    tables_of_run = tables.extract(iteration.paths.folder, manifest, design, claim, confirmation, confirm, calibration)
+    tables_of_run = tables.extract(
+        iteration.paths.folder,
+        manifest,
+        design,
+        claim,
+        confirmation,
+        confirm,
+        calibration,
+        exploration_of(iteration),
+    )
     crash_points.point("extract.after_write")
     notes = [finding.message for finding in findings]
     notes += tables_of_run.notes
     for note in notes:
         view(f"note: {note}")
     results = tables_of_run.results
-    view.judged(JudgedIteration.now(claim, results))
-    view(f"verdict: {wording.standing(results)}")
+    standing = claim_words.standing(results)
+    view.judged(dataclasses.replace(JudgedIteration.now(claim, results), verdict=standing))
+    view(f"verdict: {standing}")
     view(f"  {tables_of_run.headline}")
+    learn_correlation(iteration.lab, iteration.config, manifest, view)
     comparisons = tables_of_run.metrics.comparisons
     # The first line is about the best variant, so a run with one variant is told by it.
     if len(comparisons) > 1:

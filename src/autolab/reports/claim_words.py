@@ -7,12 +7,15 @@ holdout claims the first alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from autolab.lab.schemas.experiment import Confirmation, Results
 from autolab.stats import wording
 
 CLAIMED, FAILED, SET_ASIDE = "claimed", "claim failed", "claim set aside (suspicious)"
+UNDECIDED = "claim undecided"
+"""The budget ended before the rule decided, so nobody has confirmed or failed it."""
 UNCLAIMED = "unclaimed"
 """Goes with every gain that a screen has measured."""
 _FATES = {"kept": CLAIMED, "retracted": FAILED, "search_only": FAILED, "suspicious": SET_ASIDE}
@@ -32,12 +35,21 @@ _OF_CONFIRMATIONS = frozenset(("kept", "retracted", "search_only", "confirmed", 
 
 
 def is_claim(results: Results) -> bool:
-    """Whether the run that was judged is also the one on fresh seeds."""
-    return results.confirmation is not None and results.confirmation.run_id == results.run_id
+    """Whether the run that was judged is also the one on fresh seeds, or was to be."""
+    if results.confirmation is None:
+        return is_claim_iteration(results.iteration_id)
+    return results.confirmation.run_id == results.run_id
 
 
-def fate(confirmation: Confirmation) -> str:
-    """What became of a claim: `claimed`, `claimed on this evaluation alone`, `claim failed`."""
+def is_claim_iteration(iteration_id: str) -> bool:
+    """Whether an iteration is a claim, by its id: `..._claim2`."""
+    return re.search(r"_claim\d+$", iteration_id) is not None
+
+
+def fate(confirmation: Confirmation | None) -> str:
+    """What became of a claim: `claimed`, `claimed on this evaluation alone`, `claim failed`, `claim undecided`."""
+    if confirmation is None:
+        return UNDECIDED
     text = _FATES[confirmation.outcome]
     if confirmation.evaluation_only:
         text += f" {wording.ALONE}"
@@ -46,21 +58,21 @@ def fate(confirmation: Confirmation) -> str:
 
 def label(results: Results) -> str:
     """The outcome as a document's first words: `Claimed`, `Claim failed`; of any other experiment `wording.label`."""
-    confirmation = results.confirmation
-    if confirmation is None or not is_claim(results):
+    # Without a verdict its run failed, as that of any other experiment.
+    if results.assessment.verdict is None or not is_claim(results):
         return wording.label(results)
-    text = fate(confirmation)
+    text = fate(results.confirmation)
     return f"{text[0].upper()}{text[1:]}"
 
 
 def standing(results: Results) -> str:
     """The heading of results: `claimed`, `claim failed`; of any other experiment `wording.standing`."""
-    if results.confirmation is None or not is_claim(results):
+    if results.assessment.verdict is None or not is_claim(results):
         return wording.standing(results)
     return fate(results.confirmation)
 
 
-def with_claim(sentences: Mapping[str, str], confirmation: Confirmation) -> dict[str, str]:
+def with_claim(sentences: Mapping[str, str], confirmation: Confirmation | None) -> dict[str, str]:
     """The sentences of `wording.explained`, those about a confirmation replaced by the one about the claim."""
     chosen = {fate(confirmation): _meaning(confirmation)}
     for word, sentence in sentences.items():
@@ -69,7 +81,9 @@ def with_claim(sentences: Mapping[str, str], confirmation: Confirmation) -> dict
     return chosen
 
 
-def _meaning(confirmation: Confirmation) -> str:
+def _meaning(confirmation: Confirmation | None) -> str:
+    if confirmation is None:
+        return "The pairs so far neither show nor rule out the gain. The same claim goes on with them."
     if confirmation.outcome == "suspicious":
         return wording.MEANINGS["suspicious"]
     if confirmation.reason == wording.MORE_CUT:

@@ -11,6 +11,7 @@ from autolab.reports.markup import Markdown, table
 from autolab.reports.passages import Account, claimed, confirmation_result, cut_share, pairs_of, verdict
 from autolab.reports.rounding import gain_of, mean_with_half
 from autolab.stats import wording
+from autolab.stats.holdout import TAIL
 
 Row = tuple[str, str, str, str]
 METRICS = 6
@@ -32,11 +33,13 @@ def decision_table(account: Account, *, with_cuts: bool = False) -> Markdown:
 
 def _search_rows(account: Account) -> Iterator[Row]:
     run = ""
-    # The one comparison of a claim is that on fresh seeds.
     if account.is_claim:
-        return
-    if account.confirmation is not None:
+        run = "fresh seeds, "
+    elif account.confirmation is not None:
         run = "search, "
+    # The one comparison of a claim that was decided stands below, with what became of it.
+    if account.is_claim and account.confirmation is not None:
+        return
     for comparison in account.results.assessment.comparisons:
         name = f"{comparison.metric} gain of {comparison.arm} over {comparison.baseline}"
         gain = gain_of(account.interval(comparison))
@@ -63,7 +66,9 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
     yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, result
     # A later candidate could be fitted to the number.
     if confirmation.holdout in _HOLDOUT:
-        limit = "above 0 with 97.5% confidence"
+        # A claim is asked at its own error rate, a confirmation at one-sided 2.5%.
+        tail = min(confirmation.alpha, TAIL) if account.is_claim else TAIL
+        limit = f"above 0 with {100 * (1 - tail):.4g}% confidence"
         yield f"{name} (holdout)", "secret on purpose", limit, _HOLDOUT[confirmation.holdout]
     if confirmation.reason == wording.MORE_CUT:
         yield "trials cut on fresh seeds", "more than the baseline's", "no more than the baseline's", "not met"

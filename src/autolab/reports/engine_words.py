@@ -33,7 +33,7 @@ def engine_words(account: Account, targets: Collection[str] = ()) -> DocsOutput:
 def _observation(account: Account) -> str:
     """What was measured, without what it means."""
     compared, confirmation = account.fresh, account.confirmation
-    if compared is None or confirmation is None:
+    if compared is None:
         return f"The run gave no result: {account.results.error or account.results.assessment.reason}."
     gain = account.interval(compared)
     arms, metric = account.metrics.arms, compared.metric
@@ -41,8 +41,9 @@ def _observation(account: Account) -> str:
     seeds = f"{account.fresh_pairs} fresh seeds"
     text = f"Over {seeds}, {metric} was {before} at the base and {after} at the working commit: a gain of"
     text += f" {gain_of(gain)}."
-    answer = {"passed": " The holdout passed.", "failed": " The holdout failed."}
-    text += answer.get(confirmation.holdout, "")
+    answers = {"passed": " The holdout passed.", "failed": " The holdout failed."}
+    if confirmation is not None:
+        text += answers.get(confirmation.holdout, "")
     cut = passages.cuts(compared)
     if cut:
         text += f" Cut {cut}."
@@ -52,16 +53,19 @@ def _observation(account: Account) -> str:
 def _inference(account: Account) -> str:
     """What follows from the rule that was fixed before, and what does not."""
     compared, confirmation = account.fresh, account.confirmation
-    if compared is None or confirmation is None:
+    if compared is None:
         return "Nothing follows from a run without a result."
     wanted = f"a gain of {account.delta:g} or more"
     if compared.verdict is Verdict.REFUTED:
         luck = "The screens had picked what measured best, which is partly luck."
         return f"By the rule, {wanted} is ruled out. {luck}"
     if compared.verdict is not Verdict.SUPPORTED:
-        return f"By the rule, a gain is neither shown nor ruled out ({wording.spoken(compared.reason)})."
+        text = f"By the rule, a gain is neither shown nor ruled out ({wording.spoken(compared.reason)})."
+        return text if confirmation is not None else f"{text} The same claim goes on with these pairs."
+    if confirmation is None:
+        return "By the rule, a gain is shown, and it was not confirmed."
     chance = f"{1 / confirmation.alpha:.0f}"
-    text = f"The gain is not luck of the seeds: a useless change gets there at most 1 time in {chance}."
+    text = f"The gain is hardly luck of the seeds: a useless change gets there at most 1 time in {chance}."
     text += f" {_beyond(confirmation)}"
     if account.exploration is not None and account.exploration.unclaimed > 1:
         text += f" It is that of {account.exploration.together} together; none was tested alone."

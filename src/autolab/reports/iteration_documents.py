@@ -54,7 +54,7 @@ class DocumentView:
         """The words that the documents use, as a reader sees them, each with its sentence."""
         account = self.account
         sentences = wording.explained(account.results, account.rule, account.metric, account.delta, account.cut_at)
-        if account.confirmation is not None and account.is_claim:
+        if account.is_claim and account.lead is not None:
             sentences = claim_words.with_claim(sentences, account.confirmation)
         return {wording.spoken(word): sentence for word, sentence in sentences.items()}
 
@@ -62,7 +62,7 @@ class DocumentView:
     def meaning(self) -> str:
         """The sentence of the word that the first line begins with."""
         account = self.account
-        if account.confirmation is not None and account.is_claim:
+        if account.is_claim and account.lead is not None:
             return self.meanings[claim_words.fate(account.confirmation)]
         words = wording.words_of(account.results)
         if not words:

@@ -13,7 +13,7 @@ from autolab.lab.schemas.outcomes import RunKind, TrialOutcome
 from autolab.reports import passages
 from autolab.reports.curves import Curve, gather
 from autolab.stats import scores, verdict
-from autolab.stats.plan import Plan, PlannedArm, recorded_plan
+from autolab.stats.plan import Plan, recorded_plan, recorded_screen_plan
 from autolab.stats.verdict import Judgement
 
 
@@ -96,60 +96,47 @@ def read_run(folder: Path, manifest: Manifest, design: Design | None, hypothesis
             f"run_manifest.json: sync.artifact_sync_to_local.status: {sync}; the run's files are not here"
         )
     plan = recorded_plan(manifest, design, hypothesis, None)
+    judgement = _judged(manifest, plan)
+    trials = verdict.trials_read(plan, manifest.trials)
+    metrics = _metrics(manifest, plan, judgement, trials)
+    curves, notes = gather(folder.parent, f"{manifest.iteration_id}/{manifest.run_id}", completed(trials))
+    return MeasuredRun(manifest, plan, judgement, trials, metrics, curves, notes)
+
+
+def read_screen(manifest: Manifest) -> MeasuredRun:
+    """A batch of ideas, judged again from its manifest alone; it has no curves.
+
+    RecordError: the run has not ended, its manifest does not say what was screened, or its comparisons do not follow
+    from its trials.
+    """
+    plan = recorded_screen_plan(manifest)
+    judgement = _judged(manifest, plan)
+    trials = verdict.trials_read(plan, manifest.trials)
+    return MeasuredRun(manifest, plan, judgement, trials, _metrics(manifest, plan, judgement, trials), [], [])
+
+
+def _judged(manifest: Manifest, plan: Plan) -> Judgement:
+    """What the trials say. RecordError: the run has not ended, or its comparisons do not follow from its trials."""
     judgement = verdict.judge(plan, manifest.trials)
     if not judgement.done:
         raise RecordError(f"run_manifest.json: {manifest.run_id} has not ended: {judgement.reason}; launch it again")
     # A stub's trials hold no numbers that could be compared.
     if manifest.kind is RunKind.STUB:
-        judgement = Judgement(judgement.status, "stub: nothing was measured", {})
+        return Judgement(judgement.status, "stub: nothing was measured", {})
     # A manifest that was edited, or judged by other code: no number of it may stand in a document.
-    elif manifest.comparisons and manifest.comparisons != judgement.comparisons:
+    if manifest.comparisons and manifest.comparisons != judgement.comparisons:
         raise RecordError("run_manifest.json: comparisons: do not follow from its trials; restore the file")
-    trials = verdict.trials_read(plan, manifest.trials)
-    metrics = RunMetrics(
+    return judgement
+
+
+def _metrics(manifest: Manifest, plan: Plan, judgement: Judgement, trials: Iterable[Trial]) -> RunMetrics:
+    return RunMetrics(
         run_id=manifest.run_id,
         primary=plan.metric,
         self_reported=plan.self_reported,
         arms=scores.aggregate(plan.scale, trials),
         comparisons=judgement.comparisons,
     )
-    curves, notes = gather(folder.parent, f"{manifest.iteration_id}/{manifest.run_id}", completed(trials))
-    return MeasuredRun(manifest, plan, judgement, trials, metrics, curves, notes)
-
-
-def read_screen(manifest: Manifest) -> MeasuredRun:
-    """A batch of ideas from its manifest alone: it compares nothing, and its rule is that of the batch.
-
-    RecordError: the run has not ended, or its manifest lacks arms, metric or direction.
-    """
-    if manifest.status not in ("completed", "failed"):
-        raise RecordError(f"run_manifest.json: {manifest.run_id} has not ended: launch it again")
-    scale = scores.Scale.of(manifest)
-    arms = tuple(PlannedArm(arm.name, arm.role, arm.code, dict(arm.settings)) for arm in manifest.arms)
-    seed_by_index = {trial.index: trial.seed for trial in manifest.trials}
-    plan = Plan(
-        arms=arms,
-        seeds=tuple(seed_by_index[index] for index in sorted(seed_by_index)),
-        metric=scale.metric,
-        direction=scale.direction,
-        delta=manifest.success_delta or 0.0,
-        rule=None,
-        fixed=True,
-        self_reported=scale.self_reported,
-        bound=scale.bound,
-    )
-    places = {arm.name: place for place, arm in enumerate(arms)}
-    # In the order of the plan, whoever finished first. Cancelled and lost trials say nothing.
-    trials = sorted(verdict.settled(manifest.trials).values(), key=lambda trial: (trial.index, places[trial.arm]))
-    metrics = RunMetrics(
-        run_id=manifest.run_id,
-        primary=plan.metric,
-        self_reported=plan.self_reported,
-        arms=scores.aggregate(scale, trials),
-        comparisons=(),
-    )
-    judgement = Judgement(manifest.status, manifest.reason, {})
-    return MeasuredRun(manifest, plan, judgement, trials, metrics, [], [])
 
 
 def completed(trials: Iterable[Trial]) -> list[Trial]:

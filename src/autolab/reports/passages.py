@@ -133,11 +133,9 @@ class Account:
     @property
     def fresh(self) -> Comparison | None:
         """The comparison on fresh seeds; None if there was none, or if its run failed."""
-        if self.confirmation is None:
-            return None
         if self.is_claim:
             return self.lead
-        if self.confirm_metrics is None:
+        if self.confirmation is None or self.confirm_metrics is None:
             return None
         return _comparison_of(self.confirmation.arm, self.confirm_metrics.comparisons)
 
@@ -211,7 +209,8 @@ def _outcome(account: Account) -> str:
     variants = len(assessment.comparisons)
     if variants > 1:
         best = f", the best of {variants} variants"
-    return f"{movement}, {pairs_of(lead)} pairs{_cut_trials(lead)}{best}{_why(account, lead)}"
+    pairs = "fresh seeds" if account.is_claim else "pairs"
+    return f"{movement}, {pairs_of(lead)} {pairs}{_cut_trials(lead)}{best}{_why(account, lead)}"
 
 
 def _confirmed_outcome(account: Account, confirmation: Confirmation, lead: Comparison) -> str:

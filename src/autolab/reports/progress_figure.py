@@ -1,4 +1,8 @@
-"""The figure of progress: every iteration of the campaign so far, and what was kept of them."""
+"""The figure of progress: every iteration of the campaign so far, and what was kept of them.
+
+A batch of mode `explore` is one iteration with several tries: small dots for ideas that are no step, hollow circles
+along a dashed line for what later ideas are built upon, and stars on the full line for what was claimed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import itertools
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +19,32 @@ from autolab.ideas import lessons
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config, Direction
-from autolab.lab.schemas.experiment import Interval
-from autolab.reports import drawing
+from autolab.lab.schemas.experiment import Interval, Lesson
+from autolab.lab.schemas.outcomes import Fate
+from autolab.reports import claim_words, drawing
 from autolab.reports.drawing import BASELINE_COLOURS, VARIANT_COLOURS, WIDTH, Page
+from autolab.reports.exploration_account import counted
 
+_SCREENED = "not built upon"
+"""An idea that was screened, and is no step."""
 _MARKS = {
     "baseline": ("D", BASELINE_COLOURS[0]),
+    "claimed": ("*", VARIANT_COLOURS[0]),
     "supported": ("o", VARIANT_COLOURS[0]),
+    "provisional": ("o", VARIANT_COLOURS[0]),
     "refuted": ("v", VARIANT_COLOURS[1]),
     "inconclusive": ("s", BASELINE_COLOURS[1]),
+    "claim failed": ("X", VARIANT_COLOURS[1]),
+    _SCREENED: (".", BASELINE_COLOURS[1]),
     "failed": ("x", "black"),
 }
+_SIZES = {"claimed": 9.0, "provisional": 6.5, _SCREENED: 5.0}
+"""Of markers that are larger or smaller than the others, in points."""
+_KEPT_KINDS = ("baseline", "claimed", "supported")
+_UNMEASURED = "not measured"
+"""An idea that has no score: it is counted and not drawn."""
 _KEPT: drawing.Style = {"linestyle": "-", "linewidth": 1.5, "color": VARIANT_COLOURS[0]}
+_UNCLAIMED: drawing.Style = {"linestyle": "--", "linewidth": 1.0, "color": VARIANT_COLOURS[0]}
 _BAR: drawing.Style = {"linestyle": "-", "linewidth": 1.2, "alpha": 0.6}
 _LEFT, _WIDE, _TALL = 0.95, WIDTH - 1.1, 3.6
 """Inches: where the axes begin, and their size."""
@@ -39,7 +57,7 @@ _BEYOND = ", beyond the axis"
 
 @dataclass(frozen=True)
 class Try:
-    """One iteration as the progress shows it. The first may be the "baseline"; a failed one has no `score`."""
+    """An iteration, or an idea of a batch. The first may be the "baseline"; a failed one has no `score`."""
 
     iteration: int
     title: str
@@ -50,14 +68,14 @@ class Try:
     def kind(self) -> str:
         """Which marker it has."""
         if self.score is None:
-            return "failed"
+            return _UNMEASURED if self.verdict in (_SCREENED, Fate.PROVISIONAL) else "failed"
         if self.verdict in _MARKS:
             return self.verdict
         return "inconclusive"
 
     @property
     def kept(self) -> bool:
-        return self.kind in ("baseline", "supported")
+        return self.kind in _KEPT_KINDS
 
 
 def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
@@ -70,16 +88,27 @@ def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
     baseline = learned[0].baseline
     if baseline:
         tries.append(Try(learned[0].iteration - 1, "baseline", "baseline", baseline))
-    for lesson in learned:
-        score = lesson.measured
-        # A failed iteration may have measured some trials; they prove nothing.
-        if lesson.status == "failed":
-            score = None
-        tries.append(Try(lesson.iteration, lesson.title, lesson.verdict or lesson.status, score))
+    tries += [try_of(lesson) for lesson in learned]
     stem = lab.root / config.docs.figures / "progress"
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = draw(tries, config.metric.primary, config.metric.direction, stem)
     return [str(path.relative_to(lab.root)) for path in paths]
+
+
+def try_of(lesson: Lesson) -> Try:
+    """A lesson as the progress shows it."""
+    score = lesson.measured
+    # A failed iteration may have measured some trials; they prove nothing.
+    if lesson.status == "failed":
+        score = None
+    verdict: str = lesson.verdict or lesson.status
+    if lesson.outcome == Fate.PROVISIONAL:
+        verdict = lesson.outcome
+    elif lesson.outcome in (Fate.DROPPED, Fate.SCREENED):
+        verdict = _SCREENED
+    elif lesson.verdict is not None and claim_words.is_claim_iteration(lesson.iteration_id):
+        verdict = "claimed" if lesson.outcome == "kept" else "claim failed"
+    return Try(lesson.iteration, lesson.title, verdict, score)
 
 
 def draw(tries: Sequence[Try], metric: str, direction: Direction, stem: Path) -> tuple[Path, Path]:
@@ -90,10 +119,11 @@ def draw(tries: Sequence[Try], metric: str, direction: Direction, stem: Path) ->
 
 def _page(tries: Sequence[Try], metric: str, direction: Direction) -> Page:
     axis = _Axis(tries, direction)
-    points = [_Point(attempt, axis) for attempt in tries]
+    points = [_Point(attempt, axis) for attempt in tries if attempt.kind != _UNMEASURED]
     kept = [point for point in points if point.attempt.kept]
     groups = _groups(points)
-    page = Page(_title(tries, kept, metric), _TALL, _entries(groups, _interval_label(tries)))
+    stacks = list(_stacks(points))
+    page = Page(_title(tries, kept, metric), _TALL, _entries(groups, stacks, _interval_label(tries)))
     axes = page.axes(_LEFT, _WIDE)
     drawing.scale(axes, "y", axis.means, _TALL, axis.logarithmic)
     first, last = tries[0].iteration, tries[-1].iteration
@@ -108,6 +138,11 @@ def _page(tries: Sequence[Try], metric: str, direction: Direction) -> Page:
     if kept:
         places, heights = _coordinates(kept)
         axes.step([*places, edge], [*heights, heights[-1]], where="post", **_KEPT)
+    for stack in stacks:
+        places, heights = _coordinates(stack)
+        # The last step holds until a claim decides on it, or until now.
+        end = next((point.x for point in points if point.x > places[-1] and point.decides), edge)
+        axes.step([*places, end], [*heights, heights[-1]], where="post", **_UNCLAIMED)
     for group in groups.values():
         # A marker at the edge of the axis is drawn whole.
         axes.plot(*_coordinates(group), clip_on=False, **group[0].style)
@@ -121,6 +156,25 @@ def _page(tries: Sequence[Try], metric: str, direction: Direction) -> Page:
     return page
 
 
+def _stacks(points: Sequence[_Point]) -> Iterator[list[_Point]]:
+    """The provisional steps between two claims, in order, each list with the base that they are built upon."""
+    base: list[_Point] = []
+    steps: list[_Point] = []
+    for point in points:
+        if point.attempt.kind == "provisional":
+            steps.append(point)
+        if not point.decides:
+            continue
+        if steps:
+            yield [*base, *steps]
+        steps = []
+        # After a claim that failed the next ideas branch from the old base again.
+        if point.attempt.kept:
+            base = [point]
+    if steps:
+        yield [*base, *steps]
+
+
 def _coordinates(points: Sequence[_Point]) -> tuple[list[int], list[float]]:
     places, heights = [], []
     for point in points:
@@ -130,24 +184,32 @@ def _coordinates(points: Sequence[_Point]) -> tuple[list[int], list[float]]:
 
 
 def _title(tries: Sequence[Try], kept: Sequence[_Point], metric: str) -> str:
-    """How far the campaign has come, and how many iterations had which result."""
+    """How far the campaign has come, and how many iterations or ideas had which result."""
     counts = Counter(attempt.kind for attempt in tries)
     del counts["baseline"]
-    total = counts.total()
-    iterations = "1 iteration" if total == 1 else f"{total} iterations"
-    results = ", ".join(f"{counts[kind]} {kind}" for kind in _MARKS if counts[kind])
+    numbers = {attempt.iteration for attempt in tries if attempt.kind != "baseline"}
+    iterations = counted(len(numbers), "iteration")
+    # Of a long campaign the lab remembers the newest lessons.
+    if min(numbers, default=1) > 1:
+        iterations = f"the last {iterations}"
+    words = {kind: kind for kind in (*_MARKS, _UNMEASURED)}
+    if counts["claim failed"] > 1:
+        words["claim failed"] = "claims failed"
+    results = ", ".join(f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind])
     if len(kept) > 1:
         return f"{metric} from {kept[0].y:.4g} to {kept[-1].y:.4g} in {iterations}: {results}"
     return f"{iterations}: {results}"
 
 
-def _entries(groups: Mapping[str, Sequence[_Point]], interval: str) -> list[Any]:
+def _entries(groups: Mapping[str, Sequence[_Point]], stacks: Sequence[object], interval: str) -> list[Any]:
     """The legend: an entry for each line and marker that is drawn."""
     entries = []
     for label, group in groups.items():
         entries.append(drawing.entry(label, group[0].style))
     if any(group[0].attempt.kept for group in groups.values()):
         entries.insert(0, drawing.entry("kept so far", _KEPT))
+    if stacks:
+        entries.insert(1, drawing.entry("built upon, unclaimed", _UNCLAIMED))
     if interval:
         entries.append(drawing.entry(interval, _BAR))
     return entries
@@ -179,7 +241,7 @@ class _Axis:
         for attempt in tries:
             if attempt.score:
                 self.means.append(attempt.score.mean)
-            if attempt.score and attempt.kept:
+            if attempt.score and (attempt.kept or attempt.kind == "provisional"):
                 kept.append(attempt.score.mean)
         self.logarithmic = bool(kept) and min(self.means) > 0 and drawing.spans_decades(kept)
 
@@ -227,7 +289,13 @@ class _Point:
         self.ends: list[float] = []
         self.label, self.words = attempt.kind, ""
         marker, colour = _MARKS[attempt.kind]
-        self.style: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": "none", "markersize": 5.5}
+        size = _SIZES.get(attempt.kind, 5.5)
+        self.style: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": "none", "markersize": size}
+        if attempt.kind == "provisional":
+            self.style["fillstyle"] = "none"
+        elif attempt.kind == _SCREENED:
+            # Below all that was built upon or decided.
+            self.style["zorder"] = 1.5
         if attempt.score is None:
             self.label = "failed, no score"
             return
@@ -237,13 +305,19 @@ class _Point:
         # A value beyond the axis stands hollow at its edge, with the number in words.
         if self.y != mean:
             self.label += _BEYOND
-            self.words = f"{mean:.3g}"
+            # Of many dots at the edge the numbers would cover the figure.
+            self.words = "" if attempt.kind == _SCREENED else f"{mean:.3g}"
             self.style["fillstyle"] = "none"
             return
         self.ends = drawing.ends(attempt.score)
-        if attempt.kind == "supported":
+        if attempt.kind in ("claimed", "supported"):
             title = textwrap.wrap(f"{self.x}: {attempt.title}", 32, max_lines=2, placeholder=" ...")
             self.words = "\n".join(title)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the ideas after it branch from another commit than those before."""
+        return self.attempt.kept or self.attempt.kind == "claim failed"
 
 
 def _groups(points: Sequence[_Point]) -> dict[str, list[_Point]]:
@@ -277,6 +351,9 @@ def _obstacles(axes: Any, points: Sequence[_Point], radius: float) -> list[Any]:
     to_pixels, frame = axes.transData.transform, axes.bbox
     boxes, corners = [], []
     for point in points:
+        # The dots of screened ideas are too many to keep words away from.
+        if point.attempt.kind == _SCREENED:
+            continue
         x, y = to_pixels((point.x, point.y))
         if point.attempt.kept:
             corners.append((x, y))

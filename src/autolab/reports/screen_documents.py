@@ -29,7 +29,7 @@ from autolab.lab.schemas.experiment import (
 from autolab.lab.schemas.outcomes import Fate, Verdict, recommend
 from autolab.reports import csv_tables
 from autolab.reports.claim_words import UNCLAIMED
-from autolab.reports.exploration_account import batch_of
+from autolab.reports.exploration_account import batch_of, counted
 from autolab.reports.iteration_documents import TABLE
 from autolab.reports.journal import DocumentEntry
 from autolab.reports.markup import Markdown, sentence, table
@@ -38,11 +38,10 @@ from autolab.reports.passages import PATHS, SUMMARY
 from autolab.reports.rendering import SENTENCE, render
 from autolab.reports.results_table import screen_rows
 from autolab.reports.rounding import duration
+from autolab.stats.screening import LEVEL, SCREENED
 from autolab.text import one_line
 from autolab.trials.progress import JudgedIteration
 
-SCREENED = "screened"
-"""The reason of every assessment of a screen."""
 _TABLES, _RESULTS = "analysis/tables", "results.yaml"
 _TITLE = 120
 """Characters of an idea's title that a sentence shows."""
@@ -53,8 +52,8 @@ class ScreenedIdea:
     """An idea of a batch, and what became of it.
 
     `gain` is the mean difference to the base in the direction of good, `score` the mean of the metric, both over `n`
-    trials; `seconds` is the mean of those. All are None if the idea was not measured. `reason` is empty for a
-    provisional one, else a `DropReason`; `detail` is one line, and may be empty.
+    trials; `seconds` is the mean of those. All are None if the idea was not measured. `reason` is a `DropReason` if it
+    was dropped, else empty; `detail` is one line, and may be empty.
     """
 
     arm: str
@@ -70,6 +69,11 @@ class ScreenedIdea:
     fate: Fate
     reason: str
     detail: str
+
+    @property
+    def measured(self) -> Interval | None:
+        """Its score as a lesson holds it: a mean without an interval."""
+        return None if self.score is None else _mean_alone(self.n, self.score)
 
     @property
     def standing(self) -> str:
@@ -120,6 +124,15 @@ class ScreenedBatch:
         return tuple(idea for idea in self.ideas if idea.fate is Fate.PROVISIONAL)
 
     @property
+    def base_measured(self) -> Interval | None:
+        """The score of the base: a mean without an interval. None if it was not measured."""
+        if self.manifest is None:
+            return None
+        run = read_screen(self.manifest)
+        mean = run.metrics.arms.get(run.plan.baseline.name, {}).get(self.metric)
+        return None if mean is None else _mean_alone(mean.n, mean.mean)
+
+    @property
     def best(self) -> ScreenedIdea | None:
         """The idea that is built upon, else the one with the largest gain; None if none was measured."""
         measured = [idea for idea in self.provisional or self.ideas if idea.gain is not None]
@@ -133,6 +146,10 @@ class ExtractedScreen:
     metrics: RunMetrics | None
     results: Results
     headline: str
+
+
+def _mean_alone(count: int, mean: float) -> Interval:
+    return Interval(n=count, mean=mean, low=None, high=None, level=LEVEL)
 
 
 def _place(idea: ScreenedIdea) -> float:
@@ -159,6 +176,9 @@ def headline(batch: ScreenedBatch) -> str:
     if chosen:
         results = "; ".join(_measured(batch, idea) for idea in chosen)
         return f"{_subject(len(chosen), count)} built upon: {results}, {UNCLAIMED}."
+    # A search that learns from all batches builds upon its conclusion alone.
+    if best is not None and any(idea.fate is Fate.SCREENED for idea in batch.ideas):
+        return f"{counted(count, 'idea')} screened, to learn from; the best was {_measured(batch, best)}."
     none = "The one idea is not built upon" if count == 1 else f"None of {count} ideas is built upon"
     if best is None:
         return f"{none}: none was measured."
@@ -204,14 +224,8 @@ def summary(batch: ScreenedBatch) -> str:
 
 def _base_score(batch: ScreenedBatch) -> str:
     """`, which scored 0.0861 (n = 1)`; empty if the base was not measured."""
-    if batch.manifest is None:
-        return ""
-    run = read_screen(batch.manifest)
-    for arm in run.plan.arms:
-        mean = run.metrics.arms.get(arm.name, {}).get(batch.metric)
-        if arm.role == "baseline" and mean is not None:
-            return f", which scored {mean.mean:.5g} (n = {mean.n})"
-    return ""
+    base = batch.base_measured
+    return "" if base is None else f", which scored {base.mean:.5g} (n = {base.n})"
 
 
 def _measurements(batch: ScreenedBatch) -> str:
@@ -322,7 +336,7 @@ def judged(batch: ScreenedBatch) -> JudgedIteration:
 def extract_screen(folder: Path, batch: ScreenedBatch) -> ExtractedScreen:
     """Write the run's metrics.json, results.yaml, analysis/summary.md and the tables into the iteration's `folder`.
 
-    RecordError: the run has not ended, or its manifest lacks arms, metric or direction.
+    RecordError: as of `read_screen`.
     """
     documents: dict[str, str] = {}
     metrics = None

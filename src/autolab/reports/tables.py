@@ -86,7 +86,7 @@ class _Measured:
     @property
     def is_claim(self) -> bool:
         """Whether the one run is also the one on fresh seeds."""
-        return self.confirmation is not None and self.confirmation.run_id == self.search.run_id
+        return self.search.manifest.kind is RunKind.CLAIM
 
     @property
     def runs(self) -> list[MeasuredRun]:
@@ -208,8 +208,8 @@ def _figures(measured: _Measured) -> figures.Run:
     if confirmation is not None:
         outcome, evaluation_only = confirmation.outcome, confirmation.evaluation_only
         standing = heading(assessment.verdict, status, reason, outcome, evaluation_only)
-        if measured.is_claim:
-            standing = claim_words.fate(confirmation)
+    if measured.is_claim and assessment.verdict is not None:
+        standing = claim_words.fate(confirmation)
     losses, shares = _panels(measured)
     # The trials behind the numbers of the headline; an arm that was not confirmed has trials in the search alone.
     shown, primary_run = run, ""
@@ -259,7 +259,7 @@ def _gains(measured: _Measured) -> list[Gain]:
     gains = []
     for compared in measured.search.judgement.comparisons:
         verdict_label = f"{prefix}{compared.verdict}"
-        if confirmation is not None and measured.is_claim:
+        if measured.is_claim:
             verdict_label = f"fresh seeds: {claim_words.fate(confirmation)}"
         interval = verdict.shown_interval(compared, measured.search.plan, measured.search.manifest.trials)
         gains.append(Gain(compared.arm, verdict_label, interval, measured.search.gains(compared)))
@@ -315,7 +315,8 @@ def _results(measured: _Measured, files: Sequence[str]) -> Results:
     if judgement.status == "failed":
         status, error = "failed", judgement.reason
     findings = []
-    if not measured.is_claim:
+    # One sentence tells the run and the confirmation that it is.
+    if confirmation is None or not measured.is_claim:
         findings = [_finding(run, compared) for compared in judgement.comparisons]
     source, lead = run, judgement.lead
     if confirmation is not None:

@@ -28,8 +28,8 @@ from typing import Literal
 
 from autolab.stats.rules import mean_and_deviation
 
-LEVEL = 1.96
-"""One-sided 2.5% of a normal deviate."""
+TAIL = 0.025
+"""One-sided error of the test, where nothing stricter is asked: a normal deviate of 1.96."""
 PAIRS = 3
 """Pairs of trainings whose predictions are scored on parts of the holdout too: 2 x PAIRS x PARTS scores."""
 PARTS, LEAST_PARTS, LEAST_ROWS = 20, 4, 5
@@ -50,8 +50,8 @@ class HoldoutTest:
     replicates: Replicates
 
 
-def passes(gains: Sequence[float], parts: Sequence[Sequence[float]]) -> HoldoutTest:
-    """Whether the gain on the holdout exceeds 0 at one-sided 2.5%.
+def passes(gains: Sequence[float], parts: Sequence[Sequence[float]], tail: float = TAIL) -> HoldoutTest:
+    """Whether the gain on the holdout exceeds 0 at the one-sided error `tail`.
 
     `gains`: one a pair of trainings, on the whole holdout, in the direction of good. `parts`: for some of those pairs
     (the first few) the gains on the same disjoint parts of its rows, a row a pair; empty if the rows cannot be
@@ -69,7 +69,14 @@ def passes(gains: Sequence[float], parts: Sequence[Sequence[float]]) -> HoldoutT
     if error == 0:
         return HoldoutTest(mean, inf, 0.0, False, "nothing")
     z = _deviate(mean / error, seeds, rows)
-    return HoldoutTest(mean, error, z, z >= LEVEL, _replicates(seeds, rows))
+    return HoldoutTest(mean, error, z, z >= normal_deviate(tail), _replicates(seeds, rows))
+
+
+def normal_deviate(tail: float) -> float:
+    """The number that a standard normal variable exceeds with this probability: 1.96 for 2.5%."""
+    from scipy.special import ndtri
+
+    return -float(ndtri(tail))
 
 
 @dataclass(frozen=True)

@@ -258,6 +258,39 @@ def with_correlation(
     return measured.model_copy(update={"advice": tuple(_advice(measured, config))})
 
 
+def learn_correlation(lab: Lab, config: Config, manifest: Manifest, tell: Callable[[str], None]) -> None:
+    """Add to the lab's calibration what a run of enough pairs shows of arms that share seeds, unless it is known."""
+    calibration = current_calibration(lab)
+    if calibration is None or calibration.correlation is not None or calibration.protocol != manifest.protocol:
+        return
+    if manifest.metric != calibration.metric or not manifest.comparisons:
+        return
+    comparison = manifest.comparisons[0]
+    before, after = _by_index(manifest, comparison.baseline, config), _by_index(manifest, comparison.arm, config)
+    shared = sorted(before.keys() & after.keys())
+    measured = with_correlation(
+        calibration, config, [before[index] for index in shared], [after[index] for index in shared]
+    )
+    if measured.correlation is None:
+        return
+    state, campaign = lab.load()
+    lab.transition(state, campaign, why="calibrated", calibration=measured, log=lab.last_log())
+    crash_points.point("calibrate.after_record")
+    for folder in (lab.control, lab.store):
+        files.write_whole(folder / "calibration.json", measured.to_json())
+    tell(f"correlation of arms that share a seed: {measured.correlation:.2f}, by {manifest.run_id}")
+
+
+def _by_index(manifest: Manifest, arm: str, config: Config) -> dict[int, float]:
+    """The finite scores of an arm by their seeds' places."""
+    found = {}
+    for trial in _trials(manifest, arm):
+        score = scores.measured(trial, config.evaluate is None).get(config.metric.primary)
+        if score is not None and is_finite(score):
+            found[trial.index] = score
+    return found
+
+
 def with_difference(config: Config, calibration: Calibration | None) -> Config:
     """The configuration with the difference that the calibration took, if it names none itself."""
     if config.metric.success_delta is not None or calibration is None or not calibration.derived:

@@ -33,7 +33,7 @@ from autolab.sandbox.collect import remove_tree
 from autolab.stats import rules, verdict, wording
 from autolab.stats.plan import Plan, confirmation_plan, plan_design, plan_within, recorded_plan
 from autolab.stats.scores import Scale
-from autolab.trials.holdout_question import Answer, HoldoutAnswer, HoldoutQuestion
+from autolab.trials.holdout_question import SCORED, Answer, HoldoutAnswer, HoldoutQuestion
 from autolab.trials.run_record import RunRecord
 
 OUTCOMES: dict[Answer, Literal["kept", "retracted", "search_only", "suspicious"]] = {
@@ -150,6 +150,7 @@ def conclude(
     record, confirm = question.record, question.confirm
     recorded = recorded_confirmation(record.events, search.run_id)
     if recorded is not None and recorded.run_id == confirm.run_id:
+        _forget(record, confirm, recorded)  # a crash may have come before it
         return recorded
     comparison = confirm.comparisons[0]
     more_cut, holdout = "", HoldoutAnswer("not_asked")
@@ -200,7 +201,10 @@ def _forget(record: RunRecord, confirm: Manifest, confirmation: Confirmation) ->
         remove_tree(record.held_folder)
         return
     for trial in confirm.trials:
-        record.held(trial.key).unlink(missing_ok=True)
+        predictions = record.held(trial.key)
+        predictions.unlink(missing_ok=True)
+        for suffix in SCORED:
+            remove_tree(predictions.with_suffix(suffix))
     if record.held_folder.is_dir() and not any(record.held_folder.iterdir()):
         record.held_folder.rmdir()
 

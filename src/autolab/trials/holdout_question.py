@@ -24,6 +24,8 @@ from autolab.trials.evaluator import Problem, check_predictions
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.run_record import RunRecord
 
+SCORED = (".score", ".parts")
+"""Suffixes of the folders, beside the predictions, in which they are scored."""
 Answer = Literal["passed", "failed", "none", "used_up", "not_asked"]
 
 
@@ -39,7 +41,8 @@ class HoldoutQuestion:
     """A confirmed run that is to be tested on the holdout.
 
     `claims`: the campaign's count before it. `allowed`: questions that a protocol may put. `inputs` makes the run's
-    inputs; it is called when the question is put. `tell` takes lines for the user.
+    inputs; it is called when the question is put. `tell` takes lines for the user. `tail` is the one-sided error of the
+    test.
     """
 
     record: RunRecord
@@ -48,6 +51,7 @@ class HoldoutQuestion:
     allowed: int
     inputs: Callable[[], TrialInputs]
     tell: Callable[[str], None]
+    tail: float = holdout.TAIL
 
     def put(self) -> HoldoutAnswer:
         """passed or failed; none in a lab without a holdout, used_up if no question is left.
@@ -110,7 +114,7 @@ class HoldoutQuestion:
                 if base_parts and new_parts:
                     differences = zip(base_parts, new_parts, strict=True)
                     part_gains.append(tuple(sign * (new - base) for base, new in differences))
-        test = holdout.passes(gains, part_gains)
+        test = holdout.passes(gains, part_gains, self.tail)
         if test.replicates in ("seeds", "nothing"):
             self.tell("note: the holdout's rows cannot be told apart, so its error is over the seeds alone")
         return test
@@ -137,7 +141,8 @@ class _HoldoutScores:
         # A training that diverged counts as the bound on the evaluation, and so it does here.
         if scale.bound is not None and scale.cut(trial) == "diverged":
             return scale.bound
-        predictions, folder = self.record.held(trial.key), self.record.held_folder / f"{trial.key}.score"
+        predictions = self.record.held(trial.key)
+        folder = predictions.with_suffix(SCORED[0])
         # What a trial wrote: nothing else has checked it since.
         checked = check_predictions(predictions, None)
         if isinstance(checked, Problem):
@@ -158,8 +163,9 @@ class _HoldoutScores:
 
     def on_parts(self, trial: Trial, count: int) -> tuple[float, ...]:
         """The same on each part of the holdout's rows; empty if they cannot be told apart."""
-        folder = self.record.held_folder / f"{trial.key}.parts"
-        return self.evaluation.parts(self.metric, self.record.held(trial.key), self.split.labels, folder, count)
+        predictions = self.record.held(trial.key)
+        folder = predictions.with_suffix(SCORED[1])
+        return self.evaluation.parts(self.metric, predictions, self.split.labels, folder, count)
 
 
 def _trial(confirm: Manifest, arm: str, index: int) -> Trial:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from autolab import files
 from autolab.errors import ExecutorError
-from autolab.executors.base import Executor, Phase, Ref
+from autolab.executors.base import Executor, Phase, Ref, ShowsRunning
 from autolab.lab import crash_points
 from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config, TimeLimit
@@ -27,7 +27,7 @@ from autolab.sandbox.collect import remove_tree
 from autolab.sandbox.exit_record import Exit
 from autolab.stats import verdict
 from autolab.stats.plan import BASE, Cell, Plan, planned_cells
-from autolab.trials import leak_checks, lookahead, manifest, score
+from autolab.trials import early_stop, leak_checks, lookahead, manifest, score
 from autolab.trials.inputs import InputSource, set_up
 from autolab.trials.job import HOLDOUT, Attempt, TrialCommands, content_key, tidy, trial_job
 from autolab.trials.manifest import RunManifest
@@ -324,6 +324,61 @@ class _OpenRun:
             self._log.add(trial)
             self._executed += 1
             self._observer.view.trials(self._watch.progress(), trial)
+        self._end_early([name for name, phase in phases.items() if phase is Phase.RUNNING])
+
+    def _end_early(self, running: Sequence[str]) -> None:
+        """End trials of a screen whose learning curve is behind the baseline's, as `RunSpec.early_stop` says."""
+        stop = self._manifest.spec.early_stop
+        # Elsewhere a trial that was ended says nothing, and would be measured again.
+        if stop is None or self._plan.arm_seeds is None:
+            return
+        for name in running:
+            cell = self._cells[name]
+            baseline = Cell(self._plan.baseline.name, cell.index, cell.seed)
+            if not stop.is_behind(cell.arm, self._history(name), self._history(baseline.trial)):
+                continue
+            ref = self._open_jobs[name]
+            self._executor.cancel([ref])
+            end = self._executor.poll([ref], 0.0)[ref.key].exit
+            # One that ended by itself in the meantime is collected like any other.
+            if end is None or end.outcome is not TrialOutcome.CANCELLED:
+                continue
+            del self._open_jobs[name]
+            trial = self._cancelled(cell, ref, end, stop.reason)
+            self._log.add(trial)
+            self._executed += 1
+            self._observer.view.trials(self._watch.progress(), trial)
+
+    def _history(self, name: str) -> Sequence[early_stop.Row]:
+        """The learning curve of a trial so far; empty where it cannot be read yet."""
+        over = self._log.trials.get(name)
+        if over is not None:
+            folder, run = self._record.paths.folder, f"{self._record.iteration_id}/{self._run_id}"
+            return early_stop.history_of(folder.parent, run, over)
+        ref = self._open_jobs.get(name)
+        if ref is None or not isinstance(self._executor, ShowsRunning):
+            return []
+        return early_stop.read_history(self._executor.running_file(ref, early_stop.HISTORY))
+
+    def _cancelled(self, cell: Cell, ref: Ref, end: Exit, reason: str) -> Trial:
+        """A trial that was ended early. It measured nothing, and no later run takes it for its own."""
+        attempt = self._attempt(cell)
+        return Trial(
+            trial=cell.trial,
+            arm=cell.arm,
+            index=cell.index,
+            seed=cell.seed,
+            attempt=attempt.number,
+            commit=self._inputs.code[attempt.arm.code].commit,
+            key=ref.key,
+            content=self._content(cell),
+            outcome=TrialOutcome.CANCELLED,
+            contained=dict(end.contained),
+            seconds=round(end.seconds, 3),
+            max_rss_bytes=end.max_rss_bytes,
+            output_bytes=end.output_bytes,
+            message=reason,
+        )
 
     def _collect(self, cell: Cell, ref: Ref, end: Exit) -> Trial:
         """Fetch an attempt's files into the store, score its predictions there, move the files into the checkout."""

@@ -18,6 +18,7 @@ from autolab.lab.schemas.config import ExecutorConfig, TimeLimit
 from autolab.lab.schemas.events import RunEnded, RunStarted, TrialEnded, events_of, read
 from autolab.lab.schemas.outcomes import Gear, RunKind
 from autolab.stats.plan import Plan
+from autolab.trials.early_stop import EarlyStop
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.progress import RunView
 from autolab.trials.stored import StoredTrials
@@ -49,7 +50,7 @@ class RunSpec:
     interpreter. `commits`: by the name of the code. `checks`: the results of the candidate's checks, by name.
     `time_limit`: that of a training, if config.yaml sets none; None: that before any calibration. With `one_at_a_time`
     no trial begins before the last one is over and scored. `description`: what the user says of a run that they
-    ordered.
+    ordered. `early_stop`: in a screen, which trials are ended before they are over; None: none.
     """
 
     kind: RunKind
@@ -61,6 +62,7 @@ class RunSpec:
     time_limit: TimeLimit | None = None
     one_at_a_time: bool = False
     description: str = ""
+    early_stop: EarlyStop | None = None
 
 
 @dataclass(frozen=True)

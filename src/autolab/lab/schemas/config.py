@@ -338,7 +338,7 @@ class Testing(StoppingRule):
     seeds, refinements and proposals always are.
     """
 
-    mode: Literal["explore", "each"] = "each"
+    mode: Literal["explore", "each"] = "explore"
 
     @property
     def stopping_rule(self) -> StoppingRule:

@@ -92,10 +92,14 @@ def ideas(
 
     A higher dose is an idea only if the one before was promising. `lessons` are newest first.
     """
+    relative = {mechanism.change for mechanism in mechanisms if mechanism.relative}
     newest: dict[str, Lesson] = {}
     closed = set()
     # Lessons are newest first: reversed, so that the newest of several wins.
     for lesson in reversed(lessons):
+        # The same step from another base leads to another value, of which nothing is known.
+        if lesson.base != base and not relative.isdisjoint(lesson.changes):
+            continue
         changes = key(lesson.changes)
         newest[changes] = lesson
         # What fails here fails on every base; a refuted gain may exist on another.
@@ -242,6 +246,6 @@ def _score(idea: Idea, draws: Mapping[str, float], gains: Mapping[str, float]) -
     score = draws[mechanism.family] + 0.5 * mechanism.expected - 0.15 * math.log2(mechanism.cost)
     earlier = gains.get(key(idea.changes))
     # It was measured on another base: half evidence, and less to learn than from something new.
-    if earlier is not None:
+    if earlier is not None and not mechanism.relative:
         score = 0.5 * (score + earlier) - 0.5
     return score

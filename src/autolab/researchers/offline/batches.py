@@ -16,8 +16,7 @@ from itertools import groupby
 
 from pydantic import JsonValue
 
-from autolab.ideas.searchers import Point, Searcher, SearchSpace
-from autolab.lab.schemas.config import Config
+from autolab.ideas.searchers import Point, Searcher
 from autolab.lab.schemas.experiment import Lesson
 from autolab.researchers.base import Batch, LabSnapshot
 from autolab.researchers.offline import bandit
@@ -25,25 +24,31 @@ from autolab.researchers.offline.bandit import Idea
 from autolab.researchers.offline.bench import Bench
 from autolab.researchers.offline.search_points import Changes, SearchPoints
 
-DRAWS = 64
-"""Points that are drawn at most for the ideas of one batch: what was screened already gives way to the next."""
+SPARE_DRAWS = 28
+"""Points that are drawn beside those for a batch: what was screened already gives way to the next."""
 MOST_REPEATS = 16
 """A gain over several pairs counts as so many observations at most."""
-NOT_A_SCORE = ("review", "suspicious")
-"""Reasons of a lesson that says nothing about how well its changes train."""
+LOST = 10.0
+"""What is worse than the base by more wanted differences than this is told as that much: how far a training went wrong
+says nothing about its parts."""
+MISFIT = 0.5
+"""From this many deviations of a trial on, what parts bring together differs from the sum of what each brings."""
+REFUSED = "review"
+"""The reason of a lesson whose changes were not measured because they were refused."""
 
 
 def proposed(snapshot: LabSnapshot, bench: Bench, batch: Batch) -> Idea | None:
     """The idea for this place of the batch; None if the searcher draws nothing that is new on this base."""
     points = SearchPoints(bench)
-    screened = _screened(snapshot, points)
     if not points.space.switches and not points.space.knobs:
         return None
-    searcher = _searcher(snapshot, points.space, batch.number)
-    screened.tell(searcher, points.space)
+    screened = _screened(snapshot, points)
+    searcher = _searcher(snapshot, points, batch.number)
+    _tell(searcher, points, screened, snapshot)
+    known = {bandit.key(lesson.changes) for lesson in _on_base(snapshot)}
     earlier = {bandit.key(claim.changes) for claim in batch.earlier}
-    new = _new_changes(searcher, points, screened.keys)
-    for place, changes in enumerate(new, start=1):
+    drawn = searcher.propose(batch.size + SPARE_DRAWS)
+    for place, changes in enumerate(_new_changes(drawn, points, known), start=1):
         idea = points.idea(changes)
         if place >= batch.place and bandit.key(changes) not in earlier and idea is not None:
             return idea
@@ -54,17 +59,19 @@ def concluded(snapshot: LabSnapshot, bench: Bench, batch: Batch) -> Idea | None:
     """The best point of all that was screened on this base; None if nothing promises a gain."""
     points = SearchPoints(bench)
     screened = _screened(snapshot, points)
-    searcher = _searcher(snapshot, points.space, batch.number)
-    screened.tell(searcher, points.space)
-    changes = points.changes(searcher.best())
+    searcher = _searcher(snapshot, points, batch.number)
+    _tell(searcher, points, screened, snapshot)
+    best = searcher.best()
+    measured = _outstanding(searcher, best, screened, _deviation(snapshot))
+    changes = measured.changes if measured else points.changes(best)
     # Where no part is clear by itself, what was measured best may still be better than the base.
-    return points.idea(changes or screened.best)
+    return points.idea(changes or _best_measured(snapshot, points))
 
 
-def _new_changes(searcher: Searcher, points: SearchPoints, known: Collection[str]) -> Iterator[Changes]:
-    """The changes of one draw after the other, without those that are known, and each once."""
+def _new_changes(drawn: Sequence[Point], points: SearchPoints, known: Collection[str]) -> Iterator[Changes]:
+    """The changes of one drawn point after the other, without those that are known, and each once."""
     seen = set(known)
-    for point in searcher.propose(DRAWS):
+    for point in drawn:
         changes = points.changes(point)
         key = bandit.key(changes)
         if changes and key not in seen:
@@ -72,17 +79,17 @@ def _new_changes(searcher: Searcher, points: SearchPoints, known: Collection[str
             yield changes
 
 
-def _searcher(snapshot: LabSnapshot, space: SearchSpace, number: int) -> Searcher:
+def _searcher(snapshot: LabSnapshot, points: SearchPoints, number: int) -> Searcher:
     # Python's own generator takes a text, and gives the same number for it everywhere.
     seed = random.Random(f"{snapshot.history.seed} batch {number}").getrandbits(31)
     # Only here: numpy and Optuna take time to load, and most requests need none of it.
     if snapshot.config.screen.searcher == "tpe":
         from autolab.ideas.tpe_searcher import TpeSearcher
 
-        return TpeSearcher(space, seed)
+        return TpeSearcher(points.space, seed)
     from autolab.ideas.response_surface import ResponseSurface
 
-    return ResponseSurface(space, _deviation(snapshot), seed)
+    return ResponseSurface(points.space, _deviation(snapshot), seed, points.guesses)
 
 
 def _deviation(snapshot: LabSnapshot) -> float:
@@ -92,55 +99,22 @@ def _deviation(snapshot: LabSnapshot) -> float:
     """
     of_pair = snapshot.history.deviation
     if of_pair is None or not of_pair > 0:
-        return _wanted(snapshot.config)
+        return snapshot.config.metric.difference
     return of_pair / math.sqrt(2)
-
-
-def _wanted(config: Config) -> float:
-    return config.metric.success_delta
 
 
 # what was screened
 
 
 @dataclass(frozen=True)
-class _Screened:
-    """What the lessons of one base say of its points.
+class _ScreenedPoint:
+    """A point of the space with its mean gain over so many pairs; None is a training that failed."""
 
-    `batches`: points with their gains, one list an iteration, the oldest first; None is a training that failed. `keys`:
-    all changes that were tried. `best`: those with the largest measured gain, if it is one; else empty.
-    """
-
-    batches: tuple[tuple[tuple[Point, float | None], ...], ...]
-    keys: frozenset[str]
-    best: Mapping[str, JsonValue]
-
-    def tell(self, searcher: Searcher, space: SearchSpace) -> None:
-        # Gains are differences to the base, so that its score is 0.
-        searcher.observe([space.base], [0.0])
-        for batch in self.batches:
-            points, scores = zip(*batch, strict=True)
-            searcher.observe(points, scores)
-
-
-def _screened(snapshot: LabSnapshot, points: SearchPoints) -> _Screened:
-    lessons = _on_base(snapshot)
-    batches = []
-    for _, iteration in groupby(lessons, key=lambda lesson: lesson.iteration_id):
-        batch: list[tuple[Point, float | None]] = []
-        for lesson in iteration:
-            batch += _observations(lesson, points)
-        if batch:
-            batches.append(tuple(batch))
-    best: Mapping[str, JsonValue] = {}
-    highest = 0.0
-    for lesson in lessons:
-        # Changes of another researcher have no code here.
-        is_ours = points.idea(lesson.changes) is not None
-        if is_ours and lesson.gain is not None and lesson.reason not in NOT_A_SCORE and lesson.gain.mean > highest:
-            best, highest = lesson.changes, lesson.gain.mean
-    keys = frozenset(bandit.key(lesson.changes) for lesson in lessons)
-    return _Screened(tuple(batches), keys, best)
+    iteration_id: str
+    changes: Mapping[str, JsonValue]
+    point: Point
+    gain: float | None
+    pairs: int
 
 
 def _on_base(snapshot: LabSnapshot) -> list[Lesson]:
@@ -153,12 +127,74 @@ def _on_base(snapshot: LabSnapshot) -> list[Lesson]:
     return found
 
 
-def _observations(lesson: Lesson, points: SearchPoints) -> Sequence[tuple[Point, float | None]]:
-    """The lesson's point with its gain, once a pair; empty if it says nothing about a point of this space."""
-    point = points.point(lesson.changes)
-    if point is None or lesson.reason in NOT_A_SCORE or lesson.outcome == "suspicious":
-        return ()
-    if lesson.gain is None:
-        return [(point, None)] if lesson.status == "failed" else ()
-    # The mean of n scores weighs as n scores of that value do.
-    return [(point, lesson.gain.mean)] * min(lesson.gain.n, MOST_REPEATS)
+def _screened(snapshot: LabSnapshot, points: SearchPoints) -> list[_ScreenedPoint]:
+    """What the lessons of the present base say of points of the space, the oldest first."""
+    found = []
+    for lesson in _on_base(snapshot):
+        point = points.point(lesson.changes)
+        # Nothing is built on a suspicious gain until somebody has reviewed it.
+        if point is None or lesson.reason == REFUSED or lesson.outcome == "suspicious":
+            continue
+        if lesson.gain is not None:
+            pairs = min(max(lesson.gain.n, 1), MOST_REPEATS)
+            found.append(_ScreenedPoint(lesson.iteration_id, lesson.changes, point, lesson.gain.mean, pairs))
+        elif lesson.status == "failed":
+            found.append(_ScreenedPoint(lesson.iteration_id, lesson.changes, point, None, 1))
+    return found
+
+
+def _tell(searcher: Searcher, points: SearchPoints, screened: Sequence[_ScreenedPoint], snapshot: LabSnapshot) -> None:
+    """Let the searcher observe what was screened, batch by batch."""
+    floor = -LOST * max(snapshot.config.metric.difference, _deviation(snapshot))
+    # Gains are differences to the base, so that its score is 0.
+    searcher.observe([points.space.base], [0.0])
+    for _, batch in groupby(screened, key=lambda one: one.iteration_id):
+        told: list[Point] = []
+        scores: list[float | None] = []
+        for one in batch:
+            # The mean of n scores weighs as n scores of that value do.
+            told += [one.point] * one.pairs
+            scores += [None if one.gain is None else max(one.gain, floor)] * one.pairs
+        searcher.observe(told, scores)
+
+
+def _outstanding(
+    searcher: Searcher, best: Point, screened: Sequence[_ScreenedPoint], deviation: float
+) -> _ScreenedPoint | None:
+    """A measured point that is to be preferred to the best one of a model that adds effects up; None if none is.
+
+    Where scores differ from the model by more than their noise, parts help or hinder each other. Then a measured
+    point's gain is the model's, plus the share of its residual that is no noise; and a point that was not measured may
+    bring less than the model says by as much as the model errs.
+    """
+    from autolab.ideas.response_surface import ResponseSurface
+
+    measured = [one for one in screened if one.gain is not None]
+    if not measured or not isinstance(searcher, ResponseSurface):
+        return None
+    predicted = searcher.predict([one.point for one in measured])
+    residuals = []
+    for one, expected in zip(measured, predicted, strict=True):
+        residuals.append(one.gain - expected if one.gain is not None else 0.0)
+    squares = [residual**2 for residual in residuals]
+    misfit = sum(squares) / len(squares) - deviation**2
+    if misfit < (MISFIT * deviation) ** 2:
+        return None
+    share = misfit / (misfit + deviation**2)
+    estimates = [expected + share * residual for expected, residual in zip(predicted, residuals, strict=True)]
+    index = max(range(len(estimates)), key=estimates.__getitem__)
+    if estimates[index] <= max(0.0, searcher.predict([best])[0] - math.sqrt(misfit)):
+        return None
+    return measured[index]
+
+
+def _best_measured(snapshot: LabSnapshot, points: SearchPoints) -> Mapping[str, JsonValue]:
+    """The changes with the largest measured gain on this base; empty if none is a gain."""
+    best: Mapping[str, JsonValue] = {}
+    highest = 0.0
+    for lesson in _on_base(snapshot):
+        # Changes of another researcher have no code here.
+        is_ours = points.idea(lesson.changes) is not None and lesson.outcome != "suspicious"
+        if is_ours and lesson.gain is not None and lesson.gain.mean > highest:
+            best, highest = lesson.changes, lesson.gain.mean
+    return best

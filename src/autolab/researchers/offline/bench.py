@@ -12,7 +12,7 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from autolab.lab.schemas.method import Method
 from autolab.lab.schemas.replies import Edit
 from autolab.researchers import assembler
 from autolab.researchers.assembler.written_method import METHOD, NotApplicable, WrittenMethod, method_files
-from autolab.researchers.offline.catalogue import SHIPPED, Mechanism, load
+from autolab.researchers.offline.catalogue import SHIPPED, Mechanism, dose_of, load
 from autolab.researchers.offline.changes import CHANGES, apply
 from autolab.researchers.offline.knob_kinds import NEVER, normal_name
 from autolab.researchers.offline.knobs import Knob, Knobs
@@ -124,14 +124,6 @@ def _constants_bench(read: Callable[[str], str | None], config: Config) -> Const
             constants = _constants(script)
             if constants:
                 return Constants(word, script, constants)
-    return None
-
-
-def dose_of(mechanisms: Sequence[Mechanism], change: str, value: JsonValue) -> Mechanism | None:
-    """The mechanism that has the change in this very dose."""
-    for mechanism in mechanisms:
-        if mechanism.change == change and value in mechanism.values:
-            return mechanism
     return None
 
 
@@ -242,6 +234,7 @@ class Constants:
                     title=f"{name} {once}",
                     change=f"{name} {direction}",
                     values=(factor, factor * factor),
+                    relative=True,
                     # The second dose applies the factor twice to the original value.
                     names=(f"{name} {once}", f"{name} {twice}"),
                     rationale=f"{name} = {text} was set by hand; whether a better value is near was not measured here.",

@@ -36,6 +36,8 @@ class Mechanism(Record):
     """The factor on a trial's time."""
     expected: float = 0.0
     """A guess of the gain, in units of the lab's success_delta."""
+    relative: bool = False
+    """Whether a value is a step from the base's own, as a factor is: on another base the same step is another idea."""
     words: tuple[str, ...] = ()
     """What the mechanism is called in a goal."""
 
@@ -70,6 +72,14 @@ def load(path: Path, file_name: str, changes: Sequence[str]) -> tuple[Mechanism,
             raise RecordError(f"{where}: change: {mechanism.change!r} is not known; known: {', '.join(changes)}")
         names.add(mechanism.name)
     return mechanisms
+
+
+def dose_of(mechanisms: Sequence[Mechanism], change: str, value: JsonValue) -> Mechanism | None:
+    """The mechanism that has the change in this very dose."""
+    for mechanism in mechanisms:
+        if mechanism.change == change and value in mechanism.values:
+            return mechanism
+    return None
 
 
 @dataclass(frozen=True)

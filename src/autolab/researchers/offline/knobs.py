@@ -20,7 +20,7 @@ from autolab.lab.git_reader import Change
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.replies import Edit
 from autolab.researchers.assembler.written_method import NotApplicable, WrittenMethod
-from autolab.researchers.offline.catalogue import Mechanism
+from autolab.researchers.offline.catalogue import Mechanism, dose_of
 from autolab.researchers.offline.knob_kinds import CHOICE, KnobKind, kind_of, normal_name
 from autolab.researchers.offline.plain_settings import plain_settings
 from autolab.researchers.offline.python_settings import names_read, python_settings
@@ -136,9 +136,9 @@ class Knobs:
         return tuple(scales)
 
     def part(self, change: str, value: JsonValue) -> Mechanism | None:
-        for mechanism in self.mechanisms:
-            if mechanism.change == change and value in mechanism.values:
-                return mechanism
+        mechanism = dose_of(self.mechanisms, change, value)
+        if mechanism is not None:
+            return mechanism
         knob, number = self.knobs.get(setting_of(change)), number_of(value)
         if knob is None or number is None or number_of(knob.setting.value) is None:
             return None

@@ -21,6 +21,11 @@ from autolab.researchers.offline.scales import SettingScale, setting_of
 Changes = dict[str, JsonValue]
 
 
+CARE = 1.0
+"""A change is guessed to harm by as much as effects usually are large, less what the catalogue expects of it: somebody
+has chosen the base, and most changes of it make it worse."""
+
+
 class SearchPoints:
     """The points of a bench."""
 
@@ -40,6 +45,16 @@ class SearchPoints:
         choices = tuple(tuple(names) for names in doses.values() if len(names) > 1)
         knobs = tuple(scale.knob for scale in self._scales.values())
         return SearchSpace(knobs=knobs, switches=tuple(self._switches), choices=choices)
+
+    @cached_property
+    def guesses(self) -> dict[str, float]:
+        """The guessed effect of each switch, in deviations of such effects."""
+        guesses = {}
+        for name, (change, value) in self._switches.items():
+            mechanism = self._bench.part(change, value)
+            if mechanism is not None:
+                guesses[name] = mechanism.expected - CARE
+        return guesses
 
     def changes(self, point: Point) -> Changes:
         """The changes that make the point, without those that do not fit together with the others; may be empty."""

@@ -229,7 +229,7 @@ def _run_spec(iteration: Iteration, commits: dict[str, str]) -> RunSpec:
 
 
 @dataclass(frozen=True)
-class _Screened:
+class _MeasuredBatch:
     """A batch that was measured: what each idea brought, and which of them is built upon."""
 
     iteration: Iteration
@@ -240,7 +240,7 @@ class _Screened:
     """Arms that could have been one, the best first."""
 
     @classmethod
-    def of(cls, iteration: Iteration) -> _Screened:
+    def of(cls, iteration: Iteration) -> _MeasuredBatch:
         manifest = iteration.manifest()
         exploration, config = _exploration(iteration), iteration.config
         calibration = iteration.calibration()
@@ -330,17 +330,18 @@ def _ranked(manifest: Manifest) -> list[Comparison]:
 
 def extract(iteration: Iteration, view: View) -> StageResult:
     """Tables and results.yaml of the batch, from the manifest."""
-    screened = _Screened.of(iteration).batch
-    extracted = screen_documents.extract_screen(iteration.paths.folder, screened)
+    screened = _MeasuredBatch.of(iteration).batch
+    screen_documents.extract_screen(iteration.paths.folder, screened)
     crash_points.point("extract.after_write")
     view.judged(screen_documents.judged(screened))
-    view(f"screened: {extracted.headline}")
+    for line in screen_documents.terminal_lines(screened):
+        view(line)
     return StageResult(StageOutcome.COMPLETE)
 
 
 def document(iteration: Iteration) -> StageResult:
     """Rows in the table of results, and a note that no other document changes."""
-    screened = _Screened.of(iteration).batch
+    screened = _MeasuredBatch.of(iteration).batch
     rows = screen_documents.tsv_rows(screened)
     if rows is not None:
         rows = dataclasses.replace(rows, path=iteration.config.files.table)
@@ -356,7 +357,7 @@ def document(iteration: Iteration) -> StageResult:
 
 def decide(iteration: Iteration, view: View) -> StageResult:
     """Which idea becomes a step, and what every idea taught."""
-    screened = _Screened.of(iteration)
+    screened = _MeasuredBatch.of(iteration)
     ideas, lab, campaign = screened.batch.ideas, iteration.lab, iteration.campaign
     reason = screen_documents.headline(screened.batch)
     tables.append_decision(iteration.paths.folder, Decision.NEW_HYPOTHESIS, reason)
@@ -382,7 +383,7 @@ def decide(iteration: Iteration, view: View) -> StageResult:
     return StageResult(StageOutcome.NEW_HYPOTHESIS, f"{Decision.NEW_HYPOTHESIS}: {reason}", update)
 
 
-def _lesson(screened: _Screened, idea: ScreenedIdea) -> Lesson:
+def _lesson(screened: _MeasuredBatch, idea: ScreenedIdea) -> Lesson:
     iteration = screened.iteration
     is_measured = idea.gain is not None
     return Lesson(
@@ -400,13 +401,15 @@ def _lesson(screened: _Screened, idea: ScreenedIdea) -> Lesson:
         reason="screened" if is_measured else idea.reason,
         delta=iteration.design().metrics.success_delta,
         gain=idea.gain,
+        measured=idea.measured,
+        baseline=screened.batch.base_measured,
         seconds=idea.seconds,
         baseline_seconds=screened.baseline_seconds,
         decision=Decision.NEW_HYPOTHESIS,
     )
 
 
-def _record(screened: _Screened, reason: str) -> IterationRecord:
+def _record(screened: _MeasuredBatch, reason: str) -> IterationRecord:
     """The batch as the registry shows it: by the idea that is built upon, or the one that did best."""
     iteration, results = screened.iteration, screened.iteration.results()
     order = [comparison.arm for comparison in _ranked(screened.manifest)]
