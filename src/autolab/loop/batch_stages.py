@@ -215,12 +215,14 @@ def _run_spec(iteration: Iteration, commits: dict[str, str]) -> RunSpec:
         seeds = search_seeds(lab.secret, inputs.protocol, tree, max(count, baseline_seeds))
         return screen_plan(arms, seeds, arm_seeds=count, config=config, bound=exploration.bound)
 
+    # A run that began with other ideas, or with other code of one, is not this run.
+    measured = [spec.to_yaml(), *(f"{name} {commit}" for name, commit in sorted(commits.items()))]
     return RunSpec(
         kind=RunKind.SCREEN,
         plan=plan,
         command=job.train_command(spec, config),
         commits=commits,
-        design_sha256=files.sha256_of(spec.to_yaml()),
+        design_sha256=files.sha256_of("\n".join(measured)),
         time_limit=config.train.time_limit(calibration.slowest_seconds if calibration else None),
     )
 

@@ -289,6 +289,7 @@ class Engine:
                 present = calibration.current_calibration(lab)
                 assert present is not None
                 exploring.fix(lab, config, exploration, present, campaign.iteration_offset)
+                exploring.show_working(lab, exploration, self.tell)
             number = campaign.batches + 1
             update["batches"] = number
             entry = Entry(stage=Stage.HYPOTHESIS, hypothesis_id=f"batch{number}", gear=Gear.SCREEN)
