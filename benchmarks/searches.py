@@ -21,9 +21,10 @@ training that fails or ends beyond the score of a constant prediction counts as 
 Then the point that each way ends with is trained with 20 more seeds beside the base, the same for all: its true gain,
 with Student's 95% interval. The gain of a way is that of its point if it was claimed, else 0.
 
-One training at a time. Resumable: killed anywhere, the same command goes on; no training runs twice, and a lab's loop
-continues. Prints how long the trainings took. Ends with PASS or FAIL for a kept gain in each of ours, and with exit
-code 1 if one fails. --out writes searches.md and searches.json.
+Ours trains as many at a time as a lab has slots, the others one. Resumable: killed anywhere, the same command goes on;
+no training runs twice, and a lab's loop continues. About an hour on two cores; prints what searches and claims took.
+Ends with PASS or FAIL for a kept gain in each of ours, and with exit code 1 if one fails. --out writes searches.md and
+searches.json.
 """
 
 from __future__ import annotations
@@ -320,7 +321,7 @@ def _set_up(lab: Path, trials: int) -> None:
     config["test"] = {**config["test"], "mode": "explore"}
     config["budget"] = {"trials": trials, "iterations": None}
     path.write_text(yaml.safe_dump(config, sort_keys=False))
-    _commit(lab, "Sixty trials, in mode explore")
+    _commit(lab, f"{trials} trials, in mode explore")
 
 
 def _checked_out(lab: Path, codes: Path) -> Path | None:
@@ -645,7 +646,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 results.append(one)
     held = promises(results)
     seconds = sum(one.seconds for one in results)
-    lines = [*table(results), "", f"Trainings of the searches and claims: {seconds / 60:.0f} minutes, one at a time."]
+    lines = [*table(results), "", f"Searches and claims took {seconds / 60:.0f} minutes."]
     lines += [f"- {'PASS' if holds else 'FAIL'} {text}" for holds, text in held]
     text = "\n".join(lines)
     print(text)

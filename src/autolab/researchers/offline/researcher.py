@@ -105,8 +105,10 @@ class OfflineResearcher(ResearcherDefaults):
         batch = snapshot.batch
         idea, note = None, ""
         # What the user asks for comes before what the search would choose.
-        if batch is None or (batch.place == 1 and not batch.concludes):
+        if batch is None or not batch.concludes:
             idea, note = _requested_idea(snapshot, bench)
+        if idea is not None and batch is not None and any(claim.changes == idea.changes for claim in batch.earlier):
+            idea, note = None, ""
         if idea is None and batch is not None and self.concludes(snapshot.config):
             idea = _searched_idea(snapshot, bench, batch)
         elif idea is None:
