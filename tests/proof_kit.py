@@ -100,6 +100,17 @@ def trained_lab(folder: Path) -> LabKit:
     return kit
 
 
+def demo_lab(kit: LabKit) -> LabKit:
+    """The lab of `autolab demo` at the kit's root; each idea is tested to its end."""
+    root, kit.root = kit.root, kit.root.parent
+    made = kit.autolab("init", str(root), "--template", "digits", "--seed", "0")
+    assert made.code == 0, made.err
+    kit.root = root
+    told = yaml.safe_load((kit.root / ".autolab" / "config.yaml").read_text())
+    set_config(kit, **each_idea(told))
+    return kit
+
+
 def settings_design() -> dict[str, Any]:
     variants = [{"name": name, "config_overrides": settings} for name, settings in ARMS.items()]
     return design(variants=variants, seeds=SEEDS)
