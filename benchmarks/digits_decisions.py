@@ -45,7 +45,7 @@ from autolab.lab import create
 
 SOFTDIGITS = Path(__file__).resolve().parent / "labs" / "softdigits"
 RULE: dict[str, Any] = {
-    **{"rule": "sequential", "alpha": 0.005, "max_pairs": 24, "confirm_pairs": 24},
+    **{"mode": "each", "rule": "sequential", "alpha": 0.005, "max_pairs": 24, "confirm_pairs": 24},
     "holdout_questions": 1000,
 }
 POWER = 0.95

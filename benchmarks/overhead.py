@@ -2,10 +2,10 @@
 
     python benchmarks/overhead.py [--iterations 2] [--pairs 4] [--profile FILE]
 
-Runs `autolab loop` of the digits template with the offline researcher in this very process. The engine's own time is
-the wall time from before the first import to the end of the command, minus the time it waits: for trials (in the
-executor's `poll`) and for the lab's own programs (the checks of a candidate, the evaluator). What remains is all the
-engine does: imports, git, ledger and fsyncs, exports, statistics, figures, documents, and asking the trials'
+Runs `autolab loop` of the digits template with the offline researcher, in mode `each`, in this very process. The
+engine's own time is the wall time from before the first import to the end of the command, minus the time it waits: for
+trials (in the executor's `poll`) and for the lab's own programs (the checks of a candidate, the evaluator). What
+remains is all the engine does: imports, git, ledger and fsyncs, exports, statistics, figures, documents, and asking the trials'
 interpreter what is installed in it. The first iteration carries the imports and exports that later ones share.
 
 Prints seconds an iteration, the share of each part, and the engine's own time against the trials' (their sum by
@@ -104,7 +104,8 @@ def make_lab(root: Path, pairs: int) -> None:
             sys.exit("no lab could be made")
     config = root / ".autolab" / "config.yaml"
     told = re.sub(r"(max|confirm)_pairs: \d+", rf"\1_pairs: {pairs}", config.read_text())
-    config.write_text(told.replace("rule: sequential", "rule: fixed"))  # so that the number of trials is known
+    # So that the number of trials is known, and an iteration is one idea that is tested to its end.
+    config.write_text(told.replace("rule: sequential", "mode: each, rule: fixed"))
 
 
 def trials(root: Path) -> list[float]:

@@ -5,10 +5,10 @@
 
 The second wants CIFAR-10 in the folder AUTOLAB_DATASETS, or fetches it.
 
-For each lab seed two labs run through `autolab loop`: one whose researcher chooses by its bandit, one that draws from
-the same catalogue without looking (`policy: random`) until it has had as many trials. Both build on what was kept,
-by the same rule; they differ in what is tried next and in nothing else. Then the commit that each ended with, and the
-template's, are trained on 20 fresh seeds that no search has seen, with the evaluator of the lab.
+For each lab seed two labs run through `autolab loop` in mode `each`: one whose researcher chooses by its bandit, one
+that draws from the same catalogue without looking (`policy: random`) until it has had as many trials. Both build on
+what was kept, by the same rule; they differ in what is tried next and in nothing else. Then the commit that each ended
+with, and the template's, are trained on 20 fresh seeds that no search has seen, with the evaluator of the lab.
 
 Resumable: labs go on where they were, and trainings that are done are not repeated; run the same command again. Trials
 start in a process that has torch loaded (`warm_python.py`), which changes their time and not their results. On two
@@ -80,6 +80,7 @@ def search(given: argparse.Namespace, seed: int, policy: str, python: Path, tria
     config = yaml.safe_load(path.read_text()) | {"python": str(python)}
     config["researcher"] = {"name": "offline", "policy": policy}
     config["budget"] = {"iterations": None, "trials": trials}
+    config["test"]["mode"] = "each"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     done = state(lab)
     count = given.iterations if trials is None else 10 * given.iterations

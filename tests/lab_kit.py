@@ -192,10 +192,12 @@ def make_twin(folder: Path, script: Any, *, config: dict[str, Any] | None = None
 
 
 def _configured(text: str, config: dict[str, Any]) -> str:
-    """A configuration with other keys. Each idea is tested to its end, unless they name the mode."""
-    told = yaml.safe_load(text) | config
-    told["test"] = {"mode": "each", **told.get("test", {})}
-    return yaml.safe_dump(told, sort_keys=False)
+    return yaml.safe_dump(each_idea(yaml.safe_load(text) | config), sort_keys=False)
+
+
+def each_idea(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a lab that tests each idea to its end, unless `config` names the mode."""
+    return config | {"test": {"mode": "each", **config.get("test", {})}}
 
 
 # answers of a scripted researcher

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lab_kit import TINY, LabKit, decision, design, implementation, iteration, script
+from lab_kit import TINY, LabKit, decision, design, each_idea, implementation, iteration, script
 
 PROOFS = Path(__file__).parent / "proofs"
 SEEDS = list(range(10))
@@ -95,8 +95,19 @@ def trained_lab(folder: Path) -> LabKit:
         containment="none",
         run_time_minutes=[0, 5],
         calibrate={"seeds": 3},
-        test={"rule": "fixed", "alpha": 0.005, "max_pairs": 10, "confirm_pairs": 10},
+        test={"mode": "each", "rule": "fixed", "alpha": 0.005, "max_pairs": 10, "confirm_pairs": 10},
     )
+    return kit
+
+
+def demo_lab(kit: LabKit) -> LabKit:
+    """The lab of `autolab demo` at the kit's root; each idea is tested to its end."""
+    root, kit.root = kit.root, kit.root.parent
+    made = kit.autolab("init", str(root), "--template", "digits", "--seed", "0")
+    assert made.code == 0, made.err
+    kit.root = root
+    told = yaml.safe_load((kit.root / ".autolab" / "config.yaml").read_text())
+    set_config(kit, **each_idea(told))
     return kit
 
 
@@ -121,7 +132,7 @@ def lookup_lab(folder: Path, recorded: dict[str, Any], answers: Any) -> LabKit:
     kit = LabKit(folder, folder / "count.txt")
     kit.root = template
     evaluate = {"script": "eval.py", "eval": "data/eval", "holdout": "data/holdout"}
-    set_config(kit, **recorded["config"], evaluate=evaluate)
+    set_config(kit, **each_idea(recorded["config"]), evaluate=evaluate)
     kit.root = folder
     made = kit.autolab("init", str(folder / "lab"), "--template", str(template), "--seed", "1")
     assert made.code == 0, made.err

@@ -5,7 +5,7 @@
 FOLDER holds checkouts, which you bring: `git clone` each address of repositories.yaml under the name that stands there.
 They are copied to `--work` first, so no checkout changes. Each entry's `prepare` is what its own README asks for; then
 `init` are the command lines of `autolab init --from-existing`, tried in turn until one ends ready. `ideas` iterations
-follow, within `pairs` and `seconds` a training. Nothing is downloaded.
+follow in mode `each`, within `pairs` and `seconds` a training. Nothing is downloaded.
 
 Each result is kept in `--work`; the table that is printed has all of them. Exit code 1 if an entry that has to be ready
 is not. `--table` takes entries of your own.
@@ -186,10 +186,12 @@ class Adoption:
             result.reason = last_line_of(done)
 
     def _set_budget(self) -> None:
+        """What an idea may cost. Each of them is tested to its end, so that it has an outcome."""
         path = self._clone.folder / ".autolab" / "config.yaml"
         text = path.read_text()
         for key, value in (("max_pairs", self._entry.pairs), ("confirm_pairs", self._entry.pairs)):
             text = re.sub(rf"\b{key}: \d+", f"{key}: {value}", text)
+        text = re.sub(r"(?m)^test: \{", "test: {mode: each, ", text)
         path.write_text(re.sub(r"\btime_limit_s: \d+", f"time_limit_s: {self._entry.seconds}", text))
 
 

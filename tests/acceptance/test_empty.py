@@ -44,9 +44,21 @@ def test_one_line_filled_in_makes_a_loop_run(kit: LabKit) -> None:
     kit.git("commit", "--quiet", "--all", "--message", "filled in")
     ended = kit.autolab("loop", "--max-iterations", "1")
     assert ended.code == 0, ended.out + ended.err
-    assert "verdict: supported, kept" in ended.out, "the offline researcher doubles LR, which helps"
-    assert "self-reported" in (kit.root / "RESEARCH_JOURNAL.md").read_text()
+    learned = [event["data"]["lesson"] for event in kit.events("learned")]
+    assert len([lesson for lesson in learned if lesson["reason"] == "screened"]) >= 4, "a batch of four ideas"
+    assert {lesson["verdict"] for lesson in learned if lesson["reason"] == "screened"} == {"inconclusive"}
+    assert "verdict: claimed on this evaluation alone" in ended.out, "some larger LR is nearer to 0.4"
+    rates = [float(re.findall(r"(?m)^LR = (\S+)", text)[0]) for text in (at(kit, "HEAD"), at(kit, "autolab/champion"))]
+    assert abs(rates[1] - 0.4) < abs(rates[0] - 0.4) - 0.01, rates
+    assert kit.git("rev-parse", "autolab/champion") == kit.git("rev-parse", "autolab/working")
+    journal = (kit.root / "RESEARCH_JOURNAL.md").read_text()
+    assert "self-reported" in journal and "1 claim, 1 kept" in journal
+    assert "1 iterations and 1 claim" in kit.autolab("status").out
     assert kit.autolab("verify").code == 0
+
+
+def at(kit: LabKit, commit: str) -> str:
+    return kit.git("show", f"{commit}:train.py")
 
 
 def test_the_training_is_short_enough_to_be_read_at_once() -> None:

@@ -139,10 +139,13 @@ def loop(kit: LabKit, iterations: list[dict[str, Any]]) -> str:
 
 
 def try_loop(kit: LabKit, iterations: list[dict[str, Any]]) -> Finished:
-    """A loop over five pairs a run, which is quicker than the rule that an adoption plans, for a gain they resolve."""
+    """A loop over five pairs a run, which is quicker than the rule that an adoption plans, for a gain they resolve.
+
+    Each idea is tested to its end.
+    """
     path, settings = kit.root.parent / "script.yaml", kit.root / Config.FILE
     path.write_text(yaml.safe_dump(script(*iterations)))
-    quicker = "test: {rule: fixed, alpha: 0.005, max_pairs: 5, confirm_pairs: 5}"
+    quicker = "test: {mode: each, rule: fixed, alpha: 0.005, max_pairs: 5, confirm_pairs: 5}"
     text, count = re.subn(r"(?m)^test: .*", quicker, settings.read_text())
     assert count == 1
     settings.write_text(re.sub(r"success_delta: 0\.01\b", "success_delta: 0.1", text))

@@ -111,9 +111,8 @@ def test_a_shallow_sparse_clone_with_converted_lines_runs_an_iteration_and_publi
     )
     path, settings = tmp_path / "script.yaml", kit.root / Config.FILE
     path.write_text(yaml.safe_dump(answers))
-    text = re.sub(
-        r"(?m)^test: .*", "test: {rule: fixed, alpha: 0.005, max_pairs: 5, confirm_pairs: 5}", settings.read_text()
-    )
+    quicker = "test: {mode: each, rule: fixed, alpha: 0.005, max_pairs: 5, confirm_pairs: 5}"
+    text = re.sub(r"(?m)^test: .*", quicker, settings.read_text())
     settings.write_text(text.replace("success_delta: 0.01", "success_delta: 0.1"))
     ended = kit.autolab("loop", "--max-iterations", "1", "--researcher", "scripted", "--script", str(path))
     assert ended.code == 0 and "verdict: supported" in ended.out, ended.out + ended.err

@@ -171,7 +171,8 @@ def test_no_document_of_a_kept_candidate_says_that_it_was_not_measured_again(tmp
     kit = repository(tmp_path / "mine", {"train.py": TRAIN})
     assert kit.autolab("init", "--from-existing", "--delta", "0.05", "--seed", "1").code == 0
     config = kit.root / Config.FILE
-    config.write_text(re.sub(r"(?m)^test: .*", "test: {max_pairs: 12, confirm_pairs: 12}", config.read_text()))
+    rule = "test: {mode: each, max_pairs: 12, confirm_pairs: 12}"
+    config.write_text(re.sub(r"(?m)^test: .*", rule, config.read_text()))
     ended = kit.autolab("loop", "--max-iterations", "2", "--goal", "Lower val_loss")
     assert ended.code == 0, ended.out + ended.err
     records = [json.loads((one / "record.json").read_text()) for one in kit.iterations()]

@@ -11,7 +11,19 @@ from typing import Any
 
 import pytest
 import yaml
-from lab_kit import HELPS, LabKit, decision, design, docs, hypothesis, implementation, iteration, make_lab, review
+from lab_kit import (
+    HELPS,
+    LabKit,
+    decision,
+    design,
+    docs,
+    each_idea,
+    hypothesis,
+    implementation,
+    iteration,
+    make_lab,
+    review,
+)
 from model_kit import model_flags, model_lab, replies, reply
 from standin import ReceivedRequest, Script, ScriptedReply, StandIn
 
@@ -25,6 +37,8 @@ def digits(folder: Path) -> LabKit:
     made = kit.autolab("init", str(folder / "lab"), "--template", "digits", "--seed", "1")
     assert made.code == 0, made.err
     kit.root = folder / "lab"
+    path = kit.root / ".autolab" / "config.yaml"
+    path.write_text(yaml.safe_dump(each_idea(yaml.safe_load(path.read_text())), sort_keys=False))
     return kit
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lab_kit import TINY, LabKit, decision, docs, iteration, review, script
+from lab_kit import TINY, LabKit, decision, docs, each_idea, iteration, review, script
 
 pytestmark = pytest.mark.process
 
@@ -27,7 +27,7 @@ def constants_lab(folder: Path, others: str = "", **config: Any) -> LabKit:
     train.write_text(text)
     path = template / ".autolab" / "config.yaml"
     told = yaml.safe_load(path.read_text()) | {"researcher": {"name": "offline"}} | config
-    path.write_text(yaml.safe_dump(told, sort_keys=False))
+    path.write_text(yaml.safe_dump(each_idea(told), sort_keys=False))
     kit = LabKit(folder, folder / "count.txt")
     made = kit.autolab("init", str(folder / "lab"), "--template", str(template), "--seed", "3")
     assert made.code == 0, made.err
@@ -161,7 +161,7 @@ def digits(folder: Path, told: Any, pairs: int = 2) -> LabKit:
     (kit.root / ".autolab" / "script.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
     path = kit.root / ".autolab" / "config.yaml"
     config = yaml.safe_load(path.read_text())
-    config["test"] = {"rule": "fixed", "alpha": 0.1, "max_pairs": pairs, "confirm_pairs": pairs}
+    config["test"] = {"mode": "each", "rule": "fixed", "alpha": 0.1, "max_pairs": pairs, "confirm_pairs": pairs}
     config["metric"]["success_delta"] = 1.0  # what two epochs and two pairs resolve
     config["calibrate"] = {"seeds": 3}
     config["run_time_minutes"] = [0, 5]

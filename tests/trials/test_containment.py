@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lab_kit import HELPS, TINY, Finished, LabKit, design, implementation, iteration, review, script
+from lab_kit import HELPS, TINY, Finished, LabKit, design, each_idea, implementation, iteration, review, script
 
 from autolab.sandbox import probe
 from autolab.sandbox.box import LEVELS, find_program
@@ -36,7 +36,7 @@ def lab(folder: Path, answers: Any = None, **config: Any) -> LabKit:
         config["researcher"] = {"name": "scripted", "script": ".autolab/script.yaml"}
     path = template / ".autolab" / "config.yaml"
     told = {"researcher": {"name": "offline"}, "containment": "full"} | config
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | told))
+    path.write_text(yaml.safe_dump(each_idea(yaml.safe_load(path.read_text()) | told)))
     kit = LabKit(folder, folder / "count.txt")
     made = kit.autolab("init", str(folder / "lab"), "--template", str(template), "--seed", "3")
     assert made.code == 0, made.err

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from lab_kit import TINY, LabKit, implementation, iteration, script
+from lab_kit import TINY, LabKit, each_idea, implementation, iteration, script
 
 from autolab.errors import LabError
 from autolab.lab.schemas.outcomes import TrialOutcome
@@ -168,7 +168,7 @@ def sequence_lab(folder: Path, width: float) -> LabKit:
     config |= {"predict": {"command": "{python} predict.py"}}
     config["metric"]["success_delta"] = 0.1  # twice what three pairs resolve, whichever seeds the environment gives
     config["evaluate"] = {"script": "eval.py", "eval": "data/eval", "altered_suffix": True}
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(each_idea(config)))
     answers = script(iteration(implementation=implementation(width)))
     (template / ".autolab" / "script.yaml").write_text(yaml.safe_dump(answers))
     kit = LabKit(folder, folder / "count.txt")

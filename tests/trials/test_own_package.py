@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from editable_kit import WAYS, WIDTH, make_venv, package
-from lab_kit import TINY, LabKit, iteration, script
+from lab_kit import TINY, LabKit, each_idea, iteration, script
 
 pytestmark = pytest.mark.process
 
@@ -51,7 +51,7 @@ def own_lab(folder: Path, way: str, level: str, answers: Any) -> LabKit:
     config = yaml.safe_load(path.read_text())
     for step in ("train", "predict"):
         config[step]["command"] = config[step]["command"].replace("-S -B", "-B")
-    path.write_text(yaml.safe_dump(config | {"containment": level}, sort_keys=False))
+    path.write_text(yaml.safe_dump(each_idea(config | {"containment": level}), sort_keys=False))
     policy = template / ".autolab" / "verifier_policy.yaml"
     checks = yaml.safe_load(policy.read_text().replace("-S -B", "-B"))
     checks |= {"smoke_command": "{python} -c 'import slope; assert slope.WIDTH'"}
