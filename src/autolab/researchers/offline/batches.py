@@ -31,8 +31,6 @@ MOST_REPEATS = 16
 LOST = 10.0
 """What is worse than the base by more wanted differences than this is told as that much: how far a training went wrong
 says nothing about its parts."""
-MISFIT = 0.5
-"""From this many deviations of a trial on, what parts bring together differs from the sum of what each brings."""
 REFUSED = "review"
 """The reason of a lesson whose changes were not measured because they were refused."""
 
@@ -61,9 +59,7 @@ def concluded(snapshot: LabSnapshot, bench: Bench, batch: Batch) -> Idea | None:
     screened = _screened(snapshot, points)
     searcher = _searcher(snapshot, points, batch.number)
     _tell(searcher, points, screened, snapshot)
-    best = searcher.best()
-    measured = _outstanding(searcher, best, screened, _deviation(snapshot))
-    changes = measured.changes if measured else points.changes(best)
+    changes = points.changes(searcher.best())
     # Where no part is clear by itself, what was measured best may still be better than the base.
     return points.idea(changes or _best_measured(snapshot, points))
 
@@ -156,36 +152,6 @@ def _tell(searcher: Searcher, points: SearchPoints, screened: Sequence[_Screened
             told += [one.point] * one.pairs
             scores += [None if one.gain is None else max(one.gain, floor)] * one.pairs
         searcher.observe(told, scores)
-
-
-def _outstanding(
-    searcher: Searcher, best: Point, screened: Sequence[_ScreenedPoint], deviation: float
-) -> _ScreenedPoint | None:
-    """A measured point that is to be preferred to the best one of a model that adds effects up; None if none is.
-
-    Where scores differ from the model by more than their noise, parts help or hinder each other. Then a measured
-    point's gain is the model's, plus the share of its residual that is no noise; and a point that was not measured may
-    bring less than the model says by as much as the model errs.
-    """
-    from autolab.ideas.response_surface import ResponseSurface
-
-    measured = [one for one in screened if one.gain is not None]
-    if not measured or not isinstance(searcher, ResponseSurface):
-        return None
-    predicted = searcher.predict([one.point for one in measured])
-    residuals = []
-    for one, expected in zip(measured, predicted, strict=True):
-        residuals.append(one.gain - expected if one.gain is not None else 0.0)
-    squares = [residual**2 for residual in residuals]
-    misfit = sum(squares) / len(squares) - deviation**2
-    if misfit < (MISFIT * deviation) ** 2:
-        return None
-    share = misfit / (misfit + deviation**2)
-    estimates = [expected + share * residual for expected, residual in zip(predicted, residuals, strict=True)]
-    index = max(range(len(estimates)), key=estimates.__getitem__)
-    if estimates[index] <= max(0.0, searcher.predict([best])[0] - math.sqrt(misfit)):
-        return None
-    return measured[index]
 
 
 def _best_measured(snapshot: LabSnapshot, points: SearchPoints) -> Mapping[str, JsonValue]:

@@ -13,7 +13,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -104,12 +104,18 @@ def find_bench(read: Callable[[str], str | None], config: Config, own_catalogue:
     if others:
         return knobs
     if constants is not None:
-        return constants
+        # A momentum is a share, whoever wrote it: what is known of a name holds for a constant too.
+        return replace(constants, known=_scales_of(constants, knobs))
     raise ResearcherError(
         "researcher: offline finds nothing to change: no method.json, and no setting that it knows in the files that"
         f" `{config.train.command}` reaches; let a model or an agent read the code:"
         " --model openai:NAME, or --researcher claude"
     )
+
+
+def _scales_of(constants: Constants, knobs: Knobs) -> dict[str, SettingScale]:
+    """The scales of the knobs that are constants of the script."""
+    return {scale.knob.name: scale for scale in knobs.scales if scale.knob.name in constants.constants}
 
 
 def _is_constant(knob: Knob, constants: Constants) -> bool:
@@ -213,12 +219,14 @@ _DIRECTIONS = (("up", "doubled", "quadrupled", 2.0), ("down", "halved", "quarter
 class Constants:
     """A script with constants at module level.
 
-    The value of a change `NAME up` or `NAME down` is the factor; that of `NAME to` is the new value.
+    The value of a change `NAME up` or `NAME down` is the factor; that of `NAME to` is the new value. `known` has the
+    scales of constants whose names say what they are, on the present values.
     """
 
     script: str
     text: str
     constants: Mapping[str, str]
+    known: Mapping[str, SettingScale] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
     via: str | None = None
 
@@ -250,7 +258,8 @@ class Constants:
             knob = factor_knob(name, abs(number))
             if _is_count(text):
                 knob = count_knob(name, round(abs(number)))
-            scales.append(SettingScale(f"{name} to", knob, sign=math.copysign(1.0, number)))
+            scale = SettingScale(f"{name} to", knob, sign=math.copysign(1.0, number))
+            scales.append(self.known.get(name, scale))
         return tuple(scales)
 
     def part(self, change: str, value: JsonValue) -> Mechanism | None:
@@ -291,7 +300,8 @@ class Constants:
         constants = dict(self.constants)
         for change, value in changes.items():
             constants[setting_of(change)] = self._new(change, value)
-        return replace(self, constants=constants)
+        known = {name: scale for name, scale in self.known.items() if constants[name] == self.constants[name]}
+        return replace(self, constants=constants, known=known)
 
     def model(self, changes: Mapping[str, JsonValue], name: str) -> dict[str, JsonValue]:
         return {setting_of(change): json.loads(self._new(change, value)) for change, value in changes.items()}
