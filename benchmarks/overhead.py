@@ -5,8 +5,9 @@
 Runs `autolab loop` of the digits template with the offline researcher, in mode `each`, in this very process. The
 engine's own time is the wall time from before the first import to the end of the command, minus the time it waits: for
 trials (in the executor's `poll`) and for the lab's own programs (the checks of a candidate, the evaluator). What
-remains is all the engine does: imports, git, ledger and fsyncs, exports, statistics, figures, documents, and asking the trials'
-interpreter what is installed in it. The first iteration carries the imports and exports that later ones share.
+remains is all the engine does: imports, git, ledger and fsyncs, exports, statistics, figures, documents, and asking
+the trials' interpreter what is installed in it. The first iteration carries the imports and exports that later ones
+share.
 
 Prints seconds an iteration, the share of each part, and the engine's own time against the trials' (their sum by
 the ledger). What it does not show: waiting that the engine causes, such as a trial that starts late. Other programs on

@@ -137,7 +137,7 @@ def test_without_a_named_difference_the_calibration_takes_it_and_every_claim_nam
     looped = kit.autolab("loop", "--max-iterations", "1")
     assert looped.code == 0, looped.err
     assert line in looped.out and "calibrating" not in looped.out, "the calibration holds"
-    iteration = next(path for path in (kit.root / "experiments").iterdir() if path.name != "calibration")
+    (iteration,) = kit.iterations()
     assert f"success_delta: {taken:g}\n" in (iteration / "hypothesis.md").read_text()
     assert yaml.safe_load((iteration / "design.yaml").read_text())["metrics"]["success_delta"] == taken
     # Fewer trials are left by now: a difference taken anew would be larger.
@@ -167,7 +167,7 @@ def test_a_proposal_names_the_difference_that_the_calibration_took(tmp_path: Pat
     said = kit.autolab("loop", "--max-iterations", "1")
     assert said.code == 0, said.err
     taken = calibration(kit)["success_delta"]
-    iteration = next(path for path in (kit.root / "experiments").iterdir() if path.name != "calibration")
+    (iteration,) = kit.iterations()
     assert f"val_loss improves by at least {taken:g}" in (iteration / "hypothesis.md").read_text()
 
 
