@@ -15,7 +15,7 @@ from autolab.lab.schemas.config import Config
 from autolab.researchers.offline.bench import Bench, Constants, find_bench
 from autolab.researchers.offline.knobs import Knobs
 from autolab.researchers.offline.scales import SettingScale
-from autolab.researchers.offline.search_points import SearchPoints
+from autolab.researchers.offline.search_points import MOST_COST, SearchPoints
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "src" / "autolab" / "templates"
 SCRIPT = """\
@@ -268,3 +268,14 @@ def test_several_settings_of_a_repository_are_written_together() -> None:
     lines = written(bench_of(SETTINGS), {"lr to": 0.05, "momentum to": 0.95, "optimizer to": "adam"})
     text = "\n".join(lines)
     assert "default=0.05" in text and "default=0.95" in text and 'default="adam"' in text
+
+
+def test_the_most_costly_parts_of_a_point_are_left_out() -> None:
+    bench = bench_of(template="digits")
+    points = SearchPoints(bench)
+    for point in drawn(points):
+        idea = points.idea(points.changes(point))
+        assert idea is None or len(idea.parts) == 1 or idea.cost <= MOST_COST
+    everything = points.space.base | {name: True for name in points.space.switches}
+    idea = points.idea(points.changes(everything))
+    assert idea is not None and 1.0 < idea.cost <= MOST_COST

@@ -16,7 +16,7 @@ from autolab.errors import AutolabError, ExitCode
 
 GROUPS = {
     "start": {
-        "demo": "make a lab on handwritten digits and run three iterations",
+        "demo": "make a lab on handwritten digits, screen ideas and claim the best",
         "init": "make a lab: from a template, a clone, a copy or your own repository",
     },
     "work": {

@@ -37,6 +37,9 @@ from autolab.lab.git import common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
 
+DEMO_BATCHES = 2
+"""Batches of `demo`: eight ideas."""
+
 
 def init(
     dir: Positional[Annotated[Path, option("[DIR]")]] = Path("."),
@@ -151,9 +154,9 @@ def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
 def demo(
     dir: Positional[Annotated[Path, option("[DIR]")]] = Path("autolab-demo"), /, *, plain: flags.Plain = False
 ) -> int:
-    """Make a lab on handwritten digits, run three iterations of research, and show where the results are.
+    """Make a lab on handwritten digits, screen two batches of ideas, claim the best, and show where the results are.
 
-    Takes some minutes on two CPU cores and needs no key. Run it again for three more iterations.
+    Takes some minutes on two CPU cores and needs no key. Run it again for two more batches.
 
     Args:
         dir: A new folder, or that of an earlier demo.
@@ -161,7 +164,8 @@ def demo(
     # A demo that was killed, or that is over, goes on in its lab.
     if not (dir / ".git" / "autolab" / "head").exists():
         make_lab(dir, "digits", 0)
-    code = loop(SearchFlags(max_iterations=3), ResearcherFlags(), TrialFlags(), RecordFlags(), dir=dir, plain=plain)
+    search = SearchFlags(max_iterations=DEMO_BATCHES)
+    code = loop(search, ResearcherFlags(), TrialFlags(), RecordFlags(), dir=dir, plain=plain)
     if code == ExitCode.DONE:
         print("\n" + evidence(Lab.find(dir)))
     return code

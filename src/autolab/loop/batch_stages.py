@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from pydantic import JsonValue
 
 from autolab import files
 from autolab.ideas import lessons
@@ -38,18 +40,22 @@ from autolab.reports.markup import plain
 from autolab.reports.progress_figure import show_progress
 from autolab.reports.screen_documents import ScreenedBatch, ScreenedIdea
 from autolab.researchers.base import Batch
+from autolab.stats.metric_names import words
 from autolab.stats.plan import BASE, Plan, PlannedArm
 from autolab.stats.scores import Scale
 from autolab.stats.screening import screen_plan
 from autolab.stats.seeds import search_seeds
 from autolab.text import one_line
 from autolab.trials import job
+from autolab.trials.early_stop import SCHEDULE, EarlyStop, early_stop_of
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.progress import View
 from autolab.trials.run_record import RunSpec
 
 TRIES = 2
 """How often a researcher is asked for an idea of a batch, or for its code, before it is left out."""
+CURVE_BATCHES = 16
+"""Earlier batches whose learning curves say when a trial may be ended early."""
 
 
 # hypothesis
@@ -224,7 +230,44 @@ def _run_spec(iteration: Iteration, commits: dict[str, str]) -> RunSpec:
         commits=commits,
         design_sha256=files.sha256_of("\n".join(measured)),
         time_limit=config.train.time_limit(calibration.slowest_seconds if calibration else None),
+        early_stop=_early_stop(iteration, arms) if config.screen.stop_early else None,
     )
+
+
+def _early_stop(iteration: Iteration, arms: Sequence[PlannedArm]) -> EarlyStop | None:
+    """When trials of this batch may be ended early, by the newest batches on its base; None: nothing says it."""
+    settings = {batch.BASELINE: arms[0].settings}
+    for idea in batch.standing(iteration):
+        if idea.arm is not None and _keeps_schedule(idea.hypothesis().changes):
+            settings[idea.arm] = arms[0].settings
+    earlier: dict[str, set[str]] = {}
+    for lesson in iteration.lessons():
+        is_idea = lesson.hypothesis_id.startswith("h") and lesson.base == iteration.base_commit
+        if not is_idea or not _keeps_schedule(lesson.changes):
+            continue
+        if lesson.iteration_id not in earlier and len(earlier) == CURVE_BATCHES:
+            break
+        earlier.setdefault(lesson.iteration_id, set()).add(lesson.hypothesis_id)
+    manifests = []
+    # The oldest first: of curves of several lengths the newest one's counts.
+    for iteration_id in reversed(earlier):
+        for path in sorted(iteration.lab.iteration(iteration_id).folder.glob("runs/*/run_manifest.json")):
+            manifest = iteration.load(Manifest, path)
+            if manifest.kind is RunKind.SCREEN:
+                manifests.append(manifest)
+
+    def is_comparable(manifest: Manifest, trial: Trial) -> bool:
+        known = earlier.get(manifest.iteration_id, set())
+        return trial.arm == batch.BASELINE or trial.arm.partition("-")[0] in known
+
+    return early_stop_of(iteration.paths.folder.parent, manifests, is_comparable, settings, batch.BASELINE)
+
+
+def _keeps_schedule(changes: Mapping[str, JsonValue]) -> bool:
+    """Whether changes are known and touch no schedule, length, rate or averaging."""
+    if not changes:
+        return False
+    return all(words(change).isdisjoint(SCHEDULE) for change in changes)
 
 
 # results
@@ -307,8 +350,12 @@ class _MeasuredBatch:
         if gone is not None:
             return Fate.DROPPED, gone.reason.value, gone.detail
         if compared is None:
-            messages = [trial.message for trial in self.manifest.trials if trial.arm == arm and trial.message]
-            return Fate.DROPPED, DropReason.FAILED.value, one_line(messages[-1], 300) if messages else ""
+            ended = [trial for trial in self.manifest.trials if trial.arm == arm]
+            # Only a learning curve ends a trial of a run that is over.
+            is_pruned = any(trial.outcome is TrialOutcome.CANCELLED for trial in ended)
+            reason = DropReason.PRUNED if is_pruned else DropReason.FAILED
+            messages = [trial.message for trial in ended if trial.message]
+            return Fate.DROPPED, reason.value, one_line(messages[-1], 300) if messages else ""
         if arm == self.step:
             return Fate.PROVISIONAL, "", ""
         if _exploration(self.iteration).waits_for_conclusion:

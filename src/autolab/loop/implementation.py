@@ -261,12 +261,20 @@ def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> progr
         commit=commit,
         repository=candidate.repository,
         with_base_tests=with_base_tests,
+        environment_works=_environment_works(iteration),
         box=job.checks_box(inputs, config.train),
     )
     results = programs.run_checks(iteration.policy, check_inputs)
     if with_base_tests is not None:
         remove_tree(with_base_tests)
     return results
+
+
+def _environment_works(iteration: Iteration) -> bool:
+    """Whether the environment passed its check for an idea of this batch: all of them have the same one."""
+    if iteration.arm is None:
+        return False
+    return any(checked.checks.get("env_smoke") == "pass" for checked in iteration.recorded(Checked))
 
 
 def _copies_of_labels(config: Config, inputs: TrialInputs) -> tuple[Finding, ...]:

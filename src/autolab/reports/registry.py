@@ -108,7 +108,7 @@ def evidence(lab: Lab) -> str:
             status = json.loads(path.read_text(encoding="utf-8"))["status"]
             runs.append(f"{path.parent.name} {status}")
         verdict = heading(record.verdict, record.status, outcome=record.outcome, evaluation_only=record.evaluation_only)
-        lines.append(f"{record.hypothesis_id:<4}{title(lab, record):<50}  {verdict}: {', '.join(runs)}")
+        lines.append(f"{record.hypothesis_id:<8}{one_line(title(lab, record), 60):<60}  {verdict}: {', '.join(runs)}")
         lines.append(f"    {paths.summary.relative_to(lab.root)}")
     lines.append("")
     config = lab.config()

@@ -55,6 +55,7 @@ class CheckInputs:
     package to the export (PYTHONPATH). `user`: the variables that `train.env` names. `commit`: of the export, and
     `repository`: its git directory, if trials have one. `box`: level, limits, and where the interpreter lies.
     `with_base_tests`: the same code with the lab's tests as the base has them, if the candidate changed any.
+    `environment_works`: the environment passed its check for another idea of the batch, and is not checked again.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class CheckInputs:
     commit: str = ""
     repository: Path | None = None
     with_base_tests: Path | None = None
+    environment_works: bool = False
     box: Box = OPEN
 
     def environment(self, folder: Path) -> dict[str, str]:
@@ -140,7 +142,9 @@ class _Checks:
 
     def environment_works(self) -> bool:
         policy = self._policy
-        if policy.require_env_smoke or policy.smoke_command or policy.python_versions:
+        if self._inputs.environment_works:
+            self._settle("env_smoke")
+        elif policy.require_env_smoke or policy.smoke_command or policy.python_versions:
             # Without a command of the user's: whether the interpreter starts at all.
             failure = self._run("env_smoke", policy.smoke_command or '{python} -c ""')
             self._settle("env_smoke", failure or self._wrong_python())

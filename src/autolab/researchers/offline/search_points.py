@@ -8,6 +8,7 @@ hold parts that do not fit together; its changes are then those that do.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
@@ -24,6 +25,9 @@ Changes = dict[str, JsonValue]
 CARE = 1.0
 """A change is guessed to harm by as much as effects usually are large, less what the catalogue expects of it: somebody
 has chosen the base, and most changes of it make it worse."""
+MOST_COST = 3.0
+"""A point is guessed to train for so many times as long as the base at most. Many parts at once cost the product of
+what each costs, and a claim trains the point several times."""
 
 
 class SearchPoints:
@@ -57,7 +61,10 @@ class SearchPoints:
         return guesses
 
     def changes(self, point: Point) -> Changes:
-        """The changes that make the point, without those that do not fit together with the others; may be empty."""
+        """The changes that make the point, without those that do not fit together with the others; may be empty.
+
+        Nor with the most costly ones, until the others are guessed to cost `MOST_COST` at most.
+        """
         wanted: Changes = {}
         for name, (change, value) in self._switches.items():
             if point[name]:
@@ -66,7 +73,7 @@ class SearchPoints:
             number = scale.value(float(point[name]))
             if number is not None:
                 wanted[scale.change] = number
-        return self._fitting(wanted)
+        return self._affordable(self._fitting(wanted))
 
     def point(self, changes: Mapping[str, JsonValue]) -> Point | None:
         """The point that some changes of this base made; None if it is none of this space."""
@@ -101,6 +108,22 @@ class SearchPoints:
             if number is not None and self._bench.fits({scale.change: number}):
                 return True
         return False
+
+    def _affordable(self, wanted: Changes) -> Changes:
+        """The changes without the most costly ones; of equal costs the first goes. One alone always stays."""
+        kept = wanted
+        while len(kept) > 1:
+            costs = {change: self._cost(change, value) for change, value in kept.items()}
+            if math.prod(costs.values()) <= MOST_COST:
+                break
+            costliest = max(costs, key=costs.__getitem__)
+            # What needed the part that went, such as a norm its convolution, goes with it.
+            kept = self._fitting({change: value for change, value in kept.items() if change != costliest})
+        return kept
+
+    def _cost(self, change: str, value: JsonValue) -> float:
+        mechanism = self._bench.part(change, value)
+        return 1.0 if mechanism is None else mechanism.cost
 
     def _fitting(self, wanted: Changes) -> Changes:
         """All that is wanted, if it fits; else one part after the other, as long as they fit together."""
