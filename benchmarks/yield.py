@@ -43,8 +43,7 @@ RESERVE = 0.3
 WANTED = 0.5
 """The least gain that a claim is about, in deviations of a trial."""
 BATCH = 4
-HOLDOUT_Z = holdout.normal_deviate(RULE.alpha)
-"""A claim's holdout is asked at the claim's own error."""
+HOLDOUT_Z = holdout.normal_deviate(holdout.tail_of_claim(RULE.alpha))
 Way = Callable[["Trials", SearchSpace, int], Point]
 
 

@@ -37,7 +37,7 @@ from autolab.lab.git import common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
 
-DEMO_BATCHES = 2
+DEMO_BATCHES = 3
 """Batches of `demo`: eight ideas."""
 
 

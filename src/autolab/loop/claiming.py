@@ -238,8 +238,7 @@ def _conclude(step: launch.LaunchStep, manifest: Manifest, spec: RunSpec, claim:
         allowed=config.test.holdout_questions,
         inputs=lambda: set_up(source_of(iteration.lab), config, spec.commits),
         tell=step.view,
-        # What was picked for its luck on the evaluation split passes there, so the holdout holds the claim's error.
-        tail=min(claim.alpha, holdout.TAIL),
+        tail=holdout.tail_of_claim(claim.alpha),
     )
     confirmation = conclude(question, manifest, passed, doubts, claim.number)
     return count_claim(claims, confirmation, manifest.protocol, claim)

@@ -10,8 +10,7 @@ from autolab.reports import claim_words
 from autolab.reports.markup import Markdown, table
 from autolab.reports.passages import Account, claimed, confirmation_result, cut_share, pairs_of, verdict
 from autolab.reports.rounding import gain_of, mean_with_half
-from autolab.stats import wording
-from autolab.stats.holdout import TAIL
+from autolab.stats import holdout, wording
 
 Row = tuple[str, str, str, str]
 METRICS = 6
@@ -66,8 +65,7 @@ def _confirmation_rows(account: Account) -> Iterator[Row]:
     yield f"{name} (fresh seeds, {account.fresh_pairs} pairs)", gain_of(gain), limit, result
     # A later candidate could be fitted to the number.
     if confirmation.holdout in _HOLDOUT:
-        # A claim is asked at its own error rate, a confirmation at one-sided 2.5%.
-        tail = min(confirmation.alpha, TAIL) if account.is_claim else TAIL
+        tail = holdout.tail_of_claim(confirmation.alpha) if account.is_claim else holdout.TAIL
         limit = f"above 0 with {100 * (1 - tail):.4g}% confidence"
         yield f"{name} (holdout)", "secret on purpose", limit, _HOLDOUT[confirmation.holdout]
     if confirmation.reason == wording.MORE_CUT:

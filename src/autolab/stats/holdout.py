@@ -30,6 +30,8 @@ from autolab.stats.rules import mean_and_deviation
 
 TAIL = 0.025
 """One-sided error of the test, where nothing stricter is asked: a normal deviate of 1.96."""
+CLAIMS = 2
+"""Times its own error rate at which a claim asks: 1% for the first claim at 0.5%."""
 PAIRS = 3
 """Pairs of trainings whose predictions are scored on parts of the holdout too: 2 x PAIRS x PARTS scores."""
 PARTS, LEAST_PARTS, LEAST_ROWS = 20, 4, 5
@@ -70,6 +72,15 @@ def passes(gains: Sequence[float], parts: Sequence[Sequence[float]], tail: float
         return HoldoutTest(mean, inf, 0.0, False, "nothing")
     z = _deviate(mean / error, seeds, rows)
     return HoldoutTest(mean, error, z, z >= normal_deviate(tail), _replicates(seeds, rows))
+
+
+def tail_of_claim(alpha: float) -> float:
+    """The one-sided error at which a claim of this error rate asks the holdout.
+
+    A search that has seen many scores on the evaluation split picks what suits that split, and no fresh seed tells. So
+    the holdout alone holds the error of such claims, and it is asked more strictly than of a single confirmed change.
+    """
+    return min(CLAIMS * alpha, TAIL)
 
 
 def normal_deviate(tail: float) -> float:
