@@ -38,7 +38,7 @@ from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
 
 DEMO_BATCHES = 3
-"""Batches of `demo`: eight ideas."""
+"""Batches of `demo`: twelve ideas."""
 
 
 def init(
@@ -154,7 +154,7 @@ def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
 def demo(
     dir: Positional[Annotated[Path, option("[DIR]")]] = Path("autolab-demo"), /, *, plain: flags.Plain = False
 ) -> int:
-    """Make a lab on handwritten digits, screen two batches of ideas, claim the best, and show where the results are.
+    """Make a lab on handwritten digits, screen three batches of ideas, claim the best, and show where the results are.
 
     Takes some minutes on two CPU cores and needs no key. Run it again for two more batches.
 

@@ -484,6 +484,6 @@ def _record(screened: _MeasuredBatch, reason: str) -> IterationRecord:
         eval_metrics=means,
         status=results.status,
         verdict=results.assessment.verdict,
-        outcome=Fate.PROVISIONAL.value if screened.step else None,
+        outcome=Fate.PROVISIONAL.value if screened.step else Fate.SCREENED.value,
         planning_decision=PlanningDecision(action=Decision.NEW_HYPOTHESIS, reason=reason, next_config=None),
     )
