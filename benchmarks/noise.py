@@ -204,15 +204,15 @@ def keeps(
     return kept[np.arange(len(gains)), last], last + 1
 
 
-def holdout_passes(gains: Floats, rows_error: float, rng: np.random.Generator) -> bool:
-    """The engine's test of the holdout, on gains of one stream that hold no error of its rows yet.
+def holdout_passes(gains: Floats, rows_error: float, rng: np.random.Generator, tail: float = holdout.TAIL) -> bool:
+    """The engine's test of the holdout at this one-sided error, on gains of one stream without an error of its rows.
 
     Each of its parts has an error of its own, the same for all seeds, and a little noise for every pair.
     """
     rows = rows_error * math.sqrt(holdout.PARTS) * rng.standard_normal(holdout.PARTS)
     noise = HOLDOUT_NOISE * math.sqrt(holdout.PARTS) * rng.standard_normal((len(gains), holdout.PARTS))
     parts = gains[:, None] + rows + noise
-    return holdout.passes(parts.mean(axis=1).tolist(), parts[: holdout.PAIRS].tolist()).passed
+    return holdout.passes(parts.mean(axis=1).tolist(), parts[: holdout.PAIRS].tolist(), tail).passed
 
 
 # Streams
