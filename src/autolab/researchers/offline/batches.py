@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from autolab.ideas.searchers import Point, Searcher
 from autolab.lab.schemas.experiment import Lesson
+from autolab.lab.schemas.outcomes import DropReason
 from autolab.researchers.base import Batch, LabSnapshot
 from autolab.researchers.offline import bandit
 from autolab.researchers.offline.bandit import Idea
@@ -134,7 +135,8 @@ def _screened(snapshot: LabSnapshot, points: SearchPoints) -> list[_ScreenedPoin
         if lesson.gain is not None:
             pairs = min(max(lesson.gain.n, 1), MOST_REPEATS)
             found.append(_ScreenedPoint(lesson.iteration_id, lesson.changes, point, lesson.gain.mean, pairs))
-        elif lesson.status == "failed":
+        # A trial that its learning curve ended was behind, and has not failed.
+        elif lesson.status == "failed" and lesson.reason != DropReason.PRUNED:
             found.append(_ScreenedPoint(lesson.iteration_id, lesson.changes, point, None, 1))
     return found
 
