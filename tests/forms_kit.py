@@ -173,5 +173,8 @@ def _check_calibration(kit: LabKit, form: Form) -> None:
 def _check_idea(kit: LabKit, form: Form) -> None:
     if not form.idea:
         return
+    # One idea alone, tested to its end: those of a batch are points between its doses.
+    config = kit.root / Config.FILE
+    config.write_text(re.sub(r"(?m)^test: \{", "test: {mode: each, ", config.read_text()))
     ended = kit.autolab("run", "--plain", **_env(kit, form))
     assert ended.code == 0 and re.search(rf"\nh1: .*{form.idea}", ended.out), ended.out + ended.err

@@ -42,7 +42,7 @@ def test_one_line_filled_in_makes_a_loop_run(kit: LabKit) -> None:
     train.write_text("\n".join(lines) + "\n")
     config.write_text(config.read_text().replace("sequential", "fixed").replace("_pairs: 24", "_pairs: 3"))
     kit.git("commit", "--quiet", "--all", "--message", "filled in")
-    ended = kit.autolab("loop", "--max-iterations", "1")
+    ended = kit.autolab("loop", "--max-iterations", "3")
     assert ended.code == 0, ended.out + ended.err
     learned = [event["data"]["lesson"] for event in kit.events("learned")]
     assert len([lesson for lesson in learned if lesson["reason"] == "screened"]) >= 4, "a batch of four ideas"
@@ -53,7 +53,7 @@ def test_one_line_filled_in_makes_a_loop_run(kit: LabKit) -> None:
     assert kit.git("rev-parse", "autolab/champion") == kit.git("rev-parse", "autolab/working")
     journal = (kit.root / "RESEARCH_JOURNAL.md").read_text()
     assert "self-reported" in journal and "1 claim, 1 kept" in journal
-    assert "1 iterations and 1 claim" in kit.autolab("status").out
+    assert "3 iterations and 1 claim" in kit.autolab("status").out
     assert kit.autolab("verify").code == 0
 
 

@@ -177,7 +177,7 @@ def test_a_batch_holds_different_ideas_and_the_same_when_it_is_asked_again(files
 
 
 def test_a_search_ends_with_what_helps() -> None:
-    lessons = searched(DIGITS, 10)
+    lessons = searched(DIGITS, 12)
     answer = concluded(DIGITS, lessons)
     best = idea_of(answer).changes
     assert best.get("activation") == "gelu" and best.get("convolution") == 16 and "mixup" not in best
