@@ -307,7 +307,7 @@ def test_a_target_that_seems_reached_is_claimed_at_once_and_achieved(tmp_path: P
 # Budgets
 
 UNSURE = "(2.05, 3.0, 8.0)[int(__import__('os').environ.get('AUTOLAB_SEED', '1')) % 3]"
-"""A slope that a seed draws: it gains nothing, .07 or .14. Five pairs are alike in 1 of 81 cases, else they show nothing."""
+"""A slope that a seed draws: it gains nothing, .07 or .14. Five pairs are alike in 1 of 81 cases, else show nothing."""
 
 
 def test_a_claim_that_the_budget_cuts_short_goes_on_with_the_same_pairs(tmp_path: Path) -> None:
