@@ -55,8 +55,8 @@ Luck = Callable[[World, int, np.random.Generator], Floats]
 
 
 def alpha_of(claim: int) -> float:
-    """The error of the k-th claim of a protocol, from 1: over any number of claims they sum to less than 2 ALPHA."""
-    return 2 * ALPHA / (claim * (claim + 1))
+    """The error of the k-th claim of a protocol, from 1, as the engine sets it."""
+    return rules.claim_alpha_of(claim, ALPHA)
 
 
 # What is claimed

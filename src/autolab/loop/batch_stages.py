@@ -178,6 +178,7 @@ def examine(iteration: Iteration, requests: Requests, view: View) -> StageResult
 
 
 def _tried(idea: Iteration, step: Callable[[Iteration], StageResult]) -> StageResult:
+    """The result of a step for one idea, after `TRIES` attempts at most."""
     result = step(idea)
     for attempt in range(2, TRIES + 1):
         if result.outcome is StageOutcome.RETRY:

@@ -22,6 +22,7 @@ from autolab import files
 from autolab.compare.question import AskedVersion, Require
 from autolab.lab.schemas.config import Count, Positive
 from autolab.lab.schemas.record import Record
+from autolab.stats.rules import claim_alpha_of
 
 ALPHA = 0.005
 """How often a candidate without a gain may be called better, in the first question on a base."""
@@ -101,7 +102,7 @@ class QueueEntry(Record):
 
 def alpha_of(asked: int) -> float:
     """The alpha of the k-th question on one base. All of them together stay below twice the first one's."""
-    return max(2 * ALPHA / (asked * (asked + 1)), LEAST_ALPHA)
+    return max(claim_alpha_of(asked, ALPHA), LEAST_ALPHA)
 
 
 class ComparisonQueue:

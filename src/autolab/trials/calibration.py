@@ -187,10 +187,7 @@ def assess(
     if derived:
         success_delta = _kept_difference(before, protocol)
     if success_delta is None:
-        left = resolution.trials_left(config, spent)
-        pairs = resolution.planned_pairs(config, left)
-        step = max(quantum, config.quantum or 0.0)
-        success_delta = resolution.findable_gain(config, difference_deviation, step, pairs)
+        success_delta = _findable_difference(config, spent, difference_deviation, quantum)
     calibration = Calibration(
         protocol=protocol,
         commit=manifest.git.base_commit or "",
@@ -224,6 +221,17 @@ def assess(
         "bound": scores.default_bound(calibration, direction),
     }
     return calibration.model_copy(update=update)
+
+
+def _findable_difference(config: Config, spent: int, deviation: float, quantum: float) -> float | None:
+    """The smallest gain that a claim can show with what the budget leaves, in the metric's units; None: there is none.
+
+    `deviation` is that of a pair's difference, `quantum` the least difference of two scores.
+    """
+    left = resolution.trials_left(config, spent)
+    pairs = resolution.planned_pairs(config, left)
+    step = max(quantum, config.quantum or 0.0)
+    return resolution.findable_gain(config, deviation, step, pairs)
 
 
 def _kept_difference(before: Calibration | None, protocol: str) -> float | None:
