@@ -123,4 +123,5 @@ WORLDS = (
     World("forty mechanisms, nothing to find", "mechanisms", 0.0, 0.6),
     World("forty mechanisms, effect 0.3, correlation 0", "mechanisms", 0.3, 0.0),
     World("forty mechanisms, effect 1, split error 0.4", "mechanisms", 1.0, 0.6, split_error=0.4),
+    World("forty mechanisms, nothing to find, split error 0.4", "mechanisms", 0.0, 0.6, split_error=0.4),
 )

@@ -20,7 +20,7 @@ from picture_kit import CODE, Done, Trials, copy, needs_torch, one_line, run, sc
 from autolab.cli import init
 from autolab.lab.schemas.experiment import Summary
 
-SPLITS = {"train": 901, "eval": 598, "holdout": 298}
+SPLITS = {"train": 602, "eval": 599, "holdout": 596}
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_a_model_is_added_by_a_file_and_may_take_a_width(lab: Path, tmp_path: Pa
         inputs=lab / "data" / "eval" / "inputs.npy",
     )
     assert predicted.returncode == 0, predicted.stderr
-    assert np.load(tmp_path / "predictions.npy").shape == (598, 10)
+    assert np.load(tmp_path / "predictions.npy").shape == (599, 10)
 
 
 @pytest.mark.process
@@ -326,4 +326,4 @@ def test_data_files_are_the_ones_that_were_made(lab: Path) -> None:
     for name in SPLITS:
         for part in ("inputs.npy", "labels.npy"):
             digest.update((lab / "data" / name / part).read_bytes())
-    assert digest.hexdigest() == "addc25bd4aff22578078fabf4375bda74138314c7ddc24c9079bb0ddc60c40e3"
+    assert digest.hexdigest() == "3542ee44ebd13ad7cc4bf5157c8565a90c2086400ef4d8014dc57c1597af3268"
