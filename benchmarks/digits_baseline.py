@@ -6,8 +6,8 @@ Both train on the template's train split and are scored on its eval split, once 
 (train, predict, eval.py, each a process of its own) with the interpreter that runs this file; scikit-learn runs in an
 environment of its own, which is made in FOLDER (a temporary one if not given) and needs a package index. One thread
 each. Prints accuracy and log loss (nats a picture), mean and sample deviation, and the ratio of the log losses.
-What it does not show: the settings of our baseline were chosen on this same eval split, scikit-learn's are its defaults
-but for the width and the number of epochs.
+What it does not show: the settings of our baseline were chosen on pictures that are now in eval and holdout,
+scikit-learn's are its defaults but for the width and the number of epochs.
 """
 
 from __future__ import annotations

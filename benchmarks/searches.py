@@ -211,7 +211,7 @@ class Digits:
     name = "digits"
     space = SearchSpace(
         knobs=(
-            NumericKnob("lr", 0.02, 0.0012, 0.32),
+            NumericKnob("lr", 0.01, 0.0006, 0.16),
             NumericKnob("weight_decay", 0.1, 0.003, 3.2),
             NumericKnob("batch_size", 64, 16, 512, integer=True),
             NumericKnob("units", 128, 16, 512, integer=True),
