@@ -7,7 +7,7 @@ Run once, in an environment of its own (the trials' environment must hold no pac
 
 The pictures are those that `sklearn.datasets.load_digits` carries: the 1,797 pictures of the test part of the UCI set,
 8x8 pixels, grey values 0 to 16. Within each class they are put in the order of the SHA-256 of their pixels (all are
-different) and dealt out: 1/2 train, 1/3 eval, 1/6 holdout. Within a split the order is again that of the hash.
+different) and dealt out, a third to each split. Within a split the order is again that of the hash.
 Writes `<split>/inputs.npy` (uint8 [n, 8, 8]) and `<split>/labels.npy` (uint8 [n]) and prints their SHA-256.
 """
 
@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
-DEAL = ("train", "eval", "train", "holdout", "train", "eval")
-"""Who gets the picture at place i (modulo 6) of a class."""
+DEAL = ("train", "eval", "holdout")
+"""Who gets the picture at place i (modulo 3) of a class."""
 
 
 def split(images: Pixels, labels: Pixels) -> dict[str, list[int]]:
