@@ -112,6 +112,7 @@ def exploration(shown: int = 3, **changes: Any) -> ExplorationAccount:
         kept=1,
         trials_by_purpose={"calibration": 6, "screens": 40, "claims": 18, "tests": 0},
         alpha_spent=0.0067,
+        ideas=tuple(f"What idea {number} changes." for number in range(1, shown + 1)),
     )
     return replace(made, **changes)
 

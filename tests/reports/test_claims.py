@@ -208,6 +208,7 @@ def test_documents_of_a_claim_have_its_steps_each_with_its_single_measurement() 
         for name, text in all_documents(claim(outcome, holdout)).items():
             assert "| 2 | Idea 2 | +0.002 | unclaimed: one measurement | batch2 | 200000000000 |" in text, name
             assert text.count("| step | idea |") == 1, name
+            assert "- Step 2: What idea 2 changes." in text, name
             assert (
                 "What led to it: 21 ideas screened, 3 provisional, 2 claims, 1 kept; 64 trials, 6 for calibration,"
                 " 40 for screens, 18 for claims; error rate spent on claims 0.0067.\n" in text
@@ -221,10 +222,12 @@ def test_documents_without_an_exploration_have_no_steps() -> None:
 
 
 def test_a_long_stack_is_bounded_and_the_steps_left_out_are_counted() -> None:
-    many = exploration(50, unclaimed=1_000, ideas_screened=4_000)
+    newest = tuple(f"What idea {number} changes." for number in range(41, 51))
+    many = exploration(50, unclaimed=1_000, ideas_screened=4_000, ideas=newest)
     table = steps_table(many, "val_loss", 10)
     assert table.count("\n| 9") == 9 and "\n| 1000 | Idea 50 |" in table and "\n| 990 |" not in table
-    assert table.endswith("990 earlier steps before these.")
+    assert "\n990 earlier steps before these.\n" in table
+    assert "\n- Step 991: What idea 41 changes.\n" in table and table.endswith("- Step 1000: What idea 50 changes.")
     told = replace(claim("kept"), exploration=many)
     texts = all_documents(told)
     assert texts["report"].count("unclaimed: one measurement") == 50

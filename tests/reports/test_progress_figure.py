@@ -237,12 +237,30 @@ def test_a_campaign_of_which_the_beginning_is_forgotten_says_so() -> None:
     assert "the last 2 iterations: 1 provisional, 1 not built upon" in texts(drawn(tries))
 
 
-def lesson(outcome: str | None, verdict: str | None = "inconclusive", iteration: str = "x_batch3", **more: Any) -> Try:
+def learned(
+    outcome: str | None, verdict: str | None = "inconclusive", iteration: str = "x_batch3", **more: Any
+) -> Lesson:
     about: dict[str, Any] = {"iteration": 3, "iteration_id": iteration, "hypothesis_id": "h5", "title": "t"}
     about |= {"family": None, "changes": {}, "base": "b", "commit": None, "delta": 0.01, "decision": "new_hypothesis"}
     about |= {"status": "completed", "reason": "screened", "verdict": verdict, "outcome": outcome}
     about |= {"measured": {"n": 1, "mean": 0.08, "low": None, "high": None, "level": 0.95}}
-    return progress_figure.try_of(Lesson.from_value(about | more, "lesson"))
+    return Lesson.from_value(about | more, "lesson")
+
+
+def lesson(outcome: str | None, verdict: str | None = "inconclusive", iteration: str = "x_batch3", **more: Any) -> Try:
+    return progress_figure.try_of(learned(outcome, verdict, iteration, **more))
+
+
+def test_the_first_base_has_the_score_that_a_claim_measured_over_several_seeds() -> None:
+    def base(n: int, mean: float) -> dict[str, Any]:
+        return {"baseline": {"n": n, "mean": mean, "low": None, "high": None, "level": 0.95}}
+
+    batch = learned("screened", **base(1, 0.097))
+    claim = learned("kept", "supported", "x_claim1", **base(5, 0.106))
+    of_another = learned("kept", "supported", "x_claim2", **base(5, 0.05) | {"base": "c"})
+    score = progress_figure.base_score
+    assert score([batch]) == batch.baseline == score([batch, of_another])
+    assert score([batch, of_another, claim]) == claim.baseline
 
 
 def test_lessons_are_shown_by_what_became_of_them() -> None:

@@ -95,9 +95,10 @@ def _rule(config: Config, claim: ClaimedPair, exploration: Exploration) -> Stopp
 def _hypothesis(config: Config, exploration: Exploration, claim_id: str) -> Hypothesis:
     steps, metric = exploration.steps, config.metric
     titles = "; ".join(step.title for step in steps)
+    number = "" if exploration.unclaimed == 1 else f" of {exploration.unclaimed} steps"
     return Hypothesis(
         id=claim_id,
-        title=f"Claim of {exploring.steps_text(exploration.unclaimed)}: {one_line(titles, TITLES)}",
+        title=f"Claim{number}: {one_line(titles, TITLES)}",
         metric=metric.primary,
         direction=metric.direction,
         success_delta=metric.difference,

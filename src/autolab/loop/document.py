@@ -7,22 +7,27 @@ import json
 from collections.abc import Callable
 
 from autolab import files
-from autolab.lab import crash_points
+from autolab.errors import RecordError
+from autolab.lab import crash_points, front_matter
 from autolab.lab.lab import Lab
 from autolab.lab.schemas import events
-from autolab.lab.schemas.campaign import Campaign
+from autolab.lab.schemas.campaign import Campaign, ProvisionalStep
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import DocumentEdited, DocumentWritten
-from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
+from autolab.lab.schemas.experiment import Confirmation, Hypothesis, Manifest, RunMetrics
 from autolab.lab.schemas.outcomes import Gear, RequestKind
+from autolab.lab.schemas.record import read_document
 from autolab.lab.schemas.replies import DocsOutput
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
 from autolab.reports import iteration_documents, journal, passages
-from autolab.reports.exploration_account import ExplorationAccount
-from autolab.text import many_lines
+from autolab.reports.exploration_account import FEW, ExplorationAccount
+from autolab.text import many_lines, one_line
 from autolab.verifiers import docs_checks
+
+MECHANISM = 600
+"""Characters of a step's mechanism that a claim's documents quote."""
 
 
 def run(iteration: Iteration, requests: Requests) -> StageResult:
@@ -76,6 +81,7 @@ def exploration_of(iteration: Iteration) -> ExplorationAccount | None:
     exploration = campaign.exploration
     if campaign.gear is not Gear.CLAIM or exploration is None:
         return None
+    ideas = [_told(iteration, step) for step in exploration.steps[-FEW:]]
     return ExplorationAccount(
         steps=exploration.steps,
         unclaimed=exploration.unclaimed,
@@ -85,7 +91,19 @@ def exploration_of(iteration: Iteration) -> ExplorationAccount | None:
         kept=campaign.claims.kept,
         trials_by_purpose=campaign.trials_for,
         alpha_spent=campaign.claims.alpha,
+        ideas=tuple(ideas),
     )
+
+
+def _told(iteration: Iteration, step: ProvisionalStep) -> str:
+    """What a step's idea is, by its hypothesis; its title if that is gone."""
+    path = iteration.lab.iteration(step.iteration_id).of_arm(step.arm).hypothesis
+    name = iteration.relative(path)
+    try:
+        claim = Hypothesis.from_text(front_matter.split(read_document(path, name), name)[0], name)
+    except RecordError:
+        return step.title
+    return one_line(claim.mechanism, MECHANISM)
 
 
 def queue(iteration: Iteration, account: passages.Account) -> None:

@@ -28,6 +28,8 @@ BASELINE_SEEDS = 4
 """Seeds of a batch's baseline where arms of one seed share little of its luck."""
 LOW_CORRELATION = 0.3
 """Below this correlation of arms that share a seed they share little."""
+TITLE = 120
+"""Characters of an idea's title that the campaign remembers of a step."""
 SHOWN_ALPHAS = 3
 """Claims whose error rates are written down beforehand; those of later ones follow the same formula."""
 
@@ -276,7 +278,7 @@ def after_batch(
                 iteration_id=iteration_id,
                 arm=idea.arm,
                 commit=idea.commit,
-                title=one_line(idea.title, 80),
+                title=one_line(idea.title, TITLE),
                 gain=idea.gain.mean,
                 seeds=max(1, idea.n),
             )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from autolab.lab.schemas.campaign import ProvisionalStep
 from autolab.reports.claim_words import UNCLAIMED
-from autolab.reports.markup import Markdown, table
+from autolab.reports.markup import Markdown, plain, table
 
 FEW = 10
-"""Steps that a short document shows."""
+"""Steps that a short document shows, and whose ideas are told in full."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ExplorationAccount:
 
     `steps` are the newest of `unclaimed` steps since the base, oldest first. `ideas_screened`, `provisional`, `claims`
     (this one too), `kept` and `alpha_spent` are those of the campaign, as are the trials by what they were for:
-    calibration, screens, claims, tests.
+    calibration, screens, claims, tests. `ideas` says what each of the newest steps is.
     """
 
     steps: tuple[ProvisionalStep, ...]
@@ -30,6 +30,7 @@ class ExplorationAccount:
     kept: int
     trials_by_purpose: Mapping[str, int]
     alpha_spent: float
+    ideas: tuple[str, ...] = ()
 
     @property
     def together(self) -> str:
@@ -64,7 +65,10 @@ def batch_of(iteration_id: str) -> str:
 
 
 def steps_table(exploration: ExplorationAccount, metric: str, most: int | None = None) -> Markdown:
-    """The newest `most` steps (None: all that are remembered), oldest first, with a line for those left out."""
+    """The newest `most` steps (None: all that are remembered), oldest first, with a line for those left out.
+
+    A title names a few of the parts that an idea changes; below the table stands what the newest ideas are.
+    """
     steps = exploration.steps
     if most is not None:
         steps = steps[-most:]
@@ -76,7 +80,12 @@ def steps_table(exploration: ExplorationAccount, metric: str, most: int | None =
         gain = f"{step.gain:+.4g}"
         rows.append((str(number), step.title, gain, mark(step.seeds), batch_of(step.iteration_id), step.commit[:12]))
     made = table(("step", "idea", f"measured gain in {metric}", "which is", "batch", "commit"), rows)
-    if first == 1:
-        return made
-    earlier = counted(first - 1, "earlier step")
-    return Markdown(f"{made}\n\n{earlier} before these.")
+    parts: list[str] = [made]
+    if first > 1:
+        parts.append(f"{counted(first - 1, 'earlier step')} before these.")
+    told = exploration.ideas[-len(steps) :]
+    first_told = exploration.unclaimed - len(told) + 1
+    lines = [f"- Step {number}: {plain(idea)}" for number, idea in enumerate(told, first_told)]
+    if lines:
+        parts.append("\n".join(lines))
+    return Markdown("\n\n".join(parts))

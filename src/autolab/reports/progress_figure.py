@@ -85,7 +85,7 @@ def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
     if not learned or lab.away(campaign):
         return []
     tries = []
-    baseline = learned[0].baseline
+    baseline = base_score(learned)
     if baseline:
         tries.append(Try(learned[0].iteration - 1, "baseline", "baseline", baseline))
     tries += [try_of(lesson) for lesson in learned]
@@ -93,6 +93,15 @@ def show_progress(lab: Lab, config: Config, campaign: Campaign) -> list[str]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = draw(tries, config.metric.primary, config.metric.direction, stem)
     return [str(path.relative_to(lab.root)) for path in paths]
+
+
+def base_score(learned: Sequence[Lesson]) -> Interval | None:
+    """The score of the first base: as a claim measured it, or else the first batch, often by a single trial."""
+    first = learned[0]
+    for lesson in learned:
+        if lesson.base == first.base and lesson.baseline and claim_words.is_claim_iteration(lesson.iteration_id):
+            return lesson.baseline
+    return first.baseline
 
 
 def try_of(lesson: Lesson) -> Try:
