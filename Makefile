@@ -15,7 +15,7 @@ venv/.stamp: requirements-pip.txt pyproject.toml scripts/bootstrap_venv.sh
 
 setup: venv/.stamp  ## venv/ with everything in it
 
-demo: venv/.stamp  ## a lab in demo-lab/ (DEMO=folder): three batches of ideas and a claim, on real data
+demo: venv/.stamp  ## a lab in demo-lab/ (DEMO=folder): four batches of ideas and a claim, on real data
 	venv/bin/autolab demo $(DEMO)
 
 quick: venv/.stamp  ## the tests that start no process (a minute)

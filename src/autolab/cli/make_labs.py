@@ -37,7 +37,7 @@ from autolab.lab.git import common_dir, find_root
 from autolab.lab.lab import Lab
 from autolab.reports.registry import evidence
 
-DEMO_BATCHES = 3
+DEMO_BATCHES = 4
 """Batches of `demo`: twelve ideas."""
 
 
@@ -154,9 +154,9 @@ def _adopted(folder: Path, adoption: AdoptionFlags, seed: int | None) -> Lab:
 def demo(
     dir: Positional[Annotated[Path, option("[DIR]")]] = Path("autolab-demo"), /, *, plain: flags.Plain = False
 ) -> int:
-    """Make a lab on handwritten digits, screen three batches of ideas, claim the best, and show where the results are.
+    """Make a lab on handwritten digits, screen four batches of ideas, claim the best, and show where the results are.
 
-    Takes some minutes on two CPU cores and needs no key. Run it again for two more batches.
+    Takes some minutes on two CPU cores and needs no key. Run it again for four more batches.
 
     Args:
         dir: A new folder, or that of an earlier demo.
