@@ -59,7 +59,7 @@ bench-noise: venv/.stamp  ## false keeps and power under noise of every kind, wi
 bench-gates: venv/.stamp  ## is `autolab compare` right where the truth is known? beside the gates in use elsewhere (minutes)
 	$(PY) benchmarks/gates.py $(ARGS)
 
-bench-yield: venv/.stamp  ## how much of a known gain a search finds at equal trials: ours beside Optuna's TPE, greedy, halving, random (40 minutes)
+bench-yield: venv/.stamp  ## how much of a known gain a search finds at equal trials: ours beside Optuna's TPE, greedy, halving, random (hours)
 	$(PY) benchmarks/yield.py $(ARGS)
 
 bench-searches: venv/.stamp  ## what a search finds in real trainings of digits and of a script: ours, TPE, greedy (an hour)

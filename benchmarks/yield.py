@@ -1,6 +1,6 @@
 """How much of the gain that is there does a search find, at equal trials?
 
-    python benchmarks/yield.py [--campaigns 200] [--trials 60 200] [--only WORD] [--out FOLDER]      make bench-yield
+    python benchmarks/yield.py [--campaigns 200] [--trials 60 200] [--only WORD] [--folder yields]  make bench-yield
 
 A campaign is a landscape whose truth is known (landscapes.py), a number of trials, and a way to search. Nothing is
 trained: a trial is a drawn number. Every way sets a share of its trials aside for one claim, searches with the rest,
@@ -16,7 +16,8 @@ holdout. What is not claimed counts as 0. All ways see the same landscapes. The 
 Each is also given bare: all trials for the search, and its best point taken without a claim.
 
 Prints a table a number of trials, with the gain in deviations of a trial, and PASS or FAIL for what is promised. Exit
-code 1 if one fails. Whole: about 40 minutes on one core, nearly all of it Optuna's.
+code 1 if one fails. Whole: about three hours on one core, nearly all of it Optuna's. Resumable: each way in each world
+is kept in the folder once it is done, so that several of these with other words of --only share the work.
 """
 
 from __future__ import annotations
@@ -245,6 +246,19 @@ def cell(world: World, name: str, trials: int, campaigns: int) -> Cell:
     )
 
 
+def kept_cell(folder: Path, world: World, name: str, trials: int, campaigns: int) -> Cell:
+    """The cell as it was kept in the folder, or else measured now and kept."""
+    place = folder / f"{trials} trials, {campaigns} of {world.name}, {name}.json"
+    if place.exists():
+        value = json.loads(place.read_text())
+        return Cell(**value | {"gains": tuple(value["gains"]), "bare": tuple(value["bare"])})
+    made = cell(world, name, trials, campaigns)
+    part = place.with_suffix(".part")
+    part.write_text(json.dumps(asdict(made)))
+    part.rename(place)
+    return made
+
+
 def lead(ours: Cell, peer: Cell) -> tuple[float, float, float]:
     """The mean of ours less the peer's on the same landscapes, with its 95% interval."""
     differences = np.array(ours.gains) - np.array(peer.gains)
@@ -298,20 +312,18 @@ def main() -> int:
     parser.add_argument("--trials", type=int, nargs="+", default=[60, 200])
     parser.add_argument("--only", default="", help="worlds whose name has this word")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path("yields"))
     options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
     cells = []
     for trials in options.trials:
         for world in WORLDS:
             if options.only not in world.name:
                 continue
             for name in options.ways:
-                cells.append(cell(world, name, trials, options.campaigns))
+                cells.append(kept_cell(options.folder, world, name, trials, options.campaigns))
                 print(f"{trials} trials, {world.name}, {name}: {cells[-1].mean:.2f}", file=sys.stderr, flush=True)
         print("\n".join(table(cells, trials)), flush=True)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "yield.json").write_text(json.dumps([asdict(one) for one in cells]))
     if {"ours", "tpe"} - set(options.ways):
         return 0
     print()
