@@ -29,7 +29,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,7 +38,7 @@ from typing import Any
 import noise
 import numpy as np
 from decisions import Check, Estimate, Progress, exact, table
-from noise import ALPHA, PAIRS, SPLITS, Floats, World
+from noise import ALPHA, PAIRS, SPLITS, Floats, World, provenance
 
 from autolab.lab.schemas.config import StoppingRule
 from autolab.stats import holdout, rules
@@ -326,21 +325,12 @@ def report(results: Results, found: Sequence[Check]) -> str:
 
 
 def numbers(results: Results, found: Sequence[Check], command: str) -> dict[str, Any]:
-    git = ["git", "-C", str(Path(__file__).parent)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "--", "..", ":!../docs"], capture_output=True).stdout
-
     def told(cells: Mapping[World, Claims] | Mapping[World, Series]) -> list[dict[str, Any]]:
         return [asdict(world) | asdict(one) for world, one in cells.items()]
 
     parts = {"nulls": told(results.nulls), "picked": told(results.picked), "gains": told(results.gains)}
-    return {
-        "command": command,
-        "commit": head or None,
-        "changed_since": bool(changed),
-        "checks": [asdict(check) for check in found],
-        **(parts | {"rare_failures": told(results.spiked), "series": told(results.series)}),
-    }
+    parts |= {"rare_failures": told(results.spiked), "series": told(results.series)}
+    return provenance(command, found) | parts
 
 
 def main() -> int:

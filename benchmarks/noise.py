@@ -466,21 +466,21 @@ def report(results: Results, found: Sequence[Check]) -> str:
     )
 
 
-def numbers(results: Results, found: Sequence[Check], command: str) -> dict[str, Any]:
+def provenance(command: str, found: Sequence[Check]) -> dict[str, Any]:
+    """Where numbers come from: the command, the commit, whether the tree had changed since, and what was checked."""
     git = ["git", "-C", str(Path(__file__).parent)]
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     changed = subprocess.run([*git, "status", "--porcelain", "--", "..", ":!../docs"], capture_output=True).stdout
+    told = [asdict(check) for check in found]
+    return {"command": command, "commit": head or None, "changed_since": bool(changed), "checks": told}
 
+
+def numbers(results: Results, found: Sequence[Check], command: str) -> dict[str, Any]:
     def told(cells: Cells) -> list[dict[str, Any]]:
         return [asdict(world) | asdict(fates) for world, fates in cells.items()]
 
-    return {
-        "command": command,
-        "commit": head or None,
-        "changed_since": bool(changed),
-        "checks": [asdict(check) for check in found],
-        **{"nulls": told(results.nulls), "gains": told(results.gains), "rare_failures": told(results.spiked)},
-    }
+    parts = {"nulls": told(results.nulls), "gains": told(results.gains), "rare_failures": told(results.spiked)}
+    return provenance(command, found) | parts
 
 
 def main() -> int:
