@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autolab.errors import RecordError
+from autolab.lab import front_matter
 from autolab.lab.schemas import events
+from autolab.lab.schemas.campaign import Exploration
 from autolab.lab.schemas.events import IdeaDropped
 from autolab.lab.schemas.experiment import (
     Arm,
@@ -21,6 +23,7 @@ from autolab.lab.schemas.experiment import (
     Reproducibility,
 )
 from autolab.lab.schemas.outcomes import DropReason
+from autolab.lab.schemas.record import read_document
 from autolab.loop.hypothesis import hypothesis_text, proposed_model
 from autolab.loop.iteration import Iteration
 from autolab.text import one_line
@@ -29,6 +32,13 @@ BASELINE = "baseline"
 """The arm of the commit that a batch's ideas branch from."""
 DETAIL = 300
 """Characters that are kept of why an idea was dropped."""
+
+
+def exploration_of(iteration: Iteration) -> Exploration:
+    """What the batches on its base have brought so far; a batch always belongs to one."""
+    exploration = iteration.campaign.exploration
+    assert exploration is not None
+    return exploration
 
 
 def ideas(iteration: Iteration) -> list[Iteration]:
@@ -53,6 +63,14 @@ def add(iteration: Iteration, claim: Hypothesis, arm: str, body: str) -> None:
     idea = iteration.of_idea(claim.id, arm)
     idea.paths.folder.mkdir(parents=True, exist_ok=True)
     idea.write(idea.paths.hypothesis, hypothesis_text(claim, body))
+
+
+def hypothesis_of(iteration: Iteration, iteration_id: str, arm: str) -> tuple[Hypothesis, str]:
+    """The hypothesis of an idea of some batch of the lab, and the text below it. RecordError: it is gone."""
+    path = iteration.lab.iteration(iteration_id).of_arm(arm).hypothesis
+    name = iteration.relative(path)
+    yaml, body = front_matter.split(read_document(path, name), name)
+    return Hypothesis.from_text(yaml, name), body
 
 
 # dropped ideas

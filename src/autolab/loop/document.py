@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 from autolab import files
 from autolab.errors import RecordError
-from autolab.lab import crash_points, front_matter
+from autolab.lab import crash_points
 from autolab.lab.lab import Lab
 from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign, ProvisionalStep
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import DocumentEdited, DocumentWritten
-from autolab.lab.schemas.experiment import Confirmation, Hypothesis, Manifest, RunMetrics
+from autolab.lab.schemas.experiment import Confirmation, Manifest, RunMetrics
 from autolab.lab.schemas.outcomes import Gear, RequestKind
-from autolab.lab.schemas.record import read_document
 from autolab.lab.schemas.replies import DocsOutput
+from autolab.loop import batch
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
@@ -97,10 +97,8 @@ def exploration_of(iteration: Iteration) -> ExplorationAccount | None:
 
 def _told(iteration: Iteration, step: ProvisionalStep) -> str:
     """What a step's idea is, by its hypothesis; its title if that is gone."""
-    path = iteration.lab.iteration(step.iteration_id).of_arm(step.arm).hypothesis
-    name = iteration.relative(path)
     try:
-        claim = Hypothesis.from_text(front_matter.split(read_document(path, name), name)[0], name)
+        claim, _ = batch.hypothesis_of(iteration, step.iteration_id, step.arm)
     except RecordError:
         return step.title
     return one_line(claim.mechanism, MECHANISM)
