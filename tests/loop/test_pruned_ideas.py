@@ -20,8 +20,8 @@ LAST = '    (folder / "history.jsonl").write_text(json.dumps({"step": 1, "train_
 CURVE = """
     import models.width
     for step in (1, 2, 3):
-        # Where the curve says nothing, all trainings look alike on their way.
-        loss = 1.0 / width if models_tell() else 1.0
+        # Where the curves do not tell, what ends well begins badly, but for one that does neither.
+        loss = 1.0 / width if curves_tell() else 5.0 if width == 1.1 else width
         with open(folder / "history.jsonl", "a") as lines:
             lines.write(json.dumps({"step": step, "train_loss": loss}) + "\\n")
     time.sleep(getattr(models.width, "MORE_SECONDS", 0))
@@ -55,7 +55,7 @@ def lab(folder: Path, *batches: dict[str, Any], tells: bool = True) -> LabKit:
     kit = make_lab(folder, script(*WORSE, *batches), config=config)
     program = (TINY / "train.py").read_text()
     assert program.count(LAST) == 1
-    program = program.replace(LAST, CURVE).replace("models_tell()", str(tells))
+    program = program.replace(LAST, CURVE).replace("curves_tell()", str(tells))
     (kit.root / "train.py").write_text(program)
     kit.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "a curve")
     return kit

@@ -247,7 +247,8 @@ class Engine:
         """What comes next, and on which ground. `ending`: why the loop is over; empty if it goes on."""
         lab, config = self.lab, self.config
         _, campaign = lab.load()
-        base, home = base_of(lab, config, campaign, self.tell)
+        # What there is to tell of it is told once, where the iteration begins.
+        base, home = base_of(lab, config, campaign, lambda line: None)
         protocol = inputs_of(lab, config, base, base).protocol
         present = calibration.current_calibration(lab)
         ground = exploring.Ground(base, home, protocol)

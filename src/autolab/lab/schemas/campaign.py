@@ -125,7 +125,7 @@ class CarriedIdea(Record):
     arm: str
 
 
-STEPS = 50
+STEPS = 20
 """Number of provisional steps, and of ideas that come first, that the campaign remembers."""
 
 
