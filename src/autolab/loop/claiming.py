@@ -136,7 +136,7 @@ def _candidate(lab: Lab, exploration: Exploration) -> BroughtCommit:
     found: ReviewResult | None = None
     with contextlib.suppress(RecordError):
         found = ReviewResult.load(path, str(path.relative_to(lab.root)))
-    recorded = review.recorded_reviews(list(lab.ledger.lines()))
+    recorded = review.recorded_reviews(lab.ledger.lines())
     if found is not None and (found.commit, sha256_of(found.to_json())) not in recorded:
         found = None
     return BroughtCommit(commit=step.commit, base=exploration.base, via="the steps before it", review=found)

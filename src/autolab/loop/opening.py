@@ -157,7 +157,7 @@ def _review_problem(lab: Lab, candidate: BroughtCommit) -> str:
         return f"its review is of commit {(review.commit or 'none')[:12]}"
     # A file alone is no review: anybody can write one. The ledger's line holds its hash.
     identity = (candidate.commit, sha256_of(review.to_json()))
-    if identity not in recorded_reviews(list(lab.ledger.lines())):
+    if identity not in recorded_reviews(lab.ledger.lines()):
         return "its review is not on record"
     return ""
 

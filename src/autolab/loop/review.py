@@ -133,11 +133,19 @@ def _log_tail(path: Path) -> str:
     return many_lines(path.read_bytes())[-LOG_CHARACTERS:]
 
 
-def recorded_reviews(lines: Sequence[Line]) -> set[tuple[str | None, str]]:
+def recorded_reviews(lines: Iterable[Line]) -> set[tuple[str | None, str]]:
     """Commit and hash of every review in these lines, as its reviewer wrote it or as a user approved it."""
-    written = {(review.commit, review.sha256) for review in events.events_of(lines, Reviewed)}
-    approved = {(review.commit, review.sha256) for review in events.events_of(lines, Approved)}
-    return written | approved
+    found: set[tuple[str | None, str]] = set()
+    # One line at a time: those of a long history do not fit into memory together.
+    for line in lines:
+        if line.event == Reviewed.KIND:
+            review: Reviewed | Approved = events.read(line, Reviewed)
+        elif line.event == Approved.KIND:
+            review = events.read(line, Approved)
+        else:
+            continue
+        found.add((review.commit, review.sha256))
+    return found
 
 
 def recorded_review(path: Path, name: str, lines: Sequence[Line]) -> ReviewResult:
