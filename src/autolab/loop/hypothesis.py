@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from autolab.ideas import lessons
 from autolab.ideas.policy import plateau, repeated, same_idea, tired, worn_family
 from autolab.lab import front_matter
+from autolab.lab.schemas.campaign import Exploration
 from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
 from autolab.lab.schemas.outcomes import RequestKind
@@ -17,11 +18,15 @@ from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
+from autolab.reports.exploration_account import counted
 from autolab.reports.markup import Markdown, inert, plain
 from autolab.reports.rendering import render
 from autolab.researchers.assembler import blueprint
 from autolab.researchers.base import Batch
 from autolab.trials.progress import View
+
+SHOWN_STEPS = 5
+"""Steps of the base that the prompt of a batch names."""
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
@@ -40,7 +45,7 @@ def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | St
     families = tired(history, iteration.campaign, config)
     told = lessons.told(history)
     if iteration.batch is not None:
-        told = f"{_batch_told(iteration.batch)}\n\n{told}"
+        told = f"{_batch_told(iteration.batch, iteration.campaign.exploration)}\n\n{told}"
     values = {
         "history": told,
         "plateau": plateau(families),
@@ -67,12 +72,16 @@ def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | St
     return claim, _prose(output)
 
 
-def _batch_told(batch: Batch) -> str:
-    """What a prompt says of the batch that the idea is for."""
+def _batch_told(batch: Batch, exploration: Exploration | None) -> str:
+    """What a prompt says of the batch that the idea is for, and of the base that it is measured on."""
     told = (
         f"This idea is number {batch.place} of a batch of {batch.size}. All are measured once, on the"
         " same base; the best may become a part of the base of the next batch."
     )
+    if exploration is not None and exploration.steps:
+        steps = "; ".join(step.title for step in exploration.steps[-SHOWN_STEPS:])
+        held = counted(exploration.unclaimed, "unclaimed step")
+        told += f" The base holds {held}, each by a single measurement, the newest last: {steps}."
     if not batch.earlier:
         return told
     titles = [f"- {lessons.cut(claim.title, 80)}" for claim in batch.earlier]
