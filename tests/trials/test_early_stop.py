@@ -15,9 +15,11 @@ from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import ExecutorConfig
 from autolab.lab.schemas.experiment import Manifest
 from autolab.lab.schemas.outcomes import DropReason, TrialOutcome
+from autolab.researchers.offline import catalogue
+from autolab.researchers.offline.changes import CHANGES
 from autolab.stats.plan import recorded_plan
 from autolab.stats.screening import dropped_arms
-from autolab.trials.early_stop import HISTORY, EarlyStop, early_stop_of, read_history
+from autolab.trials.early_stop import HISTORY, EarlyStop, early_stop_of, is_of_schedule, read_history
 from autolab.trials.measurement import Ending
 
 LOCAL = {"executor": ExecutorConfig(name="local")}
@@ -106,6 +108,32 @@ def found(root: Path, manifest: Manifest, settings: Any = None, **more: Any) -> 
 def test_the_labs_own_curves_say_from_which_step_and_other_schedules_are_left_alone(tmp_path: Path) -> None:
     stop = found(tmp_path, finished(tmp_path))
     assert stop == EarlyStop(frozenset({"wide"}), "train_loss", "minimize", "step", 2.0)
+
+
+NAMED = """
+    max_steps n_epochs numEpochs nepochs max_iter totalIterations num_boost_round n_estimators train_tokens max_time
+    learning_rate learningRate base-lr lr0 initialLR eta bs bsz batch_size batchsize opt solver optimizer patience
+    warm_up warmupSteps sched lr_gamma factor cosine_T one_cycle cooldown milestones decay_rate annealing
+    ema_beta swa_start tail_average weight_averaging
+"""
+OTHERS = "width depth dropout label_smoothing activation heads n_layers mixup flip init_std kernel norm head clip"
+
+
+@pytest.mark.parametrize("name", NAMED.split())
+def test_schedules_lengths_rates_and_averaging_are_known_by_their_names(name: str) -> None:
+    assert is_of_schedule(name)
+
+
+@pytest.mark.parametrize("name", OTHERS.split())
+def test_other_settings_may_be_compared_by_their_curves(name: str) -> None:
+    assert not is_of_schedule(name)
+
+
+def test_no_mechanism_of_the_catalogue_that_sets_the_steps_is_taken_for_another() -> None:
+    mechanisms = catalogue.load(catalogue.SHIPPED, "catalogue.yaml", list(CHANGES))
+    of_steps = {one.change for one in mechanisms if one.family in ("schedule", "optimiser", "averaging")} - {"clip"}
+    assert of_steps == {"schedule", "warmup", "lr", "optimiser", "averaging"}
+    assert all(is_of_schedule(change) for change in of_steps)
 
 
 def test_trainings_of_another_schedule_and_those_that_the_caller_leaves_out_say_nothing(tmp_path: Path) -> None:

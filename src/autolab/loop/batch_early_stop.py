@@ -10,8 +10,7 @@ from autolab.lab.schemas.experiment import Manifest, Trial
 from autolab.lab.schemas.outcomes import RunKind
 from autolab.loop import batch
 from autolab.loop.iteration import Iteration
-from autolab.stats.metric_names import words
-from autolab.trials.early_stop import SCHEDULE, EarlyStop, early_stop_of
+from autolab.trials.early_stop import EarlyStop, early_stop_of, is_of_schedule
 
 CURVE_BATCHES = 16
 """Earlier batches whose learning curves are read."""
@@ -65,4 +64,4 @@ def _keeps_schedule(changes: Mapping[str, JsonValue]) -> bool:
     """Whether changes are known and touch no schedule, length, rate or averaging."""
     if not changes:
         return False
-    return all(words(change).isdisjoint(SCHEDULE) for change in changes)
+    return not any(is_of_schedule(change) for change in changes)

@@ -9,6 +9,7 @@ machine is can change what a screen says.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.sandbox.collect import InvalidFile, open_regular
 from autolab.stats.finite import is_finite
 from autolab.stats.learning_curves import FinishedCurve, behind, telling_step
-from autolab.stats.metric_names import direction_of, words
+from autolab.stats.metric_names import direction_of
 from autolab.stats.scores import Scale, gain
 from autolab.text import decode_json
 
@@ -30,11 +31,13 @@ HISTORY = "train/history.jsonl"
 """Where a training's curve lies in the folder of its attempt."""
 HISTORY_BYTES = 8 * 1024**2
 AXES = ("step", "epoch")
-SCHEDULE = frozenset(
-    {"epoch", "epochs", "step", "steps", "iter", "iters", "iterations", "schedule", "scheduler", "warmup", "decay"}
-    | {"lr", "rate", "batch", "ema", "swa", "average", "averaging"}
+_SCHEDULE = re.compile(
+    r"epoch|iter|step|round|estimator|update|duration|patience|stopping|plateau|sched|warm|decay|anneal|cosine|cycle"
+    r"|cooldown|restart|milestone|rate|optim|batch|averag|(?<![a-z])lr|lr(?![a-z])"
+    r"|(?<![a-z])(?:eta|gamma|factor|opt|solver|bsz?|b_size|ema|swa|tokens|time|seconds|minutes|hours)(?![a-z])"
 )
-"""Words of the names of settings that change how a curve runs: trainings that differ in one are not comparable."""
+"""Found in names of settings that change how a curve runs: trainings that differ in one are not comparable. An
+optimiser is one of them, since it brings a step size of its own. A name too many costs an early stop, and no result."""
 
 Row = Mapping[str, float]
 
@@ -140,9 +143,14 @@ def _shared_metric(histories: Sequence[Sequence[Row]], primary: str | None) -> s
     return next((name for name in sorted(names) if direction_of(name) is not None), None)
 
 
+def is_of_schedule(name: str) -> bool:
+    """Whether a setting of this name changes schedule, length, rate or averaging: `max_iters`, `learningRate`."""
+    return _SCHEDULE.search(re.sub(r"(?<=[a-z\d])(?=[A-Z])", "_", name).lower()) is not None
+
+
 def _schedule(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The settings that change how a curve runs."""
-    return {name: value for name, value in settings.items() if not words(name).isdisjoint(SCHEDULE)}
+    return {name: value for name, value in settings.items() if is_of_schedule(name)}
 
 
 def _values(rows: Sequence[Row], metric: str, axis: str) -> dict[float, float]:
