@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
+from autolab.errors import BudgetSpent
 from autolab.ideas import lessons
 from autolab.ideas.policy import plateau, repeated, same_idea, tired, worn_family
 from autolab.lab import front_matter
@@ -18,15 +19,13 @@ from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.stages import StageOutcome
-from autolab.reports.exploration_account import counted
 from autolab.reports.markup import Markdown, inert, plain
 from autolab.reports.rendering import render
 from autolab.researchers.assembler import blueprint
-from autolab.researchers.base import Batch
 from autolab.trials.progress import View
 
-SHOWN_STEPS = 5
-"""Steps of the base that the prompt of a batch names."""
+SHOWN_STEPS = 10
+"""Provisional steps, the newest, that a prompt names."""
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
@@ -45,13 +44,19 @@ def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | St
     families = tired(history, iteration.campaign, config)
     told = lessons.told(history)
     if iteration.batch is not None:
-        told = f"{_batch_told(iteration.batch, iteration.campaign.exploration)}\n\n{told}"
+        told = f"{_batch_told(iteration)}\n\n{told}"
     values = {
         "history": told,
         "plateau": plateau(families),
         "method": blueprint.description(iteration.read_base),
     }
-    reply = requests.send(iteration, RequestKind.HYPOTHESIS, values)
+    try:
+        reply = requests.send(iteration, RequestKind.HYPOTHESIS, values)
+    except BudgetSpent as error:
+        if iteration.batch is None:
+            raise
+        # The batch goes on with the ideas that it has. A claim asks nobody, so it can still be made.
+        return StageResult(StageOutcome.SET_ASIDE, f"budget: {error}")
     output = output_of(reply, HypothesisOutput)
     if isinstance(output, StageResult):
         return output
@@ -72,20 +77,36 @@ def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | St
     return claim, _prose(output)
 
 
-def _batch_told(batch: Batch, exploration: Exploration | None) -> str:
+def _batch_told(iteration: Iteration) -> str:
     """What a prompt says of the batch that the idea is for, and of the base that it is measured on."""
+    batch, exploration = iteration.batch, iteration.campaign.exploration
+    assert batch is not None
     told = (
-        f"This idea is number {batch.place} of a batch of {batch.size}. All are measured once, on the"
-        " same base; the best may become a part of the base of the next batch."
+        f"This idea is number {batch.place} of a batch of {batch.size}. All are screened: measured once, on the"
+        " same base. The best may be built upon (provisional) in the next batch; the others are dropped. A screen"
+        " proves nothing; a later claim on fresh seeds does."
     )
-    if exploration is not None and exploration.steps:
-        steps = "; ".join(step.title for step in exploration.steps[-SHOWN_STEPS:])
-        held = counted(exploration.unclaimed, "unclaimed step")
-        told += f" The base holds {held}, each by a single measurement, the newest last: {steps}."
-    if not batch.earlier:
-        return told
-    titles = [f"- {lessons.cut(claim.title, 80)}" for claim in batch.earlier]
-    return "\n".join([f"{told} Already in the batch, so give another:", *titles])
+    parts = [told]
+    if exploration is not None and exploration.unclaimed:
+        parts.append(_base_told(exploration))
+    if batch.earlier:
+        titles = [f"- {lessons.cut(claim.title, 80)}" for claim in batch.earlier]
+        parts.append("\n".join(["Already in the batch, so give another:", *titles]))
+    return "\n\n".join(parts)
+
+
+def _base_told(exploration: Exploration) -> str:
+    """The provisional steps that the base consists of, the newest first; only `SHOWN_STEPS` of them."""
+    head = (
+        f"The base {exploration.working[:7]} is provisional: {exploration.base[:7]} with these unclaimed steps,"
+        " newest first. Do not propose them again."
+    )
+    rows = []
+    for step in reversed(exploration.steps[-SHOWN_STEPS:]):
+        rows.append(f"- {lessons.cut(step.title, 80)}: gain {step.gain:.3g}, n = {step.seeds}")
+    if exploration.unclaimed > len(rows):
+        rows.append(f"and {exploration.unclaimed - len(rows)} earlier ones")
+    return "\n".join([head, *rows])
 
 
 def _repeated(iteration: Iteration, claim: Hypothesis, history: Sequence[Lesson]) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autolab import files
-from autolab.errors import LabError, RecordError, ResearcherError
+from autolab.errors import BudgetSpent, LabError, RecordError, ResearcherError
 from autolab.lab.git import Git
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Line
@@ -142,6 +142,10 @@ class Recorded(ResearcherDefaults):
             raise ResearcherError(f"replay: the record has no request {name}: it went another way")
         request = RequestId(past.iteration_id, intent.stage, task.kind, task.number)
         folder = request.folder(past.lab.store)
+        answer = recorded_answer(folder)
+        # A crash leaves no finished iteration without the answer: only a batch goes on without what it cannot pay.
+        if answer is None:
+            raise BudgetSpent(f"{name} was not answered")
         calls = folder / "calls"
         # A researcher that made paid calls runs its own code again, on the recorded replies.
         if calls.exists():
@@ -152,7 +156,7 @@ class Recorded(ResearcherDefaults):
             commit = past.candidate_of(request)
             if commit is not None:
                 _check_out(self._git, past.campaign.base_commit or "", commit, task.folders.workspace)
-        return recorded_answer(folder) or Answer(None, "there was no answer")
+        return answer
 
 
 def replay_iteration(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from autolab import files
-from autolab.errors import RecordError
+from autolab.errors import BudgetSpent, RecordError
 from autolab.ideas.policy import avoided, tired
 from autolab.lab import crash_points, redaction
 from autolab.lab.lab import Lab
@@ -113,7 +113,8 @@ class Requests:
         """Make one request. Returns the valid reply, or one line that says why there is none.
 
         `values` fill the prompt. `workspace` is the candidate's worktree; a researcher that works in a folder gets a
-        copy instead, `agent_folder` of the reply.
+        copy instead, `agent_folder` of the reply. BudgetSpent: it cannot be paid, and is for no idea of a batch that
+        the batch can do without.
         """
         lab = iteration.lab
         self._sent[kind] += 1
@@ -124,7 +125,13 @@ class Requests:
         answer = recorded_answer(request.folder(lab.store))
         if answer is None:
             prompt = _prompt(iteration, kind, values)
-            answer = self._perform(iteration, request, prompt, workspace)
+            try:
+                answer = self._perform(iteration, request, prompt, workspace)
+            except BudgetSpent as error:
+                # Of a batch this idea alone is left out: what others have paid for is measured, and can be claimed.
+                if iteration.arm is None:
+                    raise
+                return f"budget: {error}"
         # A researcher may take an hour, in which a user may have cleaned the checkout.
         iteration.restore(self.view)
         _record_answer(iteration, request, answer.raw or "")
