@@ -96,6 +96,10 @@ def test_a_trial_that_is_behind_is_ended_and_measured_anew_where_it_comes_again(
     assert (row["n"], row["value"], row["description"]) == ("0", "", "narrow and long; dropped: pruned")
     line = next(line for line in ended.out.split("\n") if line.startswith("  h9 narrow and long"))
     assert "dropped, pruned (behind the baseline at step 1 of its learning curve (train_loss))" in line
+    # A replay takes it as it was: nothing there says again that it is behind, and it would train to its end.
+    replayed = kit.autolab("replay", "batch3")
+    assert replayed.code == 0 and "the same decisions" in replayed.out, replayed.out + replayed.err
+    assert line in replayed.out.split("\n") and process_of(kit, "h9-narrow-and-long") == [pid]
     # What was ended has cost a trial, and is nobody's result: the same code and seed trains again, and is ended again.
     assert trials(fourth)["h11-narrow-and-long-once-more"]["outcome"] == "cancelled"
     assert len(process_of(kit, "h11-narrow-and-long-once-more")) == 1

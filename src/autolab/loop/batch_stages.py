@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable
 
 from autolab import files
-from autolab.errors import BudgetSpent
 from autolab.ideas import lessons
 from autolab.lab import crash_points
 from autolab.lab.schemas.campaign import CarriedIdea
@@ -48,9 +47,9 @@ def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult
     exploration = batch.exploration_of(iteration)
     carried = () if exploration.concluding else exploration.first[: exploration.size]
     claims: list[Hypothesis] = []
-    refused, spent = StageResult(StageOutcome.SET_ASIDE, "the researcher has no idea for a batch"), ""
+    refused = StageResult(StageOutcome.SET_ASIDE, "the researcher has no idea for a batch")
     for place in range(1, exploration.size + 1):
-        hypothesis_id = f"h{iteration.campaign.hypotheses + place}"
+        hypothesis_id = f"h{iteration.campaign.hypotheses + len(claims) + 1}"
         place_in_batch = Batch(
             number=iteration.campaign.batches,
             size=exploration.size,
@@ -59,22 +58,24 @@ def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult
             concludes=exploration.concluding,
         )
         idea = iteration.of_idea(hypothesis_id, None, place_in_batch)
-        try:
-            answer = _carried(idea, carried[place - 1]) if place <= len(carried) else _asked(idea, requests)
-        except BudgetSpent as error:
-            spent = f"budget: {error}"
-            answer = StageResult(StageOutcome.SET_ASIDE, spent)
+        # Why an earlier idea of the batch was refused is nothing to this one.
+        idea = idea.tried(1, "") if claims else idea
+        answer = _carried(idea, carried[place - 1]) if place <= len(carried) else _asked(idea, requests)
         if isinstance(answer, StageResult):
             # Only the first idea is worth another attempt of the whole stage.
             if not claims and answer.outcome is StageOutcome.RETRY:
                 return answer
             refused = answer
+            # One that cannot be had, for a budget or for want of ideas, ends the asking; one that is bad does not.
+            if answer.outcome is StageOutcome.RETRY:
+                continue
             break
         claim, body = answer
         claims.append(claim)
         batch.add(iteration, claim, slug_of(claim.id, claim.title), body)
         view(f"{claim.id}: {claim.title}")
     # What the budget does not pay for now, it does not pay for in the next batch either.
+    spent = refused.reason if refused.outcome is StageOutcome.SET_ASIDE and len(claims) < exploration.size else ""
     left = exploration.model_copy(update={"first": exploration.first[len(carried) :], "exhausted": spent})
     if not claims:
         # Nobody has another idea on this base: what there is can be claimed, and then the loop is over.
@@ -156,17 +157,11 @@ def examine(iteration: Iteration, requests: Requests, view: View) -> StageResult
 
 
 def _tried(idea: Iteration, step: Callable[[Iteration], StageResult]) -> StageResult:
-    """The result of a step for one idea, after `TRIES` attempts at most.
-
-    A call that the budget does not allow ends the idea, and not the batch: to measure what stands takes no call.
-    """
-    try:
-        result = step(idea)
-        for attempt in range(2, TRIES + 1):
-            if result.outcome is StageOutcome.RETRY:
-                result = step(idea.tried(attempt, result.reason))
-    except BudgetSpent as error:
-        return StageResult(StageOutcome.SET_ASIDE, f"budget: {error}")
+    """The result of a step for one idea, after `TRIES` attempts at most."""
+    result = step(idea)
+    for attempt in range(2, TRIES + 1):
+        if result.outcome is StageOutcome.RETRY:
+            result = step(idea.tried(attempt, result.reason))
     return result
 
 

@@ -36,7 +36,7 @@ from autolab.lab.schemas.events import (
     TrialKnown,
 )
 from autolab.lab.schemas.experiment import Calibration, IterationRecord
-from autolab.lab.schemas.outcomes import RequestKind
+from autolab.lab.schemas.outcomes import RequestKind, TrialOutcome
 from autolab.loop.calls import RecordedCalls, RequestId
 from autolab.loop.engine import Engine
 from autolab.loop.request import recorded_answer
@@ -175,6 +175,7 @@ def replay_iteration(
         remove_tree(place)
     try:
         scratch = _make_scratch(past, config, place.resolve())
+        _take_over_ended_early(past, scratch)
         if not rerun:
             _take_over_trials(past, scratch, tell)
         _walk(past, scratch, config, tell, stop)
@@ -326,7 +327,8 @@ def _take_over_trials(past: _Past, scratch: Lab, tell: View) -> None:
     """Store the iteration's finished trials in the scratch lab, each with a line of its ledger that holds it."""
     trials = StoredTrials(past.lab.store, past.lab.ledger)
     copies = StoredTrials(scratch.store, scratch.ledger)
-    contents = [ending.trial.content for ending in events.events_of(past.lines, TrialEnded)]
+    endings = events.events_of(past.lines, TrialEnded)
+    contents = [one.trial.content for one in endings if one.trial.outcome is not TrialOutcome.CANCELLED]
     # By content, as the measurement looks for a trial that it need not run.
     for content in dict.fromkeys(contents):
         try:
@@ -339,6 +341,15 @@ def _take_over_trials(past: _Past, scratch: Lab, tell: View) -> None:
             run_id = source.split("/")[1]
             line = events.append(scratch.ledger, TrialKnown(run_id=run_id, trial=trial))
             copies.keep(line)
+
+
+def _take_over_ended_early(past: _Past, scratch: Lab) -> None:
+    """Store the trials that their learning curve ended: what they were compared with is not in the scratch lab."""
+    copies = StoredTrials(scratch.store, scratch.ledger)
+    for ending in events.events_of(past.lines, TrialEnded):
+        if ending.trial.outcome is TrialOutcome.CANCELLED:
+            known = TrialKnown(run_id=ending.run_id, trial=ending.trial)
+            copies.keep(events.append(scratch.ledger, known))
 
 
 def _walk(past: _Past, scratch: Lab, config: Config, tell: View, stop: Callable[[], bool]) -> None:
