@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from agent_kit import configure
 from lab_kit import Kept, LabKit, hypothesis, implementation, review
 from model_kit import model_flags, model_lab, reply
-from standin import ReceivedRequest, StandIn
+from standin import ReceivedRequest, ScriptedReply, StandIn
 
 pytestmark = pytest.mark.process
 
@@ -287,3 +288,50 @@ def test_a_coding_agent_gives_a_batch_each_idea_in_a_folder_of_its_own(tmp_path:
         assert kit.git("show", f"exp/{arm}:models/width.py") == f"WIDTH = {width}\n"
     assert confirmed(kit) == ["kept"]
     replayed(kit, "batch1")
+
+
+def test_killed_after_an_idea_was_dropped_the_next_one_keeps_its_own_answer(tmp_path: Path) -> None:
+    elsewhere = {"plan": "", "edits": [{"path": "models/width.py", "search": "not there", "replace": ""}]}
+    told = [proposed("broken"), proposed("steeper")]
+    told += [
+        reply("implementation", elsewhere, times=2),
+        reply("implementation", implementation(3.0)["output"], times=2),
+    ]
+    arrived, release = threading.Event(), threading.Event()
+
+    def answer(asked: ReceivedRequest) -> ScriptedReply | None:
+        if asked.number == 5:
+            arrived.set()
+            release.wait(60)
+        return None
+
+    kit = explorer(tmp_path)
+    with StandIn([*told, PASSES], answer=answer) as server:
+        words = ("loop", *model_flags(server), "--max-iterations", "1")
+        running = kit.start(*words)
+        assert arrived.wait(60)
+        running.kill()
+        running.communicate()
+        release.set()
+        ended = kit.autolab(*words)
+        assert ended.code == 0, ended.out + ended.err
+        assert len(server.requests) == 7
+    assert fates(kit)["broken"] == ("dropped", "failed")
+    assert fates(kit)["steeper"] == ("provisional", "screened")
+    replayed(kit, "1")
+
+
+def test_a_bad_idea_does_not_end_the_asking_for_the_others(tmp_path: Path) -> None:
+    kit = explorer(tmp_path, arms=3)
+    told = [proposed("steeper"), reply("hypothesis", text="I would rather talk.", times=4), proposed("steepest")]
+    told += [written("steeper", 3.0), written("steepest", 4.0), PASSES]
+    with StandIn(told) as server:
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
+        assert ended.code == 0, ended.out + ended.err
+        last = prompts(server, "hypothesis")[-1]
+    assert set(fates(kit)) >= {"steeper", "steepest"}
+    assert "idea is number 3 of a batch of 3" in last and "I would rather talk" not in last
+    assert [path.parent.name for path in sorted(kit.iterations()[0].glob("arms/*/hypothesis.md"))] == [
+        "h1-steeper",
+        "h2-steepest",
+    ]

@@ -95,6 +95,16 @@ def standing(iteration: Iteration) -> list[Iteration]:
     return [idea for idea in ideas(iteration) if idea.arm not in gone]
 
 
+def under_way(iteration: Iteration) -> list[Iteration]:
+    """The ideas that stood when the stage began.
+
+    A stage that is done again after a crash asks for each of them again, also for those that it has dropped: its
+    requests are known by their numbers, and one idea left out would give each later idea the answer of another.
+    """
+    gone = {event.arm for event in iteration.recorded(IdeaDropped, before=iteration.acted)}
+    return [idea for idea in ideas(iteration) if idea.arm not in gone]
+
+
 # designs
 
 

@@ -134,7 +134,7 @@ def implement(iteration: Iteration, requests: Requests, view: View) -> StageResu
     def write(idea: Iteration) -> StageResult:
         return implementation.run(idea, requests, view)
 
-    for idea in batch.standing(iteration):
+    for idea in batch.under_way(iteration):
         result = _tried(idea, write)
         if result.outcome is not StageOutcome.COMPLETE:
             _drop(idea, DropReason.FAILED, result.reason, view)
@@ -149,7 +149,7 @@ def examine(iteration: Iteration, requests: Requests, view: View) -> StageResult
     def judge(idea: Iteration) -> StageResult:
         return review.run(idea, requests, view)
 
-    for idea in batch.standing(iteration):
+    for idea in batch.under_way(iteration):
         result = _tried(idea, judge)
         if result.outcome is not StageOutcome.COMPLETE:
             _drop(idea, DropReason.REVIEW, result.reason, view)
