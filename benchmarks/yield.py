@@ -302,7 +302,8 @@ def promises(cells: Sequence[Cell]) -> list[tuple[bool, str]]:
             _, low, _ = lead(one, peer)
             found.append((low > -0.1 * peer.mean, f"{place}: ours leads tpe by at least {low:.2f} of {peer.mean:.2f}"))
         elif peer.mean > 0:
-            found.append((one.mean >= 1.5 * peer.mean, f"{place}: ours {one.mean:.2f}, tpe {peer.mean:.2f}"))
+            told = f"{place}: ours {one.mean:.2f}, tpe {peer.mean:.2f}, of {one.reach:.2f} that there is"
+            found.append((one.mean >= 1.5 * peer.mean, told))
     return found
 
 

@@ -164,6 +164,9 @@ def check(reference: Reference, lost: bool = False) -> None:
     assert alive_in(lab.root) == []
 
 
+NEVER_STARTED = "cancelled before it started"
+
+
 def check_trials(lab: LabKit, lost: bool) -> None:
     """Each trial recorded once, each finished one executed once by the count outside of the lab.
 
@@ -186,8 +189,10 @@ def check_trials(lab: LabKit, lost: bool) -> None:
     started, done = lab.executed("start"), lab.executed("done")
     assert {key: done[key] for key in completed} == dict.fromkeys(completed, 1)
     assert max(started.values()) == 1, "an attempt was started twice"
-    assert bool(lab.events("trial_lost")) == lost
-    assert {key.rpartition("/")[2] for key in completed} == ({"a1", "a2"} if lost else {"a1"})
+    # A pause takes back what waits for a place, which on a slow machine has been sent already and is sent again later.
+    ended = Counter(line["data"]["message"] == NEVER_STARTED for line in lab.events("trial_lost"))
+    assert bool(ended[False]) == lost
+    assert {key.rpartition("/")[2] for key in completed} == ({"a1", "a2"} if lost or ended[True] else {"a1"})
 
 
 def alive_in(folder: Path) -> list[str]:
