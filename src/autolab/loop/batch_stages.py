@@ -47,7 +47,7 @@ def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult
     exploration = batch.exploration_of(iteration)
     carried = () if exploration.concluding else exploration.first[: exploration.size]
     claims: list[Hypothesis] = []
-    refused = StageResult(StageOutcome.SET_ASIDE, "the researcher has no idea for a batch")
+    refusal: StageResult | None = None
     for place in range(1, exploration.size + 1):
         hypothesis_id = f"h{iteration.campaign.hypotheses + len(claims) + 1}"
         place_in_batch = Batch(
@@ -65,7 +65,7 @@ def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult
             # Only the first idea is worth another attempt of the whole stage.
             if not claims and answer.outcome is StageOutcome.RETRY:
                 return answer
-            refused = answer
+            refusal = answer
             # One that cannot be had, for a budget or for want of ideas, ends the asking; one that is bad does not.
             if answer.outcome is StageOutcome.RETRY:
                 continue
@@ -75,12 +75,13 @@ def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult
         batch.add(iteration, claim, slug_of(claim.id, claim.title), body)
         view(f"{claim.id}: {claim.title}")
     # What the budget does not pay for now, it does not pay for in the next batch either.
-    spent = refused.reason if refused.outcome is StageOutcome.SET_ASIDE and len(claims) < exploration.size else ""
-    left = exploration.model_copy(update={"first": exploration.first[len(carried) :], "exhausted": spent})
+    spent_budget = refusal.reason if refusal and refusal.outcome is StageOutcome.SET_ASIDE else ""
+    left = exploration.model_copy(update={"first": exploration.first[len(carried) :], "exhausted": spent_budget})
     if not claims:
+        assert refusal is not None  # a batch has room for an idea
         # Nobody has another idea on this base: what there is can be claimed, and then the loop is over.
-        exhausted = left.model_copy(update={"exhausted": refused.reason, "concluded": exploration.concluding})
-        return StageResult(StageOutcome.SET_ASIDE, refused.reason, {"exploration": exhausted})
+        exhausted = left.model_copy(update={"exhausted": refusal.reason, "concluded": exploration.concluding})
+        return StageResult(StageOutcome.SET_ASIDE, refusal.reason, {"exploration": exhausted})
     own = batch.summary_claim(iteration, claims)
     iteration.write(iteration.paths.hypothesis, hypothesis.hypothesis_text(own, _listing(claims)))
     hypotheses = iteration.campaign.hypotheses + len(claims)
