@@ -22,7 +22,7 @@ from standin import Call, Fault, ReceivedRequest, ScriptedReply, StandIn, Usage
 
 from autolab.cli import command_line
 from autolab.lab.schemas.outcomes import Stage
-from autolab.researchers.llm import chat_model
+from autolab.researchers.llm import conversation, output_parser
 
 KEY = "standin-5f2c9a71d3e84b60aa17"
 GOOD: dict[str, dict[str, Any]] = {
@@ -126,7 +126,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         StandIn([{"text": "caught", "times": 0}]) as trap,
     ):
         patch.setenv("STANDIN_KEY", KEY)
-        patch.setattr(chat_model, "FIRST_PAUSE_S", 0.01)
+        patch.setattr(conversation, "FIRST_PAUSE_S", 0.01)
         kit = model_lab(tmp_path_factory.mktemp("hostile"), config={"attempts": LIMITS})
         kit.env["STANDIN_KEY"] = KEY
         yield Rig(kit, server, trap, told)
@@ -620,7 +620,7 @@ def test_the_table_is_as_long_as_promised() -> None:
 def test_a_bad_answer_is_on_record_and_the_lab_as_it_was(
     rig: Rig, form: str, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_model, "RATE_WAITS", 3)
+    monkeypatch.setattr(conversation, "RATE_WAITS", 3)
     state = rig.kit.state()
     if state["stage"] != case.stage or state["stage_attempt"] > SERIES:
         rig.go_to(case.stage)
@@ -689,4 +689,4 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_fits_is_taken(name: str) -> None:
-    assert chat_model.fits(TAKEN[name], Stage.HYPOTHESIS) == ("", "")
+    assert output_parser.fits(TAKEN[name], Stage.HYPOTHESIS) == ("", "")

@@ -25,7 +25,7 @@ from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
 from autolab.researchers.base import Booked, Received, Sent, Task, TaskFolders
-from autolab.researchers.llm import chat_model, wire
+from autolab.researchers.llm import chat_model, conversation, output_parser, wire
 from autolab.researchers.llm.services import Model, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, post
 
@@ -388,7 +388,7 @@ def test_a_reply_fits_where_its_stage_takes_it_and_nowhere_else(
 ) -> None:
     at = data.draw(st.sampled_from(places(OUTPUT[stage])))
     text = json.dumps(mutated(OUTPUT[stage], at, new, drop))
-    reason, told = chat_model.fits(text, stage)
+    reason, told = output_parser.fits(text, stage)
     assert (reason == "") == accepts(stage, text)
     assert reason in ("", "invalid", "not_json") and told.isprintable()
 
@@ -425,7 +425,7 @@ def test_a_reply_that_fits_is_a_complete_result(tmp_path: Path) -> None:
 def test_a_long_reply_goes_back_shortened(tmp_path: Path) -> None:
     _, paid = perform("no " * 500_000, tmp_path)
     assert [one.reason for one in paid.booked] == ["not_json", "not_json"]
-    assert len(paid.sent[1].body) < 2 * chat_model.LONGEST_QUOTED
+    assert len(paid.sent[1].body) < 2 * conversation.LONGEST_QUOTED
 
 
 def test_a_script_of_faults_is_what_it_says(tmp_path: Path) -> None:

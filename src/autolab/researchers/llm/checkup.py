@@ -14,7 +14,8 @@ from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
 from autolab.researchers.base import Booked, Received, Sent
-from autolab.researchers.llm.chat_model import WAYS, LLMResearcher, fits, without_fence
+from autolab.researchers.llm.chat_model import WAYS, LLMResearcher
+from autolab.researchers.llm.output_parser import fits, without_fence
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import Message, call
 
