@@ -226,10 +226,6 @@ class Iteration:
         """What the lab has learned, newest first."""
         return lessons.recall(self.lab.store, self.lab.ledger, self.campaign.learned)
 
-    def history(self) -> str:
-        """The lessons as text, for a prompt."""
-        return lessons.told(self.lessons())
-
     # Code
 
     @property
