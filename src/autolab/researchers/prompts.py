@@ -58,7 +58,7 @@ REQUIRED: dict[RequestKind, frozenset[str]] = {
 }
 """What a prompt of each kind must quote: without it an answer would be a guess."""
 
-_EVERYWHERE = frozenset({"iteration_id", "goal", "metric", "state_json", "trouble", "program"})
+_EVERYWHERE = frozenset({"iteration_id", "goal", "metric", "state_json", "trouble", "program", "refused_answer"})
 _OPTIONAL: dict[RequestKind, frozenset[str]] = {
     RequestKind.HYPOTHESIS: frozenset({"method"}),
     RequestKind.DESIGN: frozenset({"config", "history", "method"}),
