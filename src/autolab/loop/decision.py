@@ -49,7 +49,7 @@ OUTCOMES = {
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     shortfall = target.missed(iteration.target, iteration.config, iteration.results())
-    reply = requests.send(iteration, RequestKind.DECIDE_REPEAT, _prompt_values(iteration, shortfall))
+    reply = requests.send(iteration, RequestKind.DECIDE_REPEAT, prompt_values(iteration))
     output = output_of(reply, DecisionOutput)
     if isinstance(output, StageResult):
         return output
@@ -77,8 +77,10 @@ def carry_out(iteration: Iteration, output: DecisionOutput, author: str, view: V
     return StageResult(OUTCOMES[decision], f"{decision}: {reason}", update)
 
 
-def _prompt_values(iteration: Iteration, shortfall: str) -> dict[str, str]:
+def prompt_values(iteration: Iteration) -> dict[str, str]:
+    """What the prompt of this stage quotes."""
     goal = iteration.target
+    shortfall = target.missed(goal, iteration.config, iteration.results())
     standing = f"met: {goal} by the mean on fresh seeds"
     if shortfall:
         standing = f"not met: {shortfall}"

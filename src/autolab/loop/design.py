@@ -33,7 +33,7 @@ from autolab.verifiers import design_checks
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     carry_hypothesis(iteration)
     claim = iteration.hypothesis()
-    reply = requests.send(iteration, RequestKind.DESIGN, _prompt_values(iteration, claim))
+    reply = requests.send(iteration, RequestKind.DESIGN, prompt_values(iteration))
     output = output_of(reply, DesignOutput)
     if isinstance(output, StageResult):
         return output
@@ -55,8 +55,9 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     return StageResult(StageOutcome.COMPLETE)
 
 
-def _prompt_values(iteration: Iteration, claim: Hypothesis) -> dict[str, str]:
-    config = iteration.config
+def prompt_values(iteration: Iteration) -> dict[str, str]:
+    """What the prompt of this stage quotes."""
+    config, claim = iteration.config, iteration.hypothesis()
     source = source_for_prompt(iteration.lab, config, iteration.base_commit, claim.to_yaml())
     return {
         "hypothesis_md": iteration.quote(iteration.paths.hypothesis),

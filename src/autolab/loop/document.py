@@ -33,12 +33,7 @@ MECHANISM = 600
 def run(iteration: Iteration, requests: Requests) -> StageResult:
     """Ask the researcher for observation, inference and claim, and queue the iteration's entries."""
     targets = iteration.config.docs.paper_targets
-    values = {
-        "summary_md": iteration.quote(iteration.paths.summary),
-        "results_yaml": iteration.results().to_yaml(),
-        "paper_targets": "\n".join(targets),
-    }
-    reply = requests.send(iteration, RequestKind.UPDATE_DOCS, values)
+    reply = requests.send(iteration, RequestKind.UPDATE_DOCS, prompt_values(iteration))
     output = output_of(reply, DocsOutput)
     if isinstance(output, StageResult):
         return output
@@ -52,6 +47,15 @@ def run(iteration: Iteration, requests: Requests) -> StageResult:
     account = dataclasses.replace(account_of(iteration), docs=output)
     queue(iteration, account)
     return StageResult(StageOutcome.COMPLETE)
+
+
+def prompt_values(iteration: Iteration) -> dict[str, str]:
+    """What the prompt of this stage quotes."""
+    return {
+        "summary_md": iteration.quote(iteration.paths.summary),
+        "results_yaml": iteration.results().to_yaml(),
+        "paper_targets": "\n".join(iteration.config.docs.paper_targets),
+    }
 
 
 def account_of(iteration: Iteration) -> passages.Account:

@@ -42,16 +42,8 @@ def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | St
     """A claim with its prose, as Markdown, from the researcher; or the stage's result, if there is none to test."""
     config, history = iteration.config, iteration.lessons()
     families = tired(history, iteration.campaign, config)
-    told = lessons.told(history)
-    if iteration.batch is not None:
-        told = f"{_batch_told(iteration)}\n\n{told}"
-    values = {
-        "history": told,
-        "plateau": plateau(families),
-        "method": blueprint.description(iteration.read_base),
-    }
     try:
-        reply = requests.send(iteration, RequestKind.HYPOTHESIS, values)
+        reply = requests.send(iteration, RequestKind.HYPOTHESIS, prompt_values(iteration))
     except BudgetSpent as error:
         if iteration.batch is None:
             raise
@@ -75,6 +67,19 @@ def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | St
     if reason:
         return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
     return claim, _prose(output)
+
+
+def prompt_values(iteration: Iteration) -> dict[str, str]:
+    """What the prompt of this stage quotes."""
+    config, history = iteration.config, iteration.lessons()
+    told = lessons.told(history)
+    if iteration.batch is not None:
+        told = f"{_batch_told(iteration)}\n\n{told}"
+    return {
+        "history": told,
+        "plateau": plateau(tired(history, iteration.campaign, config)),
+        "method": blueprint.description(iteration.read_base),
+    }
 
 
 def _batch_told(iteration: Iteration) -> str:

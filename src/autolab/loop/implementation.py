@@ -41,8 +41,7 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     if commit is not None:
         return _judge(iteration, view, commit, ())
     parent, researcher = iteration.parent_commit, requests.researcher
-    values = _prompt_values(iteration, spec, parent)
-    reply = requests.send(iteration, RequestKind.IMPLEMENTATION, values, iteration.worktree)
+    reply = requests.send(iteration, RequestKind.IMPLEMENTATION, prompt_values(iteration), iteration.worktree)
     output = output_of(reply, ImplementationOutput)
     if isinstance(output, StageResult):
         return output
@@ -72,11 +71,12 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     return _commit(iteration, view, substitute, base)
 
 
-def _prompt_values(iteration: Iteration, spec: Design, parent: str) -> dict[str, str]:
-    state, paths, design = iteration.state, iteration.paths, spec.to_yaml()
+def prompt_values(iteration: Iteration) -> dict[str, str]:
+    """What the prompt of this stage quotes."""
+    state, paths, design = iteration.state, iteration.paths, iteration.design().to_yaml()
     # Files that these texts name are quoted first, among them those that a check complains of.
     topics = f"{iteration.hypothesis().to_yaml()}\n{design}\n{state.reason}"
-    source = source_for_prompt(iteration.lab, iteration.config, parent, topics)
+    source = source_for_prompt(iteration.lab, iteration.config, iteration.parent_commit, topics)
     feedback = ""
     # Without a bounce a review in the folder is of an older candidate, and was answered already.
     if state.bounces and paths.review.exists():

@@ -33,8 +33,7 @@ LOG_CHARACTERS = 4_000
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     commit = iteration.candidate() or ""
     verdict = recorded_checks(iteration.events(), commit)
-    values = _prompt_values(iteration, commit, verdict)
-    reply = requests.send(iteration, RequestKind.IMPLEMENTATION_REVIEW, values)
+    reply = requests.send(iteration, RequestKind.IMPLEMENTATION_REVIEW, prompt_values(iteration))
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
     findings, notes = _findings(reply)
@@ -63,8 +62,10 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     return StageResult(StageOutcome.SEND_BACK, f"review: {reason}")
 
 
-def _prompt_values(iteration: Iteration, commit: str, verdict: Checked | None) -> dict[str, str]:
-    lab, paths = iteration.lab, iteration.paths
+def prompt_values(iteration: Iteration) -> dict[str, str]:
+    """What the prompt of this stage quotes."""
+    lab, paths, commit = iteration.lab, iteration.paths, iteration.candidate() or ""
+    verdict = recorded_checks(iteration.events(), commit)
     model_summary = "none\n"
     if paths.summary_json.exists():
         model_summary = iteration.quote(paths.summary_json)
