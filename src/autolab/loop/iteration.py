@@ -35,7 +35,7 @@ from autolab.lab.schemas.experiment import (
 from autolab.lab.schemas.record import Record
 from autolab.loop.stages import StageOutcome
 from autolab.researchers.base import Batch
-from autolab.text import many_lines, one_line
+from autolab.text import both_ends, many_lines, one_line
 from autolab.trials import calibration
 from autolab.trials.confirmation import recorded_confirmation
 
@@ -43,14 +43,25 @@ Document = TypeVar("Document", bound=Record)
 E = TypeVar("E", bound=events.Event)
 
 
+REASON = 10_000
+"""Characters of the reason of a stage's outcome: it gets into the state, and so into each line of a transition."""
+
+
 @dataclass(frozen=True)
 class StageResult:
-    """The outcome of one attempt at a stage, and the fields of campaign and state that it changes."""
+    """The outcome of one attempt at a stage, and the fields of campaign and state that it changes.
+
+    `reason` may quote what a model or a program said: invisible characters are shown, a long one loses its middle.
+    """
 
     outcome: StageOutcome
     reason: str = ""
     campaign: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Here, so that no stage can leave it out.
+        object.__setattr__(self, "reason", both_ends(many_lines(self.reason, 1 << 30), REASON))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
 from autolab.loop import briefing, edits, preflight
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.iteration import Document, Iteration, StageResult
+from autolab.loop.refused_answer import refused_answer
 from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, open_up
 from autolab.researchers import excerpts, prompts
@@ -142,7 +143,8 @@ class Requests:
         request = RequestId(iteration.iteration_id, iteration.state.stage, kind, number)
         answer = recorded_answer(request.folder(lab.store))
         if answer is None:
-            prompt = _prompt(iteration, kind, values)
+            refused = {"refused_answer": refused_answer(iteration, request)}
+            prompt = _prompt(iteration, kind, refused | values)
             try:
                 answer = self._perform(iteration, request, prompt, workspace)
             except BudgetSpent as error:

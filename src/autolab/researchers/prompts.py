@@ -59,7 +59,11 @@ REQUIRED: dict[RequestKind, frozenset[str]] = {
 """What a prompt of each kind must quote: without it an answer would be a guess."""
 
 EVERYWHERE = frozenset(
-    {"iteration_id", "goal", "metric", "state_json", "trouble", "program", "calibration", "best_so_far", "remaining"}
+    {
+        *("iteration_id", "goal", "metric", "state_json", "program"),
+        *("calibration", "best_so_far", "remaining"),
+        *("trouble", "refused_answer"),
+    }
 )
 """What a prompt of any kind may quote."""
 _OPTIONAL: dict[RequestKind, frozenset[str]] = {
