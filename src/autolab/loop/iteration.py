@@ -45,12 +45,16 @@ E = TypeVar("E", bound=events.Event)
 
 @dataclass(frozen=True)
 class StageResult:
-    """The outcome of one attempt at a stage, and the fields of campaign and state that it changes."""
+    """The outcome of one attempt at a stage, and the fields of campaign and state that it changes.
+
+    `needs_user`: no other idea and no other attempt can do better before a user has fixed something.
+    """
 
     outcome: StageOutcome
     reason: str = ""
     campaign: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    needs_user: bool = False
 
 
 @dataclass(frozen=True)

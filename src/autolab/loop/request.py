@@ -64,17 +64,29 @@ class ValidReply:
     output: Output | None
     agent_folder: Path | None = None
 
+    @property
+    def needs_user(self) -> bool:
+        """Whether only a user can fix what kept the researcher from an answer."""
+        return self.result.status == "failed" and self.result.needs_user
+
 
 def output_of(reply: ValidReply | str, kind: type[Kind]) -> Kind | StageResult:
     """The output of a complete reply, or the stage's result if there is none to read."""
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
+    if reply.needs_user:
+        return for_user(reply.result)
     if reply.result.status == "failed":
         return StageResult(StageOutcome.ESCALATE, f"the researcher gave up: {reply.result.summary}")
     if reply.output is None:
         return StageResult(StageOutcome.RETRY, f"the researcher asks to try again: {reply.result.summary}")
     assert isinstance(reply.output, kind)
     return reply.output
+
+
+def for_user(result: AgentResult) -> StageResult:
+    """The stage's result where a user has to fix something first."""
+    return StageResult(StageOutcome.ESCALATE, result.summary, needs_user=True)
 
 
 def source_for_prompt(lab: Lab, config: Config, commit: str, topics: str) -> str:
