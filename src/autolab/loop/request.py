@@ -24,8 +24,10 @@ from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
 from autolab.loop import edits, preflight
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
+from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Document, Iteration, StageResult
 from autolab.loop.stages import StageOutcome
+from autolab.loop.waits import Waits
 from autolab.loop.workspace import Workspaces, open_up
 from autolab.researchers import excerpts, prompts
 from autolab.researchers.base import (
@@ -117,6 +119,7 @@ class Requests:
     reviewer: Researcher
     view: View
     stop: Callable[[], bool]
+    deadline: Deadline
     _sent: Counter[RequestKind] = field(default_factory=Counter)
 
     def send(
@@ -186,7 +189,9 @@ class Requests:
             data=data,
         )
         budget = CallBudget(config.budget, campaign, iteration.acted, iteration.events)
-        calls = MeteredCalls(lab.ledger, folder / "calls", request, budget, self.view, self.stop)
+        place = (request.stage, kind, request.number)
+        waits = Waits(lab.ledger, place, self.deadline, self.deadline.clock, self.view, self.stop)
+        calls = MeteredCalls(lab.ledger, folder / "calls", request, budget, self.view, waits)
         task = Task(
             key=intent.key,
             kind=kind,

@@ -19,7 +19,7 @@ from autolab.researchers.llm.output_parser import ReadAnswer, agent_result, for_
 from autolab.researchers.llm.services import Model, installed, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply
 
-_KEYS = ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "retries", "max_tokens", "settings")
+_KEYS = ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "max_tokens", "settings")
 
 WAYS = {
     "unauthorized": "; set the key that this service wants",
@@ -27,6 +27,7 @@ WAYS = {
     "quota": "; top up the account or name another model",
     "redirect": "; give the address that it redirects to as base_url",
     "too_long": "; choose a model with a longer context, or lower max_tokens",
+    "outage": "; start the service, or name another model or a fallback",
     "rejected": "; check model and settings (`autolab doctor --llm`)",
 }
 """What a user can do about a kind of failure."""
@@ -37,7 +38,7 @@ GO_ON = ", then `autolab review retry` and the same command"
 class LLMResearcher(ResearcherDefaults):
     name: str = "llm"
     contract = "llm"
-    options = frozenset({*_KEYS, "price"})
+    options = frozenset({*_KEYS, "price", "retries", "outage_hours"})
     works_in_folder = False
 
     def __init__(self, config: ResearcherConfig, *, keyless: bool = False) -> None:
