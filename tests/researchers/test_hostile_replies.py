@@ -22,7 +22,7 @@ from standin import Call, Fault, ReceivedRequest, ScriptedReply, StandIn, Usage
 
 from autolab.cli import command_line
 from autolab.lab.schemas.replies import HypothesisOutput
-from autolab.researchers.llm import conversation, output_parser
+from autolab.researchers.llm import conversation, outages, output_parser
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.wire import ModelReply
 
@@ -67,7 +67,8 @@ class Rig:
 
     def who(self, form: str, **more: Any) -> None:
         url = self.server.url if form == "openai" else self.server.origin
-        who = {"name": "llm", "model": f"{form}:scripted", "base_url": url, "retries": 0, "api_key_env": "STANDIN_KEY"}
+        who = {"name": "llm", "model": f"{form}:scripted", "base_url": url, "api_key_env": "STANDIN_KEY"}
+        who |= {"retries": 0, "outage_hours": 0}
         path = self.kit.root / ".autolab" / "config.yaml"
         value = yaml.safe_load(path.read_text()) | {"researcher": who | {"timeout_s": 20} | more}
         path.write_text(yaml.safe_dump(value, sort_keys=False))
@@ -128,7 +129,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         StandIn([{"text": "caught", "times": 0}]) as trap,
     ):
         patch.setenv("STANDIN_KEY", KEY)
-        patch.setattr(conversation, "FIRST_PAUSE_S", 0.01)
+        patch.setattr(outages, "FIRST_PAUSE_S", 0.01)
         kit = model_lab(tmp_path_factory.mktemp("hostile"), config={"attempts": LIMITS})
         kit.env["STANDIN_KEY"] = KEY
         yield Rig(kit, server, trap, told)

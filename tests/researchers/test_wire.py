@@ -24,7 +24,7 @@ from autolab.lab.schemas.config import Price, ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
-from autolab.researchers.base import Booked, Received, Sent, Task, TaskFolders
+from autolab.researchers.base import AfterPause, Booked, Outage, Received, Sent, Task, TaskFolders
 from autolab.researchers.llm import chat_model, conversation, output_parser, wire
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.services import Model, named_model
@@ -62,6 +62,11 @@ class Recorded:
     def wait(self, seconds: float, why: str) -> None:
         self.waited.append(seconds)
 
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        return AfterPause.GIVEN_UP
+
+    def answers_again(self, service: str) -> None: ...
+
 
 class Through:
     """Whoever pays, and really sends."""
@@ -72,6 +77,11 @@ class Through:
     def book(self, booked: Booked) -> None: ...
 
     def wait(self, seconds: float, why: str) -> None: ...
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        return AfterPause.GIVEN_UP
+
+    def answers_again(self, service: str) -> None: ...
 
 
 NOWHERE = "http://127.0.0.1:1"

@@ -9,15 +9,13 @@ file and never sent again.
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
 from autolab import files
-from autolab.errors import BudgetSpent, Paused, ResearcherError
+from autolab.errors import BudgetSpent, ResearcherError
 from autolab.lab import crash_points, redaction
 from autolab.lab.budget import spent_by_calls
 from autolab.lab.ledger import Ledger, Line
@@ -27,11 +25,10 @@ from autolab.lab.schemas.config import Budget
 from autolab.lab.schemas.events import Call, CallSent
 from autolab.lab.schemas.outcomes import RequestKind, Stage
 from autolab.lab.schemas.replies import StoredReply
-from autolab.researchers.base import Booked, Received, Sent
-from autolab.trials.progress import spell
+from autolab.loop.waits import Waits
+from autolab.researchers.base import PROBE, AfterPause, Booked, Outage, Received, Sent
+from autolab.text import decode
 
-SLICE_S = 0.5
-"""Seconds between two looks, during a wait, at whether the user asked to stop."""
 SAID_CHARACTERS = 500
 """Characters of a service's words about a failure that the ledger keeps."""
 
@@ -84,20 +81,28 @@ class RecordedCalls:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         numbers = [int(path.name.partition(".")[0]) for path in folder.glob("*.reply.json")]
-        self._numbers = iter(sorted(numbers))
+        self._numbers = sorted(numbers)
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         """ResearcherError: the request makes more calls than it made when it was recorded."""
-        number = next(self._numbers, None)
-        if number is None:
+        if not self._numbers:
             raise ResearcherError(f"{self._folder}: the record has no reply to another call")
-        return _load(_reply_path(self._folder, number))
+        return _load(_reply_path(self._folder, self._numbers.pop(0)))
 
     def book(self, booked: Booked) -> None:
         """Nothing is paid in a replay."""
 
     def wait(self, seconds: float, why: str) -> None:
         """A replay does not wait."""
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        """What the engine did then: without a next reply on record, it gave up."""
+        if not self._numbers:
+            return AfterPause.GIVEN_UP
+        return _as_recorded(self._folder, self._numbers[0])
+
+    def answers_again(self, service: str) -> None:
+        """A replay tells of no outage."""
 
 
 class MeteredCalls:
@@ -110,10 +115,10 @@ class MeteredCalls:
         request: RequestId,
         budget: CallBudget,
         tell: Callable[[str], None],
-        stop: Callable[[], bool],
+        waits: Waits,
     ) -> None:
         self._ledger, self._folder, self._request, self._budget = ledger, folder, request, budget
-        self._tell, self._stop = tell, stop
+        self._tell, self._waits = tell, waits
         self._number = 0
         # What an engine before this one has announced and booked for the same request.
         lines = list(budget.events())
@@ -130,7 +135,9 @@ class MeteredCalls:
         if not reply.exists():
             self._reserve(sent)
             crash_points.point("call.after_intent")
-            files.write_whole(reply, _without_secrets(transmit()).to_json())
+            # A probe in an outage may hang; the request itself is worth waiting for.
+            received = self._waits.interruptible(transmit) if self._waits.in_outage else transmit()
+            files.write_whole(reply, _without_secrets(received).to_json())
             crash_points.point("call.after_reply")
         # Also a fresh reply is read from its file, so that a replay sees what this engine saw.
         self._received = _load(reply)
@@ -155,23 +162,35 @@ class MeteredCalls:
         )
         crash_points.point("call.after_book")
         # The caller reports a failure that cost nothing, when it waits or tries again.
-        if booked.input_tokens or booked.output_tokens:
+        if (booked.input_tokens or booked.output_tokens) and not self._waits.in_outage:
             self._tell(f"  {sent.model}: {_summary(booked, self._received.seconds)}")
 
     def wait(self, seconds: float, why: str) -> None:
         # The next call is on record, so nothing will be sent that had to wait.
-        if _reply_path(self._folder, self._number + 1).exists():
+        if self._next_on_record() is not None:
             return
         if seconds <= 0:
             return self._tell(f"  {why}")
-        until = datetime.now().astimezone() + timedelta(seconds=seconds)
-        self._tell(f"  {why}; waits {spell(seconds)}, until {until:%H:%M:%S}")
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if self._stop():
-                raise Paused("a user asked to stop")
-            # In slices: a user who asks to stop does not wait for the whole pause.
-            time.sleep(min(SLICE_S, left))
+        self._waits.pause(seconds, self._reserved[self._number].model, why)
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        number = self._next_on_record()
+        if number is not None:
+            return _as_recorded(self._folder, number)
+        if not self._waits.pause_in_outage(outage, seconds):
+            return AfterPause.GIVEN_UP
+        return AfterPause.PROBE
+
+    def answers_again(self, service: str) -> None:
+        self._waits.answers_again(service)
+
+    def _next_on_record(self) -> int | None:
+        """Number of the next call that was answered before, by an engine that died or paused; None if none was."""
+        number = self._number + 1
+        # Announced and never answered: it is booked as lost, and made again under the next number.
+        while number in self._reserved and not _reply_path(self._folder, number).exists():
+            number += 1
+        return number if _reply_path(self._folder, number).exists() else None
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{self._number}.{name}"
@@ -242,6 +261,12 @@ def calls_cost(lines: Iterable[Line], since: int) -> tuple[int, float]:
 
 def _reply_path(folder: Path, number: int) -> Path:
     return folder / f"{number}.reply.json"
+
+
+def _as_recorded(folder: Path, number: int) -> AfterPause:
+    """What the recorded call of this number was, in an outage."""
+    request = decode((folder / f"{number}.request.json").read_bytes())
+    return AfterPause.PROBE if PROBE in request else AfterPause.REQUEST
 
 
 def _load(path: Path) -> Received:

@@ -52,12 +52,14 @@ class StageResult:
     """The outcome of one attempt at a stage, and the fields of campaign and state that it changes.
 
     `reason` may quote what a model or a program said: invisible characters are shown, a long one loses its middle.
+    `needs_user`: no other idea and no other attempt can do better before a user has fixed something.
     """
 
     outcome: StageOutcome
     reason: str = ""
     campaign: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    needs_user: bool = False
 
     def __post_init__(self) -> None:
         # Here, so that no stage can leave it out.

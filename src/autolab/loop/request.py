@@ -24,9 +24,11 @@ from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
 from autolab.loop import briefing, edits, preflight
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
+from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Document, Iteration, StageResult
 from autolab.loop.refused_answer import refused_answer
 from autolab.loop.stages import StageOutcome
+from autolab.loop.waits import Waits
 from autolab.loop.workspace import Workspaces, open_up
 from autolab.researchers import excerpts, prompts
 from autolab.researchers.base import (
@@ -67,17 +69,29 @@ class ValidReply:
     output: Output | None
     agent_folder: Path | None = None
 
+    @property
+    def needs_user(self) -> bool:
+        """Whether only a user can fix what kept the researcher from an answer."""
+        return self.result.status == "failed" and self.result.needs_user
+
 
 def output_of(reply: ValidReply | str, kind: type[Kind]) -> Kind | StageResult:
     """The output of a complete reply, or the stage's result if there is none to read."""
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
+    if reply.needs_user:
+        return for_user(reply.result)
     if reply.result.status == "failed":
         return StageResult(StageOutcome.ESCALATE, f"the researcher gave up: {reply.result.summary}")
     if reply.output is None:
         return StageResult(StageOutcome.RETRY, f"the researcher asks to try again: {reply.result.summary}")
     assert isinstance(reply.output, kind)
     return reply.output
+
+
+def for_user(result: AgentResult) -> StageResult:
+    """The stage's result where a user has to fix something first."""
+    return StageResult(StageOutcome.ESCALATE, result.summary, needs_user=True)
 
 
 def source_for_prompt(lab: Lab, config: Config, commit: str, topics: str) -> str:
@@ -124,6 +138,7 @@ class Requests:
     reviewer: Researcher
     view: View
     stop: Callable[[], bool]
+    deadline: Deadline
     _sent: Counter[RequestKind] = field(default_factory=Counter)
 
     def send(
@@ -194,7 +209,9 @@ class Requests:
             data=data,
         )
         budget = CallBudget(config.budget, campaign, iteration.acted, iteration.events)
-        calls = MeteredCalls(lab.ledger, folder / "calls", request, budget, self.view, self.stop)
+        place = (request.stage, kind, request.number)
+        waits = Waits(lab.ledger, place, self.deadline, self.deadline.clock, self.view, self.stop)
+        calls = MeteredCalls(lab.ledger, folder / "calls", request, budget, self.view, waits)
         task = Task(
             key=intent.key,
             kind=kind,

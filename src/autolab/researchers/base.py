@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
+
+PROBE = "Answer with one word: here"
+"""What a probe asks. By this text a record knows its probes."""
 
 ReadFile = Callable[[str], str | None]
 """Reads a file of one commit by its path; None if the file or the commit is missing."""
@@ -130,6 +134,29 @@ class Booked:
     dollars: float | None
 
 
+@dataclass(frozen=True)
+class Outage:
+    """The service of the model `service` does not answer. `kind` and `detail`: of its newest failure.
+
+    `limit_s`: how long it is waited for, in seconds from the first pause; None: the caller counts its tries, and then
+    turns to `then`.
+    """
+
+    service: str
+    kind: str
+    detail: str
+    limit_s: float | None
+    then: str = ""
+
+
+class AfterPause(StrEnum):
+    """What comes after a pause in an outage: a probe of one token, the request itself, or nothing more."""
+
+    PROBE = "probe"
+    REQUEST = "request"
+    GIVEN_UP = "given_up"
+
+
 class Calls(Protocol):
     """Pays for and records the calls of one request. Each call is sent, then booked, before the next call.
 
@@ -144,7 +171,21 @@ class Calls(Protocol):
     def book(self, booked: Booked) -> None: ...
 
     def wait(self, seconds: float, why: str) -> None:
-        """Wait, and tell the user until when. Paused: the user asked to stop meanwhile."""
+        """Wait, and tell the user until when. Paused: the user asked to stop meanwhile.
+
+        BudgetSpent: the loop's hours are over.
+        """
+        ...
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        """Wait before the next try, and tell the user of the outage once. Raises as `wait` does.
+
+        A record without probes, made before there were any, goes on with the request.
+        """
+        ...
+
+    def answers_again(self, service: str) -> None:
+        """The outage is over, as a probe was answered."""
         ...
 
 

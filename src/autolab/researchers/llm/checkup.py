@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.replies import DecisionOutput
-from autolab.researchers.base import Booked, Received, Sent
+from autolab.researchers.base import AfterPause, Booked, Outage, Received, Sent
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.chat_model import WAYS, LLMResearcher
 from autolab.researchers.llm.output_parser import read_answer
@@ -45,6 +45,13 @@ class _Unrecorded:
 
     def wait(self, seconds: float, why: str) -> None:
         """A check makes one call and tries nothing again."""
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        """A check waits for nothing."""
+        return AfterPause.GIVEN_UP
+
+    def answers_again(self, service: str) -> None:
+        """A check waits for nothing."""
 
 
 def look(config: ResearcherConfig, contract: str) -> Iterator[ModelCheck]:

@@ -67,3 +67,9 @@ def agent_result(value: object) -> str:
     """A reply as an agent result."""
     result = value if _gives_up(value) else {"status": "complete", "summary": "answered", "output": value}
     return json.dumps(result | {"changed_files": [], "completion_token_seen": False}, ensure_ascii=False)
+
+
+def for_user(problem: str) -> str:
+    """An agent result that asks a user to fix something; no reply of a model makes one."""
+    result = {"status": "failed", "summary": problem, "changed_files": [], "completion_token_seen": False}
+    return json.dumps(result | {"needs_user": True}, ensure_ascii=False)

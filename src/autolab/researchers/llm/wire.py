@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import math
+import os
 import threading
 import time
 import warnings
@@ -47,7 +48,9 @@ _REPLY_HEADERS = ("content-type", "retry-after", "location", "request-id", "x-re
 _ERROR_BODY = 100_000
 """Bytes of an error's body that are searched for its reason."""
 
-AGAIN = frozenset({"unreachable", "timeout", "cut", "bad_body", "overloaded", "server_error"})
+OUTAGES = frozenset({"unreachable", "timeout", "cut", "overloaded", "server_error"})
+"""Kinds of failure of a service that may be down for a while."""
+AGAIN = OUTAGES | {"bad_body"}
 """Kinds of failure that may be over at the next try."""
 CONTENT = frozenset({"truncated", "refused", "empty", "tool_call", "not_json", "invalid"})
 """Kinds of failure that lie in what the model wrote."""
@@ -286,10 +289,25 @@ async def _post(url: str, headers: dict[str, str], body: bytes, timeout_s: float
     except TimeoutError:
         fault = f"timeout: no whole reply in {timeout_s:g} s"
     except (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.UnsupportedProtocol, httpx2.ProxyError) as error:
-        fault = f"unreachable: {error or type(error).__name__}"
+        fault = f"unreachable: {_reason_of(error)}"
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:  # cut off, no HTTP, broken encoding
         fault = f"cut: {type(error).__name__}: {error}"
     return Received(0, {}, b"", time.monotonic() - start, fault)
+
+
+def _reason_of(error: Exception) -> str:
+    """Why no connection came about, as the system says it: `Connection refused`."""
+    causes: list[BaseException] = [error]
+    while causes:
+        cause = causes.pop(0)
+        if isinstance(cause, ConnectionError) and cause.errno:
+            return os.strerror(cause.errno)
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        if isinstance(cause, BaseExceptionGroup):
+            causes += cause.exceptions
+        causes += [inner for inner in (cause.__cause__, cause.__context__) if inner is not None]
+    return str(error) or type(error).__name__
 
 
 @functools.cache
