@@ -284,8 +284,16 @@ def _prompt_path(lab: Lab, kind: RequestKind) -> Path:
 
 
 def _prompt(iteration: Iteration, kind: RequestKind, values: dict[str, str]) -> str:
+    path = _prompt_path(iteration.lab, kind)
+    prompt = prompts.compose(path.name, decode(path.read_bytes()), common_values(iteration) | values)
+    # A prompt quotes files of the user, and leaves this machine.
+    return redaction.clean(prompt)
+
+
+def common_values(iteration: Iteration) -> dict[str, str]:
+    """What the prompts of all stages may quote."""
     state, metric = iteration.state, iteration.config.metric
-    common = {
+    return {
         "iteration_id": iteration.iteration_id,
         "goal": iteration.goal,
         "state_json": state.to_json(),
@@ -296,10 +304,6 @@ def _prompt(iteration: Iteration, kind: RequestKind, values: dict[str, str]) -> 
         "best_so_far": briefing.standing(iteration),
         "remaining": briefing.remaining(iteration),
     }
-    path = _prompt_path(iteration.lab, kind)
-    prompt = prompts.compose(path.name, decode(path.read_bytes()), common | values)
-    # A prompt quotes files of the user, and leaves this machine.
-    return redaction.clean(prompt)
 
 
 def _program(iteration: Iteration) -> str:

@@ -167,6 +167,16 @@ def render(text: str, values: Mapping[str, str]) -> str:
     return _fill("prompt", text, {name: Quotation(name, value) for name, value in values.items()})
 
 
+def sizes(text: str, values: Mapping[str, str]) -> dict[str, int]:
+    """Characters of each part of a filled prompt: its own text as `instructions`, and each value that it quotes."""
+    from jinja2 import nodes
+
+    parts: dict[str, int] = {}
+    for node in _parse(text).find_all(nodes.Name):
+        parts[node.name] = parts.get(node.name, 0) + len(Quotation(node.name, values[node.name]).as_data())
+    return {"instructions": len(render(text, values)) - sum(parts.values()), **parts}
+
+
 def contract(text: str, kind: RequestKind) -> str:
     """A contract for one stage: its `stage` and `schema` are filled. RecordError: it has another placeholder."""
     return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
