@@ -28,6 +28,7 @@ WAYS = {
     "redirect": "; give the address that it redirects to as base_url",
     "too_long": "; choose a model with a longer context, or lower max_tokens",
     "outage": "; start the service, or name another model or a fallback",
+    "context_cut": "",
     "rejected": "; check model and settings (`autolab doctor --llm`)",
 }
 """What a user can do about a kind of failure."""
