@@ -119,6 +119,17 @@ def last_line(text: str | bytes, limit: int = LINE) -> str:
     return one_line(lines.rpartition("\n")[2], limit)
 
 
+def both_ends(text: str, limit: int) -> str:
+    """A text of many lines, at most about `limit` characters: a longer one loses its middle, and says how much."""
+    left_out = len(text) - limit
+    if left_out <= 0:
+        return text
+    # Both ends say most: the first line what failed, the last lines why.
+    head = limit // 2
+    tail = limit - head
+    return f"{text[:head]}\n[... {left_out:,} characters left out ...]\n{text[-tail:]}"
+
+
 def short_name(text: str, limit: int = NAME) -> str:
     """A name as `one_line`; a longer one ends in eight digits of its hash: different names stay different."""
     name = one_line(text, limit=1 << 30)

@@ -26,7 +26,7 @@ import autolab
 from autolab.cli import command_line, doctor, status
 from autolab.errors import AutolabError
 from autolab.files import sha256_of
-from autolab.ideas import lessons
+from autolab.ideas import lessons, past_ideas
 from autolab.lab.git import Change
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Ledger, parse
@@ -173,7 +173,7 @@ def test_a_lesson_with_any_title_is_recalled(text: str) -> None:
             lessons.learn(Path(folder), ledger, [lesson], ledger.lines())
         known = lessons.recall(Path(folder), ledger, "i1")
         assert known == (lesson,)
-        sound(lessons.told(known), lines=True)
+        sound(past_ideas.history(known), lines=True)
 
 
 def test_a_line_that_holds_a_result_is_named_and_kept_by_a_rebuild(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from autolab.lab.schemas.experiment import (
 from autolab.lab.schemas.record import Record
 from autolab.loop.stages import StageOutcome
 from autolab.researchers.base import Batch
-from autolab.text import many_lines, one_line
+from autolab.text import both_ends, many_lines, one_line
 from autolab.trials import calibration
 from autolab.trials.confirmation import recorded_confirmation
 
@@ -43,10 +43,15 @@ Document = TypeVar("Document", bound=Record)
 E = TypeVar("E", bound=events.Event)
 
 
+REASON = 10_000
+"""Characters of the reason of a stage's outcome: it gets into the state, and so into each line of a transition."""
+
+
 @dataclass(frozen=True)
 class StageResult:
     """The outcome of one attempt at a stage, and the fields of campaign and state that it changes.
 
+    `reason` may quote what a model or a program said: invisible characters are shown, a long one loses its middle.
     `needs_user`: no other idea and no other attempt can do better before a user has fixed something.
     """
 
@@ -55,6 +60,10 @@ class StageResult:
     campaign: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
     needs_user: bool = False
+
+    def __post_init__(self) -> None:
+        # Here, so that no stage can leave it out.
+        object.__setattr__(self, "reason", both_ends(many_lines(self.reason, 1 << 30), REASON))
 
 
 @dataclass(frozen=True)
@@ -229,10 +238,6 @@ class Iteration:
     def lessons(self) -> tuple[Lesson, ...]:
         """What the lab has learned, newest first."""
         return lessons.recall(self.lab.store, self.lab.ledger, self.campaign.learned)
-
-    def history(self) -> str:
-        """The lessons as text, for a prompt."""
-        return lessons.told(self.lessons())
 
     # Code
 

@@ -22,10 +22,11 @@ from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
-from autolab.loop import edits, preflight
+from autolab.loop import briefing, edits, preflight
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Document, Iteration, StageResult
+from autolab.loop.refused_answer import refused_answer
 from autolab.loop.stages import StageOutcome
 from autolab.loop.waits import Waits
 from autolab.loop.workspace import Workspaces, open_up
@@ -51,6 +52,8 @@ from autolab.trials.progress import View
 
 Kind = TypeVar("Kind", bound=Output)
 
+CHANGED_CHARACTERS = 20_000
+"""Characters of the changed files that a reviewer is shown beside the diff."""
 AGENT_FOLDER = "agent-"
 """Prefix of coding agents' folders. It cannot be a candidate's worktree, which begins with its hypothesis's id."""
 
@@ -93,12 +96,28 @@ def for_user(result: AgentResult) -> StageResult:
 
 def source_for_prompt(lab: Lab, config: Config, commit: str, topics: str) -> str:
     """The lab's source at `commit`, for a prompt. Files that the text `topics` names are quoted first."""
+    folder = _exported(lab, config, commit)
+    return excerpts.quotation(folder, config, topics, unlocked=edits.unlocked(lab.root, config))
+
+
+def changed_source(lab: Lab, config: Config, base: str, commit: str) -> str:
+    """The files that `commit` has changed or added since `base`, whole, for a prompt."""
+    folder = _exported(lab, config, commit)
+    paths = []
+    for path in lab.git.changed_paths(base, commit):
+        # A deleted one is in the diff alone, and of a long one the diff is enough.
+        if (folder / path).is_file() and (folder / path).stat().st_size <= excerpts.LONGEST:
+            paths.append(path)
+    return excerpts.whole_files(folder, paths, CHANGED_CHARACTERS)
+
+
+def _exported(lab: Lab, config: Config, commit: str) -> Path:
+    """The files of a commit as trials see them: an author sees no label that a trial may not see."""
     hidden = inputs.hidden_from_trials(config)
     hidden_sha256 = files.sha256_of("\n".join(hidden))
-    # The same export as that of the trials' code: an author sees no label that a trial may not see.
     folder = lab.store / "exports" / f"code-{lab.git.tree(commit)}-{hidden_sha256[:8]}"
     lab.git.export(commit, folder, None, hidden)
-    return excerpts.quotation(folder, config, topics, unlocked=edits.unlocked(lab.root, config))
+    return folder
 
 
 def recorded_answer(folder: Path) -> Answer | None:
@@ -139,7 +158,8 @@ class Requests:
         request = RequestId(iteration.iteration_id, iteration.state.stage, kind, number)
         answer = recorded_answer(request.folder(lab.store))
         if answer is None:
-            prompt = _prompt(iteration, kind, values)
+            refused = {"refused_answer": refused_answer(iteration, request)}
+            prompt = _prompt(iteration, kind, refused | values)
             try:
                 answer = self._perform(iteration, request, prompt, workspace)
             except BudgetSpent as error:
@@ -272,6 +292,9 @@ def _prompt(iteration: Iteration, kind: RequestKind, values: dict[str, str]) -> 
         "metric": f"{metric.primary} ({metric.direction})",
         "trouble": state.reason,
         "program": _program(iteration),
+        "calibration": briefing.measurement(iteration),
+        "best_so_far": briefing.standing(iteration),
+        "remaining": briefing.remaining(iteration),
     }
     path = _prompt_path(iteration.lab, kind)
     prompt = prompts.compose(path.name, decode(path.read_bytes()), common | values)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 VALUE_LIMIT = 20_000
 """Characters of one value that a prompt quotes."""
-LIMITS = {"files": 40_000}
+LIMITS = {"files": 40_000, "history": 40_000}
 """The same for values with a limit of their own."""
 
 FILES: dict[RequestKind, tuple[str, ...]] = {
@@ -58,17 +58,26 @@ REQUIRED: dict[RequestKind, frozenset[str]] = {
 }
 """What a prompt of each kind must quote: without it an answer would be a guess."""
 
-_EVERYWHERE = frozenset({"iteration_id", "goal", "metric", "state_json", "trouble", "program"})
+EVERYWHERE = frozenset(
+    {
+        *("iteration_id", "goal", "metric", "state_json", "program"),
+        *("calibration", "best_so_far", "remaining"),
+        *("trouble", "refused_answer"),
+    }
+)
+"""What a prompt of any kind may quote."""
 _OPTIONAL: dict[RequestKind, frozenset[str]] = {
-    RequestKind.HYPOTHESIS: frozenset({"method"}),
+    RequestKind.HYPOTHESIS: frozenset({"method", "files", "curves", "failures"}),
     RequestKind.DESIGN: frozenset({"config", "history", "method"}),
     RequestKind.IMPLEMENTATION: frozenset({"hypothesis_md"}),
-    RequestKind.IMPLEMENTATION_REVIEW: frozenset({"hypothesis_md", "verifier_outputs", "dry_run_output"}),
-    RequestKind.UPDATE_DOCS: frozenset({"results_yaml"}),
-    RequestKind.DECIDE_REPEAT: frozenset({"target", "method"}),
+    RequestKind.IMPLEMENTATION_REVIEW: frozenset({"hypothesis_md", "verifier_outputs", "dry_run_output", "files"}),
+    RequestKind.UPDATE_DOCS: frozenset({"results_yaml", "hypothesis_md"}),
+    RequestKind.DECIDE_REPEAT: frozenset(
+        {"target", "method", "hypothesis_md", "design_yaml", "diff_summary", "curves", "failures"}
+    ),
 }
 PLACEHOLDERS: dict[RequestKind, frozenset[str]] = {
-    kind: REQUIRED[kind] | _EVERYWHERE | optional for kind, optional in _OPTIONAL.items()
+    kind: REQUIRED[kind] | EVERYWHERE | optional for kind, optional in _OPTIONAL.items()
 }
 """What a prompt of each kind may quote."""
 
@@ -77,7 +86,7 @@ PARTS = ("ROLE", "INPUTS", "TASK", "DONE WHEN")
 
 _CONTRACT_NAMES = frozenset({"stage", "schema"})
 _KINDS = {name: kind for kind, names in FILES.items() for name in names}
-_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing"})
+_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing", "best_so_far", "remaining"})
 _INLINE_LENGTH = 200
 _FIRST = re.compile(r"\A<!-- autolab prompt (\S+) version (\d{1,9}) -->\n")
 _HEADINGS = re.compile(rf"(?m)^# ({'|'.join(PARTS)})$")

@@ -41,7 +41,25 @@ def _small(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     size = len(json.dumps(value, ensure_ascii=False))
     if size > SETTINGS:
         raise ValueError(f"{size:,} characters as JSON, at most {SETTINGS:,} are allowed; name only what differs")
+    hidden = next(_invisible(value), None)
+    # Not shown as an escape: that would be another value, and programs get the settings as they are.
+    if hidden is not None:
+        raise ValueError(f"{_quoted(hidden)} holds a character that cannot be seen; write it without")
     return value
+
+
+def _invisible(value: JsonValue) -> Iterator[str]:
+    """The texts of a JSON value, keys too, that hold control characters or others that nobody sees."""
+    if isinstance(value, str):
+        if many_lines(value, SETTINGS + 1) != value:
+            yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _invisible(key)
+            yield from _invisible(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _invisible(item)
 
 
 Prose = Annotated[str, Field(max_length=PROSE), AfterValidator(many_lines)]
