@@ -24,17 +24,24 @@ Ollama's context is 4,096 tokens on a GPU of less than 24 GiB, whatever the mode
 
 from __future__ import annotations
 
+import http.client
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from autolab.errors import RecordError
+from autolab.lab.schemas.record import parse_json
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import CONTENT, Message, ModelReply
+from autolab.text import decode_json
 
 OLLAMA_PORT = 11434
 SANE_CONTEXT = 32_768
 """Tokens that are proposed at least: a prompt, some thinking and a reply with a file in it."""
+_LOOK_S = 10.0
+_LONGEST_LIST = 1 << 20
+"""Bytes of Ollama's list of models that are read."""
 _RUN = re.compile(r"[^\W\d_]+|\d+")
 _SMALLEST_CUT = 1024
 """Tokens of the smallest prompt that a service makes: half of a context of 2,048, Ollama's default in 2024."""
@@ -55,6 +62,28 @@ def is_ollama(model: Model) -> bool:
     except ValueError:
         port = None
     return model.service == "ollama" or port == OLLAMA_PORT
+
+
+def running_context(model: Model) -> int | None:
+    """The context that Ollama gave a model it has loaded (https://docs.ollama.com/api/ps); None if it does not tell."""
+    parts = urlsplit(model.url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=_LOOK_S)
+    try:
+        connection.request("GET", "/api/ps")
+        body = connection.getresponse().read(_LONGEST_LIST)
+        value = parse_json(decode_json(body), "api/ps")
+    # An older Ollama, or another server: then only what it reports with a reply can be judged.
+    except (OSError, http.client.HTTPException, RecordError):
+        return None
+    finally:
+        connection.close()
+    models = value.get("models") if isinstance(value, dict) else None
+    for entry in models if isinstance(models, list) else []:
+        if isinstance(entry, dict) and model.model_id in (entry.get("name"), entry.get("model")):
+            context = entry.get("context_length")
+            return context if isinstance(context, int) else None
+    return None
 
 
 def judged(reply: ModelReply, model: Model, messages: Sequence[Message], max_tokens: int) -> ModelReply:
