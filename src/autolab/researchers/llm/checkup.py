@@ -35,13 +35,22 @@ class ModelCheck:
 
 
 class _Unrecorded:
-    """Calls outside of a lab: they are made, and not recorded."""
+    """Calls of one model outside of a lab: they are made, and not recorded."""
+
+    def __init__(self) -> None:
+        self._left_out: set[str] = set()
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         return transmit()
 
     def book(self, booked: Booked) -> None:
         """There is no budget to book in."""
+
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return frozenset(self._left_out)
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        self._left_out.add(parameter)
 
     def wait(self, seconds: float, why: str) -> None:
         """A check makes one call and tries nothing again."""
@@ -84,7 +93,8 @@ def _reach(model: Model) -> ModelCheck:
 def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[ModelCheck]:
     """Key and model, then the form of the answer, then the decision in it: one call shows all three."""
     messages = [Message("system", contract), Message("user", QUESTION)]
-    reply = call(model, messages, _Unrecorded(), config)
+    form = AnswerForm("decide_repeat", DecisionOutput)
+    reply = call(model, messages, _Unrecorded(), config, form)
     # Before the form: without a reply there is nothing to check.
     if reply.failed:
         yield ModelCheck(False, f"{reply.detail} ({reply.reason}){WAYS.get(reply.reason, '')}")
@@ -92,7 +102,7 @@ def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[M
     cost = "price unknown" if reply.dollars is None else f"${reply.dollars:.4f}"
     tokens = f"{reply.input_tokens}+{reply.output_tokens} tokens"
     yield ModelCheck(True, f"{model.name}: takes the key, knows the model; {tokens}, {cost}")
-    answer = read_answer(reply, AnswerForm("decide_repeat", DecisionOutput))
+    answer = read_answer(reply, form)
     problem = answer.problem or reply.detail
     if problem:
         way = "a larger model, or settings that ask for JSON, may help"

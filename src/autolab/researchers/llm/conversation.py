@@ -61,7 +61,7 @@ class Conversation:
         """One model's reply. `then` is who is asked if its service is silent for a minute; None: it is waited for."""
         retries = rate_waits = 0
         while True:
-            reply = call(model, self.messages, self.calls, self.config)
+            reply = call(model, self.messages, self.calls, self.config, self.form)
             answer = read_answer(reply, self.form)
             # Before any wait: what was paid must be on record if the engine dies meanwhile.
             self.calls.book(reply.booked(answer.reason, answer.problem))
