@@ -60,13 +60,22 @@ class ModelCheck:
 
 
 class _Unrecorded:
-    """Calls outside of a lab: they are made, and not recorded."""
+    """Calls of one model outside of a lab: they are made, and not recorded."""
+
+    def __init__(self) -> None:
+        self._left_out: set[str] = set()
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         return transmit()
 
     def book(self, booked: Booked) -> None:
         """There is no budget to book in."""
+
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return frozenset(self._left_out)
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        self._left_out.add(parameter)
 
     def wait(self, seconds: float, why: str) -> None:
         """A check makes one call and tries nothing again."""
@@ -112,8 +121,9 @@ def _decide(model: Model, config: ResearcherConfig, contract: str, load: Load) -
     longest_run = max(map(len, re.findall(r"`+", load.prompt)), default=0)
     material = MATERIAL.format(fence="`" * max(3, longest_run + 1), text=load.prompt.rstrip())
     messages = [Message("system", contract), Message("user", material + QUESTION)]
+    form = AnswerForm("decide_repeat", DecisionOutput)
     began = time.monotonic()
-    reply = call(model, messages, _Unrecorded(), config)
+    reply = call(model, messages, _Unrecorded(), config, form)
     seconds = time.monotonic() - began
     reply = context_window.judged(reply, model, messages, config.max_tokens)
     # Before the form: without a reply there is nothing to check.
@@ -130,7 +140,7 @@ def _decide(model: Model, config: ResearcherConfig, contract: str, load: Load) -
     written = f"{reply.output_tokens * load.requests:,} out if replies are as long as this one"
     total = f"{spell(seconds * load.requests)}, {_cost(reply, load.requests)}"
     yield ModelCheck(True, f"{model.name}: {load.unit} asks {load.requests} times: {most}, {written}, {total}")
-    answer = read_answer(reply, AnswerForm("decide_repeat", DecisionOutput))
+    answer = read_answer(reply, form)
     problem = answer.problem or reply.detail
     if problem:
         way = "a larger model, or settings that ask for JSON, may help"

@@ -62,7 +62,7 @@ class Conversation:
         """One model's reply. `then` is who is asked if its service is silent for a minute; None: it is waited for."""
         retries = rate_waits = 0
         while True:
-            reply = call(model, self.messages, self.calls, self.config)
+            reply = call(model, self.messages, self.calls, self.config, self.form)
             reply = context_window.judged(reply, model, self.messages, self.config.max_tokens)
             answer = read_answer(reply, self.form)
             # Before any wait: what was paid must be on record if the engine dies meanwhile.
