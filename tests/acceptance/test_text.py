@@ -41,7 +41,8 @@ from autolab.reports import curves, iteration_documents
 from autolab.reports.journal import DocumentEntry, write
 from autolab.reports.passages import Account
 from autolab.researchers.base import Answer
-from autolab.researchers.llm.wire import _error_message
+from autolab.researchers.llm.reply_reader import read_error
+from autolab.researchers.llm.wire import line_for_user
 from autolab.researchers.prompts import render
 from autolab.text import decode, has_surrogates, last_line, many_lines, one_line, short_names, whole, whole_value
 from autolab.trials import metrics, score
@@ -372,8 +373,8 @@ def test_door_error_message(lab: Lab, text: str, raw: bytes) -> None:
     sound(str(AutolabError(text)))
     sound(command_line._disk_message(OSError(errno.EIO, text, None)))
     word = sound(_last_word(subprocess.CompletedProcess(["git"], 128, b"", raw)))
-    answer = sound(_error_message(raw))
-    told = sound(_error_message(json.dumps({"error": {"message": text}}).encode()))
+    answer = sound(line_for_user(read_error(500, raw).message))
+    told = sound(line_for_user(read_error(500, json.dumps({"error": {"message": text}}).encode()).message))
     _recorded(lab, error=str(AutolabError(text)), git=word, http=[answer, told])
     try:
         text.encode()

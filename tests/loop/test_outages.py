@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from lab_kit import LabKit, decision, hypothesis, implementation, iteration, review
 from model_kit import model_flags, model_lab, replies, reply
-from standin import ReceivedRequest, ScriptedReply, StandIn
+from standin import Ollama, ReceivedRequest, ScriptedReply, StandIn
 
 from autolab.cli.view import Plain
 from autolab.lab.lab import Lab
@@ -357,3 +357,49 @@ def test_a_service_that_goes_away_and_comes_back_is_waited_for_through_stop_and_
     assert kit.autolab("verify").code == 0
     replayed = kit.autolab("replay", "1")
     assert replayed.code == 0 and "the same decisions" in replayed.out, replayed.out + replayed.err
+
+
+# A context that is too short
+
+
+PROGRAM = "Keep the change small, say why it helps, and name the risk that you see in it. "
+"""So many times that a prompt has more than 4,096 tokens, as those of a real lab have."""
+
+
+def thinker(folder: Path) -> LabKit:
+    kit = model_lab(folder)
+    (kit.root / "program.md").write_text("# Program\n\n" + PROGRAM * 240)
+    kit.git("commit", "-qam", "A program of some length")
+    return kit
+
+
+def test_a_loop_with_a_model_as_qwen3_through_ollama_ends_by_itself_after_three_iterations(tmp_path: Path) -> None:
+    kit = thinker(tmp_path)
+    script: list[dict[str, Any]] = []
+    for title, width in (("Steeper", 4.0), ("Flatter", 1.5), ("Steepest", 8.0)):
+        told = iteration(hypothesis=hypothesis(title), implementation=implementation(width))
+        script += replies(told)
+    with StandIn(answer=Ollama(script, 32_768)) as server:
+        ended = kit.autolab(
+            *("loop", "--max-iterations", "3", "--researcher", "llm", "--model", "ollama:qwen3:8b"),
+            *("--base-url", server.url),
+        )
+    assert ended.code == 0, ended.out + ended.err
+    assert "loop ended: 3 of 3 iterations done" in ended.out
+    assert len(kit.iterations()) == 3 and len(server.requests) == len(script)
+
+
+@pytest.mark.parametrize("mode", ["each", "explore"])
+def test_with_four_thousand_tokens_of_context_one_line_says_what_to_set(tmp_path: Path, mode: str) -> None:
+    kit = thinker(tmp_path)
+    path = kit.root / ".autolab" / "config.yaml"
+    path.write_text(path.read_text().replace("mode: each", f"mode: {mode}"))
+    with StandIn(answer=Ollama(KEPT, 4096)) as server:
+        ended = kit.autolab(*LOOP, "--researcher", "llm", "--model", "ollama:qwen3:8b", "--base-url", server.url)
+        assert len(server.requests) == 1, "an answer of a model that saw no task is not sent back"
+    assert ended.code == USER, ended.out + ended.err
+    (line,) = [line for line in ended.out.split("\n") if line.startswith("waits for a user")]
+    assert re.search(r"context_cut: ollama:qwen3:8b: the prompt was cut off: .* the service read 4,096; start", line)
+    assert "start Ollama with `OLLAMA_CONTEXT_LENGTH=32768 ollama serve`" in line
+    assert "`PARAMETER num_ctx 32768`, then `autolab review retry` and the same command" in line
+    assert kit.events("call")[0]["data"]["reason"] == "context_cut"

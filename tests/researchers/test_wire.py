@@ -51,6 +51,7 @@ class Recorded:
         self.sent: list[Sent] = []
         self.booked: list[Booked] = []
         self.waited: list[float] = []
+        self.refused: set[str] = set()
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         self.sent.append(sent)
@@ -67,6 +68,12 @@ class Recorded:
 
     def answers_again(self, service: str) -> None: ...
 
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return frozenset(self.refused)
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        self.refused.add(parameter)
+
 
 class Through:
     """Whoever pays, and really sends."""
@@ -82,6 +89,11 @@ class Through:
         return AfterPause.GIVEN_UP
 
     def answers_again(self, service: str) -> None: ...
+
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return frozenset()
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None: ...
 
 
 NOWHERE = "http://127.0.0.1:1"
@@ -250,12 +262,13 @@ def test_what_whoever_pays_says_is_raised_as_it_is() -> None:
 
 
 def test_settings_of_which_no_request_can_be_made_are_said() -> None:
+    # No configuration that was checked holds such a value: a set is no JSON.
     with pytest.raises(ResearcherError, match=r"^researcher: openai:gpt-5: no request could be made of its settings: "):
         call(
             OPENAI,
             [Message("user", "?")],
             Through(),
-            ResearcherConfig(timeout_s=1, max_tokens=9, settings={"extra_headers": 7}),
+            ResearcherConfig.model_construct(timeout_s=1, max_tokens=9, settings={"user": {1}}),
         )
 
 

@@ -19,6 +19,7 @@ from standin.forms import (
     CHAT,
     MESSAGES,
     MODELS,
+    RUNNING,
     ReceivedRequest,
     Wire,
     models,
@@ -175,6 +176,8 @@ class StandIn:
 
     def _outside(self, method: str, request: ReceivedRequest, anthropic: bool, key: str) -> ScriptedReply | None:
         """What is answered without asking the script: the models, and what a service refuses."""
+        if (method, request.path) == ("GET", RUNNING) and self._answer is not None:
+            return self._answer(request) or refused(404, "not Ollama")
         if (method, request.path) not in (("GET", MODELS), ("POST", CHAT), ("POST", MESSAGES)):
             return refused(404, f"no such address: {method} {request.path}")
         if self._script.key is not None and key != self._script.key:

@@ -251,20 +251,33 @@ def _report_layers(report: Report, level: str, layers: list[probe.Layer]) -> Non
     report.note("containment", f"{level} works; probes were stopped at: {', '.join(names)}")
 
 
-def check_models(config: Config, folder: Path) -> list[Finding]:
-    """Whether the models of researcher and reviewer answer in the right form; `folder` holds the lab's prompts."""
+def check_models(lab: Lab, config: Config) -> list[Finding]:
+    """Whether the models of researcher and reviewer answer in the right form, and read the lab's longest prompt."""
     report = Report()
+    load = _model_load(lab, config)
     for role, researcher in (("researcher", config.researcher), ("reviewer", config.reviewer)):
         if researcher is None:
             continue
         try:
-            _check_model(report, role, researcher, folder)
+            _check_model(report, role, researcher, lab.control / "prompts", load)
         except AutolabError as error:
             report.problem("llm", f"{role}: {error}")
     return report.findings
 
 
-def _check_model(report: Report, role: str, researcher: ResearcherConfig, folder: Path) -> None:
+def _model_load(lab: Lab, config: Config) -> checkup.Load:
+    """What the lab asks its models: the longest of its prompts, and the requests of an iteration or a batch."""
+    longest = ""
+    for path in lab.store.glob("requests/*/*/prompt.md"):
+        longest = max(longest, decode(path.read_bytes()), key=len)
+    if config.test.mode == "explore":
+        arms = config.screen.arms
+        # The ideas in one answer, then each one's code and its review.
+        return checkup.Load(longest, f"a batch of {arms} ideas", 1 + 2 * arms)
+    return checkup.Load(longest, "an iteration", len(RequestKind))
+
+
+def _check_model(report: Report, role: str, researcher: ResearcherConfig, folder: Path, load: checkup.Load) -> None:
     load_researcher(researcher)
     if researcher.name != "llm":
         report.note("llm", f"{role} {researcher.name}: uses no model service that Autolab calls")
@@ -274,7 +287,7 @@ def _check_model(report: Report, role: str, researcher: ResearcherConfig, folder
         report.problem("llm", f"{path}: missing; copy it from a new lab")
         return
     contract = prompts.contract(decode(path.read_bytes()), RequestKind.DECIDE_REPEAT)
-    for check in checkup.look(researcher, contract):
+    for check in checkup.look(researcher, contract, load):
         if check.holds:
             report.note("llm", f"{role} {check.finding}")
         else:

@@ -22,7 +22,7 @@ from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Budget
-from autolab.lab.schemas.events import Call, CallSent
+from autolab.lab.schemas.events import Call, CallSent, ParameterRefused
 from autolab.lab.schemas.outcomes import RequestKind, Stage
 from autolab.lab.schemas.replies import StoredReply
 from autolab.loop.waits import Waits
@@ -75,11 +75,49 @@ class CallBudget:
     events: Callable[[], Iterable[Line]]
 
 
+class RefusedParameters:
+    """The parameters that models have refused, before a request and in it."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], set[str]] = {}
+
+    @classmethod
+    def before(cls, request: RequestId, ledger: Ledger, lines: Iterable[Line]) -> RefusedParameters:
+        """What the ledger knew before the first call of a request. `lines` are those of the request's iteration.
+
+        Not what was learned in the request itself: it is answered from its record up to the same place, and learns it
+        there again.
+        """
+        first = None
+        for line in lines:
+            if line.event == CallSent.KIND and is_call_of(request, events.read(line, CallSent)):
+                first = line.n
+                break
+        refused = cls()
+        for line in ledger.lines_of(ParameterRefused.KIND):
+            if first is None or line.n < first:
+                event = events.read(line, ParameterRefused)
+                refused.add(event.model, event.url, event.parameter)
+        return refused
+
+    def of(self, model: str, url: str) -> frozenset[str]:
+        return frozenset(self._names.get((model, url), ()))
+
+    def add(self, model: str, url: str, parameter: str) -> None:
+        self._names.setdefault((model, url), set()).add(parameter)
+
+
+def is_call_of(request: RequestId, event: CallSent | Call) -> bool:
+    """Whether a call's event is one of this request."""
+    return RequestId(event.iteration_id, event.stage, event.kind, event.number) == request
+
+
 class RecordedCalls:
     """The calls of one request in a replay: answered from `folder` in their old order; nothing can be sent."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, refused: RefusedParameters) -> None:
+        """`refused`: what the lab knew when the request was recorded."""
+        self._folder, self._refused = folder, refused
         numbers = [int(path.name.partition(".")[0]) for path in folder.glob("*.reply.json")]
         self._numbers = sorted(numbers)
 
@@ -91,6 +129,12 @@ class RecordedCalls:
 
     def book(self, booked: Booked) -> None:
         """Nothing is paid in a replay."""
+
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return self._refused.of(model, url)
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        self._refused.add(model, url, parameter)
 
     def wait(self, seconds: float, why: str) -> None:
         """A replay does not wait."""
@@ -124,6 +168,7 @@ class MeteredCalls:
         lines = list(budget.events())
         self._reserved = {sent.call: sent for sent in events.events_of(lines, CallSent) if self._is_mine(sent)}
         self._booked = {call.call for call in events.events_of(lines, Call) if self._is_mine(call)}
+        self._refused = RefusedParameters.before(request, ledger, lines)
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         self._number += 1
@@ -165,6 +210,20 @@ class MeteredCalls:
         if (booked.input_tokens or booked.output_tokens) and not self._waits.in_outage:
             self._tell(f"  {sent.model}: {_summary(booked, self._received.seconds)}")
 
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return self._refused.of(model, url)
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        self._refused.add(model, url, parameter)
+        learned = ParameterRefused(model=model, url=url, parameter=parameter, said=why[:SAID_CHARACTERS])
+        # An engine that died after this line has written it already.
+        for line in self._ledger.lines_of(ParameterRefused.KIND):
+            event = events.read(line, ParameterRefused)
+            if (event.model, event.url, event.parameter) == (model, url, parameter):
+                return
+        events.append(self._ledger, learned)
+        self._tell(f"  {why}")
+
     def wait(self, seconds: float, why: str) -> None:
         # The next call is on record, so nothing will be sent that had to wait.
         if self._next_on_record() is not None:
@@ -199,7 +258,7 @@ class MeteredCalls:
         return {"iteration_id": self._request.iteration_id, **self._request.fields()}
 
     def _is_mine(self, event: CallSent | Call) -> bool:
-        return RequestId(event.iteration_id, event.stage, event.kind, event.number) == self._request
+        return is_call_of(self._request, event)
 
     def _reserve(self, sent: Sent) -> None:
         """Announce a call, with the most that it may cost. BudgetSpent: that would pass a cap."""

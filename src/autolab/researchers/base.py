@@ -11,7 +11,7 @@ from typing import Protocol
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.record import Record
+from autolab.lab.schemas.replies import OUTPUTS, Output
 
 PROBE = "Answer with one word: here"
 """What a probe asks. By this text a record knows its probes."""
@@ -170,6 +170,14 @@ class Calls(Protocol):
 
     def book(self, booked: Booked) -> None: ...
 
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        """The parameters that the model at this address has refused, before this request or in it."""
+        ...
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        """Remember that it refused one, for this and later requests."""
+        ...
+
     def wait(self, seconds: float, why: str) -> None:
         """Wait, and tell the user until when. Paused: the user asked to stop meanwhile.
 
@@ -212,7 +220,8 @@ class Task:
     `key` identifies the request, so that a program under way is adopted and not started again. `number` counts the
     requests of this kind in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is
     collected when it is called. `contract` says how to answer, for a researcher that reads its prompt. `calls` pays for
-    and records the calls of a researcher that makes any. `output` is the form of the answer; None: that of its kind.
+    and records the calls of a researcher that makes any. `output` is the form of the answer where it is
+    not that of the kind.
     """
 
     key: str
@@ -225,7 +234,12 @@ class Task:
     snapshot: Callable[[], LabSnapshot]
     contract: str = ""
     calls: Calls | None = None
-    output: type[Record] | None = None
+    output: type[Output] | None = None
+
+    @property
+    def form(self) -> type[Output]:
+        """The form of the answer."""
+        return self.output or OUTPUTS[self.kind]
 
 
 @dataclass(frozen=True)

@@ -262,6 +262,20 @@ class WaitEnded(Request):
     outcome: Literal["answered", "given up", "over"]
 
 
+class ParameterRefused(Event):
+    """A model at an address does not take a parameter: no later request of the lab sends it there.
+
+    `parameter` is the service's name for it; `json_schema` and `json_object` are ways to ask for JSON.
+    """
+
+    KIND = "parameter_refused"
+
+    model: str
+    url: str
+    parameter: str
+    said: str
+
+
 class ExplorationFixed(Event):
     """What is fixed before the first idea on a base is screened. Nothing of it changes until the base does.
 

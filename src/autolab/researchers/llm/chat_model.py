@@ -16,6 +16,7 @@ from autolab.researchers.base import Answer, ResearcherDefaults, Task
 from autolab.researchers.llm.answer_form import form_of
 from autolab.researchers.llm.conversation import Conversation
 from autolab.researchers.llm.output_parser import ReadAnswer, agent_result, for_user
+from autolab.researchers.llm.request_parameters import check_settings
 from autolab.researchers.llm.services import Model, installed, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply
 
@@ -28,6 +29,7 @@ WAYS = {
     "redirect": "; give the address that it redirects to as base_url",
     "too_long": "; choose a model with a longer context, or lower max_tokens",
     "outage": "; start the service, or name another model or a fallback",
+    "context_cut": "",
     "rejected": "; check model and settings (`autolab doctor --llm`)",
 }
 """What a user can do about a kind of failure."""
@@ -54,6 +56,7 @@ class LLMResearcher(ResearcherDefaults):
         for stage, name in config.stages.items():
             self._stages[stage] = named_model(name, config, keyless)
         self._fallback = named_model(config.fallback, config, keyless) if config.fallback else None
+        check_settings(config.settings, self.models)
         way = "its calls are counted in tokens alone (to count dollars, set researcher.price)"
         for model in self.models:
             if model.dollars_at_most(1, 1) is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.researchers.base import Calls
+from autolab.researchers.llm import context_window
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.outages import LONGEST_WAIT_S, OutageWaits, pause_s
 from autolab.researchers.llm.output_parser import ReadAnswer, read_answer
@@ -61,7 +62,8 @@ class Conversation:
         """One model's reply. `then` is who is asked if its service is silent for a minute; None: it is waited for."""
         retries = rate_waits = 0
         while True:
-            reply = call(model, self.messages, self.calls, self.config)
+            reply = call(model, self.messages, self.calls, self.config, self.form)
+            reply = context_window.judged(reply, model, self.messages, self.config.max_tokens)
             answer = read_answer(reply, self.form)
             # Before any wait: what was paid must be on record if the engine dies meanwhile.
             self.calls.book(reply.booked(answer.reason, answer.problem))
