@@ -214,6 +214,9 @@ class ResearcherDefaults:
         """
         return False
 
+    def require_usable(self, lab: Path, in_workspace: Callable[[str], bool]) -> None:
+        """ResearcherError: what it needs of the machine is missing. `in_workspace`: whether its folder holds a path."""
+
 
 class Researcher(Protocol):
     """A researcher as the engine sees it. The loader completes a class of the user's from `ResearcherDefaults`."""
@@ -242,6 +245,8 @@ class Researcher(Protocol):
     def names_author(self) -> bool: ...
 
     def concludes(self, config: Config) -> bool: ...
+
+    def require_usable(self, lab: Path, in_workspace: Callable[[str], bool]) -> None: ...
 
     def perform(self, task: Task) -> Answer:
         """Answer one request. ResearcherError: only if a retry cannot help (a missing program or script)."""
