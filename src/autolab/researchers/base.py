@@ -148,12 +148,27 @@ class Calls(Protocol):
 
 
 @dataclass(frozen=True)
+class WorkChecks:
+    """A shell script in the scratch folder that runs the lab's checks in the workspace, and what it needs to read.
+
+    `names`: of the checks. `reads`: files and folders, among them the trials' Python; `covers`: what below these no
+    trial may read.
+    """
+
+    program: Path
+    names: tuple[str, ...]
+    reads: tuple[str, ...]
+    covers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TaskFolders:
     """Where a researcher works, and what a program that it starts may reach.
 
     `workspace`: files to read and, for an implementation, to change; for other requests changes are thrown away.
     `scratch`: what must survive a crash of the engine. `containment`: the level at which its program must run. `lab`:
     the lab's folder, which its program must not see. `data`: the training data that the workspace holds as links.
+    `checks`: what its program may use to check its work.
     """
 
     workspace: Path
@@ -161,6 +176,7 @@ class TaskFolders:
     containment: str = "none"
     lab: Path | None = None
     data: tuple[Path, ...] = ()
+    checks: WorkChecks | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ The program runs under the same supervisor as a trial: it cannot outlive its tim
 the engine dies meanwhile, the next engine waits for the program and does not start it twice.
 
 - Its command is that of a preset (presets.yaml) or `command`, with placeholders filled in.
-- Its environment is PATH, HOME, LANG, a TMPDIR, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE and what `env` names.
+- Its environment is PATH, HOME, LANG, a TMPDIR, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE, AUTOLAB_CHECK (a shell script that
+  runs the lab's checks in the workspace) and what `env` names.
 - It runs at the lab's level of containment, but with the network. It sees the system's programs, its own installation,
   the workspace with the training data that it links to, a folder of its own, and what `reads` and `writes` name (its
   configuration, say). These may not hold the lab. What it adds on disk is limited like a trial's.
@@ -185,6 +186,8 @@ class CommandResearcher(ResearcherDefaults):
         # A list of names, so that the program does not get the keys of other services.
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
         env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.kind), "AUTOLAB_PROMPT_FILE": str(prompt)}
+        if task.folders.checks is not None:
+            env["AUTOLAB_CHECK"] = str(task.folders.checks.program)
         # Its own paths are no text of the command: a brace in them stays.
         first = [word.replace("{", "{{").replace("}", "}}") for word in started.words]
         words = (*preset.command[:position], *first, *preset.command[position + 1 :])
@@ -223,6 +226,10 @@ class CommandResearcher(ResearcherDefaults):
         own_settings = tuple(map(_settings_path, configured_writes))
         shown = shown_files(self._preset.command, folders.lab)
         reads = (*started.reads, *shown.all, str(prompt), *map(str, folders.data), *configured_reads)
+        covers = started.covers
+        if folders.checks is not None:
+            reads = (*reads, str(folders.checks.program), *folders.checks.reads)
+            covers = (*covers, *folders.checks.covers)
         # Autolab may be among the program's packages, and its labs contain data sets with all their labels.
         sites: list[str] = []
         for path in reads:
@@ -231,7 +238,7 @@ class CommandResearcher(ResearcherDefaults):
             level=folders.containment,
             reads=reads,
             writes=(str(folders.workspace), str(_own_folder(task)), *own_settings),
-            covers=tuple(dict.fromkeys((*shipped_labs(sites, reads), *started.covers))),
+            covers=tuple(dict.fromkeys((*shipped_labs(sites, reads), *covers))),
             lists=shown.folders,
             network=True,
             own_user=False,
