@@ -33,6 +33,7 @@ from autolab.loop import document, preflight
 from autolab.loop.snapshot import LOG
 from autolab.reports import progress_figure
 from autolab.researchers import prompts
+from autolab.researchers.command.agent import CommandResearcher
 from autolab.researchers.llm import checkup
 from autolab.researchers.researcher_names import load_researcher
 from autolab.sandbox import executed_names, probe
@@ -199,10 +200,21 @@ def examine_machine(start: Path, fix: bool) -> list[Finding]:
     if any(problem.check in ("config", "python", "packages") for problem in problems):
         return report.findings
     _examine_imports(lab, report)
+    if not any(problem.check in ("researcher", "agent") for problem in problems):
+        _examine_agents(lab, report)
     for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
         problem = f"the trials' Python has the package {name}, which contains public data sets"
         report.note("data", f"{problem}: use a Python without it")
     return report.findings
+
+
+def _examine_agents(lab: Lab, report: Report) -> None:
+    """Where the programs of coding agents are, and which files they are shown. What is missing `verify` has said."""
+    config = preflight.relative(lab, lab.config())
+    for role, researcher in zip(("researcher", "reviewer"), preflight.load_researchers(config), strict=True):
+        if not isinstance(researcher, CommandResearcher) or (role == "reviewer" and config.reviewer is None):
+            continue
+        report.note("agent", f"{role} {researcher.name}: {researcher.description()}")
 
 
 def _examine_imports(lab: Lab, report: Report) -> None:

@@ -22,7 +22,7 @@ from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
-from autolab.loop import briefing, edits, preflight
+from autolab.loop import agent_checks, briefing, edits, preflight
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Document, Iteration, StageResult
@@ -42,6 +42,7 @@ from autolab.researchers.base import (
     Researcher,
     Task,
     TaskFolders,
+    WorkChecks,
 )
 from autolab.sandbox.collect import remove_any, remove_tree
 from autolab.stats.seeds import researcher_seed
@@ -198,15 +199,18 @@ class Requests:
         events.append(lab.ledger, intent)
         crash_points.point("request.after_intent")
         data: tuple[Path, ...] = ()
+        checks: WorkChecks | None = None
         # After the intent: a copy that a crash leaves behind belongs to a request on record.
         if researcher.works_in_folder:
             workspace, data = _copy_for_agent(iteration, request)
+            checks = agent_checks.prepare(iteration, kind, workspace, folder / "work")
         folders = TaskFolders(
             workspace=workspace or folder,
             scratch=folder / "work",
             containment=config.containment,
             lab=lab.root,
             data=data,
+            checks=checks,
         )
         budget = CallBudget(config.budget, campaign, iteration.acted, iteration.events)
         place = (request.stage, kind, request.number)
@@ -221,7 +225,7 @@ class Requests:
             prompt=prompt,
             folders=folders,
             snapshot=lambda: _snapshot(iteration),
-            contract=_contract(lab, researcher, kind),
+            contract=_contract(iteration, researcher, kind, checks),
             calls=calls,
         )
         answer = researcher.perform(task)
@@ -314,13 +318,17 @@ def _program(iteration: Iteration) -> str:
     return many_lines(text)
 
 
-def _contract(lab: Lab, researcher: Researcher, kind: RequestKind) -> str:
+def _contract(iteration: Iteration, researcher: Researcher, kind: RequestKind, checks: WorkChecks | None) -> str:
     """How a researcher that reads its prompt is to answer; empty for the others."""
     name = prompts.CONTRACTS.get(researcher.contract or "")
     if name is None:
         return ""
-    path = preflight.prompt_path(lab, (name,))
-    return prompts.contract(decode(path.read_bytes()), kind)
+    text = decode(preflight.prompt_path(iteration.lab, (name,)).read_bytes())
+    values: dict[str, str] = {}
+    if name == prompts.CONTRACTS["command"]:
+        limit_s = _configuration_for(kind, iteration.config).time_limit_s
+        values = agent_checks.contract_values(iteration, limit_s, checks)
+    return prompts.contract(text, kind, values)
 
 
 def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:

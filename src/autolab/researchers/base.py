@@ -198,12 +198,27 @@ class Calls(Protocol):
 
 
 @dataclass(frozen=True)
+class WorkChecks:
+    """A shell script in the scratch folder that runs the lab's checks in the workspace, and what it needs to read.
+
+    `names`: of the checks. `reads`: files and folders, among them the trials' Python; `covers`: what below these no
+    trial may read.
+    """
+
+    program: Path
+    names: tuple[str, ...]
+    reads: tuple[str, ...]
+    covers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TaskFolders:
     """Where a researcher works, and what a program that it starts may reach.
 
     `workspace`: files to read and, for an implementation, to change; for other requests changes are thrown away.
     `scratch`: what must survive a crash of the engine. `containment`: the level at which its program must run. `lab`:
     the lab's folder, which its program must not see. `data`: the training data that the workspace holds as links.
+    `checks`: what its program may use to check its work.
     """
 
     workspace: Path
@@ -211,6 +226,7 @@ class TaskFolders:
     containment: str = "none"
     lab: Path | None = None
     data: tuple[Path, ...] = ()
+    checks: WorkChecks | None = None
 
 
 @dataclass(frozen=True)
@@ -271,6 +287,9 @@ class ResearcherDefaults:
         """
         return False
 
+    def require_usable(self, lab: Path, in_workspace: Callable[[str], bool]) -> None:
+        """ResearcherError: what it needs of the machine is missing. `in_workspace`: whether its folder holds a path."""
+
 
 class Researcher(Protocol):
     """A researcher as the engine sees it. The loader completes a class of the user's from `ResearcherDefaults`."""
@@ -299,6 +318,8 @@ class Researcher(Protocol):
     def names_author(self) -> bool: ...
 
     def concludes(self, config: Config) -> bool: ...
+
+    def require_usable(self, lab: Path, in_workspace: Callable[[str], bool]) -> None: ...
 
     def perform(self, task: Task) -> Answer:
         """Answer one request. ResearcherError: only if a retry cannot help (a missing program or script)."""

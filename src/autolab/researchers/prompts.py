@@ -85,6 +85,8 @@ PARTS = ("ROLE", "INPUTS", "TASK", "DONE WHEN")
 """The headings of a prompt: who answers, from what, what the task is, and when it is done."""
 
 _CONTRACT_NAMES = frozenset({"stage", "schema"})
+AGENT_NAMES = frozenset({"time_limit", "budget", "reviewer", "checks"})
+"""What the contract of a coding agent may use besides: how long it has, what is left, who reviews, what it may run."""
 _KINDS = {name: kind for kind, names in FILES.items() for name in names}
 _INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing", "best_so_far", "remaining"})
 _INLINE_LENGTH = 200
@@ -177,9 +179,12 @@ def sizes(text: str, values: Mapping[str, str]) -> dict[str, int]:
     return {"instructions": len(render(text, values)) - sum(parts.values()), **parts}
 
 
-def contract(text: str, kind: RequestKind) -> str:
-    """A contract for one stage: its `stage` and `schema` are filled. RecordError: it has another placeholder."""
-    return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
+def contract(text: str, kind: RequestKind, values: Mapping[str, str] | None = None) -> str:
+    """A contract for one stage: its `stage` and `schema` are filled, and `values`, which an agent's may use.
+
+    RecordError: it has another placeholder.
+    """
+    return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind]), **(values or {})})
 
 
 def schema(kind: type[Record]) -> str:
@@ -215,6 +220,8 @@ def _problems(name: str, text: str) -> list[str]:
     """What keeps a file from being used, each as one line that follows its name."""
     if name in CONTRACTS.values():
         subject, allowed, needed = "a contract", _CONTRACT_NAMES, _CONTRACT_NAMES
+        if name == CONTRACTS["command"]:
+            allowed |= AGENT_NAMES
     elif name in _KINDS:
         kind = _KINDS[name]
         subject, allowed, needed = str(kind), PLACEHOLDERS[kind], REQUIRED[kind]
