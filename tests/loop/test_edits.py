@@ -30,7 +30,7 @@ def test_files_edits_and_deletions_are_applied_and_twice_is_as_once(candidate: A
     for _ in range(2):
         assert apply(candidate, **output) == ""
         assert (candidate.worktree / "train.py").read_text() == "a = 2\nb = 3\n"
-        assert (candidate.worktree / "models" / "new.py").read_text() == "NEWER\n"
+        assert (candidate.worktree / "models" / "new.py").read_text() == "NEW\n"
         assert changed(candidate) == ["models/new.py", "models/width.py", "train.py"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
@@ -164,6 +164,15 @@ class TaskFolders:
     data: tuple[Path, ...] = ()
 
 
+Objection = Callable[[Any], str]
+"""What the engine has against an output of the right form: a line, and below it what may help; empty if nothing."""
+
+
+def no_objection(output: object) -> str:
+    """For a request to which the form says all that can be said before the answer is used."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Task:
     """One request.
@@ -172,6 +181,7 @@ class Task:
     requests of this kind in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is
     collected when it is called. `contract` says how to answer, for a researcher that reads its prompt. `calls` pays for
     and records the calls of a researcher that makes any. `output` is the form of the answer; None: that of its kind.
+    `objection` is what the engine would refuse it for: a researcher that can be told gives another at once.
     """
 
     key: str
@@ -185,14 +195,19 @@ class Task:
     contract: str = ""
     calls: Calls | None = None
     output: type[Record] | None = None
+    objection: Objection = no_objection
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The raw text of an agent result, with an optional note for the user; or None, and `note` is the reason."""
+    """The raw text of an agent result, with an optional note for the user; or None, and `note` is the reason.
+
+    `refused` is then what was written in place of an answer: the next attempt is shown it.
+    """
 
     raw: str | None
     note: str = ""
+    refused: str = ""
 
 
 class ResearcherDefaults:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.researchers.base import Calls
 from autolab.researchers.llm.answer_form import AnswerForm
-from autolab.researchers.llm.output_parser import ReadAnswer, read_answer
+from autolab.researchers.llm.output_parser import ReadAnswer, judged, read_answer
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import AGAIN, Message, ModelReply, call
 from autolab.text import whole
@@ -51,9 +51,9 @@ class Conversation:
         retries = rate_waits = 0
         while True:
             reply = call(model, self.messages, self.calls, self.config)
-            answer = read_answer(reply, self.form)
+            answer = judged(read_answer(reply, self.form), self.form)
             # Before any wait: what was paid must be on record if the engine dies meanwhile.
-            self.calls.book(reply.booked(answer.reason, answer.problem))
+            self.calls.book(reply.booked(answer.reason, answer.line))
             # Rate limits have a count of their own: a wait for one is no failure of the service.
             if reply.reason == "rate_limited" and rate_waits < RATE_WAITS:
                 rate_waits += 1

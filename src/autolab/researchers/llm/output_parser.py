@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from pydantic import JsonValue
@@ -30,12 +30,19 @@ def without_fence(text: str) -> str:
 class ReadAnswer:
     """What a reply holds: the `value` of the form, or the kind of what is wrong with it and a line about that.
 
-    All three are empty for a reply without a text, whose own reason says why.
+    All three are empty for a reply without a text, whose own reason says why. `objection` is what the engine has
+    against a value that has the form.
     """
 
     value: JsonValue = None
     reason: str = ""
     problem: str = ""
+    objection: str = ""
+
+    @property
+    def line(self) -> str:
+        """What is wrong, in one line."""
+        return self.problem or line_for_user(self.objection.partition("\n")[0])
 
 
 def read_answer(reply: ModelReply, form: AnswerForm) -> ReadAnswer:
@@ -56,6 +63,14 @@ def read_answer(reply: ModelReply, form: AnswerForm) -> ReadAnswer:
     except RecordError as error:
         return ReadAnswer(reason="invalid", problem=line_for_user(str(error)))
     return ReadAnswer(value)
+
+
+def judged(answer: ReadAnswer, form: AnswerForm) -> ReadAnswer:
+    """The same answer with the engine's objection, if it has the form."""
+    if answer.value is None or answer.reason or _gives_up(answer.value):
+        return answer
+    objection = form.objection(form.output.from_value(answer.value, "reply.json"))
+    return replace(answer, reason="invalid", objection=objection) if objection else answer
 
 
 def _gives_up(value: object) -> TypeGuard[dict[str, object]]:
