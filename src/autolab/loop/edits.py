@@ -101,7 +101,7 @@ def _faults(faults: Sequence[tuple[str, str]]) -> str:
     """The first faulty edit in one line, and how many more there are; below it where the texts might stand."""
     line = faults[0][0]
     if len(faults) > 1:
-        line += f" (and {len(faults) - 1} more edits)"
+        line += f" (and {len(faults) - 1} more)"
     hints = [hint for _, hint in faults[:FAULTY] if hint]
     return "\n".join([line, *hints])
 
@@ -127,11 +127,11 @@ def _places(edit: Edit, text: str, count: int) -> str:
 
 def _nearest(wanted: str, lines: Sequence[str]) -> int | None:
     """The index of the line that is most like a text; None if none is much like it."""
-    short = wanted.strip()[:LINE_CHARACTERS]
+    short = wanted.strip()[:LINE_CHARACTERS].casefold()
     if not short:
         return None
-    stripped = [line.strip()[:LINE_CHARACTERS] for line in lines]
-    # Wrong spaces are the usual mistake.
+    stripped = [line.strip()[:LINE_CHARACTERS].casefold() for line in lines]
+    # Wrong spaces and capitals are the usual mistakes.
     if short in stripped:
         return stripped.index(short)
     matches = difflib.get_close_matches(short, dict.fromkeys(stripped), n=1, cutoff=0.6)

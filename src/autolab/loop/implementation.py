@@ -145,6 +145,11 @@ def _objection(iteration: Iteration, output: ImplementationOutput, parent: str) 
         except RecordError as error:
             return str(error)
         return "" if substitute is not None or _settings_differ(iteration, spec) else NOTHING_CHANGED
+    return _unfit(iteration, output, parent)
+
+
+def _unfit(iteration: Iteration, output: ImplementationOutput, parent: str) -> str:
+    """Why an answer's changes are not written: one of them may not be made, or leaves a file that does not compile."""
     contents = edits.new_contents(iteration, output, parent)
     if isinstance(contents, str):
         return contents
@@ -194,7 +199,7 @@ def _commit(
 
     `left_behind` are findings on what stays in an agent's folder because no commit may hold it.
     """
-    problem = edits.apply(iteration, output, parent)
+    problem = _unfit(iteration, output, parent) or edits.apply(iteration, output, parent)
     if problem:
         return StageResult(StageOutcome.RETRY, problem)
     crash_points.point("worktree.after_edit")
