@@ -1,4 +1,4 @@
-"""Answers of any size and of any characters, through the command line: record, ledger, documents and screen stay small."""
+"""Answers of any size and any characters, through the command line: record, ledger, documents, screen stay small."""
 
 from __future__ import annotations
 

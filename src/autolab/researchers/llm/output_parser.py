@@ -6,10 +6,11 @@ read in for the model: an optional key that is null is left out, and code may st
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeGuard
 
 from pydantic import JsonValue
@@ -247,7 +248,7 @@ def judged(answer: ReadAnswer, form: AnswerForm) -> ReadAnswer:
     if answer.value is None or answer.reason or _gives_up(answer.value):
         return answer
     objection = form.objection(form.output.from_value(answer.value, "reply.json"))
-    return replace(answer, reason="invalid", objection=objection) if objection else answer
+    return dataclasses.replace(answer, reason="invalid", objection=objection) if objection else answer
 
 
 def _gives_up(value: JsonValue) -> TypeGuard[dict[str, JsonValue]]:
