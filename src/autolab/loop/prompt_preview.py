@@ -17,6 +17,7 @@ from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Transition
 from autolab.lab.schemas.outcomes import Gear, RequestKind, Stage
 from autolab.loop import (
+    agent_checks,
     batch,
     decision,
     design,
@@ -76,7 +77,10 @@ def preview(lab: Lab, config: Config, kind: RequestKind, contract: str = "llm") 
     text = decode(path.read_bytes())
     user = redaction.clean(prompts.compose(path.name, text, values))
     contract_text = decode(preflight.prompt_path(lab, (prompts.CONTRACTS[contract],)).read_bytes())
-    system = prompts.contract(contract_text, kind)
+    values_of_agents: dict[str, str] = {}
+    if contract == "command":
+        values_of_agents = agent_checks.contract_values(iteration, config.researcher.time_limit_s, None)
+    system = prompts.contract(contract_text, kind, values_of_agents)
     characters = {"contract": len(system), **prompts.sizes(text, values)}
     return PromptPreview(iteration.iteration_id, system, user, characters)
 
