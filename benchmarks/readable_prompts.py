@@ -1,15 +1,16 @@
-"""Whether a reader who sees nothing but a prompt knows what a lab has found: five finished labs, their prompts, the truth.
+"""Whether somebody who reads nothing but a prompt knows what a lab has found: five finished labs, and the truth.
 
-    venv/bin/python benchmarks/readable_prompts.py --folder prompts          # makes the labs (minutes); prompts/1.md to 5.md, truth.json
+    venv/bin/python benchmarks/readable_prompts.py --folder prompts     # makes the labs (minutes)
     venv/bin/python benchmarks/readable_prompts.py --folder prompts --score answers.json
 
-A reader gets the five texts and no more, and writes for each: the best change so far (words of its title), its gain, the
-deviation of one pair's difference, and the titles of what failed. Any reader will do: a person, or a model.
+`prompts/1.md` to `5.md` are what a model would be asked next, `truth.json` is what the ledgers say. A reader gets the
+five texts and no more, and writes for each: the best change so far (words of its title), its gain, the deviation of one
+pair's difference, and the titles of what failed. Any reader will do: a person, or a model.
 
     {"1": {"best": "...", "gain": 0.05, "noise": 0.002, "failed": ["..."]}, ...}
 
 Right is: a best change whose title shares most of its words with the recorded one, numbers within 2%, and each failed
-idea named. The truth comes from the labs' ledgers, not from the prompts.
+idea named.
 """
 
 from __future__ import annotations
