@@ -21,7 +21,7 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
+from autolab.lab.schemas.replies import OUTPUTS, AgentResult, IdeasOutput, Output
 from autolab.loop import edits, preflight
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.iteration import Document, Iteration, StageResult
@@ -65,8 +65,10 @@ class ValidReply:
     agent_folder: Path | None = None
 
 
-def output_of(reply: ValidReply | str, kind: type[Kind]) -> Kind | StageResult:
+def output_of(reply: ValidReply | StageResult | str, kind: type[Kind]) -> Kind | StageResult:
     """The output of a complete reply, or the stage's result if there is none to read."""
+    if isinstance(reply, StageResult):
+        return reply
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
     if reply.result.status == "failed":
@@ -139,7 +141,7 @@ class Requests:
         agent_folder = None
         if self._researcher_for(kind).works_in_folder:
             agent_folder = _agent_folder(lab, request)
-        return read_reply(kind, answer, name, agent_folder)
+        return read_reply(_form(iteration, kind), answer, name, agent_folder)
 
     def _researcher_for(self, kind: RequestKind) -> Researcher:
         return self.reviewer if kind is RequestKind.IMPLEMENTATION_REVIEW else self.researcher
@@ -150,6 +152,7 @@ class Requests:
         researcher = self._researcher_for(kind)
         folder = request.folder(lab.store)
         template = decode(_prompt_path(lab, kind).read_bytes())
+        form = _form(iteration, kind)
         # The prompt before the line that holds its hash: a line never names a prompt that cannot be read.
         files.write_whole(folder / "prompt.md", prompt)
         intent = Asked(
@@ -159,6 +162,7 @@ class Requests:
             who=_configuration_for(kind, config),
             prompt_sha256=files.sha256_of(prompt),
             prompt_version=prompts.version(template),
+            ideas=iteration.batch.wanted if iteration.batch and form is IdeasOutput else None,
         )
         events.append(lab.ledger, intent)
         crash_points.point("request.after_intent")
@@ -184,8 +188,9 @@ class Requests:
             prompt=prompt,
             folders=folders,
             snapshot=lambda: _snapshot(iteration),
-            contract=_contract(lab, researcher, kind),
+            contract=_contract(lab, researcher, kind, form),
             calls=calls,
+            output=form,
         )
         answer = researcher.perform(task)
         if researcher.works_in_folder:
@@ -207,8 +212,15 @@ class Requests:
         return Answer(raw, note)
 
 
-def read_reply(kind: RequestKind, answer: Answer, name: str, agent_folder: Path | None) -> ValidReply | str:
-    """An answer as a reply of its kind; or one line that says what is missing or malformed. Nothing is repaired."""
+def _form(iteration: Iteration, kind: RequestKind) -> type[Output]:
+    """The form of the answer to a request."""
+    if kind is RequestKind.HYPOTHESIS and iteration.batch is not None and iteration.batch.wanted > 1:
+        return IdeasOutput
+    return OUTPUTS[kind]
+
+
+def read_reply(form: type[Output], answer: Answer, name: str, agent_folder: Path | None) -> ValidReply | str:
+    """An answer as a reply of this form; or one line that says what is missing or malformed. Nothing is repaired."""
     if answer.raw is None:
         return f"there is no answer: {answer.note}"
     try:
@@ -217,7 +229,7 @@ def read_reply(kind: RequestKind, answer: Answer, name: str, agent_folder: Path 
             return ValidReply(result, None, agent_folder)
         if result.output is None:
             return f"{name}: output: missing, though the status is complete"
-        output = OUTPUTS[kind].from_value(result.output, f"{name}: output")
+        output = form.from_value(result.output, f"{name}: output")
     except RecordError as error:
         return str(error)
     return ValidReply(result, output, agent_folder)
@@ -270,13 +282,13 @@ def _program(iteration: Iteration) -> str:
     return many_lines(text)
 
 
-def _contract(lab: Lab, researcher: Researcher, kind: RequestKind) -> str:
+def _contract(lab: Lab, researcher: Researcher, kind: RequestKind, form: type[Output]) -> str:
     """How a researcher that reads its prompt is to answer; empty for the others."""
     name = prompts.CONTRACTS.get(researcher.contract or "")
     if name is None:
         return ""
     path = preflight.prompt_path(lab, (name,))
-    return prompts.contract(decode(path.read_bytes()), kind)
+    return prompts.contract(decode(path.read_bytes()), kind, form)
 
 
 def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:

@@ -10,6 +10,7 @@ from typing import Protocol
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import RequestKind
+from autolab.lab.schemas.replies import OUTPUTS, Output
 
 ReadFile = Callable[[str], str | None]
 """Reads a file of one commit by its path; None if the file or the commit is missing."""
@@ -64,6 +65,7 @@ class Batch:
 
     `number` counts the lab's batches from 1, `place` the ideas of this batch from 1 to `size`. `earlier` are the ideas
     that it has already. With `concludes` one idea is wanted: the best point of the whole search, to be claimed.
+    `wanted` are the ideas that one answer is to hold: this one and the next.
     """
 
     number: int
@@ -71,6 +73,7 @@ class Batch:
     place: int
     earlier: tuple[Hypothesis, ...]
     concludes: bool
+    wanted: int = 1
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,8 @@ class Task:
     `key` identifies the request, so that a program under way is adopted and not started again. `number` counts the
     requests of this kind in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is
     collected when it is called. `contract` says how to answer, for a researcher that reads its prompt. `calls` pays for
-    and records the calls of a researcher that makes any.
+    and records the calls of a researcher that makes any. `output` is the form of the answer where it is not that of the
+    kind.
     """
 
     key: str
@@ -183,6 +187,12 @@ class Task:
     snapshot: Callable[[], LabSnapshot]
     contract: str = ""
     calls: Calls | None = None
+    output: type[Output] | None = None
+
+    @property
+    def form(self) -> type[Output]:
+        """The form of the answer."""
+        return self.output or OUTPUTS[self.kind]
 
 
 @dataclass(frozen=True)

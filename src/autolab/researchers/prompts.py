@@ -22,7 +22,7 @@ from autolab.errors import RecordError
 from autolab.lab.schemas.experiment import Finding
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
-from autolab.lab.schemas.replies import OUTPUTS, HypothesisOutput
+from autolab.lab.schemas.replies import OUTPUTS, HypothesisOutput, IdeasOutput, Output
 from autolab.text import decode, one_line
 from autolab.verifiers.findings import blocking_finding
 
@@ -60,7 +60,7 @@ REQUIRED: dict[RequestKind, frozenset[str]] = {
 
 _EVERYWHERE = frozenset({"iteration_id", "goal", "metric", "state_json", "trouble", "program"})
 _OPTIONAL: dict[RequestKind, frozenset[str]] = {
-    RequestKind.HYPOTHESIS: frozenset({"method"}),
+    RequestKind.HYPOTHESIS: frozenset({"method", "wanted"}),
     RequestKind.DESIGN: frozenset({"config", "history", "method"}),
     RequestKind.IMPLEMENTATION: frozenset({"hypothesis_md"}),
     RequestKind.IMPLEMENTATION_REVIEW: frozenset({"hypothesis_md", "verifier_outputs", "dry_run_output"}),
@@ -77,7 +77,7 @@ PARTS = ("ROLE", "INPUTS", "TASK", "DONE WHEN")
 
 _CONTRACT_NAMES = frozenset({"stage", "schema"})
 _KINDS = {name: kind for kind, names in FILES.items() for name in names}
-_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing"})
+_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing", "wanted"})
 _INLINE_LENGTH = 200
 _FIRST = re.compile(r"\A<!-- autolab prompt (\S+) version (\d{1,9}) -->\n")
 _HEADINGS = re.compile(rf"(?m)^# ({'|'.join(PARTS)})$")
@@ -158,14 +158,21 @@ def render(text: str, values: Mapping[str, str]) -> str:
     return _fill("prompt", text, {name: Quotation(name, value) for name, value in values.items()})
 
 
-def contract(text: str, kind: RequestKind) -> str:
-    """A contract for one stage: its `stage` and `schema` are filled. RecordError: it has another placeholder."""
-    return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
+def contract(text: str, kind: RequestKind, form: type[Output] | None = None) -> str:
+    """A contract for one stage: its `stage` and `schema` are filled. RecordError: it has another placeholder.
+
+    `form`: the form of the answer where it is not that of the kind.
+    """
+    return _fill("contract", text, {"stage": str(kind), "schema": schema(form or OUTPUTS[kind])})
 
 
 def schema(kind: type[Record]) -> str:
     """The JSON schema of a record on one line, without titles, descriptions and what only the built-in one uses."""
-    document = _without_words(kind.model_json_schema())
+    return json.dumps(_schema(kind), ensure_ascii=False, separators=(",", ":"))
+
+
+def _schema(kind: type[Record]) -> dict[str, Any]:
+    document: dict[str, Any] = _without_words(kind.model_json_schema())
     properties = document["properties"]
     # A model would fill them in if it saw them.
     for name in _NOT_IN_SCHEMAS:
@@ -173,7 +180,9 @@ def schema(kind: type[Record]) -> str:
     # Here it is the network itself; a design's `model` is more than that.
     if kind is HypothesisOutput:
         properties["model_config"] = properties.pop("model")
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if issubclass(kind, IdeasOutput):
+        properties["ideas"]["items"] = _schema(kind.ENTRY)
+    return document
 
 
 def _without_words(value: Any) -> Any:

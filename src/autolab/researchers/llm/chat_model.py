@@ -68,7 +68,7 @@ class LLMResearcher(ResearcherDefaults):
 
     def perform(self, task: Task) -> Answer:
         assert task.calls is not None
-        conversation = Conversation(self._config, self._fallback, task.calls, task.kind)
+        conversation = Conversation(self._config, self._fallback, task.calls, task.kind, form=task.form)
         conversation.messages = [Message("system", task.contract), Message("user", task.prompt)]
         model = self._stages.get(task.kind, self._model)
         reply, problem = conversation.ask(model)

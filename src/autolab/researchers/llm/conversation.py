@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import RequestKind
+from autolab.lab.schemas.replies import Output
 from autolab.researchers.base import Calls
 from autolab.researchers.llm.output_parser import fits
 from autolab.researchers.llm.services import Model
@@ -30,6 +31,8 @@ class Conversation:
     calls: Calls
     kind: RequestKind
     messages: list[Message] = field(default_factory=list)
+    form: type[Output] | None = None
+    """The form of the answer where it is not that of the kind."""
 
     def send_back(self, reply: ModelReply, problem: str) -> None:
         """Add a reply that does not fit, and what is wrong with it."""
@@ -53,7 +56,7 @@ class Conversation:
             reply = call(model, self.messages, self.calls, self.config)
             reason = problem = ""
             if reply.reason == "ok":
-                reason, problem = fits(reply.text, self.kind)
+                reason, problem = fits(reply.text, self.kind, self.form)
             # Before any wait: what was paid must be on record if the engine dies meanwhile.
             self.calls.book(reply.booked(reason, problem))
             # Rate limits have a count of their own: a wait for one is no failure of the service.

@@ -9,7 +9,7 @@ from typing import TypeGuard
 from autolab.errors import RecordError
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
-from autolab.lab.schemas.replies import OUTPUTS, AgentResult
+from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
 from autolab.researchers.llm.wire import line_for_user
 
 _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
@@ -23,15 +23,18 @@ def without_fence(text: str) -> str:
     return fenced[1] if fenced else text
 
 
-def fits(text: str, kind: RequestKind) -> tuple[str, str]:
-    """The kind of what is wrong with a reply and a line about it; both empty if it is the stage's output."""
+def fits(text: str, kind: RequestKind, form: type[Output] | None = None) -> tuple[str, str]:
+    """The kind of what is wrong with a reply and a line about it; both empty if it is the stage's output.
+
+    `form`: the form of the answer where it is not that of the kind.
+    """
     try:
         value = parse_json(without_fence(text), "reply.json")
     except RecordError as error:
         return "not_json", line_for_user(str(error))
     try:
         if not _gives_up(value):
-            OUTPUTS[kind].from_value(value, "reply.json")
+            (form or OUTPUTS[kind]).from_value(value, "reply.json")
         # Who wrote the code is the engine's to say.
         if isinstance(value, dict) and "via" in value:
             raise RecordError("reply.json: via: unknown key")
