@@ -130,8 +130,8 @@ def test_a_prompt_tells_how_many_ideas_are_wanted_and_what_the_unclaimed_base_ho
     kept, server = story
     first, second = prompts(server, "hypothesis")
     for prompt in (first, second):
-        assert "how many are wanted: 2, in one answer: `ideas` is a list with one object for each." in prompt
-        assert "These ideas are numbers 1 to 2 of a batch of 2." in prompt
+        assert "how many ideas are wanted: 2, in one answer: `ideas` is a list with one object for each." in prompt
+        assert "Give the ideas 1 to 2 in one answer, as the list `ideas`: they are of a batch of 2." in prompt
         assert "Already in the batch" not in prompt
         schema = next(line for line in prompt.splitlines() if line.startswith('{"') and "additionalProperties" in line)
         of_an_idea = json.loads(schema)["properties"]["ideas"]["items"]
@@ -180,8 +180,8 @@ def test_bad_ideas_of_a_batch_do_not_spoil_the_others(tmp_path: Path) -> None:
         "flat": ("dropped", "screened"),
     }
     first, second = prompts(server, "hypothesis")
-    assert "numbers 1 to 4 of a batch of 4" in first and "Steeper!" not in first
-    assert "numbers 3 to 4 of a batch of 4" in second and "how many are wanted: 2, in one answer" in second
+    assert "Give the ideas 1 to 4 in" in first and "Steeper!" not in first
+    assert "Give the ideas 3 to 4 in" in second and "how many ideas are wanted: 2, in one answer" in second
     assert "give another:\n- steeper\n- broken\n" in second
     assert "hypothesis: 2 of 4 ideas can be tested; idea 2 (Steeper!): the batch has this idea already" in second
     assert "idea 3: thoughts: unknown key" in second
@@ -217,7 +217,9 @@ def test_a_batch_that_stays_short_goes_on_with_the_ideas_that_it_has(tmp_path: P
     kit = explorer(tmp_path, arms=3)
     script = [
         proposed("steeper", "steeper", "Steeper"),
-        proposed("STEEPER", idea("other", direction="maximize", metric="speed"), idea("alien", metric="speed")),
+        proposed(
+            "STEEPER", idea("speedy", direction="maximize", metric="speed"), idea("alien", metric="speed"), "other"
+        ),
         *(written("steeper", 3.0), written("other", 1.0), PASSES),
     ]
     with StandIn(script) as server:
@@ -226,7 +228,8 @@ def test_a_batch_that_stays_short_goes_on_with_the_ideas_that_it_has(tmp_path: P
     assert kinds(server).count("hypothesis") == 2, "each batch asks once more, and not for ever"
     said = "  the batch goes on with 2 ideas: hypothesis: 1 of 2 ideas can be tested; idea 1 (STEEPER): the batch has"
     assert said in ended.out
-    assert "idea 3 (alien): direction: missing for speed, which is not the lab's metric" in ended.out
+    assert "idea 2 (speedy): metric: speed (maximize), but a batch is measured by val_loss (minimize)" in ended.out
+    assert "idea 3 (alien): direction: missing for speed, which is" in ended.out
     assert set(fates(kit)) >= {"steeper", "other"} and "alien" not in fates(kit)
     replayed(kit, "batch1")
 
@@ -239,8 +242,8 @@ def test_a_model_that_gives_one_idea_at_a_time_fills_the_batch_too(tmp_path: Pat
         ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
     assert ended.code == 0, ended.out + ended.err
     first, second, third = prompts(server, "hypothesis")
-    assert "how many are wanted: 3, in" in first and "how many are wanted: 2, in" in second
-    assert "how many are wanted: one\n" in third and '"ideas"' not in third
+    assert "how many ideas are wanted: 3, in" in first and "how many ideas are wanted: 2, in" in second
+    assert "how many ideas are wanted: one\n" in third and '"ideas"' not in third
     assert set(fates(kit)) >= {"steeper", "flat", "flatter"}
     replayed(kit, "batch1")
 
@@ -253,7 +256,7 @@ def test_ideas_that_come_first_are_not_asked_for(tmp_path: Path) -> None:
         ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "2")
     assert ended.code == 0, ended.out + ended.err
     _, second = prompts(server, "hypothesis")
-    assert "numbers 2 to 3 of a batch of 3" in second and "give another:\n- steep\n" in second
+    assert "Give the ideas 2 to 3 in" in second and "give another:\n- steep\n" in second
     assert [path.parent.name for path in sorted(kit.iterations()[1].glob("arms/*/hypothesis.md"))] == [
         *("h4-steep", "h5-steepest", "h6-flatter")
     ]
@@ -348,7 +351,7 @@ prompt = Path(sys.argv[1]).read_text()
 stage = re.findall(r"(?m)^stage: (\\w+)$", prompt)[-1]
 output = {"findings": []}
 if stage == "hypothesis":
-    first, last = re.search(r"numbers (\\d) to (\\d) of a batch of 2", prompt).groups()
+    first, last = re.search(r"Give the ideas (\\d) to (\\d) in", prompt).groups()
     fields = {"mechanism": "m", "success": "s", "risk_bounds": ["none"]}
     output = {"ideas": [{"title": f"slope {place}", **fields} for place in range(int(first), int(last) + 1)]}
 if stage == "implementation":

@@ -91,6 +91,10 @@ def judged(iteration: Iteration, output: HypothesisOutput, researcher: Researche
     if output.metric not in (None, metric.primary) and output.direction is None:
         return f"direction: missing for {output.metric}, which is not the lab's metric"
     claim = _claim(iteration.campaign.hypothesis_id or "", output, metric)
+    # The ideas of a batch share one run, with one metric.
+    if iteration.batch is not None and (claim.metric, claim.direction) != (metric.primary, metric.direction):
+        measure = f"{metric.primary} ({metric.direction})"
+        return f"metric: {claim.metric} ({claim.direction}), but a batch is measured by {measure}"
     problem = _repeated(iteration, claim, history)
     # A researcher that chooses families itself leaves out the waiting ones.
     if not problem and not researcher.chooses_families:
@@ -129,7 +133,8 @@ def _batch_text(iteration: Iteration, batch: Batch) -> str:
     exploration = iteration.campaign.exploration
     place = f"This idea is number {batch.place}"
     if batch.wanted > 1:
-        place = f"These ideas are numbers {batch.place} to {batch.place + batch.wanted - 1}"
+        last = batch.place + batch.wanted - 1
+        place = f"Give the ideas {batch.place} to {last} in one answer, as the list `ideas`: they are"
     text = (
         f"{place} of a batch of {batch.size}. All are screened: measured once, on the same base. The best may be"
         " built upon (provisional) in the next batch; the others are dropped. A screen proves nothing; a later claim"
