@@ -21,8 +21,10 @@ from model_kit import model_lab
 from standin import Call, Fault, ReceivedRequest, ScriptedReply, StandIn, Usage
 
 from autolab.cli import command_line
-from autolab.lab.schemas.outcomes import Stage
+from autolab.lab.schemas.replies import HypothesisOutput
 from autolab.researchers.llm import conversation, output_parser
+from autolab.researchers.llm.answer_form import AnswerForm
+from autolab.researchers.llm.wire import ModelReply
 
 KEY = "standin-5f2c9a71d3e84b60aa17"
 GOOD: dict[str, dict[str, Any]] = {
@@ -689,4 +691,5 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_fits_is_taken(name: str) -> None:
-    assert output_parser.fits(TAKEN[name], Stage.HYPOTHESIS) == ("", "")
+    form = AnswerForm("hypothesis", HypothesisOutput)
+    assert output_parser.read_answer(ModelReply(TAKEN[name], "ok"), form).problem == ""

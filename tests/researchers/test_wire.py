@@ -26,6 +26,7 @@ from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
 from autolab.researchers.base import Booked, Received, Sent, Task, TaskFolders
 from autolab.researchers.llm import chat_model, conversation, output_parser, wire
+from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.services import Model, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply, call, post
 
@@ -388,9 +389,9 @@ def test_a_reply_fits_where_its_stage_takes_it_and_nowhere_else(
 ) -> None:
     at = data.draw(st.sampled_from(places(OUTPUT[stage])))
     text = json.dumps(mutated(OUTPUT[stage], at, new, drop))
-    reason, told = output_parser.fits(text, stage)
-    assert (reason == "") == accepts(stage, text)
-    assert reason in ("", "invalid", "not_json") and told.isprintable()
+    got = output_parser.read_answer(ModelReply(text, "ok"), AnswerForm(stage, OUTPUTS[stage]))
+    assert (got.reason == "") == accepts(stage, text)
+    assert got.reason in ("", "invalid", "not_json") and got.problem.isprintable()
 
 
 def perform(text: str, tmp_path: Path) -> tuple[chat_model.Answer, Recorded]:

@@ -10,7 +10,7 @@ from typing import Protocol
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.replies import OUTPUTS, Output
+from autolab.lab.schemas.record import Record
 
 ReadFile = Callable[[str], str | None]
 """Reads a file of one commit by its path; None if the file or the commit is missing."""
@@ -173,8 +173,7 @@ class Task:
     `key` identifies the request, so that a program under way is adopted and not started again. `number` counts the
     requests of this kind in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is
     collected when it is called. `contract` says how to answer, for a researcher that reads its prompt. `calls` pays for
-    and records the calls of a researcher that makes any. `output` is the form of the answer where it is not that of the
-    kind.
+    and records the calls of a researcher that makes any. `output` is the form of the answer; None: that of its kind.
     """
 
     key: str
@@ -187,12 +186,7 @@ class Task:
     snapshot: Callable[[], LabSnapshot]
     contract: str = ""
     calls: Calls | None = None
-    output: type[Output] | None = None
-
-    @property
-    def form(self) -> type[Output]:
-        """The form of the answer."""
-        return self.output or OUTPUTS[self.kind]
+    output: type[Record] | None = None
 
 
 @dataclass(frozen=True)

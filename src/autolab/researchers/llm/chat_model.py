@@ -12,10 +12,10 @@ from __future__ import annotations
 from autolab.errors import ResearcherError
 from autolab.lab.extras import install_command
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.record import parse_json
 from autolab.researchers.base import Answer, ResearcherDefaults, Task
+from autolab.researchers.llm.answer_form import form_of
 from autolab.researchers.llm.conversation import Conversation
-from autolab.researchers.llm.output_parser import agent_result, without_fence
+from autolab.researchers.llm.output_parser import ReadAnswer, agent_result
 from autolab.researchers.llm.services import Model, installed, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply
 
@@ -68,24 +68,24 @@ class LLMResearcher(ResearcherDefaults):
 
     def perform(self, task: Task) -> Answer:
         assert task.calls is not None
-        conversation = Conversation(self._config, self._fallback, task.calls, task.kind, form=task.form)
+        conversation = Conversation(self._config, self._fallback, task.calls, form_of(task))
         conversation.messages = [Message("system", task.contract), Message("user", task.prompt)]
         model = self._stages.get(task.kind, self._model)
-        reply, problem = conversation.ask(model)
-        if reply.reason in CONTENT or problem:
-            conversation.send_back(reply, problem or reply.detail)
+        reply, answer = conversation.ask(model)
+        if reply.reason in CONTENT or answer.problem:
+            conversation.send_back(reply, answer.problem or reply.detail)
             # The same model would refuse again; another may not.
             if reply.reason == "refused" and self._fallback:
                 model = self._fallback
-            reply, problem = conversation.ask(model)
-        return _answer(reply, problem)
+            reply, answer = conversation.ask(model)
+        return _answer(reply, answer)
 
 
-def _answer(reply: ModelReply, problem: str) -> Answer:
-    if problem:
-        return Answer(None, f"the reply does not fit: {problem}")
+def _answer(reply: ModelReply, answer: ReadAnswer) -> Answer:
+    if answer.problem:
+        return Answer(None, f"the reply does not fit: {answer.problem}")
     if reply.reason == "ok":
-        return Answer(agent_result(parse_json(without_fence(reply.text), "reply.json")))
+        return Answer(agent_result(answer.value))
     failure = f"{reply.reason}: {reply.detail}"
     # No answer counts as a failed attempt, which is tried again; an answer `failed` waits for the user at once.
     if reply.reason in AGAIN or reply.reason in CONTENT or reply.reason == "too_large":

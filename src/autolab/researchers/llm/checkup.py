@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.record import parse_json
+from autolab.lab.schemas.replies import DecisionOutput
 from autolab.researchers.base import Booked, Received, Sent
+from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.chat_model import WAYS, LLMResearcher
-from autolab.researchers.llm.output_parser import fits, without_fence
+from autolab.researchers.llm.output_parser import read_answer
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import Message, call
 
@@ -85,15 +85,14 @@ def _decide(model: Model, config: ResearcherConfig, contract: str) -> Iterator[M
     cost = "price unknown" if reply.dollars is None else f"${reply.dollars:.4f}"
     tokens = f"{reply.input_tokens}+{reply.output_tokens} tokens"
     yield ModelCheck(True, f"{model.name}: takes the key, knows the model; {tokens}, {cost}")
-    problem = reply.detail
-    if reply.reason == "ok":
-        _, problem = fits(reply.text, RequestKind.DECIDE_REPEAT)
+    answer = read_answer(reply, AnswerForm("decide_repeat", DecisionOutput))
+    problem = answer.problem or reply.detail
     if problem:
         way = "a larger model, or settings that ask for JSON, may help"
         yield ModelCheck(False, f"{model.name}: structured output: {problem}; {way}")
         return
     yield ModelCheck(True, f"{model.name}: structured output: fits its form")
-    value = parse_json(without_fence(reply.text), "reply.json")
+    value = answer.value
     assert isinstance(value, dict)
     decision = value.get("decision", value.get("action", value.get("summary")))
     # The question has one wrong answer: its target is not met.

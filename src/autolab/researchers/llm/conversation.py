@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.replies import Output
 from autolab.researchers.base import Calls
-from autolab.researchers.llm.output_parser import fits
+from autolab.researchers.llm.answer_form import AnswerForm
+from autolab.researchers.llm.output_parser import ReadAnswer, read_answer
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import AGAIN, Message, ModelReply, call
 from autolab.text import whole
@@ -29,10 +28,8 @@ class Conversation:
     config: ResearcherConfig
     fallback: Model | None
     calls: Calls
-    kind: RequestKind
+    form: AnswerForm
     messages: list[Message] = field(default_factory=list)
-    form: type[Output] | None = None
-    """The form of the answer where it is not that of the kind."""
 
     def send_back(self, reply: ModelReply, problem: str) -> None:
         """Add a reply that does not fit, and what is wrong with it."""
@@ -42,23 +39,21 @@ class Conversation:
         text = f"{problem}. Answer again in the form that was described: one JSON object, nothing around it."
         self.messages.append(Message("user", text))
 
-    def ask(self, model: Model) -> tuple[ModelReply, str]:
-        """The model's reply, or the fall-back's if the model is out of reach; and what does not fit in its text."""
-        reply, problem = self._try(model)
+    def ask(self, model: Model) -> tuple[ModelReply, ReadAnswer]:
+        """The model's reply, or the fall-back's if the model is out of reach; and what it holds."""
+        reply, answer = self._try(model)
         if reply.failed and self.fallback and self.fallback != model:
             self.calls.wait(0.0, f"{reply.detail}; asking {self.fallback.name}")
             return self._try(self.fallback)
-        return reply, problem
+        return reply, answer
 
-    def _try(self, model: Model) -> tuple[ModelReply, str]:
+    def _try(self, model: Model) -> tuple[ModelReply, ReadAnswer]:
         retries = rate_waits = 0
         while True:
             reply = call(model, self.messages, self.calls, self.config)
-            reason = problem = ""
-            if reply.reason == "ok":
-                reason, problem = fits(reply.text, self.kind, self.form)
+            answer = read_answer(reply, self.form)
             # Before any wait: what was paid must be on record if the engine dies meanwhile.
-            self.calls.book(reply.booked(reason, problem))
+            self.calls.book(reply.booked(answer.reason, answer.problem))
             # Rate limits have a count of their own: a wait for one is no failure of the service.
             if reply.reason == "rate_limited" and rate_waits < RATE_WAITS:
                 rate_waits += 1
@@ -67,10 +62,10 @@ class Conversation:
                 retries += 1
                 pause_s = reply.wait_s or _pause_s(retries)
             else:
-                return reply, problem
+                return reply, answer
             # The caller then asks the fall-back, or the user.
             if pause_s > LONGEST_WAIT_S:
-                return reply, problem
+                return reply, answer
             self.calls.wait(pause_s, f"{reply.reason}: {reply.detail}")
 
 

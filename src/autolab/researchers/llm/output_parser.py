@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TypeGuard
 
+from pydantic import JsonValue
+
 from autolab.errors import RecordError
-from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
-from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
-from autolab.researchers.llm.wire import line_for_user
+from autolab.lab.schemas.replies import AgentResult
+from autolab.researchers.llm.answer_form import AnswerForm
+from autolab.researchers.llm.wire import ModelReply, line_for_user
 
 _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
 
@@ -23,25 +26,36 @@ def without_fence(text: str) -> str:
     return fenced[1] if fenced else text
 
 
-def fits(text: str, kind: RequestKind, form: type[Output] | None = None) -> tuple[str, str]:
-    """The kind of what is wrong with a reply and a line about it; both empty if it is the stage's output.
+@dataclass(frozen=True)
+class ReadAnswer:
+    """What a reply holds: the `value` of the form, or the kind of what is wrong with it and a line about that.
 
-    `form`: the form of the answer where it is not that of the kind.
+    All three are empty for a reply without a text, whose own reason says why.
     """
+
+    value: JsonValue = None
+    reason: str = ""
+    problem: str = ""
+
+
+def read_answer(reply: ModelReply, form: AnswerForm) -> ReadAnswer:
+    """Read the answer that a reply holds."""
+    if reply.reason != "ok":
+        return ReadAnswer()
     try:
-        value = parse_json(without_fence(text), "reply.json")
+        value = parse_json(without_fence(reply.text), "reply.json")
     except RecordError as error:
-        return "not_json", line_for_user(str(error))
+        return ReadAnswer(reason="not_json", problem=line_for_user(str(error)))
     try:
         if not _gives_up(value):
-            (form or OUTPUTS[kind]).from_value(value, "reply.json")
+            form.output.from_value(value, "reply.json")
         # Who wrote the code is the engine's to say.
         if isinstance(value, dict) and "via" in value:
             raise RecordError("reply.json: via: unknown key")
         AgentResult.from_text(agent_result(value), "reply.json")
     except RecordError as error:
-        return "invalid", line_for_user(str(error))
-    return "", ""
+        return ReadAnswer(reason="invalid", problem=line_for_user(str(error)))
+    return ReadAnswer(value)
 
 
 def _gives_up(value: object) -> TypeGuard[dict[str, object]]:
