@@ -411,3 +411,35 @@ def test_killed_after_an_idea_was_dropped_the_next_one_keeps_its_own_answer(tmp_
     assert fates(kit)["broken"] == ("dropped", "failed")
     assert fates(kit)["steeper"] == ("provisional", "screened")
     replayed(kit, "1")
+
+
+@pytest.mark.slow
+def test_killed_at_every_point_of_the_asking_the_batch_has_the_same_ideas_and_nothing_is_asked_twice(
+    tmp_path: Path,
+) -> None:
+    """Each try dies one point later than the one before it, so that half of the ideas may be there already."""
+    kit, log = explorer(tmp_path, arms=4), tmp_path / "points.txt"
+    assert kit.autolab("calibrate").code == 0
+    script = [proposed("steeper", "Steeper!", "flat", idea("bad", colour="red")), proposed("flatter", "level")]
+    written_so_far: set[int] = set()
+    with StandIn(
+        [*script, *(written(title, 2.0) for title in ("steeper", "flat", "flatter", "level")), PASSES]
+    ) as server:
+        configure(kit, researcher={"name": "llm", "model": "openai:scripted", "base_url": server.url})
+        for fault in ("artifact.after_write", *map(str, range(1, 200))):
+            ended = kit.autolab("run", AUTOLAB_FAULT=fault, AUTOLAB_FAULT_LOG=str(log))
+            assert ended.code in (0, -9), ended.out + ended.err
+            written_so_far.add(len(list(kit.root.glob("experiments/*/arms/*/hypothesis.md"))))
+            if ended.code == 0:
+                break
+        assert kinds(server) == ["hypothesis"] * 2
+        assert [path.parent.name for path in sorted(kit.iterations()[0].glob("arms/*/hypothesis.md"))] == [
+            *("h1-steeper", "h2-flat", "h3-flatter", "h4-level")
+        ]
+        assert {1, 2, 4} <= written_so_far
+        assert {"request.after_intent", "call.after_reply", "artifact.after_write"} <= set(log.read_text().split())
+        assert len(kit.events("answered")) == 2 and campaign(kit)["hypotheses"] == 4
+        ended = kit.autolab("loop", "--max-iterations", "1")
+    assert ended.code == 0, ended.out + ended.err
+    assert kit.autolab("verify").code == 0
+    replayed(kit, "batch1")
