@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from autolab.errors import RecordError
 from autolab.lab.git import Git
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.replies import ImplementationOutput
@@ -37,6 +38,9 @@ def candidate(tmp_path: Path) -> Any:
 
 
 def apply(candidate: Any, **output: Any) -> str:
-    return edits.apply(
-        candidate, ImplementationOutput.from_value({"plan": "p", **output}, "output"), candidate.base_commit
-    )
+    """Why an answer was not written, be it for its form or for what it changes; empty if it was."""
+    try:
+        implementation = ImplementationOutput.from_value({"plan": "p", **output}, "output")
+    except RecordError as error:
+        return str(error)
+    return edits.apply(candidate, implementation, candidate.base_commit)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -118,6 +119,17 @@ def last_line(text: str | bytes, limit: int = LINE) -> str:
     return one_line(lines.rpartition("\n")[2], limit)
 
 
+def both_ends(text: str, limit: int) -> str:
+    """A text of many lines, at most about `limit` characters: a longer one loses its middle, and says how much."""
+    left_out = len(text) - limit
+    if left_out <= 0:
+        return text
+    # Both ends say most: the first line what failed, the last lines why.
+    head = limit // 2
+    tail = limit - head
+    return f"{text[:head]}\n[... {left_out:,} characters left out ...]\n{text[-tail:]}"
+
+
 def short_name(text: str, limit: int = NAME) -> str:
     """A name as `one_line`; a longer one ends in eight digits of its hash: different names stay different."""
     name = one_line(text, limit=1 << 30)
@@ -157,3 +169,10 @@ def _escaped(code: int) -> str:
     if code < 0x10000:
         return f"\\u{code:04x}"
     return f"\\U{code:08x}"
+
+
+def clock_time(moment: datetime, now: datetime) -> str:
+    """A moment for a user who reads it `now`: `03:12`, or with its date if it is 20 hours away or more."""
+    if abs(moment - now) < timedelta(hours=20):
+        return f"{moment:%H:%M}"
+    return f"{moment:%Y-%m-%d %H:%M}"

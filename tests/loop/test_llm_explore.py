@@ -226,7 +226,9 @@ def test_a_batch_that_stays_short_goes_on_with_the_ideas_that_it_has(tmp_path: P
         ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
     assert ended.code == 0, ended.out + ended.err
     assert kinds(server).count("hypothesis") == 2, "each batch asks once more, and not for ever"
-    said = "  the batch goes on with 2 ideas: hypothesis: 1 of 2 ideas can be tested; idea 1 (STEEPER): the batch has"
+    said = (
+        "  the batch goes on with 2 of 3 ideas: hypothesis: 1 of 2 ideas can be tested; idea 1 (STEEPER): the batch has"
+    )
     assert said in ended.out
     assert "idea 2 (speedy): metric: speed (maximize), but a batch is measured by val_loss (minimize)" in ended.out
     assert "idea 3 (alien): direction: missing for speed, which is" in ended.out

@@ -18,13 +18,14 @@ from autolab.cli.board import VERDICTS, Board
 from autolab.cli.comparison_board import ComparisonBoard
 from autolab.cli.comparison_view import ComparisonState
 from autolab.cli.picture import Picture, log_row
-from autolab.cli.view import in_foreground
+from autolab.cli.view import SHOWN, in_foreground
 from autolab.compare.paired_runs import ComparisonPhase
 from autolab.lab.redaction import clean
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Budget
 from autolab.lab.schemas.experiment import Trial
 from autolab.lab.schemas.outcomes import TrialOutcome
+from autolab.text import both_ends
 from autolab.trials.progress import JudgedIteration, Progress, outcome
 
 SHOW_CURSOR, HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
@@ -58,7 +59,7 @@ class LivePicture(live.Live):
         self._cleanup.close()
 
     def __call__(self, line: str) -> None:
-        line = clean(line)
+        line = both_ends(clean(line), SHOWN)
         self._picture.note(line)
         with self._lock:
             self._fit()

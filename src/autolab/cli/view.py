@@ -15,11 +15,13 @@ from autolab.lab.redaction import clean
 from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.experiment import Trial
 from autolab.lab.schemas.outcomes import Stage
-from autolab.text import many_lines
+from autolab.text import both_ends, many_lines
 from autolab.trials.progress import JudgedIteration, Progress, spell
 
 NAMED = 3
 """Trials that a message names at most."""
+SHOWN = 4_000
+"""Characters of one message. `autolab review` shows more of why a stage failed."""
 
 
 class Plain:
@@ -38,7 +40,7 @@ class Plain:
         pass
 
     def __call__(self, line: str) -> None:
-        self._say(many_lines(clean(line)))
+        self._say(both_ends(many_lines(clean(line)), SHOWN))
 
     def stage(self, state: State, campaign: Campaign, title: str) -> None:
         self._stage, self._progress = state.stage, None

@@ -12,7 +12,7 @@ from autolab.lab.schemas.campaign import CarriedIdea, Exploration
 from autolab.lab.schemas.experiment import Hypothesis
 from autolab.lab.schemas.replies import HypothesisOutput, shortened
 from autolab.loop import batch, hypothesis
-from autolab.loop.batch import TRIES
+from autolab.loop.batch import DETAIL, TRIES
 from autolab.loop.hypothesis import ProposedIdea
 from autolab.loop.iteration import Iteration, StageResult, slug_of
 from autolab.loop.request import Requests
@@ -36,9 +36,13 @@ def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult
     request_ideas = _ask_together if requests.researcher.contract is not None else _ask_one_by_one
     refusal = request_ideas(proposed, requests) if proposed.missing else None
     claims = proposed.claims
-    # Only a batch without any idea is worth another attempt of the whole stage.
-    if not claims and refusal is not None and refusal.outcome is StageOutcome.RETRY:
-        return refusal
+    if not claims and refusal is not None:
+        # Only a batch without any idea is worth another attempt of the whole stage, or a user's time.
+        if refusal.outcome is StageOutcome.RETRY or refusal.needs_user:
+            return refusal
+    if refusal is not None and claims:
+        # Also where a user has to fix something: what the ideas' code needs of the user is asked next.
+        view(f"  the batch goes on with {len(claims)} of {exploration.size} ideas: {one_line(refusal.reason, DETAIL)}")
     # What the budget does not pay for now, it does not pay for in the next batch either.
     spent_budget = refusal.reason if refusal and refusal.outcome is StageOutcome.SET_ASIDE else ""
     left = exploration.model_copy(update={"first": exploration.first[len(carried) :], "exhausted": spent_budget})
@@ -148,12 +152,7 @@ def _ask_together(proposed: _ProposedBatch, requests: Requests) -> StageResult |
             break
         # A model that gives one idea at a time, and a good one, is asked for the next.
         failures += bool(problems)
-    if not proposed.missing or refusal is None:
-        return None
-    if proposed.claims:
-        detail = one_line(refusal.reason, batch.DETAIL)
-        proposed.view(f"  the batch goes on with {len(proposed.claims)} ideas: {detail}")
-    return refusal
+    return refusal if proposed.missing else None
 
 
 def _carried(idea: Iteration, source: CarriedIdea) -> ProposedIdea:

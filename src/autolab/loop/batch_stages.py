@@ -13,6 +13,7 @@ from collections.abc import Callable
 from autolab import files
 from autolab.ideas import lessons
 from autolab.lab import crash_points
+from autolab.lab.schemas.events import Checked, Reviewed
 from autolab.lab.schemas.outcomes import Decision, DropReason, RunKind
 from autolab.loop import batch, exploring, implementation, launch, review
 from autolab.loop.batch import TRIES
@@ -56,7 +57,11 @@ def implement(iteration: Iteration, requests: Requests, view: View) -> StageResu
         return implementation.run(idea, requests, view)
 
     for idea in batch.under_way(iteration):
+        if _is_written(idea):
+            continue
         result = _tried(idea, write)
+        if result.needs_user:
+            return result
         if result.outcome is not StageOutcome.COMPLETE:
             _drop(idea, DropReason.FAILED, result.reason, view)
         elif iteration.lab.git.tree(idea.candidate() or "") == iteration.lab.git.tree(iteration.base_commit):
@@ -71,10 +76,28 @@ def examine(iteration: Iteration, requests: Requests, view: View) -> StageResult
         return review.run(idea, requests, view)
 
     for idea in batch.under_way(iteration):
+        if _is_passed(idea):
+            continue
         result = _tried(idea, judge)
+        if result.needs_user:
+            return result
         if result.outcome is not StageOutcome.COMPLETE:
             _drop(idea, DropReason.REVIEW, result.reason, view)
     return StageResult(StageOutcome.COMPLETE)
+
+
+def _is_written(idea: Iteration) -> bool:
+    """Whether its code passed its checks before a user was asked for something, so that nobody writes it again."""
+    commit = idea.candidate(before=idea.acted)
+    verdicts = idea.recorded(Checked, before=idea.acted)
+    statuses = [list(verdict.checks.values()) for verdict in verdicts if verdict.commit == commit]
+    return bool(statuses) and "fail" not in statuses[-1]
+
+
+def _is_passed(idea: Iteration) -> bool:
+    """Whether it passed its review before a user was asked for something."""
+    commit = idea.candidate()
+    return any(one.commit == commit and one.status == "pass" for one in idea.recorded(Reviewed, before=idea.acted))
 
 
 def _tried(idea: Iteration, step: Callable[[Iteration], StageResult]) -> StageResult:

@@ -11,7 +11,7 @@ from autolab.lab.git import Change, Git
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.replies import ImplementationOutput
 from autolab.loop.iteration import Iteration
-from autolab.sandbox.path_names import LONGEST_NAME, LONGEST_PATH
+from autolab.sandbox.path_names import not_plain
 from autolab.text import decode
 from autolab.verifiers import paths
 
@@ -25,13 +25,10 @@ def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> st
     Contents are computed from `parent` and not from what lies in the folder, so that applying twice is as once.
     """
     lab, config, worktree = iteration.lab, iteration.config, iteration.worktree
-    names = [file.path for file in output.files]
-    names += [edit.path for edit in output.edits]
-    names += output.delete
-    for path in names:
-        problem = _unfit(path)
-        if problem:
-            return problem
+    for path in output.paths:
+        problem = not_plain(path)
+        if problem is not None:
+            return f"{_quoted(path)}: {problem}"
     contents = _contents(lab.git, output, parent)
     if isinstance(contents, str):
         return contents
@@ -76,18 +73,6 @@ def _contents(git: Git, output: ImplementationOutput, parent: str) -> dict[str, 
             return f"edit of {edit.path}: the text to replace stands there {count} times, not once"
         contents[edit.path] = old.replace(edit.search, edit.replace)
     return contents | dict.fromkeys(output.delete)
-
-
-def _unfit(path: str) -> str:
-    """Why a path cannot name a file below the worktree, as far as its spelling says; empty if it can."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path or str(pure) != path:
-        return f"{_quoted(path)}: not a plain path below the worktree"
-    if path != path.encode(errors="replace").decode():
-        return f"{_quoted(path)}: the name is not UTF-8; rename the file"
-    if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in pure.parts):
-        return f"{_quoted(path)}: too long for a file's name; choose a shorter path"
-    return ""
 
 
 def _quoted(path: str) -> str:

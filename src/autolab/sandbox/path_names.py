@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import PurePosixPath
 
 LONGEST_PATH, LONGEST_NAME, DEEPEST = 1_000, 230, 32
 """Bytes, bytes and folders; more does not fit everywhere. A file that is being written has a longer name for a while,
@@ -50,6 +51,24 @@ def unsafe(path: str) -> str | None:
     is_absolute = path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path)
     if not path or is_absolute or ".." in path.replace("\\", "/").split("/"):
         return "path leaves the lab; use a relative path without .."
+    return None
+
+
+def not_plain(path: str) -> str | None:
+    """Why a path does not name, as it is written, one file below a folder; None if it does.
+
+    Stricter than `unsafe`, for paths that a model writes: one spelling a file, so that no path can be given twice
+    without its being seen.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or str(pure) != path or not pure.parts:
+        return "not a plain path below the worktree"
+    if path != path.encode(errors="replace").decode():
+        return "the name is not UTF-8; rename the file"
+    if any(unicodedata.category(character) == "Cc" for character in path):
+        return "the name holds a control character; rename the file"
+    if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in pure.parts):
+        return "too long for a file's name; choose a shorter path"
     return None
 
 

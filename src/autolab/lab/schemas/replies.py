@@ -8,29 +8,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, JsonValue
+from pydantic import AfterValidator, AliasChoices, Field, JsonValue, model_validator
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.config import Direction, Positive
 from autolab.lab.schemas.experiment import Arm, Criterion, Finding, MaxPairs
 from autolab.lab.schemas.outcomes import Decision, RequestKind
-from autolab.lab.schemas.record import Prose, Record, Sentence, Settings
+from autolab.lab.schemas.record import PROSE, SETTINGS, Prose, Record, Sentence, Settings
+from autolab.sandbox.executed_names import fold
+from autolab.sandbox.path_names import not_plain
 from autolab.text import many_lines, one_line, short_name
 
 FILE_CHARACTERS = 1_000_000
 """Most characters of a file that an answer writes."""
 PAPER_CHARACTERS = 50_000
+PAPERS_CHARACTERS = 200_000
+"""Most characters of all paper files of one answer."""
 MANY = 100
 """Most entries of a list in an answer."""
 PROBLEMS = 5
 """Most faulty ideas of one answer whose faults a message names."""
+MOST_FILES = 200
+"""Most files that one answer changes."""
+MOST_EDITS = 1_000
+MOST_SEEDS = 1_000
+_LARGEST_SEED = 2**63 - 1
+
+
+def _short_in_all(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """ValueError: texts that are short one by one and long together."""
+    _require_short(sum(map(len, texts)), PROSE)
+    return texts
+
+
+def _require_short(size: int, limit: int) -> None:
+    if size > limit:
+        raise ValueError(f"{size:,} characters in all, at most {limit:,} are allowed; say it shorter")
+
+
+def _without_null(text: str) -> str:
+    place = text.find("\0")
+    if place >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise ValueError(f"line {line} holds a NUL character, which no source file has; write the escape of it")
+    return text
+
+
+def _plain_path(path: str) -> str:
+    problem = not_plain(path)
+    if problem is not None:
+        raise ValueError(problem)
+    return path
+
 
 Metric = Annotated[str, Field(max_length=200), AfterValidator(short_name)]
-Sentences = Annotated[tuple[Sentence, ...], Field(max_length=MANY)]
-Code = Annotated[str, Field(max_length=FILE_CHARACTERS)]
+Sentences = Annotated[tuple[Sentence, ...], Field(max_length=MANY), AfterValidator(_short_in_all)]
+Code = Annotated[str, Field(max_length=FILE_CHARACTERS), AfterValidator(_without_null)]
 """A file's content or a part of it: no character is changed."""
-Path = Annotated[str, Field(max_length=2_000)]
-"""Not changed here: `loop/edits.py` refuses what is no plain path below the worktree."""
+Path = Annotated[str, Field(max_length=2_000), AfterValidator(_plain_path)]
+"""A plain path. Whether the researcher may change the file is for the path policy to say."""
 
 
 class AgentResult(Record):
@@ -43,6 +79,8 @@ class AgentResult(Record):
     changed_files: tuple[Sentence, ...]
     completion_token_seen: bool
     output: dict[str, JsonValue] | None = None
+    needs_user: bool = False
+    """Only a user can fix what keeps this status `failed`: a refused key, a spent quota, an unknown model."""
 
 
 class StoredReply(Record):
@@ -124,20 +162,32 @@ def shortened(problems: Sequence[str]) -> list[str]:
     return [*problems[:PROBLEMS], f"and {len(problems) - PROBLEMS} more"]
 
 
+def _small_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+    size = sum(len(str(arm.config_overrides)) for arm in arms)
+    if size > SETTINGS:
+        raise ValueError(f"settings of {size:,} characters in all, at most {SETTINGS:,} are allowed")
+    return arms
+
+
+Arms = Annotated[tuple[Arm, ...], Field(max_length=MANY), AfterValidator(_small_arms)]
+Seed = Annotated[int, Field(ge=-_LARGEST_SEED, le=_LARGEST_SEED)]
+Seeds = Annotated[tuple[Seed, ...], Field(max_length=MOST_SEEDS)]
+
+
 class DesignOutput(Record):
     """The experiment. Ids, entrypoint and base commit come from the lab, and seeds too if they are left out."""
 
     description: Prose
-    baselines: tuple[Arm, ...]
-    variants: tuple[Arm, ...]
+    baselines: Arms
+    variants: Arms
     train: Settings = {}
     model: Settings | None = None
     changes: Settings = {}
     dataset: Sentence | None = None
-    seeds: tuple[int, ...] | MaxPairs | None = None
+    seeds: Seeds | MaxPairs | None = None
     secondary: Annotated[tuple[Metric, ...], Field(max_length=MANY)] = ()
     success_delta: Positive | None = None
-    criteria: tuple[Criterion, ...] = ()
+    criteria: Annotated[tuple[Criterion, ...], Field(max_length=MANY)] = ()
 
 
 class NewFile(Record):
@@ -158,7 +208,8 @@ class Edit(Record):
 class ImplementationOutput(Record):
     """Changes to the worktree, applied all or none. An agent that edited the worktree itself leaves them empty.
 
-    `via` says who wrote the code, if it was not the researcher itself.
+    A path stands in one of the three lists alone, and once: only edits may come back to it. `via` says who wrote the
+    code, if it was not the researcher itself.
     """
 
     plan: Prose
@@ -167,11 +218,50 @@ class ImplementationOutput(Record):
     edits: tuple[Edit, ...] = ()
     delete: tuple[Path, ...] = ()
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path that it changes; one that has several edits is there once."""
+        edited = dict.fromkeys(edit.path for edit in self.edits)
+        return (*(file.path for file in self.files), *edited, *self.delete)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.paths
+
+    @model_validator(mode="after")
+    def _has_each_path_once(self) -> Self:
+        paths = self.paths
+        if len(paths) > MOST_FILES:
+            raise ValueError(f"changes {len(paths):,} files, at most {MOST_FILES} are allowed")
+        if len(self.edits) > MOST_EDITS:
+            raise ValueError(f"{len(self.edits):,} edits, at most {MOST_EDITS:,} are allowed; write the file whole")
+        if len(set(paths)) < len(paths):
+            path = next(path for path in paths if paths.count(path) > 1)
+            raise ValueError(f"{path[:200]}: given twice; name each file once, in files, in edits or in delete")
+        self._require_names_apart()
+        return self
+
+    def _require_names_apart(self) -> None:
+        """ValueError: a file system without case would take two written files for one."""
+        seen: dict[str, str] = {}
+        # Without the deleted ones: a file may be renamed to another spelling.
+        for path in self.paths[: len(self.paths) - len(self.delete)]:
+            other = seen.setdefault(fold(path), path)
+            if other != path:
+                raise ValueError(
+                    f"{path[:200]}: the same name as {other[:200]} on a file system without case; name one of them"
+                )
+
+
+def _few_words(findings: Sequence[Finding]) -> Sequence[Finding]:
+    _require_short(sum(len(finding.message) for finding in findings), PROSE)
+    return findings
+
 
 class ReviewOutput(Record):
     """The reviewer's findings. The engine decides, from these and from the verifiers' checks."""
 
-    findings: Annotated[tuple[Finding, ...], Field(max_length=MANY)]
+    findings: Annotated[tuple[Finding, ...], Field(max_length=MANY), AfterValidator(_few_words)]
     notes: Prose = ""
 
 
@@ -182,13 +272,18 @@ class PaperUpdate(Record):
     text: Annotated[str, Field(max_length=PAPER_CHARACTERS), AfterValidator(many_lines)]
 
 
+def _few_papers(papers: Sequence[PaperUpdate]) -> Sequence[PaperUpdate]:
+    _require_short(sum(len(paper.text) for paper in papers), PAPERS_CHARACTERS)
+    return papers
+
+
 class DocsOutput(Record):
     """What the numbers show, what follows from that, and what is claimed."""
 
     observation: Prose
     inference: Prose
     claim: Prose
-    paper: Annotated[tuple[PaperUpdate, ...], Field(max_length=MANY)] = ()
+    paper: Annotated[tuple[PaperUpdate, ...], Field(max_length=MANY), AfterValidator(_few_papers)] = ()
     no_changes: Prose | None = None
 
 
