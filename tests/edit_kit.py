@@ -37,10 +37,10 @@ def candidate(tmp_path: Path) -> Any:
     return SimpleNamespace(lab=lab, config=CONFIG, worktree=worktree, base_commit=base)
 
 
-def apply(candidate: Any, **output: Any) -> str:
+def apply(candidate: Any, parent: str = "", **output: Any) -> str:
     """Why an answer was not written, be it for its form or for what it changes; empty if it was."""
     try:
         implementation = ImplementationOutput.from_value({"plan": "p", **output}, "output")
     except RecordError as error:
         return str(error)
-    return edits.apply(candidate, implementation, candidate.base_commit)
+    return edits.apply(candidate, implementation, parent or candidate.base_commit)

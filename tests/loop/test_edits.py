@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def test_files_edits_and_deletions_are_applied_and_twice_is_as_once(candidate: A
     for _ in range(2):
         assert apply(candidate, **output) == ""
         assert (candidate.worktree / "train.py").read_text() == "a = 2\nb = 3\n"
-        assert (candidate.worktree / "models" / "new.py").read_text() == "NEWER\n"
+        assert (candidate.worktree / "models" / "new.py").read_text() == "NEW\n"
         assert changed(candidate) == ["models/new.py", "models/width.py", "train.py"]
 
 
@@ -102,3 +103,43 @@ def test_a_file_and_a_folder_of_one_name_in_one_answer_are_refused(candidate: An
     said = apply(candidate, files=[{"path": "n", "content": "x"}, {"path": "n/inside.py", "content": "x"}])
     assert "n is a file, so that nothing can lie below it" in said
     assert changed(candidate) == []
+
+
+def test_a_faulty_edit_shows_where_it_may_have_been_meant(candidate: Any) -> None:
+    text = "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        return self.layers(x)\n"
+    (candidate.worktree / "net.py").write_text(text)
+    commit = candidate.lab.git.commit_worktree(candidate.worktree, "net", "exp/x").sha
+    search = "  def forward(self, x):\n     return self.layer(x)\n"
+    said = apply(candidate, commit, edits=[{"path": "net.py", "search": search, "replace": ""}])
+    assert said.split("\n") == [
+        "edit of net.py: the text to replace stands there 0 times, not once",
+        "net.py: nearest to the text to replace are the lines 5 to 6, as they are:",
+        "    def forward(self, x):",
+        "        return self.layers(x)",
+    ]
+
+
+def test_all_faulty_edits_are_counted_and_the_places_of_a_text_that_stands_twice_are_said(candidate: Any) -> None:
+    edits = [
+        {"path": "train.py", "search": " = 1", "replace": ""},
+        {"path": "train.py", "search": "a = 1", "replace": "a = 2"},
+        {"path": "models/width.py", "search": "width = 1", "replace": ""},
+    ]
+    assert apply(candidate, edits=edits).split("\n") == [
+        "edit of train.py: the text to replace stands there 2 times, not once (and 1 more)",
+        "train.py: it stands on the lines 1, 2; quote more lines around one",
+        "models/width.py: nearest to the text to replace are the lines 1 to 1, as they are:",
+        "WIDTH = 1",
+    ]
+
+
+def test_a_long_text_that_is_not_there_is_looked_for_quickly_and_shown_briefly(candidate: Any) -> None:
+    rows = [f"value_{number} = {number * 7919 % 1000}" for number in range(30_000)]
+    (candidate.worktree / "table.py").write_text("\n".join(rows))
+    commit = candidate.lab.git.commit_worktree(candidate.worktree, "table", "exp/x").sha
+    search = "\n".join(f"valeu_{number} = {'9' * 300}" for number in range(2_000))
+    edits = [{"path": "table.py", "search": search, "replace": ""}] * 20
+    started = time.monotonic()
+    said = apply(candidate, commit, edits=edits)
+    assert time.monotonic() - started < 20
+    assert len(said) < 5 * (12 * 200 + 200)

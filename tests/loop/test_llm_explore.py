@@ -138,9 +138,9 @@ def test_a_prompt_tells_how_many_ideas_are_wanted_and_what_the_unclaimed_base_ho
         assert {"title", "mechanism", "model_config"} <= set(of_an_idea["properties"])
     assert "is provisional: " not in first
     step, base = kept.kit.git("rev-parse", "exp/h1-steeper")[:7], kept.kit.git("rev-parse", "HEAD")[:7]
-    assert f"The base {step} is provisional: {base} with these unclaimed steps," in second
-    assert re.search(r"(?m)^- steeper: gain 0\.07\d*, n = 1$", second)
-    assert re.search(r"(?m)^- 1\. flat .*: inconclusive, dropped \(screened\); gain -0\.1", second)
+    assert f"The base {step} is provisional: {base} with these unclaimed steps, newest first." in second
+    assert re.search(r"(?m)^- steeper: gain \+0\.07\d* in 1 pairs$", second)
+    assert re.search(r"(?m)^- h2\. flat .* -> dropped: gain -0\.1", second)
     assert [line["data"].get("ideas") for line in kept.kit.events("asked") if line["data"]["kind"] == "hypothesis"] == [
         2,
         2,

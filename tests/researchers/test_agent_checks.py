@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from agent_kit import AGENTS, KEY, configure
-from lab_kit import Kept, LabKit, design, docs, hypothesis, make_lab, script
-from standin import StandIn
-
-from autolab.researchers.command.agent import RESULT
+from agent_kit import AGENTS
+from lab_kit import Kept, LabKit, make_lab, script
 
 pytestmark = pytest.mark.process
 

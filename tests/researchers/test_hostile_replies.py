@@ -254,6 +254,8 @@ TYPES = [
         ("success_delta", "0.1"), ("success_delta", -1), ("success_delta", 0), ("success_delta", True),
         ("success_delta", [1]), ("success_delta", 10**400), ("family", ["a"]), ("changes", []), ("changes", "all"),
         ("model", "a transformer"), ("model_config", 3), ("assumptions", "none"), ("notes", 1), ("body", 3),
+        ("risk_bounds", ["word " * 390] * 100), ("assumptions", ["word " * 390] * 100),
+        ("changes", {"a": "\0"}), ("changes", {"\u202e": 1}), ("model_config", {"layers": [{"kind": "re\x07lu"}]}),
         ("action", "achieve"), ("action", None), ("changes", {"a": DEEP}),
     ]
 ]  # fmt: skip
@@ -497,8 +499,8 @@ def write(path: str, content: str = "x = 1\n") -> dict[str, Any]:
 
 
 def misplaced(name: str, output: dict[str, Any]) -> Case:
-    """An answer in its form whose changes are refused: nothing to send back, the next attempt is told."""
-    return Case(f"implementation: {name}", ({"output": output},), ("ok",), stage="implementation")
+    """An answer whose changes are refused, by its form or by the engine: it goes back once."""
+    return Case(f"implementation: {name}", ({"output": output},), ("invalid",) * 2, stage="implementation")
 
 
 FINDING = {"check": "code", "severity": "blocking", "message": "it is wrong"}
@@ -516,6 +518,14 @@ OTHERS = [
         "an arm that leaves its folder": {"variants": [{"name": "../steep"}]},
         "an arm without letters": {"variants": [{"name": ""}]},
         "a nest of settings": {"train": {"a": DEEP}},
+        "a NUL in the settings": {"train": {"width": "4\0"}},
+        "a key that cannot be seen": {"train": {"wi\u200bdth": 4}},
+        "settings that act on a terminal": {"train": {"width": ["\x1b[2J"]}},
+        "arms without number": {"variants": [{"name": f"v{n}"} for n in range(101)]},
+        "arms of long settings": {"variants": [{"name": f"v{n}", "config_overrides": {"a": "x" * 9_000}}
+                                               for n in range(3)]},
+        "seeds without number": {"seeds": list(range(1_001))},
+        "a seed of a thousand digits": {"seeds": [10**1_000]},
     }.items()],
     *[Case(f"design: {name}", ({"output": GOOD["design"] | more},), ("ok",), stage="design") for name, more in {
         "no arms": {"variants": [], "baselines": []},
@@ -563,10 +573,34 @@ OTHERS = [
         "ten thousand edits": {"plan": "x", "edits": [
             {"path": "models/width.py", "search": "WIDTH", "replace": "WIDTH"}] * 9_999
             + [{"path": "models/width.py", "search": "gone", "replace": ""}]},
+        "a file twice": {"plan": "x", "files": [{"path": "models/a.py", "content": text} for text in ("", "x = 1\n")]},
+        "a file that is deleted too": write("models/width.py") | {"delete": ["models/width.py"]},
+        "a file that is edited too": write("models/width.py") | edit("models/width.py"),
+        "deleted twice": {"plan": "x", "delete": ["models/width.py"] * 2},
+        "an edit of what is deleted": edit("models/width.py") | {"delete": ["models/width.py"]},
+        "two names in one without case": {"plan": "x", "files": [
+            {"path": f"models/{name}.py", "content": "x = 1\n"} for name in ("Wide", "wide")]},
+        "two names in one without normal form": {"plan": "x", "files": [
+            {"path": f"models/caf{name}.py", "content": "x = 1\n"} for name in ("\u00e9", "e\u0301")]},
+        "a name of the base without case": write("Train.py"),
+        "201 files": {"plan": "x", "files": [{"path": f"models/m{n}.py", "content": ""} for n in range(201)]},
+        "201 files in three lists": {"plan": "x", "files": [{"path": f"a{n}.py", "content": ""} for n in range(100)],
+            "edits": [{"path": f"b{n}.py", "search": "a", "replace": ""} for n in range(100)], "delete": ["c.py"]},
+        "nothing at all": {"plan": "I would set the slope."},
+        "nothing, in empty lists": {"plan": "x", "files": [], "edits": [], "delete": []},
+        "a NUL in a file": write("models/a.py", "x = 1\ny = '\0'\n"),
+        "a NUL in a file that is not Python": write("models/a.txt", "a\0b"),
+        "a NUL in an edit": edit("models/width.py", replace="\0"),
+        "no Python": write("models/a.py", "def f(x:\n    pass\n"),
+        "a return outside of a function": write("models/a.py", "return 1\n"),
+        "Python 2": write("models/a.py", "print 'hello'\n"),
+        "prose as code": write("models/a.py", "Here is the file, as you asked.\n"),
+        "an edit that breaks the file": edit("models/width.py", replace="WIDTH ="),
         "one good, one bad": {"plan": "x", "files": [
             {"path": "models/new.py", "content": "x = 1\n"}, {"path": "eval.py", "content": ""}]},
     }.items()],
     *[gave(name, output, stage="implementation_review") for name, output in {
+        "a hundred long findings": {"findings": [FINDING | {"message": "word " * 3_900}] * 100},
         "an unknown severity": {"findings": [FINDING | {"severity": "fatal"}]},
         "a verdict of its own": {"findings": [], "status": "pass"},
         "findings in words": {"findings": "none"},
@@ -577,10 +611,13 @@ OTHERS = [
         "a paper in words": GOOD["update_docs"] | {"paper": "all of it"},
         "numbers of its own": GOOD["update_docs"] | {"accuracy": 1.0},
     }.items()],
+    gave("a target out of the lab", GOOD["update_docs"] | {"paper": [{"path": "../escape.md", "text": "x"}]},
+         stage="update_docs"),
+    gave("a hundred papers", GOOD["update_docs"] | {"paper": [{"path": f"p{n}.md", "text": "x" * 3_000}
+                                                              for n in range(100)]}, stage="update_docs"),
     *[Case(f"update_docs: {name}", ({"output": GOOD["update_docs"] | {"paper": [{"path": path, "text": "x"}]}},),
            ("ok",), stage="update_docs") for name, path in {
         "an unknown target": "paper/other.md",
-        "a target out of the lab": "../escape.md",
         "the results as target": "results.tsv",
     }.items()],
     *[gave(name, output, stage="decide_repeat") for name, output in {
@@ -590,6 +627,8 @@ OTHERS = [
         "two words": {"decision": ["stop", "refine"], "reason": "x"},
         "its own verdict": {"decision": "stop", "reason": "x", "verdict": "kept"},
         "both names": {"decision": "stop", "action": "refine", "reason": "x"},
+        "a reason of five megabytes": {"decision": "stop", "reason": "word " * 1_000_000},
+        "giving up in five megabytes": {"status": "failed", "summary": "word " * 1_000_000},
     }.items()],
     Case("decide_repeat: achieved without a target", ({"output": {"decision": "achieve", "reason": "surely"}},),
          ("ok",), stage="decide_repeat"),

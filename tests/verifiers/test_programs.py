@@ -55,6 +55,7 @@ def test_without_commands_only_the_interpreter_is_started(ground: CheckInputs) -
         "dry_run": "skip",
         "env_smoke": "pass",
         "schema": "skip",
+        "syntax": "pass",
         "summary": "skip",
     }
     assert result.findings == () and result.summary is None

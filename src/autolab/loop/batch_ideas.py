@@ -36,10 +36,9 @@ def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult
     request_ideas = _ask_together if requests.researcher.contract is not None else _ask_one_by_one
     refusal = request_ideas(proposed, requests) if proposed.missing else None
     claims = proposed.claims
-    if not claims and refusal is not None:
-        # Only a batch without any idea is worth another attempt of the whole stage, or a user's time.
-        if refusal.outcome is StageOutcome.RETRY or refusal.needs_user:
-            return refusal
+    # Only a batch without any idea is worth another attempt of the whole stage, or a user's time.
+    if refusal is not None and not claims and (refusal.outcome is StageOutcome.RETRY or refusal.needs_user):
+        return refusal
     if refusal is not None and claims:
         # Also where a user has to fix something: what the ideas' code needs of the user is asked next.
         view(f"  the batch goes on with {len(claims)} of {exploration.size} ideas: {one_line(refusal.reason, DETAIL)}")

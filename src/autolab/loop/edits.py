@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from autolab import files
 from autolab.lab.git import Change, Git
 from autolab.lab.schemas.config import Config
-from autolab.lab.schemas.replies import ImplementationOutput
+from autolab.lab.schemas.replies import Edit, ImplementationOutput
 from autolab.loop.iteration import Iteration
 from autolab.sandbox.path_names import not_plain
 from autolab.text import decode
@@ -17,10 +18,39 @@ from autolab.verifiers import paths
 
 QUOTED = 80
 """Characters of a path that a message quotes."""
+FAULTY = 5
+"""Faulty edits of one answer whose nearest lines are shown."""
+NEAREST_LINES = 12
+LINE_CHARACTERS = 200
+SEARCHED_LINES = 20_000
+"""Lines of a file that are compared with the text of a faulty edit."""
+
+
+Contents = dict[str, str | None]
+"""The new text of each changed path; None for one that is deleted."""
 
 
 def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> str:
-    """Write an answer's changes into the worktree, all or none. Returns why none were written, or an empty text.
+    """Write an answer's changes into the worktree, all or none. Returns why none were written, or an empty text."""
+    worktree = iteration.worktree
+    contents = new_contents(iteration, output, parent)
+    if isinstance(contents, str):
+        return contents
+    for path, text in contents.items():
+        place = worktree / path
+        if text is None:
+            place.unlink(missing_ok=True)
+            continue
+        mode = None
+        # A script stays executable.
+        if place.exists():
+            mode = stat.S_IMODE(place.stat().st_mode)
+        files.write_whole(place, text, mode=mode)
+    return ""
+
+
+def new_contents(iteration: Iteration, output: ImplementationOutput, parent: str) -> Contents | str:
+    """What an answer would write; or one line about why it may not, below it the nearest lines of a faulty edit.
 
     Contents are computed from `parent` and not from what lies in the folder, so that applying twice is as once.
     """
@@ -39,24 +69,13 @@ def apply(iteration: Iteration, output: ImplementationOutput, parent: str) -> st
             return problem
     in_base = set(lab.git.files(iteration.base_commit))
     problem = _refused(contents, config, in_base, unlocked(lab.root, config))
-    if problem:
-        return problem
-    for path, text in contents.items():
-        place = worktree / path
-        if text is None:
-            place.unlink(missing_ok=True)
-            continue
-        mode = None
-        # A script stays executable.
-        if place.exists():
-            mode = stat.S_IMODE(place.stat().st_mode)
-        files.write_whole(place, text, mode=mode)
-    return ""
+    return problem or contents
 
 
-def _contents(git: Git, output: ImplementationOutput, parent: str) -> dict[str, str | None] | str:
-    """The new text of each changed path, None for one that is deleted; or why an edit cannot be made."""
-    contents: dict[str, str | None] = {file.path: file.content for file in output.files}
+def _contents(git: Git, output: ImplementationOutput, parent: str) -> Contents | str:
+    """The new text of each changed path; or why the edits cannot be made."""
+    contents: Contents = {file.path: file.content for file in output.files}
+    faults: list[tuple[str, str]] = []
     for edit in output.edits:
         old = contents.get(edit.path)
         if old is None:
@@ -69,10 +88,64 @@ def _contents(git: Git, output: ImplementationOutput, parent: str) -> dict[str, 
                 return f"edit of {edit.path}: is not UTF-8, so the rest of the file could not be kept; write it whole"
         # An empty text stands everywhere. One that stands there twice does not say which place is meant.
         count = old.count(edit.search) if edit.search else 0
-        if count != 1:
-            return f"edit of {edit.path}: the text to replace stands there {count} times, not once"
-        contents[edit.path] = old.replace(edit.search, edit.replace)
-    return contents | dict.fromkeys(output.delete)
+        if count == 1:
+            old = old.replace(edit.search, edit.replace)
+        else:
+            line = f"edit of {edit.path}: the text to replace stands there {count} times, not once"
+            faults.append((line, _places(edit, old, count)))
+        contents[edit.path] = old
+    return _faults(faults) if faults else contents | dict.fromkeys(output.delete)
+
+
+def _faults(faults: Sequence[tuple[str, str]]) -> str:
+    """The first faulty edit in one line, and how many more there are; below it where the texts might stand."""
+    line = faults[0][0]
+    if len(faults) > 1:
+        line += f" (and {len(faults) - 1} more)"
+    hints = [hint for _, hint in faults[:FAULTY] if hint]
+    return "\n".join([line, *hints])
+
+
+def _places(edit: Edit, text: str, count: int) -> str:
+    """Where an edit may have been meant: the lines on which its text stands, or else the lines nearest to it."""
+    if count > 1:
+        return f"{edit.path}: it stands on the lines {_line_numbers(text, edit.search)}; quote more lines around one"
+    wanted = edit.search.strip("\n").split("\n")
+    lines = text.split("\n")[:SEARCHED_LINES]
+    # The longest line says most about which place is meant.
+    offset = max(range(len(wanted)), key=lambda number: len(wanted[number].strip()))
+    nearest = _nearest(wanted[offset], lines)
+    if nearest is None:
+        return ""
+    first = max(0, nearest - offset)
+    last = min(len(lines), first + min(len(wanted), NEAREST_LINES))
+    rows = [f"{edit.path}: nearest to the text to replace are the lines {first + 1} to {last}, as they are:"]
+    for line in lines[first:last]:
+        rows.append(line[:LINE_CHARACTERS])
+    return "\n".join(rows)
+
+
+def _nearest(wanted: str, lines: Sequence[str]) -> int | None:
+    """The index of the line that is most like a text; None if none is much like it."""
+    short = wanted.strip()[:LINE_CHARACTERS].casefold()
+    if not short:
+        return None
+    stripped = [line.strip()[:LINE_CHARACTERS].casefold() for line in lines]
+    # Wrong spaces and capitals are the usual mistakes.
+    if short in stripped:
+        return stripped.index(short)
+    matches = difflib.get_close_matches(short, dict.fromkeys(stripped), n=1, cutoff=0.6)
+    return stripped.index(matches[0]) if matches else None
+
+
+def _line_numbers(text: str, search: str) -> str:
+    """The first few lines on which a text begins."""
+    numbers: list[str] = []
+    place = text.find(search)
+    while place >= 0 and len(numbers) < FAULTY:
+        numbers.append(str(text.count("\n", 0, place) + 1))
+        place = text.find(search, place + 1)
+    return ", ".join(numbers)
 
 
 def _quoted(path: str) -> str:

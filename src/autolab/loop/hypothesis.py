@@ -106,7 +106,8 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
     config, history = iteration.config, iteration.lessons()
     told = past_ideas.history(history)
     if iteration.batch is not None:
-        told = f"{_batch_text(iteration.batch)}\n\n{told}"
+        # At the end: what comes before it a service has read already.
+        told = f"{told}\n\n{_batch_text(iteration.batch)}"
     return {
         "files": source_for_prompt(iteration.lab, config, iteration.base_commit, ""),
         "curves": newest_curves(iteration),

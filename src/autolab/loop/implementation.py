@@ -7,13 +7,15 @@ from pathlib import Path
 
 from autolab.errors import RecordError
 from autolab.lab import crash_points
+from autolab.lab.git import Change
 from autolab.lab.lab import Lab
 from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Checked
 from autolab.lab.schemas.experiment import Design, Finding
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.replies import ImplementationOutput
+from autolab.lab.schemas.replies import MANY, ImplementationOutput
+from autolab.lab.trial_python import trial_python
 from autolab.loop import edits
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.opening import brought_commit
@@ -25,12 +27,17 @@ from autolab.researchers.assembler import blueprint
 from autolab.sandbox.collect import remove_tree
 from autolab.stats.plan import plan_design
 from autolab.text import one_line
-from autolab.trials import job, leak_checks
+from autolab.trials import interpreter, job, leak_checks
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.lab_inputs import inputs_of
 from autolab.trials.progress import View
-from autolab.verifiers import check_settings, lookups, paths, programs
-from autolab.verifiers.findings import blocking_finding
+from autolab.verifiers import check_settings, lookups, paths, programs, syntax
+from autolab.verifiers.findings import advisory_finding, blocking_finding
+
+NOTHING_CHANGED = (
+    "nothing is changed, and no setting of the design differs between its arms: the candidate would be the base; make"
+    " the change that the design describes"
+)
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
@@ -41,7 +48,12 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     if commit is not None:
         return _judge(iteration, view, commit, ())
     parent, researcher = iteration.parent_commit, requests.researcher
-    reply = requests.send(iteration, RequestKind.IMPLEMENTATION, prompt_values(iteration), iteration.worktree)
+
+    def objection(output: ImplementationOutput) -> str:
+        return _objection(iteration, output, parent)
+
+    values = prompt_values(iteration)
+    reply = requests.send(iteration, RequestKind.IMPLEMENTATION, values, iteration.worktree, objection)
     output = output_of(reply, ImplementationOutput)
     if isinstance(output, StageResult):
         return output
@@ -59,6 +71,8 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
         if substitute is not None:
             plan = f"{output.plan.strip()}\n\n{substitute.plan}"
             return _commit(iteration, view, substitute.model_copy(update={"plan": plan}), base)
+        if not _settings_differ(iteration, spec):
+            return StageResult(StageOutcome.RETRY, NOTHING_CHANGED)
     result = _commit(iteration, view, output, parent, findings)
     # A first failure goes back to its author. After a second one the assembler may do better.
     is_first = iteration.state.stage_attempt <= 1
@@ -109,11 +123,58 @@ def _carry(iteration: Iteration, agent_folder: Path | None, parent: str) -> list
 def _leaves_base(iteration: Iteration, output: ImplementationOutput, parent: str, *, in_folder: bool) -> bool:
     """Whether a reply changes nothing, so that the candidate would be the base: then the assembler writes the code."""
     git, base = iteration.lab.git, iteration.base_commit
-    if output.files or output.edits or output.delete:
+    if not output.is_empty:
         return False
     if git.tree(parent) != git.tree(base):
         return False
     return not in_folder or git.worktree_equals(iteration.worktree, base)
+
+
+def _settings_differ(iteration: Iteration, spec: Design) -> bool:
+    """Whether the design's arms differ by their settings alone, so that the base's code is a candidate."""
+    plan = plan_design(spec, iteration.config, iteration.hypothesis(), b"", "", "")
+    return any(variant.settings != plan.baseline.settings for variant in plan.variants)
+
+
+def _objection(iteration: Iteration, output: ImplementationOutput, parent: str) -> str:
+    """Why an answer cannot become a candidate, as far as that is seen without a change of the worktree."""
+    spec = iteration.design()
+    if _leaves_base(iteration, output, parent, in_folder=False):
+        try:
+            substitute = blueprint.implementation(iteration.read_base, spec.model, iteration.slug)
+        except RecordError as error:
+            return str(error)
+        return "" if substitute is not None or _settings_differ(iteration, spec) else NOTHING_CHANGED
+    return _unfit(iteration, output, parent)
+
+
+def _unfit(iteration: Iteration, output: ImplementationOutput, parent: str) -> str:
+    """Why an answer's changes are not written: one of them may not be made, or leaves a file that does not compile."""
+    contents = edits.new_contents(iteration, output, parent)
+    if isinstance(contents, str):
+        return contents
+    # Only the trials' Python knows what a newer one than ours may take.
+    if syntax.is_newer(_python_version(iteration)):
+        return ""
+    for path, text in contents.items():
+        problem = "" if text is None else _new_syntax_error(iteration, path, text.encode())
+        if problem:
+            return problem
+    return ""
+
+
+def _new_syntax_error(iteration: Iteration, path: str, source: bytes) -> str:
+    """The syntax error of a file; empty if it has none, or had one in the base already."""
+    problem = syntax.syntax_error(path, source)
+    before = iteration.lab.git.read(iteration.base_commit, path) if problem else None
+    if before is not None and syntax.syntax_error(path, before):
+        return ""
+    return problem
+
+
+def _python_version(iteration: Iteration) -> str:
+    python = Path(trial_python(iteration.lab.root, iteration.config))
+    return interpreter.packages_hash(python).version
 
 
 def _assembled(iteration: Iteration, spec: Design, view: View) -> ImplementationOutput | None:
@@ -138,7 +199,7 @@ def _commit(
 
     `left_behind` are findings on what stays in an agent's folder because no commit may hold it.
     """
-    problem = edits.apply(iteration, output, parent)
+    problem = _unfit(iteration, output, parent) or edits.apply(iteration, output, parent)
     if problem:
         return StageResult(StageOutcome.RETRY, problem)
     crash_points.point("worktree.after_edit")
@@ -166,13 +227,12 @@ def _judge(iteration: Iteration, view: View, commit: str, left_behind: Sequence[
         findings += copies
     # Only code that keeps the rules is run.
     if not _blocking(findings):
-        tests_changed = any(check_settings.is_test(change.path) for change in changes)
-        results = _run_checks(iteration, commit, tests_changed)
+        results = _run_checks(iteration, commit, changes)
         checks |= results.checks
         findings += results.findings
         if results.summary is not None:
             iteration.write(iteration.paths.summary_json, results.summary.to_json())
-    verdict = Checked(commit=commit, checks=checks, findings=tuple(findings))
+    verdict = Checked(commit=commit, checks=checks, findings=_few(findings))
     events.append(iteration.lab.ledger, verdict)
     problems = [f"{finding.check}: {finding.message}" for finding in _blocking(findings)]
     if problems:
@@ -180,6 +240,15 @@ def _judge(iteration: Iteration, view: View, commit: str, left_behind: Sequence[
     statuses = [f"{name} {status}" for name, status in checks.items() if status != "skip"]
     view(f"{iteration.slug} at {commit[:12]}: {', '.join(statuses)}")
     return StageResult(StageOutcome.COMPLETE)
+
+
+def _few(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Not more findings than a line of the ledger can hold, blocking ones first, and how many were left out."""
+    ordered = sorted(findings, key=lambda finding: finding.severity != "blocking")
+    left_out = len(ordered) - MANY
+    if left_out <= 0:
+        return tuple(findings)
+    return (*ordered[:MANY], advisory_finding("findings", f"and {left_out:,} more findings"))
 
 
 def _blocking(findings: Sequence[Finding]) -> list[Finding]:
@@ -229,8 +298,8 @@ def _copied_labels(iteration: Iteration, commit: str, names: Collection[str]) ->
     return labels.findings(files, files_before)
 
 
-def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> programs.CheckResults:
-    """The lab's checks on a read-only export of the commit. If `tests_changed`, the base's own tests run too."""
+def _run_checks(iteration: Iteration, commit: str, changes: Sequence[Change]) -> programs.CheckResults:
+    """The lab's checks on a read-only export of the commit. If it changes tests, the base's own tests run too."""
     lab, config, iteration_id = iteration.lab, iteration.config, iteration.iteration_id
     inputs = inputs_of(lab, config, iteration.base_commit, commit)
     copies = _copies_of_labels(config, inputs)
@@ -243,10 +312,15 @@ def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> progr
     folder = lab.store / "requests" / iteration_id / "checks"
     with_base_tests = None
     # A candidate could weaken the tests that judge it.
-    if tests_changed:
+    if any(check_settings.is_test(change.path) for change in changes):
         with_base_tests = folder / f"{name}.base_tests"
         remove_tree(with_base_tests)
         check_settings.with_base_tests(candidate.folder, inputs.code["base"].folder, with_base_tests)
+    syntax_errors = {}
+    for path in [change.path for change in changes if change.status != "D"]:
+        problem = _new_syntax_error(iteration, path, lab.git.read(commit, path) or b"")
+        if problem:
+            syntax_errors[path] = problem
     check_inputs = programs.CheckInputs(
         folder=candidate.folder,
         python=inputs.interpreter.path,
@@ -262,6 +336,8 @@ def _run_checks(iteration: Iteration, commit: str, tests_changed: bool) -> progr
         repository=candidate.repository,
         with_base_tests=with_base_tests,
         environment_works=_environment_works(iteration),
+        syntax_errors=syntax_errors,
+        newer_python=syntax.is_newer(inputs.interpreter.environment.version),
         box=job.checks_box(inputs, config.train),
     )
     results = programs.run_checks(iteration.policy, check_inputs)

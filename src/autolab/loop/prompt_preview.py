@@ -1,7 +1,7 @@
 """What would be sent to a researcher that reads prompts, without sending it: the messages, and the size of each part.
 
-The newest iteration that was at the stage shows its prompt, as the lab was when it came to that stage and with the
-prompt files as they are now. Before a lab's first iteration there is one prompt to show, that for a hypothesis.
+Of a lab at rest the prompt for a hypothesis is that of the next iteration. Every other prompt is shown by the newest
+iteration that came to its stage, as the lab was then and with the prompt files as they are now.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Transition
 from autolab.lab.schemas.outcomes import Gear, RequestKind, Stage
 from autolab.loop import (
+    agent_checks,
     batch,
     decision,
     design,
     document,
     hypothesis,
     implementation,
-    opening,
     preflight,
     refused_answer,
     review,
@@ -33,6 +33,7 @@ from autolab.loop.request import common_values
 from autolab.researchers import prompts
 from autolab.researchers.base import Batch
 from autolab.text import decode
+from autolab.trials import champion
 
 CHARACTERS_A_TOKEN = 4
 """About, for English and code; a tokenizer would be one more large package, and another for each model."""
@@ -76,13 +77,18 @@ def preview(lab: Lab, config: Config, kind: RequestKind, contract: str = "llm") 
     text = decode(path.read_bytes())
     user = redaction.clean(prompts.compose(path.name, text, values))
     contract_text = decode(preflight.prompt_path(lab, (prompts.CONTRACTS[contract],)).read_bytes())
-    system = prompts.contract(contract_text, kind)
+    values_of_agents: dict[str, str] = {}
+    if contract == "command":
+        values_of_agents = agent_checks.contract_values(iteration, config.researcher.time_limit_s, None)
+    system = prompts.contract(contract_text, kind, values_of_agents)
     characters = {"contract": len(system), **prompts.sizes(text, values)}
     return PromptPreview(iteration.iteration_id, system, user, characters)
 
 
 def _iteration_at(lab: Lab, config: Config, kind: RequestKind) -> Iteration:
     """The newest iteration that was asked for such an answer, as it was then. LabError: none was."""
+    if kind is RequestKind.HYPOTHESIS and lab.load()[0].iteration_id is None:
+        return _next(lab, config)
     stage, newest, number = _STAGES[kind], None, 0
     for line in lab.ledger.lines():
         if line.event != Transition.KIND or line.data["state"]["stage"] != stage:
@@ -94,12 +100,10 @@ def _iteration_at(lab: Lab, config: Config, kind: RequestKind) -> Iteration:
     if newest is not None:
         iteration = Iteration(lab, config, lab.policy(), newest.state, newest.campaign, newest.log, until=number)
         return _idea(iteration, kind) if newest.campaign.gear is Gear.SCREEN else iteration
-    if kind is not RequestKind.HYPOTHESIS:
-        way = "`autolab prompt hypothesis` shows the first request of a lab"
-        if config.test.mode == "explore" and kind not in _OF_BATCHES:
-            way = "in mode explore the engine does that itself; `test.mode: each` asks a researcher"
-        raise LabError(f"prompt: no iteration of this lab was asked for {kind} yet; {way}")
-    return _before_the_first(lab, config)
+    way = "`autolab prompt hypothesis` shows the next request"
+    if config.test.mode == "explore" and kind not in _OF_BATCHES:
+        way = "in mode explore the engine does that itself; `test.mode: each` asks a researcher"
+    raise LabError(f"prompt: no iteration of this lab was asked for {kind} yet; {way}")
 
 
 def _is_asked_in(transition: Transition, kind: RequestKind) -> bool:
@@ -120,12 +124,21 @@ def _idea(iteration: Iteration, kind: RequestKind) -> Iteration:
     return iteration.of_idea(f"h{campaign.hypotheses + 1}", None, place)
 
 
-def _before_the_first(lab: Lab, config: Config) -> Iteration:
-    """The lab as its first request will find it."""
+def _next(lab: Lab, config: Config) -> Iteration:
+    """The iteration that comes next, as its first request will find it."""
     state, campaign = lab.load()
-    base, home = opening.base_of(lab, config, campaign, lambda line: None)
-    changes = {"base_commit": base, "home_commit": home, "hypothesis_id": "h1"}
-    state = state.model_copy(update={"iteration_id": "the first iteration", "stage": Stage.HYPOTHESIS, "reason": ""})
-    return Iteration(
-        lab, config, lab.policy(), state, campaign.model_copy(update=changes), None, until=lab.ledger.head.n
-    )
+
+    def is_engine_owned(path: str) -> bool:
+        return preflight.engine_owned(path, config)
+
+    base, home, _ = champion.base(lab, campaign, is_engine_owned)
+    exploration = campaign.exploration
+    if exploration is not None and exploration.base == base:
+        base = exploration.working
+    changes = {"base_commit": base, "home_commit": home, "hypothesis_id": f"h{campaign.hypotheses + 1}"}
+    state = state.model_copy(update={"iteration_id": "the next iteration", "stage": Stage.HYPOTHESIS, "reason": ""})
+    place = None
+    if config.test.mode == "explore":
+        place = Batch(campaign.batches + 1, config.screen.arms, 1, (), False)
+    campaign = campaign.model_copy(update=changes)
+    return Iteration(lab, config, lab.policy(), state, campaign, None, batch=place, until=lab.ledger.head.n)

@@ -12,14 +12,14 @@ from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import parse_json
 from autolab.loop.calls import RequestId
 from autolab.loop.iteration import Iteration
-from autolab.text import BLOCK, decode, many_lines
+from autolab.text import BLOCK, both_ends, decode, many_lines
 
 FILE = "refused.txt"
 """In a request's folder: what a model wrote that is no answer of the form. `reply.json` holds every other answer."""
 NONE = "none"
 
 
-def refused_answer(iteration: Iteration, request: RequestId) -> str:
+def quotation(iteration: Iteration, request: RequestId) -> str:
     """The answer to the request before this one, as text; `NONE` if there was none, or it was not refused.
 
     An implementation that became a candidate is not quoted: the prompt shows the candidate's source.
@@ -30,7 +30,12 @@ def refused_answer(iteration: Iteration, request: RequestId) -> str:
     previous = RequestId(request.iteration_id, request.stage, kind, number)
     if kind is RequestKind.IMPLEMENTATION and _became_candidate(iteration, previous):
         return NONE
-    return many_lines(_answer(previous.folder(iteration.lab.store)), BLOCK) or NONE
+    return shown(_answer(previous.folder(iteration.lab.store))) or NONE
+
+
+def shown(text: str) -> str:
+    """An answer as a prompt shows it: invisible characters as escapes, not at any length."""
+    return both_ends(many_lines(text, 1 << 30), BLOCK)
 
 
 def _became_candidate(iteration: Iteration, request: RequestId) -> bool:

@@ -22,11 +22,10 @@ from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult, IdeasOutput, Output
-from autolab.loop import agent_checks, briefing, edits, preflight
+from autolab.loop import agent_checks, briefing, edits, preflight, refused_answer
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Document, Iteration, StageResult
-from autolab.loop.refused_answer import refused_answer
 from autolab.loop.stages import StageOutcome
 from autolab.loop.waits import Waits
 from autolab.loop.workspace import Workspaces, open_up
@@ -38,11 +37,13 @@ from autolab.researchers.base import (
     Goal,
     History,
     LabSnapshot,
+    Objection,
     ReadFile,
     Researcher,
     Task,
     TaskFolders,
     WorkChecks,
+    no_objection,
 )
 from autolab.sandbox.collect import remove_any, remove_tree
 from autolab.stats.seeds import researcher_seed
@@ -145,13 +146,19 @@ class Requests:
     _sent: Counter[RequestKind] = field(default_factory=Counter)
 
     def send(
-        self, iteration: Iteration, kind: RequestKind, values: dict[str, str], workspace: Path | None = None
+        self,
+        iteration: Iteration,
+        kind: RequestKind,
+        values: dict[str, str],
+        workspace: Path | None = None,
+        objection: Objection = no_objection,
     ) -> ValidReply | str:
         """Make one request. Returns the valid reply, or one line that says why there is none.
 
         `values` fill the prompt. `workspace` is the candidate's worktree; a researcher that works in a folder gets a
-        copy instead, `agent_folder` of the reply. BudgetSpent: it cannot be paid, and is for no idea of a batch that
-        the batch can do without.
+        copy instead, `agent_folder` of the reply. `objection` says why an answer of the right form cannot be used, for
+        a researcher that can give another at once; the caller still has to refuse such an answer. BudgetSpent: it
+        cannot be paid, and is for no idea of a batch that the batch can do without.
         """
         lab = iteration.lab
         self._sent[kind] += 1
@@ -161,10 +168,10 @@ class Requests:
         request = RequestId(iteration.iteration_id, iteration.state.stage, kind, number)
         answer = recorded_answer(request.folder(lab.store))
         if answer is None:
-            refused = {"refused_answer": refused_answer(iteration, request)}
+            refused = {"refused_answer": refused_answer.quotation(iteration, request)}
             prompt = _prompt(iteration, kind, refused | values)
             try:
-                answer = self._perform(iteration, request, prompt, workspace)
+                answer = self._perform(iteration, request, prompt, workspace, objection)
             except BudgetSpent as error:
                 # Of a batch this idea alone is left out: what others have paid for is measured, and can be claimed.
                 if iteration.arm is None:
@@ -182,7 +189,9 @@ class Requests:
     def _researcher_for(self, kind: RequestKind) -> Researcher:
         return self.reviewer if kind is RequestKind.IMPLEMENTATION_REVIEW else self.researcher
 
-    def _perform(self, iteration: Iteration, request: RequestId, prompt: str, workspace: Path | None) -> Answer:
+    def _perform(
+        self, iteration: Iteration, request: RequestId, prompt: str, workspace: Path | None, objection: Objection
+    ) -> Answer:
         """Record the request, make it, and keep its answer."""
         lab, kind, config, campaign = iteration.lab, request.kind, iteration.config, iteration.campaign
         researcher = self._researcher_for(kind)
@@ -232,6 +241,7 @@ class Requests:
             contract=_contract(iteration, researcher, kind, checks),
             calls=calls,
             output=form,
+            objection=objection,
         )
         answer = researcher.perform(task)
         if researcher.works_in_folder:
@@ -243,6 +253,8 @@ class Requests:
         note = redaction.clean(answer.note)
         raw = answer.raw
         if raw is None:
+            if answer.refused:
+                files.write_whole(folder / refused_answer.FILE, redaction.clean(refused_answer.shown(answer.refused)))
             files.write_whole(folder / "no_reply.txt", note)
         else:
             raw = redaction.clean_json(raw)

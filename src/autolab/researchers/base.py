@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
@@ -231,6 +231,15 @@ class TaskFolders:
     checks: WorkChecks | None = None
 
 
+Objection = Callable[[Any], str]
+"""What the engine has against an output of the right form: a line, and below it what may help; empty if nothing."""
+
+
+def no_objection(output: object) -> str:
+    """For a request to which the form says all that can be said before the answer is used."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Task:
     """One request.
@@ -238,8 +247,8 @@ class Task:
     `key` identifies the request, so that a program under way is adopted and not started again. `number` counts the
     requests of this kind in this iteration, from 1; `iteration` counts the lab's iterations, from 1. `snapshot` is
     collected when it is called. `contract` says how to answer, for a researcher that reads its prompt. `calls` pays for
-    and records the calls of a researcher that makes any. `output` is the form of the answer where it is
-    not that of the kind.
+    and records the calls of a researcher that makes any. `output` is the form of the answer; None: that of its kind.
+    `objection` is what the engine would refuse it for: a researcher that can be told gives another at once.
     """
 
     key: str
@@ -253,6 +262,7 @@ class Task:
     contract: str = ""
     calls: Calls | None = None
     output: type[Output] | None = None
+    objection: Objection = no_objection
 
     @property
     def form(self) -> type[Output]:
@@ -262,10 +272,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """The raw text of an agent result, with an optional note for the user; or None, and `note` is the reason."""
+    """The raw text of an agent result, with an optional note for the user; or None, and `note` is the reason.
+
+    `refused` is then what was written in place of an answer: the next attempt is shown it.
+    """
 
     raw: str | None
     note: str = ""
+    refused: str = ""
 
 
 class ResearcherDefaults:

@@ -26,11 +26,13 @@ from autolab.sandbox import execute
 from autolab.sandbox.box import OPEN, Box
 from autolab.sandbox.collect import InvalidFile, open_regular
 from autolab.sandbox.environment import ProgramEnvironment
+from autolab.verifiers import syntax
 from autolab.verifiers.findings import blocking_finding
 
 Check = Literal["pass", "skip", "fail"]
 POLICY = VerifierPolicy.FILE
 SUMMARY_LIMIT = 1_000_000
+CHECKS = ("tests", "dry_run", "env_smoke", "schema", "syntax", "summary")
 SEED = 0
 """The AUTOLAB_SEED of every check."""
 EXPERIMENT = "experiments/<ITERATION_ID>"
@@ -60,6 +62,8 @@ class CheckInputs:
     `repository`: its git directory, if trials have one. `box`: level, limits, and where the interpreter lies.
     `with_base_tests`: the same code with the lab's tests as the base has them, if the candidate changed any.
     `environment_works`: the environment passed its check for another idea of the batch, and is not checked again.
+    `syntax_errors`: a line for each changed file that our Python cannot compile, by path; `newer_python`: the trials'
+    may know syntax that ours does not, so it is asked too.
     """
 
     folder: Path
@@ -76,6 +80,8 @@ class CheckInputs:
     repository: Path | None = None
     with_base_tests: Path | None = None
     environment_works: bool = False
+    syntax_errors: Mapping[str, str] = field(default_factory=dict)
+    newer_python: bool = False
     box: Box = OPEN
 
     def environment(self, folder: Path) -> dict[str, str]:
@@ -101,14 +107,15 @@ def _text(path: Path | None) -> str | None:
 
 
 def run_checks(policy: VerifierPolicy, inputs: CheckInputs) -> CheckResults:
-    """Run the policy's checks: schema, env_smoke, tests, dry_run, summary.
+    """Run the policy's checks: schema, syntax, env_smoke, tests, dry_run, summary.
 
-    If the environment is broken, the checks after it are skipped: their failures would say nothing about the candidate.
+    If a file does not compile, or the environment is broken, the checks after that are skipped: their failures would
+    say nothing more about the candidate.
     RecordError: the policy holds something that is not a command line or a version.
     """
     checks = _Checks(policy, inputs)
     checks.schema()
-    if checks.environment_works():
+    if checks.compiles() and checks.environment_works():
         checks.tests()
         checks.dry_run()
         checks.model_summary()
@@ -155,7 +162,7 @@ class _Checks:
 
     def __init__(self, policy: VerifierPolicy, inputs: CheckInputs) -> None:
         self._policy, self._inputs = policy, inputs
-        self.statuses: dict[str, Check] = dict.fromkeys(("tests", "dry_run", "env_smoke", "schema", "summary"), "skip")
+        self.statuses: dict[str, Check] = dict.fromkeys(CHECKS, "skip")
         self.findings: list[Finding] = []
         self.summary: Summary | None = None
 
@@ -178,6 +185,24 @@ class _Checks:
                 file = f"experiments/{self._inputs.iteration_id}/{name}"
                 findings.append(blocking_finding("schema", str(error), file))
         self._settle("schema", *findings)
+
+    def compiles(self) -> bool:
+        """Whether the Python that trials run with can compile every file that the candidate changed."""
+        findings = []
+        for path, line in self._inputs.syntax_errors.items():
+            if self._inputs.newer_python:
+                line = self._newer_syntax_error(path)
+            if line:
+                findings.append(blocking_finding("syntax", line, path))
+        self._settle("syntax", *findings)
+        return not findings
+
+    def _newer_syntax_error(self, path: str) -> str:
+        """The same line as `syntax.syntax_error`, by the trials' Python; empty if it compiles the file."""
+        argv = [self._inputs.python, "-I", "-c", syntax.ASK_PYTHON, path]
+        ended = self._execute("syntax", argv, self._new_folder("syntax"))
+        # An interpreter that does not work is found by the next check.
+        return f"{path}:{ended.last_line}" if ended.code == 1 else ""
 
     def environment_works(self) -> bool:
         policy = self._policy

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autolab.lab.schemas.record import Record
-from autolab.researchers.base import Task
+from autolab.researchers.base import Objection, Task, no_objection
 
 
 @dataclass(frozen=True)
 class AnswerForm:
-    """`name` is the stage's: so the schema, and a tool that has this schema, are called."""
+    """`name` is the stage's: so the schema, and a tool that has this schema, are called.
+
+    `objection` is what the engine has against an output of this form.
+    """
 
     name: str
     output: type[Record]
+    objection: Objection = no_objection
 
 
 def form_of(task: Task) -> AnswerForm:
-    """The form of the answer to a task."""
-    return AnswerForm(str(task.kind), task.form)
+    """The form of the answer to a task, and what the engine may have against it."""
+    return AnswerForm(str(task.kind), task.form, task.objection)

@@ -79,8 +79,9 @@ class LLMResearcher(ResearcherDefaults):
         conversation.messages = [Message("system", task.contract), Message("user", task.prompt)]
         model = self._stages.get(task.kind, self._model)
         reply, answer = conversation.ask(model)
-        if reply.reason in CONTENT or answer.problem:
-            conversation.send_back(reply, answer.problem or reply.detail)
+        problem = answer.problem or answer.objection
+        if reply.reason in CONTENT or problem:
+            conversation.send_back(reply, problem or reply.detail)
             # The same model would refuse again; another may not.
             if reply.reason == "refused" and self._fallback:
                 model = self._fallback
@@ -90,7 +91,8 @@ class LLMResearcher(ResearcherDefaults):
 
 def _answer(reply: ModelReply, answer: ReadAnswer) -> Answer:
     if answer.problem:
-        return Answer(None, f"the reply does not fit: {answer.problem}")
+        return Answer(None, f"the reply does not fit: {answer.problem}", refused=reply.text)
+    # What the engine objects to has the form: the stage refuses it, and knows what else may be done.
     if reply.reason == "ok":
         return Answer(agent_result(answer.value))
     failure = f"{reply.reason}: {reply.detail}"

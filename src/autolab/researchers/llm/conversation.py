@@ -9,7 +9,7 @@ from autolab.researchers.base import Calls
 from autolab.researchers.llm import context_window
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.outages import LONGEST_WAIT_S, OutageWaits, pause_s
-from autolab.researchers.llm.output_parser import ReadAnswer, read_answer
+from autolab.researchers.llm.output_parser import ReadAnswer, judged, read_answer
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import AGAIN, Message, ModelReply, call
 from autolab.text import whole
@@ -64,9 +64,9 @@ class Conversation:
         while True:
             reply = call(model, self.messages, self.calls, self.config, self.form)
             reply = context_window.judged(reply, model, self.messages, self.config.max_tokens)
-            answer = read_answer(reply, self.form)
+            answer = judged(read_answer(reply, self.form), self.form)
             # Before any wait: what was paid must be on record if the engine dies meanwhile.
-            self.calls.book(reply.booked(answer.reason, answer.problem))
+            self.calls.book(reply.booked(answer.reason, answer.line))
             # Rate limits have a count of their own: a wait for one is no failure of the service.
             if reply.reason == "rate_limited" and rate_waits < RATE_WAITS:
                 rate_waits += 1

@@ -6,6 +6,7 @@ read in for the model: an optional key that is null is left out, and code may st
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from autolab.researchers import prompts
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.object_search import CodeBlock, code_blocks_by_path, find_object
 from autolab.researchers.llm.reply_reader import ToolCall
-from autolab.researchers.llm.wire import ModelReply
+from autolab.researchers.llm.wire import ModelReply, line_for_user
 from autolab.text import one_line
 
 PROBLEM_CHARACTERS = 3_000
@@ -37,12 +38,19 @@ _BLOCK = re.compile(r"^<{5,9} SEARCH\n(.*?)^={5,9}\n(.*?)^>{5,9} REPLACE[ \t]*\n
 class ReadAnswer:
     """What a reply holds: the `value` of the form, or the kind of what is wrong with it and a line about that.
 
-    All three are empty for a reply without a text, whose own reason says why.
+    All three are empty for a reply without a text, whose own reason says why. `objection` is what the engine has
+    against a value that has the form.
     """
 
     value: JsonValue = None
     reason: str = ""
     problem: str = ""
+    objection: str = ""
+
+    @property
+    def line(self) -> str:
+        """What is wrong, in one line."""
+        return self.problem or line_for_user(self.objection.partition("\n")[0])
 
 
 def read_answer(reply: ModelReply, form: AnswerForm) -> ReadAnswer:
@@ -233,6 +241,14 @@ def _replacements(content: str) -> list[tuple[str, str]]:
 
 
 # What the engine reads
+
+
+def judged(answer: ReadAnswer, form: AnswerForm) -> ReadAnswer:
+    """The same answer with the engine's objection, if it has the form."""
+    if answer.value is None or answer.reason or _gives_up(answer.value):
+        return answer
+    objection = form.objection(form.output.from_value(answer.value, "reply.json"))
+    return dataclasses.replace(answer, reason="invalid", objection=objection) if objection else answer
 
 
 def _gives_up(value: JsonValue) -> TypeGuard[dict[str, JsonValue]]:
