@@ -479,7 +479,7 @@ def test_doctor_asks_each_model_for_a_sample_decision(tmp_path: Path) -> None:
     [
         ({"key": "sk-right", "replies": []}, "(unauthorized); set the key that this service wants"),
         ({"models": ["other"], "replies": []}, "(not_found); check model and base_url"),
-        ({"replies": [{"text": "Hello!"}]}, "structured output: reply.json: line 1 column 1: not JSON"),
+        ({"replies": [{"text": "Hello!"}]}, "structured output: no JSON object of the form in the reply"),
         ({"replies": [{"output": {"action": "achieve", "reason": "!"}}]}, "a sample decision is wrong"),
         ({"replies": [{"status": 429, "error": {"code": "insufficient_quota"}}]}, "(quota); top up the account"),
     ],

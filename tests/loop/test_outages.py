@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lab_kit import LabKit, decision, hypothesis, implementation, iteration, review
 from model_kit import model_flags, model_lab, replies, reply
 from standin import Ollama, ReceivedRequest, ScriptedReply, StandIn
@@ -403,3 +404,54 @@ def test_with_four_thousand_tokens_of_context_one_line_says_what_to_set(tmp_path
     assert "start Ollama with `OLLAMA_CONTEXT_LENGTH=32768 ollama serve`" in line
     assert "`PARAMETER num_ctx 32768`, then `autolab review retry` and the same command" in line
     assert kit.events("call")[0]["data"]["reason"] == "context_cut"
+
+
+# What a user is told before a night
+
+
+def test_doctor_sends_a_prompt_of_the_labs_length_and_says_what_an_iteration_costs(tmp_path: Path) -> None:
+    kit = thinker(tmp_path)
+    shown = json.loads(kit.autolab("prompt", "hypothesis", "--json").out)
+    decides = reply("decide_repeat", {"action": "refine", "reason": "not there yet"})
+    flags = ("--researcher", "llm", "--model", "ollama:qwen3:8b", "--base-url")
+    with StandIn(answer=Ollama([decides], 32_768)) as server:
+        checked = kit.autolab("doctor", "--llm", *flags, server.url)
+        (asked, _) = server.requests
+    assert checked.code == 0, checked.out + checked.err
+    assert shown["user"].rstrip() in asked.text, "the longest prompt of this lab, and no other text of its length"
+    tokens = -(-len(asked.text) // 4)
+    assert f"was read whole: {tokens:,} tokens in, " in checked.out
+    assert re.search(r" out, \d+ s, \$0\.0000\n", checked.out), checked.out
+    assert "its context of 32,768 tokens holds that and the longest reply" in checked.out
+    assert f"an iteration asks 6 times: up to {6 * tokens:,} tokens in, " in checked.out
+    assert "a sample decision: refine" in checked.out
+
+
+@pytest.mark.parametrize(
+    ("context", "problem"),
+    [
+        (4096, "the prompt was cut off: "),
+        (16_384, "its context of 16,384 tokens leaves 10,"),
+    ],
+)
+def test_doctor_says_that_a_context_is_too_short_and_what_to_set(tmp_path: Path, context: int, problem: str) -> None:
+    kit = thinker(tmp_path)
+    decides = reply("decide_repeat", {"action": "refine", "reason": "not there yet"})
+    flags = ("--researcher", "llm", "--model", "ollama:qwen3:8b", "--base-url")
+    with StandIn(answer=Ollama([decides], context)) as server:
+        checked = kit.autolab("doctor", "--llm", *flags, server.url)
+    assert checked.code == 1 and problem in checked.out, checked.out + checked.err
+    assert "OLLAMA_CONTEXT_LENGTH=32768 ollama serve" in checked.out
+
+
+def test_doctor_counts_the_requests_and_dollars_of_a_batch(tmp_path: Path) -> None:
+    kit = explorer(tmp_path)
+    decides = reply("decide_repeat", {"action": "refine", "reason": "more"}, usage={"input": 5_000, "output": 100})
+    with StandIn([decides]) as server:
+        who = {"name": "llm", "model": "openai:scripted", "base_url": server.url, "price": {"input": 10, "output": 100}}
+        path = kit.root / ".autolab" / "config.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"researcher": who}))
+        checked = kit.autolab("doctor", "--llm")
+    assert checked.code == 0, checked.out + checked.err
+    assert "a batch of 2 ideas asks 5 times: up to 25,000 tokens in, 500 out if replies are as long" in checked.out
+    assert "$0.0600" in checked.out and "$0.3000" in checked.out
