@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -168,3 +169,10 @@ def _escaped(code: int) -> str:
     if code < 0x10000:
         return f"\\u{code:04x}"
     return f"\\U{code:08x}"
+
+
+def clock_time(moment: datetime, now: datetime) -> str:
+    """A moment for a user who reads it `now`: `03:12`, or with its date if it is 20 hours away or more."""
+    if abs(moment - now) < timedelta(hours=20):
+        return f"{moment:%H:%M}"
+    return f"{moment:%Y-%m-%d %H:%M}"

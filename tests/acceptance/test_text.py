@@ -26,7 +26,7 @@ import autolab
 from autolab.cli import command_line, doctor, status
 from autolab.errors import AutolabError
 from autolab.files import sha256_of
-from autolab.ideas import lessons
+from autolab.ideas import lessons, past_ideas
 from autolab.lab.git import Change
 from autolab.lab.lab import Lab
 from autolab.lab.ledger import Ledger, parse
@@ -41,7 +41,8 @@ from autolab.reports import curves, iteration_documents
 from autolab.reports.journal import DocumentEntry, write
 from autolab.reports.passages import Account
 from autolab.researchers.base import Answer
-from autolab.researchers.llm.wire import _error_message
+from autolab.researchers.llm.reply_reader import read_error
+from autolab.researchers.llm.wire import line_for_user
 from autolab.researchers.prompts import render
 from autolab.text import decode, has_surrogates, last_line, many_lines, one_line, short_names, whole, whole_value
 from autolab.trials import metrics, score
@@ -173,7 +174,7 @@ def test_a_lesson_with_any_title_is_recalled(text: str) -> None:
             lessons.learn(Path(folder), ledger, [lesson], ledger.lines())
         known = lessons.recall(Path(folder), ledger, "i1")
         assert known == (lesson,)
-        sound(lessons.told(known), lines=True)
+        sound(past_ideas.history(known), lines=True)
 
 
 def test_a_line_that_holds_a_result_is_named_and_kept_by_a_rebuild(tmp_path: Path) -> None:
@@ -372,8 +373,8 @@ def test_door_error_message(lab: Lab, text: str, raw: bytes) -> None:
     sound(str(AutolabError(text)))
     sound(command_line._disk_message(OSError(errno.EIO, text, None)))
     word = sound(_last_word(subprocess.CompletedProcess(["git"], 128, b"", raw)))
-    answer = sound(_error_message(raw))
-    told = sound(_error_message(json.dumps({"error": {"message": text}}).encode()))
+    answer = sound(line_for_user(read_error(500, raw).message))
+    told = sound(line_for_user(read_error(500, json.dumps({"error": {"message": text}}).encode()).message))
     _recorded(lab, error=str(AutolabError(text)), git=word, http=[answer, told])
     try:
         text.encode()

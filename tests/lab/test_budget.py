@@ -13,7 +13,10 @@ from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Budget, Config
 from autolab.lab.schemas.outcomes import RequestKind, Stage
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
+from autolab.loop.clock import LoopClock
+from autolab.loop.deadline import Deadline
 from autolab.loop.preflight import refuse_unbuilt
+from autolab.loop.waits import Waits
 from autolab.researchers.base import Booked, Received, Sent
 
 
@@ -88,7 +91,11 @@ class Service:
         budget = CallBudget(self.caps, Campaign(), 0, lambda: list(self.ledger.lines()))
         request = RequestId("an iteration", Stage.DESIGN, RequestKind.DESIGN, 1)
         calls = self.folder / "calls"
-        return MeteredCalls(self.ledger, calls, request, budget, lambda line: None, lambda: False)
+        clock = LoopClock()
+        place = (request.stage, request.kind, request.number)
+        deadline = Deadline.of_step(None, 0.0, clock)
+        waits = Waits(self.ledger, place, deadline, clock, lambda line: None, lambda: False)
+        return MeteredCalls(self.ledger, calls, request, budget, lambda line: None, waits)
 
     def transmit(self) -> Received:
         self.sent += 1

@@ -130,6 +130,12 @@ REFUSED: dict[str, tuple[str, Callable[[LabKit], None], str]] = {
     "researcher's option": ("researcher", line("researcher: {name: offline, script: x.yaml}"), "script"),
     "researcher's script": ("researcher", line("researcher: {name: scripted, script: gone.yaml}"), "gone.yaml"),
     "reviewer": ("researcher", line("reviewer: {name: oracle}"), "oracle"),
+    "agent's program": (
+        "agent",
+        line("researcher: {name: command, command: no-such-agent}"),
+        "no-such-agent: no such program",
+    ),
+    "agent's file": ("agent", line("researcher: {name: command, command: sh gone.sh}"), "gone.sh: no such file"),
     "a model that is not named": ("researcher", line("researcher: {name: llm}"), "model"),
     "python": ("python", line("python: ./no/python"), "./no/python"),
     "python that lists nothing": ("packages", line("python: /bin/true"), "/bin/true"),

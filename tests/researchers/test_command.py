@@ -18,7 +18,7 @@ from model_kit import answer, task
 from autolab.errors import RecordError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
-from autolab.researchers.base import Answer, Booked, Received, Sent, Task
+from autolab.researchers.base import AfterPause, Answer, Booked, Outage, Received, Sent, Task
 from autolab.researchers.command import usage
 from autolab.researchers.command.agent import MAX_RESULT_BYTES, RESULT
 from autolab.researchers.command.presets import effective_preset, installation, presets
@@ -439,6 +439,12 @@ class Record:
         self.booked.append(booked)
 
     def wait(self, seconds: float, why: str) -> None:
+        raise AssertionError("a command waits for nothing")
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        raise AssertionError("a command waits for nothing")
+
+    def answers_again(self, service: str) -> None:
         raise AssertionError("a command waits for nothing")
 
 

@@ -62,20 +62,34 @@ def test_a_file_that_is_no_text_or_empty_is_listed_and_not_quoted(tmp_path: Path
     assert heads(text) == ["a.py"] and len(listed(text)) == 4
 
 
-def test_what_is_named_comes_first_then_source_then_the_rest_the_smallest_first(tmp_path: Path) -> None:
+def test_where_room_is_short_what_is_named_is_taken_first_then_source_then_the_rest_the_smallest_first(
+    tmp_path: Path,
+) -> None:
     lab(
         tmp_path,
-        big_dot_py="b" * 500,
+        big_dot_py="b" * 9_000,
         small_dot_py="s",
-        notes_dot_md="n",
-        models__cnn_dot_py="c" * 900,
-        models__rnn_dot_py="r" * 800,
+        notes_dot_md="n" * 2_000,
+        models__cnn_dot_py="c" * 20_000,
+        models__rnn_dot_py="r" * 12_000,
         ain_dot_py="a" * 2,
     )
+    # All are shown by name, so that one choice of files gives one text.
     request = "Change models/cnn.py; not main.py, ain.pyx or xain.py."
-    text = excerpts.quotation(tmp_path, CONFIG, request)
-    assert heads(text) == ["models/cnn.py", "small.py", "ain.py", "big.py", "models/rnn.py", "notes.md"]
-    assert heads(excerpts.quotation(tmp_path, CONFIG, "fix rnn.py"))[0] == "models/rnn.py"
+    assert heads(excerpts.quotation(tmp_path, CONFIG, request)) == [
+        "ain.py",
+        "big.py",
+        "models/cnn.py",
+        "notes.md",
+        "small.py",
+    ]
+    assert heads(excerpts.quotation(tmp_path, CONFIG, "fix rnn.py")) == [
+        "ain.py",
+        "big.py",
+        "models/rnn.py",
+        "notes.md",
+        "small.py",
+    ]
 
 
 def test_what_does_not_fit_is_named_and_smaller_files_still_fit(tmp_path: Path) -> None:
@@ -92,7 +106,7 @@ def test_a_list_that_is_too_long_says_how_many_more_there_are(tmp_path: Path, co
     text = excerpts.quotation(tmp_path, CONFIG, "m1999.py")
     names = [line for line in listed(text) if line.startswith("m")]
     assert f"and {count - len(names)} more" in text
-    assert heads(text)[0] == "m1999.py" and len(text) <= ROOM
+    assert heads(text)[-1] == "m1999.py" and len(text) <= ROOM
 
 
 @settings(max_examples=40)

@@ -22,7 +22,7 @@ from standin import Call, Fault, ReceivedRequest, ScriptedReply, StandIn, Usage
 
 from autolab.cli import command_line
 from autolab.lab.schemas.replies import HypothesisOutput
-from autolab.researchers.llm import conversation, output_parser
+from autolab.researchers.llm import conversation, outages, output_parser
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.wire import ModelReply
 
@@ -67,7 +67,8 @@ class Rig:
 
     def who(self, form: str, **more: Any) -> None:
         url = self.server.url if form == "openai" else self.server.origin
-        who = {"name": "llm", "model": f"{form}:scripted", "base_url": url, "retries": 0, "api_key_env": "STANDIN_KEY"}
+        who = {"name": "llm", "model": f"{form}:scripted", "base_url": url, "api_key_env": "STANDIN_KEY"}
+        who |= {"retries": 0, "outage_hours": 0}
         path = self.kit.root / ".autolab" / "config.yaml"
         value = yaml.safe_load(path.read_text()) | {"researcher": who | {"timeout_s": 20} | more}
         path.write_text(yaml.safe_dump(value, sort_keys=False))
@@ -128,7 +129,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         StandIn([{"text": "caught", "times": 0}]) as trap,
     ):
         patch.setenv("STANDIN_KEY", KEY)
-        patch.setattr(conversation, "FIRST_PAUSE_S", 0.01)
+        patch.setattr(outages, "FIRST_PAUSE_S", 0.01)
         kit = model_lab(tmp_path_factory.mktemp("hostile"), config={"attempts": LIMITS})
         kit.env["STANDIN_KEY"] = KEY
         yield Rig(kit, server, trap, told)
@@ -184,16 +185,10 @@ NOT_JSON = [
     said(name, "not_json", text)
     for name, text in {
         "prose": "I would make the slope steeper.",
-        "prose before": f"Here it is:\n{J}",
-        "prose after": f"{J}\nI hope this helps!",
         "two fences": f"```json\n{J}\n```\n```json\n{J}\n```",
-        "prose before a fence": f"Sure:\n```json\n{J}\n```",
-        "prose after a fence": f"```json\n{J}\n```\nDone.",
-        "an unclosed fence": f"```json\n{J}",
-        "a fence that is only closed": f"{J}\n```",
+        "a fence and a bare object": f"```json\n{J}\n```\n{J}",
         "an empty fence": "```json\n```",
         "a fence of another language": f"```python\n{J}\n```",
-        "a fence of tildes": f"~~~\n{J}\n~~~",
         "thoughts without end": f"<think>hm {J}",
         "a line comment": J.replace("{", "{ // mine\n", 1),
         "a block comment": J.replace("{", "{ /* mine */", 1),
@@ -204,7 +199,6 @@ NOT_JSON = [
         "True of Python": J[:-1] + ', "notes": True}',
         "YAML": yaml.safe_dump(GOOD["hypothesis"]),
         "XML": "<title>A steeper slope</title>",
-        "an assignment": f"output = {J}",
         "half of it": J[: len(J) // 2],
         "without its end": J[:-1],
         "an end too many": J + "}",
@@ -227,8 +221,6 @@ NOT_JSON = [
         "a line break in a text": J.replace("steeper", "steeper\n"),
         "an escape sequence": J.replace("steeper", "\x1b[31msteeper"),
         "an unknown escape": J.replace("steeper", "\\x41"),
-        "two byte order marks": f"\ufeff\ufeff{J}",
-        "a mark of direction before it": f"\u202e{J}",
         "wide quotes": J.replace('"', "\u201d"),
         "one megabyte of words": "word " * 200_000,
         "an answer to another question": "The capital of France is Paris.",
@@ -236,9 +228,12 @@ NOT_JSON = [
     }.items()
 ]
 ROOTS = [
-    gave(f"the whole is {json.dumps(value)[:20]}", value)
-    for value in ([], [GOOD["hypothesis"]], J, 7, 0.5, True, None, {}, "")
-]
+    gave(f"the whole is {json.dumps(value)[:20]}", value, reason)
+    for value, reason in [
+        ([GOOD["hypothesis"]], "invalid"), ({}, "invalid"),
+        *[(value, "not_json") for value in ([], J, 7, 0.5, True, None, "")],
+    ]
+]  # fmt: skip
 MISSING = [gave(f"{key} is missing", without(key)) for key in ("title", "mechanism", "success", "risk_bounds")]
 UNKNOWN = [
     gave(f"the key {key!r}", plus(**{key: value}))
@@ -293,7 +288,7 @@ KINDS = [
     said("half of it, cut off by its length", "truncated", J[:40], finish="length"),
     said("all of it, cut off by its length", "truncated", J, finish="length"),
     said("nothing, cut off by its length", "truncated", "", finish="length"),
-    Case("bad, then worse", ({"text": "no"}, {"text": "[]"}), ("not_json", "invalid")),
+    Case("bad, then worse", ({"text": "no"}, {"text": "{}"}), ("not_json", "invalid")),
     Case("bad, then a refusal", ({"text": "no"}, {"refusal": "never"}), ("not_json", "refused")),
     Case("bad, then gone", ({"text": "no"}, {"drop": True}), ("not_json", "cut")),
     Case("bad, then no key any more", ({"text": "no"}, {"status": 401}), ("not_json", "unauthorized"), True),
@@ -314,13 +309,15 @@ BODIES = [
         "half a body": '{"id": "x", "choices": [',
         "a stream of events": 'data: {"choices": []}\n\ndata: [DONE]\n\n',
         "a body of brackets": "[" * 100_000,
-        "an error with status 200": json.dumps({"error": {"message": "overloaded", "code": 529}}),
+        "an error with status 200": json.dumps({"error": {"message": "something is wrong"}}),
         "a key twice in the body": '{"id": 1, "id": 2}',
         "NaN as body": "NaN",
         "long digits as body": "9" * 10_000,
     }.items()
 ] + [
     came("a body that is no text", "bad_body", body_base64=b64encode(bytes(range(256))).decode()),
+    came("an error with status 200 that says which", "overloaded",
+         body=json.dumps({"error": {"message": "overloaded", "code": 529}})),
     came("UTF-16", "bad_body", body_base64=b64encode(J.encode("utf-16")).decode()),
     came("packed, and not said", "bad_body", body_base64=b64encode(gzip.compress(J.encode())).decode()),
 ]  # fmt: skip
@@ -342,9 +339,7 @@ OPENAI_BODIES = [
         "message a list": {"wrap": {"choices": choice(["hello"])}},
         "message a number": {"wrap": {"choices": choice(7)}},
         "content a number": {"wrap": {"choices": choice({"role": "assistant", "content": 7})}},
-        "a role of the user": {"wrap": {"choices": choice({"role": "user", "content": "hello"})}},
-        "no id": {"without": ["id"]},
-        "an id that is a number": {"wrap": {"id": 7}},
+        "two choices": {"wrap": {"choices": [*choice({"content": "hello"}), *choice({"content": "hello"})]}},
     }.items()
 ] + [
     Case(
@@ -354,21 +349,24 @@ OPENAI_BODIES = [
     ),
     said("an unknown finish", "not_json", "no", wrap={"choices": [
         {"index": 0, "message": {"role": "assistant", "content": "no"}, "finish_reason": "tired"}]}),
+    said("a role of the user", "not_json", "no", wrap={"choices": choice({"role": "user", "content": "hello"})}),
+    said("no id", "not_json", "no", without=["id"]),
+    said("an id that is a number", "not_json", "no", wrap={"id": 7}),
 ]  # fmt: skip
 ANTHROPIC_BODIES = [
     came(name, "bad_body", text="hello", **more)
     for name, more in {
         "content null": {"wrap": {"content": None}},
-        "content a text": {"wrap": {"content": J}},
         "content a number": {"wrap": {"content": 7}},
-        "content without kinds": {"wrap": {"content": [{}]}},
         "content left out": {"without": ["content"]},
-        "no usage": {"without": ["usage"]},
-        "usage null": {"wrap": {"usage": None}},
         "a text that is a number": {"wrap": {"content": [{"type": "text", "text": 7}]}},
     }.items()
 ] + [
     Case("no content", ({"text": "hello", "wrap": {"content": []}},), ("empty", "empty")),
+    Case("content without kinds", ({"text": "hello", "wrap": {"content": [{}]}},), ("empty", "empty")),
+    said("content a text", "not_json", "hello", wrap={"content": "hello"}),
+    said("no usage at all", "not_json", "no", without=["usage"]),
+    said("no number of usage", "not_json", "no", wrap={"usage": None}),
 ]
 ODD = [
     said(name, "not_json", "no", **more)
@@ -387,8 +385,8 @@ OPENAI_USAGE = [
         ("usage null", None, ("not_json",) * 2),
         ("usage below nothing", {"prompt_tokens": -5, "completion_tokens": -7}, ("not_json",) * 2),
         ("cached more than sent", {"prompt_tokens_details": {"cached_tokens": 10**6}}, ("not_json",) * 2),
-        ("usage in words", {"prompt_tokens": "many"}, ("bad_body",)),
-        ("usage a list", [1, 2], ("bad_body",)),
+        ("usage in words", {"prompt_tokens": "many"}, ("not_json",) * 2),
+        ("usage a list", [1, 2], ("not_json",) * 2),
     ]
 ]
 
@@ -724,6 +722,21 @@ TAKEN = {
     "marks of direction inside": J.replace("steeper", "\u202esteeper"),
     "emoji": J.replace("steeper", "\U0001f680"),
     "a fence in a text": J.replace("A steeper slope fits better.", "```js```"),
+    "prose before": f"Here it is:\n{J}",
+    "prose after": f"{J}\nI hope this helps!",
+    "prose before a fence": f"Sure:\n```json\n{J}\n```",
+    "prose after a fence": f"```json\n{J}\n```\nDone.",
+    "a fence that is not closed": f"```json\n{J}",
+    "a fence that is only closed": f"{J}\n```",
+    "a fence of tildes": f"~~~\n{J}\n~~~",
+    "an assignment": f"output = {J}",
+    "two byte order marks": f"\ufeff\ufeff{J}",
+    "a mark of direction before it": f"\u202e{J}",
+    "thoughts before": f"<think>{{ {J[:30]} or {J}?</think>{J}",
+    "thoughts without a beginning": f'a {{brace and a quote": {J[:30]}\n</think>\n\n{J}',
+    "braces in prose": f"For {{x | x > 0}} and {{{{name}}}} I say: {J} (and \\frac{{a}}{{b}})",
+    "an example in prose": f'Not {{"lr": 0.1}} alone, so: {J}',
+    "marks of thoughts inside": J.replace("steeper", "steeper </think> <think> {", 1),
     "giving up": json.dumps({"status": "failed", "summary": "no data"}),
 }
 

@@ -15,7 +15,9 @@ from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, HypothesisOutput
 from autolab.researchers import prompts
 from autolab.researchers.prompts import (
+    AGENT_NAMES,
     CONTRACTS,
+    EVERYWHERE,
     FILES,
     PLACEHOLDERS,
     REQUIRED,
@@ -62,8 +64,7 @@ def test_the_shipped_prompts_hold_and_quote_all_that_there_is_to_quote() -> None
     assert messages(SHIPPED) == []
     for stage, names in FILES.items():
         quoted = (SHIPPED / names[0]).read_text()
-        own = PLACEHOLDERS[stage] - {"iteration_id", "goal", "metric", "state_json", "trouble", "program"}
-        assert "refused_answer" in own
+        own = (PLACEHOLDERS[stage] - EVERYWHERE) | {"refused_answer"}
         assert [name for name in own if f"{{{{{name}}}}}" not in quoted] == [], names[0]
 
 
@@ -165,7 +166,8 @@ def test_a_prompt_without_its_role_contract_is_refused(tmp_path: Path, old: str,
 @pytest.mark.parametrize("kind", list(CONTRACTS))
 @pytest.mark.parametrize("stage", list(FILES))
 def test_a_contract_names_its_stage_and_holds_the_schema_of_its_answer(kind: str, stage: RequestKind) -> None:
-    text = contract((SHIPPED / CONTRACTS[kind]).read_text(), stage)
+    values = dict.fromkeys(AGENT_NAMES, "said") if kind == "command" else {}
+    text = contract((SHIPPED / CONTRACTS[kind]).read_text(), stage, values)
     assert f"\nstage: {stage}\n" in text and "{{" not in text and "version" not in text.splitlines()[0]
     (line,) = [line for line in text.splitlines() if line.startswith('{"') and "additionalProperties" in line]
     fields = set(json.loads(line)["properties"])
@@ -197,7 +199,7 @@ def test_a_contract_that_lacks_a_part_or_asks_for_more_is_refused(tmp_path: Path
 
 
 def test_a_placeholder_that_is_unknown_or_has_no_value_is_refused() -> None:
-    problem = r"\{\{secrets\}\} is not known in design; known: config, files, "
+    problem = r"\{\{secrets\}\} is not known in design; known: best_so_far, calibration, config, files, "
     with pytest.raises(RecordError, match=rf"^\.autolab/prompts/stage_design\.md: line 5: {problem}"):
         compose("stage_design.md", prompt(RequestKind.DESIGN, "{{secrets}}"), {"secrets": "x"})
     with pytest.raises(RecordError, match=r"^prompt: line 2: \{\{design_yaml\}\} has no value here; known: goal$"):

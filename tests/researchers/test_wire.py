@@ -24,7 +24,7 @@ from autolab.lab.schemas.config import Price, ResearcherConfig
 from autolab.lab.schemas.outcomes import Stage
 from autolab.lab.schemas.record import parse_json
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult
-from autolab.researchers.base import Booked, Received, Sent, Task, TaskFolders
+from autolab.researchers.base import AfterPause, Booked, Outage, Received, Sent, Task, TaskFolders
 from autolab.researchers.llm import chat_model, conversation, output_parser, wire
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.services import Model, named_model
@@ -51,6 +51,7 @@ class Recorded:
         self.sent: list[Sent] = []
         self.booked: list[Booked] = []
         self.waited: list[float] = []
+        self.refused: set[str] = set()
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         self.sent.append(sent)
@@ -62,6 +63,17 @@ class Recorded:
     def wait(self, seconds: float, why: str) -> None:
         self.waited.append(seconds)
 
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        return AfterPause.GIVEN_UP
+
+    def answers_again(self, service: str) -> None: ...
+
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return frozenset(self.refused)
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        self.refused.add(parameter)
+
 
 class Through:
     """Whoever pays, and really sends."""
@@ -72,6 +84,16 @@ class Through:
     def book(self, booked: Booked) -> None: ...
 
     def wait(self, seconds: float, why: str) -> None: ...
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        return AfterPause.GIVEN_UP
+
+    def answers_again(self, service: str) -> None: ...
+
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return frozenset()
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None: ...
 
 
 NOWHERE = "http://127.0.0.1:1"
@@ -240,12 +262,13 @@ def test_what_whoever_pays_says_is_raised_as_it_is() -> None:
 
 
 def test_settings_of_which_no_request_can_be_made_are_said() -> None:
+    # No configuration that was checked holds such a value: a set is no JSON.
     with pytest.raises(ResearcherError, match=r"^researcher: openai:gpt-5: no request could be made of its settings: "):
         call(
             OPENAI,
             [Message("user", "?")],
             Through(),
-            ResearcherConfig(timeout_s=1, max_tokens=9, settings={"extra_headers": 7}),
+            ResearcherConfig.model_construct(timeout_s=1, max_tokens=9, settings={"user": {1}}),
         )
 
 

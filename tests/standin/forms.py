@@ -15,6 +15,8 @@ from pydantic import JsonValue
 from standin.script import ANSWERS, Fault, ScriptedReply, Usage
 
 CHAT, MESSAGES, MODELS = "/v1/chat/completions", "/v1/messages", "/v1/models"
+RUNNING = "/api/ps"
+"""Where Ollama lists the models that run, with their context (https://docs.ollama.com/api/ps)."""
 
 _SYSTEM = ("system", "developer")
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal", "tool_calls": "tool_use"}

@@ -19,6 +19,7 @@ from standin.forms import (
     CHAT,
     MESSAGES,
     MODELS,
+    RUNNING,
     ReceivedRequest,
     Wire,
     models,
@@ -95,11 +96,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, settle: Callable[[str, str, bool, str, bytes], Wire]) -> None:
+    def __init__(self, settle: Callable[[str, str, bool, str, bytes], Wire], port: int) -> None:
         self.settle, self.closing = settle, threading.Event()
         self.bugs: list[BaseException] = []
         self._open: set[Any] = set()
-        super().__init__((HOST, 0), _Handler)
+        super().__init__((HOST, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
@@ -130,23 +131,24 @@ class StandIn:
 
     `answer` is called first, on any thread; it returns a reply, or None to let the script answer. `script` may be a
     list of replies as plain values. `requests` holds the requests that came. An exception in `answer` is printed,
-    breaks that connection, and is raised again at the end of the block.
+    breaks that connection, and is raised again at the end of the block. `port`: 0 for any that is free.
     """
 
     def __init__(
         self,
         script: Script | Sequence[Mapping[str, Any]] = (),
         answer: Callable[[ReceivedRequest], ScriptedReply | None] | None = None,
+        port: int = 0,
     ) -> None:
         if not isinstance(script, Script):
             script = Script.from_value({"replies": [dict(reply) for reply in script]}, "script")
         self.requests: list[ReceivedRequest] = []
-        self._script, self._answer = script, answer
+        self._script, self._answer, self._port = script, answer, port
         self._left = [reply.times or None for reply in script.replies]
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._server = _Server(self._settle)
+        self._server = _Server(self._settle, self._port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="standin")
         self._thread.start()
         self.origin = f"http://{HOST}:{self._server.server_address[1]}"
@@ -174,6 +176,8 @@ class StandIn:
 
     def _outside(self, method: str, request: ReceivedRequest, anthropic: bool, key: str) -> ScriptedReply | None:
         """What is answered without asking the script: the models, and what a service refuses."""
+        if (method, request.path) == ("GET", RUNNING) and self._answer is not None:
+            return self._answer(request) or refused(404, "not Ollama")
         if (method, request.path) not in (("GET", MODELS), ("POST", CHAT), ("POST", MESSAGES)):
             return refused(404, f"no such address: {method} {request.path}")
         if self._script.key is not None and key != self._script.key:

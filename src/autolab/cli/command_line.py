@@ -35,6 +35,7 @@ GROUPS = {
     },
     "look": {
         "status": "show the state of the lab",
+        "prompt": "show what a model would be sent, without sending it",
         "registry": "list the finished iterations: verdict, metrics, decision",
         "verify": "check the lab's documents, ledger, prompts and programs",
         "doctor": "check this machine and this lab, or repair the lab's files (--fix)",

@@ -62,6 +62,7 @@ _FUNCTIONS: dict[str, str] = {
     "eval": "measure:evaluate",
     "compare": "comparisons:compare",
     "propose": "proposing:propose",
+    "prompt": "prompting:prompt",
     "mcp": "agent_server:mcp",
     "verify": "inspect:verify",
     "review": "run_loops:review",

@@ -33,6 +33,7 @@ from autolab.loop import document, preflight
 from autolab.loop.snapshot import LOG
 from autolab.reports import progress_figure
 from autolab.researchers import prompts
+from autolab.researchers.command.agent import CommandResearcher
 from autolab.researchers.llm import checkup
 from autolab.researchers.researcher_names import load_researcher
 from autolab.sandbox import executed_names, probe
@@ -199,10 +200,21 @@ def examine_machine(start: Path, fix: bool) -> list[Finding]:
     if any(problem.check in ("config", "python", "packages") for problem in problems):
         return report.findings
     _examine_imports(lab, report)
+    if not any(problem.check in ("researcher", "agent") for problem in problems):
+        _examine_agents(lab, report)
     for name in interpreter.holds_packaged_data(Path(lab.python(lab.config()))):
         problem = f"the trials' Python has the package {name}, which contains public data sets"
         report.note("data", f"{problem}: use a Python without it")
     return report.findings
+
+
+def _examine_agents(lab: Lab, report: Report) -> None:
+    """Where the programs of coding agents are, and which files they are shown. What is missing `verify` has said."""
+    config = preflight.relative(lab, lab.config())
+    for role, researcher in zip(("researcher", "reviewer"), preflight.load_researchers(config), strict=True):
+        if not isinstance(researcher, CommandResearcher) or (role == "reviewer" and config.reviewer is None):
+            continue
+        report.note("agent", f"{role} {researcher.name}: {researcher.description()}")
 
 
 def _examine_imports(lab: Lab, report: Report) -> None:
@@ -251,20 +263,33 @@ def _report_layers(report: Report, level: str, layers: list[probe.Layer]) -> Non
     report.note("containment", f"{level} works; probes were stopped at: {', '.join(names)}")
 
 
-def check_models(config: Config, folder: Path) -> list[Finding]:
-    """Whether the models of researcher and reviewer answer in the right form; `folder` holds the lab's prompts."""
+def check_models(lab: Lab, config: Config) -> list[Finding]:
+    """Whether the models of researcher and reviewer answer in the right form, and read the lab's longest prompt."""
     report = Report()
+    load = _model_load(lab, config)
     for role, researcher in (("researcher", config.researcher), ("reviewer", config.reviewer)):
         if researcher is None:
             continue
         try:
-            _check_model(report, role, researcher, folder)
+            _check_model(report, role, researcher, lab.control / "prompts", load)
         except AutolabError as error:
             report.problem("llm", f"{role}: {error}")
     return report.findings
 
 
-def _check_model(report: Report, role: str, researcher: ResearcherConfig, folder: Path) -> None:
+def _model_load(lab: Lab, config: Config) -> checkup.Load:
+    """What the lab asks its models: the longest of its prompts, and the requests of an iteration or a batch."""
+    longest = ""
+    for path in lab.store.glob("requests/*/*/prompt.md"):
+        longest = max(longest, decode(path.read_bytes()), key=len)
+    if config.test.mode == "explore":
+        arms = config.screen.arms
+        # The ideas in one answer, then each one's code and its review.
+        return checkup.Load(longest, f"a batch of {arms} ideas", 1 + 2 * arms)
+    return checkup.Load(longest, "an iteration", len(RequestKind))
+
+
+def _check_model(report: Report, role: str, researcher: ResearcherConfig, folder: Path, load: checkup.Load) -> None:
     load_researcher(researcher)
     if researcher.name != "llm":
         report.note("llm", f"{role} {researcher.name}: uses no model service that Autolab calls")
@@ -274,7 +299,7 @@ def _check_model(report: Report, role: str, researcher: ResearcherConfig, folder
         report.problem("llm", f"{path}: missing; copy it from a new lab")
         return
     contract = prompts.contract(decode(path.read_bytes()), RequestKind.DECIDE_REPEAT)
-    for check in checkup.look(researcher, contract):
+    for check in checkup.look(researcher, contract, load):
         if check.holds:
             report.note("llm", f"{role} {check.finding}")
         else:

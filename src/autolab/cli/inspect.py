@@ -83,13 +83,13 @@ def doctor(
 
     Args:
         fix: Repair what can be repaired: ledger, state, worktrees, documents, missing files. Old files are kept.
-        llm: Check the configured models: address, key, model and form of a reply. One short paid call for each.
+        llm: Check the configured models: address, key, form of a reply, context and cost. One paid call for each.
     """
     if llm:
         lab = Lab.find(dir)
         researcher = ResearcherFlags(model.researcher, model=model.model, base_url=model.base_url)
         config = relative(lab, with_researcher(lab.config(), researcher))
-        return print_findings(check_models(config, lab.control / "prompts"), json)
+        return print_findings(check_models(lab, config), json)
     if model != CheckedModelFlags():
         raise UsageError("doctor: --researcher, --model and --base-url go with --llm")
     return print_findings(examine_machine(dir, fix), json)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from autolab.lab import time_limits
 from autolab.lab.ledger import Ledger
 from autolab.lab.location import holder, locate
 from autolab.lab.time_limits import Limit
-from autolab.text import one_line
+from autolab.text import clock_time, one_line
 
 Rows = list[tuple[str, str]]
 
@@ -40,6 +41,7 @@ def main(options: list[str]) -> int:
 def read(start: Path) -> dict[str, Any]:
     """State, loop, champion, claims, newest run, what waits for the user, and who holds the lock, as a JSON object.
 
+    `waiting`: the model service that the command which runs waits for, since when, and until when at most; else null.
     `unclaimed` counts the steps, `batches` the batches since the base; `working` is the commit of the newest step,
     `base` what a claim compares it with, `reserve` the trials set aside for the claim: null outside of an exploration.
     """
@@ -62,6 +64,9 @@ def read(start: Path) -> dict[str, Any]:
     suspicious += len(campaign.get("approved", []))
     exploration = campaign.get("exploration") or {}
     run = _newest_run(ledger, campaign["iteration_offset"])
+    held_by = holder(store)
+    # One that was killed or paused left its wait open.
+    waiting = _open_wait(ledger, campaign["iteration_offset"]) if held_by else None
     entries = list(store.glob("pending/*.json"))
     # One that was taken is moved away.
     proposals = list(store.glob("proposals/*.json"))
@@ -90,7 +95,8 @@ def read(start: Path) -> dict[str, Any]:
         "run": run,
         "time_limit": time_limit((run or {}).get("time_limit"), store / "calibration.json"),
         "suspicious": suspicious,
-        "held_by": holder(store),
+        "held_by": held_by,
+        "waiting": waiting,
         "documents_waiting": len(entries),
         "proposals_waiting": len(proposals),
     }
@@ -123,6 +129,17 @@ def _newest_run(ledger: Ledger, offset: int) -> dict[str, Any] | None:
     return run
 
 
+def _open_wait(ledger: Ledger, offset: int) -> dict[str, Any] | None:
+    """The newest wait for a model service, if nothing but probes came after it."""
+    waiting: dict[str, Any] | None = None
+    for line in ledger.lines(offset):
+        if line.event == "waiting":
+            waiting = {key: line.data.get(key) for key in ("service", "reason", "since", "until")}
+        elif line.event not in ("call_sent", "call"):
+            waiting = None
+    return waiting
+
+
 def time_limit(of_run: Limit | None, calibration: Path) -> Limit | None:
     """The newest run's limit of a training, or what follows from a calibration since; None if neither is known."""
     # A calibration has the limit of a lab that has none: what it measured counts for the runs after it.
@@ -153,6 +170,8 @@ def _activity(status: dict[str, Any]) -> Rows:
         ("running", status["held_by"] or "nothing; `autolab loop` starts or goes on"),
         ("stage", f"{stage}, since {status['since']}"),
     ]
+    if status.get("waiting"):
+        rows.append(("waiting", _wait_text(status["waiting"])))
     if state["reason"]:
         rows.append(("reason", state["reason"]))
     if state["iteration_id"]:
@@ -176,6 +195,16 @@ def _activity(status: dict[str, Any]) -> Rows:
     if state["sync_status"] != "na":
         rows.append(("sync", state["sync_status"]))
     return rows
+
+
+def _wait_text(waiting: dict[str, Any]) -> str:
+    """`for openai:gpt-5 until 03:12 (unreachable: Connection refused), since 00:10`."""
+    now = datetime.now().astimezone()
+    text = f"for {waiting['service']}"
+    if waiting["until"]:
+        text += f" until {clock_time(datetime.fromisoformat(waiting['until']), now)}"
+    since = clock_time(datetime.fromisoformat(waiting["since"]), now)
+    return f"{text} ({waiting['reason']}), since {since}"
 
 
 def _counted(status: dict[str, Any]) -> int:

@@ -345,6 +345,17 @@ class Ledger:
                     yield line
                 offset += len(raw)
 
+    def lines_of(self, event: str) -> Iterator[Line]:
+        """The events of one kind, from the whole history. Only lines that may be of this kind are parsed."""
+        mark, offset = f'"event":"{event}"'.encode(), 0
+        with open(self.path, "rb") as file:
+            for raw in file:
+                line = parse(raw, offset) if mark in raw and raw.endswith(b"\n") else None
+                # The words may also stand in a line's data.
+                if line is not None and line.event == event:
+                    yield line
+                offset += len(raw)
+
     def line_before(self, end: int) -> Line | None:
         """The event whose line ends at byte `end`, read from there backwards; None if there is none."""
         # Not from the beginning: a ledger may have gigabytes, and each command opens it.

@@ -14,6 +14,7 @@ from autolab import files
 from autolab.ideas import lessons
 from autolab.lab import crash_points
 from autolab.lab.schemas.campaign import CarriedIdea
+from autolab.lab.schemas.events import Checked, Reviewed
 from autolab.lab.schemas.experiment import Hypothesis
 from autolab.lab.schemas.outcomes import Decision, DropReason, RunKind
 from autolab.loop import batch, exploring, hypothesis, implementation, launch, review
@@ -75,6 +76,11 @@ def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult
         batch.add(iteration, claim, slug_of(claim.id, claim.title), body)
         view(f"{claim.id}: {claim.title}")
     # What the budget does not pay for now, it does not pay for in the next batch either.
+    if refusal is not None and refusal.needs_user:
+        # No other idea can be had either. Ideas that are there go on: what their code needs of the user is asked next.
+        if not claims:
+            return refusal
+        view(f"  {refusal.reason}")
     spent_budget = refusal.reason if refusal and refusal.outcome is StageOutcome.SET_ASIDE else ""
     left = exploration.model_copy(update={"first": exploration.first[len(carried) :], "exhausted": spent_budget})
     if not claims:
@@ -136,7 +142,11 @@ def implement(iteration: Iteration, requests: Requests, view: View) -> StageResu
         return implementation.run(idea, requests, view)
 
     for idea in batch.under_way(iteration):
+        if _is_written(idea):
+            continue
         result = _tried(idea, write)
+        if result.needs_user:
+            return result
         if result.outcome is not StageOutcome.COMPLETE:
             _drop(idea, DropReason.FAILED, result.reason, view)
         elif iteration.lab.git.tree(idea.candidate() or "") == iteration.lab.git.tree(iteration.base_commit):
@@ -151,10 +161,28 @@ def examine(iteration: Iteration, requests: Requests, view: View) -> StageResult
         return review.run(idea, requests, view)
 
     for idea in batch.under_way(iteration):
+        if _is_passed(idea):
+            continue
         result = _tried(idea, judge)
+        if result.needs_user:
+            return result
         if result.outcome is not StageOutcome.COMPLETE:
             _drop(idea, DropReason.REVIEW, result.reason, view)
     return StageResult(StageOutcome.COMPLETE)
+
+
+def _is_written(idea: Iteration) -> bool:
+    """Whether its code passed its checks before a user was asked for something, so that nobody writes it again."""
+    commit = idea.candidate(before=idea.acted)
+    verdicts = idea.recorded(Checked, before=idea.acted)
+    statuses = [list(verdict.checks.values()) for verdict in verdicts if verdict.commit == commit]
+    return bool(statuses) and "fail" not in statuses[-1]
+
+
+def _is_passed(idea: Iteration) -> bool:
+    """Whether it passed its review before a user was asked for something."""
+    commit = idea.candidate()
+    return any(one.commit == commit and one.status == "pass" for one in idea.recorded(Reviewed, before=idea.acted))
 
 
 def _tried(idea: Iteration, step: Callable[[Iteration], StageResult]) -> StageResult:

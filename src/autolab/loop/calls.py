@@ -9,29 +9,26 @@ file and never sent again.
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
 from autolab import files
-from autolab.errors import BudgetSpent, Paused, ResearcherError
+from autolab.errors import BudgetSpent, ResearcherError
 from autolab.lab import crash_points, redaction
 from autolab.lab.budget import spent_by_calls
 from autolab.lab.ledger import Ledger, Line
 from autolab.lab.schemas import events
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Budget
-from autolab.lab.schemas.events import Call, CallSent
+from autolab.lab.schemas.events import Call, CallSent, ParameterRefused
 from autolab.lab.schemas.outcomes import RequestKind, Stage
 from autolab.lab.schemas.replies import StoredReply
-from autolab.researchers.base import Booked, Received, Sent
-from autolab.trials.progress import spell
+from autolab.loop.waits import Waits
+from autolab.researchers.base import PROBE, AfterPause, Booked, Outage, Received, Sent
+from autolab.text import decode
 
-SLICE_S = 0.5
-"""Seconds between two looks, during a wait, at whether the user asked to stop."""
 SAID_CHARACTERS = 500
 """Characters of a service's words about a failure that the ledger keeps."""
 
@@ -78,26 +75,78 @@ class CallBudget:
     events: Callable[[], Iterable[Line]]
 
 
+class RefusedParameters:
+    """The parameters that models have refused, before a request and in it."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], set[str]] = {}
+
+    @classmethod
+    def before(cls, request: RequestId, ledger: Ledger, lines: Iterable[Line]) -> RefusedParameters:
+        """What the ledger knew before the first call of a request. `lines` are those of the request's iteration.
+
+        Not what was learned in the request itself: it is answered from its record up to the same place, and learns it
+        there again.
+        """
+        first = None
+        for line in lines:
+            if line.event == CallSent.KIND and is_call_of(request, events.read(line, CallSent)):
+                first = line.n
+                break
+        refused = cls()
+        for line in ledger.lines_of(ParameterRefused.KIND):
+            if first is None or line.n < first:
+                event = events.read(line, ParameterRefused)
+                refused.add(event.model, event.url, event.parameter)
+        return refused
+
+    def of(self, model: str, url: str) -> frozenset[str]:
+        return frozenset(self._names.get((model, url), ()))
+
+    def add(self, model: str, url: str, parameter: str) -> None:
+        self._names.setdefault((model, url), set()).add(parameter)
+
+
+def is_call_of(request: RequestId, event: CallSent | Call) -> bool:
+    """Whether a call's event is one of this request."""
+    return RequestId(event.iteration_id, event.stage, event.kind, event.number) == request
+
+
 class RecordedCalls:
     """The calls of one request in a replay: answered from `folder` in their old order; nothing can be sent."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, refused: RefusedParameters) -> None:
+        """`refused`: what the lab knew when the request was recorded."""
+        self._folder, self._refused = folder, refused
         numbers = [int(path.name.partition(".")[0]) for path in folder.glob("*.reply.json")]
-        self._numbers = iter(sorted(numbers))
+        self._numbers = sorted(numbers)
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         """ResearcherError: the request makes more calls than it made when it was recorded."""
-        number = next(self._numbers, None)
-        if number is None:
+        if not self._numbers:
             raise ResearcherError(f"{self._folder}: the record has no reply to another call")
-        return _load(_reply_path(self._folder, number))
+        return _load(_reply_path(self._folder, self._numbers.pop(0)))
 
     def book(self, booked: Booked) -> None:
         """Nothing is paid in a replay."""
 
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return self._refused.of(model, url)
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        self._refused.add(model, url, parameter)
+
     def wait(self, seconds: float, why: str) -> None:
         """A replay does not wait."""
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        """What the engine did then: without a next reply on record, it gave up."""
+        if not self._numbers:
+            return AfterPause.GIVEN_UP
+        return _as_recorded(self._folder, self._numbers[0])
+
+    def answers_again(self, service: str) -> None:
+        """A replay tells of no outage."""
 
 
 class MeteredCalls:
@@ -110,15 +159,16 @@ class MeteredCalls:
         request: RequestId,
         budget: CallBudget,
         tell: Callable[[str], None],
-        stop: Callable[[], bool],
+        waits: Waits,
     ) -> None:
         self._ledger, self._folder, self._request, self._budget = ledger, folder, request, budget
-        self._tell, self._stop = tell, stop
+        self._tell, self._waits = tell, waits
         self._number = 0
         # What an engine before this one has announced and booked for the same request.
         lines = list(budget.events())
         self._reserved = {sent.call: sent for sent in events.events_of(lines, CallSent) if self._is_mine(sent)}
         self._booked = {call.call for call in events.events_of(lines, Call) if self._is_mine(call)}
+        self._refused = RefusedParameters.before(request, ledger, lines)
 
     def send(self, sent: Sent, transmit: Callable[[], Received]) -> Received:
         self._number += 1
@@ -130,7 +180,9 @@ class MeteredCalls:
         if not reply.exists():
             self._reserve(sent)
             crash_points.point("call.after_intent")
-            files.write_whole(reply, _without_secrets(transmit()).to_json())
+            # A probe in an outage may hang; the request itself is worth waiting for.
+            received = self._waits.interruptible(transmit) if self._waits.in_outage else transmit()
+            files.write_whole(reply, _without_secrets(received).to_json())
             crash_points.point("call.after_reply")
         # Also a fresh reply is read from its file, so that a replay sees what this engine saw.
         self._received = _load(reply)
@@ -155,23 +207,49 @@ class MeteredCalls:
         )
         crash_points.point("call.after_book")
         # The caller reports a failure that cost nothing, when it waits or tries again.
-        if booked.input_tokens or booked.output_tokens:
+        if (booked.input_tokens or booked.output_tokens) and not self._waits.in_outage:
             self._tell(f"  {sent.model}: {_summary(booked, self._received.seconds)}")
+
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        return self._refused.of(model, url)
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        self._refused.add(model, url, parameter)
+        learned = ParameterRefused(model=model, url=url, parameter=parameter, said=why[:SAID_CHARACTERS])
+        # An engine that died after this line has written it already.
+        for line in self._ledger.lines_of(ParameterRefused.KIND):
+            event = events.read(line, ParameterRefused)
+            if (event.model, event.url, event.parameter) == (model, url, parameter):
+                return
+        events.append(self._ledger, learned)
+        self._tell(f"  {why}")
 
     def wait(self, seconds: float, why: str) -> None:
         # The next call is on record, so nothing will be sent that had to wait.
-        if _reply_path(self._folder, self._number + 1).exists():
+        if self._next_on_record() is not None:
             return
         if seconds <= 0:
             return self._tell(f"  {why}")
-        until = datetime.now().astimezone() + timedelta(seconds=seconds)
-        self._tell(f"  {why}; waits {spell(seconds)}, until {until:%H:%M:%S}")
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if self._stop():
-                raise Paused("a user asked to stop")
-            # In slices: a user who asks to stop does not wait for the whole pause.
-            time.sleep(min(SLICE_S, left))
+        self._waits.pause(seconds, self._reserved[self._number].model, why)
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        number = self._next_on_record()
+        if number is not None:
+            return _as_recorded(self._folder, number)
+        if not self._waits.pause_in_outage(outage, seconds):
+            return AfterPause.GIVEN_UP
+        return AfterPause.PROBE
+
+    def answers_again(self, service: str) -> None:
+        self._waits.answers_again(service)
+
+    def _next_on_record(self) -> int | None:
+        """Number of the next call that was answered before, by an engine that died or paused; None if none was."""
+        number = self._number + 1
+        # Announced and never answered: it is booked as lost, and made again under the next number.
+        while number in self._reserved and not _reply_path(self._folder, number).exists():
+            number += 1
+        return number if _reply_path(self._folder, number).exists() else None
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{self._number}.{name}"
@@ -180,7 +258,7 @@ class MeteredCalls:
         return {"iteration_id": self._request.iteration_id, **self._request.fields()}
 
     def _is_mine(self, event: CallSent | Call) -> bool:
-        return RequestId(event.iteration_id, event.stage, event.kind, event.number) == self._request
+        return is_call_of(self._request, event)
 
     def _reserve(self, sent: Sent) -> None:
         """Announce a call, with the most that it may cost. BudgetSpent: that would pass a cap."""
@@ -242,6 +320,12 @@ def calls_cost(lines: Iterable[Line], since: int) -> tuple[int, float]:
 
 def _reply_path(folder: Path, number: int) -> Path:
     return folder / f"{number}.reply.json"
+
+
+def _as_recorded(folder: Path, number: int) -> AfterPause:
+    """What the recorded call of this number was, in an outage."""
+    request = decode((folder / f"{number}.request.json").read_bytes())
+    return AfterPause.PROBE if PROBE in request else AfterPause.REQUEST
 
 
 def _load(path: Path) -> Received:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Self
+
+from autolab.loop.clock import LoopClock
 
 
 @dataclass(frozen=True)
@@ -12,9 +14,26 @@ class Deadline:
 
     hours: float | None
     seconds_before: float
-    began: float = field(default_factory=time.monotonic)
+    clock: LoopClock
+    began: float
+
+    @classmethod
+    def of_step(cls, hours: float | None, seconds_before: float, clock: LoopClock) -> Self:
+        """That of a step that begins now."""
+        return cls(hours, seconds_before, clock, clock.monotonic())
+
+    def left_s(self) -> float | None:
+        """Seconds until it, none of them below 0; None: there is no limit."""
+        if self.hours is None:
+            return None
+        return max(0.0, self.hours * 3600 - self._spent_s())
 
     def is_over(self) -> bool:
-        if self.hours is None:
-            return False
-        return self.seconds_before + time.monotonic() - self.began >= self.hours * 3600
+        return self.left_s() == 0.0
+
+    def phrase(self) -> str:
+        """The cap and how much of it is spent, as `lab.budget` says it."""
+        return f"wall_hours: {self._spent_s() / 3600:.2f} of {self.hours:g}"
+
+    def _spent_s(self) -> float:
+        return self.seconds_before + self.clock.monotonic() - self.began

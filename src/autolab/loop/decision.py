@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autolab import files
-from autolab.ideas import lessons
+from autolab.ideas import lessons, past_ideas
 from autolab.lab import crash_points
 from autolab.lab.schemas.campaign import Champion
 from autolab.lab.schemas.events import Answered, CandidateRecorded, SetAside
@@ -25,18 +25,24 @@ from autolab.lab.schemas.experiment import (
 from autolab.lab.schemas.outcomes import Decision, RequestKind, TrialOutcome
 from autolab.lab.schemas.replies import DecisionOutput
 from autolab.loop import quarantine
+from autolab.loop.code_change import code_change
 from autolab.loop.document import account_of
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, output_of
 from autolab.loop.results import interval_text
 from autolab.loop.stages import StageOutcome
+from autolab.loop.trial_errors import error_of
 from autolab.reports import claim_words, iteration_documents, passages, tables
+from autolab.reports.curve_digest import digest
 from autolab.reports.progress_figure import show_progress
 from autolab.researchers.assembler import blueprint
 from autolab.stats import rules, target, wording
 from autolab.stats.scores import Scale
 from autolab.trials import champion
 from autolab.trials.progress import View
+
+DIFF_CHARACTERS = 12_000
+"""Characters of the candidate's diff that the decider is shown."""
 
 OUTCOMES = {
     Decision.REFINE: StageOutcome.REFINE,
@@ -79,16 +85,21 @@ def carry_out(iteration: Iteration, output: DecisionOutput, author: str, view: V
 
 def prompt_values(iteration: Iteration) -> dict[str, str]:
     """What the prompt of this stage quotes."""
-    goal = iteration.target
+    goal, git, learned = iteration.target, iteration.lab.git, iteration.lessons()
     shortfall = target.missed(goal, iteration.config, iteration.results())
     standing = f"met: {goal} by the mean on fresh seeds"
     if shortfall:
         standing = f"not met: {shortfall}"
     return {
+        "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
+        "design_yaml": iteration.design().to_yaml(),
+        "diff_summary": git.diff_text(iteration.base_commit, iteration.candidate() or "HEAD", DIFF_CHARACTERS),
         "summary_md": iteration.quote(iteration.paths.summary),
+        "curves": digest(iteration.paths.folder.parent, iteration.manifest()) or "no trial left a curve",
         "target": goal or "none",
         "standing": standing,
-        "history": iteration.history(),
+        "history": past_ideas.history(learned),
+        "failures": past_ideas.failures(learned),
         "method": blueprint.description(iteration.read_base),
     }
 
@@ -206,11 +217,15 @@ def _lesson(iteration: Iteration, decision: Decision) -> Lesson:
         title=claim.title,
         family=claim.family,
         changes=spec.changes,
+        code_change=""
+        if spec.changes
+        else code_change(iteration.lab.git, iteration.base_commit, iteration.candidate()),
         base=iteration.base_commit,
         commit=iteration.candidate(),
         status=results.status,
         verdict=assessment.verdict,
         reason=assessment.reason,
+        error=error_of(iteration.paths.run(manifest.run_id), manifest, variant),
         delta=spec.metrics.success_delta,
         gain=gain,
         measured=_measured(iteration, results.confirmation) or mean_score(variant_trials, manifest),

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import JsonValue
 
 from autolab.errors import RecordError
+from autolab.ideas import past_ideas
+from autolab.ideas.lessons import families_of_lessons
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import RunStarted
 from autolab.lab.schemas.experiment import (
@@ -62,10 +64,20 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
     return {
         "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
         "config": config.to_yaml(),
-        "history": iteration.history(),
+        "history": _history_of_family(iteration, claim),
         "method": blueprint.description(iteration.read_base),
         "files": source,
     }
+
+
+def _history_of_family(iteration: Iteration, claim: Hypothesis) -> str:
+    """What was tried of the claim's family: the author of a design has no use for more."""
+    families = set(families_of_lessons(claim.family))
+    related = []
+    for lesson in iteration.lessons():
+        if lesson.hypothesis_id == claim.id or families & set(families_of_lessons(lesson.family)):
+            related.append(lesson)
+    return past_ideas.history(related) if related else "Nothing of this family was tried yet."
 
 
 def _refused(findings: list[Finding], attempt: int) -> StageResult:

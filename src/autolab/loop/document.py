@@ -52,6 +52,7 @@ def run(iteration: Iteration, requests: Requests) -> StageResult:
 def prompt_values(iteration: Iteration) -> dict[str, str]:
     """What the prompt of this stage quotes."""
     return {
+        "hypothesis_md": iteration.quote(iteration.paths.hypothesis),
         "summary_md": iteration.quote(iteration.paths.summary),
         "results_yaml": iteration.results().to_yaml(),
         "paper_targets": "\n".join(iteration.config.docs.paper_targets),

@@ -7,7 +7,6 @@ engine reads the newest transition and does that stage again, and finds what was
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -39,6 +38,7 @@ from autolab.loop import (
     review,
     snapshot,
 )
+from autolab.loop.clock import LoopClock
 from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.opening import adopt, base_of, open_iteration, with_limits
@@ -91,6 +91,7 @@ class Engine:
         tell: View,
         stop: Callable[[], bool],
         researchers: tuple[Researcher, Researcher] | None = None,
+        clock: LoopClock | None = None,
     ) -> None:
         """`researchers` replace the configured researcher and reviewer. AutolabError: a precondition does not hold."""
         self.lab = lab
@@ -99,6 +100,7 @@ class Engine:
         self._settle(calibration.current_calibration(lab))
         self.tell = tell
         self.stop = stop
+        self._clock = clock or LoopClock()
         self._loops = False
         self._ending = ""
         self._told_gains = False
@@ -134,7 +136,7 @@ class Engine:
         iteration.restore(self.tell)
         adopt(iteration)
         document.write_documents(self.lab, iteration.campaign, self.tell)
-        began = time.monotonic()
+        began = self._clock.monotonic()
         self.tell.stage(iteration.state, iteration.campaign, iteration.title)
         try:
             result = self._do(iteration)
@@ -146,7 +148,7 @@ class Engine:
             return False
         result = claiming.without_repair(iteration, without_repair(iteration, result))
         # The time of a step that was killed is lost: only a transition counts it.
-        seconds = round(iteration.campaign.seconds + time.monotonic() - began, 3)
+        seconds = round(iteration.campaign.seconds + self._clock.monotonic() - began, 3)
         update = {"seconds": seconds} | result.campaign
         self._move(iteration, replace(result, campaign=update))
         state, campaign = self.lab.load()
@@ -186,8 +188,8 @@ class Engine:
     def _do(self, iteration: Iteration) -> StageResult | None:
         """The work of the present stage; None if the user asked to stop before there was a result."""
         view = self.tell
-        requests = Requests(self._researcher, self._reviewer, view, self.stop)
-        deadline = Deadline(self.config.budget.wall_hours, iteration.campaign.seconds)
+        deadline = Deadline.of_step(self.config.budget.wall_hours, iteration.campaign.seconds, self._clock)
+        requests = Requests(self._researcher, self._reviewer, view, self.stop, deadline)
         step = launch.LaunchStep(iteration, view, self.stop, deadline)
         if iteration.campaign.gear is Gear.SCREEN:
             return self._do_in_batch(iteration, requests, step)

@@ -7,25 +7,22 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from autolab.errors import BudgetSpent
-from autolab.ideas import lessons
+from autolab.ideas import lessons, past_ideas
 from autolab.ideas.policy import plateau, repeated, same_idea, tired, worn_family
 from autolab.lab import front_matter
-from autolab.lab.schemas.campaign import Exploration
 from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import read_document
 from autolab.lab.schemas.replies import HypothesisOutput
+from autolab.loop.briefing import newest_curves
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.request import Requests, output_of
+from autolab.loop.request import Requests, output_of, source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import Markdown, inert, plain
 from autolab.reports.rendering import render
 from autolab.researchers.assembler import blueprint
 from autolab.trials.progress import View
-
-SHOWN_STEPS = 10
-"""Provisional steps, the newest, that a prompt names."""
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
@@ -72,11 +69,14 @@ def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | St
 def prompt_values(iteration: Iteration) -> dict[str, str]:
     """What the prompt of this stage quotes."""
     config, history = iteration.config, iteration.lessons()
-    told = lessons.told(history)
+    told = past_ideas.history(history)
     if iteration.batch is not None:
         told = f"{_batch_told(iteration)}\n\n{told}"
     return {
+        "files": source_for_prompt(iteration.lab, config, iteration.base_commit, ""),
+        "curves": newest_curves(iteration),
         "history": told,
+        "failures": past_ideas.failures(history),
         "plateau": plateau(tired(history, iteration.campaign, config)),
         "method": blueprint.description(iteration.read_base),
     }
@@ -84,7 +84,7 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
 
 def _batch_told(iteration: Iteration) -> str:
     """What a prompt says of the batch that the idea is for, and of the base that it is measured on."""
-    batch, exploration = iteration.batch, iteration.campaign.exploration
+    batch = iteration.batch
     assert batch is not None
     told = (
         f"This idea is number {batch.place} of a batch of {batch.size}. All are screened: measured once, on the"
@@ -92,26 +92,10 @@ def _batch_told(iteration: Iteration) -> str:
         " proves nothing; a later claim on fresh seeds does."
     )
     parts = [told]
-    if exploration is not None and exploration.unclaimed:
-        parts.append(_base_told(exploration))
     if batch.earlier:
         titles = [f"- {lessons.cut(claim.title, 80)}" for claim in batch.earlier]
         parts.append("\n".join(["Already in the batch, so give another:", *titles]))
     return "\n\n".join(parts)
-
-
-def _base_told(exploration: Exploration) -> str:
-    """The provisional steps that the base consists of, the newest first; only `SHOWN_STEPS` of them."""
-    head = (
-        f"The base {exploration.working[:7]} is provisional: {exploration.base[:7]} with these unclaimed steps,"
-        " newest first. Do not propose them again."
-    )
-    rows = []
-    for step in reversed(exploration.steps[-SHOWN_STEPS:]):
-        rows.append(f"- {lessons.cut(step.title, 80)}: gain {step.gain:.3g}, n = {step.seeds}")
-    if exploration.unclaimed > len(rows):
-        rows.append(f"and {exploration.unclaimed - len(rows)} earlier ones")
-    return "\n".join([head, *rows])
 
 
 def _repeated(iteration: Iteration, claim: Hypothesis, history: Sequence[Lesson]) -> str:

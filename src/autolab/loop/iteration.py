@@ -52,12 +52,14 @@ class StageResult:
     """The outcome of one attempt at a stage, and the fields of campaign and state that it changes.
 
     `reason` may quote what a model or a program said: invisible characters are shown, a long one loses its middle.
+    `needs_user`: no other idea and no other attempt can do better before a user has fixed something.
     """
 
     outcome: StageOutcome
     reason: str = ""
     campaign: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    needs_user: bool = False
 
     def __post_init__(self) -> None:
         # Here, so that no stage can leave it out.
@@ -79,6 +81,8 @@ class Iteration:
     """Of a batch: the idea that this is about. Its documents, its candidate and its worktree are its own."""
     batch: Batch | None = None
     """Of a batch: what is asked for by the request for this idea."""
+    until: int | None = None
+    """The ledger's line up to which the iteration is read, to see it as it was; None: as it is."""
 
     @classmethod
     def read(cls, lab: Lab, config: Config) -> Iteration:
@@ -111,7 +115,8 @@ class Iteration:
 
     def events(self) -> list[Line]:
         """The ledger lines of this iteration, as they are now."""
-        return list(self.lab.ledger.lines(self.campaign.iteration_offset))
+        lines = self.lab.ledger.lines(self.campaign.iteration_offset)
+        return [line for line in lines if self.until is None or line.n <= self.until]
 
     def recorded(self, kind: type[E], *, after: int = 0, before: int | None = None) -> list[E]:
         """This iteration's events of one kind; only those of lines numbered above `after` and below `before`."""
@@ -235,11 +240,11 @@ class Iteration:
 
     def lessons(self) -> tuple[Lesson, ...]:
         """What the lab has learned, newest first."""
+        if self.until is not None:
+            # Read only: the copy that `recall` keeps is that of the newest state.
+            lines = [line for line in self.lab.ledger.lines() if line.n <= self.until]
+            return tuple(event.lesson for event in events.events_of(lines, events.Learned))[::-1]
         return lessons.recall(self.lab.store, self.lab.ledger, self.campaign.learned)
-
-    def history(self) -> str:
-        """The lessons as text, for a prompt."""
-        return lessons.told(self.lessons())
 
     # Code
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from autolab import files
+from autolab.ideas.past_ideas import error_text
 from autolab.lab.schemas.experiment import (
     Assembler,
     Comparison,
@@ -18,8 +19,10 @@ from autolab.lab.schemas.experiment import (
 )
 from autolab.lab.schemas.outcomes import Decision, DropReason, Fate, TrialOutcome, Verdict
 from autolab.loop import batch
+from autolab.loop.code_change import code_change
 from autolab.loop.decision import mean_seconds, replies_of
 from autolab.loop.iteration import Iteration
+from autolab.loop.trial_errors import error_of
 from autolab.reports.screen_documents import ScreenedBatch, ScreenedIdea
 from autolab.stats.scores import Scale
 from autolab.text import one_line
@@ -129,12 +132,14 @@ class MeasuredBatch:
             title=idea.title,
             family=idea.family,
             changes=idea.changes,
+            code_change="" if idea.changes else code_change(iteration.lab.git, iteration.base_commit, idea.commit),
             base=iteration.base_commit,
             commit=idea.commit,
             status="completed" if is_measured else "failed",
             verdict=Verdict.INCONCLUSIVE if is_measured else None,
             outcome=idea.fate.value,
             reason="screened" if is_measured else idea.reason,
+            error="" if is_measured else self._error(idea),
             delta=iteration.design().metrics.success_delta,
             gain=idea.gain,
             measured=idea.measured,
@@ -143,6 +148,10 @@ class MeasuredBatch:
             baseline_seconds=self.baseline_seconds,
             decision=Decision.NEW_HYPOTHESIS,
         )
+
+    def _error(self, idea: ScreenedIdea) -> str:
+        run = self.iteration.paths.run(self.manifest.run_id)
+        return error_of(run, self.manifest, idea.arm) or error_text(idea.detail)
 
     def record(self, reason: str) -> IterationRecord:
         """The batch as the registry shows it: by the idea that is built upon, or the one that did best."""

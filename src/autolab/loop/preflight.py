@@ -16,9 +16,10 @@ from autolab.errors import AutolabError, LabError, RecordError, UsageError
 from autolab.executors.executor_names import load_executor
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.config import Config
+from autolab.loop.workspace import CONTROL, splits_of
 from autolab.researchers import prompts
 from autolab.researchers.base import Researcher
-from autolab.researchers.researcher_names import load_researcher
+from autolab.researchers.researcher_names import load_researcher, with_located_files
 from autolab.stats import target
 from autolab.trials import calibration, champion, containment, interpreter, leak_checks, lookahead
 from autolab.trials.bound_data import require_data
@@ -86,8 +87,11 @@ def relative(lab: Lab, config: Config) -> Config:
         path = getattr(config.researcher, name)
         if path is not None:
             files[name] = _in_lab(lab, path)
-    researcher = config.researcher.model_copy(update=files)
-    return config.model_copy(update={"researcher": researcher})
+    researcher = with_located_files(config.researcher.model_copy(update=files), lab.root)
+    reviewer = config.reviewer
+    if reviewer is not None:
+        reviewer = with_located_files(reviewer, lab.root)
+    return config.model_copy(update={"researcher": researcher, "reviewer": reviewer})
 
 
 def _in_lab(lab: Lab, path: str) -> str:
@@ -187,6 +191,21 @@ def _researcher(conditions: Conditions) -> None:
             )
 
 
+def _agent_files(conditions: Conditions) -> None:
+    """An agent's program and the files that its command names exist, and it may see them."""
+    git = conditions.lab.git
+
+    hidden = (*CONTROL, *splits_of(conditions.config))
+
+    def in_workspace(path: str) -> bool:
+        if path.startswith("..") or any(Path(path).is_relative_to(folder) for folder in hidden):
+            return False
+        return git.has_path(conditions.base(), path) is not None
+
+    for researcher in conditions.both():
+        researcher.require_usable(conditions.lab.root, in_workspace)
+
+
 def _executor(conditions: Conditions) -> None:
     """The executor and its options exist. It is needed at launch only, when much is spent already."""
     config = conditions.config.executor
@@ -213,6 +232,7 @@ START: dict[str, Check] = {
     "success": lambda conditions: refuse_unseen_success(conditions.config),
     "containment": lambda conditions: containment.settle(conditions.config, conditions.lab.store, note=conditions.note),
     "researcher": _researcher,
+    "agent": _agent_files,
     "executor": _executor,
     "python": lambda conditions: conditions.lab.python(conditions.config),
     "refs": lambda conditions: conditions.lab.git.require_free_names(),

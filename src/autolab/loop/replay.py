@@ -37,7 +37,7 @@ from autolab.lab.schemas.events import (
 )
 from autolab.lab.schemas.experiment import Calibration, IterationRecord
 from autolab.lab.schemas.outcomes import RequestKind, TrialOutcome
-from autolab.loop.calls import RecordedCalls, RequestId
+from autolab.loop.calls import RecordedCalls, RefusedParameters, RequestId
 from autolab.loop.engine import Engine
 from autolab.loop.request import recorded_answer
 from autolab.loop.stages import waits
@@ -151,7 +151,8 @@ class Recorded(ResearcherDefaults):
         if calls.exists():
             researcher = load_replayed(intent.who)
             if researcher is not None:
-                return researcher.perform(replace(task, calls=RecordedCalls(calls)))
+                refused = RefusedParameters.before(request, past.lab.ledger, past.lines)
+                return researcher.perform(replace(task, calls=RecordedCalls(calls, refused)))
         if task.kind is RequestKind.IMPLEMENTATION:
             commit = past.candidate_of(request)
             if commit is not None:

@@ -22,10 +22,12 @@ from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
-from autolab.loop import edits, preflight, refused_answer
+from autolab.loop import agent_checks, briefing, edits, preflight, refused_answer
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
+from autolab.loop.deadline import Deadline
 from autolab.loop.iteration import Document, Iteration, StageResult
 from autolab.loop.stages import StageOutcome
+from autolab.loop.waits import Waits
 from autolab.loop.workspace import Workspaces, open_up
 from autolab.researchers import excerpts, prompts
 from autolab.researchers.base import (
@@ -40,6 +42,7 @@ from autolab.researchers.base import (
     Researcher,
     Task,
     TaskFolders,
+    WorkChecks,
     no_objection,
 )
 from autolab.sandbox.collect import remove_any, remove_tree
@@ -51,6 +54,8 @@ from autolab.trials.progress import View
 
 Kind = TypeVar("Kind", bound=Output)
 
+CHANGED_CHARACTERS = 20_000
+"""Characters of the changed files that a reviewer is shown beside the diff."""
 AGENT_FOLDER = "agent-"
 """Prefix of coding agents' folders. It cannot be a candidate's worktree, which begins with its hypothesis's id."""
 
@@ -66,11 +71,18 @@ class ValidReply:
     output: Output | None
     agent_folder: Path | None = None
 
+    @property
+    def needs_user(self) -> bool:
+        """Whether only a user can fix what kept the researcher from an answer."""
+        return self.result.status == "failed" and self.result.needs_user
+
 
 def output_of(reply: ValidReply | str, kind: type[Kind]) -> Kind | StageResult:
     """The output of a complete reply, or the stage's result if there is none to read."""
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
+    if reply.needs_user:
+        return for_user(reply.result)
     if reply.result.status == "failed":
         return StageResult(StageOutcome.ESCALATE, f"the researcher gave up: {reply.result.summary}")
     if reply.output is None:
@@ -79,14 +91,35 @@ def output_of(reply: ValidReply | str, kind: type[Kind]) -> Kind | StageResult:
     return reply.output
 
 
+def for_user(result: AgentResult) -> StageResult:
+    """The stage's result where a user has to fix something first."""
+    return StageResult(StageOutcome.ESCALATE, result.summary, needs_user=True)
+
+
 def source_for_prompt(lab: Lab, config: Config, commit: str, topics: str) -> str:
     """The lab's source at `commit`, for a prompt. Files that the text `topics` names are quoted first."""
+    folder = _exported(lab, config, commit)
+    return excerpts.quotation(folder, config, topics, unlocked=edits.unlocked(lab.root, config))
+
+
+def changed_source(lab: Lab, config: Config, base: str, commit: str) -> str:
+    """The files that `commit` has changed or added since `base`, whole, for a prompt."""
+    folder = _exported(lab, config, commit)
+    paths = []
+    for path in lab.git.changed_paths(base, commit):
+        # A deleted one is in the diff alone, and of a long one the diff is enough.
+        if (folder / path).is_file() and (folder / path).stat().st_size <= excerpts.LONGEST:
+            paths.append(path)
+    return excerpts.whole_files(folder, paths, CHANGED_CHARACTERS)
+
+
+def _exported(lab: Lab, config: Config, commit: str) -> Path:
+    """The files of a commit as trials see them: an author sees no label that a trial may not see."""
     hidden = inputs.hidden_from_trials(config)
     hidden_sha256 = files.sha256_of("\n".join(hidden))
-    # The same export as that of the trials' code: an author sees no label that a trial may not see.
     folder = lab.store / "exports" / f"code-{lab.git.tree(commit)}-{hidden_sha256[:8]}"
     lab.git.export(commit, folder, None, hidden)
-    return excerpts.quotation(folder, config, topics, unlocked=edits.unlocked(lab.root, config))
+    return folder
 
 
 def recorded_answer(folder: Path) -> Answer | None:
@@ -107,6 +140,7 @@ class Requests:
     reviewer: Researcher
     view: View
     stop: Callable[[], bool]
+    deadline: Deadline
     _sent: Counter[RequestKind] = field(default_factory=Counter)
 
     def send(
@@ -174,18 +208,23 @@ class Requests:
         events.append(lab.ledger, intent)
         crash_points.point("request.after_intent")
         data: tuple[Path, ...] = ()
+        checks: WorkChecks | None = None
         # After the intent: a copy that a crash leaves behind belongs to a request on record.
         if researcher.works_in_folder:
             workspace, data = _copy_for_agent(iteration, request)
+            checks = agent_checks.prepare(iteration, kind, workspace, folder / "work")
         folders = TaskFolders(
             workspace=workspace or folder,
             scratch=folder / "work",
             containment=config.containment,
             lab=lab.root,
             data=data,
+            checks=checks,
         )
         budget = CallBudget(config.budget, campaign, iteration.acted, iteration.events)
-        calls = MeteredCalls(lab.ledger, folder / "calls", request, budget, self.view, self.stop)
+        place = (request.stage, kind, request.number)
+        waits = Waits(lab.ledger, place, self.deadline, self.deadline.clock, self.view, self.stop)
+        calls = MeteredCalls(lab.ledger, folder / "calls", request, budget, self.view, waits)
         task = Task(
             key=intent.key,
             kind=kind,
@@ -195,7 +234,7 @@ class Requests:
             prompt=prompt,
             folders=folders,
             snapshot=lambda: _snapshot(iteration),
-            contract=_contract(lab, researcher, kind),
+            contract=_contract(iteration, researcher, kind, checks),
             calls=calls,
             objection=objection,
         )
@@ -261,19 +300,26 @@ def _prompt_path(lab: Lab, kind: RequestKind) -> Path:
 
 
 def _prompt(iteration: Iteration, kind: RequestKind, values: dict[str, str]) -> str:
+    path = _prompt_path(iteration.lab, kind)
+    prompt = prompts.compose(path.name, decode(path.read_bytes()), common_values(iteration) | values)
+    # A prompt quotes files of the user, and leaves this machine.
+    return redaction.clean(prompt)
+
+
+def common_values(iteration: Iteration) -> dict[str, str]:
+    """What the prompts of all stages may quote."""
     state, metric = iteration.state, iteration.config.metric
-    common = {
+    return {
         "iteration_id": iteration.iteration_id,
         "goal": iteration.goal,
         "state_json": state.to_json(),
         "metric": f"{metric.primary} ({metric.direction})",
         "trouble": state.reason,
         "program": _program(iteration),
+        "calibration": briefing.measurement(iteration),
+        "best_so_far": briefing.standing(iteration),
+        "remaining": briefing.remaining(iteration),
     }
-    path = _prompt_path(iteration.lab, kind)
-    prompt = prompts.compose(path.name, decode(path.read_bytes()), common | values)
-    # A prompt quotes files of the user, and leaves this machine.
-    return redaction.clean(prompt)
 
 
 def _program(iteration: Iteration) -> str:
@@ -284,13 +330,17 @@ def _program(iteration: Iteration) -> str:
     return many_lines(text)
 
 
-def _contract(lab: Lab, researcher: Researcher, kind: RequestKind) -> str:
+def _contract(iteration: Iteration, researcher: Researcher, kind: RequestKind, checks: WorkChecks | None) -> str:
     """How a researcher that reads its prompt is to answer; empty for the others."""
     name = prompts.CONTRACTS.get(researcher.contract or "")
     if name is None:
         return ""
-    path = preflight.prompt_path(lab, (name,))
-    return prompts.contract(decode(path.read_bytes()), kind)
+    text = decode(preflight.prompt_path(iteration.lab, (name,)).read_bytes())
+    values: dict[str, str] = {}
+    if name == prompts.CONTRACTS["command"]:
+        limit_s = _configuration_for(kind, iteration.config).time_limit_s
+        values = agent_checks.contract_values(iteration, limit_s, checks)
+    return prompts.contract(text, kind, values)
 
 
 def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:

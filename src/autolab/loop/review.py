@@ -16,7 +16,7 @@ from autolab.lab.schemas.experiment import Calibration, Finding, ReviewResult
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import ReviewOutput
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.request import Requests, ValidReply
+from autolab.loop.request import Requests, ValidReply, changed_source, for_user
 from autolab.loop.stages import StageOutcome
 from autolab.reports.rendering import render
 from autolab.text import many_lines
@@ -36,6 +36,8 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     reply = requests.send(iteration, RequestKind.IMPLEMENTATION_REVIEW, prompt_values(iteration))
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
+    if reply.needs_user:
+        return for_user(reply.result)
     findings, notes = _findings(reply)
     blocking = [finding for finding in findings if finding.severity == "blocking"]
     review = ReviewResult(
@@ -74,6 +76,7 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
     return {
         "hypothesis_md": iteration.quote(paths.hypothesis),
         "design_yaml": iteration.design().to_yaml(),
+        "files": changed_source(lab, iteration.config, iteration.base_commit, commit),
         "diff_summary": lab.git.diff_text(iteration.base_commit, commit, DIFF_CHARACTERS),
         "verifier_outputs": json.dumps(checks, indent=1),
         "dry_run_output": _log_tail(log),

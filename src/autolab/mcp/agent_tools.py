@@ -17,7 +17,7 @@ from autolab.compare.allowance import allowance_of
 from autolab.compare.question import asked
 from autolab.compare.versions import settings_of
 from autolab.errors import LabError, UsageError
-from autolab.ideas.lessons import told
+from autolab.ideas.past_ideas import history
 from autolab.lab.git import Git
 from autolab.lab.lab import Lab
 from autolab.lab.redaction import clean_value
@@ -225,7 +225,7 @@ class AgentTools:
             ledger.open()
             # From the ledger itself: a loop may be writing the copy that it recalls from.
             lessons = [event.lesson for event in events_of(ledger.lines(), Learned)][::-1]
-            return self._cleaned({"lab": True, "lessons": told(lessons)})
+            return self._cleaned({"lab": True, "lessons": history(lessons)})
 
         return await _in_time(look, "lessons: not read in {limit} s; call it again")
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Design, Hypothesis, Lesson, Results
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.record import Record
+from autolab.lab.schemas.replies import OUTPUTS, Output
+
+PROBE = "Answer with one word: here"
+"""What a probe asks. By this text a record knows its probes."""
 
 ReadFile = Callable[[str], str | None]
 """Reads a file of one commit by its path; None if the file or the commit is missing."""
@@ -130,6 +134,29 @@ class Booked:
     dollars: float | None
 
 
+@dataclass(frozen=True)
+class Outage:
+    """The service of the model `service` does not answer. `kind` and `detail`: of its newest failure.
+
+    `limit_s`: how long it is waited for, in seconds from the first pause; None: the caller counts its tries, and then
+    turns to `then`.
+    """
+
+    service: str
+    kind: str
+    detail: str
+    limit_s: float | None
+    then: str = ""
+
+
+class AfterPause(StrEnum):
+    """What comes after a pause in an outage: a probe of one token, the request itself, or nothing more."""
+
+    PROBE = "probe"
+    REQUEST = "request"
+    GIVEN_UP = "given_up"
+
+
 class Calls(Protocol):
     """Pays for and records the calls of one request. Each call is sent, then booked, before the next call.
 
@@ -143,9 +170,45 @@ class Calls(Protocol):
 
     def book(self, booked: Booked) -> None: ...
 
-    def wait(self, seconds: float, why: str) -> None:
-        """Wait, and tell the user until when. Paused: the user asked to stop meanwhile."""
+    def left_out(self, model: str, url: str) -> frozenset[str]:
+        """The parameters that the model at this address has refused, before this request or in it."""
         ...
+
+    def leave_out(self, model: str, url: str, parameter: str, why: str) -> None:
+        """Remember that it refused one, for this and later requests."""
+        ...
+
+    def wait(self, seconds: float, why: str) -> None:
+        """Wait, and tell the user until when. Paused: the user asked to stop meanwhile.
+
+        BudgetSpent: the loop's hours are over.
+        """
+        ...
+
+    def pause_in_outage(self, outage: Outage, seconds: float) -> AfterPause:
+        """Wait before the next try, and tell the user of the outage once. Raises as `wait` does.
+
+        A record without probes, made before there were any, goes on with the request.
+        """
+        ...
+
+    def answers_again(self, service: str) -> None:
+        """The outage is over, as a probe was answered."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkChecks:
+    """A shell script in the scratch folder that runs the lab's checks in the workspace, and what it needs to read.
+
+    `names`: of the checks. `reads`: files and folders, among them the trials' Python; `covers`: what below these no
+    trial may read.
+    """
+
+    program: Path
+    names: tuple[str, ...]
+    reads: tuple[str, ...]
+    covers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -155,6 +218,7 @@ class TaskFolders:
     `workspace`: files to read and, for an implementation, to change; for other requests changes are thrown away.
     `scratch`: what must survive a crash of the engine. `containment`: the level at which its program must run. `lab`:
     the lab's folder, which its program must not see. `data`: the training data that the workspace holds as links.
+    `checks`: what its program may use to check its work.
     """
 
     workspace: Path
@@ -162,6 +226,7 @@ class TaskFolders:
     containment: str = "none"
     lab: Path | None = None
     data: tuple[Path, ...] = ()
+    checks: WorkChecks | None = None
 
 
 Objection = Callable[[Any], str]
@@ -194,8 +259,13 @@ class Task:
     snapshot: Callable[[], LabSnapshot]
     contract: str = ""
     calls: Calls | None = None
-    output: type[Record] | None = None
+    output: type[Output] | None = None
     objection: Objection = no_objection
+
+    @property
+    def form(self) -> type[Output]:
+        """The form of the answer."""
+        return self.output or OUTPUTS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -231,6 +301,9 @@ class ResearcherDefaults:
         """
         return False
 
+    def require_usable(self, lab: Path, in_workspace: Callable[[str], bool]) -> None:
+        """ResearcherError: what it needs of the machine is missing. `in_workspace`: whether its folder holds a path."""
+
 
 class Researcher(Protocol):
     """A researcher as the engine sees it. The loader completes a class of the user's from `ResearcherDefaults`."""
@@ -259,6 +332,8 @@ class Researcher(Protocol):
     def names_author(self) -> bool: ...
 
     def concludes(self, config: Config) -> bool: ...
+
+    def require_usable(self, lab: Path, in_workspace: Callable[[str], bool]) -> None: ...
 
     def perform(self, task: Task) -> Answer:
         """Answer one request. ResearcherError: only if a retry cannot help (a missing program or script)."""

@@ -41,7 +41,7 @@ def quotation(folder: Path, config: Config, request: str, *, unlocked: bool = Fa
     paths.sort()
     sizes = {path: (folder / path).stat().st_size for path in _changeable(paths, config, unlocked)}
     head = f"Files that you may change:\n{_list(sizes)}\n"
-    return head + _whole_files(folder, _by_relevance(sizes, request), _ROOM - len(head))
+    return head + whole_files(folder, _by_relevance(sizes, request), _ROOM - len(head))
 
 
 def _list(sizes: Mapping[str, int]) -> str:
@@ -89,9 +89,14 @@ def _names(text: str, path: str) -> bool:
     return re.search(rf"(?<![\w.-])(?:{re.escape(path)}|{name})(?![\w-])", text) is not None
 
 
-def _whole_files(folder: Path, paths: Iterable[str], room: int) -> str:
-    """Whole files while there is room, then the names of the files that did not fit."""
-    text, left_out = "", []
+def whole_files(folder: Path, paths: Iterable[str], room: int) -> str:
+    """The files of these names below `folder`, whole, while there is room; then the names of those that did not fit.
+
+    The first names are taken first, and all are shown in the order of their names: so the same files give the same
+    text, whatever they were chosen for, and a service that keeps the beginnings of prompts need not read it again.
+    """
+    parts: dict[str, str] = {}
+    left_out = []
     room -= _ROOM_FOR_NAMES
     for path in paths:
         content = _text(folder / path)
@@ -99,10 +104,12 @@ def _whole_files(folder: Path, paths: Iterable[str], room: int) -> str:
             continue
         part = f"\n=== {path} ===\n{content.rstrip()}\n"
         # Never a part of a file: an edit must quote text that is there once. A smaller file may still fit.
-        if len(text) + len(part) > room:
+        if len(part) > room:
             left_out.append(path)
         else:
-            text += part
+            parts[path] = part
+            room -= len(part)
+    text = "".join(parts[path] for path in sorted(parts))
     if not left_out:
         return text
     names = ", ".join(left_out)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 VALUE_LIMIT = 20_000
 """Characters of one value that a prompt quotes."""
-LIMITS = {"files": 40_000}
+LIMITS = {"files": 40_000, "history": 40_000}
 """The same for values with a limit of their own."""
 
 FILES: dict[RequestKind, tuple[str, ...]] = {
@@ -58,17 +58,26 @@ REQUIRED: dict[RequestKind, frozenset[str]] = {
 }
 """What a prompt of each kind must quote: without it an answer would be a guess."""
 
-_EVERYWHERE = frozenset({"iteration_id", "goal", "metric", "state_json", "trouble", "program", "refused_answer"})
+EVERYWHERE = frozenset(
+    {
+        *("iteration_id", "goal", "metric", "state_json", "program"),
+        *("calibration", "best_so_far", "remaining"),
+        *("trouble", "refused_answer"),
+    }
+)
+"""What a prompt of any kind may quote."""
 _OPTIONAL: dict[RequestKind, frozenset[str]] = {
-    RequestKind.HYPOTHESIS: frozenset({"method"}),
+    RequestKind.HYPOTHESIS: frozenset({"method", "files", "curves", "failures"}),
     RequestKind.DESIGN: frozenset({"config", "history", "method"}),
     RequestKind.IMPLEMENTATION: frozenset({"hypothesis_md"}),
-    RequestKind.IMPLEMENTATION_REVIEW: frozenset({"hypothesis_md", "verifier_outputs", "dry_run_output"}),
-    RequestKind.UPDATE_DOCS: frozenset({"results_yaml"}),
-    RequestKind.DECIDE_REPEAT: frozenset({"target", "method"}),
+    RequestKind.IMPLEMENTATION_REVIEW: frozenset({"hypothesis_md", "verifier_outputs", "dry_run_output", "files"}),
+    RequestKind.UPDATE_DOCS: frozenset({"results_yaml", "hypothesis_md"}),
+    RequestKind.DECIDE_REPEAT: frozenset(
+        {"target", "method", "hypothesis_md", "design_yaml", "diff_summary", "curves", "failures"}
+    ),
 }
 PLACEHOLDERS: dict[RequestKind, frozenset[str]] = {
-    kind: REQUIRED[kind] | _EVERYWHERE | optional for kind, optional in _OPTIONAL.items()
+    kind: REQUIRED[kind] | EVERYWHERE | optional for kind, optional in _OPTIONAL.items()
 }
 """What a prompt of each kind may quote."""
 
@@ -76,8 +85,10 @@ PARTS = ("ROLE", "INPUTS", "TASK", "DONE WHEN")
 """The headings of a prompt: who answers, from what, what the task is, and when it is done."""
 
 _CONTRACT_NAMES = frozenset({"stage", "schema"})
+AGENT_NAMES = frozenset({"time_limit", "budget", "reviewer", "checks"})
+"""What the contract of a coding agent may use besides: how long it has, what is left, who reviews, what it may run."""
 _KINDS = {name: kind for kind, names in FILES.items() for name in names}
-_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing"})
+_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing", "best_so_far", "remaining"})
 _INLINE_LENGTH = 200
 _FIRST = re.compile(r"\A<!-- autolab prompt (\S+) version (\d{1,9}) -->\n")
 _HEADINGS = re.compile(rf"(?m)^# ({'|'.join(PARTS)})$")
@@ -158,9 +169,22 @@ def render(text: str, values: Mapping[str, str]) -> str:
     return _fill("prompt", text, {name: Quotation(name, value) for name, value in values.items()})
 
 
-def contract(text: str, kind: RequestKind) -> str:
-    """A contract for one stage: its `stage` and `schema` are filled. RecordError: it has another placeholder."""
-    return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind])})
+def sizes(text: str, values: Mapping[str, str]) -> dict[str, int]:
+    """Characters of each part of a filled prompt: its own text as `instructions`, and each value that it quotes."""
+    from jinja2 import nodes
+
+    parts: dict[str, int] = {}
+    for node in _parse(text).find_all(nodes.Name):
+        parts[node.name] = parts.get(node.name, 0) + len(Quotation(node.name, values[node.name]).as_data())
+    return {"instructions": len(render(text, values)) - sum(parts.values()), **parts}
+
+
+def contract(text: str, kind: RequestKind, values: Mapping[str, str] | None = None) -> str:
+    """A contract for one stage: its `stage` and `schema` are filled, and `values`, which an agent's may use.
+
+    RecordError: it has another placeholder.
+    """
+    return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind]), **(values or {})})
 
 
 def schema(kind: type[Record]) -> str:
@@ -196,6 +220,8 @@ def _problems(name: str, text: str) -> list[str]:
     """What keeps a file from being used, each as one line that follows its name."""
     if name in CONTRACTS.values():
         subject, allowed, needed = "a contract", _CONTRACT_NAMES, _CONTRACT_NAMES
+        if name == CONTRACTS["command"]:
+            allowed |= AGENT_NAMES
     elif name in _KINDS:
         kind = _KINDS[name]
         subject, allowed, needed = str(kind), PLACEHOLDERS[kind], REQUIRED[kind]

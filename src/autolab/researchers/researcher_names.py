@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import shlex
+from pathlib import Path
 from typing import Any
 
 from autolab.errors import AutolabError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.researchers.base import Researcher, ResearcherDefaults
 from autolab.researchers.command.agent import CommandResearcher, PresetResearcher
-from autolab.researchers.command.presets import presets
+from autolab.researchers.command.presets import presets, split_command
+from autolab.researchers.command.program_files import located
 from autolab.researchers.llm.chat_model import LLMResearcher
 from autolab.researchers.offline.researcher import OfflineResearcher
 from autolab.researchers.own_class import OwnResearcher
@@ -59,6 +62,21 @@ def _refuse_unknown_options(config: ResearcherConfig, options: frozenset[str]) -
 def _own_class(path: str) -> Any:
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def with_located_files(config: ResearcherConfig, root: Path) -> ResearcherConfig:
+    """The configuration with the files that its command names as absolute paths; the lab is at `root`.
+
+    ResearcherError: the command is no command line.
+    """
+    if config.command is None:
+        return config
+    words = split_command(config.command)
+    paths = located(words, root)
+    # As the user wrote it if nothing changes: it is shown and recorded.
+    if paths == list(words):
+        return config
+    return config.model_copy(update={"command": shlex.join(paths)})
 
 
 def load_replayed(config: ResearcherConfig) -> Researcher | None:

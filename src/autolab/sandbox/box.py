@@ -82,6 +82,8 @@ class Box:
     path that does not exist when the step starts is left out. `covers` are files and folders below them, or below the
     system's, that cannot be read: at `full` they are empty, at `partial` their names are still seen. `mounts` are
     (source, place): at `full` alone the source can also be read at the place, where something else or nothing may lie.
+    `lists` are folders whose entries are seen at `partial` though they cannot be read, as at `full` those that are
+    bound are: Python lists the folder that it imports from.
 
     Memory, processes and threads count over all that the step starts; disk counts over `writes` without `uncounted`.
     With `new_files` the disk counts only what is added, by the lengths of files, and so many files and folders.
@@ -94,6 +96,7 @@ class Box:
     writes: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
     mounts: tuple[tuple[str, str], ...] = ()
+    lists: tuple[str, ...] = ()
     network: bool = False
     memory_bytes: int = 0
     processes: int = 0
@@ -480,7 +483,7 @@ def _lies_in(path: str | Path, folders: Iterable[str]) -> bool:
 
 def _restricted(enclosure: Enclosure, box: Box) -> None:
     if sys.platform == "darwin":
-        profile = seatbelt(enclosure.reads, enclosure.writes, box.network, enclosure.covers)
+        profile = seatbelt(enclosure.reads, enclosure.writes, box.network, enclosure.covers, box.lists)
         enclosure.argv = ["/usr/bin/sandbox-exec", "-p", profile, *enclosure.argv]
         return
     enclosure.landlock = "landlock" not in box.without
@@ -495,6 +498,7 @@ def _restricted(enclosure: Enclosure, box: Box) -> None:
         reads += FOR_THE_GPU
     enclosure.writes += [*DEVICES, *cards]
     enclosure.reads, enclosure.lists = around(reads, enclosure.covers)
+    enclosure.lists += box.lists
     if "seccomp" not in box.without:
         enclosure.seccomp = seccomp_filter(sockets=box.network, alone=True, shared_memory=False)
 
@@ -523,13 +527,20 @@ def around(reads: Iterable[str], covers: Iterable[str]) -> tuple[list[str], list
     return granted, listed
 
 
-def seatbelt(reads: Iterable[str], writes: Iterable[str], network: bool, covers: Iterable[str] = ()) -> str:
+def seatbelt(
+    reads: Iterable[str],
+    writes: Iterable[str],
+    network: bool,
+    covers: Iterable[str] = (),
+    lists: Iterable[str] = (),
+) -> str:
     """A profile for macOS's sandbox-exec: everything is refused but what is named. Not run on a Mac so far."""
     system = ("/usr", "/bin", "/sbin", "/System", "/Library", "/private/etc", "/private/var/db", "/dev")
     writes = list(writes)
     lines = ["(version 1)", "(deny default)", "(allow process-fork process-exec sysctl-read mach-lookup)"]
     lines += ["(allow file-read-metadata)", "(allow signal (target same-sandbox))"]
     lines += [f"(allow file-read* {_subpath(path)})" for path in (*system, *reads, *writes)]
+    lines += [f"(allow file-read* (literal {json.dumps(path, ensure_ascii=False)}))" for path in lists]
     lines += [f"(allow file-write* {_subpath(path)})" for path in writes]
     lines += ['(allow file-write* (literal "/dev/null"))']
     lines += [f"(deny file-read-data {_subpath(path)})" for path in covers]

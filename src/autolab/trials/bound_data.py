@@ -194,7 +194,7 @@ def _require(source: Path, entry: DataEntry) -> None:
     home = os.path.expanduser("~")
     if os.path.realpath(source) in ("/", os.path.realpath(home)) or Path(home).is_relative_to(source):
         raise LabError(f"{where} holds your home; name the folder that the program needs")
-    if os.path.realpath(source) in _key_paths():
+    if os.path.realpath(source) in key_paths():
         raise LabError(f"{where} holds keys of yours, which no trial may read; name another")
     if source.exists():
         return
@@ -204,7 +204,8 @@ def _require(source: Path, entry: DataEntry) -> None:
     raise LabError(f"{where}: no such file or folder on this machine; {way_out}")
 
 
-def _key_paths() -> set[str]:
+def key_paths() -> set[str]:
+    """Files and folders of the user's that hold keys and nothing else, links followed."""
     home = os.path.expanduser("~")
     return {os.path.realpath(os.path.join(home, name)) for name in _KEYS_AT_HOME if name != ".config"}
 

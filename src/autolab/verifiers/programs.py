@@ -35,6 +35,10 @@ SUMMARY_LIMIT = 1_000_000
 CHECKS = ("tests", "dry_run", "env_smoke", "schema", "syntax", "summary")
 SEED = 0
 """The AUTOLAB_SEED of every check."""
+EXPERIMENT = "experiments/<ITERATION_ID>"
+"""In a command: the iteration's folder in the lab."""
+_STARTS = '{python} -c ""'
+"""Without a command of the user's: whether the interpreter starts at all."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,41 @@ def run_checks(policy: VerifierPolicy, inputs: CheckInputs) -> CheckResults:
     return CheckResults(checks.statuses, tuple(checks.findings), checks.summary)
 
 
+def check_commands(policy: VerifierPolicy) -> dict[str, str]:
+    """The commands of the policy's checks, in their order, by the name of the check."""
+    commands = {
+        "env_smoke": policy.smoke_command or (_STARTS if policy.require_env_smoke else None),
+        "tests": policy.test_command,
+        "dry_run": policy.dry_run_command,
+        "summary": policy.summary_command,
+    }
+    return {name: command for name, command in commands.items() if command is not None}
+
+
+def check_arguments(name: str, command: str, inputs: CheckInputs) -> list[str]:
+    """The command as arguments, with `{python}`, `{seed}`, `<ITERATION_ID>` and the iteration's folder filled in.
+
+    `./venv/bin/python` stands for the trials' interpreter: an export has no venv. RecordError: no command line.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise RecordError(f"{POLICY}: {name}: {command!r} is not a command line: {error}") from None
+    if not words:
+        raise RecordError(f"{POLICY}: {name}: the command is empty: write it or remove the key")
+    # A candidate that commits an interpreter of that name keeps it.
+    if words[0].removeprefix("./") in OWN_PYTHON and not (inputs.folder / words[0]).exists():
+        words[0] = "{python}"
+    values = {"<ITERATION_ID>": inputs.iteration_id, "{python}": inputs.python, "{seed}": str(SEED)}
+    # First, because the other placeholder is a part of this one.
+    if inputs.experiment is not None:
+        values = {EXPERIMENT: str(inputs.experiment)} | values
+    # Word by word after the split: a value may hold spaces.
+    for placeholder, value in values.items():
+        words = [word.replace(placeholder, value) for word in words]
+    return words
+
+
 class _Checks:
     """One run of the checks. `statuses` and `findings` grow with each method."""
 
@@ -170,8 +209,7 @@ class _Checks:
         if self._inputs.environment_works:
             self._settle("env_smoke")
         elif policy.require_env_smoke or policy.smoke_command or policy.python_versions:
-            # Without a command of the user's: whether the interpreter starts at all.
-            failure = self._run("env_smoke", policy.smoke_command or '{python} -c ""')
+            failure = self._run("env_smoke", policy.smoke_command or _STARTS)
             self._settle("env_smoke", failure or self._wrong_python())
         return self.statuses["env_smoke"] != "fail"
 
@@ -230,7 +268,7 @@ class _Checks:
         """None if the command ended with exit code 0, else the finding with its last lines.
 
         `folder`: where it may write, a new one if None. `working_folder`: another than the candidate's export."""
-        argv = self._argv(name, command)
+        argv = check_arguments(name, command, self._inputs)
         ended = self._execute(name, argv, folder or self._new_folder(name), working_folder)
         if ended.ok:
             return None
@@ -269,30 +307,6 @@ class _Checks:
             folder = scratch / f"{name}-{number}"
         folder.mkdir()
         return folder
-
-    def _argv(self, name: str, command: str) -> list[str]:
-        """The command as arguments, with `{python}`, `{seed}`, `<ITERATION_ID>` and the iteration's folder filled in.
-
-        `./venv/bin/python` stands for the trials' interpreter: an export has no venv.
-        """
-        inputs = self._inputs
-        try:
-            words = shlex.split(command)
-        except ValueError as error:
-            raise RecordError(f"{POLICY}: {name}: {command!r} is not a command line: {error}") from None
-        if not words:
-            raise RecordError(f"{POLICY}: {name}: the command is empty: write it or remove the key")
-        # A candidate that commits an interpreter of that name keeps it.
-        if words[0].removeprefix("./") in OWN_PYTHON and not (inputs.folder / words[0]).exists():
-            words[0] = "{python}"
-        values = {"<ITERATION_ID>": inputs.iteration_id, "{python}": inputs.python, "{seed}": str(SEED)}
-        # First, because the other placeholder is a part of this one.
-        if inputs.experiment is not None:
-            values = {"experiments/<ITERATION_ID>": str(inputs.experiment)} | values
-        # Word by word after the split: a value may hold spaces.
-        for placeholder, value in values.items():
-            words = [word.replace(placeholder, value) for word in words]
-        return words
 
     def _wrong_python(self) -> Finding | None:
         """Compare the trials' interpreter with `>=3.11,<3.14`, as far as each version in it goes."""

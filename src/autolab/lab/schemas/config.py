@@ -237,8 +237,9 @@ class ResearcherConfig(Record):
     For `llm`: `model` is `provider:name`; `stages` names another model for a stage, and `fallback` the model to use
     if the first is not available. `base_url` is the address of an OpenAI-compatible server. The key is read only from
     the environment variable `api_key_env`, by default the provider's. `timeout_s` limits one call, `retries` is how
-    often a failed call is repeated, `max_tokens` limits a reply, and `settings` are further parameters of the service
-    (temperature). `price` is for a model whose price Autolab does not know.
+    often a call that failed is made again though the service answers. A service that does not answer is waited for
+    during `outage_hours`, then a user is asked; 0: it is not waited for. `max_tokens` limits a reply, and `settings`
+    are further parameters of the service (temperature). `price` is for a model whose price Autolab does not know.
 
     For a command: `env` names the variables that it gets; `reads` and `writes` name the files and folders that it sees
     besides its workspace, the system and its own program; `~` is the user's home. It may add at most `disk_mb` and
@@ -253,6 +254,7 @@ class ResearcherConfig(Record):
     stages: dict[Stage, str] = {}
     timeout_s: Positive = 300
     retries: Count = 5
+    outage_hours: Annotated[float, Field(ge=0, le=8760)] = 12.0
     max_tokens: Annotated[int, Field(ge=1)] = 16_000
     settings: dict[str, JsonValue] = {}
     price: Price | None = None

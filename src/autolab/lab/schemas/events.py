@@ -238,6 +238,44 @@ class Call(Request):
     sha256: str | None
 
 
+class Waiting(Request):
+    """The loop waits for the model service `service`, for the `reason`. One line a state, and not one a try.
+
+    `since` is the beginning of the outage. `until` is when the wait ends, or is given up; null: the number of tries
+    decides.
+    """
+
+    KIND = "waiting"
+
+    service: str
+    reason: str
+    since: str
+    until: str | None
+
+
+class WaitEnded(Request):
+    """The wait for `service` is over: it `answered`, it was `given up`, or the time that it asked for is `over`."""
+
+    KIND = "wait_ended"
+
+    service: str
+    outcome: Literal["answered", "given up", "over"]
+
+
+class ParameterRefused(Event):
+    """A model at an address does not take a parameter: no later request of the lab sends it there.
+
+    `parameter` is the service's name for it; `json_schema` and `json_object` are ways to ask for JSON.
+    """
+
+    KIND = "parameter_refused"
+
+    model: str
+    url: str
+    parameter: str
+    said: str
+
+
 class ExplorationFixed(Event):
     """What is fixed before the first idea on a base is screened. Nothing of it changes until the base does.
 

@@ -603,6 +603,8 @@ class Lesson(Record):
     title: str
     family: str | None
     changes: dict[str, JsonValue]
+    code_change: str = ""
+    """The lines that its code changes, in short, where `changes` does not say it."""
     base: str
     commit: str | None
     status: Literal["completed", "failed"]
@@ -611,6 +613,8 @@ class Lesson(Record):
     evaluation_only: bool = False
     """Kept, and claimed on the evaluation alone: the lab has no holdout."""
     reason: str
+    error: str = ""
+    """The last lines of what went wrong, if the idea failed."""
     delta: float
     gain: Interval | None = None
     measured: Interval | None = None

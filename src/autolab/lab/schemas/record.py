@@ -29,6 +29,8 @@ _REASONS = {
 }
 MAX_FIELDS = 200_000
 """Most fields of one YAML document. The content of an alias counts each time that it is used."""
+MAX_FAULTS = 12
+"""Most faults of a value that are named one by one."""
 _SHOWN = 60
 """Characters of a value that a message quotes."""
 PROSE = 20_000
@@ -104,6 +106,26 @@ class Record(BaseModel):
             raise RecordError(_explain(error, value, file, lines)) from None
 
     @classmethod
+    def faults(cls, value: object, file: str) -> list[str]:
+        """All that `from_value` could refuse a value for, a line for each field: at most MAX_FAULTS. Empty: it fits."""
+        try:
+            cls.from_value(value, file)
+        except RecordError as error:
+            first = str(error)
+        else:
+            return []
+        try:
+            cls.model_validate_json(_plain(value, file, {}))
+        except ValidationError as error:
+            reasons = _explain_each(error, value, file, {})
+            more = len(reasons) - MAX_FAULTS
+            return reasons[:MAX_FAULTS] + ([f"and {more} more"] if more > 0 else [])
+        except RecordError:
+            pass
+        # A class may refuse what its fields take.
+        return [first]
+
+    @classmethod
     def load(cls, path: Path, name: str | None = None) -> Self:
         """Read and parse `path`. Messages call it `name`, by default the file's name."""
         name = name or path.name
@@ -136,18 +158,26 @@ def read_document(path: Path, name: str) -> str:
 
 def _explain(error: ValidationError, value: object, file: str, lines: dict[str, int]) -> str:
     """The first problem as one line, with the number of other fields that have one."""
+    first, *others = _explain_each(error, value, file, lines)
+    return f"{first} (and {len(others)} more)" if others else first
+
+
+def _explain_each(error: ValidationError, value: object, file: str, lines: dict[str, int]) -> list[str]:
+    """A line for each field that has a problem."""
     problems = [(_field(problem, value), problem) for problem in error.errors(include_url=False)]
-    # A field that may have one of two forms has problems with both. The form that fits down to a deeper field is meant.
-    top, _ = problems[0]
-    candidates = [(field, problem) for field, problem in problems if _lies_in(field, top)]
-    field, first = max(candidates, key=lambda candidate: candidate[0].count("."))
-    reason = _REASONS.get(first["type"], first["msg"].removeprefix("Value error, "))
-    if first["type"] not in _SELF_EXPLAINING and isinstance(first.get("input"), str | int | float | bool):
-        reason += f", got {_quoted(first['input'])}"
-    more = {other for other, _ in problems if not _lies_in(field, other)}
-    if more:
-        reason += f" (and {len(more)} more)"
-    return _place(file, field, lines) + reason
+    reasons = []
+    while problems:
+        # A field that may have one of two forms has problems with both. The one that fits down to a deeper field is
+        # meant.
+        top, _ = problems[0]
+        candidates = [(field, problem) for field, problem in problems if _lies_in(field, top)]
+        field, first = max(candidates, key=lambda candidate: candidate[0].count("."))
+        reason = _REASONS.get(first["type"], first["msg"].removeprefix("Value error, "))
+        if first["type"] not in _SELF_EXPLAINING and isinstance(first.get("input"), str | int | float | bool):
+            reason += f", got {_quoted(first['input'])}"
+        reasons.append(_place(file, field, lines) + reason)
+        problems = [(other, problem) for other, problem in problems if not _lies_in(field, other) and other != top]
+    return reasons
 
 
 _SELF_EXPLAINING = ("missing", "extra_forbidden", "json_invalid")

@@ -76,6 +76,8 @@ class AgentResult(Record):
     changed_files: tuple[Sentence, ...]
     completion_token_seen: bool
     output: dict[str, JsonValue] | None = None
+    needs_user: bool = False
+    """Only a user can fix what keeps this status `failed`: a refused key, a spent quota, an unknown model."""
 
 
 class StoredReply(Record):

@@ -4,7 +4,8 @@ The program runs under the same supervisor as a trial: it cannot outlive its tim
 the engine dies meanwhile, the next engine waits for the program and does not start it twice.
 
 - Its command is that of a preset (presets.yaml) or `command`, with placeholders filled in.
-- Its environment is PATH, HOME, LANG, a TMPDIR, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE and what `env` names.
+- Its environment is PATH, HOME, LANG, a TMPDIR, AUTOLAB_STAGE, AUTOLAB_PROMPT_FILE, AUTOLAB_CHECK (a shell script that
+  runs the lab's checks in the workspace) and what `env` names.
 - It runs at the lab's level of containment, but with the network. It sees the system's programs, its own installation,
   the workspace with the training data that it links to, a folder of its own, and what `reads` and `writes` name (its
   configuration, say). These may not hold the lab. What it adds on disk is limited like a trial's.
@@ -15,6 +16,9 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from autolab import files
@@ -24,7 +28,21 @@ from autolab.executors.local import LocalExecutor
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.researchers.base import Answer, Booked, Received, ResearcherDefaults, Sent, Task
-from autolab.researchers.command.presets import LONGEST_ARGUMENT, argv, effective_preset, installation, program, sources
+from autolab.researchers.command.presets import (
+    LONGEST_ARGUMENT,
+    StartedProgram,
+    argv,
+    effective_preset,
+    program,
+    sources,
+    started_program,
+)
+from autolab.researchers.command.program_files import (
+    program_index,
+    refuse_holding,
+    require_files,
+    shown_files,
+)
 from autolab.researchers.command.usage import COUNTS, AgentUsage, read, regular
 from autolab.sandbox import workdir
 from autolab.sandbox.box import Box
@@ -44,6 +62,8 @@ LAST_LINE = 200
 DONE = 200
 """The status of a call whose program ended well; that of any other is 0."""
 _POLL_S = 60.0
+_MISSING = re.compile(r"No module named|ImportError|No such file|Permission denied|Cannot find module")
+"""What a program says when it does not find a file."""
 
 
 class CommandResearcher(ResearcherDefaults):
@@ -59,6 +79,30 @@ class CommandResearcher(ResearcherDefaults):
         self._preset = effective_preset(config)
         self.counts = COUNTS.get(self._preset.usage or "", frozenset())
         self._noted_unknown_usage = False
+        note = shown_files(self._preset.command).note()
+        if note:
+            self.notes = (note,)
+
+    def require_usable(self, lab: Path, in_workspace: Callable[[str], bool]) -> None:
+        """ResearcherError: its program, or a file that its command names, is missing or not for it."""
+        words = self._preset.command
+        first = words[program_index(words)]
+        require_files(words, lab, in_workspace)
+        if "/" not in first or os.path.isabs(first) or not in_workspace(os.path.normpath(first)):
+            # There is no workspace yet, and it will hold no path that the commit does not.
+            program(self._preset, self.name, Path(os.devnull), os.environ.get("PATH"))
+
+    def description(self) -> str:
+        """What it is on this machine: its program, what it is shown and may write, the variables that it gets."""
+        preset = self._preset
+        first = preset.command[program_index(preset.command)]
+        parts = [f"program {shutil.which(first) or first}"]
+        reads = [*shown_files(preset.command).all, *preset.reads]
+        variables = [name for name in preset.env if name in os.environ]
+        for label, names in (("reads", reads), ("writes", preset.writes), ("variables", variables)):
+            if names:
+                parts.append(f"{label} {', '.join(names)}")
+        return "; ".join(parts)
 
     def perform(self, task: Task) -> Answer:
         if task.calls is None:
@@ -102,6 +146,8 @@ class CommandResearcher(ResearcherDefaults):
         if end is None:
             return Received(0, {}, output, 0.0, "lost")
         fault = _fault(end, _tail(logs / "agent.err") or output)
+        if task.folders.containment != "none" and _MISSING.search(fault):
+            fault += "; it sees no file that it was not given: name what it needs in `reads:` of the researcher"
         return Received(0 if fault else DONE, {}, output, end.seconds, fault)
 
     def _answer(self, task: Task, received: Received) -> Answer:
@@ -123,7 +169,9 @@ class CommandResearcher(ResearcherDefaults):
 
     def _job(self, task: Task) -> Job:
         preset, workspace, own = self._preset, task.folders.workspace, _own_folder(task)
-        executable = program(preset, self.name, workspace, os.environ.get("PATH"))
+        path, position = os.environ.get("PATH"), program_index(preset.command)
+        executable = program(preset, self.name, workspace, path)
+        started = started_program(preset.command[position], executable, task.folders.lab, path)
         prompt = self._write_prompt(task)
         own.mkdir(exist_ok=True)
         values = {
@@ -138,14 +186,21 @@ class CommandResearcher(ResearcherDefaults):
         # A list of names, so that the program does not get the keys of other services.
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", *preset.env) if name in os.environ}
         env |= {"TMPDIR": "{scratch}", "AUTOLAB_STAGE": str(task.kind), "AUTOLAB_PROMPT_FILE": str(prompt)}
+        if task.folders.checks is not None:
+            env["AUTOLAB_CHECK"] = str(task.folders.checks.program)
+        # Its own paths are no text of the command: a brace in them stays.
+        first = [word.replace("{", "{{").replace("}", "}}") for word in started.words]
+        words = (*preset.command[:position], *first, *preset.command[position + 1 :])
+        if started.words == (preset.command[position],):
+            words = preset.command
         step = Step(
             "agent",
-            argv(preset.command, values, sources(workspace)),
+            argv(words, values, sources(workspace)),
             str(workspace),
             env | preset.given,
             self._config.time_limit_s,
             OUTPUT_BYTES,
-            self._box(task, executable, prompt),
+            self._box(task, started, prompt),
         )
         return Job(key=task.key, trial=str(task.kind), attempt=1, steps=(step,), inputs={})
 
@@ -158,7 +213,7 @@ class CommandResearcher(ResearcherDefaults):
         files.write_whole(path, text)
         return path
 
-    def _box(self, task: Task, executable: str, prompt: Path) -> Box:
+    def _box(self, task: Task, started: StartedProgram, prompt: Path) -> Box:
         """What the program may reach. The paths of `reads` and `writes` are the user's, with `~` for the home."""
         folders = task.folders
         configured_reads = tuple(map(os.path.expanduser, self._preset.reads))
@@ -167,8 +222,14 @@ class CommandResearcher(ResearcherDefaults):
         if folders.containment != "none" and folders.lab is not None:
             _refuse_lab("reads", configured_reads, folders.lab)
             _refuse_lab("writes", configured_writes, folders.lab)
+            refuse_holding(started.reads, folders.lab)
         own_settings = tuple(map(_settings_path, configured_writes))
-        reads = (*installation(executable), str(prompt), *map(str, folders.data), *configured_reads)
+        shown = shown_files(self._preset.command, folders.lab)
+        reads = (*started.reads, *shown.all, str(prompt), *map(str, folders.data), *configured_reads)
+        covers = started.covers
+        if folders.checks is not None:
+            reads = (*reads, str(folders.checks.program), *folders.checks.reads)
+            covers = (*covers, *folders.checks.covers)
         # Autolab may be among the program's packages, and its labs contain data sets with all their labels.
         sites: list[str] = []
         for path in reads:
@@ -177,7 +238,8 @@ class CommandResearcher(ResearcherDefaults):
             level=folders.containment,
             reads=reads,
             writes=(str(folders.workspace), str(_own_folder(task)), *own_settings),
-            covers=shipped_labs(sites, reads),
+            covers=tuple(dict.fromkeys((*shipped_labs(sites, reads), *covers))),
+            lists=shown.folders,
             network=True,
             own_user=False,
             disk_bytes=int(self._config.disk_mb * 1e6),

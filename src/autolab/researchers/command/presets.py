@@ -6,7 +6,9 @@ import os
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,9 @@ from pydantic import Field
 from autolab.errors import ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.lab.schemas.record import Record
+from autolab.researchers.command.program_files import program_index
+from autolab.sandbox import execute
+from autolab.trials import interpreter
 
 WITHIN_WORDS = ("prompt_file", "workspace", "stage", "model", "result_file", "time_limit_s", "folder")
 WHOLE_WORDS = ("prompt", "files")
@@ -24,6 +29,7 @@ WHOLE_WORDS = ("prompt", "files")
 LONGEST_ARGUMENT = 128 * 1024 - 1
 """Bytes that Linux passes on in one argument."""
 
+_PYTHON = re.compile(r"(python|pypy)(\d+(\.\d+)*)?")
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _INSERT = """text=$(cat "$AUTOLAB_PROMPT_FILE"); at=$1; shift; n=0
 for word; do n=$((n + 1)); [ "$n" = "$at" ] && word=$text; shift; set -- "$@" "$word"; done; exec "$@"
@@ -55,7 +61,7 @@ def presets() -> dict[str, Preset]:
 
 def effective_preset(config: ResearcherConfig) -> Preset:
     """The command and its needs for a configuration. ResearcherError: a word of the command cannot be filled in."""
-    preset = presets().get(config.name) or Preset(command=_split(config.command))
+    preset = presets().get(config.name) or Preset(command=split_command(config.command))
     words = preset.command
     if config.model is not None:
         words += preset.model
@@ -93,7 +99,7 @@ def _require_placeholders(words: Sequence[str], model: str | None) -> None:
 _DOUBLED = "to write a brace as it is, double it"
 
 
-def _split(command: str | None) -> tuple[str, ...]:
+def split_command(command: str | None) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(command or ""))
     except ValueError as error:
@@ -157,15 +163,78 @@ def sources(workspace: Path) -> list[str]:
     return names
 
 
+@dataclass(frozen=True)
+class StartedProgram:
+    """How a command's program is started in a sandbox: its first words, and what it reads and must not read there."""
+
+    words: tuple[str, ...]
+    reads: tuple[str, ...]
+    covers: tuple[str, ...] = ()
+
+
 def program(preset: Preset, name: str, workspace: Path, path: str | None) -> str:
     """The path of the command's program. ResearcherError, with the way to install it: it cannot be run."""
-    word = preset.command[0]
+    words = preset.command
+    word = words[program_index(words)]
     # A path is one in the workspace, which is where the program runs; a name is looked up on PATH.
     executable = shutil.which(workspace / word if "/" in word else word, path=path)
     if executable is None:
         way = f"; install it: {preset.install}" if preset.install else ""
         raise ResearcherError(f"researcher: {name}: {word}: no such program, or not one that may be run{way}")
     return str(executable)
+
+
+def started_program(word: str, executable: str, lab: Path | None, path: str | None) -> StartedProgram:
+    """How the program `executable`, which the command calls `word`, is started, with all that it needs to see.
+
+    A Python that is only named (`python3`, also after `#!/usr/bin/env`) may be a script that looks for it, as those of
+    pyenv are. So that Python itself is asked where it is, and started. LabError: it does not start.
+    """
+    reads = installation(executable)
+    if _is_python(executable):
+        python = _python(executable, lab)
+        return StartedProgram(python.words, (*reads, *python.reads), python.covers)
+    runner, *options = _first_line(executable)
+    if os.path.basename(runner) == "env":
+        named = [option for option in options if option != "-S"]
+        runner, options = (shutil.which(named[0], path=path) if named else None) or "", named[1:]
+    if not runner:
+        return StartedProgram((word,), reads)
+    if not _is_python(runner):
+        return StartedProgram((word,), (*reads, *installation(runner)))
+    python = _python(runner, lab)
+    return StartedProgram((*python.words, *options, executable), (*reads, *python.reads), python.covers)
+
+
+def _first_line(executable: str) -> list[str]:
+    """The words behind `#!` in a script's first line; an empty word if it has none."""
+    with open(executable, "rb") as file:
+        start = file.read(512)
+    if not start.startswith(b"#!"):
+        return [""]
+    return os.fsdecode(start[2:].partition(b"\n")[0]).split() or [""]
+
+
+def _is_python(program: str) -> bool:
+    return _PYTHON.fullmatch(os.path.basename(program)) is not None
+
+
+def _python(program: str, lab: Path | None) -> StartedProgram:
+    """The Python behind a name, and what it reads: its environment and what is installed in that from elsewhere."""
+    # That of a virtual environment is none that looks for another; its settings say what it needs.
+    if (Path(program).parent.parent / "pyvenv.cfg").is_file():
+        return StartedProgram((program,), installation(program))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "python.txt"
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        argv = [program, "-I", "-c", "import sys; print(sys.executable)"]
+        ended = execute.run(argv, log.parent, environment, log, interpreter.ANSWER_LIMIT_S)
+        executable = os.fsdecode(log.read_bytes().strip().rpartition(b"\n")[2])
+    if not ended.ok or not os.path.isfile(executable):
+        raise ResearcherError(f"researcher: {program}: this Python does not start: {ended.last_line or 'no message'}")
+    # Without a lab there is nothing that it must not see.
+    places = interpreter.places(Path(executable), lab or Path(os.devnull))
+    return StartedProgram((executable,), (executable, *places.reads), places.covers)
 
 
 def installation(program: str) -> tuple[str, ...]:

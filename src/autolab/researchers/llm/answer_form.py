@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autolab.lab.schemas.record import Record
-from autolab.lab.schemas.replies import OUTPUTS
 from autolab.researchers.base import Objection, Task, no_objection
 
 
@@ -22,5 +21,5 @@ class AnswerForm:
 
 
 def form_of(task: Task) -> AnswerForm:
-    """The form of the answer to a task: the one that the task asks for, else that of its kind."""
-    return AnswerForm(str(task.kind), task.output or OUTPUTS[task.kind], task.objection)
+    """The form of the answer to a task, and what the engine may have against it."""
+    return AnswerForm(str(task.kind), task.form, task.objection)

@@ -15,26 +15,32 @@ from autolab.lab.schemas.config import ResearcherConfig
 from autolab.researchers.base import Answer, ResearcherDefaults, Task
 from autolab.researchers.llm.answer_form import form_of
 from autolab.researchers.llm.conversation import Conversation
-from autolab.researchers.llm.output_parser import ReadAnswer, agent_result
+from autolab.researchers.llm.output_parser import ReadAnswer, agent_result, for_user
+from autolab.researchers.llm.request_parameters import check_settings
 from autolab.researchers.llm.services import Model, installed, named_model
 from autolab.researchers.llm.wire import AGAIN, CONTENT, Message, ModelReply
 
-_KEYS = ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "retries", "max_tokens", "settings")
+_KEYS = ("model", "base_url", "api_key_env", "fallback", "stages", "timeout_s", "max_tokens", "settings")
 
 WAYS = {
-    "unauthorized": "; set the key that this service wants, then `autolab review retry`",
-    "not_found": "; check model and base_url (`autolab doctor --llm`), then `autolab review retry`",
-    "quota": "; top up the account or name another model, then `autolab review retry`",
+    "unauthorized": "; set the key that this service wants",
+    "not_found": "; check model and base_url (`autolab doctor --llm`)",
+    "quota": "; top up the account or name another model",
     "redirect": "; give the address that it redirects to as base_url",
     "too_long": "; choose a model with a longer context, or lower max_tokens",
+    "outage": "; start the service, or name another model or a fallback",
+    "context_cut": "",
+    "rejected": "; check model and settings (`autolab doctor --llm`)",
 }
 """What a user can do about a kind of failure."""
+GO_ON = ", then `autolab review retry` and the same command"
+"""How the loop goes on after that."""
 
 
 class LLMResearcher(ResearcherDefaults):
     name: str = "llm"
     contract = "llm"
-    options = frozenset({*_KEYS, "price"})
+    options = frozenset({*_KEYS, "price", "retries", "outage_hours"})
     works_in_folder = False
 
     def __init__(self, config: ResearcherConfig, *, keyless: bool = False) -> None:
@@ -50,6 +56,7 @@ class LLMResearcher(ResearcherDefaults):
         for stage, name in config.stages.items():
             self._stages[stage] = named_model(name, config, keyless)
         self._fallback = named_model(config.fallback, config, keyless) if config.fallback else None
+        check_settings(config.settings, self.models)
         way = "its calls are counted in tokens alone (to count dollars, set researcher.price)"
         for model in self.models:
             if model.dollars_at_most(1, 1) is None:
@@ -92,4 +99,4 @@ def _answer(reply: ModelReply, answer: ReadAnswer) -> Answer:
     # No answer counts as a failed attempt, which is tried again; an answer `failed` waits for the user at once.
     if reply.reason in AGAIN or reply.reason in CONTENT or reply.reason == "too_large":
         return Answer(None, failure)
-    return Answer(agent_result({"status": "failed", "summary": failure + WAYS.get(reply.reason, "")}))
+    return Answer(for_user(failure + WAYS.get(reply.reason, "; set it right") + GO_ON))

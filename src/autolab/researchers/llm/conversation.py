@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 
 from autolab.lab.schemas.config import ResearcherConfig
 from autolab.researchers.base import Calls
+from autolab.researchers.llm import context_window
 from autolab.researchers.llm.answer_form import AnswerForm
+from autolab.researchers.llm.outages import LONGEST_WAIT_S, OutageWaits, pause_s
 from autolab.researchers.llm.output_parser import ReadAnswer, judged, read_answer
 from autolab.researchers.llm.services import Model
 from autolab.researchers.llm.wire import AGAIN, Message, ModelReply, call
 from autolab.text import whole
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
-LONGEST_WAIT_S = 6 * 3600.0
-"""A service that asks to wait longer than this counts as out of reach."""
 RATE_WAITS = 200
 """Waits for the rate limits of one request; with the longest pause each, some hours."""
 LONGEST_QUOTED = 100_000
@@ -40,34 +39,65 @@ class Conversation:
         self.messages.append(Message("user", text))
 
     def ask(self, model: Model) -> tuple[ModelReply, ReadAnswer]:
-        """The model's reply, or the fall-back's if the model is out of reach; and what it holds."""
-        reply, answer = self._try(model)
-        if reply.failed and self.fallback and self.fallback != model:
-            self.calls.wait(0.0, f"{reply.detail}; asking {self.fallback.name}")
-            return self._try(self.fallback)
-        return reply, answer
+        """The model's reply, or the fall-back's if the model is out of reach; and what it holds.
 
-    def _try(self, model: Model) -> tuple[ModelReply, ReadAnswer]:
+        If neither service answers, both are waited for. The reason is `outage` if that was in vain.
+        """
+        waits = OutageWaits(self.config, self.calls)
+        if self.fallback is None or self.fallback == model:
+            return self._try(model, waits).result
+        first = self._try(model, waits, then=self.fallback)
+        if not first.reply.failed:
+            return first.result
+        self.calls.wait(0.0, f"{first.reply.detail}; asking {self.fallback.name}")
+        second = self._try(self.fallback, waits, then=model)
+        if not (first.is_silent and second.is_silent):
+            return second.result
+        service = waits.wait_for((model, self.fallback), second.reply, tries=None)
+        if service is None:
+            return waits.in_vain(second.reply), second.answer
+        return self._try(service, waits).result
+
+    def _try(self, model: Model, waits: OutageWaits, then: Model | None = None) -> _Try:
+        """One model's reply. `then` is who is asked if its service is silent for a minute; None: it is waited for."""
         retries = rate_waits = 0
         while True:
-            reply = call(model, self.messages, self.calls, self.config)
+            reply = call(model, self.messages, self.calls, self.config, self.form)
+            reply = context_window.judged(reply, model, self.messages, self.config.max_tokens)
             answer = judged(read_answer(reply, self.form), self.form)
             # Before any wait: what was paid must be on record if the engine dies meanwhile.
             self.calls.book(reply.booked(answer.reason, answer.line))
             # Rate limits have a count of their own: a wait for one is no failure of the service.
             if reply.reason == "rate_limited" and rate_waits < RATE_WAITS:
                 rate_waits += 1
-                pause_s = reply.wait_s or _pause_s(rate_waits)
+                seconds = pause_s(rate_waits, reply)
+            # At least once: only a failure that comes although a probe was answered is the request's.
+            elif waits.covers(reply) and retries < max(1, self.config.retries):
+                retries += 1
+                tries = None if then is None else self.config.retries
+                back = waits.wait_for((model,), reply, tries=tries, then=then.name if then else "")
+                if back is not None:
+                    continue
+                return _Try(waits.in_vain(reply) if then is None else reply, answer, is_silent=True)
             elif reply.reason in AGAIN and retries < self.config.retries:
                 retries += 1
-                pause_s = reply.wait_s or _pause_s(retries)
+                seconds = pause_s(retries, reply)
             else:
-                return reply, answer
+                return _Try(reply, answer)
             # The caller then asks the fall-back, or the user.
-            if pause_s > LONGEST_WAIT_S:
-                return reply, answer
-            self.calls.wait(pause_s, f"{reply.reason}: {reply.detail}")
+            if seconds > LONGEST_WAIT_S:
+                return _Try(reply, answer)
+            self.calls.wait(seconds, f"{reply.reason}: {reply.detail}")
 
 
-def _pause_s(number: int) -> float:
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (number - 1))
+@dataclass(frozen=True)
+class _Try:
+    """The last reply of a model, and what it holds. `is_silent`: its service did not answer a probe either."""
+
+    reply: ModelReply
+    answer: ReadAnswer
+    is_silent: bool = False
+
+    @property
+    def result(self) -> tuple[ModelReply, ReadAnswer]:
+        return self.reply, self.answer

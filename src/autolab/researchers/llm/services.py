@@ -1,4 +1,4 @@
-"""Model services: their addresses, the keys they take, and what their models cost.
+"""Model services: their addresses, the keys they take, what their requests may hold, and what their models cost.
 
 A key is sent to its own service and nowhere else. With a `base_url` of the user's no key is sent, unless `api_key_env`
 names one.
@@ -16,6 +16,22 @@ from autolab.errors import ResearcherError
 from autolab.lab import redaction
 from autolab.lab.schemas.config import Price, ResearcherConfig
 
+Limit = Literal["max_tokens", "max_completion_tokens"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a service's requests may hold, as its documentation (`source`) said on the day when it was `checked`.
+
+    `limit` is its name for the longest reply. `formats` are its ways to ask for JSON, the best first; without one the
+    contract alone asks for it. What a model then refuses is learned (`base.Calls.leave_out`).
+    """
+
+    limit: Limit
+    formats: tuple[str, ...]
+    source: str
+    checked: str
+
 
 @dataclass(frozen=True)
 class Service:
@@ -23,18 +39,101 @@ class Service:
 
     speaks: Literal["openai", "anthropic"]
     url: str
-    key: str | None = None
+    key: str | None
+    profile: Profile
     local: bool = False
 
 
+SCHEMA, OBJECT = "json_schema", "json_object"
+CHECKED = "2026-12-01"
+
+# A schema is never sent as strict: our forms hold free mappings, which strict modes refuse. Anthropic has a strict
+# schema, or a forced tool, which its thinking models refuse: so there the contract alone asks for the form.
+UNKNOWN = Profile("max_tokens", (), "https://platform.openai.com/docs/api-reference/chat/create", CHECKED)
+"""What is assumed of a server at an address of the user's: the least that servers agree on."""
+
 SERVICES = {
-    "openai": Service("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "anthropic": Service("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
-    "openrouter": Service("openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    "deepseek": Service("openai", "https://api.deepseek.com", "DEEPSEEK_API_KEY"),
-    "ollama": Service("openai", "http://127.0.0.1:11434/v1", local=True),
-    "vllm": Service("openai", "http://127.0.0.1:8000/v1", local=True),
-    "lmstudio": Service("openai", "http://127.0.0.1:1234/v1", local=True),
+    "openai": Service(
+        "openai",
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        Profile(
+            "max_completion_tokens",
+            (SCHEMA, OBJECT),
+            "https://platform.openai.com/docs/api-reference/chat/create",
+            CHECKED,
+        ),
+    ),
+    "anthropic": Service(
+        "anthropic",
+        "https://api.anthropic.com",
+        "ANTHROPIC_API_KEY",
+        Profile("max_tokens", (), "https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking", CHECKED),
+    ),
+    "openrouter": Service(
+        "openai",
+        "https://openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        Profile("max_tokens", (SCHEMA, OBJECT), "https://openrouter.ai/docs/features/structured-outputs", CHECKED),
+    ),
+    "deepseek": Service(
+        "openai",
+        "https://api.deepseek.com",
+        "DEEPSEEK_API_KEY",
+        Profile("max_tokens", (OBJECT,), "https://api-docs.deepseek.com/guides/json_mode", CHECKED),
+    ),
+    "mistral": Service(
+        "openai",
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        Profile(
+            "max_tokens",
+            (SCHEMA, OBJECT),
+            "https://docs.mistral.ai/capabilities/structured-output/custom_structured_output/",
+            CHECKED,
+        ),
+    ),
+    "groq": Service(
+        "openai",
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        Profile("max_completion_tokens", (SCHEMA, OBJECT), "https://console.groq.com/docs/structured-outputs", CHECKED),
+    ),
+    "together": Service(
+        "openai",
+        "https://api.together.xyz/v1",
+        "TOGETHER_API_KEY",
+        Profile("max_tokens", (SCHEMA, OBJECT), "https://docs.together.ai/docs/json-mode", CHECKED),
+    ),
+    "gemini": Service(
+        "openai",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "GEMINI_API_KEY",
+        Profile("max_tokens", (OBJECT,), "https://ai.google.dev/gemini-api/docs/openai", CHECKED),
+    ),
+    "ollama": Service(
+        "openai",
+        "http://127.0.0.1:11434/v1",
+        None,
+        Profile("max_tokens", (SCHEMA, OBJECT), "https://docs.ollama.com/api/openai-compatibility", CHECKED),
+        local=True,
+    ),
+    "vllm": Service(
+        "openai",
+        "http://127.0.0.1:8000/v1",
+        None,
+        Profile(
+            "max_tokens", (SCHEMA, OBJECT), "https://docs.vllm.ai/en/latest/features/structured_outputs.html", CHECKED
+        ),
+        local=True,
+    ),
+    "lmstudio": Service(
+        "openai",
+        "http://127.0.0.1:1234/v1",
+        None,
+        Profile("max_tokens", (SCHEMA,), "https://lmstudio.ai/docs/app/api/structured-output", CHECKED),
+        local=True,
+    ),
 }
 
 
@@ -52,6 +151,13 @@ class Model:
     """Dollars for a million tokens, if the user gave them."""
     own_url: bool
     local: bool
+
+    @property
+    def profile(self) -> Profile:
+        # Whoever names a service and an address means that service elsewhere; openai: is everybody's form.
+        if self.service == "openai" and self.own_url:
+            return UNKNOWN
+        return SERVICES[self.service].profile
 
     def __repr__(self) -> str:
         return f"Model({self.name} at {self.url})"

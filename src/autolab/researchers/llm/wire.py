@@ -1,45 +1,53 @@
 """One model call over HTTP: what is sent, what comes back, and what kind of reply that is.
 
-Pydantic AI writes the request and reads the reply. Between them stands `Recorder`, a transport: it hands the request to
-`Calls`, which pays for it and records it, and hands the recorded reply back. So every reply is on record before
-anything reads it, and a recorded reply is read like a fresh one. The clients' own retries are off.
+Pydantic AI and its clients write the request. Under them stands `Recorder`, a transport: it hands the request to
+`Calls`, which pays for it and records it, and ends the client's part. So every reply is on record before anything reads
+it, and a recorded reply is read like a fresh one, by `reply_reader`: the clients refuse much of what services send.
+
+A request that a service refuses for one parameter is made again without it, at once, and the lab remembers that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import math
+import os
 import threading
 import time
 import warnings
 from concurrent.futures import Future
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autolab.errors import RecordError, ResearcherError
 from autolab.lab.schemas.config import ResearcherConfig
-from autolab.lab.schemas.record import parse_json
 from autolab.researchers.base import Booked, Calls, Received, Sent
 from autolab.researchers.llm import services
-from autolab.text import decode, decode_json, one_line
+from autolab.researchers.llm.answer_form import AnswerForm
+from autolab.researchers.llm.reply_reader import (
+    Counts,
+    ServiceError,
+    ServiceReply,
+    ToolCall,
+    failed_generation,
+    read_body,
+    read_error,
+)
+from autolab.researchers.llm.request_parameters import refusable, request_parameters
+from autolab.researchers.llm.service_errors import kind_of, refused_parameter, seconds_to_wait
+from autolab.text import decode, one_line
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx2
-    from pydantic_ai.messages import ModelResponse
+    from pydantic import JsonValue
     from pydantic_ai.models import Model as ClientModel
-    from pydantic_ai.usage import RequestUsage
 
 
 MAX_BODY = 8 << 20
 """Bytes of a reply, unpacked. A longer reply is not read to its end."""
 LONGEST_CONNECT_S = 30.0
-MAX_TOKENS_SAID = 10_000_000
-"""The most tokens of one call that a service may report; more, or less than none, is not believed."""
 _REQUEST_HEADERS = frozenset({"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta"})
 """Headers of the clients that are sent; besides them only the key and `extra_headers` are."""
 _REPLY_HEADERS = ("content-type", "retry-after", "location", "request-id", "x-request-id")
@@ -47,7 +55,9 @@ _REPLY_HEADERS = ("content-type", "retry-after", "location", "request-id", "x-re
 _ERROR_BODY = 100_000
 """Bytes of an error's body that are searched for its reason."""
 
-AGAIN = frozenset({"unreachable", "timeout", "cut", "bad_body", "overloaded", "server_error"})
+OUTAGES = frozenset({"unreachable", "timeout", "cut", "overloaded", "server_error"})
+"""Kinds of failure of a service that may be down for a while."""
+AGAIN = OUTAGES | {"bad_body"}
 """Kinds of failure that may be over at the next try."""
 CONTENT = frozenset({"truncated", "refused", "empty", "tool_call", "not_json", "invalid"})
 """Kinds of failure that lie in what the model wrote."""
@@ -57,7 +67,8 @@ CONTENT = frozenset({"truncated", "refused", "empty", "tool_call", "not_json", "
 class ModelReply:
     """The outcome of one call: a text, or the kind of failure with a line about it.
 
-    `wait_s`: how many seconds the service asks to wait. `dollars` is None if no price is known.
+    `wait_s`: how many seconds the service asks to wait. `dollars` is None if no price is known. `parameter`: what of
+    the request the service does not take.
     """
 
     text: str
@@ -67,6 +78,8 @@ class ModelReply:
     input_tokens: int = 0
     output_tokens: int = 0
     dollars: float | None = 0.0
+    tool_calls: tuple[ToolCall, ...] = ()
+    parameter: str = ""
 
     @property
     def failed(self) -> bool:
@@ -108,28 +121,46 @@ def call(
     messages: list[Message],
     calls: Calls,
     config: ResearcherConfig,
+    form: AnswerForm | None = None,
 ) -> ModelReply:
     """Make one call, with the time limit, the longest reply and the settings of `config`. The caller books the reply.
 
-    ResearcherError: no request can be made of the settings. What `calls` raises (BudgetSpent, Paused) is passed on.
+    `form` is that of the answer, for a service that can be asked for one. A call that was refused for a parameter is
+    booked here, and made again without it. ResearcherError: no request can be made of the settings. What `calls` raises
+    (BudgetSpent, Paused) is passed on.
     """
+    while True:
+        left_out = calls.left_out(model.name, model.url)
+        parameters = request_parameters(model, config.settings, config.max_tokens, form, left_out)
+        may_be_refused = refusable(parameters, left_out)
+        reservation, received = _send(model, messages, calls, config, parameters)
+        reply = _model_reply(reservation, received, may_be_refused)
+        # Each time one parameter less: this ends.
+        if not reply.parameter:
+            return reply
+        calls.book(reply.booked())
+        calls.leave_out(model.name, model.url, reply.parameter, reply.detail)
+
+
+def _send(
+    model: services.Model,
+    messages: list[Message],
+    calls: Calls,
+    config: ResearcherConfig,
+    parameters: dict[str, JsonValue],
+) -> tuple[_Reservation, Received]:
     # A token holds three bytes or more in nearly every text: an upper limit without a tokenizer.
     prompt_bytes = sum(len(message.text.encode()) for message in messages)
     prompt_tokens = prompt_bytes // 3
     reservation = _Reservation(model, prompt_tokens, config.max_tokens)
     exchange = _Exchange(calls, reservation, config.timeout_s, _own_headers(model, config.settings))
-    response: ModelResponse | None = None
     trouble = ""
     try:
-        # pydantic-ai warns of a usage that makes no sense; it is booked as reserved.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # The user's settings win: some services have another name for the limit and refuse this one.
-            settings: dict[str, Any] = {"max_tokens": config.max_tokens} | config.settings
-            response = asyncio.run(_request(model, messages, exchange.transport(), settings))
-    # All of them: pydantic-ai and the two clients document no common error, and a hostile body raises whatever their
-    # parsing meets (validation, type, key and unicode errors). What came is on record and is judged below; an error of
-    # ours that passed through the clients is raised again from `exchange.error`.
+            asyncio.run(_request(model, messages, exchange.transport(), parameters))
+    # All of them: pydantic-ai and the two clients document no common error. `_Recorded` ends every call that was made;
+    # an error of ours that passed through the clients is raised again from `exchange.error`.
     except Exception as error:
         trouble = f"{type(error).__name__}: {error}"
     if exchange.error is not None:
@@ -138,7 +169,11 @@ def call(
         raise ResearcherError(
             f"researcher: {model.name}: no request could be made of its settings: {line_for_user(trouble)}"
         )
-    return _model_reply(reservation, exchange.received, response, trouble)
+    return reservation, exchange.received
+
+
+class _Recorded(Exception):
+    """The reply is on record: the client's part is over."""
 
 
 class _Exchange:
@@ -158,18 +193,12 @@ class _Exchange:
         class Recorder(httpx2.AsyncBaseTransport):
             async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
                 body = await request.aread()
-                received = exchange.send(str(request.url), dict(request.headers), body)
-                # What the failure really was is judged by `received`, not by the error that the clients raise.
-                if received.status == 0:
-                    raise httpx2.ConnectError(received.fault, request=request)
-                # No other header: the clients need none to read the reply, and some would make them act.
-                content_type = received.headers.get("content-type", "application/json")
-                headers = {"content-type": content_type}
-                return httpx2.Response(received.status, headers=headers, content=received.body, request=request)
+                exchange.send(str(request.url), dict(request.headers), body)
+                raise _Recorded
 
         return Recorder()
 
-    def send(self, url: str, client_headers: dict[str, str], body: bytes) -> Received:
+    def send(self, url: str, client_headers: dict[str, str], body: bytes) -> None:
         reservation = self._reservation
         sent = Sent(reservation.model.name, url, body, reservation.tokens, reservation.dollars)
         # By a list of what may pass: clients add headers that describe this machine and its user.
@@ -182,7 +211,6 @@ class _Exchange:
         except BaseException as error:
             self.error = error
             raise
-        return self.received
 
 
 def _own_headers(model: services.Model, settings: dict[str, Any]) -> dict[str, str]:
@@ -200,15 +228,23 @@ def _own_headers(model: services.Model, settings: dict[str, Any]) -> dict[str, s
 
 
 async def _request(
-    model: services.Model, messages: list[Message], transport: httpx2.AsyncBaseTransport, settings: dict[str, Any]
-) -> ModelResponse:
+    model: services.Model,
+    messages: list[Message],
+    transport: httpx2.AsyncBaseTransport,
+    parameters: dict[str, JsonValue],
+) -> None:
     import httpx2
     from pydantic_ai.direct import model_request
 
     async with httpx2.AsyncClient(transport=transport, verify=_certificates()) as client:
         make_model = _openai_model if model.speaks == "openai" else _anthropic_model
         client_model = make_model(model, client)
-        return await model_request(client_model, _messages(messages), model_settings=settings)  # type: ignore[arg-type]
+        # The parameters go beside what the client writes: it has names of its own for some, and leaves others out.
+        settings: dict[str, Any] = {"extra_body": parameters}
+        if model.speaks == "anthropic":
+            # This client wants the one, and refuses a long reply without the other. The transport has its own limit.
+            settings |= {"max_tokens": parameters["max_tokens"], "timeout": 3600.0}
+        await model_request(client_model, _messages(messages), model_settings=settings)  # type: ignore[arg-type]
 
 
 def _openai_model(model: services.Model, client: httpx2.AsyncClient) -> ClientModel[Any]:
@@ -286,10 +322,25 @@ async def _post(url: str, headers: dict[str, str], body: bytes, timeout_s: float
     except TimeoutError:
         fault = f"timeout: no whole reply in {timeout_s:g} s"
     except (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.UnsupportedProtocol, httpx2.ProxyError) as error:
-        fault = f"unreachable: {error or type(error).__name__}"
+        fault = f"unreachable: {_reason_of(error)}"
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:  # cut off, no HTTP, broken encoding
         fault = f"cut: {type(error).__name__}: {error}"
     return Received(0, {}, b"", time.monotonic() - start, fault)
+
+
+def _reason_of(error: Exception) -> str:
+    """Why no connection came about, as the system says it: `Connection refused`."""
+    causes: list[BaseException] = [error]
+    while causes:
+        cause = causes.pop(0)
+        if isinstance(cause, ConnectionError) and cause.errno:
+            return os.strerror(cause.errno)
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        if isinstance(cause, BaseExceptionGroup):
+            causes += cause.exceptions
+        causes += [inner for inner in (cause.__cause__, cause.__context__) if inner is not None]
+    return str(error) or type(error).__name__
 
 
 @functools.cache
@@ -315,30 +366,48 @@ async def _read(reply: httpx2.Response) -> bytes:
     return bytes(content)
 
 
-def _model_reply(
-    reservation: _Reservation, received: Received, response: ModelResponse | None, trouble: str
-) -> ModelReply:
-    """What kind of reply came. `response` is what the client made of it, or None with the `trouble` it had."""
+def _model_reply(reservation: _Reservation, received: Received, refusable: frozenset[str]) -> ModelReply:
+    """What kind of reply came. `refusable` are the parameters of the request that can be left out."""
+    model = reservation.model
     if received.status == 0:
         reason, _, detail = received.fault.partition(": ")
         # A service may bill what it began.
         cost = reservation if reason in ("timeout", "cut", "too_large") else None
-        return _failure(reservation.model, reason, detail, cost)
-    message = _error_message(received.body)
+        return _failure(model, reason, detail, cost)
     if received.status != 200:
-        reason, wait_s = _refusal(received)
-        message = message or line_for_user(decode(received.body[:2000])) or "no word about why"
-        return _failure(reservation.model, reason, f"HTTP {received.status}: {message}", None, wait_s)
-    if response is None:
-        detail = f"not a reply of this service: {message or line_for_user(trouble)}"
-        return _failure(reservation.model, "bad_body", detail, reservation)
-    texts = [part.content for part in response.parts if part.part_kind == "text"]
-    # The clients do not check every type.
-    if not all(isinstance(text, str) for text in texts):
-        return _failure(reservation.model, "bad_body", "not a reply of this service: its text is none", reservation)
-    text = "".join(texts)
-    reason, detail = _kind(response, text)
-    return ModelReply(text, reason, detail, None, *_usage(reservation, response.usage))
+        return _refusal(reservation, received, read_error(received.status, received.body), refusable)
+    try:
+        reply = read_body(received.body, model.speaks)
+    except RecordError as error:
+        return _failure(model, "bad_body", line_for_user(str(error)), reservation)
+    if isinstance(reply, ServiceError):
+        # An error that came as 200 and does not say which: the service began something.
+        if reply.status in (0, 200):
+            return _failure(model, "bad_body", f"an error came: {line_for_user(reply.message)}", reservation)
+        return _refusal(reservation, received, reply, refusable)
+    reason, detail = _kind(reply)
+    if reason == "overloaded":
+        return _failure(model, reason, detail, reservation)
+    return ModelReply(reply.text, reason, detail, None, *_cost(reservation, reply.counts), reply.tool_calls)
+
+
+def _refusal(
+    reservation: _Reservation, received: Received, error: ServiceError, refusable: frozenset[str]
+) -> ModelReply:
+    """The kind of an error, and what of the request the service does not take."""
+    text = decode(received.body[:_ERROR_BODY])
+    written = failed_generation(received.body)
+    # Groq checks what a model wrote against its own JSON mode: that is a reply, which is read like any other.
+    if written:
+        return ModelReply(written, "ok", "", None, *_cost(reservation, None))
+    message = line_for_user(error.message) or line_for_user(text[:2000]) or "no word about why"
+    detail = f"HTTP {error.status}: {message}"
+    parameter = refused_parameter(error, refusable)
+    if parameter:
+        detail = f"{detail}; {parameter} is left out from now on"
+        return replace(_failure(reservation.model, "unsupported", detail, None), parameter=parameter)
+    wait_s = seconds_to_wait(received.headers.get("retry-after", ""))
+    return _failure(reservation.model, kind_of(error, text), detail, None, wait_s)
 
 
 def _failure(
@@ -350,91 +419,42 @@ def _failure(
     return ModelReply("", reason, detail, wait_s, cost.input_tokens, cost.output_tokens, cost.dollars)
 
 
-def _kind(response: ModelResponse, text: str) -> tuple[str, str]:
+def _kind(reply: ServiceReply) -> tuple[str, str]:
     """The kind of a reply by what the service says of it, before the text is read; and a line about it."""
-    refusal = (response.provider_details or {}).get("refusal")
     # Before the text: a cut reply may be sound JSON by chance, with its end missing.
-    if response.finish_reason == "length":
-        return "truncated", "the reply was cut off at the longest allowed (max_tokens)"
-    if response.finish_reason == "content_filter" or refusal:
-        return "refused", f"the model refuses: {line_for_user(str(refusal or text)) or 'without a word'}"
-    if any(part.part_kind == "tool-call" for part in response.parts):
-        return "tool_call", "the model called a tool, and there are none"
-    if not text.strip():
-        return "empty", "the reply is empty"
+    if reply.ending == "truncated":
+        return "truncated", f"the reply was cut off at the longest allowed (max_tokens){_thought(reply)}"
+    if reply.ending == "refused" or reply.refusal:
+        return "refused", f"the model refuses: {line_for_user(reply.refusal or reply.text) or 'without a word'}"
+    if reply.ending == "overloaded":
+        return "overloaded", "the service broke off the reply"
+    if not reply.text.strip() and not reply.tool_calls:
+        return "empty", f"the reply is empty{_thought(reply)}"
     return "ok", ""
 
 
-def _usage(reservation: _Reservation, usage: RequestUsage) -> tuple[int, int, float | None]:
+def _thought(reply: ServiceReply) -> str:
+    return f"; {reply.thought:,} characters of reasoning came" if reply.thought else ""
+
+
+def _cost(reservation: _Reservation, counts: Counts | None) -> tuple[int, int, float | None]:
     """Input tokens, output tokens and dollars by the service's count; the reservation if that cannot be believed."""
-    counts = (usage.input_tokens, usage.output_tokens)
-    # A service that counts nothing, or nonsense, must not make calls free: the budget would never end.
-    if any(counts) and all(0 <= count <= MAX_TOKENS_SAID for count in counts):
-        # Parts (cached tokens) that are more than the whole have no price.
-        with contextlib.suppress(ValueError):
-            return (*counts, reservation.model.dollars(usage))
-    return reservation.input_tokens, reservation.output_tokens, reservation.dollars
+    if counts is None:
+        return reservation.input_tokens, reservation.output_tokens, reservation.dollars
+    # Loaded late, as in `services`.
+    import genai_prices
 
-
-_TOO_LONG = ("context_length", "context length", "context window", "too long")
-_REASONS = {
-    401: "unauthorized",
-    402: "quota",
-    403: "unauthorized",
-    404: "not_found",
-    408: "timeout",
-    413: "too_long",
-    503: "overloaded",
-    529: "overloaded",
-}
-
-
-def _refusal(received: Received) -> tuple[str, float | None]:
-    """The kind of a status other than 200, and how many seconds the service asks to wait."""
-    status = received.status
-    body = received.body[:_ERROR_BODY].decode("utf-8", errors="replace").lower()
-    wait_s = _retry_after(received.headers.get("retry-after", ""))
-    if status == 429:
-        # Not by "billing" alone: OpenAI names that page in the message of a mere rate limit too.
-        if "insufficient_quota" in body or "exceeded your current quota" in body:
-            return "quota", wait_s
-        return "rate_limited", wait_s
-    if status in (400, 422) and any(phrase in body for phrase in _TOO_LONG):
-        return "too_long", None
-    if status == 400 and "credit balance" in body:  # as Anthropic says it
-        return "quota", None
-    if status in _REASONS:
-        return _REASONS[status], wait_s
-    if 300 <= status < 400:
-        return "redirect", None
-    # A 2xx other than 200 has no reply in it either.
-    if status >= 500 or status < 300:
-        return "server_error", wait_s
-    return "rejected", None
-
-
-def _retry_after(text: str) -> float | None:
-    """Seconds of a Retry-After header, which holds a number or a date (RFC 9110 §10.2.3); None if it holds neither."""
+    usage = genai_prices.Usage(
+        input_tokens=counts.input,
+        output_tokens=counts.output,
+        cache_read_tokens=counts.cached,
+        cache_write_tokens=counts.cache_written,
+    )
     try:
-        seconds = float(text)
+        return counts.input, counts.output, reservation.model.dollars(usage)
+    # Parts (cached tokens) that are more than the whole have no price.
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    # A date that has passed means now; "inf" and "nan" are numbers for Python.
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _error_message(body: bytes) -> str:
-    """The message of an error object, in one line; empty if the body is none."""
-    try:
-        value = parse_json(decode_json(body), "error")
-    except RecordError:
-        return ""
-    error = value.get("error") if isinstance(value, dict) else None
-    message = error.get("message") if isinstance(error, dict) else error
-    return line_for_user(message) if isinstance(message, str) else ""
+        return reservation.input_tokens, reservation.output_tokens, reservation.dollars
 
 
 def line_for_user(text: str) -> str:
