@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from lab_kit import LabKit, decision, design, docs, hypothesis, implementation, review
 from model_kit import model_lab
@@ -156,6 +156,8 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"extra_body": {"max_tokens": None}},
 )
 PRICES = st.one_of(
+    st.just({"input": 2.0, "output": 10.0}),
+    st.just({"input": 0.5, "output": 75.0}),
     st.none(),
     st.builds(
         lambda into, out: {"input": into, "output": out},
@@ -186,10 +188,13 @@ UNSHRUNK = (Phase.explicit, Phase.generate)
 """A smaller example is not worth the minutes: an example is a handful of steps of a lab."""
 BUDGETS = st.fixed_dictionaries(
     {
-        "tokens": st.sampled_from((None, 1, 3_000, 20_000, 60_000, 300_000)),
-        "dollars": st.sampled_from((None, 0.0001, 0.02, 0.5, 3.0)),
+        "tokens": st.sampled_from((None, 300, 6_000, 30_000, 60_000, 300_000)),
+        "dollars": st.sampled_from((None, 0.01, 0.1, 0.5, 3.0, 30.0)),
     }
 )
+PRICE = {"input": 2.0, "output": 10.0}
+AROUND = {"max_tokens": 16_000, "retries": 0, "settings": {"max_tokens": 200_000}, "price": PRICE, "timeout_s": 20}
+"""Settings that spent $1.80 under a cap of $0.50 once."""
 
 
 class _Clock:
@@ -253,8 +258,11 @@ def require_caps(kit: LabKit, budget: dict[str, Any]) -> tuple[int, float]:
 
 
 @settings(
-    max_examples=40, phases=UNSHRUNK, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25, phases=UNSHRUNK, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
+@example(AROUND, None, {"tokens": None, "dollars": 0.5}, [Answer("good", 0.9, "honest")])
+@example(AROUND | {"settings": {"extra_body": {"n": 50}}}, None, {"tokens": 60_000, "dollars": None}, [])
+@example(AROUND | {"settings": {}}, None, {"tokens": 60_000, "dollars": None}, [Answer("good", 1.0, "negative")])
 @given(
     author=researchers(),
     reviewer=st.none() | researchers(),
