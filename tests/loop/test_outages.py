@@ -144,7 +144,7 @@ class Night:
     clock: FakeClock
     lines: list[str] = field(default_factory=list)
 
-    def loop(self, stop: Callable[[], bool] = lambda: False, **who: Any) -> End:
+    def loop(self, stop: Callable[[], bool] = lambda: False, iterations: int = 1, **who: Any) -> End:
         lab = Lab(self.kit.root)
         researcher = {"name": "llm", "model": "openai:scripted", "base_url": self.server.url} | who
         config = lab.config()
@@ -152,7 +152,7 @@ class Night:
         view = Lines()
         self.lines = view.lines
         with lab.hold("autolab loop"):
-            return Engine(lab, config, view, stop, clock=self.clock).loop(LoopRequest(1))
+            return Engine(lab, config, view, stop, clock=self.clock).loop(LoopRequest(iterations))
 
     def calls(self) -> list[str]:
         return [line["data"]["reason"] for line in self.kit.events("call")]
@@ -402,19 +402,18 @@ def test_the_hours_of_the_loop_end_a_wait_in_a_batch_as_a_spent_budget(tmp_path:
     weather = Weather(at_stage(stage))
     budget = {"budget": {"wall_hours": 5, "trials": 60}}
     kit = model_lab(tmp_path, config={"test": RULE, "screen": {"arms": 2}} | budget)
-    ideas = [hypothesis(title)["output"] for title in ("steeper", "flat")]
-    told = [reply("hypothesis", {"ideas": ideas}), reply("implementation", implementation()["output"], times=0)]
+    told = [reply("hypothesis", hypothesis(title)["output"]) for title in ("steeper", "flat")]
+    told += [reply("implementation", implementation()["output"], times=0)]
     with StandIn(told, answer=weather) as server:
         night = Night(kit, server, FakeClock())
-        assert night.loop() is End.BUDGET
+        assert night.loop(iterations=9) is End.BUDGET
     assert 5 * 3600 <= night.clock.seconds < 5 * 3600 + 5
     assert len(night.told("waiting for")) == 1
 
 
 def test_an_outage_in_a_batch_that_was_waited_for_in_vain_asks_the_user_and_keeps_its_ideas(tmp_path: Path) -> None:
     weather = Weather(at_stage("implementation"))
-    ideas = [hypothesis(title)["output"] for title in ("steeper", "flat")]
-    told = [reply("hypothesis", {"ideas": ideas})]
+    told = [reply("hypothesis", hypothesis(title)["output"]) for title in ("steeper", "flat")]
     told += [reply("implementation", implementation(width)["output"]) for width in (3.0, 1.0)]
     told += [reply("implementation_review", review()["output"], times=0)]
     with StandIn(told, answer=weather) as server:
@@ -425,7 +424,7 @@ def test_an_outage_in_a_batch_that_was_waited_for_in_vain_asks_the_user_and_keep
         assert night.kit.autolab("review", "retry").code == 0
         assert night.loop() is End.DONE
     assert not night.kit.events("idea_dropped")
-    assert requests_of(night.kit).count("hypothesis") == 1
+    assert requests_of(night.kit).count("hypothesis") == 2
 
 
 # A context that is too short
