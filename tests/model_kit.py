@@ -10,7 +10,7 @@ from standin import StandIn
 
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import AgentResult
-from autolab.researchers.base import LabSnapshot, Task, TaskFolders
+from autolab.researchers.base import Calls, LabSnapshot, Task, TaskFolders
 
 
 def model_lab(folder: Path, *, config: dict[str, Any] | None = None, **more: Any) -> LabKit:
@@ -34,7 +34,13 @@ def replies(scripted: dict[str, Any]) -> list[dict[str, Any]]:
     return [reply(stage, one["output"]) for stage, answers in scripted.items() for one in answers]
 
 
-def task(folder: Path, stage: RequestKind = RequestKind.DECIDE_REPEAT, iteration: int = 1, number: int = 1) -> Task:
+def task(
+    folder: Path,
+    stage: RequestKind = RequestKind.DECIDE_REPEAT,
+    iteration: int = 1,
+    number: int = 1,
+    calls: Calls | None = None,
+) -> Task:
     workspace = folder / "workspace"
     (workspace / "models").mkdir(parents=True, exist_ok=True)
     return Task(
@@ -46,6 +52,7 @@ def task(folder: Path, stage: RequestKind = RequestKind.DECIDE_REPEAT, iteration
         prompt="What next?\n",
         folders=TaskFolders(workspace, folder / f"scratch-{stage}-{number}"),
         snapshot=_no_snapshot,
+        calls=calls,
     )
 
 

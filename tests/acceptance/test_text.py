@@ -258,7 +258,7 @@ def _output(stage: RequestKind, text: str) -> dict[str, Any]:
 def test_door_reply(lab: Lab, text: str, stage: RequestKind, escaped: bool) -> None:
     answer = {"status": "complete", "summary": text, "changed_files": [text], "completion_token_seen": False}
     raw = json.dumps(answer | {"output": _output(stage, text)}, ensure_ascii=escaped)
-    found = request.read_reply(stage, Answer(raw), "agent_result.json", None)
+    found = request.read_reply(OUTPUTS[stage], Answer(raw), "agent_result.json", None)
     if isinstance(found, str):
         _recorded(lab, problem=sound(found))
         return

@@ -19,7 +19,7 @@ from autolab.lab.schemas.config import Config, StoppingRule, VerifierPolicy
 from autolab.lab.schemas.experiment import Design, Entrypoint, Hypothesis, Manifest, Results, ReviewResult, Trial
 from autolab.lab.schemas.outcomes import Recommendation, Stage, Verdict, recommend
 from autolab.lab.schemas.record import MAX_FIELDS, Record, parse_json, parse_yaml
-from autolab.lab.schemas.replies import OUTPUTS, AgentResult
+from autolab.lab.schemas.replies import OUTPUTS, AgentResult, HypothesisOutput, IdeasOutput
 
 SEEDS = Path(__file__).parents[1] / "data" / "seeds"
 CONFIG = "metric: {primary: val_loss, direction: minimize, success_delta: 0.01}\n"
@@ -311,11 +311,52 @@ def test_any_value_in_an_agents_output_is_kept_or_refused(value: object) -> None
         assert "\n" not in str(error)
         return
     assert AgentResult.from_text(result.to_json(), "agent_result.json") == result
-    for kind in OUTPUTS.values():
+    for kind in (*OUTPUTS.values(), IdeasOutput):
         try:
             kind.from_value(value, "output")
         except RecordError as error:
             assert "\n" not in str(error)
+
+
+# Several ideas in one answer
+
+IDEA = {"title": "Wider", "mechanism": "m", "success": "s", "risk_bounds": []}
+
+
+def test_ideas_of_one_answer_are_read_one_by_one() -> None:
+    answer = {"ideas": [IDEA, IDEA | {"titel": "x"}, "an idea", IDEA | {"title": "\n"}, None, IDEA | {"title": "Last"}]}
+    first, unknown, text, blank, nothing, last = IdeasOutput.from_value(answer, "reply.json").entries()
+    assert isinstance(first, HypothesisOutput) and isinstance(last, HypothesisOutput)
+    assert (first.title, last.title) == ("Wider", "Last")
+    assert unknown == "idea 2: titel: unknown key"
+    assert isinstance(text, str) and text.startswith("idea 3: ") and isinstance(nothing, str)
+    assert isinstance(blank, str) and blank.startswith("idea 4: title: ") and "\n" not in text + blank + nothing
+
+
+def test_one_idea_without_a_list_is_a_list_of_one() -> None:
+    (only,) = IdeasOutput.from_value(IDEA, "reply.json").entries()
+    assert only == HypothesisOutput.from_value(IDEA, "reply.json")
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({"ideas": []}, "reply.json: ideas: "),
+        ({"ideas": [IDEA], "thoughts": "x"}, "reply.json: thoughts: unknown key"),
+        ({"ideas": IDEA}, "reply.json: ideas: "),
+        ([IDEA], "reply.json: "),
+        ({}, "reply.json: ideas: missing"),
+        (IDEA | {"ideas": [IDEA]}, "reply.json: idea 1: ideas: unknown key"),
+        ({"ideas": [{}]}, "reply.json: idea 1: title: missing"),
+        ({"ideas": [1] * 9}, "; and 4 more"),
+        ({"ideas": [IDEA] * 101}, "reply.json: ideas: "),
+    ],
+    ids=["none", "another key", "no list", "a bare list", "nothing", "both", "all bad", "many bad", "too many"],
+)
+def test_an_answer_without_any_idea_that_fits_is_refused_in_one_line(answer: object, problem: str) -> None:
+    with pytest.raises(RecordError) as refused:
+        IdeasOutput.from_value(answer, "reply.json")
+    assert problem in str(refused.value) and "\n" not in str(refused.value) and len(str(refused.value)) < 800
 
 
 # Round trips

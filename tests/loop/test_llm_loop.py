@@ -264,6 +264,8 @@ def test_a_wait_ends_when_the_user_asks_to_pause_and_the_same_command_goes_on(tm
         for line in running.stdout:
             if "waits" in line:
                 break
+        status = kit.autolab("status").out
+        assert re.search(r"(?m)^waiting +for openai:scripted until .* \(rate_limited: ", status), status
         assert kit.autolab("stop").code == 0
         out, err = running.communicate(timeout=60)
         assert running.returncode == 0 and re.search("paused|paused", out), out + err
@@ -479,7 +481,7 @@ def test_doctor_asks_each_model_for_a_sample_decision(tmp_path: Path) -> None:
     [
         ({"key": "sk-right", "replies": []}, "(unauthorized); set the key that this service wants"),
         ({"models": ["other"], "replies": []}, "(not_found); check model and base_url"),
-        ({"replies": [{"text": "Hello!"}]}, "structured output: reply.json: line 1 column 1: not JSON"),
+        ({"replies": [{"text": "Hello!"}]}, "structured output: no JSON object of the form in the reply"),
         ({"replies": [{"output": {"action": "achieve", "reason": "!"}}]}, "a sample decision is wrong"),
         ({"replies": [{"status": 429, "error": {"code": "insufficient_quota"}}]}, "(quota); top up the account"),
     ],

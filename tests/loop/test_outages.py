@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lab_kit import LabKit, decision, hypothesis, implementation, iteration, review
 from model_kit import model_flags, model_lab, replies, reply
 from standin import Ollama, ReceivedRequest, ScriptedReply, StandIn
@@ -143,7 +144,7 @@ class Night:
     clock: FakeClock
     lines: list[str] = field(default_factory=list)
 
-    def loop(self, stop: Callable[[], bool] = lambda: False, **who: Any) -> End:
+    def loop(self, stop: Callable[[], bool] = lambda: False, iterations: int = 1, **who: Any) -> End:
         lab = Lab(self.kit.root)
         researcher = {"name": "llm", "model": "openai:scripted", "base_url": self.server.url} | who
         config = lab.config()
@@ -151,7 +152,7 @@ class Night:
         view = Lines()
         self.lines = view.lines
         with lab.hold("autolab loop"):
-            return Engine(lab, config, view, stop, clock=self.clock).loop(LoopRequest(1))
+            return Engine(lab, config, view, stop, clock=self.clock).loop(LoopRequest(iterations))
 
     def calls(self) -> list[str]:
         return [line["data"]["reason"] for line in self.kit.events("call")]
@@ -359,6 +360,73 @@ def test_a_service_that_goes_away_and_comes_back_is_waited_for_through_stop_and_
     assert replayed.code == 0 and "the same decisions" in replayed.out, replayed.out + replayed.err
 
 
+def test_a_user_need_not_wait_for_a_probe_that_hangs(tmp_path: Path) -> None:
+    kit = model_lab(tmp_path)
+    hangs = threading.Event()
+
+    def answer(request: ReceivedRequest) -> ScriptedReply | None:
+        if PROBE not in request.text:
+            return ScriptedReply.from_value(GONE, "reply")
+        hangs.set()
+        return ScriptedReply.from_value(HERE | {"delay_s": 600}, "reply")
+
+    with StandIn(answer=answer) as server:
+        running = kit.start(*LOOP, *model_flags(server))
+        assert hangs.wait(120)
+        assert kit.autolab("stop").code == 0
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 0 and "paused" in out, out + err
+    with StandIn([*KEPT, HERE | {"times": 0}]) as server:
+        ended = kit.autolab(*LOOP, *model_flags(server))
+    assert ended.code == 0, ended.out + ended.err
+    assert [line["data"]["reason"] for line in kit.events("call")][:4] == ["overloaded", "lost", "ok", "ok"]
+
+
+def test_a_silent_model_is_waited_for_if_the_fall_back_has_no_key(tmp_path: Path) -> None:
+    weather = Weather(at_stage("hypothesis"))
+
+    def answer(request: ReceivedRequest) -> ScriptedReply | None:
+        if request.model == "second":
+            return ScriptedReply.from_value({"status": 401}, "reply")
+        return weather(request)
+
+    with StandIn(KEPT, answer=answer) as server:
+        night = Night(model_lab(tmp_path), server, FakeClock())
+        night.clock.appointments = [(3600.0, weather.clears)]
+        assert night.loop(fallback="openai:second") is End.DONE
+    assert night.calls().count("unauthorized") == 1
+
+
+@pytest.mark.parametrize("stage", ["hypothesis", "implementation"])
+def test_the_hours_of_the_loop_end_a_wait_in_a_batch_as_a_spent_budget(tmp_path: Path, stage: str) -> None:
+    weather = Weather(at_stage(stage))
+    budget = {"budget": {"wall_hours": 5, "trials": 60}}
+    kit = model_lab(tmp_path, config={"test": RULE, "screen": {"arms": 2}} | budget)
+    told = [reply("hypothesis", hypothesis(title)["output"]) for title in ("steeper", "flat")]
+    told += [reply("implementation", implementation()["output"], times=0)]
+    with StandIn(told, answer=weather) as server:
+        night = Night(kit, server, FakeClock())
+        assert night.loop(iterations=9) is End.BUDGET
+    assert 5 * 3600 <= night.clock.seconds < 5 * 3600 + 5
+    assert len(night.told("waiting for")) == 1
+
+
+def test_an_outage_in_a_batch_that_was_waited_for_in_vain_asks_the_user_and_keeps_its_ideas(tmp_path: Path) -> None:
+    weather = Weather(at_stage("implementation"))
+    told = [reply("hypothesis", hypothesis(title)["output"]) for title in ("steeper", "flat")]
+    told += [reply("implementation", implementation(width)["output"]) for width in (3.0, 1.0)]
+    told += [reply("implementation_review", review()["output"], times=0)]
+    with StandIn(told, answer=weather) as server:
+        night = Night(explorer(tmp_path), server, FakeClock())
+        assert night.loop() is End.USER
+        assert night.kit.state()["reason"].startswith("outage: openai:scripted: ")
+        weather.clears()
+        assert night.kit.autolab("review", "retry").code == 0
+        assert night.loop() is End.DONE
+    assert not night.kit.events("idea_dropped")
+    assert requests_of(night.kit).count("hypothesis") == 2
+
+
 # A context that is too short
 
 
@@ -403,3 +471,54 @@ def test_with_four_thousand_tokens_of_context_one_line_says_what_to_set(tmp_path
     assert "start Ollama with `OLLAMA_CONTEXT_LENGTH=32768 ollama serve`" in line
     assert "`PARAMETER num_ctx 32768`, then `autolab review retry` and the same command" in line
     assert kit.events("call")[0]["data"]["reason"] == "context_cut"
+
+
+# What a user is told before a night
+
+
+def test_doctor_sends_a_prompt_of_the_labs_length_and_says_what_an_iteration_costs(tmp_path: Path) -> None:
+    kit = thinker(tmp_path)
+    shown = json.loads(kit.autolab("prompt", "hypothesis", "--json").out)
+    decides = reply("decide_repeat", {"action": "refine", "reason": "not there yet"})
+    flags = ("--researcher", "llm", "--model", "ollama:qwen3:8b", "--base-url")
+    with StandIn(answer=Ollama([decides], 32_768)) as server:
+        checked = kit.autolab("doctor", "--llm", *flags, server.url)
+        (asked, _) = server.requests
+    assert checked.code == 0, checked.out + checked.err
+    assert shown["user"].rstrip() in asked.text, "the longest prompt of this lab, and no other text of its length"
+    tokens = -(-len(asked.text) // 4)
+    assert f"was read whole: {tokens:,} tokens in, " in checked.out
+    assert re.search(r" out, \d+ s, \$0\.0000\n", checked.out), checked.out
+    assert "its context of 32,768 tokens holds that and the longest reply" in checked.out
+    assert f"an iteration asks 6 times: up to {6 * tokens:,} tokens in, " in checked.out
+    assert "a sample decision: refine" in checked.out
+
+
+@pytest.mark.parametrize(
+    ("context", "problem"),
+    [
+        (4096, "the prompt was cut off: "),
+        (16_384, "its context of 16,384 tokens leaves 10,"),
+    ],
+)
+def test_doctor_says_that_a_context_is_too_short_and_what_to_set(tmp_path: Path, context: int, problem: str) -> None:
+    kit = thinker(tmp_path)
+    decides = reply("decide_repeat", {"action": "refine", "reason": "not there yet"})
+    flags = ("--researcher", "llm", "--model", "ollama:qwen3:8b", "--base-url")
+    with StandIn(answer=Ollama([decides], context)) as server:
+        checked = kit.autolab("doctor", "--llm", *flags, server.url)
+    assert checked.code == 1 and problem in checked.out, checked.out + checked.err
+    assert "OLLAMA_CONTEXT_LENGTH=32768 ollama serve" in checked.out
+
+
+def test_doctor_counts_the_requests_and_dollars_of_a_batch(tmp_path: Path) -> None:
+    kit = explorer(tmp_path)
+    decides = reply("decide_repeat", {"action": "refine", "reason": "more"}, usage={"input": 5_000, "output": 100})
+    with StandIn([decides]) as server:
+        who = {"name": "llm", "model": "openai:scripted", "base_url": server.url, "price": {"input": 10, "output": 100}}
+        path = kit.root / ".autolab" / "config.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"researcher": who}))
+        checked = kit.autolab("doctor", "--llm")
+    assert checked.code == 0, checked.out + checked.err
+    assert "a batch of 2 ideas asks 5 times: up to 25,000 tokens in, 500 out if replies are as long" in checked.out
+    assert "$0.0600" in checked.out and "$0.3000" in checked.out

@@ -22,7 +22,7 @@ from autolab.loop.request import Requests, ValidReply
 from autolab.researchers import prompts
 from autolab.researchers.base import Answer, ResearcherDefaults, Task
 
-VALUES = {"history": "none", "plateau": "none", "method": "none"}
+VALUES = dict.fromkeys(("history", "plateau", "method", "wanted"), "none")
 DESIGN = {"hypothesis_md": "none", "config": "none", "history": "none", "method": "none", "files": "none"}
 
 

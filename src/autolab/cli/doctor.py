@@ -30,6 +30,7 @@ from autolab.lab.schemas.experiment import Design, Finding, IterationRecord, Man
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
 from autolab.loop import document, preflight
+from autolab.loop.prompt_preview import preview
 from autolab.loop.snapshot import LOG
 from autolab.reports import progress_figure
 from autolab.researchers import prompts
@@ -280,8 +281,10 @@ def check_models(lab: Lab, config: Config) -> list[Finding]:
 def _model_load(lab: Lab, config: Config) -> checkup.Load:
     """What the lab asks its models: the longest of its prompts, and the requests of an iteration or a batch."""
     longest = ""
-    for path in lab.store.glob("requests/*/*/prompt.md"):
-        longest = max(longest, decode(path.read_bytes()), key=len)
+    for kind in RequestKind:
+        # Before an iteration has come to a stage there is no prompt of it.
+        with contextlib.suppress(AutolabError):
+            longest = max(longest, preview(lab, config, kind).user, key=len)
     if config.test.mode == "explore":
         arms = config.screen.arms
         # The ideas in one answer, then each one's code and its review.

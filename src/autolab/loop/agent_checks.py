@@ -33,6 +33,7 @@ SCRIPT = "check.sh"
 """Its name in the request's scratch folder."""
 SHOWN_LINES = 60
 """Lines of a failed check's output that the script prints, from its end."""
+UNKNOWN = "    (its path is known when the request is made)"
 _WITH_DESIGN = (RequestKind.IMPLEMENTATION, RequestKind.IMPLEMENTATION_REVIEW)
 _SHELL = """#!/bin/sh
 # Runs the lab's checks on the work in this folder, each as the engine will on the commit. Status 0: all passed.
@@ -69,10 +70,13 @@ check() {{ # NAME COMMAND ...
     failed="$failed $name"
 }}
 
-check_paths() {{
+check_paths() {{ # PATTERN ...
     first=$(git rev-list --max-parents=0 HEAD | tail -n 1)
-    changed=$(git diff --name-only "$first" -- {protected}; git ls-files --others --exclude-standard -- {protected})
-    changed="$changed$(find .autolab -type f ! -name agent_result.json)"
+    changed=$(
+        git diff --name-only "$first" -- "$@"
+        git ls-files --others --exclude-standard -- "$@"
+        find .autolab -type f ! -name agent_result.json
+    )
     if [ -z "$changed" ]; then
         echo "paths: pass"
         return
@@ -88,7 +92,7 @@ has_tests() {{
 
 one() {{
     case "$1" in
-    paths) check_paths ;;
+    paths) check_paths {protected} ;;
 {cases}    *)
         echo "check.sh: $1 is no check; there are: {names}" >&2
         exit 2
@@ -147,7 +151,7 @@ def prepare(iteration: Iteration, kind: RequestKind, workspace: Path, scratch: P
         environment=_environment(inputs),
         seconds=f"{policy.time_limit_s:g}",
         lines=SHOWN_LINES,
-        protected=" ".join(shlex.quote(one.pattern) for one in protected),
+        protected=" ".join(dict.fromkeys(shlex.quote(one.pattern) for one in protected)),
         cases="".join(_case(name, command) for name, command in commands.items()),
     )
     program = scratch / SCRIPT
@@ -159,7 +163,7 @@ def prepare(iteration: Iteration, kind: RequestKind, workspace: Path, scratch: P
 
 
 def contract_values(iteration: Iteration, limit_s: float, checks: WorkChecks | None) -> dict[str, str]:
-    """What an agent's contract says of this lab: the time limit, the budget left, the reviewer, the checks."""
+    """What an agent's contract says of this lab. `limit_s`: seconds it has; `checks`: None before it has a folder."""
     config = iteration.config
     reviewer = "you, in a request of its own that shows the design, the difference and the checks"
     if config.reviewer is not None:
@@ -169,7 +173,7 @@ def contract_values(iteration: Iteration, limit_s: float, checks: WorkChecks | N
         "time_limit": spell(limit_s),
         "budget": _budget_left(iteration),
         "reviewer": reviewer,
-        "checks": _checks_text(config, checks) if checks is not None else "You have no folder here, and no checks.",
+        "checks": _checks_text(config, checks) if checks is not None else UNKNOWN,
     }
 
 
@@ -245,14 +249,13 @@ def _budget_left(iteration: Iteration) -> str:
 
 
 def _checks_text(config: Config, checks: WorkChecks) -> str:
-    script = shlex.quote(str(checks.program))
-    training = shlex.join(command_words(config.train.command)).replace("'{python}'", "python")
+    training = shlex.join(command_words(config.train.command)).replace("'{python}'", "python3")
+    names = ", ".join(checks.names)
     lines = [
-        f"    sh {script}                    # all of them; ends with status 0 if the work passes",
-        f"    sh {script} {checks.names[-1] if checks.names else 'paths'}",
-        f"    sh {script} run {training}     # any command, as a training is started",
+        f"    sh {shlex.quote(str(checks.program))}",
         "",
-        f"The checks are: paths (you changed only what is yours), {', '.join(checks.names)}.",
+        f"The checks: paths (you changed only what is yours), {names}. A name behind the command runs that one alone.",
+        f"`run` and any command behind it start that as a training is started: `run {training}`, or a shorter one.",
     ]
     if config.train.env:
         lines.append(f"Not set there, because you are not shown them: {', '.join(config.train.env)}.")

@@ -30,6 +30,8 @@ from autolab.text import one_line
 
 BASELINE = "baseline"
 """The arm of the commit that a batch's ideas branch from."""
+TRIES = 2
+"""How often a researcher may fail with an idea of a batch, or with its code, before it is left out."""
 DETAIL = 300
 """Characters that are kept of why an idea was dropped."""
 

@@ -13,20 +13,17 @@ from collections.abc import Callable
 from autolab import files
 from autolab.ideas import lessons
 from autolab.lab import crash_points
-from autolab.lab.schemas.campaign import CarriedIdea
 from autolab.lab.schemas.events import Checked, Reviewed
-from autolab.lab.schemas.experiment import Hypothesis
 from autolab.lab.schemas.outcomes import Decision, DropReason, RunKind
-from autolab.loop import batch, exploring, hypothesis, implementation, launch, review
+from autolab.loop import batch, exploring, implementation, launch, review
+from autolab.loop.batch import TRIES
 from autolab.loop.batch_early_stop import early_stop
-from autolab.loop.iteration import Iteration, StageResult, slug_of
+from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.measured_batch import MeasuredBatch
 from autolab.loop.request import Requests
 from autolab.loop.stages import StageOutcome
 from autolab.reports import journal, screen_documents, tables
-from autolab.reports.markup import plain
 from autolab.reports.progress_figure import show_progress
-from autolab.researchers.base import Batch
 from autolab.stats.plan import BASE, Plan, PlannedArm
 from autolab.stats.screening import screen_plan
 from autolab.stats.seeds import search_seeds
@@ -35,88 +32,6 @@ from autolab.trials import job
 from autolab.trials.inputs import TrialInputs
 from autolab.trials.progress import View
 from autolab.trials.run_record import RunSpec
-
-TRIES = 2
-"""How often a researcher is asked for an idea of a batch, or for its code, before it is left out."""
-
-
-# hypothesis
-
-
-def propose(iteration: Iteration, requests: Requests, view: View) -> StageResult:
-    """Ask for the batch's ideas, those that come first before new ones."""
-    exploration = batch.exploration_of(iteration)
-    carried = () if exploration.concluding else exploration.first[: exploration.size]
-    claims: list[Hypothesis] = []
-    refusal: StageResult | None = None
-    for place in range(1, exploration.size + 1):
-        hypothesis_id = f"h{iteration.campaign.hypotheses + len(claims) + 1}"
-        place_in_batch = Batch(
-            number=iteration.campaign.batches,
-            size=exploration.size,
-            place=place,
-            earlier=tuple(claims),
-            concludes=exploration.concluding,
-        )
-        idea = iteration.of_idea(hypothesis_id, None, place_in_batch)
-        # Why an earlier idea of the batch was refused is nothing to this one.
-        idea = idea.tried(1, "") if claims else idea
-        answer = _carried(idea, carried[place - 1]) if place <= len(carried) else _asked(idea, requests)
-        if isinstance(answer, StageResult):
-            # Only the first idea is worth another attempt of the whole stage.
-            if not claims and answer.outcome is StageOutcome.RETRY:
-                return answer
-            refusal = answer
-            # One that cannot be had, for a budget or for want of ideas, ends the asking; one that is bad does not.
-            if answer.outcome is StageOutcome.RETRY:
-                continue
-            break
-        claim, body = answer
-        claims.append(claim)
-        batch.add(iteration, claim, slug_of(claim.id, claim.title), body)
-        view(f"{claim.id}: {claim.title}")
-    # What the budget does not pay for now, it does not pay for in the next batch either.
-    if refusal is not None and refusal.needs_user:
-        # No other idea can be had either. Ideas that are there go on: what their code needs of the user is asked next.
-        if not claims:
-            return refusal
-        view(f"  {refusal.reason}")
-    spent_budget = refusal.reason if refusal and refusal.outcome is StageOutcome.SET_ASIDE else ""
-    left = exploration.model_copy(update={"first": exploration.first[len(carried) :], "exhausted": spent_budget})
-    if not claims:
-        assert refusal is not None  # a batch has room for an idea
-        # Nobody has another idea on this base: what there is can be claimed, and then the loop is over.
-        exhausted = left.model_copy(update={"exhausted": refusal.reason, "concluded": exploration.concluding})
-        return StageResult(StageOutcome.SET_ASIDE, refusal.reason, {"exploration": exhausted})
-    own = batch.summary_claim(iteration, claims)
-    iteration.write(iteration.paths.hypothesis, hypothesis.hypothesis_text(own, _listing(claims)))
-    hypotheses = iteration.campaign.hypotheses + len(claims)
-    return StageResult(StageOutcome.COMPLETE, campaign={"hypotheses": hypotheses, "exploration": left})
-
-
-def _asked(idea: Iteration, requests: Requests) -> tuple[Hypothesis, str] | StageResult:
-    """A new idea; or the last of a few refusals, of which the first idea of a batch gets none."""
-    assert idea.batch is not None
-    answer = hypothesis.ask(idea, requests)
-    # The stage itself is tried again if there is no first idea.
-    for attempt in range(2, TRIES + 1):
-        is_refused = isinstance(answer, StageResult) and answer.outcome is StageOutcome.RETRY
-        if isinstance(answer, StageResult) and is_refused and idea.batch.place > 1:
-            answer = hypothesis.ask(idea.tried(attempt, answer.reason), requests)
-    return answer
-
-
-def _carried(idea: Iteration, source: CarriedIdea) -> tuple[Hypothesis, str]:
-    """An idea of an earlier batch under its new id. RecordError: its hypothesis is gone."""
-    claim, body = batch.hypothesis_of(idea, source.iteration_id, source.arm)
-    update = {"id": idea.campaign.hypothesis_id, "parent": source.iteration_id}
-    return claim.model_copy(update=update), body
-
-
-def _listing(claims: list[Hypothesis]) -> str:
-    rows = [f"- {claim.id}: {plain(claim.title)}" for claim in claims]
-    return "\n".join(rows)
-
 
 # design
 

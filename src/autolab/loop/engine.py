@@ -22,6 +22,7 @@ from autolab.lab.schemas.experiment import Calibration
 from autolab.lab.schemas.outcomes import Gear, Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.loop import (
+    batch_ideas,
     batch_stages,
     calls,
     claiming,
@@ -219,7 +220,7 @@ class Engine:
         view = self.tell
         match iteration.state.stage:
             case Stage.HYPOTHESIS:
-                return batch_stages.propose(iteration, requests, view)
+                return batch_ideas.propose(iteration, requests, view)
             case Stage.DESIGN:
                 return batch_stages.design(iteration)
             case Stage.IMPLEMENTATION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
@@ -14,56 +15,90 @@ from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import read_document
-from autolab.lab.schemas.replies import HypothesisOutput
+from autolab.lab.schemas.replies import HypothesisOutput, IdeasOutput
 from autolab.loop.briefing import newest_curves
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.request import Requests, output_of, source_for_prompt
+from autolab.loop.request import Requests, ValidReply, output_of, source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import Markdown, inert, plain
 from autolab.reports.rendering import render
 from autolab.researchers.assembler import blueprint
+from autolab.researchers.base import Batch, Researcher
 from autolab.trials.progress import View
 
 
+@dataclass(frozen=True)
+class ProposedIdea:
+    """A claim that may be tested, with its prose as finished Markdown."""
+
+    claim: Hypothesis
+    body: str
+
+
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
-    answer = ask(iteration, requests)
-    if isinstance(answer, StageResult):
-        return answer
-    claim, body = answer
-    iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, body))
+    idea = ask(iteration, requests)
+    if isinstance(idea, StageResult):
+        return idea
+    claim = idea.claim
+    iteration.write(iteration.paths.hypothesis, hypothesis_text(claim, idea.body))
     view(f"{claim.id}: {claim.title}")
     return StageResult(StageOutcome.COMPLETE)
 
 
-def ask(iteration: Iteration, requests: Requests) -> tuple[Hypothesis, str] | StageResult:
-    """A claim with its prose, as Markdown, from the researcher; or the stage's result, if there is none to test."""
-    config, history = iteration.config, iteration.lessons()
-    families = tired(history, iteration.campaign, config)
+def ask(iteration: Iteration, requests: Requests) -> ProposedIdea | StageResult:
+    """An idea from the researcher; or the stage's result, if there is none to test."""
+    output = output_of(_send(iteration, requests), HypothesisOutput)
+    if isinstance(output, StageResult):
+        return output
+    idea = judged(iteration, output, requests.researcher)
+    if isinstance(idea, str):
+        return StageResult(StageOutcome.RETRY, f"hypothesis: {idea}")
+    return idea
+
+
+def ask_together(iteration: Iteration, requests: Requests) -> Sequence[HypothesisOutput | str] | StageResult:
+    """The ideas of one answer, `batch.wanted` or another number of them, none of them judged yet.
+
+    In the place of one that does not fit stands a line that says why. If there is no answer, the stage's result.
+    """
+    assert iteration.batch is not None
+    reply = _send(iteration, requests)
+    if iteration.batch.wanted == 1:
+        output = output_of(reply, HypothesisOutput)
+        return output if isinstance(output, StageResult) else [output]
+    outputs = output_of(reply, IdeasOutput)
+    return outputs if isinstance(outputs, StageResult) else outputs.entries()
+
+
+def _send(iteration: Iteration, requests: Requests) -> ValidReply | StageResult | str:
     try:
-        reply = requests.send(iteration, RequestKind.HYPOTHESIS, prompt_values(iteration))
+        return requests.send(iteration, RequestKind.HYPOTHESIS, prompt_values(iteration))
     except BudgetSpent as error:
         if iteration.batch is None:
             raise
         # The batch goes on with the ideas that it has. A claim asks nobody, so it can still be made.
         return StageResult(StageOutcome.SET_ASIDE, f"budget: {error}")
-    output = output_of(reply, HypothesisOutput)
-    if isinstance(output, StageResult):
-        return output
+
+
+def judged(iteration: Iteration, output: HypothesisOutput, researcher: Researcher) -> ProposedIdea | str:
+    """A researcher's output as an idea; or one line that says why it may not be tested."""
+    config, history = iteration.config, iteration.lessons()
     metric = config.metric
     # Of another metric the lab does not know whether more is better.
     if output.metric not in (None, metric.primary) and output.direction is None:
-        reason = f"direction: missing for {output.metric}, which is not the lab's metric"
-        return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
+        return f"direction: missing for {output.metric}, which is not the lab's metric"
     claim = _claim(iteration.campaign.hypothesis_id or "", output, metric)
-    reason = _repeated(iteration, claim, history)
+    # The ideas of a batch share one run, with one metric.
+    if iteration.batch is not None and (claim.metric, claim.direction) != (metric.primary, metric.direction):
+        measure = f"{metric.primary} ({metric.direction})"
+        return f"metric: {claim.metric} ({claim.direction}), but a batch is measured by {measure}"
+    problem = _repeated(iteration, claim, history)
     # A researcher that chooses families itself leaves out the waiting ones.
-    if not reason and not requests.researcher.chooses_families:
-        reason = worn_family(claim, families)
-    if not reason:
-        reason = blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
-    if reason:
-        return StageResult(StageOutcome.RETRY, f"hypothesis: {reason}")
-    return claim, _prose(output)
+    if not problem and not researcher.chooses_families:
+        problem = worn_family(claim, tired(history, iteration.campaign, config))
+    if not problem:
+        problem = blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
+    return problem or ProposedIdea(claim, _prose(output))
 
 
 def prompt_values(iteration: Iteration) -> dict[str, str]:
@@ -71,7 +106,8 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
     config, history = iteration.config, iteration.lessons()
     told = past_ideas.history(history)
     if iteration.batch is not None:
-        told = f"{_batch_told(iteration)}\n\n{told}"
+        # At the end: what comes before it a service has read already.
+        told = f"{told}\n\n{_batch_text(iteration.batch)}"
     return {
         "files": source_for_prompt(iteration.lab, config, iteration.base_commit, ""),
         "curves": newest_curves(iteration),
@@ -79,19 +115,32 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
         "failures": past_ideas.failures(history),
         "plateau": plateau(tired(history, iteration.campaign, config)),
         "method": blueprint.description(iteration.read_base),
+        "wanted": _wanted(iteration.batch),
     }
 
 
-def _batch_told(iteration: Iteration) -> str:
-    """What a prompt says of the batch that the idea is for, and of the base that it is measured on."""
-    batch = iteration.batch
-    assert batch is not None
-    told = (
-        f"This idea is number {batch.place} of a batch of {batch.size}. All are screened: measured once, on the"
-        " same base. The best may be built upon (provisional) in the next batch; the others are dropped. A screen"
-        " proves nothing; a later claim on fresh seeds does."
+def _wanted(batch: Batch | None) -> str:
+    """How many ideas an answer is to hold, on one line."""
+    if batch is None or batch.wanted == 1:
+        return "one"
+    return (
+        f"{batch.wanted}, in one answer: `ideas` is a list with one object for each. Each stands by itself, is of"
+        " another mechanism, and is measured apart from the others"
     )
-    parts = [told]
+
+
+def _batch_text(batch: Batch) -> str:
+    """What a prompt says of the batch that an idea is for."""
+    place = f"This idea is number {batch.place}"
+    if batch.wanted > 1:
+        last = batch.place + batch.wanted - 1
+        place = f"Give the ideas {batch.place} to {last} in one answer, as the list `ideas`: they are"
+    text = (
+        f"{place} of a batch of {batch.size}. All are screened: measured once, on the same base. The best may be"
+        " built upon (provisional) in the next batch; the others are dropped. A screen proves nothing; a later claim"
+        " on fresh seeds does."
+    )
+    parts = [text]
     if batch.earlier:
         titles = [f"- {lessons.cut(claim.title, 80)}" for claim in batch.earlier]
         parts.append("\n".join(["Already in the batch, so give another:", *titles]))

@@ -21,7 +21,7 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.replies import OUTPUTS, AgentResult, Output
+from autolab.lab.schemas.replies import OUTPUTS, AgentResult, IdeasOutput, Output
 from autolab.loop import agent_checks, briefing, edits, preflight, refused_answer
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.deadline import Deadline
@@ -77,8 +77,10 @@ class ValidReply:
         return self.result.status == "failed" and self.result.needs_user
 
 
-def output_of(reply: ValidReply | str, kind: type[Kind]) -> Kind | StageResult:
+def output_of(reply: ValidReply | StageResult | str, kind: type[Kind]) -> Kind | StageResult:
     """The output of a complete reply, or the stage's result if there is none to read."""
+    if isinstance(reply, StageResult):
+        return reply
     if isinstance(reply, str):
         return StageResult(StageOutcome.RETRY, reply)
     if reply.needs_user:
@@ -182,7 +184,7 @@ class Requests:
         agent_folder = None
         if self._researcher_for(kind).works_in_folder:
             agent_folder = _agent_folder(lab, request)
-        return read_reply(kind, answer, name, agent_folder)
+        return read_reply(_form(iteration, kind), answer, name, agent_folder)
 
     def _researcher_for(self, kind: RequestKind) -> Researcher:
         return self.reviewer if kind is RequestKind.IMPLEMENTATION_REVIEW else self.researcher
@@ -195,6 +197,7 @@ class Requests:
         researcher = self._researcher_for(kind)
         folder = request.folder(lab.store)
         template = decode(_prompt_path(lab, kind).read_bytes())
+        form = _form(iteration, kind)
         # The prompt before the line that holds its hash: a line never names a prompt that cannot be read.
         files.write_whole(folder / "prompt.md", prompt)
         intent = Asked(
@@ -204,6 +207,7 @@ class Requests:
             who=_configuration_for(kind, config),
             prompt_sha256=files.sha256_of(prompt),
             prompt_version=prompts.version(template),
+            ideas=iteration.batch.wanted if iteration.batch and form is IdeasOutput else None,
         )
         events.append(lab.ledger, intent)
         crash_points.point("request.after_intent")
@@ -236,6 +240,7 @@ class Requests:
             snapshot=lambda: _snapshot(iteration),
             contract=_contract(iteration, researcher, kind, checks),
             calls=calls,
+            output=form,
             objection=objection,
         )
         answer = researcher.perform(task)
@@ -260,8 +265,15 @@ class Requests:
         return Answer(raw, note)
 
 
-def read_reply(kind: RequestKind, answer: Answer, name: str, agent_folder: Path | None) -> ValidReply | str:
-    """An answer as a reply of its kind; or one line that says what is missing or malformed. Nothing is repaired."""
+def _form(iteration: Iteration, kind: RequestKind) -> type[Output]:
+    """The form of the answer to a request."""
+    if kind is RequestKind.HYPOTHESIS and iteration.batch is not None and iteration.batch.wanted > 1:
+        return IdeasOutput
+    return OUTPUTS[kind]
+
+
+def read_reply(form: type[Output], answer: Answer, name: str, agent_folder: Path | None) -> ValidReply | str:
+    """An answer as a reply of this form; or one line that says what is missing or malformed. Nothing is repaired."""
     if answer.raw is None:
         return f"there is no answer: {answer.note}"
     try:
@@ -270,7 +282,7 @@ def read_reply(kind: RequestKind, answer: Answer, name: str, agent_folder: Path 
             return ValidReply(result, None, agent_folder)
         if result.output is None:
             return f"{name}: output: missing, though the status is complete"
-        output = OUTPUTS[kind].from_value(result.output, f"{name}: output")
+        output = form.from_value(result.output, f"{name}: output")
     except RecordError as error:
         return str(error)
     return ValidReply(result, output, agent_folder)
@@ -340,7 +352,7 @@ def _contract(iteration: Iteration, researcher: Researcher, kind: RequestKind, c
     if name == prompts.CONTRACTS["command"]:
         limit_s = _configuration_for(kind, iteration.config).time_limit_s
         values = agent_checks.contract_values(iteration, limit_s, checks)
-    return prompts.contract(text, kind, values)
+    return prompts.contract(text, kind, values, _form(iteration, kind))
 
 
 def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:

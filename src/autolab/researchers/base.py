@@ -69,6 +69,7 @@ class Batch:
 
     `number` counts the lab's batches from 1, `place` the ideas of this batch from 1 to `size`. `earlier` are the ideas
     that it has already. With `concludes` one idea is wanted: the best point of the whole search, to be claimed.
+    `wanted` are the ideas that one answer is to hold: this one and the next.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Batch:
     place: int
     earlier: tuple[Hypothesis, ...]
     concludes: bool
+    wanted: int = 1
 
 
 @dataclass(frozen=True)

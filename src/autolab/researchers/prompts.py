@@ -22,7 +22,7 @@ from autolab.errors import RecordError
 from autolab.lab.schemas.experiment import Finding
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
-from autolab.lab.schemas.replies import OUTPUTS, HypothesisOutput
+from autolab.lab.schemas.replies import OUTPUTS, HypothesisOutput, IdeasOutput
 from autolab.text import decode, one_line
 from autolab.verifiers.findings import blocking_finding
 
@@ -67,7 +67,7 @@ EVERYWHERE = frozenset(
 )
 """What a prompt of any kind may quote."""
 _OPTIONAL: dict[RequestKind, frozenset[str]] = {
-    RequestKind.HYPOTHESIS: frozenset({"method", "files", "curves", "failures"}),
+    RequestKind.HYPOTHESIS: frozenset({"method", "wanted", "files", "curves", "failures"}),
     RequestKind.DESIGN: frozenset({"config", "history", "method"}),
     RequestKind.IMPLEMENTATION: frozenset({"hypothesis_md"}),
     RequestKind.IMPLEMENTATION_REVIEW: frozenset({"hypothesis_md", "verifier_outputs", "dry_run_output", "files"}),
@@ -88,7 +88,7 @@ _CONTRACT_NAMES = frozenset({"stage", "schema"})
 AGENT_NAMES = frozenset({"time_limit", "budget", "reviewer", "checks"})
 """What the contract of a coding agent may use besides: how long it has, what is left, who reviews, what it may run."""
 _KINDS = {name: kind for kind, names in FILES.items() for name in names}
-_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing", "best_so_far", "remaining"})
+_INLINE = frozenset({"iteration_id", "goal", "metric", "target", "standing", "wanted", "best_so_far", "remaining"})
 _INLINE_LENGTH = 200
 _FIRST = re.compile(r"\A<!-- autolab prompt (\S+) version (\d{1,9}) -->\n")
 _HEADINGS = re.compile(rf"(?m)^# ({'|'.join(PARTS)})$")
@@ -179,17 +179,23 @@ def sizes(text: str, values: Mapping[str, str]) -> dict[str, int]:
     return {"instructions": len(render(text, values)) - sum(parts.values()), **parts}
 
 
-def contract(text: str, kind: RequestKind, values: Mapping[str, str] | None = None) -> str:
+def contract(
+    text: str, kind: RequestKind, values: Mapping[str, str] | None = None, form: type[Record] | None = None
+) -> str:
     """A contract for one stage: its `stage` and `schema` are filled, and `values`, which an agent's may use.
 
-    RecordError: it has another placeholder.
+    `form`: the form of the answer where it is not that of the kind. RecordError: it has another placeholder.
     """
-    return _fill("contract", text, {"stage": str(kind), "schema": schema(OUTPUTS[kind]), **(values or {})})
+    return _fill("contract", text, {"stage": str(kind), "schema": schema(form or OUTPUTS[kind]), **(values or {})})
 
 
 def schema(kind: type[Record]) -> str:
     """The JSON schema of a record on one line, without titles, descriptions and what only the built-in one uses."""
-    document = _without_words(kind.model_json_schema())
+    return json.dumps(_schema(kind), ensure_ascii=False, separators=(",", ":"))
+
+
+def _schema(kind: type[Record]) -> dict[str, Any]:
+    document: dict[str, Any] = _without_words(kind.model_json_schema())
     properties = document["properties"]
     # A model would fill them in if it saw them.
     for name in _NOT_IN_SCHEMAS:
@@ -197,7 +203,9 @@ def schema(kind: type[Record]) -> str:
     # Here it is the network itself; a design's `model` is more than that.
     if kind is HypothesisOutput:
         properties["model_config"] = properties.pop("model")
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if issubclass(kind, IdeasOutput):
+        properties["ideas"]["items"] = _schema(kind.ENTRY)
+    return document
 
 
 def _without_words(value: Any) -> Any:

@@ -185,7 +185,10 @@ class Request(Event):
 
 
 class Asked(Request):
-    """A request is about to be sent to `researcher`, which is configured as `who`."""
+    """A request is about to be sent to `researcher`, which is configured as `who`.
+
+    `ideas`: how many it asks for, where it asks for several at once.
+    """
 
     KIND = "asked"
 
@@ -194,6 +197,7 @@ class Asked(Request):
     who: ResearcherConfig
     prompt_sha256: str
     prompt_version: int
+    ideas: Number | None = None
 
 
 class Answered(Request):

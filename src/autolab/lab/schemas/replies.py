@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, JsonValue, model_validator
 
+from autolab.errors import RecordError
 from autolab.lab.schemas.config import Direction, Positive
 from autolab.lab.schemas.experiment import Arm, Criterion, Finding, MaxPairs
 from autolab.lab.schemas.outcomes import Decision, RequestKind
@@ -25,6 +26,8 @@ PAPERS_CHARACTERS = 200_000
 """Most characters of all paper files of one answer."""
 MANY = 100
 """Most entries of a list in an answer."""
+PROBLEMS = 5
+"""Most faulty ideas of one answer whose faults a message names."""
 MOST_FILES = 200
 """Most files that one answer changes."""
 MOST_EDITS = 1_000
@@ -120,6 +123,43 @@ class HypothesisOutput(Record):
     assumptions: Sentences = ()
     notes: Prose = ""
     body: Prose = ""
+
+
+class IdeasOutput(Record):
+    """Several claims in one answer. Each is read by itself: one that does not fit spoils none of the others."""
+
+    ENTRY: ClassVar[type[HypothesisOutput]] = HypothesisOutput
+
+    ideas: Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=MANY)]
+
+    @classmethod
+    def from_value(cls, value: object, file: str, lines: dict[str, int] | None = None) -> Self:
+        """As of every record. One claim without the list around it is a list of one. RecordError: none fits."""
+        if isinstance(value, dict) and "title" in value:
+            value = {"ideas": [value]}
+        output = super().from_value(value, file, lines)
+        entries = output.entries()
+        problems = [entry for entry in entries if isinstance(entry, str)]
+        if len(problems) == len(entries):
+            raise RecordError(f"{file}: {'; '.join(shortened(problems))}")
+        return output
+
+    def entries(self) -> list[HypothesisOutput | str]:
+        """The claims in their order; in the place of one that does not fit, a line that says why."""
+        entries: list[HypothesisOutput | str] = []
+        for number, value in enumerate(self.ideas, 1):
+            try:
+                entries.append(self.ENTRY.from_value(value, f"idea {number}"))
+            except RecordError as error:
+                entries.append(str(error))
+        return entries
+
+
+def shortened(problems: Sequence[str]) -> list[str]:
+    """The first few problems of many, and how many more there are."""
+    if len(problems) <= PROBLEMS:
+        return list(problems)
+    return [*problems[:PROBLEMS], f"and {len(problems) - PROBLEMS} more"]
 
 
 def _small_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
@@ -258,7 +298,9 @@ class DecisionOutput(Record):
     next_config: Settings | None = None
 
 
-Output = HypothesisOutput | DesignOutput | ImplementationOutput | ReviewOutput | DocsOutput | DecisionOutput
+Output = (
+    HypothesisOutput | IdeasOutput | DesignOutput | ImplementationOutput | ReviewOutput | DocsOutput | DecisionOutput
+)
 
 OUTPUTS: dict[RequestKind, type[Output]] = {
     RequestKind.HYPOTHESIS: HypothesisOutput,
@@ -268,3 +310,4 @@ OUTPUTS: dict[RequestKind, type[Output]] = {
     RequestKind.UPDATE_DOCS: DocsOutput,
     RequestKind.DECIDE_REPEAT: DecisionOutput,
 }
+"""The form of the answer to each kind of request. A batch may ask for `IdeasOutput` in place of a hypothesis."""

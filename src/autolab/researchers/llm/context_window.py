@@ -12,7 +12,7 @@ A hosted service may have a tokenizer that joins words, as SuperBPE does (https:
 fewer tokens), so it is suspected only below half of that number. Writing without blanks (Chinese) makes long runs, for
 which this finds nothing; and nothing is a false alarm.
 
-Cached tokens: what OpenAI's form reports contains them, and Pydantic AI adds those that Anthropic counts apart
+Cached tokens: what OpenAI's form reports contains them, and `reply_reader` adds those that Anthropic counts apart
 (`cache_read_input_tokens`, https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching).
 
 Ollama's context is 4,096 tokens on a GPU of less than 24 GiB, whatever the model could do

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.record import parse_json
-from autolab.lab.schemas.replies import AgentResult, ImplementationOutput
+from autolab.lab.schemas.replies import AgentResult
 from autolab.researchers import prompts
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.object_search import CodeBlock, code_blocks_by_path, find_object
@@ -58,7 +58,7 @@ def read_answer(reply: ModelReply, form: AnswerForm) -> ReadAnswer:
     if reply.reason != "ok":
         return ReadAnswer()
     schema: JsonValue = json.loads(prompts.schema(form.output))
-    names = _names(schema) | {"status", "summary"}
+    names = _names(schema) | {"status", "summary", "arguments"}
     try:
         text, blocks = _answer_text(reply, form, names)
     except RecordError as error:
@@ -69,8 +69,9 @@ def read_answer(reply: ModelReply, form: AnswerForm) -> ReadAnswer:
         value = parse_json(text, "reply.json")
     except RecordError as error:
         return _refused("not_json", f"{error}{_quoted_line(text)}")
+    value = _unwrapped(value, form)
     faults: list[str] = []
-    if form.output is ImplementationOutput and isinstance(value, dict):
+    if form.holds_code and isinstance(value, dict):
         faults += _take_in_code(value, blocks)
     if not _gives_up(value):
         value = _without_nulls(value, schema, schema, _aliases(form))
@@ -111,6 +112,13 @@ def _answer_text(
 
 def _is_answer(call: ToolCall, form: AnswerForm) -> bool:
     return call.name in (form.name, *_TOOLS_OF_PROXIES)
+
+
+def _unwrapped(value: JsonValue, form: AnswerForm) -> JsonValue:
+    """The arguments of a call of the form's own tool that a model wrote as text; else the value itself."""
+    if isinstance(value, dict) and set(value) == {"name", "arguments"} and value["name"] == form.name:
+        return value["arguments"]
+    return value
 
 
 def _names(schema: JsonValue) -> frozenset[str]:

@@ -24,6 +24,8 @@ MAX_TOKENS_SAID = 10_000_000
 """The most tokens of one call that a service may report; more, or less than none, is not believed."""
 _COMMENTS = re.compile(rb"\A(?:\s*:[^\n]*\n)+")
 """Lines that keep a connection alive. OpenRouter sends `: OPENROUTER PROCESSING`."""
+_PLAIN = 2_000
+"""Bytes of an error in plain words that are read."""
 _TITLE = re.compile(r"(?is)<(title|h1)[^>]{0,200}>([^<]{1,300})")
 
 _ENDINGS = {
@@ -97,7 +99,8 @@ def read_error(status: int, body: bytes) -> ServiceError:
     try:
         value = _json_of(body)
     except RecordError:
-        return ServiceError(status, page_title(body))
+        # Some say it in plain words.
+        return ServiceError(status, page_title(body) or decode(body[:_PLAIN]))
     # Google's OpenAI-compatible service sends a list with one error in it.
     if isinstance(value, list) and value:
         value = value[0]
@@ -107,17 +110,17 @@ def read_error(status: int, body: bytes) -> ServiceError:
     return ServiceError(status, error.message, error.code, error.parameter)
 
 
-def failed_generation(body: bytes) -> str:
-    """What a model wrote that its service then refused (Groq's `failed_generation`); empty if an error holds none."""
+def failed_generation(body: bytes) -> str | None:
+    """What a model wrote that its service then refused (Groq's `failed_generation`); None if an error holds none."""
     if b"failed_generation" not in body:
-        return ""
+        return None
     try:
         value = _json_of(body)
     except RecordError:
-        return ""
+        return None
     error = value.get("error") if isinstance(value, dict) else None
     written = error.get("failed_generation") if isinstance(error, dict) else None
-    return written if isinstance(written, str) else ""
+    return written if isinstance(written, str) else None
 
 
 def page_title(body: bytes) -> str:
@@ -130,10 +133,11 @@ def page_title(body: bytes) -> str:
 
 
 def _json_of(body: bytes) -> JsonValue:
+    content = _COMMENTS.sub(b"", body)
     try:
-        return parse_json(decode_json(_COMMENTS.sub(b"", body)).strip(), "reply", any_number=True)
+        return parse_json(decode_json(content).strip(), "reply", any_number=True)
     except RecordError as error:
-        if body.lstrip().startswith(b"data:"):
+        if content.lstrip().startswith(b"data:"):
             raise RecordError("a stream of events came, and none was asked for") from None
         raise RecordError(page_title(body) or f"not a reply of this service: {error}") from None
 

@@ -12,6 +12,8 @@ from autolab.researchers.llm.reply_reader import ServiceError
 
 _TOO_LONG = ("context_length", "context length", "context window", "too long", "context size", "exceeds the available")
 _FILTERED = ("content_filter", "content management policy", "responsibleaipolicyviolation")
+_NO_ROOM = re.compile(r"max_(?:completion_)?tokens must be at least 1, got -")
+"""As vLLM says that the prompt leaves no room for a reply."""
 _BAD_KEY = ("api key not valid", "incorrect api key", "invalid api key", "api_key_invalid")
 _NO_MODEL = ("model_not_found", "no models loaded")
 _REASONS = {
@@ -44,6 +46,9 @@ def kind_of(error: ServiceError, text: str) -> str:
         if "insufficient_quota" in words or "exceeded your current quota" in words:
             return "quota"
         return "rate_limited"
+    # llama.cpp says it as 400 or 500.
+    if "exceed_context_size" in words or _NO_ROOM.search(words):
+        return "too_long"
     if status in (400, 422):
         for phrases, kind in (
             (_TOO_LONG, "too_long"),

@@ -42,6 +42,8 @@ class Service:
     key: str | None
     profile: Profile
     local: bool = False
+    prices: str = ""
+    """Its name in the table of prices, if that is another."""
 
 
 SCHEMA, OBJECT = "json_schema", "json_object"
@@ -74,7 +76,7 @@ SERVICES = {
         "openai",
         "https://openrouter.ai/api/v1",
         "OPENROUTER_API_KEY",
-        Profile("max_tokens", (SCHEMA, OBJECT), "https://openrouter.ai/docs/features/structured-outputs", CHECKED),
+        Profile("max_tokens", (SCHEMA, OBJECT), "https://openrouter.ai/docs/structured-outputs", CHECKED),
     ),
     "deepseek": Service(
         "openai",
@@ -103,13 +105,14 @@ SERVICES = {
         "openai",
         "https://api.together.xyz/v1",
         "TOGETHER_API_KEY",
-        Profile("max_tokens", (SCHEMA, OBJECT), "https://docs.together.ai/docs/json-mode", CHECKED),
+        Profile("max_tokens", (OBJECT,), "https://www.together.ai/blog/function-calling-json-mode", CHECKED),
     ),
     "gemini": Service(
         "openai",
         "https://generativelanguage.googleapis.com/v1beta/openai",
         "GEMINI_API_KEY",
         Profile("max_tokens", (OBJECT,), "https://ai.google.dev/gemini-api/docs/openai", CHECKED),
+        prices="google",
     ),
     "ollama": Service(
         "openai",
@@ -122,16 +125,14 @@ SERVICES = {
         "openai",
         "http://127.0.0.1:8000/v1",
         None,
-        Profile(
-            "max_tokens", (SCHEMA, OBJECT), "https://docs.vllm.ai/en/latest/features/structured_outputs.html", CHECKED
-        ),
+        Profile("max_tokens", (SCHEMA, OBJECT), "https://docs.vllm.ai/en/latest/features/structured_outputs/", CHECKED),
         local=True,
     ),
     "lmstudio": Service(
         "openai",
         "http://127.0.0.1:1234/v1",
         None,
-        Profile("max_tokens", (SCHEMA,), "https://lmstudio.ai/docs/app/api/structured-output", CHECKED),
+        Profile("max_tokens", (SCHEMA,), "https://lmstudio.ai/docs/advanced/structured-output", CHECKED),
         local=True,
     ),
 }
@@ -177,8 +178,9 @@ class Model:
         # Loaded late: its table of prices is large, and most commands call no model.
         import genai_prices
 
+        provider = SERVICES[self.service].prices or self.service
         try:
-            return float(genai_prices.calc_price(usage, self.model_id, provider_id=self.service).total_price)
+            return float(genai_prices.calc_price(usage, self.model_id, provider_id=provider).total_price)
         except LookupError:
             return None
 

@@ -397,9 +397,10 @@ def _refusal(
     """The kind of an error, and what of the request the service does not take."""
     text = decode(received.body[:_ERROR_BODY])
     written = failed_generation(received.body)
-    # Groq checks what a model wrote against its own JSON mode: that is a reply, which is read like any other.
-    if written:
-        return ModelReply(written, "ok", "", None, *_cost(reservation, None))
+    # Groq checks what a model wrote in its JSON mode: that is a reply, which is read like any other.
+    if written is not None:
+        reason, detail = ("ok", "") if written.strip() else ("empty", "the reply is empty")
+        return ModelReply(written, reason, detail, None, *_cost(reservation, None))
     message = line_for_user(error.message) or line_for_user(text[:2000]) or "no word about why"
     detail = f"HTTP {error.status}: {message}"
     parameter = refused_parameter(error, refusable)
