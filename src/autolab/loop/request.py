@@ -21,7 +21,15 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.replies import OUTPUTS, AgentResult, IdeasOutput, Output
+from autolab.lab.schemas.replies import (
+    OUTPUTS,
+    AgentResult,
+    CodedIdea,
+    CodedIdeasOutput,
+    HypothesisOutput,
+    IdeasOutput,
+    Output,
+)
 from autolab.loop import agent_checks, briefing, edits, preflight, refused_answer
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.deadline import Deadline
@@ -207,7 +215,7 @@ class Requests:
             who=_configuration_for(kind, config),
             prompt_sha256=files.sha256_of(prompt),
             prompt_version=prompts.version(template),
-            ideas=iteration.batch.wanted if iteration.batch and form is IdeasOutput else None,
+            ideas=iteration.batch.wanted if iteration.batch and form is not OUTPUTS[kind] else None,
         )
         events.append(lab.ledger, intent)
         crash_points.point("request.after_intent")
@@ -267,9 +275,12 @@ class Requests:
 
 def _form(iteration: Iteration, kind: RequestKind) -> type[Output]:
     """The form of the answer to a request."""
-    if kind is RequestKind.HYPOTHESIS and iteration.batch is not None and iteration.batch.wanted > 1:
-        return IdeasOutput
-    return OUTPUTS[kind]
+    batch = iteration.batch
+    if kind is not RequestKind.HYPOTHESIS or batch is None:
+        return OUTPUTS[kind]
+    if batch.wanted == 1:
+        return CodedIdea if batch.with_code else HypothesisOutput
+    return CodedIdeasOutput if batch.with_code else IdeasOutput
 
 
 def read_reply(form: type[Output], answer: Answer, name: str, agent_folder: Path | None) -> ValidReply | str:
