@@ -28,6 +28,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 AUTOLAB = ROOT / "venv" / "bin" / "autolab"
 TINY = ROOT / "tests" / "labs" / "tiny"
+PROMPTS = ROOT / "src" / "autolab" / "templates" / "base" / ".autolab" / "prompts"
 CLOSE = 0.02
 """How far a number may be from the recorded one, as a share of it."""
 SCRIPT_TRAINING = """import random, sys
@@ -72,10 +73,12 @@ def batch(*ideas: tuple[str, str, str]) -> dict[str, Any]:
     return {stage: [one[stage][0] for one in each] for stage in stages}
 
 
+FAILING = "4.0 if __import__('os').environ['AUTOLAB_SEED'] == '0' else float('a width of no number')"
+"""Code that passes the dry run, whose seed is 0, and fails in every trial."""
 IDEAS = (
     ("A slope of one half", "0.5", "slope"),
     ("A slope of three", "3.0", "slope"),
-    ("The width from a file that is not there", "float(open('missing.txt').read())", "files"),
+    ("A width that depends on the seed", FAILING, "seeds"),
     ("A negative slope", "-1.0", "sign"),
     ("A slope of six", "6.0", "slope"),
 )
@@ -85,6 +88,8 @@ def scripted(folder: Path, script: list[dict[str, Any]], mode: str) -> Path:
     """A lab of milliseconds whose ideas are written down beforehand."""
     template = folder / "template"
     subprocess.run(["cp", "-r", str(TINY), str(template)], check=True)
+    # The lab of the tests keeps prompts of its own, and this is about those that every new lab gets.
+    subprocess.run(["cp", "-r", str(PROMPTS), str(template / ".autolab")], check=True)
     path = template / ".autolab" / "config.yaml"
     config = yaml.safe_load(path.read_text()) | {"test": {"mode": mode}, "screen": {"arms": len(IDEAS)}}
     path.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -13,6 +13,7 @@ from typing import Any
 ANSWER = {"decision": "stop", "reason": "the plateau holds"}
 J = json.dumps(ANSWER)
 USED = {"prompt_tokens": 120, "completion_tokens": 30, "total_tokens": 150}
+FULL = {"prompt_tokens": 120, "completion_tokens": 16_000, "total_tokens": 16_120}
 RESERVED = -1
 """Tokens: as many as were reserved for the call."""
 
@@ -230,7 +231,8 @@ TOOLS = [
 
 ENDINGS = [
     sent_back("OpenAI: cut at the longest reply", "https://platform.openai.com/docs/api-reference/chat/object",
-              "openai:gpt-5", chat(J[:20], finish="length"), "truncated", "cut off at the longest allowed"),
+              "openai:gpt-5", chat(J[:20], finish="length", usage=FULL), "truncated", "cut off at the longest allowed",
+              tokens=16_120),
     sent_back("OpenAI: a refusal", "https://platform.openai.com/docs/guides/structured-outputs", "openai:gpt-5",
               chat(None, refusal="I can't help with that."), "refused", "I can't help with that."),
     sent_back("Azure: the reply was filtered", GH + "theopenco/llmgateway/pull/2974", "openai:gpt-4o",
@@ -242,13 +244,15 @@ ENDINGS = [
     sent_back("Claude: a refusal without content", GH + "brightwave-inc/tidebreak/issues/555",
               "anthropic:claude-opus-4", claude(stop="refusal"), "refused", "without a word"),
     sent_back("Claude: cut at the longest reply", "https://platform.claude.com/docs/en/api/handling-stop-reasons.md",
-              "anthropic:claude-haiku-4-5", claude({"type": "text", "text": J[:20]}, stop="max_tokens"), "truncated",
-              "cut off"),
+              "anthropic:claude-haiku-4-5",
+              claude({"type": "text", "text": J[:20]}, stop="max_tokens", output_tokens=16_000), "truncated", "cut off",
+              tokens=16_120),
     taken("no reason for the end", GH + "openai/openai-openapi/pull/20", "openai:gpt-3.5-turbo",
           chat(J, finish=None)),
     taken("another word for the end", GH + "genkit-ai/genkit/pull/6259", "openai:grok", chat(J, finish="end_turn")),
-    sent_back("z.AI: cut by its context", GH + "genkit-ai/genkit/pull/6259", "openai:glm",
-              chat(J, finish="model_context_window_exceeded"), "truncated", "cut off"),
+    failed("z.AI: cut by its context", GH + "genkit-ai/genkit/pull/6259", "openai:glm",
+           chat(J, finish="model_context_window_exceeded"), "context_cut", "as the context was full at 150",
+           tokens=150),
     failed("DeepSeek: broken off for want of machines", GH + "genkit-ai/genkit/pull/6259", "deepseek:deepseek-chat",
            chat(J[:20], finish="insufficient_system_resource"), "overloaded", "broke off", tokens=RESERVED),
     failed("OpenRouter: an upstream died", GH + "gethouston/houston/pull/1211", "openrouter:m",

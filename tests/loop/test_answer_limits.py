@@ -1,4 +1,4 @@
-"""Answers of any size and any characters, through the command line: record, documents, screen stay small."""
+"""Answers of any size and any characters, through the command line: record, ledger, documents, screen stay small."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def printed_at_most(ended: Finished) -> int:
 def require_small(kit: LabKit, ended: Finished) -> None:
     """What everybody reads of the lab is small; only the answers themselves are kept whole."""
     assert printed_at_most(ended) < SCREEN_BYTES
-    for words in (("status", "--json"), ("review",)):
+    for words in (("status",), ("status", "--json"), ("review",), ("verify",)):
         assert printed_at_most(kit.autolab(*words)) < SCREEN_BYTES, words
     lines = (kit.store / "ledger.jsonl").read_bytes().split(b"\n")
     assert max(map(len, lines)) < LINE_BYTES

@@ -264,6 +264,8 @@ def test_a_wait_ends_when_the_user_asks_to_pause_and_the_same_command_goes_on(tm
         for line in running.stdout:
             if "waits" in line:
                 break
+        status = kit.autolab("status").out
+        assert re.search(r"(?m)^waiting +for openai:scripted until .* \(rate_limited: ", status), status
         assert kit.autolab("stop").code == 0
         out, err = running.communicate(timeout=60)
         assert running.returncode == 0 and re.search("paused|paused", out), out + err

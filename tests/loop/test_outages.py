@@ -144,7 +144,7 @@ class Night:
     clock: FakeClock
     lines: list[str] = field(default_factory=list)
 
-    def loop(self, stop: Callable[[], bool] = lambda: False, **who: Any) -> End:
+    def loop(self, stop: Callable[[], bool] = lambda: False, iterations: int = 1, **who: Any) -> End:
         lab = Lab(self.kit.root)
         researcher = {"name": "llm", "model": "openai:scripted", "base_url": self.server.url} | who
         config = lab.config()
@@ -152,7 +152,7 @@ class Night:
         view = Lines()
         self.lines = view.lines
         with lab.hold("autolab loop"):
-            return Engine(lab, config, view, stop, clock=self.clock).loop(LoopRequest(1))
+            return Engine(lab, config, view, stop, clock=self.clock).loop(LoopRequest(iterations))
 
     def calls(self) -> list[str]:
         return [line["data"]["reason"] for line in self.kit.events("call")]
@@ -358,6 +358,73 @@ def test_a_service_that_goes_away_and_comes_back_is_waited_for_through_stop_and_
     assert kit.autolab("verify").code == 0
     replayed = kit.autolab("replay", "1")
     assert replayed.code == 0 and "the same decisions" in replayed.out, replayed.out + replayed.err
+
+
+def test_a_user_need_not_wait_for_a_probe_that_hangs(tmp_path: Path) -> None:
+    kit = model_lab(tmp_path)
+    hangs = threading.Event()
+
+    def answer(request: ReceivedRequest) -> ScriptedReply | None:
+        if PROBE not in request.text:
+            return ScriptedReply.from_value(GONE, "reply")
+        hangs.set()
+        return ScriptedReply.from_value(HERE | {"delay_s": 600}, "reply")
+
+    with StandIn(answer=answer) as server:
+        running = kit.start(*LOOP, *model_flags(server))
+        assert hangs.wait(120)
+        assert kit.autolab("stop").code == 0
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 0 and "paused" in out, out + err
+    with StandIn([*KEPT, HERE | {"times": 0}]) as server:
+        ended = kit.autolab(*LOOP, *model_flags(server))
+    assert ended.code == 0, ended.out + ended.err
+    assert [line["data"]["reason"] for line in kit.events("call")][:4] == ["overloaded", "lost", "ok", "ok"]
+
+
+def test_a_silent_model_is_waited_for_if_the_fall_back_has_no_key(tmp_path: Path) -> None:
+    weather = Weather(at_stage("hypothesis"))
+
+    def answer(request: ReceivedRequest) -> ScriptedReply | None:
+        if request.model == "second":
+            return ScriptedReply.from_value({"status": 401}, "reply")
+        return weather(request)
+
+    with StandIn(KEPT, answer=answer) as server:
+        night = Night(model_lab(tmp_path), server, FakeClock())
+        night.clock.appointments = [(3600.0, weather.clears)]
+        assert night.loop(fallback="openai:second") is End.DONE
+    assert night.calls().count("unauthorized") == 1
+
+
+@pytest.mark.parametrize("stage", ["hypothesis", "implementation"])
+def test_the_hours_of_the_loop_end_a_wait_in_a_batch_as_a_spent_budget(tmp_path: Path, stage: str) -> None:
+    weather = Weather(at_stage(stage))
+    budget = {"budget": {"wall_hours": 5, "trials": 60}}
+    kit = model_lab(tmp_path, config={"test": RULE, "screen": {"arms": 2}} | budget)
+    told = [reply("hypothesis", hypothesis(title)["output"]) for title in ("steeper", "flat")]
+    told += [reply("implementation", implementation()["output"], times=0)]
+    with StandIn(told, answer=weather) as server:
+        night = Night(kit, server, FakeClock())
+        assert night.loop(iterations=9) is End.BUDGET
+    assert 5 * 3600 <= night.clock.seconds < 5 * 3600 + 5
+    assert len(night.told("waiting for")) == 1
+
+
+def test_an_outage_in_a_batch_that_was_waited_for_in_vain_asks_the_user_and_keeps_its_ideas(tmp_path: Path) -> None:
+    weather = Weather(at_stage("implementation"))
+    told = [reply("hypothesis", hypothesis(title)["output"]) for title in ("steeper", "flat")]
+    told += [reply("implementation", implementation(width)["output"]) for width in (3.0, 1.0)]
+    told += [reply("implementation_review", review()["output"], times=0)]
+    with StandIn(told, answer=weather) as server:
+        night = Night(explorer(tmp_path), server, FakeClock())
+        assert night.loop() is End.USER
+        assert night.kit.state()["reason"].startswith("outage: openai:scripted: ")
+        weather.clears()
+        assert night.kit.autolab("review", "retry").code == 0
+        assert night.loop() is End.DONE
+    assert not night.kit.events("idea_dropped")
+    assert requests_of(night.kit).count("hypothesis") == 2
 
 
 # A context that is too short

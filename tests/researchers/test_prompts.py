@@ -185,6 +185,24 @@ def test_an_answer_that_the_schema_asks_for_is_read() -> None:
     assert read.model == {"name": "cnn"} and told["additionalProperties"] is False
 
 
+def test_an_agents_contract_may_say_more_of_the_lab_than_a_models_and_need_not(tmp_path: Path) -> None:
+    write_prompts(tmp_path)
+    text = "{{stage}} {{schema}} {{checks}} {{budget}}\n"
+    for name in CONTRACTS.values():
+        (tmp_path / name).write_text(f"<!-- autolab prompt {name.removesuffix('.md')} version 1 -->\n{text}")
+    refused = messages(tmp_path)
+    assert [line.partition(" is not known")[0] for line in refused] == [
+        ".autolab/prompts/contract_llm.md: line 2: {{budget}}",
+        ".autolab/prompts/contract_llm.md: line 2: {{checks}}",
+    ]
+    (tmp_path / CONTRACTS["llm"]).write_text("<!-- autolab prompt contract_llm version 1 -->\n{{stage}} {{schema}}\n")
+    assert messages(tmp_path) == []
+    (tmp_path / CONTRACTS["command"]).write_text(
+        "<!-- autolab prompt contract_command version 2 -->\n{{stage}} {{schema}}\n"
+    )
+    assert messages(tmp_path) == [], "as labs have it that were made before"
+
+
 @pytest.mark.parametrize("text", ["stage: {{stage}}\n", "{{schema}}\n", "{{stage}} {{schema}} {{goal}}\n"])
 def test_a_contract_that_lacks_a_part_or_asks_for_more_is_refused(tmp_path: Path, text: str) -> None:
     write_prompts(tmp_path)

@@ -29,7 +29,7 @@ def prompt(
 ) -> int:
     """Print what a model would be sent for a stage, and about how many tokens each part takes. Sends nothing.
 
-    It shows the newest iteration that came to that stage, with the files of .autolab/prompts as they are now.
+    Of a lab at rest, the hypothesis of the next iteration; else the newest iteration that came to the stage.
 
     Args:
         stage: One of the six that a researcher is asked for, by its name in the configuration.

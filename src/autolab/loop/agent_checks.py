@@ -33,6 +33,7 @@ SCRIPT = "check.sh"
 """Its name in the request's scratch folder."""
 SHOWN_LINES = 60
 """Lines of a failed check's output that the script prints, from its end."""
+UNKNOWN = "    (its path is known when the request is made)"
 _WITH_DESIGN = (RequestKind.IMPLEMENTATION, RequestKind.IMPLEMENTATION_REVIEW)
 _SHELL = """#!/bin/sh
 # Runs the lab's checks on the work in this folder, each as the engine will on the commit. Status 0: all passed.
@@ -162,7 +163,7 @@ def prepare(iteration: Iteration, kind: RequestKind, workspace: Path, scratch: P
 
 
 def contract_values(iteration: Iteration, limit_s: float, checks: WorkChecks | None) -> dict[str, str]:
-    """What an agent's contract says of this lab: the time limit, the budget left, the reviewer, the checks."""
+    """What an agent's contract says of this lab. `limit_s`: seconds it has; `checks`: None before it has a folder."""
     config = iteration.config
     reviewer = "you, in a request of its own that shows the design, the difference and the checks"
     if config.reviewer is not None:
@@ -172,7 +173,7 @@ def contract_values(iteration: Iteration, limit_s: float, checks: WorkChecks | N
         "time_limit": spell(limit_s),
         "budget": _budget_left(iteration),
         "reviewer": reviewer,
-        "checks": _checks_text(config, checks) if checks is not None else "You have no folder here, and no checks.",
+        "checks": _checks_text(config, checks) if checks is not None else UNKNOWN,
     }
 
 

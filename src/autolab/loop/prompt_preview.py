@@ -1,7 +1,7 @@
 """What would be sent to a researcher that reads prompts, without sending it: the messages, and the size of each part.
 
 Of a lab at rest the prompt for a hypothesis is that of the next iteration. Every other prompt is shown by the newest
-iteration that came to its stage, as the lab was then and with the prompt files as they are now.
+iteration that came to its stage, as the lab was then, with calibration and prompt files as they are now.
 """
 
 from __future__ import annotations

@@ -62,6 +62,8 @@ class Waits:
 
     def pause_in_outage(self, outage: Outage, seconds: float) -> bool:
         """Wait until the next try; False if the outage has been waited for as long as it may be."""
+        # Nothing is told of a wait that ends before it begins.
+        self._look()
         now = self._clock.monotonic()
         if self._began is None:
             self._began = now

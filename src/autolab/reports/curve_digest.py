@@ -7,7 +7,7 @@ at the end can be read off. All of it is self-reported: it explains a result and
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from autolab.lab.experiment_paths import IterationPaths
@@ -16,6 +16,7 @@ from autolab.lab.schemas.outcomes import TrialOutcome
 from autolab.reports.curves import gather
 from autolab.sandbox.collect import InvalidFile, open_regular
 from autolab.stats.metric_names import direction_of
+from autolab.stats.scores import Scale
 from autolab.trials.metrics import PRINTED, STDOUT
 from autolab.trials.readings import read_lines
 
@@ -46,18 +47,23 @@ def digest(experiments: Path, manifest: Manifest, arms: Sequence[str] = ()) -> s
     texts = []
     for arm, lines in list(paragraphs.items())[:ARMS]:
         if lines:
-            texts.append("\n".join([f"{arm}:", *lines, *_evaluated(trials, arm)]))
+            texts.append("\n".join([f"{arm}:", *lines, *_evaluated(manifest, trials, arm)]))
     return "\n".join(texts)
 
 
-def _evaluated(trials: Sequence[Trial], arm: str) -> Iterator[str]:
-    """What the evaluator measured at the end, so that train and evaluation can be compared."""
-    scores = [trial.score for trial in trials if trial.arm == arm and trial.score]
-    if scores:
-        means = []
-        for name in list(scores[0])[:METRICS]:
-            values = [score[name] for score in scores if name in score]
-            means.append(f"{name} {statistics.fmean(values):.4g}")
+def _evaluated(manifest: Manifest, trials: Sequence[Trial], arm: str) -> Iterator[str]:
+    """What counted at the end, so that training and evaluation can be compared."""
+    scale = Scale.of(manifest)
+    values: dict[str, list[float]] = {}
+    for trial in trials:
+        if trial.arm == arm:
+            # Without an evaluator the score is the number that the training gave.
+            scores: Mapping[str, float | None] = trial.score or {scale.metric: scale.score(trial)}
+            for name, value in scores.items():
+                if value is not None and (name in values or len(values) < METRICS):
+                    values.setdefault(name, []).append(value)
+    means = [f"{name} {statistics.fmean(numbers):.4g}" for name, numbers in values.items()]
+    if means:
         yield f"  evaluated at the end: {', '.join(means)}"
 
 

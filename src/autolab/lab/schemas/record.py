@@ -118,6 +118,9 @@ class Record(BaseModel):
             cls.model_validate_json(_plain(value, file, {}))
         except ValidationError as error:
             reasons = _explain_each(error, value, file, {})
+            # A class may read another value than it was given.
+            if not first.startswith(reasons[0]):
+                return [first]
             more = len(reasons) - MAX_FAULTS
             return reasons[:MAX_FAULTS] + ([f"and {more} more"] if more > 0 else [])
         except RecordError:

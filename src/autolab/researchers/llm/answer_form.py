@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autolab.lab.schemas.record import Record
+from autolab.lab.schemas.replies import ImplementationOutput
 from autolab.researchers.base import Objection, Task, no_objection
 
 
@@ -18,6 +19,11 @@ class AnswerForm:
     name: str
     output: type[Record]
     objection: Objection = no_objection
+
+    @property
+    def holds_code(self) -> bool:
+        """Whether code may stand beside the object, in fences."""
+        return issubclass(self.output, ImplementationOutput)
 
 
 def form_of(task: Task) -> AnswerForm:

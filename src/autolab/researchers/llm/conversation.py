@@ -41,7 +41,8 @@ class Conversation:
     def ask(self, model: Model) -> tuple[ModelReply, ReadAnswer]:
         """The model's reply, or the fall-back's if the model is out of reach; and what it holds.
 
-        If neither service answers, both are waited for. The reason is `outage` if that was in vain.
+        Whichever of the two is silent is waited for if the other cannot answer. The reason is `outage` if that was in
+        vain.
         """
         waits = OutageWaits(self.config, self.calls)
         if self.fallback is None or self.fallback == model:
@@ -51,11 +52,14 @@ class Conversation:
             return first.result
         self.calls.wait(0.0, f"{first.reply.detail}; asking {self.fallback.name}")
         second = self._try(self.fallback, waits, then=model)
-        if not (first.is_silent and second.is_silent):
+        silent = [one for one, attempt in ((model, first), (self.fallback, second)) if attempt.is_silent]
+        # What keeps one model from an answer, such as a refused key, is no reason to give up a service that may return.
+        if not second.reply.failed or not silent:
             return second.result
-        service = waits.wait_for((model, self.fallback), second.reply, tries=None)
+        newest = second if second.is_silent else first
+        service = waits.wait_for(silent, newest.reply, tries=None)
         if service is None:
-            return waits.in_vain(second.reply), second.answer
+            return waits.in_vain(newest.reply), newest.answer
         return self._try(service, waits).result
 
     def _try(self, model: Model, waits: OutageWaits, then: Model | None = None) -> _Try:

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from autolab.errors import RecordError
 from autolab.lab.schemas.record import parse_json
-from autolab.lab.schemas.replies import AgentResult, ImplementationOutput
+from autolab.lab.schemas.replies import AgentResult
 from autolab.researchers import prompts
 from autolab.researchers.llm.answer_form import AnswerForm
 from autolab.researchers.llm.object_search import CodeBlock, code_blocks_by_path, find_object
@@ -71,7 +71,7 @@ def read_answer(reply: ModelReply, form: AnswerForm) -> ReadAnswer:
         return _refused("not_json", f"{error}{_quoted_line(text)}")
     value = _unwrapped(value, form)
     faults: list[str] = []
-    if form.output is ImplementationOutput and isinstance(value, dict):
+    if form.holds_code and isinstance(value, dict):
         faults += _take_in_code(value, blocks)
     if not _gives_up(value):
         value = _without_nulls(value, schema, schema, _aliases(form))

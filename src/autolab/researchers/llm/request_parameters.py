@@ -139,7 +139,8 @@ def request_parameters(
     if isinstance(extra, dict):
         parameters |= extra
     chosen = [way for way in model.profile.formats if way not in left_out]
-    if form is not None and chosen:
+    # In a mode for JSON the code would have to be escaped into it, which costs its quality.
+    if form is not None and chosen and not form.holds_code:
         parameters["response_format"] = _response_format(chosen[0], form)
     return {name: value for name, value in parameters.items() if name == limit or name not in left_out}
 
