@@ -388,6 +388,7 @@ def test_tokens_that_allow_no_further_idea_end_the_loop_with_its_claim_and_more_
         assert ended.code == 4, ended.out + ended.err
         assert "loop ended: budget: tokens: 50,000 used" in ended.out
         assert len(server.requests) == 5, "nothing was sent that could pass the cap"
+        assert names(kit) == ["batch1", "batch2", "claim1"], "no other batch is opened that cannot be paid"
         assert confirmed(kit) == ["kept"]
         assert kit.git("rev-parse", "autolab/champion") == kit.git("rev-parse", "exp/h1-steeper")
         configure(kit, budget={"trials": TRIALS, "tokens": 1_000_000})
@@ -409,7 +410,7 @@ def test_dollars_that_end_between_two_ideas_of_a_batch_end_the_loop_with_its_cla
     assert ended.code == 4, ended.out + ended.err
     assert "loop ended: budget: dollars: 6.0000 used" in ended.out
     assert len(server.requests) == 6 and campaign(kit)["dollars"] == pytest.approx(6.0)
-    assert fates(kit)["steepest"] == ("dropped", "failed") and "unasked" not in fates(kit)
+    assert fates(kit)["steepest"] == ("dropped", "budget") and "unasked" not in fates(kit)
     assert confirmed(kit) == ["kept"]
     replayed(kit, "batch2")
 
@@ -426,10 +427,44 @@ def test_a_cap_between_two_implementations_measures_what_is_paid_and_then_claims
     assert ended.code == 4, ended.out + ended.err
     (dropped,) = kit.events("idea_dropped")
     assert dropped["data"]["arm"] == "h4-unpaid" and dropped["data"]["detail"].startswith("budget: tokens: ")
+    assert dropped["data"]["reason"] == "budget" and len(kit.events("asked")) == len(kit.events("answered")) + 1
     assert fates(kit)["steepest"] == ("provisional", "screened")
     assert kinds(server).count("implementation") == 3 and campaign(kit)["tokens"] <= 68_000
     assert confirmed(kit) == ["kept"]
     replayed(kit, "batch2")
+
+
+def test_an_idea_that_a_budget_left_out_comes_first_once_there_is_more(tmp_path: Path) -> None:
+    """Nothing gains in the first batch, and its second idea has no code: with more tokens it is written and measured."""
+    kit = explorer(tmp_path, tokens=38_000)
+    script = costly(*batch_of(flat=1.0, unpaid=5.0)[:-1], *batch_of(flatter=0.9)[1:-1])
+    cheap = PASSES | {"usage": {"input": 10, "output": 0}}
+    with StandIn([cheap, *script, *costly(alone("flatter"))]) as server:
+        critic = {"name": "llm", "model": "openai:critic", "base_url": server.url, "max_tokens": 100}
+        configure(kit, reviewer=critic)
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
+        assert ended.code == 4, ended.out + ended.err
+        assert "loop ended: budget: tokens: 20,010 used" in ended.out
+        assert fates(kit)["unpaid"] == ("dropped", "budget") and fates(kit)["flat"] == ("dropped", "screened")
+        assert [one["arm"] for one in campaign(kit)["exploration"]["first"]] == ["h2-unpaid"]
+        configure(kit, budget={"trials": TRIALS, "tokens": 1_000_000})
+        assert kit.autolab("review", "retry").code == 0
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
+    assert ended.code == 0, ended.out + ended.err
+    assert [path.parent.name for path in sorted(kit.iterations()[1].glob("arms/*/hypothesis.md"))] == [
+        *("h3-unpaid", "h4-flatter")
+    ]
+    assert fates(kit)["unpaid"][0] == "provisional"
+    replayed(kit, "batch1", "batch2")
+
+
+def test_the_last_batch_of_a_loop_that_no_budget_paid_for_has_the_budgets_exit_code(tmp_path: Path) -> None:
+    """After the first batch another idea could pass the cap. Nothing is claimed, as nothing gained."""
+    kit = explorer(tmp_path, tokens=65_000)
+    with StandIn(costly(*batch_of(flat=1.0, flatter=0.9))) as server:
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "2")
+    assert ended.code == 4, ended.out + ended.err
+    assert "loop ended: budget: tokens: 50,000 used" in ended.out and confirmed(kit) == []
 
 
 # Killed

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from autolab import files
-from autolab.errors import BudgetSpent, RecordError
+from autolab.errors import RecordError
 from autolab.ideas.policy import avoided, tired
 from autolab.lab import crash_points, redaction
 from autolab.lab.lab import Lab
@@ -166,7 +166,7 @@ class Requests:
         `values` fill the prompt. `workspace` is the candidate's worktree; a researcher that works in a folder gets a
         copy instead, `agent_folder` of the reply. `objection` says why an answer of the right form cannot be used, for
         a researcher that can give another at once; the caller still has to refuse such an answer. BudgetSpent: it
-        cannot be paid, and is for no idea of a batch that the batch can do without.
+        cannot be paid.
         """
         lab = iteration.lab
         self._sent[kind] += 1
@@ -178,13 +178,7 @@ class Requests:
         if answer is None:
             refused = {"refused_answer": refused_answer.quotation(iteration, request)}
             prompt = _prompt(iteration, kind, refused | values)
-            try:
-                answer = self._perform(iteration, request, prompt, workspace, objection)
-            except BudgetSpent as error:
-                # Of a batch this idea alone is left out: what others have paid for is measured, and can be claimed.
-                if iteration.arm is None:
-                    raise
-                return f"budget: {error}"
+            answer = self._perform(iteration, request, prompt, workspace, objection)
         # A researcher may take an hour, in which a user may have cleaned the checkout.
         iteration.restore(self.view)
         _record_answer(iteration, request, answer.raw or "")
