@@ -24,7 +24,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> LabKit:
 
 def without_calibration(prompt: str) -> str:
     """The first run adds the correlation to the calibration, so that later prompts say more than the earlier did."""
-    return re.sub(r"(?s)```data calibration\n.*?\n```\n", "", prompt)
+    return re.sub(r"(?s)```data (?:calibration|evidence)\n.*?\n```\n", "", prompt)
 
 
 def test_before_the_first_iteration_only_a_hypothesis_can_be_asked_for(kit: LabKit) -> None:

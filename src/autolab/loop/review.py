@@ -12,9 +12,10 @@ from autolab.files import sha256_of, sha256_of_file, utc_now
 from autolab.lab.ledger import Line
 from autolab.lab.schemas import events
 from autolab.lab.schemas.events import Approved, Checked, Reviewed
-from autolab.lab.schemas.experiment import Calibration, Finding, ReviewResult
+from autolab.lab.schemas.experiment import Finding, ReviewResult
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import ReviewOutput
+from autolab.loop import briefing
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, ValidReply, changed_source, for_user
 from autolab.loop.stages import StageOutcome
@@ -80,7 +81,7 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
         "diff_summary": lab.git.diff_text(iteration.base_commit, commit, DIFF_CHARACTERS),
         "verifier_outputs": json.dumps(checks, indent=1),
         "dry_run_output": _log_tail(log),
-        "evidence": _evidence(iteration.calibration(), model_summary),
+        "evidence": _evidence(iteration, model_summary),
     }
 
 
@@ -109,12 +110,10 @@ def record_review(iteration: Iteration, review: ReviewResult) -> None:
     events.append(iteration.lab.ledger, Reviewed(commit=review.commit, status=review.status, sha256=sha256))
 
 
-def _evidence(calibration: Calibration | None, model_summary: str) -> str:
-    """What was measured before the review, none of it by the author: the calibration, and the candidate's summary."""
-    noise = "The lab is not calibrated yet.\n"
-    if calibration is not None:
-        noise = f"calibration, made of the base's own trials:\n{calibration.to_yaml()}"
-    return f"{noise}\nsummary.json, which the candidate says of its model:\n{model_summary}"
+def _evidence(iteration: Iteration, model_summary: str) -> str:
+    """What was measured before the review, none of it by the author: the lab's noise, and the candidate's summary."""
+    noise = briefing.measurement(iteration)
+    return f"{noise}\n\nsummary.json, which the candidate says of its model:\n{model_summary}"
 
 
 def recorded_checks(lines: Iterable[Line], commit: str) -> Checked | None:
