@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from autolab import files
-from autolab.errors import BudgetSpent, RecordError
+from autolab.errors import RecordError
 from autolab.ideas.policy import avoided, tired
 from autolab.lab import crash_points, redaction
 from autolab.lab.lab import Lab
@@ -21,7 +21,15 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.replies import OUTPUTS, AgentResult, IdeasOutput, Output
+from autolab.lab.schemas.replies import (
+    OUTPUTS,
+    AgentResult,
+    CodedIdea,
+    CodedIdeasOutput,
+    HypothesisOutput,
+    IdeasOutput,
+    Output,
+)
 from autolab.loop import agent_checks, briefing, edits, preflight, refused_answer
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.deadline import Deadline
@@ -158,7 +166,7 @@ class Requests:
         `values` fill the prompt. `workspace` is the candidate's worktree; a researcher that works in a folder gets a
         copy instead, `agent_folder` of the reply. `objection` says why an answer of the right form cannot be used, for
         a researcher that can give another at once; the caller still has to refuse such an answer. BudgetSpent: it
-        cannot be paid, and is for no idea of a batch that the batch can do without.
+        cannot be paid.
         """
         lab = iteration.lab
         self._sent[kind] += 1
@@ -170,13 +178,7 @@ class Requests:
         if answer is None:
             refused = {"refused_answer": refused_answer.quotation(iteration, request)}
             prompt = _prompt(iteration, kind, refused | values)
-            try:
-                answer = self._perform(iteration, request, prompt, workspace, objection)
-            except BudgetSpent as error:
-                # Of a batch this idea alone is left out: what others have paid for is measured, and can be claimed.
-                if iteration.arm is None:
-                    raise
-                return f"budget: {error}"
+            answer = self._perform(iteration, request, prompt, workspace, objection)
         # A researcher may take an hour, in which a user may have cleaned the checkout.
         iteration.restore(self.view)
         _record_answer(iteration, request, answer.raw or "")
@@ -207,7 +209,7 @@ class Requests:
             who=_configuration_for(kind, config),
             prompt_sha256=files.sha256_of(prompt),
             prompt_version=prompts.version(template),
-            ideas=iteration.batch.wanted if iteration.batch and form is IdeasOutput else None,
+            ideas=iteration.batch.wanted if iteration.batch and form is not OUTPUTS[kind] else None,
         )
         events.append(lab.ledger, intent)
         crash_points.point("request.after_intent")
@@ -267,9 +269,12 @@ class Requests:
 
 def _form(iteration: Iteration, kind: RequestKind) -> type[Output]:
     """The form of the answer to a request."""
-    if kind is RequestKind.HYPOTHESIS and iteration.batch is not None and iteration.batch.wanted > 1:
-        return IdeasOutput
-    return OUTPUTS[kind]
+    batch = iteration.batch
+    if kind is not RequestKind.HYPOTHESIS or batch is None:
+        return OUTPUTS[kind]
+    if batch.wanted == 1:
+        return CodedIdea if batch.with_code else HypothesisOutput
+    return CodedIdeasOutput if batch.with_code else IdeasOutput
 
 
 def read_reply(form: type[Output], answer: Answer, name: str, agent_folder: Path | None) -> ValidReply | str:
