@@ -435,7 +435,7 @@ def test_a_cap_between_two_implementations_measures_what_is_paid_and_then_claims
 
 
 def test_an_idea_that_a_budget_left_out_comes_first_once_there_is_more(tmp_path: Path) -> None:
-    """Nothing gains in the first batch, and its second idea has no code: with more tokens it is written and measured."""
+    """Nothing gains in the first batch, and its second idea has no code: with more tokens it is written."""
     kit = explorer(tmp_path, tokens=38_000)
     script = costly(*batch_of(flat=1.0, unpaid=5.0)[:-1], *batch_of(flatter=0.9)[1:-1])
     cheap = PASSES | {"usage": {"input": 10, "output": 0}}
