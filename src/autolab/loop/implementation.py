@@ -73,7 +73,11 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     findings = _carry(iteration, agent_folder, parent)
     if isinstance(findings, str):
         return StageResult(StageOutcome.RETRY, findings)
+<<<<<<< HEAD
     if _leaves_base(iteration, output, parent, in_folder=agent_folder is not None):
+=======
+    if _leaves_base(iteration, output, parent):
+>>>>>>> agents
         substitute = _assembled(iteration, spec, view)
         if substitute is not None:
             plan = f"{output.plan.strip()}\n\n{substitute.plan}"
@@ -139,14 +143,15 @@ def _carry(iteration: Iteration, agent_folder: Path | None, parent: str) -> list
     return workspaces.carry(agent_folder, iteration.worktree, parent, iteration.base_commit, iteration.config)
 
 
-def _leaves_base(iteration: Iteration, output: ImplementationOutput, parent: str, *, in_folder: bool) -> bool:
+def _leaves_base(iteration: Iteration, output: ImplementationOutput, parent: str) -> bool:
     """Whether a reply changes nothing, so that the candidate would be the base: then the assembler writes the code."""
     git, base = iteration.lab.git, iteration.base_commit
     if not output.is_empty:
         return False
     if git.tree(parent) != git.tree(base):
         return False
-    return not in_folder or git.worktree_equals(iteration.worktree, base)
+    # What an agent changed lies in the worktree, and so does what it changed in an iteration that is replayed.
+    return git.worktree_equals(iteration.worktree, base)
 
 
 def _settings_differ(iteration: Iteration, spec: Design) -> bool:
@@ -158,7 +163,7 @@ def _settings_differ(iteration: Iteration, spec: Design) -> bool:
 def _objection(iteration: Iteration, output: ImplementationOutput, parent: str) -> str:
     """Why an answer cannot become a candidate, as far as that is seen without a change of the worktree."""
     spec = iteration.design()
-    if _leaves_base(iteration, output, parent, in_folder=False):
+    if _leaves_base(iteration, output, parent):
         try:
             substitute = blueprint.implementation(iteration.read_base, spec.model, iteration.slug)
         except RecordError as error:
