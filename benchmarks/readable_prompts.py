@@ -73,12 +73,12 @@ def batch(*ideas: tuple[str, str, str]) -> dict[str, Any]:
     return {stage: [one[stage][0] for one in each] for stage in stages}
 
 
-FAILING = "4.0 if __import__('os').environ['AUTOLAB_SEED'] == '0' else float('a width of no number')"
-"""Code that passes the dry run, whose seed is 0, and fails in every trial."""
+FAILING = "200.0"
+"""The training of this lab passes its dry run and fails in every trial with a width above 100."""
 IDEAS = (
     ("A slope of one half", "0.5", "slope"),
     ("A slope of three", "3.0", "slope"),
-    ("A width that depends on the seed", FAILING, "seeds"),
+    ("A slope of two hundred", FAILING, "steps"),
     ("A negative slope", "-1.0", "sign"),
     ("A slope of six", "6.0", "slope"),
 )

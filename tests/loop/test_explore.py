@@ -391,6 +391,25 @@ def test_stage_by_stage_then_a_commit_of_the_user_ends_the_stack(tmp_path: Path)
     assert len(kit.events("exploration_fixed")) == 2
 
 
+def test_a_loop_that_ends_after_a_commit_of_the_user_says_that_its_steps_end_unclaimed(tmp_path: Path) -> None:
+    kit = explorer(tmp_path, batch(("steep", 4.0), FLAT), CLAIM)
+    assert kit.autolab("calibrate").code == 0
+    loop = kit.start("loop", "--max-iterations", "1")
+    assert loop.stdout is not None
+    lines = []
+    while "decide_repeat" not in (line := loop.stdout.readline()):
+        assert loop.poll() is None
+        lines.append(line)
+        if "update_docs" in line:
+            (kit.root / "models" / "mine.py").write_text("X = 1\n")
+            kit.git("add", "models/mine.py")
+            kit.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "mine")
+    out, err = loop.communicate(timeout=120)
+    assert loop.returncode == 0, err
+    assert "1 provisional step on" in out and "end unclaimed: another commit stands now" in out
+    assert names(kit) == ["batch1"]
+
+
 def test_the_working_branch_is_a_view_and_stop_claims_nothing(tmp_path: Path) -> None:
     kit = explorer(tmp_path, batch(("steep", 3.0), FLAT), batch(("steeper", 4.0), ("x", 0.9)), CLAIM)
     assert kit.autolab("calibrate").code == 0

@@ -130,7 +130,9 @@ def test_a_prompt_tells_how_many_ideas_are_wanted_and_what_the_unclaimed_base_ho
     kept, server = story
     first, second = prompts(server, "hypothesis")
     for prompt in (first, second):
-        assert "how many ideas are wanted: 2, in one answer: `ideas` is a list with one object for each." in prompt
+        assert (
+            "how many ideas are wanted: 2, in one answer: `ideas` is a list of them, of different mechanisms" in prompt
+        )
         assert "Give the ideas 1 to 2 in one answer, as the list `ideas`: they are of a batch of 2." in prompt
         assert "Already in the batch" not in prompt
         schema = next(line for line in prompt.splitlines() if line.startswith('{"') and "additionalProperties" in line)
@@ -245,7 +247,7 @@ def test_a_model_that_gives_one_idea_at_a_time_fills_the_batch_too(tmp_path: Pat
     assert ended.code == 0, ended.out + ended.err
     first, second, third = prompts(server, "hypothesis")
     assert "how many ideas are wanted: 3, in" in first and "how many ideas are wanted: 2, in" in second
-    assert "how many ideas are wanted: one\n" in third and '"ideas"' not in third
+    assert "how many ideas are wanted: one. If" in third and '"ideas"' not in third
     assert set(fates(kit)) >= {"steeper", "flat", "flatter"}
     replayed(kit, "batch1")
 
@@ -265,6 +267,115 @@ def test_ideas_that_come_first_are_not_asked_for(tmp_path: Path) -> None:
     replayed(kit, "batch1", "batch2")
 
 
+# Ideas with their code
+
+
+def coded(title: str, width: float | str, **more: Any) -> dict[str, Any]:
+    """An idea with its code."""
+    edit = {"path": "models/width.py", "search": "WIDTH = 2.0", "replace": f"WIDTH = {width}"}
+    return idea(title, implementation={"plan": f"Set the slope to {width}.", "edits": [edit], **more})
+
+
+@pytest.fixture(scope="module")
+def with_code(tmp_path_factory: pytest.TempPathFactory) -> tuple[Kept, StandIn]:
+    """Four ideas in one answer: one has good code, one an edit that does not apply, one breaks a rule, one has none."""
+    kit = explorer(tmp_path_factory.mktemp("coded"), arms=4)
+    elsewhere = [{"path": "models/width.py", "search": "HEIGHT", "replace": "WIDTH"}]
+    script = [
+        proposed(
+            coded("steeper", 3.0),
+            coded("astray", 3.0, edits=elsewhere),
+            coded("outside", 3.0, edits=[], files=[{"path": "eval.py", "content": "print(1)\n"}]),
+            "later",
+        ),
+        *(written("astray", 2.5), written("outside", 1.0), written("later", 1.5), PASSES),
+    ]
+    with StandIn(script) as server:
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
+    assert ended.code == 0, ended.out + ended.err
+    return Kept(kit), server
+
+
+def test_code_that_comes_with_an_idea_takes_the_way_of_every_code_and_costs_no_request(
+    with_code: tuple[Kept, StandIn],
+) -> None:
+    kit, server = with_code[0].kit, with_code[1]
+    assert kinds(server) == ["hypothesis"] + ["implementation"] * 3 + ["implementation_review"] * 4
+    assert "If its code is a few edits, give it with the idea as `implementation`" in prompts(server, "hypothesis")[0]
+    assert kit.git("show", "exp/h1-steeper:models/width.py") == "WIDTH = 3.0\n"
+    first = kit.iterations()[0] / "arms" / "h1-steeper"
+    assert "Set the slope to 3.0." in (first / "implementation_plan.md").read_text()
+    candidates = {line["data"]["slug"]: line["data"]["via"] for line in kit.events("candidate")}
+    assert candidates["h1-steeper"] == "llm openai:scripted"
+    assert fates(kit)["steeper"] == ("provisional", "screened")
+    assert confirmed(kit) == ["kept"]
+
+
+def test_code_of_an_idea_that_cannot_be_used_is_asked_for_with_the_reason(with_code: tuple[Kept, StandIn]) -> None:
+    kit, server = with_code[0].kit, with_code[1]
+    astray, outside, later = prompts(server, "implementation")
+    assert "the code that came with the idea: edit of models/width.py: the text to replace stands there 0" in astray
+    assert '"search": "HEIGHT"' in astray, "what was refused is shown"
+    assert "the code that came with the idea: eval.py" in outside
+    assert "came with the idea" not in later
+    for arm, width in (("h2-astray", 2.5), ("h3-outside", 1.0), ("h4-later", 1.5)):
+        assert kit.git("show", f"exp/{arm}:models/width.py") == f"WIDTH = {width}\n"
+    assert kit.events("idea_dropped") == []
+
+
+def test_ideas_with_code_are_replayed_and_a_damaged_change_comes_back(with_code: tuple[Kept, StandIn]) -> None:
+    kit = with_code[0].back()
+    replayed(kit, "batch1", "claim1")
+    change = kit.iterations()[0] / "arms" / "h1-steeper" / "change.json"
+    before = change.read_bytes()
+    change.write_text("{")
+    checked = kit.autolab("verify")
+    assert checked.code == 1 and "h1-steeper/change.json" in checked.out + checked.err
+    kit.autolab("doctor", "--fix")
+    assert change.read_bytes() == before and kit.autolab("verify").code == 0
+
+
+def test_code_of_a_runner_up_is_asked_for_anew_where_it_does_not_fit_the_new_base(tmp_path: Path) -> None:
+    """Both edit the line that the step has changed, so that they are asked for anew; the new idea brings its code."""
+    kit = explorer(tmp_path, arms=3)
+    on_step = [{"path": "models/width.py", "search": "WIDTH = 3.0", "replace": "WIDTH = 3.3"}]
+    script = [
+        proposed(coded("steeper", 3.0), coded("second", 2.8), coded("along", 2.5)),
+        reply("hypothesis", coded("third", 3.3, edits=on_step)),
+        *(written("second", 3.2), written("along", 3.1), PASSES),
+    ]
+    with StandIn(script) as server:
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "2")
+    assert ended.code == 0, ended.out + ended.err
+    asked = prompts(server, "implementation")
+    assert [re.findall(r"(?m)^title: (.*)$", prompt)[0] for prompt in asked] == ["second", "along"]
+    assert kit.git("show", "exp/h6-third:models/width.py") == "WIDTH = 3.3\n"
+    assert "the code that came with the idea: edit of models/width.py" in asked[0]
+    replayed(kit, "batch1", "batch2")
+
+
+def test_killed_at_every_point_of_the_writing_code_of_ideas_becomes_one_candidate_each(tmp_path: Path) -> None:
+    kit, log = explorer(tmp_path, arms=2), tmp_path / "points.txt"
+    assert kit.autolab("calibrate").code == 0
+    astray = coded("astray", 3.0, edits=[{"path": "models/width.py", "search": "HEIGHT", "replace": "WIDTH"}])
+    with StandIn([proposed(astray, coded("steeper", 3.0)), written("astray", 2.5), PASSES]) as server:
+        configure(kit, researcher={"name": "llm", "model": "openai:scripted", "base_url": server.url})
+        for _ in range(2):
+            assert kit.autolab("run").code == 0
+        for fault in range(1, 200):
+            ended = kit.autolab("run", AUTOLAB_FAULT=str(fault), AUTOLAB_FAULT_LOG=str(log))
+            assert ended.code in (0, -9), ended.out + ended.err
+            if kit.state()["stage"] != "implementation":
+                break
+        assert kinds(server) == ["hypothesis", "implementation"]
+        assert {"candidate.after_pin", "worktree.after_edit", "call.after_reply"} <= set(log.read_text().split())
+        assert [line["data"]["slug"] for line in kit.events("candidate")] == ["h1-astray", "h2-steeper"]
+        ended = kit.autolab("loop", "--max-iterations", "1")
+    assert ended.code == 0, ended.out + ended.err
+    assert confirmed(kit) == ["kept"] and kit.autolab("verify").code == 0
+    replayed(kit, "batch1")
+
+
 # Budgets
 
 
@@ -277,6 +388,7 @@ def test_tokens_that_allow_no_further_idea_end_the_loop_with_its_claim_and_more_
         assert ended.code == 4, ended.out + ended.err
         assert "loop ended: budget: tokens: 50,000 used" in ended.out
         assert len(server.requests) == 5, "nothing was sent that could pass the cap"
+        assert names(kit) == ["batch1", "batch2", "claim1"], "no other batch is opened that cannot be paid"
         assert confirmed(kit) == ["kept"]
         assert kit.git("rev-parse", "autolab/champion") == kit.git("rev-parse", "exp/h1-steeper")
         configure(kit, budget={"trials": TRIALS, "tokens": 1_000_000})
@@ -298,7 +410,7 @@ def test_dollars_that_end_between_two_ideas_of_a_batch_end_the_loop_with_its_cla
     assert ended.code == 4, ended.out + ended.err
     assert "loop ended: budget: dollars: 6.0000 used" in ended.out
     assert len(server.requests) == 6 and campaign(kit)["dollars"] == pytest.approx(6.0)
-    assert fates(kit)["steepest"] == ("dropped", "failed") and "unasked" not in fates(kit)
+    assert fates(kit)["steepest"] == ("dropped", "budget") and "unasked" not in fates(kit)
     assert confirmed(kit) == ["kept"]
     replayed(kit, "batch2")
 
@@ -315,10 +427,44 @@ def test_a_cap_between_two_implementations_measures_what_is_paid_and_then_claims
     assert ended.code == 4, ended.out + ended.err
     (dropped,) = kit.events("idea_dropped")
     assert dropped["data"]["arm"] == "h4-unpaid" and dropped["data"]["detail"].startswith("budget: tokens: ")
+    assert dropped["data"]["reason"] == "budget" and len(kit.events("asked")) == len(kit.events("answered")) + 1
     assert fates(kit)["steepest"] == ("provisional", "screened")
     assert kinds(server).count("implementation") == 3 and campaign(kit)["tokens"] <= 68_000
     assert confirmed(kit) == ["kept"]
     replayed(kit, "batch2")
+
+
+def test_an_idea_that_a_budget_left_out_comes_first_once_there_is_more(tmp_path: Path) -> None:
+    """Nothing gains in the first batch, and its second idea has no code: with more tokens it is written."""
+    kit = explorer(tmp_path, tokens=38_000)
+    script = costly(*batch_of(flat=1.0, unpaid=5.0)[:-1], *batch_of(flatter=0.9)[1:-1])
+    cheap = PASSES | {"usage": {"input": 10, "output": 0}}
+    with StandIn([cheap, *script, *costly(alone("flatter"))]) as server:
+        critic = {"name": "llm", "model": "openai:critic", "base_url": server.url, "max_tokens": 100}
+        configure(kit, reviewer=critic)
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
+        assert ended.code == 4, ended.out + ended.err
+        assert "loop ended: budget: tokens: 20,010 used" in ended.out
+        assert fates(kit)["unpaid"] == ("dropped", "budget") and fates(kit)["flat"] == ("dropped", "screened")
+        assert [one["arm"] for one in campaign(kit)["exploration"]["first"]] == ["h2-unpaid"]
+        configure(kit, budget={"trials": TRIALS, "tokens": 1_000_000})
+        assert kit.autolab("review", "retry").code == 0
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
+    assert ended.code == 0, ended.out + ended.err
+    assert [path.parent.name for path in sorted(kit.iterations()[1].glob("arms/*/hypothesis.md"))] == [
+        *("h3-unpaid", "h4-flatter")
+    ]
+    assert fates(kit)["unpaid"][0] == "provisional"
+    replayed(kit, "batch1", "batch2")
+
+
+def test_the_last_batch_of_a_loop_that_no_budget_paid_for_has_the_budgets_exit_code(tmp_path: Path) -> None:
+    """After the first batch another idea could pass the cap. Nothing is claimed, as nothing gained."""
+    kit = explorer(tmp_path, tokens=65_000)
+    with StandIn(costly(*batch_of(flat=1.0, flatter=0.9))) as server:
+        ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "2")
+    assert ended.code == 4, ended.out + ended.err
+    assert "loop ended: budget: tokens: 50,000 used" in ended.out and confirmed(kit) == []
 
 
 # Killed

@@ -29,6 +29,7 @@ from autolab.lab.schemas.events import Answered, Forked, Init, events_of
 from autolab.lab.schemas.experiment import Design, Finding, IterationRecord, Manifest, Results, ReviewResult, RunMetrics
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import Record
+from autolab.lab.schemas.replies import ImplementationOutput
 from autolab.loop import document, preflight
 from autolab.loop.prompt_preview import preview
 from autolab.loop.snapshot import LOG
@@ -46,6 +47,7 @@ from autolab.verifiers.findings import advisory_finding, blocking_finding
 CHECKED: dict[str, type[Record]] = {
     "design.yaml": Design,
     "review_result.json": ReviewResult,
+    "arms/*/change.json": ImplementationOutput,
     "arms/*/design.yaml": Design,
     "arms/*/review_result.json": ReviewResult,
     "results.yaml": Results,

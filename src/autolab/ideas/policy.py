@@ -18,6 +18,7 @@ from autolab.ideas import lessons
 from autolab.lab.schemas.campaign import Campaign
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Hypothesis, Lesson
+from autolab.lab.schemas.outcomes import DropReason
 
 _SHOWN, _NAMED = 80, 12
 """Characters of a title or a family, and families, that a message shows."""
@@ -27,7 +28,9 @@ def repeated(claim: Hypothesis, history: Sequence[Lesson], base: str, allowed: i
     """Why the idea may not be tried again on the commit `base`; empty if it may. `history` is newest first."""
     same = []
     for lesson in history:
-        if lesson.base == base and same_idea(claim, lesson.title, lesson.changes):
+        # An idea that a budget left out was not tried.
+        was_tried = lesson.reason != DropReason.BUDGET
+        if was_tried and lesson.base == base and same_idea(claim, lesson.title, lesson.changes):
             same.append(lesson)
     # Refinements of one hypothesis count once.
     hypotheses = {lesson.hypothesis_id for lesson in same}

@@ -35,6 +35,11 @@ class IterationPaths:
         return self.folder / "design.yaml"
 
     @property
+    def change(self) -> Path:
+        """Of an idea that came with its code: the change."""
+        return self.folder / "change.json"
+
+    @property
     def plan(self) -> Path:
         return self.folder / "implementation_plan.md"
 

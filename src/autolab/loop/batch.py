@@ -24,8 +24,9 @@ from autolab.lab.schemas.experiment import (
 )
 from autolab.lab.schemas.outcomes import DropReason
 from autolab.lab.schemas.record import read_document
-from autolab.loop.hypothesis import hypothesis_text, proposed_model
-from autolab.loop.iteration import Iteration
+from autolab.lab.schemas.replies import ImplementationOutput
+from autolab.loop.hypothesis import ProposedIdea, hypothesis_text, proposed_model
+from autolab.loop.iteration import Iteration, slug_of
 from autolab.text import one_line
 
 BASELINE = "baseline"
@@ -60,11 +61,15 @@ def _number(arm: str) -> int:
     return int(number)
 
 
-def add(iteration: Iteration, claim: Hypothesis, arm: str, body: str) -> None:
-    """Write an idea's hypothesis into its folder. `body` is finished Markdown."""
-    idea = iteration.of_idea(claim.id, arm)
+def add(iteration: Iteration, proposed: ProposedIdea) -> None:
+    """Write an idea's hypothesis into its folder, and the code that came with it."""
+    claim = proposed.claim
+    idea = iteration.of_idea(claim.id, slug_of(claim.id, claim.title))
     idea.paths.folder.mkdir(parents=True, exist_ok=True)
-    idea.write(idea.paths.hypothesis, hypothesis_text(claim, body))
+    # Before the hypothesis, by which the idea is known.
+    if proposed.code is not None:
+        idea.write(idea.paths.change, proposed.code.to_json())
+    idea.write(idea.paths.hypothesis, hypothesis_text(claim, proposed.body))
 
 
 def hypothesis_of(iteration: Iteration, iteration_id: str, arm: str) -> tuple[Hypothesis, str]:
@@ -73,6 +78,17 @@ def hypothesis_of(iteration: Iteration, iteration_id: str, arm: str) -> tuple[Hy
     name = iteration.relative(path)
     yaml, body = front_matter.split(read_document(path, name), name)
     return Hypothesis.from_text(yaml, name), body
+
+
+def proposed_before(iteration: Iteration, iteration_id: str, arm: str) -> ProposedIdea:
+    """An idea of some batch of the lab, to be proposed again. RecordError: its hypothesis is gone."""
+    claim, body = hypothesis_of(iteration, iteration_id, arm)
+    paths = iteration.lab.iteration(iteration_id).of_arm(arm)
+    code = iteration.load(ImplementationOutput, paths.change) if paths.change.exists() else None
+    # On another base edits find their places or are refused; a whole file would undo what came in between.
+    if code is not None and (code.files or code.delete):
+        code = None
+    return ProposedIdea(claim, body, code)
 
 
 # dropped ideas

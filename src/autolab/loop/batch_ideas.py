@@ -6,6 +6,7 @@ judged by itself, and what is missing then is asked for again. Any other researc
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from autolab.lab.schemas.campaign import CarriedIdea, Exploration
@@ -14,7 +15,7 @@ from autolab.lab.schemas.replies import HypothesisOutput, shortened
 from autolab.loop import batch, hypothesis
 from autolab.loop.batch import DETAIL, TRIES
 from autolab.loop.hypothesis import ProposedIdea
-from autolab.loop.iteration import Iteration, StageResult, slug_of
+from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import plain
@@ -68,7 +69,7 @@ class _ProposedBatch:
     def missing(self) -> int:
         return self._exploration.size - len(self.claims)
 
-    def next_idea(self, *, place: int | None = None, wanted: int = 1) -> Iteration:
+    def next_idea(self, *, place: int | None = None, wanted: int = 1, with_code: bool = False) -> Iteration:
         """The iteration as the idea sees it that has the next id; `place` is its place if another one stays empty."""
         iteration, exploration = self._iteration, self._exploration
         place_in_batch = Batch(
@@ -78,6 +79,7 @@ class _ProposedBatch:
             earlier=tuple(self.claims),
             concludes=exploration.concluding,
             wanted=wanted,
+            with_code=with_code,
         )
         hypothesis_id = f"h{iteration.campaign.hypotheses + len(self.claims) + 1}"
         idea = iteration.of_idea(hypothesis_id, None, place_in_batch)
@@ -87,7 +89,7 @@ class _ProposedBatch:
     def add(self, idea: ProposedIdea) -> None:
         claim = idea.claim
         self.claims.append(claim)
-        batch.add(self._iteration, claim, slug_of(claim.id, claim.title), idea.body)
+        batch.add(self._iteration, idea)
         self.view(f"{claim.id}: {claim.title}")
 
     def take(self, outputs: Sequence[HypothesisOutput | str], researcher: Researcher) -> list[str]:
@@ -136,7 +138,7 @@ def _ask_together(proposed: _ProposedBatch, requests: Requests) -> StageResult |
     failures = 0
     while proposed.missing and failures < TRIES:
         wanted = proposed.missing
-        ideas = proposed.next_idea(wanted=wanted)
+        ideas = proposed.next_idea(wanted=wanted, with_code=requests.researcher.codes_ideas)
         if refusal is not None:
             ideas = ideas.tried(failures + 1, refusal.reason)
         answer = hypothesis.ask_together(ideas, requests)
@@ -156,9 +158,9 @@ def _ask_together(proposed: _ProposedBatch, requests: Requests) -> StageResult |
 
 def _carried(idea: Iteration, source: CarriedIdea) -> ProposedIdea:
     """An idea of an earlier batch under its new id. RecordError: its hypothesis is gone."""
-    claim, body = batch.hypothesis_of(idea, source.iteration_id, source.arm)
+    earlier = batch.proposed_before(idea, source.iteration_id, source.arm)
     update = {"id": idea.campaign.hypothesis_id, "parent": source.iteration_id}
-    return ProposedIdea(claim.model_copy(update=update), body)
+    return dataclasses.replace(earlier, claim=earlier.claim.model_copy(update=update))
 
 
 def _listing(claims: list[Hypothesis]) -> str:

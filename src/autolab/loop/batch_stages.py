@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 
 from autolab import files
+from autolab.errors import BudgetSpent
 from autolab.ideas import lessons
 from autolab.lab import crash_points
 from autolab.lab.schemas.events import Checked, Reviewed
@@ -63,7 +64,7 @@ def implement(iteration: Iteration, requests: Requests, view: View) -> StageResu
         if result.needs_user:
             return result
         if result.outcome is not StageOutcome.COMPLETE:
-            _drop(idea, DropReason.FAILED, result.reason, view)
+            _drop(idea, _reason_of(result, DropReason.FAILED), result.reason, view)
         elif iteration.lab.git.tree(idea.candidate() or "") == iteration.lab.git.tree(iteration.base_commit):
             _drop(idea, DropReason.FAILED, "its code is that of the base: the change was withdrawn", view)
     return StageResult(StageOutcome.COMPLETE)
@@ -82,7 +83,7 @@ def examine(iteration: Iteration, requests: Requests, view: View) -> StageResult
         if result.needs_user:
             return result
         if result.outcome is not StageOutcome.COMPLETE:
-            _drop(idea, DropReason.REVIEW, result.reason, view)
+            _drop(idea, _reason_of(result, DropReason.REVIEW), result.reason, view)
     return StageResult(StageOutcome.COMPLETE)
 
 
@@ -101,12 +102,22 @@ def _is_passed(idea: Iteration) -> bool:
 
 
 def _tried(idea: Iteration, step: Callable[[Iteration], StageResult]) -> StageResult:
-    """The result of a step for one idea, after `TRIES` attempts at most."""
-    result = step(idea)
-    for attempt in range(2, TRIES + 1):
-        if result.outcome is StageOutcome.RETRY:
-            result = step(idea.tried(attempt, result.reason))
+    """The result of a step for one idea, after `TRIES` attempts at most; it is set aside if a budget does not allow it.
+
+    Of a batch this idea alone is left out: what others have paid for is measured, and can be claimed.
+    """
+    try:
+        result = step(idea)
+        for attempt in range(2, TRIES + 1):
+            if result.outcome is StageOutcome.RETRY:
+                result = step(idea.tried(attempt, result.reason))
+    except BudgetSpent as error:
+        return StageResult(StageOutcome.SET_ASIDE, f"budget: {error}")
     return result
+
+
+def _reason_of(result: StageResult, otherwise: DropReason) -> DropReason:
+    return DropReason.BUDGET if result.outcome is StageOutcome.SET_ASIDE else otherwise
 
 
 def _drop(idea: Iteration, reason: DropReason, detail: str, view: View) -> None:
@@ -200,6 +211,7 @@ def decide(iteration: Iteration, view: View) -> StageResult:
     lessons.learn(lab.store, lab.ledger, learned, iteration.events())
     before = batch.exploration_of(iteration)
     exploration = exploring.after_batch(before, iteration.iteration_id, screened.step, ideas, screened.runners_up)
+    exploration = exploring.after_unpaid(exploration, iteration.iteration_id, ideas)
     exploring.show_working(lab, exploration, view)
     update: dict[str, object] = {
         "exploration": exploration,

@@ -194,7 +194,7 @@ def newest_curves(iteration: Iteration) -> str:
         paths = lab.iteration(learned)
         for manifest_path in sorted(paths.folder.glob("runs/*/run_manifest.json")):
             manifest = iteration.load(Manifest, manifest_path)
-            if manifest.kind in (RunKind.SEARCH, RunKind.SCREEN):
+            if manifest.kind in (RunKind.SEARCH, RunKind.SCREEN, RunKind.CLAIM):
                 return digest(paths.folder.parent, manifest) or NO_CURVE
     if calibration is None:
         return NO_CURVE

@@ -289,4 +289,8 @@ def decide(iteration: Iteration, view: View) -> StageResult:
         after = exploring.after_failed_claim(exploration)
     if after is not None:
         exploring.show_working(iteration.lab, after, view)
+    unpaid = exploring.unpaid(iteration.campaign)
+    if after is None and unpaid and result.outcome is StageOutcome.NEW_HYPOTHESIS:
+        # The next exploration would open a batch to find that it cannot be paid.
+        result = dataclasses.replace(result, outcome=StageOutcome.STOP, reason=unpaid)
     return dataclasses.replace(result, campaign=result.campaign | {"exploration": after})

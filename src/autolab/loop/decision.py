@@ -13,6 +13,7 @@ from autolab.lab.schemas.events import Answered, CandidateRecorded, SetAside
 from autolab.lab.schemas.experiment import (
     Assembler,
     Confirmation,
+    Design,
     Interval,
     IterationRecord,
     Lesson,
@@ -22,7 +23,7 @@ from autolab.lab.schemas.experiment import (
     Results,
     Trial,
 )
-from autolab.lab.schemas.outcomes import Decision, RequestKind, TrialOutcome
+from autolab.lab.schemas.outcomes import Decision, Gear, RequestKind, TrialOutcome
 from autolab.lab.schemas.replies import DecisionOutput
 from autolab.loop import quarantine
 from autolab.loop.code_change import code_change
@@ -235,6 +236,13 @@ def _lesson(iteration: Iteration, decision: Decision) -> Lesson:
         decision=decision,
         **_claim_fields(results),
     )
+
+
+def _code_change(iteration: Iteration, spec: Design) -> str:
+    """The lines that the candidate changes, unless something else says it: a claim's steps have lessons of their own."""
+    if spec.changes or iteration.campaign.gear is Gear.CLAIM:
+        return ""
+    return code_change(iteration.lab.git, iteration.base_commit, iteration.candidate())
 
 
 def _measured(iteration: Iteration, confirmation: Confirmation | None) -> Interval | None:

@@ -276,12 +276,10 @@ class Engine:
         lab, config = self.lab, self.config
         following, ground = self._next(ending)
         exploration = following.exploration
+        _, campaign = lab.load()
+        self._tell_ended(campaign, ground)
         if following.gear is None or exploration is None:
             return following.reason or ending
-        _, campaign = lab.load()
-        note = exploring.ended(campaign, ground)
-        if note:
-            self.tell(note)
         uncapped = campaign.uncapped + (following.gear is Gear.CLAIM or exploration.concluding)
         update: dict[str, object] = {"exploration": exploration, "uncapped": uncapped}
         if following.gear is Gear.CLAIM:
@@ -420,11 +418,17 @@ class Engine:
             if state.iteration_id is None:
                 self._ending = _loop_over(campaign)
                 if self._ending and not self._has_to_claim(state):
-                    return self._end(state, campaign, self._ending)
+                    unpaid = exploring.unpaid(campaign)
+                    if not unpaid:
+                        return self._end(state, campaign, self._ending)
+                    # Its last batch was short of ideas or had none: more iterations are not the way on.
+                    self._stop_at(unpaid)
+                    break
             if self.stop() or not self.step():
                 self.tell("paused; the same command goes on from here")
                 return End.PAUSED
             state, campaign = self.lab.load()
+        state, campaign = self.lab.load()
         if state.stage is Stage.HUMAN_REVIEW:
             self.tell(f"waits for a user: {state.reason}; {way_on(state)}")
             return End.USER
@@ -432,8 +436,19 @@ class Engine:
         return ended(state)
 
     def _has_to_claim(self, state: State) -> bool:
-        """Whether a loop that is over has provisional steps to claim first."""
-        return self._explores(state) and self._next(self._ending)[0].gear is not None
+        """Whether a loop that is over has provisional steps to claim first. Tells of steps that cannot be claimed."""
+        if not self._explores(state):
+            return False
+        following, ground = self._next(self._ending)
+        if following.gear is None:
+            self._tell_ended(self.lab.load()[1], ground)
+        return following.gear is not None
+
+    def _tell_ended(self, campaign: Campaign, ground: exploring.Ground) -> None:
+        """Tell of provisional steps whose ground has moved."""
+        note = exploring.ended(campaign, ground)
+        if note:
+            self.tell(note)
 
     def _ended_unseen(self, request: LoopRequest) -> str | None:
         """Why the requested loop ended, if it was killed after its end and before the user heard of it."""

@@ -17,7 +17,7 @@ from autolab.lab.schemas.campaign import STEPS, Campaign, CarriedIdea, Explorati
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import ExplorationFixed
 from autolab.lab.schemas.experiment import Calibration
-from autolab.lab.schemas.outcomes import Gear
+from autolab.lab.schemas.outcomes import DropReason, Gear
 from autolab.reports.screen_documents import ScreenedIdea
 from autolab.stats import rules
 from autolab.stats.reserve import reserve_trials
@@ -303,6 +303,17 @@ def after_batch(
     return exploration.model_copy(update=update)
 
 
+def after_unpaid(exploration: Exploration, iteration_id: str, ideas: Sequence[ScreenedIdea]) -> Exploration:
+    """The exploration after a batch: ideas that a budget left out come again, once there is more of it."""
+    unpaid = [idea for idea in ideas if idea.reason == DropReason.BUDGET]
+    if not unpaid:
+        return exploration
+    again = [CarriedIdea(iteration_id=iteration_id, arm=idea.arm) for idea in unpaid]
+    # What the budget does not pay for now, it does not pay for in the next batch either.
+    update = {"first": (*exploration.first, *again)[:STEPS], "exhausted": exploration.exhausted or unpaid[0].detail}
+    return exploration.model_copy(update=update)
+
+
 def after_failed_claim(exploration: Exploration) -> Exploration:
     """The exploration back at its base, with its steps as the first ideas of the next batches."""
     again = [CarriedIdea(iteration_id=step.iteration_id, arm=step.arm) for step in exploration.steps]
@@ -326,6 +337,12 @@ def asked_anew(exploration: Exploration | None) -> Exploration | None:
     if exploration is None:
         return None
     return exploration.model_copy(update={"exhausted": ""})
+
+
+def unpaid(campaign: Campaign) -> str:
+    """The budget that left a batch short of ideas in this loop; empty if none did."""
+    exhausted = campaign.exploration.exhausted if campaign.exploration is not None else ""
+    return exhausted if exhausted.startswith("budget") else ""
 
 
 def show_working(lab: Lab, exploration: Exploration, tell: Callable[[str], None]) -> None:

@@ -15,7 +15,7 @@ from autolab.lab.schemas.config import Metric
 from autolab.lab.schemas.experiment import Hypothesis, IterationRecord, Lesson
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.record import read_document
-from autolab.lab.schemas.replies import HypothesisOutput, IdeasOutput
+from autolab.lab.schemas.replies import CodedIdea, HypothesisOutput, IdeasOutput, ImplementationOutput
 from autolab.loop.briefing import newest_curves
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.request import Requests, ValidReply, output_of, source_for_prompt
@@ -29,10 +29,11 @@ from autolab.trials.progress import View
 
 @dataclass(frozen=True)
 class ProposedIdea:
-    """A claim that may be tested, with its prose as finished Markdown."""
+    """A claim that may be tested, with its prose as finished Markdown, and its code if that came with it."""
 
     claim: Hypothesis
     body: str
+    code: ImplementationOutput | None = None
 
 
 def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
@@ -98,7 +99,16 @@ def judged(iteration: Iteration, output: HypothesisOutput, researcher: Researche
         problem = worn_family(claim, tired(history, iteration.campaign, config))
     if not problem:
         problem = blueprint.unfit(iteration.read_base, proposed_model(claim), claim.id)
-    return problem or ProposedIdea(claim, _prose(output))
+    return problem or ProposedIdea(claim, _prose(output), _code(output))
+
+
+def _code(output: HypothesisOutput) -> ImplementationOutput | None:
+    """The code that came with an idea; None if its code is to be asked for."""
+    code = output.implementation if isinstance(output, CodedIdea) else None
+    # A network needs no code: the assembler writes it.
+    if code is None or (code.is_empty and output.model is None):
+        return None
+    return code
 
 
 def prompt_values(iteration: Iteration) -> dict[str, str]:
@@ -121,12 +131,14 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
 
 def _wanted(batch: Batch | None) -> str:
     """How many ideas an answer is to hold, on one line."""
-    if batch is None or batch.wanted == 1:
-        return "one"
-    return (
-        f"{batch.wanted}, in one answer: `ideas` is a list with one object for each. Each stands by itself, is of"
-        " another mechanism, and is measured apart from the others"
-    )
+    text = "one"
+    if batch is not None and batch.wanted > 1:
+        text = (
+            f"{batch.wanted}, in one answer: `ideas` is a list of them, of different mechanisms, each tested by itself"
+        )
+    if batch is not None and batch.with_code:
+        text += ". If its code is a few edits, give it with the idea as `implementation`"
+    return text
 
 
 def _batch_text(batch: Batch) -> str:

@@ -16,7 +16,7 @@ from autolab.lab.schemas.experiment import Design, Finding
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import MANY, ImplementationOutput
 from autolab.lab.trial_python import trial_python
-from autolab.loop import edits
+from autolab.loop import edits, refused_answer
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.opening import brought_commit
 from autolab.loop.request import Requests, ValidReply, output_of, source_for_prompt
@@ -52,21 +52,32 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     def objection(output: ImplementationOutput) -> str:
         return _objection(iteration, output, parent)
 
-    values = prompt_values(iteration)
-    reply = requests.send(iteration, RequestKind.IMPLEMENTATION, values, iteration.worktree, objection)
-    output = output_of(reply, ImplementationOutput)
-    if isinstance(output, StageResult):
-        return output
-    assert isinstance(reply, ValidReply)
+    output, agent_folder = _code_of_idea(iteration), None
+    if output is not None:
+        problem = objection(output)
+        if problem:
+            return StageResult(StageOutcome.RETRY, f"the code that came with the idea: {problem}")
+    else:
+        values = prompt_values(iteration)
+        reply = requests.send(iteration, RequestKind.IMPLEMENTATION, values, iteration.worktree, objection)
+        answer = output_of(reply, ImplementationOutput)
+        if isinstance(answer, StageResult):
+            return answer
+        assert isinstance(reply, ValidReply)
+        output, agent_folder = answer, reply.agent_folder
     # Only a researcher that is known to name the author is believed about who wrote the code.
     by_assembler = output.via is not None and researcher.names_author
     if not by_assembler:
         output = output.model_copy(update={"via": researcher.name})
     # Before the commit: the agent's changes become part of the worktree that is committed.
-    findings = _carry(iteration, reply.agent_folder, parent)
+    findings = _carry(iteration, agent_folder, parent)
     if isinstance(findings, str):
         return StageResult(StageOutcome.RETRY, findings)
-    if _leaves_base(iteration, output, parent, in_folder=reply.agent_folder is not None):
+<<<<<<< HEAD
+    if _leaves_base(iteration, output, parent, in_folder=agent_folder is not None):
+=======
+    if _leaves_base(iteration, output, parent):
+>>>>>>> agents
         substitute = _assembled(iteration, spec, view)
         if substitute is not None:
             plan = f"{output.plan.strip()}\n\n{substitute.plan}"
@@ -85,6 +96,14 @@ def run(iteration: Iteration, requests: Requests, view: View) -> StageResult:
     return _commit(iteration, view, substitute, base)
 
 
+def _code_of_idea(iteration: Iteration) -> ImplementationOutput | None:
+    """The code that came with an idea of a batch, to be tried first; None if the researcher is asked for it."""
+    path = iteration.paths.change
+    if iteration.arm is None or iteration.state.stage_attempt > 1 or not path.exists():
+        return None
+    return iteration.load(ImplementationOutput, path)
+
+
 def prompt_values(iteration: Iteration) -> dict[str, str]:
     """What the prompt of this stage quotes."""
     state, paths, design = iteration.state, iteration.paths, iteration.design().to_yaml()
@@ -95,13 +114,17 @@ def prompt_values(iteration: Iteration) -> dict[str, str]:
     # Without a bounce a review in the folder is of an older candidate, and was answered already.
     if state.bounces and paths.review.exists():
         feedback = iteration.quote(paths.review)
-    return {
+    values = {
         "hypothesis_md": iteration.quote(paths.hypothesis),
         "design_yaml": design,
         "review_feedback": feedback,
         "verifier_errors": state.reason,
         "files": source,
     }
+    # The request before this one was for another idea: what was refused came with the idea.
+    if iteration.arm is not None and state.stage_attempt == 2 and paths.change.exists():
+        values["refused_answer"] = refused_answer.shown(iteration.quote(paths.change))
+    return values
 
 
 def _carry(iteration: Iteration, agent_folder: Path | None, parent: str) -> list[Finding] | str:
@@ -120,14 +143,15 @@ def _carry(iteration: Iteration, agent_folder: Path | None, parent: str) -> list
     return workspaces.carry(agent_folder, iteration.worktree, parent, iteration.base_commit, iteration.config)
 
 
-def _leaves_base(iteration: Iteration, output: ImplementationOutput, parent: str, *, in_folder: bool) -> bool:
+def _leaves_base(iteration: Iteration, output: ImplementationOutput, parent: str) -> bool:
     """Whether a reply changes nothing, so that the candidate would be the base: then the assembler writes the code."""
     git, base = iteration.lab.git, iteration.base_commit
     if not output.is_empty:
         return False
     if git.tree(parent) != git.tree(base):
         return False
-    return not in_folder or git.worktree_equals(iteration.worktree, base)
+    # What an agent changed lies in the worktree, and so does what it changed in an iteration that is replayed.
+    return git.worktree_equals(iteration.worktree, base)
 
 
 def _settings_differ(iteration: Iteration, spec: Design) -> bool:
@@ -139,7 +163,7 @@ def _settings_differ(iteration: Iteration, spec: Design) -> bool:
 def _objection(iteration: Iteration, output: ImplementationOutput, parent: str) -> str:
     """Why an answer cannot become a candidate, as far as that is seen without a change of the worktree."""
     spec = iteration.design()
-    if _leaves_base(iteration, output, parent, in_folder=False):
+    if _leaves_base(iteration, output, parent):
         try:
             substitute = blueprint.implementation(iteration.read_base, spec.model, iteration.slug)
         except RecordError as error:

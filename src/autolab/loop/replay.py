@@ -132,6 +132,7 @@ class Recorded(ResearcherDefaults):
         if past.researcher is not None:
             author = recorded_defaults(past.researcher)
             self.chooses_families, self.names_author = author.chooses_families, author.names_author
+            self.codes_ideas = author.codes_ideas
         # Ideas that came in one answer are asked for together again.
         if any(request.ideas is not None for request in past.requests.values()):
             self.contract = "recorded"

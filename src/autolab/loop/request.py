@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from autolab import files
-from autolab.errors import BudgetSpent, RecordError
+from autolab.errors import RecordError
 from autolab.ideas.policy import avoided, tired
 from autolab.lab import crash_points, redaction
 from autolab.lab.lab import Lab
@@ -21,7 +21,15 @@ from autolab.lab.schemas import events
 from autolab.lab.schemas.config import Config, ResearcherConfig
 from autolab.lab.schemas.events import Answered, Asked
 from autolab.lab.schemas.outcomes import RequestKind
-from autolab.lab.schemas.replies import OUTPUTS, AgentResult, IdeasOutput, Output
+from autolab.lab.schemas.replies import (
+    OUTPUTS,
+    AgentResult,
+    CodedIdea,
+    CodedIdeasOutput,
+    HypothesisOutput,
+    IdeasOutput,
+    Output,
+)
 from autolab.loop import agent_checks, briefing, edits, preflight, refused_answer
 from autolab.loop.calls import CallBudget, MeteredCalls, RequestId
 from autolab.loop.deadline import Deadline
@@ -158,7 +166,7 @@ class Requests:
         `values` fill the prompt. `workspace` is the candidate's worktree; a researcher that works in a folder gets a
         copy instead, `agent_folder` of the reply. `objection` says why an answer of the right form cannot be used, for
         a researcher that can give another at once; the caller still has to refuse such an answer. BudgetSpent: it
-        cannot be paid, and is for no idea of a batch that the batch can do without.
+        cannot be paid.
         """
         lab = iteration.lab
         self._sent[kind] += 1
@@ -170,13 +178,7 @@ class Requests:
         if answer is None:
             refused = {"refused_answer": refused_answer.quotation(iteration, request)}
             prompt = _prompt(iteration, kind, refused | values)
-            try:
-                answer = self._perform(iteration, request, prompt, workspace, objection)
-            except BudgetSpent as error:
-                # Of a batch this idea alone is left out: what others have paid for is measured, and can be claimed.
-                if iteration.arm is None:
-                    raise
-                return f"budget: {error}"
+            answer = self._perform(iteration, request, prompt, workspace, objection)
         # A researcher may take an hour, in which a user may have cleaned the checkout.
         iteration.restore(self.view)
         _record_answer(iteration, request, answer.raw or "")
@@ -184,7 +186,7 @@ class Requests:
         agent_folder = None
         if self._researcher_for(kind).works_in_folder:
             agent_folder = _agent_folder(lab, request)
-        return read_reply(_form(iteration, kind), answer, name, agent_folder)
+        return read_reply(requested_form(iteration, kind), answer, name, agent_folder)
 
     def _researcher_for(self, kind: RequestKind) -> Researcher:
         return self.reviewer if kind is RequestKind.IMPLEMENTATION_REVIEW else self.researcher
@@ -197,7 +199,7 @@ class Requests:
         researcher = self._researcher_for(kind)
         folder = request.folder(lab.store)
         template = decode(_prompt_path(lab, kind).read_bytes())
-        form = _form(iteration, kind)
+        form = requested_form(iteration, kind)
         # The prompt before the line that holds its hash: a line never names a prompt that cannot be read.
         files.write_whole(folder / "prompt.md", prompt)
         intent = Asked(
@@ -207,7 +209,7 @@ class Requests:
             who=_configuration_for(kind, config),
             prompt_sha256=files.sha256_of(prompt),
             prompt_version=prompts.version(template),
-            ideas=iteration.batch.wanted if iteration.batch and form is IdeasOutput else None,
+            ideas=iteration.batch.wanted if iteration.batch and form is not OUTPUTS[kind] else None,
         )
         events.append(lab.ledger, intent)
         crash_points.point("request.after_intent")
@@ -265,11 +267,14 @@ class Requests:
         return Answer(raw, note)
 
 
-def _form(iteration: Iteration, kind: RequestKind) -> type[Output]:
+def requested_form(iteration: Iteration, kind: RequestKind) -> type[Output]:
     """The form of the answer to a request."""
-    if kind is RequestKind.HYPOTHESIS and iteration.batch is not None and iteration.batch.wanted > 1:
-        return IdeasOutput
-    return OUTPUTS[kind]
+    batch = iteration.batch
+    if kind is not RequestKind.HYPOTHESIS or batch is None:
+        return OUTPUTS[kind]
+    if batch.wanted == 1:
+        return CodedIdea if batch.with_code else HypothesisOutput
+    return CodedIdeasOutput if batch.with_code else IdeasOutput
 
 
 def read_reply(form: type[Output], answer: Answer, name: str, agent_folder: Path | None) -> ValidReply | str:
@@ -352,7 +357,7 @@ def _contract(iteration: Iteration, researcher: Researcher, kind: RequestKind, c
     if name == prompts.CONTRACTS["command"]:
         limit_s = _configuration_for(kind, iteration.config).time_limit_s
         values = agent_checks.contract_values(iteration, limit_s, checks)
-    return prompts.contract(text, kind, values, _form(iteration, kind))
+    return prompts.contract(text, kind, values, requested_form(iteration, kind))
 
 
 def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:

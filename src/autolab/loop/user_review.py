@@ -12,7 +12,7 @@ from autolab.lab.schemas.campaign import Campaign, State
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.events import Approved, CandidateRecorded, SetAside
 from autolab.lab.schemas.outcomes import Stage
-from autolab.loop import quarantine
+from autolab.loop import exploring, quarantine
 from autolab.loop.opening import base_of
 from autolab.loop.review import recorded_review
 from autolab.loop.stages import resume
@@ -32,6 +32,9 @@ def review(lab: Lab, answer: str, tell: Callable[[str], None]) -> State:
     # A stopped loop is over: no later command goes on with its count.
     if after.stage is Stage.STOP:
         campaign = campaign.model_copy(update={"loop": None})
+    elif answer == "retry":
+        # There may be more of a budget that ended the asking for ideas.
+        campaign = campaign.model_copy(update={"exploration": exploring.asked_anew(campaign.exploration)})
     lab.transition(after, campaign, why=f"review {answer}", log=lab.last_log())
     tell(f"{state.stage} -> {after.stage}")
     return after

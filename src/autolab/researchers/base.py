@@ -69,7 +69,7 @@ class Batch:
 
     `number` counts the lab's batches from 1, `place` the ideas of this batch from 1 to `size`. `earlier` are the ideas
     that it has already. With `concludes` one idea is wanted: the best point of the whole search, to be claimed.
-    `wanted` are the ideas that one answer is to hold: this one and the next.
+    `wanted` are the ideas that one answer is to hold: this one and the next. `with_code`: they may hold their code.
     """
 
     number: int
@@ -78,6 +78,7 @@ class Batch:
     earlier: tuple[Hypothesis, ...]
     concludes: bool
     wanted: int = 1
+    with_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -295,6 +296,8 @@ class ResearcherDefaults:
     """Whether it avoids tired families by itself, so that its hypothesis is not refused for one."""
     names_author: bool = False
     """Whether the engine believes what it says about who wrote the code (`via`)."""
+    codes_ideas: bool = False
+    """Whether it may give the code of an idea together with the idea, of which a batch has several."""
 
     def concludes(self, config: Config) -> bool:
         """Whether it learns from all screens on a base together, and is asked for the best point at their end.
@@ -332,6 +335,9 @@ class Researcher(Protocol):
 
     @property
     def names_author(self) -> bool: ...
+
+    @property
+    def codes_ideas(self) -> bool: ...
 
     def concludes(self, config: Config) -> bool: ...
 

@@ -29,6 +29,7 @@ class OwnResearcher(ResearcherDefaults):
         self.notes = getattr(own, "notes", self.notes)
         self.chooses_families = getattr(own, "chooses_families", self.chooses_families)
         self.names_author = getattr(own, "names_author", self.names_author)
+        self.codes_ideas = getattr(own, "codes_ideas", self.codes_ideas)
 
     def concludes(self, config: Config) -> bool:
         own = getattr(self._own, "concludes", None)

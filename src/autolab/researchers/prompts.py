@@ -201,10 +201,14 @@ def _schema(kind: type[Record]) -> dict[str, Any]:
     for name in _NOT_IN_SCHEMAS:
         properties.pop(name, None)
     # Here it is the network itself; a design's `model` is more than that.
-    if kind is HypothesisOutput:
+    if issubclass(kind, HypothesisOutput):
         properties["model_config"] = properties.pop("model")
     if issubclass(kind, IdeasOutput):
-        properties["ideas"]["items"] = _schema(kind.ENTRY)
+        entry = _schema(kind.ENTRY)
+        document["$defs"] = document.get("$defs", {}) | entry.pop("$defs", {})
+        properties["ideas"]["items"] = entry
+    for part in document.get("$defs", {}).values():
+        part.get("properties", {}).pop("via", None)
     return document
 
 

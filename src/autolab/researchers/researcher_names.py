@@ -98,8 +98,9 @@ def recorded_defaults(config: ResearcherConfig) -> ResearcherDefaults:
             kind = _own_class(config.name)
         except Exception:  # a user's module may fail in any way, and a replay needs none of it
             kind = None
-    # Of the class alone: these two decide whether a replay accepts what the record holds.
+    # Of the class alone: these three decide whether a replay accepts what the record holds.
     defaults = ResearcherDefaults()
     defaults.chooses_families = bool(getattr(kind, "chooses_families", defaults.chooses_families))
     defaults.names_author = bool(getattr(kind, "names_author", defaults.names_author))
+    defaults.codes_ideas = bool(getattr(kind, "codes_ideas", defaults.codes_ideas))
     return defaults

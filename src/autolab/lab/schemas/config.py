@@ -359,7 +359,8 @@ class Screen(Record):
     screened, `bandit` draws families of mechanisms, `tpe` is Optuna's sampler (extra `search`); `auto` is `surface`
     where the researcher knows its ideas beforehand. A claim comes at the loop's end and when a target seems reached;
     with `claim_every` also after so many batches, with `claim_on_gain` once the predicted gain exceeds success_delta by
-    a standard error. `stop_early` lets a lab's own learning curves end trials that are behind, in screens alone.
+    a standard error. `stop_early` lets a lab's own learning curves end trials that are behind, in screens alone, and
+    of ideas that name their `changes`, as those of the built-in researcher do: those of a model or an agent name none.
     """
 
     arms: Annotated[int, Field(ge=1, le=64)] = 4

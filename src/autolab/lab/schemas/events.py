@@ -187,7 +187,7 @@ class Request(Event):
 class Asked(Request):
     """A request is about to be sent to `researcher`, which is configured as `who`.
 
-    `ideas`: how many it asks for, where it asks for several at once.
+    `ideas`: how many a batch asks for in this one, where the answer may hold several, or an idea's code.
     """
 
     KIND = "asked"

@@ -78,12 +78,13 @@ class Fate(StrEnum):
 
 
 class DropReason(StrEnum):
-    """Why a screened idea was dropped. `pruned`: its learning curve ended it early."""
+    """Why a screened idea was dropped. `pruned`: its learning curve ended it early. `budget`: it was never tried."""
 
     BEHIND = "behind"
     REVIEW = "review"
     FAILED = "failed"
     PRUNED = "pruned"
+    BUDGET = "budget"
 
 
 def recommend(verdict: Verdict | None) -> Recommendation:

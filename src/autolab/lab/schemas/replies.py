@@ -125,43 +125,6 @@ class HypothesisOutput(Record):
     body: Prose = ""
 
 
-class IdeasOutput(Record):
-    """Several claims in one answer. Each is read by itself: one that does not fit spoils none of the others."""
-
-    ENTRY: ClassVar[type[HypothesisOutput]] = HypothesisOutput
-
-    ideas: Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=MANY)]
-
-    @classmethod
-    def from_value(cls, value: object, file: str, lines: dict[str, int] | None = None) -> Self:
-        """As of every record. One claim without the list around it is a list of one. RecordError: none fits."""
-        if isinstance(value, dict) and "title" in value:
-            value = {"ideas": [value]}
-        output = super().from_value(value, file, lines)
-        entries = output.entries()
-        problems = [entry for entry in entries if isinstance(entry, str)]
-        if len(problems) == len(entries):
-            raise RecordError(f"{file}: {'; '.join(shortened(problems))}")
-        return output
-
-    def entries(self) -> list[HypothesisOutput | str]:
-        """The claims in their order; in the place of one that does not fit, a line that says why."""
-        entries: list[HypothesisOutput | str] = []
-        for number, value in enumerate(self.ideas, 1):
-            try:
-                entries.append(self.ENTRY.from_value(value, f"idea {number}"))
-            except RecordError as error:
-                entries.append(str(error))
-        return entries
-
-
-def shortened(problems: Sequence[str]) -> list[str]:
-    """The first few problems of many, and how many more there are."""
-    if len(problems) <= PROBLEMS:
-        return list(problems)
-    return [*problems[:PROBLEMS], f"and {len(problems) - PROBLEMS} more"]
-
-
 def _small_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
     size = sum(len(str(arm.config_overrides)) for arm in arms)
     if size > SETTINGS:
@@ -251,6 +214,68 @@ class ImplementationOutput(Record):
                 raise ValueError(
                     f"{path[:200]}: the same name as {other[:200]} on a file system without case; name one of them"
                 )
+
+
+class IdeasOutput(Record):
+    """Several claims in one answer. Each is read by itself: one that does not fit spoils none of the others."""
+
+    ENTRY: ClassVar[type[HypothesisOutput]] = HypothesisOutput
+
+    ideas: Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=MANY)]
+
+    @classmethod
+    def from_value(cls, value: object, file: str, lines: dict[str, int] | None = None) -> Self:
+        """As of every record. One claim without the list around it is a list of one. RecordError: none fits."""
+        output = super().from_value(_listed(value), file, lines)
+        entries = output.entries()
+        problems = [entry for entry in entries if isinstance(entry, str)]
+        if len(problems) == len(entries):
+            raise RecordError(f"{file}: {'; '.join(shortened(problems))}")
+        return output
+
+    @classmethod
+    def faults(cls, value: object, file: str) -> list[str]:
+        return super().faults(_listed(value), file)
+
+    def entries(self) -> list[HypothesisOutput | str]:
+        """The claims in their order; in the place of one that does not fit, a line that says why."""
+        entries: list[HypothesisOutput | str] = []
+        for number, value in enumerate(self.ideas, 1):
+            try:
+                entries.append(self.ENTRY.from_value(value, f"idea {number}"))
+            except RecordError as error:
+                entries.append(str(error))
+        return entries
+
+
+class CodedIdea(HypothesisOutput):
+    """A claim with its code, where that is a small change. Without it the code is asked for later."""
+
+    implementation: ImplementationOutput | None = None
+
+    @model_validator(mode="after")
+    def _names_no_author(self) -> Self:
+        if self.implementation is not None and self.implementation.via is not None:
+            raise ValueError("implementation.via: unknown key")
+        return self
+
+
+class CodedIdeasOutput(IdeasOutput):
+    """Several claims in one answer, each of which may hold its code."""
+
+    ENTRY = CodedIdea
+
+
+def _listed(value: object) -> object:
+    """A single claim as a list of one; anything else as it is."""
+    return {"ideas": [value]} if isinstance(value, dict) and "title" in value else value
+
+
+def shortened(problems: Sequence[str]) -> list[str]:
+    """The first few problems of many, and how many more there are."""
+    if len(problems) <= PROBLEMS:
+        return list(problems)
+    return [*problems[:PROBLEMS], f"and {len(problems) - PROBLEMS} more"]
 
 
 def _few_words(findings: Sequence[Finding]) -> Sequence[Finding]:

@@ -42,6 +42,7 @@ class LLMResearcher(ResearcherDefaults):
     contract = "llm"
     options = frozenset({*_KEYS, "price", "retries", "outage_hours"})
     works_in_folder = False
+    codes_ideas = True
 
     def __init__(self, config: ResearcherConfig, *, keyless: bool = False) -> None:
         """`keyless`: for a replay, which sends nothing. ResearcherError: no extra, no model, no key."""

@@ -143,7 +143,7 @@ def _decide(model: Model, config: ResearcherConfig, contract: str, load: Load) -
     answer = read_answer(reply, form)
     problem = answer.problem or reply.detail
     if problem:
-        way = "a larger model, or settings that ask for JSON, may help"
+        way = "a larger model may help"
         yield ModelCheck(False, f"{model.name}: structured output: {problem}; {way}")
         return
     yield ModelCheck(True, f"{model.name}: structured output: fits its form")

@@ -130,8 +130,9 @@ def _cut_prompt(reply: ModelReply, model: Model, texts: Sequence[str]) -> str:
 
 def _full_context(reply: ModelReply, model: Model, max_tokens: int) -> str:
     """Why the reply had to end early; empty if it was not for the context."""
-    is_own = model.local or model.own_url
-    if reply.reason != "truncated" or not is_own or reply.output_tokens >= max_tokens / 2:
+    # Elsewhere the service may have a limit of its own for replies.
+    is_here = model.local or is_ollama(model)
+    if reply.reason != "truncated" or not is_here or reply.output_tokens >= max_tokens / 2:
         return ""
     total = reply.input_tokens + reply.output_tokens
     return (

@@ -35,7 +35,7 @@ class Conversation:
         if reply.text:
             # Not at any length, and without half characters, which no request can hold.
             self.messages.append(Message("model", whole(reply.text[:LONGEST_QUOTED])))
-        text = f"{problem}. Answer again in the form that was described: one JSON object, nothing around it."
+        text = f"{problem}. Answer again in the form that was described, with one JSON object."
         self.messages.append(Message("user", text))
 
     def ask(self, model: Model) -> tuple[ModelReply, ReadAnswer]:

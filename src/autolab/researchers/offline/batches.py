@@ -136,7 +136,7 @@ def _screened(snapshot: LabSnapshot, points: SearchPoints) -> list[_ScreenedPoin
             pairs = min(max(lesson.gain.n, 1), MOST_REPEATS)
             found.append(_ScreenedPoint(lesson.iteration_id, lesson.changes, point, lesson.gain.mean, pairs))
         # A trial that its learning curve ended was behind, and has not failed.
-        elif lesson.status == "failed" and lesson.reason != DropReason.PRUNED:
+        elif lesson.status == "failed" and lesson.reason not in (DropReason.PRUNED, DropReason.BUDGET):
             found.append(_ScreenedPoint(lesson.iteration_id, lesson.changes, point, None, 1))
     return found
 
