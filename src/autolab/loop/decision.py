@@ -239,7 +239,7 @@ def _lesson(iteration: Iteration, decision: Decision) -> Lesson:
 
 
 def _code_change(iteration: Iteration, spec: Design) -> str:
-    """The lines that the candidate changes, unless something else says it: a claim's steps have lessons of their own."""
+    """The lines that the candidate changes, unless something else says it: a claim's steps have their own lessons."""
     if spec.changes or iteration.campaign.gear is Gear.CLAIM:
         return ""
     return code_change(iteration.lab.git, iteration.base_commit, iteration.candidate())
