@@ -50,7 +50,7 @@ def printed_at_most(ended: Finished) -> int:
 def require_small(kit: LabKit, ended: Finished) -> None:
     """What everybody reads of the lab is small; only the answers themselves are kept whole."""
     assert printed_at_most(ended) < SCREEN_BYTES
-    for words in (("status",), ("status", "--json"), ("review",), ("verify",)):
+    for words in (("status", "--json"), ("review",)):
         assert printed_at_most(kit.autolab(*words)) < SCREEN_BYTES, words
     lines = (kit.store / "ledger.jsonl").read_bytes().split(b"\n")
     assert max(map(len, lines)) < LINE_BYTES
@@ -177,6 +177,45 @@ def test_what_an_agent_says_is_bounded_too(tmp_path: Path, words: int, said: str
     require_small(kit, ended)
 
 
+WRITING_AGENT = """
+import json, os, sys
+stage = os.environ["AUTOLAB_STAGE"]
+with open(sys.argv[1]) as file:
+    output = json.load(file)[stage]
+if stage == "implementation":
+    if sys.argv[2] != "nothing":
+        with open("models/width.py", "w") as file:
+            file.write(sys.argv[2])
+    output = {"plan": "It is done."}
+result = {"status": "complete", "summary": "done", "changed_files": [], "completion_token_seen": True}
+with open(".autolab/agent_result.json", "w") as file:
+    json.dump(result | {"output": output}, file)
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("WIDTH=4;return", "syntax: models/width.py:1: 'return' outside function: \"WIDTH=4;return\""),
+        ("nothing", "nothing is changed"),
+    ],
+)
+def test_what_an_agent_left_in_its_folder_is_judged_alike(tmp_path: Path, written: str, said: str) -> None:
+    kit = make_lab(tmp_path, script(), config=FEW)
+    program, answers = tmp_path / "agent.py", tmp_path / "answers.json"
+    program.write_text(WRITING_AGENT)
+    answers.write_text(json.dumps({stage: given[0]["output"] for stage, given in iteration().items()}))
+    path = kit.root / ".autolab" / "config.yaml"
+    command = f"{sys.executable} {program} {answers} {written}"
+    researcher = {"name": "command", "command": command, "reads": [str(program), str(answers)]}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"researcher": researcher}, sort_keys=False))
+    ended = kit.autolab("loop", "--max-iterations", "1")
+    assert ended.code == 3 and said in ended.out, ended.out + ended.err
+    assert said in kit.state()["reason"]
+    for line in kit.events("checked"):
+        assert line["data"]["checks"]["dry_run"] == "skip", "no program of the candidate ran"
+
+
 def test_a_refused_answer_is_shown_to_the_next_attempt_and_an_applied_one_is_not(tmp_path: Path) -> None:
     first = {"plan": "x", "edits": [{"path": "models/width.py", "search": "Width", "replace": "WIDE"}]}
     second = {"plan": "x", "files": [{"path": "models/width.py", "content": "raise SystemExit('no')\n"}]}
@@ -234,9 +273,8 @@ def test_a_model_that_wrote_what_cannot_be_applied_is_told_at_once_and_no_attemp
     assert not [line for line in kit.events("transition") if line["data"].get("outcome") == "retry"]
     sent_back = [request.text for request in server.requests if "nearest to the text to replace" in request.text]
     assert len(sent_back) == 1, "the model reads the nearest lines"
-    for folder in kit.iterations():
-        replayed = kit.autolab("replay", folder.name)
-        assert replayed.code == 0, replayed.out + replayed.err
+    replayed = kit.autolab("replay", kit.iterations()[0].name)
+    assert replayed.code == 0, replayed.out + replayed.err
 
 
 def test_an_empty_implementation_passes_where_the_arms_differ_by_their_settings(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import itertools
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -55,14 +55,13 @@ class Answer:
 
 @dataclass
 class Service:
-    """A service that bills honestly. `tokens` and `dollars` are its bill, `costs` what each of its calls may take."""
+    """A service that bills honestly. `tokens` and `dollars` are its bill."""
 
     prices: dict[str, dict[str, float] | None]
     answers: Iterator[Answer]
     tokens: int = 0
     dollars: float = 0.0
     calls: int = 0
-    costs: list[tuple[int, float]] = field(default_factory=list)
 
     def reply(self, request: ReceivedRequest) -> ScriptedReply:
         self.calls += 1
@@ -171,9 +170,10 @@ PRICES = st.one_of(
 def researchers(draw: st.DrawFn) -> dict[str, Any]:
     """The keys of a researcher `llm`, but for its address."""
     keys: dict[str, Any] = {
-        "max_tokens": draw(st.sampled_from((1, 500, 16_000))),
+        "max_tokens": draw(st.sampled_from((100, 4_000, 16_000))),
         "retries": draw(st.integers(0, 2)),
-        "settings": draw(st.sampled_from(SETTINGS)),
+        # Most of the others are refused before the first call.
+        "settings": draw(st.one_of(st.just({}), st.just({}), st.just({}), st.sampled_from(SETTINGS))),
         "price": draw(PRICES),
         "timeout_s": 20,
     }
@@ -188,8 +188,8 @@ UNSHRUNK = (Phase.explicit, Phase.generate)
 """A smaller example is not worth the minutes: an example is a handful of steps of a lab."""
 BUDGETS = st.fixed_dictionaries(
     {
-        "tokens": st.sampled_from((None, 300, 6_000, 30_000, 60_000, 300_000)),
-        "dollars": st.sampled_from((None, 0.01, 0.1, 0.5, 3.0, 30.0)),
+        "tokens": st.sampled_from((None, 300, 8_000, 30_000, 60_000)),
+        "dollars": st.sampled_from((None, 0.05, 0.2, 0.5, 3.0)),
     }
 )
 PRICE = {"input": 2.0, "output": 10.0}
@@ -262,7 +262,7 @@ def require_caps(kit: LabKit, budget: dict[str, Any]) -> tuple[int, float]:
 )
 @example(AROUND, None, {"tokens": None, "dollars": 0.5}, [Answer("good", 0.9, "honest")])
 @example(AROUND | {"settings": {"extra_body": {"n": 50}}}, None, {"tokens": 60_000, "dollars": None}, [])
-@example(AROUND | {"settings": {}}, None, {"tokens": 60_000, "dollars": None}, [Answer("good", 1.0, "negative")])
+@example(AROUND | {"settings": {}}, None, {"tokens": 25_000, "dollars": None}, [Answer("good", 1.0, "negative")] * 5)
 @given(
     author=researchers(),
     reviewer=st.none() | researchers(),

@@ -215,7 +215,7 @@ def test_a_module_that_was_not_shown_fails_with_the_way_to_show_it(place: Place)
     assert ended.code == 0, ended.err
     reason = kit.state()["reason"]
     assert "No module named 'helper'" in reason
-    assert "it sees no file that it was not given: name what it needs in `reads:` of the researcher" in reason
+    assert "it sees only what it was given: name what it needs in `reads:` or `writes:` of the researcher" in reason
 
 
 def test_doctor_says_where_the_program_is_and_what_it_is_shown(place: Place) -> None:
@@ -250,8 +250,10 @@ def test_a_link_to_a_script_is_the_script_and_one_to_an_interpreter_stays(tmp_pa
     (tmp_path / "real" / "agent.py").write_text("")
     (tmp_path / "agent.py").symlink_to("real/agent.py")
     (tmp_path / "python").symlink_to(sys.executable)
-    words = ["../python", "../agent.py"]
-    assert located(words, lab) == [str(tmp_path / "python"), str(tmp_path / "real" / "agent.py")]
+    words = ["../python", "../agent.py", "../real/", "..", "./"]
+    absolute = [str(tmp_path / name) for name in ("python", "real/agent.py", "real")]
+    assert located(words, lab) == [*absolute, "..", "./"], "what holds the lab is left alone"
+    assert shown_files([str(tmp_path / "python"), "x"]).all == ()
 
 
 def test_modules_of_a_script_in_a_crowded_folder_are_those_that_it_imports(tmp_path: Path) -> None:

@@ -61,6 +61,28 @@ def test_without_commands_only_the_interpreter_is_started(ground: CheckInputs) -
     assert result.findings == () and result.summary is None
 
 
+def test_a_file_that_does_not_compile_is_the_only_finding_and_no_program_runs(ground: CheckInputs) -> None:
+    line = 'net.py:2: invalid syntax: "def f(x:"'
+    result = run_checks(policy(test_command="{python} ok.py"), replace(ground, syntax_errors={"net.py": line}))
+    assert [(finding.check, finding.message, finding.file) for finding in result.findings] == [
+        ("syntax", line, "net.py")
+    ]
+    assert {name for name, status in result.checks.items() if status != "skip"} == {"syntax"}
+    assert not ground.logs.exists() and not ground.scratch.exists()
+
+
+def test_a_newer_python_is_asked_about_what_ours_cannot_compile(ground: CheckInputs) -> None:
+    program(ground, "raise SystemExit('it is compiled, and not run')", "known.py")
+    program(ground, "x = 1\nreturn x\n", "broken.py")
+    errors = {name: f"{name}:1: ours does not know this" for name in ("known.py", "broken.py")}
+    result = run_checks(policy(), replace(ground, syntax_errors=errors, newer_python=True))
+    messages = [finding.message for finding in result.findings]
+    assert messages == ["broken.py:2: 'return' outside function: \"return x\""]
+    assert result.checks["syntax"] == "fail" and result.checks["env_smoke"] == "skip"
+    only_known = replace(ground, syntax_errors={"known.py": errors["known.py"]}, newer_python=True)
+    assert run_checks(policy(), only_known).checks["syntax"] == "pass"
+
+
 def test_the_seed_of_a_check_is_0_in_its_command_too(ground: CheckInputs) -> None:
     says = program(ground, "import os, sys; sys.exit(sys.argv[1:] != ['--seed=0', os.environ['AUTOLAB_SEED']])")
     result = run_checks(policy(dry_run_command=says + " --seed={seed} {seed}"), ground)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,14 @@ def test_what_compiles_or_cannot_be_judged_here_passes_and_nothing_is_run(source
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert syntax_error("models/net.py", source) == ""
+
+
+def test_the_line_is_that_of_the_source_and_not_of_a_file_of_its_name_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.py").write_text("SECRET = 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert syntax_error("net.py", b"return 1\n") == "net.py:1: 'return' outside function: \"return 1\""
 
 
 def test_only_python_is_read() -> None:

@@ -29,7 +29,7 @@ from autolab.loop import (
     review,
 )
 from autolab.loop.iteration import Iteration
-from autolab.loop.request import common_values
+from autolab.loop.request import common_values, requested_form
 from autolab.researchers import prompts
 from autolab.researchers.base import Batch
 from autolab.text import decode
@@ -71,7 +71,8 @@ def preview(lab: Lab, config: Config, kind: RequestKind, contract: str = "llm") 
 
     Writes nothing but exports of code in the store. LabError: no iteration of the lab has come to that stage yet.
     """
-    iteration = _iteration_at(lab, config, kind)
+    # A chat model may give the code of an idea with it; an agent writes it in a folder.
+    iteration = _iteration_at(lab, config, kind, with_code=contract == "llm")
     values = common_values(iteration) | {"refused_answer": refused_answer.NONE} | _VALUES[kind](iteration)
     path = preflight.prompt_path(lab, prompts.FILES[kind])
     text = decode(path.read_bytes())
@@ -80,15 +81,15 @@ def preview(lab: Lab, config: Config, kind: RequestKind, contract: str = "llm") 
     values_of_agents: dict[str, str] = {}
     if contract == "command":
         values_of_agents = agent_checks.contract_values(iteration, config.researcher.time_limit_s, None)
-    system = prompts.contract(contract_text, kind, values_of_agents)
+    system = prompts.contract(contract_text, kind, values_of_agents, requested_form(iteration, kind))
     characters = {"contract": len(system), **prompts.sizes(text, values)}
     return PromptPreview(iteration.iteration_id, system, user, characters)
 
 
-def _iteration_at(lab: Lab, config: Config, kind: RequestKind) -> Iteration:
+def _iteration_at(lab: Lab, config: Config, kind: RequestKind, *, with_code: bool) -> Iteration:
     """The newest iteration that was asked for such an answer, as it was then. LabError: none was."""
     if kind is RequestKind.HYPOTHESIS and lab.load()[0].iteration_id is None:
-        return _next(lab, config)
+        return _next(lab, config, with_code=with_code)
     stage, newest, number = _STAGES[kind], None, 0
     for line in lab.ledger.lines():
         if line.event != Transition.KIND or line.data["state"]["stage"] != stage:
@@ -99,7 +100,7 @@ def _iteration_at(lab: Lab, config: Config, kind: RequestKind) -> Iteration:
             newest, number = transition, line.n
     if newest is not None:
         iteration = Iteration(lab, config, lab.policy(), newest.state, newest.campaign, newest.log, until=number)
-        return _idea(iteration, kind) if newest.campaign.gear is Gear.SCREEN else iteration
+        return _idea(iteration, kind, with_code=with_code) if newest.campaign.gear is Gear.SCREEN else iteration
     way = "`autolab prompt hypothesis` shows the next request"
     if config.test.mode == "explore" and kind not in _OF_BATCHES:
         way = "in mode explore the engine does that itself; `test.mode: each` asks a researcher"
@@ -110,7 +111,7 @@ def _is_asked_in(transition: Transition, kind: RequestKind) -> bool:
     return transition.campaign.gear is Gear.SCREEN and kind in _OF_BATCHES
 
 
-def _idea(iteration: Iteration, kind: RequestKind) -> Iteration:
+def _idea(iteration: Iteration, kind: RequestKind, *, with_code: bool) -> Iteration:
     """A batch's iteration as its first idea sees it."""
     if kind is not RequestKind.HYPOTHESIS:
         ideas = batch.ideas(iteration)
@@ -120,11 +121,13 @@ def _idea(iteration: Iteration, kind: RequestKind) -> Iteration:
             )
         return ideas[0]
     exploration, campaign = batch.exploration_of(iteration), iteration.campaign
-    place = Batch(campaign.batches, exploration.size, 1, (), exploration.concluding)
+    carried = 0 if exploration.concluding else min(len(exploration.first), exploration.size)
+    wanted = max(1, exploration.size - carried)
+    place = Batch(campaign.batches, exploration.size, carried + 1, (), exploration.concluding, wanted, with_code)
     return iteration.of_idea(f"h{campaign.hypotheses + 1}", None, place)
 
 
-def _next(lab: Lab, config: Config) -> Iteration:
+def _next(lab: Lab, config: Config, *, with_code: bool) -> Iteration:
     """The iteration that comes next, as its first request will find it."""
     state, campaign = lab.load()
 
@@ -139,6 +142,7 @@ def _next(lab: Lab, config: Config) -> Iteration:
     state = state.model_copy(update={"iteration_id": "the next iteration", "stage": Stage.HYPOTHESIS, "reason": ""})
     place = None
     if config.test.mode == "explore":
-        place = Batch(campaign.batches + 1, config.screen.arms, 1, (), False)
+        arms = config.screen.arms
+        place = Batch(campaign.batches + 1, arms, 1, (), False, wanted=arms, with_code=with_code)
     campaign = campaign.model_copy(update=changes)
     return Iteration(lab, config, lab.policy(), state, campaign, None, batch=place, until=lab.ledger.head.n)

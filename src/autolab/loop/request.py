@@ -186,7 +186,7 @@ class Requests:
         agent_folder = None
         if self._researcher_for(kind).works_in_folder:
             agent_folder = _agent_folder(lab, request)
-        return read_reply(_form(iteration, kind), answer, name, agent_folder)
+        return read_reply(requested_form(iteration, kind), answer, name, agent_folder)
 
     def _researcher_for(self, kind: RequestKind) -> Researcher:
         return self.reviewer if kind is RequestKind.IMPLEMENTATION_REVIEW else self.researcher
@@ -199,7 +199,7 @@ class Requests:
         researcher = self._researcher_for(kind)
         folder = request.folder(lab.store)
         template = decode(_prompt_path(lab, kind).read_bytes())
-        form = _form(iteration, kind)
+        form = requested_form(iteration, kind)
         # The prompt before the line that holds its hash: a line never names a prompt that cannot be read.
         files.write_whole(folder / "prompt.md", prompt)
         intent = Asked(
@@ -267,7 +267,7 @@ class Requests:
         return Answer(raw, note)
 
 
-def _form(iteration: Iteration, kind: RequestKind) -> type[Output]:
+def requested_form(iteration: Iteration, kind: RequestKind) -> type[Output]:
     """The form of the answer to a request."""
     batch = iteration.batch
     if kind is not RequestKind.HYPOTHESIS or batch is None:
@@ -357,7 +357,7 @@ def _contract(iteration: Iteration, researcher: Researcher, kind: RequestKind, c
     if name == prompts.CONTRACTS["command"]:
         limit_s = _configuration_for(kind, iteration.config).time_limit_s
         values = agent_checks.contract_values(iteration, limit_s, checks)
-    return prompts.contract(text, kind, values, _form(iteration, kind))
+    return prompts.contract(text, kind, values, requested_form(iteration, kind))
 
 
 def _configuration_for(kind: RequestKind, config: Config) -> ResearcherConfig:

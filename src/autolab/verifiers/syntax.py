@@ -43,9 +43,11 @@ def syntax_error(path: str, source: bytes) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(source, path, "exec", dont_inherit=True)
+            # Not by its own name: for some errors Python reads the line from a file of that name, here.
+            compile(source, "<candidate>", "exec", dont_inherit=True)
     except SyntaxError as error:
-        return error_line(path, error.lineno or 1, error.msg, error.text or _line(source, error.lineno or 1))
+        number = error.lineno or 1
+        return error_line(path, number, error.msg, _line(source, number))
     # How deep an expression may nest depends on the stack that it is compiled on, and ours is not that of the trials.
     except (ValueError, RecursionError, MemoryError):
         return ""
@@ -65,5 +67,5 @@ def is_newer(version: str) -> bool:
 
 
 def _line(source: bytes, number: int) -> str:
-    lines = decode(source).split("\n")
-    return lines[number - 1] if number <= len(lines) else ""
+    lines = source.split(b"\n")
+    return decode(lines[number - 1]) if 1 <= number <= len(lines) else ""

@@ -62,7 +62,7 @@ LAST_LINE = 200
 DONE = 200
 """The status of a call whose program ended well; that of any other is 0."""
 _POLL_S = 60.0
-_MISSING = re.compile(r"No module named|ImportError|No such file|Permission denied|Cannot find module")
+_MISSING = re.compile(r"No module named|ImportError|No such file|Permission denied|Read-only|Cannot find module")
 """What a program says when it does not find a file."""
 
 
@@ -147,7 +147,7 @@ class CommandResearcher(ResearcherDefaults):
             return Received(0, {}, output, 0.0, "lost")
         fault = _fault(end, _tail(logs / "agent.err") or output)
         if task.folders.containment != "none" and _MISSING.search(fault):
-            fault += "; it sees no file that it was not given: name what it needs in `reads:` of the researcher"
+            fault += "; it sees only what it was given: name what it needs in `reads:` or `writes:` of the researcher"
         return Received(0 if fault else DONE, {}, output, end.seconds, fault)
 
     def _answer(self, task: Task, received: Received) -> Answer:

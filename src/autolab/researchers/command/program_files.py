@@ -65,13 +65,13 @@ def program_index(words: Sequence[str]) -> int:
 
 
 def located(words: Sequence[str], root: Path) -> list[str]:
-    """The words, each that names a file outside of the lab at `root` as that file's absolute path."""
+    """The words, each that names a file or folder outside of the lab at `root` as its absolute path."""
     result = list(words)
     start = program_index(words)
     for index, word in enumerate(words):
         if not _may_be_path(word) or index < start or (index == start and "/" not in word):
             continue
-        path = _existing(word, root)
+        path = _existing(word, root) or _folder(word, root)
         if path is None or _lies_in(path, root):
             continue
         # Python imports from the folder that a link leads to. A link to an interpreter is one of a virtual environment.
@@ -109,8 +109,12 @@ def shown_files(words: Sequence[str], hidden: Path | None = None) -> ProgramFile
     """The files that the words name, and the Python modules beside them. Nothing in the folder `hidden` is shown."""
     named: list[str] = []
     modules: list[str] = []
-    for word in words[program_index(words) :]:
+    start = program_index(words)
+    for index, word in enumerate(words[start:]):
         if not _may_be_path(word) or not os.path.isabs(word) or not os.path.isfile(word):
+            continue
+        # What else the program consists of is its installation.
+        if index == 0 and not _is_script(word):
             continue
         # What lies in the system is seen anyway.
         if _lies_in(Path(word), Path("/usr")) or holds_keys(Path(word)):
@@ -193,6 +197,19 @@ def _existing(word: str, root: Path) -> Path | None:
     return None
 
 
+def _folder(word: str, root: Path) -> Path | None:
+    """The folder that a word names, if it begins as a path and does not hold the lab; else None."""
+    # The folder where the program runs, and the one above it, are the program's own.
+    if not _PATH.match(word) or os.path.normpath(word) in (".", ".."):
+        return None
+    expanded = os.path.expanduser(word)
+    for folder in (Path.cwd(), root):
+        path = Path(os.path.normpath(folder / expanded))
+        if path.is_dir() and not _lies_in(root, path):
+            return path
+    return None
+
+
 def _may_be_path(word: str) -> bool:
     return bool(word) and not word.startswith("-") and "{" not in word and "\n" not in word and len(word) < 4096
 
@@ -203,6 +220,13 @@ def _is_path(word: str) -> bool:
     if re.search(r"\s", word):
         return begins and ends
     return begins or ends
+
+
+def _is_script(path: str) -> bool:
+    if not os.access(path, os.R_OK):
+        return False
+    with open(path, "rb") as file:
+        return file.read(2) == b"#!"
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
