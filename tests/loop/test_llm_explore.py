@@ -365,7 +365,7 @@ def test_killed_at_every_point_of_the_writing_code_of_ideas_becomes_one_candidat
         for fault in range(1, 200):
             ended = kit.autolab("run", AUTOLAB_FAULT=str(fault), AUTOLAB_FAULT_LOG=str(log))
             assert ended.code in (0, -9), ended.out + ended.err
-            if kit.state()["stage"] != "implementation":
+            if kit.events("transition")[-1]["data"]["state"]["stage"] != "implementation":
                 break
         assert kinds(server) == ["hypothesis", "implementation"]
         assert {"candidate.after_pin", "worktree.after_edit", "call.after_reply"} <= set(log.read_text().split())
@@ -435,7 +435,7 @@ def test_a_cap_between_two_implementations_measures_what_is_paid_and_then_claims
 
 
 def test_an_idea_that_a_budget_left_out_comes_first_once_there_is_more(tmp_path: Path) -> None:
-    """Nothing gains in the first batch, and its second idea has no code: with more tokens it is written."""
+    """Nothing gains in the first batch, whose second idea has no code: with more tokens it is written and measured."""
     kit = explorer(tmp_path, tokens=38_000)
     script = costly(*batch_of(flat=1.0, unpaid=5.0)[:-1], *batch_of(flatter=0.9)[1:-1])
     cheap = PASSES | {"usage": {"input": 10, "output": 0}}
@@ -444,7 +444,7 @@ def test_an_idea_that_a_budget_left_out_comes_first_once_there_is_more(tmp_path:
         configure(kit, reviewer=critic)
         ended = kit.autolab("loop", *model_flags(server), "--max-iterations", "1")
         assert ended.code == 4, ended.out + ended.err
-        assert "loop ended: budget: tokens: 20,010 used" in ended.out
+        assert "loop ended: budget: tokens: 20,000 used" in ended.out
         assert fates(kit)["unpaid"] == ("dropped", "budget") and fates(kit)["flat"] == ("dropped", "screened")
         assert [one["arm"] for one in campaign(kit)["exploration"]["first"]] == ["h2-unpaid"]
         configure(kit, budget={"trials": TRIALS, "tokens": 1_000_000})
