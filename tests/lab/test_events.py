@@ -53,6 +53,7 @@ CONFIRMATION = {
     **{"holdout": "passed", "holdout_error": "rows and seeds", "outcome": "kept", "claim": 1, "alpha": 0.005},
 }
 RUN = {"run_id": "run_0001"}
+TIME = "2026-01-01T00:00:00.000Z"
 EXAMPLES: dict[str, dict[str, Any]] = {
     "init": {"lab_id": "a3aa4a32", "seed": None, "branch": "main", "commit": COMMIT},
     "lab_moved": {"from": "/home/a/lab", "to": "/home/b/lab", "machine": "box"},
@@ -72,6 +73,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         **CALL,
         **{"reason": "ok", "said": "", "status": 200, "input_tokens": 90, "output_tokens": 8, "dollars": 0.25},
         **{"path": "requests/i1/hypothesis-1/calls/1.reply.json", "sha256": SHA},
+    },
+    "waiting": REQUEST | {"service": "openai:gpt-5", "reason": "unreachable", "since": TIME, "until": None},
+    "wait_ended": REQUEST | {"service": "openai:gpt-5", "outcome": "answered"},
+    "parameter_refused": {
+        **{"model": "openai:gpt-5", "url": "https://api.openai.com/v1", "parameter": "temperature"},
+        **{"said": "HTTP 400: unsupported value"},
     },
     "exploration_fixed": {
         **{"champion": COMMIT, "protocol": SHA, "metric": "val_loss", "success_delta": 0.05, "rule": {"alpha": 0.005}},
@@ -229,7 +236,7 @@ def test_a_kind_that_no_class_has_is_refused_by_name() -> None:
 def test_status_names_no_key_that_no_class_has() -> None:
     tree = ast.parse(Path(status.__file__).read_text("utf-8"))
     of_campaign = (State, Campaign, Champion, Claims, Exploration, ProvisionalStep, Loop)
-    of_events = (events.Transition, *of_campaign, RunStarted, TrialEnded, RunEnded)
+    of_events = (events.Transition, *of_campaign, RunStarted, TrialEnded, RunEnded, events.Waiting)
     classes = (*of_events, Calibration)
     names = {field.alias or name for record in classes for name, field in record.model_fields.items()}
     own = {key.value for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys if _is_text(key)}
@@ -240,7 +247,8 @@ def _keys_read(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript) and _is_text(node.slice):
             yield node.slice.value
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+        is_get = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get"
+        if is_get and _is_text(node.args[0]):
             yield node.args[0].value
 
 

@@ -522,7 +522,7 @@ EVENTS: dict[str, type[Event]] = {
     for event in (
         *(Init, LabMoved, Forked, ControlChanged, LedgerRebuilt, LedgerBegunAnew, Published),
         *(Transition, Asked, Answered, CallSent, Call, CandidateRecorded, Checked, Reviewed, Approved, SetAside),
-        *(ExplorationFixed, IdeaDropped),
+        *(Waiting, WaitEnded, ParameterRefused, ExplorationFixed, IdeaDropped),
         *(Learned, DocumentEdited, DocumentWritten, PlanStored, CandidateStored, ProposalSetAside),
         *(RunStarted, Submitted, TrialLost, TrialEnded, TrialKnown, RunEnded, HoldoutAsked, Confirmed),
     )
