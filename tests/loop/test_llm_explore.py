@@ -160,7 +160,8 @@ def test_bad_ideas_of_a_batch_do_not_spoil_the_others(tmp_path: Path) -> None:
     """The model repeats an idea and names keys of its own, and writes an edit that does not apply; a review blocks."""
     kit = explorer(tmp_path, arms=4)
     edit = {"path": "models/width.py", "search": "HEIGHT", "replace": "WIDTH"}
-    broken = reply("implementation", {"plan": "Higher.", "edits": [edit]}, times=2)
+    # Each of two requests, and once more in its conversation.
+    broken = reply("implementation", {"plan": "Higher.", "edits": [edit]}, times=4)
     blocking = {"check": "scope", "severity": "blocking", "file": None, "message": "not in scope"}
     script = [
         proposed("steeper", "Steeper!", idea("talks", thoughts="I would say"), "broken"),
@@ -534,13 +535,14 @@ def test_killed_after_an_idea_was_dropped_the_next_one_keeps_its_own_answer(tmp_
     elsewhere = {"plan": "", "edits": [{"path": "models/width.py", "search": "not there", "replace": ""}]}
     told = [proposed("broken", "steeper")]
     told += [
-        reply("implementation", elsewhere, times=2),
+        # Each of two requests, and once more in its conversation.
+        reply("implementation", elsewhere, times=4),
         reply("implementation", implementation(3.0)["output"], times=2),
     ]
     arrived, release = threading.Event(), threading.Event()
 
     def answer(asked: ReceivedRequest) -> ScriptedReply | None:
-        if asked.number == 4:
+        if asked.number == 6:
             arrived.set()
             release.wait(60)
         return None
@@ -555,7 +557,7 @@ def test_killed_after_an_idea_was_dropped_the_next_one_keeps_its_own_answer(tmp_
         release.set()
         ended = kit.autolab(*words)
         assert ended.code == 0, ended.out + ended.err
-        assert len(server.requests) == 6
+        assert len(server.requests) == 8
     assert fates(kit)["broken"] == ("dropped", "failed")
     assert fates(kit)["steeper"] == ("provisional", "screened")
     replayed(kit, "1")
