@@ -15,6 +15,7 @@ from autolab.lab.lab import Lab
 from autolab.lab.schemas.outcomes import RequestKind, Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.lab.schemas.replies import OUTPUTS, DesignOutput, HypothesisOutput
+from autolab.loop.deadline import Deadline
 from autolab.loop.engine import Engine
 from autolab.loop.iteration import Iteration
 from autolab.loop.preflight import relative
@@ -61,7 +62,7 @@ def test_requests_of_one_step_are_numbered_by_kind_and_found_again_after_a_crash
     kit, researcher = make_lab(tmp_path, script(HELPS)), Numbered()
     with opened(kit) as iteration:
         for _ in range(2):  # the second time as an engine that comes after one that was killed
-            step = Requests(researcher, researcher, Plain(lambda line: None), lambda: False)
+            step = Requests(researcher, researcher, Plain(lambda line: None), lambda: False, Deadline(None, 0.0))
             assert title(step.send(iteration, RequestKind.HYPOTHESIS, VALUES)) == "Idea 1"
             assert title(step.send(iteration, RequestKind.HYPOTHESIS, VALUES)) == "Idea 2"
             design = step.send(iteration, RequestKind.DESIGN, DESIGN)
