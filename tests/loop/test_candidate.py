@@ -213,12 +213,12 @@ def test_a_network_that_cannot_be_built_goes_back_and_code_of_ones_own_is_taken_
 @pytest.mark.process
 def test_each_stage_is_shown_what_it_needs_and_the_reviewer_no_word_of_the_author(tmp_path: Path) -> None:
     fixed = implementation(4.0, plan="TRUST-ME") | {"summary": "WELL-DONE"}
-    told = HELPS | {"implementation": [implementation("'x"), fixed]}
+    told = HELPS | {"implementation": [implementation("slope"), fixed]}
     kit = make_lab(tmp_path, script(told), config={"target": "accuracy>=2"})
     loop(kit, 1)
     first, second = (prompt(kit, 0, f"implementation-{number}") for number in (1, 2))
     assert "=== models/width.py ===\nWIDTH = 2.0\n" in first, "the base's"
-    assert "=== models/width.py ===\nWIDTH = 'x\n" in second, "that of the candidate which failed"
+    assert "=== models/width.py ===\nWIDTH = slope\n" in second, "that of the candidate which failed"
     assert "labels.npy" not in first and "=== eval.py" not in first
     assert refused(kit)[0] in second
     shown = prompt(kit, 0, "implementation_review-1")
