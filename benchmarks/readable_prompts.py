@@ -5,7 +5,7 @@
 
 `prompts/1.md` to `5.md` are what a model would be asked next, `truth.json` is what the ledgers say. A reader gets the
 five texts and no more, and writes for each: the best change so far (words of its title), its gain, the deviation of one
-pair's difference, and the titles of what failed. Any reader will do: a person, or a model.
+pair's difference, and the titles of what failed or changed nothing. Any reader will do: a person, or a model.
 
     {"1": {"best": "...", "gain": 0.05, "noise": 0.002, "failed": ["..."]}, ...}
 
@@ -73,15 +73,18 @@ def batch(*ideas: tuple[str, str, str]) -> dict[str, Any]:
     return {stage: [one[stage][0] for one in each] for stage in stages}
 
 
-FAILING = "200.0"
-"""The training of this lab passes its dry run and fails in every trial with a width above 100."""
+FAILING = "4.0 if len(__import__('sys').argv) > 1 else float('a width of no number')"
+"""Code that passes the dry run, which has an option, and fails in every trial."""
+SAME = ("The same slope, said again", "2.0  # as before", "words")
 IDEAS = (
     ("A slope of one half", "0.5", "slope"),
     ("A slope of three", "3.0", "slope"),
-    ("A slope of two hundred", FAILING, "steps"),
-    ("A negative slope", "-1.0", "sign"),
+    ("A width that is no number", FAILING, "widths"),
+    ("A slope of one and a half", "1.5", "slope"),
     ("A slope of six", "6.0", "slope"),
 )
+TESTED = (*IDEAS[:2], SAME, *IDEAS[3:])
+"""Tested to its end, an idea that fails in its trials goes back to its author until a user is asked."""
 
 
 def scripted(folder: Path, script: list[dict[str, Any]], mode: str) -> Path:
@@ -122,7 +125,7 @@ def make(folder: Path) -> None:
     """Make the labs, run them to their end, and write prompts and truth."""
     digits = folder / "digits" / "lab"
     labs = {
-        "1": (scripted(made(folder / "each"), [answers(*idea) for idea in IDEAS], "each"), len(IDEAS)),
+        "1": (scripted(made(folder / "each"), [answers(*idea) for idea in TESTED], "each"), len(TESTED)),
         "2": (scripted(made(folder / "explore"), [batch(*IDEAS)], "explore"), 1),
         "3": (repository(made(folder / "script")), 3),
         "4": (repository(made(folder / "tested")), 3),
@@ -158,8 +161,13 @@ def true_state(lab: Path) -> dict[str, Any]:
         "best": best["title"],
         "gain": best["gain"]["mean"],
         "noise": json.loads((store / "calibration.json").read_text())["difference_deviation"],
-        "failed": sorted(lesson["title"] for lesson in lessons if lesson["status"] == "failed"),
+        "failed": sorted(lesson["title"] for lesson in lessons if lesson["status"] == "failed" or is_same(lesson)),
     }
+
+
+def is_same(lesson: dict[str, Any]) -> bool:
+    """Whether an idea changed nothing that was measured."""
+    return lesson["reason"] == "no_change"
 
 
 def words_of(text: str) -> set[str]:
