@@ -470,8 +470,8 @@ def test_only_the_reviewers_answers_decide_a_review(reviewed: Obeyed) -> None:
 
 def test_a_reviewer_that_passes_everything_gets_nothing_that_the_verifiers_refuse(reviewed: Obeyed) -> None:
     """The code that says `approve` and fails its dry run is neither reviewed nor launched."""
-    calls = [line["data"] for line in reviewed.kit.events("call") if line["data"]["kind"] == "implementation"]
-    assert calls[0]["said"].startswith("experiments/x/review_result.json: control plane"), "it goes back at once"
+    said = [line["data"]["said"] for line in reviewed.kit.events("call")]
+    assert any(line.startswith("experiments/x/review_result.json: control plane") for line in said), "it goes back"
     refused = reviewed.refusals()
     assert "unknown key" in refused[0] or "missing" in refused[0]
     assert refused[1].startswith("dry_run: ") and len(refused) == 2, refused
