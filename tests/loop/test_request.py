@@ -15,6 +15,8 @@ from autolab.lab.lab import Lab
 from autolab.lab.schemas.outcomes import RequestKind, Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.lab.schemas.replies import OUTPUTS, DesignOutput, HypothesisOutput
+from autolab.loop.clock import LoopClock
+from autolab.loop.deadline import Deadline
 from autolab.loop.engine import Engine
 from autolab.loop.iteration import Iteration
 from autolab.loop.preflight import relative
@@ -59,9 +61,10 @@ def title(reply: ValidReply | str) -> str:
 @pytest.mark.process
 def test_requests_of_one_step_are_numbered_by_kind_and_found_again_after_a_crash(tmp_path: Path) -> None:
     kit, researcher = make_lab(tmp_path, script(HELPS)), Numbered()
+    deadline = Deadline.of_step(None, 0.0, LoopClock())
     with opened(kit) as iteration:
         for _ in range(2):  # the second time as an engine that comes after one that was killed
-            step = Requests(researcher, researcher, Plain(lambda line: None), lambda: False)
+            step = Requests(researcher, researcher, Plain(lambda line: None), lambda: False, deadline)
             assert title(step.send(iteration, RequestKind.HYPOTHESIS, VALUES)) == "Idea 1"
             assert title(step.send(iteration, RequestKind.HYPOTHESIS, VALUES)) == "Idea 2"
             design = step.send(iteration, RequestKind.DESIGN, DESIGN)

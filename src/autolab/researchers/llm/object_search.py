@@ -87,11 +87,8 @@ def find_object(text: str, keys: Set[str]) -> tuple[str, tuple[CodeBlock, ...]]:
         return text, ()
     if found.unfinished:
         raise RecordError("only reasoning, which has no end; the answer is missing")
-    raise RecordError(f"no JSON object of the form in the reply{_quoted_start(text)}")
-
-
-def _quoted_start(text: str) -> str:
-    return f", which begins: {text[:80]!r}" if text else ""
+    # Without a quotation: the same failure in other words is the same error to whoever counts them.
+    raise RecordError("not JSON: no object of the form in the reply")
 
 
 def _meant(found: _Found, keys: Set[str]) -> list[str]:
