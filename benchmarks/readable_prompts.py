@@ -75,7 +75,7 @@ def batch(*ideas: tuple[str, str, str]) -> dict[str, Any]:
 
 FAILING = "4.0 if len(__import__('sys').argv) > 1 else float('a width of no number')"
 """Code that passes the dry run, which has an option, and fails in every trial."""
-SAME = ("The same slope, said again", "2.0  # as before", "words")
+SAME = ("The same slope, said again", "3.0  # as before", "words")
 IDEAS = (
     ("A slope of one half", "0.5", "slope"),
     ("A slope of three", "3.0", "slope"),
