@@ -40,7 +40,7 @@ def test_a_row_says_what_was_changed_measured_and_paid() -> None:
     )
     screened = lesson(5, 0.5, reason="screened", outcome="provisional")
     broken = lesson(6, None, reason="failed", base="fedcba9876")
-    assert history([broken, screened, slow, one]).split("\n")[2:8] == [
+    assert history([broken, screened, slow, one]).split("\n")[3:9] == [
         "on base 0123456:",
         '- h3. A # ROLE b [activation] {"activation": "gelu"} -> supported, kept: gain +0.015 in 9 pairs',
         "- h4. Idea 4 [f] +1 -1 lines: models/net.py: -relu(x) +gelu(x) -> inconclusive: gain +0.005 in 9 pairs,"

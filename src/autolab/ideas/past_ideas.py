@@ -25,6 +25,10 @@ _SHARES = {"best": 40, "near": 30, "failed": 20, "newest": 80}
 """Of more ideas, how many are chosen for being one of these; less if they do not fit."""
 _WIDTHS = ((300, 3_000), (200, 1_000), (120, 400), (100, 200), (80, 100), (60, 60))
 """Characters of a title and of its changes, from generous to narrow; the first pair that fits is taken."""
+_WORDS = (
+    "Each gain is against its own base. screened: a single measurement; provisional: built upon, not claimed; kept:"
+    " claimed on fresh seeds; dropped: not built upon. A claim is of all provisional steps before it."
+)
 _FAMILY, _WHY = 60, 160
 _NAMED, _FAMILIES = 5, 20
 """Ideas that each line of the summary names, and families that are counted by name."""
@@ -79,7 +83,7 @@ def _quoted(lessons: Sequence[Lesson], chosen: Sequence[Lesson], title: int, cha
     head += " metric got better."
     if len(chosen) < len(lessons):
         head += f" Quoted are {len(chosen)}: the best, near misses, failures, the newest."
-    paragraphs = [head]
+    paragraphs = [f"{head}\n{_WORDS}"]
     base, rows = "", []
     for lesson in chosen:
         if lesson.base != base:

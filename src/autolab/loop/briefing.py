@@ -109,9 +109,11 @@ def _champion(config: Config, champion: Champion | None, calibration: Calibratio
     if champion is None:
         value = f" ({metric} {calibration.mean:.5g})" if calibration is not None else ""
         return f"Nothing is kept yet: the baseline{value} is the best."
-    text = f"The champion is {champion.commit[:7]}, a gain of {champion.gain:+.3g} over its parent on fresh seeds"
+    text = f"The champion is {champion.commit[:7]}, a gain of {champion.gain:+.3g} (shrunken) over its parent on fresh seeds"
     if metric in champion.metrics:
         text += f", {metric} {champion.metrics[metric]:.5g}"
+        if calibration is not None and metric == calibration.metric:
+            text += f" where the calibrated baseline had {calibration.mean:.5g}"
     if champion.evaluation_only:
         text += ", on this evaluation alone"
     return f"{text}."

@@ -85,7 +85,7 @@ def require_files(words: Sequence[str], root: Path, in_workspace: Callable[[str]
     `words` as `located` gives them; `in_workspace` says whether the agent's workspace will hold a path.
     """
     start = program_index(words)
-    for before, word in zip(words[start:], words[start + 1 :], strict=False):
+    for index, (before, word) in enumerate(zip(words[start:], words[start + 1 :], strict=False)):
         # Behind `-c` stands a line for a shell or Python.
         if not _may_be_path(word) or _LINE_OPTION.fullmatch(before):
             continue
@@ -94,8 +94,9 @@ def require_files(words: Sequence[str], root: Path, in_workspace: Callable[[str]
             continue
         path = _existing(word, root)
         if path is None:
-            # Any other word may be a name, a number, a place that is still to be made.
-            if _is_path(word) and not Path(os.path.expanduser(word)).is_dir():
+            # What follows the program may be its script. Any other word may be a name, or a place still to be made.
+            may_be_script = index == 0 or word.endswith(SCRIPTS)
+            if may_be_script and _is_path(word) and not Path(os.path.expanduser(word)).is_dir():
                 way = "name an existing file; a place that the program may write in is {folder}/NAME"
                 raise ResearcherError(f"researcher: command: {word}: no such file; {way}")
         elif _lies_in(path, root):
