@@ -399,7 +399,7 @@ def test_every_received_reply_is_on_record_with_its_prompt(tmp_path: Path) -> No
     reasons = [line["data"]["reason"] for line in kit.events("call")]
     assert reasons == ["not_json", *["ok"] * 6]
     back = server.requests[1].messages
-    assert back[-2]["content"] == "I think that a steeper slope helps." and "no JSON object" in back[-1]["content"]
+    assert back[-2]["content"] == "I think that a steeper slope helps." and "no object of the form" in back[-1]["content"]
 
 
 def test_an_iteration_is_replayed_without_a_service_to_the_same_decisions(tmp_path: Path) -> None:
@@ -481,7 +481,7 @@ def test_doctor_asks_each_model_for_a_sample_decision(tmp_path: Path) -> None:
     [
         ({"key": "sk-right", "replies": []}, "(unauthorized); set the key that this service wants"),
         ({"models": ["other"], "replies": []}, "(not_found); check model and base_url"),
-        ({"replies": [{"text": "Hello!"}]}, "structured output: no JSON object of the form in the reply"),
+        ({"replies": [{"text": "Hello!"}]}, "structured output: not JSON: no object of the form in the reply"),
         ({"replies": [{"output": {"action": "achieve", "reason": "!"}}]}, "a sample decision is wrong"),
         ({"replies": [{"status": 429, "error": {"code": "insufficient_quota"}}]}, "(quota); top up the account"),
     ],

@@ -109,7 +109,8 @@ def _champion(config: Config, champion: Champion | None, calibration: Calibratio
     if champion is None:
         value = f" ({metric} {calibration.mean:.5g})" if calibration is not None else ""
         return f"Nothing is kept yet: the baseline{value} is the best."
-    text = f"The champion is {champion.commit[:7]}, a gain of {champion.gain:+.3g} (shrunken) over its parent on fresh seeds"
+    gain = f"a gain of {champion.gain:+.3g} (shrunken) over its parent on fresh seeds"
+    text = f"The champion is {champion.commit[:7]}, {gain}"
     if metric in champion.metrics:
         text += f", {metric} {champion.metrics[metric]:.5g}"
         if calibration is not None and metric == calibration.metric:
