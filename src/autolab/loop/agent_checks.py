@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from autolab import files
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.trial_python import command_words, trial_python
-from autolab.loop import edits
-from autolab.loop.calls import calls_cost
+from autolab.loop import briefing, edits
 from autolab.loop.iteration import Iteration
 from autolab.researchers.base import WorkChecks
 from autolab.stats.plan import plan_design
@@ -171,7 +169,7 @@ def contract_values(iteration: Iteration, limit_s: float, checks: WorkChecks | N
         reviewer = f"another, {config.reviewer.name}{model}, who sees the design, the difference and the checks"
     return {
         "time_limit": spell(limit_s),
-        "budget": _budget_left(iteration),
+        "budget": briefing.remaining(iteration).replace("\n", "; "),
         "reviewer": reviewer,
         "checks": _checks_text(config, checks) if checks is not None else UNKNOWN,
     }
@@ -224,28 +222,6 @@ def _case(name: str, command: str) -> str:
     if name == "tests":
         line = f'if has_tests; then {line}; else echo "tests: skip: there are none"; fi'
     return f"    {name}) {line} ;;\n"
-
-
-def _budget_left(iteration: Iteration) -> str:
-    """What the caps leave, calls of this step included; `no cap` for the others."""
-    caps, campaign = iteration.config.budget, iteration.campaign
-    tokens, dollars = calls_cost(iteration.events(), iteration.acted)
-    counts: Mapping[str, float] = {
-        "iterations": campaign.counted,
-        "trials": campaign.trials,
-        "wall_hours": campaign.seconds / 3600,
-        "gpu_hours": campaign.gpu_seconds / 3600,
-        "tokens": campaign.tokens + tokens,
-        "dollars": campaign.dollars + dollars,
-    }
-    left, free = [], []
-    for name, count in counts.items():
-        cap, words = getattr(caps, name), name.replace("_", " ")
-        if cap is None:
-            free.append(words)
-        else:
-            left.append(f"{max(0.0, cap - count):,.6g} of {cap:,.6g} {words}")
-    return "; ".join([*left, f"no cap on {', '.join(free)}"] if free else left)
 
 
 def _checks_text(config: Config, checks: WorkChecks) -> str:

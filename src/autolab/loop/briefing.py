@@ -11,6 +11,7 @@ from autolab.lab.schemas.campaign import Campaign, Champion, Exploration
 from autolab.lab.schemas.config import Config
 from autolab.lab.schemas.experiment import Calibration, Manifest
 from autolab.lab.schemas.outcomes import RunKind
+from autolab.loop.calls import calls_cost
 from autolab.loop.iteration import Iteration
 from autolab.reports.curve_digest import digest
 from autolab.stats.target import parse
@@ -153,9 +154,11 @@ def _target(iteration: Iteration, champion: Champion | None) -> str:
 
 
 def remaining(iteration: Iteration) -> str:
-    """What the budget leaves, and the iterations that the loop has left."""
+    """What the budget leaves, the calls of this step included, and the iterations that the loop has left."""
     config, campaign = iteration.config, iteration.campaign
     caps = config.budget
+    # The campaign counts a step's calls when the step is over.
+    step_tokens, step_dollars = calls_cost(iteration.events(), iteration.acted)
     lines = _iterations(config, campaign)
     reserve = campaign.exploration.reserve if campaign.exploration else None
     if caps.trials is not None:
@@ -167,10 +170,11 @@ def remaining(iteration: Iteration) -> str:
         hours = max(0.0, caps.gpu_hours - campaign.gpu_seconds / 3600)
         lines.append(f"GPU hours: {hours:.2f} of {caps.gpu_hours:g} left")
     if caps.tokens is not None:
-        lines.append(f"tokens: {max(0, caps.tokens - campaign.tokens):,} of {caps.tokens:,} left")
+        tokens = campaign.tokens + step_tokens
+        lines.append(f"tokens: {max(0, caps.tokens - tokens):,} of {caps.tokens:,} left")
     if caps.dollars is not None:
-        lines.append(f"dollars: {max(0.0, caps.dollars - campaign.dollars):.2f} of {caps.dollars:g} left")
-    # All but trials end the loop too; without a cap it ends with its iterations.
+        dollars = campaign.dollars + step_dollars
+        lines.append(f"dollars: {max(0.0, caps.dollars - dollars):.2f} of {caps.dollars:g} left")
     return "\n".join(lines) or "no cap is set"
 
 

@@ -24,7 +24,8 @@ from autolab.lab.schemas.outcomes import RequestKind, RunKind
 from autolab.lab.schemas.replies import DesignOutput
 from autolab.loop.hypothesis import carry_hypothesis, proposed_model
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.request import Requests, output_of, source_for_prompt
+from autolab.loop.request import Requests, output_of
+from autolab.loop.stage_prompt import source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.researchers.assembler import blueprint
 from autolab.stats.plan import plan_design

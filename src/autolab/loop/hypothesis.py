@@ -18,7 +18,8 @@ from autolab.lab.schemas.record import read_document
 from autolab.lab.schemas.replies import CodedIdea, HypothesisOutput, IdeasOutput, ImplementationOutput
 from autolab.loop.briefing import newest_curves
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.request import Requests, ValidReply, output_of, source_for_prompt
+from autolab.loop.request import Requests, ValidReply, output_of
+from autolab.loop.stage_prompt import source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.reports.markup import Markdown, inert, plain
 from autolab.reports.rendering import render

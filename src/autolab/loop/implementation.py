@@ -19,7 +19,8 @@ from autolab.lab.trial_python import trial_python
 from autolab.loop import edits, refused_answer
 from autolab.loop.iteration import Iteration, StageResult
 from autolab.loop.opening import brought_commit
-from autolab.loop.request import Requests, ValidReply, output_of, source_for_prompt
+from autolab.loop.request import Requests, ValidReply, output_of
+from autolab.loop.stage_prompt import source_for_prompt
 from autolab.loop.stages import StageOutcome
 from autolab.loop.workspace import Workspaces, unreadable
 from autolab.reports.markup import inert

@@ -29,7 +29,7 @@ from autolab.loop import (
     review,
 )
 from autolab.loop.iteration import Iteration
-from autolab.loop.request import common_values, requested_form
+from autolab.loop.stage_prompt import common_values, requested_form
 from autolab.researchers import prompts
 from autolab.researchers.base import Batch
 from autolab.text import decode

@@ -17,7 +17,8 @@ from autolab.lab.schemas.outcomes import RequestKind
 from autolab.lab.schemas.replies import ReviewOutput
 from autolab.loop import briefing
 from autolab.loop.iteration import Iteration, StageResult
-from autolab.loop.request import Requests, ValidReply, changed_source, for_user
+from autolab.loop.request import Requests, ValidReply, for_user
+from autolab.loop.stage_prompt import changed_source
 from autolab.loop.stages import StageOutcome
 from autolab.reports.rendering import render
 from autolab.text import many_lines
