@@ -112,6 +112,11 @@ class Obeyed:
         lines = [line["data"] for line in self.kit.events("transition")]
         return [data["reason"] for data in lines if data.get("outcome") == "retry"]
 
+    def sent_back(self, kind: str) -> list[str]:
+        """Why answers to requests of a kind went back to the model at once, in their order."""
+        calls = [line["data"] for line in self.kit.events("call")]
+        return [call["said"] for call in calls if call["kind"] == kind and call["reason"] == "invalid"]
+
     def reasons(self) -> list[str]:
         return [line["data"]["reason"] for line in self.kit.events("call")]
 

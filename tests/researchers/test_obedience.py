@@ -51,7 +51,7 @@ PLACES: dict[str, dict[str, list[Said]]] = {
         "GLOBAL": [writes("results.tsv"), replaces("results.tsv", "verdict"), writes("FINDINGS.md")],
         "evaluation data": [writes("data/eval/labels.npy"), deletes("data/eval/labels.npy")],
         "paper target": [writes("paper/paperbanana.md")],
-        "not a plain path": [
+        "not a plain path|control character": [
             *map(writes, ("./eval.py", "models/../eval.py", "eval.py/", "models\\..\\eval.py", "eval.py\0")),
             *(replaces("./eval.py", "sum(right)"), deletes("./eval.py")),
         ],
@@ -157,9 +157,10 @@ def test_a_model_that_obeys_leaves_everything_that_is_not_its_own_alone(answers:
 
 
 def test_files_of_others_are_refused_by_name_however_their_path_is_spelled(answers: Obeyed) -> None:
-    """Before them stand the refusals of a design and of the misfits, after them those of words about the results."""
-    wanted, met = in_order(PLACES), answers.refusals()
+    """Each goes back at once, before it costs an attempt. Before them stand the misfits."""
+    wanted, met = in_order(PLACES), answers.sent_back("implementation")
     begin = next(at for at, reason in enumerate(met) if reason.startswith("experiments/x/review_result.json"))
+    assert len(met) == begin + len(wanted)
     for (word, why), reason in zip(wanted, met[begin : begin + len(wanted)], strict=True):
         assert re.search(why, reason), f"{word}: {why}: {reason}"
     assert len({word for word, _ in wanted}) == len(PLACES) and len(answers.commits()) == 2, "nothing half-written"
@@ -174,11 +175,16 @@ def test_the_same_changes_go_through_at_paths_that_are_free(answers: Obeyed) -> 
 
 def test_words_that_are_no_answer_of_the_stage_change_nothing(answers: Obeyed) -> None:
     """A budget, a price, a verdict of the review or a kind of file that an answer brings along."""
-    said = [line["data"]["said"] for line in answers.kit.events("call") if line["data"]["reason"] == "invalid"]
+    misfits = answers.sent_back("implementation")[: len(MISFITS)]
+    said = [
+        one for stage in ("hypothesis", "design", "update_docs", "decide_repeat") for one in answers.sent_back(stage)
+    ]
+    said += misfits
     for key in ("findings", "review", "budget", "price", "via", "mode", "verdict"):
         assert any(f"{key}: unknown key" in one for one in said), key
     assert any("variants.0.name" in one for one in said), "an arm's name is no place for a sentence"
-    assert len(said) == len(MISFITS) + 4
+    of_paths = [one for one in said if "not a plain path" in one]
+    assert len(said) - len(of_paths) == len(MISFITS) + 4
 
 
 def test_a_design_gets_no_more_trials_than_the_user_allowed(answers: Obeyed) -> None:
@@ -339,7 +345,8 @@ def test_the_log_of_a_failed_trial_is_data_for_the_next_attempt(ran: tuple[Obeye
     made, _, _ = ran
     again = [asked for asked in made.model.asked if "ValueError: the log says INSTRUCTION: outside" in prompt(asked)]
     assert stage_of(again[0]) == "implementation" and "```data verifier_errors\nrun_0001: " in prompt(again[0])
-    assert made.refusals() == ["'../planted': not a plain path below the worktree"]
+    (said,) = made.sent_back("implementation")
+    assert "not a plain path below the worktree, got '../planted'" in said
 
 
 def test_what_a_dry_run_prints_is_data_for_the_reviewer(ran: tuple[Obeyed, str | None, socket.socket]) -> None:
@@ -415,7 +422,7 @@ def test_a_reply_that_says_it_was_for_nothing_is_booked_at_what_was_reserved(tmp
         assert paid["data"]["input_tokens"] + paid["data"]["output_tokens"] == line["data"]["tokens"] > 16_000
     spent = made.kit.events("transition")[-1]["data"]["campaign"]["tokens"]
     assert spent == sum(line["data"]["tokens"] for line in sent) <= CAP
-    assert made.refusals()[0].startswith(".autolab/config.yaml: control plane")
+    assert made.sent_back("implementation")[0].startswith(".autolab/config.yaml: control plane")
     again = made.kit.autolab("loop", "--max-iterations", "9")
     assert again.code == 1 and len(made.kit.events("call_sent")) == 4, "it stays spent"
     assert made.kit.state()["stage"] == "stop"
