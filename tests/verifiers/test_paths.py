@@ -399,6 +399,6 @@ def test_an_answer_for_the_documents_names_known_targets_with_text() -> None:
 
     assert answer(PaperUpdate(path="paper/ralph.md", text="words")) == []
     assert answer(no_changes="nothing to say") == []
-    assert "not a paper target; known: paper/ralph.md" in answer(PaperUpdate(path="../x.md", text="words"))[0]
+    assert "not a paper target; known: paper/ralph.md" in answer(PaperUpdate(path="paper/x.md", text="words"))[0]
     assert "the text is empty" in answer(PaperUpdate(path="paper/ralph.md", text=" "))[0]
     assert "give no_changes" in answer()[0]
