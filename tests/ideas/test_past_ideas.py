@@ -58,7 +58,7 @@ def test_the_best_the_near_misses_and_the_failures_are_named() -> None:
     assert text.startswith("47 ideas were tried, oldest first")
     assert line_of(text, "Supported") == "Supported, best first: h17 +0.03, h15 +0.02, h20 +0.015"
     assert line_of(text, "Near misses").endswith(": h16 +0.008, h19 +0.004")
-    assert line_of(text, "Failed") == "Failed or changed nothing: h18, h14"
+    assert line_of(text, "Failed") == "Failed (crashed or refused) or changed nothing: h18, h14"
     assert text.endswith("Families:\nf: 47 tried, 3 supported, best gain +0.03")
 
 

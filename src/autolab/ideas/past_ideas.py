@@ -149,7 +149,7 @@ def _summary(lessons: Sequence[Lesson]) -> Iterator[str]:
         "Supported, best first": [lesson for lesson in by_gain if _is_supported(lesson)],
         "Provisional steps, not claimed": [lesson for lesson in by_gain if lesson.outcome == "provisional"],
         "Near misses, on the good side without proof": [lesson for lesson in by_gain if _is_near_miss(lesson)],
-        "Failed or changed nothing": [lesson for lesson in lessons if _has_failed(lesson)],
+        "Failed (crashed or refused) or changed nothing": [lesson for lesson in lessons if _has_failed(lesson)],
     }
     for head, group in groups.items():
         names = []
@@ -166,6 +166,9 @@ def _families(lessons: Sequence[Lesson]) -> Iterator[str]:
     supported: Counter[str] = Counter()
     best: dict[str, float] = {}
     for lesson in lessons:
+        # A claim is no idea of its own: its steps are counted.
+        if lesson.hypothesis_id.startswith("claim"):
+            continue
         for family in families_of_lessons(lesson.family) or ("no family",):
             tried[family] += 1
             supported[family] += _is_supported(lesson)
