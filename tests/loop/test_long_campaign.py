@@ -23,6 +23,7 @@ import yaml
 from lab_kit import CLAIM, Kept, LabKit, batch, decision, design, iteration, make_lab, script
 
 from autolab.ideas import lessons
+from autolab.ideas.past_ideas import LONGEST
 from autolab.lab.lab import Lab
 from autolab.lab.schemas.campaign import STEPS
 from autolab.lab.schemas.config import Config
@@ -32,7 +33,7 @@ from autolab.lab.schemas.outcomes import Fate, Gear, Stage
 from autolab.lab.schemas.plans import Entry
 from autolab.loop import document, exploring, opening, snapshot
 from autolab.loop.batch import add, summary_claim
-from autolab.loop.hypothesis import hypothesis_text
+from autolab.loop.hypothesis import ProposedIdea, hypothesis_text
 from autolab.loop.iteration import Iteration
 from autolab.loop.stages import StageOutcome, advance
 from autolab.reports import journal, screen_documents
@@ -144,7 +145,7 @@ class WrittenHistory:
                 changes=idea.changes,
             )
             claims.append(claim)
-            add(iteration, claim, idea.arm, "Its prose.")
+            add(iteration, ProposedIdea(claim, "Its prose."))
         iteration.write(iteration.paths.hypothesis, hypothesis_text(summary_claim(iteration, claims)))
 
     def _ideas(self, iteration: Iteration) -> list[tuple[ScreenedIdea, Lesson]]:
@@ -333,6 +334,8 @@ class Aged:
 # The tests
 
 FEW, MORE = 14, 40
+REST_OF_PROMPT = 20_000
+"""Characters of a prompt of this lab without its history, at most."""
 LONG_AGO, NOW = 100, 1_000
 """Steps."""
 WHOLE_LEDGER = ("stage 1 of a claim",)
@@ -370,6 +373,9 @@ def grown(before: dict[str, int], after: dict[str, int], factor: float) -> dict[
     assert before.keys() == after.keys()
     found = {}
     for name, size in after.items():
+        # The history in it grows up to its own limit, at 200 ideas.
+        if name.startswith("prompt of") and size < LONGEST + REST_OF_PROMPT:
+            continue
         if size > factor * before[name] and size > before[name] + 200:
             found[name] = f"{before[name]} -> {size}"
     return found
