@@ -57,7 +57,7 @@ def test_a_lab_has_its_own_configuration_and_tells_what_it_has_learned(tmp_path:
     kit = make_lab(tmp_path, script(HELPS), counter_name="/dev/null")
     assert kit.autolab("loop", "--max-iterations", "1", "--plain").code == 0
     with agent(kit) as client:
-        assert "1 iterations are remembered" in client.call("lessons")["lessons"]
+        assert "1 idea was tried" in client.call("lessons")["lessons"]
         assert client.call("status")["lab"]["iterations"] == 1
         value = client.answered(client.call("compare", settings={"width": 4.0})["id"])
         assert value["says"].startswith("better: val_loss "), value
