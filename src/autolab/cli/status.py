@@ -54,10 +54,7 @@ def read(start: Path) -> dict[str, Any]:
     # Not parsed into a campaign: pydantic alone takes longer to load than this command runs.
     campaign = line.data["campaign"]
     # Older ledgers lack the keys that are read with `get`.
-    champion = None
-    champions = campaign.get("champions")
-    if champions:
-        champion = champions[-1]
+    champions = campaign.get("champions") or [None]
     hours = round(campaign["seconds"] / 3600, 3)
     gpu_hours = round(campaign.get("gpu_seconds", 0.0) / 3600, 3)
     suspicious = len(campaign.get("suspicious", []))
@@ -86,7 +83,7 @@ def read(start: Path) -> dict[str, Any]:
         "tokens": campaign.get("tokens", 0),
         "dollars": campaign.get("dollars", 0.0),
         "loop": campaign["loop"],
-        "champion": champion,
+        "champion": champions[-1],
         "claims": campaign.get("claims", {}),
         "unclaimed": exploration.get("unclaimed", 0),
         "working": _working(exploration),
